@@ -1,0 +1,102 @@
+//! Which parts of a request are secrets themselves, so that they are not kept with its events.
+
+use shared::verify::Scheme;
+use shared::verify::reference::Reference;
+use worker::url::form_urlencoded;
+
+use crate::request::is_kept;
+
+/// What stands in an event in place of a secret from the query.
+const REDACTED: &str = "redacted";
+
+/// Where the schemes `token` and `basic` carry their secret.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub(crate) struct Credentials {
+    headers: Vec<String>,
+    parameters: Vec<String>,
+}
+
+impl Credentials {
+    pub(crate) fn of(scheme: &Scheme) -> Self {
+        let mut found = Self::default();
+        found.collect(scheme);
+        found
+    }
+
+    /// Whether a header is kept with an event.
+    pub(crate) fn keep_header(&self, name: &str) -> bool {
+        is_kept(name, &self.headers)
+    }
+
+    /// The query as it is kept with an event.
+    pub(crate) fn clean_query(&self, query: &str) -> String {
+        if self.parameters.is_empty() {
+            return query.to_owned();
+        }
+        let clean = query.split('&').map(|pair| match pair.split_once('=') {
+            Some((name, _)) if self.parameters.iter().any(|secret| is_parameter(name, secret)) => {
+                format!("{name}={REDACTED}")
+            }
+            Some(_) | None => pair.to_owned(),
+        });
+        clean.collect::<Vec<_>>().join("&")
+    }
+
+    fn collect(&mut self, scheme: &Scheme) {
+        match scheme {
+            Scheme::Token(rule) => match &rule.place {
+                Reference::Header(name) => self.headers.push(name.clone()),
+                Reference::Query(name) => self.parameters.push(name.clone()),
+                // A secret in the body stays there: the body is delivered byte for byte.
+                Reference::Json { .. }
+                | Reference::SignatureField(_)
+                | Reference::SignatureEntry(_)
+                | Reference::Body
+                | Reference::BodySha256Hex
+                | Reference::BodySha256Raw
+                | Reference::Url
+                | Reference::Method
+                | Reference::Setting(_)
+                | Reference::HmacHex(_)
+                | Reference::HmacBase64(_) => {}
+            },
+            Scheme::Basic => self.headers.push("authorization".to_owned()),
+            Scheme::AnyOf { rules } => rules.iter().for_each(|rule| self.collect(rule)),
+            Scheme::Mac(_) | Scheme::None => {}
+        }
+    }
+}
+
+/// Compares a name as it stands in a query with a plain one: `%74oken` is `token` to whoever verifies it.
+fn is_parameter(written: &str, name: &str) -> bool {
+    form_urlencoded::parse(written.as_bytes()).next().is_some_and(|(decoded, _)| decoded == name)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(json: &str) -> Credentials {
+        Credentials::of(&serde_json::from_str(json).expect("a scheme"))
+    }
+
+    #[test]
+    fn a_token_and_basic_credentials_are_not_kept_and_a_signature_is() {
+        let token = of(r#"{"kind":"token","in":"h:x-token"}"#);
+        assert!(!token.keep_header("x-token"));
+        assert!(token.keep_header("authorization"), "it is not this source's secret");
+        assert!(!of(r#"{"kind":"basic"}"#).keep_header("authorization"));
+        let both = of(r#"{"kind":"any_of","rules":[{"kind":"basic"},{"kind":"token","in":"h:x-token"}]}"#);
+        assert!(!both.keep_header("x-token") && !both.keep_header("authorization"));
+        assert!(of(r#"{"kind":"none"}"#).keep_header("authorization"));
+    }
+
+    #[test]
+    fn a_token_in_the_query_is_redacted_however_it_is_written() {
+        let token = of(r#"{"kind":"token","in":"query:token"}"#);
+        assert_eq!(token.clean_query("a=1&token=s3cret&b"), "a=1&token=redacted&b");
+        assert_eq!(token.clean_query("%74oken=s3cret"), "%74oken=redacted");
+        assert_eq!(token.clean_query("tok%=1&%7=2&x%zz=3"), "tok%=1&%7=2&x%zz=3");
+        assert_eq!(of(r#"{"kind":"basic"}"#).clean_query("token=1"), "token=1");
+    }
+}

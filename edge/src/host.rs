@@ -1,0 +1,119 @@
+//! The calls into the JavaScript of `host.js`, and nothing that decides anything.
+
+use std::cell::RefCell;
+
+use worker::js_sys::{Array, Uint8Array};
+use worker::wasm_bindgen::prelude::*;
+use worker::web_sys;
+
+/// The size of the pool of random bytes: one call into the host serves a hundred event ids.
+const POOL_BYTES: usize = 1_000;
+
+/// The time, Unix time in milliseconds. A Worker's clock stands still between two awaits.
+pub(crate) fn now_ms() -> u64 {
+    // A float holds whole milliseconds exactly for the next 285,000 years; a cast from it saturates.
+    js::now() as u64
+}
+
+/// `N` bytes from the host's cryptographic generator.
+pub(crate) fn random<const N: usize>() -> [u8; N] {
+    POOL.with_borrow_mut(|pool| {
+        if pool.len() < N {
+            pool.resize(POOL_BYTES.max(N), 0);
+            js::fill_random(pool);
+        }
+        let mut bytes = [0; N];
+        let rest = pool.len() - N;
+        bytes.copy_from_slice(&pool[rest..]);
+        pool.truncate(rest);
+        bytes
+    })
+}
+
+thread_local! {
+    static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// A JSON object with `method`, `url` and `headers` (a list of pairs).
+pub(crate) fn head(request: &web_sys::Request) -> String {
+    js::head(request)
+}
+
+/// The body of a request, or `None` where it is larger than `cap` bytes.
+///
+/// # Errors
+/// The sender went away, or sent less than it had announced.
+pub(crate) async fn body(
+    request: &web_sys::Request,
+    cap: u64,
+    declared: Option<u64>,
+) -> Result<Option<Uint8Array>, JsValue> {
+    // Both are far below 2^53: `declared` is at most `cap`, and `cap` a configured size in bytes.
+    let declared = declared.map_or(-1.0, |bytes| bytes as f64);
+    let whole = js::body(request, cap as f64, declared).await?;
+    Ok(if whole.is_undefined() { None } else { Some(whole.unchecked_into()) })
+}
+
+/// A response; `headers` is a JSON list of pairs.
+///
+/// # Errors
+/// The host does not take the status or a header.
+pub(crate) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<web_sys::Response, JsValue> {
+    js::respond(status, headers, body)
+}
+
+/// Puts a body into R2 and returns its SHA-256 in lower-case hexadecimal.
+///
+/// # Errors
+/// R2's own.
+pub(crate) async fn store(bucket: &JsValue, key: &str, body: &Uint8Array) -> Result<String, JsValue> {
+    Ok(js::store(bucket, key, body).await?.as_string().unwrap_or_default())
+}
+
+/// A document that was fetched.
+pub(crate) struct Document {
+    pub(crate) status: u16,
+    pub(crate) cache_control: String,
+    /// `None` where the status is not 2xx or the document larger than asked for.
+    pub(crate) content: Option<Vec<u8>>,
+}
+
+/// Fetches a public document of at most `cap` bytes within `timeout_ms`; a redirect is not followed.
+///
+/// # Errors
+/// The host could not be reached in time.
+pub(crate) async fn read_document(url: &str, cap: u32, timeout_ms: u32) -> Result<Document, JsValue> {
+    let parts: Array = js::read_document(url, cap, timeout_ms).await?.unchecked_into();
+    let content = parts.get(2);
+    Ok(Document {
+        status: parts.get(0).as_f64().map_or(0, |status| status as u16),
+        cache_control: parts.get(1).as_string().unwrap_or_default(),
+        content: content.dyn_ref::<Uint8Array>().map(Uint8Array::to_vec),
+    })
+}
+
+mod js {
+    use worker::js_sys::Uint8Array;
+    use worker::wasm_bindgen::prelude::*;
+    use worker::web_sys;
+
+    #[wasm_bindgen(
+        module = "/src/host.js",
+        wasm_bindgen = worker::wasm_bindgen,
+        wasm_bindgen_futures = worker::wasm_bindgen_futures,
+        js_sys = worker::js_sys
+    )]
+    extern "C" {
+        pub(super) fn now() -> f64;
+        pub(super) fn fill_random(bytes: &mut [u8]);
+        pub(super) fn head(request: &web_sys::Request) -> String;
+        #[wasm_bindgen(catch)]
+        pub(super) async fn body(request: &web_sys::Request, cap: f64, declared: f64) -> Result<JsValue, JsValue>;
+        #[wasm_bindgen(catch)]
+        pub(super) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<web_sys::Response, JsValue>;
+        #[wasm_bindgen(catch)]
+        pub(super) async fn store(bucket: &JsValue, key: &str, body: &Uint8Array) -> Result<JsValue, JsValue>;
+        #[wasm_bindgen(catch)]
+        pub(super) async fn read_document(url: &str, cap: u32, timeout_ms: u32) -> Result<JsValue, JsValue>;
+    }
+}

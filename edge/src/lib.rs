@@ -1,0 +1,48 @@
+//! The edge of Tidegate: a Cloudflare Worker that receives webhooks, verifies them, puts them into a queue and answers.
+//!
+//! It is a thin adapter round [`shared`], which verifies and knows the format of the messages. A panic would also end the
+//! isolate's other requests, so nothing here panics on input.
+
+mod admin;
+mod bindings;
+mod cache;
+mod credentials;
+mod enqueue;
+mod host;
+mod ingest;
+mod keysets;
+mod rejections;
+mod request;
+mod respond;
+mod route;
+mod sources;
+mod store_body;
+
+use worker::{Context, Env, Result, event, web_sys};
+
+use bindings::Bindings;
+use request::Head;
+use respond::Answer;
+use route::Route;
+
+/// Answers one request.
+///
+/// # Errors
+/// Where the host takes no response at all; it then answers 500 itself.
+#[event(fetch)]
+async fn fetch(request: web_sys::Request, env: Env, context: Context) -> Result<web_sys::Response> {
+    let answer = answer(&request, &Bindings::new(env), &context).await;
+    Ok(respond::respond(answer)?)
+}
+
+async fn answer(request: &web_sys::Request, bindings: &Bindings, context: &Context) -> Answer {
+    let Some(head) = Head::read(request) else { return Answer::BrokenHead };
+    let path = head.path().to_owned();
+    match route::route(&path) {
+        Route::Source(reference) => ingest::ingest(reference, request, head, bindings, context).await,
+        Route::Admin(route) => admin::admin(route, request, &head, bindings).await,
+        Route::Health => Answer::Health,
+        Route::Home => Answer::HomePage { html: head.wants_html() },
+        Route::Nothing => Answer::NotFound,
+    }
+}

@@ -1,0 +1,193 @@
+//! What arrives: the head of a request in one crossing, its body as the raw bytes and never more of them than allowed.
+
+use serde::Deserialize;
+use shared::header::HeaderList;
+use shared::verify::RequestParts;
+use worker::js_sys::Uint8Array;
+use worker::web_sys;
+
+use crate::host;
+
+/// The most that the headers and the query of a request may be, in bytes. Written as JSON they take at most twice as
+/// much, so the message that refers to a stored body always fits into the queue.
+const MAX_HEAD_BYTES: usize = 48_000;
+
+/// Headers that belong to one connection and not to the message (RFC 9110, section 7.6.1).
+const HOP_BY_HOP: [&str; 9] = [
+    "connection",
+    "keep-alive",
+    "proxy-authenticate",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
+/// The head of a request.
+#[derive(Debug, Deserialize)]
+pub(crate) struct Head {
+    pub(crate) method: String,
+    pub(crate) url: String,
+    pub(crate) headers: HeaderList,
+}
+
+/// A body that was read.
+pub(crate) struct Body {
+    pub(crate) bytes: Vec<u8>,
+    /// The same bytes as the host holds them, so that a large body goes to R2 without being copied back.
+    pub(crate) host: Uint8Array,
+}
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyError {
+    TooLarge,
+    /// The sender went away or sent less than it announced.
+    Broken,
+}
+
+impl Head {
+    /// Reads the head; `None` where it holds something that is not text.
+    pub(crate) fn read(request: &web_sys::Request) -> Option<Self> {
+        Self::parse(&host::head(request))
+    }
+
+    fn parse(json: &str) -> Option<Self> {
+        serde_json::from_str(json).ok()
+    }
+
+    /// The path of the URL, as it was sent.
+    pub(crate) fn path(&self) -> &str {
+        let after_scheme = self.url.find("://").map_or(0, |at| at + 3);
+        let rest = self.url.get(after_scheme..).unwrap_or_default();
+        let path = rest.find('/').and_then(|at| rest.get(at..)).unwrap_or_default();
+        path.split(['?', '#']).next().unwrap_or_default()
+    }
+
+    /// The query of the URL without its `?`; empty where there is none.
+    pub(crate) fn query(&self) -> &str {
+        let without_fragment = self.url.split('#').next().unwrap_or_default();
+        without_fragment.split_once('?').map_or("", |(_, query)| query)
+    }
+
+    /// The head as `shared` takes it.
+    pub(crate) fn parts(&self) -> RequestParts<'_> {
+        RequestParts { method: &self.method, url: &self.url, query: self.query(), headers: &self.headers }
+    }
+
+    /// Whether the request is safe by RFC 9110, section 9.2.1: it asks, and is never an event.
+    pub(crate) fn is_safe(&self) -> bool {
+        matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
+    }
+
+    /// Whether whoever asks is a browser.
+    pub(crate) fn wants_html(&self) -> bool {
+        self.headers.get("accept").is_some_and(|accept| accept.contains("text/html"))
+    }
+
+    /// The class of the sender's address, as `RejectionSample` wants it.
+    pub(crate) fn remote_class(&self) -> &'static str {
+        match self.headers.get("cf-connecting-ip") {
+            Some(address) if address.contains(':') => "ipv6",
+            Some(address) if address.contains('.') => "ipv4",
+            Some(_) | None => "unknown",
+        }
+    }
+
+    /// Whether headers and query are small enough to travel in a message.
+    pub(crate) fn fits(&self) -> bool {
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 6).sum();
+        headers + self.query().len() <= MAX_HEAD_BYTES
+    }
+
+    /// The body's announced size in bytes.
+    fn declared(&self) -> Option<u64> {
+        self.headers.get("content-length")?.trim().parse().ok()
+    }
+}
+
+/// Reads a body of at most `cap` bytes.
+///
+/// # Errors
+/// See [`BodyError`].
+pub(crate) async fn read_body(request: &web_sys::Request, head: &Head, cap: u64) -> Result<Body, BodyError> {
+    let declared = head.declared();
+    if declared.is_some_and(|bytes| bytes > cap) {
+        return Err(BodyError::TooLarge);
+    }
+    let host = host::body(request, cap, declared).await.map_err(|_| BodyError::Broken)?.ok_or(BodyError::TooLarge)?;
+    let bytes = host.to_vec();
+    Ok(Body { bytes, host })
+}
+
+/// Whether a header is kept with an event. Not kept are those of one connection, Cloudflare's own, and `credentials`:
+/// the headers in which the source's scheme carries a secret itself.
+pub(crate) fn is_kept(name: &str, credentials: &[String]) -> bool {
+    !HOP_BY_HOP.contains(&name)
+        && !name.starts_with("cf-")
+        && name != "cdn-loop"
+        && !credentials.iter().any(|credential| credential.eq_ignore_ascii_case(name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn head(url: &str) -> Head {
+        let json = serde_json::json!({ "method": "POST", "url": url, "headers": [["content-length", "12"]] });
+        Head::parse(&json.to_string()).expect("a head")
+    }
+
+    #[test]
+    fn path_and_query_are_taken_from_the_url_as_sent() {
+        for (url, path, query) in [
+            ("https://edge.example/in/a?x=1&y=%20", "/in/a", "x=1&y=%20"),
+            ("https://edge.example/in/a?next=/b?c", "/in/a", "next=/b?c"),
+            ("https://edge.example/in/a", "/in/a", ""),
+            ("https://edge.example/in/a?#f", "/in/a", ""),
+            ("https://edge.example", "", ""),
+        ] {
+            let head = head(url);
+            assert_eq!((head.path(), head.query()), (path, query), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_head_that_is_not_json_is_refused_and_does_not_panic() {
+        assert!(Head::parse("").is_none());
+        assert!(Head::parse("{\"method\":\"POST\"}").is_none());
+        assert!(Head::parse("{\"method\":\"POST\",\"url\":\"\",\"headers\":[[\"a\",\"\\ud800\"]]}").is_none());
+    }
+
+    #[test]
+    fn connection_platform_and_credential_headers_are_not_kept() {
+        let credentials = ["Authorization".to_owned()];
+        for name in ["connection", "transfer-encoding", "cf-ray", "cf-connecting-ip", "cdn-loop", "authorization"] {
+            assert!(!is_kept(name, &credentials), "{name}");
+        }
+        for name in ["content-type", "stripe-signature", "user-agent", "cookie", "x-forwarded-for"] {
+            assert!(is_kept(name, &credentials), "{name}");
+        }
+        assert!(is_kept("authorization", &[]));
+    }
+
+    #[test]
+    fn a_head_too_large_for_a_message_is_told_apart() {
+        assert!(head("https://edge.example/in/a").fits());
+        assert!(!head(&format!("https://edge.example/in/a?{}", "q".repeat(MAX_HEAD_BYTES))).fits());
+    }
+
+    #[test]
+    fn the_class_of_an_address_says_nothing_else() {
+        let with = |address: &str| Head {
+            method: "POST".to_owned(),
+            url: String::new(),
+            headers: HeaderList::new([("cf-connecting-ip", address)]),
+        };
+        assert_eq!(with("192.0.2.1").remote_class(), "ipv4");
+        assert_eq!(with("2001:db8::1").remote_class(), "ipv6");
+        assert_eq!(head("https://edge.example/").remote_class(), "unknown");
+    }
+}

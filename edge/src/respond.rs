@@ -1,0 +1,276 @@
+//! Every answer of the Worker, and the one place with status codes.
+//!
+//! A provider learns no more than it needs: one code for every bad signature, never 410 (some delete the webhook on it)
+//! and never 3xx (some count it as failure).
+
+use std::borrow::Cow;
+use std::rc::Rc;
+
+use serde_json::{Value, json};
+use shared::challenge::Reply;
+use shared::id::EventId;
+use shared::source::Acknowledgement;
+use worker::wasm_bindgen::JsValue;
+use worker::{ResponseBody, ResponseBuilder, web_sys};
+
+use crate::bindings::Missing;
+use crate::host;
+use crate::sources::Source;
+
+/// What is answered.
+pub(crate) enum Answer {
+    /// The event is in the queue.
+    Accepted {
+        id: EventId,
+        source: Rc<Source>,
+    },
+    /// A challenge's reply.
+    Reply(Reply),
+    SignatureRefused,
+    UnknownSource,
+    BodyTooLarge {
+        max_bytes: u64,
+    },
+    HeadTooLarge,
+    BrokenBody,
+    BrokenHead,
+    /// Nothing was accepted; the sender should come again after so many seconds.
+    TryAgain {
+        after_s: u32,
+    },
+    /// A person opened the URL of a source.
+    SourcePage {
+        html: bool,
+    },
+    /// A person opened the Worker's own URL.
+    HomePage {
+        html: bool,
+    },
+    Health,
+    NotFound,
+    MethodNotAllowed {
+        allow: &'static str,
+    },
+    Unauthorized,
+    /// The Worker itself still lacks something; only said to whoever sets it up.
+    NotConfigured(Missing),
+    /// What an administrator asked for failed; the text says what to do.
+    Unavailable(String),
+    Revision {
+        revision: u64,
+    },
+    SourceFacts {
+        revision: u64,
+        name: String,
+    },
+    OlderRevision {
+        revision: u64,
+    },
+    NameTaken,
+    BadConfiguration(String),
+    Done,
+    UnknownBody,
+    /// A stored body, streamed.
+    StoredBody(ResponseBody),
+    Status(Value),
+}
+
+type Header = (Cow<'static, str>, Cow<'static, str>);
+
+/// An answer as the host takes it.
+struct Parts {
+    status: u16,
+    headers: Vec<Header>,
+    body: Vec<u8>,
+}
+
+/// Turns an answer into a response.
+///
+/// # Errors
+/// The host does not take the response; it then answers 500 itself.
+pub(crate) fn respond(answer: Answer) -> Result<web_sys::Response, JsValue> {
+    if let Answer::StoredBody(body) = answer {
+        let builder = ResponseBuilder::new().with_header("content-type", "application/octet-stream")?;
+        return Ok(builder.body(body).into());
+    }
+    let Parts { status, headers, body } = parts(answer);
+    let text = serde_json::to_string(&headers).unwrap_or_else(|_| "[]".to_owned());
+    // What a source configures may hold a header value that the host refuses. The event is queued by then, so the
+    // provider has to hear so, with or without that header.
+    host::respond(status, &text, &body).or_else(|_| host::respond(status, "[]", &body))
+}
+
+fn parts(answer: Answer) -> Parts {
+    match answer {
+        Answer::Accepted { id, source } => acknowledge(id, &source.config.acknowledgement),
+        Answer::Reply(reply) => reply_parts(reply),
+        Answer::SignatureRefused => error(401, "signature_refused", None),
+        Answer::UnknownSource => error(404, "unknown_source", None),
+        Answer::BodyTooLarge { max_bytes } => error(413, "body_too_large", Some(format!("at most {max_bytes} bytes"))),
+        Answer::HeadTooLarge => error(431, "headers_too_large", None),
+        Answer::BrokenBody => error(400, "body_incomplete", None),
+        Answer::BrokenHead => error(400, "headers_unreadable", None),
+        Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
+        Answer::SourcePage { html } => page(html, "A webhook source", SOURCE_PAGE),
+        Answer::HomePage { html } => page(html, "Tidegate", HOME_PAGE),
+        Answer::Health => json_parts(200, &json!({ "ok": true, "version": env!("CARGO_PKG_VERSION") })),
+        Answer::NotFound => error(404, "not_found", None),
+        Answer::MethodNotAllowed { allow } => error(405, "method_not_allowed", None).with("allow", allow.to_owned()),
+        Answer::Unauthorized => {
+            let hint = "send `Authorization: Bearer` and the secret ADMIN_TOKEN of this Worker";
+            error(401, "unauthorized", Some(hint.to_owned())).with("www-authenticate", "Bearer".to_owned())
+        }
+        Answer::NotConfigured(missing) => error(503, "not_configured", Some(missing.to_string())),
+        Answer::Unavailable(reason) => error(503, "try_again", Some(reason)).with("retry-after", "2".to_owned()),
+        Answer::Revision { revision } => json_parts(200, &json!({ "revision": revision })),
+        Answer::SourceFacts { revision, name } => json_parts(200, &json!({ "revision": revision, "name": name })),
+        Answer::OlderRevision { revision } => {
+            let reason = format!("revision {revision} is stored already; send a larger one");
+            error(409, "older_revision", Some(reason))
+        }
+        Answer::NameTaken => error(409, "name_taken", Some("another source has this name; choose another".to_owned())),
+        Answer::BadConfiguration(reason) => error(422, "bad_configuration", Some(reason)),
+        Answer::Done => Parts { status: 204, headers: Vec::new(), body: Vec::new() },
+        Answer::UnknownBody | Answer::StoredBody(_) => error(404, "unknown_body", None),
+        Answer::Status(status) => json_parts(200, &status),
+    }
+}
+
+const JSON: Header = (Cow::Borrowed("content-type"), Cow::Borrowed("application/json"));
+
+/// Nothing that a stranger's text is echoed into is ever taken for a page of another kind.
+const NO_SNIFF: Header = (Cow::Borrowed("x-content-type-options"), Cow::Borrowed("nosniff"));
+
+const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that is to send them: \
+    it takes their POST requests, checks each signature and answers at once. There is nothing to see here; \
+    what arrived stands in the dashboard of your Tidegate.";
+
+const HOME_PAGE: &str = "This is the edge of a webhook gateway. Webhooks go to /in/ and the name of a source; \
+    sources are made in the dashboard of your Tidegate. /healthz says whether this Worker runs.";
+
+fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
+    let Acknowledgement { status, body, content_type } = acknowledgement;
+    let status = if (200..300).contains(status) { *status } else { 200 };
+    match body {
+        // These two carry no body by definition, and the host refuses one.
+        _ if status == 204 || status == 205 => Parts { status, headers: Vec::new(), body: Vec::new() },
+        None => Parts { status, headers: vec![JSON], body: format!("{{\"id\":\"{id}\"}}").into_bytes() },
+        Some(body) => {
+            let content_type = content_type.clone().unwrap_or_else(|| "text/plain; charset=utf-8".to_owned());
+            Parts {
+                status,
+                headers: vec![("content-type".into(), content_type.into())],
+                body: body.clone().into_bytes(),
+            }
+        }
+    }
+}
+
+fn reply_parts(reply: Reply) -> Parts {
+    let mut headers: Vec<Header> = vec![("content-type".into(), reply.content_type.into())];
+    headers.extend(reply.headers.into_iter().map(|(name, value)| (name.into(), value.into())));
+    Parts { status: reply.status, headers, body: reply.body }
+}
+
+fn json_parts(status: u16, value: &Value) -> Parts {
+    Parts { status, headers: vec![JSON, NO_SNIFF], body: value.to_string().into_bytes() }
+}
+
+fn error(status: u16, code: &str, message: Option<String>) -> Parts {
+    let value = match message {
+        Some(message) => json!({ "error": code, "message": message }),
+        None => json!({ "error": code }),
+    };
+    json_parts(status, &value)
+}
+
+fn page(html: bool, title: &str, text: &str) -> Parts {
+    if !html {
+        let headers = vec![("content-type".into(), "text/plain; charset=utf-8".into()), NO_SNIFF];
+        return Parts { status: 200, headers, body: format!("{text}\n").into_bytes() };
+    }
+    let body = format!(
+        "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
+         <meta name=\"viewport\" content=\"width=device-width\"><title>{title}</title><h1>{title}</h1><p>{text}</p></html>\n"
+    );
+    let headers = vec![
+        ("content-type".into(), "text/html; charset=utf-8".into()),
+        ("content-security-policy".into(), "default-src 'none'".into()),
+        NO_SNIFF,
+    ];
+    Parts { status: 200, headers, body: body.into_bytes() }
+}
+
+impl Parts {
+    fn with(mut self, name: &'static str, value: impl Into<Cow<'static, str>>) -> Self {
+        self.headers.push((name.into(), value.into()));
+        self
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn id() -> EventId {
+        EventId::mint(1_764_000_000_123, [7; 10])
+    }
+
+    fn acknowledged(status: u16, body: Option<&str>, content_type: Option<&str>) -> Parts {
+        let acknowledgement =
+            Acknowledgement { status, body: body.map(str::to_owned), content_type: content_type.map(str::to_owned) };
+        acknowledge(id(), &acknowledgement)
+    }
+
+    #[test]
+    fn an_accepted_event_is_answered_with_its_id_unless_the_source_says_otherwise() {
+        let usual = acknowledged(200, None, None);
+        assert_eq!(usual.body, format!("{{\"id\":\"{}\"}}", id()).into_bytes());
+        assert_eq!(usual.headers, [JSON]);
+        let canned = acknowledged(202, Some("<Response/>"), Some("text/xml"));
+        assert_eq!((canned.status, canned.body.as_slice()), (202, b"<Response/>".as_slice()));
+        assert_eq!(canned.headers, [("content-type".into(), "text/xml".into())]);
+    }
+
+    #[test]
+    fn an_acknowledgement_is_never_anything_but_success_and_204_has_no_body() {
+        for status in [0, 100, 301, 410, 500] {
+            assert_eq!(acknowledged(status, None, None).status, 200, "{status}");
+        }
+        assert_eq!(acknowledged(204, Some("x"), None).body, b"");
+    }
+
+    #[test]
+    fn no_answer_to_a_provider_says_gone_or_moved() {
+        for answer in [
+            Answer::SignatureRefused,
+            Answer::UnknownSource,
+            Answer::BodyTooLarge { max_bytes: 1 },
+            Answer::HeadTooLarge,
+            Answer::BrokenBody,
+            Answer::BrokenHead,
+            Answer::TryAgain { after_s: 5 },
+            Answer::NotFound,
+        ] {
+            let status = parts(answer).status;
+            assert!((400..600).contains(&status) && status != 410, "{status}");
+        }
+    }
+
+    #[test]
+    fn every_bad_signature_gets_the_same_answer_and_an_outage_names_a_time() {
+        let refused = parts(Answer::SignatureRefused);
+        assert_eq!((refused.status, refused.body.as_slice()), (401, b"{\"error\":\"signature_refused\"}".as_slice()));
+        let later = parts(Answer::TryAgain { after_s: 60 });
+        assert_eq!(later.status, 503);
+        assert!(later.headers.contains(&("retry-after".into(), "60".into())));
+    }
+
+    #[test]
+    fn a_person_with_a_browser_gets_a_page_and_everybody_else_text() {
+        let html = String::from_utf8(parts(Answer::SourcePage { html: true }).body).expect("text");
+        assert!(html.starts_with("<!doctype html>") && html.contains("receives webhooks"), "{html}");
+        let text = String::from_utf8(parts(Answer::SourcePage { html: false }).body).expect("text");
+        assert!(!text.contains('<') && text.contains("receives webhooks"), "{text}");
+    }
+}

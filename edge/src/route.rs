@@ -1,0 +1,70 @@
+//! Which part of the Worker answers a request: decided by the path alone.
+
+/// What a path names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Route<'a> {
+    /// `/`: a page for a person who followed the link.
+    Home,
+    /// `/healthz`
+    Health,
+    /// `/in/{source}`: the id or the name of a source.
+    Source(&'a str),
+    /// `/admin/…`, for the relay.
+    Admin(AdminRoute<'a>),
+    /// Everything else.
+    Nothing,
+}
+
+/// What the relay may ask for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum AdminRoute<'a> {
+    /// `/admin/status`
+    Status,
+    /// `/admin/sources/{id}`
+    Source(&'a str),
+    /// `/admin/bodies/{key}`
+    Body(&'a str),
+    /// Everything else below `/admin`.
+    Nothing,
+}
+
+/// Finds the route of a path. A slash at the end is forgiven: people paste URLs.
+pub(crate) fn route(path: &str) -> Route<'_> {
+    let mut segments = path.trim_matches('/').split('/');
+    match (segments.next(), segments.next(), segments.next(), segments.next()) {
+        (Some(""), None, ..) => Route::Home,
+        (Some("healthz"), None, ..) => Route::Health,
+        (Some("in"), Some(source), None, _) => Route::Source(source),
+        (Some("admin"), Some("status"), None, _) => Route::Admin(AdminRoute::Status),
+        (Some("admin"), Some("sources"), Some(id), None) => Route::Admin(AdminRoute::Source(id)),
+        (Some("admin"), Some("bodies"), Some(key), None) => Route::Admin(AdminRoute::Body(key)),
+        (Some("admin"), ..) => Route::Admin(AdminRoute::Nothing),
+        _ => Route::Nothing,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_path_has_one_route() {
+        for (path, wanted) in [
+            ("/", Route::Home),
+            ("/healthz", Route::Health),
+            ("/in/stripe", Route::Source("stripe")),
+            ("/in/stripe/", Route::Source("stripe")),
+            ("/in", Route::Nothing),
+            ("/in/a/b", Route::Nothing),
+            ("/admin", Route::Admin(AdminRoute::Nothing)),
+            ("/admin/status", Route::Admin(AdminRoute::Status)),
+            ("/admin/sources/src_1", Route::Admin(AdminRoute::Source("src_1"))),
+            ("/admin/sources/src_1/secrets", Route::Admin(AdminRoute::Nothing)),
+            ("/admin/bodies/evt_1", Route::Admin(AdminRoute::Body("evt_1"))),
+            ("/administrator", Route::Nothing),
+            ("", Route::Home),
+        ] {
+            assert_eq!(route(path), wanted, "{path}");
+        }
+    }
+}

@@ -1,0 +1,222 @@
+//! Finding a source: from the isolate's memory, or from KV where nothing is cached.
+//!
+//! A configuration is good for 30 s, is then refreshed in the background, and is not used beyond five minutes. What KV
+//! does not know is remembered for 5 s. KV itself may answer with what it held up to a minute ago.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use shared::id::SourceId;
+use shared::seal;
+use shared::source::SourceConfig;
+use shared::verify::{ConfigError, Verifier};
+use worker::Context;
+
+use crate::bindings::{Bindings, Missing};
+use crate::cache::{Ages, Cache, Lookup};
+use crate::credentials::Credentials;
+use crate::host;
+
+const KNOWN: Ages = Ages { fresh: 30_000, usable: 300_000, refresh: 5_000 };
+const UNKNOWN: Ages = Ages { fresh: 5_000, usable: 5_000, refresh: 5_000 };
+
+/// How many sources an isolate keeps; unknown ones are kept apart, so that guessing URLs displaces nothing.
+const CAPACITY: usize = 1_000;
+
+/// How often a source is read again because a request did not verify, in milliseconds.
+const REREAD_AFTER: u64 = 2_000;
+
+/// The longest name of a source that is looked up.
+const MAX_NAME_BYTES: usize = 128;
+
+/// A source, ready to verify.
+pub(crate) struct Source {
+    pub(crate) config: SourceConfig,
+    pub(crate) verifier: Verifier,
+    pub(crate) credentials: Credentials,
+}
+
+impl Source {
+    /// Prepares a configuration.
+    ///
+    /// # Errors
+    /// Nothing could be verified with it.
+    pub(crate) fn new(config: SourceConfig) -> Result<Self, ConfigError> {
+        let verifier = Verifier::new(&config)?;
+        let credentials = Credentials::of(&config.scheme);
+        Ok(Self { config, verifier, credentials })
+    }
+}
+
+/// Why it cannot be said whether there is such a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum SourceError {
+    Missing(Missing),
+    /// KV did not answer.
+    Store(String),
+    /// What KV holds cannot be opened or read: the relay has to write it again.
+    Damaged(String),
+}
+
+impl From<Missing> for SourceError {
+    fn from(missing: Missing) -> Self {
+        Self::Missing(missing)
+    }
+}
+
+impl std::fmt::Display for SourceError {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Missing(missing) => missing.fmt(f),
+            Self::Store(error) => write!(f, "the namespace SOURCES could not be read, try again: {error}"),
+            Self::Damaged(error) => {
+                write!(
+                    f,
+                    "a stored source cannot be read ({error}); was SEAL_KEY changed? let the relay write its sources again"
+                )
+            }
+        }
+    }
+}
+
+type Found = Option<Rc<Source>>;
+
+thread_local! {
+    static KNOWN_SOURCES: RefCell<Cache<Rc<Source>>> = RefCell::new(Cache::new(CAPACITY));
+    static UNKNOWN_SOURCES: RefCell<Cache<()>> = RefCell::new(Cache::new(CAPACITY));
+}
+
+/// Finds a source by what stands in its URL: its id or its name. On a warm path this awaits nothing.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) async fn find(
+    reference: &str,
+    bindings: &Bindings,
+    context: &Context,
+    now: u64,
+) -> Result<Found, SourceError> {
+    if !is_plausible(reference) || is_unknown(reference, now) {
+        return Ok(None);
+    }
+    match KNOWN_SOURCES.with_borrow_mut(|cache| cache.lookup(reference, now)) {
+        Lookup::Fresh(source) => Ok(Some(source)),
+        Lookup::Refresh(source) => {
+            refresh(reference.to_owned(), bindings.clone(), context);
+            Ok(Some(source))
+        }
+        Lookup::Absent => load(reference, bindings).await,
+    }
+}
+
+/// Reads a source again because a request did not verify with what is cached: a secret may just have been added.
+/// `None` where it was read a moment ago, or KV does not answer: then the refusal stands.
+pub(crate) async fn reread(reference: &str, bindings: &Bindings, now: u64) -> Found {
+    if !KNOWN_SOURCES.with_borrow_mut(|cache| cache.claim(reference, REREAD_AFTER, now)) {
+        return None;
+    }
+    load(reference, bindings).await.ok().flatten()
+}
+
+/// Forgets what this isolate knows of a source, after the relay has changed it.
+pub(crate) fn forget(references: &[&str]) {
+    for reference in references {
+        KNOWN_SOURCES.with_borrow_mut(|cache| cache.remove(reference));
+        UNKNOWN_SOURCES.with_borrow_mut(|cache| cache.remove(reference));
+    }
+}
+
+/// The KV key of a source's sealed configuration, also what it is sealed to.
+pub(crate) fn source_key(id: SourceId) -> String {
+    format!("source/{id}")
+}
+
+/// The KV key under which the id of a source of this name stands.
+pub(crate) fn name_key(name: &str) -> String {
+    format!("name/{name}")
+}
+
+/// Reads the configuration of a source from KV.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) async fn read(id: SourceId, bindings: &Bindings) -> Result<Option<SourceConfig>, SourceError> {
+    let (store, keys, name) = (bindings.sources()?, bindings.seal_keys()?, source_key(id));
+    let Some(sealed) = store.get(&name).text().await.map_err(|error| SourceError::Store(error.to_string()))? else {
+        return Ok(None);
+    };
+    let plain = seal::open(&keys, &name, &sealed).map_err(|error| SourceError::Damaged(error.to_string()))?;
+    serde_json::from_slice(&plain).map(Some).map_err(|error| SourceError::Damaged(error.to_string()))
+}
+
+/// Reads the id that a name stands for.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) async fn read_name(name: &str, bindings: &Bindings) -> Result<Option<SourceId>, SourceError> {
+    let text = bindings.sources()?.get(&name_key(name)).text().await;
+    let text = text.map_err(|error| SourceError::Store(error.to_string()))?;
+    Ok(text.and_then(|text| text.parse().ok()))
+}
+
+fn refresh(reference: String, bindings: Bindings, context: &Context) {
+    context.wait_until(async move {
+        if let Err(error) = load(&reference, &bindings).await {
+            worker::console_error!("{error}");
+        }
+    });
+}
+
+async fn load(reference: &str, bindings: &Bindings) -> Result<Found, SourceError> {
+    let source = fetch(reference, bindings).await?;
+    let now = host::now_ms();
+    match &source {
+        Some(source) => KNOWN_SOURCES.with_borrow_mut(|cache| cache.put(reference, Rc::clone(source), KNOWN, now)),
+        None => {
+            KNOWN_SOURCES.with_borrow_mut(|cache| cache.remove(reference));
+            UNKNOWN_SOURCES.with_borrow_mut(|cache| cache.put(reference, (), UNKNOWN, now));
+        }
+    }
+    Ok(source)
+}
+
+async fn fetch(reference: &str, bindings: &Bindings) -> Result<Found, SourceError> {
+    let id = match reference.parse() {
+        Ok(id) => Some(id),
+        Err(_) => read_name(reference, bindings).await?,
+    };
+    let Some(id) = id else { return Ok(None) };
+    let Some(config) = read(id, bindings).await? else { return Ok(None) };
+    // A name that was given up may still stand in KV for a while.
+    if reference != config.name && reference.parse() != Ok(config.id) {
+        return Ok(None);
+    }
+    let source = Source::new(config).map_err(|error| SourceError::Damaged(error.to_string()))?;
+    Ok(Some(Rc::new(source)))
+}
+
+fn is_unknown(reference: &str, now: u64) -> bool {
+    UNKNOWN_SOURCES.with_borrow_mut(|cache| cache.lookup(reference, now)) != Lookup::Absent
+}
+
+/// Whether a text can be an id or a name at all: what cannot is not looked up.
+fn is_plausible(reference: &str) -> bool {
+    !reference.is_empty()
+        && reference.len() <= MAX_NAME_BYTES
+        && reference.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.'))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_cannot_be_a_source_is_not_looked_up() {
+        for reference in ["stripe", "acme-orders.v2", "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91"] {
+            assert!(is_plausible(reference), "{reference}");
+        }
+        for reference in ["", "a/b", "a b", "%2e%2e", "wp-login.php?", &"x".repeat(MAX_NAME_BYTES + 1)] {
+            assert!(!is_plausible(reference), "{reference}");
+        }
+    }
+}

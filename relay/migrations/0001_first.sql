@@ -1,0 +1,274 @@
+-- The tables of the relay, in the order of the data.
+--
+-- Two kinds of table. Small ones that are changed in place: customers, sources, destinations, routes, leases, replays,
+-- and pending_deliveries, which holds only what is still to be delivered. And history, which is only appended to:
+-- events, event_bodies, event_keys, settled_deliveries, attempts, rejections, quarantine. History is partitioned by day
+-- and dropped by partition, never by DELETE, so that what has been delivered costs nothing.
+--
+-- Ids are UUIDv7. Their first 48 bits are the Unix time in milliseconds, so a range of ids is a range of time: the
+-- partitions of a day are a range of ids, and a look-up by id touches one partition.
+
+create table customers (
+    id uuid primary key,
+    name text not null unique,
+    created_at timestamptz not null default now()
+);
+
+-- Everything belongs to a customer; a deployment that serves one team has only this one.
+insert into customers (id, name) values ('00000000-0000-7000-8000-000000000001', 'default');
+
+-- Grows by one with every change of sources, destinations and routes. Replicas compare it with what they hold in
+-- memory: once in every transaction that stores events, so that an event is never routed by an old configuration.
+create table configuration (
+    only_row boolean primary key default true check (only_row),
+    revision bigint not null
+);
+insert into configuration (revision) values (1);
+
+create table sources (
+    id uuid primary key,
+    customer_id uuid not null references customers (id),
+    name text not null,
+    provider text not null,
+    config jsonb not null,
+    -- A JSON list, sealed with the master key; the id is part of what is authenticated.
+    secrets_sealed text not null,
+    revision bigint not null default 1,
+    -- The newest revision that the edge has confirmed; the edge is told until it equals revision.
+    edge_revision bigint not null default 0,
+    edge_error text,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint source_name_is_unique_for_its_customer unique (customer_id, name),
+    constraint edge_is_not_ahead_of_the_source check (edge_revision <= revision)
+);
+
+create table destinations (
+    id uuid primary key,
+    customer_id uuid not null references customers (id),
+    name text not null,
+    url text not null,
+    -- hash of the id: which of the 256 shards this destination belongs to. The owner of the shard sends for it.
+    shard smallint not null check (shard between 0 and 255),
+    -- A JSON list of signing keys, newest first, sealed with the master key.
+    signing_keys_sealed text not null,
+    -- A JSON object of static headers, sealed because they often hold credentials; null where there are none.
+    headers_sealed text,
+    rate_limit integer check (rate_limit > 0),
+    rate_per text check (rate_per in ('second', 'minute', 'hour')),
+    max_concurrency integer not null check (max_concurrency between 1 and 1000),
+    timeout_ms integer not null check (timeout_ms between 100 and 120000),
+    retry jsonb not null,
+    state text not null default 'active' check (state in ('active', 'paused', 'disabled')),
+    state_reason text,
+    state_changed_at timestamptz not null default now(),
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    constraint destination_name_is_unique_for_its_customer unique (customer_id, name),
+    constraint a_rate_has_a_period check ((rate_limit is null) = (rate_per is null))
+);
+create index destinations_by_shard on destinations (shard);
+
+create table routes (
+    id uuid primary key,
+    customer_id uuid not null references customers (id),
+    source_id uuid not null references sources (id) on delete cascade,
+    destination_id uuid not null references destinations (id) on delete cascade,
+    -- CEL; null matches every event, and sends the raw bytes.
+    filter text,
+    transform text,
+    enabled boolean not null default true,
+    created_at timestamptz not null default now(),
+    updated_at timestamptz not null default now(),
+    -- The webhook-id of a delivery is its event's id: two deliveries of one event to one destination would look like a
+    -- repetition to the receiver.
+    constraint one_route_joins_a_source_and_a_destination unique (source_id, destination_id)
+);
+create index routes_by_destination on routes (destination_id);
+
+create table events (
+    id uuid not null,
+    customer_id uuid not null,
+    source_id uuid not null,
+    received_at timestamptz not null,
+    stored_at timestamptz not null default now(),
+    type text,
+    -- The id the provider gave it.
+    provider_event_id text,
+    method text not null,
+    query text not null,
+    headers jsonb not null,
+    body_size integer not null,
+    verification text not null check (verification in ('verified', 'unsigned', 'failed', 'released')),
+    -- How many more times the provider sent the same id within the dedupe window.
+    duplicates integer not null default 0,
+    primary key (id)
+) partition by range (id);
+-- Pages of one source's events, newest first.
+create index events_by_source on events (source_id, id);
+-- `key=` of the events call: the provider's own id.
+create index events_by_provider_event_id on events (provider_event_id) where provider_event_id is not null;
+
+-- Apart from the events, because bodies are kept for a shorter time than what is known about them.
+create table event_bodies (
+    event_id uuid not null,
+    body bytea not null,
+    primary key (event_id)
+) partition by range (event_id);
+
+-- Which (source, provider's id) was seen on which day: the dedupe window is a number of days of it.
+create table event_keys (
+    source_id uuid not null,
+    key bytea not null,
+    day date not null,
+    event_id uuid not null,
+    primary key (source_id, key, day)
+) partition by range (day);
+
+-- Only what is still to be delivered: narrow, no payload. Settling deletes the row.
+create table pending_deliveries (
+    id uuid primary key,
+    customer_id uuid not null,
+    destination_id uuid not null,
+    event_id uuid not null,
+    source_id uuid not null,
+    route_id uuid,
+    -- The replay that made it, or null.
+    replay_id uuid,
+    -- When the next attempt is due; 'infinity' while the delivery is parked.
+    due_at timestamptz not null,
+    attempts smallint not null default 0,
+    -- The attempts made before the present schedule began: a delivery that is retried by hand gets a fresh schedule.
+    schedule_start smallint not null default 0,
+    -- Why it waits for a person: the error of its transform.
+    parked_reason text,
+    constraint parked_deliveries_are_never_due check ((parked_reason is not null) = (due_at = 'infinity'))
+) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
+        autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
+-- The engine reads the head of one ready destination at a time.
+create index pending_deliveries_by_destination on pending_deliveries (destination_id, due_at, id);
+create index pending_deliveries_by_event on pending_deliveries (event_id);
+create index pending_deliveries_by_replay on pending_deliveries (replay_id) where replay_id is not null;
+
+create table settled_deliveries (
+    id uuid not null,
+    customer_id uuid not null,
+    destination_id uuid not null,
+    event_id uuid not null,
+    source_id uuid not null,
+    route_id uuid,
+    replay_id uuid,
+    state text not null check (state in ('succeeded', 'dead', 'cancelled')),
+    -- The error class of the last attempt, for the error filter and for replays; null where it succeeded.
+    error text,
+    -- Why it is dead, for a person.
+    reason text,
+    attempts smallint not null,
+    schedule_start smallint not null,
+    settled_at timestamptz not null default now(),
+    primary key (id),
+    constraint dead_deliveries_have_a_reason check (state <> 'dead' or reason is not null)
+) partition by range (id);
+create index settled_deliveries_by_destination on settled_deliveries (destination_id, id);
+create index settled_deliveries_by_event on settled_deliveries (event_id);
+create index settled_deliveries_not_succeeded on settled_deliveries (state, id) where state <> 'succeeded';
+
+create table attempts (
+    id uuid not null,
+    delivery_id uuid not null,
+    destination_id uuid not null,
+    event_id uuid not null,
+    number smallint not null check (number >= 1),
+    started_at timestamptz not null,
+    latency_ms integer not null check (latency_ms >= 0),
+    -- Of the answer; null where there was none.
+    status smallint,
+    -- Error class; null where it succeeded.
+    error text,
+    detail text,
+    response_excerpt text,
+    primary key (id)
+) partition by range (id);
+create index attempts_by_delivery on attempts (delivery_id, number);
+
+create table rejections (
+    id uuid not null,
+    source_id uuid not null,
+    cause text not null,
+    detail text not null,
+    count bigint not null check (count >= 1),
+    first_at timestamptz not null,
+    last_at timestamptz not null,
+    size bigint not null,
+    remote text not null,
+    primary key (id)
+) partition by range (id);
+create index rejections_by_source on rejections (source_id, id);
+
+-- What came out of the queue and could not be stored as an event: kept whole, never dropped.
+create table quarantine (
+    id uuid not null,
+    queue_message_id text not null,
+    reason text not null,
+    message bytea not null,
+    quarantined_at timestamptz not null default now(),
+    primary key (id)
+) partition by range (id);
+
+-- A replica's row is its lease: shards whose owner has no row, or an expired one, are free.
+create table replicas (
+    id uuid primary key,
+    expires_at timestamptz not null,
+    started_at timestamptz not null default now()
+) with (fillfactor = 50);
+
+create table shards (
+    shard smallint primary key check (shard between 0 and 255),
+    owner uuid,
+    -- Grows with every change of owner. What an owner settles names the epoch it owned the shard in.
+    epoch bigint not null default 0
+) with (fillfactor = 70);
+insert into shards (shard) select generate_series(0, 255);
+
+create table replays (
+    id uuid primary key,
+    customer_id uuid not null references customers (id),
+    filter jsonb not null,
+    -- Deliver to this destination in place of the original ones.
+    destination_id uuid references destinations (id) on delete set null,
+    rate_limit integer check (rate_limit > 0),
+    rate_per text check (rate_per in ('second', 'minute', 'hour')),
+    state text not null check (state in ('running', 'completed', 'cancelled')),
+    -- What the filter matched when the replay was made; nothing newer than `until_id` is part of it.
+    matched bigint not null,
+    until_id uuid not null,
+    -- The last row that has been taken; null before the first.
+    cursor_id uuid,
+    processed bigint not null default 0,
+    created bigint not null default 0,
+    succeeded bigint not null default 0,
+    dead bigint not null default 0,
+    cancelled bigint not null default 0,
+    error text,
+    created_at timestamptz not null default now(),
+    finished_at timestamptz,
+    constraint finished_replays_are_not_running check ((finished_at is null) = (state = 'running'))
+);
+create index replays_running on replays (id) where state = 'running';
+
+-- The partitions of one day, of every table of history. Safe to call again, and from several replicas at once.
+create function create_day(day date) returns void language plpgsql as $$
+declare
+    first_id uuid := (lpad(to_hex((extract(epoch from day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+    next_id uuid := (lpad(to_hex((extract(epoch from (day + 1)::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
+    parent text;
+begin
+    perform pg_advisory_xact_lock(hashtext('tidegate create_day'));
+    foreach parent in array array['events', 'event_bodies', 'settled_deliveries', 'attempts', 'rejections', 'quarantine'] loop
+        execute format('create table if not exists %I partition of %I for values from (%L) to (%L)',
+            parent || '_' || to_char(day, 'YYYYMMDD'), parent, first_id, next_id);
+    end loop;
+    execute format('create table if not exists %I partition of event_keys for values from (%L) to (%L)',
+        'event_keys_' || to_char(day, 'YYYYMMDD'), day, day + 1);
+end
+$$;

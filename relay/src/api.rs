@@ -1,0 +1,155 @@
+//! The REST API: what an operator's programs and the command line see of the gateway.
+//!
+//! Every call under `/v1` needs the bearer token. Errors are problem documents ([`problem`]), lists are pages by key
+//! ([`page`]), and wherever a source or a destination is named its id and its name are both accepted ([`name`]). The
+//! description at `/openapi.json` is made of the same declarations that the calls are served by.
+//!
+//! What changes sources, destinations and routes is in force in this replica when it is answered: each of these calls
+//! ends with [`in_force`].
+
+use axum::Router;
+use axum::extract::DefaultBodyLimit;
+use axum::response::IntoResponse as _;
+use axum::routing::get;
+use http::header::{CONTENT_TYPE, HeaderValue};
+use utoipa::OpenApi;
+use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
+
+use crate::App;
+use problem::ApiError;
+
+mod auth;
+pub mod deliveries;
+pub mod destinations;
+pub mod events;
+pub mod health;
+mod input;
+mod name;
+pub mod page;
+pub mod problem;
+pub mod providers;
+pub mod quarantine;
+pub mod rate;
+pub mod rejections;
+pub mod replays;
+pub mod routes;
+pub mod sources;
+pub mod time;
+
+/// The largest body of a request, in bytes.
+pub const MAX_BODY_BYTES: usize = 1_000_000;
+
+/// The whole API.
+pub fn router(app: App) -> Router {
+    let json = description().to_json().unwrap_or_default();
+    let guarded = Router::from(calls())
+        .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate));
+    Router::from(health::calls())
+        .route(
+            "/openapi.json",
+            get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),
+        )
+        .method_not_allowed_fallback(method_not_allowed)
+        .merge(guarded)
+        .fallback(not_found)
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .with_state(app)
+}
+
+/// The description of the whole API (`OpenAPI` 3.1), made of the calls themselves.
+fn description() -> utoipa::openapi::OpenApi {
+    let mut description = Description::openapi();
+    description.merge(health::calls().into_openapi());
+    description.merge(calls().into_openapi());
+    // An operation's id is the name of its function, which is only unique within its module.
+    for path in description.paths.paths.values_mut() {
+        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
+        for operation in operations.into_iter().flatten() {
+            let tag = operation.tags.iter().flatten().next();
+            operation.operation_id = operation.operation_id.take().zip(tag).map(|(id, tag)| format!("{tag}_{id}"));
+        }
+    }
+    description
+}
+
+/// What every call has in common, for the API's description.
+#[derive(OpenApi)]
+#[openapi(
+    info(
+        title = "Tidegate",
+        description = "Receives webhooks at the edge, delivers them at the pace of each destination, shows and replays \
+                       everything. Lists are pages: pass next_cursor as cursor for the next one. Times are RFC 3339."
+    ),
+    components(schemas(problem::Problem)),
+    modifiers(&BearerToken),
+    security(("token" = []))
+)]
+struct Description;
+
+struct BearerToken;
+
+impl utoipa::Modify for BearerToken {
+    fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
+        let scheme = HttpBuilder::new()
+            .scheme(HttpAuthScheme::Bearer)
+            .description(Some("the relay's TIDEGATE_ADMIN_TOKEN"))
+            .build();
+        description.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
+    }
+}
+
+/// Every call that needs the token, in the order of the data.
+fn calls() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(providers::list))
+        .routes(routes!(sources::create, sources::list))
+        .routes(routes!(sources::show, sources::delete))
+        .routes(routes!(sources::put))
+        .routes(routes!(sources::add_secret))
+        .routes(routes!(destinations::create, destinations::list))
+        .routes(routes!(destinations::show, destinations::delete))
+        .routes(routes!(destinations::put))
+        .routes(routes!(destinations::pause))
+        .routes(routes!(destinations::resume))
+        .routes(routes!(destinations::signing::signing_secret))
+        .routes(routes!(destinations::signing::rotate_signing_secret))
+        .routes(routes!(routes::create, routes::list))
+        .routes(routes!(routes::show, routes::replace, routes::change, routes::delete))
+        .routes(routes!(events::list))
+        .routes(routes!(events::show))
+        .routes(routes!(events::body))
+        .routes(routes!(events::release::release))
+        .routes(routes!(deliveries::list))
+        .routes(routes!(deliveries::show))
+        .routes(routes!(deliveries::attempts))
+        .routes(routes!(deliveries::retry))
+        .routes(routes!(deliveries::cancel))
+        .routes(routes!(replays::create, replays::list))
+        .routes(routes!(replays::show))
+        .routes(routes!(replays::cancel))
+        .routes(routes!(rejections::list))
+        .routes(routes!(quarantine::list))
+        .routes(routes!(quarantine::show))
+}
+
+/// Waits until this replica routes and delivers by a change. What has been committed is not undone where that fails:
+/// the other replicas and this one look for changes by themselves.
+async fn in_force(app: &App, revision: i64) {
+    if let Err(error) = app.configuration.at_least(revision).await {
+        tracing::warn!(error = %error, revision, "a change is stored and not in force yet; it is looked for again");
+    }
+}
+
+async fn not_found() -> axum::response::Response {
+    ApiError::NoSuchCall.into_response()
+}
+
+async fn method_not_allowed() -> axum::response::Response {
+    ApiError::MethodNotAllowed.into_response()
+}
+
+#[cfg(test)]
+mod tests;

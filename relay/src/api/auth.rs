@@ -1,0 +1,74 @@
+//! Who is calling: the bearer token, and the customer it speaks for.
+
+use axum::extract::{FromRequestParts, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::header::AUTHORIZATION;
+use http::request::Parts;
+use sha2::{Digest as _, Sha256};
+use shared::id::CustomerId;
+use subtle::ConstantTimeEq as _;
+
+use super::problem::ApiError;
+use crate::{App, store};
+
+/// Whom a request speaks for. There is one only where the token was right.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Caller {
+    pub(crate) customer: CustomerId,
+}
+
+/// Lets a request through that carries the admin token.
+pub(crate) async fn authenticate(
+    State(app): State<App>,
+    mut request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let header = request.headers().get(AUTHORIZATION).and_then(|value| value.to_str().ok());
+    let token = header.and_then(bearer).ok_or(ApiError::Unauthorized)?;
+    if !same(token, app.config.admin_token.reveal()) {
+        return Err(ApiError::Unauthorized);
+    }
+    request.extensions_mut().insert(Caller { customer: store::DEFAULT_CUSTOMER });
+    Ok(next.run(request).await)
+}
+
+impl<S: Send + Sync> FromRequestParts<S> for Caller {
+    type Rejection = ApiError;
+
+    async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
+        parts.extensions.get::<Self>().copied().ok_or(ApiError::Unauthorized)
+    }
+}
+
+/// The token of an Authorization header; the scheme's name may be written in any case (RFC 9110 section 11.1).
+fn bearer(header: &str) -> Option<&str> {
+    let (scheme, token) = header.split_once(' ')?;
+    scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+}
+
+/// In constant time. Hashing first makes both the same length, so that not even the token's length shows.
+fn same(given: &str, wanted: &str) -> bool {
+    Sha256::digest(given).as_slice().ct_eq(Sha256::digest(wanted).as_slice()).into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_token_is_what_follows_the_scheme() {
+        assert_eq!(bearer("Bearer abc"), Some("abc"));
+        assert_eq!(bearer("bearer  abc "), Some("abc"));
+        assert_eq!(bearer("Basic abc"), None);
+        assert_eq!(bearer("abc"), None);
+    }
+
+    #[test]
+    fn only_the_same_token_is_accepted() {
+        assert!(same("sixteen characters", "sixteen characters"));
+        for wrong in ["", "sixteen character", "sixteen characters ", "Sixteen characters"] {
+            assert!(!same(wrong, "sixteen characters"), "{wrong}");
+        }
+    }
+}

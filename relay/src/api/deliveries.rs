@@ -1,0 +1,252 @@
+//! Deliveries: each event on its way to each destination, what was tried, and trying again.
+
+use axum::Json;
+use axum::extract::State;
+use serde::{Deserialize, Serialize};
+use shared::id::{AttemptId, CustomerId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::destinations;
+use super::input::{Params, Segment};
+use super::page::{Page, Window};
+use super::problem::{ApiError, Conflict, Problems, Refusals};
+use super::time::{Timestamp, id_range};
+use crate::App;
+use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
+
+/// A delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Delivery {
+    #[schema(value_type = String, example = "dlv_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: DeliveryId,
+    #[schema(value_type = String)]
+    pub event_id: EventId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name; null where it has been deleted.
+    pub destination: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub route_id: Option<RouteId>,
+    /// The replay that made it.
+    #[schema(value_type = Option<String>)]
+    pub replay_id: Option<ReplayId>,
+    #[schema(value_type = DeliveryState)]
+    pub state: String,
+    /// What a held delivery waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_reason: Option<String>,
+    /// When it is tried next, where it is to be tried.
+    pub next_attempt_at: Option<Timestamp>,
+    pub attempts: i16,
+    /// The error class of the last attempt, of a delivery that is dead.
+    pub error: Option<String>,
+    /// Why it is dead or cancelled.
+    pub reason: Option<String>,
+    pub settled_at: Option<Timestamp>,
+}
+
+/// The states of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Waits for its next attempt, or is being sent.
+    Pending,
+    /// Waits for a person: its destination is paused or disabled, or its transform fails.
+    Held,
+    Succeeded,
+    /// Given up; it can be retried or replayed.
+    Dead,
+    Cancelled,
+}
+
+impl DeliveryState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Held => "held",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One HTTP try of a delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Attempt {
+    #[schema(value_type = String, example = "att_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: AttemptId,
+    /// Counted from 1.
+    pub number: i16,
+    pub started_at: Timestamp,
+    pub latency_ms: i32,
+    /// The status of the answer; null where there was none.
+    pub status: Option<i16>,
+    /// The error class; null where the attempt succeeded.
+    pub error: Option<String>,
+    /// What happened, for the destination's owner.
+    pub detail: Option<String>,
+    /// The first 16 KiB of the answer's body.
+    pub response_excerpt: Option<String>,
+}
+
+/// Which deliveries.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct DeliveryQuery {
+    /// The id of an event.
+    event: Option<String>,
+    /// Id or name.
+    destination: Option<String>,
+    state: Option<DeliveryState>,
+    /// The error class of the last attempt; only settled deliveries have one.
+    error: Option<String>,
+    /// Made at or after this time, RFC 3339.
+    after: Option<String>,
+    /// Made before this time, RFC 3339.
+    before: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Which page of attempts.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct AttemptQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A page of deliveries, newest first.
+#[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
+    responses((status = 200, body = Page<Delivery>), Refusals))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<DeliveryQuery>,
+) -> Result<Json<Page<Delivery>>, ApiError> {
+    let mut problems = Problems::default();
+    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
+    let (from, until) = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
+    let event = query.event.as_deref().and_then(|text| {
+        text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not the id of an event, evt_…"))).ok()
+    });
+    if query.error.is_some() && matches!(query.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
+        problems.add("error", "goes with settled deliveries only; take away the state, or ask for dead ones");
+    }
+    let destination =
+        destinations::id_of(&app, caller.customer, "destination", query.destination.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let state = query.state.map(DeliveryState::as_str);
+    let selection = Selection { id: None, event, destination, state, error: query.error, from, until };
+    let rows = deliveries::page(&app.pool, caller.customer, &selection, window.fetch()).await?;
+    Ok(Json(window.page(rows, |row| row.id, view)))
+}
+
+/// One delivery.
+#[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = String, Path)),
+    responses((status = 200, body = Delivery), Refusals))]
+pub(super) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Delivery>, ApiError> {
+    Ok(Json(find(&app, caller.customer, read_id(&id)?).await?))
+}
+
+/// Every try of a delivery, oldest first.
+#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries", params(("id" = String, Path), AttemptQuery),
+    responses((status = 200, body = Page<Attempt>), Refusals))]
+pub(super) async fn attempts(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+    Params(query): Params<AttemptQuery>,
+) -> Result<Json<Page<Attempt>>, ApiError> {
+    let mut problems = Problems::default();
+    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
+    problems.finish()?;
+    let id = read_id(&id)?;
+    find(&app, caller.customer, id).await?;
+    let rows = deliveries::attempts(&app.pool, id, window.cursor, window.fetch()).await?;
+    Ok(Json(window.page(rows, |row| row.id, attempt_view)))
+}
+
+/// Tries a delivery again, now. One that was settled becomes pending again, with a fresh retry schedule and the same id.
+#[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = String, Path)),
+    responses((status = 200, body = Delivery), Refusals))]
+pub(super) async fn retry(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Delivery>, ApiError> {
+    let id = read_id(&id)?;
+    match deliveries::retry(&app.pool, caller.customer, id).await? {
+        Retried::Due { destination } => app.engine.look(destination),
+        Retried::NotFound => return Err(ApiError::NotFound("delivery")),
+        Retried::DestinationGone => return Err(ApiError::Conflict(Conflict::DestinationGone)),
+        Retried::BodyGone => return Err(ApiError::Conflict(Conflict::BodyGone)),
+    }
+    Ok(Json(find(&app, caller.customer, id).await?))
+}
+
+/// Cancels a pending delivery. An attempt that is under way is not called back.
+#[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", params(("id" = String, Path)),
+    responses((status = 200, body = Delivery), Refusals))]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Delivery>, ApiError> {
+    let id = read_id(&id)?;
+    let cancelled = deliveries::cancel(&app.pool, caller.customer, id).await?;
+    let delivery = find(&app, caller.customer, id).await?;
+    app.engine.delivery_cancelled(delivery.destination_id, id);
+    if cancelled { Ok(Json(delivery)) } else { Err(ApiError::Conflict(Conflict::NotPending)) }
+}
+
+async fn find(app: &App, customer: CustomerId, id: DeliveryId) -> Result<Delivery, ApiError> {
+    deliveries::find(&app.pool, customer, id).await?.map(view).ok_or(ApiError::NotFound("delivery"))
+}
+
+fn read_id(text: &str) -> Result<DeliveryId, ApiError> {
+    text.parse().map_err(|_| ApiError::NotFound("delivery"))
+}
+
+pub(super) fn view(row: DeliveryRow) -> Delivery {
+    Delivery {
+        id: DeliveryId::from_uuid(row.id),
+        event_id: EventId::from_uuid(row.event_id),
+        source_id: SourceId::from_uuid(row.source_id),
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        destination: row.destination_name,
+        route_id: row.route_id.map(RouteId::from_uuid),
+        replay_id: row.replay_id.map(ReplayId::from_uuid),
+        // A held delivery is not tried at the time that is noted for it.
+        next_attempt_at: row.due_at.filter(|_| row.state != "held").map(Timestamp),
+        state: row.state,
+        held_reason: row.held_reason,
+        attempts: row.attempts,
+        error: row.error,
+        reason: row.reason,
+        settled_at: row.settled_at.map(Timestamp),
+    }
+}
+
+fn attempt_view(row: AttemptRow) -> Attempt {
+    Attempt {
+        id: AttemptId::from_uuid(row.id),
+        number: row.number,
+        started_at: Timestamp(row.started_at),
+        latency_ms: row.latency_ms,
+        status: row.status,
+        error: row.error,
+        detail: row.detail,
+        response_excerpt: row.response_excerpt,
+    }
+}

@@ -1,0 +1,163 @@
+//! What an owner says of a destination, checked.
+
+use std::collections::BTreeMap;
+
+use serde::Deserialize;
+use serde_json::Value;
+use shared::sign::SigningKey;
+use url::Url;
+use utoipa::ToSchema;
+
+use super::headers;
+use crate::api::problem::{FieldError, Problems};
+use crate::api::rate::RateLimit;
+use crate::configuration::Rate;
+use crate::egress::Egress;
+use crate::retry::RetryPolicy;
+
+const DEFAULT_CONCURRENCY: i64 = 10;
+const DEFAULT_TIMEOUT_MS: i64 = 15_000;
+const MAX_URL_BYTES: usize = 2_048;
+
+/// What a destination consists of.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct DestinationSettings {
+    /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
+    #[schema(example = "billing")]
+    pub(super) name: Option<String>,
+    /// http or https, to a public address unless the operator has allowed others.
+    #[schema(example = "https://example.com/webhooks")]
+    url: String,
+    /// Null or left out: as fast as the concurrency lets it.
+    rate_limit: Option<RateLimit>,
+    /// The most attempts at the same time.
+    #[schema(minimum = 1, maximum = 1000, default = 10)]
+    max_concurrency: Option<i64>,
+    /// How long an attempt may take, from connecting to the end of the answer, in milliseconds.
+    #[schema(minimum = 100, maximum = 120_000, default = 15_000)]
+    timeout_ms: Option<i64>,
+    /// Either `{"schedule_s": […]}`, the wait before each attempt in seconds, or `{"initial_s", "multiplier", "max_s",
+    /// "attempts"}`. Left out: ten attempts over three days, as Standard Webhooks recommends.
+    #[schema(value_type = Option<Object>)]
+    retry: Option<Value>,
+    /// Sent with every delivery. They are sealed, and only their names are shown. Where PUT changes a destination and
+    /// none are given, it keeps those it has, unless its URL leads to another scheme, host or port.
+    headers: Option<BTreeMap<String, String>>,
+    /// A key of your own, `whsec_…` (HMAC-SHA256) or `whsk_…` (Ed25519). Left out: one is made, or kept.
+    signing_secret: Option<String>,
+}
+
+/// Settings that have passed every check.
+pub(super) struct Checked {
+    pub(super) url: Url,
+    pub(super) rate: Option<Rate>,
+    pub(super) max_concurrency: i32,
+    pub(super) timeout_ms: i32,
+    pub(super) retry: RetryPolicy,
+    pub(super) headers: Option<BTreeMap<String, String>>,
+    pub(super) signing_key: Option<SigningKey>,
+}
+
+impl DestinationSettings {
+    /// Checks all of it. `None` only where a problem was noted.
+    pub(super) fn check(self, egress: &Egress, problems: &mut Problems) -> Option<Checked> {
+        let url = url(&self.url, egress).map_err(|error| problems.push(error)).ok();
+        let rate = self.rate_limit.and_then(|rate| rate.read(problems));
+        let concurrency = self.max_concurrency.unwrap_or(DEFAULT_CONCURRENCY);
+        let max_concurrency = problems.range("max_concurrency", concurrency, 1, 1_000);
+        let timeout_ms = problems.range("timeout_ms", self.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS), 100, 120_000);
+        let retry = match self.retry {
+            None => Some(RetryPolicy::default()),
+            Some(retry) => serde_json::from_value(retry).map_err(|error| problems.add("retry", error.to_string())).ok(),
+        };
+        let headers = self.headers.map(|headers| headers::check(&headers, problems));
+        let signing_key = self.signing_secret.and_then(|text| {
+            SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok()
+        });
+        Some(Checked {
+            url: url?,
+            rate,
+            max_concurrency: max_concurrency?,
+            timeout_ms: timeout_ms?,
+            retry: retry?,
+            headers,
+            signing_key,
+        })
+    }
+}
+
+fn url(text: &str, egress: &Egress) -> Result<Url, FieldError> {
+    if text.len() > MAX_URL_BYTES {
+        return Err(FieldError::new("url", format!("has {} bytes; give at most {MAX_URL_BYTES}", text.len())));
+    }
+    let mut url = Url::parse(text).map_err(|error| {
+        FieldError::new("url", format!("\"{text}\" is not a url such as https://example.com/webhooks: {error}"))
+    })?;
+    egress.check_url(&url).map_err(|error| FieldError::with_code("url", error.code(), error.to_string()))?;
+    // Never sent; kept it would only mislead.
+    url.set_fragment(None);
+    Ok(url)
+}
+
+/// Whether both URLs lead to the same scheme, host and port. What was given as a credential for one origin is not sent
+/// to another.
+pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
+    one.origin() == other.origin()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::egress::EgressPolicy;
+
+    fn check(settings: serde_json::Value) -> Result<Checked, (&'static str, Vec<String>)> {
+        let settings: DestinationSettings = serde_json::from_value(settings).expect("settings");
+        let egress = Egress::new(EgressPolicy::default()).expect("egress");
+        let mut problems = Problems::default();
+        let checked = settings.check(&egress, &mut problems);
+        problems.finish_with(checked).map_err(|error| {
+            let problem = error.problem();
+            (problem.code, problem.errors.into_iter().map(|error| error.field).collect())
+        })
+    }
+
+    #[test]
+    fn a_url_is_enough() {
+        let checked =
+            check(serde_json::json!({"url": "https://example.com/a#b"})).map_err(|(_, fields)| fields).expect("good");
+        assert_eq!(checked.url.as_str(), "https://example.com/a");
+        assert_eq!((checked.max_concurrency, checked.timeout_ms), (10, 15_000));
+        assert_eq!(checked.retry, RetryPolicy::default());
+        assert!(checked.rate.is_none() && checked.headers.is_none() && checked.signing_key.is_none());
+    }
+
+    #[test]
+    fn a_private_address_is_refused_with_the_code_of_the_guard() {
+        for url in ["http://127.0.0.1/", "http://169.254.169.254/", "http://[::ffff:10.0.0.1]/"] {
+            let refused = check(serde_json::json!({"url": url})).err();
+            assert_eq!(refused, Some(("egress_blocked", vec!["url".to_owned()])), "{url}");
+        }
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_named_at_once() {
+        let wrong = check(serde_json::json!({
+            "url": "example", "rate_limit": {"limit": 0, "per": "second"}, "max_concurrency": 0, "timeout_ms": 120_001,
+            "retry": {"schedule_s": []}, "headers": {"host": "x"}, "signing_secret": "secret",
+        }));
+        let fields =
+            ["url", "rate_limit.limit", "max_concurrency", "timeout_ms", "retry", "headers.host", "signing_secret"];
+        assert_eq!(wrong.err().map(|(_, fields)| fields), Some(fields.map(str::to_owned).to_vec()));
+    }
+
+    #[test]
+    fn another_port_is_another_origin_and_another_path_is_not() {
+        let same =
+            |one: &str, other: &str| same_origin(&Url::parse(one).expect("url"), &Url::parse(other).expect("url"));
+        assert!(same("https://example.com/a?b", "https://EXAMPLE.com:443/c"));
+        for other in ["http://example.com/a", "https://example.com:8443/a", "https://example.org/a"] {
+            assert!(!same("https://example.com/a", other), "{other}");
+        }
+    }
+}

@@ -1,0 +1,315 @@
+//! Events: what was received, byte for byte, and what became of it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::HeaderValue;
+use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
+use serde::{Deserialize, Serialize};
+use shared::header::HeaderList;
+use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::deliveries::{self, Delivery};
+use super::input::{Params, Segment};
+use super::page::{Page, Window};
+use super::problem::{ApiError, Problems, Refusals};
+use super::sources;
+use super::time::{Timestamp, id_range};
+use crate::configuration::Snapshot;
+use crate::route::{self, Answer, EventView, Verdict};
+use crate::store::events::{self, EventRow, Selection, SummaryRow};
+use crate::{App, mint, store};
+
+pub(super) mod release;
+
+/// The most deliveries that are shown with their event; `GET /v1/deliveries?event=` has all.
+const DELIVERIES_SHOWN: i64 = 200;
+
+/// Headers of the provider that are credentials. Their names are shown.
+const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// An event, without its headers and body.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Event {
+    #[schema(value_type = String, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: EventId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    /// The source's name; null where it has been deleted.
+    pub source: Option<String>,
+    pub received_at: Timestamp,
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// The id that the provider gave it.
+    pub key: Option<String>,
+    /// The size of its body in bytes.
+    pub body_size: i32,
+    #[schema(value_type = Verification)]
+    pub verification: String,
+    /// How many more times the provider sent it.
+    pub duplicates: i32,
+}
+
+/// An event with everything that is known of it but its body.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventDetail {
+    #[serde(flatten)]
+    pub event: Event,
+    pub stored_at: Timestamp,
+    pub method: String,
+    pub query: String,
+    /// In the order they arrived. Values of credentials are not shown.
+    pub headers: Vec<Header>,
+    /// The newest 200 of its deliveries.
+    pub deliveries: Vec<Delivery>,
+    /// What every route of its source says of it, by the filters of now.
+    pub routes: Vec<RouteAnswer>,
+}
+
+/// A header of the provider's request.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+}
+
+/// How the signature of an event was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    Verified,
+    /// The source asks for none.
+    Unsigned,
+    /// It failed, and the source asked to keep such events; it is not delivered until it is released.
+    Failed,
+    /// It failed, and a person has released it.
+    Released,
+}
+
+impl Verification {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Unsigned => "unsigned",
+            Self::Failed => "failed",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// What a route says of an event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RouteAnswer {
+    #[schema(value_type = String)]
+    pub route_id: RouteId,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name.
+    pub destination: Option<String>,
+    pub outcome: RouteOutcome,
+    /// Why not, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a route matches an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteOutcome {
+    Matched,
+    /// The route is switched off.
+    Off,
+    /// The filter is false.
+    NotMatched,
+    /// The filter fails on this event.
+    FilterFailed,
+    /// The filter could not be evaluated in time; a delivery is made and held.
+    Undecided,
+}
+
+/// Which events.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct EventQuery {
+    /// Id or name.
+    source: Option<String>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// The id that the provider gave it.
+    key: Option<String>,
+    verification: Option<Verification>,
+    /// Received at or after this time, RFC 3339.
+    after: Option<String>,
+    /// Received before this time, RFC 3339.
+    before: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// A page of events, newest first.
+#[utoipa::path(get, path = "/v1/events", tag = "events", params(EventQuery),
+    responses((status = 200, body = Page<Event>), Refusals))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<EventQuery>,
+) -> Result<Json<Page<Event>>, ApiError> {
+    let mut problems = Problems::default();
+    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
+    let (from, until) = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
+    let source = sources::id_of(&app, caller.customer, "source", query.source.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let selection = Selection {
+        source,
+        event_type: query.event_type,
+        provider_event_id: query.key,
+        verification: query.verification.map(Verification::as_str),
+        from,
+        until,
+    };
+    let rows = events::page(&app.pool, caller.customer, &selection, window.fetch()).await?;
+    Ok(Json(window.page(rows, |row| row.id, summary)))
+}
+
+/// One event: its headers, its deliveries, and what every route says of it.
+#[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path)),
+    responses((status = 200, body = EventDetail), Refusals))]
+pub(super) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<EventDetail>, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    Ok(Json(detail(&app, caller.customer, row).await?))
+}
+
+/// The body of an event, byte for byte. It is a stranger's text: always an attachment, never shown by a browser.
+#[utoipa::path(get, path = "/v1/events/{id}/body", tag = "events", params(("id" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream", description = "with the original content type"), Refusals))]
+pub(super) async fn body(State(app): State<App>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    let body = store::pending::body(&app.pool, row.id).await?;
+    let body = body.ok_or(ApiError::NotFound("body: it is no longer kept"))?;
+    let content_type = headers(&row).get("content-type").and_then(|value| HeaderValue::from_str(value).ok());
+    let disposition = format!("attachment; filename=\"{}\"", EventId::from_uuid(row.id));
+    let mut response = body.into_response();
+    let answered = response.headers_mut();
+    answered.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    answered.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(disposition) = HeaderValue::from_str(&disposition) {
+        answered.insert(CONTENT_DISPOSITION, disposition);
+    }
+    Ok(response)
+}
+
+async fn find(app: &App, customer: CustomerId, id: &str) -> Result<EventRow, ApiError> {
+    let id: EventId = id.parse().map_err(|_| ApiError::NotFound("event"))?;
+    events::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("event"))
+}
+
+async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventDetail, ApiError> {
+    let selection = store::deliveries::Selection {
+        event: Some(EventId::from_uuid(row.id)),
+        ..store::deliveries::Selection::default()
+    };
+    let rows = store::deliveries::page(&app.pool, customer, &selection, DELIVERIES_SHOWN).await?;
+    let snapshot = app.configuration.current();
+    let headers = headers(&row);
+    let routes = match store::pending::body(&app.pool, row.id).await? {
+        Some(body) => ask(app, &snapshot, &row, &headers, &body).await,
+        // No filter can be asked; what the routes said then shows in the deliveries.
+        None => Vec::new(),
+    };
+    Ok(EventDetail {
+        stored_at: Timestamp(row.stored_at),
+        method: row.method.clone(),
+        query: row.query.clone(),
+        headers: shown(&headers),
+        deliveries: rows.into_iter().map(deliveries::view).collect(),
+        routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
+        event: summary(SummaryRow {
+            id: row.id,
+            source_id: row.source_id,
+            source_name: row.source_name,
+            received_at: row.received_at,
+            event_type: row.event_type,
+            provider_event_id: row.provider_event_id,
+            body_size: row.body_size,
+            verification: row.verification,
+            duplicates: row.duplicates,
+        }),
+    })
+}
+
+async fn ask(app: &App, snapshot: &Snapshot, row: &EventRow, headers: &HeaderList, body: &[u8]) -> Vec<Answer> {
+    let view = EventView {
+        id: EventId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source_name: row.source_name.as_deref().unwrap_or_default(),
+        event_type: row.event_type.as_deref(),
+        provider_event_id: row.provider_event_id.as_deref(),
+        received_at_ms: mint::unix_ms(row.received_at),
+        method: &row.method,
+        query: &row.query,
+        headers,
+        body,
+    };
+    route::ask(&app.evaluator, snapshot, &view).await
+}
+
+fn headers(row: &EventRow) -> HeaderList {
+    serde_json::from_value(row.headers.clone()).unwrap_or_default()
+}
+
+fn shown(headers: &HeaderList) -> Vec<Header> {
+    let value =
+        |name: &str, value: &str| if HIDDEN.contains(&name) { "(not shown)".to_owned() } else { value.to_owned() };
+    headers.iter().map(|(name, text)| Header { name: name.to_owned(), value: value(name, text) }).collect()
+}
+
+fn summary(row: SummaryRow) -> Event {
+    Event {
+        id: EventId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source: row.source_name,
+        received_at: Timestamp(row.received_at),
+        event_type: row.event_type,
+        key: row.provider_event_id,
+        body_size: row.body_size,
+        verification: row.verification,
+        duplicates: row.duplicates,
+    }
+}
+
+fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
+    let (outcome, reason) = match answer.verdict {
+        Verdict::Matched => (RouteOutcome::Matched, None),
+        Verdict::Off => (RouteOutcome::Off, Some("the route is switched off".to_owned())),
+        Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
+        Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
+        Verdict::Undecided { reason } => (RouteOutcome::Undecided, Some(reason)),
+    };
+    let destination = snapshot.destinations.get(&answer.route.destination_id);
+    RouteAnswer {
+        route_id: answer.route.id,
+        destination_id: answer.route.destination_id,
+        destination: destination.map(|destination| destination.name.clone()),
+        outcome,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_among_the_headers_are_not_shown() {
+        let headers = HeaderList::new([("Authorization", "Basic secret"), ("X-Event", "paid"), ("cookie", "secret")]);
+        let shown = serde_json::to_string(&shown(&headers)).expect("json");
+        assert!(shown.contains("paid") && shown.contains("authorization") && !shown.contains("secret"), "{shown}");
+    }
+}

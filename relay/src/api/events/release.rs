@@ -1,0 +1,68 @@
+//! Letting an event go whose signature failed.
+
+use axum::Json;
+use axum::extract::State;
+use shared::id::{CustomerId, DestinationId};
+
+use super::{EventDetail, ask, detail, find, headers};
+use crate::api::auth::Caller;
+use crate::api::input::Segment;
+use crate::api::problem::{ApiError, Conflict, Refusals};
+use crate::pull::arrival;
+use crate::store::admit::NewEvent;
+use crate::store::events::{self, EventRow, Released};
+use crate::{App, store};
+
+/// How often the routes are asked again because somebody changes them at the same time.
+const ROUNDS: usize = 5;
+
+/// Releases an event whose signature failed: it is routed as if it had just arrived.
+#[utoipa::path(post, path = "/v1/events/{id}/release", tag = "events", params(("id" = String, Path)),
+    responses((status = 200, body = EventDetail), Refusals))]
+pub(in crate::api) async fn release(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<EventDetail>, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    if row.verification != "failed" {
+        return Err(ApiError::Conflict(Conflict::NotFailed));
+    }
+    let body = store::pending::body(&app.pool, row.id).await?.ok_or(ApiError::Conflict(Conflict::BodyGone))?;
+    route_and_release(&app, &row, &body).await?;
+    let row = find(&app, caller.customer, &id).await?;
+    Ok(Json(detail(&app, CustomerId::from_uuid(row.customer_id), row).await?))
+}
+
+async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(), ApiError> {
+    let headers = headers(row);
+    let mut snapshot = app.configuration.refresh().await?;
+    for _ in 0..ROUNDS {
+        let answers = ask(app, &snapshot, row, &headers, body).await;
+        let event = NewEvent {
+            id: row.id,
+            customer_id: row.customer_id,
+            source_id: row.source_id,
+            received_at: row.received_at,
+            event_type: row.event_type.clone(),
+            provider_event_id: row.provider_event_id.clone(),
+            // It was stored without one, and what claims a key is an event that was verified.
+            dedupe_key: None,
+            method: row.method.clone(),
+            query: row.query.clone(),
+            headers: row.headers.clone(),
+            body: Vec::new(),
+            verification: "released",
+            deliveries: arrival::deliveries(&answers),
+        };
+        match events::release(&app.pool, &event, snapshot.revision).await? {
+            Released::Done => {
+                event.deliveries.iter().for_each(|made| app.engine.look(DestinationId::from_uuid(made.destination_id)));
+                return Ok(());
+            }
+            Released::RoutedByOldConfiguration { revision } => snapshot = app.configuration.at_least(revision).await?,
+            Released::NotWaiting => return Err(ApiError::Conflict(Conflict::NotFailed)),
+        }
+    }
+    Err(ApiError::Conflict(Conflict::ChangedMeanwhile))
+}

@@ -1,0 +1,94 @@
+//! A rate as the API takes and shows it: `{"limit": 50, "per": "second"}`.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+use super::problem::Problems;
+use crate::configuration::{self, Rate};
+
+/// The largest number of deliveries in a period.
+const MAX_LIMIT: u32 = 1_000_000;
+
+/// How many deliveries at most in a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RateLimit {
+    #[schema(minimum = 1, maximum = 1_000_000)]
+    pub limit: u32,
+    pub per: Period,
+}
+
+/// The period of a rate.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Period {
+    Second,
+    Minute,
+    Hour,
+}
+
+impl RateLimit {
+    /// The rate, or a problem noted.
+    pub(crate) fn read(self, problems: &mut Problems) -> Option<Rate> {
+        let limit = NonZeroU32::new(self.limit).filter(|limit| limit.get() <= MAX_LIMIT);
+        if limit.is_none() {
+            problems
+                .add("rate_limit.limit", format!("is {}; give 1 to {MAX_LIMIT}, or no rate_limit at all", self.limit));
+        }
+        let per = match self.per {
+            Period::Second => 1,
+            Period::Minute => 60,
+            Period::Hour => 3600,
+        };
+        limit.map(|limit| Rate { limit, per: Duration::from_secs(per) })
+    }
+
+    /// The rate of two columns.
+    pub(crate) fn of_columns(limit: Option<i32>, per: Option<&str>) -> Option<Self> {
+        configuration::rate(limit, per).map(Self::from)
+    }
+}
+
+/// The two columns of a rate.
+pub(crate) fn columns(rate: Option<Rate>) -> (Option<i32>, Option<&'static str>) {
+    let limit = rate.and_then(|rate| i32::try_from(rate.limit.get()).ok());
+    (limit, rate.filter(|_| limit.is_some()).map(Rate::per_name))
+}
+
+impl From<Rate> for RateLimit {
+    fn from(rate: Rate) -> Self {
+        let per = match rate.per.as_secs() {
+            1 => Period::Second,
+            60 => Period::Minute,
+            _ => Period::Hour,
+        };
+        Self { limit: rate.limit.get(), per }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_rate_survives_its_columns() {
+        for per in [Period::Second, Period::Minute, Period::Hour] {
+            let given = RateLimit { limit: 50, per };
+            let (limit, per) = columns(given.read(&mut Problems::default()));
+            assert_eq!(RateLimit::of_columns(limit, per), Some(given));
+        }
+        assert_eq!(columns(None), (None, None));
+    }
+
+    #[test]
+    fn a_rate_of_nothing_is_refused() {
+        for limit in [0, MAX_LIMIT + 1] {
+            let mut problems = Problems::default();
+            assert_eq!(RateLimit { limit, per: Period::Second }.read(&mut problems), None);
+            assert!(problems.finish().is_err(), "{limit}");
+        }
+    }
+}

@@ -1,0 +1,259 @@
+//! Replays: jobs that make deliveries again.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::input::{Body, Params, Segment};
+use super::page::{Page, Window};
+use super::problem::{ApiError, Conflict, Problems, Refusals};
+use super::rate::RateLimit;
+use super::time::{Timestamp, read_ms};
+use super::{destinations, sources};
+use crate::replay::{self, Filter, New, State as ReplayedState};
+use crate::store::replays::{self, ReplayRow};
+use crate::{App, configuration, mint};
+
+/// A replay to be made.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewReplay {
+    /// What is delivered again; an empty one is everything.
+    filter: ReplayFilter,
+    /// Id or name: deliver here, in place of the original destinations.
+    destination: Option<String>,
+    /// How many deliveries are made at most in a period; each destination's own limits hold besides.
+    rate_limit: Option<RateLimit>,
+    /// Only counts what would be delivered again.
+    #[serde(default)]
+    dry_run: bool,
+}
+
+/// What a replay takes.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReplayFilter {
+    /// Id or name.
+    source: Option<String>,
+    /// Id or name.
+    destination: Option<String>,
+    #[serde(rename = "type")]
+    event_type: Option<String>,
+    /// Deliveries whose last state is this one. Left out: events, routed anew.
+    state: Option<ReplayedState>,
+    /// The error class of the last attempt; only together with a state.
+    error: Option<String>,
+    /// Received at or after this time, RFC 3339.
+    after: Option<String>,
+    /// Received before this time, RFC 3339.
+    before: Option<String>,
+}
+
+/// What a replay takes, as it is shown.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ShownFilter {
+    #[schema(value_type = Option<String>)]
+    pub source: Option<SourceId>,
+    #[schema(value_type = Option<String>)]
+    pub destination: Option<DestinationId>,
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    pub state: Option<ReplayedState>,
+    pub error: Option<String>,
+    pub after: Option<Timestamp>,
+    pub before: Option<Timestamp>,
+}
+
+/// A replay and how far it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Replay {
+    #[schema(value_type = String, example = "rpl_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: ReplayId,
+    /// `running`, `completed` or `cancelled`. A completed one has made all its deliveries; `pending` are on their way.
+    pub state: String,
+    pub filter: ShownFilter,
+    /// Where it delivers in place of the original destinations.
+    #[schema(value_type = Option<String>)]
+    pub destination: Option<DestinationId>,
+    pub rate_limit: Option<RateLimit>,
+    /// What the filter matched when the replay was made.
+    pub matched: i64,
+    /// How many of these have been taken.
+    pub processed: i64,
+    /// How many deliveries have been made.
+    pub created: i64,
+    /// Of these, how many are not settled yet.
+    pub pending: i64,
+    pub succeeded: i64,
+    pub dead: i64,
+    pub cancelled: i64,
+    /// How long it takes at least, in seconds, at its rate; null where it has none.
+    pub estimated_s: Option<f64>,
+    pub error: Option<String>,
+    pub created_at: Timestamp,
+    pub finished_at: Option<Timestamp>,
+}
+
+/// What a replay would do.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReplayPlan {
+    /// Always true: nothing was made.
+    pub dry_run: bool,
+    pub matched: i64,
+    /// How long it would take at least, in seconds, at its rate; null where it has none.
+    pub estimated_s: Option<f64>,
+}
+
+/// Which page of replays.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct ReplayQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Makes a replay, or with `dry_run` says what it would do.
+#[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
+    responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "a dry run"), Refusals))]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(request): Body<NewReplay>,
+) -> Result<Response, ApiError> {
+    let dry_run = request.dry_run;
+    let new = read(&app, caller.customer, request).await?;
+    if dry_run {
+        let matched = replay::plan(&app, &new).await?;
+        let plan = ReplayPlan { dry_run, matched, estimated_s: replay::estimate_s(matched, new.rate) };
+        return Ok(Json(plan).into_response());
+    }
+    let made = ReplayId::from_uuid(replay::create(&app, &new).await?.id);
+    let row = find(&app, caller.customer, &made.to_string()).await?;
+    Ok((StatusCode::CREATED, Json(view(row)?)).into_response())
+}
+
+/// A page of replays, newest first.
+#[utoipa::path(get, path = "/v1/replays", tag = "replays", params(ReplayQuery),
+    responses((status = 200, body = Page<Replay>), Refusals))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<ReplayQuery>,
+) -> Result<Json<Page<Replay>>, ApiError> {
+    let mut problems = Problems::default();
+    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
+    problems.finish()?;
+    let rows = replays::page(&app.pool, caller.customer.uuid(), window.cursor, window.fetch()).await?;
+    let page = window.page(rows, |row| row.id, view);
+    let data = page.data.into_iter().collect::<Result<Vec<Replay>, ApiError>>()?;
+    Ok(Json(Page { data, next_cursor: page.next_cursor }))
+}
+
+/// One replay and how far it is.
+#[utoipa::path(get, path = "/v1/replays/{id}", tag = "replays", params(("id" = String, Path)),
+    responses((status = 200, body = Replay), Refusals))]
+pub(super) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Replay>, ApiError> {
+    view(find(&app, caller.customer, &id).await?).map(Json)
+}
+
+/// Ends a replay and cancels what it has made and what is not delivered yet.
+#[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = String, Path)),
+    responses((status = 200, body = Replay), Refusals))]
+pub(super) async fn cancel(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Replay>, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    let pending = row.created - row.succeeded - row.dead - row.cancelled;
+    if row.state != "running" && pending <= 0 {
+        return Err(ApiError::Conflict(Conflict::ReplayFinished));
+    }
+    replay::cancel(&app, ReplayId::from_uuid(row.id)).await?;
+    view(find(&app, caller.customer, &id).await?).map(Json)
+}
+
+async fn find(app: &App, customer: CustomerId, id: &str) -> Result<ReplayRow, ApiError> {
+    let id: ReplayId = id.parse().map_err(|_| ApiError::NotFound("replay"))?;
+    replays::find(&app.pool, customer.uuid(), id.uuid()).await?.ok_or(ApiError::NotFound("replay"))
+}
+
+async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<New, ApiError> {
+    let mut problems = Problems::default();
+    let filter = request.filter;
+    let source = sources::id_of(app, customer_id, "filter.source", filter.source.as_deref(), &mut problems).await?;
+    let of = destinations::id_of(app, customer_id, "filter.destination", filter.destination.as_deref(), &mut problems)
+        .await?;
+    let destination = match request.destination.as_deref() {
+        None => None,
+        Some(text) => match destinations::find(app, customer_id, text).await {
+            Ok(row) => Some(DestinationId::from_uuid(row.id)),
+            Err(ApiError::NotFound(_)) => {
+                problems.add("destination", format!("there is no destination \"{text}\"; give its id or name"));
+                None
+            }
+            Err(error) => return Err(error),
+        },
+    };
+    let after_ms = read_ms("filter.after", filter.after.as_deref(), &mut problems);
+    let before_ms = read_ms("filter.before", filter.before.as_deref(), &mut problems);
+    if after_ms.zip(before_ms).is_some_and(|(after, before)| after >= before) {
+        problems.add("filter.before", "is not later than filter.after");
+    }
+    if filter.error.is_some() && filter.state.is_none() {
+        problems.add("filter.error", "needs filter.state, because only deliveries have errors; give dead");
+    }
+    let rate = request.rate_limit.and_then(|rate| rate.read(&mut problems));
+    problems.finish()?;
+    let filter = Filter {
+        source,
+        destination: of,
+        event_type: filter.event_type,
+        state: filter.state,
+        error: filter.error,
+        after_ms,
+        before_ms,
+    };
+    Ok(New { customer_id, filter, destination, rate })
+}
+
+fn view(row: ReplayRow) -> Result<Replay, ApiError> {
+    let filter: Filter = serde_json::from_value(row.filter).map_err(|error| ApiError::Internal(error.to_string()))?;
+    let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
+    Ok(Replay {
+        id: ReplayId::from_uuid(row.id),
+        state: row.state,
+        filter: ShownFilter {
+            source: filter.source,
+            destination: filter.destination,
+            event_type: filter.event_type,
+            state: filter.state,
+            error: filter.error,
+            after: filter.after_ms.map(|at_ms| Timestamp(mint::timestamp(at_ms))),
+            before: filter.before_ms.map(|at_ms| Timestamp(mint::timestamp(at_ms))),
+        },
+        destination: row.destination_id.map(DestinationId::from_uuid),
+        rate_limit: rate.map(RateLimit::from),
+        matched: row.matched,
+        processed: row.processed,
+        created: row.created,
+        pending: (row.created - row.succeeded - row.dead - row.cancelled).max(0),
+        succeeded: row.succeeded,
+        dead: row.dead,
+        cancelled: row.cancelled,
+        estimated_s: replay::estimate_s(row.matched, rate),
+        error: row.error,
+        created_at: Timestamp(row.created_at),
+        finished_at: row.finished_at.map(Timestamp),
+    })
+}

@@ -1,0 +1,316 @@
+//! Routes: which events of a source go to a destination, and in which form.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::{Deserialize, Deserializer, Serialize};
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::input::{Body, Params, Segment};
+use super::page::{Page, Window};
+use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, violates};
+use super::time::Timestamp;
+use super::{destinations, in_force, sources};
+use crate::expression::{ExpressionError, Filter, Transform};
+use crate::store::routes::{self, Content, RouteRow};
+use crate::{App, mint};
+
+/// A route to be made, or to be put in the place of one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSettings {
+    /// Id or name. Needed by POST; what a route joins does not change.
+    source: Option<String>,
+    /// Id or name. Needed by POST; what a route joins does not change.
+    destination: Option<String>,
+    /// CEL over `event`, `headers` and `body` that gives true or false. Left out: every event matches.
+    #[schema(example = "event.type == 'invoice.paid' && body.data.object.amount_paid > 0")]
+    filter: Option<String>,
+    /// CEL over the same that gives the new body. Left out: the raw bytes are sent.
+    transform: Option<String>,
+    /// True where it is left out.
+    enabled: Option<bool>,
+}
+
+/// What changes of a route; what is left out stays, and null takes an expression away.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteChange {
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    filter: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    transform: Option<Option<String>>,
+    enabled: Option<bool>,
+}
+
+/// A route.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Route {
+    #[schema(value_type = String, example = "rte_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: RouteId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    /// The source's name.
+    pub source: String,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name.
+    pub destination: String,
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub enabled: bool,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Which routes.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct RouteQuery {
+    /// Id or name.
+    source: Option<String>,
+    /// Id or name.
+    destination: Option<String>,
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Joins a source to a destination.
+#[utoipa::path(post, path = "/v1/routes", tag = "routes", request_body = RouteSettings,
+    responses((status = 201, body = Route), Refusals))]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(settings): Body<RouteSettings>,
+) -> Result<Response, ApiError> {
+    let mut problems = Problems::default();
+    let source = existing_source(&app, caller.customer, settings.source.as_deref(), &mut problems).await?;
+    let destination =
+        existing_destination(&app, caller.customer, settings.destination.as_deref(), &mut problems).await?;
+    let content =
+        Content { filter: settings.filter, transform: settings.transform, enabled: settings.enabled.unwrap_or(true) };
+    let content = compiled(content, &mut problems).await?;
+    let (source, destination) = problems.finish_with(source.zip(destination))?;
+    let id = RouteId::from_uuid(mint::uuid());
+    let inserted = routes::insert(&app.pool, caller.customer, id, source, destination, &content).await;
+    let revision = inserted.map_err(|error| {
+        if violates(&error, "one_route_joins_a_source_and_a_destination") {
+            ApiError::Conflict(Conflict::RouteExists)
+        } else if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
+            ApiError::Conflict(Conflict::ChangedMeanwhile)
+        } else {
+            error.into()
+        }
+    })?;
+    in_force(&app, revision).await;
+    let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
+    Ok((StatusCode::CREATED, Json(view(row))).into_response())
+}
+
+/// A page of routes, newest first.
+#[utoipa::path(get, path = "/v1/routes", tag = "routes", params(RouteQuery),
+    responses((status = 200, body = Page<Route>), Refusals))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<RouteQuery>,
+) -> Result<Json<Page<Route>>, ApiError> {
+    let mut problems = Problems::default();
+    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
+    let source = sources::id_of(&app, caller.customer, "source", query.source.as_deref(), &mut problems).await?;
+    let destination =
+        destinations::id_of(&app, caller.customer, "destination", query.destination.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let rows = routes::page(&app.pool, caller.customer, source, destination, window.cursor, window.fetch()).await?;
+    Ok(Json(window.page(rows, |row| row.id, view)))
+}
+
+/// One route.
+#[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)),
+    responses((status = 200, body = Route), Refusals))]
+pub(super) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Route>, ApiError> {
+    Ok(Json(view(find(&app, caller.customer, &id).await?)))
+}
+
+/// Puts other expressions in place; what is left out is taken away.
+#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)), request_body = RouteSettings,
+    responses((status = 200, body = Route), Refusals))]
+pub(super) async fn replace(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+    Body(settings): Body<RouteSettings>,
+) -> Result<Json<Route>, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    let mut problems = Problems::default();
+    let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
+    if settings.source.is_some_and(|given| given != row.source_name && given != source.to_string()) {
+        problems.add("source", "is not the source of this route; make another route instead");
+    }
+    if settings.destination.is_some_and(|given| given != row.destination_name && given != destination.to_string()) {
+        problems.add("destination", "is not the destination of this route; make another route instead");
+    }
+    let content =
+        Content { filter: settings.filter, transform: settings.transform, enabled: settings.enabled.unwrap_or(true) };
+    update(&app, caller.customer, RouteId::from_uuid(row.id), content, problems).await
+}
+
+/// Changes a part of a route.
+#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)), request_body = RouteChange,
+    responses((status = 200, body = Route), Refusals))]
+pub(super) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+    Body(change): Body<RouteChange>,
+) -> Result<Json<Route>, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    let content = Content {
+        filter: change.filter.unwrap_or(row.filter),
+        transform: change.transform.unwrap_or(row.transform),
+        enabled: change.enabled.unwrap_or(row.enabled),
+    };
+    update(&app, caller.customer, RouteId::from_uuid(row.id), content, Problems::default()).await
+}
+
+/// Takes a route away. What it has made already is still delivered.
+#[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)),
+    responses((status = 204), Refusals))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<StatusCode, ApiError> {
+    let id = id.parse().map_err(|_| ApiError::NotFound("route"))?;
+    let revision = routes::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
+    in_force(&app, revision).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn find(app: &App, customer: CustomerId, id: &str) -> Result<RouteRow, ApiError> {
+    let id: RouteId = id.parse().map_err(|_| ApiError::NotFound("route"))?;
+    routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))
+}
+
+async fn update(
+    app: &App,
+    customer: CustomerId,
+    id: RouteId,
+    content: Content,
+    mut problems: Problems,
+) -> Result<Json<Route>, ApiError> {
+    let content = compiled(content, &mut problems).await?;
+    problems.finish()?;
+    let revision = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
+    in_force(app, revision).await;
+    let row = routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))?;
+    Ok(Json(view(row)))
+}
+
+/// Compiles both expressions, so that what is stored can be used. Compiling waits for a thread of its own.
+async fn compiled(content: Content, problems: &mut Problems) -> Result<Content, ApiError> {
+    let compile = move || {
+        let filter = content.filter.as_deref().and_then(|text| Filter::compile(text).err());
+        let transform = content.transform.as_deref().and_then(|text| Transform::compile(text).err());
+        (content, filter, transform)
+    };
+    let done = tokio::task::spawn_blocking(compile).await;
+    let (content, filter, transform) = done.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let problem = |field, error: ExpressionError| FieldError::with_code(field, error.code(), error.to_string());
+    filter.into_iter().for_each(|error| problems.push(problem("filter", error)));
+    transform.into_iter().for_each(|error| problems.push(problem("transform", error)));
+    Ok(content)
+}
+
+async fn existing_source(
+    app: &App,
+    customer: CustomerId,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Result<Option<SourceId>, ApiError> {
+    match text {
+        None => problems.add("source", "is missing; give its id or name"),
+        Some(text) => match sources::find(app, customer, text).await {
+            Ok(row) => return Ok(Some(SourceId::from_uuid(row.id))),
+            Err(ApiError::NotFound(_)) => {
+                problems.add("source", format!("there is no source \"{text}\"; give its id or name"))
+            }
+            Err(error) => return Err(error),
+        },
+    }
+    Ok(None)
+}
+
+async fn existing_destination(
+    app: &App,
+    customer: CustomerId,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Result<Option<DestinationId>, ApiError> {
+    match text {
+        None => problems.add("destination", "is missing; give its id or name"),
+        Some(text) => match destinations::find(app, customer, text).await {
+            Ok(row) => return Ok(Some(DestinationId::from_uuid(row.id))),
+            Err(ApiError::NotFound(_)) => {
+                problems.add("destination", format!("there is no destination \"{text}\"; give its id or name"));
+            }
+            Err(error) => return Err(error),
+        },
+    }
+    Ok(None)
+}
+
+fn view(row: RouteRow) -> Route {
+    Route {
+        id: RouteId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source: row.source_name,
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        destination: row.destination_name,
+        filter: row.filter,
+        transform: row.transform,
+        enabled: row.enabled,
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+/// Tells a field that is null from one that is left out.
+fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
+    Option::deserialize(deserializer).map(Some)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_change_tells_null_from_left_out() {
+        let change: RouteChange = serde_json::from_str(r#"{"filter": null, "enabled": false}"#).expect("a change");
+        assert_eq!((change.filter, change.transform, change.enabled), (Some(None), None, Some(false)));
+    }
+
+    #[tokio::test]
+    async fn both_expressions_are_compiled_and_both_errors_reported() {
+        let mut problems = Problems::default();
+        let content =
+            Content { filter: Some("event.".to_owned()), transform: Some("nothing".to_owned()), enabled: true };
+        assert!(compiled(content, &mut problems).await.is_ok());
+        let problem = problems.finish().map_err(|error| error.problem()).expect_err("two problems");
+        assert_eq!(
+            problem.errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(),
+            ["filter", "transform"]
+        );
+        assert_eq!(problem.code, "expression_syntax");
+    }
+}

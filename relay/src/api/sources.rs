@@ -1,0 +1,371 @@
+//! Sources: the URLs that providers post to.
+//!
+//! A source is in force at the edge once the edge has confirmed it. Each change waits for that a few seconds; where the
+//! edge does not answer, the source says `"edge": "pending"` and [`crate::sync`] goes on telling it.
+
+use axum::Json;
+use axum::extract::State;
+use axum::response::{IntoResponse, Response};
+use http::StatusCode;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::id::{CustomerId, SourceId};
+use shared::provider::{self, NewSource};
+use shared::source::Secret;
+use utoipa::{IntoParams, ToSchema};
+
+use super::auth::Caller;
+use super::in_force;
+use super::input::{Body, Params, Segment};
+use super::name::{self, Reference};
+use super::page::{Page, Window};
+use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
+use super::time::Timestamp;
+use crate::store::sources::{self, Content, SourceRow};
+use crate::{App, edge, mint, secrets};
+
+/// A secret shorter than this shows nothing of itself.
+const LEAST_LENGTH_FOR_A_HINT: usize = 12;
+
+/// What a source consists of.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct SourceSettings {
+    /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
+    #[schema(example = "stripe-live")]
+    name: Option<String>,
+    /// An id of `GET /v1/providers`.
+    #[schema(example = "stripe")]
+    provider: String,
+    /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
+    secrets: Option<Vec<String>>,
+    /// The provider's settings, and the options that every source has.
+    #[schema(value_type = Option<Object>)]
+    config: Option<Value>,
+}
+
+/// A secret to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecret {
+    secret: String,
+}
+
+/// A source.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Source {
+    #[schema(value_type = String, example = "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: SourceId,
+    pub name: String,
+    pub provider: String,
+    /// Where the provider posts to.
+    pub ingest_url: String,
+    #[schema(value_type = Object)]
+    pub config: Value,
+    pub edge: EdgeState,
+    /// Why the edge does not have the newest change yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge_error: Option<String>,
+    pub secrets: Vec<SecretHint>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Whether the edge verifies by the newest change of a source.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeState {
+    Active,
+    /// It is being told.
+    Pending,
+}
+
+/// What is shown of a secret.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SecretHint {
+    #[schema(example = "…9f3a")]
+    pub hint: String,
+}
+
+/// Which page of sources.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct SourceQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+/// Makes a source and puts it to the edge.
+#[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSettings,
+    responses((status = 201, body = Source), Refusals))]
+pub(super) async fn create(
+    State(app): State<App>,
+    caller: Caller,
+    Body(settings): Body<SourceSettings>,
+) -> Result<Response, ApiError> {
+    let mut problems = Problems::default();
+    match &settings.name {
+        Some(name) => name::check(name, &mut problems),
+        None => problems.add("name", "is missing; it has to be given"),
+    }
+    let name = settings.name.clone().unwrap_or_default();
+    insert(&app, caller.customer, &name, settings, problems).await
+}
+
+/// A page of sources, newest first.
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", params(SourceQuery),
+    responses((status = 200, body = Page<Source>), Refusals))]
+pub(super) async fn list(
+    State(app): State<App>,
+    caller: Caller,
+    Params(query): Params<SourceQuery>,
+) -> Result<Json<Page<Source>>, ApiError> {
+    let mut problems = Problems::default();
+    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
+    problems.finish()?;
+    let rows = sources::page(&app.pool, caller.customer, window.cursor, window.fetch()).await?;
+    Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
+}
+
+/// One source.
+#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
+    responses((status = 200, body = Source), Refusals))]
+pub(super) async fn show(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<Source>, ApiError> {
+    Ok(Json(view(&app, find(&app, caller.customer, &id).await?)))
+}
+
+/// Makes the source with this name, or changes it. What is left out is not kept, except the secrets.
+#[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = String, Path)),
+    request_body = SourceSettings,
+    responses((status = 200, body = Source, description = "changed"), (status = 201, body = Source, description = "made"), Refusals))]
+pub(super) async fn put(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(name): Segment,
+    Body(settings): Body<SourceSettings>,
+) -> Result<Response, ApiError> {
+    let mut problems = Problems::default();
+    name::check(&name, &mut problems);
+    if settings.name.as_ref().is_some_and(|given| *given != name) {
+        problems.add("name", "is not the name in the path; a source keeps its name");
+    }
+    problems.finish()?;
+    match sources::find(&app.pool, caller.customer, None, Some(&name)).await? {
+        None => insert(&app, caller.customer, &name, settings, Problems::default()).await,
+        Some(row) => {
+            let secrets = match settings.secrets {
+                Some(secrets) => secrets.iter().map(|text| Secret::new(text)).collect(),
+                None => open_secrets(&app, &row)?,
+            };
+            let config = settings.config.unwrap_or_else(empty);
+            let row = update(&app, &row, settings.provider, config, &secrets).await?;
+            Ok(Json(view(&app, row)).into_response())
+        }
+    }
+}
+
+/// Takes a source away: first at the edge, so that nothing is accepted for a source that is gone. Its events stay.
+#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
+    responses((status = 204), Refusals))]
+pub(super) async fn delete(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<StatusCode, ApiError> {
+    let id = SourceId::from_uuid(find(&app, caller.customer, &id).await?.id);
+    app.edge.delete_source(id).await.map_err(|problem| {
+        ApiError::Edge(format!(
+            "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
+        ))
+    })?;
+    let revision = sources::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("source"))?;
+    in_force(&app, revision).await;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+/// Adds a secret beside those that a source has. All of them are accepted, so that a provider's secret can be rotated
+/// without a refused request; PUT with the new one alone ends the rotation.
+#[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources",
+    params(("id" = String, Path, description = "id or name")), request_body = NewSecret,
+    responses((status = 200, body = Source), Refusals))]
+pub(super) async fn add_secret(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+    Body(NewSecret { secret }): Body<NewSecret>,
+) -> Result<Json<Source>, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    let mut secrets = vec![Secret::new(&secret)];
+    secrets.extend(open_secrets(&app, &row)?.into_iter().filter(|old| *old != Secret::new(&secret)));
+    let row = update(&app, &row, row.provider.clone(), row.config.clone(), &secrets).await?;
+    Ok(Json(view(&app, row)))
+}
+
+/// The source with this id or name.
+pub(super) async fn find(app: &App, customer: CustomerId, text: &str) -> Result<SourceRow, ApiError> {
+    let row = match name::reference::<SourceId>(text) {
+        Some(Reference::Id(id)) => sources::find(&app.pool, customer, Some(id), None).await?,
+        Some(Reference::Name(name)) => sources::find(&app.pool, customer, None, Some(name)).await?,
+        None => None,
+    };
+    row.ok_or(ApiError::NotFound("source"))
+}
+
+/// The id of a source that a filter names. An id is taken as it is, because what a source has received outlives it.
+pub(super) async fn id_of(
+    app: &App,
+    customer: CustomerId,
+    field: &str,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Result<Option<SourceId>, ApiError> {
+    let Some(text) = text else { return Ok(None) };
+    if let Some(Reference::Id(id)) = name::reference::<SourceId>(text) {
+        return Ok(Some(id));
+    }
+    match find(app, customer, text).await {
+        Ok(row) => Ok(Some(SourceId::from_uuid(row.id))),
+        Err(ApiError::NotFound(_)) => {
+            problems.add(field, format!("there is no source \"{text}\"; give its id or name"));
+            Ok(None)
+        }
+        Err(error) => Err(error),
+    }
+}
+
+async fn insert(
+    app: &App,
+    customer: CustomerId,
+    name: &str,
+    settings: SourceSettings,
+    problems: Problems,
+) -> Result<Response, ApiError> {
+    let id = SourceId::from_uuid(mint::uuid());
+    let secrets: Vec<Secret> = settings.secrets.unwrap_or_default().iter().map(|text| Secret::new(text)).collect();
+    let config = settings.config.unwrap_or_else(empty);
+    let content = content(app, id, name, settings.provider, config, &secrets, problems)?;
+    let inserted = sources::insert(&app.pool, customer, id, name, &content).await;
+    let (row, revision) = inserted.map_err(|error| {
+        if violates(&error, "source_name_is_unique_for_its_customer") {
+            ApiError::Conflict(Conflict::NameTaken)
+        } else {
+            error.into()
+        }
+    })?;
+    in_force(app, revision).await;
+    let row = tell_edge(app, row).await?;
+    Ok((StatusCode::CREATED, Json(view(app, row))).into_response())
+}
+
+async fn update(
+    app: &App,
+    row: &SourceRow,
+    provider: String,
+    config: Value,
+    secrets: &[Secret],
+) -> Result<SourceRow, ApiError> {
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let content = content(app, id, &row.name, provider, config, secrets, Problems::default())?;
+    let updated = sources::update(&app.pool, customer, id, row.revision, &content).await?;
+    let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
+    in_force(app, revision).await;
+    tell_edge(app, row).await
+}
+
+/// Checks all of it as the edge will, and seals the secrets.
+fn content(
+    app: &App,
+    id: SourceId,
+    name: &str,
+    provider: String,
+    config: Value,
+    secrets: &[Secret],
+    mut problems: Problems,
+) -> Result<Content, ApiError> {
+    match provider::find(&provider) {
+        Some(found) => {
+            let max_body_bytes = app.config.max_body_bytes;
+            let source = NewSource { id, name, revision: 1, secrets, config: &config, max_body_bytes };
+            for problem in found.resolve(source).err().unwrap_or_default() {
+                let field = match problem.field.as_str() {
+                    "secrets" | "provider" | "config" => problem.field,
+                    setting => format!("config.{setting}"),
+                };
+                problems.add(field, problem.problem);
+            }
+        }
+        None => {
+            let known: Vec<&str> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
+            problems.add("provider", format!("\"{provider}\" is not known; known are {}", known.join(", ")));
+        }
+    }
+    problems.finish()?;
+    let secrets_sealed =
+        secrets::seal_source_secrets(&app.config.master_keys, id, secrets).map_err(ApiError::Internal)?;
+    Ok(Content { provider, config, secrets_sealed })
+}
+
+/// Puts the source to the edge and returns its row as it is afterwards.
+async fn tell_edge(app: &App, row: SourceRow) -> Result<SourceRow, ApiError> {
+    if let Err(problem) = edge::push::push(app, &row).await {
+        tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
+        app.edge_pending.notify_one();
+    }
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    sources::find(&app.pool, customer, Some(id), None).await?.ok_or(ApiError::NotFound("source"))
+}
+
+fn open_secrets(app: &App, row: &SourceRow) -> Result<Vec<Secret>, ApiError> {
+    secrets::open_source_secrets(&app.config.master_keys, SourceId::from_uuid(row.id), &row.secrets_sealed)
+        .map_err(ApiError::Internal)
+}
+
+fn view(app: &App, row: SourceRow) -> Source {
+    let id = SourceId::from_uuid(row.id);
+    let secrets =
+        secrets::open_source_secrets(&app.config.master_keys, id, &row.secrets_sealed).unwrap_or_else(|problem| {
+            tracing::error!(source = %id, problem, "the secrets of this source cannot be opened");
+            Vec::new()
+        });
+    let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };
+    Source {
+        id,
+        name: row.name,
+        provider: row.provider,
+        ingest_url: app.edge.ingest_url(id),
+        config: row.config,
+        edge,
+        edge_error: row.edge_error.filter(|_| edge == EdgeState::Pending),
+        secrets: secrets.iter().map(|secret| hint(secret.reveal())).collect(),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+fn hint(secret: &str) -> SecretHint {
+    let length = secret.chars().count();
+    let shown = if length < LEAST_LENGTH_FOR_A_HINT { 0 } else { 4 };
+    SecretHint { hint: std::iter::once('…').chain(secret.chars().skip(length - shown)).collect() }
+}
+
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_shows_the_end_of_a_long_secret_and_nothing_of_a_short_one() {
+        assert_eq!(hint("whsec_MfKQ9r8GKYqrTw9f3a").hint, "…9f3a");
+        assert_eq!(hint("elevenchars").hint, "…");
+        assert_eq!(hint("").hint, "…");
+        assert_eq!(hint("geheimnisäöüß").hint, "…äöüß");
+    }
+}

@@ -1,0 +1,112 @@
+//! Times as RFC 3339 text, and ranges of time as ranges of ids.
+
+use serde::{Serialize, Serializer};
+use shared::id::uuid_v7_floor;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use uuid::Uuid;
+
+use super::page::Window;
+use super::problem::Problems;
+use crate::mint;
+
+/// A time that is shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Timestamp(pub OffsetDateTime);
+
+impl Serialize for Timestamp {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        time::serde::rfc3339::serialize(&self.0, serializer)
+    }
+}
+
+impl utoipa::PartialSchema for Timestamp {
+    fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
+        utoipa::openapi::ObjectBuilder::new()
+            .schema_type(utoipa::openapi::Type::String)
+            .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::DateTime)))
+            .into()
+    }
+}
+
+impl utoipa::ToSchema for Timestamp {}
+
+/// Reads a time of the query or the body as Unix milliseconds.
+pub(crate) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) -> Option<u64> {
+    let text = text?;
+    // An unescaped + in a query arrives as a blank.
+    match OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339) {
+        Ok(at) => Some(mint::unix_ms(at)),
+        Err(_) => {
+            problems.add(field, format!("\"{text}\" is not a time such as 2026-01-31T08:00:00Z (RFC 3339)"));
+            None
+        }
+    }
+}
+
+/// The range of `UUIDv7` ids, lower bound inclusive and upper bound exclusive, that were minted between `after` and
+/// `before` and come after the window's cursor in a list that begins with the newest.
+pub(crate) fn id_range(
+    after: Option<&str>,
+    before: Option<&str>,
+    window: Window,
+    problems: &mut Problems,
+) -> (Option<Uuid>, Option<Uuid>) {
+    let from = read_ms("after", after, problems).map(uuid_v7_floor);
+    let until = read_ms("before", before, problems).map(uuid_v7_floor);
+    let until = match (until, window.cursor) {
+        (Some(until), Some(cursor)) => Some(until.min(cursor)),
+        (until, cursor) => until.or(cursor),
+    };
+    (from, until)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT: &str = "2026-01-31T08:00:00.5Z";
+    const AT_MS: u64 = 1_769_846_400_500;
+
+    #[test]
+    fn times_are_read_in_every_zone_and_with_a_plus_that_became_a_blank() {
+        let mut problems = Problems::default();
+        for text in [AT, "2026-01-31T09:00:00.5+01:00", "2026-01-31T09:00:00.5 01:00"] {
+            assert_eq!(read_ms("after", Some(text), &mut problems), Some(AT_MS), "{text}");
+        }
+        assert!(problems.finish().is_ok());
+        for text in ["", "yesterday", "2026-01-31", "1769846400"] {
+            let mut problems = Problems::default();
+            assert_eq!(read_ms("after", Some(text), &mut problems), None);
+            assert!(problems.finish().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
+        let mut problems = Problems::default();
+        let window = |cursor: Option<Uuid>| {
+            let text = cursor.map(|id| {
+                use base64::Engine as _;
+                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id)
+            });
+            Window::read(None, text.as_deref(), &mut Problems::default())
+        };
+        let (older, newer) = (uuid_v7_floor(AT_MS - 1), uuid_v7_floor(AT_MS + 1));
+        let until = |cursor, problems: &mut Problems| id_range(None, Some(AT), window(cursor), problems).1;
+        assert_eq!(until(None, &mut problems), Some(uuid_v7_floor(AT_MS)));
+        assert_eq!(until(Some(older), &mut problems), Some(older));
+        assert_eq!(until(Some(newer), &mut problems), Some(uuid_v7_floor(AT_MS)));
+        assert_eq!(
+            id_range(Some(AT), None, window(Some(older)), &mut problems),
+            (Some(uuid_v7_floor(AT_MS)), Some(older))
+        );
+        assert!(problems.finish().is_ok());
+    }
+
+    #[test]
+    fn a_time_is_shown_as_text() {
+        let shown = serde_json::to_string(&Timestamp(mint::timestamp(AT_MS))).expect("json");
+        assert_eq!(shown, format!("\"{AT}\""));
+    }
+}

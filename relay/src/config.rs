@@ -1,0 +1,292 @@
+//! Every setting of the relay, read once from the environment.
+//!
+//! The README's table of settings is [`SETTINGS`]; a test keeps the two alike. All that is wrong is reported at once,
+//! so that a deployment is mended in one round.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use ipnet::IpNet;
+use shared::seal::SealingKey;
+use shared::source::Secret;
+use url::Url;
+
+/// One environment variable.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    pub name: &'static str,
+    /// `None` where the relay does not start without it.
+    pub default: Option<&'static str>,
+    pub meaning: &'static str,
+}
+
+macro_rules! settings {
+    ($($constant:ident = $name:literal, $default:expr, $meaning:literal;)*) => {
+        $(const $constant: Setting = Setting { name: $name, default: $default, meaning: $meaning };)*
+        /// All settings, in the order of the README's table.
+        pub const SETTINGS: &[Setting] = &[$($constant),*];
+    };
+}
+
+settings! {
+    DATABASE_URL = "DATABASE_URL", None,
+        "PostgreSQL 15 or newer, as `postgres://user:password@host/database`";
+    MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
+        "32 random bytes in base64 (`openssl rand -base64 32`); seals secrets at rest. Several, separated by commas: the first seals, all open";
+    ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
+        "the bearer token of the REST API, at least 16 characters";
+    EDGE_URL = "TIDEGATE_EDGE_URL", None,
+        "the Worker's address, as `https://hooks.example.com`; sources get their ingest URLs from it";
+    EDGE_ADMIN_TOKEN = "TIDEGATE_EDGE_ADMIN_TOKEN", None,
+        "the Worker's secret `ADMIN_TOKEN`";
+    QUEUE_ACCOUNT_ID = "TIDEGATE_QUEUE_ACCOUNT_ID", None,
+        "the Cloudflare account of the queue";
+    QUEUE_IDS = "TIDEGATE_QUEUE_IDS", None,
+        "the queues to pull, by their 32-digit ids (not their names), separated by commas";
+    QUEUE_TOKEN = "TIDEGATE_QUEUE_TOKEN", None,
+        "a Cloudflare API token with Queues read and edit";
+    QUEUE_API = "TIDEGATE_QUEUE_API", Some("https://api.cloudflare.com/client/v4"),
+        "the base address of Cloudflare's API";
+    QUEUE_IDLE_MS = "TIDEGATE_QUEUE_IDLE_MS", Some("1000"),
+        "the longest wait between two pulls of an empty queue, in milliseconds (50 to 60000); every empty pull is billed";
+    LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
+        "the address that the REST API listens on";
+    DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
+        "the most connections to PostgreSQL (4 to 200)";
+    DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
+        "for how many days an event with the same id from the same source is a duplicate (1 to 30)";
+    EGRESS_ALLOW = "TIDEGATE_EGRESS_ALLOW", Some(""),
+        "private networks that destinations may be in, as CIDRs separated by commas";
+    MAX_BODY_BYTES = "TIDEGATE_MAX_BODY_BYTES", Some("25000000"),
+        "the largest body a source accepts, in bytes (1 to 25000000)";
+    MAX_IN_FLIGHT = "TIDEGATE_MAX_IN_FLIGHT", Some("1024"),
+        "the most attempts at one time, over all destinations (1 to 20000)";
+    SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
+        "how long a shutdown waits for attempts in flight, in seconds (0 to 300)";
+    LOG = "TIDEGATE_LOG", Some("info"),
+        "what is logged to standard error, as a tracing filter such as `info,relay::deliver=debug`";
+    LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),
+        "`text` or `json`";
+}
+
+/// The settings of a relay that can start.
+#[derive(Clone)]
+pub struct Config {
+    pub database_url: String,
+    pub database_connections: u32,
+    pub master_keys: Vec<SealingKey>,
+    pub admin_token: Secret,
+    pub edge_url: Url,
+    pub edge_admin_token: Secret,
+    pub queue: QueueConfig,
+    pub listen: SocketAddr,
+    pub dedupe_days: i32,
+    pub egress_allow: Vec<IpNet>,
+    pub max_body_bytes: u64,
+    pub max_in_flight: usize,
+    pub shutdown: Duration,
+}
+
+/// Where the queue is and how it is pulled.
+#[derive(Clone)]
+pub struct QueueConfig {
+    pub api: Url,
+    pub account_id: String,
+    pub queue_ids: Vec<String>,
+    pub token: Secret,
+    pub idle: Duration,
+}
+
+/// How the relay logs.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct LogConfig {
+    pub filter: String,
+    pub json: bool,
+}
+
+/// A setting that is missing or wrong, with what to do.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{name}: {problem}")]
+pub struct Problem {
+    pub name: &'static str,
+    pub problem: String,
+}
+
+/// Reads all settings; `var` gives the value of an environment variable.
+///
+/// # Errors
+/// Everything that is wrong, in the order of [`SETTINGS`].
+pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
+    let mut reader = Reader { var: &var, problems: Vec::new() };
+    let database_url = reader.parse(&DATABASE_URL, |text| {
+        let url = Url::parse(text).map_err(|error| error.to_string())?;
+        match url.scheme() {
+            "postgres" | "postgresql" => Ok(text.to_owned()),
+            _ => Err("must begin with postgres://".to_owned()),
+        }
+    });
+    let master_keys = reader.parse(&MASTER_KEY, |text| {
+        text.split(',')
+            .map(|key| SealingKey::parse(key.trim()).map_err(|error| error.to_string()))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let admin_token = reader.parse(&ADMIN_TOKEN, |text| {
+        let enough = text.trim().len() >= 16;
+        enough.then(|| Secret::new(text)).ok_or_else(|| "must have at least 16 characters".to_owned())
+    });
+    let edge_url = reader.parse(&EDGE_URL, http_url);
+    let edge_admin_token = reader.parse(&EDGE_ADMIN_TOKEN, |text| Ok(Secret::new(text)));
+    let account_id = reader.parse(&QUEUE_ACCOUNT_ID, |text| Ok(text.to_owned()));
+    let queue_ids = reader.parse(&QUEUE_IDS, |text| Ok(list(text).map(str::to_owned).collect::<Vec<_>>()));
+    let token = reader.parse(&QUEUE_TOKEN, |text| Ok(Secret::new(text)));
+    let api = reader.parse(&QUEUE_API, http_url);
+    let idle = reader.parse(&QUEUE_IDLE_MS, |text| within(text, 50, 60_000).map(Duration::from_millis));
+    let listen = reader.parse(&LISTEN, |text| {
+        text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8400".to_owned())
+    });
+    let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
+    let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| within(text, 1, 30));
+    let egress_allow = reader.parse(&EGRESS_ALLOW, |text| {
+        list(text)
+            .map(|cidr| cidr.parse().map_err(|_| format!("\"{cidr}\" is not a CIDR such as 10.0.0.0/8")))
+            .collect::<Result<Vec<_>, _>>()
+    });
+    let max_body_bytes = reader.parse(&MAX_BODY_BYTES, |text| within(text, 1, 25_000_000));
+    let max_in_flight = reader.parse(&MAX_IN_FLIGHT, |text| within(text, 1, 20_000));
+    let shutdown = reader.parse(&SHUTDOWN_S, |text| within(text, 0, 300).map(Duration::from_secs));
+
+    let config = (|| {
+        Some(Config {
+            database_url: database_url?,
+            database_connections: u32::try_from(database_connections?).ok()?,
+            master_keys: master_keys?,
+            admin_token: admin_token?,
+            edge_url: edge_url?,
+            edge_admin_token: edge_admin_token?,
+            queue: QueueConfig {
+                api: api?,
+                account_id: account_id?,
+                queue_ids: queue_ids?,
+                token: token?,
+                idle: idle?,
+            },
+            listen: listen?,
+            dedupe_days: i32::try_from(dedupe_days?).ok()?,
+            egress_allow: egress_allow?,
+            max_body_bytes: max_body_bytes?,
+            max_in_flight: usize::try_from(max_in_flight?).ok()?,
+            shutdown: shutdown?,
+        })
+    })();
+    config.ok_or(reader.problems)
+}
+
+/// Reads the database's address alone, which is all that `migrate` needs.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn read_database_url(var: impl Fn(&str) -> Option<String>) -> Result<String, Vec<Problem>> {
+    let mut reader = Reader { var: &var, problems: Vec::new() };
+    let url = reader.parse(&DATABASE_URL, |text| Ok(text.to_owned()));
+    url.ok_or(reader.problems)
+}
+
+/// Reads how to log; never fails, because what fails has to be logged.
+pub fn read_log(var: impl Fn(&str) -> Option<String>) -> LogConfig {
+    let filter = var(LOG.name).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
+    LogConfig { filter, json: var(LOG_FORMAT.name).is_some_and(|text| text.trim() == "json") }
+}
+
+struct Reader<'a> {
+    var: &'a dyn Fn(&str) -> Option<String>,
+    problems: Vec<Problem>,
+}
+
+impl Reader<'_> {
+    fn parse<T>(&mut self, setting: &Setting, parse: impl Fn(&str) -> Result<T, String>) -> Option<T> {
+        let given = (self.var)(setting.name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let parsed = match (given, setting.default) {
+            (Some(text), _) => parse(&text),
+            (None, Some(default)) => parse(default),
+            (None, None) => Err(format!("is not set: {}", setting.meaning)),
+        };
+        parsed.map_err(|problem| self.problems.push(Problem { name: setting.name, problem })).ok()
+    }
+}
+
+fn list(text: &str) -> impl Iterator<Item = &str> {
+    text.split(',').map(str::trim).filter(|part| !part.is_empty())
+}
+
+fn within(text: &str, least: u64, most: u64) -> Result<u64, String> {
+    match text.parse::<u64>() {
+        Ok(number) if (least..=most).contains(&number) => Ok(number),
+        _ => Err(format!("must be a whole number from {least} to {most}")),
+    }
+}
+
+fn http_url(text: &str) -> Result<Url, String> {
+    let url = Url::parse(text).map_err(|error| error.to_string())?;
+    if matches!(url.scheme(), "http" | "https") && url.has_host() {
+        Ok(url)
+    } else {
+        Err("must be an address such as https://hooks.example.com".to_owned())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn good(name: &str) -> Option<String> {
+        let value = match name {
+            "DATABASE_URL" => "postgres://u@localhost/t",
+            "TIDEGATE_MASTER_KEY" => "AAECAwQFBgcICQoLDA0ODxAREhMUFRYXGBkaGxwdHh8=",
+            "TIDEGATE_ADMIN_TOKEN" => "sixteen characters",
+            "TIDEGATE_EDGE_URL" => "https://hooks.example.com",
+            "TIDEGATE_EDGE_ADMIN_TOKEN" => "edge",
+            "TIDEGATE_QUEUE_ACCOUNT_ID" => "account",
+            "TIDEGATE_QUEUE_IDS" => "q1, q2",
+            "TIDEGATE_QUEUE_TOKEN" => "token",
+            _ => return None,
+        };
+        Some(value.to_owned())
+    }
+
+    #[test]
+    fn the_table_of_settings_in_the_readme_is_this_one() {
+        let readme = include_str!("../../README.md");
+        let table = readme.split("<!-- settings -->").nth(1).and_then(|rest| rest.split("<!-- /settings -->").next());
+        let mut wanted = "\n| variable | default | meaning |\n|---|---|---|\n".to_owned();
+        for setting in SETTINGS {
+            let default = match setting.default {
+                None => "required".to_owned(),
+                Some("") => "none".to_owned(),
+                Some(default) => format!("`{default}`"),
+            };
+            wanted.push_str(&format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning));
+        }
+        assert_eq!(table, Some(wanted.as_str()), "README.md should hold:\n{wanted}");
+    }
+
+    #[test]
+    fn the_required_settings_are_enough() {
+        let config = read(good).map_err(|problems| format!("{problems:?}")).expect("reads");
+        assert_eq!(config.queue.queue_ids, ["q1", "q2"]);
+        assert_eq!(config.listen.port(), 8400);
+        assert!(config.egress_allow.is_empty());
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_reported_at_once_and_in_order() {
+        let problems = read(|name| match name {
+            "TIDEGATE_ADMIN_TOKEN" => Some("short".to_owned()),
+            "TIDEGATE_EGRESS_ALLOW" => Some("10.0.0.0/8,nowhere".to_owned()),
+            "TIDEGATE_LISTEN" => Some("8400".to_owned()),
+            "TIDEGATE_QUEUE_TOKEN" => None,
+            other => good(other),
+        });
+        let names: Vec<_> = problems.err().expect("problems").iter().map(|problem| problem.name).collect();
+        assert_eq!(names, ["TIDEGATE_ADMIN_TOKEN", "TIDEGATE_QUEUE_TOKEN", "TIDEGATE_LISTEN", "TIDEGATE_EGRESS_ALLOW"]);
+    }
+}

@@ -1,0 +1,265 @@
+//! Sources, destinations and routes as they are held in memory, and when they are read again.
+//!
+//! Every change of them raises one number in the database. A replica that stores an event compares that number inside
+//! the transaction, so that no event is routed by an old configuration; the engine is told within [`POLL`].
+
+use std::collections::HashMap;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use http::{HeaderMap, HeaderName, HeaderValue};
+use shared::extract::Extractor;
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
+use shared::provider;
+use shared::seal::SealingKey;
+use shared::sign::SigningKey;
+use sqlx::PgPool;
+use tokio::sync::watch;
+use url::Url;
+
+use crate::expression::{ExpressionError, Filter, Transform};
+use crate::retry::RetryPolicy;
+use crate::store;
+
+/// How often an idle replica looks whether another one has changed something.
+pub const POLL: Duration = Duration::from_secs(2);
+
+/// A source as the relay needs it to store and route its events.
+#[derive(Debug)]
+pub struct Source {
+    pub id: SourceId,
+    pub customer_id: CustomerId,
+    pub name: String,
+    /// Finds the provider's own id and the event's type; `None` where this relay does not know the provider.
+    pub extractor: Option<Extractor>,
+}
+
+/// A destination as the engine needs it to deliver.
+#[derive(Debug)]
+pub struct Destination {
+    pub id: DestinationId,
+    pub name: String,
+    pub url: Url,
+    pub shard: i16,
+    pub signing_keys: Vec<SigningKey>,
+    pub headers: HeaderMap,
+    pub rate: Option<Rate>,
+    pub max_concurrency: usize,
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+    pub state: DestinationState,
+}
+
+/// How many deliveries a destination takes in a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub limit: NonZeroU32,
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The period as the API and the tables name it.
+    #[must_use]
+    pub fn per_name(self) -> &'static str {
+        match self.per.as_secs() {
+            1 => "second",
+            60 => "minute",
+            _ => "hour",
+        }
+    }
+}
+
+/// Whether a destination is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationState {
+    Active,
+    /// By its owner; deliveries are held.
+    Paused,
+    /// By the gateway, because it answered 410; deliveries are held.
+    Disabled,
+}
+
+/// A route with its expressions compiled.
+#[derive(Debug)]
+pub struct Route {
+    pub id: RouteId,
+    pub source_id: SourceId,
+    pub destination_id: DestinationId,
+    pub filter: Option<Expression<Filter>>,
+    pub transform: Option<Expression<Transform>>,
+    pub enabled: bool,
+}
+
+/// An expression as it was saved, compiled. It compiled when it was saved; where it does not any more, because this
+/// relay is another version, what it would decide waits for a person.
+#[derive(Debug, Clone)]
+pub struct Expression<T> {
+    pub source: String,
+    pub compiled: Result<T, ExpressionError>,
+}
+
+/// All of it, at one revision.
+#[derive(Debug, Default)]
+pub struct Snapshot {
+    pub revision: i64,
+    pub sources: HashMap<SourceId, Arc<Source>>,
+    pub destinations: HashMap<DestinationId, Arc<Destination>>,
+    pub routes: HashMap<RouteId, Arc<Route>>,
+    pub routes_of_source: HashMap<SourceId, Vec<Arc<Route>>>,
+}
+
+/// The snapshot of this replica.
+pub struct Configuration {
+    pool: PgPool,
+    master_keys: Vec<SealingKey>,
+    current: watch::Sender<Arc<Snapshot>>,
+    reading: tokio::sync::Mutex<()>,
+}
+
+impl Configuration {
+    /// Reads the configuration for the first time.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn load(pool: PgPool, master_keys: Vec<SealingKey>) -> Result<Self, sqlx::Error> {
+        let snapshot = read(&pool, &master_keys, &Snapshot::default()).await?;
+        let (current, _) = watch::channel(Arc::new(snapshot));
+        Ok(Self { pool, master_keys, current, reading: tokio::sync::Mutex::new(()) })
+    }
+
+    /// The newest snapshot this replica has.
+    #[must_use]
+    pub fn current(&self) -> Arc<Snapshot> {
+        Arc::clone(&self.current.borrow())
+    }
+
+    /// Tells of every new snapshot.
+    #[must_use]
+    pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
+        self.current.subscribe()
+    }
+
+    /// Reads again unless the snapshot already has this revision or a newer one.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn at_least(&self, revision: i64) -> Result<Arc<Snapshot>, sqlx::Error> {
+        let _one_at_a_time = self.reading.lock().await;
+        if self.current().revision < revision {
+            let snapshot = Arc::new(read(&self.pool, &self.master_keys, &self.current()).await?);
+            self.current.send_replace(snapshot);
+        }
+        Ok(self.current())
+    }
+
+    /// Looks whether anything has changed, and reads it if so.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
+        let revision = store::configuration::revision(&self.pool).await?;
+        self.at_least(revision).await
+    }
+}
+
+async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<Snapshot, sqlx::Error> {
+    let rows = store::configuration::read(pool).await?;
+    let mut snapshot = Snapshot { revision: rows.revision, ..Snapshot::default() };
+    for row in rows.sources {
+        let source = Source {
+            id: SourceId::from_uuid(row.id),
+            customer_id: CustomerId::from_uuid(row.customer_id),
+            name: row.name,
+            extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
+        };
+        snapshot.sources.insert(source.id, Arc::new(source));
+    }
+    for row in rows.destinations {
+        let id = DestinationId::from_uuid(row.id);
+        match destination(row, keys) {
+            Ok(destination) => {
+                snapshot.destinations.insert(id, Arc::new(destination));
+            }
+            // Its deliveries wait in the table until the cause is mended.
+            Err(problem) => tracing::error!(destination = %id, problem, "this destination cannot be delivered to"),
+        }
+    }
+    for row in rows.routes {
+        let route = Arc::new(route(row, before));
+        snapshot.routes_of_source.entry(route.source_id).or_default().push(Arc::clone(&route));
+        snapshot.routes.insert(route.id, route);
+    }
+    Ok(snapshot)
+}
+
+fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -> Result<Destination, String> {
+    let id = DestinationId::from_uuid(row.id);
+    let signing_keys = crate::secrets::open_signing_keys(keys, id, &row.signing_keys_sealed)?;
+    let mut headers = HeaderMap::new();
+    if let Some(sealed) = &row.headers_sealed {
+        for (name, value) in crate::secrets::open_headers(keys, id, sealed)? {
+            let name: HeaderName = name.parse().map_err(|_| format!("header {name} has a bad name"))?;
+            let mut value: HeaderValue = value.parse().map_err(|_| format!("header {name} has a bad value"))?;
+            value.set_sensitive(true);
+            headers.append(name, value);
+        }
+    }
+    Ok(Destination {
+        id,
+        name: row.name,
+        url: row.url.parse().map_err(|error: url::ParseError| error.to_string())?,
+        shard: row.shard,
+        signing_keys,
+        headers,
+        rate: rate(row.rate_limit, row.rate_per.as_deref()),
+        max_concurrency: usize::try_from(row.max_concurrency).map_err(|error| error.to_string())?,
+        timeout: Duration::from_millis(u64::try_from(row.timeout_ms).map_err(|error| error.to_string())?),
+        retry: serde_json::from_value(row.retry).map_err(|error| error.to_string())?,
+        state: match row.state.as_str() {
+            "active" => DestinationState::Active,
+            "paused" => DestinationState::Paused,
+            _ => DestinationState::Disabled,
+        },
+    })
+}
+
+/// A rate from its two columns.
+#[must_use]
+pub fn rate(limit: Option<i32>, per: Option<&str>) -> Option<Rate> {
+    let limit = NonZeroU32::new(u32::try_from(limit?).ok()?)?;
+    let per = match per? {
+        "second" => 1,
+        "minute" => 60,
+        _ => 3600,
+    };
+    Some(Rate { limit, per: Duration::from_secs(per) })
+}
+
+fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
+    let id = RouteId::from_uuid(row.id);
+    let before = before.routes.get(&id);
+    Route {
+        id,
+        source_id: SourceId::from_uuid(row.source_id),
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        filter: row.filter.map(|text| compiled(text, before.and_then(|route| route.filter.as_ref()), Filter::compile)),
+        transform: row
+            .transform
+            .map(|text| compiled(text, before.and_then(|route| route.transform.as_ref()), Transform::compile)),
+        enabled: row.enabled,
+    }
+}
+
+/// Compiles an expression, unless it is the one that was there before.
+fn compiled<T: Clone>(
+    source: String,
+    before: Option<&Expression<T>>,
+    compile: impl Fn(&str) -> Result<T, ExpressionError>,
+) -> Expression<T> {
+    match before {
+        Some(before) if before.source == source && before.compiled.is_ok() => before.clone(),
+        Some(_) | None => Expression { compiled: compile(&source), source },
+    }
+}

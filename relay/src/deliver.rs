@@ -1,0 +1,326 @@
+//! The delivery engine: sends what is due, at the pace each destination can take.
+//!
+//! Destinations hash to 256 shards, and a replica sends only for the shards it leases ([`lease`]). So the rate limit and
+//! the concurrency cap of a destination are kept by one process, exactly, and no row has to be claimed before it is sent.
+//! What to read, send and settle is decided by [`core`], which is pure; the loop here carries it out. An attempt is made
+//! by [`send`] and written by [`settle`], many in one transaction. No transaction and no pool connection is held while a
+//! destination is answering.
+//!
+//! A crash at any line of this costs at most a repetition: the row is in the table until its attempt is settled, and the
+//! next owner of the shard sends it again with the same `webhook-id`.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::header::HeaderList;
+use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use crate::configuration::{Configuration, POLL};
+use crate::egress::Egress;
+use crate::expression::Evaluator;
+use crate::{mint, store};
+
+pub mod clock;
+pub mod core;
+pub mod item;
+pub mod lease;
+pub mod outcome;
+pub mod pace;
+pub mod send;
+pub mod settle;
+
+use self::clock::Clock;
+use self::core::{Command, Core, Input, Limits};
+use self::item::{Event, Item};
+use self::outcome::Outcome;
+use self::send::Sender;
+use crate::store::settle::Settlement;
+
+/// The most inputs taken before the commands they led to are carried out.
+const INPUTS_AT_ONCE: usize = 256;
+
+/// Tells the engine things. Cheap to clone.
+#[derive(Clone)]
+pub struct Handle(mpsc::UnboundedSender<Input>);
+
+impl Handle {
+    /// Hands over deliveries that have just been stored.
+    pub fn fresh(&self, items: Vec<Item>) {
+        if !items.is_empty() {
+            self.tell(Input::Fresh(items));
+        }
+    }
+
+    /// Says that something may be due in the table for this destination.
+    pub fn look(&self, destination: DestinationId) {
+        self.tell(Input::Look(destination));
+    }
+
+    /// Says that what was pending of this replay has been cancelled.
+    pub fn replay_cancelled(&self, replay: ReplayId) {
+        self.tell(Input::ReplayCancelled(replay));
+    }
+
+    /// Says that this delivery has been cancelled. An attempt that is in flight goes on.
+    pub fn delivery_cancelled(&self, destination: DestinationId, delivery: DeliveryId) {
+        self.tell(Input::DeliveryCancelled(destination, delivery));
+    }
+
+    fn tell(&self, input: Input) {
+        // The engine ends only with the process; what it no longer hears is in the table.
+        let _ = self.0.send(input);
+    }
+}
+
+/// What the engine works with.
+pub struct Parts {
+    pub pool: PgPool,
+    pub egress: Egress,
+    pub configuration: Arc<Configuration>,
+    pub evaluator: Arc<Evaluator>,
+    /// Attempts at one time, over all destinations.
+    pub max_in_flight: usize,
+    /// How long a shutdown waits for attempts in flight.
+    pub patience: Duration,
+}
+
+/// The engine, ready to run.
+pub struct Engine {
+    handle: Handle,
+    inbox: mpsc::UnboundedReceiver<Input>,
+}
+
+impl Default for Engine {
+    fn default() -> Self {
+        let (sender, inbox) = mpsc::unbounded_channel();
+        Self { handle: Handle(sender), inbox }
+    }
+}
+
+impl Engine {
+    /// What tells the engine things.
+    #[must_use]
+    pub fn handle(&self) -> Handle {
+        self.handle.clone()
+    }
+
+    /// Runs until `stop`, then sends nothing new and waits until what is in flight is settled, within its patience.
+    /// Gives its shards back before it returns.
+    pub async fn run(mut self, parts: Parts, stop: CancellationToken) {
+        let Parts { pool, egress, configuration, evaluator, max_in_flight, patience } = parts;
+        let replica = mint::uuid();
+        let tasks = TaskTracker::new();
+        let background = CancellationToken::new();
+        let (settlements, settle_inbox) = settle::channel();
+        let settled = self.handle.clone();
+        let settling =
+            tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| settled.tell(Input::Settled(batch))));
+        let leasing = tokio::spawn(lease::run(pool.clone(), replica, self.handle.clone(), background.clone()));
+        let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
+        let mut machine = Machine {
+            core: Core::new(Limits { in_flight: max_in_flight, unsettled: 20_000, line: 1_000, read: 256 }),
+            clock: Clock::start(),
+            handle: self.handle.clone(),
+            sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
+            settlements,
+            pool: pool.clone(),
+            tasks: tasks.clone(),
+        };
+
+        let mut poll = tokio::time::interval(POLL);
+        let mut stopping = None;
+        loop {
+            let wake =
+                machine.core.wake_at_us().map(|at_us| tokio::time::Instant::from_std(machine.clock.instant(at_us)));
+            let mut inputs = Vec::new();
+            tokio::select! {
+                _ = self.inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}
+                () = sleep_until(wake) => inputs.push(Input::Woken),
+                _ = poll.tick() => machine.find_next_due(),
+                () = stop.cancelled(), if stopping.is_none() => {
+                    machine.core.drain();
+                    stopping = Some(tokio::time::Instant::now() + patience);
+                }
+                () = sleep_until(stopping), if stopping.is_some() => {
+                    tracing::warn!(in_flight = machine.core.in_flight(), "the shutdown's time is up; what is in flight will be sent again");
+                    break;
+                }
+            }
+            machine.take(inputs);
+            if stopping.is_some() && machine.core.is_idle() {
+                break;
+            }
+        }
+        background.cancel();
+        let _ = leasing.await;
+        watching.abort();
+        settling.abort();
+        if let Err(error) = store::leases::release(&pool, replica).await {
+            tracing::warn!(error = %error, "could not give the shards back; another replica takes them when the lease has expired");
+        }
+    }
+}
+
+/// The core with what carries its commands out.
+struct Machine {
+    core: Core,
+    clock: Clock,
+    handle: Handle,
+    sender: Arc<Sender>,
+    settlements: Arc<mpsc::UnboundedSender<Settlement>>,
+    pool: PgPool,
+    tasks: TaskTracker,
+}
+
+impl Machine {
+    fn take(&mut self, inputs: Vec<Input>) {
+        let mut reads = Vec::new();
+        for input in inputs {
+            for command in self.core.handle(input, self.clock.now_us()) {
+                match command {
+                    Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
+                    Command::Read { destination, epoch, limit } => reads.push((destination, epoch, limit)),
+                    Command::Settle(settlement) => {
+                        let _ = self.settlements.send(settlement);
+                    }
+                    Command::Disable(destination) => self.disable(destination),
+                }
+            }
+        }
+        if !reads.is_empty() {
+            self.read(reads);
+        }
+    }
+
+    fn send(&self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
+        let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
+        self.tasks.spawn(async move {
+            // In a task of its own, so that a panic in it is an attempt that was not made and not a slot lost for ever.
+            let attempt = tokio::spawn({
+                let (item, destination) = (item.clone(), Arc::clone(&destination));
+                async move { sender.attempt(&item, &destination).await }
+            });
+            let outcome = attempt.await.unwrap_or_else(|error| Outcome::NotSent { reason: error.to_string() });
+            handle.tell(Input::Answered { item, epoch, shard: destination.shard, outcome, jitter: mint::jitter() });
+        });
+    }
+
+    /// Reads for all destinations that asked, in one statement.
+    fn read(&self, reads: Vec<(DestinationId, i64, usize)>) {
+        let (pool, handle) = (self.pool.clone(), self.handle.clone());
+        self.tasks.spawn(async move {
+            let destinations: Vec<_> = reads.iter().map(|(destination, _, _)| destination.uuid()).collect();
+            let limits: Vec<i64> =
+                reads.iter().map(|(_, _, limit)| i64::try_from(*limit).unwrap_or(i64::MAX)).collect();
+            let rows = match store::pending::due(&pool, &destinations, &limits).await {
+                Ok(rows) => rows,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot read what is due; trying again");
+                    for (destination, epoch, _) in reads {
+                        handle.tell(Input::NotFound { destination, epoch });
+                    }
+                    return;
+                }
+            };
+            let mut found: HashMap<DestinationId, Vec<Item>> = HashMap::new();
+            for row in rows {
+                let item = item(row);
+                found.entry(item.destination_id).or_default().push(item);
+            }
+            for (destination, epoch, limit) in reads {
+                let items = found.remove(&destination).unwrap_or_default();
+                let complete = items.len() < limit;
+                handle.tell(Input::Found { destination, epoch, items, complete });
+            }
+        });
+    }
+
+    /// Looks for lines that hold nothing whether something has come due in the table: retries of an earlier owner, and
+    /// what other replicas have stored.
+    fn find_next_due(&self) {
+        let idle = self.core.idle_lines();
+        if idle.is_empty() {
+            return;
+        }
+        let (pool, handle) = (self.pool.clone(), self.handle.clone());
+        self.tasks.spawn(async move {
+            let ids: Vec<_> = idle.iter().map(|id| id.uuid()).collect();
+            match store::pending::next_due(&pool, &ids).await {
+                Ok(rows) => {
+                    for row in rows {
+                        let Some(due_at) = row.due_at else { continue };
+                        let destination = DestinationId::from_uuid(row.destination_id);
+                        handle.tell(Input::NextDue { destination, due_us: mint::unix_ms(due_at) * 1000 });
+                    }
+                }
+                Err(error) => tracing::warn!(error = %error, "cannot read when the next delivery is due; trying again"),
+            }
+        });
+    }
+
+    fn disable(&self, destination: DestinationId) {
+        let (pool, configuration) = (self.pool.clone(), Arc::clone(&self.sender.configuration));
+        self.tasks.spawn(async move {
+            let reason = "the destination answered 410 (gone)";
+            match store::destinations::disable(&pool, destination.uuid(), reason).await {
+                Ok(Some(revision)) => {
+                    tracing::warn!(destination = %destination, reason, "destination disabled; its deliveries are held");
+                    let _ = configuration.at_least(revision).await;
+                }
+                Ok(None) => {}
+                Err(error) => tracing::warn!(error = %error, destination = %destination, "cannot disable; the next 410 tries again"),
+            }
+        });
+    }
+}
+
+/// Tells the engine of every new configuration, and asks for it as long as nobody else does.
+async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) {
+    let mut changes = configuration.subscribe();
+    let mut poll = tokio::time::interval(POLL);
+    handle.tell(Input::Configured(configuration.current()));
+    loop {
+        tokio::select! {
+            _ = changes.changed() => handle.tell(Input::Configured(configuration.current())),
+            _ = poll.tick() => if let Err(error) = configuration.refresh().await {
+                tracing::warn!(error = %error, "cannot look for a new configuration; trying again");
+            },
+        }
+    }
+}
+
+async fn sleep_until(at: Option<tokio::time::Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+fn item(row: store::pending::DueRow) -> Item {
+    let event = Event {
+        id: EventId::from_uuid(row.event_id),
+        source_id: SourceId::from_uuid(row.source_id),
+        event_type: row.event_type,
+        provider_event_id: row.provider_event_id,
+        received_at_ms: mint::unix_ms(row.received_at),
+        method: row.method,
+        query: row.query,
+        headers: serde_json::from_value::<HeaderList>(row.headers).unwrap_or_default(),
+        body: row.body,
+    };
+    Item {
+        id: DeliveryId::from_uuid(row.id),
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        event: Arc::new(event),
+        route_id: row.route_id.map(RouteId::from_uuid),
+        replay_id: row.replay_id.map(ReplayId::from_uuid),
+        due_us: mint::unix_ms(row.due_at) * 1000,
+        attempts: u16::try_from(row.attempts).unwrap_or(0),
+        schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
+    }
+}

@@ -1,0 +1,394 @@
+//! The engine's decisions, step by step, on a clock of the test's own; and a seeded run against a model of the table.
+
+use std::collections::BTreeMap;
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{Rng as _, SeedableRng as _};
+use shared::header::HeaderList;
+use shared::id::{EventId, SourceId};
+use shared::sign::SigningKey;
+
+use super::*;
+use crate::configuration::Rate;
+use crate::deliver::item::Event;
+use crate::retry::RetryPolicy;
+use crate::store::settle::AttemptRow;
+
+const START_US: u64 = 1_764_000_000_000_000;
+const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20 };
+
+fn destination(number: u8) -> Destination {
+    Destination {
+        id: DestinationId::mint(1, [number; 10]),
+        name: format!("d{number}"),
+        url: "http://example.com/".parse().expect("parses"),
+        shard: i16::from(number),
+        signing_keys: vec![SigningKey::generate_hmac([7; 32])],
+        headers: http::HeaderMap::new(),
+        rate: None,
+        max_concurrency: 3,
+        timeout: Duration::from_secs(1),
+        retry: RetryPolicy::Schedule { schedule_s: vec![0, 10, 20] },
+        state: DestinationState::Active,
+    }
+}
+
+fn snapshot(destinations: impl IntoIterator<Item = Destination>) -> Input {
+    let destinations = destinations.into_iter().map(|destination| (destination.id, Arc::new(destination))).collect();
+    Input::Configured(Arc::new(Snapshot { destinations, ..Snapshot::default() }))
+}
+
+fn owned(shards: impl IntoIterator<Item = i16>) -> Input {
+    Input::Owned(shards.into_iter().map(|shard| (shard, 1)).collect())
+}
+
+fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
+    let mut random = [0; 10];
+    random[..4].copy_from_slice(&number.to_be_bytes());
+    let event = Event {
+        id: EventId::mint(1, random),
+        source_id: SourceId::mint(1, [0; 10]),
+        event_type: None,
+        provider_event_id: None,
+        received_at_ms: 1,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::default(),
+        body: Some(Vec::new()),
+    };
+    Item {
+        id: DeliveryId::mint(1, random),
+        destination_id: destination.id,
+        event: Arc::new(event),
+        route_id: None,
+        replay_id: None,
+        due_us,
+        attempts: 0,
+        schedule_start: 0,
+    }
+}
+
+fn attempt() -> AttemptRow {
+    AttemptRow {
+        id: crate::mint::uuid(),
+        started_at: timestamp(START_US / 1000),
+        latency_ms: 1,
+        status: Some(200),
+        error: None,
+        detail: None,
+        response_excerpt: None,
+    }
+}
+
+fn succeeded() -> Outcome {
+    Outcome::Succeeded { attempt: attempt() }
+}
+
+fn failed(status: u16, retry_after_ms: Option<u64>) -> Outcome {
+    let failure = if status == 410 { Failure::Gone } else { Failure::Status(status) };
+    Outcome::Failed { attempt: attempt(), failure, retry_after_ms }
+}
+
+fn answered(item: Item, outcome: Outcome) -> Input {
+    let shard = i16::from(item.destination_id.uuid().as_bytes()[15]);
+    Input::Answered { item, epoch: 1, shard, outcome, jitter: 0.5 }
+}
+
+fn sends(commands: &[Command]) -> Vec<Item> {
+    let sent = commands.iter().filter_map(|command| match command {
+        Command::Send { item, .. } => Some(item.clone()),
+        Command::Read { .. } | Command::Settle(_) | Command::Disable(_) => None,
+    });
+    sent.collect()
+}
+
+fn settlements(commands: &[Command]) -> Vec<Settlement> {
+    let settled = commands.iter().filter_map(|command| match command {
+        Command::Settle(settlement) => Some(settlement.clone()),
+        Command::Read { .. } | Command::Send { .. } | Command::Disable(_) => None,
+    });
+    settled.collect()
+}
+
+fn reads(commands: &[Command]) -> usize {
+    commands.iter().filter(|command| matches!(command, Command::Read { .. })).count()
+}
+
+/// A core that owns one destination whose table has been found empty.
+fn core_with(destination: &Destination) -> Core {
+    let mut core = Core::new(LIMITS);
+    core.handle(owned([destination.shard]), START_US);
+    let commands = core.handle(snapshot([clone(destination)]), START_US);
+    assert_eq!(reads(&commands), 1, "a new line reads its table");
+    let empty = Input::Found { destination: destination.id, epoch: 1, items: Vec::new(), complete: true };
+    assert_eq!(reads(&core.handle(empty, START_US)), 0);
+    core
+}
+
+fn clone(destination: &Destination) -> Destination {
+    Destination { name: destination.name.clone(), ..self::destination(u8::try_from(destination.shard).expect("small")) }
+        .with(destination)
+}
+
+impl Destination {
+    fn with(self, other: &Self) -> Self {
+        Self {
+            rate: other.rate,
+            max_concurrency: other.max_concurrency,
+            state: other.state,
+            retry: other.retry.clone(),
+            ..self
+        }
+    }
+}
+
+#[test]
+fn fresh_deliveries_are_sent_up_to_the_concurrency_and_the_next_when_one_is_answered() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let items = (0..5).map(|number| item(&destination, number, START_US)).collect();
+    let sent = sends(&core.handle(Input::Fresh(items), START_US));
+    assert_eq!(sent.len(), 3);
+    let commands = core.handle(answered(sent[0].clone(), succeeded()), START_US);
+    assert_eq!(sends(&commands).len(), 1);
+    assert_eq!(settlements(&commands)[0].next, Next::Succeeded);
+}
+
+#[test]
+fn a_delivery_that_is_known_is_not_taken_from_a_read_again() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let first = item(&destination, 1, START_US);
+    assert_eq!(sends(&core.handle(Input::Fresh(vec![first.clone()]), START_US)).len(), 1);
+    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), 1);
+    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![first.clone()], complete: true };
+    assert!(sends(&core.handle(found, START_US)).is_empty());
+
+    // A read that began before the settlement was written still shows the row.
+    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), 1);
+    let settled = settlements(&core.handle(answered(first.clone(), succeeded()), START_US));
+    core.handle(Input::Settled(settled), START_US);
+    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![first], complete: true };
+    assert!(sends(&core.handle(found, START_US)).is_empty());
+    assert!(core.is_idle());
+}
+
+#[test]
+fn a_rate_makes_a_line_wait_and_wakes_it() {
+    let mut destination = destination(1);
+    destination.rate = NonZeroU32::new(1).map(|limit| Rate { limit, per: Duration::from_secs(1) });
+    let mut core = core_with(&destination);
+    let items = (0..3).map(|number| item(&destination, number, START_US)).collect();
+    assert_eq!(sends(&core.handle(Input::Fresh(items), START_US)).len(), 1);
+    let wake = core.wake_at_us().expect("a wake");
+    assert_eq!(wake, START_US + 1_000_000);
+    assert!(sends(&core.handle(Input::Woken, wake - 1)).is_empty());
+    assert_eq!(sends(&core.handle(Input::Woken, wake)).len(), 1);
+}
+
+#[test]
+fn retry_after_on_429_holds_the_whole_line_and_costs_no_reads() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
+    core.handle(answered(sent[0].clone(), failed(429, Some(5_000))), START_US);
+    let commands = core.handle(Input::Fresh(vec![item(&destination, 2, START_US)]), START_US);
+    assert!(sends(&commands).is_empty());
+    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US + 1)), 0);
+    assert_eq!(core.wake_at_us(), Some(START_US + 5_000_000));
+    assert_eq!(sends(&core.handle(Input::Woken, START_US + 5_000_000)).len(), 1);
+}
+
+#[test]
+fn a_failed_delivery_is_due_again_on_its_schedule_and_dead_after_the_last_attempt() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let mut next = item(&destination, 1, START_US);
+    let mut now_us = START_US;
+    for (attempts, wait_s) in [(1, 10), (2, 20)] {
+        let sent = sends(&core.handle(Input::Fresh(vec![next.clone()]), now_us));
+        assert_eq!(sent.len(), 1);
+        let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), now_us));
+        assert_eq!(settled[0].next, Next::RetryAt(timestamp(now_us / 1000 + wait_s * 1000)), "jitter 0.5 is none");
+        assert_eq!(settled[0].attempts, attempts);
+        core.handle(Input::Settled(settled), now_us);
+        assert_eq!(
+            core.wake_at_us(),
+            Some((now_us + wait_s * 1_000_000).next_multiple_of(DUE_STEP_US)),
+            "the table is read when it is due"
+        );
+        now_us += wait_s * 1_000_000;
+        assert_eq!(reads(&core.handle(Input::Woken, now_us)), 1);
+        core.handle(Input::Found { destination: destination.id, epoch: 1, items: Vec::new(), complete: true }, now_us);
+        next.attempts += 1;
+    }
+    let sent = sends(&core.handle(Input::Fresh(vec![next]), now_us));
+    let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), now_us));
+    assert!(matches!(&settled[0].next, Next::Dead { error: "http_status", reason } if reason.contains("500")));
+}
+
+#[test]
+fn a_paused_line_drops_what_it_holds_and_reads_it_again_when_it_is_resumed() {
+    let mut destination = destination(1);
+    let mut core = core_with(&destination);
+    let items = (0..5).map(|number| item(&destination, number, START_US)).collect();
+    core.handle(Input::Fresh(items), START_US);
+    destination.state = DestinationState::Paused;
+    core.handle(snapshot([clone(&destination)]), START_US);
+    assert!(sends(&core.handle(Input::Fresh(vec![item(&destination, 9, START_US)]), START_US)).is_empty());
+    destination.state = DestinationState::Active;
+    assert_eq!(reads(&core.handle(snapshot([clone(&destination)]), START_US)), 1);
+}
+
+#[test]
+fn a_replica_that_is_fenced_sends_nothing_until_it_owns_again() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    core.handle(Input::Fenced, START_US);
+    assert!(sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US)).is_empty());
+    assert_eq!(sends(&core.handle(owned([1]), START_US)).len(), 1);
+}
+
+#[test]
+fn an_answer_of_410_disables_the_destination() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
+    let commands = core.handle(answered(sent[0].clone(), failed(410, None)), START_US);
+    assert!(commands.iter().any(|command| matches!(command, Command::Disable(id) if *id == destination.id)));
+}
+
+/// The table as the model knows it: what is not settled yet, and when it is due.
+type Table = BTreeMap<DeliveryId, Item>;
+
+/// Whatever happens in whichever order, every delivery ends, none is in flight twice, and no cap is exceeded.
+#[test]
+fn every_delivery_ends_whatever_happens_in_whichever_order() {
+    for seed in 0..200 {
+        run(seed);
+    }
+}
+
+fn run(seed: u64) {
+    let mut random = StdRng::seed_from_u64(seed);
+    let destinations: Vec<Destination> = (1..=3)
+        .map(|number| {
+            let mut destination = destination(number);
+            destination.max_concurrency = random.random_range(1..4);
+            if random.random_bool(0.5) {
+                let limit = NonZeroU32::new(random.random_range(5..50));
+                destination.rate = limit.map(|limit| Rate { limit, per: Duration::from_secs(1) });
+            }
+            destination
+        })
+        .collect();
+    let mut core = Core::new(LIMITS);
+    let mut now_us = START_US;
+    let mut table = Table::new();
+    let mut in_flight: Vec<Item> = Vec::new();
+    let mut reading: Vec<(DestinationId, usize)> = Vec::new();
+    let mut unsettled: Vec<Settlement> = Vec::new();
+    let mut ended = 0;
+    let mut number = 0;
+    let mut inputs = vec![owned([1, 2, 3]), snapshot(destinations.iter().map(clone))];
+    let total = 120;
+    for step in 0..100_000 {
+        assert!(
+            step < 99_999,
+            "seed {seed}: {} deliveries are left: {} in flight, {} unsettled",
+            table.len(),
+            in_flight.len(),
+            unsettled.len()
+        );
+        if ended == total {
+            return;
+        }
+        if inputs.is_empty() {
+            inputs.push(match random.random_range(0..6) {
+                0 if number < total => {
+                    number += 1;
+                    let destination = &destinations[random.random_range(0..3)];
+                    let item = item(destination, number, now_us);
+                    table.insert(item.id, item.clone());
+                    // Some are handed over in memory; the others only another replica's poll finds.
+                    if random.random_bool(0.7) {
+                        Input::Fresh(vec![item])
+                    } else {
+                        Input::NextDue { destination: item.destination_id, due_us: item.due_us }
+                    }
+                }
+                1 if !in_flight.is_empty() => {
+                    let item = in_flight.swap_remove(random.random_range(0..in_flight.len()));
+                    let outcome = match random.random_range(0..5) {
+                        0 => failed(500, None),
+                        1 => failed(429, Some(random.random_range(0..3_000))),
+                        2 => Outcome::NotSent { reason: "a test".to_owned() },
+                        _ => succeeded(),
+                    };
+                    answered(item, outcome)
+                }
+                2 if !reading.is_empty() => {
+                    let (destination, limit) = reading.swap_remove(random.random_range(0..reading.len()));
+                    let mut due: Vec<Item> = table
+                        .values()
+                        .filter(|item| item.destination_id == destination && item.due_us <= now_us)
+                        .cloned()
+                        .collect();
+                    due.sort_by_key(|item| (item.due_us, item.id));
+                    due.truncate(limit);
+                    let complete = due.len() < limit;
+                    Input::Found { destination, epoch: 1, items: due, complete }
+                }
+                3 if !unsettled.is_empty() => {
+                    let count = random.random_range(1..=unsettled.len());
+                    let batch: Vec<Settlement> = unsettled.drain(..count).collect();
+                    for settlement in &batch {
+                        let id = DeliveryId::from_uuid(settlement.delivery_id);
+                        match &settlement.next {
+                            Next::RetryAt(at) => {
+                                let item = table.get_mut(&id).expect("a delivery is settled once");
+                                item.due_us = crate::mint::unix_ms(*at) * 1000;
+                                item.attempts = u16::try_from(settlement.attempts).expect("small");
+                            }
+                            Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } => {
+                                assert!(table.remove(&id).is_some(), "seed {seed}: settled twice");
+                                ended += 1;
+                            }
+                        }
+                    }
+                    Input::Settled(batch)
+                }
+                4 if random.random_bool(0.1) && !core.idle_lines().is_empty() => {
+                    // The poll for lines that hold nothing.
+                    let destination = core.idle_lines()[0];
+                    let due_us =
+                        table.values().filter(|item| item.destination_id == destination).map(|item| item.due_us).min();
+                    match due_us {
+                        Some(due_us) => Input::NextDue { destination, due_us },
+                        None => Input::Woken,
+                    }
+                }
+                _ => {
+                    now_us += random.random_range(0..200_000);
+                    Input::Woken
+                }
+            });
+        }
+        for command in core.handle(inputs.remove(0), now_us) {
+            match command {
+                Command::Send { item, destination, .. } => {
+                    assert!(table.contains_key(&item.id), "seed {seed}: sent after it had ended");
+                    assert!(in_flight.iter().all(|other| other.id != item.id), "seed {seed}: in flight twice");
+                    in_flight.push(item);
+                    let of_destination = in_flight.iter().filter(|item| item.destination_id == destination.id).count();
+                    assert!(of_destination <= destination.max_concurrency, "seed {seed}: over the concurrency");
+                }
+                Command::Read { destination, limit, .. } => reading.push((destination, limit)),
+                Command::Settle(settlement) => unsettled.push(settlement),
+                Command::Disable(_) => unreachable!("nothing answers 410"),
+            }
+        }
+    }
+}

@@ -1,0 +1,38 @@
+//! What travels through the engine: a delivery that is due, and the event it carries.
+
+use std::sync::Arc;
+
+use shared::header::HeaderList;
+use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+
+/// A delivery that is due, as the engine holds it. Its row stays in the table until the attempt is settled, so nothing
+/// is lost with the memory.
+#[derive(Debug, Clone)]
+pub struct Item {
+    pub id: DeliveryId,
+    pub destination_id: DestinationId,
+    pub event: Arc<Event>,
+    pub route_id: Option<RouteId>,
+    pub replay_id: Option<ReplayId>,
+    /// When it became due, Unix time in microseconds.
+    pub due_us: u64,
+    /// Attempts made before this one.
+    pub attempts: u16,
+    /// Of those, the ones made before the present retry schedule began.
+    pub schedule_start: u16,
+}
+
+/// An event as a delivery needs it.
+#[derive(Debug)]
+pub struct Event {
+    pub id: EventId,
+    pub source_id: SourceId,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub received_at_ms: u64,
+    pub method: String,
+    pub query: String,
+    pub headers: HeaderList,
+    /// `None` where the body is large: it is read from the database when it is sent.
+    pub body: Option<Vec<u8>>,
+}

@@ -1,0 +1,228 @@
+//! One attempt: builds the request, signs exactly the bytes that are sent, sends it and reads the answer.
+
+use std::sync::Arc;
+use std::time::Instant;
+
+use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::{Method, StatusCode};
+use sqlx::PgPool;
+use tracing::Instrument as _;
+
+use super::item::{Event, Item};
+use super::outcome::{Failure, Outcome};
+use crate::configuration::{Configuration, Destination, Expression, Snapshot};
+use crate::egress::{Egress, RESPONSE_EXCERPT_BYTES, SendFailure, read_capped};
+use crate::expression::{Evaluator, Transform};
+use crate::route::{self, EventView};
+use crate::store::settle::AttemptRow;
+use crate::{mint, retry, store};
+
+/// Headers of the provider's request that are not passed on: what belongs to one connection, what the HTTP client sets
+/// itself, what is a credential, and what the edge's platform added.
+const NOT_PASSED_ON: &[&str] = &[
+    "accept",
+    "accept-encoding",
+    "authorization",
+    "cdn-loop",
+    "connection",
+    "content-length",
+    "cookie",
+    "expect",
+    "forwarded",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+    "user-agent",
+    "via",
+    "x-forwarded-for",
+    "x-forwarded-host",
+    "x-forwarded-proto",
+    "x-real-ip",
+];
+
+/// What a sender needs besides the delivery.
+pub struct Sender {
+    pub pool: PgPool,
+    pub egress: Egress,
+    pub configuration: Arc<Configuration>,
+    pub evaluator: Arc<Evaluator>,
+}
+
+impl Sender {
+    /// Makes one attempt. It never takes much longer than the destination's timeout.
+    pub async fn attempt(&self, item: &Item, destination: &Destination) -> Outcome {
+        let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
+        self.attempt_in_span(item, destination).instrument(span).await
+    }
+
+    async fn attempt_in_span(&self, item: &Item, destination: &Destination) -> Outcome {
+        let body = match &item.event.body {
+            Some(body) => body.clone(),
+            None => match store::pending::body(&self.pool, item.event.id.uuid()).await {
+                Ok(Some(body)) => body,
+                Ok(None) => {
+                    return Outcome::Untransformable { reason: "the body of this event is no longer kept".to_owned() };
+                }
+                Err(error) => return Outcome::NotSent { reason: error.to_string() },
+            },
+        };
+        let snapshot = self.configuration.current();
+        let route = item.route_id.and_then(|id| snapshot.routes.get(&id));
+        let content = match route.and_then(|route| route.transform.as_ref()) {
+            None => Content { content_type: content_type(&item.event), body },
+            Some(transform) => match self.transformed(transform, &snapshot, &item.event, &body).await {
+                Ok(content) => content,
+                Err(outcome) => return outcome,
+            },
+        };
+        let headers = headers(&item.event, item, destination, content.content_type, &content.body);
+        self.send(destination, headers, content.body).await
+    }
+
+    async fn transformed(
+        &self,
+        transform: &Expression<Transform>,
+        snapshot: &Snapshot,
+        event: &Event,
+        body: &[u8],
+    ) -> Result<Content, Outcome> {
+        let view = EventView {
+            id: event.id,
+            source_id: event.source_id,
+            source_name: snapshot.sources.get(&event.source_id).map_or("", |source| source.name.as_str()),
+            event_type: event.event_type.as_deref(),
+            provider_event_id: event.provider_event_id.as_deref(),
+            received_at_ms: event.received_at_ms,
+            method: &event.method,
+            query: &event.query,
+            headers: &event.headers,
+            body,
+        };
+        let transform = match &transform.compiled {
+            Ok(transform) => transform.clone(),
+            Err(error) => return Err(Outcome::Untransformable { reason: error.to_string() }),
+        };
+        match self.evaluator.apply(transform, Arc::new(route::input(&view))).await {
+            Ok(transformed) => Ok(Content {
+                content_type: HeaderValue::from_str(transformed.content_type).ok(),
+                body: transformed.body,
+            }),
+            Err(error) if error.is_ours() => Err(Outcome::NotSent { reason: error.to_string() }),
+            Err(error) => Err(Outcome::Untransformable { reason: error.to_string() }),
+        }
+    }
+
+    async fn send(&self, destination: &Destination, headers: HeaderMap, body: Vec<u8>) -> Outcome {
+        let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
+        let attempt = |status: Option<StatusCode>, failure: Option<&Failure>, excerpt: Option<String>| AttemptRow {
+            id: mint::uuid(),
+            started_at,
+            latency_ms: i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX),
+            status: status.and_then(|status| i16::try_from(status.as_u16()).ok()),
+            error: failure.map(Failure::code),
+            detail: failure.map(Failure::describe),
+            response_excerpt: excerpt,
+        };
+        let no_answer = |failure: SendFailure| {
+            if let SendFailure::Request(reason) = failure {
+                return Outcome::NotSent { reason };
+            }
+            let failure = Failure::NoAnswer(failure);
+            Outcome::Failed { attempt: attempt(None, Some(&failure), None), failure, retry_after_ms: None }
+        };
+        let request = match self.egress.request(Method::POST, &destination.url) {
+            Ok(request) => request.headers(headers).timeout(destination.timeout).body(body),
+            Err(error) => return no_answer(SendFailure::Blocked(error)),
+        };
+        let response = match request.send().await {
+            Ok(response) => response,
+            Err(error) => return no_answer(SendFailure::from(&error)),
+        };
+        let status = response.status();
+        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let retry_after_ms = retry_after.and_then(|value| retry::parse_retry_after(value, mint::now_ms()));
+        // The status has arrived and decides; a body that drips is cut off by the timeout over the whole attempt.
+        let (excerpt, cut) = read_capped(response, RESPONSE_EXCERPT_BYTES).await;
+        let excerpt = excerpt_text(&excerpt, cut);
+        if status.is_success() {
+            return Outcome::Succeeded { attempt: attempt(Some(status), None, excerpt) };
+        }
+        let failure = if status == StatusCode::GONE { Failure::Gone } else { Failure::Status(status.as_u16()) };
+        Outcome::Failed { attempt: attempt(Some(status), Some(&failure), excerpt), failure, retry_after_ms }
+    }
+}
+
+struct Content {
+    content_type: Option<HeaderValue>,
+    body: Vec<u8>,
+}
+
+fn content_type(event: &Event) -> Option<HeaderValue> {
+    event.headers.get("content-type").and_then(|value| HeaderValue::from_str(value).ok())
+}
+
+/// The headers of a delivery: the provider's own, so that a receiver can verify them again, then the destination's, then
+/// ours. A provider that speaks Standard Webhooks itself has its headers passed on as `tidegate-original-webhook-…`.
+fn headers(
+    event: &Event,
+    item: &Item,
+    destination: &Destination,
+    content_type: Option<HeaderValue>,
+    body: &[u8],
+) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    for (name, value) in event.headers.iter() {
+        let platform = name.starts_with("cf-") || name.starts_with("sec-") || name.starts_with("proxy-");
+        if platform || NOT_PASSED_ON.contains(&name) {
+            continue;
+        }
+        let name = if name.starts_with("webhook-") {
+            HeaderName::from_bytes(format!("tidegate-original-{name}").as_bytes())
+        } else {
+            HeaderName::from_bytes(name.as_bytes())
+        };
+        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
+            headers.append(name, value);
+        }
+    }
+    headers.remove(CONTENT_TYPE);
+    for (name, value) in &destination.headers {
+        headers.insert(name, value.clone());
+    }
+    if let Some(content_type) = content_type {
+        headers.insert(CONTENT_TYPE, content_type);
+    }
+    let id = event.id.to_string();
+    let timestamp_s = mint::now_ms() / 1000;
+    let signature = shared::sign::sign(&destination.signing_keys, &id, timestamp_s, body);
+    for (name, value) in [
+        ("webhook-id", id),
+        ("webhook-timestamp", timestamp_s.to_string()),
+        ("webhook-signature", signature),
+        ("tidegate-delivery-id", item.id.to_string()),
+        ("tidegate-attempt", (u32::from(item.attempts) + 1).to_string()),
+    ] {
+        if let Ok(value) = HeaderValue::from_str(&value) {
+            headers.insert(name, value);
+        }
+    }
+    headers
+}
+
+fn excerpt_text(excerpt: &[u8], cut: bool) -> Option<String> {
+    if excerpt.is_empty() {
+        return None;
+    }
+    // PostgreSQL's text holds every character but this one.
+    let mut text = String::from_utf8_lossy(excerpt).replace('\0', "\u{fffd}");
+    if cut {
+        text.push('…');
+    }
+    Some(text)
+}

@@ -1,0 +1,77 @@
+//! Collects what is to be settled and writes it in batches: one transaction for many attempts.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use tokio::sync::mpsc;
+
+use crate::mint;
+use crate::retry::pull_backoff;
+use crate::store::settle::{Settlement, settle};
+
+/// How long the first settlement of a batch waits for others.
+const LINGER: Duration = Duration::from_millis(5);
+
+/// The most settlements of one transaction.
+const BATCH: usize = 500;
+
+/// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
+/// keeps the batch and tries again: what has been sent is not forgotten.
+pub async fn run(pool: PgPool, mut inbox: mpsc::UnboundedReceiver<Settlement>, written: impl Fn(Vec<Settlement>)) {
+    while let Some(first) = inbox.recv().await {
+        let mut batch = vec![first];
+        let deadline = tokio::time::Instant::now() + LINGER;
+        while batch.len() < BATCH {
+            match tokio::time::timeout_at(deadline, inbox.recv()).await {
+                Ok(Some(settlement)) => batch.push(settlement),
+                Ok(None) | Err(_) => break,
+            }
+        }
+        write(&pool, &batch).await;
+        written(batch);
+    }
+}
+
+async fn write(pool: &PgPool, batch: &[Settlement]) {
+    let mut backoff = pull_backoff();
+    loop {
+        match settle(pool, batch).await {
+            Ok(settled) => {
+                let lost = batch.len() - settled.len();
+                if lost > 0 {
+                    tracing::info!(
+                        lost,
+                        "attempts of shards that have changed hands, or of cancelled deliveries, were not settled"
+                    );
+                }
+                return;
+            }
+            Err(error) if crate::store::is_data_error(&error) && batch.len() > 1 => {
+                // One row that the database refuses must not hold up the others.
+                tracing::error!(error = %error, "a batch of attempts was refused; writing them one by one");
+                for settlement in batch {
+                    Box::pin(write(pool, std::slice::from_ref(settlement))).await;
+                }
+                return;
+            }
+            Err(error) if crate::store::is_data_error(&error) => {
+                // The delivery stays in the table and is sent again when the shard is next read.
+                tracing::error!(error = %error, delivery = %batch[0].delivery_id, "an attempt could not be written");
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, attempts = batch.len(), "cannot settle; trying again");
+                tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
+            }
+        }
+    }
+}
+
+/// The two ends of the channel to [`run`].
+#[must_use]
+pub fn channel() -> (Arc<mpsc::UnboundedSender<Settlement>>, mpsc::UnboundedReceiver<Settlement>) {
+    // Not bounded here: the engine bounds what is unsettled, and must never wait for the writer.
+    let (sender, receiver) = mpsc::unbounded_channel();
+    (Arc::new(sender), receiver)
+}

@@ -1,0 +1,147 @@
+//! The edge's admin routes: source configurations are put there, large bodies are fetched from there.
+
+use std::time::Duration;
+
+use http::StatusCode;
+use reqwest::{Client, RequestBuilder, Response};
+use sha2::{Digest as _, Sha256};
+use shared::id::SourceId;
+use shared::source::SourceConfig;
+use url::Url;
+
+pub mod push;
+
+/// Whole call, a large body included.
+const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// A client of the Worker.
+#[derive(Clone)]
+pub struct Edge {
+    client: Client,
+    base: String,
+    token: String,
+}
+
+/// Why a body could not be fetched.
+#[derive(Debug)]
+pub enum FetchBodyError {
+    /// It will not come back.
+    Gone(String),
+    /// It may work the next time.
+    Later(String),
+}
+
+impl Edge {
+    /// A client of the Worker at `base`.
+    ///
+    /// # Errors
+    /// Where TLS cannot be set up on this machine.
+    pub fn new(base: &Url, token: &str) -> Result<Self, reqwest::Error> {
+        let client = crate::operator_client(TIMEOUT)?;
+        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token: token.to_owned() })
+    }
+
+    /// Where a provider posts to.
+    #[must_use]
+    pub fn ingest_url(&self, source: SourceId) -> String {
+        format!("{}/in/{source}", self.base)
+    }
+
+    /// Puts a source's configuration. An older revision than the edge has is as good as done.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub async fn put_source(&self, config: &SourceConfig) -> Result<(), String> {
+        let request = self.client.put(format!("{}/admin/sources/{}", self.base, config.id)).json(config);
+        let response = self.call(request).await?;
+        match response.status() {
+            StatusCode::CONFLICT => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(answer(response).await),
+        }
+    }
+
+    /// Takes a source away; requests to it are answered 404 from then on.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub async fn delete_source(&self, source: SourceId) -> Result<(), String> {
+        let response = self.call(self.client.delete(format!("{}/admin/sources/{source}", self.base))).await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(answer(response).await),
+        }
+    }
+
+    /// Fetches the body of an event that was too large for the queue, and checks that it is the one that was put there.
+    ///
+    /// # Errors
+    /// See [`FetchBodyError`].
+    pub async fn fetch_body(&self, key: &str, size: u64, sha256: &str) -> Result<Vec<u8>, FetchBodyError> {
+        let request = self.client.get(format!("{}/admin/bodies/{key}", self.base));
+        let response = self.call(request).await.map_err(FetchBodyError::Later)?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::NOT_FOUND => {
+                return Err(FetchBodyError::Gone(format!("its body {key} is not in the edge's storage")));
+            }
+            _ => return Err(FetchBodyError::Later(answer(response).await)),
+        }
+        let body = response.bytes().await.map_err(|error| FetchBodyError::Later(error.to_string()))?;
+        if body.len() as u64 != size || hex(&Sha256::digest(&body)) != sha256 {
+            return Err(FetchBodyError::Later(format!("its body {key} is not the one that was put there")));
+        }
+        Ok(body.into())
+    }
+
+    /// Deletes a body that has been stored.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub async fn delete_body(&self, key: &str) -> Result<(), String> {
+        let response = self.call(self.client.delete(format!("{}/admin/bodies/{key}", self.base))).await?;
+        match response.status() {
+            StatusCode::NOT_FOUND => Ok(()),
+            status if status.is_success() => Ok(()),
+            _ => Err(answer(response).await),
+        }
+    }
+
+    /// The Worker's own view of its bindings.
+    ///
+    /// # Errors
+    /// What went wrong, for a person.
+    pub async fn status(&self) -> Result<serde_json::Value, String> {
+        let response = self.call(self.client.get(format!("{}/admin/status", self.base))).await?;
+        if !response.status().is_success() {
+            return Err(answer(response).await);
+        }
+        response.json().await.map_err(|error| error.to_string())
+    }
+
+    async fn call(&self, request: RequestBuilder) -> Result<Response, String> {
+        request.bearer_auth(&self.token).send().await.map_err(|error| format!("the edge cannot be reached: {error}"))
+    }
+}
+
+async fn answer(response: Response) -> String {
+    let status = response.status();
+    let hint = match status {
+        StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
+            "; TIDEGATE_EDGE_ADMIN_TOKEN has to be the Worker's secret ADMIN_TOKEN"
+        }
+        _ => "",
+    };
+    let text = response.text().await.unwrap_or_default();
+    let text: String = text.chars().take(300).collect();
+    format!("the edge answered {status}: {text}{hint}")
+}
+
+fn hex(bytes: &[u8]) -> String {
+    use std::fmt::Write as _;
+    bytes.iter().fold(String::with_capacity(64), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,212 @@
+//! Through real sockets. Receivers count what reaches them, so that "refused" means that nothing was sent.
+
+use std::net::SocketAddr;
+use std::process::Command;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+
+use super::*;
+
+/// A server that gives the same answer to everyone and keeps the heads of the requests.
+struct Receiver {
+    address: SocketAddr,
+    connections: Arc<AtomicUsize>,
+    requests: mpsc::UnboundedReceiver<String>,
+}
+
+impl Receiver {
+    async fn answering(answer: impl Into<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let connections = Arc::new(AtomicUsize::new(0));
+        let (sender, requests) = mpsc::unbounded_channel();
+        let answer: Arc<Vec<u8>> = Arc::new(answer.into());
+        let count = Arc::clone(&connections);
+        tokio::spawn(async move {
+            while let Ok((mut socket, _)) = listener.accept().await {
+                count.fetch_add(1, SeqCst);
+                let (answer, sender) = (Arc::clone(&answer), sender.clone());
+                tokio::spawn(async move {
+                    let mut head = Vec::new();
+                    let mut buffer = [0; 1024];
+                    while let Ok(length @ 1..) = socket.read(&mut buffer).await {
+                        head.extend_from_slice(&buffer[..length]);
+                        if head.ends_with(b"\r\n\r\n") {
+                            let _ = sender.send(String::from_utf8_lossy(&head).to_lowercase());
+                            head.clear();
+                            let _ = socket.write_all(&answer).await;
+                        }
+                    }
+                });
+            }
+        });
+        Self { address, connections, requests }
+    }
+
+    fn url(&self, host: &str) -> Url {
+        Url::parse(&format!("http://{host}:{}/hook", self.address.port())).expect("a url")
+    }
+
+    fn connections(&self) -> usize {
+        self.connections.load(SeqCst)
+    }
+}
+
+const OK: &str = "HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
+
+fn egress(allow: &str) -> Egress {
+    let allow = EgressPolicy::parse_allow_list(allow).expect("ranges");
+    Egress::new(EgressPolicy { allow, ports: Ports::Any }).expect("a client")
+}
+
+async fn send(egress: &Egress, url: &Url) -> Result<Response, SendFailure> {
+    let request = egress.request(Method::GET, url).map_err(SendFailure::Blocked)?;
+    request.send().await.map_err(|error| SendFailure::from(&error))
+}
+
+#[tokio::test]
+async fn a_literal_loopback_address_is_refused_unless_it_is_allowed() {
+    let receiver = Receiver::answering(OK).await;
+    let url = receiver.url("127.0.0.1");
+    let failure = send(&egress(""), &url).await.expect_err("refused");
+    assert_eq!(failure.code(), "egress_blocked");
+    assert_eq!(receiver.connections(), 0);
+    let response = send(&egress("127.0.0.0/8"), &url).await.expect("accepted");
+    assert_eq!((response.status().as_u16(), receiver.connections()), (200, 1));
+}
+
+#[tokio::test]
+async fn a_name_that_resolves_to_loopback_is_refused_when_it_is_connected() {
+    let receiver = Receiver::answering(OK).await;
+    let url = receiver.url("localhost");
+    let guarded = egress("");
+    assert_eq!(guarded.check_url(&url), Ok(()), "the name alone tells nothing");
+    let failure = send(&guarded, &url).await.expect_err("refused");
+    assert_eq!(failure, SendFailure::Blocked(EgressError::HostBlocked("localhost".to_owned())));
+    assert!(!failure.to_string().contains("127."), "what a name resolves to is not told: {failure}");
+    // The plain client has the same resolver.
+    let error = guarded.client().get(url.clone()).send().await.expect_err("refused");
+    assert_eq!(SendFailure::from(&error).code(), "egress_blocked");
+    assert_eq!(receiver.connections(), 0);
+    assert!(send(&egress("127.0.0.0/8"), &url).await.is_ok());
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_redirect_is_returned_and_not_followed() {
+    let target = Receiver::answering(OK).await;
+    for location in ["http://169.254.169.254/latest/meta-data/".to_owned(), target.url("127.0.0.1").to_string()] {
+        let answer = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
+        let receiver = Receiver::answering(answer).await;
+        let response = send(&egress("127.0.0.1"), &receiver.url("127.0.0.1")).await.expect("a response");
+        assert_eq!(response.status().as_u16(), 307);
+        assert_eq!(receiver.connections(), 1);
+    }
+    assert_eq!(target.connections(), 0);
+}
+
+#[tokio::test]
+async fn blocked_refused_unresolved_and_late_are_told_apart() {
+    let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let refused = Url::parse(&format!("http://{}/", closed.local_addr().expect("an address"))).expect("a url");
+    drop(closed);
+    let open = egress("127.0.0.1");
+    assert_eq!(send(&open, &refused).await.expect_err("refused"), SendFailure::Refused);
+
+    let unresolved = Url::parse("http://nowhere.invalid/").expect("a url");
+    assert_eq!(send(&open, &unresolved).await.expect_err("unresolved"), SendFailure::NameNotResolved);
+
+    let silent = Receiver::answering("").await;
+    let request = open.request(Method::GET, &silent.url("127.0.0.1")).expect("allowed");
+    let error = request.timeout(Duration::from_millis(50)).send().await.expect_err("late");
+    assert_eq!(SendFailure::from(&error), SendFailure::Timeout);
+
+    let nonsense = Receiver::answering("220 smtp ready\r\n\r\n").await;
+    assert_eq!(send(&open, &nonsense.url("127.0.0.1")).await.expect_err("no http"), SendFailure::NoResponse);
+
+    let plain = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = Url::parse(&format!("https://{}/", plain.local_addr().expect("an address"))).expect("a url");
+    tokio::spawn(async move {
+        let (mut socket, _) = plain.accept().await.expect("a connection");
+        let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
+        // Held open until the client is done with it: what was written has to arrive before an end does.
+        let _ = socket.read_to_end(&mut Vec::new()).await;
+    });
+    assert_eq!(send(&open, &url).await.expect_err("no tls"), SendFailure::Tls);
+}
+
+#[tokio::test]
+async fn a_request_asks_for_no_compression_and_carries_no_referer() {
+    let mut receiver = Receiver::answering(OK).await;
+    send(&egress("127.0.0.1"), &receiver.url("127.0.0.1")).await.expect("a response");
+    let head = receiver.requests.recv().await.expect("a request");
+    assert!(head.contains("accept-encoding: identity\r\n"), "{head}");
+    assert!(head.contains("user-agent: tidegate/"), "{head}");
+    assert!(!head.contains("referer"), "{head}");
+}
+
+#[tokio::test]
+async fn connections_are_used_again() {
+    let receiver = Receiver::answering(OK).await;
+    let egress = egress("127.0.0.1");
+    for _ in 0..5 {
+        let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
+        assert_eq!(read_capped(response, RESPONSE_EXCERPT_BYTES).await, (b"ok".to_vec(), false));
+    }
+    assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn a_response_is_kept_up_to_the_cap() {
+    let egress = egress("127.0.0.1");
+    for (length, kept, truncated) in
+        [(0, 0, false), (99, 99, false), (100, 100, false), (101, 100, true), (1 << 20, 100, true)]
+    {
+        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
+        let receiver = Receiver::answering([head.into_bytes(), vec![b'x'; length]].concat()).await;
+        let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
+        let (bytes, cut) = read_capped(response, 100).await;
+        assert_eq!((bytes.len(), cut), (kept, truncated), "{length}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_never_ends_is_cut_at_the_deadline_and_what_came_is_kept() {
+    let receiver = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\npart").await;
+    let request = egress("127.0.0.1").request(Method::GET, &receiver.url("127.0.0.1")).expect("allowed");
+    let response = request.timeout(Duration::from_millis(200)).send().await.expect("a head");
+    assert_eq!(read_capped(response, 100).await, (b"part".to_vec(), true));
+}
+
+const CHILD_TARGET: &str = "TIDEGATE_TEST_CHILD_TARGET";
+
+#[tokio::test]
+async fn a_proxy_in_the_environment_is_not_used() {
+    let target = Receiver::answering(OK).await;
+    let proxy = Receiver::answering(OK).await;
+    let proxy_url = proxy.url("127.0.0.1").to_string();
+    let url = target.url("127.0.0.1").to_string();
+    // The environment of a running process cannot be changed safely, so a process of its own sends.
+    let child = tokio::task::spawn_blocking(move || {
+        let mut command = Command::new(std::env::current_exe().expect("this test's binary"));
+        command.args(["--exact", "egress::tests::child_sends_to_the_address_in_its_environment", "--ignored"]);
+        for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
+            command.env(name, &proxy_url);
+        }
+        command.env_remove("NO_PROXY").env_remove("no_proxy").env(CHILD_TARGET, url).output().expect("a process")
+    });
+    let output = child.await.expect("a process");
+    assert!(output.status.success(), "{output:?}");
+    assert_eq!((target.connections(), proxy.connections()), (1, 0));
+}
+
+#[tokio::test]
+#[ignore = "run by a_proxy_in_the_environment_is_not_used in a process of its own"]
+async fn child_sends_to_the_address_in_its_environment() {
+    let url = std::env::var(CHILD_TARGET).expect("the target").parse().expect("a url");
+    assert_eq!(send(&egress("127.0.0.1"), &url).await.expect("a response").status().as_u16(), 200);
+}

@@ -1,0 +1,123 @@
+//! Filters and transforms: what a customer writes in CEL (Common Expression Language, cel.dev) about an event.
+//!
+//! An expression sees three names:
+//!
+//! | name | value |
+//! |---|---|
+//! | `event` | `id`, `source`, `method`, `query`: text. `type`, `provider_event_id`: text or `null`. `received_at`: RFC 3339 text, `received_at_ms`: number |
+//! | `headers` | a map from lower-case names to text; the values of a repeated header are joined with `", "` (RFC 9110 section 5.3) |
+//! | `body` | the JSON value where the body is JSON, else its text where it is UTF-8, else `null`; an empty body is `null` |
+//!
+//! A **filter** has to give a boolean. One that fails, most often at a field that this event does not have, does not
+//! match; the error is its reason, shown to the owner. `has(body.customer.email) && …` or `body.?customer.?email.orValue("")`
+//! ask for a field without failing. A **transform** gives the new body: text is sent as `text/plain`, bytes as
+//! `application/octet-stream`, everything else as JSON.
+//!
+//! # What an expression may cost
+//!
+//! The interpreter (crate `cel`) has no limits of its own, and a short expression can ask for any amount of work or
+//! memory. So a program is rewritten when it is compiled: each turn of a loop asks a meter first, and what `+`, lists
+//! and maps copy is charged to it (see `meter`). That ends an evaluation from within after [`MAX_STEPS`] turns,
+//! [`MAX_COPIED_BYTES`] or [`DEADLINE`]. The first two depend on the event alone, so the same event always gets the
+//! same answer; the deadline is the net below them, and being late is our fault ([`ExpressionError::is_ours`]): a
+//! delivery is not decided by it. Size, nesting and names are checked when an expression is saved.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+mod compile;
+mod error;
+mod evaluator;
+mod input;
+mod meter;
+mod program;
+#[cfg(test)]
+mod tests;
+mod value;
+
+pub use error::{ExpressionError, Position};
+pub use evaluator::Evaluator;
+pub use input::{EventFields, Input};
+
+use program::Program;
+
+/// The longest expression, in bytes.
+pub const MAX_SOURCE_BYTES: usize = 4 * 1024;
+
+/// How deep an expression may nest, counted in the nodes of its syntax tree.
+pub const MAX_DEPTH: usize = 64;
+
+/// How many loops (`all`, `exists`, `exists_one`, `map`, `filter`) may stand inside each other. Chained loops, where one
+/// works on the result of another, do not count.
+pub const MAX_NESTED_LOOPS: usize = 2;
+
+/// The largest body that expressions may look into, in bytes. `event` and `headers` are there for any event.
+pub const MAX_BODY_BYTES: usize = 1024 * 1024;
+
+/// The largest result of a transform, in bytes.
+pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+
+/// The most turns of loops in one evaluation.
+pub const MAX_STEPS: u64 = 200_000;
+
+/// The most bytes that one evaluation may copy into new text, lists and maps.
+pub const MAX_COPIED_BYTES: u64 = 16 * 1024 * 1024;
+
+/// How long one evaluation may take.
+pub const DEADLINE: Duration = Duration::from_millis(100);
+
+/// An expression that decides whether an event goes to a route's destination. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Filter(Arc<Program>);
+
+impl Filter {
+    /// Compiles an expression. Takes about a millisecond and may take longer for a hostile one: keep the result, and do
+    /// not call it on a thread that serves others.
+    ///
+    /// # Errors
+    /// What is wrong with the expression and where.
+    pub fn compile(source: &str) -> Result<Self, ExpressionError> {
+        Program::compile(source).map(|program| Self(Arc::new(program)))
+    }
+
+    /// Whether the event matches. Needs a stack of some hundred kilobytes and up to [`DEADLINE`]: on threads that serve
+    /// others use [`Evaluator::matches`].
+    ///
+    /// # Errors
+    /// Why the expression has no boolean value for this event. That is "not matched" unless
+    /// [`ExpressionError::is_ours`].
+    pub fn matches(&self, input: &Input) -> Result<bool, ExpressionError> {
+        self.0.evaluate(input, DEADLINE, value::boolean)
+    }
+}
+
+/// An expression whose value is sent in place of an event's body. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct Transform(Arc<Program>);
+
+/// What a transform made of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Transformed {
+    /// At most [`MAX_OUTPUT_BYTES`].
+    pub body: Vec<u8>,
+    pub content_type: &'static str,
+}
+
+impl Transform {
+    /// Compiles an expression, as [`Filter::compile`].
+    ///
+    /// # Errors
+    /// What is wrong with the expression and where.
+    pub fn compile(source: &str) -> Result<Self, ExpressionError> {
+        Program::compile(source).map(|program| Self(Arc::new(program)))
+    }
+
+    /// The new body. The keys of JSON objects are in alphabetical order, so that the same event gives the same bytes.
+    /// As [`Filter::matches`], use [`Evaluator::apply`] on threads that serve others.
+    ///
+    /// # Errors
+    /// Why the expression has no value for this event, or none that can be sent.
+    pub fn apply(&self, input: &Input) -> Result<Transformed, ExpressionError> {
+        self.0.evaluate(input, DEADLINE, value::body)
+    }
+}

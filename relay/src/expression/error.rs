@@ -1,0 +1,133 @@
+//! What can be wrong with an expression, when it is saved and when it is evaluated.
+
+use std::fmt;
+
+use super::{
+    DEADLINE, MAX_BODY_BYTES, MAX_COPIED_BYTES, MAX_DEPTH, MAX_NESTED_LOOPS, MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES,
+    MAX_STEPS,
+};
+
+/// Where in an expression something is: line and column, both counted from 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Position {
+    pub line: usize,
+    pub column: usize,
+}
+
+impl fmt::Display for Position {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "line {}, column {}", self.line, self.column)
+    }
+}
+
+/// Why an expression cannot be saved, or has no value for an event. The text is for its owner.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum ExpressionError {
+    /// Nothing but white space.
+    #[error("the expression is empty; leave it out to match everything")]
+    Empty,
+    /// Longer than [`MAX_SOURCE_BYTES`].
+    #[error("the expression has {0} bytes; the limit is {MAX_SOURCE_BYTES}")]
+    SourceTooLong(usize),
+    /// Not CEL.
+    #[error("{position}: {message}")]
+    Syntax { position: Position, message: String },
+    /// A name that is neither given nor bound by a loop.
+    #[error("{position}: \"{name}\" is not known; an expression sees event, headers and body")]
+    UnknownName { position: Position, name: String },
+    /// A function that does not exist, or a macro with the wrong number of arguments.
+    #[error("{position}: there is no function \"{name}\" with these arguments")]
+    UnknownFunction { position: Position, name: String },
+    /// Nested deeper than [`MAX_DEPTH`].
+    #[error("the expression is nested deeper than {MAX_DEPTH} levels; split it over several routes or simplify it")]
+    TooDeep,
+    /// More loops inside each other than [`MAX_NESTED_LOOPS`].
+    #[error("more than {MAX_NESTED_LOOPS} loops stand inside each other; chain them instead")]
+    TooManyNestedLoops,
+    /// Compiling took too long.
+    #[error("the expression takes too long to compile; simplify it")]
+    CompileTooSlow,
+    /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
+    #[error("the body has {0} bytes; expressions look into bodies of up to {MAX_BODY_BYTES}")]
+    BodyTooLarge(usize),
+    /// A field, key or index that the event does not have.
+    #[error("the event has no \"{0}\"; ask with has(…) first, or use .?name.orValue(…)")]
+    MissingField(String),
+    /// Another error of the evaluation, such as comparing text with a number.
+    #[error("{0}")]
+    Evaluation(String),
+    /// A filter's value is no boolean.
+    #[error("the filter's value is of type {0}; it has to be true or false")]
+    NotBoolean(String),
+    /// A transform's value, or a part of it, cannot be written as JSON.
+    #[error("the transform's value holds {0}, which json cannot hold")]
+    NotJson(String),
+    /// A transform's value is larger than [`MAX_OUTPUT_BYTES`].
+    #[error("the transform's value is larger than {MAX_OUTPUT_BYTES} bytes")]
+    OutputTooLarge,
+    /// More turns of loops than [`MAX_STEPS`] or more copied than [`MAX_COPIED_BYTES`].
+    #[error(
+        "the expression is too expensive for this event: more than {MAX_STEPS} loop turns or {MAX_COPIED_BYTES} bytes copied"
+    )]
+    TooExpensive,
+    /// Not done within [`DEADLINE`].
+    #[error("the expression was not evaluated within {} ms", DEADLINE.as_millis())]
+    TooSlow,
+    /// Too many evaluations wait already.
+    #[error("too many expressions are being compiled or evaluated; try again")]
+    Busy,
+    /// The interpreter failed in a way that it should not.
+    #[error("the expression could not be evaluated because of an internal error")]
+    Internal,
+}
+
+impl ExpressionError {
+    /// A stable code of the kind of error.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Empty => "expression_empty",
+            Self::SourceTooLong(_) => "expression_too_long",
+            Self::Syntax { .. } => "expression_syntax",
+            Self::UnknownName { .. } => "expression_unknown_name",
+            Self::UnknownFunction { .. } => "expression_unknown_function",
+            Self::TooDeep => "expression_too_deep",
+            Self::TooManyNestedLoops => "expression_too_many_nested_loops",
+            Self::CompileTooSlow => "expression_compile_too_slow",
+            Self::BodyTooLarge(_) => "expression_body_too_large",
+            Self::MissingField(_) => "expression_missing_field",
+            Self::Evaluation(_) => "expression_failed",
+            Self::NotBoolean(_) => "expression_not_boolean",
+            Self::NotJson(_) => "expression_not_json",
+            Self::OutputTooLarge => "expression_output_too_large",
+            Self::TooExpensive => "expression_too_expensive",
+            Self::TooSlow => "expression_too_slow",
+            Self::Busy => "expression_busy",
+            Self::Internal => "expression_internal",
+        }
+    }
+
+    /// Whether the relay and not the expression is the cause: the same evaluation may succeed later, so nothing should
+    /// be decided by this one.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        match self {
+            Self::TooSlow | Self::Busy | Self::Internal => true,
+            Self::Empty
+            | Self::SourceTooLong(_)
+            | Self::Syntax { .. }
+            | Self::UnknownName { .. }
+            | Self::UnknownFunction { .. }
+            | Self::TooDeep
+            | Self::TooManyNestedLoops
+            | Self::CompileTooSlow
+            | Self::BodyTooLarge(_)
+            | Self::MissingField(_)
+            | Self::Evaluation(_)
+            | Self::NotBoolean(_)
+            | Self::NotJson(_)
+            | Self::OutputTooLarge
+            | Self::TooExpensive => false,
+        }
+    }
+}

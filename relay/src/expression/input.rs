@@ -1,0 +1,107 @@
+//! An event as expressions see it.
+
+use std::sync::OnceLock;
+
+use cel::common::value::Val;
+use serde_json::{Value as Json, json};
+use shared::header::HeaderList;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::MAX_BODY_BYTES;
+use super::value::from_json;
+
+/// What the name `event` gives.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct EventFields {
+    pub id: String,
+    pub event_type: Option<String>,
+    /// The source's name.
+    pub source: String,
+    pub provider_event_id: Option<String>,
+    /// Unix time in milliseconds.
+    pub received_at_ms: u64,
+    pub method: String,
+    /// Without its `?`.
+    pub query: String,
+}
+
+/// An event, prepared for any number of expressions. Each of the three names is built when the first expression asks
+/// for it and kept for the others; an event that no expression looks at costs nothing.
+#[derive(Debug)]
+pub struct Input {
+    event: EventFields,
+    headers: HeaderList,
+    body: Vec<u8>,
+    event_value: OnceLock<Box<dyn Val>>,
+    headers_value: OnceLock<Box<dyn Val>>,
+    body_value: OnceLock<Box<dyn Val>>,
+}
+
+impl Input {
+    /// Takes an event; nothing is parsed yet.
+    #[must_use]
+    pub fn new(event: EventFields, headers: HeaderList, body: Vec<u8>) -> Self {
+        Self {
+            event,
+            headers,
+            body,
+            event_value: OnceLock::new(),
+            headers_value: OnceLock::new(),
+            body_value: OnceLock::new(),
+        }
+    }
+
+    pub(super) fn body_bytes(&self) -> usize {
+        self.body.len()
+    }
+
+    pub(super) fn get(&self, name: &str) -> Option<&dyn Val> {
+        let value = match name {
+            "event" => self.event_value.get_or_init(|| event_value(&self.event)),
+            "headers" => self.headers_value.get_or_init(|| headers_value(&self.headers)),
+            // The program has refused a larger one before.
+            "body" if self.body.len() <= MAX_BODY_BYTES => self.body_value.get_or_init(|| body_value(&self.body)),
+            _ => return None,
+        };
+        Some(value.as_ref())
+    }
+}
+
+fn event_value(event: &EventFields) -> Box<dyn Val> {
+    let received_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.received_at_ms) * 1_000_000)
+        .ok()
+        .and_then(|at| at.format(&Rfc3339).ok());
+    from_json(json!({
+        "id": event.id,
+        "type": event.event_type,
+        "source": event.source,
+        "provider_event_id": event.provider_event_id,
+        "received_at": received_at,
+        "received_at_ms": event.received_at_ms,
+        "method": event.method,
+        "query": event.query,
+    }))
+}
+
+fn headers_value(headers: &HeaderList) -> Box<dyn Val> {
+    let mut map = serde_json::Map::new();
+    for (name, value) in headers.iter() {
+        match map.get_mut(name) {
+            Some(Json::String(joined)) => {
+                joined.push_str(", ");
+                joined.push_str(value);
+            }
+            _ => {
+                map.insert(name.to_owned(), Json::String(value.to_owned()));
+            }
+        }
+    }
+    from_json(Json::Object(map))
+}
+
+fn body_value(body: &[u8]) -> Box<dyn Val> {
+    let value = serde_json::from_slice(body).ok();
+    let text = || std::str::from_utf8(body).ok().filter(|text| !text.is_empty()).map(Json::from);
+    from_json(value.or_else(text).unwrap_or(Json::Null))
+}

@@ -1,0 +1,56 @@
+//! The relay: pulls webhooks out of the queue, stores them, routes them, delivers them, retries and replays them.
+//!
+//! The modules are in the order of the data. Each step leaves one durable fact behind, and whatever crashes before it
+//! costs at most a repetition: see ARCHITECTURE.md.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+pub mod api;
+pub mod config;
+pub mod configuration;
+pub mod deliver;
+pub mod doctor;
+pub mod edge;
+pub mod egress;
+pub mod expression;
+pub mod mint;
+pub mod pull;
+pub mod replay;
+pub mod retry;
+pub mod route;
+pub mod secrets;
+pub mod serve;
+pub mod store;
+pub mod sync;
+
+/// What the parts of a running relay share.
+#[derive(Clone)]
+pub struct App {
+    pub config: Arc<config::Config>,
+    pub pool: sqlx::PgPool,
+    pub configuration: Arc<configuration::Configuration>,
+    pub edge: edge::Edge,
+    pub engine: deliver::Handle,
+    pub evaluator: Arc<expression::Evaluator>,
+    pub egress: egress::Egress,
+    /// Wakes [`sync`], which tells the edge of sources it does not have yet.
+    pub edge_pending: Arc<tokio::sync::Notify>,
+    /// Wakes [`replay`], which works off replays.
+    pub replays_pending: Arc<tokio::sync::Notify>,
+}
+
+/// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which
+/// customers configure, are only ever reached through [`egress`].
+///
+/// # Errors
+/// Where TLS cannot be set up on this machine.
+pub fn operator_client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
+    reqwest::Client::builder()
+        .timeout(timeout)
+        .connect_timeout(Duration::from_secs(5))
+        .redirect(reqwest::redirect::Policy::none())
+        .tcp_nodelay(true)
+        .user_agent(concat!("Tidegate/", env!("CARGO_PKG_VERSION")))
+        .build()
+}

@@ -1,0 +1,73 @@
+//! How fast the queue is asked: at once while there is a backlog, ever more rarely while it is empty.
+
+use std::time::Duration;
+
+use super::api::BATCH;
+
+/// The most pulls in flight for one queue. Storing is what limits; two batches on their way keep it busy.
+const MOST_AT_ONCE: usize = 4;
+
+/// The pause after a pull that found something but no backlog.
+const SHORT: Duration = Duration::from_millis(20);
+
+/// The state of the pacing.
+#[derive(Debug)]
+pub struct Pace {
+    idle: Duration,
+    pause: Duration,
+    at_once: usize,
+}
+
+impl Pace {
+    /// `idle` is the longest pause between two pulls of an empty queue.
+    #[must_use]
+    pub fn new(idle: Duration) -> Self {
+        Self { idle, pause: SHORT, at_once: 1 }
+    }
+
+    /// How many pulls may be in flight.
+    #[must_use]
+    pub fn pulls_at_once(&self) -> usize {
+        self.at_once
+    }
+
+    /// Takes note of what a pull has found and says how long to pause before the next.
+    pub fn after(&mut self, found: usize) -> Duration {
+        if found >= BATCH {
+            self.at_once = (self.at_once * 2).min(MOST_AT_ONCE);
+            self.pause = SHORT;
+            return Duration::ZERO;
+        }
+        self.at_once = 1;
+        if found > 0 {
+            self.pause = SHORT;
+            return SHORT;
+        }
+        let pause = self.pause;
+        self.pause = (pause * 2).min(self.idle);
+        pause.min(self.idle)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_backlog_is_pulled_without_a_pause_and_by_several_at_once() {
+        let mut pace = Pace::new(Duration::from_secs(1));
+        assert_eq!((pace.after(BATCH), pace.pulls_at_once()), (Duration::ZERO, 2));
+        assert_eq!((pace.after(BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
+        assert_eq!((pace.after(BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
+        assert_eq!((pace.after(1), pace.pulls_at_once()), (SHORT, 1));
+    }
+
+    #[test]
+    fn an_empty_queue_is_asked_ever_more_rarely_until_something_comes() {
+        let mut pace = Pace::new(Duration::from_millis(100));
+        let pauses: Vec<u128> = (0..5).map(|_| pace.after(0).as_millis()).collect();
+        assert_eq!(pauses, [20, 40, 80, 100, 100]);
+        assert_eq!(pace.after(3), SHORT);
+        assert_eq!(pace.after(0), SHORT);
+    }
+}

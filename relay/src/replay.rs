@@ -1,0 +1,377 @@
+//! Replays: jobs that make deliveries again.
+//!
+//! A replay takes events, or settled deliveries where its filter names a state, oldest first and in chunks. Each chunk
+//! makes its deliveries and moves the cursor in one transaction, so a replay goes on after a crash where it was, and no
+//! chunk is made twice. What it takes is fixed when it is made: nothing that comes later is part of it.
+//!
+//! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
+//! filters and transforms of today apply, unless the replay names a destination of its own.
+
+use std::collections::BTreeSet;
+use std::num::NonZeroU32;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::header::HeaderList;
+use shared::id::{CustomerId, DestinationId, EventId, ReplayId, SourceId};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::configuration::{self, Rate, Snapshot};
+use crate::route::{self, EventView, Verdict};
+use crate::store::replays::{self, DeliveryRow, EventRow, Made, ReplayRow, Selection};
+use crate::{App, mint};
+
+/// The most rows of one chunk.
+const CHUNK: i64 = 1_000;
+
+/// How often replays are looked for that another replica has made, or has left unfinished.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// What a replay takes, with ids; stored with it.
+#[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Filter {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub source: Option<SourceId>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub destination: Option<DestinationId>,
+    #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
+    pub event_type: Option<String>,
+    /// With a state, the last deliveries in that state are taken; without one, the events.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state: Option<State>,
+    /// The error class of the last attempt; only with a state.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+    /// Received at or after this time, Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub after_ms: Option<u64>,
+    /// Received before this time, Unix milliseconds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub before_ms: Option<u64>,
+}
+
+/// The states of deliveries that can be replayed. What is pending or held is still to be delivered anyway.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ReplayFilterState)]
+pub enum State {
+    Succeeded,
+    Dead,
+    Cancelled,
+}
+
+impl State {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// What a new replay is made of; the names in it have been looked up already.
+#[derive(Debug, Clone)]
+pub struct New {
+    pub customer_id: CustomerId,
+    pub filter: Filter,
+    /// Deliver here in place of the original destinations.
+    pub destination: Option<DestinationId>,
+    pub rate: Option<Rate>,
+}
+
+/// How many events or deliveries a replay would take, now.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn plan(app: &App, new: &New) -> Result<i64, sqlx::Error> {
+    let until = mint::uuid();
+    count(app, new, until).await
+}
+
+/// Makes a replay and wakes the worker.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
+    let until = mint::uuid();
+    let (rate_limit, rate_per) = match new.rate {
+        None => (None, None),
+        Some(rate) => (i32::try_from(rate.limit.get()).ok(), Some(rate.per_name().to_owned())),
+    };
+    let row = ReplayRow {
+        id: mint::uuid(),
+        customer_id: new.customer_id.uuid(),
+        filter: serde_json::to_value(&new.filter).unwrap_or_default(),
+        destination_id: new.destination.map(DestinationId::uuid),
+        rate_limit,
+        rate_per,
+        state: "running".to_owned(),
+        matched: count(app, new, until).await?,
+        until_id: until,
+        cursor_id: None,
+        processed: 0,
+        created: 0,
+        succeeded: 0,
+        dead: 0,
+        cancelled: 0,
+        error: None,
+        created_at: time::OffsetDateTime::now_utc(),
+        finished_at: None,
+    };
+    replays::insert(&app.pool, &row).await?;
+    app.replays_pending.notify_one();
+    Ok(row)
+}
+
+/// Ends a replay and cancels what it has made and what is not delivered yet.
+///
+/// # Errors
+/// Where the database cannot be asked; it can be called again.
+pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
+    replays::cancel(&app.pool, id.uuid()).await?;
+    while replays::cancel_pending(&app.pool, id.uuid(), 5_000).await? > 0 {}
+    app.engine.replay_cancelled(id);
+    Ok(())
+}
+
+async fn count(app: &App, new: &New, until: Uuid) -> Result<i64, sqlx::Error> {
+    let selection = selection(&new.filter, new.customer_id.uuid(), until);
+    match new.filter.state {
+        None => replays::count_events(&app.pool, &selection).await,
+        Some(_) => replays::count_deliveries(&app.pool, &selection, until).await,
+    }
+}
+
+fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
+    let floor = shared::id::uuid_v7_floor;
+    Selection {
+        customer_id,
+        source_id: filter.source.map(SourceId::uuid),
+        destination_id: filter.destination.map(DestinationId::uuid),
+        event_type: filter.event_type.clone(),
+        state: filter.state.map(|state| state.as_str().to_owned()),
+        error: filter.error.clone(),
+        from_event: filter.after_ms.map_or(Uuid::nil(), floor),
+        until_event: filter.before_ms.map_or(until, floor).min(until),
+    }
+}
+
+/// Works off replays until `stop`.
+pub async fn run(app: App, stop: CancellationToken) {
+    loop {
+        let more = match replays::running(&app.pool).await {
+            Ok(rows) => {
+                let mut more = false;
+                for row in rows {
+                    if stop.is_cancelled() {
+                        return;
+                    }
+                    more |= turn(&app, row, &stop).await;
+                }
+                more
+            }
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot look for replays; trying again");
+                false
+            }
+        };
+        if more {
+            continue;
+        }
+        tokio::select! {
+            () = app.replays_pending.notified() => {}
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// One chunk of one replay; says whether there is more to do at once.
+async fn turn(app: &App, row: ReplayRow, stop: &CancellationToken) -> bool {
+    let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
+    let (limit, pause) = chunk_of(rate);
+    let replay = ReplayId::from_uuid(row.id);
+    let chunk = match chunk(app, &row, limit).await {
+        Ok(chunk) => chunk,
+        Err(Problem::Database(error)) => {
+            tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
+            return false;
+        }
+        Err(Problem::Broken(problem)) => {
+            tracing::error!(%replay, problem, "the replay cannot go on");
+            let _ = replays::complete(&app.pool, row.id, Some(&problem)).await;
+            return true;
+        }
+    };
+    let Some(cursor) = chunk.cursor else {
+        match replays::complete(&app.pool, row.id, None).await {
+            Ok(()) => tracing::info!(%replay, "replay completed"),
+            Err(error) => tracing::warn!(%replay, error = %error, "cannot end the replay; trying again"),
+        }
+        return true;
+    };
+    match replays::advance(&app.pool, &row, cursor, chunk.processed, &chunk.made).await {
+        // Another replica is at it.
+        Ok(false) => return false,
+        Ok(true) => {}
+        Err(error) => {
+            tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
+            return false;
+        }
+    }
+    let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
+    for destination in destinations {
+        app.engine.look(DestinationId::from_uuid(destination));
+    }
+    if !pause.is_zero() {
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+    true
+}
+
+/// How many rows to take at a time, and how long to wait after them, so that a replay keeps its rate.
+fn chunk_of(rate: Option<Rate>) -> (i64, Duration) {
+    let Some(rate) = rate else { return (CHUNK, Duration::ZERO) };
+    let per_second = f64::from(rate.limit.get()) / rate.per.as_secs_f64();
+    // A quarter of a second's worth at a time, so that a rate is not a burst every second.
+    #[expect(clippy::cast_possible_truncation, reason = "capped at the size of a chunk")]
+    let rows = ((per_second / 4.0) as i64).clamp(1, CHUNK);
+    #[expect(clippy::cast_precision_loss, reason = "at most the size of a chunk")]
+    (rows, Duration::from_secs_f64(rows as f64 / per_second))
+}
+
+enum Problem {
+    Database(sqlx::Error),
+    Broken(String),
+}
+
+impl From<sqlx::Error> for Problem {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Database(error)
+    }
+}
+
+struct Chunk {
+    /// The last row taken; `None` where there was none left.
+    cursor: Option<Uuid>,
+    processed: usize,
+    made: Vec<Made>,
+}
+
+async fn chunk(app: &App, row: &ReplayRow, limit: i64) -> Result<Chunk, Problem> {
+    let filter: Filter =
+        serde_json::from_value(row.filter.clone()).map_err(|error| Problem::Broken(format!("its filter: {error}")))?;
+    let selection = selection(&filter, row.customer_id, row.until_id);
+    let snapshot = app.configuration.refresh().await?;
+    if filter.state.is_some() {
+        let rows = replays::next_deliveries(&app.pool, &selection, row.until_id, row.cursor_id, limit).await?;
+        let made = rows.iter().filter_map(|delivery| again(delivery, row.destination_id, &snapshot)).collect();
+        return Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), made });
+    }
+    let rows = replays::next_events(&app.pool, &selection, row.cursor_id, limit).await?;
+    let mut made = Vec::new();
+    for event in &rows {
+        let targets = match row.destination_id {
+            Some(destination) => vec![(destination, route_between(&snapshot, event.source_id, destination))],
+            None => routed(app, &snapshot, event, filter.destination).await,
+        };
+        made.extend(targets.into_iter().map(|(destination_id, route_id)| Made {
+            id: mint::uuid(),
+            destination_id,
+            event_id: event.id,
+            source_id: event.source_id,
+            route_id,
+        }));
+    }
+    Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), made })
+}
+
+/// The delivery that is made for a settled one; none where its destination is gone.
+fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Option<Made> {
+    let destination_id = other.unwrap_or(delivery.destination_id);
+    snapshot.destinations.get(&DestinationId::from_uuid(destination_id))?;
+    let route_id = route_between(snapshot, delivery.source_id, destination_id);
+    Some(Made {
+        id: mint::uuid(),
+        destination_id,
+        event_id: delivery.event_id,
+        source_id: delivery.source_id,
+        route_id: route_id.or(delivery.route_id),
+    })
+}
+
+fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option<Uuid> {
+    let routes = snapshot.routes_of_source.get(&SourceId::from_uuid(source))?;
+    routes.iter().find(|route| route.destination_id.uuid() == destination).map(|route| route.id.uuid())
+}
+
+async fn routed(
+    app: &App,
+    snapshot: &Arc<Snapshot>,
+    event: &EventRow,
+    only: Option<DestinationId>,
+) -> Vec<(Uuid, Option<Uuid>)> {
+    let headers: HeaderList = serde_json::from_value(event.headers.clone()).unwrap_or_default();
+    let source_id = SourceId::from_uuid(event.source_id);
+    let view = EventView {
+        id: EventId::from_uuid(event.id),
+        source_id,
+        source_name: snapshot.sources.get(&source_id).map_or("", |source| source.name.as_str()),
+        event_type: event.event_type.as_deref(),
+        provider_event_id: event.provider_event_id.as_deref(),
+        received_at_ms: mint::unix_ms(event.received_at),
+        method: &event.method,
+        query: &event.query,
+        headers: &headers,
+        body: event.body.as_deref().unwrap_or_default(),
+    };
+    let answers = route::ask(&app.evaluator, snapshot, &view).await;
+    answers
+        .into_iter()
+        .filter(|answer| matches!(answer.verdict, Verdict::Matched | Verdict::Undecided { .. }))
+        .filter(|answer| only.is_none_or(|only| answer.route.destination_id == only))
+        .map(|answer| (answer.route.destination_id.uuid(), Some(answer.route.id.uuid())))
+        .collect()
+}
+
+/// How long a replay of `matched` rows takes at least, in seconds; `None` where it has no rate.
+#[must_use]
+pub fn estimate_s(matched: i64, rate: Option<Rate>) -> Option<f64> {
+    let rate = rate?;
+    #[expect(clippy::cast_precision_loss, reason = "an estimate")]
+    Some(matched as f64 * rate.per.as_secs_f64() / f64::from(NonZeroU32::get(rate.limit)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn rate(limit: u32, per_s: u64) -> Option<Rate> {
+        NonZeroU32::new(limit).map(|limit| Rate { limit, per: Duration::from_secs(per_s) })
+    }
+
+    #[test]
+    fn a_replay_without_a_rate_takes_full_chunks_and_never_waits() {
+        assert_eq!(chunk_of(None), (CHUNK, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_rate_is_kept_by_waiting_as_long_as_the_chunk_is_worth() {
+        assert_eq!(chunk_of(rate(100, 1)), (25, Duration::from_millis(250)));
+        assert_eq!(chunk_of(rate(10, 60)), (1, Duration::from_secs(6)));
+        assert_eq!(chunk_of(rate(100_000, 1)), (1_000, Duration::from_millis(10)));
+    }
+
+    #[test]
+    fn the_estimate_is_the_number_over_the_rate() {
+        assert_eq!(estimate_s(600, rate(60, 60)), Some(600.0));
+        assert_eq!(estimate_s(600, None), None);
+    }
+}

@@ -1,0 +1,105 @@
+//! Which destinations an event goes to. Every route of its source gives an answer: matched, or why not.
+
+use std::sync::Arc;
+
+use shared::header::HeaderList;
+use shared::id::{EventId, SourceId};
+
+use crate::configuration::{Route, Snapshot};
+use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input};
+
+/// The answer of one route.
+#[derive(Debug, Clone)]
+pub struct Answer {
+    pub route: Arc<Route>,
+    pub verdict: Verdict,
+}
+
+/// What a route says of an event.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Verdict {
+    Matched,
+    /// The route is switched off.
+    Off,
+    /// The filter is false.
+    NotMatched,
+    /// The filter fails on this event, which counts as not matched.
+    FilterFailed {
+        reason: String,
+    },
+    /// The filter could not be evaluated in time, which decides nothing: a delivery is made and waits for a person.
+    Undecided {
+        reason: String,
+    },
+}
+
+/// What an expression sees of an event.
+#[must_use]
+pub fn input(event: &EventView<'_>) -> Input {
+    let fields = EventFields {
+        id: event.id.to_string(),
+        event_type: event.event_type.map(str::to_owned),
+        source: event.source_name.to_owned(),
+        provider_event_id: event.provider_event_id.map(str::to_owned),
+        received_at_ms: event.received_at_ms,
+        method: event.method.to_owned(),
+        query: event.query.to_owned(),
+    };
+    Input::new(fields, event.headers.clone(), event.body.to_vec())
+}
+
+/// An event, wherever it is held.
+#[derive(Debug, Clone, Copy)]
+pub struct EventView<'a> {
+    pub id: EventId,
+    pub source_id: SourceId,
+    pub source_name: &'a str,
+    pub event_type: Option<&'a str>,
+    pub provider_event_id: Option<&'a str>,
+    pub received_at_ms: u64,
+    pub method: &'a str,
+    pub query: &'a str,
+    pub headers: &'a HeaderList,
+    pub body: &'a [u8],
+}
+
+/// Asks every route of the event's source.
+pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>) -> Vec<Answer> {
+    let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
+    let filters: Vec<Filter> =
+        routes.iter().filter(|route| route.enabled).filter_map(|route| compiled(route)).collect();
+    let mut results =
+        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, Arc::new(input(event))).await }
+            .into_iter();
+    routes.iter().map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results) }).collect()
+}
+
+fn compiled(route: &Route) -> Option<Filter> {
+    route.filter.as_ref().and_then(|filter| filter.compiled.as_ref().ok()).cloned()
+}
+
+/// What a route says; takes the next of `results` where its filter was evaluated.
+fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, ExpressionError>>) -> Verdict {
+    if !route.enabled {
+        return Verdict::Off;
+    }
+    match &route.filter {
+        None => return Verdict::Matched,
+        Some(filter) => {
+            if let Err(error) = &filter.compiled {
+                return Verdict::Undecided { reason: error.to_string() };
+            }
+        }
+    }
+    match results.next() {
+        Some(Ok(true)) => Verdict::Matched,
+        Some(Ok(false)) => Verdict::NotMatched,
+        Some(Err(error)) => undecided(&error),
+        None => Verdict::Undecided { reason: "the filter was not evaluated".to_owned() },
+    }
+}
+
+fn undecided(error: &ExpressionError) -> Verdict {
+    let reason = error.to_string();
+    if error.is_ours() { Verdict::Undecided { reason } } else { Verdict::FilterFailed { reason } }
+}

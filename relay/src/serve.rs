@@ -1,0 +1,168 @@
+//! `relay serve`: wires the parts together, runs them, and takes them down in the order of the data.
+
+use std::collections::HashSet;
+use std::num::NonZeroUsize;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::config::Config;
+use crate::configuration::Configuration;
+use crate::deliver::{self, Engine};
+use crate::edge::Edge;
+use crate::egress::{Egress, EgressPolicy, Ports};
+use crate::expression::Evaluator;
+use crate::pull::Puller;
+use crate::pull::api::Queue;
+use crate::{App, api, mint, replay, store, sync};
+
+/// How many days of partitions are made ahead.
+const DAYS_AHEAD: i64 = 3;
+
+/// Evaluations of filters and transforms that may wait for a thread.
+const EVALUATIONS_WAITING: usize = 4_096;
+
+/// Runs the relay until SIGTERM or SIGINT.
+///
+/// # Errors
+/// What keeps it from starting, for a person.
+pub async fn serve(config: Config) -> Result<(), String> {
+    let say = |what: &'static str| move |error: sqlx::Error| format!("{what}: {error}");
+    let pool = store::connect(&config.database_url, config.database_connections)
+        .map_err(say("DATABASE_URL cannot be used"))?;
+    store::MIGRATOR.run(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
+    let configuration = Configuration::load(pool.clone(), config.master_keys.clone())
+        .await
+        .map_err(say("the configuration cannot be read from the database"))?;
+    let evaluator =
+        Evaluator::start(threads(), EVALUATIONS_WAITING).map_err(|error| format!("cannot start threads: {error}"))?;
+    let policy = EgressPolicy { allow: config.egress_allow.clone(), ports: Ports::default() };
+    let egress = Egress::new(policy).map_err(|error| error.to_string())?;
+    let edge = Edge::new(&config.edge_url, config.edge_admin_token.reveal()).map_err(|error| error.to_string())?;
+    let queues = Queue::all(&config.queue).map_err(|error| error.to_string())?;
+    let engine = Engine::default();
+    let listener = TcpListener::bind(config.listen).await.map_err(|error| {
+        format!(
+            "cannot listen on {}: {error}; set TIDEGATE_LISTEN to another address, or stop what uses it",
+            config.listen
+        )
+    })?;
+    let address = listener.local_addr().map_err(|error| error.to_string())?;
+
+    let app = App {
+        config: Arc::new(config),
+        pool: pool.clone(),
+        configuration: Arc::new(configuration),
+        edge,
+        engine: engine.handle(),
+        evaluator: Arc::new(evaluator),
+        egress,
+        edge_pending: Arc::default(),
+        replays_pending: Arc::default(),
+    };
+    let stop = CancellationToken::new();
+    let stop_engine = CancellationToken::new();
+    let stop_serving = CancellationToken::new();
+
+    let http = tokio::spawn({
+        let (router, stop) = (api::router(app.clone()), stop_serving.clone());
+        async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }
+    });
+    let delivering = tokio::spawn(engine.run(
+        deliver::Parts {
+            pool: pool.clone(),
+            egress: app.egress.clone(),
+            configuration: Arc::clone(&app.configuration),
+            evaluator: Arc::clone(&app.evaluator),
+            max_in_flight: app.config.max_in_flight,
+            patience: app.config.shutdown,
+        },
+        stop_engine.clone(),
+    ));
+    let mut feeding = tokio::task::JoinSet::new();
+    let days = Arc::new(Mutex::new(HashSet::new()));
+    for queue in queues {
+        let puller = Puller {
+            queue,
+            pool: pool.clone(),
+            configuration: Arc::clone(&app.configuration),
+            evaluator: Arc::clone(&app.evaluator),
+            edge: app.edge.clone(),
+            engine: app.engine.clone(),
+            dedupe_days: app.config.dedupe_days,
+            days: Arc::clone(&days),
+        };
+        feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));
+    }
+    feeding.spawn(replay::run(app.clone(), stop.clone()));
+    feeding.spawn(sync::run(app.clone(), stop.clone()));
+    feeding.spawn(make_days_ahead(pool.clone(), stop.clone()));
+
+    announce(&format!("relay listening on http://{address}"));
+    tracing::info!(%address, edge = %app.config.edge_url, queues = app.config.queue.queue_ids.len(), "relay started");
+    signalled().await?;
+
+    // In the order of the data: nothing new comes in, what has come in is stored, what is in flight is settled.
+    tracing::info!(patience_s = app.config.shutdown.as_secs(), "shutting down");
+    stop.cancel();
+    let fed = async { while feeding.join_next().await.is_some() {} };
+    if tokio::time::timeout(app.config.shutdown, fed).await.is_err() {
+        tracing::warn!("some messages were not stored in time; they return to the queue");
+        feeding.abort_all();
+    }
+    stop_engine.cancel();
+    let _ = delivering.await;
+    stop_serving.cancel();
+    let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), pool.close()).await;
+    tracing::info!("relay stopped");
+    Ok(())
+}
+
+/// The one line on standard output: whoever started the relay reads the address from it.
+#[expect(clippy::print_stdout, reason = "the one line that scripts read")]
+fn announce(line: &str) {
+    println!("{line}");
+}
+
+fn threads() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
+}
+
+async fn signalled() -> Result<(), String> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(|error| error.to_string())?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(|error| error.to_string())?;
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+    }
+    Ok(())
+}
+
+async fn make_days(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
+    let today = OffsetDateTime::now_utc().date();
+    for ahead in 0..=DAYS_AHEAD {
+        if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
+            store::partitions::create_day(pool, day).await?;
+        }
+    }
+    Ok(())
+}
+
+async fn make_days_ahead(pool: sqlx::PgPool, stop: CancellationToken) {
+    loop {
+        let pause = Duration::from_secs_f64(3_600.0 * (1.0 + mint::jitter()));
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+        if let Err(error) = make_days(&pool).await {
+            tracing::error!(error = %error, "the day partitions of the coming days cannot be made; trying again");
+        }
+    }
+}

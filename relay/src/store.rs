@@ -1,0 +1,60 @@
+//! PostgreSQL: all SQL of the relay is in this module, a file per concern, in the order of the data.
+//!
+//! Every function is one statement or one transaction, and none of them is ever open across an HTTP call.
+
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+
+pub mod admit;
+pub mod configuration;
+pub mod deliveries;
+pub mod destinations;
+pub mod events;
+pub mod health;
+pub mod leases;
+pub mod partitions;
+pub mod pending;
+pub mod quarantine;
+pub mod rejections;
+pub mod replays;
+pub mod routes;
+pub mod settle;
+pub mod sources;
+
+/// Who owns everything in a deployment that serves one team; the first migration makes its row.
+pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
+    shared::id::CustomerId::from_uuid(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
+
+/// The migrations, compiled in.
+pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// Opens the pool. It connects when it is first used, so that a relay survives a database that starts later.
+///
+/// # Errors
+/// Where the address cannot be read.
+pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
+    let options: PgConnectOptions = database_url.parse()?;
+    let options = options.application_name("tidegate-relay").options([
+        // A transaction that is left open keeps every dead row of every table; nothing here takes this long.
+        ("idle_in_transaction_session_timeout", "10s"),
+        ("statement_timeout", "60s"),
+        ("timezone", "UTC"),
+    ]);
+    Ok(PgPoolOptions::new()
+        .max_connections(connections)
+        .min_connections(2)
+        .acquire_timeout(Duration::from_secs(10))
+        // A ping before every use would double the statements; a connection that broke shows it in the statement.
+        .test_before_acquire(false)
+        .connect_lazy_with(options))
+}
+
+/// Whether the database can be blamed on the data it was given, so that trying the same again would fail the same way.
+#[must_use]
+pub fn is_data_error(error: &sqlx::Error) -> bool {
+    // Class 22 is "data exception", class 23 "integrity constraint violation" (PostgreSQL, appendix A).
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+}

@@ -1,0 +1,343 @@
+//! Stores a batch of what came out of the queue, in one transaction: events with their bodies, their deliveries,
+//! rejections and quarantined messages. The queue is acknowledged only after it.
+
+use std::collections::{HashMap, HashSet};
+
+use sqlx::{PgConnection, PgPool};
+use uuid::Uuid;
+
+/// An event to be stored, with the answer of its routes.
+pub struct NewEvent {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub source_id: Uuid,
+    pub received_at: time::OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub dedupe_key: Option<[u8; 32]>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body: Vec<u8>,
+    pub verification: &'static str,
+    pub deliveries: Vec<NewDelivery>,
+}
+
+/// A delivery to be made with its event.
+pub struct NewDelivery {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub route_id: Uuid,
+    /// Waits for a person, for this reason.
+    pub parked_reason: Option<String>,
+}
+
+/// Requests that the edge refused.
+pub struct NewRejection {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub cause: String,
+    pub detail: String,
+    pub count: i64,
+    pub first_at: time::OffsetDateTime,
+    pub last_at: time::OffsetDateTime,
+    pub size: i64,
+    pub remote: String,
+}
+
+/// A message that could not be stored as what it claims to be.
+pub struct NewQuarantined {
+    pub id: Uuid,
+    pub queue_message_id: String,
+    pub reason: String,
+    pub message: Vec<u8>,
+}
+
+/// All that one transaction stores.
+#[derive(Default)]
+pub struct Batch {
+    pub events: Vec<NewEvent>,
+    pub rejections: Vec<NewRejection>,
+    pub quarantined: Vec<NewQuarantined>,
+}
+
+/// What became of a batch.
+pub enum Admitted {
+    /// Committed. `stored` are the events that are new; the others were there already, or are duplicates.
+    Stored { stored: HashSet<Uuid>, duplicates: usize },
+    /// Nothing was written: routes have changed since they were asked, and have to be asked again.
+    RoutedByOldConfiguration { revision: i64 },
+}
+
+/// Stores a batch whose routes were asked at `revision`. With `synchronous_commit` on, what this has stored survives a
+/// crash of the database.
+///
+/// # Errors
+/// Where the database cannot be asked or refuses a value; then nothing was written.
+pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let connection = &mut *transaction;
+    let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
+    super::configuration::hold(connection).await?;
+    let known = sqlx::query!(
+        r#"select (select revision from configuration) as "revision!",
+                  array(select id from events where id = any($1)) as "known!: Vec<Uuid>""#,
+        &ids
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if known.revision != revision {
+        return Ok(Admitted::RoutedByOldConfiguration { revision: known.revision });
+    }
+
+    // A message that the queue hands out again is not a duplicate of the provider's.
+    let known: HashSet<Uuid> = known.known.into_iter().collect();
+    let mut arrived = HashSet::new();
+    let unknown: Vec<&NewEvent> =
+        batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
+    let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
+    let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains(&event.id)).collect();
+
+    let stored = insert_events(connection, &fresh).await?;
+    insert_deliveries(connection, &fresh, &stored).await?;
+    insert_rejections(connection, &batch.rejections).await?;
+    insert_quarantined(connection, &batch.quarantined).await?;
+    transaction.commit().await?;
+    Ok(Admitted::Stored { stored, duplicates: duplicates.len() })
+}
+
+/// Claims the events' keys and returns the events whose key another event has, after counting them there.
+///
+/// Two replicas that store the same key at the same time meet in the primary key of the same day. Across midnight they
+/// can both be first: the event is then delivered twice, which at-least-once delivery allows.
+async fn claim_keys(
+    connection: &mut PgConnection,
+    events: &[&NewEvent],
+    dedupe_days: i32,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut first = HashMap::new();
+    let mut duplicates: HashMap<Uuid, Uuid> = HashMap::new();
+    for event in events {
+        let Some(key) = event.dedupe_key else { continue };
+        let holder = *first.entry((event.source_id, key)).or_insert(event.id);
+        if holder != event.id {
+            duplicates.insert(event.id, holder);
+        }
+    }
+    if first.is_empty() {
+        return Ok(HashSet::new());
+    }
+    // In one order everywhere, so that two replicas with the same keys wait for each other and do not deadlock.
+    let mut claims: Vec<_> = first.into_iter().collect();
+    claims.sort_unstable();
+    let source_ids: Vec<Uuid> = claims.iter().map(|((source, _), _)| *source).collect();
+    let keys: Vec<Vec<u8>> = claims.iter().map(|((_, key), _)| key.to_vec()).collect();
+    let event_ids: Vec<Uuid> = claims.iter().map(|(_, event)| *event).collect();
+    let claimed = sqlx::query_scalar!(
+        r#"insert into event_keys (source_id, key, day, event_id)
+           select claim.source_id, claim.key, current_date, claim.event_id
+           from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
+           where not exists (
+               select from event_keys held
+               where held.source_id = claim.source_id and held.key = claim.key
+                 and held.day between current_date - $4::int and current_date)
+           on conflict do nothing
+           returning event_id"#,
+        &source_ids,
+        &keys,
+        &event_ids,
+        dedupe_days
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let claimed: HashSet<Uuid> = claimed.into_iter().collect();
+    let lost: Vec<usize> = (0..event_ids.len()).filter(|at| !claimed.contains(&event_ids[*at])).collect();
+    if !lost.is_empty() {
+        let lost_sources: Vec<Uuid> = lost.iter().map(|at| source_ids[*at]).collect();
+        let lost_keys: Vec<Vec<u8>> = lost.iter().map(|at| keys[*at].clone()).collect();
+        let lost_events: Vec<Uuid> = lost.iter().map(|at| event_ids[*at]).collect();
+        let holders = sqlx::query!(
+            r#"select claim.event_id as "event_id!", held.event_id as holder
+               from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
+               join event_keys held on held.source_id = claim.source_id and held.key = claim.key
+                and held.day between current_date - $4::int and current_date"#,
+            &lost_sources,
+            &lost_keys,
+            &lost_events,
+            dedupe_days
+        )
+        .fetch_all(&mut *connection)
+        .await?;
+        // A key held by the event itself is a claim from a transaction that another replica has just committed for the
+        // same message; the insert of the event finds it there.
+        duplicates
+            .extend(holders.into_iter().filter(|row| row.holder != row.event_id).map(|row| (row.event_id, row.holder)));
+    }
+    count_duplicates(connection, &duplicates).await?;
+    Ok(duplicates.into_keys().collect())
+}
+
+async fn count_duplicates(connection: &mut PgConnection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {
+    if duplicates.is_empty() {
+        return Ok(());
+    }
+    let mut counts: HashMap<Uuid, i32> = HashMap::new();
+    for holder in duplicates.values() {
+        // The first of a batch may itself be a duplicate of an older event.
+        let holder = duplicates.get(holder).unwrap_or(holder);
+        *counts.entry(*holder).or_default() += 1;
+    }
+    let mut counts: Vec<(Uuid, i32)> = counts.into_iter().collect();
+    counts.sort_unstable();
+    let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
+    sqlx::query!(
+        "update events set duplicates = duplicates + more.count
+         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id",
+        &ids,
+        &counts
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_events(connection: &mut PgConnection, events: &[&NewEvent]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut ids = Vec::with_capacity(events.len());
+    let mut customer_ids = Vec::with_capacity(events.len());
+    let mut source_ids = Vec::with_capacity(events.len());
+    let mut received = Vec::with_capacity(events.len());
+    let mut types = Vec::with_capacity(events.len());
+    let mut provider_ids = Vec::with_capacity(events.len());
+    let mut methods = Vec::with_capacity(events.len());
+    let mut queries = Vec::with_capacity(events.len());
+    let mut headers = Vec::with_capacity(events.len());
+    let mut verifications = Vec::with_capacity(events.len());
+    let mut bodies = Vec::with_capacity(events.len());
+    for event in events {
+        ids.push(event.id);
+        customer_ids.push(event.customer_id);
+        source_ids.push(event.source_id);
+        received.push(event.received_at);
+        types.push(event.event_type.as_deref());
+        provider_ids.push(event.provider_event_id.as_deref());
+        methods.push(event.method.as_str());
+        queries.push(event.query.as_str());
+        headers.push(event.headers.clone());
+        verifications.push(event.verification);
+        bodies.push(event.body.as_slice());
+    }
+    let stored = sqlx::query_scalar!(
+        r#"with stored as (
+               insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
+                                   headers, body_size, verification)
+               select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
+                      octet_length(body), verification
+               from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
+                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[])
+                    as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
+                              verification, body)
+               on conflict (id) do nothing
+               returning id
+           ), bodies as (
+               insert into event_bodies (event_id, body)
+               select body.event_id, body.body
+               from unnest($1::uuid[], $11::bytea[]) as body (event_id, body)
+               join stored on stored.id = body.event_id
+           )
+           select id from stored"#,
+        &ids,
+        &customer_ids,
+        &source_ids,
+        &received,
+        &types as &[Option<&str>],
+        &provider_ids as &[Option<&str>],
+        &methods as &[&str],
+        &queries as &[&str],
+        &headers,
+        &verifications as &[&str],
+        &bodies as &[&[u8]],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(stored.into_iter().collect())
+}
+
+pub(crate) async fn insert_deliveries(
+    connection: &mut PgConnection,
+    events: &[&NewEvent],
+    stored: &HashSet<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let new: Vec<(&NewEvent, &NewDelivery)> = events
+        .iter()
+        .filter(|event| stored.contains(&event.id))
+        .flat_map(|event| event.deliveries.iter().map(move |delivery| (*event, delivery)))
+        .collect();
+    if new.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.id).collect();
+    let customer_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.customer_id).collect();
+    let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id).collect();
+    let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id).collect();
+    let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
+    let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
+    let parked: Vec<Option<&str>> = new.iter().map(|(_, delivery)| delivery.parked_reason.as_deref()).collect();
+    sqlx::query!(
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
+                                         due_at)
+         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
+                case when parked_reason is null then now() else 'infinity' end
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason)",
+        &ids,
+        &customer_ids,
+        &destination_ids,
+        &event_ids,
+        &source_ids,
+        &route_ids,
+        &parked as &[Option<&str>]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn insert_rejections(connection: &mut PgConnection, rejections: &[NewRejection]) -> Result<(), sqlx::Error> {
+    // Few and far between: the edge samples them.
+    for rejection in rejections {
+        sqlx::query!(
+            "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+            rejection.id,
+            rejection.source_id,
+            rejection.cause,
+            rejection.detail,
+            rejection.count,
+            rejection.first_at,
+            rejection.last_at,
+            rejection.size,
+            rejection.remote
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+async fn insert_quarantined(connection: &mut PgConnection, messages: &[NewQuarantined]) -> Result<(), sqlx::Error> {
+    for message in messages {
+        sqlx::query!(
+            "insert into quarantine (id, queue_message_id, reason, message) values ($1, $2, $3, $4)",
+            message.id,
+            message.queue_message_id,
+            message.reason,
+            message.message
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}

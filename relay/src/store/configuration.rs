@@ -1,0 +1,102 @@
+//! What the relay holds in memory, read at one revision.
+
+use sqlx::PgPool;
+use uuid::Uuid;
+
+pub struct Rows {
+    pub revision: i64,
+    pub sources: Vec<SourceRow>,
+    pub destinations: Vec<DestinationRow>,
+    pub routes: Vec<RouteRow>,
+}
+
+pub struct SourceRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub provider: String,
+    pub config: serde_json::Value,
+}
+
+pub struct DestinationRow {
+    pub id: Uuid,
+    pub name: String,
+    pub url: String,
+    pub shard: i16,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<String>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    pub retry: serde_json::Value,
+    pub state: String,
+}
+
+pub struct RouteRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub enabled: bool,
+}
+
+/// The revision alone, to see whether anything has changed.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn revision(pool: &PgPool) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("select revision from configuration").fetch_one(pool).await
+}
+
+/// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
+/// revision is committed before the next one. A statement of its own, because the ones after it have to see what was
+/// committed while it waited.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))").execute(connection).await?;
+    Ok(())
+}
+
+/// Raises the revision; to be called in the transaction that changes a source, destination or route. Returns the new
+/// one. Its row lock puts such transactions in order, so that a revision is never seen before what it stands for.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn changed(connection: &mut sqlx::PgConnection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
+        .fetch_one(connection)
+        .await
+}
+
+/// Everything, from one state of the database.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
+    let revision = sqlx::query_scalar!("select revision from configuration").fetch_one(&mut *transaction).await?;
+    let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
+        .fetch_all(&mut *transaction)
+        .await?;
+    let destinations = sqlx::query_as!(
+        DestinationRow,
+        "select id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per, max_concurrency,
+                timeout_ms, retry, state
+         from destinations"
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let routes = sqlx::query_as!(
+        RouteRow,
+        "select id, source_id, destination_id, filter, transform, enabled from routes order by id"
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Rows { revision, sources, destinations, routes })
+}

@@ -1,0 +1,254 @@
+//! Deliveries, pending and settled alike, as the API shows and changes them.
+
+use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How far two replicas' clocks may be apart, in milliseconds, for all attempts of a delivery to be found.
+const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A delivery, wherever it is stored.
+#[derive(Debug, Clone)]
+pub struct DeliveryRow {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    /// `None` where the destination has been deleted.
+    pub destination_name: Option<String>,
+    pub route_id: Option<Uuid>,
+    pub replay_id: Option<Uuid>,
+    /// `pending`, `held`, `succeeded`, `dead` or `cancelled`.
+    pub state: String,
+    pub held_reason: Option<String>,
+    /// When the next attempt is due; `None` where there is none to come.
+    pub due_at: Option<OffsetDateTime>,
+    pub attempts: i16,
+    pub error: Option<String>,
+    pub reason: Option<String>,
+    pub settled_at: Option<OffsetDateTime>,
+}
+
+/// Which deliveries are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub id: Option<DeliveryId>,
+    pub event: Option<EventId>,
+    pub destination: Option<DestinationId>,
+    pub state: Option<&'static str>,
+    /// The error class of the last attempt; only settled deliveries have one.
+    pub error: Option<String>,
+    /// Of the ids, inclusive.
+    pub from: Option<Uuid>,
+    /// Of the ids, exclusive.
+    pub until: Option<Uuid>,
+}
+
+/// An attempt as it is stored.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    pub id: Uuid,
+    pub number: i16,
+    pub started_at: OffsetDateTime,
+    pub latency_ms: i32,
+    pub status: Option<i16>,
+    pub error: Option<String>,
+    pub detail: Option<String>,
+    pub response_excerpt: Option<String>,
+}
+
+/// A page of deliveries, newest first: one statement over both tables, so that one that is settled meanwhile is neither
+/// missed nor shown twice.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &PgPool,
+    customer: CustomerId,
+    selection: &Selection,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DeliveryRow,
+        r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
+                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason, due_at,
+                  attempts as "attempts!", error, reason, settled_at
+           from (
+               (select * from (
+                    select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
+                           replay_id,
+                           case when parked_reason is null and destinations.state = 'active' then 'pending' else 'held' end
+                               as state,
+                           case when parked_reason is not null then parked_reason
+                                when destinations.state = 'paused' then 'the destination is paused'
+                                when destinations.state = 'disabled' then
+                                    'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
+                                when destinations.id is null then 'the destination does not exist' end as held_reason,
+                           nullif(due_at, 'infinity') as due_at, attempts, null::text as error, null::text as reason,
+                           null::timestamptz as settled_at
+                    from pending_deliveries pending left join destinations on destinations.id = destination_id
+                    where pending.customer_id = $1 and ($2::uuid is null or pending.id = $2)
+                      and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
+                      and $6::text is null
+                      and ($7::uuid is null or pending.id >= $7) and ($8::uuid is null or pending.id < $8)
+                ) waiting
+                where ($5::text is null or state = $5)
+                order by id desc limit $9)
+               union all
+               (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
+                       settled.state, null, null, attempts, error, reason, settled_at
+                from settled_deliveries settled left join destinations on destinations.id = destination_id
+                where settled.customer_id = $1 and ($2::uuid is null or settled.id = $2)
+                  and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
+                  and ($5::text is null or settled.state = $5) and ($6::text is null or error = $6)
+                  and ($7::uuid is null or settled.id >= $7) and ($8::uuid is null or settled.id < $8)
+                order by settled.id desc limit $9)
+           ) delivery
+           order by id desc limit $9"#,
+        customer.uuid(),
+        selection.id.map(DeliveryId::uuid),
+        selection.event.map(EventId::uuid),
+        selection.destination.map(DestinationId::uuid),
+        selection.state,
+        selection.error,
+        selection.from,
+        selection.until,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// One delivery.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result<Option<DeliveryRow>, sqlx::Error> {
+    let selection = Selection { id: Some(id), ..Selection::default() };
+    page(pool, customer, &selection, 1).await.map(|mut rows| rows.pop())
+}
+
+/// A page of a delivery's attempts, oldest first. Whose delivery it is has to be asked before, with [`find`].
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn attempts(
+    pool: &PgPool,
+    id: DeliveryId,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<AttemptRow>, sqlx::Error> {
+    // No attempt is older than its delivery: the days before it are not searched.
+    let first = uuid_v7_floor(id.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
+    sqlx::query_as!(
+        AttemptRow,
+        "select id, number, started_at, latency_ms, status, error, detail, response_excerpt
+         from attempts where delivery_id = $1 and id >= $2 and ($3::uuid is null or id > $3)
+         order by id limit $4",
+        id.uuid(),
+        first,
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// What became of asking for a delivery to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retried {
+    /// It is due now.
+    Due {
+        destination: DestinationId,
+    },
+    NotFound,
+    DestinationGone,
+    /// The body of its event is no longer kept.
+    BodyGone,
+}
+
+/// Makes a delivery due now. One that is settled is pending again, under the same id and with a fresh schedule; one that
+/// is parked waits no more.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn retry(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result<Retried, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let pending = sqlx::query_scalar!(
+        "update pending_deliveries set due_at = now(), parked_reason = null where customer_id = $1 and id = $2
+         returning destination_id",
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    if let Some(destination) = pending {
+        transaction.commit().await?;
+        return Ok(Retried::Due { destination: DestinationId::from_uuid(destination) });
+    }
+    let settled = sqlx::query!(
+        r#"select destination_id,
+                  exists (select from destinations where destinations.id = settled.destination_id) as "destination!",
+                  exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
+           from settled_deliveries settled where customer_id = $1 and id = $2 for update"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(settled) = settled else { return Ok(Retried::NotFound) };
+    if !settled.destination {
+        return Ok(Retried::DestinationGone);
+    }
+    if !settled.body {
+        return Ok(Retried::BodyGone);
+    }
+    sqlx::query!(
+        "with back as (
+             delete from settled_deliveries where id = $1 returning *
+         ), uncounted as (
+             update replays set succeeded = replays.succeeded - (back.state = 'succeeded')::int,
+                                dead = replays.dead - (back.state = 'dead')::int,
+                                cancelled = replays.cancelled - (back.state = 'cancelled')::int
+             from back where replays.id = back.replay_id
+         )
+         insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
+                                         attempts, schedule_start)
+         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, now(), attempts, attempts
+         from back",
+        id.uuid()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) })
+}
+
+/// Cancels a delivery. Returns false where it is not pending, or not any more. An attempt that is under way is not called
+/// back.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn cancel(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
+    let cancelled = sqlx::query_scalar!(
+        r#"with ended as (
+               delete from pending_deliveries where customer_id = $1 and id = $2 returning *
+           ), counted as (
+               update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, reason, attempts, schedule_start)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
+                      'cancelled by its owner', attempts, schedule_start
+               from ended
+               returning id
+           )
+           select count(*) as "count!" from moved"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_one(pool)
+    .await?;
+    Ok(cancelled > 0)
+}

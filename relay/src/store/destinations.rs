@@ -1,0 +1,312 @@
+//! Destinations: what the API changes, and what the engine does to one that is gone.
+
+use shared::id::{CustomerId, DestinationId};
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration;
+
+/// The most deliveries that one statement moves when a destination is deleted.
+const CANCEL_CHUNK: i64 = 10_000;
+
+/// A destination as it is stored.
+#[derive(Debug, Clone)]
+pub struct DestinationRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub url: String,
+    pub shard: i16,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<String>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    pub retry: serde_json::Value,
+    pub state: String,
+    pub state_reason: Option<String>,
+    pub state_changed_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// What a destination's owner sets.
+pub struct Content {
+    pub url: String,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<&'static str>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    pub retry: serde_json::Value,
+}
+
+/// Stores a new destination. The second value is the new revision of the configuration.
+///
+/// # Errors
+/// `destination_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
+pub async fn insert(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: DestinationId,
+    name: &str,
+    shard: i16,
+    content: &Content,
+) -> Result<(DestinationRow, i64), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query_as!(
+        DestinationRow,
+        "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
+                                   rate_per, max_concurrency, timeout_ms, retry)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+         returning *",
+        id.uuid(),
+        customer.uuid(),
+        name,
+        shard,
+        content.url,
+        content.signing_keys_sealed,
+        content.headers_sealed,
+        content.rate_limit,
+        content.rate_per,
+        content.max_concurrency,
+        content.timeout_ms,
+        content.retry
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok((row, revision))
+}
+
+/// Changes a destination. `None` where it has been changed or deleted since `seen` was read.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn update(
+    pool: &PgPool,
+    seen: &DestinationRow,
+    content: &Content,
+) -> Result<Option<(DestinationRow, i64)>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query_as!(
+        DestinationRow,
+        "update destinations
+         set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
+             max_concurrency = $9, timeout_ms = $10, retry = $11, updated_at = clock_timestamp()
+         where customer_id = $1 and id = $2 and updated_at = $3
+         returning *",
+        seen.customer_id,
+        seen.id,
+        seen.updated_at,
+        content.url,
+        content.signing_keys_sealed,
+        content.headers_sealed,
+        content.rate_limit,
+        content.rate_per,
+        content.max_concurrency,
+        content.timeout_ms,
+        content.retry
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some((row, revision)))
+}
+
+/// Puts other signing keys in place. `None` where the destination has been changed or deleted since `seen` was read.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn set_signing_keys(
+    pool: &PgPool,
+    seen: &DestinationRow,
+    signing_keys_sealed: &str,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let changed = sqlx::query!(
+        "update destinations set signing_keys_sealed = $4, updated_at = clock_timestamp()
+         where customer_id = $1 and id = $2 and updated_at = $3",
+        seen.customer_id,
+        seen.id,
+        seen.updated_at,
+        signing_keys_sealed
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
+/// The destination with this id or this name.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+) -> Result<Option<DestinationRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationRow,
+        "select * from destinations where customer_id = $1 and (id = $2 or name = $3)",
+        customer.uuid(),
+        id.map(DestinationId::uuid),
+        name
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// A page of destinations, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &PgPool,
+    customer: CustomerId,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DestinationRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationRow,
+        "select * from destinations where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer.uuid(),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Holds the deliveries of a destination, or lets them go: `state` is `paused` or `active`. Returns the new revision of
+/// the configuration; `None` where the destination is in this state already, or does not exist.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn set_state(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: DestinationId,
+    state: &'static str,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let changed = sqlx::query!(
+        "update destinations set state = $3, state_reason = null, state_changed_at = now(), updated_at = clock_timestamp()
+         where customer_id = $1 and id = $2 and state <> $3",
+        customer.uuid(),
+        id.uuid(),
+        state
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
+/// Disables an active destination, for this reason. Returns the new revision of the configuration; `None` where it was
+/// not active.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let changed = sqlx::query!(
+        "update destinations
+         set state = 'disabled', state_reason = $2, state_changed_at = now(), updated_at = clock_timestamp()
+         where id = $1 and state = 'active'",
+        id,
+        reason
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
+/// Deletes a destination with its routes, and cancels what is pending for it, all in one transaction. Returns the new
+/// revision of the configuration; `None` where there is no such destination.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn delete(pool: &PgPool, customer: CustomerId, id: DestinationId) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    // Without its destination a replay would deliver to the original ones.
+    sqlx::query!(
+        "update replays set state = 'cancelled', finished_at = now(), error = 'its destination was deleted'
+         where customer_id = $1 and destination_id = $2 and state = 'running'",
+        customer.uuid(),
+        id.uuid()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let deleted =
+        sqlx::query!("delete from destinations where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
+            .execute(&mut *transaction)
+            .await?;
+    if deleted.rows_affected() == 0 {
+        return Ok(None);
+    }
+    while cancel_pending(&mut transaction, id.uuid()).await? >= CANCEL_CHUNK {}
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
+/// Cancels what was stored for a destination while it was being deleted. Returns how many they were.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn cancel_orphans(pool: &PgPool, id: DestinationId) -> Result<i64, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let cancelled = cancel_pending(&mut transaction, id.uuid()).await?;
+    transaction.commit().await?;
+    Ok(cancelled)
+}
+
+/// At most [`CANCEL_CHUNK`] rows, so that no statement grows with the backlog. In the order of the ids, as everywhere
+/// where several rows are taken.
+async fn cancel_pending(connection: &mut PgConnection, destination: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with ended as (
+               delete from pending_deliveries
+               where id in (select id from pending_deliveries where destination_id = $1 order by id limit $2)
+               returning *
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, reason, attempts, schedule_start)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
+                      'the destination was deleted', attempts, schedule_start
+               from ended
+               returning replay_id
+           ), counted as (
+               update replays set cancelled = replays.cancelled + more.count
+               from (select replay_id, count(*) as count from moved where replay_id is not null group by replay_id) more
+               where replays.id = more.replay_id
+           )
+           select count(*) as "count!" from moved"#,
+        destination,
+        CANCEL_CHUNK
+    )
+    .fetch_one(connection)
+    .await
+}

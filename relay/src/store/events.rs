@@ -1,0 +1,144 @@
+//! Events as the API shows them, and the release of those whose signature failed.
+
+use std::collections::HashSet;
+
+use shared::id::{CustomerId, EventId, SourceId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::admit::{NewEvent, insert_deliveries};
+
+/// What is known of an event, without its headers and body.
+#[derive(Debug, Clone)]
+pub struct SummaryRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    /// `None` where the source has been deleted.
+    pub source_name: Option<String>,
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub body_size: i32,
+    pub verification: String,
+    pub duplicates: i32,
+}
+
+/// An event without its body.
+#[derive(Debug, Clone)]
+pub struct EventRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub source_id: Uuid,
+    pub source_name: Option<String>,
+    pub received_at: OffsetDateTime,
+    pub stored_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body_size: i32,
+    pub verification: String,
+    pub duplicates: i32,
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub source: Option<SourceId>,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub verification: Option<&'static str>,
+    /// Of the ids, inclusive.
+    pub from: Option<Uuid>,
+    /// Of the ids, exclusive. The time the caller asks for, or its cursor, whichever is earlier.
+    pub until: Option<Uuid>,
+}
+
+/// A page of events, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &PgPool,
+    customer: CustomerId,
+    selection: &Selection,
+    limit: i64,
+) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SummaryRow,
+        r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
+                  provider_event_id, body_size, verification, duplicates
+           from events left join sources on sources.id = events.source_id
+           where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
+             and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
+             and ($6::uuid is null or events.id >= $6) and ($7::uuid is null or events.id < $7)
+           order by events.id desc limit $8"#,
+        customer.uuid(),
+        selection.source.map(SourceId::uuid),
+        selection.event_type,
+        selection.provider_event_id,
+        selection.verification,
+        selection.from,
+        selection.until,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// One event.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(pool: &PgPool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EventRow,
+        r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
+                  type as event_type, provider_event_id, method, query, headers, body_size, verification, duplicates
+           from events left join sources on sources.id = events.source_id
+           where events.customer_id = $1 and events.id = $2"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    Done,
+    /// Nothing was written: routes have changed since they were asked, and have to be asked again.
+    RoutedByOldConfiguration {
+        revision: i64,
+    },
+    /// It does not wait for a release, or does not wait any more.
+    NotWaiting,
+}
+
+/// Marks an event as released and makes its deliveries, whose routes were asked at `revision`.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn release(pool: &PgPool, event: &NewEvent, revision: i64) -> Result<Released, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let newest = sqlx::query_scalar!("select revision from configuration").fetch_one(&mut *transaction).await?;
+    if newest != revision {
+        return Ok(Released::RoutedByOldConfiguration { revision: newest });
+    }
+    let released = sqlx::query!(
+        "update events set verification = 'released' where customer_id = $1 and id = $2 and verification = 'failed'",
+        event.customer_id,
+        event.id
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if released.rows_affected() == 0 {
+        return Ok(Released::NotWaiting);
+    }
+    insert_deliveries(&mut transaction, &[event], &HashSet::from([event.id])).await?;
+    transaction.commit().await?;
+    Ok(Released::Done)
+}

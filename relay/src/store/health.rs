@@ -1,0 +1,42 @@
+//! What `doctor` and the readiness check ask of the database.
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+
+pub struct Health {
+    pub version: String,
+    pub version_number: i32,
+    pub synchronous_commit: bool,
+    pub fsync: bool,
+    pub now: OffsetDateTime,
+    /// The newest migration that has been applied; `None` where there is none.
+    pub migration: Option<i64>,
+}
+
+/// Asks the database about itself.
+///
+/// # Errors
+/// Where it cannot be asked.
+pub async fn look(pool: &PgPool) -> Result<Health, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "number!",
+                  current_setting('synchronous_commit') as "synchronous_commit!", current_setting('fsync') as "fsync!",
+                  clock_timestamp() as "now!", to_regclass('_sqlx_migrations') is not null as "migrated!""#
+    )
+    .fetch_one(pool)
+    .await?;
+    let migration = if row.migrated {
+        // Not a checked query: the table is made by the first migration that is run.
+        sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(pool).await?
+    } else {
+        None
+    };
+    Ok(Health {
+        version: row.version,
+        version_number: row.number,
+        synchronous_commit: row.synchronous_commit != "off",
+        fsync: row.fsync == "on",
+        now: row.now,
+        migration,
+    })
+}

@@ -1,0 +1,89 @@
+//! Reads what is due, per destination that can take it.
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// A delivery that is due, with its event. The body is left out where it is large; see [`body`].
+pub struct DueRow {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub route_id: Option<Uuid>,
+    pub replay_id: Option<Uuid>,
+    pub due_at: OffsetDateTime,
+    pub attempts: i16,
+    pub schedule_start: i16,
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body: Option<Vec<u8>>,
+}
+
+/// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
+pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
+
+/// The first due deliveries of each destination, at most `limits[i]` of `destinations[i]`, oldest first.
+///
+/// Destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn due(pool: &PgPool, destinations: &[Uuid], limits: &[i64]) -> Result<Vec<DueRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DueRow,
+        r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
+                  due.attempts, due.schedule_start, event.received_at, event.type as event_type,
+                  event.provider_event_id, event.method, event.query, event.headers, body.body as "body?"
+           from unnest($1::uuid[], $2::bigint[]) as ready (destination_id, most)
+           cross join lateral (
+               select * from pending_deliveries
+               where pending_deliveries.destination_id = ready.destination_id and due_at <= now()
+               order by due_at, id limit ready.most
+           ) due
+           join events event on event.id = due.event_id
+           left join event_bodies body on body.event_id = due.event_id and event.body_size <= $3"#,
+        destinations,
+        limits,
+        SMALL_BODY_BYTES
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// When the next delivery of a destination is due.
+pub struct NextDueRow {
+    pub destination_id: Uuid,
+    /// `None` where it has none, or only parked ones.
+    pub due_at: Option<OffsetDateTime>,
+}
+
+/// When the first delivery of each destination is due, be it past or to come.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn next_due(pool: &PgPool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
+    sqlx::query_as!(
+        NextDueRow,
+        r#"select idle.destination_id as "destination_id!",
+                  (select due_at from pending_deliveries
+                   where pending_deliveries.destination_id = idle.destination_id and due_at < 'infinity'
+                   order by due_at limit 1) as due_at
+           from unnest($1::uuid[]) as idle (destination_id)"#,
+        destinations
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The body of one event; `None` where it is no longer kept.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn body(pool: &PgPool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    sqlx::query_scalar!("select body from event_bodies where event_id = $1", event).fetch_optional(pool).await
+}

@@ -1,0 +1,382 @@
+//! Replay jobs: what they match, how far they are, and the deliveries they make.
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// What a replay takes, with ids in place of names.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub customer_id: Uuid,
+    pub source_id: Option<Uuid>,
+    pub destination_id: Option<Uuid>,
+    pub event_type: Option<String>,
+    /// Where it is given, the deliveries in this state are taken; else the events.
+    pub state: Option<String>,
+    pub error: Option<String>,
+    /// Of the event's id, inclusive.
+    pub from_event: Uuid,
+    /// Of the event's id, exclusive.
+    pub until_event: Uuid,
+}
+
+/// A replay as it is stored.
+#[derive(Debug, Clone)]
+pub struct ReplayRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub filter: serde_json::Value,
+    pub destination_id: Option<Uuid>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<String>,
+    pub state: String,
+    pub matched: i64,
+    pub until_id: Uuid,
+    pub cursor_id: Option<Uuid>,
+    pub processed: i64,
+    pub created: i64,
+    pub succeeded: i64,
+    pub dead: i64,
+    pub cancelled: i64,
+    pub error: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub finished_at: Option<OffsetDateTime>,
+}
+
+/// An event that a replay has reached.
+pub struct EventRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body: Option<Vec<u8>>,
+}
+
+/// A settled delivery that a replay has reached.
+pub struct DeliveryRow {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    pub route_id: Option<Uuid>,
+}
+
+/// A delivery that a replay makes.
+pub struct Made {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub route_id: Option<Uuid>,
+}
+
+/// How many events a selection matches.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from events
+           where customer_id = $1 and id >= $2 and id < $3 and verification <> 'failed'
+             and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
+             and ($6::uuid is null or exists (
+                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
+        selection.customer_id,
+        selection.from_event,
+        selection.until_event,
+        selection.source_id,
+        selection.event_type,
+        selection.destination_id
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The next events of a selection, oldest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn next_events(
+    pool: &PgPool,
+    selection: &Selection,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<EventRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EventRow,
+        r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
+                  event_bodies.body as "body?"
+           from events left join event_bodies on event_bodies.event_id = events.id
+           where customer_id = $1 and events.id >= $2 and events.id < $3 and verification <> 'failed'
+             and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
+             and ($6::uuid is null or exists (
+                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
+             and ($7::uuid is null or events.id > $7)
+           order by events.id limit $8"#,
+        selection.customer_id,
+        selection.from_event,
+        selection.until_event,
+        selection.source_id,
+        selection.event_type,
+        selection.destination_id,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// How many deliveries a selection with a state matches.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn count_deliveries(pool: &PgPool, selection: &Selection, until: Uuid) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from settled_deliveries settled
+           where customer_id = $1 and state = $2 and id < $3
+             and event_id >= $4 and event_id < $5
+             and ($6::uuid is null or source_id = $6) and ($7::uuid is null or destination_id = $7)
+             and ($8::text is null or error = $8)
+             and ($9::text is null or exists (
+                 select from events where events.id = settled.event_id and events.type = $9))
+             and not exists (
+                 select from settled_deliveries later
+                 where later.event_id = settled.event_id and later.destination_id = settled.destination_id
+                   and later.id > settled.id)
+             and not exists (
+                 select from pending_deliveries pending
+                 where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id)"#,
+        selection.customer_id,
+        selection.state,
+        until,
+        selection.from_event,
+        selection.until_event,
+        selection.source_id,
+        selection.destination_id,
+        selection.error,
+        selection.event_type
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// The next deliveries of a selection with a state, oldest first. Only the last delivery of an event to a destination
+/// counts, so that what has been replayed to success since is not sent again.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn next_deliveries(
+    pool: &PgPool,
+    selection: &Selection,
+    until: Uuid,
+    after: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DeliveryRow,
+        r#"select id, event_id, source_id, destination_id, route_id from settled_deliveries settled
+           where customer_id = $1 and state = $2 and id < $3
+             and event_id >= $4 and event_id < $5
+             and ($6::uuid is null or source_id = $6) and ($7::uuid is null or destination_id = $7)
+             and ($8::text is null or error = $8)
+             and ($9::text is null or exists (
+                 select from events where events.id = settled.event_id and events.type = $9))
+             and not exists (
+                 select from settled_deliveries later
+                 where later.event_id = settled.event_id and later.destination_id = settled.destination_id
+                   and later.id > settled.id and later.id < $3)
+             and not exists (
+                 select from pending_deliveries pending
+                 where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
+                   and pending.id < $3)
+             and ($10::uuid is null or id > $10)
+           order by id limit $11"#,
+        selection.customer_id,
+        selection.state,
+        until,
+        selection.from_event,
+        selection.until_event,
+        selection.source_id,
+        selection.destination_id,
+        selection.error,
+        selection.event_type,
+        after,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes a new replay.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn insert(pool: &PgPool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id)
+         values ($1, $2, $3, $4, $5, $6, 'running', $7, $8)",
+        replay.id,
+        replay.customer_id,
+        replay.filter,
+        replay.destination_id,
+        replay.rate_limit,
+        replay.rate_per,
+        replay.matched,
+        replay.until_id
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// One replay of a customer.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(pool: &PgPool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(ReplayRow, "select * from replays where customer_id = $1 and id = $2", customer, id)
+        .fetch_optional(pool)
+        .await
+}
+
+/// The replays of a customer, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &PgPool,
+    customer: Uuid,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        "select * from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer,
+        before,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The replays that are not finished, of all customers.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(ReplayRow, "select * from replays where state = 'running' order by id").fetch_all(pool).await
+}
+
+/// Makes deliveries and moves the cursor from `replay.cursor_id` to `cursor`, in one transaction. Returns false, and
+/// makes nothing, where the replay has been moved or ended by someone else.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn advance(
+    pool: &PgPool,
+    replay: &ReplayRow,
+    cursor: Uuid,
+    processed: usize,
+    made: &[Made],
+) -> Result<bool, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let moved = sqlx::query!(
+        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2",
+        replay.id,
+        replay.cursor_id,
+        cursor,
+        i64::try_from(processed).unwrap_or(i64::MAX),
+        i64::try_from(made.len()).unwrap_or(i64::MAX)
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
+    let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
+    let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
+    let sources: Vec<Uuid> = made.iter().map(|made| made.source_id).collect();
+    let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id).collect();
+    sqlx::query!(
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at)
+         select id, $6, destination_id, event_id, source_id, route_id, $7, now()
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
+              as made (id, destination_id, event_id, source_id, route_id)",
+        &ids,
+        &destinations,
+        &events,
+        &sources,
+        &routes as &[Option<Uuid>],
+        replay.customer_id,
+        replay.id
+    )
+    .execute(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(true)
+}
+
+/// Marks a replay as worked off.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn complete(pool: &PgPool, id: Uuid, error: Option<&str>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update replays set state = 'completed', finished_at = now(), error = $2 where id = $1 and state = 'running'",
+        id,
+        error
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends a replay: it makes no more deliveries. Returns false where it had ended before.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn cancel(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
+    let cancelled = sqlx::query!(
+        "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
+         where id = $1 and state <> 'cancelled'",
+        id
+    )
+    .execute(pool)
+    .await?;
+    Ok(cancelled.rows_affected() > 0)
+}
+
+/// Cancels up to `limit` pending deliveries of a replay and returns how many they were.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn cancel_pending(pool: &PgPool, id: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"with ended as (
+               delete from pending_deliveries
+               where id in (select id from pending_deliveries where replay_id = $1 order by id limit $2)
+               returning *
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, attempts, schedule_start)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled', attempts,
+                      schedule_start
+               from ended
+               returning id
+           ), counted as (
+               update replays set cancelled = cancelled + (select count(*) from moved) where id = $1
+           )
+           select count(*) as "count!" from moved"#,
+        id,
+        limit
+    )
+    .fetch_one(pool)
+    .await
+}

@@ -1,0 +1,161 @@
+//! Routes as the API shows and changes them.
+
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration;
+
+/// A route with the names of what it joins.
+#[derive(Debug, Clone)]
+pub struct RouteRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub source_name: String,
+    pub destination_id: Uuid,
+    pub destination_name: String,
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub enabled: bool,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// What a route's owner sets.
+pub struct Content {
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub enabled: bool,
+}
+
+/// Stores a new route and returns the new revision of the configuration.
+///
+/// # Errors
+/// `one_route_joins_a_source_and_a_destination` where there is one between them, a foreign key where one of them is
+/// gone, or the database cannot be asked.
+pub async fn insert(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: RouteId,
+    source: SourceId,
+    destination: DestinationId,
+    content: &Content,
+) -> Result<i64, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!(
+        "insert into routes (id, customer_id, source_id, destination_id, filter, transform, enabled)
+         values ($1, $2, $3, $4, $5, $6, $7)",
+        id.uuid(),
+        customer.uuid(),
+        source.uuid(),
+        destination.uuid(),
+        content.filter,
+        content.transform,
+        content.enabled
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(revision)
+}
+
+/// Changes a route and returns the new revision of the configuration; `None` where there is no such route.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn update(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: RouteId,
+    content: &Content,
+) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let changed = sqlx::query!(
+        "update routes set filter = $3, transform = $4, enabled = $5, updated_at = now() where customer_id = $1 and id = $2",
+        customer.uuid(),
+        id.uuid(),
+        content.filter,
+        content.transform,
+        content.enabled
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
+/// One route.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>, sqlx::Error> {
+    sqlx::query_as!(
+        RouteRow,
+        "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
+                filter, transform, enabled, routes.created_at, routes.updated_at
+         from routes
+         join sources on sources.id = routes.source_id
+         join destinations on destinations.id = routes.destination_id
+         where routes.customer_id = $1 and routes.id = $2",
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// A page of routes, newest first, of a source or to a destination where one is given.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &PgPool,
+    customer: CustomerId,
+    source: Option<SourceId>,
+    destination: Option<DestinationId>,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<RouteRow>, sqlx::Error> {
+    sqlx::query_as!(
+        RouteRow,
+        "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
+                filter, transform, enabled, routes.created_at, routes.updated_at
+         from routes
+         join sources on sources.id = routes.source_id
+         join destinations on destinations.id = routes.destination_id
+         where routes.customer_id = $1 and ($2::uuid is null or source_id = $2)
+           and ($3::uuid is null or destination_id = $3) and ($4::uuid is null or routes.id < $4)
+         order by routes.id desc limit $5",
+        customer.uuid(),
+        source.map(SourceId::uuid),
+        destination.map(DestinationId::uuid),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Deletes a route and returns the new revision of the configuration; `None` where there is no such route. What it has
+/// made already is delivered.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn delete(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
+        .execute(&mut *transaction)
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}

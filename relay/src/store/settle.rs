@@ -1,0 +1,241 @@
+//! Writes what became of attempts: the attempt rows and the new state of their deliveries, in one transaction.
+//!
+//! Every row names the shard and the epoch in which its destination was owned. What was sent by an owner that has lost
+//! the shard since is not settled: the new owner has it in its table and sends it again, with the same `webhook-id`.
+
+use std::collections::HashSet;
+
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// An attempt and what it made of its delivery.
+#[derive(Debug, Clone)]
+pub struct Settlement {
+    pub delivery_id: Uuid,
+    pub destination_id: Uuid,
+    pub event_id: Uuid,
+    pub shard: i16,
+    pub epoch: i64,
+    pub replay_id: Option<Uuid>,
+    /// `None` where nothing was sent: the transform failed.
+    pub attempt: Option<AttemptRow>,
+    /// All attempts of the delivery so far, this one included.
+    pub attempts: i16,
+    pub next: Next,
+}
+
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    pub id: Uuid,
+    pub started_at: OffsetDateTime,
+    pub latency_ms: i32,
+    pub status: Option<i16>,
+    pub error: Option<&'static str>,
+    pub detail: Option<String>,
+    pub response_excerpt: Option<String>,
+}
+
+/// What becomes of a delivery.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Next {
+    Succeeded,
+    Dead {
+        error: &'static str,
+        reason: String,
+    },
+    RetryAt(OffsetDateTime),
+    /// Waits for a person, who mends the transform and retries it.
+    Parked {
+        reason: String,
+    },
+}
+
+/// Writes all of them and returns the deliveries that were settled; the others belong to another owner by now, or are
+/// gone.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn settle(pool: &PgPool, settlements: &[Settlement]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let shards: Vec<i16> = settlements.iter().map(|row| row.shard).collect();
+    let epochs: Vec<i64> = settlements.iter().map(|row| row.epoch).collect();
+    // The shard rows stay locked until the commit: a shard cannot change hands between this check and what follows.
+    let ours = sqlx::query!(
+        "select shard, epoch from shards
+         where (shard, epoch) in (select * from unnest($1::smallint[], $2::bigint[]))
+         order by shard for share",
+        &shards,
+        &epochs
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let ours: HashSet<(i16, i64)> = ours.into_iter().map(|row| (row.shard, row.epoch)).collect();
+    let settlements: Vec<&Settlement> =
+        settlements.iter().filter(|row| ours.contains(&(row.shard, row.epoch))).collect();
+
+    insert_attempts(&mut transaction, &settlements).await?;
+    let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
+    settled.extend(postpone(&mut transaction, &settlements).await?);
+    count_replays(&mut transaction, &settlements, &settled).await?;
+    transaction.commit().await?;
+    Ok(settled)
+}
+
+async fn insert_attempts(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+    let with_attempt: Vec<(&Settlement, &AttemptRow)> =
+        rows.iter().filter_map(|row| row.attempt.as_ref().map(|attempt| (*row, attempt))).collect();
+    if with_attempt.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = with_attempt.iter().map(|(_, attempt)| attempt.id).collect();
+    let deliveries: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.delivery_id).collect();
+    let destinations: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.destination_id).collect();
+    let events: Vec<Uuid> = with_attempt.iter().map(|(row, _)| row.event_id).collect();
+    let numbers: Vec<i16> = with_attempt.iter().map(|(row, _)| row.attempts).collect();
+    let started: Vec<OffsetDateTime> = with_attempt.iter().map(|(_, attempt)| attempt.started_at).collect();
+    let latencies: Vec<i32> = with_attempt.iter().map(|(_, attempt)| attempt.latency_ms).collect();
+    let statuses: Vec<Option<i16>> = with_attempt.iter().map(|(_, attempt)| attempt.status).collect();
+    let errors: Vec<Option<&str>> = with_attempt.iter().map(|(_, attempt)| attempt.error).collect();
+    let details: Vec<Option<&str>> = with_attempt.iter().map(|(_, attempt)| attempt.detail.as_deref()).collect();
+    let excerpts: Vec<Option<&str>> =
+        with_attempt.iter().map(|(_, attempt)| attempt.response_excerpt.as_deref()).collect();
+    sqlx::query!(
+        "insert into attempts (id, delivery_id, destination_id, event_id, number, started_at, latency_ms, status, error,
+                               detail, response_excerpt)
+         select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::timestamptz[],
+                              $7::int[], $8::smallint[], $9::text[], $10::text[], $11::text[])
+         on conflict (id) do nothing",
+        &ids,
+        &deliveries,
+        &destinations,
+        &events,
+        &numbers,
+        &started,
+        &latencies,
+        &statuses as &[Option<i16>],
+        &errors as &[Option<&str>],
+        &details as &[Option<&str>],
+        &excerpts as &[Option<&str>],
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Moves the deliveries that have ended from the hot table to history.
+async fn finish(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut ids = Vec::new();
+    let mut states = Vec::new();
+    let mut errors = Vec::new();
+    let mut reasons = Vec::new();
+    let mut attempts = Vec::new();
+    for row in rows {
+        let (state, error, reason) = match &row.next {
+            Next::Succeeded => ("succeeded", None, None),
+            Next::Dead { error, reason } => ("dead", Some(*error), Some(reason.as_str())),
+            Next::RetryAt(_) | Next::Parked { .. } => continue,
+        };
+        ids.push(row.delivery_id);
+        states.push(state);
+        errors.push(error);
+        reasons.push(reason);
+        attempts.push(row.attempts);
+    }
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!(
+        "with ended as (
+             delete from pending_deliveries
+             using unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[])
+                   as outcome (id, state, error, reason, attempts)
+             where pending_deliveries.id = outcome.id
+             returning pending_deliveries.id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                       outcome.state, outcome.error, outcome.reason, outcome.attempts, schedule_start
+         )
+         insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, state,
+                                         error, reason, attempts, schedule_start)
+         select * from ended
+         returning id",
+        &ids,
+        &states as &[&str],
+        &errors as &[Option<&str>],
+        &reasons as &[Option<&str>],
+        &attempts
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
+    let mut ids = Vec::new();
+    let mut due = Vec::new();
+    let mut reasons = Vec::new();
+    let mut attempts = Vec::new();
+    for row in rows {
+        match &row.next {
+            Next::Succeeded | Next::Dead { .. } => continue,
+            Next::RetryAt(at) => {
+                due.push(Some(*at));
+                reasons.push(None);
+            }
+            Next::Parked { reason } => {
+                due.push(None);
+                reasons.push(Some(reason.as_str()));
+            }
+        }
+        ids.push(row.delivery_id);
+        attempts.push(row.attempts);
+    }
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    sqlx::query_scalar!(
+        "update pending_deliveries
+         set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts
+         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[]) as later (id, due_at, parked_reason, attempts)
+         where pending_deliveries.id = later.id
+         returning pending_deliveries.id",
+        &ids,
+        &due as &[Option<OffsetDateTime>],
+        &reasons as &[Option<&str>],
+        &attempts
+    )
+    .fetch_all(connection)
+    .await
+}
+
+async fn count_replays(
+    connection: &mut sqlx::PgConnection,
+    rows: &[&Settlement],
+    settled: &HashSet<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let mut counts: std::collections::BTreeMap<Uuid, (i64, i64)> = std::collections::BTreeMap::new();
+    for row in rows {
+        let Some(replay) = row.replay_id.filter(|_| settled.contains(&row.delivery_id)) else { continue };
+        let (succeeded, dead) = match row.next {
+            Next::Succeeded => (1, 0),
+            Next::Dead { .. } => (0, 1),
+            Next::RetryAt(_) | Next::Parked { .. } => continue,
+        };
+        let count = counts.entry(replay).or_default();
+        *count = (count.0 + succeeded, count.1 + dead);
+    }
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = counts.keys().copied().collect();
+    let succeeded: Vec<i64> = counts.values().map(|count| count.0).collect();
+    let dead: Vec<i64> = counts.values().map(|count| count.1).collect();
+    sqlx::query!(
+        "update replays set succeeded = replays.succeeded + more.succeeded, dead = replays.dead + more.dead
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as more (id, succeeded, dead) where replays.id = more.id",
+        &ids,
+        &succeeded,
+        &dead
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

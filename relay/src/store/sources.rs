@@ -1,0 +1,193 @@
+//! Sources: what the API changes and what the edge has to be told.
+
+use shared::id::{CustomerId, SourceId};
+use sqlx::PgPool;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration;
+
+/// A source as it is stored.
+#[derive(Debug, Clone)]
+pub struct SourceRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub provider: String,
+    pub config: serde_json::Value,
+    pub secrets_sealed: String,
+    pub revision: i64,
+    /// The newest revision that the edge has confirmed.
+    pub edge_revision: i64,
+    pub edge_error: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// What a source consists of besides its id and name.
+pub struct Content {
+    pub provider: String,
+    pub config: serde_json::Value,
+    pub secrets_sealed: String,
+}
+
+/// Stores a new source. The second value is the new revision of the configuration.
+///
+/// # Errors
+/// `source_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
+pub async fn insert(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: SourceId,
+    name: &str,
+    content: &Content,
+) -> Result<(SourceRow, i64), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query_as!(
+        SourceRow,
+        "insert into sources (id, customer_id, name, provider, config, secrets_sealed) values ($1, $2, $3, $4, $5, $6)
+         returning *",
+        id.uuid(),
+        customer.uuid(),
+        name,
+        content.provider,
+        content.config,
+        content.secrets_sealed
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok((row, revision))
+}
+
+/// Changes a source from `seen_revision` to the next one. `None` where it has been changed or deleted since it was seen.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn update(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: SourceId,
+    seen_revision: i64,
+    content: &Content,
+) -> Result<Option<(SourceRow, i64)>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let row = sqlx::query_as!(
+        SourceRow,
+        "update sources set provider = $4, config = $5, secrets_sealed = $6, revision = revision + 1, updated_at = now()
+         where customer_id = $1 and id = $2 and revision = $3
+         returning *",
+        customer.uuid(),
+        id.uuid(),
+        seen_revision,
+        content.provider,
+        content.config,
+        content.secrets_sealed
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(row) = row else { return Ok(None) };
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some((row, revision)))
+}
+
+/// The source with this id or this name.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: Option<SourceId>,
+    name: Option<&str>,
+) -> Result<Option<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "select * from sources where customer_id = $1 and (id = $2 or name = $3)",
+        customer.uuid(),
+        id.map(SourceId::uuid),
+        name
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// A page of sources, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &PgPool,
+    customer: CustomerId,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "select * from sources where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer.uuid(),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Deletes a source and its routes; its events stay. Returns the new revision of the configuration, `None` where there
+/// is no such source.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn delete(pool: &PgPool, customer: CustomerId, id: SourceId) -> Result<Option<i64>, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let deleted = sqlx::query!("delete from sources where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
+        .execute(&mut *transaction)
+        .await?;
+    if deleted.rows_affected() == 0 {
+        return Ok(None);
+    }
+    let revision = configuration::changed(&mut transaction).await?;
+    transaction.commit().await?;
+    Ok(Some(revision))
+}
+
+/// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000, the rest comes after
+/// them.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn behind_edge(pool: &PgPool) -> Result<Vec<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(SourceRow, "select * from sources where edge_revision < revision order by updated_at limit 1000")
+        .fetch_all(pool)
+        .await
+}
+
+/// Notes that the edge has this revision. Returns false where the source is gone.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn edge_confirmed(pool: &PgPool, id: SourceId, revision: i64) -> Result<bool, sqlx::Error> {
+    let noted = sqlx::query!(
+        "update sources set edge_revision = greatest(edge_revision, $2),
+                            edge_error = case when $2 >= revision then null else edge_error end
+         where id = $1",
+        id.uuid(),
+        revision
+    )
+    .execute(pool)
+    .await?;
+    Ok(noted.rows_affected() > 0)
+}
+
+/// Notes why the edge does not have this revision.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn edge_failed(pool: &PgPool, id: SourceId, revision: i64, error: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("update sources set edge_error = $3 where id = $1 and edge_revision < $2", id.uuid(), revision, error)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

@@ -1,0 +1,255 @@
+//! Challenges: requests by which a provider finds out whether a URL is its owner's, answered at the edge.
+//!
+//! Like schemes they are data: conditions on the request, and a reply with references in it.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::source::Secret;
+use crate::verify::reference::{Reference, is_header_name};
+use crate::verify::request::{Joins, RequestParts, View};
+use crate::verify::template::{Part, Template};
+
+/// The largest body that is looked at for a challenge, in bytes. Challenges are small, and what is larger is an event,
+/// which must not be parsed on its way.
+pub const MAX_CHALLENGE_BODY_BYTES: usize = 4_096;
+
+/// When a request is a challenge, and what is answered.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ChallengeRule {
+    /// All of them must hold.
+    pub when: BTreeMap<Reference, Expected>,
+    /// Whether the request must pass verification before it is answered.
+    pub verify: bool,
+    pub reply: ReplyRule,
+    /// Whether it is an event too.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub forward: bool,
+    /// The values of the `cfg:` references in this rule.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub settings: BTreeMap<String, String>,
+}
+
+/// What a part of the request must be.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(untagged)]
+pub enum Expected {
+    Number(u64),
+    /// `"*"` is anything that is not empty, `"cfg:name"` the source's setting.
+    Text(String),
+}
+
+/// A reply with references in it. Values are escaped where they are put into JSON.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ReplyRule {
+    pub status: u16,
+    #[serde(rename = "type", default = "plain_text")]
+    pub content_type: String,
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub headers: BTreeMap<String, Template>,
+    pub body: Template,
+}
+
+/// The answer to a challenge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Challenge {
+    pub reply: Reply,
+    /// Whether the request must pass verification before the reply is sent.
+    pub must_verify: bool,
+    /// Whether the request is an event too, to be queued before the reply is sent.
+    pub forward: bool,
+}
+
+/// What is sent back.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reply {
+    pub status: u16,
+    pub content_type: String,
+    /// Besides the content type; names in lower case.
+    pub headers: Vec<(String, String)>,
+    pub body: Vec<u8>,
+}
+
+/// The reply to a request that is a challenge by one of the rules, the first that holds; `None` for every other request.
+///
+/// `secrets` are those of the source: some providers want a text of theirs signed with it.
+#[must_use]
+pub fn answer(
+    rules: &[ChallengeRule],
+    secrets: &[Secret],
+    request: &RequestParts<'_>,
+    body: &[u8],
+) -> Option<Challenge> {
+    rules.iter().find_map(|rule| {
+        let view = View::new(request, body, &rule.settings).with_secrets(secrets);
+        let reply = rule.holds(&view).then(|| rule.reply.render(&view)).flatten()?;
+        Some(Challenge { reply, must_verify: rule.verify, forward: rule.forward })
+    })
+}
+
+impl ChallengeRule {
+    /// Cheap conditions first: the body is parsed only where everything else holds and it could be a challenge.
+    fn holds(&self, view: &View<'_>) -> bool {
+        let (in_json, elsewhere): (Vec<_>, Vec<_>) = self.when.iter().partition(|(place, _)| place.reads_json());
+        elsewhere.iter().all(|(place, expected)| expected.is(place, view))
+            && in_json.iter().all(|(place, expected)| expected.may_be_in(place, view.body()))
+            && in_json.iter().all(|(place, expected)| expected.is(place, view))
+    }
+}
+
+impl Expected {
+    fn is(&self, place: &Reference, view: &View<'_>) -> bool {
+        let Ok(found) = view.text(place, Joins::Refused) else { return false };
+        match self {
+            Self::Number(number) => found == number.to_string(),
+            Self::Text(any) if any == "*" => !found.is_empty(),
+            Self::Text(text) => match text.parse() {
+                Ok(setting @ Reference::Setting(_)) => {
+                    view.text(&setting, Joins::Refused).is_ok_and(|own| own == found)
+                }
+                Ok(_) | Err(_) => found == *text,
+            },
+        }
+    }
+
+    /// Whether a body could hold this value, by its length and without parsing: the value, or else the name of its field,
+    /// has to stand in it as it is.
+    fn may_be_in(&self, place: &Reference, body: &[u8]) -> bool {
+        let mut field = "";
+        if let Reference::Json { pointer, .. } = place {
+            field = pointer.rsplit('/').next().unwrap_or_default();
+        }
+        let trace = match self {
+            Self::Text(text) if text != "*" && !text.starts_with("cfg:") => text,
+            Self::Text(_) | Self::Number(_) => field,
+        };
+        body.len() <= MAX_CHALLENGE_BODY_BYTES
+            && (trace.is_empty() || body.windows(trace.len()).any(|window| window == trace.as_bytes()))
+    }
+}
+
+impl ReplyRule {
+    /// `None` where a reference of the reply names something that the request does not have.
+    fn render(&self, view: &View<'_>) -> Option<Reply> {
+        let json = self.content_type.starts_with("application/json");
+        let body = render(&self.body, view, if json { escape_json } else { str::to_owned })?.into_bytes();
+        let mut headers = Vec::with_capacity(self.headers.len() + 1);
+        for (name, value) in &self.headers {
+            let value = render(value, view, str::to_owned)?;
+            let harmless = is_header_name(name) && !value.bytes().any(|byte| byte.is_ascii_control());
+            headers.push(harmless.then(|| (name.to_ascii_lowercase(), value))?);
+        }
+        // A reply repeats what its sender wrote: no browser may take it for a page.
+        if !headers.iter().any(|(name, _)| name == "x-content-type-options") {
+            headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
+        }
+        Some(Reply { status: self.status, content_type: self.content_type.clone(), headers, body })
+    }
+}
+
+fn render(template: &Template, view: &View<'_>, escape: fn(&str) -> String) -> Option<String> {
+    let mut out = String::new();
+    for part in template.parts() {
+        match part {
+            Part::Literal(text) => out.push_str(text),
+            Part::Reference(reference) => out.push_str(&escape(&view.text(reference, Joins::Refused).ok()?)),
+        }
+    }
+    Some(out)
+}
+
+fn escape_json(text: &str) -> String {
+    let quoted = serde_json::Value::from(text).to_string();
+    quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map(str::to_owned).unwrap_or_default()
+}
+
+fn plain_text() -> String {
+    "text/plain".to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::header::HeaderList;
+
+    const SLACK: &str = r#"{"when":{"method":"POST","json:type":"url_verification"},"verify":true,
+        "reply":{"status":200,"type":"text/plain","body":"{json:challenge}"}}"#;
+    const ZOOM: &str = r#"{"when":{"json:event":"endpoint.url_validation"},"verify":true,"reply":{"status":200,
+        "type":"application/json","body":"{\"plainToken\":\"{json:payload.plainToken}\",\"encryptedToken\":\"{hmac-sha256-hex:secret,json:payload.plainToken}\"}"}}"#;
+    const META: &str = r#"{"when":{"method":"GET","query:hub.mode":"subscribe","query:hub.verify_token":"cfg:verify_token"},
+        "verify":false,"reply":{"status":200,"type":"text/plain","body":"{query:hub.challenge}"},"settings":{"verify_token":"mine"}}"#;
+    const MONDAY: &str = r#"{"when":{"json:challenge":"*"},"verify":false,"reply":{"status":200,"type":"application/json",
+        "body":"{\"challenge\":\"{json:challenge}\"}","headers":{"X-Seen":"{json:challenge}"}}}"#;
+    const DISCORD: &str = r#"{"when":{"json:type":1},"verify":true,"reply":{"status":200,"type":"application/json","body":"{\"type\":1}"}}"#;
+
+    fn ask(rule: &str, method: &str, query: &str, body: &str) -> Option<Challenge> {
+        let rules = [serde_json::from_str(rule).expect("parses")];
+        let headers = HeaderList::default();
+        let request = RequestParts { method, url: "", query, headers: &headers };
+        answer(&rules, &[Secret::new("secret"), Secret::new("old")], &request, body.as_bytes())
+    }
+
+    fn body(challenge: Option<Challenge>) -> Option<String> {
+        challenge.map(|challenge| String::from_utf8(challenge.reply.body).expect("text"))
+    }
+
+    #[test]
+    fn slack_gets_its_challenge_back_as_plain_text_once_it_is_verified() {
+        let asked = r#"{"token":"x","challenge":"3eZbrw1aB","type":"url_verification"}"#;
+        let challenge = ask(SLACK, "POST", "", asked).expect("a challenge");
+        assert_eq!(challenge.reply.body, b"3eZbrw1aB");
+        assert_eq!(challenge.reply.content_type, "text/plain");
+        assert!(challenge.must_verify && !challenge.forward);
+        assert_eq!(ask(SLACK, "GET", "", asked), None);
+    }
+
+    #[test]
+    fn an_event_is_no_challenge() {
+        assert_eq!(ask(SLACK, "POST", "", r#"{"type":"event_callback","challenge":"x"}"#), None);
+        assert_eq!(ask(SLACK, "POST", "", r#"{"type":"event_callback","text":"url_verification"}"#), None);
+        assert_eq!(ask(SLACK, "POST", "", "type=url_verification"), None);
+        assert_eq!(ask(SLACK, "POST", "", r#"{"type":"url_verification"}"#), None, "nothing to answer with");
+        let padding = " ".repeat(MAX_CHALLENGE_BODY_BYTES);
+        assert_eq!(ask(SLACK, "POST", "", &format!(r#"{{"type":"url_verification","challenge":"x"}}{padding}"#)), None);
+    }
+
+    #[test]
+    fn zoom_gets_its_token_signed_and_nothing_that_could_be_a_body() {
+        let asked =
+            |token: &str| format!(r#"{{"event":"endpoint.url_validation","payload":{{"plainToken":"{token}"}}}}"#);
+        let signed = "{\"plainToken\":\"qgg8vlvZRS6UYooatFL8Aw\",\"encryptedToken\":\
+                      \"72cef096bfd47c0b8664df30d07721641e4abd7e885ba432204260db477a9a3e\"}";
+        let got = body(ask(ZOOM, "POST", "", &asked("qgg8vlvZRS6UYooatFL8Aw"))).expect("a challenge");
+        assert_eq!(got, signed);
+        assert_eq!(ask(ZOOM, "POST", "", &asked("{\\\"event\\\":1}")), None);
+        assert_eq!(ask(ZOOM, "POST", "", &asked(&"a".repeat(300))), None);
+    }
+
+    #[test]
+    fn meta_is_answered_only_with_the_token_of_the_source() {
+        let ask = |token: &str| {
+            body(ask(META, "GET", &format!("hub.mode=subscribe&hub.verify_token={token}&hub.challenge=11%3C22"), ""))
+        };
+        assert_eq!(ask("mine").as_deref(), Some("11<22"));
+        assert_eq!(ask("other"), None);
+        assert_eq!(ask("cfg:verify_token"), None);
+    }
+
+    #[test]
+    fn what_the_sender_wrote_stays_inside_its_string_and_its_header() {
+        let asked = r#"{"challenge":"a\"},{\\"}"#;
+        let challenge = ask(MONDAY, "POST", "", asked).expect("a challenge");
+        assert_eq!(challenge.reply.body, br#"{"challenge":"a\"},{\\"}"#);
+        assert!(challenge.reply.headers.contains(&("x-content-type-options".to_owned(), "nosniff".to_owned())));
+        assert_eq!(ask(MONDAY, "POST", "", r#"{"challenge":"a\r\nset-cookie: b"}"#), None, "a header would be split");
+    }
+
+    #[test]
+    fn a_number_is_compared_with_a_number() {
+        assert_eq!(body(ask(DISCORD, "POST", "", r#"{"type":1}"#)).as_deref(), Some("{\"type\":1}"));
+        assert_eq!(ask(DISCORD, "POST", "", r#"{"type":2}"#), None);
+    }
+}

@@ -1,0 +1,264 @@
+//! The message that crosses the queue: one line of JSON, a newline, then the body of the request.
+//!
+//! The body is the raw bytes where they are UTF-8, else base64 with a flag in the header line, because a queue message
+//! is sent as text: `text` is the one content type that the pull API returns without ambiguity. A body that does not
+//! fit is put into object storage first and the message carries its key.
+//!
+//! The header line is versioned. A reader that does not know the version says so ([`DecodeError::UnknownVersion`]) and
+//! keeps the message, so that an edge which is newer than its relay loses nothing.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::{Deserialize, Serialize};
+
+use crate::header::HeaderList;
+use crate::id::{EventId, SourceId};
+
+/// The version that [`encode`] writes.
+pub const VERSION: u32 = 1;
+
+/// The largest message that is sent, in bytes: Cloudflare's limit of 128,000 less 1,000 for the roughly 100 bytes of
+/// metadata that count against it.
+pub const MAX_MESSAGE_BYTES: usize = 127_000;
+
+/// What the edge knows of an event besides its body.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct EventHeader {
+    /// Minted once by the edge, kept when a send is tried again.
+    pub id: EventId,
+    pub source: SourceId,
+    /// When the request arrived, Unix time in milliseconds.
+    pub received_at_ms: u64,
+    pub method: String,
+    /// The query of the request's URL without its `?`; empty where there was none.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub query: String,
+    pub headers: HeaderList,
+    pub verification: Verification,
+}
+
+/// How far the origin of an event is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    /// The source's scheme accepted the request.
+    Verified,
+    /// The source has no scheme: whoever knew the URL could send it.
+    Unsigned,
+    /// The scheme refused the request and the source asks for quarantine: never forwarded until released.
+    Failed,
+}
+
+/// Where the body of an event is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Body {
+    /// In the message itself.
+    Inline(Vec<u8>),
+    /// In the edge's object storage, under `key`; `size` in bytes, `sha256` in lower-case hexadecimal.
+    Stored { key: String, size: u64, sha256: String },
+}
+
+/// Requests that were refused, counted over a while: what the edge tells the relay of its rejections.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RejectionSample {
+    pub source: SourceId,
+    /// A stable code of [`crate::verify::Rejection`].
+    pub cause: String,
+    /// What was wrong with the last of them, for the source's owner. Never holds a secret or a signature that verifies.
+    pub detail: String,
+    /// How many requests were refused for this cause since the last sample of the same isolate; at least 1.
+    pub count: u64,
+    pub first_at_ms: u64,
+    pub last_at_ms: u64,
+    /// The size of the last refused body in bytes.
+    pub size: u64,
+    /// The class of the last sender's address, such as `ipv4`, `ipv6` or `unknown`: never the address itself.
+    pub remote: String,
+}
+
+/// A message of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Message {
+    Event(EventHeader, Body),
+    Rejection(RejectionSample),
+}
+
+/// Why a message could not be read. The relay keeps such a message in quarantine.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum DecodeError {
+    #[error("the message has no header line")]
+    NoHeaderLine,
+    #[error("the header line is not JSON of a known kind: {0}")]
+    Header(String),
+    #[error("version {0} is not known to this relay; upgrade the relay, then release the message")]
+    UnknownVersion(u32),
+    #[error("the body is flagged as base64 and is not")]
+    Base64,
+}
+
+#[derive(Serialize, Deserialize)]
+struct VersionLine {
+    v: u32,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Line {
+    v: u32,
+    #[serde(flatten)]
+    content: Content,
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "snake_case")]
+enum Content {
+    Event {
+        #[serde(flatten)]
+        header: EventHeader,
+        body: BodyLine,
+    },
+    Rejection(RejectionSample),
+}
+
+#[derive(Serialize, Deserialize)]
+#[serde(tag = "in", rename_all = "snake_case")]
+enum BodyLine {
+    Text,
+    Base64,
+    Stored { key: String, size: u64, sha256: String },
+}
+
+/// Writes an event whose body travels in the message, or returns `None` where it would not fit into
+/// [`MAX_MESSAGE_BYTES`]: then the body has to be stored first and [`encode_stored`] writes the message.
+///
+/// Where even the headers alone are too large for a message, `encode_stored` cannot help; the edge caps them before.
+#[must_use]
+pub fn encode_inline(header: &EventHeader, body: &[u8]) -> Option<String> {
+    // The cheap test first: a body that cannot fit is not scanned for UTF-8.
+    if body.len() > MAX_MESSAGE_BYTES {
+        return None;
+    }
+    let message = match std::str::from_utf8(body) {
+        Ok(text) => write(header, BodyLine::Text, text),
+        Err(_) => write(header, BodyLine::Base64, &BASE64.encode(body)),
+    };
+    (message.len() <= MAX_MESSAGE_BYTES).then_some(message)
+}
+
+/// Writes an event whose body is in object storage.
+#[must_use]
+pub fn encode_stored(header: &EventHeader, key: &str, size: u64, sha256: &str) -> String {
+    write(header, BodyLine::Stored { key: key.to_owned(), size, sha256: sha256.to_owned() }, "")
+}
+
+/// Writes a sample of rejections.
+#[must_use]
+pub fn encode_rejection(sample: &RejectionSample) -> String {
+    line(Content::Rejection(sample.clone()), "")
+}
+
+fn write(header: &EventHeader, body: BodyLine, text: &str) -> String {
+    line(Content::Event { header: header.clone(), body }, text)
+}
+
+fn line(content: Content, text: &str) -> String {
+    // Strings, numbers and string keys only: there is nothing in it that JSON cannot hold.
+    let mut message = serde_json::to_string(&Line { v: VERSION, content }).unwrap_or_default();
+    message.reserve(text.len() + 1);
+    message.push('\n');
+    message.push_str(text);
+    message
+}
+
+/// Reads a message.
+///
+/// # Errors
+/// See [`DecodeError`]; nothing is lost by it, the caller still holds the message.
+pub fn decode(message: &str) -> Result<Message, DecodeError> {
+    let (header, text) = message.split_once('\n').ok_or(DecodeError::NoHeaderLine)?;
+    let not_known = |error: serde_json::Error| DecodeError::Header(error.to_string());
+    let VersionLine { v } = serde_json::from_str(header).map_err(not_known)?;
+    if v != VERSION {
+        return Err(DecodeError::UnknownVersion(v));
+    }
+    let Line { content, .. } = serde_json::from_str(header).map_err(not_known)?;
+    Ok(match content {
+        Content::Rejection(sample) => Message::Rejection(sample),
+        Content::Event { header, body } => {
+            let body = match body {
+                BodyLine::Text => Body::Inline(text.as_bytes().to_vec()),
+                BodyLine::Base64 => Body::Inline(BASE64.decode(text).map_err(|_| DecodeError::Base64)?),
+                BodyLine::Stored { key, size, sha256 } => Body::Stored { key, size, sha256 },
+            };
+            Message::Event(header, body)
+        }
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn header() -> EventHeader {
+        EventHeader {
+            id: EventId::mint(1_764_000_000_123, [1; 10]),
+            source: SourceId::mint(1_764_000_000_000, [2; 10]),
+            received_at_ms: 1_764_000_000_123,
+            method: "POST".to_owned(),
+            query: "a=1&b=%20".to_owned(),
+            headers: HeaderList::new([("Content-Type", "application/json"), ("X-Quote", "a \"b\" \\ \u{e9}")]),
+            verification: Verification::Verified,
+        }
+    }
+
+    fn round_trip(body: &[u8]) -> Message {
+        let message = encode_inline(&header(), body).expect("fits");
+        decode(&message).expect("decodes")
+    }
+
+    #[test]
+    fn text_binary_and_empty_bodies_survive_byte_for_byte() {
+        let every_byte: Vec<u8> = (0..=255).collect();
+        for body in [b"{\"a\":\n1}\n".as_slice(), b"", b"\n", "h\u{e9}\u{1f600}".as_bytes(), &every_byte] {
+            assert_eq!(round_trip(body), Message::Event(header(), Body::Inline(body.to_vec())));
+        }
+    }
+
+    #[test]
+    fn a_body_that_does_not_fit_is_not_encoded_inline() {
+        assert!(encode_inline(&header(), &vec![b'a'; MAX_MESSAGE_BYTES - 1_000]).is_some());
+        assert!(encode_inline(&header(), &vec![b'a'; MAX_MESSAGE_BYTES]).is_none());
+        assert!(encode_inline(&header(), &vec![0xff; 100_000]).is_none(), "base64 makes it a third larger");
+    }
+
+    #[test]
+    fn a_stored_body_is_carried_by_reference() {
+        let message = encode_stored(&header(), "evt_1", 1_000_000, "00ff");
+        let body = Body::Stored { key: "evt_1".to_owned(), size: 1_000_000, sha256: "00ff".to_owned() };
+        assert_eq!(decode(&message), Ok(Message::Event(header(), body)));
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_says_why() {
+        let good = encode_inline(&header(), b"x").expect("fits");
+        assert_eq!(decode("{\"v\":1}"), Err(DecodeError::NoHeaderLine));
+        assert_eq!(decode(&good.replacen("\"v\":1", "\"v\":7", 1)), Err(DecodeError::UnknownVersion(7)));
+        assert_eq!(decode(&good.replacen("\"in\":\"text\"", "\"in\":\"base64\"", 1)), Err(DecodeError::Base64));
+        assert!(matches!(decode("{}\n"), Err(DecodeError::Header(_))));
+        assert!(matches!(decode("{\"v\":1,\"kind\":\"other\"}\n"), Err(DecodeError::Header(_))));
+    }
+
+    #[test]
+    fn a_rejection_sample_survives() {
+        let sample = RejectionSample {
+            source: header().source,
+            cause: "signature_mismatch".to_owned(),
+            detail: "no signature matches".to_owned(),
+            count: 17,
+            first_at_ms: 1,
+            last_at_ms: 2,
+            size: 3,
+            remote: "ipv4".to_owned(),
+        };
+        assert_eq!(decode(&encode_rejection(&sample)), Ok(Message::Rejection(sample)));
+    }
+}

@@ -1,0 +1,189 @@
+//! What the relay reads out of an event: the provider's own id, its type, and the key that duplicates share.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use crate::header::HeaderList;
+use crate::provider::Provider;
+use crate::verify::request::{Joins, RequestParts, View};
+use crate::verify::template::{Part, Template};
+
+/// What is known of an event besides its bytes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Extracted {
+    pub provider_event_id: Option<String>,
+    pub event_type: Option<String>,
+    /// The same for every copy of an event of one source; `None` where the provider names no id, so that nothing can be
+    /// told to be a copy.
+    pub dedupe_key: Option<[u8; 32]>,
+}
+
+/// Where the id and the type of a source's events stand, ready to be used many times.
+#[derive(Debug, Clone)]
+pub struct Extractor {
+    ids: Vec<(Template, bool)>,
+    types: Vec<Template>,
+}
+
+impl Extractor {
+    /// Prepares extraction for a source of `provider` with the owner's `config`.
+    #[must_use]
+    pub fn new(provider: &Provider, config: &Value) -> Self {
+        let (ids, types) = provider.places(config);
+        Self { ids, types }
+    }
+
+    /// Reads an event: the query of its URL, its headers and its raw body.
+    #[must_use]
+    pub fn extract(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
+        let request = RequestParts { method: "POST", url: "", query, headers };
+        let settings = BTreeMap::new();
+        let view = View::new(&request, body, &settings);
+        let id = self.ids.iter().find_map(|(template, signed)| Some((render(template, &view)?, *signed)));
+        Extracted {
+            event_type: self.types.iter().find_map(|template| render(template, &view)),
+            dedupe_key: id.as_ref().map(|(id, signed)| dedupe_key(id, (!signed).then_some(body))),
+            provider_event_id: id.map(|(id, _)| id),
+        }
+    }
+}
+
+/// Reads one event of a source. [`Extractor`] does the same for many, without reading the config for each.
+#[must_use]
+pub fn extract(provider: &Provider, config: &Value, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
+    Extractor::new(provider, config).extract(query, headers, body)
+}
+
+/// An id that no signature covers says nothing alone: whoever changes it in a copy of a signed request, to the id of an
+/// event that is still to come, would have that event taken for the copy. So the body is part of the key then.
+fn dedupe_key(id: &str, unsigned_with: Option<&[u8]>) -> [u8; 32] {
+    let mut hash = Sha256::new();
+    match unsigned_with {
+        None => hash.update(b"signed:"),
+        Some(body) => {
+            hash.update(b"unsigned:");
+            hash.update(Sha256::digest(body));
+        }
+    }
+    hash.update(id);
+    hash.finalize().into()
+}
+
+/// `None` where a part is missing or the whole is empty.
+fn render(template: &Template, view: &View<'_>) -> Option<String> {
+    let mut out = String::new();
+    for part in template.parts() {
+        match part {
+            Part::Literal(text) => out.push_str(text),
+            Part::Reference(reference) => out.push_str(&view.text(reference, Joins::Refused).ok()?),
+        }
+    }
+    (!out.is_empty()).then_some(out)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::provider::find;
+
+    type Headers<'a> = &'a [(&'a str, &'a str)];
+
+    fn read(provider: &str, config: &Value, headers: Headers<'_>, body: &str) -> Extracted {
+        let headers = HeaderList::new(headers.iter().copied());
+        extract(find(provider).expect("in the catalogue"), config, "", &headers, body.as_bytes())
+    }
+
+    fn names(extracted: &Extracted) -> (Option<&str>, Option<&str>) {
+        (extracted.provider_event_id.as_deref(), extracted.event_type.as_deref())
+    }
+
+    #[test]
+    fn every_provider_names_its_events_in_its_own_place() {
+        let webhook_id: Headers<'_> = &[("Webhook-Id", "msg_1")];
+        let cases: [(&str, Headers<'_>, &str, &str, &str); 10] = [
+            ("stripe", &[], r#"{"id":"evt_1","type":"invoice.paid"}"#, "evt_1", "invoice.paid"),
+            ("openai", webhook_id, r#"{"id":"evt_1","type":"response.completed"}"#, "msg_1", "response.completed"),
+            ("replicate", webhook_id, r#"{"id":"p1","status":"succeeded"}"#, "msg_1", "succeeded"),
+            ("standard-webhooks", webhook_id, r#"{"type":"a.b"}"#, "msg_1", "a.b"),
+            ("svix", &[("Svix-Id", "msg_2")], r#"{"type":"a.b"}"#, "msg_2", "a.b"),
+            ("fal", &[("X-Fal-Webhook-Request-Id", "r1")], r#"{"status":"ERROR"}"#, "r1", "ERROR"),
+            (
+                "slack",
+                &[],
+                r#"{"type":"event_callback","event_id":"Ev1","event":{"type":"message"}}"#,
+                "Ev1",
+                "message",
+            ),
+            (
+                "shopify",
+                &[("X-Shopify-Webhook-Id", "w1"), ("X-Shopify-Topic", "orders/create")],
+                "{}",
+                "w1",
+                "orders/create",
+            ),
+            (
+                "github",
+                &[("X-GitHub-Delivery", "d1"), ("X-GitHub-Event", "issues")],
+                r#"{"action":"opened"}"#,
+                "d1",
+                "issues.opened",
+            ),
+            ("github", &[("X-GitHub-Delivery", "d1"), ("X-GitHub-Event", "push")], "payload=%7B%7D", "d1", "push"),
+        ];
+        for (provider, headers, body, id, event_type) in cases {
+            let extracted = read(provider, &Value::Null, headers, body);
+            assert_eq!(names(&extracted), (Some(id), Some(event_type)), "{provider}");
+            assert!(extracted.dedupe_key.is_some(), "{provider}");
+        }
+    }
+
+    #[test]
+    fn without_an_id_nothing_is_a_duplicate() {
+        for provider in ["none", "token", "basic", "custom", "stripe", "github"] {
+            let extracted = read(provider, &json!({"header": "x-signature"}), &[], "no json");
+            assert_eq!(extracted, Extracted::default(), "{provider}");
+        }
+    }
+
+    #[test]
+    fn an_unsigned_id_is_keyed_together_with_the_body() {
+        let key = |provider: &str, header: &str, id: &str, body: &str| {
+            read(provider, &Value::Null, &[(header, id)], body).dedupe_key.expect("a key")
+        };
+        for (provider, header) in [("github", "x-github-delivery"), ("shopify", "x-shopify-webhook-id")] {
+            assert_eq!(key(provider, header, "1", "{}"), key(provider, header, "1", "{}"));
+            assert_ne!(key(provider, header, "1", "{}"), key(provider, header, "1", "{ }"), "{provider}");
+            assert_ne!(key(provider, header, "1", "{}"), key(provider, header, "2", "{}"), "{provider}");
+        }
+        let signed = |id, body| key("openai", "webhook-id", id, body);
+        assert_eq!(signed("1", "{}"), signed("1", "{ }"), "a signed id is enough");
+        assert_ne!(signed("1", "{}"), signed("2", "{}"));
+    }
+
+    #[test]
+    fn the_owner_may_say_where_the_id_and_the_type_stand() {
+        let config = |key: Value| json!({"header": "x-signature", "key": key, "type": {"pointer": "/data/kind"}});
+        let body = r#"{"data":{"id":7,"kind":"a"}}"#;
+        let of_body = config(json!({"pointer": "/data/id"}));
+        assert_eq!(names(&read("custom", &of_body, &[], body)), (Some("7"), Some("a")));
+        let of_header = config(json!({"header": "X-Id"}));
+        let extracted = read("custom", &of_header, &[("x-id", "8")], body);
+        assert_eq!(names(&extracted), (Some("8"), Some("a")));
+        let other = read("custom", &of_header, &[("x-id", "8")], r#"{"data":{"id":9,"kind":"a"}}"#);
+        assert_ne!(extracted.dedupe_key, other.dedupe_key, "the header is not signed");
+        let mut signed = of_header;
+        signed["content"] = json!("{h:x-id}.{body}");
+        let with = |body| read("custom", &signed, &[("x-id", "8")], body).dedupe_key;
+        assert_eq!(with("{}"), with("[]"), "the header is signed");
+    }
+
+    #[test]
+    fn a_repeated_id_is_no_id() {
+        let twice = [("X-GitHub-Delivery", "1"), ("x-github-delivery", "2")];
+        assert_eq!(read("github", &Value::Null, &twice, "{}"), Extracted::default());
+    }
+}

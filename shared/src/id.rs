@@ -1,0 +1,168 @@
+//! Typed ids: a `UUIDv7` (RFC 9562) with a prefix that names its kind, such as `evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91`.
+//!
+//! The timestamp inside the UUID is the one the id was minted with; day partitions and keyset pages rely on it. The
+//! text form has no dashes and no `.`, which the Standard Webhooks specification forbids in a `webhook-id`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+use uuid::Uuid;
+
+/// Why a text is not an id of the kind that was asked for.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("not a {kind} id: expected \"{prefix}_\" and 32 hexadecimal digits")]
+pub struct ParseIdError {
+    kind: &'static str,
+    prefix: &'static str,
+}
+
+/// Makes a `UUIDv7` from a Unix time in milliseconds and ten random bytes.
+#[must_use]
+pub fn uuid_v7(now_ms: u64, random: [u8; 10]) -> Uuid {
+    uuid::Builder::from_unix_timestamp_millis(now_ms, &random).into_uuid()
+}
+
+/// The smallest `UUIDv7` of a Unix time in milliseconds: the lower bound of all ids minted from then on.
+#[must_use]
+pub fn uuid_v7_floor(at_ms: u64) -> Uuid {
+    uuid_v7(at_ms, [0; 10])
+}
+
+/// The Unix time in milliseconds that a `UUIDv7` was minted with.
+#[must_use]
+pub fn uuid_v7_ms(id: Uuid) -> u64 {
+    u64::try_from(id.as_u128() >> 80).unwrap_or(u64::MAX)
+}
+
+macro_rules! ids {
+    ($($(#[$doc:meta])* $name:ident, $prefix:literal, $kind:literal;)*) => {$(
+        $(#[$doc])*
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(Uuid);
+
+        impl $name {
+            /// What the text form begins with, before the underscore.
+            pub const PREFIX: &'static str = $prefix;
+
+            /// Mints an id at `now_ms` (Unix time in milliseconds) from ten random bytes.
+            #[must_use]
+            pub fn mint(now_ms: u64, random: [u8; 10]) -> Self {
+                Self(uuid_v7(now_ms, random))
+            }
+
+            /// Takes a UUID that is already known to be of this kind, such as a column of its table.
+            #[must_use]
+            pub const fn from_uuid(id: Uuid) -> Self {
+                Self(id)
+            }
+
+            /// The UUID without its kind, for the database.
+            #[must_use]
+            pub const fn uuid(self) -> Uuid {
+                self.0
+            }
+
+            /// The Unix time in milliseconds that the id was minted with.
+            #[must_use]
+            pub fn minted_at_ms(self) -> u64 {
+                uuid_v7_ms(self.0)
+            }
+        }
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                write!(f, concat!($prefix, "_{}"), self.0.simple())
+            }
+        }
+
+        impl fmt::Debug for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                fmt::Display::fmt(self, f)
+            }
+        }
+
+        impl FromStr for $name {
+            type Err = ParseIdError;
+
+            fn from_str(text: &str) -> Result<Self, ParseIdError> {
+                let error = ParseIdError { kind: $kind, prefix: $prefix };
+                let digits = text.strip_prefix(concat!($prefix, "_")).ok_or_else(|| error.clone())?;
+                // `try_parse` also takes dashed and braced forms; one spelling per id keeps comparisons honest.
+                if digits.len() != 32 {
+                    return Err(error);
+                }
+                Uuid::try_parse(digits).map(Self).map_err(|_| error)
+            }
+        }
+
+        impl Serialize for $name {
+            fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+                serializer.collect_str(self)
+            }
+        }
+
+        impl<'de> Deserialize<'de> for $name {
+            fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+                let text = std::borrow::Cow::<'de, str>::deserialize(deserializer)?;
+                text.parse().map_err(serde::de::Error::custom)
+            }
+        }
+    )*};
+}
+
+ids! {
+    /// A customer: who owns sources, destinations and what flows between them.
+    CustomerId, "cus", "customer";
+    /// A source: a URL that one provider posts to.
+    SourceId, "src", "source";
+    /// A destination: a customer's HTTP endpoint.
+    DestinationId, "dst", "destination";
+    /// A route: joins a source to a destination.
+    RouteId, "rte", "route";
+    /// An event: one accepted webhook. Minted once, at the edge; it is also the `webhook-id` of its deliveries.
+    EventId, "evt", "event";
+    /// A delivery: one event on its way to one destination.
+    DeliveryId, "dlv", "delivery";
+    /// An attempt: one HTTP try of a delivery.
+    AttemptId, "att", "attempt";
+    /// A replay: a job that makes deliveries again.
+    ReplayId, "rpl", "replay";
+    /// A rejection: requests that were refused, with their cause.
+    RejectionId, "rej", "rejection";
+    /// A quarantined message: something that came out of the queue and could not be stored as an event.
+    QuarantineId, "qtn", "quarantine";
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_764_000_000_123;
+
+    #[test]
+    fn an_id_survives_its_text_form() {
+        let id = EventId::mint(NOW_MS, [7; 10]);
+        let text = id.to_string();
+        assert!(text.starts_with("evt_"), "{text}");
+        assert_eq!(text.len(), 36);
+        assert_eq!(text.parse(), Ok(id));
+        assert_eq!(id.minted_at_ms(), NOW_MS);
+    }
+
+    #[test]
+    fn an_id_of_another_kind_or_spelling_is_refused() {
+        let id = EventId::mint(NOW_MS, [7; 10]);
+        assert!(id.to_string().parse::<SourceId>().is_err());
+        assert!(format!("evt_{}", id.uuid()).parse::<EventId>().is_err(), "dashed");
+        assert!("evt_".parse::<EventId>().is_err());
+        assert!("evt_zz97f3c8d2a17c3e9b5d0a4c6f7e8b91".parse::<EventId>().is_err());
+    }
+
+    #[test]
+    fn the_floor_of_a_time_sorts_before_every_id_minted_then() {
+        let floor = uuid_v7_floor(NOW_MS);
+        assert!(floor <= EventId::mint(NOW_MS, [0; 10]).uuid());
+        assert!(floor > EventId::mint(NOW_MS - 1, [255; 10]).uuid());
+    }
+}

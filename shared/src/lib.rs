@@ -1,0 +1,17 @@
+//! What the edge and the relay must agree on: how a webhook is verified, what crosses the queue, how a delivery is
+//! signed, and what the ids look like.
+//!
+//! Everything here is a pure function of its arguments. It may not read a clock, draw randomness, do I/O, or depend on
+//! tokio, worker or sqlx: `now` and random bytes are arguments. That is what lets the same code run in a wasm isolate
+//! at the edge, in the relay, and in native tests against published vectors.
+
+pub mod challenge;
+pub mod envelope;
+pub mod extract;
+pub mod header;
+pub mod id;
+pub mod provider;
+pub mod seal;
+pub mod sign;
+pub mod source;
+pub mod verify;

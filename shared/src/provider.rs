@@ -1,0 +1,342 @@
+//! The catalogue of providers, and how one of them and an owner's settings become a source's configuration.
+//!
+//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::verify::rule`], its challenges, where
+//! its own id and type of an event stand, and the settings its owner may give. Only the relay uses it.
+
+mod custom;
+mod fields;
+mod options;
+mod setting;
+
+#[cfg(test)]
+pub(crate) mod vectors;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+use crate::challenge::ChallengeRule;
+use crate::id::SourceId;
+use crate::source::{Secret, SourceConfig};
+use crate::verify::template::Template;
+use crate::verify::{ConfigError, Scheme, Verifier};
+pub use fields::ConfigProblem;
+use fields::Fields;
+pub(crate) use options::Options;
+pub use setting::{Setting, SettingKind};
+
+/// The most secrets of one source: each of them costs a hash of the body when a signature matches none.
+pub const MAX_SECRETS: usize = 8;
+
+/// A provider of the catalogue.
+#[derive(Debug, Clone, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provider {
+    /// A stable name in lower case, such as `stripe`.
+    pub id: String,
+    /// As the provider writes itself.
+    pub name: String,
+    /// What to paste as the secret and where to find it; `None` where there is no secret.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub secret_help: Option<String>,
+    /// What may be in the source's `config` besides [`options`] that every source has.
+    #[serde(default)]
+    pub settings: Vec<Setting>,
+    /// The scheme, with `cfg:` where a setting goes; `None` where the settings make up the whole scheme.
+    #[serde(default)]
+    rule: Option<Value>,
+    #[serde(default)]
+    challenges: Vec<ChallengeRule>,
+    /// Where the provider's id of an event stands; the first that is there counts.
+    #[serde(default)]
+    event_id: Vec<Template>,
+    /// Where the type of an event stands; the first whose parts are all there counts.
+    #[serde(default)]
+    event_type: Vec<Template>,
+}
+
+/// What an owner says of a source.
+#[derive(Debug, Clone, Copy)]
+pub struct NewSource<'a> {
+    pub id: SourceId,
+    pub name: &'a str,
+    pub revision: u64,
+    pub secrets: &'a [Secret],
+    /// An object with the provider's settings and the options of every source; null is an empty one.
+    pub config: &'a Value,
+    /// The cap on the size of a body, in bytes; a source may lower it.
+    pub max_body_bytes: u64,
+}
+
+static CATALOGUE: LazyLock<Vec<Provider>> = LazyLock::new(|| {
+    serde_json::from_str(include_str!("providers.json")).expect("a test parses the embedded catalogue")
+});
+
+/// All providers, in the order of the catalogue.
+#[must_use]
+pub fn catalogue() -> &'static [Provider] {
+    &CATALOGUE
+}
+
+/// The provider with this id.
+#[must_use]
+pub fn find(id: &str) -> Option<&'static Provider> {
+    CATALOGUE.iter().find(|provider| provider.id == id)
+}
+
+impl Provider {
+    /// The configuration of a source of this provider.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings and secrets, each with its field and what to do.
+    pub fn resolve(&self, source: NewSource<'_>) -> Result<SourceConfig, Vec<ConfigProblem>> {
+        let mut fields = Fields::new(source.config);
+        fields.only(self.settings.iter().map(|setting| setting.name.as_str()).chain(options::NAMES.iter().copied()));
+        let options = Options::read(&mut fields, source.max_body_bytes);
+        let settings = self.read_settings(&mut fields);
+        let mut scheme = self.scheme(&mut fields, &settings);
+        if let (Some(scheme), Some(tolerance_s)) = (&mut scheme, options.tolerance_s) {
+            set_tolerance(scheme, tolerance_s, &mut fields);
+        }
+        if let Some(scheme) = &scheme {
+            check_secrets(scheme, source.secrets, &mut fields);
+        }
+        let scheme = fields.finish(scheme)?;
+        let texts = self.texts(&settings);
+        let challenges = self.challenges.iter().map(|rule| ChallengeRule { settings: texts.clone(), ..rule.clone() });
+        Ok(SourceConfig {
+            id: source.id,
+            name: source.name.to_owned(),
+            revision: source.revision,
+            provider: self.id.clone(),
+            scheme,
+            secrets: source.secrets.to_vec(),
+            on_failure: options.on_failure,
+            challenges: challenges.collect(),
+            acknowledgement: options.acknowledgement,
+            max_body_bytes: options.max_body_bytes,
+        })
+    }
+
+    /// Where the id and the type of an event stand: as the owner's config says, else as the catalogue does. With each place
+    /// of the id goes whether a signature covers it.
+    ///
+    /// Problems of the config are passed over: they were reported when the source was saved.
+    pub(crate) fn places(&self, config: &Value) -> (Vec<(Template, bool)>, Vec<Template>) {
+        let mut fields = Fields::new(config);
+        let options = Options::read(&mut fields, u64::MAX);
+        let ids = options.key.map_or_else(|| self.event_id.clone(), |reference| vec![Template::of(reference)]);
+        let types =
+            options.event_type.map_or_else(|| self.event_type.clone(), |reference| vec![Template::of(reference)]);
+        if ids.is_empty() {
+            return (Vec::new(), types);
+        }
+        let settings = self.read_settings(&mut fields);
+        let scheme = self.scheme(&mut fields, &settings);
+        let covered = |id: &Template| {
+            scheme.as_ref().is_some_and(|scheme| id.references().all(|reference| scheme.covers(reference)))
+        };
+        let ids = ids.into_iter().map(|id| (covered(&id), id)).map(|(covered, id)| (id, covered)).collect();
+        (ids, types)
+    }
+
+    fn read_settings(&self, fields: &mut Fields<'_>) -> BTreeMap<&str, String> {
+        let read = |setting: &'_ Setting, fields: &mut Fields<'_>| setting.read(fields);
+        self.settings
+            .iter()
+            .filter_map(|setting| read(setting, fields).map(|value| (setting.name.as_str(), value)))
+            .collect()
+    }
+
+    fn scheme(&self, fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>) -> Option<Scheme> {
+        let Some(rule) = &self.rule else { return custom::scheme(fields, settings) };
+        let mut rule = rule.clone();
+        for setting in self.settings.iter().filter(|setting| setting.kind != SettingKind::Text) {
+            setting::fill(&mut rule, &setting.name, settings.get(setting.name.as_str())?);
+        }
+        let mut scheme: Scheme = match serde_json::from_value(rule) {
+            Ok(scheme) => scheme,
+            Err(error) => {
+                fields.problem(
+                    "provider",
+                    format!("the catalogue's rule does not parse, which is a fault of it: {error}"),
+                );
+                return None;
+            }
+        };
+        let texts = self.texts(settings);
+        for rule in scheme.mac_rules_mut() {
+            rule.settings.clone_from(&texts);
+        }
+        Some(scheme)
+    }
+
+    /// The settings that stay references, because their values are compared or signed and not parsed.
+    fn texts(&self, settings: &BTreeMap<&str, String>) -> BTreeMap<String, String> {
+        let texts = self.settings.iter().filter(|setting| self.rule.is_some() && setting.kind == SettingKind::Text);
+        texts.filter_map(|setting| Some((setting.name.clone(), settings.get(setting.name.as_str())?.clone()))).collect()
+    }
+}
+
+fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>) {
+    let mut timestamps = 0;
+    for timestamp in scheme.mac_rules_mut().into_iter().filter_map(|rule| rule.timestamp.as_mut()) {
+        timestamp.tolerance_s = Some(tolerance_s);
+        timestamps += 1;
+    }
+    if timestamps == 0 {
+        fields.problem(
+            "tolerance_s",
+            "has no effect, because the requests of this source carry no signed time; remove it",
+        );
+    }
+}
+
+fn check_secrets(scheme: &Scheme, secrets: &[Secret], fields: &mut Fields<'_>) {
+    if secrets.len() > MAX_SECRETS {
+        fields.problem("secrets", format!("at most {MAX_SECRETS} secrets are kept at once; remove the old ones"));
+    }
+    match Verifier::of(scheme, secrets) {
+        Ok(_) => {}
+        Err(error @ (ConfigError::NoSecret | ConfigError::Secret { .. })) => {
+            fields.problem("secrets", error.to_string())
+        }
+        Err(error @ ConfigError::Rule { .. }) => fields.problem("config", error.to_string()),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::vectors::source;
+    use super::*;
+    use crate::source::OnFailure;
+
+    const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+
+    fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
+        let problems = source(provider, secrets, config).expect_err("refused");
+        problems.into_iter().map(|problem| problem.field).collect()
+    }
+
+    #[test]
+    fn the_catalogue_parses_and_its_ids_are_unique() {
+        let mut ids: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).collect();
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), catalogue().len());
+        for id in ["stripe", "github", "shopify", "standard-webhooks", "svix", "replicate", "openai", "fal", "slack"] {
+            assert!(find(id).is_some(), "{id}");
+        }
+        assert!(find("nobody").is_none());
+    }
+
+    #[test]
+    fn every_provider_resolves_to_a_configuration_that_survives_its_json() {
+        for provider in catalogue() {
+            let (secrets, config): (&[&str], _) = match provider.id.as_str() {
+                "fal" => (&[], json!({"user_id": "u"})),
+                "none" => (&[], json!(null)),
+                "basic" => (&["user:password"], json!({})),
+                "custom" => (&["a"], json!({"header": "x-signature"})),
+                _ => (&[WHSEC], json!({})),
+            };
+            let resolved = source(&provider.id, secrets, &config).expect("resolves");
+            let text = serde_json::to_string(&resolved).expect("serialises");
+            assert_eq!(serde_json::from_str::<SourceConfig>(&text).expect("parses"), resolved, "{}", provider.id);
+            assert!(!text.contains("\"in\":\"h:cfg:"), "every setting of {} is filled in", provider.id);
+        }
+    }
+
+    #[test]
+    fn every_source_takes_the_options() {
+        let config = json!({
+            "tolerance_s": 60, "on_failure": "quarantine", "max_body_bytes": 10,
+            "acknowledgement": {"status": 202, "body": "ok", "content_type": "text/plain"},
+        });
+        let resolved = source("stripe", &["a"], &config).expect("resolves");
+        assert_eq!(resolved.on_failure, OnFailure::Quarantine);
+        assert_eq!((resolved.max_body_bytes, resolved.acknowledgement.status), (10, 202));
+        let mut scheme = resolved.scheme;
+        let rule = scheme.mac_rules_mut().pop().expect("a rule");
+        assert_eq!(rule.timestamp.as_ref().and_then(|timestamp| timestamp.tolerance_s), Some(60));
+    }
+
+    #[test]
+    fn everything_that_is_wrong_is_reported_at_once() {
+        let config = json!({
+            "tolerance_s": 0, "on_failure": "ignore", "max_body_bytes": 1_000_001, "colour": "blue",
+            "acknowledgement": {"status": 302, "colour": 1}, "key": {"pointer": "id"}, "type": {},
+        });
+        let mut fields = problems("stripe", &[""], &config);
+        fields.sort();
+        let expected = [
+            "acknowledgement.colour",
+            "acknowledgement.status",
+            "colour",
+            "key.pointer",
+            "max_body_bytes",
+            "on_failure",
+            "secrets",
+            "tolerance_s",
+            "type.header",
+        ];
+        assert_eq!(fields, expected);
+        assert_eq!(problems("github", &["a"], &json!([])), ["config"]);
+        assert_eq!(problems("github", &["a"], &json!({"tolerance_s": 60})), ["tolerance_s"], "it signs no time");
+    }
+
+    #[test]
+    fn an_unknown_field_is_answered_with_the_known_ones() {
+        let problems = source("fal", &[], &json!({"user_id": "u", "fal_user": "u"})).expect_err("refused");
+        assert_eq!(problems[0].field, "fal_user");
+        for known in ["user_id", "key_set_url", "tolerance_s", "acknowledgement"] {
+            assert!(problems[0].problem.contains(known), "{}", problems[0]);
+        }
+    }
+
+    #[test]
+    fn fal_needs_the_user_and_takes_another_key_set() {
+        assert_eq!(problems("fal", &[], &json!({})), ["user_id"]);
+        assert_eq!(problems("fal", &["a"], &json!({"user_id": "u"})), ["secrets"]);
+        let url = |url: &str| json!({"user_id": "u", "key_set_url": url});
+        let resolved = source("fal", &[], &url("http://127.0.0.1:8/keys")).expect("resolves");
+        assert_eq!(Verifier::new(&resolved).expect("a verifier").key_set_url(), Some("http://127.0.0.1:8/keys"));
+        for bad in
+            ["http://fal.ai/keys", "ftp://a", "https://", "https://127.0.0.1@evil.example/", "keys", "https://a/{b"]
+        {
+            assert_eq!(problems("fal", &[], &url(bad)), ["key_set_url"], "{bad}");
+        }
+    }
+
+    #[test]
+    fn secrets_are_checked_when_the_source_is_saved() {
+        for (provider, secret) in
+            [("openai", "whsec_!"), ("svix", "whpk_AAAA"), ("basic", "user"), ("stripe", "whsk_AAAA"), ("none", "a")]
+        {
+            assert_eq!(problems(provider, &[secret], &json!({})), ["secrets"], "{provider}");
+        }
+        assert_eq!(problems("stripe", &[], &json!({})), ["secrets"]);
+        assert_eq!(problems("stripe", &["a"; MAX_SECRETS + 1], &json!({})), ["secrets"]);
+    }
+
+    #[test]
+    fn a_custom_scheme_is_described_by_its_owner() {
+        let bad = json!({
+            "hash": "md5", "encoding": "octal", "timestamp_unit": "h", "key_encoding": "whpk", "content": "{bdy}",
+        });
+        let mut fields = problems("custom", &["a"], &bad);
+        fields.sort();
+        assert_eq!(fields, ["content", "encoding", "hash", "header", "key_encoding", "timestamp_unit"]);
+        let with = |name: &str, value: &str| json!({"header": "x-signature", name: value});
+        assert_eq!(problems("custom", &["a"], &with("content", "{h:x-id}")), ["content"], "the body is not covered");
+        assert_eq!(problems("custom", &["a"], &with("content", "{cfg:a}{body}")), ["content"]);
+        assert!(
+            problems("custom", &["a"], &with("timestamp_header", "x-time")).contains(&"timestamp_header".to_owned())
+        );
+        assert_eq!(problems("custom", &["a"], &with("header", "x signature")), ["header"]);
+    }
+}

@@ -1,0 +1,97 @@
+//! The scheme of the `custom` provider, which its owner describes.
+
+use std::collections::BTreeMap;
+
+use super::fields::Fields;
+use crate::verify::key::KeyEncoding;
+use crate::verify::reference::Reference;
+use crate::verify::rule::{Algorithm, MacRule, Scheme, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
+use crate::verify::template::Template;
+
+const DEFAULT_TOLERANCE_S: u32 = 300;
+
+const HASHES: [(&str, Algorithm); 3] =
+    [("sha256", Algorithm::HmacSha256), ("sha512", Algorithm::HmacSha512), ("sha1", Algorithm::HmacSha1)];
+
+const ENCODINGS: [(&str, SignatureEncoding); 3] = [
+    ("hex", SignatureEncoding::Hex),
+    ("base64", SignatureEncoding::Base64),
+    ("base64url", SignatureEncoding::Base64Url),
+];
+
+const UNITS: [(&str, TimestampUnit); 2] = [("s", TimestampUnit::Seconds), ("ms", TimestampUnit::Milliseconds)];
+
+/// The scheme that the settings describe, or `None` and a problem for each that is wrong.
+pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>) -> Option<Scheme> {
+    let setting = |name: &str| settings.get(name).map(String::as_str);
+    // Every one is read before any is missed, so that all problems are reported at once.
+    let algorithm = setting("hash").and_then(|text| fields.choice("hash", text, &HASHES));
+    let encoding = setting("encoding").and_then(|text| fields.choice("encoding", text, &ENCODINGS));
+    let unit = setting("timestamp_unit").and_then(|text| fields.choice("timestamp_unit", text, &UNITS));
+    let key_encoding = setting("key_encoding").and_then(|text| key_encoding(fields, text));
+    let content = setting("content").and_then(|text| content(fields, text));
+    let timestamp_header = setting("timestamp_header").map(|name| Reference::Header(name.to_owned()));
+    let place = Reference::Header(setting("header")?.to_owned());
+
+    let unit = unit?;
+    let timestamp = timestamp_header.map(|place| TimestampRule {
+        place,
+        unit,
+        tolerance_s: Some(DEFAULT_TOLERANCE_S),
+        past_only: false,
+    });
+    // A prefix is a separator with nothing before it.
+    let separator = setting("prefix").map(str::to_owned);
+    let key = separator.as_ref().map(|_| String::new());
+    let signature = SignatureRule { place, encoding: encoding?, list: None, separator, key, skip: 0, blanks: false };
+    let rule = MacRule {
+        algorithm: algorithm?,
+        key_encoding: key_encoding?,
+        content: content?,
+        signature,
+        timestamp,
+        require: Vec::new(),
+        settings: BTreeMap::new(),
+    };
+    if let Some(timestamp) = &rule.timestamp
+        && !rule.covers(&timestamp.place)
+    {
+        fields.problem(
+            "timestamp_header",
+            format!("is not signed, so anybody can change it; put {{{}}} into the content", timestamp.place),
+        );
+    }
+    Some(Scheme::Mac(Box::new(rule)))
+}
+
+fn key_encoding(fields: &mut Fields<'_>, text: &str) -> Option<KeyEncoding> {
+    let known = [("utf8", ()), ("hex", ()), ("base64", ()), ("whsec", ())];
+    fields.choice("key_encoding", text, &known)?;
+    text.parse().ok()
+}
+
+fn content(fields: &mut Fields<'_>, text: &str) -> Option<Template> {
+    let content: Template = match text.parse() {
+        Ok(content) => content,
+        Err(error) => {
+            fields.problem("content", error.to_string());
+            return None;
+        }
+    };
+    let of_the_body =
+        |r: &Reference| matches!(r, Reference::Body | Reference::BodySha256Hex | Reference::BodySha256Raw);
+    if !content.references().any(of_the_body) {
+        fields.problem(
+            "content",
+            "does not cover the body, so anybody could change it; put {body} or {sha256hex:body} into it",
+        );
+    }
+    let unknown = content.references().find(|reference| matches!(reference, Reference::Setting(_)));
+    if let Some(reference) = unknown {
+        fields.problem(
+            "content",
+            format!("{{{reference}}} names a setting, and this provider has none; write the text itself"),
+        );
+    }
+    Some(content)
+}

@@ -1,0 +1,83 @@
+//! The options that every source has, whatever its provider.
+
+use super::fields::Fields;
+use crate::source::{Acknowledgement, OnFailure};
+use crate::verify::reference::{Reference, is_header_name};
+
+/// The fields that are read here.
+pub(super) const NAMES: [&str; 6] = ["tolerance_s", "on_failure", "acknowledgement", "max_body_bytes", "key", "type"];
+
+/// A week: more would make a timestamp worthless.
+const MAX_TOLERANCE_S: u64 = 604_800;
+const MAX_ACKNOWLEDGEMENT_BYTES: usize = 16_384;
+
+/// What an owner may say of any source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Options {
+    pub(crate) tolerance_s: Option<u32>,
+    pub(crate) on_failure: OnFailure,
+    pub(crate) acknowledgement: Acknowledgement,
+    pub(crate) max_body_bytes: u64,
+    /// Where the provider's id of an event stands.
+    pub(crate) key: Option<Reference>,
+    /// Where the type of an event stands.
+    pub(crate) event_type: Option<Reference>,
+}
+
+impl Options {
+    pub(super) fn read(fields: &mut Fields<'_>, cap_bytes: u64) -> Self {
+        let tolerance_s = fields.integer("tolerance_s", 1..=MAX_TOLERANCE_S).and_then(|number| number.try_into().ok());
+        let on_failure = fields.text("on_failure").and_then(|text| {
+            let choices = [("reject", OnFailure::Reject), ("quarantine", OnFailure::Quarantine)];
+            fields.choice("on_failure", text, &choices)
+        });
+        Self {
+            tolerance_s,
+            on_failure: on_failure.unwrap_or_default(),
+            acknowledgement: fields.inside("acknowledgement", acknowledgement).unwrap_or_default(),
+            max_body_bytes: fields.integer("max_body_bytes", 1..=cap_bytes).unwrap_or(cap_bytes),
+            key: fields.inside("key", place).flatten(),
+            event_type: fields.inside("type", place).flatten(),
+        }
+    }
+}
+
+fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
+    fields.only(["status", "body", "content_type"]);
+    let status = fields.integer("status", 200..=299).and_then(|number| number.try_into().ok()).unwrap_or(200);
+    let body = fields.text("body").map(str::to_owned);
+    if body.as_ref().is_some_and(|body| body.len() > MAX_ACKNOWLEDGEMENT_BYTES) {
+        fields.problem("body", format!("must have at most {MAX_ACKNOWLEDGEMENT_BYTES} bytes"));
+    }
+    if matches!(status, 204 | 205) && body.as_ref().is_some_and(|body| !body.is_empty()) {
+        fields.problem("body", format!("cannot go with status {status}, which has none; remove it or use 200"));
+    }
+    let content_type = fields.text("content_type").map(str::to_owned);
+    let is_media_type = |text: &String| text.contains('/') && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
+    if content_type.as_ref().is_some_and(|text| !is_media_type(text)) {
+        fields.problem("content_type", "is not a media type; write one such as application/json");
+    }
+    Acknowledgement { status, body, content_type }
+}
+
+fn place(fields: &mut Fields<'_>) -> Option<Reference> {
+    fields.only(["header", "pointer"]);
+    match (fields.text("header"), fields.text("pointer")) {
+        (Some(name), None) if is_header_name(name) => Some(Reference::Header(name.to_ascii_lowercase())),
+        (None, Some(pointer)) if pointer.starts_with('/') => {
+            Some(Reference::Json { pointer: pointer.to_owned(), optional: false })
+        }
+        (Some(name), None) => {
+            fields.problem("header", format!("\"{name}\" is not the name of a header"));
+            None
+        }
+        (None, Some(pointer)) => {
+            fields.problem("pointer", format!("\"{pointer}\" is not a JSON pointer; write one such as /data/id"));
+            None
+        }
+        (Some(_), Some(_)) | (None, None) => {
+            fields.problem("header", "give either header or pointer, such as {\"header\": \"x-event-id\"}");
+            None
+        }
+    }
+}

@@ -1,0 +1,90 @@
+//! What the edge has to know of a source: how it verifies, with which secrets, and how it answers.
+//!
+//! The relay resolves a source's provider into this configuration and hands it to the edge. The edge therefore holds an
+//! interpreter of schemes and no catalogue of providers: a provider that is added or mended in the relay needs no new
+//! Worker.
+
+use std::fmt;
+
+use serde::{Deserialize, Serialize};
+
+use crate::challenge::ChallengeRule;
+use crate::id::SourceId;
+use crate::verify::Scheme;
+
+/// Everything the edge knows of one source.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SourceConfig {
+    pub id: SourceId,
+    /// The source's name, also accepted in its URL in place of the id.
+    pub name: String,
+    /// Grows with every change; the edge never puts an older revision over a newer one.
+    pub revision: u64,
+    /// The provider's id, for messages to people; the edge decides nothing by it.
+    pub provider: String,
+    pub scheme: Scheme,
+    /// Every one of them is accepted, so that a secret can be rotated without a refused request.
+    pub secrets: Vec<Secret>,
+    #[serde(default)]
+    pub on_failure: OnFailure,
+    #[serde(default)]
+    pub challenges: Vec<ChallengeRule>,
+    #[serde(default)]
+    pub acknowledgement: Acknowledgement,
+    /// The largest body that is accepted, in bytes.
+    pub max_body_bytes: u64,
+}
+
+/// What happens to a request whose signature fails.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnFailure {
+    /// 401; the provider may resend it or drop it.
+    #[default]
+    Reject,
+    /// Acknowledged, stored as unverified, never forwarded until released.
+    Quarantine,
+}
+
+/// What the edge answers to a request that it has queued.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Acknowledgement {
+    /// 200 to 299.
+    pub status: u16,
+    /// `None` answers the event's id as JSON.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub body: Option<String>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub content_type: Option<String>,
+}
+
+impl Default for Acknowledgement {
+    fn default() -> Self {
+        Self { status: 200, body: None, content_type: None }
+    }
+}
+
+/// A secret as its owner entered it. Its `Debug` shows nothing of it.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Secret(String);
+
+impl Secret {
+    /// White space around a pasted secret is the most common reason for a signature that fails: it is taken off.
+    #[must_use]
+    pub fn new(text: &str) -> Self {
+        Self(text.trim().to_owned())
+    }
+
+    /// The secret itself, to be used and not to be shown.
+    #[must_use]
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret(..)")
+    }
+}

@@ -1,0 +1,230 @@
+//! How a secret becomes the bytes of a key.
+
+use std::fmt;
+use std::str::FromStr;
+
+use base64::Engine as _;
+use base64::engine::DecodePaddingMode;
+use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
+use ed25519_dalek::VerifyingKey;
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// Base64 as people paste it: padding may be missing.
+const BASE64: GeneralPurpose = GeneralPurpose::new(
+    &base64::alphabet::STANDARD,
+    GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
+);
+
+/// The sizes in bytes that the Standard Webhooks specification allows for a symmetric secret.
+pub const STANDARD_SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;
+
+/// The prefixes of the Standard Webhooks specification: symmetric secret, public key, private key.
+pub const SECRET_PREFIX: &str = "whsec_";
+/// See [`SECRET_PREFIX`].
+pub const PUBLIC_PREFIX: &str = "whpk_";
+/// See [`SECRET_PREFIX`].
+pub const PRIVATE_PREFIX: &str = "whsk_";
+
+/// The encoding of a provider's secrets. The same-looking `whsec_…` is base64 for one provider and plain text for another.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum KeyEncoding {
+    /// `utf8`: the text itself, prefix and all.
+    Utf8,
+    /// `base64`
+    Base64,
+    /// `hex`
+    Hex,
+    /// `whsec`: base64 after `whsec_`, which may be missing; 24 to 64 bytes.
+    StandardSecret,
+    /// `whpk`: base64 after `whpk_`; an Ed25519 public key.
+    StandardPublicKey,
+    /// `jwks:<url>`: no secret; the keys are the provider's key set at this URL (RFC 7517).
+    KeySet { url: String },
+}
+
+/// Why a secret is not a key.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum KeyError {
+    #[error("is empty; paste the secret that the provider shows")]
+    Empty,
+    #[error("is a public key, and a signature made with what everybody knows proves nothing; paste the signing secret")]
+    PublicKey,
+    #[error("is a private key; only the sender may hold it: paste the public key or the signing secret")]
+    PrivateKey,
+    #[error("is not {expected}; paste it exactly as the provider shows it")]
+    Encoding { expected: &'static str },
+    #[error("has {bytes} bytes and must have {expected}; paste the whole secret")]
+    Length { bytes: usize, expected: &'static str },
+    #[error("is not a usable Ed25519 public key; paste the key that the provider shows")]
+    NotAPoint,
+    #[error("is not used by this scheme; remove it")]
+    NotUsed,
+}
+
+impl KeyEncoding {
+    /// The bytes of an HMAC key.
+    ///
+    /// # Errors
+    /// Where the secret is empty, is a public or private key, or does not decode.
+    pub fn hmac_key(&self, secret: &str) -> Result<Vec<u8>, KeyError> {
+        refuse_asymmetric(secret)?;
+        let key = match self {
+            Self::Utf8 => secret.as_bytes().to_vec(),
+            Self::Base64 => base64(secret)?,
+            Self::Hex => hex::decode(secret).map_err(|_| KeyError::Encoding { expected: "hexadecimal" })?,
+            Self::StandardSecret => standard_secret(secret)?,
+            Self::StandardPublicKey => return Err(KeyError::PublicKey),
+            Self::KeySet { .. } => return Err(KeyError::NotUsed),
+        };
+        if key.is_empty() { Err(KeyError::Empty) } else { Ok(key) }
+    }
+
+    /// An Ed25519 public key.
+    ///
+    /// # Errors
+    /// Where the text is empty, is a private key, does not decode to 32 bytes, or is a weak point.
+    pub fn public_key(&self, text: &str) -> Result<VerifyingKey, KeyError> {
+        if text.is_empty() {
+            return Err(KeyError::Empty);
+        }
+        if text.starts_with(PRIVATE_PREFIX) {
+            return Err(KeyError::PrivateKey);
+        }
+        let bytes = match self {
+            Self::Base64 => base64(text)?,
+            Self::Hex => hex::decode(text).map_err(|_| KeyError::Encoding { expected: "hexadecimal" })?,
+            Self::StandardPublicKey => {
+                base64(text.strip_prefix(PUBLIC_PREFIX).ok_or(KeyError::Encoding { expected: "whpk_ and base64" })?)?
+            }
+            Self::Utf8 | Self::StandardSecret => return Err(KeyError::Encoding { expected: "a public key" }),
+            Self::KeySet { .. } => return Err(KeyError::NotUsed),
+        };
+        point(&bytes)
+    }
+}
+
+/// The 24 to 64 bytes of a Standard Webhooks secret.
+///
+/// # Errors
+/// Where it is empty, is another kind of key, or does not decode.
+pub fn standard_secret(secret: &str) -> Result<Vec<u8>, KeyError> {
+    refuse_asymmetric(secret)?;
+    let key = base64(secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret))?;
+    if STANDARD_SECRET_BYTES.contains(&key.len()) {
+        Ok(key)
+    } else {
+        Err(KeyError::Length { bytes: key.len(), expected: "24 to 64" })
+    }
+}
+
+/// An Ed25519 public key from its 32 bytes; points of small order, which verify signatures nobody made, are refused.
+///
+/// # Errors
+/// Where the length is wrong or the point is not usable.
+pub fn point(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
+    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| KeyError::Length { bytes: bytes.len(), expected: "32" })?;
+    VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).ok_or(KeyError::NotAPoint)
+}
+
+fn base64(text: &str) -> Result<Vec<u8>, KeyError> {
+    BASE64.decode(text).map_err(|_| KeyError::Encoding { expected: "base64" })
+}
+
+fn refuse_asymmetric(secret: &str) -> Result<(), KeyError> {
+    if secret.is_empty() {
+        Err(KeyError::Empty)
+    } else if secret.starts_with(PUBLIC_PREFIX) || secret.contains("-----BEGIN PUBLIC KEY") {
+        Err(KeyError::PublicKey)
+    } else if secret.starts_with(PRIVATE_PREFIX) || secret.contains("PRIVATE KEY-----") {
+        Err(KeyError::PrivateKey)
+    } else {
+        Ok(())
+    }
+}
+
+impl FromStr for KeyEncoding {
+    type Err = String;
+
+    fn from_str(text: &str) -> Result<Self, String> {
+        match text {
+            "utf8" => Ok(Self::Utf8),
+            "base64" => Ok(Self::Base64),
+            "hex" => Ok(Self::Hex),
+            "whsec" => Ok(Self::StandardSecret),
+            "whpk" => Ok(Self::StandardPublicKey),
+            other => match other.strip_prefix("jwks:") {
+                Some(url) if !url.is_empty() => Ok(Self::KeySet { url: url.to_owned() }),
+                Some(_) | None => Err(format!("\"{other}\" is no key encoding")),
+            },
+        }
+    }
+}
+
+impl fmt::Display for KeyEncoding {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Utf8 => f.write_str("utf8"),
+            Self::Base64 => f.write_str("base64"),
+            Self::Hex => f.write_str("hex"),
+            Self::StandardSecret => f.write_str("whsec"),
+            Self::StandardPublicKey => f.write_str("whpk"),
+            Self::KeySet { url } => write!(f, "jwks:{url}"),
+        }
+    }
+}
+
+impl Serialize for KeyEncoding {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for KeyEncoding {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    const WHPK: &str = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
+
+    #[test]
+    fn the_same_text_is_another_key_in_another_encoding() {
+        assert_eq!(KeyEncoding::StandardSecret.hmac_key(WHSEC).map(|key| key.len()), Ok(24));
+        assert_eq!(KeyEncoding::Utf8.hmac_key(WHSEC), Ok(WHSEC.as_bytes().to_vec()));
+        assert_eq!(KeyEncoding::Hex.hmac_key("00ff"), Ok(vec![0, 255]));
+        assert_eq!(KeyEncoding::Base64.hmac_key("AP8="), Ok(vec![0, 255]));
+    }
+
+    #[test]
+    fn a_public_or_private_key_is_never_an_hmac_secret() {
+        for encoding in [KeyEncoding::Utf8, KeyEncoding::Base64, KeyEncoding::Hex, KeyEncoding::StandardSecret] {
+            assert_eq!(encoding.hmac_key(WHPK), Err(KeyError::PublicKey), "{encoding}");
+            assert_eq!(encoding.hmac_key("whsk_AAAA"), Err(KeyError::PrivateKey), "{encoding}");
+            assert_eq!(encoding.hmac_key("-----BEGIN PUBLIC KEY-----\nAA\n"), Err(KeyError::PublicKey), "{encoding}");
+            assert_eq!(encoding.hmac_key(""), Err(KeyError::Empty), "{encoding}");
+        }
+    }
+
+    #[test]
+    fn a_secret_that_does_not_decode_says_what_was_expected() {
+        assert_eq!(KeyEncoding::Hex.hmac_key("xyz"), Err(KeyError::Encoding { expected: "hexadecimal" }));
+        assert_eq!(KeyEncoding::StandardSecret.hmac_key("whsec_!"), Err(KeyError::Encoding { expected: "base64" }));
+        let short = KeyEncoding::StandardSecret.hmac_key("whsec_AAAA");
+        assert_eq!(short, Err(KeyError::Length { bytes: 3, expected: "24 to 64" }));
+    }
+
+    #[test]
+    fn a_public_key_has_32_bytes_and_is_not_weak() {
+        assert!(KeyEncoding::StandardPublicKey.public_key(WHPK).is_ok());
+        let weak = format!("whpk_{}", BASE64.encode([0; 32]));
+        assert_eq!(KeyEncoding::StandardPublicKey.public_key(&weak), Err(KeyError::NotAPoint));
+        let short = KeyEncoding::StandardPublicKey.public_key("whpk_AAAA");
+        assert_eq!(short, Err(KeyError::Length { bytes: 3, expected: "32" }));
+        assert!(KeyEncoding::StandardPublicKey.public_key(WHSEC).is_err());
+    }
+}

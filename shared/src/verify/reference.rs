@@ -1,0 +1,190 @@
+//! References: the names that rules use for the parts of a request, such as `h:webhook-id`, `json:event.type` or `body`.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+/// A part of a request, or of the rule that looks at it. The text forms stand beside each variant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// `h:name`: the value of a header that may stand only once. The name is kept in lower case.
+    Header(String),
+    /// `json:a.b`, `json:/a/b`, and `json?:…` which is empty where there is no such value. Kept as a JSON pointer
+    /// (RFC 6901). Numbers and booleans count as their text; objects, lists and null as absent.
+    Json { pointer: String, optional: bool },
+    /// `query:name`: a parameter of the URL's query, decoded; may stand only once.
+    Query(String),
+    /// `sig:name`: the field of that name in the signature header, such as Stripe's `t`; may stand only once.
+    SignatureField(String),
+    /// `sig#n`: the n-th entry of the signature header, counted from 0.
+    SignatureEntry(usize),
+    /// `body`: the raw bytes.
+    Body,
+    /// `sha256hex:body`: the SHA-256 of the body in lower-case hexadecimal.
+    BodySha256Hex,
+    /// `sha256raw:body`: the 32 bytes of the body's SHA-256.
+    BodySha256Raw,
+    /// `url`: the URL as the request named it.
+    Url,
+    /// `method`: in upper case.
+    Method,
+    /// `cfg:name`: a setting of the source, carried by the rule itself.
+    Setting(String),
+    /// `hmac-sha256-hex:secret,<reference>`: only in the reply to a challenge.
+    HmacHex(Box<Reference>),
+    /// `hmac-sha256-base64:secret,<reference>`: only in the reply to a challenge.
+    HmacBase64(Box<Reference>),
+}
+
+/// A text that is not a reference.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "\"{0}\" names no part of a request; use body, method, url, h:<header>, json:<path>, query:<name>, \
+     sig:<field>, sig#<n>, cfg:<setting>, sha256hex:body or sha256raw:body"
+)]
+pub struct ParseReferenceError(String);
+
+impl Reference {
+    /// Whether the value is read out of a JSON body.
+    #[must_use]
+    pub fn reads_json(&self) -> bool {
+        match self {
+            Self::Json { .. } => true,
+            Self::HmacHex(inner) | Self::HmacBase64(inner) => inner.reads_json(),
+            Self::Header(_)
+            | Self::Query(_)
+            | Self::SignatureField(_)
+            | Self::SignatureEntry(_)
+            | Self::Body
+            | Self::BodySha256Hex
+            | Self::BodySha256Raw
+            | Self::Url
+            | Self::Method
+            | Self::Setting(_) => false,
+        }
+    }
+}
+
+impl FromStr for Reference {
+    type Err = ParseReferenceError;
+
+    fn from_str(text: &str) -> Result<Self, ParseReferenceError> {
+        parse(text).ok_or_else(|| ParseReferenceError(text.to_owned()))
+    }
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Header(name) => write!(f, "h:{name}"),
+            Self::Json { pointer, optional: false } => write!(f, "json:{pointer}"),
+            Self::Json { pointer, optional: true } => write!(f, "json?:{pointer}"),
+            Self::Query(name) => write!(f, "query:{name}"),
+            Self::SignatureField(name) => write!(f, "sig:{name}"),
+            Self::SignatureEntry(index) => write!(f, "sig#{index}"),
+            Self::Body => f.write_str("body"),
+            Self::BodySha256Hex => f.write_str("sha256hex:body"),
+            Self::BodySha256Raw => f.write_str("sha256raw:body"),
+            Self::Url => f.write_str("url"),
+            Self::Method => f.write_str("method"),
+            Self::Setting(name) => write!(f, "cfg:{name}"),
+            Self::HmacHex(inner) => write!(f, "hmac-sha256-hex:secret,{inner}"),
+            Self::HmacBase64(inner) => write!(f, "hmac-sha256-base64:secret,{inner}"),
+        }
+    }
+}
+
+impl Serialize for Reference {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Reference {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+    }
+}
+
+/// Whether a text can be the name of a header (RFC 9110, `token`).
+#[must_use]
+pub fn is_header_name(text: &str) -> bool {
+    !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte))
+}
+
+fn parse(text: &str) -> Option<Reference> {
+    match text {
+        "body" => return Some(Reference::Body),
+        "url" => return Some(Reference::Url),
+        "method" => return Some(Reference::Method),
+        "sha256hex:body" => return Some(Reference::BodySha256Hex),
+        "sha256raw:body" => return Some(Reference::BodySha256Raw),
+        _ => {}
+    }
+    if let Some(index) = text.strip_prefix("sig#") {
+        return index.parse().ok().map(Reference::SignatureEntry);
+    }
+    let (kind, name) = text.split_once(':').filter(|(_, name)| !name.is_empty())?;
+    let named = || name.to_owned();
+    match kind {
+        "h" if is_header_name(name) => Some(Reference::Header(name.to_ascii_lowercase())),
+        "json" => Some(Reference::Json { pointer: pointer(name), optional: false }),
+        "json?" => Some(Reference::Json { pointer: pointer(name), optional: true }),
+        "query" => Some(Reference::Query(named())),
+        "sig" => Some(Reference::SignatureField(named())),
+        "cfg" => Some(Reference::Setting(named())),
+        "hmac-sha256-hex" => Some(Reference::HmacHex(Box::new(parse(name.strip_prefix("secret,")?)?))),
+        "hmac-sha256-base64" => Some(Reference::HmacBase64(Box::new(parse(name.strip_prefix("secret,")?)?))),
+        _ => None,
+    }
+}
+
+fn pointer(path: &str) -> String {
+    if path.starts_with('/') {
+        return path.to_owned();
+    }
+    path.split('.').map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_reference_survives_its_text_form() {
+        for text in [
+            "h:webhook-id",
+            "json:/a/b",
+            "json?:/a",
+            "query:hub.challenge",
+            "sig:t",
+            "sig#0",
+            "body",
+            "sha256hex:body",
+            "sha256raw:body",
+            "url",
+            "method",
+            "cfg:user_id",
+            "hmac-sha256-hex:secret,json:/payload/plainToken",
+            "hmac-sha256-base64:secret,query:crc_token",
+        ] {
+            assert_eq!(text.parse::<Reference>().map(|reference| reference.to_string()).as_deref(), Ok(text));
+        }
+    }
+
+    #[test]
+    fn a_dotted_path_is_a_json_pointer_and_a_header_name_is_lower_case() {
+        let json = |pointer: &str| Ok(Reference::Json { pointer: pointer.to_owned(), optional: false });
+        assert_eq!("json:event.type".parse(), json("/event/type"));
+        assert_eq!("json:a/b.c~d".parse(), json("/a~1b/c~0d"));
+        assert_eq!("h:X-GitHub-Event".parse(), Ok(Reference::Header("x-github-event".to_owned())));
+    }
+
+    #[test]
+    fn what_names_nothing_is_refused() {
+        for text in ["", "h:", "h:a b", "h:cfg:header", "json:", "sig#x", "bdy", "hmac-sha256-hex:body", "h*:x-"] {
+            assert!(text.parse::<Reference>().is_err(), "{text}");
+        }
+    }
+}

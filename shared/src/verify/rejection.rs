@@ -1,0 +1,144 @@
+//! Why a request was refused.
+
+use super::reference::Reference;
+
+/// The cause of a refusal: a stable code for machines and a detail for the source's owner. The sender learns neither.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Rejection {
+    /// A header that the scheme needs is not there.
+    HeaderMissing { name: String },
+    /// A header that the scheme needs is there and empty.
+    HeaderEmpty { name: String },
+    /// A header that may stand only once stands more than once.
+    HeaderRepeated { name: String },
+    /// A value that is not a header is missing or empty, such as a field of the body.
+    FieldMissing { reference: Reference },
+    /// A value that may stand only once stands more than once, such as `t=` in Stripe's signature header.
+    FieldRepeated { reference: Reference },
+    /// A header holds the text that separates it from its neighbour in the signed content.
+    SeparatorInside { reference: Reference, separator: String },
+    /// The signature header holds no entry of the version that is verified.
+    SignatureVersionMissing { place: Reference, wanted: String },
+    /// No entry decodes to a signature of the right length; empty signatures are among these.
+    SignatureMalformed { place: Reference },
+    /// More entries than anybody sends.
+    TooManySignatures { limit: usize },
+    /// The timestamp is not digits only, or too large.
+    TimestampMalformed { place: Reference },
+    /// The timestamp is further in the past than the tolerance.
+    TimestampOld { age_s: u64, tolerance_s: u32 },
+    /// The timestamp is further in the future than the tolerance.
+    TimestampFuture { ahead_s: u64, tolerance_s: u32 },
+    /// A value is not the one that the source is bound to: a valid signature, perhaps, for somebody else.
+    RequirementFailed { reference: Reference },
+    /// No signature matches any of the secrets.
+    SignatureMismatch { secrets: usize },
+    /// The token or the credentials match none of the secrets.
+    TokenMismatch { secrets: usize },
+    /// The `Authorization` header is not Basic credentials.
+    CredentialsMalformed,
+    /// The provider's key set is not at hand, so nothing can be said of the signature.
+    KeysUnavailable,
+}
+
+impl Rejection {
+    /// A stable name of the cause in snake case.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::HeaderMissing { .. } => "header_missing",
+            Self::HeaderEmpty { .. } => "header_empty",
+            Self::HeaderRepeated { .. } => "header_repeated",
+            Self::FieldMissing { .. } => "field_missing",
+            Self::FieldRepeated { .. } => "field_repeated",
+            Self::SeparatorInside { .. } => "separator_inside",
+            Self::SignatureVersionMissing { .. } => "signature_version_missing",
+            Self::SignatureMalformed { .. } => "signature_malformed",
+            Self::TooManySignatures { .. } => "too_many_signatures",
+            Self::TimestampMalformed { .. } => "timestamp_malformed",
+            Self::TimestampOld { .. } => "timestamp_old",
+            Self::TimestampFuture { .. } => "timestamp_future",
+            Self::RequirementFailed { .. } => "requirement_failed",
+            Self::SignatureMismatch { .. } => "signature_mismatch",
+            Self::TokenMismatch { .. } => "token_mismatch",
+            Self::CredentialsMalformed => "credentials_malformed",
+            Self::KeysUnavailable => "keys_unavailable",
+        }
+    }
+
+    /// What was wrong, for the source's owner. Holds names and numbers, never a value of the request or a secret.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::HeaderMissing { name } => format!("header {name} missing"),
+            Self::HeaderEmpty { name } => format!("header {name} is empty"),
+            Self::HeaderRepeated { name } => format!("header {name} stands more than once"),
+            Self::FieldMissing { reference } => format!("{reference} missing or empty"),
+            Self::FieldRepeated { reference } => format!("{reference} stands more than once"),
+            Self::SeparatorInside { reference, separator } => {
+                format!("{reference} holds {separator:?}, which separates it from the rest of the signed content")
+            }
+            Self::SignatureVersionMissing { place, wanted } => format!("{place} holds no {wanted} signature"),
+            Self::SignatureMalformed { place } => {
+                format!("{place} holds no signature of the right length and encoding")
+            }
+            Self::TooManySignatures { limit } => format!("more than {limit} signatures"),
+            Self::TimestampMalformed { place } => format!("timestamp in {place} is not a number of digits only"),
+            Self::TimestampOld { age_s, tolerance_s } => {
+                format!("timestamp {age_s} s old, tolerance {tolerance_s} s")
+            }
+            Self::TimestampFuture { ahead_s, tolerance_s } => {
+                format!("timestamp {ahead_s} s in the future, tolerance {tolerance_s} s")
+            }
+            Self::RequirementFailed { reference } => {
+                format!("{reference} is not the value that the source is configured for")
+            }
+            Self::SignatureMismatch { secrets: 1 } => "no signature matches the secret".to_owned(),
+            Self::SignatureMismatch { secrets } => format!("no signature matches any of {secrets} secrets"),
+            Self::TokenMismatch { secrets: 1 } => "the token is not the secret".to_owned(),
+            Self::TokenMismatch { secrets } => format!("the token is none of {secrets} secrets"),
+            Self::CredentialsMalformed => "header authorization holds no Basic credentials".to_owned(),
+            Self::KeysUnavailable => "the provider's key set could not be fetched yet".to_owned(),
+        }
+    }
+
+    /// Whether the fault is on this side, so that the sender should try again: the edge answers 503 and not 401.
+    #[must_use]
+    pub fn is_ours(&self) -> bool {
+        matches!(self, Self::KeysUnavailable)
+    }
+
+    /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.
+    pub(super) fn progress(&self) -> u8 {
+        match self {
+            Self::HeaderMissing { .. } => 0,
+            Self::HeaderEmpty { .. } | Self::HeaderRepeated { .. } | Self::CredentialsMalformed => 1,
+            Self::SignatureVersionMissing { .. } | Self::FieldMissing { .. } | Self::FieldRepeated { .. } => 2,
+            Self::TooManySignatures { .. } | Self::SeparatorInside { .. } | Self::TimestampMalformed { .. } => 3,
+            Self::TimestampOld { .. } | Self::TimestampFuture { .. } | Self::RequirementFailed { .. } => 4,
+            Self::SignatureMalformed { .. } => 5,
+            Self::SignatureMismatch { .. } | Self::TokenMismatch { .. } => 6,
+            Self::KeysUnavailable => 7,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_detail_names_the_numbers_that_its_owner_needs() {
+        let old = Rejection::TimestampOld { age_s: 412, tolerance_s: 300 };
+        assert_eq!(old.detail(), "timestamp 412 s old, tolerance 300 s");
+        let missing = Rejection::HeaderMissing { name: "x-hub-signature-256".to_owned() };
+        assert_eq!(missing.detail(), "header x-hub-signature-256 missing");
+        assert_eq!(Rejection::SignatureMismatch { secrets: 2 }.detail(), "no signature matches any of 2 secrets");
+    }
+
+    #[test]
+    fn only_a_missing_key_set_is_our_fault() {
+        assert!(Rejection::KeysUnavailable.is_ours());
+        assert!(!Rejection::SignatureMismatch { secrets: 1 }.is_ours());
+    }
+}

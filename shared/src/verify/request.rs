@@ -1,0 +1,219 @@
+//! Reading the parts of a request that references name.
+
+use std::borrow::Cow;
+use std::cell::OnceCell;
+use std::collections::BTreeMap;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+
+use super::reference::Reference;
+use super::rejection::Rejection;
+use crate::header::HeaderList;
+use crate::source::Secret;
+
+/// How the platform joins the values of a header that was sent more than once.
+const JOIN: &str = ", ";
+
+/// The longest text that a challenge may have signed, in bytes.
+const MAX_HMAC_TEXT: usize = 256;
+
+/// A request without its body.
+#[derive(Debug, Clone, Copy)]
+pub struct RequestParts<'a> {
+    /// In upper case.
+    pub method: &'a str,
+    /// The whole URL, as the sender addressed it.
+    pub url: &'a str,
+    /// The query of the URL without its `?`; empty where there is none.
+    pub query: &'a str,
+    pub headers: &'a HeaderList,
+}
+
+/// Whether a header's value may hold [`JOIN`].
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Joins {
+    /// It is the sign of a repeated header.
+    Refused,
+    /// The provider writes such values itself, or the whole value is compared with a secret anyway.
+    Allowed,
+}
+
+/// A request and its body; the body is parsed as JSON at most once, and only when a reference asks for it.
+pub(crate) struct View<'a> {
+    request: &'a RequestParts<'a>,
+    body: &'a [u8],
+    settings: &'a BTreeMap<String, String>,
+    secrets: &'a [Secret],
+    json: OnceCell<Option<Value>>,
+}
+
+impl<'a> View<'a> {
+    pub(crate) fn new(request: &'a RequestParts<'a>, body: &'a [u8], settings: &'a BTreeMap<String, String>) -> Self {
+        Self { request, body, settings, secrets: &[], json: OnceCell::new() }
+    }
+
+    /// Lets the functions that sign something for a challenge use the first of these secrets.
+    pub(crate) fn with_secrets(self, secrets: &'a [Secret]) -> Self {
+        Self { secrets, ..self }
+    }
+
+    /// The value of a reference as bytes. It is not empty, except where the reference is the body or optional.
+    pub(crate) fn bytes(&self, reference: &Reference) -> Result<Cow<'_, [u8]>, Rejection> {
+        match reference {
+            Reference::Body => Ok(Cow::Borrowed(self.body)),
+            Reference::BodySha256Raw => Ok(Cow::Owned(Sha256::digest(self.body).to_vec())),
+            Reference::Header(_)
+            | Reference::Json { .. }
+            | Reference::Query(_)
+            | Reference::SignatureField(_)
+            | Reference::SignatureEntry(_)
+            | Reference::BodySha256Hex
+            | Reference::Url
+            | Reference::Method
+            | Reference::Setting(_)
+            | Reference::HmacHex(_)
+            | Reference::HmacBase64(_) => self.text(reference, Joins::Refused).map(|text| match text {
+                Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
+                Cow::Owned(text) => Cow::Owned(text.into_bytes()),
+            }),
+        }
+    }
+
+    /// The value of a reference as text; not empty, except where the reference is the body or optional.
+    pub(crate) fn text(&self, reference: &Reference, joins: Joins) -> Result<Cow<'_, str>, Rejection> {
+        let missing = || Rejection::FieldMissing { reference: reference.clone() };
+        match reference {
+            Reference::Header(name) => self.header(name, joins).map(Cow::Borrowed),
+            Reference::Json { pointer, optional: true } => Ok(self.json(pointer).unwrap_or_default()),
+            Reference::Json { pointer, optional: false } => {
+                self.json(pointer).filter(|text| !text.is_empty()).ok_or_else(missing)
+            }
+            Reference::Query(name) => self.query(name, reference),
+            Reference::Body => std::str::from_utf8(self.body).map(Cow::Borrowed).map_err(|_| missing()),
+            Reference::BodySha256Hex => Ok(Cow::Owned(hex::encode(Sha256::digest(self.body)))),
+            Reference::Url => Ok(Cow::Borrowed(self.request.url)),
+            Reference::Method => Ok(Cow::Borrowed(self.request.method)),
+            Reference::Setting(name) => {
+                self.settings.get(name).filter(|text| !text.is_empty()).map(|text| text.into()).ok_or_else(missing)
+            }
+            Reference::HmacHex(inner) => self.hmac(inner).map(|tag| Cow::Owned(hex::encode(tag))),
+            Reference::HmacBase64(inner) => self.hmac(inner).map(|tag| Cow::Owned(BASE64.encode(tag))),
+            // Only the signature header knows its fields (see `signature`), and raw hashes are no text.
+            Reference::SignatureField(_) | Reference::SignatureEntry(_) | Reference::BodySha256Raw => Err(missing()),
+        }
+    }
+
+    /// The length of the body in bytes, and the body itself.
+    pub(crate) fn body(&self) -> &'a [u8] {
+        self.body
+    }
+
+    fn header(&self, name: &str, joins: Joins) -> Result<&str, Rejection> {
+        let mut values = self.request.headers.iter().filter(|(n, _)| *n == name).map(|(_, value)| value);
+        let value = values.next().ok_or_else(|| Rejection::HeaderMissing { name: name.to_owned() })?;
+        if values.next().is_some() || (joins == Joins::Refused && value.contains(JOIN)) {
+            return Err(Rejection::HeaderRepeated { name: name.to_owned() });
+        }
+        if value.is_empty() {
+            return Err(Rejection::HeaderEmpty { name: name.to_owned() });
+        }
+        Ok(value)
+    }
+
+    fn query(&self, name: &str, reference: &Reference) -> Result<Cow<'_, str>, Rejection> {
+        let mut values = form_urlencoded::parse(self.request.query.as_bytes()).filter(|(n, _)| n == name);
+        let (_, value) = values
+            .next()
+            .filter(|(_, value)| !value.is_empty())
+            .ok_or_else(|| Rejection::FieldMissing { reference: reference.clone() })?;
+        if values.next().is_some() {
+            return Err(Rejection::FieldRepeated { reference: reference.clone() });
+        }
+        Ok(value)
+    }
+
+    fn json(&self, pointer: &str) -> Option<Cow<'_, str>> {
+        let json = self.json.get_or_init(|| serde_json::from_slice(self.body).ok());
+        match json.as_ref()?.pointer(pointer)? {
+            Value::String(text) => Some(Cow::Borrowed(text)),
+            Value::Number(number) => Some(Cow::Owned(number.to_string())),
+            Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
+            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        }
+    }
+
+    /// Signs a text that the sender chose. Such an answer must never be usable as the signature of a webhook, so the
+    /// text is short and of letters that no JSON or form body can do without others.
+    fn hmac(&self, inner: &Reference) -> Result<Vec<u8>, Rejection> {
+        let missing = || Rejection::FieldMissing { reference: inner.clone() };
+        let secret = self.secrets.first().filter(|secret| !secret.reveal().is_empty()).ok_or_else(missing)?;
+        let text = self.text(inner, Joins::Refused)?;
+        let harmless = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(&byte);
+        if text.len() > MAX_HMAC_TEXT || !text.bytes().all(harmless) {
+            return Err(missing());
+        }
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.reveal().as_bytes()).map_err(|_| missing())?;
+        mac.update(text.as_bytes());
+        Ok(mac.finalize().into_bytes().to_vec())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn text(reference: &str, headers: &HeaderList, query: &str, body: &[u8]) -> Result<String, Rejection> {
+        let request = RequestParts { method: "POST", url: "https://in.example/a?b", query, headers };
+        let settings = BTreeMap::from([("user_id".to_owned(), "u1".to_owned())]);
+        let view = View::new(&request, body, &settings);
+        view.text(&reference.parse().expect("parses"), Joins::Refused).map(Cow::into_owned)
+    }
+
+    fn field_missing(reference: &str) -> Rejection {
+        Rejection::FieldMissing { reference: reference.parse().expect("parses") }
+    }
+
+    #[test]
+    fn a_header_stands_exactly_once_and_is_not_empty() {
+        let name = || "x-a".to_owned();
+        let read = |pairs: &[(&str, &str)]| text("h:x-a", &HeaderList::new(pairs.iter().copied()), "", b"");
+        assert_eq!(read(&[("X-A", "1"), ("x-b", "2")]).as_deref(), Ok("1"));
+        assert_eq!(read(&[("x-b", "2")]), Err(Rejection::HeaderMissing { name: name() }));
+        assert_eq!(read(&[("x-a", "")]), Err(Rejection::HeaderEmpty { name: name() }));
+        assert_eq!(read(&[("x-a", "1"), ("X-A", "1")]), Err(Rejection::HeaderRepeated { name: name() }));
+        assert_eq!(read(&[("x-a", "1, 1")]), Err(Rejection::HeaderRepeated { name: name() }), "joined by the platform");
+    }
+
+    #[test]
+    fn json_values_are_text_and_absent_ones_are_missing() {
+        let body = br#"{"a":{"b":"x"},"n":7,"t":true,"z":null,"l":[1],"e":""}"#;
+        let read = |reference: &str| text(reference, &HeaderList::default(), "", body);
+        assert_eq!(read("json:a.b").as_deref(), Ok("x"));
+        assert_eq!(read("json:n").as_deref(), Ok("7"));
+        assert_eq!(read("json:t").as_deref(), Ok("true"));
+        for absent in ["json:z", "json:l", "json:a", "json:e", "json:nowhere"] {
+            assert_eq!(read(absent), Err(field_missing(absent)));
+        }
+        assert_eq!(read("json?:nowhere").as_deref(), Ok(""));
+        assert_eq!(text("json:a", &HeaderList::default(), "", b"not json"), Err(field_missing("json:a")));
+    }
+
+    #[test]
+    fn a_query_parameter_is_decoded_and_stands_once() {
+        let read = |query: &str| text("query:hub.challenge", &HeaderList::default(), query, b"");
+        assert_eq!(read("a=1&hub.challenge=a%20b+c").as_deref(), Ok("a b c"));
+        assert_eq!(read("a=1"), Err(field_missing("query:hub.challenge")));
+        let repeated = Rejection::FieldRepeated { reference: "query:hub.challenge".parse().expect("parses") };
+        assert_eq!(read("hub.challenge=1&hub.challenge=1"), Err(repeated));
+    }
+
+    #[test]
+    fn a_setting_is_the_value_that_the_rule_carries() {
+        assert_eq!(text("cfg:user_id", &HeaderList::default(), "", b"").as_deref(), Ok("u1"));
+        assert_eq!(text("cfg:other", &HeaderList::default(), "", b""), Err(field_missing("cfg:other")));
+    }
+}

@@ -1,0 +1,283 @@
+//! The gateway for a test: everything that the data passes, or a part of it.
+
+mod edge_stand_in;
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::envelope::{Body, EventHeader, Message, Verification, decode, encode_inline};
+use shared::header::HeaderList;
+use shared::id::{EventId, SourceId};
+
+pub use edge_stand_in::EdgeStandIn;
+
+use crate::api::{Api, Destination, Source};
+use crate::edge::{Edge, EdgeSettings, EdgeSource};
+use crate::error::Doing as _;
+use crate::postgres::{Database, Server};
+use crate::provider::{Provider, now_s};
+use crate::queue::{LocalQueue, Settings};
+use crate::receiver::Receiver;
+use crate::relay::{Relay, RelaySettings};
+use crate::wait::until;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
+
+/// The whole way of the data: edge, queue, relay, database. Every field can be used by itself.
+///
+/// # Panics
+/// Its `Drop` panics where the relay logged errors that the test did not expect.
+#[derive(Debug)]
+pub struct Gateway {
+    // Dropped in this order: who asks before who is asked.
+    pub relay: Relay,
+    pub edge: Edge,
+    pub queue: LocalQueue,
+    pub api: Api,
+    pub database: Database,
+}
+
+/// The relay without an edge: events are put into the queue as the edge would.
+///
+/// # Panics
+/// Its `Drop` panics where the relay logged errors that the test did not expect.
+#[derive(Debug)]
+pub struct RelayOnly {
+    pub relay: Relay,
+    pub queue: LocalQueue,
+    pub api: Api,
+    pub edge: EdgeStandIn,
+    pub database: Database,
+}
+
+/// The edge with the local queue and no relay.
+#[derive(Debug)]
+pub struct EdgeOnly {
+    pub edge: Edge,
+    pub queue: LocalQueue,
+}
+
+/// A source, a destination and a route between them.
+#[derive(Debug)]
+pub struct Line {
+    pub source: Source,
+    pub destination: Destination,
+    pub receiver: Receiver,
+    pub provider: Provider,
+}
+
+impl Gateway {
+    /// Starts everything.
+    ///
+    /// # Panics
+    /// Where something cannot be had or does not start; the message says what to do.
+    pub async fn start() -> Self {
+        let queue = start_queue().await;
+        let (edge, database) = tokio::join!(Edge::start(&queue, EdgeSettings::default()), Database::create());
+        let (edge, database) = (ready(edge), ready(database));
+        let settings = RelaySettings::new(database.url(), &queue, edge.url(), edge.admin_token());
+        let relay = ready(Relay::start(settings).await);
+        Self { api: relay.api(), relay, edge, queue, database }
+    }
+
+    /// Starts the relay with what it needs, without an edge.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only() -> RelayOnly {
+        Self::relay_only_with(|settings| settings).await
+    }
+
+    /// As [`Gateway::relay_only`], with other settings.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only_with(change: impl FnOnce(RelaySettings) -> RelaySettings) -> RelayOnly {
+        let database = ready(Database::create().await);
+        Self::relay_only_on(database, change).await
+    }
+
+    /// As [`Gateway::relay_only`], on a server of the test's own that it can stop.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only_on_server(server: &Server) -> RelayOnly {
+        let database = ready(Database::create_on(server).await);
+        Self::relay_only_on(database, |settings| settings).await
+    }
+
+    /// Starts the edge with a local queue, without a relay.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn edge_only() -> EdgeOnly {
+        Self::edge_only_with(EdgeSettings::default()).await
+    }
+
+    /// As [`Gateway::edge_only`], with other settings.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn edge_only_with(settings: EdgeSettings) -> EdgeOnly {
+        let queue = start_queue().await;
+        let edge = ready(Edge::start(&queue, settings).await);
+        EdgeOnly { edge, queue }
+    }
+
+    /// Starts the edge in a bare workerd, where the faults of the local queue reach it, without a relay.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn bare_edge() -> EdgeOnly {
+        let queue = start_queue().await;
+        let edge = ready(Edge::start_bare(&queue, EdgeSettings::default()).await);
+        EdgeOnly { edge, queue }
+    }
+
+    /// The edge that the tests of this process share: each makes sources of its own, and nobody pulls from the queue.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn shared_edge() -> &'static EdgeOnly {
+        static EDGE: OnceCell<EdgeOnly> = OnceCell::const_new();
+        EDGE.get_or_init(|| async {
+            // On a runtime that outlives that of the test which comes first.
+            let started = tokio::task::spawn_blocking(|| {
+                let runtime = ready(Runtime::new().doing(|| "cannot make a runtime".to_owned()));
+                let edge = runtime.block_on(Self::edge_only());
+                std::mem::forget(runtime);
+                edge
+            });
+            started.await.unwrap_or_else(|error| panic!("{error}"))
+        })
+        .await
+    }
+
+    async fn relay_only_on(database: Database, change: impl FnOnce(RelaySettings) -> RelaySettings) -> RelayOnly {
+        let queue = start_queue().await;
+        let edge = ready(EdgeStandIn::start().await);
+        let settings = RelaySettings::new(database.url(), &queue, &edge.url(), edge.token());
+        let relay = ready(Relay::start(change(settings)).await);
+        RelayOnly { api: relay.api(), relay, queue, edge, database }
+    }
+
+    /// Makes a source of `provider`, a destination and a route.
+    pub async fn line(&self, provider: Provider) -> Line {
+        line(&self.api, provider, "line").await
+    }
+}
+
+impl RelayOnly {
+    /// Makes a source, a destination and a route; `name` is that of all three.
+    pub async fn line(&self, name: &str) -> Line {
+        line(&self.api, Provider::standard_webhooks(), name).await
+    }
+
+    /// Puts an event into the queue as the edge would. Gives its id.
+    pub fn push(&self, source: &Source, body: &[u8]) -> EventId {
+        self.push_with(source, &[("content-type", "application/json")], body)
+    }
+
+    /// As [`RelayOnly::push`], with the headers that the provider sent.
+    ///
+    /// # Panics
+    /// Where the source has no id of the known form, or the body does not fit into a message.
+    pub fn push_with(&self, source: &Source, headers: &[(&str, &str)], body: &[u8]) -> EventId {
+        let received_at_ms = now_s() * 1_000;
+        let id = EventId::mint(received_at_ms, rand::random());
+        let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
+        let header = EventHeader {
+            id,
+            source,
+            received_at_ms,
+            method: "POST".to_owned(),
+            query: String::new(),
+            headers: HeaderList::new(headers.iter().copied()),
+            verification: Verification::Verified,
+        };
+        let message = encode_inline(&header, body).unwrap_or_else(|| panic!("the body does not fit into a message"));
+        self.queue.push(&message);
+        id
+    }
+
+    /// Waits until everything in the queue has been acknowledged.
+    pub async fn drained(&self, timeout: Duration) {
+        drained(&self.queue, timeout).await;
+    }
+}
+
+impl EdgeOnly {
+    /// The events of a source that are in the queue, the oldest first.
+    #[must_use]
+    pub fn events(&self, source: &EdgeSource) -> Vec<(EventHeader, Body)> {
+        self.messages()
+            .filter_map(|message| match message {
+                Message::Event(header, body) if header.source == source.id => Some((header, body)),
+                Message::Event(..) | Message::Rejection(_) => None,
+            })
+            .collect()
+    }
+
+    /// Waits until so many events of a source are in the queue, and gives them.
+    ///
+    /// # Panics
+    /// Where there are not so many in time, or more.
+    pub async fn wait_for_events(&self, source: &EdgeSource, count: usize) -> Vec<(EventHeader, Body)> {
+        let what = format!("{count} events of {} in the queue", source.config.name);
+        let events = until(&what, Duration::from_secs(30), async || match self.events(source) {
+            events if events.len() >= count => Ok(events),
+            events => Err(format!("there are {}", events.len())),
+        })
+        .await;
+        assert_eq!(events.len(), count, "{what}");
+        events
+    }
+
+    /// Waits until at least so many events of a source are in the queue.
+    ///
+    /// # Panics
+    /// Where there are not so many in time.
+    pub async fn wait_for_at_least(&self, source: &EdgeSource, count: usize) {
+        until("more events in the queue", Duration::from_secs(30), async || match self.events(source).len() {
+            there if there >= count => Ok(()),
+            there => Err(format!("there are {there} of {count}")),
+        })
+        .await;
+    }
+
+    fn messages(&self) -> impl Iterator<Item = Message> {
+        self.queue.messages().into_iter().map(|message| {
+            let text = String::from_utf8_lossy(&message.body).into_owned();
+            decode(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+        })
+    }
+}
+
+/// Waits until everything in a queue has been acknowledged.
+///
+/// # Panics
+/// After `timeout`.
+pub async fn drained(queue: &LocalQueue, timeout: Duration) {
+    until("the queue to be drained", timeout, async || match queue.counters() {
+        counters if counters.backlog == 0 && counters.in_flight == 0 => Ok(()),
+        counters => Err(format!("{counters:?}")),
+    })
+    .await;
+}
+
+async fn line(api: &Api, provider: Provider, name: &str) -> Line {
+    let receiver = ready(Receiver::start().await);
+    let source = api.create_source(name, &provider).await;
+    let destination = api.create_destination(name, &receiver.url(), json!({})).await;
+    api.create_route(&source.id, &destination.id, json!({})).await;
+    Line { source, destination, receiver, provider }
+}
+
+async fn start_queue() -> LocalQueue {
+    ready(LocalQueue::start(0, Settings::default()).await.doing(|| "cannot start the local queue".to_owned()))
+}
+
+#[track_caller]
+fn ready<T>(result: crate::Result<T>) -> T {
+    result.unwrap_or_else(|error| panic!("{error}"))
+}

@@ -1,0 +1,27 @@
+//! The harness of the whole: real workerd, real PostgreSQL, real sockets. The tests in `tests/it`, `cargo dev` and the
+//! benchmarks are built on it.
+//!
+//! In the order of the data: [`provider`] signs requests as Stripe and the others do, [`edge`] runs the Worker,
+//! [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`], [`receiver`]
+//! a destination. [`gateway`] starts all of them for a test, [`dev`] for a person. Below lie [`tools`] (what has to be
+//! built or installed), [`process`], [`server`] and [`wait`].
+
+pub mod api;
+pub mod bench;
+pub mod dev;
+pub mod edge;
+pub mod error;
+pub mod gateway;
+pub mod place;
+pub mod postgres;
+pub mod process;
+pub mod provider;
+pub mod queue;
+pub mod random;
+pub mod receiver;
+pub mod relay;
+pub mod server;
+pub mod tools;
+pub mod wait;
+
+pub use error::{Error, Result};

@@ -1,0 +1,166 @@
+//! A database per test.
+
+use std::str::FromStr as _;
+
+use sqlx::postgres::{PgConnectOptions, PgConnection};
+use sqlx::{AssertSqlSafe, ConnectOptions as _, Connection as _};
+use tokio::sync::OnceCell;
+
+use super::Server;
+use crate::error::{Doing as _, Result};
+use crate::{place, relay, tools};
+
+/// A database that is dropped with this value.
+#[derive(Debug)]
+pub struct Database {
+    url: String,
+    name: String,
+    /// The URL of the database from which databases are made and dropped.
+    admin_url: String,
+}
+
+/// Serialises the making of the template over processes that share a server.
+const TEMPLATE_LOCK: i64 = 0x7469_6465_6761_7465;
+
+impl Database {
+    /// A database with the relay's migrations, on the server of `DATABASE_URL` or else on the one of this process.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub async fn create() -> Result<Self> {
+        Self::create_at(&shared_server().await?).await
+    }
+
+    /// As [`Database::create`], on a server of the test's own.
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub async fn create_on(server: &Server) -> Result<Self> {
+        Self::create_at(&server.url("postgres")).await
+    }
+
+    /// A database without any table, on the server of [`Database::create`].
+    ///
+    /// # Errors
+    /// Says what is missing.
+    pub async fn create_empty() -> Result<Self> {
+        Self::create_from(&shared_server().await?, "template0").await
+    }
+
+    /// The URL of a database that stays, made without any table where it is not there.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached.
+    pub async fn ensure(server: &Server, name: &str) -> Result<String> {
+        let mut connection = connect(&server.url("postgres")).await?;
+        let there: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+            .bind(name)
+            .fetch_one(&mut connection)
+            .await
+            .doing(|| "cannot look for a database".to_owned())?;
+        if !there {
+            execute(&server.url("postgres"), &format!("create database {name}")).await?;
+        }
+        Ok(server.url(name))
+    }
+
+    /// Its URL.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// Its name.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// A connection to it.
+    ///
+    /// # Errors
+    /// Where the server cannot be reached.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        connect(&self.url).await
+    }
+
+    async fn create_at(admin_url: &str) -> Result<Self> {
+        let template = template(admin_url).await?;
+        Self::create_from(admin_url, &template).await
+    }
+
+    async fn create_from(admin_url: &str, template: &str) -> Result<Self> {
+        let name = format!("test_{}", crate::random::text());
+        execute(admin_url, &format!("create database {name} template {template}")).await?;
+        Ok(Self { url: url_of(admin_url, &name)?, name, admin_url: admin_url.to_owned() })
+    }
+}
+
+impl Drop for Database {
+    fn drop(&mut self) {
+        let (admin_url, name) = (self.admin_url.clone(), self.name.clone());
+        // A runtime of its own: this may be dropped outside of one, or inside of one that is about to end.
+        let dropped = std::thread::spawn(move || {
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+            let drop = async { execute(&admin_url, &format!("drop database if exists {name} with (force)")).await };
+            runtime.map(|runtime| runtime.block_on(drop))
+        });
+        // Where the server is gone, so is the database.
+        let _ = dropped.join();
+    }
+}
+
+/// The URL of the server that the tests of this process share. It is never dropped: its watchdog ends it and removes
+/// its data when this process ends, however that comes about.
+async fn shared_server() -> Result<String> {
+    static SERVER: OnceCell<Result<String>> = OnceCell::const_new();
+    SERVER
+        .get_or_init(|| async {
+            match std::env::var("DATABASE_URL") {
+                Ok(url) if !url.is_empty() => Ok(url),
+                Ok(_) | Err(_) => Ok(Box::leak(Box::new(Server::start_private().await?)).url("postgres")),
+            }
+        })
+        .await
+        .clone()
+}
+
+/// The name of the template with the migrations as they are in the repository, made where it is not there.
+async fn template(admin_url: &str) -> Result<String> {
+    let migrations = tools::hash_of(&[&place::repository().join("relay/migrations")])?;
+    let name = format!("tidegate_template_{}", &migrations[..16]);
+    let mut connection = connect(admin_url).await?;
+    let failed = || "cannot make the template database".to_owned();
+    sqlx::query("select pg_advisory_lock($1)").bind(TEMPLATE_LOCK).execute(&mut connection).await.doing(failed)?;
+    let there: bool = sqlx::query_scalar("select exists (select from pg_database where datname = $1)")
+        .bind(&name)
+        .fetch_one(&mut connection)
+        .await
+        .doing(failed)?;
+    if !there {
+        let unfinished = format!("{name}_unfinished");
+        execute(admin_url, &format!("drop database if exists {unfinished} with (force)")).await?;
+        execute(admin_url, &format!("create database {unfinished}")).await?;
+        relay::migrate(&url_of(admin_url, &unfinished)?).await?;
+        execute(admin_url, &format!("alter database {unfinished} rename to {name}")).await?;
+    }
+    // The lock goes with the connection.
+    connection.close().await.doing(failed)?;
+    Ok(name)
+}
+
+async fn execute(url: &str, statement: &str) -> Result<()> {
+    let mut connection = connect(url).await?;
+    let done = sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await;
+    let _ = connection.close().await;
+    done.map(drop).doing(|| format!("cannot {statement}"))
+}
+
+async fn connect(url: &str) -> Result<PgConnection> {
+    PgConnection::connect(url).await.doing(|| "cannot connect to PostgreSQL; is DATABASE_URL right".to_owned())
+}
+
+fn url_of(admin_url: &str, database: &str) -> Result<String> {
+    let options = PgConnectOptions::from_str(admin_url).doing(|| "DATABASE_URL is not a PostgreSQL URL".to_owned())?;
+    Ok(options.database(database).to_url_lossy().to_string())
+}

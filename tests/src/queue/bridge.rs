@@ -1,0 +1,72 @@
+//! What the bridge posts: `POST /messages/batch` with the messages that `wrangler dev`'s own queue handed to it.
+
+use std::sync::Arc;
+
+use axum::body::Bytes;
+use axum::extract::State;
+use axum::response::{IntoResponse as _, Response};
+use axum::routing::post;
+use axum::{Json, Router};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use http::StatusCode;
+use serde::Deserialize;
+use serde_json::value::RawValue;
+use serde_json::{Value, json};
+
+use super::{ContentType, Message, Shared, now_ms};
+
+pub(super) fn routes() -> Router<Arc<Shared>> {
+    Router::new().route("/messages/batch", post(batch))
+}
+
+#[derive(Deserialize)]
+struct Batch<'a> {
+    #[serde(borrow)]
+    messages: Vec<Sent<'a>>,
+}
+
+/// `body` is a string for `text`, base64 for `bytes` and any value for `json`.
+#[derive(Deserialize)]
+pub(super) struct Sent<'a> {
+    #[serde(borrow)]
+    pub(super) body: &'a RawValue,
+    #[serde(default)]
+    pub(super) content_type: ContentType,
+    pub(super) delay_seconds: Option<u64>,
+}
+
+async fn batch(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
+    let bodies = match read(&body) {
+        Ok(bodies) => bodies,
+        Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
+    };
+    let now_ms = now_ms();
+    let mut state = shared.state();
+    let accepted = bodies.len();
+    for (content_type, body) in bodies {
+        state.push(now_ms, Message::new(now_ms, content_type, body), 0);
+    }
+    Json::<Value>(json!({ "accepted": accepted })).into_response()
+}
+
+fn read(body: &[u8]) -> Result<Vec<(ContentType, Vec<u8>)>, String> {
+    let batch: Batch<'_> = serde_json::from_slice(body).map_err(|error| error.to_string())?;
+    batch.messages.iter().map(|sent| Ok((sent.content_type, raw_body(sent)?))).collect()
+}
+
+/// The bytes that a message in JSON stands for.
+pub(super) fn raw_body(sent: &Sent<'_>) -> Result<Vec<u8>, String> {
+    let text = || {
+        serde_json::from_str::<String>(sent.body.get())
+            .map_err(|_| format!("a body of content type {} has to be a string", sent.content_type.name()))
+    };
+    match sent.content_type {
+        ContentType::Text => Ok(text()?.into_bytes()),
+        ContentType::Json => Ok(sent.body.get().as_bytes().to_vec()),
+        ContentType::Bytes => {
+            BASE64.decode(text()?).map_err(|_| "a body of content type bytes has to be base64".into())
+        }
+        ContentType::V8 => Err("a body of content type v8 cannot be sent as JSON".into()),
+    }
+}

@@ -1,0 +1,92 @@
+//! What the local queue does wrong on demand.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::message::JsonBodies;
+
+/// The faults in force. Everything is off in the default; a field that is absent in JSON keeps its default.
+#[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(default, deny_unknown_fields)]
+pub struct Faults {
+    /// A Worker's sends are refused as overloaded (10250).
+    pub overloaded: Times,
+    /// Pulls are answered with `pull_status`.
+    pub pull_failures: Times,
+    /// The status of a failing pull, such as 429 or 503; 0 counts as 500.
+    pub pull_status: u16,
+    /// Pulls take this much longer, in milliseconds.
+    pub pull_latency_ms: u64,
+    /// Every message is delivered twice.
+    pub duplicates: bool,
+    /// Acknowledgements are answered and forgotten: the messages come back at once.
+    pub forgotten_acks: Times,
+    /// Connections are closed without an answer, whatever was asked.
+    pub dropped_connections: Times,
+    /// Pull and acknowledge answer 405, as before `http_pull` is enabled for a queue.
+    pub pull_disabled: bool,
+    /// In which form a pull answers bodies of content type `json`.
+    pub json_bodies: JsonBodies,
+}
+
+/// How many requests a fault is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Times {
+    #[default]
+    Never,
+    Next(u64),
+    UntilCleared,
+}
+
+impl Times {
+    /// Whether this request is hit; counts it.
+    pub fn strike(&mut self) -> bool {
+        match self {
+            Self::Never | Self::Next(0) => false,
+            Self::Next(left) => {
+                *left -= 1;
+                true
+            }
+            Self::UntilCleared => true,
+        }
+    }
+}
+
+impl Faults {
+    /// The status of a pull that fails, where this one does.
+    pub fn failing_pull(&mut self) -> Option<u16> {
+        let status = if self.pull_status == 0 { 500 } else { self.pull_status };
+        self.pull_failures.strike().then_some(status)
+    }
+
+    /// How long a pull is held up.
+    #[must_use]
+    pub fn pull_latency(&self) -> Duration {
+        Duration::from_millis(self.pull_latency_ms)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_counted_fault_strikes_as_often_as_was_asked() {
+        let mut times = Times::Next(2);
+        assert_eq!([times.strike(), times.strike(), times.strike()], [true, true, false]);
+        assert!(!Times::Never.strike());
+        let mut until_cleared = Times::UntilCleared;
+        assert!((0..100).all(|_| until_cleared.strike()));
+    }
+
+    #[test]
+    fn faults_are_read_from_json_and_a_misspelt_one_is_refused() {
+        let read = |text: &str| serde_json::from_str::<Faults>(text);
+        let faults = read(r#"{"overloaded":{"next":3},"duplicates":true}"#).expect("reads");
+        assert_eq!(faults, Faults { overloaded: Times::Next(3), duplicates: true, ..Faults::default() });
+        assert_eq!(read(r#"{"overloaded":"until_cleared"}"#).expect("reads").overloaded, Times::UntilCleared);
+        assert!(read(r#"{"overlooded":"never"}"#).is_err());
+    }
+}

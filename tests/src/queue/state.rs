@@ -1,0 +1,285 @@
+//! The queue itself: a state machine that never reads a clock, `now_ms` (Unix time in milliseconds) is an argument.
+//!
+//! A message waits, is leased by a pull, and is gone once it is acknowledged. A lease that runs out, or an explicit
+//! retry, makes the message wait again; once it has been delivered `1 + max_retries` times it goes to the dead letters.
+//! An acknowledgement counts by the message, not by the lease: a late one is accepted even when the message has been
+//! delivered again meanwhile, as Cloudflare documents.
+//!
+//! No operation scans: waiting messages are a queue, delays and lease expiries are heaps whose outdated entries are
+//! recognised and skipped when they come up.
+
+use std::cmp::Reverse;
+use std::collections::{BinaryHeap, HashMap, VecDeque};
+
+use super::message::{Message, Pulled};
+
+/// What a consumer is configured with.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// How long a lease lasts where a pull does not say, in milliseconds.
+    pub visibility_timeout_ms: u64,
+    /// How often a message is delivered again before it becomes a dead letter.
+    pub max_retries: u32,
+    /// How long a message waits after a retry that names no delay, in seconds.
+    pub retry_delay_s: u64,
+}
+
+impl Default for Settings {
+    /// What the README tells an operator to configure: many retries, because every lease that runs out costs one.
+    fn default() -> Self {
+        Self { visibility_timeout_ms: 30_000, max_retries: 100, retry_delay_s: 0 }
+    }
+}
+
+/// What happened since the start, and what is there at the moment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize)]
+pub struct Counters {
+    /// Messages that were sent and accepted.
+    pub accepted: u64,
+    /// Deliveries: a message that is delivered again counts again.
+    pub pulled: u64,
+    /// Messages that were acknowledged and are gone.
+    pub acked: u64,
+    /// Messages that came back, because their lease ran out or a retry was asked for.
+    pub returned: u64,
+    /// Messages that were delivered too often.
+    pub dead_lettered: u64,
+    /// Messages under a lease.
+    pub in_flight: u64,
+    /// Messages that wait to be pulled, delayed ones included.
+    pub backlog: u64,
+}
+
+/// What [`State::ack`] did.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Acknowledged {
+    pub acked: u64,
+    pub retried: u64,
+    /// Leases that name no message that is still there.
+    pub unknown: Vec<String>,
+}
+
+/// A retry that a consumer asks for; without a delay the consumer's `retry_delay_s` counts.
+#[derive(Debug, Clone)]
+pub struct Retry {
+    pub lease_id: String,
+    pub delay_s: Option<u64>,
+}
+
+/// A queue with one pull consumer.
+#[derive(Debug, Default)]
+pub struct State {
+    settings: Settings,
+    entries: HashMap<u64, Entry>,
+    next_key: u64,
+    next_lease: u64,
+    waiting: VecDeque<u64>,
+    delayed: BinaryHeap<Reverse<(u64, u64)>>,
+    expiries: BinaryHeap<Reverse<(u64, u64, u64)>>,
+    dead: Vec<Message>,
+    backlog_bytes: u64,
+    counters: Counters,
+}
+
+#[derive(Debug)]
+struct Entry {
+    message: Message,
+    attempts: u32,
+    /// The number of the lease it is under.
+    lease: Option<u64>,
+    /// A copy that only a fault made; it is not copied again.
+    twin: bool,
+}
+
+impl State {
+    /// An empty queue.
+    #[must_use]
+    pub fn new(settings: Settings) -> Self {
+        Self { settings, ..Self::default() }
+    }
+
+    /// Accepts a message; it can be pulled once `delay_s` seconds are over.
+    pub fn push(&mut self, now_ms: u64, message: Message, delay_s: u64) {
+        self.counters.accepted += 1;
+        self.insert(now_ms, Entry { message, attempts: 0, lease: None, twin: false }, delay_s);
+    }
+
+    /// Leases up to `limit` messages for `visibility_timeout_ms`. With `duplicate` each message is also put back as a
+    /// copy with the same id, which a later pull delivers: what at-least-once delivery permits.
+    pub fn pull(
+        &mut self,
+        now_ms: u64,
+        limit: usize,
+        visibility_timeout_ms: Option<u64>,
+        duplicate: bool,
+    ) -> Vec<Pulled> {
+        self.advance(now_ms);
+        let expires_ms = now_ms + visibility_timeout_ms.unwrap_or(self.settings.visibility_timeout_ms);
+        let mut pulled = Vec::with_capacity(limit.min(self.waiting.len()));
+        let mut twins = Vec::new();
+        while pulled.len() < limit {
+            let Some(key) = self.waiting.pop_front() else { break };
+            // Acknowledged late, after it had come back.
+            let Some(entry) = self.entries.get_mut(&key) else { continue };
+            self.next_lease += 1;
+            entry.lease = Some(self.next_lease);
+            entry.attempts += 1;
+            self.expiries.push(Reverse((expires_ms, key, self.next_lease)));
+            self.counters.pulled += 1;
+            self.counters.in_flight += 1;
+            self.counters.backlog -= 1;
+            self.backlog_bytes -= entry.message.size();
+            if duplicate && !entry.twin && entry.attempts == 1 {
+                twins.push(Entry { message: entry.message.clone(), attempts: 1, lease: None, twin: true });
+            }
+            pulled.push(Pulled {
+                message: entry.message.clone(),
+                attempts: entry.attempts,
+                lease_id: lease_id(key, self.next_lease),
+            });
+        }
+        for twin in twins {
+            self.insert(now_ms, twin, 0);
+        }
+        pulled
+    }
+
+    /// Acknowledges and returns messages.
+    pub fn ack(&mut self, now_ms: u64, acks: &[String], retries: &[Retry]) -> Acknowledged {
+        self.advance(now_ms);
+        let mut done = Acknowledged::default();
+        for lease in acks {
+            match parse_lease(lease).filter(|(key, _)| self.entries.contains_key(key)) {
+                Some((key, _)) => {
+                    self.remove(key);
+                    self.counters.acked += 1;
+                    done.acked += 1;
+                }
+                None => done.unknown.push(lease.clone()),
+            }
+        }
+        for retry in retries {
+            let held = |(key, lease): &(u64, u64)| self.entries.get(key).is_some_and(|e| e.lease == Some(*lease));
+            match parse_lease(&retry.lease_id).filter(held) {
+                Some((key, _)) => {
+                    self.give_back(now_ms, key, retry.delay_s.unwrap_or(self.settings.retry_delay_s));
+                    done.retried += 1;
+                }
+                None => done.unknown.push(retry.lease_id.clone()),
+            }
+        }
+        done
+    }
+
+    /// The counters at `now_ms`.
+    pub fn counters(&mut self, now_ms: u64) -> Counters {
+        self.advance(now_ms);
+        self.counters
+    }
+
+    /// The bytes of the bodies that wait.
+    #[must_use]
+    pub fn backlog_bytes(&self) -> u64 {
+        self.backlog_bytes
+    }
+
+    /// When the oldest waiting message was accepted, Unix time in milliseconds; 0 where none waits.
+    pub fn oldest_ms(&mut self) -> u64 {
+        while let Some(key) = self.waiting.front() {
+            if let Some(entry) = self.entries.get(key) {
+                return entry.message.accepted_at_ms;
+            }
+            self.waiting.pop_front();
+        }
+        0
+    }
+
+    /// Every message that is neither acknowledged nor dead, in no order.
+    pub fn messages(&self) -> impl Iterator<Item = &Message> {
+        self.entries.values().map(|entry| &entry.message)
+    }
+
+    /// The dead letters so far.
+    #[must_use]
+    pub fn dead(&self) -> &[Message] {
+        &self.dead
+    }
+
+    /// Makes due what is due: delays that are over and leases that have run out.
+    fn advance(&mut self, now_ms: u64) {
+        while let Some(&Reverse((at_ms, key))) = self.delayed.peek()
+            && at_ms <= now_ms
+        {
+            self.delayed.pop();
+            self.waiting.push_back(key);
+        }
+        while let Some(&Reverse((at_ms, key, lease))) = self.expiries.peek()
+            && at_ms <= now_ms
+        {
+            self.expiries.pop();
+            if self.entries.get(&key).is_some_and(|entry| entry.lease == Some(lease)) {
+                self.give_back(now_ms, key, self.settings.retry_delay_s);
+            }
+        }
+    }
+
+    fn insert(&mut self, now_ms: u64, entry: Entry, delay_s: u64) {
+        self.next_key += 1;
+        self.counters.backlog += 1;
+        self.backlog_bytes += entry.message.size();
+        self.entries.insert(self.next_key, entry);
+        self.wait(now_ms, self.next_key, delay_s);
+    }
+
+    fn wait(&mut self, now_ms: u64, key: u64, delay_s: u64) {
+        match delay_s {
+            0 => self.waiting.push_back(key),
+            _ => self.delayed.push(Reverse((now_ms + delay_s * 1_000, key))),
+        }
+    }
+
+    /// A leased message comes back: it waits again, or has been delivered too often.
+    fn give_back(&mut self, now_ms: u64, key: u64, delay_s: u64) {
+        let Some(entry) = self.entries.get_mut(&key) else { return };
+        self.counters.returned += 1;
+        if entry.attempts > self.settings.max_retries {
+            self.counters.dead_lettered += 1;
+            if let Some(entry) = self.remove(key) {
+                self.dead.push(entry.message);
+            }
+            return;
+        }
+        entry.lease = None;
+        self.counters.in_flight -= 1;
+        self.counters.backlog += 1;
+        self.backlog_bytes += entry.message.size();
+        self.wait(now_ms, key, delay_s);
+    }
+
+    fn remove(&mut self, key: u64) -> Option<Entry> {
+        let entry = self.entries.remove(&key)?;
+        match entry.lease {
+            Some(_) => self.counters.in_flight -= 1,
+            None => {
+                self.counters.backlog -= 1;
+                self.backlog_bytes -= entry.message.size();
+            }
+        }
+        Some(entry)
+    }
+}
+
+/// Cloudflare's leases are encrypted tokens of 200 bytes and more; a client that cannot hold such a one must fail here.
+fn lease_id(key: u64, lease: u64) -> String {
+    format!("eyJhbGciOiJkaXIiLCJlbmMiOiJBMjU2R0NNIn0..{key:016x}{lease:016x}{:0>170}", "")
+}
+
+fn parse_lease(text: &str) -> Option<(u64, u64)> {
+    let digits = text.split("..").nth(1)?;
+    let number = |range| u64::from_str_radix(digits.get(range)?, 16).ok();
+    Some((number(0..16)?, number(16..32)?))
+}
+
+#[cfg(test)]
+#[path = "state_tests.rs"]
+mod tests;

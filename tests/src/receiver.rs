@@ -1,0 +1,196 @@
+//! A destination: an HTTP endpoint that records what it gets and behaves as a script says.
+//!
+//! Signatures are checked with code that shares nothing with the crate that makes them.
+
+mod behaviour;
+mod signature;
+
+use std::collections::{HashSet, VecDeque};
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use axum::body::Bytes;
+use http::{HeaderMap, Request};
+use http_body_util::BodyExt as _;
+use hyper::body::Incoming;
+
+pub use behaviour::Behaviour;
+pub use signature::SignatureProblem;
+
+use crate::error::{Doing as _, Result};
+use crate::server::{Answer, Cut, Server};
+use crate::wait::until;
+
+/// A running destination; dropping it closes its port.
+#[derive(Debug)]
+pub struct Receiver {
+    server: Server,
+    shared: Arc<Shared>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    script: Mutex<Script>,
+    requests: Mutex<Vec<Received>>,
+}
+
+#[derive(Debug)]
+struct Script {
+    once: VecDeque<Behaviour>,
+    always: Behaviour,
+}
+
+impl Default for Script {
+    fn default() -> Self {
+        Self { once: VecDeque::new(), always: Behaviour::Status(200) }
+    }
+}
+
+/// A request that arrived completely.
+#[derive(Debug, Clone)]
+pub struct Received {
+    pub method: String,
+    /// With its query.
+    pub path: String,
+    pub headers: HeaderMap,
+    /// The raw bytes.
+    pub body: Bytes,
+    pub at: Instant,
+    pub at_time: SystemTime,
+}
+
+impl Receiver {
+    /// Starts a destination that answers 200.
+    ///
+    /// # Errors
+    /// Where no port is free.
+    pub async fn start() -> Result<Self> {
+        Self::start_on(0).await
+    }
+
+    /// As [`Receiver::start`], on a certain port: one that went away can come back.
+    ///
+    /// # Errors
+    /// Where the port cannot be had.
+    pub async fn start_on(port: u16) -> Result<Self> {
+        let shared = Arc::new(Shared::default());
+        let for_handler = Arc::clone(&shared);
+        let server = Server::start(port, move |request| answer(Arc::clone(&for_handler), request)).await;
+        Ok(Self { server: server.doing(|| format!("cannot listen on port {port}"))?, shared })
+    }
+
+    /// As [`Receiver::start`], with a behaviour other than 200.
+    ///
+    /// # Errors
+    /// Where no port is free.
+    pub async fn behaving(always: Behaviour) -> Result<Self> {
+        let receiver = Self::start().await?;
+        receiver.always(always);
+        Ok(receiver)
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.server.address()
+    }
+
+    /// The URL to deliver to.
+    #[must_use]
+    pub fn url(&self) -> String {
+        format!("http://{}/hook", self.address())
+    }
+
+    /// What it does with the next requests, one each, before its usual behaviour.
+    pub fn next(&self, behaviours: impl IntoIterator<Item = Behaviour>) {
+        self.script().once.extend(behaviours);
+    }
+
+    /// What it usually does.
+    pub fn always(&self, behaviour: Behaviour) {
+        self.script().always = behaviour;
+    }
+
+    /// Everything it got so far, in the order of arrival.
+    #[must_use]
+    pub fn requests(&self) -> Vec<Received> {
+        self.recorded().clone()
+    }
+
+    /// How much it got so far.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        self.recorded().len()
+    }
+
+    /// The distinct `webhook-id`s it got so far.
+    #[must_use]
+    pub fn ids(&self) -> HashSet<String> {
+        self.recorded().iter().map(|request| request.header("webhook-id").to_owned()).collect()
+    }
+
+    /// Forgets what it got so far.
+    pub fn forget(&self) {
+        self.recorded().clear();
+    }
+
+    /// Waits until it has got `count` requests, and gives them all.
+    ///
+    /// # Panics
+    /// After `timeout`.
+    pub async fn wait_for(&self, count: usize, timeout: Duration) -> Vec<Received> {
+        until(&format!("{count} requests at the destination"), timeout, async || match self.count() {
+            there if there >= count => Ok(()),
+            there => Err(format!("{there} of {count} arrived")),
+        })
+        .await;
+        self.requests()
+    }
+
+    fn script(&self) -> MutexGuard<'_, Script> {
+        self.shared.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn recorded(&self) -> MutexGuard<'_, Vec<Received>> {
+        self.shared.requests.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Received {
+    /// The value of a header; empty where it is not there or not text.
+    #[must_use]
+    pub fn header(&self, name: &str) -> &str {
+        self.headers.get(name).and_then(|value| value.to_str().ok()).unwrap_or_default()
+    }
+
+    /// Verifies the Standard Webhooks signature with a secret (`whsec_…`) or a public key (`whpk_…`).
+    ///
+    /// # Errors
+    /// Why it does not verify.
+    pub fn verify(&self, key: &str) -> std::result::Result<(), SignatureProblem> {
+        signature::verify(self, key)
+    }
+}
+
+async fn answer(shared: Arc<Shared>, request: Request<Incoming>) -> Answer {
+    let (head, body) = request.into_parts();
+    let body = body.collect().await.map_err(|_| Cut::Close)?.to_bytes();
+    let received = Received {
+        method: head.method.to_string(),
+        path: head.uri.path_and_query().map_or_else(String::new, ToString::to_string),
+        headers: head.headers,
+        body,
+        at: Instant::now(),
+        at_time: SystemTime::now(),
+    };
+    shared.requests.lock().unwrap_or_else(PoisonError::into_inner).push(received);
+    let behaviour = {
+        let mut script = shared.script.lock().unwrap_or_else(PoisonError::into_inner);
+        script.once.pop_front().unwrap_or_else(|| script.always.clone())
+    };
+    behaviour.act().await
+}
+
+#[cfg(test)]
+mod tests;

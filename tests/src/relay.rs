@@ -1,0 +1,241 @@
+//! The relay's program as a child process.
+
+use std::collections::BTreeMap;
+use std::process::{Command, ExitStatus, Stdio};
+use std::time::Duration;
+
+use crate::api::Api;
+use crate::error::{Doing as _, Error, Result};
+use crate::process::{Process, Signal};
+use crate::queue::LocalQueue;
+use crate::tools;
+
+/// How long the relay may take to start.
+const STARTS_WITHIN: Duration = Duration::from_secs(60);
+/// How long it may take to finish or hand back what is in flight.
+const STOPS_WITHIN: Duration = Duration::from_secs(40);
+
+/// What the relay is started with: its environment.
+#[derive(Debug, Clone)]
+pub struct RelaySettings(BTreeMap<String, String>);
+
+impl RelaySettings {
+    /// Settings with fresh secrets that let it deliver to loopback.
+    #[must_use]
+    pub fn new(database_url: &str, queue: &LocalQueue, edge_url: &str, edge_admin_token: &str) -> Self {
+        let master_key = crate::random::key();
+        let settings = [
+            ("DATABASE_URL", database_url),
+            ("TIDEGATE_LISTEN", "127.0.0.1:0"),
+            ("TIDEGATE_ADMIN_TOKEN", &format!("admin-{}", crate::random::text())),
+            ("TIDEGATE_MASTER_KEY", &master_key),
+            ("TIDEGATE_EDGE_URL", edge_url),
+            ("TIDEGATE_EDGE_ADMIN_TOKEN", edge_admin_token),
+            ("TIDEGATE_QUEUE_ACCOUNT_ID", queue.account_id()),
+            ("TIDEGATE_QUEUE_IDS", queue.queue_id()),
+            ("TIDEGATE_QUEUE_TOKEN", queue.token()),
+            ("TIDEGATE_QUEUE_API", &queue.api_url()),
+            ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8"),
+            ("TIDEGATE_LOG", "info"),
+            ("NO_COLOR", "1"),
+        ];
+        Self(settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+    }
+
+    /// The same with another value for a variable.
+    #[must_use]
+    pub fn with(mut self, name: &str, value: &str) -> Self {
+        self.0.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The value of a variable; empty where it is not set.
+    #[must_use]
+    pub fn value(&self, name: &str) -> &str {
+        self.0.get(name).map_or("", String::as_str)
+    }
+
+    fn command(&self, program: &std::path::Path, argument: &str) -> Command {
+        let mut command = Command::new(program);
+        // A setting of the person's must not reach into a test.
+        for (name, _) in std::env::vars_os() {
+            if name.to_string_lossy().starts_with("TIDEGATE_") {
+                command.env_remove(name);
+            }
+        }
+        command.arg(argument).envs(&self.0);
+        command
+    }
+}
+
+/// A relay that can be stopped, killed and started again with the same settings.
+///
+/// # Panics
+/// Its `Drop` panics where something was logged at ERROR that the test did not expect.
+#[derive(Debug)]
+pub struct Relay {
+    settings: RelaySettings,
+    process: Process,
+    url: String,
+    errors: Errors,
+}
+
+/// Whether the test expects that something is logged at ERROR.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Errors {
+    Unexpected,
+    Expected,
+}
+
+impl Relay {
+    /// Builds the program and starts it.
+    ///
+    /// # Errors
+    /// Where it does not compile or does not start; the end of its log is in the message.
+    pub async fn start(settings: RelaySettings) -> Result<Self> {
+        let program = tools::blocking(tools::relay).await?;
+        let mut process = Process::start("relay", &mut settings.command(&program, "serve"), Signal::Term)?;
+        let line = process.line("relay listening on http", STARTS_WITHIN).await?;
+        let url = line.split_whitespace().last().unwrap_or_default().to_owned();
+        // A restarted relay has to be where it was.
+        let listen = url.trim_start_matches("http://").to_owned();
+        Ok(Self { settings: settings.with("TIDEGATE_LISTEN", &listen), process, url, errors: Errors::Unexpected })
+    }
+
+    /// Its base URL, without a slash at the end; the same after a restart.
+    #[must_use]
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    /// The admin token.
+    #[must_use]
+    pub fn token(&self) -> &str {
+        self.settings.value("TIDEGATE_ADMIN_TOKEN")
+    }
+
+    /// A client of its API with the admin token.
+    #[must_use]
+    pub fn api(&self) -> Api {
+        Api::new(&self.url, self.token())
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// What it has logged since it was last started.
+    #[must_use]
+    pub fn log(&self) -> String {
+        without_colours(&self.process.log())
+    }
+
+    /// The file it logs to.
+    #[must_use]
+    pub fn log_file(&self) -> &std::path::Path {
+        self.process.log_file()
+    }
+
+    /// How it ended, where it has.
+    pub fn ended(&mut self) -> Option<ExitStatus> {
+        self.process.ended()
+    }
+
+    /// Lets it log at ERROR: the test breaks something on purpose.
+    pub fn expect_errors(&mut self) {
+        self.errors = Errors::Expected;
+    }
+
+    /// Ends it in order (SIGTERM).
+    ///
+    /// # Errors
+    /// Where it had to be killed.
+    pub async fn stop(&mut self) -> Result<ExitStatus> {
+        self.process.stop(STOPS_WITHIN).await
+    }
+
+    /// Ends it without a warning (SIGKILL).
+    ///
+    /// # Errors
+    /// Where it does not even end then.
+    pub async fn kill(&mut self) -> Result<ExitStatus> {
+        self.process.kill().await
+    }
+
+    /// Starts it again after [`Relay::stop`] or [`Relay::kill`], on the same database and address.
+    ///
+    /// # Errors
+    /// As [`Relay::start`].
+    pub async fn start_again(&mut self) -> Result<()> {
+        self.check_log();
+        let started = Self::start(self.settings.clone()).await?;
+        let errors = self.errors;
+        // The old value's log has been looked at.
+        std::mem::replace(self, started).expect_errors();
+        self.errors = errors;
+        Ok(())
+    }
+
+    fn check_log(&self) {
+        if self.errors == Errors::Expected {
+            return;
+        }
+        let log = self.log();
+        let errors: Vec<&str> = log.lines().filter(|line| is_error(line)).collect();
+        assert!(errors.is_empty(), "the relay logged errors:\n{}", errors.join("\n"));
+    }
+}
+
+impl Drop for Relay {
+    fn drop(&mut self) {
+        if !std::thread::panicking() {
+            self.check_log();
+        }
+    }
+}
+
+/// Runs the migrations with `relay migrate`.
+///
+/// # Errors
+/// Where they fail, with what the relay said.
+pub async fn migrate(database_url: &str) -> Result<()> {
+    let database_url = database_url.to_owned();
+    tools::blocking(move || {
+        let mut command = Command::new(tools::relay()?);
+        command.arg("migrate").env("DATABASE_URL", database_url).stdin(Stdio::null());
+        let output = command.output().doing(|| "cannot run the relay".to_owned())?;
+        if output.status.success() {
+            return Ok(());
+        }
+        let said = String::from_utf8_lossy(&output.stderr).into_owned();
+        Err(Error::new(format!("`relay migrate` failed ({}): {said}", output.status)))
+    })
+    .await
+}
+
+fn is_error(line: &str) -> bool {
+    line.split_whitespace().take(3).any(|word| word == "ERROR") || line.contains("\"level\":\"ERROR\"")
+}
+
+/// Terminal colours begin with an escape character and `[` and end with `m`.
+fn without_colours(log: &str) -> String {
+    let mut parts = log.split("\u{1b}[");
+    let first = parts.next().unwrap_or_default().to_owned();
+    parts.fold(first, |text, part| text + part.split_once('m').map_or(part, |(_, rest)| rest))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_error_is_found_in_plain_coloured_and_json_logs_and_not_in_what_a_line_tells() {
+        let coloured = "\u{1b}[2m2026-01-01T00:00:00Z\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m relay: broken";
+        assert!(is_error(&without_colours(coloured)));
+        assert!(is_error("2026-01-01T00:00:00Z ERROR relay::store: broken"));
+        assert!(is_error("{\"timestamp\":\"…\",\"level\":\"ERROR\"}"));
+        assert!(!is_error("2026-01-01T00:00:00Z  INFO relay: the destination answered ERROR"));
+    }
+}

@@ -1,0 +1,109 @@
+//! A small HTTP/1.1 server on loopback, for the parts of the harness that must also be able to misbehave: a handler may
+//! cut the connection instead of answering.
+
+use std::future::{Future, poll_fn};
+use std::io;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::body::Body;
+use http::{Request, Response};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::{JoinHandle, JoinSet};
+
+/// In place of an answer: what happens to the connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cut {
+    /// Closed in order (FIN).
+    Close,
+    /// Reset (RST).
+    Reset,
+}
+
+impl std::fmt::Display for Cut {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("the handler cut the connection")
+    }
+}
+
+impl std::error::Error for Cut {}
+
+/// What a handler gives.
+pub type Answer = Result<Response<Body>, Cut>;
+
+type BoxedAnswer = Pin<Box<dyn Future<Output = Answer> + Send>>;
+
+/// A handler with its types erased; hyper wants one that can be moved.
+type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxedAnswer + Send + Sync>;
+
+/// A running server; dropping it closes its port and every connection.
+#[derive(Debug)]
+pub struct Server {
+    address: SocketAddr,
+    task: JoinHandle<()>,
+}
+
+impl Server {
+    /// Listens on 127.0.0.1; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// Where the port cannot be had.
+    pub async fn start<H, F>(port: u16, handler: H) -> io::Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        let address = listener.local_addr()?;
+        let handler: Handler = Arc::new(move |request| -> BoxedAnswer { Box::pin(handler(request)) });
+        Ok(Self { address, task: tokio::spawn(accept(listener, handler)) })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn accept(listener: TcpListener, handler: Handler) {
+    // The set ends its connections when this task is aborted.
+    let mut connections = JoinSet::new();
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                connections.spawn(serve(stream, Arc::clone(&handler)));
+            }
+            // Out of file descriptors: others have to be closed first.
+            Err(_) => tokio::time::sleep(Duration::from_millis(10)).await,
+        }
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn serve(stream: TcpStream, handler: Handler) {
+    // Without it an answer in two writes waits 40 ms for the other side's delayed acknowledgement.
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request| handler(request));
+    let mut connection = http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+    let end = poll_fn(|context| connection.poll_without_shutdown(context)).await;
+    let cut = end.err().and_then(|error| std::error::Error::source(&error)?.downcast_ref::<Cut>().copied());
+    if cut == Some(Cut::Reset) {
+        let stream = connection.into_parts().io.into_inner();
+        let _ = stream.set_zero_linger();
+    }
+}

@@ -1,0 +1,11 @@
+//! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
+
+mod crash;
+mod deliver;
+mod queue;
+mod replay;
+mod request;
+mod retry;
+mod route;
+mod store;
+mod verify;

@@ -1,0 +1,81 @@
+//! queue: what was accepted is in the queue first, whole, and what could not be queued was not accepted.
+
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+use shared::envelope::Body;
+use tests::api::http_client;
+use tests::gateway::Gateway;
+use tests::provider::{Provider, now_s};
+use tests::queue::Times;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_overloaded_queue_is_503_and_the_providers_resend_succeeds() {
+    let edge = Gateway::bare_edge().await;
+    let provider = Provider::stripe();
+    let source = edge.edge.put_source("overloaded", &provider).await;
+    let request = provider.sample("evt_overloaded");
+
+    edge.queue.fault(|faults| faults.overloaded = Times::UntilCleared);
+    let response = request.send(&http_client(), &source.url).await.expect("answers");
+    assert_eq!(response.status(), 503);
+    let retry_after = response.headers()["retry-after"].to_str().expect("is text").to_owned();
+    assert!(retry_after.parse::<u64>().is_ok_and(|seconds| (1..=60).contains(&seconds)), "{retry_after}");
+    assert_eq!(response.json::<Value>().await.expect("is JSON"), json!({ "error": "try_again" }));
+    assert!(edge.events(&source).is_empty());
+
+    edge.queue.clear_faults();
+    let response = request.send(&http_client(), &source.url).await.expect("answers");
+    assert_eq!(response.status(), 200);
+    let answer: Value = response.json().await.expect("is JSON");
+    let (header, body) = edge.wait_for_events(&source, 1).await.remove(0);
+    assert_eq!(answer["id"], header.id.to_string());
+    assert_eq!(body, Body::Inline(request.body));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_queue_that_is_overloaded_for_a_moment_is_tried_again_with_the_same_id() {
+    let edge = Gateway::bare_edge().await;
+    let provider = Provider::stripe();
+    let source = edge.edge.put_source("for-a-moment", &provider).await;
+    edge.queue.fault(|faults| faults.overloaded = Times::Next(1));
+    let response = provider.sample("evt_moment").send(&http_client(), &source.url).await.expect("answers");
+    assert_eq!(response.status(), 200);
+    let answer: Value = response.json().await.expect("is JSON");
+    let (header, _) = edge.wait_for_events(&source, 1).await.remove(0);
+    assert_eq!(answer["id"], header.id.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_with_every_byte_value_is_queued_byte_for_byte() {
+    let edge = Gateway::shared_edge().await;
+    let provider = Provider::github();
+    let source = edge.edge.put_source("every-byte", &provider).await;
+    let body: Vec<u8> = (0..=255).collect();
+    let request = provider.sign("delivery-1", &body, now_s()).with_header("Content-Type", "application/octet-stream");
+    assert_eq!(request.send(&http_client(), &source.url).await.expect("answers").status(), 200);
+    let (header, queued) = edge.wait_for_events(&source, 1).await.remove(0);
+    assert_eq!(queued, Body::Inline(body));
+    assert_eq!(header.headers.get("content-type"), Some("application/octet-stream"));
+    assert_eq!(header.headers.get("x-github-delivery"), Some("delivery-1"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_a_megabyte_is_stored_and_fetched_byte_for_byte() {
+    let edge = Gateway::shared_edge().await;
+    let provider = Provider::github();
+    let source = edge.edge.put_source("megabyte", &provider).await;
+    let body: Vec<u8> = (0..1_000_000_u32).map(|at| (at.wrapping_mul(2_654_435_761) >> 13) as u8).collect();
+    let request = provider.sign("delivery-1", &body, now_s());
+    assert_eq!(request.send(&http_client(), &source.url).await.expect("answers").status(), 200);
+
+    let (_, queued) = edge.wait_for_events(&source, 1).await.remove(0);
+    let Body::Stored { key, size, sha256 } = queued else {
+        panic!("a megabyte does not fit into a message: {queued:?}")
+    };
+    assert_eq!((size, sha256), (1_000_000, hex::encode(Sha256::digest(&body))));
+    let admin = edge.edge.admin();
+    let path = format!("/admin/bodies/{key}");
+    assert!(admin.bytes(&path).await == body, "the stored body differs");
+    assert_eq!(admin.delete(&path).await.status, 204);
+    assert_eq!(admin.get(&path).await.status, 404);
+}

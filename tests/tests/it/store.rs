@@ -1,0 +1,100 @@
+//! store: duplicates, redelivered messages, and what cannot be stored.
+
+use std::time::Duration;
+
+use serde_json::json;
+use shared::envelope::{EventHeader, Verification, encode_inline, encode_stored};
+use shared::header::HeaderList;
+use shared::id::{EventId, SourceId};
+use tests::gateway::{Gateway, drained};
+use tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(20);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_provider_id_twice_is_one_event_counted_twice() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("twice").await;
+    let headers = [("webhook-id", "msg_1"), ("content-type", "application/json")];
+    let first = gateway.push_with(&line.source, &headers, b"{}");
+    drained(&gateway.queue, SOON).await;
+    gateway.push_with(&line.source, &headers, b"{}");
+    gateway.push_with(&line.source, &[("webhook-id", "msg_2")], b"{}");
+    drained(&gateway.queue, SOON).await;
+    line.receiver.wait_for(2, SOON).await;
+    let events = gateway.api.all("/v1/events").await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    let event = gateway.api.get(&format!("/v1/events/{first}")).await.expect_status(200);
+    assert_eq!((&event["duplicates"], &event["key"]), (&json!(1), &json!("msg_1")));
+    assert_eq!(line.receiver.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_the_queue_hands_out_twice_is_stored_and_delivered_once() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("again").await;
+    gateway.queue.fault(|faults| faults.duplicates = true);
+    for number in 0..50 {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    drained(&gateway.queue, SOON).await;
+    line.receiver.wait_for(50, SOON).await;
+    until("all to be settled", SOON, async || match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
+        50 => Ok(()),
+        count => Err(format!("{count} succeeded")),
+    })
+    .await;
+    assert_eq!(gateway.api.all("/v1/events").await.len(), 50);
+    assert_eq!(line.receiver.count(), 50);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_stored_is_quarantined_and_holds_up_nothing() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let line = gateway.line("good").await;
+    let header = |source: SourceId, id: EventId| EventHeader {
+        id,
+        source,
+        received_at_ms: id.minted_at_ms(),
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::default(),
+        verification: Verification::Verified,
+    };
+    let now_ms = tests::provider::now_s() * 1_000;
+    let unknown = encode_inline(&header(SourceId::mint(now_ms, [9; 10]), EventId::mint(now_ms, [1; 10])), b"{}");
+    let source: SourceId = line.source.id.parse().expect("an id");
+    let ancient = encode_inline(&header(source, EventId::mint(1_000, [1; 10])), b"{}");
+    let newer = encode_inline(&header(source, EventId::mint(now_ms, [2; 10])), b"{}").expect("fits");
+    let lost_body = encode_stored(&header(source, EventId::mint(now_ms, [3; 10])), "evt_gone", 3, "00");
+    for message in [
+        "not an envelope",
+        &unknown.expect("fits"),
+        &ancient.expect("fits"),
+        &newer.replacen("\"v\":1", "\"v\":99", 1),
+        &lost_body,
+    ] {
+        gateway.queue.push(message);
+    }
+    gateway.push(&line.source, b"{\"good\":true}");
+    line.receiver.wait_for(1, SOON).await;
+    drained(&gateway.queue, SOON).await;
+    let quarantined = gateway.api.all("/v1/quarantine").await;
+    assert_eq!(quarantined.len(), 5, "{quarantined:?}");
+    assert!(
+        quarantined
+            .iter()
+            .any(|message| message["reason"].as_str().is_some_and(|reason| reason.contains("version 99")))
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_with_every_character_that_a_database_dislikes_is_stored_and_found_again() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("nul").await;
+    let body = b"{\"type\":\"a\\u0000b\",\"id\":\"\\u0000\"}";
+    let event = gateway.push_with(&line.source, &[("webhook-id", "a\u{fffd}b"), ("x-odd", "\u{e9}")], body);
+    line.receiver.wait_for(1, SOON).await;
+    assert_eq!(gateway.api.bytes(&format!("/v1/events/{event}/body")).await, body);
+}
