@@ -104,6 +104,14 @@ impl Process {
         self.child.try_wait().ok().flatten()
     }
 
+    /// Waits until it ends by itself, however long that takes. Blocks the thread.
+    ///
+    /// # Errors
+    /// Where nothing is known of it any more.
+    pub fn wait(&mut self) -> Result<ExitStatus> {
+        self.child.wait().doing(|| format!("cannot wait for {}", self.name))
+    }
+
     /// Waits for a line of its output that holds `text`, and gives that line.
     ///
     /// # Errors

@@ -13,7 +13,8 @@ mod worker;
 
 use std::io::Write as _;
 use std::net::{Ipv4Addr, TcpListener};
-use std::process::{Command, Stdio};
+use std::path::Path;
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 pub use cargo::relay;
@@ -23,6 +24,7 @@ pub use node::{node_packages, program};
 pub use worker::worker;
 
 use crate::error::{Doing as _, Error, Result};
+use crate::process::{Process, Signal};
 
 /// Tells the person what is being done. Not captured by the test runner: a build of minutes must not look like a hang.
 pub fn say(what: &str) {
@@ -49,21 +51,21 @@ pub async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send
     }
 }
 
-/// Runs a program that is expected to take a while, its output in a log file that is shown where it fails.
+/// Runs a program that is expected to take a while; the end of what it wrote is shown where it fails. It does not
+/// outlive this process.
 fn run_long(what: &str, command: &mut Command, advice: &str) -> Result<()> {
     say(what);
     let begun = Instant::now();
     let program = command.get_program().to_string_lossy().into_owned();
-    let output = command.stdin(Stdio::null()).output().doing(|| format!("cannot run {program}; {advice}"))?;
-    if output.status.success() {
+    let name = Path::new(&program).file_name().unwrap_or_default().to_string_lossy().into_owned();
+    let process = Process::start(&name, command, Signal::Term);
+    let mut process = process.map_err(|error| Error::new(format!("{error}; {advice}")))?;
+    let status = process.wait()?;
+    if status.success() {
         if begun.elapsed() > Duration::from_secs(5) {
             say(&format!("done in {} s", begun.elapsed().as_secs()));
         }
         return Ok(());
     }
-    let text = [output.stdout, output.stderr].concat();
-    let text = String::from_utf8_lossy(&text);
-    let lines: Vec<&str> = text.lines().collect();
-    let end = lines[lines.len().saturating_sub(40)..].join("\n");
-    Err(Error::new(format!("{program} failed ({}) while {what}; {advice}\n{end}", output.status)))
+    Err(Error::new(format!("{name} failed ({status}) while {what}; {advice}\n{}", process.tail(40))))
 }

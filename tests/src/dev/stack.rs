@@ -35,6 +35,8 @@ impl Stack {
     pub async fn start(options: &Options) -> Result<Self> {
         options.check_ports()?;
         let folder = super::folder();
+        // Of a run that was killed: whoever waits for the file must not find that one.
+        let _ = std::fs::remove_file(folder.join("stack.json"));
         let secrets = Secrets::kept_in(&folder.join("secrets.json"))?;
         tools::blocking(|| {
             tools::node_packages()?;

@@ -130,7 +130,10 @@ impl Server {
                 return Ok(Err(format!("ended ({status})")));
             }
             match PgConnection::connect(&url).await {
-                Ok(connection) => Ok(Ok(drop(connection.close().await))),
+                Ok(connection) => {
+                    let _ = connection.close().await;
+                    Ok(Ok(()))
+                }
                 Err(error) => Err(error.to_string()),
             }
         });

@@ -41,17 +41,14 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
             };
             timestamp_header = Some(timestamp);
             let signature = format!("v1,{signature}");
-            (name, vec![(id, event_id.to_owned()), (timestamp, at.clone()), (name, signature)])
+            (name, vec![(id, event_id.to_owned()), (timestamp, at), (name, signature)])
         }
         Scheme::StandardEd25519 { key } => {
             let content = [event_id.as_bytes(), b".", at.as_bytes(), b".", body].concat();
             let signature = format!("v1a,{}", BASE64.encode(key.sign(&content).to_bytes()));
             timestamp_header = Some("webhook-timestamp");
-            let headers = vec![
-                ("webhook-id", event_id.to_owned()),
-                ("webhook-timestamp", at.clone()),
-                ("webhook-signature", signature),
-            ];
+            let headers =
+                vec![("webhook-id", event_id.to_owned()), ("webhook-timestamp", at), ("webhook-signature", signature)];
             ("webhook-signature", headers)
         }
         Scheme::Fal { key, user_id } => {
@@ -61,7 +58,7 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
             let headers = vec![
                 ("X-Fal-Webhook-Request-Id", event_id.to_owned()),
                 ("X-Fal-Webhook-User-Id", user_id.clone()),
-                ("X-Fal-Webhook-Timestamp", at.clone()),
+                ("X-Fal-Webhook-Timestamp", at),
                 ("X-Fal-Webhook-Signature", hex::encode(key.sign(content.as_bytes()).to_bytes())),
             ];
             ("X-Fal-Webhook-Signature", headers)
@@ -69,14 +66,13 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
         Scheme::Slack { secret } => {
             let signature = hex::encode(sha256(secret.as_bytes(), &[b"v0:", at.as_bytes(), b":", body]));
             timestamp_header = Some("X-Slack-Request-Timestamp");
-            let headers =
-                vec![("X-Slack-Request-Timestamp", at.clone()), ("X-Slack-Signature", format!("v0={signature}"))];
+            let headers = vec![("X-Slack-Request-Timestamp", at), ("X-Slack-Signature", format!("v0={signature}"))];
             ("X-Slack-Signature", headers)
         }
         Scheme::Custom { secret } => {
             let signature = BASE64.encode(sha512(secret.as_bytes(), &[at.as_bytes(), b".", body]));
             timestamp_header = Some("X-Timestamp");
-            ("X-Signature", vec![("X-Timestamp", at.clone()), ("X-Signature", format!("sha512={signature}"))])
+            ("X-Signature", vec![("X-Timestamp", at), ("X-Signature", format!("sha512={signature}"))])
         }
         Scheme::Token { secret } => ("X-Token", vec![("X-Token", format!("Token {secret}"))]),
         Scheme::Basic { credentials } => {

@@ -9,3 +9,4 @@ mod retry;
 mod route;
 mod store;
 mod verify;
+mod whole;

@@ -25,14 +25,14 @@ async fn a_filter_decides_which_events_go_and_every_route_says_why_it_did_not_ma
     let received = big.wait_for(1, SOON).await;
     assert_eq!(received[0].header("webhook-id"), wanted.to_string());
 
-    for (event, matched) in [(small, false), (wanted, true), (odd, false)] {
+    for (event, outcome) in [(small, "not_matched"), (wanted, "matched"), (odd, "filter_failed")] {
         let event = gateway.api.get(&format!("/v1/events/{event}")).await.expect_status(200);
         let routes = event["routes"].as_array().expect("routes");
         assert_eq!(routes.len(), 2, "{event}");
         let route =
             routes.iter().find(|route| route.to_string().contains(&destination.id)).expect("the filtered route");
-        assert_eq!(route["matched"], matched, "{route}");
-        if !matched {
+        assert_eq!(route["outcome"], outcome, "{route}");
+        if outcome != "matched" {
             assert!(route["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{route}");
         }
     }
