@@ -193,7 +193,8 @@ impl Puller {
                     Ok(()) => break,
                     Err(error) => error,
                 };
-                if store::is_data_error(&error) {
+                // Nothing but quarantine rows is left of an empty group: those are never refused for what they hold.
+                if store::is_data_error(&error) && !group.is_empty() {
                     if group.len() > 1 {
                         // One of them is to blame; the others must not wait for it.
                         tracing::warn!(error = %error, messages = group.len(), "a batch was refused by the database; halving it");

@@ -55,6 +55,12 @@ impl RelaySettings {
         self.0.get(name).map_or("", String::as_str)
     }
 
+    /// All variables.
+    #[must_use]
+    pub fn variables(&self) -> Vec<(String, String)> {
+        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+    }
+
     fn command(&self, program: &std::path::Path, argument: &str) -> Command {
         let mut command = Command::new(program);
         // A setting of the person's must not reach into a test.
@@ -88,6 +94,12 @@ enum Errors {
 }
 
 impl Relay {
+    /// What it was started with.
+    #[must_use]
+    pub fn settings(&self) -> &RelaySettings {
+        &self.settings
+    }
+
     /// Builds the program and starts it.
     ///
     /// # Errors

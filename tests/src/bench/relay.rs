@@ -33,9 +33,9 @@ impl Run {
 pub async fn measure(events: usize, body_bytes: usize, concurrency: usize) -> Run {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("bench").await;
-    let path = format!("/v1/destinations/by-name/bench");
+    let path = "/v1/destinations/by-name/bench";
     let wanted = json!({ "name": "bench", "url": line.receiver.url(), "max_concurrency": concurrency });
-    gateway.api.put(&path, &wanted).await.expect_status(200);
+    gateway.api.put(path, &wanted).await.expect_status(200);
     let filler = "x".repeat(body_bytes.saturating_sub(40));
     let begun = Instant::now();
     for number in 0..events {

@@ -31,7 +31,7 @@ pub(super) fn installed(name: &str, program: &str, version: &str, minutes: &str)
     run_long(
         &format!("building {name} {version} with cargo, once for this machine ({minutes} minutes on two cores)"),
         cargo().args(["install", "--locked", name, "--version", version]).arg("--root").arg(&root),
-        "it needs crates.io and a C compiler: check the network, then start again",
+        "it needs the network, for crates, and a C compiler: check both, then start again",
     )?;
     Ok(path)
 }

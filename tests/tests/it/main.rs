@@ -7,6 +7,7 @@ mod replay;
 mod request;
 mod retry;
 mod route;
+mod settings;
 mod store;
 mod verify;
 mod whole;

@@ -1,0 +1,54 @@
+//! settings: what the relay says when it cannot start, and what `doctor` finds.
+
+use std::process::{Command, Output};
+
+use tests::gateway::Gateway;
+use tests::tools;
+
+async fn run(argument: &'static str, settings: Vec<(String, String)>) -> Output {
+    tools::blocking(move || {
+        let mut command = Command::new(tools::relay()?);
+        command.arg(argument).env_clear().envs(settings);
+        command.output().map_err(|error| tests::Error::new(error.to_string()))
+    })
+    .await
+    .expect("runs")
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit_code_of_its_own() {
+    let output = run("serve", vec![("TIDEGATE_LISTEN".to_owned(), "nowhere".to_owned())]).await;
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&output.stderr);
+    for wanted in [
+        "9 of its settings need attention",
+        "DATABASE_URL: is not set: PostgreSQL 15 or newer",
+        "TIDEGATE_MASTER_KEY: is not set",
+        "TIDEGATE_QUEUE_TOKEN: is not set",
+        "TIDEGATE_LISTEN: must be an address and a port, such as 127.0.0.1:8400",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_a_running_gateway_in_order_and_says_what_to_do_where_it_is_not() {
+    let gateway = Gateway::relay_only().await;
+    let settings = gateway.relay.settings();
+    let output = run("doctor", settings.variables()).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for check in ["settings", "database", "migrations", "clock", "edge", "queue"] {
+        assert!(
+            text.lines().any(|line| line.starts_with("ok") && line.contains(check)),
+            "{check} is missing in:\n{text}"
+        );
+    }
+
+    let broken = settings.clone().with("TIDEGATE_QUEUE_TOKEN", "wrong").with("TIDEGATE_EDGE_ADMIN_TOKEN", "wrong");
+    let output = run("doctor", broken.variables()).await;
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("Queues read and edit"), "{text}");
+    assert!(text.contains("TIDEGATE_EDGE_ADMIN_TOKEN has to be the Worker's secret ADMIN_TOKEN"), "{text}");
+}
