@@ -244,6 +244,8 @@ create table replays (
     until_id uuid not null,
     -- The last row that has been taken; null before the first.
     cursor_id uuid,
+    -- When the next chunk may be made: the rate of a replay holds over all replicas and restarts.
+    next_at timestamptz not null default now(),
     processed bigint not null default 0,
     created bigint not null default 0,
     succeeded bigint not null default 0,

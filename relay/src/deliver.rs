@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
@@ -44,9 +44,15 @@ use crate::store::settle::Settlement;
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
 
+/// How long a read may take before it is made again.
+const READ_PATIENCE: Duration = Duration::from_secs(30);
+
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
-pub struct Handle(mpsc::UnboundedSender<Input>);
+pub struct Handle {
+    inbox: mpsc::UnboundedSender<Input>,
+    clock: Clock,
+}
 
 impl Handle {
     /// Hands over deliveries that have just been stored.
@@ -71,9 +77,13 @@ impl Handle {
         self.tell(Input::DeliveryCancelled(destination, delivery));
     }
 
+    fn owned(&self, shards: HashMap<i16, i64>, until: Instant) {
+        self.tell(Input::Owned { shards, until_us: self.clock.at_us(until) });
+    }
+
     fn tell(&self, input: Input) {
         // The engine ends only with the process; what it no longer hears is in the table.
-        let _ = self.0.send(input);
+        let _ = self.inbox.send(input);
     }
 }
 
@@ -98,7 +108,7 @@ pub struct Engine {
 impl Default for Engine {
     fn default() -> Self {
         let (sender, inbox) = mpsc::unbounded_channel();
-        Self { handle: Handle(sender), inbox }
+        Self { handle: Handle { inbox: sender, clock: Clock::start() }, inbox }
     }
 }
 
@@ -124,7 +134,7 @@ impl Engine {
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
             core: Core::new(Limits { in_flight: max_in_flight, unsettled: 20_000, line: 1_000, read: 256 }),
-            clock: Clock::start(),
+            clock: self.handle.clock,
             handle: self.handle.clone(),
             sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
             settlements,
@@ -217,7 +227,8 @@ impl Machine {
             let destinations: Vec<_> = reads.iter().map(|(destination, _, _)| destination.uuid()).collect();
             let limits: Vec<i64> =
                 reads.iter().map(|(_, _, limit)| i64::try_from(*limit).unwrap_or(i64::MAX)).collect();
-            let rows = match store::pending::due(&pool, &destinations, &limits).await {
+            let due = tokio::time::timeout(READ_PATIENCE, store::pending::due(&pool, &destinations, &limits)).await;
+            let rows = match due.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");

@@ -90,7 +90,7 @@ impl Edge {
         }
         let body = response.bytes().await.map_err(|error| FetchBodyError::Later(error.to_string()))?;
         if body.len() as u64 != size || hex(&Sha256::digest(&body)) != sha256 {
-            return Err(FetchBodyError::Later(format!("its body {key} is not the one that was put there")));
+            return Err(FetchBodyError::Gone(format!("its body {key} is not the one that was put there")));
         }
         Ok(body.into())
     }

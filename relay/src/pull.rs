@@ -9,10 +9,12 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shared::envelope::{self, Body, Message};
+use shared::envelope::{self, Body, EventHeader, Message};
 use sqlx::PgPool;
 use time::Date;
+use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Configuration;
@@ -31,8 +33,14 @@ use self::api::{Leased, LeasedBody, Queue};
 use self::arrival::Arrival;
 use self::pace::Pace;
 
-/// How soon a message comes back whose body could not be fetched.
-const HAND_BACK: Duration = Duration::from_secs(10);
+/// How long the large bodies of one pull may take to be fetched: well within the lease of their messages.
+const FETCH_WITHIN: Duration = Duration::from_secs(30);
+
+/// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// Large bodies that are in memory at one time.
+pub const LARGE_BODIES: usize = 4;
 
 /// What pulls one queue.
 pub struct Puller {
@@ -43,6 +51,8 @@ pub struct Puller {
     pub edge: Edge,
     pub engine: Handle,
     pub dedupe_days: i32,
+    /// Bounds how many large bodies are in memory; shared by all queues.
+    pub large_bodies: Arc<Semaphore>,
     /// Days whose partitions are known to exist.
     pub days: Arc<Mutex<HashSet<Date>>>,
 }
@@ -109,107 +119,129 @@ impl Puller {
             Err(error) => return Pulled::Failed(error),
         };
         let count = leased.len();
-        let mut arrivals = Vec::with_capacity(count);
-        let mut done = Vec::with_capacity(count);
-        let mut hand_back = Vec::new();
-        let mut quarantined = Vec::new();
-        let mut fetched = Vec::new();
+        let deadline = Instant::now() + FETCH_WITHIN;
+        let mut small = Group::default();
+        let mut large = Vec::new();
         for message in leased {
-            match self.read(&message).await {
-                Read::Arrived(arrival, key) => {
-                    arrivals.push(*arrival);
-                    fetched.extend(key);
-                    done.push(message.lease_id);
-                }
-                Read::Unreadable { reason, raw } => {
+            match decode(&message) {
+                Decoded::Arrived(arrival) => small.arrivals.push(*arrival),
+                Decoded::Unreadable { reason, raw } => {
                     tracing::error!(message = message.message_id, reason, "a message is quarantined");
-                    quarantined.push(quarantine(&message.message_id, reason, raw));
-                    done.push(message.lease_id);
+                    small.quarantined.push(quarantine(&message.message_id, reason, raw));
                 }
-                Read::Later => hand_back.push(message.lease_id),
+                Decoded::Stored(header, stored) => {
+                    large.push((message, *header, stored));
+                    continue;
+                }
             }
+            small.leases.push(message.lease_id);
         }
-        if !self.store(arrivals, quarantined, &stop).await {
-            // Stopping while the database does not answer: the leases run out and the messages return.
+        // What came with its messages first: it must not wait for a body that is slow to come.
+        if !self.finish(small, &stop).await {
             return Pulled::Messages(count);
         }
-        if let Err(error) = self.queue.acknowledge(&done, &hand_back, HAND_BACK).await {
-            tracing::warn!(
-                queue = self.queue.id(),
-                messages = done.len(),
-                "stored but not acknowledged, they return and are found stored: {error}"
-            );
-            return Pulled::Messages(count);
-        }
-        for key in fetched {
-            // Left behind it costs storage and nothing else; the bucket's lifecycle rule takes it.
-            if let Err(error) = self.edge.delete_body(&key).await {
-                tracing::warn!(key, "a stored body was not deleted from the edge: {error}");
+        for (message, header, stored) in large {
+            if !self.take_large(message, header, stored, deadline, &stop).await {
+                break;
             }
         }
         Pulled::Messages(count)
     }
 
-    async fn read(&self, message: &Leased) -> Read {
-        let text = match &message.body {
-            LeasedBody::Text(text) => text,
-            LeasedBody::Unreadable { raw, reason } => {
-                return Read::Unreadable { reason: reason.clone(), raw: raw.clone() };
-            }
-        };
-        match envelope::decode(text) {
-            Ok(Message::Rejection(sample)) => {
-                Read::Arrived(Box::new(Arrival::Rejection(message.message_id.clone(), sample, text.clone())), None)
-            }
-            Ok(Message::Event(header, Body::Inline(body))) => {
-                Read::Arrived(Box::new(Arrival::Event(message.message_id.clone(), header, body)), None)
-            }
-            Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
-                match self.edge.fetch_body(&key, size, &sha256).await {
-                    Ok(body) => {
-                        Read::Arrived(Box::new(Arrival::Event(message.message_id.clone(), header, body)), Some(key))
+    /// Stores and acknowledges a group. Returns false when it is told to stop while the database does not answer: then
+    /// the leases run out and the messages return.
+    async fn finish(&self, group: Group, stop: &CancellationToken) -> bool {
+        if group.leases.is_empty() {
+            return true;
+        }
+        if !self.store(group.arrivals, group.quarantined, stop).await {
+            return false;
+        }
+        if let Err(error) = self.queue.acknowledge(&group.leases).await {
+            tracing::warn!(
+                queue = self.queue.id(),
+                messages = group.leases.len(),
+                "stored but not acknowledged, they return and are found stored: {error}"
+            );
+        }
+        true
+    }
+
+    /// One event whose body is at the edge: fetched, stored, acknowledged, and deleted there. One at a time, because each
+    /// may be as large as the cap allows.
+    async fn take_large(
+        &self,
+        message: Leased,
+        header: EventHeader,
+        stored: StoredBody,
+        deadline: Instant,
+        stop: &CancellationToken,
+    ) -> bool {
+        let _memory = self.large_bodies.acquire().await;
+        let fetch = self.edge.fetch_body(&stored.key, stored.size, &stored.sha256);
+        let fetched = tokio::time::timeout_at(deadline, fetch).await;
+        let mut group = Group { leases: vec![message.lease_id.clone()], ..Group::default() };
+        match fetched {
+            Ok(Ok(body)) => group.arrivals.push(Arrival::Event(message.message_id, header, body)),
+            Ok(Err(FetchBodyError::Gone(reason))) => {
+                match store::admit::is_stored(&self.pool, header.id.uuid()).await {
+                    // Handed out a second time, after the body was stored and deleted.
+                    Ok(true) => {}
+                    Ok(false) => {
+                        tracing::error!(event = %header.id, reason, "a message is quarantined");
+                        group.quarantined.push(quarantine(&message.message_id, reason, message.body.into_text()));
                     }
-                    Err(FetchBodyError::Gone(reason)) => Read::Unreadable { reason, raw: text.clone() },
-                    Err(FetchBodyError::Later(reason)) => {
-                        tracing::warn!(event = %header.id, "its body cannot be fetched from the edge now; the message is handed back: {reason}");
-                        Read::Later
-                    }
+                    Err(error) => return self.hand_back(&message.lease_id, message.attempts, &error.to_string()).await,
                 }
             }
-            Err(error) => Read::Unreadable { reason: error.to_string(), raw: text.clone() },
+            Ok(Err(FetchBodyError::Later(reason))) => {
+                return self.hand_back(&message.lease_id, message.attempts, &reason).await;
+            }
+            Err(_) => return self.hand_back(&message.lease_id, message.attempts, "it takes too long").await,
         }
+        if !self.finish(group, stop).await {
+            return false;
+        }
+        // Left behind it costs storage and nothing else; the bucket's lifecycle rule takes it.
+        if let Err(error) = self.edge.delete_body(&stored.key).await {
+            tracing::warn!(key = stored.key, "a stored body was not deleted from the edge: {error}");
+        }
+        true
+    }
+
+    async fn hand_back(&self, lease: &str, attempts: u32, reason: &str) -> bool {
+        let delay = hand_back_delay(attempts);
+        tracing::warn!(
+            delay_s = delay.as_secs(),
+            "a body cannot be fetched from the edge now, its message is handed back: {reason}"
+        );
+        if let Err(error) = self.queue.hand_back(lease, delay).await {
+            tracing::warn!("a message could not be handed back; it returns when its lease ends: {error}");
+        }
+        true
     }
 
     /// Stores all of it; returns false only when it is told to stop while the database does not answer.
     async fn store(&self, arrivals: Vec<Arrival>, quarantined: Vec<NewQuarantined>, stop: &CancellationToken) -> bool {
-        let mut quarantined = Some(quarantined);
-        let mut waiting = vec![arrivals];
-        while let Some(group) = waiting.pop() {
+        let mut waiting = vec![(arrivals, quarantined)];
+        while let Some((mut group, mut quarantined)) = waiting.pop() {
             let mut backoff = pull_backoff();
-            let also = quarantined.take().unwrap_or_default();
-            let mut batch = Batch { quarantined: also, ..Batch::default() };
             loop {
-                let error = match self.try_store(&group, &mut batch).await {
-                    Ok(()) => break,
-                    Err(error) => error,
-                };
+                let stored = tokio::time::timeout(PATIENCE, self.try_store(&group, &quarantined)).await;
+                let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
                 // Nothing but quarantine rows is left of an empty group: those are never refused for what they hold.
                 if store::is_data_error(&error) && !group.is_empty() {
                     if group.len() > 1 {
                         // One of them is to blame; the others must not wait for it.
                         tracing::warn!(error = %error, messages = group.len(), "a batch was refused by the database; halving it");
-                        quarantined = Some(std::mem::take(&mut batch.quarantined));
-                        let mut first = group;
-                        let second = first.split_off(first.len() / 2);
-                        waiting.extend([first, second]);
+                        let second = group.split_off(group.len() / 2);
+                        waiting.extend([(group, quarantined), (second, Vec::new())]);
                         break;
                     }
                     let reason = format!("the database refused it: {error}");
-                    batch.quarantined.extend(group.iter().map(|arrival| arrival.quarantined(&reason)));
-                    waiting.push(Vec::new());
-                    quarantined = Some(std::mem::take(&mut batch.quarantined));
                     tracing::error!(reason, "a message is quarantined");
-                    break;
+                    quarantined.extend(group.drain(..).map(|arrival| arrival.quarantined(&reason)));
+                    continue;
                 }
                 tracing::warn!(error = %error, messages = group.len(), "cannot store; trying again");
                 tokio::select! {
@@ -221,24 +253,20 @@ impl Puller {
         true
     }
 
-    async fn try_store(&self, arrivals: &[Arrival], batch: &mut Batch) -> Result<(), sqlx::Error> {
+    async fn try_store(&self, arrivals: &[Arrival], quarantined: &[NewQuarantined]) -> Result<(), sqlx::Error> {
         let mut snapshot = self.configuration.current();
         if arrivals.iter().any(|arrival| arrival.source().is_some_and(|id| !snapshot.sources.contains_key(&id))) {
             snapshot = self.configuration.refresh().await?;
         }
         loop {
             let mut prepared = arrival::prepare(arrivals, &snapshot, &self.evaluator, mint::now_ms()).await;
-            let own_quarantined = prepared.batch.quarantined.len();
-            prepared.batch.quarantined.append(&mut batch.quarantined);
-            let result = self.admit(&prepared.batch, snapshot.revision).await;
-            // What came in with the batch stays with the caller until it is stored.
-            batch.quarantined = prepared.batch.quarantined.split_off(own_quarantined);
-            match result? {
+            // Copies: this future may be dropped before anything is stored.
+            prepared.batch.quarantined.extend(quarantined.iter().cloned());
+            match self.admit(&prepared.batch, snapshot.revision).await? {
                 Admitted::RoutedByOldConfiguration { revision } => {
                     snapshot = self.configuration.at_least(revision).await?;
                 }
                 Admitted::Stored { stored, duplicates } => {
-                    batch.quarantined.clear();
                     tracing::debug!(stored = stored.len(), duplicates, "stored");
                     self.engine.fresh(prepared.fresh(&stored));
                     return Ok(());
@@ -266,14 +294,49 @@ impl Puller {
     }
 }
 
-enum Read {
-    /// With the key of the body in the edge's storage, where it was there.
-    Arrived(Box<Arrival>, Option<String>),
-    Unreadable {
-        reason: String,
-        raw: String,
-    },
-    Later,
+/// Messages that are stored in one transaction and acknowledged in one call.
+#[derive(Default)]
+struct Group {
+    arrivals: Vec<Arrival>,
+    quarantined: Vec<NewQuarantined>,
+    leases: Vec<String>,
+}
+
+/// Where a large body is.
+struct StoredBody {
+    key: String,
+    size: u64,
+    sha256: String,
+}
+
+enum Decoded {
+    Arrived(Box<Arrival>),
+    Stored(Box<EventHeader>, StoredBody),
+    Unreadable { reason: String, raw: String },
+}
+
+fn decode(message: &Leased) -> Decoded {
+    let text = match &message.body {
+        LeasedBody::Text(text) => text,
+        LeasedBody::Unreadable { raw, reason } => {
+            return Decoded::Unreadable { reason: reason.clone(), raw: raw.clone() };
+        }
+    };
+    let id = message.message_id.clone();
+    match envelope::decode(text) {
+        Ok(Message::Rejection(sample)) => Decoded::Arrived(Box::new(Arrival::Rejection(id, sample, text.clone()))),
+        Ok(Message::Event(header, Body::Inline(body))) => Decoded::Arrived(Box::new(Arrival::Event(id, header, body))),
+        Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
+            Decoded::Stored(Box::new(header), StoredBody { key, size, sha256 })
+        }
+        Err(error) => Decoded::Unreadable { reason: error.to_string(), raw: text.clone() },
+    }
+}
+
+/// How soon a message comes back whose body could not be fetched: 10 s after the first time, doubled up to 6 hours. The
+/// queue hands a message out a hundred times; at this pace that takes longer than it keeps it.
+fn hand_back_delay(attempts: u32) -> Duration {
+    Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))
 }
 
 fn quarantine(message_id: &str, reason: String, raw: String) -> NewQuarantined {
@@ -282,5 +345,19 @@ fn quarantine(message_id: &str, reason: String, raw: String) -> NewQuarantined {
         queue_message_id: message_id.replace('\0', ""),
         reason: reason.replace('\0', ""),
         message: raw.into_bytes(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_is_handed_back_ever_more_rarely_so_that_it_outlives_an_outage() {
+        let delays: Vec<u64> = (1..=4).map(|attempts| hand_back_delay(attempts).as_secs()).collect();
+        assert_eq!(delays, [10, 20, 40, 80]);
+        assert_eq!(hand_back_delay(100), Duration::from_secs(6 * 3600));
+        let all: u64 = (1..=100).map(|attempts| hand_back_delay(attempts).as_secs()).sum();
+        assert!(all > 14 * 86_400, "a hundred times take longer than the fourteen days a queue keeps a message");
     }
 }

@@ -29,6 +29,9 @@ const CHUNK: i64 = 1_000;
 /// How often replays are looked for that another replica has made, or has left unfinished.
 const LOOK_EVERY: Duration = Duration::from_secs(10);
 
+/// How soon a replay is taken up again that could not go on.
+const AGAIN: Duration = Duration::from_secs(1);
+
 /// What a replay takes, with ids; stored with it.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -113,6 +116,7 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         matched: count(app, new, until).await?,
         until_id: until,
         cursor_id: None,
+        next_at: time::OffsetDateTime::now_utc(),
         processed: 0,
         created: 0,
         succeeded: 0,
@@ -163,35 +167,29 @@ fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
 /// Works off replays until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
     loop {
-        let more = match replays::running(&app.pool).await {
+        let mut pause = LOOK_EVERY;
+        match replays::running(&app.pool).await {
             Ok(rows) => {
-                let mut more = false;
                 for row in rows {
                     if stop.is_cancelled() {
                         return;
                     }
-                    more |= turn(&app, row, &stop).await;
+                    let wait = Duration::from_millis(mint::unix_ms(row.next_at).saturating_sub(mint::now_ms()));
+                    pause = pause.min(if wait.is_zero() { turn(&app, row).await } else { wait });
                 }
-                more
             }
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot look for replays; trying again");
-                false
-            }
-        };
-        if more {
-            continue;
+            Err(error) => tracing::warn!(error = %error, "cannot look for replays; trying again"),
         }
         tokio::select! {
             () = app.replays_pending.notified() => {}
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// One chunk of one replay; says whether there is more to do at once.
-async fn turn(app: &App, row: ReplayRow, stop: &CancellationToken) -> bool {
+/// One chunk of one replay; says how long it is until the next.
+async fn turn(app: &App, row: ReplayRow) -> Duration {
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
     let (limit, pause) = chunk_of(rate);
     let replay = ReplayId::from_uuid(row.id);
@@ -199,12 +197,12 @@ async fn turn(app: &App, row: ReplayRow, stop: &CancellationToken) -> bool {
         Ok(chunk) => chunk,
         Err(Problem::Database(error)) => {
             tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
-            return false;
+            return AGAIN;
         }
         Err(Problem::Broken(problem)) => {
             tracing::error!(%replay, problem, "the replay cannot go on");
             let _ = replays::complete(&app.pool, row.id, Some(&problem)).await;
-            return true;
+            return LOOK_EVERY;
         }
     };
     let Some(cursor) = chunk.cursor else {
@@ -212,28 +210,22 @@ async fn turn(app: &App, row: ReplayRow, stop: &CancellationToken) -> bool {
             Ok(()) => tracing::info!(%replay, "replay completed"),
             Err(error) => tracing::warn!(%replay, error = %error, "cannot end the replay; trying again"),
         }
-        return true;
+        return LOOK_EVERY;
     };
-    match replays::advance(&app.pool, &row, cursor, chunk.processed, &chunk.made).await {
+    match replays::advance(&app.pool, &row, cursor, chunk.processed, &chunk.made, pause).await {
         // Another replica is at it.
-        Ok(false) => return false,
+        Ok(false) => return AGAIN,
         Ok(true) => {}
         Err(error) => {
             tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
-            return false;
+            return AGAIN;
         }
     }
     let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
     for destination in destinations {
         app.engine.look(DestinationId::from_uuid(destination));
     }
-    if !pause.is_zero() {
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => {}
-        }
-    }
-    true
+    pause
 }
 
 /// How many rows to take at a time, and how long to wait after them, so that a replay keeps its rate.

@@ -8,6 +8,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -16,8 +17,8 @@ use crate::deliver::{self, Engine};
 use crate::edge::Edge;
 use crate::egress::{Egress, EgressPolicy, Ports};
 use crate::expression::Evaluator;
-use crate::pull::Puller;
 use crate::pull::api::Queue;
+use crate::pull::{self, Puller};
 use crate::{App, api, mint, replay, store, sync};
 
 /// How many days of partitions are made ahead.
@@ -86,6 +87,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     ));
     let mut feeding = tokio::task::JoinSet::new();
     let days = Arc::new(Mutex::new(HashSet::new()));
+    let large_bodies = Arc::new(Semaphore::new(pull::LARGE_BODIES));
     for queue in queues {
         let puller = Puller {
             queue,
@@ -95,6 +97,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
             edge: app.edge.clone(),
             engine: app.engine.clone(),
             dedupe_days: app.config.dedupe_days,
+            large_bodies: Arc::clone(&large_bodies),
             days: Arc::clone(&days),
         };
         feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));

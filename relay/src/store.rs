@@ -54,7 +54,8 @@ pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Err
 /// Whether the database can be blamed on the data it was given, so that trying the same again would fail the same way.
 #[must_use]
 pub fn is_data_error(error: &sqlx::Error) -> bool {
-    // Class 22 is "data exception", class 23 "integrity constraint violation" (PostgreSQL, appendix A).
+    // Class 22 is "data exception", 23 "integrity constraint violation", 54 "program limit exceeded", such as a row that
+    // is too large for its index (PostgreSQL, appendix A).
     let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("22") || code.starts_with("23"))
+    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
 }

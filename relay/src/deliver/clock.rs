@@ -23,6 +23,13 @@ impl Clock {
         self.started_us + u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0)
     }
 
+    /// The Unix time of a moment in microseconds; what lies before the start is the start.
+    #[must_use]
+    pub fn at_us(&self, at: Instant) -> u64 {
+        let since = at.saturating_duration_since(self.started);
+        self.started_us + u64::try_from(since.as_micros()).unwrap_or(0)
+    }
+
     /// The moment of a Unix time in microseconds, for a timer; what is past is the start.
     #[must_use]
     pub fn instant(&self, at_us: u64) -> Instant {

@@ -38,6 +38,9 @@ const READ_AGAIN_US: u64 = 1_000_000;
 /// Times in the table are remembered to a tenth of a second, so that a million retries are not a million times.
 const DUE_STEP_US: u64 = 100_000;
 
+/// How long a destination that has answered 410 is held until it is disabled, in microseconds.
+const GONE_HOLD_US: u64 = 10_000_000;
+
 /// The longest Retry-After that holds back a whole destination, in milliseconds.
 const MAX_HOLD_MS: u64 = 3_600_000;
 
@@ -61,8 +64,11 @@ pub struct Limits {
     reason = "the large one is the most frequent, and is moved through a channel once"
 )]
 pub enum Input {
-    /// The shards this replica owns, with their epochs.
-    Owned(HashMap<i16, i64>),
+    /// The shards this replica owns, with their epochs, and until when it may be sure of that.
+    Owned {
+        shards: HashMap<i16, i64>,
+        until_us: u64,
+    },
     /// The lease could not be renewed in time: nothing may be sent until [`Input::Owned`] says what is owned.
     Fenced,
     Configured(Arc<Snapshot>),
@@ -137,7 +143,9 @@ pub struct Core {
     in_flight: usize,
     unsettled: usize,
     draining: bool,
-    fenced: bool,
+    /// Nothing is sent after it, whether or not anyone has said so: a process that was stopped for a while finds itself
+    /// behind it. Microseconds.
+    owned_until_us: u64,
 }
 
 /// The queue of one destination.
@@ -158,6 +166,8 @@ struct Line {
     missed: bool,
     settled_meanwhile: HashSet<DeliveryId>,
     in_turn: bool,
+    /// When it is woken because it waits for its rate or for Retry-After; what is past is none.
+    wake_us: u64,
 }
 
 impl Core {
@@ -174,7 +184,7 @@ impl Core {
             in_flight: 0,
             unsettled: 0,
             draining: false,
-            fenced: false,
+            owned_until_us: 0,
         }
     }
 
@@ -183,10 +193,10 @@ impl Core {
         self.clock.set_us(now_us);
         let mut commands = Vec::new();
         match input {
-            Input::Fenced => self.fenced = true,
-            Input::Owned(owned) => {
-                self.fenced = false;
-                self.owned = owned;
+            Input::Fenced => self.owned_until_us = 0,
+            Input::Owned { shards, until_us } => {
+                self.owned_until_us = until_us;
+                self.owned = shards;
                 self.arrange(now_us);
             }
             Input::Configured(snapshot) => {
@@ -257,10 +267,10 @@ impl Core {
         self.in_flight
     }
 
-    /// Lines that hold nothing: only the table can tell whether they have something to do.
+    /// Lines that have nothing to send: only the table can tell whether there is something else to do.
     #[must_use]
     pub fn idle_lines(&self) -> Vec<DestinationId> {
-        let idle = self.lines.iter().filter(|(_, line)| line.is_active() && line.known.is_empty() && !line.reading);
+        let idle = self.lines.iter().filter(|(_, line)| line.is_active() && line.ready.is_empty() && !line.reading);
         idle.map(|(id, _)| *id).collect()
     }
 
@@ -292,7 +302,7 @@ impl Core {
             let behind = line.reading || line.is_due(now_us);
             if behind || !line.is_active() || line.ready.len() >= self.limits.line {
                 line.missed = true;
-                line.due.insert(now_us);
+                line.due_now(now_us);
             } else if line.known.insert(item.id) {
                 line.ready.push_back(item);
             }
@@ -303,7 +313,7 @@ impl Core {
     fn look(&mut self, destination: DestinationId, now_us: u64) {
         if let Some(line) = self.lines.get_mut(&destination) {
             line.missed = true;
-            line.due.insert(now_us);
+            line.due_now(now_us);
             self.give_turn(destination);
         }
     }
@@ -319,7 +329,7 @@ impl Core {
             }
         }
         if !complete || line.missed {
-            line.due.insert(now_us);
+            line.due_now(now_us);
         }
         self.give_turn(destination);
     }
@@ -332,7 +342,7 @@ impl Core {
                 self.wakes.push(Reverse((due_us, destination)));
             }
         } else {
-            line.due.insert(now_us);
+            line.due_now(now_us);
             self.give_turn(destination);
         }
     }
@@ -356,7 +366,10 @@ impl Core {
         let mut held_until_us = 0;
         let (attempt, attempts, next) = match outcome {
             Outcome::Succeeded { attempt } => (Some(attempt), attempts, Next::Succeeded),
-            Outcome::Untransformable { reason } => (None, item.attempts, Next::Parked { reason }),
+            Outcome::Untransformable { reason } => {
+                // PostgreSQL's text holds every character but this one.
+                (None, item.attempts, Next::Parked { reason: reason.replace('\0', "\u{fffd}") })
+            }
             Outcome::NotSent { reason } => {
                 tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
                 (None, item.attempts, Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000)))
@@ -366,6 +379,8 @@ impl Core {
                     held_until_us = now_us + wait_ms.min(MAX_HOLD_MS) * 1000;
                 }
                 if failure == Failure::Gone {
+                    // Nothing more until the table says what becomes of the destination.
+                    held_until_us = now_us + GONE_HOLD_US;
                     commands.push(Command::Disable(id));
                 }
                 let made = u32::from(attempts.saturating_sub(item.schedule_start));
@@ -396,7 +411,7 @@ impl Core {
             next,
         }));
         if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
-            line.in_flight -= 1;
+            line.in_flight = line.in_flight.saturating_sub(1);
             line.held_until_us = line.held_until_us.max(held_until_us);
             self.give_turn(id);
         }
@@ -433,7 +448,7 @@ impl Core {
 
     /// Lets every line in turn send one delivery, round after round, until nobody can.
     fn run(&mut self, now_us: u64, commands: &mut Vec<Command>) {
-        if self.draining || self.fenced {
+        if self.draining || now_us >= self.owned_until_us {
             return;
         }
         while let Some(destination) = self.turn.pop_front() {
@@ -451,7 +466,10 @@ impl Core {
                 }
                 Step::Wait { until_us } => {
                     line.in_turn = false;
-                    if let Some(until_us) = until_us {
+                    if let Some(until_us) = until_us
+                        && (line.wake_us <= now_us || until_us < line.wake_us)
+                    {
+                        line.wake_us = until_us;
                         self.wakes.push(Reverse((until_us, destination)));
                     }
                 }
@@ -501,6 +519,7 @@ impl Line {
             missed: false,
             settled_meanwhile: HashSet::new(),
             in_turn: false,
+            wake_us: 0,
         }
     }
 
@@ -518,6 +537,13 @@ impl Line {
             }
             !gone
         });
+    }
+
+    /// Notes that something is due in the table, once.
+    fn due_now(&mut self, now_us: u64) {
+        if !self.is_due(now_us) {
+            self.due.insert(now_us);
+        }
     }
 
     /// Whether something is known to be due in the table.
@@ -540,7 +566,7 @@ impl Line {
         } else if !was_active {
             self.held_until_us = 0;
             self.missed = true;
-            self.due.insert(now_us);
+            self.due_now(now_us);
         }
         self.is_active()
     }

@@ -32,33 +32,24 @@ pub async fn run(pool: PgPool, replica: Uuid, engine: Handle, stop: Cancellation
         }
         let begun = Instant::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-        loop {
-            let fence_at = renewed.map(|at| at + FENCE_AFTER);
-            let renewal = leases::renew(&pool, replica, lease_ms);
-            let outcome = match fence_at {
-                Some(fence_at) => tokio::time::timeout_at(fence_at.into(), renewal).await,
-                None => Ok(renewal.await),
-            };
-            match outcome {
-                Ok(Ok(shards)) => {
-                    renewed = Some(begun);
-                    engine.tell(Input::Owned(shards.iter().map(|shard| (shard.shard, shard.epoch)).collect()));
-                }
-                Ok(Err(error)) => {
-                    tracing::warn!(error = %error, "cannot renew the lease of this replica; trying again")
-                }
-                Err(_) => {
-                    tracing::warn!(
-                        "the lease of this replica could not be renewed in time: nothing is sent until it is"
-                    );
-                    renewed = None;
-                    engine.tell(Input::Fenced);
-                    continue;
-                }
+        // A database that has gone silent must not keep this waiting for longer than the lease allows.
+        let patience = renewed.map_or(FENCE_AFTER, |at| FENCE_AFTER.saturating_sub(at.elapsed()));
+        let renewal = tokio::time::timeout(patience, leases::renew(&pool, replica, lease_ms));
+        let outcome = tokio::select! {
+            outcome = renewal => outcome,
+            () = stop.cancelled() => return,
+        };
+        match outcome {
+            Ok(Ok(shards)) => {
+                renewed = Some(begun);
+                let shards = shards.iter().map(|shard| (shard.shard, shard.epoch)).collect();
+                engine.owned(shards, begun + FENCE_AFTER);
             }
-            break;
+            Ok(Err(error)) => tracing::warn!(error = %error, "cannot renew the lease of this replica; trying again"),
+            Err(_) => tracing::warn!("the lease of this replica could not be renewed in time; trying again"),
         }
         if renewed.is_some_and(|at| at.elapsed() >= FENCE_AFTER) {
+            tracing::warn!("nothing is sent until the lease of this replica has been renewed");
             renewed = None;
             engine.tell(Input::Fenced);
         }

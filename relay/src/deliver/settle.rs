@@ -8,13 +8,16 @@ use tokio::sync::mpsc;
 
 use crate::mint;
 use crate::retry::pull_backoff;
-use crate::store::settle::{Settlement, settle};
+use crate::store::settle::{Next, Settlement, settle};
 
 /// How long the first settlement of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(5);
 
 /// The most settlements of one transaction.
 const BATCH: usize = 500;
+
+/// How long a transaction may take before it is tried again. It can be repeated: attempts are found by their ids.
+const PATIENCE: Duration = Duration::from_secs(70);
 
 /// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
 /// keeps the batch and tries again: what has been sent is not forgotten.
@@ -36,7 +39,13 @@ pub async fn run(pool: PgPool, mut inbox: mpsc::UnboundedReceiver<Settlement>, w
 async fn write(pool: &PgPool, batch: &[Settlement]) {
     let mut backoff = pull_backoff();
     loop {
-        match settle(pool, batch).await {
+        // The server's own limit of a statement is shorter; what waits longer has lost its connection.
+        let written = tokio::time::timeout(PATIENCE, settle(pool, batch)).await;
+        let Ok(written) = written else {
+            tracing::warn!(attempts = batch.len(), "the database does not answer; settling again");
+            continue;
+        };
+        match written {
             Ok(settled) => {
                 let lost = batch.len() - settled.len();
                 if lost > 0 {
@@ -55,9 +64,12 @@ async fn write(pool: &PgPool, batch: &[Settlement]) {
                 }
                 return;
             }
-            Err(error) if crate::store::is_data_error(&error) => {
-                // The delivery stays in the table and is sent again when the shard is next read.
-                tracing::error!(error = %error, delivery = %batch[0].delivery_id, "an attempt could not be written");
+            Err(error) if crate::store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
+                // Left as it is it would be sent again and again: it waits for a person.
+                tracing::error!(error = %error, delivery = %batch[0].delivery_id, "an attempt could not be written; its delivery is parked");
+                let reason = "its last attempt could not be written".to_owned();
+                let parked = Settlement { attempt: None, next: Next::Parked { reason }, ..batch[0].clone() };
+                Box::pin(write(pool, &[parked])).await;
                 return;
             }
             Err(error) => {

@@ -42,6 +42,16 @@ pub enum LeasedBody {
     },
 }
 
+impl LeasedBody {
+    /// The text of the message, whatever it is.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        match self {
+            Self::Text(text) | Self::Unreadable { raw: text, .. } => text,
+        }
+    }
+}
+
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -105,15 +115,23 @@ impl Queue {
         Ok(answer.result.unwrap_or_default().messages.unwrap_or_default().into_iter().map(read).collect())
     }
 
-    /// Acknowledges messages and hands others back, to be leased again after `delay`.
+    /// Acknowledges messages.
     ///
     /// # Errors
     /// See [`Error`]; what was not acknowledged returns to the queue and is found to be stored already.
-    pub async fn acknowledge(&self, done: &[String], hand_back: &[String], delay: Duration) -> Result<(), Error> {
-        let acks: Vec<Value> = done.iter().map(|lease| json!({ "lease_id": lease })).collect();
-        let retries: Vec<Value> =
-            hand_back.iter().map(|lease| json!({ "lease_id": lease, "delay_seconds": delay.as_secs() })).collect();
-        let _: Answer = self.post("messages/ack", &json!({ "acks": acks, "retries": retries })).await?;
+    pub async fn acknowledge(&self, leases: &[String]) -> Result<(), Error> {
+        let acks: Vec<Value> = leases.iter().map(|lease| json!({ "lease_id": lease })).collect();
+        let _: Answer = self.post("messages/ack", &json!({ "acks": acks, "retries": [] })).await?;
+        Ok(())
+    }
+
+    /// Hands a message back, to be leased again after `delay`.
+    ///
+    /// # Errors
+    /// See [`Error`]; the message returns when its lease ends.
+    pub async fn hand_back(&self, lease: &str, delay: Duration) -> Result<(), Error> {
+        let retries = json!([{ "lease_id": lease, "delay_seconds": delay.as_secs() }]);
+        let _: Answer = self.post("messages/ack", &json!({ "acks": [], "retries": retries })).await?;
         Ok(())
     }
 

@@ -24,6 +24,9 @@ const OLDEST: Duration = Duration::from_secs(20 * 86_400);
 /// How far an event's id may lie in the future, for clocks that differ.
 const NEWEST: Duration = Duration::from_secs(86_400);
 
+/// The longest provider's id and event type that are kept, in bytes.
+const LONGEST_NAME_BYTES: usize = 512;
+
 /// A message that could be read, with the queue's id of it.
 pub enum Arrival {
     Event(String, EventHeader, Vec<u8>),
@@ -117,6 +120,14 @@ async fn event(
     };
     // PostgreSQL's text holds every character but this one.
     let (provider_event_id, event_type) = (provider_event_id.map(without_nul), event_type.map(without_nul));
+    // An index entry has a limit. What is longer than any id or type is not looked for; the dedupe key is a hash of it.
+    let provider_event_id = provider_event_id.filter(|id| id.len() <= LONGEST_NAME_BYTES);
+    let event_type = event_type.filter(|event_type| event_type.len() <= LONGEST_NAME_BYTES);
+    let dedupe_key = match header.verification {
+        // A forged request must not take the key of the genuine one.
+        Verification::Failed => None,
+        Verification::Verified | Verification::Unsigned => dedupe_key,
+    };
     let view = EventView {
         id: header.id,
         source_id: header.source,

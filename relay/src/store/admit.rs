@@ -46,6 +46,7 @@ pub struct NewRejection {
 }
 
 /// A message that could not be stored as what it claims to be.
+#[derive(Clone)]
 pub struct NewQuarantined {
     pub id: Uuid,
     pub queue_message_id: String,
@@ -104,6 +105,14 @@ pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32
     insert_quarantined(connection, &batch.quarantined).await?;
     transaction.commit().await?;
     Ok(Admitted::Stored { stored, duplicates: duplicates.len() })
+}
+
+/// Whether an event is stored.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn is_stored(pool: &PgPool, event: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event).fetch_one(pool).await
 }
 
 /// Claims the events' keys and returns the events whose key another event has, after counting them there.

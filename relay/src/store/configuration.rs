@@ -67,6 +67,8 @@ pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn changed(connection: &mut sqlx::PgConnection) -> Result<i64, sqlx::Error> {
+    // Waits for those that hold it, see `hold`.
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *connection).await?;
     sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
         .fetch_one(connection)
         .await

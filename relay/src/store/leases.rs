@@ -23,17 +23,21 @@ pub struct Shard {
 /// # Errors
 /// Where the database cannot be asked; then the old lease goes on until it expires.
 pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64) -> Result<Vec<Shard>, sqlx::Error> {
-    // Almost always there is nothing to change hands, and one statement is all it takes.
-    let seen = sqlx::query!(
-        r#"with renewed as (
-               insert into replicas (id, expires_at) values ($1, now() + $2::bigint * interval '1 millisecond')
-               on conflict (id) do update set expires_at = excluded.expires_at
-           )
-           select (select count(*) from replicas where expires_at >= now() and id <> $1) as "others!",
-                  array(select shard from shards where owner = $1 order by shard) as "shards!: Vec<i16>",
-                  array(select epoch from shards where owner = $1 order by shard) as "epochs!: Vec<i64>""#,
+    // Statements of their own: the second has to see what another replica's change of hands has committed while the first
+    // waited for it.
+    sqlx::query!(
+        "insert into replicas (id, expires_at) values ($1, now() + $2::bigint * interval '1 millisecond')
+         on conflict (id) do update set expires_at = excluded.expires_at",
         replica,
         lease_ms
+    )
+    .execute(pool)
+    .await?;
+    let seen = sqlx::query!(
+        r#"select (select count(*) from replicas where expires_at >= now() and id <> $1) as "others!",
+                  array(select shard from shards where owner = $1 order by shard) as "shards!: Vec<i16>",
+                  array(select epoch from shards where owner = $1 order by shard) as "epochs!: Vec<i64>""#,
+        replica
     )
     .fetch_one(pool)
     .await?;

@@ -1,5 +1,7 @@
 //! Replay jobs: what they match, how far they are, and the deliveries they make.
 
+use std::time::Duration;
+
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -33,6 +35,7 @@ pub struct ReplayRow {
     pub matched: i64,
     pub until_id: Uuid,
     pub cursor_id: Option<Uuid>,
+    pub next_at: OffsetDateTime,
     pub processed: i64,
     pub created: i64,
     pub succeeded: i64,
@@ -264,12 +267,14 @@ pub async fn page(
     .await
 }
 
-/// The replays that are not finished, of all customers.
+/// The replays that are not finished, of all customers, the ones that are due first.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
-    sqlx::query_as!(ReplayRow, "select * from replays where state = 'running' order by id").fetch_all(pool).await
+    sqlx::query_as!(ReplayRow, "select * from replays where state = 'running' order by next_at, id")
+        .fetch_all(pool)
+        .await
 }
 
 /// Makes deliveries and moves the cursor from `replay.cursor_id` to `cursor`, in one transaction. Returns false, and
@@ -283,16 +288,20 @@ pub async fn advance(
     cursor: Uuid,
     processed: usize,
     made: &[Made],
+    pause: Duration,
 ) -> Result<bool, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
     let moved = sqlx::query!(
-        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5
-         where id = $1 and state = 'running' and cursor_id is not distinct from $2",
+        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5,
+                            next_at = greatest(next_at, now() - interval '1 second') + $6::float8 * interval '1 second'
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
         replay.id,
         replay.cursor_id,
         cursor,
         i64::try_from(processed).unwrap_or(i64::MAX),
-        i64::try_from(made.len()).unwrap_or(i64::MAX)
+        i64::try_from(made.len()).unwrap_or(i64::MAX),
+        pause.as_secs_f64()
     )
     .execute(&mut *transaction)
     .await?;
@@ -308,7 +317,8 @@ pub async fn advance(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at)
          select id, $6, destination_id, event_id, source_id, route_id, $7, now()
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
-              as made (id, destination_id, event_id, source_id, route_id)",
+              as made (id, destination_id, event_id, source_id, route_id)
+         where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
         &destinations,
         &events,

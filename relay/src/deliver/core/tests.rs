@@ -41,7 +41,7 @@ fn snapshot(destinations: impl IntoIterator<Item = Destination>) -> Input {
 }
 
 fn owned(shards: impl IntoIterator<Item = i16>) -> Input {
-    Input::Owned(shards.into_iter().map(|shard| (shard, 1)).collect())
+    Input::Owned { shards: shards.into_iter().map(|shard| (shard, 1)).collect(), until_us: u64::MAX }
 }
 
 fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
@@ -249,6 +249,36 @@ fn a_replica_that_is_fenced_sends_nothing_until_it_owns_again() {
     core.handle(Input::Fenced, START_US);
     assert!(sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US)).is_empty());
     assert_eq!(sends(&core.handle(owned([1]), START_US)).len(), 1);
+}
+
+#[test]
+fn a_replica_whose_lease_has_run_out_sends_nothing_though_nobody_has_said_so() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let shards = HashMap::from([(1, 1)]);
+    core.handle(Input::Owned { shards, until_us: START_US + 8_000_000 }, START_US);
+    let late = START_US + 8_000_000;
+    assert!(sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), late)).is_empty());
+}
+
+#[test]
+fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
+    let mut destination = destination(1);
+    let mut core = core_with(&destination);
+    let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 0, START_US)]), START_US));
+    core.handle(answered(sent[0].clone(), failed(503, Some(3_600_000))), START_US);
+    for number in 1..1_000 {
+        let now_us = START_US + u64::from(number);
+        core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us);
+    }
+    assert!(core.wakes.len() < 5, "{}", core.wakes.len());
+    destination.state = DestinationState::Paused;
+    core.handle(snapshot([clone(&destination)]), START_US + 1_000);
+    for number in 1_000..2_000 {
+        let now_us = START_US + u64::from(number);
+        core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us);
+    }
+    assert!(core.lines[&destination.id].due.len() < 5, "{}", core.lines[&destination.id].due.len());
 }
 
 #[test]
