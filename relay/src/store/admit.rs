@@ -97,9 +97,11 @@ pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32
     let unknown: Vec<&NewEvent> =
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
     let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
-    let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains(&event.id)).collect();
+    let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
 
     let stored = insert_events(connection, &fresh).await?;
+    // After the events: a duplicate may be one of an event of the same batch.
+    count_duplicates(connection, &duplicates).await?;
     insert_deliveries(connection, &fresh, &stored).await?;
     insert_rejections(connection, &batch.rejections).await?;
     insert_quarantined(connection, &batch.quarantined).await?;
@@ -115,7 +117,7 @@ pub async fn is_stored(pool: &PgPool, event: Uuid) -> Result<bool, sqlx::Error> 
     sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event).fetch_one(pool).await
 }
 
-/// Claims the events' keys and returns the events whose key another event has, after counting them there.
+/// Claims the events' keys and returns the events whose key another event has, each with that event.
 ///
 /// Two replicas that store the same key at the same time meet in the primary key of the same day. Across midnight they
 /// can both be first: the event is then delivered twice, which at-least-once delivery allows.
@@ -123,7 +125,7 @@ async fn claim_keys(
     connection: &mut PgConnection,
     events: &[&NewEvent],
     dedupe_days: i32,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
     let mut first = HashMap::new();
     let mut duplicates: HashMap<Uuid, Uuid> = HashMap::new();
     for event in events {
@@ -134,7 +136,7 @@ async fn claim_keys(
         }
     }
     if first.is_empty() {
-        return Ok(HashSet::new());
+        return Ok(duplicates);
     }
     // In one order everywhere, so that two replicas with the same keys wait for each other and do not deadlock.
     let mut claims: Vec<_> = first.into_iter().collect();
@@ -182,8 +184,7 @@ async fn claim_keys(
         duplicates
             .extend(holders.into_iter().filter(|row| row.holder != row.event_id).map(|row| (row.event_id, row.holder)));
     }
-    count_duplicates(connection, &duplicates).await?;
-    Ok(duplicates.into_keys().collect())
+    Ok(duplicates)
 }
 
 async fn count_duplicates(connection: &mut PgConnection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {

@@ -30,6 +30,22 @@ async fn the_same_provider_id_twice_is_one_event_counted_twice() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn copies_that_are_pulled_together_are_one_event_counted_three_times() {
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("together").await;
+    gateway.relay.stop().await.expect("stops");
+    for _ in 0..3 {
+        gateway.push_with(&line.source, &[("webhook-id", "msg_1")], b"{}");
+    }
+    gateway.relay.start_again().await.expect("starts again");
+    drained(&gateway.queue, SOON).await;
+    line.receiver.wait_for(1, SOON).await;
+    let events = gateway.relay.api().all("/v1/events").await;
+    assert_eq!((events.len(), &events[0]["duplicates"]), (1, &json!(2)), "{events:?}");
+    assert_eq!(line.receiver.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_message_that_the_queue_hands_out_twice_is_stored_and_delivered_once() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("again").await;
@@ -97,4 +113,47 @@ async fn a_body_with_every_character_that_a_database_dislikes_is_stored_and_foun
     let event = gateway.push_with(&line.source, &[("webhook-id", "a\u{fffd}b"), ("x-odd", "\u{e9}")], body);
     line.receiver.wait_for(1, SOON).await;
     assert_eq!(gateway.api.bytes(&format!("/v1/events/{event}/body")).await, body);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_id_that_is_too_long_for_an_index_stops_nothing_and_is_still_told_apart() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("long").await;
+    // Random, because the index would compress a repetition.
+    let long: String = (0..200).map(|_| uuid_text()).collect();
+    for body in [b"1", b"2"] {
+        gateway.push_with(&line.source, &[("webhook-id", &long)], body);
+        drained(&gateway.queue, SOON).await;
+    }
+    gateway.push_with(&line.source, &[("webhook-id", "short")], b"3");
+    line.receiver.wait_for(2, SOON).await;
+    drained(&gateway.queue, SOON).await;
+    assert_eq!(gateway.api.all("/v1/events").await.len(), 2, "the second copy is a duplicate by the hash of its id");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_forged_request_in_quarantine_does_not_take_the_id_of_the_genuine_one() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("forged").await;
+    let now_ms = tests::provider::now_s() * 1_000;
+    let forged = EventHeader {
+        id: EventId::mint(now_ms, [5; 10]),
+        source: line.source.id.parse().expect("an id"),
+        received_at_ms: now_ms,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::new([("webhook-id", "msg_1")]),
+        verification: Verification::Failed,
+    };
+    gateway.queue.push(&encode_inline(&forged, b"{\"forged\":true}").expect("fits"));
+    drained(&gateway.queue, SOON).await;
+    gateway.push_with(&line.source, &[("webhook-id", "msg_1")], b"{\"forged\":false}");
+    let received = line.receiver.wait_for(1, SOON).await;
+    assert_eq!(received[0].body, b"{\"forged\":false}".as_slice());
+    let failed = gateway.api.all("/v1/events?verification=failed").await;
+    assert_eq!(failed.len(), 1, "the forged one is kept and not forwarded");
+}
+
+fn uuid_text() -> String {
+    EventId::mint(1, rand::random()).uuid().simple().to_string()
 }
