@@ -199,8 +199,13 @@ impl Puller {
             }
             Err(_) => return self.hand_back(&message.lease_id, message.attempts, "it takes too long").await,
         }
+        // What is quarantined refers to its body, be it the wrong one: it stays for the person who looks.
+        let keep_body = !group.quarantined.is_empty();
         if !self.finish(group, stop).await {
             return false;
+        }
+        if keep_body {
+            return true;
         }
         // Left behind it costs storage and nothing else; the bucket's lifecycle rule takes it.
         if let Err(error) = self.edge.delete_body(&stored.key).await {
