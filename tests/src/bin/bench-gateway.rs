@@ -1,4 +1,4 @@
-//! `cargo bench-gateway`: how fast the edge and the relay are on this machine, and compared with what.
+//! `cargo bench-gateway [edge] [relay]`: how fast the edge and the relay are on this machine, and compared with what.
 
 use std::process::ExitCode;
 use std::time::Duration;
@@ -9,21 +9,40 @@ use tests::tools::say;
 
 #[tokio::main]
 async fn main() -> ExitCode {
+    let wanted: Vec<String> = std::env::args().skip(1).collect();
+    if let Some(unknown) = wanted.iter().find(|name| !matches!(name.as_str(), "edge" | "relay")) {
+        say(&format!("{unknown} is no benchmark: name edge, relay or both; without a name all of them run"));
+        return ExitCode::FAILURE;
+    }
+    let runs = |name: &str| wanted.is_empty() || wanted.iter().any(|one| one == name);
     say(&format!("machine: {}", machine::describe()));
     say(
         "method: everything runs on this machine and shares its cores; medians; ratios hold better than absolute figures",
     );
-    let mut failed = false;
+    let edge_measured = !runs("edge") || measure_edge().await;
+    if runs("relay") {
+        measure_relay().await;
+    }
+    if edge_measured { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+/// Whether all of it could be measured.
+async fn measure_edge() -> bool {
+    let mut measured = true;
     for (body_bytes, name) in [(1_000, "1 KB"), (100_000, "100 KB")] {
         say(&format!("edge, {name} body, HMAC-SHA256, bare workerd, 32 connections in a closed loop, 5 pairs of 4 s"));
         match edge::measure(Plan { body_bytes, pairs: 5, time: Duration::from_secs(4) }).await {
             Ok(pairs) => report(&pairs),
             Err(error) => {
                 say(&format!("  not measured: {error}"));
-                failed = true;
+                measured = false;
             }
         }
     }
+    measured
+}
+
+async fn measure_relay() {
     for (events, concurrency) in [(30_000, 64), (30_000, 64), (30_000, 64)] {
         let run = relay::measure(events, 1_000, concurrency).await;
         say(&format!(
@@ -34,7 +53,6 @@ async fn main() -> ExitCode {
             run.delivering.as_secs_f64(),
         ));
     }
-    if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS }
 }
 
 fn report(pairs: &[Pair]) {
