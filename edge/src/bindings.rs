@@ -46,6 +46,11 @@ thread_local! {
     static MAX_BODY_BYTES: Cell<Option<u64>> = const { Cell::new(None) };
 }
 
+/// [`Bindings::max_body_bytes`], once a request has read it.
+pub(crate) fn known_max_body_bytes() -> Option<u64> {
+    MAX_BODY_BYTES.get()
+}
+
 impl Bindings {
     pub(crate) fn new(env: Env) -> Self {
         Self { env }

@@ -62,6 +62,14 @@ impl<V: Clone> Cache<V> {
         Lookup::Refresh(entry.value.clone())
     }
 
+    /// What is cached under a key, unless it is due for a refresh that nobody has claimed: claims nothing.
+    pub(crate) fn peek(&self, key: &str, now: u64) -> Option<V> {
+        let entry = self.entries.get(key)?;
+        let age = now.saturating_sub(entry.loaded_at);
+        let claimed = entry.claimed_at.is_some_and(|at| now.saturating_sub(at) < entry.ages.refresh);
+        (age < entry.ages.fresh || (age < entry.ages.usable && claimed)).then(|| entry.value.clone())
+    }
+
     /// Claims a refresh out of turn, because what is cached did not do. Answers whether the caller may fetch: only where
     /// the entry is at least `min_age` milliseconds old and nobody has claimed within the last `min_age`.
     pub(crate) fn claim(&mut self, key: &str, min_age: u64, now: u64) -> bool {
@@ -108,6 +116,17 @@ mod tests {
         let mut cache = Cache::new(2);
         cache.put("a", value, AGES, 1_000);
         cache
+    }
+
+    #[test]
+    fn a_look_that_claims_nothing_leaves_the_refresh_to_the_next_caller() {
+        let mut cache = with("v");
+        assert_eq!(cache.peek("a", 1_029), Some("v"));
+        assert_eq!(cache.peek("a", 1_030), None, "it is due");
+        assert_eq!(cache.lookup("a", 1_030), Lookup::Refresh("v"));
+        assert_eq!(cache.peek("a", 1_031), Some("v"), "somebody refreshes it");
+        assert_eq!(cache.peek("a", 1_300), None);
+        assert_eq!(cache.peek("b", 1_000), None);
     }
 
     #[test]

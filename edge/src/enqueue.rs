@@ -34,18 +34,36 @@ impl SendError {
 /// # Errors
 /// See [`SendError`]; the message may or may not be in the queue.
 pub(crate) async fn enqueue(queue: &Queue, message: &str) -> Result<(), SendError> {
-    // Text, never `send` of a value: that turns maps into `{}`. The pull API returns text without ambiguity.
     let message = JsValue::from_str(message);
+    match send(queue, &message).await {
+        Ok(()) => Ok(()),
+        Err(error) => enqueue_again(queue, &message, error).await,
+    }
+}
+
+/// Goes on with a message after a try that failed with `error`.
+///
+/// # Errors
+/// As [`enqueue`].
+pub(crate) async fn enqueue_again(queue: &Queue, message: &JsValue, mut error: String) -> Result<(), SendError> {
     let mut pauses = PAUSES_MS.iter();
     loop {
-        let text = RawMessageBuilder::new(message.clone()).build_with_content_type(QueueContentType::Text);
-        let Err(error) = queue.send_raw(text).await else { return Ok(()) };
         worker::console_error!("the queue did not take a message: {error}");
-        match (classify(&error.to_string()), pauses.next()) {
+        match (classify(&error), pauses.next()) {
             (SendError::Busy, Some(pause)) => Delay::from(Duration::from_millis(*pause)).await,
             (error @ (SendError::Busy | SendError::Closed), _) => return Err(error),
         }
+        match send(queue, message).await {
+            Ok(()) => return Ok(()),
+            Err(again) => error = again,
+        }
     }
+}
+
+/// Text, never `send` of a value: that turns maps into `{}`. The pull API returns text without ambiguity.
+async fn send(queue: &Queue, message: &JsValue) -> Result<(), String> {
+    let text = RawMessageBuilder::new(message.clone()).build_with_content_type(QueueContentType::Text);
+    queue.send_raw(text).await.map_err(|error| error.to_string())
 }
 
 /// Reads the error code that a queue puts in brackets at the end of its message (Cloudflare's list of Queues error

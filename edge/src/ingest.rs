@@ -24,7 +24,7 @@ const RETRY_AFTER_S: u32 = 5;
 
 /// What is to be done with a request, as far as its bytes decide it.
 #[derive(Debug, PartialEq, Eq)]
-enum Decision {
+pub(crate) enum Decision {
     /// A challenge: answered, and no event.
     Reply(Reply),
     /// Queued; answered with the reply, or with the source's acknowledgement where there is none.
@@ -119,7 +119,7 @@ async fn settle(
     (source, decision)
 }
 
-fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now: u64) -> Decision {
+pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now: u64) -> Decision {
     let parts = head.parts();
     let challenge = answer(&source.config.challenges, &source.config.secrets, &parts, body);
     let (reply, forward) = match challenge {
@@ -141,23 +141,14 @@ fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now:
 
 async fn queue(
     source: Rc<Source>,
-    mut head: Head,
+    head: Head,
     body: Body,
     verification: Verification,
     reply: Option<Reply>,
     bindings: &Bindings,
     now: u64,
 ) -> Result<Answer, Answer> {
-    head.headers.retain(|name, _| source.credentials.keep_header(name));
-    let header = EventHeader {
-        id: EventId::mint(now, host::random()),
-        source: source.config.id,
-        received_at_ms: now,
-        query: source.credentials.clean_query(head.query()),
-        method: head.method,
-        headers: head.headers,
-        verification,
-    };
+    let header = header(&source, head, verification, now);
     let message = match encode_inline(&header, &body.bytes) {
         Some(message) => message,
         None => {
@@ -173,8 +164,22 @@ async fn queue(
     })
 }
 
+/// What the relay is told of an event besides its body; its id is minted here.
+pub(crate) fn header(source: &Source, mut head: Head, verification: Verification, now: u64) -> EventHeader {
+    head.headers.retain(|name, _| source.credentials.keep_header(name));
+    EventHeader {
+        id: EventId::mint(now, host::random()),
+        source: source.config.id,
+        received_at_ms: now,
+        query: source.credentials.clean_query(head.query()),
+        method: head.method,
+        headers: head.headers,
+        verification,
+    }
+}
+
 /// The provider hears "try again"; the person who runs this finds the reason in the log.
-fn unavailable(error: impl std::fmt::Display) -> Answer {
+pub(crate) fn unavailable(error: impl std::fmt::Display) -> Answer {
     worker::console_error!("{error}");
     Answer::TryAgain { after_s: RETRY_AFTER_S }
 }

@@ -17,7 +17,9 @@ mod respond;
 mod route;
 mod sources;
 mod store_body;
+mod warm;
 
+pub use warm::{receive, send_again};
 use worker::{Context, Env, Result, event, web_sys};
 
 use bindings::Bindings;

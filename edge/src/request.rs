@@ -54,7 +54,7 @@ impl Head {
         Self::parse(&host::head(request))
     }
 
-    fn parse(json: &str) -> Option<Self> {
+    pub(crate) fn parse(json: &str) -> Option<Self> {
         serde_json::from_str(json).ok()
     }
 

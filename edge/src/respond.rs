@@ -100,6 +100,12 @@ pub(crate) fn respond(answer: Answer) -> Result<web_sys::Response, JsValue> {
     host::respond(status, &text, &body).or_else(|_| host::respond(status, "[]", &body))
 }
 
+/// An answer as one line: a JSON list of status, headers (a list of pairs) and body. `None` where the body is no text.
+pub(crate) fn written(answer: Answer) -> Option<String> {
+    let Parts { status, headers, body } = parts(answer);
+    serde_json::to_string(&(status, headers, std::str::from_utf8(&body).ok()?)).ok()
+}
+
 fn parts(answer: Answer) -> Parts {
     match answer {
         Answer::Accepted { id, source } => acknowledge(id, &source.config.acknowledgement),

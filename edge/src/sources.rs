@@ -109,6 +109,11 @@ pub(crate) async fn find(
     }
 }
 
+/// A source that is in memory and not due for a refresh. Nothing is awaited and nothing claimed.
+pub(crate) fn fresh(reference: &str, now: u64) -> Option<Rc<Source>> {
+    KNOWN_SOURCES.with_borrow(|cache| cache.peek(reference, now))
+}
+
 /// Reads a source again because a request did not verify with what is cached: a secret may just have been added.
 /// `None` where it was read a moment ago, or KV does not answer: then the refusal stands.
 pub(crate) async fn reread(reference: &str, bindings: &Bindings, now: u64) -> Found {

@@ -119,6 +119,16 @@ enum Content {
     Rejection(RejectionSample),
 }
 
+/// The [`Line`] of an event as it is written: nothing is copied for it.
+#[derive(Serialize)]
+struct EventLine<'a> {
+    v: u32,
+    kind: &'static str,
+    #[serde(flatten)]
+    header: &'a EventHeader,
+    body: BodyLine,
+}
+
 #[derive(Serialize, Deserialize)]
 #[serde(tag = "in", rename_all = "snake_case")]
 enum BodyLine {
@@ -133,40 +143,53 @@ enum BodyLine {
 /// Where even the headers alone are too large for a message, `encode_stored` cannot help; the edge caps them before.
 #[must_use]
 pub fn encode_inline(header: &EventHeader, body: &[u8]) -> Option<String> {
+    let mut message = String::new();
+    write_inline(&mut message, header, body).then_some(message)
+}
+
+/// The same behind what `out` holds already. Answers whether the message fits; where it does not, `out` is of no use.
+#[must_use]
+pub fn write_inline(out: &mut String, header: &EventHeader, body: &[u8]) -> bool {
     // The cheap test first: a body that cannot fit is not scanned for UTF-8.
     if body.len() > MAX_MESSAGE_BYTES {
-        return None;
+        return false;
     }
-    let message = match std::str::from_utf8(body) {
-        Ok(text) => write(header, BodyLine::Text, text),
-        Err(_) => write(header, BodyLine::Base64, &BASE64.encode(body)),
-    };
-    (message.len() <= MAX_MESSAGE_BYTES).then_some(message)
+    let before = out.len();
+    match std::str::from_utf8(body) {
+        Ok(text) => write(out, header, BodyLine::Text, text),
+        Err(_) => write(out, header, BodyLine::Base64, &BASE64.encode(body)),
+    }
+    out.len() - before <= MAX_MESSAGE_BYTES
 }
 
 /// Writes an event whose body is in object storage.
 #[must_use]
 pub fn encode_stored(header: &EventHeader, key: &str, size: u64, sha256: &str) -> String {
-    write(header, BodyLine::Stored { key: key.to_owned(), size, sha256: sha256.to_owned() }, "")
+    let mut message = String::new();
+    let body = BodyLine::Stored { key: key.to_owned(), size, sha256: sha256.to_owned() };
+    write(&mut message, header, body, "");
+    message
 }
 
 /// Writes a sample of rejections.
 #[must_use]
 pub fn encode_rejection(sample: &RejectionSample) -> String {
-    line(Content::Rejection(sample.clone()), "")
-}
-
-fn write(header: &EventHeader, body: BodyLine, text: &str) -> String {
-    line(Content::Event { header: header.clone(), body }, text)
-}
-
-fn line(content: Content, text: &str) -> String {
-    // Strings, numbers and string keys only: there is nothing in it that JSON cannot hold.
-    let mut message = serde_json::to_string(&Line { v: VERSION, content }).unwrap_or_default();
-    message.reserve(text.len() + 1);
-    message.push('\n');
-    message.push_str(text);
+    let mut message = String::new();
+    write_line(&mut message, &Line { v: VERSION, content: Content::Rejection(sample.clone()) }, "");
     message
+}
+
+fn write(out: &mut String, header: &EventHeader, body: BodyLine, text: &str) {
+    write_line(out, &EventLine { v: VERSION, kind: "event", header, body }, text);
+}
+
+fn write_line(out: &mut String, line: &impl Serialize, text: &str) {
+    // Strings, numbers and string keys only: there is nothing in it that JSON cannot hold.
+    let line = serde_json::to_string(line).unwrap_or_default();
+    out.reserve(line.len() + 1 + text.len());
+    out.push_str(&line);
+    out.push('\n');
+    out.push_str(text);
 }
 
 /// Reads a message.

@@ -91,9 +91,9 @@ impl Edge {
     /// # Errors
     /// Where something cannot be had, or the end of its log where it does not start.
     pub async fn start(queue: &LocalQueue, settings: EdgeSettings) -> Result<Self> {
-        let (built, wrangler) = tools::blocking(|| Ok((tools::worker()?, tools::program("wrangler")?))).await?;
+        let wrangler = tools::blocking(|| tools::worker().and_then(|_| tools::program("wrangler"))).await?;
         let folder = Folder(place::temporary("edge")?);
-        let [edge, bridge] = config::write(&folder.0, &built, queue, &settings)?;
+        let [edge, bridge] = config::write(&folder.0, queue, &settings)?;
         let data = settings.data.clone().unwrap_or_else(|| folder.0.join("data"));
         let mut command = Command::new(wrangler);
         command
@@ -155,6 +155,12 @@ impl Edge {
     #[must_use]
     pub fn log_file(&self) -> &Path {
         self.process.log_file()
+    }
+
+    /// The id of its process: workerd's own where it was started bare.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
     }
 
     /// Whether it has ended.

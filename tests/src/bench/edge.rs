@@ -9,6 +9,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use super::load::{self, Load};
+use super::machine;
 use crate::edge::{Edge, EdgeSettings};
 use crate::error::{Doing as _, Error, Result};
 use crate::process::{Process, Signal};
@@ -30,18 +31,32 @@ pub struct Plan {
     pub time: Duration,
 }
 
+/// One run.
+#[derive(Debug, Clone, Copy)]
+pub struct Half {
+    pub load: Load,
+    /// Of workerd alone, in microseconds of one core per request. What else the machine does changes it little.
+    pub processor_us: Option<f64>,
+}
+
 /// One pair of runs.
 #[derive(Debug, Clone, Copy)]
 pub struct Pair {
-    pub rust: Load,
-    pub javascript: Load,
+    pub rust: Half,
+    pub javascript: Half,
 }
 
 impl Pair {
     /// The edge's requests per second over those of the JavaScript Worker.
     #[must_use]
     pub fn ratio(&self) -> f64 {
-        self.rust.per_second() / self.javascript.per_second()
+        self.rust.load.per_second() / self.javascript.load.per_second()
+    }
+
+    /// The JavaScript Worker's processor time per request over that of the edge: above 1 the edge is cheaper.
+    #[must_use]
+    pub fn processor_ratio(&self) -> Option<f64> {
+        Some(self.javascript.processor_us? / self.rust.processor_us?)
     }
 }
 
@@ -54,28 +69,34 @@ pub async fn measure(plan: Plan) -> Result<Vec<Pair>> {
     let provider = Provider::github();
     let edge = Edge::start_bare(&queue, EdgeSettings::default()).await?;
     let source = edge.put_source("bench", &provider).await;
-    let javascript = JavaScript::start(&queue, provider.secrets.first().map_or("", String::as_str)).await?;
+    let reference = JavaScript::start(&queue, provider.secrets.first().map_or("", String::as_str)).await?;
 
     let body = body(plan.body_bytes);
     let signed = provider.sign("bench", &body, crate::provider::now_s());
     let headers: Vec<(&str, &str)> =
         signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let path = format!("/in/{}", source.id);
-    let run = async |address: SocketAddr, time: Duration| -> Result<Load> {
+    let run = async |(address, process): (SocketAddr, u32), time: Duration| -> Result<Half> {
+        let before = machine::processor_seconds(process);
         let load = load::run(address, load::request(address, &path, &headers, &body), CONNECTIONS, time).await?;
+        let used = before.and_then(|before| Some(machine::processor_seconds(process)? - before));
         empty(&queue);
         if load.refused > 0 {
             return Err(Error::new(format!("{} of {} requests were refused", load.refused, load.answers)));
         }
-        Ok(load)
+        #[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+        let processor_us = used.map(|seconds| seconds * 1e6 / load.answers as f64);
+        Ok(Half { load, processor_us })
     };
     let address = |url: &str| url.trim_start_matches("http://").parse::<SocketAddr>();
     let rust = address(edge.url()).doing(|| format!("{} is no address", edge.url()))?;
+    let rust = (rust, edge.id());
+    let javascript = (reference.address, reference.process.id());
     run(rust, WARM_UP).await?;
-    run(javascript.address, WARM_UP).await?;
+    run(javascript, WARM_UP).await?;
     let mut pairs = Vec::new();
     for _ in 0..plan.pairs {
-        pairs.push(Pair { rust: run(rust, plan.time).await?, javascript: run(javascript.address, plan.time).await? });
+        pairs.push(Pair { rust: run(rust, plan.time).await?, javascript: run(javascript, plan.time).await? });
     }
     Ok(pairs)
 }
@@ -98,7 +119,7 @@ fn empty(queue: &LocalQueue) {
 
 /// The hand-written Worker in a bare workerd.
 struct JavaScript {
-    _process: Process,
+    process: Process,
     address: SocketAddr,
 }
 
@@ -138,6 +159,6 @@ const main :Workerd.Worker = (
         })
         .await
         .map_err(Error::new)?;
-        Ok(Self { _process: process, address })
+        Ok(Self { process: process, address })
     }
 }

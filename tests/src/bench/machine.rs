@@ -25,6 +25,18 @@ pub fn describe() -> String {
     )
 }
 
+/// The processor time that a process has used so far, in seconds; `None` where the system does not tell (it is read from
+/// `/proc`, see proc_pid_stat(5)).
+#[must_use]
+pub fn processor_seconds(process: u32) -> Option<f64> {
+    let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
+    // The name of the program may hold anything; the fields are counted from the bracket that ends it.
+    let mut fields = stat.rsplit_once(')')?.1.split_whitespace().skip(11);
+    let (user, system): (f64, f64) = (fields.next()?.parse().ok()?, fields.next()?.parse().ok()?);
+    // Linux counts them in hundredths of a second for every program (USER_HZ).
+    Some((user + system) / 100.0)
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }

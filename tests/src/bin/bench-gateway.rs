@@ -56,11 +56,17 @@ async fn measure_relay() {
 }
 
 fn report(pairs: &[Pair]) {
-    let rust = median(pairs.iter().map(|pair| pair.rust.per_second()));
-    let javascript = median(pairs.iter().map(|pair| pair.javascript.per_second()));
+    let rust = median(pairs.iter().map(|pair| pair.rust.load.per_second()));
+    let javascript = median(pairs.iter().map(|pair| pair.javascript.load.per_second()));
     let ratio = median(pairs.iter().map(Pair::ratio));
     let all: Vec<String> = pairs.iter().map(|pair| format!("{:.2}", pair.ratio())).collect();
     say(&format!("  Rust {rust:.0}/s, JavaScript {javascript:.0}/s, ratio {ratio:.2} (pairs: {})", all.join(", ")));
+    let rust = median(pairs.iter().filter_map(|pair| pair.rust.processor_us));
+    let javascript = median(pairs.iter().filter_map(|pair| pair.javascript.processor_us));
+    let ratio = median(pairs.iter().filter_map(Pair::processor_ratio));
+    say(&format!(
+        "  processor time of workerd per request: Rust {rust:.0} µs, JavaScript {javascript:.0} µs, ratio {ratio:.2}"
+    ));
 }
 
 fn median(values: impl Iterator<Item = f64>) -> f64 {

@@ -28,8 +28,9 @@ pub(super) async fn start(queue: &LocalQueue, settings: &EdgeSettings) -> Result
     let (built, workerd) = tools::blocking(|| Ok((tools::worker()?, tools::program("workerd")?))).await?;
     let folder = Folder(place::temporary("workerd")?);
     let values = KeyValue::start().await?;
-    for module in ["index.js", "index_bg.wasm"] {
-        let (from, to) = (built.join(module), folder.0.join(module));
+    let modules = ["index.js", "index_bg.wasm"].map(|module| built.join(module));
+    for from in modules.into_iter().chain([place::repository().join("edge/src/entry.js")]) {
+        let to = folder.0.join(from.file_name().unwrap_or_default());
         std::fs::copy(&from, to).doing(|| format!("cannot copy {}", from.display()))?;
     }
     let port = match settings.port {
@@ -79,7 +80,11 @@ const config :Workerd.Config = (
 );
 const main :Workerd.Worker = (
   compatibilityDate = "{date}",
-  modules = [(name = "index.js", esModule = embed "index.js"), (name = "index_bg.wasm", wasm = embed "index_bg.wasm")],
+  modules = [
+    (name = "src/entry.js", esModule = embed "entry.js"),
+    (name = "build/index.js", esModule = embed "index.js"),
+    (name = "build/index_bg.wasm", wasm = embed "index_bg.wasm")
+  ],
   bindings = [
     (name = "QUEUE", queue = "queue"), (name = "SOURCES", kvNamespace = "values"),
     (name = "BODIES", r2Bucket = "values"){texts}

@@ -14,10 +14,10 @@ const QUEUE_URL: &str = "LOCAL_QUEUE_URL";
 
 /// Writes the edge's and the bridge's configuration into `folder`.
 ///
-/// The Worker is the one in `built` and is not built again: a start must not cost a compilation. Secrets are variables
+/// The Worker is not built again: a start must not cost a compilation. Secrets are variables
 /// here, in a file, because arguments of a process are seen by all users of a machine.
-pub(super) fn write(folder: &Path, built: &Path, queue: &LocalQueue, settings: &EdgeSettings) -> Result<[PathBuf; 2]> {
-    let mut edge = already_built(built)?;
+pub(super) fn write(folder: &Path, queue: &LocalQueue, settings: &EdgeSettings) -> Result<[PathBuf; 2]> {
+    let mut edge = already_built()?;
     let variables = variables(&mut edge)?;
     variables.insert("ADMIN_TOKEN".to_owned(), settings.admin_token.clone().into());
     variables.insert("SEAL_KEY".to_owned(), settings.seal_key.clone().into());
@@ -39,20 +39,19 @@ pub(super) fn write(folder: &Path, built: &Path, queue: &LocalQueue, settings: &
 }
 
 /// Writes the edge's configuration into `folder` as it is deployed, but for the build.
-pub(super) fn write_for_deploy(folder: &Path, built: &Path) -> Result<PathBuf> {
+pub(super) fn write_for_deploy(folder: &Path) -> Result<PathBuf> {
     let file = folder.join("edge.json");
-    let config = Value::Object(already_built(built)?).to_string();
+    let config = Value::Object(already_built()?).to_string();
     std::fs::write(&file, config).doing(|| format!("cannot write {}", file.display()))?;
     Ok(file)
 }
 
-/// The edge's configuration for the Worker in `built`.
-fn already_built(built: &Path) -> Result<Map<String, Value>> {
+/// The edge's configuration for the Worker as it is built.
+fn already_built() -> Result<Map<String, Value>> {
     let mut edge = read(&place::repository().join("wrangler.toml"))?;
     edge.remove("build");
-    let main = edge.get("main").and_then(Value::as_str).and_then(|main| Path::new(main).file_name());
-    let main = built.join(main.unwrap_or("index.js".as_ref()));
-    edge.insert("main".to_owned(), text(&main));
+    let main = edge.get("main").and_then(Value::as_str).unwrap_or_default().to_owned();
+    edge.insert("main".to_owned(), text(&place::repository().join(main)));
     Ok(edge)
 }
 

@@ -15,8 +15,9 @@ use crate::tools;
 pub async fn package(folder: &Path) -> Result<String> {
     let folder = folder.to_owned();
     tools::blocking(move || {
-        let (built, wrangler) = (tools::worker()?, tools::program("wrangler")?);
-        let config = config::write_for_deploy(&folder, &built)?;
+        tools::worker()?;
+        let wrangler = tools::program("wrangler")?;
+        let config = config::write_for_deploy(&folder)?;
         let mut command = Command::new(wrangler);
         command.args(["deploy", "--dry-run", "-c"]).arg(config).arg("--outdir").arg(folder.join("out"));
         command.current_dir(&folder).env("CI", "1").env("WRANGLER_SEND_METRICS", "false").env("NO_COLOR", "1");
