@@ -154,7 +154,9 @@ struct Line {
     epoch: i64,
     ready: VecDeque<Item>,
     known: HashSet<DeliveryId>,
-    in_flight: usize,
+    in_flight: HashSet<DeliveryId>,
+    /// What was in flight when the destination answered 410: whatever it answers to these is as old as that.
+    sent_before_gone: HashSet<DeliveryId>,
     pace: Option<Pace>,
     /// The destination asked for a pause until then (Retry-After).
     held_until_us: u64,
@@ -364,6 +366,10 @@ impl Core {
             self.snapshot.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
         let attempts = item.attempts.saturating_add(1);
         let mut held_until_us = 0;
+        let known_gone = self.lines.get_mut(&id).filter(|line| line.epoch == epoch).is_some_and(|line| {
+            line.in_flight.remove(&item.id);
+            line.sent_before_gone.remove(&item.id)
+        });
         let (attempt, attempts, next) = match outcome {
             Outcome::Succeeded { attempt } => (Some(attempt), attempts, Next::Succeeded),
             Outcome::Untransformable { reason } => {
@@ -374,6 +380,10 @@ impl Core {
                 tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
                 (None, item.attempts, Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000)))
             }
+            Outcome::Failed { attempt, failure: Failure::Gone, .. } if known_gone => {
+                // Held as what was not sent yet, until the destination is resumed.
+                (Some(attempt), attempts, Next::RetryAt(timestamp(now_us / 1000)))
+            }
             Outcome::Failed { attempt, failure, retry_after_ms } => {
                 if let (Failure::Status(429 | 503), Some(wait_ms)) = (&failure, retry_after_ms) {
                     held_until_us = now_us + wait_ms.min(MAX_HOLD_MS) * 1000;
@@ -382,6 +392,9 @@ impl Core {
                     // Nothing more until the table says what becomes of the destination.
                     held_until_us = now_us + GONE_HOLD_US;
                     commands.push(Command::Disable(id));
+                    if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
+                        line.sent_before_gone.clone_from(&line.in_flight);
+                    }
                 }
                 let made = u32::from(attempts.saturating_sub(item.schedule_start));
                 let judged = match failure {
@@ -411,7 +424,6 @@ impl Core {
             next,
         }));
         if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
-            line.in_flight = line.in_flight.saturating_sub(1);
             line.held_until_us = line.held_until_us.max(held_until_us);
             self.give_turn(id);
         }
@@ -510,7 +522,8 @@ impl Line {
             epoch,
             ready: VecDeque::new(),
             known: HashSet::new(),
-            in_flight: 0,
+            in_flight: HashSet::new(),
+            sent_before_gone: HashSet::new(),
             pace: None,
             held_until_us: 0,
             due: BTreeSet::from([0]),
@@ -578,7 +591,7 @@ impl Line {
         if now_us < self.held_until_us {
             return Step::Wait { until_us: Some(self.held_until_us) };
         }
-        if self.in_flight >= self.destination.max_concurrency.min(limits.in_flight) {
+        if self.in_flight.len() >= self.destination.max_concurrency.min(limits.in_flight) {
             return Step::Wait { until_us: None };
         }
         if self.ready.is_empty() {
@@ -589,7 +602,7 @@ impl Line {
         }
         match self.ready.pop_front() {
             Some(item) => {
-                self.in_flight += 1;
+                self.in_flight.insert(item.id);
                 Step::Send(item)
             }
             None => Step::Wait { until_us: None },

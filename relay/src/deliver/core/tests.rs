@@ -290,6 +290,36 @@ fn an_answer_of_410_disables_the_destination() {
     assert!(commands.iter().any(|command| matches!(command, Command::Disable(id) if *id == destination.id)));
 }
 
+#[test]
+fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_held() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let items = (1..=3).map(|number| item(&destination, number, START_US)).collect();
+    let sent = sends(&core.handle(Input::Fresh(items), START_US));
+    let first = settlements(&core.handle(answered(sent[0].clone(), failed(410, None)), START_US));
+    assert!(matches!(&first[0].next, Next::Dead { error: "gone", .. }), "{:?}", first[0].next);
+
+    let commands = core.handle(answered(sent[1].clone(), failed(410, None)), START_US + 1_000_000);
+    let second = settlements(&commands);
+    assert_eq!(second[0].next, Next::RetryAt(timestamp(START_US / 1000 + 1_000)), "due when it is resumed");
+    assert_eq!(second[0].attempts, 1, "the attempt was made and is kept");
+    assert!(commands.iter().all(|command| !matches!(command, Command::Disable(_))), "once is enough");
+    core.handle(Input::Settled(first.into_iter().chain(second).collect()), START_US + 1_000_000);
+
+    // The last one answers after its owner has resumed the destination: its answer is older than that.
+    let long_after = START_US + 60_000_000;
+    let third = settlements(&core.handle(answered(sent[2].clone(), failed(410, None)), long_after));
+    assert!(matches!(third[0].next, Next::RetryAt(_)), "{:?}", third[0].next);
+    core.handle(Input::Settled(third), long_after);
+
+    // What is sent since is asked anew.
+    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![sent[1].clone()], complete: true };
+    let again = sends(&core.handle(found, long_after));
+    assert_eq!(again.len(), 1);
+    let again = settlements(&core.handle(answered(again[0].clone(), failed(410, None)), long_after));
+    assert!(matches!(&again[0].next, Next::Dead { error: "gone", .. }), "{:?}", again[0].next);
+}
+
 /// The table as the model knows it: what is not settled yet, and when it is due.
 type Table = BTreeMap<DeliveryId, Item>;
 
