@@ -46,8 +46,8 @@ pub struct RouteRow {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn revision(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!("select revision from configuration").fetch_one(pool).await
+pub async fn revision(database: impl sqlx::PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("select revision from configuration").fetch_one(database).await
 }
 
 /// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
@@ -81,7 +81,7 @@ pub async fn changed(connection: &mut sqlx::PgConnection) -> Result<i64, sqlx::E
 pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
-    let revision = sqlx::query_scalar!("select revision from configuration").fetch_one(&mut *transaction).await?;
+    let revision = revision(&mut *transaction).await?;
     let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
         .fetch_all(&mut *transaction)
         .await?;
