@@ -37,6 +37,7 @@ pub mod replays;
 pub mod routes;
 pub mod sources;
 pub mod time;
+mod upsert;
 
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1_000_000;

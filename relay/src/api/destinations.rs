@@ -22,6 +22,7 @@ use super::page::{Page, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
 use super::rate::{self, RateLimit};
 use super::time::Timestamp;
+use super::upsert::upsert;
 use crate::configuration::DestinationState;
 use crate::store::destinations::{self, Content, DestinationRow};
 use crate::{App, mint, secrets};
@@ -131,10 +132,7 @@ pub(super) async fn put(
     }
     let checked = settings.check(&app.egress, &mut problems);
     let checked = problems.finish_with(checked)?;
-    match destinations::find(&app.pool, caller.customer, None, Some(&name)).await? {
-        None => insert(&app, caller.customer, &name, checked).await,
-        Some(row) => Ok(Json(update(&app, &row, checked).await?).into_response()),
-    }
+    upsert(|| insert_or_update(&app, caller.customer, &name, checked.clone())).await
 }
 
 /// Deletes a destination with its routes. What is pending for it is cancelled.
@@ -205,6 +203,13 @@ pub(super) async fn id_of(
             Ok(None)
         }
         Err(error) => Err(error),
+    }
+}
+
+async fn insert_or_update(app: &App, customer: CustomerId, name: &str, checked: Checked) -> Result<Response, ApiError> {
+    match destinations::find(&app.pool, customer, None, Some(name)).await? {
+        None => insert(app, customer, name, checked).await,
+        Some(row) => Ok(Json(update(app, &row, checked).await?).into_response()),
     }
 }
 

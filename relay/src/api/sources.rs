@@ -21,6 +21,7 @@ use super::name::{self, Reference};
 use super::page::{Page, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
 use super::time::Timestamp;
+use super::upsert::upsert;
 use crate::store::sources::{self, Content, SourceRow};
 use crate::{App, edge, mint, secrets};
 
@@ -28,7 +29,7 @@ use crate::{App, edge, mint, secrets};
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 
 /// What a source consists of.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
     /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
@@ -155,18 +156,7 @@ pub(super) async fn put(
         problems.add("name", "is not the name in the path; a source keeps its name");
     }
     problems.finish()?;
-    match sources::find(&app.pool, caller.customer, None, Some(&name)).await? {
-        None => insert(&app, caller.customer, &name, settings, Problems::default()).await,
-        Some(row) => {
-            let secrets = match settings.secrets {
-                Some(secrets) => secrets.iter().map(|text| Secret::new(text)).collect(),
-                None => open_secrets(&app, &row)?,
-            };
-            let config = settings.config.unwrap_or_else(empty);
-            let row = update(&app, &row, settings.provider, config, &secrets).await?;
-            Ok(Json(view(&app, row)).into_response())
-        }
-    }
+    upsert(|| insert_or_update(&app, caller.customer, &name, settings.clone())).await
 }
 
 /// Takes a source away: first at the edge, so that nothing is accepted for a source that is gone. Its events stay.
@@ -236,6 +226,24 @@ pub(super) async fn id_of(
         }
         Err(error) => Err(error),
     }
+}
+
+async fn insert_or_update(
+    app: &App,
+    customer: CustomerId,
+    name: &str,
+    settings: SourceSettings,
+) -> Result<Response, ApiError> {
+    let Some(row) = sources::find(&app.pool, customer, None, Some(name)).await? else {
+        return insert(app, customer, name, settings, Problems::default()).await;
+    };
+    let secrets = match settings.secrets {
+        Some(secrets) => secrets.iter().map(|text| Secret::new(text)).collect(),
+        None => open_secrets(app, &row)?,
+    };
+    let config = settings.config.unwrap_or_else(empty);
+    let row = update(app, &row, settings.provider, config, &secrets).await?;
+    Ok(Json(view(app, row)).into_response())
 }
 
 async fn insert(

@@ -49,6 +49,7 @@ pub(in crate::api) struct DestinationSettings {
 }
 
 /// Settings that have passed every check.
+#[derive(Clone)]
 pub(super) struct Checked {
     pub(super) url: Url,
     pub(super) rate: Option<Rate>,
