@@ -146,9 +146,10 @@ pub(super) async fn delete(
     let id = DestinationId::from_uuid(find(&app, caller.customer, &id).await?.id);
     let revision =
         destinations::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("destination"))?;
-    in_force(&app, revision).await;
+    let in_force = in_force(&app, revision).await;
     // An event that was being stored by the old configuration may have added to it.
     destinations::cancel_orphans(&app.pool, id).await?;
+    in_force?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -226,7 +227,7 @@ async fn insert(app: &App, customer: CustomerId, name: &str, checked: Checked) -
             error.into()
         }
     })?;
-    in_force(app, revision).await;
+    in_force(app, revision).await?;
     let destination = Destination { signing_secret: Some(key.to_text()), ..view(app, row) };
     Ok((StatusCode::CREATED, Json(destination)).into_response())
 }
@@ -246,7 +247,7 @@ async fn update(app: &App, row: &DestinationRow, checked: Checked) -> Result<Des
     let content = content(app, id, checked, &keys, headers_sealed)?;
     let updated = destinations::update(&app.pool, row, &content).await?;
     let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    in_force(app, revision).await;
+    in_force(app, revision).await?;
     app.engine.look(id);
     Ok(Destination { headers_cleared, ..view(app, row) })
 }
@@ -279,7 +280,7 @@ async fn set_state(
 ) -> Result<Json<Destination>, ApiError> {
     let id = DestinationId::from_uuid(find(app, customer, id).await?.id);
     if let Some(revision) = destinations::set_state(&app.pool, customer, id, state).await? {
-        in_force(app, revision).await;
+        in_force(app, revision).await?;
         app.engine.look(id);
     }
     let row = destinations::find(&app.pool, customer, Some(id), None).await?;

@@ -108,7 +108,7 @@ pub(super) async fn create(
             error.into()
         }
     })?;
-    in_force(&app, revision).await;
+    in_force(&app, revision).await?;
     let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok((StatusCode::CREATED, Json(view(row))).into_response())
 }
@@ -193,7 +193,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let id = id.parse().map_err(|_| ApiError::NotFound("route"))?;
     let revision = routes::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
-    in_force(&app, revision).await;
+    in_force(&app, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -212,7 +212,7 @@ async fn update(
     let content = compiled(content, &mut problems).await?;
     problems.finish()?;
     let revision = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
-    in_force(app, revision).await;
+    in_force(app, revision).await?;
     let row = routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok(Json(view(row)))
 }

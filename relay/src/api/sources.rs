@@ -174,7 +174,7 @@ pub(super) async fn delete(
         ))
     })?;
     let revision = sources::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("source"))?;
-    in_force(&app, revision).await;
+    in_force(&app, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -265,8 +265,7 @@ async fn insert(
             error.into()
         }
     })?;
-    in_force(app, revision).await;
-    let row = tell_edge(app, row).await?;
+    let row = put_in_force(app, row, revision).await?;
     Ok((StatusCode::CREATED, Json(view(app, row))).into_response())
 }
 
@@ -281,8 +280,7 @@ async fn update(
     let content = content(app, id, &row.name, provider, config, secrets, Problems::default())?;
     let updated = sources::update(&app.pool, customer, id, row.revision, &content).await?;
     let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    in_force(app, revision).await;
-    tell_edge(app, row).await
+    put_in_force(app, row, revision).await
 }
 
 /// Checks all of it as the edge will, and seals the secrets.
@@ -318,12 +316,15 @@ fn content(
     Ok(Content { provider, config, secrets_sealed })
 }
 
-/// Puts the source to the edge and returns its row as it is afterwards.
-async fn tell_edge(app: &App, row: SourceRow) -> Result<SourceRow, ApiError> {
+/// Waits until this replica stores by the change, puts the source to the edge, and returns its row as it is afterwards.
+async fn put_in_force(app: &App, row: SourceRow, revision: i64) -> Result<SourceRow, ApiError> {
+    // The edge can have it before: whoever stores compares the revision.
+    let in_force = in_force(app, revision).await;
     if let Err(problem) = edge::push::push(app, &row).await {
         tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
         app.edge_pending.notify_one();
     }
+    in_force?;
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     sources::find(&app.pool, customer, Some(id), None).await?.ok_or(ApiError::NotFound("source"))
 }
