@@ -62,7 +62,7 @@ settings! {
     MAX_IN_FLIGHT = "TIDEGATE_MAX_IN_FLIGHT", Some("1024"),
         "the most attempts at one time, over all destinations (1 to 20000)";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
-        "how long a shutdown waits for attempts in flight, in seconds (0 to 300)";
+        "how long a shutdown may take to store and settle what is under way, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
         "what is logged to standard error, as a tracing filter such as `info,relay::deliver=debug`";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),

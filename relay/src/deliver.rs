@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use sqlx::PgPool;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -95,8 +95,6 @@ pub struct Parts {
     pub evaluator: Arc<Evaluator>,
     /// Attempts at one time, over all destinations.
     pub max_in_flight: usize,
-    /// How long a shutdown waits for attempts in flight.
-    pub patience: Duration,
 }
 
 /// The engine, ready to run.
@@ -119,10 +117,10 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Runs until `stop`, then sends nothing new and waits until what is in flight is settled, within its patience.
-    /// Gives its shards back before it returns.
-    pub async fn run(mut self, parts: Parts, stop: CancellationToken) {
-        let Parts { pool, egress, configuration, evaluator, max_in_flight, patience } = parts;
+    /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
+    /// no longer than that. Gives its shards back before it returns.
+    pub async fn run(mut self, parts: Parts, mut stop: oneshot::Receiver<Instant>) {
+        let Parts { pool, egress, configuration, evaluator, max_in_flight } = parts;
         let replica = mint::uuid();
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
@@ -152,9 +150,10 @@ impl Engine {
                 _ = self.inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}
                 () = sleep_until(wake) => inputs.push(Input::Woken),
                 _ = poll.tick() => machine.find_next_due(),
-                () = stop.cancelled(), if stopping.is_none() => {
+                deadline = &mut stop, if stopping.is_none() => {
                     machine.core.drain();
-                    stopping = Some(tokio::time::Instant::now() + patience);
+                    // Who told nobody is gone: nothing is waited for.
+                    stopping = Some(deadline.map_or_else(|_| tokio::time::Instant::now(), Into::into));
                 }
                 () = sleep_until(stopping), if stopping.is_some() => {
                     tracing::warn!(in_flight = machine.core.in_flight(), "the shutdown's time is up; what is in flight will be sent again");

@@ -4,6 +4,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::gateway::{Gateway, drained};
+use tests::postgres::{Server, Shutdown};
 use tests::receiver::{Behaviour, Receiver};
 use tests::wait::until;
 
@@ -222,3 +223,27 @@ pub(crate) async fn attempts_of_the_only_delivery(api: &tests::api::Api, count: 
     })
     .await
 }
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_away() {
+    let mut server = Server::start_private().await.expect("starts");
+    let mut gateway = Gateway::relay_only_on_server(&server).await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again_with(|settings| settings.with("TIDEGATE_SHUTDOWN_S", "4")).await.expect("starts again");
+    let line = gateway.line("hanging").await;
+    line.receiver.always(Behaviour::Hang);
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    server.stop(Shutdown::Immediate).await.expect("stops");
+    gateway.push(&line.source, b"{}");
+    until("the message to be pulled", SOON, async || match gateway.queue.counters() {
+        counters if counters.in_flight > 0 => Ok(()),
+        counters => Err(format!("{counters:?}")),
+    })
+    .await;
+    let begun = Instant::now();
+    let status = gateway.relay.stop().await.expect("stops");
+    assert!(status.success(), "{status}");
+    // A second more than its four, and one for the machine.
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
+}
+
