@@ -13,13 +13,13 @@ use shared::extract::Extractor;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
-use shared::sign::SigningKey;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use url::Url;
 
 use crate::expression::{ExpressionError, Filter, Transform};
 use crate::retry::RetryPolicy;
+use crate::signing::SigningKeys;
 use crate::store;
 
 /// How often an idle replica looks whether another one has changed something.
@@ -45,7 +45,7 @@ pub struct Destination {
     pub name: String,
     pub url: Url,
     pub shard: i16,
-    pub signing_keys: Vec<SigningKey>,
+    pub signing_keys: SigningKeys,
     pub headers: HeaderMap,
     pub rate: Option<Rate>,
     pub max_concurrency: usize,

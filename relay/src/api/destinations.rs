@@ -24,10 +24,10 @@ use super::rate::{self, RateLimit};
 use super::time::Timestamp;
 use super::upsert::upsert;
 use crate::configuration::DestinationState;
+use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations::{self, Content, DestinationRow};
 use crate::{App, mint, secrets};
 use settings::{Checked, DestinationSettings, same_origin};
-use signing::in_front;
 
 mod headers;
 mod settings;
@@ -218,7 +218,7 @@ async fn insert(app: &App, customer: CustomerId, name: &str, checked: Checked) -
     let id = DestinationId::from_uuid(mint::uuid());
     let key = checked.signing_key.clone().unwrap_or_else(|| SigningKey::generate_hmac(mint::random()));
     let headers = checked.headers.clone().unwrap_or_default();
-    let content = content(app, id, checked, std::slice::from_ref(&key), seal_headers(app, id, &headers)?)?;
+    let content = content(app, id, checked, &SigningKeys::new(key.clone()), seal_headers(app, id, &headers)?)?;
     let inserted = destinations::insert(&app.pool, customer, id, name, shard(id), &content).await;
     let (row, revision) = inserted.map_err(|error| {
         if violates(&error, "destination_name_is_unique_for_its_customer") {
@@ -242,7 +242,7 @@ async fn update(app: &App, row: &DestinationRow, checked: Checked) -> Result<Des
     };
     let mut keys = open_keys(app, row)?;
     if let Some(key) = checked.signing_key.clone() {
-        keys = in_front(key, keys);
+        keys = keys.rotated(key, DEFAULT_OVERLAP_S, mint::now_ms());
     }
     let content = content(app, id, checked, &keys, headers_sealed)?;
     let updated = destinations::update(&app.pool, row, &content).await?;
@@ -256,7 +256,7 @@ fn content(
     app: &App,
     id: DestinationId,
     checked: Checked,
-    keys: &[SigningKey],
+    keys: &SigningKeys,
     headers_sealed: Option<String>,
 ) -> Result<Content, ApiError> {
     let (rate_limit, rate_per) = rate::columns(checked.rate);
@@ -292,11 +292,11 @@ fn shard(id: DestinationId) -> i16 {
     Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
 }
 
-fn seal_keys(app: &App, id: DestinationId, keys: &[SigningKey]) -> Result<String, ApiError> {
+fn seal_keys(app: &App, id: DestinationId, keys: &SigningKeys) -> Result<String, ApiError> {
     secrets::seal_signing_keys(&app.config.master_keys, id, keys).map_err(ApiError::Internal)
 }
 
-fn open_keys(app: &App, row: &DestinationRow) -> Result<Vec<SigningKey>, ApiError> {
+fn open_keys(app: &App, row: &DestinationRow) -> Result<SigningKeys, ApiError> {
     secrets::open_signing_keys(&app.config.master_keys, DestinationId::from_uuid(row.id), &row.signing_keys_sealed)
         .map_err(ApiError::Internal)
 }

@@ -199,8 +199,9 @@ fn headers(
         headers.insert(CONTENT_TYPE, content_type);
     }
     let id = event.id.to_string();
-    let timestamp_s = mint::now_ms() / 1000;
-    let signature = shared::sign::sign(&destination.signing_keys, &id, timestamp_s, body);
+    let now_ms = mint::now_ms();
+    let timestamp_s = now_ms / 1000;
+    let signature = shared::sign::sign(destination.signing_keys.signing(now_ms), &id, timestamp_s, body);
     for (name, value) in [
         ("webhook-id", id),
         ("webhook-timestamp", timestamp_s.to_string()),

@@ -34,6 +34,37 @@ async fn a_delivery_carries_the_raw_bytes_the_provider_headers_and_a_signature_t
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn after_a_rotation_both_secrets_verify_until_the_overlap_ends_and_then_only_the_new_one() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("rotated").await;
+    let path = format!("/v1/destinations/{}/signing-secret", line.destination.id);
+    let old = &line.destination.signing_secret;
+    let rotated = gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": 10 })).await.expect_status(200);
+    let new = rotated["signing_secret"].as_str().expect("a secret");
+    assert_eq!(rotated["also_signing"][0]["signing_secret"], **old, "{rotated}");
+    assert!(rotated["also_signing"][0]["until"].is_string(), "{rotated}");
+
+    gateway.push(&line.source, b"{}");
+    let during = line.receiver.wait_for(1, SOON).await.remove(0);
+    during.verify(old).expect("the old secret still verifies");
+    during.verify(new).expect("the new secret verifies");
+
+    until("the old secret to be shown no longer", SOON, async || {
+        let shown = gateway.api.get(&path).await.expect_status(200);
+        if shown["also_signing"] == json!([]) { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
+    gateway.push(&line.source, b"{}");
+    let after = line.receiver.wait_for(2, SOON).await.remove(1);
+    after.verify(new).expect("the new secret verifies");
+    assert!(after.verify(old).is_err(), "the old secret signs no longer");
+
+    let again = gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": 0 })).await.expect_status(200);
+    assert_eq!(again["also_signing"], json!([]), "0 is at once");
+    gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": -1 })).await.expect_status(422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_rate_of_twenty_per_second_is_kept_while_another_destination_runs_free() {
     let gateway = Gateway::relay_only().await;
     let (slow, fast) = (Receiver::start().await.expect("starts"), Receiver::start().await.expect("starts"));
@@ -211,18 +242,6 @@ async fn a_shutdown_finishes_what_is_in_flight_and_exits_within_its_deadline() {
     assert_eq!((settled.len(), line.receiver.count()), (1, 1), "answered once and settled before the exit");
 }
 
-/// The attempts of the only delivery there is, once there are `count` of them.
-pub(crate) async fn attempts_of_the_only_delivery(api: &tests::api::Api, count: usize) -> Vec<serde_json::Value> {
-    until("the attempts", Duration::from_secs(30), async || {
-        let deliveries = api.all("/v1/deliveries").await;
-        let [delivery] = deliveries.as_slice() else { return Err(format!("{} deliveries", deliveries.len())) };
-        let id = delivery["id"].as_str().unwrap_or_default();
-        let attempts = api.get(&format!("/v1/deliveries/{id}/attempts")).await.expect_status(200);
-        let attempts = attempts["data"].as_array().cloned().unwrap_or_default();
-        if attempts.len() >= count { Ok(attempts) } else { Err(format!("{} attempts: {delivery}", attempts.len())) }
-    })
-    .await
-}
 #[tokio::test(flavor = "multi_thread")]
 async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_away() {
     let mut server = Server::start_private().await.expect("starts");
@@ -247,3 +266,15 @@ async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_
     assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
+/// The attempts of the only delivery there is, once there are `count` of them.
+pub(crate) async fn attempts_of_the_only_delivery(api: &tests::api::Api, count: usize) -> Vec<serde_json::Value> {
+    until("the attempts", Duration::from_secs(30), async || {
+        let deliveries = api.all("/v1/deliveries").await;
+        let [delivery] = deliveries.as_slice() else { return Err(format!("{} deliveries", deliveries.len())) };
+        let id = delivery["id"].as_str().unwrap_or_default();
+        let attempts = api.get(&format!("/v1/deliveries/{id}/attempts")).await.expect_status(200);
+        let attempts = attempts["data"].as_array().cloned().unwrap_or_default();
+        if attempts.len() >= count { Ok(attempts) } else { Err(format!("{} attempts: {delivery}", attempts.len())) }
+    })
+    .await
+}

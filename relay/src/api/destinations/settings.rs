@@ -45,6 +45,7 @@ pub(in crate::api) struct DestinationSettings {
     /// none are given, it keeps those it has, unless its URL leads to another scheme, host or port.
     headers: Option<BTreeMap<String, String>>,
     /// A key of your own, `whsec_…` (HMAC-SHA256) or `whsk_…` (Ed25519). Left out: one is made, or kept.
+    /// Where PUT changes it, the one before goes on signing beside it for a day.
     signing_secret: Option<String>,
 }
 

@@ -14,6 +14,7 @@ use super::*;
 use crate::configuration::Rate;
 use crate::deliver::item::Event;
 use crate::retry::RetryPolicy;
+use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
 const START_US: u64 = 1_764_000_000_000_000;
@@ -25,7 +26,7 @@ fn destination(number: u8) -> Destination {
         name: format!("d{number}"),
         url: "http://example.com/".parse().expect("parses"),
         shard: i16::from(number),
-        signing_keys: vec![SigningKey::generate_hmac([7; 32])],
+        signing_keys: SigningKeys::new(SigningKey::generate_hmac([7; 32])),
         headers: http::HeaderMap::new(),
         rate: None,
         max_concurrency: 3,
