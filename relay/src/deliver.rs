@@ -95,6 +95,8 @@ pub struct Parts {
     pub evaluator: Arc<Evaluator>,
     /// Attempts at one time, over all destinations.
     pub max_in_flight: usize,
+    /// Bytes of bodies that wait in memory to be sent, over all destinations.
+    pub max_waiting_bytes: usize,
 }
 
 /// The engine, ready to run.
@@ -120,7 +122,7 @@ impl Engine {
     /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
     /// no longer than that. Gives its shards back before it returns.
     pub async fn run(mut self, parts: Parts, mut stop: oneshot::Receiver<Instant>) {
-        let Parts { pool, egress, configuration, evaluator, max_in_flight } = parts;
+        let Parts { pool, egress, configuration, evaluator, max_in_flight, max_waiting_bytes } = parts;
         let replica = mint::uuid();
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
@@ -131,7 +133,13 @@ impl Engine {
         let leasing = tokio::spawn(lease::run(pool.clone(), replica, self.handle.clone(), background.clone()));
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
-            core: Core::new(Limits { in_flight: max_in_flight, unsettled: 20_000, line: 1_000, read: 256 }),
+            core: Core::new(Limits {
+                in_flight: max_in_flight,
+                unsettled: 20_000,
+                line: 1_000,
+                read: 256,
+                bodies: max_waiting_bytes,
+            }),
             clock: self.handle.clock,
             handle: self.handle.clone(),
             sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
@@ -175,6 +183,14 @@ impl Engine {
     }
 }
 
+/// A destination whose table is to be read.
+struct Read {
+    destination: DestinationId,
+    epoch: i64,
+    limit: usize,
+    bodies: bool,
+}
+
 /// The core with what carries its commands out.
 struct Machine {
     core: Core,
@@ -193,7 +209,9 @@ impl Machine {
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
-                    Command::Read { destination, epoch, limit } => reads.push((destination, epoch, limit)),
+                    Command::Read { destination, epoch, limit, bodies } => {
+                        reads.push(Read { destination, epoch, limit, bodies });
+                    }
                     Command::Settle(settlement) => {
                         let _ = self.settlements.send(settlement);
                     }
@@ -220,18 +238,18 @@ impl Machine {
     }
 
     /// Reads for all destinations that asked, in one statement.
-    fn read(&self, reads: Vec<(DestinationId, i64, usize)>) {
+    fn read(&self, reads: Vec<Read>) {
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
-            let destinations: Vec<_> = reads.iter().map(|(destination, _, _)| destination.uuid()).collect();
-            let limits: Vec<i64> =
-                reads.iter().map(|(_, _, limit)| i64::try_from(*limit).unwrap_or(i64::MAX)).collect();
-            let due = tokio::time::timeout(READ_PATIENCE, store::pending::due(&pool, &destinations, &limits)).await;
-            let rows = match due.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
+            let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
+            let bodies = reads.iter().all(|read| read.bodies);
+            let due = store::pending::due(&pool, &destinations, &limits, bodies);
+            let rows = match tokio::time::timeout(READ_PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");
-                    for (destination, epoch, _) in reads {
+                    for Read { destination, epoch, .. } in reads {
                         handle.tell(Input::NotFound { destination, epoch });
                     }
                     return;
@@ -242,7 +260,7 @@ impl Machine {
                 let item = item(row);
                 found.entry(item.destination_id).or_default().push(item);
             }
-            for (destination, epoch, limit) in reads {
+            for Read { destination, epoch, limit, .. } in reads {
                 let items = found.remove(&destination).unwrap_or_default();
                 let complete = items.len() < limit;
                 handle.tell(Input::Found { destination, epoch, items, complete });

@@ -85,6 +85,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
             configuration: Arc::clone(&app.configuration),
             evaluator: Arc::clone(&app.evaluator),
             max_in_flight: app.config.max_in_flight,
+            max_waiting_bytes: app.config.max_waiting_bytes,
         },
         engine_stopped,
     ));

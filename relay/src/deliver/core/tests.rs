@@ -11,14 +11,14 @@ use shared::id::{EventId, SourceId};
 use shared::sign::SigningKey;
 
 use super::*;
-use crate::configuration::Rate;
+use crate::configuration::{DestinationState, Rate};
 use crate::deliver::item::Event;
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
 const START_US: u64 = 1_764_000_000_000_000;
-const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20 };
+const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10 };
 
 fn destination(number: u8) -> Destination {
     Destination {
@@ -280,6 +280,40 @@ fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
         core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us);
     }
     assert!(core.lines[&destination.id].due.len() < 5, "{}", core.lines[&destination.id].due.len());
+}
+
+#[test]
+fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sent() {
+    let (mut one, mut other) = (destination(1), destination(2));
+    (one.max_concurrency, other.max_concurrency) = (1, 1);
+    let mut core = Core::new(LIMITS);
+    core.handle(owned([1, 2]), START_US);
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    for id in [one.id, other.id] {
+        core.handle(Input::Found { destination: id, epoch: 1, items: Vec::new(), complete: true }, START_US);
+    }
+    let with_body = |destination: &Destination, number| {
+        let mut item = item(destination, number, START_US);
+        let event = Event { body: Some(vec![7; 6]), ..item.event.without_body() };
+        item.event = Arc::new(event);
+        item
+    };
+    let bodies = |items: &[Item]| items.iter().map(|item| item.event.body.is_some()).collect::<Vec<_>>();
+
+    let first = sends(&core.handle(Input::Fresh(vec![with_body(&one, 1)]), START_US));
+    assert_eq!((bodies(&first), core.budget.held()), (vec![true], 0), "what is sent waits no longer");
+    core.handle(Input::Fresh(vec![with_body(&one, 2), with_body(&one, 3)]), START_US);
+    assert_eq!(core.budget.held(), 6, "the second six of ten bytes do not fit");
+    let second = sends(&core.handle(Input::Fresh(vec![with_body(&other, 4)]), START_US));
+    assert_eq!(bodies(&second), [false], "the budget is that of all lines");
+    assert_eq!(bodies(&sends(&core.handle(answered(first[0].clone(), succeeded()), START_US))), [true]);
+    assert_eq!(core.budget.held(), 0);
+    core.handle(Input::Fresh(vec![with_body(&other, 5)]), START_US);
+    assert_eq!(core.budget.held(), 6, "there is room again");
+
+    other.state = DestinationState::Paused;
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    assert_eq!(core.budget.held(), 0, "what is dropped is given back");
 }
 
 #[test]
