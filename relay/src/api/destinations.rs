@@ -6,19 +6,19 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::{CustomerId, DestinationId};
 use shared::sign::SigningKey;
 use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::in_force;
 use super::input::{Body, Params, Segment};
-use super::name::{self, Reference};
-use super::page::{Page, Window};
+use super::name;
+use super::page::{Page, PageQuery};
 use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
 use super::rate::{self, RateLimit};
 use super::time::Timestamp;
@@ -61,15 +61,6 @@ pub struct Destination {
     pub updated_at: Timestamp,
 }
 
-/// Which page of destinations.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct DestinationQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// Makes a destination. The answer holds the signing secret.
 #[utoipa::path(post, path = "/v1/destinations", tag = "destinations", request_body = DestinationSettings,
     responses((status = 201, body = Destination), Refusals))]
@@ -79,26 +70,20 @@ pub(super) async fn create(
     Body(settings): Body<DestinationSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    match &settings.name {
-        Some(name) => name::check(name, &mut problems),
-        None => problems.add("name", "is missing; it has to be given"),
-    }
-    let name = settings.name.clone().unwrap_or_default();
+    let name = name::required(settings.name.as_deref(), &mut problems);
     let checked = settings.check(&app.egress, &mut problems);
     insert(&app, caller.customer, &name, problems.finish_with(checked)?).await
 }
 
 /// A page of destinations, newest first.
-#[utoipa::path(get, path = "/v1/destinations", tag = "destinations", params(DestinationQuery),
+#[utoipa::path(get, path = "/v1/destinations", tag = "destinations", params(PageQuery),
     responses((status = 200, body = Page<Destination>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(query): Params<DestinationQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Destination>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let rows = destinations::page(&app.pool, caller.customer, window.cursor, window.fetch()).await?;
     Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
 }
@@ -126,10 +111,7 @@ pub(super) async fn put(
     Body(settings): Body<DestinationSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    name::check(&name, &mut problems);
-    if settings.name.as_ref().is_some_and(|given| *given != name) {
-        problems.add("name", "is not the name in the path; a destination keeps its name");
-    }
+    name::check_path(&name, settings.name.as_deref(), &mut problems);
     let checked = settings.check(&app.egress, &mut problems);
     let checked = problems.finish_with(checked)?;
     upsert(|| insert_or_update(&app, caller.customer, &name, checked.clone())).await
@@ -177,12 +159,8 @@ pub(super) async fn resume(
 
 /// The destination with this id or name.
 pub(super) async fn find(app: &App, customer: CustomerId, text: &str) -> Result<DestinationRow, ApiError> {
-    let row = match name::reference::<DestinationId>(text) {
-        Some(Reference::Id(id)) => destinations::find(&app.pool, customer, Some(id), None).await?,
-        Some(Reference::Name(name)) => destinations::find(&app.pool, customer, None, Some(name)).await?,
-        None => None,
-    };
-    row.ok_or(ApiError::NotFound("destination"))
+    let (id, name) = name::id_or_name(text);
+    destinations::find(&app.pool, customer, id, name).await?.ok_or(ApiError::NotFound("destination"))
 }
 
 /// The id of a destination that a filter names. An id is taken as it is, because deliveries outlive their destination.
@@ -194,17 +172,11 @@ pub(super) async fn id_of(
     problems: &mut Problems,
 ) -> Result<Option<DestinationId>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    if let Some(Reference::Id(id)) = name::reference::<DestinationId>(text) {
+    if let (Some(id), _) = name::id_or_name(text) {
         return Ok(Some(id));
     }
-    match find(app, customer, text).await {
-        Ok(row) => Ok(Some(DestinationId::from_uuid(row.id))),
-        Err(ApiError::NotFound(_)) => {
-            problems.add(field, format!("there is no destination \"{text}\"; give its id or name"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+    let found = find(app, customer, text).await;
+    problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
 }
 
 async fn insert_or_update(app: &App, customer: CustomerId, name: &str, checked: Checked) -> Result<Response, ApiError> {

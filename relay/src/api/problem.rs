@@ -96,6 +96,23 @@ impl Problems {
         found
     }
 
+    /// What a field names; where that does not exist, it is noted.
+    pub(crate) fn named<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        found: Result<T, ApiError>,
+    ) -> Result<Option<T>, ApiError> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(ApiError::NotFound(what)) => {
+                self.add(field, format!("there is no {what} \"{text}\"; give its id or name"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Goes on where nothing is wrong.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.0)) }

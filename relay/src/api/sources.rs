@@ -12,13 +12,13 @@ use serde_json::Value;
 use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource};
 use shared::source::Secret;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::in_force;
 use super::input::{Body, Params, Segment};
-use super::name::{self, Reference};
-use super::page::{Page, Window};
+use super::name;
+use super::page::{Page, PageQuery};
 use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
 use super::time::Timestamp;
 use super::upsert::upsert;
@@ -88,15 +88,6 @@ pub struct SecretHint {
     pub hint: String,
 }
 
-/// Which page of sources.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct SourceQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// Makes a source and puts it to the edge.
 #[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSettings,
     responses((status = 201, body = Source), Refusals))]
@@ -106,25 +97,19 @@ pub(super) async fn create(
     Body(settings): Body<SourceSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    match &settings.name {
-        Some(name) => name::check(name, &mut problems),
-        None => problems.add("name", "is missing; it has to be given"),
-    }
-    let name = settings.name.clone().unwrap_or_default();
+    let name = name::required(settings.name.as_deref(), &mut problems);
     insert(&app, caller.customer, &name, settings, problems).await
 }
 
 /// A page of sources, newest first.
-#[utoipa::path(get, path = "/v1/sources", tag = "sources", params(SourceQuery),
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", params(PageQuery),
     responses((status = 200, body = Page<Source>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(query): Params<SourceQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Source>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let rows = sources::page(&app.pool, caller.customer, window.cursor, window.fetch()).await?;
     Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
 }
@@ -151,10 +136,7 @@ pub(super) async fn put(
     Body(settings): Body<SourceSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    name::check(&name, &mut problems);
-    if settings.name.as_ref().is_some_and(|given| *given != name) {
-        problems.add("name", "is not the name in the path; a source keeps its name");
-    }
+    name::check_path(&name, settings.name.as_deref(), &mut problems);
     problems.finish()?;
     upsert(|| insert_or_update(&app, caller.customer, &name, settings.clone())).await
 }
@@ -198,12 +180,8 @@ pub(super) async fn add_secret(
 
 /// The source with this id or name.
 pub(super) async fn find(app: &App, customer: CustomerId, text: &str) -> Result<SourceRow, ApiError> {
-    let row = match name::reference::<SourceId>(text) {
-        Some(Reference::Id(id)) => sources::find(&app.pool, customer, Some(id), None).await?,
-        Some(Reference::Name(name)) => sources::find(&app.pool, customer, None, Some(name)).await?,
-        None => None,
-    };
-    row.ok_or(ApiError::NotFound("source"))
+    let (id, name) = name::id_or_name(text);
+    sources::find(&app.pool, customer, id, name).await?.ok_or(ApiError::NotFound("source"))
 }
 
 /// The id of a source that a filter names. An id is taken as it is, because what a source has received outlives it.
@@ -215,17 +193,11 @@ pub(super) async fn id_of(
     problems: &mut Problems,
 ) -> Result<Option<SourceId>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    if let Some(Reference::Id(id)) = name::reference::<SourceId>(text) {
+    if let (Some(id), _) = name::id_or_name(text) {
         return Ok(Some(id));
     }
-    match find(app, customer, text).await {
-        Ok(row) => Ok(Some(SourceId::from_uuid(row.id))),
-        Err(ApiError::NotFound(_)) => {
-            problems.add(field, format!("there is no source \"{text}\"; give its id or name"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+    let found = find(app, customer, text).await;
+    problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
 }
 
 async fn insert_or_update(

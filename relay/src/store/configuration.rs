@@ -61,17 +61,33 @@ pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Raises the revision; to be called in the transaction that changes a source, destination or route. Returns the new
-/// one. Its row lock puts such transactions in order, so that a revision is never seen before what it stands for.
+/// Commits a transaction that has changed a source, destination or route, and returns the new revision. The revision's
+/// row lock puts such transactions in order, so that a revision is never seen before what it stands for.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn changed(connection: &mut sqlx::PgConnection) -> Result<i64, sqlx::Error> {
+pub async fn commit(mut transaction: sqlx::PgTransaction<'_>) -> Result<i64, sqlx::Error> {
     // Waits for those that hold it, see `hold`.
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *connection).await?;
-    sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
-        .fetch_one(connection)
-        .await
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *transaction).await?;
+    let revision = sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(revision)
+}
+
+/// As [`commit`], where the change has met any row; else there is nothing to commit, and no new revision.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn commit_if_any(
+    transaction: sqlx::PgTransaction<'_>,
+    changed: &sqlx::postgres::PgQueryResult,
+) -> Result<Option<i64>, sqlx::Error> {
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    commit(transaction).await.map(Some)
 }
 
 /// Everything, from one state of the database.
