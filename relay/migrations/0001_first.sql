@@ -50,7 +50,7 @@ create table destinations (
     url text not null,
     -- hash of the id: which of the 256 shards this destination belongs to. The owner of the shard sends for it.
     shard smallint not null check (shard between 0 and 255),
-    -- A JSON list of signing keys, newest first, sealed with the master key.
+    -- A JSON list of signing keys with the time at which each of them ends, newest first, sealed with the master key.
     signing_keys_sealed text not null,
     -- A JSON object of static headers, sealed because they often hold credentials; null where there are none.
     headers_sealed text,

@@ -37,6 +37,7 @@ pub mod replays;
 pub mod routes;
 pub mod sources;
 pub mod time;
+mod upsert;
 
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1_000_000;
@@ -135,12 +136,14 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(quarantine::show))
 }
 
-/// Waits until this replica routes and delivers by a change. What has been committed is not undone where that fails:
-/// the other replicas and this one look for changes by themselves.
-async fn in_force(app: &App, revision: i64) {
-    if let Err(error) = app.configuration.at_least(revision).await {
-        tracing::warn!(error = %error, revision, "a change is stored and not in force yet; it is looked for again");
-    }
+/// Waits until this replica routes and delivers by a change.
+///
+/// # Errors
+/// Where the change cannot be read back in time. It is stored and not undone: the other replicas and this one look for
+/// changes by themselves.
+async fn in_force(app: &App, revision: i64) -> Result<(), ApiError> {
+    let read = app.configuration.at_least(revision).await;
+    read.map(drop).map_err(|error| ApiError::NotInForce(error.to_string()))
 }
 
 async fn not_found() -> axum::response::Response {

@@ -61,8 +61,10 @@ settings! {
         "the largest body a source accepts, in bytes (1 to 25000000)";
     MAX_IN_FLIGHT = "TIDEGATE_MAX_IN_FLIGHT", Some("1024"),
         "the most attempts at one time, over all destinations (1 to 20000)";
+    MAX_WAITING_BYTES = "TIDEGATE_MAX_WAITING_BYTES", Some("67108864"),
+        "the most bytes of bodies that wait in memory to be sent, over all destinations (0 to 17179869184); others are read from the database when they are sent";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
-        "how long a shutdown waits for attempts in flight, in seconds (0 to 300)";
+        "how long a shutdown may take to store and settle what is under way, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
         "what is logged to standard error, as a tracing filter such as `info,relay::deliver=debug`";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),
@@ -84,6 +86,7 @@ pub struct Config {
     pub egress_allow: Vec<IpNet>,
     pub max_body_bytes: u64,
     pub max_in_flight: usize,
+    pub max_waiting_bytes: usize,
     pub shutdown: Duration,
 }
 
@@ -153,6 +156,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     });
     let max_body_bytes = reader.parse(&MAX_BODY_BYTES, |text| within(text, 1, 25_000_000));
     let max_in_flight = reader.parse(&MAX_IN_FLIGHT, |text| within(text, 1, 20_000));
+    let max_waiting_bytes = reader.parse(&MAX_WAITING_BYTES, |text| within(text, 0, 1 << 34));
     let shutdown = reader.parse(&SHUTDOWN_S, |text| within(text, 0, 300).map(Duration::from_secs));
 
     let config = (|| {
@@ -175,6 +179,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             egress_allow: egress_allow?,
             max_body_bytes: max_body_bytes?,
             max_in_flight: usize::try_from(max_in_flight?).ok()?,
+            max_waiting_bytes: usize::try_from(max_waiting_bytes?).unwrap_or(usize::MAX),
             shutdown: shutdown?,
         })
     })();

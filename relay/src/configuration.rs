@@ -13,17 +13,20 @@ use shared::extract::Extractor;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
-use shared::sign::SigningKey;
 use sqlx::PgPool;
 use tokio::sync::watch;
 use url::Url;
 
 use crate::expression::{ExpressionError, Filter, Transform};
 use crate::retry::RetryPolicy;
+use crate::signing::SigningKeys;
 use crate::store;
 
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
+
+/// How long the configuration may take to be read. Who waits for it is answered then; it is looked for again.
+const READ_WITHIN: Duration = Duration::from_secs(10);
 
 /// A source as the relay needs it to store and route its events.
 #[derive(Debug)]
@@ -42,7 +45,7 @@ pub struct Destination {
     pub name: String,
     pub url: Url,
     pub shard: i16,
-    pub signing_keys: Vec<SigningKey>,
+    pub signing_keys: SigningKeys,
     pub headers: HeaderMap,
     pub rate: Option<Rate>,
     pub max_concurrency: usize,
@@ -141,11 +144,23 @@ impl Configuration {
         self.current.subscribe()
     }
 
-    /// Reads again unless the snapshot already has this revision or a newer one.
+    /// Reads again unless the snapshot already has this revision or a newer one. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Where the database cannot be asked, or does not answer in time.
     pub async fn at_least(&self, revision: i64) -> Result<Arc<Snapshot>, sqlx::Error> {
+        in_time(self.read_unless(revision)).await
+    }
+
+    /// Looks whether anything has changed, and reads it if so. Takes at most [`READ_WITHIN`].
+    ///
+    /// # Errors
+    /// Where the database cannot be asked, or does not answer in time.
+    pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
+        in_time(async { self.read_unless(store::configuration::revision(&self.pool).await?).await }).await
+    }
+
+    async fn read_unless(&self, revision: i64) -> Result<Arc<Snapshot>, sqlx::Error> {
         let _one_at_a_time = self.reading.lock().await;
         if self.current().revision < revision {
             let snapshot = Arc::new(read(&self.pool, &self.master_keys, &self.current()).await?);
@@ -153,15 +168,10 @@ impl Configuration {
         }
         Ok(self.current())
     }
+}
 
-    /// Looks whether anything has changed, and reads it if so.
-    ///
-    /// # Errors
-    /// Where the database cannot be asked.
-    pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
-        let revision = store::configuration::revision(&self.pool).await?;
-        self.at_least(revision).await
-    }
+async fn in_time<T>(read: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
+    tokio::time::timeout(READ_WITHIN, read).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
 async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<Snapshot, sqlx::Error> {

@@ -16,7 +16,7 @@ use std::time::{Duration, Instant};
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 use sqlx::PgPool;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -95,8 +95,8 @@ pub struct Parts {
     pub evaluator: Arc<Evaluator>,
     /// Attempts at one time, over all destinations.
     pub max_in_flight: usize,
-    /// How long a shutdown waits for attempts in flight.
-    pub patience: Duration,
+    /// Bytes of bodies that wait in memory to be sent, over all destinations.
+    pub max_waiting_bytes: usize,
 }
 
 /// The engine, ready to run.
@@ -119,10 +119,10 @@ impl Engine {
         self.handle.clone()
     }
 
-    /// Runs until `stop`, then sends nothing new and waits until what is in flight is settled, within its patience.
-    /// Gives its shards back before it returns.
-    pub async fn run(mut self, parts: Parts, stop: CancellationToken) {
-        let Parts { pool, egress, configuration, evaluator, max_in_flight, patience } = parts;
+    /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
+    /// no longer than that. Gives its shards back before it returns.
+    pub async fn run(mut self, parts: Parts, mut stop: oneshot::Receiver<Instant>) {
+        let Parts { pool, egress, configuration, evaluator, max_in_flight, max_waiting_bytes } = parts;
         let replica = mint::uuid();
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
@@ -133,7 +133,13 @@ impl Engine {
         let leasing = tokio::spawn(lease::run(pool.clone(), replica, self.handle.clone(), background.clone()));
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
-            core: Core::new(Limits { in_flight: max_in_flight, unsettled: 20_000, line: 1_000, read: 256 }),
+            core: Core::new(Limits {
+                in_flight: max_in_flight,
+                unsettled: 20_000,
+                line: 1_000,
+                read: 256,
+                bodies: max_waiting_bytes,
+            }),
             clock: self.handle.clock,
             handle: self.handle.clone(),
             sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
@@ -152,9 +158,10 @@ impl Engine {
                 _ = self.inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}
                 () = sleep_until(wake) => inputs.push(Input::Woken),
                 _ = poll.tick() => machine.find_next_due(),
-                () = stop.cancelled(), if stopping.is_none() => {
+                deadline = &mut stop, if stopping.is_none() => {
                     machine.core.drain();
-                    stopping = Some(tokio::time::Instant::now() + patience);
+                    // Who told nobody is gone: nothing is waited for.
+                    stopping = Some(deadline.map_or_else(|_| tokio::time::Instant::now(), Into::into));
                 }
                 () = sleep_until(stopping), if stopping.is_some() => {
                     tracing::warn!(in_flight = machine.core.in_flight(), "the shutdown's time is up; what is in flight will be sent again");
@@ -176,6 +183,14 @@ impl Engine {
     }
 }
 
+/// A destination whose table is to be read.
+struct Read {
+    destination: DestinationId,
+    epoch: i64,
+    limit: usize,
+    bodies: bool,
+}
+
 /// The core with what carries its commands out.
 struct Machine {
     core: Core,
@@ -194,7 +209,9 @@ impl Machine {
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
-                    Command::Read { destination, epoch, limit } => reads.push((destination, epoch, limit)),
+                    Command::Read { destination, epoch, limit, bodies } => {
+                        reads.push(Read { destination, epoch, limit, bodies });
+                    }
                     Command::Settle(settlement) => {
                         let _ = self.settlements.send(settlement);
                     }
@@ -221,18 +238,18 @@ impl Machine {
     }
 
     /// Reads for all destinations that asked, in one statement.
-    fn read(&self, reads: Vec<(DestinationId, i64, usize)>) {
+    fn read(&self, reads: Vec<Read>) {
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
-            let destinations: Vec<_> = reads.iter().map(|(destination, _, _)| destination.uuid()).collect();
-            let limits: Vec<i64> =
-                reads.iter().map(|(_, _, limit)| i64::try_from(*limit).unwrap_or(i64::MAX)).collect();
-            let due = tokio::time::timeout(READ_PATIENCE, store::pending::due(&pool, &destinations, &limits)).await;
-            let rows = match due.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
+            let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
+            let bodies = reads.iter().all(|read| read.bodies);
+            let due = store::pending::due(&pool, &destinations, &limits, bodies);
+            let rows = match tokio::time::timeout(READ_PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");
-                    for (destination, epoch, _) in reads {
+                    for Read { destination, epoch, .. } in reads {
                         handle.tell(Input::NotFound { destination, epoch });
                     }
                     return;
@@ -243,7 +260,7 @@ impl Machine {
                 let item = item(row);
                 found.entry(item.destination_id).or_default().push(item);
             }
-            for (destination, epoch, limit) in reads {
+            for Read { destination, epoch, limit, .. } in reads {
                 let items = found.remove(&destination).unwrap_or_default();
                 let complete = items.len() < limit;
                 handle.tell(Input::Found { destination, epoch, items, complete });

@@ -52,6 +52,24 @@ const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 /// Idle connections kept per host. A destination's concurrency is the real limit; this bounds what is left of a burst.
 const POOL_MAX_IDLE_PER_HOST: usize = 64;
 
+/// Request headers that belong to one connection or that the HTTP client sets itself: they are neither passed on nor
+/// given by anyone.
+pub const OF_THE_CONNECTION: [&str; 13] = [
+    "accept-encoding",
+    "connection",
+    "content-length",
+    "expect",
+    "host",
+    "http2-settings",
+    "keep-alive",
+    "proxy-authorization",
+    "proxy-connection",
+    "te",
+    "trailer",
+    "transfer-encoding",
+    "upgrade",
+];
+
 /// The most headers, and bytes of headers over HTTP/2, that a response may have.
 const MAX_RESPONSE_HEADERS: usize = 100;
 const MAX_RESPONSE_HEADER_BYTES: u32 = 64 * 1024;

@@ -21,6 +21,7 @@ pub mod retry;
 pub mod route;
 pub mod secrets;
 pub mod serve;
+pub mod signing;
 pub mod store;
 pub mod sync;
 

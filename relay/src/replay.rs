@@ -9,7 +9,6 @@
 
 use std::collections::BTreeSet;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -20,7 +19,7 @@ use uuid::Uuid;
 
 use crate::configuration::{self, Rate, Snapshot};
 use crate::route::{self, EventView, Verdict};
-use crate::store::replays::{self, DeliveryRow, EventRow, Made, ReplayRow, Selection};
+use crate::store::replays::{self, Advanced, DeliveryRow, EventRow, Made, ReplayRow, Selection};
 use crate::{App, mint};
 
 /// The most rows of one chunk.
@@ -190,42 +189,59 @@ pub async fn run(app: App, stop: CancellationToken) {
 
 /// One chunk of one replay; says how long it is until the next.
 async fn turn(app: &App, row: ReplayRow) -> Duration {
-    let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
-    let (limit, pause) = chunk_of(rate);
     let replay = ReplayId::from_uuid(row.id);
-    let chunk = match chunk(app, &row, limit).await {
-        Ok(chunk) => chunk,
+    match advance(app, &row).await {
+        Ok(Turn::Moved { pause }) => pause,
+        Ok(Turn::Elsewhere) => AGAIN,
+        Ok(Turn::Completed) => {
+            tracing::info!(%replay, "replay completed");
+            LOOK_EVERY
+        }
         Err(Problem::Database(error)) => {
             tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
-            return AGAIN;
+            AGAIN
         }
         Err(Problem::Broken(problem)) => {
             tracing::error!(%replay, problem, "the replay cannot go on");
             let _ = replays::complete(&app.pool, row.id, Some(&problem)).await;
-            return LOOK_EVERY;
-        }
-    };
-    let Some(cursor) = chunk.cursor else {
-        match replays::complete(&app.pool, row.id, None).await {
-            Ok(()) => tracing::info!(%replay, "replay completed"),
-            Err(error) => tracing::warn!(%replay, error = %error, "cannot end the replay; trying again"),
-        }
-        return LOOK_EVERY;
-    };
-    match replays::advance(&app.pool, &row, cursor, chunk.processed, &chunk.made, pause).await {
-        // Another replica is at it.
-        Ok(false) => return AGAIN,
-        Ok(true) => {}
-        Err(error) => {
-            tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
-            return AGAIN;
+            LOOK_EVERY
         }
     }
-    let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
-    for destination in destinations {
-        app.engine.look(DestinationId::from_uuid(destination));
+}
+
+enum Turn {
+    Moved {
+        pause: Duration,
+    },
+    /// Another replica is at it, or it has been cancelled.
+    Elsewhere,
+    Completed,
+}
+
+/// Makes the next chunk; anew where the configuration changes before it is stored, so that what is replayed is never
+/// routed by an old one.
+async fn advance(app: &App, row: &ReplayRow) -> Result<Turn, Problem> {
+    let (limit, pause) = chunk_of(configuration::rate(row.rate_limit, row.rate_per.as_deref()));
+    let mut snapshot = app.configuration.refresh().await?;
+    loop {
+        let chunk = chunk(app, row, limit, &snapshot).await?;
+        let Some(cursor) = chunk.cursor else {
+            replays::complete(&app.pool, row.id, None).await?;
+            return Ok(Turn::Completed);
+        };
+        let revision = snapshot.revision;
+        match replays::advance(&app.pool, row, revision, cursor, chunk.processed, &chunk.made, pause).await? {
+            Advanced::RoutedByOldConfiguration { revision } => snapshot = app.configuration.at_least(revision).await?,
+            Advanced::Elsewhere => return Ok(Turn::Elsewhere),
+            Advanced::Moved => {
+                let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
+                for destination in destinations {
+                    app.engine.look(DestinationId::from_uuid(destination));
+                }
+                return Ok(Turn::Moved { pause });
+            }
+        }
     }
-    pause
 }
 
 /// How many rows to take at a time, and how long to wait after them, so that a replay keeps its rate.
@@ -257,22 +273,21 @@ struct Chunk {
     made: Vec<Made>,
 }
 
-async fn chunk(app: &App, row: &ReplayRow, limit: i64) -> Result<Chunk, Problem> {
+async fn chunk(app: &App, row: &ReplayRow, limit: i64, snapshot: &Snapshot) -> Result<Chunk, Problem> {
     let filter: Filter =
         serde_json::from_value(row.filter.clone()).map_err(|error| Problem::Broken(format!("its filter: {error}")))?;
     let selection = selection(&filter, row.customer_id, row.until_id);
-    let snapshot = app.configuration.refresh().await?;
     if filter.state.is_some() {
         let rows = replays::next_deliveries(&app.pool, &selection, row.until_id, row.cursor_id, limit).await?;
-        let made = rows.iter().filter_map(|delivery| again(delivery, row.destination_id, &snapshot)).collect();
+        let made = rows.iter().filter_map(|delivery| again(delivery, row.destination_id, snapshot)).collect();
         return Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), made });
     }
     let rows = replays::next_events(&app.pool, &selection, row.cursor_id, limit).await?;
     let mut made = Vec::new();
     for event in &rows {
         let targets = match row.destination_id {
-            Some(destination) => vec![(destination, route_between(&snapshot, event.source_id, destination))],
-            None => routed(app, &snapshot, event, filter.destination).await,
+            Some(destination) => vec![(destination, route_between(snapshot, event.source_id, destination))],
+            None => routed(app, snapshot, event, filter.destination).await,
         };
         made.extend(targets.into_iter().map(|(destination_id, route_id)| Made {
             id: mint::uuid(),
@@ -306,7 +321,7 @@ fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option
 
 async fn routed(
     app: &App,
-    snapshot: &Arc<Snapshot>,
+    snapshot: &Snapshot,
     event: &EventRow,
     only: Option<DestinationId>,
 ) -> Vec<(Uuid, Option<Uuid>)> {

@@ -7,10 +7,10 @@ use std::collections::BTreeMap;
 
 use shared::id::{DestinationId, SourceId};
 use shared::seal::{self, SealingKey};
-use shared::sign::SigningKey;
 use shared::source::Secret;
 
 use crate::mint;
+use crate::signing::{SigningKeys, StoredKey};
 
 /// Seals the secrets of a source.
 ///
@@ -29,22 +29,20 @@ pub fn open_source_secrets(keys: &[SealingKey], id: SourceId, sealed: &str) -> R
     open_json(keys, &format!("sources/{id}/secrets"), sealed)
 }
 
-/// Seals the signing keys of a destination, newest first.
+/// Seals the signing keys of a destination.
 ///
 /// # Errors
 /// Where there is no key to seal with.
-pub fn seal_signing_keys(keys: &[SealingKey], id: DestinationId, signing: &[SigningKey]) -> Result<String, String> {
-    let texts: Vec<String> = signing.iter().map(SigningKey::to_text).collect();
-    seal_json(keys, &format!("destinations/{id}/signing_keys"), &texts)
+pub fn seal_signing_keys(keys: &[SealingKey], id: DestinationId, signing: &SigningKeys) -> Result<String, String> {
+    seal_json(keys, &format!("destinations/{id}/signing_keys"), &signing.to_stored())
 }
 
 /// Opens the signing keys of a destination.
 ///
 /// # Errors
 /// Where no key opens them.
-pub fn open_signing_keys(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Result<Vec<SigningKey>, String> {
-    let texts: Vec<String> = open_json(keys, &format!("destinations/{id}/signing_keys"), sealed)?;
-    texts.iter().map(|text| SigningKey::parse(text).map_err(|error| error.to_string())).collect()
+pub fn open_signing_keys(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Result<SigningKeys, String> {
+    SigningKeys::of_stored(&open_json::<Vec<StoredKey>>(keys, &format!("destinations/{id}/signing_keys"), sealed)?)
 }
 
 /// Seals the static headers of a destination.

@@ -1,4 +1,4 @@
-//! `relay serve`: wires the parts together, runs them, and takes them down in the order of the data.
+//! `relay serve`: wires the parts together, runs them, and takes them down within a given time.
 
 use std::collections::HashSet;
 use std::num::NonZeroUsize;
@@ -8,7 +8,8 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tokio::sync::Semaphore;
+use tokio::sync::{Semaphore, oneshot};
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::config::Config;
@@ -23,6 +24,9 @@ use crate::{App, api, mint, replay, store, sync};
 
 /// How many days of partitions are made ahead.
 const DAYS_AHEAD: i64 = 3;
+
+/// How long it may take after a shutdown's time is up to give the shards back and to close connections.
+const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 
 /// Evaluations of filters and transforms that may wait for a thread.
 const EVALUATIONS_WAITING: usize = 4_096;
@@ -67,7 +71,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         replays_pending: Arc::default(),
     };
     let stop = CancellationToken::new();
-    let stop_engine = CancellationToken::new();
+    let (stop_engine, engine_stopped) = oneshot::channel();
     let stop_serving = CancellationToken::new();
 
     let http = tokio::spawn({
@@ -81,9 +85,9 @@ pub async fn serve(config: Config) -> Result<(), String> {
             configuration: Arc::clone(&app.configuration),
             evaluator: Arc::clone(&app.evaluator),
             max_in_flight: app.config.max_in_flight,
-            patience: app.config.shutdown,
+            max_waiting_bytes: app.config.max_waiting_bytes,
         },
-        stop_engine.clone(),
+        engine_stopped,
     ));
     let mut feeding = tokio::task::JoinSet::new();
     let days = Arc::new(Mutex::new(HashSet::new()));
@@ -110,19 +114,24 @@ pub async fn serve(config: Config) -> Result<(), String> {
     tracing::info!(%address, edge = %app.config.edge_url, queues = app.config.queue.queue_ids.len(), "relay started");
     signalled().await?;
 
-    // In the order of the data: nothing new comes in, what has come in is stored, what is in flight is settled.
+    // Nothing new comes in or goes out; what has come in is stored and what is in flight is settled, side by side.
     tracing::info!(patience_s = app.config.shutdown.as_secs(), "shutting down");
+    let deadline = Instant::now() + app.config.shutdown;
     stop.cancel();
+    let _ = stop_engine.send(deadline.into_std());
     let fed = async { while feeding.join_next().await.is_some() {} };
-    if tokio::time::timeout(app.config.shutdown, fed).await.is_err() {
+    if tokio::time::timeout_at(deadline, fed).await.is_err() {
         tracing::warn!("some messages were not stored in time; they return to the queue");
         feeding.abort_all();
     }
-    stop_engine.cancel();
-    let _ = delivering.await;
+    if tokio::time::timeout_at(deadline + CLOSE_WITHIN / 2, delivering).await.is_err() {
+        tracing::warn!(
+            "the shards could not be given back in time; another replica takes them when the lease has expired"
+        );
+    }
     stop_serving.cancel();
-    let _ = tokio::time::timeout(Duration::from_secs(2), http).await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), pool.close()).await;
+    let closed = async { tokio::join!(http, pool.close()) };
+    let _ = tokio::time::timeout_at((deadline + CLOSE_WITHIN).min(Instant::now() + CLOSE_WITHIN), closed).await;
     tracing::info!("relay stopped");
     Ok(())
 }

@@ -181,8 +181,16 @@ impl Relay {
     /// # Errors
     /// As [`Relay::start`].
     pub async fn start_again(&mut self) -> Result<()> {
+        self.start_again_with(|settings| settings).await
+    }
+
+    /// As [`Relay::start_again`], with other settings.
+    ///
+    /// # Errors
+    /// As [`Relay::start`].
+    pub async fn start_again_with(&mut self, change: impl FnOnce(RelaySettings) -> RelaySettings) -> Result<()> {
         self.check_log();
-        let started = Self::start(self.settings.clone()).await?;
+        let started = Self::start(change(self.settings.clone())).await?;
         let errors = self.errors;
         // The old value's log has been looked at.
         std::mem::replace(self, started).expect_errors();

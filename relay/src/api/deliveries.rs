@@ -9,7 +9,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::destinations;
 use super::input::{Params, Segment};
-use super::page::{Page, Window};
+use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
 use crate::App;
@@ -113,15 +113,6 @@ pub struct DeliveryQuery {
     cursor: Option<String>,
 }
 
-/// Which page of attempts.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct AttemptQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// A page of deliveries, newest first.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
     responses((status = 200, body = Page<Delivery>), Refusals))]
@@ -160,17 +151,15 @@ pub(super) async fn show(
 }
 
 /// Every try of a delivery, oldest first.
-#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries", params(("id" = String, Path), AttemptQuery),
+#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries", params(("id" = String, Path), PageQuery),
     responses((status = 200, body = Page<Attempt>), Refusals))]
 pub(super) async fn attempts(
     State(app): State<App>,
     caller: Caller,
     Segment(id): Segment,
-    Params(query): Params<AttemptQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Attempt>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let id = read_id(&id)?;
     find(&app, caller.customer, id).await?;
     let rows = deliveries::attempts(&app.pool, id, window.cursor, window.fetch()).await?;

@@ -6,27 +6,28 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::{CustomerId, DestinationId};
 use shared::sign::SigningKey;
 use url::Url;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::in_force;
 use super::input::{Body, Params, Segment};
-use super::name::{self, Reference};
-use super::page::{Page, Window};
-use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
+use super::name;
+use super::page::{Page, PageQuery};
+use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::rate::{self, RateLimit};
 use super::time::Timestamp;
+use super::upsert::upsert;
 use crate::configuration::DestinationState;
+use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations::{self, Content, DestinationRow};
 use crate::{App, mint, secrets};
 use settings::{Checked, DestinationSettings, same_origin};
-use signing::in_front;
 
 mod headers;
 mod settings;
@@ -60,15 +61,6 @@ pub struct Destination {
     pub updated_at: Timestamp,
 }
 
-/// Which page of destinations.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct DestinationQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// Makes a destination. The answer holds the signing secret.
 #[utoipa::path(post, path = "/v1/destinations", tag = "destinations", request_body = DestinationSettings,
     responses((status = 201, body = Destination), Refusals))]
@@ -78,26 +70,20 @@ pub(super) async fn create(
     Body(settings): Body<DestinationSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    match &settings.name {
-        Some(name) => name::check(name, &mut problems),
-        None => problems.add("name", "is missing; it has to be given"),
-    }
-    let name = settings.name.clone().unwrap_or_default();
+    let name = name::required(settings.name.as_deref(), &mut problems);
     let checked = settings.check(&app.egress, &mut problems);
     insert(&app, caller.customer, &name, problems.finish_with(checked)?).await
 }
 
 /// A page of destinations, newest first.
-#[utoipa::path(get, path = "/v1/destinations", tag = "destinations", params(DestinationQuery),
+#[utoipa::path(get, path = "/v1/destinations", tag = "destinations", params(PageQuery),
     responses((status = 200, body = Page<Destination>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(query): Params<DestinationQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Destination>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let rows = destinations::page(&app.pool, caller.customer, window.cursor, window.fetch()).await?;
     Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
 }
@@ -125,16 +111,10 @@ pub(super) async fn put(
     Body(settings): Body<DestinationSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    name::check(&name, &mut problems);
-    if settings.name.as_ref().is_some_and(|given| *given != name) {
-        problems.add("name", "is not the name in the path; a destination keeps its name");
-    }
+    name::check_path(&name, settings.name.as_deref(), &mut problems);
     let checked = settings.check(&app.egress, &mut problems);
     let checked = problems.finish_with(checked)?;
-    match destinations::find(&app.pool, caller.customer, None, Some(&name)).await? {
-        None => insert(&app, caller.customer, &name, checked).await,
-        Some(row) => Ok(Json(update(&app, &row, checked).await?).into_response()),
-    }
+    upsert(|| insert_or_update(&app, caller.customer, &name, checked.clone())).await
 }
 
 /// Deletes a destination with its routes. What is pending for it is cancelled.
@@ -148,9 +128,10 @@ pub(super) async fn delete(
     let id = DestinationId::from_uuid(find(&app, caller.customer, &id).await?.id);
     let revision =
         destinations::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("destination"))?;
-    in_force(&app, revision).await;
+    let in_force = in_force(&app, revision).await;
     // An event that was being stored by the old configuration may have added to it.
     destinations::cancel_orphans(&app.pool, id).await?;
+    in_force?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -178,12 +159,8 @@ pub(super) async fn resume(
 
 /// The destination with this id or name.
 pub(super) async fn find(app: &App, customer: CustomerId, text: &str) -> Result<DestinationRow, ApiError> {
-    let row = match name::reference::<DestinationId>(text) {
-        Some(Reference::Id(id)) => destinations::find(&app.pool, customer, Some(id), None).await?,
-        Some(Reference::Name(name)) => destinations::find(&app.pool, customer, None, Some(name)).await?,
-        None => None,
-    };
-    row.ok_or(ApiError::NotFound("destination"))
+    let (id, name) = name::id_or_name(text);
+    destinations::find(&app.pool, customer, id, name).await?.ok_or(ApiError::NotFound("destination"))
 }
 
 /// The id of a destination that a filter names. An id is taken as it is, because deliveries outlive their destination.
@@ -195,16 +172,17 @@ pub(super) async fn id_of(
     problems: &mut Problems,
 ) -> Result<Option<DestinationId>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    if let Some(Reference::Id(id)) = name::reference::<DestinationId>(text) {
+    if let (Some(id), _) = name::id_or_name(text) {
         return Ok(Some(id));
     }
-    match find(app, customer, text).await {
-        Ok(row) => Ok(Some(DestinationId::from_uuid(row.id))),
-        Err(ApiError::NotFound(_)) => {
-            problems.add(field, format!("there is no destination \"{text}\"; give its id or name"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
+    let found = find(app, customer, text).await;
+    problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
+}
+
+async fn insert_or_update(app: &App, customer: CustomerId, name: &str, checked: Checked) -> Result<Response, ApiError> {
+    match destinations::find(&app.pool, customer, None, Some(name)).await? {
+        None => insert(app, customer, name, checked).await,
+        Some(row) => Ok(Json(update(app, &row, checked).await?).into_response()),
     }
 }
 
@@ -212,16 +190,11 @@ async fn insert(app: &App, customer: CustomerId, name: &str, checked: Checked) -
     let id = DestinationId::from_uuid(mint::uuid());
     let key = checked.signing_key.clone().unwrap_or_else(|| SigningKey::generate_hmac(mint::random()));
     let headers = checked.headers.clone().unwrap_or_default();
-    let content = content(app, id, checked, std::slice::from_ref(&key), seal_headers(app, id, &headers)?)?;
+    let content = content(app, id, checked, &SigningKeys::new(key.clone()), seal_headers(app, id, &headers)?)?;
     let inserted = destinations::insert(&app.pool, customer, id, name, shard(id), &content).await;
-    let (row, revision) = inserted.map_err(|error| {
-        if violates(&error, "destination_name_is_unique_for_its_customer") {
-            ApiError::Conflict(Conflict::NameTaken)
-        } else {
-            error.into()
-        }
-    })?;
-    in_force(app, revision).await;
+    let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
+    let (row, revision) = inserted.map_err(taken)?;
+    in_force(app, revision).await?;
     let destination = Destination { signing_secret: Some(key.to_text()), ..view(app, row) };
     Ok((StatusCode::CREATED, Json(destination)).into_response())
 }
@@ -236,12 +209,12 @@ async fn update(app: &App, row: &DestinationRow, checked: Checked) -> Result<Des
     };
     let mut keys = open_keys(app, row)?;
     if let Some(key) = checked.signing_key.clone() {
-        keys = in_front(key, keys);
+        keys = keys.rotated(key, DEFAULT_OVERLAP_S, mint::now_ms());
     }
     let content = content(app, id, checked, &keys, headers_sealed)?;
     let updated = destinations::update(&app.pool, row, &content).await?;
     let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    in_force(app, revision).await;
+    in_force(app, revision).await?;
     app.engine.look(id);
     Ok(Destination { headers_cleared, ..view(app, row) })
 }
@@ -250,7 +223,7 @@ fn content(
     app: &App,
     id: DestinationId,
     checked: Checked,
-    keys: &[SigningKey],
+    keys: &SigningKeys,
     headers_sealed: Option<String>,
 ) -> Result<Content, ApiError> {
     let (rate_limit, rate_per) = rate::columns(checked.rate);
@@ -274,7 +247,7 @@ async fn set_state(
 ) -> Result<Json<Destination>, ApiError> {
     let id = DestinationId::from_uuid(find(app, customer, id).await?.id);
     if let Some(revision) = destinations::set_state(&app.pool, customer, id, state).await? {
-        in_force(app, revision).await;
+        in_force(app, revision).await?;
         app.engine.look(id);
     }
     let row = destinations::find(&app.pool, customer, Some(id), None).await?;
@@ -286,11 +259,11 @@ fn shard(id: DestinationId) -> i16 {
     Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
 }
 
-fn seal_keys(app: &App, id: DestinationId, keys: &[SigningKey]) -> Result<String, ApiError> {
+fn seal_keys(app: &App, id: DestinationId, keys: &SigningKeys) -> Result<String, ApiError> {
     secrets::seal_signing_keys(&app.config.master_keys, id, keys).map_err(ApiError::Internal)
 }
 
-fn open_keys(app: &App, row: &DestinationRow) -> Result<Vec<SigningKey>, ApiError> {
+fn open_keys(app: &App, row: &DestinationRow) -> Result<SigningKeys, ApiError> {
     secrets::open_signing_keys(&app.config.master_keys, DestinationId::from_uuid(row.id), &row.signing_keys_sealed)
         .map_err(ApiError::Internal)
 }

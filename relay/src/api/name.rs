@@ -7,26 +7,36 @@ use super::problem::Problems;
 /// The longest name, in characters.
 const MAX_NAME: usize = 64;
 
-/// Notes what is wrong with a name. It stands in URLs, so it is lower-case ASCII; it must not look like an id, because
-/// either is accepted wherever something is named.
-pub(crate) fn check(name: &str, problems: &mut Problems) {
-    if let Some(problem) = problem(name) {
-        problems.add("name", problem);
+/// The name that something new is given; what is wrong with it is noted.
+pub(crate) fn required(given: Option<&str>, problems: &mut Problems) -> String {
+    match given {
+        Some(name) => check(name, problems),
+        None => problems.add("name", "is missing; it has to be given"),
+    }
+    given.unwrap_or_default().to_owned()
+}
+
+/// Checks the name in the path of a PUT, and that the body names the same where it names any.
+pub(crate) fn check_path(name: &str, given: Option<&str>, problems: &mut Problems) {
+    check(name, problems);
+    if given.is_some_and(|given| given != name) {
+        problems.add("name", "is not the name in the path; names do not change");
     }
 }
 
-/// What a caller wrote to name a source or a destination.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum Reference<'a, I> {
-    Id(I),
-    Name(&'a str),
+/// The id or the name that a text can be; both `None` where it can be neither.
+pub(crate) fn id_or_name<I: FromStr>(text: &str) -> (Option<I>, Option<&str>) {
+    match text.parse() {
+        Ok(id) => (Some(id), None),
+        Err(_) => (None, problem(text).is_none().then_some(text)),
+    }
 }
 
-/// Reads an id or a name; `None` where it can be neither.
-pub(crate) fn reference<I: FromStr>(text: &str) -> Option<Reference<'_, I>> {
-    match text.parse() {
-        Ok(id) => Some(Reference::Id(id)),
-        Err(_) => problem(text).is_none().then_some(Reference::Name(text)),
+/// Notes what is wrong with a name. It stands in URLs, so it is lower-case ASCII; it must not look like an id, because
+/// either is accepted wherever something is named.
+fn check(name: &str, problems: &mut Problems) {
+    if let Some(problem) = problem(name) {
+        problems.add("name", problem);
     }
 }
 
@@ -61,9 +71,9 @@ mod tests {
     #[test]
     fn a_reference_is_an_id_or_a_name_or_nothing() {
         let id = SourceId::mint(1, [0; 10]);
-        assert_eq!(reference::<SourceId>(&id.to_string()), Some(Reference::Id(id)));
-        assert_eq!(reference::<SourceId>("stripe"), Some(Reference::Name("stripe")));
-        assert_eq!(reference::<SourceId>("src_nothing"), None);
-        assert_eq!(reference::<SourceId>("a\0"), None);
+        assert_eq!(id_or_name::<SourceId>(&id.to_string()), (Some(id), None));
+        assert_eq!(id_or_name::<SourceId>("stripe"), (None, Some("stripe")));
+        assert_eq!(id_or_name::<SourceId>("src_nothing"), (None, None));
+        assert_eq!(id_or_name::<SourceId>("a\0"), (None, None));
     }
 }

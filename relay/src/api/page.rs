@@ -2,11 +2,11 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::Serialize;
-use utoipa::ToSchema;
+use serde::{Deserialize, Serialize};
+use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
-use super::problem::Problems;
+use super::problem::{ApiError, Problems};
 
 /// The size of a page that is not asked for another one.
 const DEFAULT_LIMIT: u32 = 50;
@@ -20,6 +20,27 @@ pub struct Page<T> {
     pub data: Vec<T>,
     /// What to pass as `cursor` for the next page; null on the last one.
     pub next_cursor: Option<String>,
+}
+
+/// Which page of a list that has no filters.
+#[derive(Debug, Deserialize, IntoParams)]
+#[serde(deny_unknown_fields)]
+#[into_params(parameter_in = Query)]
+pub struct PageQuery {
+    limit: Option<u32>,
+    cursor: Option<String>,
+}
+
+impl PageQuery {
+    /// The window that is asked for.
+    ///
+    /// # Errors
+    /// Where the limit or the cursor is wrong.
+    pub(crate) fn window(&self) -> Result<Window, ApiError> {
+        let mut problems = Problems::default();
+        let window = Window::read(self.limit, self.cursor.as_deref(), &mut problems);
+        problems.finish().map(|()| window)
+    }
 }
 
 /// Which part of a list is asked for.
@@ -66,9 +87,8 @@ mod tests {
     use super::*;
 
     fn window(limit: Option<u32>, cursor: Option<&str>) -> Result<Window, String> {
-        let mut problems = Problems::default();
-        let window = Window::read(limit, cursor, &mut problems);
-        problems.finish().map(|()| window).map_err(|error| error.problem().errors[0].field.clone())
+        let query = PageQuery { limit, cursor: cursor.map(str::to_owned) };
+        query.window().map_err(|error| error.problem().errors[0].field.clone())
     }
 
     #[test]

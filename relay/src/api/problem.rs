@@ -33,6 +33,8 @@ pub enum ApiError {
     Edge(String),
     /// The database cannot be asked; the cause, for the log.
     Unavailable(String),
+    /// A change is stored, and this replica cannot read it back now; the cause, for the log.
+    NotInForce(String),
     /// Our fault; the cause, for the log.
     Internal(String),
 }
@@ -94,6 +96,23 @@ impl Problems {
         found
     }
 
+    /// What a field names; where that does not exist, it is noted.
+    pub(crate) fn named<T>(
+        &mut self,
+        field: &str,
+        text: &str,
+        found: Result<T, ApiError>,
+    ) -> Result<Option<T>, ApiError> {
+        match found {
+            Ok(found) => Ok(Some(found)),
+            Err(ApiError::NotFound(what)) => {
+                self.add(field, format!("there is no {what} \"{text}\"; give its id or name"));
+                Ok(None)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
     /// Goes on where nothing is wrong.
     pub(crate) fn finish(self) -> Result<(), ApiError> {
         if self.0.is_empty() { Ok(()) } else { Err(ApiError::Invalid(self.0)) }
@@ -140,6 +159,7 @@ impl ApiError {
             | Self::Conflict(_)
             | Self::Edge(_)
             | Self::Unavailable(_)
+            | Self::NotInForce(_)
             | Self::Internal(_) => Vec::new(),
         };
         Problem { kind, title, status: status.as_u16(), detail: self.detail(), code, errors }
@@ -181,6 +201,12 @@ impl ApiError {
                 "the database cannot be reached",
                 "unavailable",
             ),
+            Self::NotInForce(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "/problems/not-in-force",
+                "the change is stored and not in force yet",
+                "not_in_force",
+            ),
             Self::Internal(_) => {
                 (StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "something went wrong here", "internal")
             }
@@ -213,6 +239,10 @@ impl ApiError {
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::Edge(detail) => detail.clone(),
             Self::Unavailable(_) => "nothing was changed that was not confirmed; try again in a moment".to_owned(),
+            Self::NotInForce(_) => {
+                "it comes into force as soon as the relay can read it from the database; look at it before you send it again"
+                    .to_owned()
+            }
             Self::Internal(_) => "the relay's log has the cause; trying again may help".to_owned(),
         }
     }
@@ -255,6 +285,9 @@ impl IntoResponse for ApiError {
         match &self {
             Self::Internal(cause) => tracing::error!(cause, "a request failed"),
             Self::Unavailable(cause) => tracing::warn!(cause, "a request failed because the database cannot be asked"),
+            Self::NotInForce(cause) => {
+                tracing::warn!(cause, "a change is stored and not in force yet; it is looked for again");
+            }
             Self::Edge(cause) => tracing::warn!(cause, "a request failed because of the edge"),
             Self::Unauthorized
             | Self::NotFound(_)
@@ -300,9 +333,12 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
-/// Whether the database refused because of this constraint.
-pub(crate) fn violates(error: &sqlx::Error, constraint: &str) -> bool {
-    error.as_database_error().is_some_and(|error| error.constraint() == Some(constraint))
+/// What an error of the database is for the caller, where `constraint` is one that a request can run into.
+pub(crate) fn conflict_of(constraint: &'static str, conflict: Conflict) -> impl Fn(sqlx::Error) -> ApiError {
+    move |error| match error.as_database_error() {
+        Some(refused) if refused.constraint() == Some(constraint) => ApiError::Conflict(conflict),
+        Some(_) | None => error.into(),
+    }
 }
 
 /// The answers that every call may give besides its own, for the API's description.
@@ -344,8 +380,8 @@ mod tests {
 
     #[test]
     fn causes_are_not_shown() {
-        for error in [ApiError::Internal("relation secret".to_owned()), ApiError::Unavailable("host secret".to_owned())]
-        {
+        let secret = || "relation secret".to_owned();
+        for error in [ApiError::Internal(secret()), ApiError::Unavailable(secret()), ApiError::NotInForce(secret())] {
             let text = serde_json::to_string(&error.problem()).expect("json");
             assert!(!text.contains("secret"), "{text}");
         }

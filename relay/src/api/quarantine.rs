@@ -3,14 +3,14 @@
 
 use axum::Json;
 use axum::extract::State;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use shared::id::QuarantineId;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::input::{Params, Segment};
-use super::page::{Page, Window};
-use super::problem::{ApiError, Problems, Refusals};
+use super::page::{Page, PageQuery};
+use super::problem::{ApiError, Refusals};
 use super::time::Timestamp;
 use crate::App;
 use crate::store::quarantine::{self, SummaryRow};
@@ -37,26 +37,15 @@ pub struct QuarantinedDetail {
     pub message: String,
 }
 
-/// Which page of quarantined messages.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct QuarantineQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// A page of quarantined messages, newest first.
-#[utoipa::path(get, path = "/v1/quarantine", tag = "quarantine", params(QuarantineQuery),
+#[utoipa::path(get, path = "/v1/quarantine", tag = "quarantine", params(PageQuery),
     responses((status = 200, body = Page<QuarantinedMessage>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     _: Caller,
-    Params(query): Params<QuarantineQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<QuarantinedMessage>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let rows = quarantine::page(&app.pool, window.cursor, window.fetch()).await?;
     Ok(Json(window.page(rows, |row| row.id, view)))
 }

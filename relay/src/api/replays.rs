@@ -6,11 +6,11 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::id::{CustomerId, DestinationId, ReplayId, SourceId};
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
-use super::page::{Page, Window};
+use super::page::{Page, PageQuery};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::rate::RateLimit;
 use super::time::{Timestamp, read_ms};
@@ -109,15 +109,6 @@ pub struct ReplayPlan {
     pub estimated_s: Option<f64>,
 }
 
-/// Which page of replays.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct ReplayQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// Makes a replay, or with `dry_run` says what it would do.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
     responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "a dry run"), Refusals))]
@@ -139,16 +130,14 @@ pub(super) async fn create(
 }
 
 /// A page of replays, newest first.
-#[utoipa::path(get, path = "/v1/replays", tag = "replays", params(ReplayQuery),
+#[utoipa::path(get, path = "/v1/replays", tag = "replays", params(PageQuery),
     responses((status = 200, body = Page<Replay>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(query): Params<ReplayQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Replay>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let rows = replays::page(&app.pool, caller.customer.uuid(), window.cursor, window.fetch()).await?;
     let page = window.page(rows, |row| row.id, view);
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, ApiError>>()?;

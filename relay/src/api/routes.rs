@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
 use super::page::{Page, Window};
-use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, violates};
+use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::{destinations, in_force, sources};
 use crate::expression::{ExpressionError, Filter, Transform};
@@ -90,25 +90,20 @@ pub(super) async fn create(
     Body(settings): Body<RouteSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    let source = existing_source(&app, caller.customer, settings.source.as_deref(), &mut problems).await?;
-    let destination =
-        existing_destination(&app, caller.customer, settings.destination.as_deref(), &mut problems).await?;
+    let joined = joined(&app, caller.customer, &settings, &mut problems).await?;
     let content =
         Content { filter: settings.filter, transform: settings.transform, enabled: settings.enabled.unwrap_or(true) };
     let content = compiled(content, &mut problems).await?;
-    let (source, destination) = problems.finish_with(source.zip(destination))?;
+    let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
     let inserted = routes::insert(&app.pool, caller.customer, id, source, destination, &content).await;
     let revision = inserted.map_err(|error| {
-        if violates(&error, "one_route_joins_a_source_and_a_destination") {
-            ApiError::Conflict(Conflict::RouteExists)
-        } else if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
-            ApiError::Conflict(Conflict::ChangedMeanwhile)
-        } else {
-            error.into()
+        if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
+            return ApiError::Conflict(Conflict::ChangedMeanwhile);
         }
+        conflict_of("one_route_joins_a_source_and_a_destination", Conflict::RouteExists)(error)
     })?;
-    in_force(&app, revision).await;
+    in_force(&app, revision).await?;
     let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok((StatusCode::CREATED, Json(view(row))).into_response())
 }
@@ -193,7 +188,7 @@ pub(super) async fn delete(
 ) -> Result<StatusCode, ApiError> {
     let id = id.parse().map_err(|_| ApiError::NotFound("route"))?;
     let revision = routes::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
-    in_force(&app, revision).await;
+    in_force(&app, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -212,7 +207,7 @@ async fn update(
     let content = compiled(content, &mut problems).await?;
     problems.finish()?;
     let revision = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
-    in_force(app, revision).await;
+    in_force(app, revision).await?;
     let row = routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok(Json(view(row)))
 }
@@ -232,42 +227,27 @@ async fn compiled(content: Content, problems: &mut Problems) -> Result<Content, 
     Ok(content)
 }
 
-async fn existing_source(
+/// What is not there is noted.
+async fn joined(
     app: &App,
     customer: CustomerId,
-    text: Option<&str>,
+    settings: &RouteSettings,
     problems: &mut Problems,
-) -> Result<Option<SourceId>, ApiError> {
-    match text {
+) -> Result<Option<(SourceId, DestinationId)>, ApiError> {
+    let mut source = None;
+    match settings.source.as_deref() {
         None => problems.add("source", "is missing; give its id or name"),
-        Some(text) => match sources::find(app, customer, text).await {
-            Ok(row) => return Ok(Some(SourceId::from_uuid(row.id))),
-            Err(ApiError::NotFound(_)) => {
-                problems.add("source", format!("there is no source \"{text}\"; give its id or name"))
-            }
-            Err(error) => return Err(error),
-        },
+        Some(text) => source = problems.named("source", text, sources::find(app, customer, text).await)?,
     }
-    Ok(None)
-}
-
-async fn existing_destination(
-    app: &App,
-    customer: CustomerId,
-    text: Option<&str>,
-    problems: &mut Problems,
-) -> Result<Option<DestinationId>, ApiError> {
-    match text {
+    let mut destination = None;
+    match settings.destination.as_deref() {
         None => problems.add("destination", "is missing; give its id or name"),
-        Some(text) => match destinations::find(app, customer, text).await {
-            Ok(row) => return Ok(Some(DestinationId::from_uuid(row.id))),
-            Err(ApiError::NotFound(_)) => {
-                problems.add("destination", format!("there is no destination \"{text}\"; give its id or name"));
-            }
-            Err(error) => return Err(error),
-        },
+        Some(text) => {
+            destination = problems.named("destination", text, destinations::find(app, customer, text).await)?
+        }
     }
-    Ok(None)
+    let ids = source.zip(destination);
+    Ok(ids.map(|(source, destination)| (SourceId::from_uuid(source.id), DestinationId::from_uuid(destination.id))))
 }
 
 fn view(row: RouteRow) -> Route {

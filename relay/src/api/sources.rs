@@ -12,15 +12,16 @@ use serde_json::Value;
 use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource};
 use shared::source::Secret;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::in_force;
 use super::input::{Body, Params, Segment};
-use super::name::{self, Reference};
-use super::page::{Page, Window};
-use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
+use super::name;
+use super::page::{Page, PageQuery};
+use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
+use super::upsert::upsert;
 use crate::store::sources::{self, Content, SourceRow};
 use crate::{App, edge, mint, secrets};
 
@@ -28,7 +29,7 @@ use crate::{App, edge, mint, secrets};
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 
 /// What a source consists of.
-#[derive(Debug, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSettings {
     /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
@@ -87,15 +88,6 @@ pub struct SecretHint {
     pub hint: String,
 }
 
-/// Which page of sources.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct SourceQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
-}
-
 /// Makes a source and puts it to the edge.
 #[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSettings,
     responses((status = 201, body = Source), Refusals))]
@@ -105,25 +97,19 @@ pub(super) async fn create(
     Body(settings): Body<SourceSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    match &settings.name {
-        Some(name) => name::check(name, &mut problems),
-        None => problems.add("name", "is missing; it has to be given"),
-    }
-    let name = settings.name.clone().unwrap_or_default();
+    let name = name::required(settings.name.as_deref(), &mut problems);
     insert(&app, caller.customer, &name, settings, problems).await
 }
 
 /// A page of sources, newest first.
-#[utoipa::path(get, path = "/v1/sources", tag = "sources", params(SourceQuery),
+#[utoipa::path(get, path = "/v1/sources", tag = "sources", params(PageQuery),
     responses((status = 200, body = Page<Source>), Refusals))]
 pub(super) async fn list(
     State(app): State<App>,
     caller: Caller,
-    Params(query): Params<SourceQuery>,
+    Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Source>>, ApiError> {
-    let mut problems = Problems::default();
-    let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    problems.finish()?;
+    let window = query.window()?;
     let rows = sources::page(&app.pool, caller.customer, window.cursor, window.fetch()).await?;
     Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
 }
@@ -150,23 +136,9 @@ pub(super) async fn put(
     Body(settings): Body<SourceSettings>,
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
-    name::check(&name, &mut problems);
-    if settings.name.as_ref().is_some_and(|given| *given != name) {
-        problems.add("name", "is not the name in the path; a source keeps its name");
-    }
+    name::check_path(&name, settings.name.as_deref(), &mut problems);
     problems.finish()?;
-    match sources::find(&app.pool, caller.customer, None, Some(&name)).await? {
-        None => insert(&app, caller.customer, &name, settings, Problems::default()).await,
-        Some(row) => {
-            let secrets = match settings.secrets {
-                Some(secrets) => secrets.iter().map(|text| Secret::new(text)).collect(),
-                None => open_secrets(&app, &row)?,
-            };
-            let config = settings.config.unwrap_or_else(empty);
-            let row = update(&app, &row, settings.provider, config, &secrets).await?;
-            Ok(Json(view(&app, row)).into_response())
-        }
-    }
+    upsert(|| insert_or_update(&app, caller.customer, &name, settings.clone())).await
 }
 
 /// Takes a source away: first at the edge, so that nothing is accepted for a source that is gone. Its events stay.
@@ -184,7 +156,7 @@ pub(super) async fn delete(
         ))
     })?;
     let revision = sources::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("source"))?;
-    in_force(&app, revision).await;
+    in_force(&app, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -208,12 +180,8 @@ pub(super) async fn add_secret(
 
 /// The source with this id or name.
 pub(super) async fn find(app: &App, customer: CustomerId, text: &str) -> Result<SourceRow, ApiError> {
-    let row = match name::reference::<SourceId>(text) {
-        Some(Reference::Id(id)) => sources::find(&app.pool, customer, Some(id), None).await?,
-        Some(Reference::Name(name)) => sources::find(&app.pool, customer, None, Some(name)).await?,
-        None => None,
-    };
-    row.ok_or(ApiError::NotFound("source"))
+    let (id, name) = name::id_or_name(text);
+    sources::find(&app.pool, customer, id, name).await?.ok_or(ApiError::NotFound("source"))
 }
 
 /// The id of a source that a filter names. An id is taken as it is, because what a source has received outlives it.
@@ -225,17 +193,29 @@ pub(super) async fn id_of(
     problems: &mut Problems,
 ) -> Result<Option<SourceId>, ApiError> {
     let Some(text) = text else { return Ok(None) };
-    if let Some(Reference::Id(id)) = name::reference::<SourceId>(text) {
+    if let (Some(id), _) = name::id_or_name(text) {
         return Ok(Some(id));
     }
-    match find(app, customer, text).await {
-        Ok(row) => Ok(Some(SourceId::from_uuid(row.id))),
-        Err(ApiError::NotFound(_)) => {
-            problems.add(field, format!("there is no source \"{text}\"; give its id or name"));
-            Ok(None)
-        }
-        Err(error) => Err(error),
-    }
+    let found = find(app, customer, text).await;
+    problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
+}
+
+async fn insert_or_update(
+    app: &App,
+    customer: CustomerId,
+    name: &str,
+    settings: SourceSettings,
+) -> Result<Response, ApiError> {
+    let Some(row) = sources::find(&app.pool, customer, None, Some(name)).await? else {
+        return insert(app, customer, name, settings, Problems::default()).await;
+    };
+    let secrets = match settings.secrets {
+        Some(secrets) => secrets.iter().map(|text| Secret::new(text)).collect(),
+        None => open_secrets(app, &row)?,
+    };
+    let config = settings.config.unwrap_or_else(empty);
+    let row = update(app, &row, settings.provider, config, &secrets).await?;
+    Ok(Json(view(app, row)).into_response())
 }
 
 async fn insert(
@@ -250,15 +230,9 @@ async fn insert(
     let config = settings.config.unwrap_or_else(empty);
     let content = content(app, id, name, settings.provider, config, &secrets, problems)?;
     let inserted = sources::insert(&app.pool, customer, id, name, &content).await;
-    let (row, revision) = inserted.map_err(|error| {
-        if violates(&error, "source_name_is_unique_for_its_customer") {
-            ApiError::Conflict(Conflict::NameTaken)
-        } else {
-            error.into()
-        }
-    })?;
-    in_force(app, revision).await;
-    let row = tell_edge(app, row).await?;
+    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
+    let (row, revision) = inserted.map_err(taken)?;
+    let row = put_in_force(app, row, revision).await?;
     Ok((StatusCode::CREATED, Json(view(app, row))).into_response())
 }
 
@@ -273,8 +247,7 @@ async fn update(
     let content = content(app, id, &row.name, provider, config, secrets, Problems::default())?;
     let updated = sources::update(&app.pool, customer, id, row.revision, &content).await?;
     let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    in_force(app, revision).await;
-    tell_edge(app, row).await
+    put_in_force(app, row, revision).await
 }
 
 /// Checks all of it as the edge will, and seals the secrets.
@@ -310,12 +283,15 @@ fn content(
     Ok(Content { provider, config, secrets_sealed })
 }
 
-/// Puts the source to the edge and returns its row as it is afterwards.
-async fn tell_edge(app: &App, row: SourceRow) -> Result<SourceRow, ApiError> {
+/// Waits until this replica stores by the change, puts the source to the edge, and returns its row as it is afterwards.
+async fn put_in_force(app: &App, row: SourceRow, revision: i64) -> Result<SourceRow, ApiError> {
+    // The edge can have it before: whoever stores compares the revision.
+    let in_force = in_force(app, revision).await;
     if let Err(problem) = edge::push::push(app, &row).await {
         tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
         app.edge_pending.notify_one();
     }
+    in_force?;
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     sources::find(&app.pool, customer, Some(id), None).await?.ok_or(ApiError::NotFound("source"))
 }

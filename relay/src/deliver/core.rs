@@ -8,29 +8,31 @@
 //! again. A read that was under way while a delivery was settled may still show its old row, so what is settled is
 //! remembered until the read has ended.
 
+mod budget;
+mod line;
+mod message;
 #[cfg(test)]
 mod tests;
 
 use std::cmp::Reverse;
-use std::collections::{BTreeSet, BinaryHeap, HashMap, HashSet, VecDeque};
+use std::collections::{BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
+use self::budget::Budget;
+use self::line::{Line, Step};
+pub use self::message::{Command, Input, Limits};
 use super::item::Item;
 use super::outcome::{Failure, Outcome};
-use super::pace::{Pace, SetClock};
-use crate::configuration::{Destination, DestinationState, Snapshot};
+use super::pace::SetClock;
+use crate::configuration::Snapshot;
 use crate::mint::timestamp;
 use crate::retry;
 use crate::store::settle::{Next, Settlement};
 
 /// How long a delivery waits that could not be sent for a reason of our own, in microseconds.
 const NOT_SENT_WAIT_US: u64 = 5_000_000;
-
-/// How often the table is read for a line whose deliveries are all in flight, in microseconds: another replica may have
-/// put something there.
-const SWEEP_US: u64 = 2_000_000;
 
 /// How long after a read that failed the next one is made, in microseconds.
 const READ_AGAIN_US: u64 = 1_000_000;
@@ -44,95 +46,10 @@ const GONE_HOLD_US: u64 = 10_000_000;
 /// The longest Retry-After that holds back a whole destination, in milliseconds.
 const MAX_HOLD_MS: u64 = 3_600_000;
 
-/// Bounds of what the engine holds at one time.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Attempts in flight, over all destinations.
-    pub in_flight: usize,
-    /// Attempts that have been answered and are not settled yet: what a database that does not answer can pile up.
-    pub unsettled: usize,
-    /// Deliveries in memory for one destination.
-    pub line: usize,
-    /// Deliveries read at one time for one destination.
-    pub read: usize,
-}
-
-/// What the engine is told.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the most frequent, and is moved through a channel once"
-)]
-pub enum Input {
-    /// The shards this replica owns, with their epochs, and until when it may be sure of that.
-    Owned {
-        shards: HashMap<i16, i64>,
-        until_us: u64,
-    },
-    /// The lease could not be renewed in time: nothing may be sent until [`Input::Owned`] says what is owned.
-    Fenced,
-    Configured(Arc<Snapshot>),
-    /// Deliveries that this replica has just stored.
-    Fresh(Vec<Item>),
-    /// Something may be due in the table, for this destination.
-    Look(DestinationId),
-    /// What a read has found: `complete` where there was no more than that.
-    Found {
-        destination: DestinationId,
-        epoch: i64,
-        items: Vec<Item>,
-        complete: bool,
-    },
-    /// A read failed; it is asked for again.
-    NotFound {
-        destination: DestinationId,
-        epoch: i64,
-    },
-    /// When the next delivery of an idle line is due, in microseconds.
-    NextDue {
-        destination: DestinationId,
-        due_us: u64,
-    },
-    /// An attempt has ended. `jitter` is a random number from 0 to 1.
-    Answered {
-        item: Item,
-        epoch: i64,
-        shard: i16,
-        outcome: Outcome,
-        jitter: f64,
-    },
-    /// Settled, or no longer ours to settle.
-    Settled(Vec<Settlement>),
-    /// The deliveries of this replay were cancelled in the table.
-    ReplayCancelled(ReplayId),
-    /// This delivery was cancelled in the table.
-    DeliveryCancelled(DestinationId, DeliveryId),
-    /// Only time has passed.
-    Woken,
-}
-
-/// What the engine wants done.
-#[derive(Debug)]
-pub enum Command {
-    Send {
-        item: Item,
-        destination: Arc<Destination>,
-        epoch: i64,
-    },
-    /// Read up to `limit` due deliveries of a destination.
-    Read {
-        destination: DestinationId,
-        epoch: i64,
-        limit: usize,
-    },
-    Settle(Settlement),
-    /// The destination answered 410.
-    Disable(DestinationId),
-}
-
 /// The state of the engine.
 pub struct Core {
     limits: Limits,
+    budget: Budget,
     clock: SetClock,
     owned: HashMap<i16, i64>,
     snapshot: Arc<Snapshot>,
@@ -148,33 +65,12 @@ pub struct Core {
     owned_until_us: u64,
 }
 
-/// The queue of one destination.
-struct Line {
-    destination: Arc<Destination>,
-    epoch: i64,
-    ready: VecDeque<Item>,
-    known: HashSet<DeliveryId>,
-    in_flight: usize,
-    pace: Option<Pace>,
-    /// The destination asked for a pause until then (Retry-After).
-    held_until_us: u64,
-    /// When something is known to be due in the table.
-    due: BTreeSet<u64>,
-    last_read_us: u64,
-    reading: bool,
-    /// Something arrived in the table after the read under way had begun.
-    missed: bool,
-    settled_meanwhile: HashSet<DeliveryId>,
-    in_turn: bool,
-    /// When it is woken because it waits for its rate or for Retry-After; what is past is none.
-    wake_us: u64,
-}
-
 impl Core {
     #[must_use]
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
+            budget: Budget::new(limits.bodies),
             clock: SetClock::default(),
             owned: HashMap::new(),
             snapshot: Arc::default(),
@@ -303,8 +199,8 @@ impl Core {
             if behind || !line.is_active() || line.ready.len() >= self.limits.line {
                 line.missed = true;
                 line.due_now(now_us);
-            } else if line.known.insert(item.id) {
-                line.ready.push_back(item);
+            } else {
+                line.take(item, &self.budget);
             }
             self.give_turn(id);
         }
@@ -324,8 +220,8 @@ impl Core {
         let settled_meanwhile = std::mem::take(&mut line.settled_meanwhile);
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
         for item in items {
-            if !settled_meanwhile.contains(&item.id) && line.known.insert(item.id) {
-                line.ready.push_back(item);
+            if !settled_meanwhile.contains(&item.id) {
+                line.take(item, &self.budget);
             }
         }
         if !complete || line.missed {
@@ -364,6 +260,10 @@ impl Core {
             self.snapshot.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
         let attempts = item.attempts.saturating_add(1);
         let mut held_until_us = 0;
+        let known_gone = self.lines.get_mut(&id).filter(|line| line.epoch == epoch).is_some_and(|line| {
+            line.in_flight.remove(&item.id);
+            line.sent_before_gone.remove(&item.id)
+        });
         let (attempt, attempts, next) = match outcome {
             Outcome::Succeeded { attempt } => (Some(attempt), attempts, Next::Succeeded),
             Outcome::Untransformable { reason } => {
@@ -374,6 +274,10 @@ impl Core {
                 tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
                 (None, item.attempts, Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000)))
             }
+            Outcome::Failed { attempt, failure: Failure::Gone, .. } if known_gone => {
+                // Held as what was not sent yet, until the destination is resumed.
+                (Some(attempt), attempts, Next::RetryAt(timestamp(now_us / 1000)))
+            }
             Outcome::Failed { attempt, failure, retry_after_ms } => {
                 if let (Failure::Status(429 | 503), Some(wait_ms)) = (&failure, retry_after_ms) {
                     held_until_us = now_us + wait_ms.min(MAX_HOLD_MS) * 1000;
@@ -382,6 +286,9 @@ impl Core {
                     // Nothing more until the table says what becomes of the destination.
                     held_until_us = now_us + GONE_HOLD_US;
                     commands.push(Command::Disable(id));
+                    if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
+                        line.sent_before_gone.clone_from(&line.in_flight);
+                    }
                 }
                 let made = u32::from(attempts.saturating_sub(item.schedule_start));
                 let judged = match failure {
@@ -411,7 +318,6 @@ impl Core {
             next,
         }));
         if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
-            line.in_flight = line.in_flight.saturating_sub(1);
             line.held_until_us = line.held_until_us.max(held_until_us);
             self.give_turn(id);
         }
@@ -477,7 +383,7 @@ impl Core {
             if let Some(line) = self.lines.get_mut(&destination)
                 && let Some(limit) = line.read(now_us, &self.limits)
             {
-                commands.push(Command::Read { destination, epoch: line.epoch, limit });
+                commands.push(Command::Read { destination, epoch: line.epoch, limit, bodies: self.budget.has_room() });
             }
         }
     }
@@ -492,140 +398,5 @@ fn dead_reason(reason: retry::DeadReason, attempts: u16, failure: &Failure) -> S
                 failure.describe()
             )
         }
-    }
-}
-
-enum Step {
-    Send(Item),
-    /// Until then, or until something happens.
-    Wait {
-        until_us: Option<u64>,
-    },
-}
-
-impl Line {
-    fn new(destination: Arc<Destination>, epoch: i64) -> Self {
-        Self {
-            destination,
-            epoch,
-            ready: VecDeque::new(),
-            known: HashSet::new(),
-            in_flight: 0,
-            pace: None,
-            held_until_us: 0,
-            due: BTreeSet::from([0]),
-            last_read_us: 0,
-            reading: false,
-            missed: false,
-            settled_meanwhile: HashSet::new(),
-            in_turn: false,
-            wake_us: 0,
-        }
-    }
-
-    fn is_active(&self) -> bool {
-        self.destination.state == DestinationState::Active
-    }
-
-    /// Forgets deliveries that wait here and are no longer in the table.
-    fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) {
-        let known = &mut self.known;
-        self.ready.retain(|item| {
-            let gone = is_gone(item);
-            if gone {
-                known.remove(&item.id);
-            }
-            !gone
-        });
-    }
-
-    /// Notes that something is due in the table, once.
-    fn due_now(&mut self, now_us: u64) {
-        if !self.is_due(now_us) {
-            self.due.insert(now_us);
-        }
-    }
-
-    /// Whether something is known to be due in the table.
-    fn is_due(&self, now_us: u64) -> bool {
-        self.due.first().is_some_and(|due_us| *due_us <= now_us)
-    }
-
-    /// Takes over a configuration and says whether the line may have something to do.
-    fn configure(&mut self, destination: &Arc<Destination>, clock: &SetClock, now_us: u64) -> bool {
-        if self.pace.as_ref().map(Pace::rate) != destination.rate {
-            self.pace = destination.rate.map(|rate| Pace::new(rate, clock));
-        }
-        let was_active = self.is_active();
-        self.destination = Arc::clone(destination);
-        if !self.is_active() {
-            // The rows are in the table; they are read again when the destination is resumed.
-            for item in self.ready.drain(..) {
-                self.known.remove(&item.id);
-            }
-        } else if !was_active {
-            self.held_until_us = 0;
-            self.missed = true;
-            self.due_now(now_us);
-        }
-        self.is_active()
-    }
-
-    fn step(&mut self, now_us: u64, limits: &Limits) -> Step {
-        if !self.is_active() {
-            return Step::Wait { until_us: None };
-        }
-        if now_us < self.held_until_us {
-            return Step::Wait { until_us: Some(self.held_until_us) };
-        }
-        if self.in_flight >= self.destination.max_concurrency.min(limits.in_flight) {
-            return Step::Wait { until_us: None };
-        }
-        if self.ready.is_empty() {
-            return Step::Wait { until_us: None };
-        }
-        if let Some(Err(wait_us)) = self.pace.as_ref().map(Pace::take) {
-            return Step::Wait { until_us: Some(now_us + wait_us) };
-        }
-        match self.ready.pop_front() {
-            Some(item) => {
-                self.in_flight += 1;
-                Step::Send(item)
-            }
-            None => Step::Wait { until_us: None },
-        }
-    }
-
-    /// Whether the table is to be read now, and how many rows. A line that is held, or has enough in memory, is not
-    /// read, however much waits in the table.
-    fn read(&mut self, now_us: u64, limits: &Limits) -> Option<usize> {
-        let enough = self.ready.len() > self.chunk(limits) / 2;
-        if !self.is_active() || self.reading || enough || now_us < self.held_until_us {
-            return None;
-        }
-        let sweep = self.ready.is_empty() && !self.known.is_empty() && now_us >= self.last_read_us + SWEEP_US;
-        if !sweep && !self.is_due(now_us) {
-            return None;
-        }
-        self.due = self.due.split_off(&(now_us + 1));
-        self.reading = true;
-        self.missed = false;
-        self.last_read_us = now_us;
-        // The rows of what is known are still in the table, most of them at its head.
-        Some(self.known.len() + self.chunk(limits))
-    }
-
-    /// How many deliveries are worth having in memory: two seconds of a slow destination's rate.
-    fn chunk(&self, limits: &Limits) -> usize {
-        let by_rate = self.destination.rate.map_or(usize::MAX, |rate| {
-            let two_seconds = 2.0 * f64::from(rate.limit.get()) / rate.per.as_secs_f64();
-            #[expect(
-                clippy::cast_possible_truncation,
-                clippy::cast_sign_loss,
-                reason = "saturates, and is then capped"
-            )]
-            (two_seconds as usize).max(8)
-        });
-        by_rate.min(limits.read)
     }
 }

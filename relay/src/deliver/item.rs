@@ -33,6 +33,24 @@ pub struct Event {
     pub method: String,
     pub query: String,
     pub headers: HeaderList,
-    /// `None` where the body is large: it is read from the database when it is sent.
+    /// `None` where the body is large, or where too many wait in memory: it is read from the database when it is sent.
     pub body: Option<Vec<u8>>,
+}
+
+impl Event {
+    /// The same without its body.
+    #[must_use]
+    pub fn without_body(&self) -> Self {
+        Self {
+            id: self.id,
+            source_id: self.source_id,
+            event_type: self.event_type.clone(),
+            provider_event_id: self.provider_event_id.clone(),
+            received_at_ms: self.received_at_ms,
+            method: self.method.clone(),
+            query: self.query.clone(),
+            headers: self.headers.clone(),
+            body: None,
+        }
+    }
 }

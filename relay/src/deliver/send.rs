@@ -11,33 +11,20 @@ use tracing::Instrument as _;
 use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
 use crate::configuration::{Configuration, Destination, Expression, Snapshot};
-use crate::egress::{Egress, RESPONSE_EXCERPT_BYTES, SendFailure, read_capped};
+use crate::egress::{Egress, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure, read_capped};
 use crate::expression::{Evaluator, Transform};
 use crate::route::{self, EventView};
 use crate::store::settle::AttemptRow;
 use crate::{mint, retry, store};
 
-/// Headers of the provider's request that are not passed on: what belongs to one connection, what the HTTP client sets
-/// itself, what is a credential, and what the edge's platform added.
-const NOT_PASSED_ON: &[&str] = &[
+/// Headers of the provider's request that are not passed on besides [`OF_THE_CONNECTION`]: what says who asked for what,
+/// what is a credential, and what the edge's platform added.
+const NOT_PASSED_ON: [&str; 11] = [
     "accept",
-    "accept-encoding",
     "authorization",
     "cdn-loop",
-    "connection",
-    "content-length",
     "cookie",
-    "expect",
     "forwarded",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
     "user-agent",
     "via",
     "x-forwarded-for",
@@ -179,7 +166,7 @@ fn headers(
     let mut headers = HeaderMap::new();
     for (name, value) in event.headers.iter() {
         let platform = name.starts_with("cf-") || name.starts_with("sec-") || name.starts_with("proxy-");
-        if platform || NOT_PASSED_ON.contains(&name) {
+        if platform || OF_THE_CONNECTION.contains(&name) || NOT_PASSED_ON.contains(&name) {
             continue;
         }
         let name = if name.starts_with("webhook-") {
@@ -199,8 +186,9 @@ fn headers(
         headers.insert(CONTENT_TYPE, content_type);
     }
     let id = event.id.to_string();
-    let timestamp_s = mint::now_ms() / 1000;
-    let signature = shared::sign::sign(&destination.signing_keys, &id, timestamp_s, body);
+    let now_ms = mint::now_ms();
+    let timestamp_s = now_ms / 1000;
+    let signature = shared::sign::sign(destination.signing_keys.signing(now_ms), &id, timestamp_s, body);
     for (name, value) in [
         ("webhook-id", id),
         ("webhook-timestamp", timestamp_s.to_string()),

@@ -46,8 +46,8 @@ pub struct RouteRow {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn revision(pool: &PgPool) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!("select revision from configuration").fetch_one(pool).await
+pub async fn revision(database: impl sqlx::PgExecutor<'_>) -> Result<i64, sqlx::Error> {
+    sqlx::query_scalar!("select revision from configuration").fetch_one(database).await
 }
 
 /// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
@@ -61,17 +61,33 @@ pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Raises the revision; to be called in the transaction that changes a source, destination or route. Returns the new
-/// one. Its row lock puts such transactions in order, so that a revision is never seen before what it stands for.
+/// Commits a transaction that has changed a source, destination or route, and returns the new revision. The revision's
+/// row lock puts such transactions in order, so that a revision is never seen before what it stands for.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn changed(connection: &mut sqlx::PgConnection) -> Result<i64, sqlx::Error> {
+pub async fn commit(mut transaction: sqlx::PgTransaction<'_>) -> Result<i64, sqlx::Error> {
     // Waits for those that hold it, see `hold`.
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *connection).await?;
-    sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
-        .fetch_one(connection)
-        .await
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *transaction).await?;
+    let revision = sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
+        .fetch_one(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(revision)
+}
+
+/// As [`commit`], where the change has met any row; else there is nothing to commit, and no new revision.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn commit_if_any(
+    transaction: sqlx::PgTransaction<'_>,
+    changed: &sqlx::postgres::PgQueryResult,
+) -> Result<Option<i64>, sqlx::Error> {
+    if changed.rows_affected() == 0 {
+        return Ok(None);
+    }
+    commit(transaction).await.map(Some)
 }
 
 /// Everything, from one state of the database.
@@ -81,7 +97,7 @@ pub async fn changed(connection: &mut sqlx::PgConnection) -> Result<i64, sqlx::E
 pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
-    let revision = sqlx::query_scalar!("select revision from configuration").fetch_one(&mut *transaction).await?;
+    let revision = revision(&mut *transaction).await?;
     let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
         .fetch_all(&mut *transaction)
         .await?;

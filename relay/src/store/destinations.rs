@@ -78,9 +78,7 @@ pub async fn insert(
     )
     .fetch_one(&mut *transaction)
     .await?;
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok((row, revision))
+    Ok((row, configuration::commit(transaction).await?))
 }
 
 /// Changes a destination. `None` where it has been changed or deleted since `seen` was read.
@@ -115,9 +113,7 @@ pub async fn update(
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some((row, revision)))
+    Ok(Some((row, configuration::commit(transaction).await?)))
 }
 
 /// Puts other signing keys in place. `None` where the destination has been changed or deleted since `seen` was read.
@@ -140,12 +136,7 @@ pub async fn set_signing_keys(
     )
     .execute(&mut *transaction)
     .await?;
-    if changed.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit_if_any(transaction, &changed).await
 }
 
 /// The destination with this id or this name.
@@ -211,12 +202,7 @@ pub async fn set_state(
     )
     .execute(&mut *transaction)
     .await?;
-    if changed.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit_if_any(transaction, &changed).await
 }
 
 /// Disables an active destination, for this reason. Returns the new revision of the configuration; `None` where it was
@@ -235,12 +221,7 @@ pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<i64
     )
     .execute(&mut *transaction)
     .await?;
-    if changed.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit_if_any(transaction, &changed).await
 }
 
 /// Deletes a destination with its routes, and cancels what is pending for it, all in one transaction. Returns the new
@@ -267,9 +248,7 @@ pub async fn delete(pool: &PgPool, customer: CustomerId, id: DestinationId) -> R
         return Ok(None);
     }
     while cancel_pending(&mut transaction, id.uuid()).await? >= CANCEL_CHUNK {}
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit(transaction).await.map(Some)
 }
 
 /// Cancels what was stored for a destination while it was being deleted. Returns how many they were.

@@ -27,13 +27,20 @@ pub struct DueRow {
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
-/// The first due deliveries of each destination, at most `limits[i]` of `destinations[i]`, oldest first.
+/// The first due deliveries of each destination, at most `limits[i]` of `destinations[i]`, oldest first; with their
+/// small bodies only where `bodies` says so.
 ///
 /// Destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn due(pool: &PgPool, destinations: &[Uuid], limits: &[i64]) -> Result<Vec<DueRow>, sqlx::Error> {
+pub async fn due(
+    pool: &PgPool,
+    destinations: &[Uuid],
+    limits: &[i64],
+    bodies: bool,
+) -> Result<Vec<DueRow>, sqlx::Error> {
+    let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
     sqlx::query_as!(
         DueRow,
         r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
@@ -49,7 +56,7 @@ pub async fn due(pool: &PgPool, destinations: &[Uuid], limits: &[i64]) -> Result
            left join event_bodies body on body.event_id = due.event_id and event.body_size <= $3"#,
         destinations,
         limits,
-        SMALL_BODY_BYTES
+        largest_body
     )
     .fetch_all(pool)
     .await

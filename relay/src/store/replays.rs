@@ -77,6 +77,17 @@ pub struct Made {
     pub route_id: Option<Uuid>,
 }
 
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// Committed: the deliveries are made and the cursor is where they end.
+    Moved,
+    /// Nothing was written: somebody else has moved or ended the replay.
+    Elsewhere,
+    /// Nothing was written: routes have changed since they were asked, and have to be asked again.
+    RoutedByOldConfiguration { revision: i64 },
+}
+
 /// How many events a selection matches.
 ///
 /// # Errors
@@ -277,21 +288,26 @@ pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
         .await
 }
 
-/// Makes deliveries and moves the cursor from `replay.cursor_id` to `cursor`, in one transaction. Returns false, and
-/// makes nothing, where the replay has been moved or ended by someone else.
+/// Makes deliveries whose routes were asked at `revision` and moves the cursor from `replay.cursor_id` to `cursor`, in
+/// one transaction.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
 pub async fn advance(
     pool: &PgPool,
     replay: &ReplayRow,
+    revision: i64,
     cursor: Uuid,
     processed: usize,
     made: &[Made],
     pause: Duration,
-) -> Result<bool, sqlx::Error> {
+) -> Result<Advanced, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
+    let newest = super::configuration::revision(&mut *transaction).await?;
+    if newest != revision {
+        return Ok(Advanced::RoutedByOldConfiguration { revision: newest });
+    }
     let moved = sqlx::query!(
         "update replays set cursor_id = $3, processed = processed + $4, created = created + $5,
                             next_at = greatest(next_at, now() - interval '1 second') + $6::float8 * interval '1 second'
@@ -306,7 +322,7 @@ pub async fn advance(
     .execute(&mut *transaction)
     .await?;
     if moved.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(Advanced::Elsewhere);
     }
     let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
     let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
@@ -330,7 +346,7 @@ pub async fn advance(
     .execute(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(true)
+    Ok(Advanced::Moved)
 }
 
 /// Marks a replay as worked off.

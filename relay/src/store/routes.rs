@@ -56,9 +56,7 @@ pub async fn insert(
     )
     .execute(&mut *transaction)
     .await?;
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(revision)
+    configuration::commit(transaction).await
 }
 
 /// Changes a route and returns the new revision of the configuration; `None` where there is no such route.
@@ -82,12 +80,7 @@ pub async fn update(
     )
     .execute(&mut *transaction)
     .await?;
-    if changed.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit_if_any(transaction, &changed).await
 }
 
 /// One route.
@@ -152,10 +145,5 @@ pub async fn delete(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<
     let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *transaction)
         .await?;
-    if deleted.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit_if_any(transaction, &deleted).await
 }

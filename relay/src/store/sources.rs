@@ -56,9 +56,7 @@ pub async fn insert(
     )
     .fetch_one(&mut *transaction)
     .await?;
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok((row, revision))
+    Ok((row, configuration::commit(transaction).await?))
 }
 
 /// Changes a source from `seen_revision` to the next one. `None` where it has been changed or deleted since it was seen.
@@ -88,9 +86,7 @@ pub async fn update(
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some((row, revision)))
+    Ok(Some((row, configuration::commit(transaction).await?)))
 }
 
 /// The source with this id or this name.
@@ -145,12 +141,7 @@ pub async fn delete(pool: &PgPool, customer: CustomerId, id: SourceId) -> Result
     let deleted = sqlx::query!("delete from sources where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *transaction)
         .await?;
-    if deleted.rows_affected() == 0 {
-        return Ok(None);
-    }
-    let revision = configuration::changed(&mut transaction).await?;
-    transaction.commit().await?;
-    Ok(Some(revision))
+    configuration::commit_if_any(transaction, &deleted).await
 }
 
 /// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000, the rest comes after

@@ -64,10 +64,10 @@ impl EdgeStandIn {
         lock(&self.shared.bodies).insert(key.to_owned(), body.into());
     }
 
-    /// How many bodies are stored.
+    /// The keys of the bodies that are stored.
     #[must_use]
-    pub fn stored_bodies(&self) -> usize {
-        lock(&self.shared.bodies).len()
+    pub fn bodies(&self) -> Vec<String> {
+        lock(&self.shared.bodies).keys().cloned().collect()
     }
 }
 

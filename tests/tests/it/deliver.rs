@@ -1,9 +1,11 @@
 //! deliver: what a destination receives, at which pace, and whom a bad one harms.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
 use tests::gateway::{Gateway, drained};
+use tests::postgres::{Server, Shutdown};
 use tests::receiver::{Behaviour, Receiver};
 use tests::wait::until;
 
@@ -30,6 +32,51 @@ async fn a_delivery_carries_the_raw_bytes_the_provider_headers_and_a_signature_t
     assert_eq!(received.header("tidegate-original-webhook-id"), "msg_theirs");
     assert!(!received.headers.contains_key("cookie"));
     received.verify(&line.destination.signing_secret).expect("the signature verifies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_there_is_no_room_for_in_memory_are_delivered_all_the_same() {
+    let gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_MAX_WAITING_BYTES", "0")).await;
+    let line = gateway.line("no-room").await;
+    let pushed: BTreeSet<String> = (0..30).map(|number| json!({ "number": number }).to_string()).collect();
+    for body in &pushed {
+        gateway.push(&line.source, body.as_bytes());
+    }
+    let received = line.receiver.wait_for(30, SOON).await;
+    let bodies: BTreeSet<String> =
+        received.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+    assert_eq!(bodies, pushed);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_rotation_both_secrets_verify_until_the_overlap_ends_and_then_only_the_new_one() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("rotated").await;
+    let path = format!("/v1/destinations/{}/signing-secret", line.destination.id);
+    let old = &line.destination.signing_secret;
+    let rotated = gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": 10 })).await.expect_status(200);
+    let new = rotated["signing_secret"].as_str().expect("a secret");
+    assert_eq!(rotated["also_signing"][0]["signing_secret"], **old, "{rotated}");
+    assert!(rotated["also_signing"][0]["until"].is_string(), "{rotated}");
+
+    gateway.push(&line.source, b"{}");
+    let during = line.receiver.wait_for(1, SOON).await.remove(0);
+    during.verify(old).expect("the old secret still verifies");
+    during.verify(new).expect("the new secret verifies");
+
+    until("the old secret to be shown no longer", SOON, async || {
+        let shown = gateway.api.get(&path).await.expect_status(200);
+        if shown["also_signing"] == json!([]) { Ok(()) } else { Err(shown.to_string()) }
+    })
+    .await;
+    gateway.push(&line.source, b"{}");
+    let after = line.receiver.wait_for(2, SOON).await.remove(1);
+    after.verify(new).expect("the new secret verifies");
+    assert!(after.verify(old).is_err(), "the old secret signs no longer");
+
+    let again = gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": 0 })).await.expect_status(200);
+    assert_eq!(again["also_signing"], json!([]), "0 is at once");
+    gateway.api.post(&format!("{path}/rotate"), &json!({ "overlap_s": -1 })).await.expect_status(422);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -208,6 +255,30 @@ async fn a_shutdown_finishes_what_is_in_flight_and_exits_within_its_deadline() {
     gateway.relay.start_again().await.expect("starts again");
     let settled = gateway.relay.api().all("/v1/deliveries?state=succeeded").await;
     assert_eq!((settled.len(), line.receiver.count()), (1, 1), "answered once and settled before the exit");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_away() {
+    let mut server = Server::start_private().await.expect("starts");
+    let mut gateway = Gateway::relay_only_on_server(&server).await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again_with(|settings| settings.with("TIDEGATE_SHUTDOWN_S", "4")).await.expect("starts again");
+    let line = gateway.line("hanging").await;
+    line.receiver.always(Behaviour::Hang);
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    server.stop(Shutdown::Immediate).await.expect("stops");
+    gateway.push(&line.source, b"{}");
+    until("the message to be pulled", SOON, async || match gateway.queue.counters() {
+        counters if counters.in_flight > 0 => Ok(()),
+        counters => Err(format!("{counters:?}")),
+    })
+    .await;
+    let begun = Instant::now();
+    let status = gateway.relay.stop().await.expect("stops");
+    assert!(status.success(), "{status}");
+    // A second more than its four, and one for the machine.
+    assert!(begun.elapsed() < Duration::from_secs(6), "{:?}", begun.elapsed());
 }
 
 /// The attempts of the only delivery there is, once there are `count` of them.

@@ -1,5 +1,6 @@
 //! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
 
+mod api;
 mod crash;
 mod deliver;
 mod queue;

@@ -58,3 +58,46 @@ async fn a_replay_can_go_to_another_destination_at_a_rate_and_be_cancelled() {
     assert!(ended["processed"].as_u64().is_some_and(|processed| processed < 200), "{ended}");
     assert_eq!(line.receiver.count(), 200, "the original destination gets nothing");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_route_that_changes_while_a_chunk_is_made_is_asked_again() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("changing").await;
+    for number in 0..3 {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    line.receiver.wait_for(3, Duration::from_secs(30)).await;
+    drained(&gateway.queue, Duration::from_secs(30)).await;
+
+    // Whoever changes a route holds this lock until it is committed.
+    let mut change = gateway.database.connect().await.expect("connects");
+    for statement in ["begin", "select pg_advisory_xact_lock(hashtext('tidegate configuration'))"] {
+        sqlx::query(statement).execute(&mut change).await.expect("begins");
+    }
+    let replay = gateway.api.post("/v1/replays", &json!({ "filter": { "source": "changing" } })).await;
+    let path = format!("/v1/replays/{}", replay.expect_status(201)["id"].as_str().expect("an id"));
+    let mut watch = gateway.database.connect().await.expect("connects");
+    until("the chunk to be made and to wait", Duration::from_secs(30), async || {
+        let waiting: i64 = sqlx::query_scalar(
+            "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
+             where datname = current_database() and locktype = 'advisory' and not granted",
+        )
+        .fetch_one(&mut watch)
+        .await
+        .map_err(|error| error.to_string())?;
+        if waiting > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+    })
+    .await;
+    for statement in
+        ["update routes set filter = 'false'", "update configuration set revision = revision + 1", "commit"]
+    {
+        sqlx::query(statement).execute(&mut change).await.expect("changes");
+    }
+
+    let ended = until("the replay to end", Duration::from_secs(30), async || {
+        let replay = gateway.api.get(&path).await.expect_status(200);
+        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
+    })
+    .await;
+    assert_eq!((&ended["processed"], &ended["created"]), (&json!(3), &json!(0)), "{ended}");
+}

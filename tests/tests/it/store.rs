@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use serde_json::json;
+use sha2::{Digest as _, Sha256};
 use shared::envelope::{EventHeader, Verification, encode_inline, encode_stored};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
@@ -103,6 +104,42 @@ async fn what_cannot_be_stored_is_quarantined_and_holds_up_nothing() {
             .iter()
             .any(|message| message["reason"].as_str().is_some_and(|reason| reason.contains("version 99")))
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_quarantined_message_keeps_its_body_at_the_edge() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let line = gateway.line("kept").await;
+    let now_ms = tests::provider::now_s() * 1_000;
+    let stored = |number: u8, key: &str, sha256: &str| {
+        let header = EventHeader {
+            id: EventId::mint(now_ms, [number; 10]),
+            source: line.source.id.parse().expect("an id"),
+            received_at_ms: now_ms,
+            method: "POST".to_owned(),
+            query: String::new(),
+            headers: HeaderList::default(),
+            verification: Verification::Verified,
+        };
+        gateway.edge.store_body(key, b"large".to_vec());
+        gateway.queue.push(&encode_stored(&header, key, 5, sha256));
+    };
+    stored(1, "evt_changed", &hex::encode(Sha256::digest(b"other")));
+    until("the message to be quarantined", SOON, async || match gateway.api.all("/v1/quarantine").await.len() {
+        1 => Ok(()),
+        count => Err(format!("{count} quarantined")),
+    })
+    .await;
+    drained(&gateway.queue, SOON).await;
+    // The next body is deleted after it has been stored, which is when the first one would be.
+    stored(2, "evt_whole", &hex::encode(Sha256::digest(b"large")));
+    line.receiver.wait_for(1, SOON).await;
+    until("the stored body to be deleted", SOON, async || match gateway.edge.bodies().as_slice() {
+        [kept] if kept == "evt_changed" => Ok(()),
+        bodies => Err(format!("{bodies:?}")),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -5,31 +5,13 @@ use std::collections::BTreeMap;
 use http::{HeaderName, HeaderValue};
 
 use crate::api::problem::Problems;
+use crate::egress::OF_THE_CONNECTION;
 
 /// The most headers of a destination.
 const MAX_HEADERS: usize = 50;
 
 /// The longest value, in bytes.
 const MAX_VALUE_BYTES: usize = 4_096;
-
-/// What belongs to one connection or is set by the HTTP client, and the content type, which is the event's or the
-/// transform's.
-const RESERVED: [&str; 14] = [
-    "accept-encoding",
-    "connection",
-    "content-length",
-    "content-type",
-    "expect",
-    "host",
-    "http2-settings",
-    "keep-alive",
-    "proxy-authorization",
-    "proxy-connection",
-    "te",
-    "trailer",
-    "transfer-encoding",
-    "upgrade",
-];
 
 /// What the gateway sets itself.
 const OURS: [&str; 2] = ["webhook-", "tidegate-"];
@@ -55,7 +37,9 @@ fn problem(name: &str, value: &str) -> Option<String> {
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Some("is not the name of a header".to_owned());
     }
-    if RESERVED.contains(&name) || OURS.iter().any(|prefix| name.starts_with(prefix)) {
+    // The content type is the event's or the transform's.
+    if name == "content-type" || OF_THE_CONNECTION.contains(&name) || OURS.iter().any(|prefix| name.starts_with(prefix))
+    {
         return Some("is set by the gateway and cannot be replaced; leave it out".to_owned());
     }
     let storable = value.len() <= MAX_VALUE_BYTES && HeaderValue::from_str(value).is_ok();

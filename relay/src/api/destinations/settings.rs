@@ -45,10 +45,12 @@ pub(in crate::api) struct DestinationSettings {
     /// none are given, it keeps those it has, unless its URL leads to another scheme, host or port.
     headers: Option<BTreeMap<String, String>>,
     /// A key of your own, `whsec_…` (HMAC-SHA256) or `whsk_…` (Ed25519). Left out: one is made, or kept.
+    /// Where PUT changes it, the one before goes on signing beside it for a day.
     signing_secret: Option<String>,
 }
 
 /// Settings that have passed every check.
+#[derive(Clone)]
 pub(super) struct Checked {
     pub(super) url: Url,
     pub(super) rate: Option<Rate>,

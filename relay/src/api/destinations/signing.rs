@@ -12,11 +12,13 @@ use crate::api::auth::Caller;
 use crate::api::in_force;
 use crate::api::input::{OptionalBody, Segment};
 use crate::api::problem::{ApiError, Conflict, Problems, Refusals};
+use crate::api::time::Timestamp;
+use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations;
 use crate::{App, mint};
 
-/// The most keys that sign at the same time.
-const MAX_SIGNING_KEYS: usize = 3;
+/// The longest overlap: 30 days, in seconds.
+const MAX_OVERLAP_S: i32 = 30 * 86_400;
 
 /// What a destination verifies deliveries with.
 #[derive(Debug, Serialize, ToSchema)]
@@ -26,8 +28,18 @@ pub(in crate::api) struct SigningSecret {
     /// `whpk_…`, all that a receiver needs of an Ed25519 key.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
-    /// The keys that still sign beside it, newest first.
-    pub also_signing: Vec<String>,
+    /// The keys before it that still sign beside it, newest first.
+    pub also_signing: Vec<ReplacedSecret>,
+}
+
+/// A key that has been replaced and still signs.
+#[derive(Debug, Serialize, ToSchema)]
+pub(in crate::api) struct ReplacedSecret {
+    pub signing_secret: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub public_key: Option<String>,
+    /// From then on it does not sign any more.
+    pub until: Timestamp,
 }
 
 /// How a signing key is replaced.
@@ -36,10 +48,10 @@ pub(in crate::api) struct SigningSecret {
 pub(in crate::api) struct Rotation {
     /// A key of your own; left out, one is made.
     signing_secret: Option<String>,
-    /// Lets the old keys stop at once, as after a leak. Without it they go on signing beside the new one, three keys at
-    /// most, until they are dropped.
-    #[serde(default)]
-    drop_old: bool,
+    /// For how many seconds the old keys go on signing beside the new one, three keys at most. 0 lets them stop at once,
+    /// as after a leak. Left out: a day.
+    #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
+    overlap_s: Option<i64>,
 }
 
 /// The secret that a destination verifies deliveries with.
@@ -51,11 +63,11 @@ pub(in crate::api) async fn signing_secret(
     Segment(id): Segment,
 ) -> Result<Json<SigningSecret>, ApiError> {
     let row = find(&app, caller.customer, &id).await?;
-    signing_view(&open_keys(&app, &row)?)
+    signing_view(&open_keys(&app, &row)?, mint::now_ms())
 }
 
-/// Puts a new signing key in front. Deliveries are signed with the old ones too, so that the destination can take its
-/// time to change.
+/// Puts a new signing key in front. Until the overlap ends deliveries are signed with the old ones too, so that the
+/// destination can take its time to change.
 #[utoipa::path(post, path = "/v1/destinations/{id}/signing-secret/rotate", tag = "destinations",
     params(("id" = String, Path, description = "id or name")), request_body = Option<Rotation>,
     responses((status = 200, body = SigningSecret), Refusals))]
@@ -66,62 +78,34 @@ pub(in crate::api) async fn rotate_signing_secret(
     OptionalBody(rotation): OptionalBody<Rotation>,
 ) -> Result<Json<SigningSecret>, ApiError> {
     let row = find(&app, caller.customer, &id).await?;
+    let mut problems = Problems::default();
+    let overlap_s = rotation.overlap_s.unwrap_or_else(|| i64::from(DEFAULT_OVERLAP_S));
+    let overlap_s =
+        problems.range("overlap_s", overlap_s, 0, MAX_OVERLAP_S).and_then(|seconds| seconds.try_into().ok());
     let new = match rotation.signing_secret {
-        None => SigningKey::generate_hmac(mint::random()),
-        Some(text) => {
-            let mut problems = Problems::default();
-            let key = SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok();
-            problems.finish_with(key)?
-        }
+        None => Some(SigningKey::generate_hmac(mint::random())),
+        Some(text) => SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok(),
     };
-    let old = if rotation.drop_old { Vec::new() } else { open_keys(&app, &row)? };
-    let keys = in_front(new, old);
+    let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
+    let now_ms = mint::now_ms();
+    let keys = open_keys(&app, &row)?.rotated(new, overlap_s, now_ms);
     let sealed = seal_keys(&app, DestinationId::from_uuid(row.id), &keys)?;
     let revision = destinations::set_signing_keys(&app.pool, &row, &sealed).await?;
-    in_force(&app, revision.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?).await;
-    signing_view(&keys)
+    in_force(&app, revision.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?).await?;
+    signing_view(&keys, now_ms)
 }
 
-/// A new key before the old ones; where it is one of them it moves to the front.
-pub(super) fn in_front(new: SigningKey, old: Vec<SigningKey>) -> Vec<SigningKey> {
-    let text = new.to_text();
-    let mut keys = vec![new];
-    keys.extend(old.into_iter().filter(|key| key.to_text() != text));
-    keys.truncate(MAX_SIGNING_KEYS);
-    keys
-}
-
-fn signing_view(keys: &[SigningKey]) -> Result<Json<SigningSecret>, ApiError> {
-    let (newest, old) =
-        keys.split_first().ok_or_else(|| ApiError::Internal("a destination has no signing key".to_owned()))?;
+fn signing_view(keys: &SigningKeys, now_ms: u64) -> Result<Json<SigningSecret>, ApiError> {
+    let newest = keys.signing(now_ms).first();
+    let newest = newest.ok_or_else(|| ApiError::Internal("a destination has no signing key".to_owned()))?;
+    let replaced = |(key, until_ms): (&SigningKey, u64)| ReplacedSecret {
+        signing_secret: key.to_text(),
+        public_key: key.public_text(),
+        until: Timestamp(mint::timestamp(until_ms)),
+    };
     Ok(Json(SigningSecret {
         signing_secret: newest.to_text(),
         public_key: newest.public_text(),
-        also_signing: old.iter().map(SigningKey::to_text).collect(),
+        also_signing: keys.ending(now_ms).map(replaced).collect(),
     }))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn key(seed: u8) -> SigningKey {
-        SigningKey::generate_hmac([seed; 32])
-    }
-
-    fn texts(keys: &[SigningKey]) -> Vec<String> {
-        keys.iter().map(SigningKey::to_text).collect()
-    }
-
-    #[test]
-    fn a_new_signing_key_stands_before_at_most_two_old_ones() {
-        let keys = in_front(key(4), vec![key(3), key(2), key(1)]);
-        assert_eq!(texts(&keys), texts(&[key(4), key(3), key(2)]));
-    }
-
-    #[test]
-    fn a_signing_key_that_is_there_already_moves_to_the_front() {
-        let keys = in_front(key(1), vec![key(2), key(1)]);
-        assert_eq!(texts(&keys), texts(&[key(1), key(2)]));
-    }
 }

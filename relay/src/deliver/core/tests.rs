@@ -11,13 +11,14 @@ use shared::id::{EventId, SourceId};
 use shared::sign::SigningKey;
 
 use super::*;
-use crate::configuration::Rate;
+use crate::configuration::{Destination, DestinationState, Rate};
 use crate::deliver::item::Event;
 use crate::retry::RetryPolicy;
+use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
 const START_US: u64 = 1_764_000_000_000_000;
-const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20 };
+const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10 };
 
 fn destination(number: u8) -> Destination {
     Destination {
@@ -25,7 +26,7 @@ fn destination(number: u8) -> Destination {
         name: format!("d{number}"),
         url: "http://example.com/".parse().expect("parses"),
         shard: i16::from(number),
-        signing_keys: vec![SigningKey::generate_hmac([7; 32])],
+        signing_keys: SigningKeys::new(SigningKey::generate_hmac([7; 32])),
         headers: http::HeaderMap::new(),
         rate: None,
         max_concurrency: 3,
@@ -282,12 +283,76 @@ fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
 }
 
 #[test]
+fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sent() {
+    let (mut one, mut other) = (destination(1), destination(2));
+    (one.max_concurrency, other.max_concurrency) = (1, 1);
+    let mut core = Core::new(LIMITS);
+    core.handle(owned([1, 2]), START_US);
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    for id in [one.id, other.id] {
+        core.handle(Input::Found { destination: id, epoch: 1, items: Vec::new(), complete: true }, START_US);
+    }
+    let with_body = |destination: &Destination, number| {
+        let mut item = item(destination, number, START_US);
+        let event = Event { body: Some(vec![7; 6]), ..item.event.without_body() };
+        item.event = Arc::new(event);
+        item
+    };
+    let bodies = |items: &[Item]| items.iter().map(|item| item.event.body.is_some()).collect::<Vec<_>>();
+
+    let first = sends(&core.handle(Input::Fresh(vec![with_body(&one, 1)]), START_US));
+    assert_eq!((bodies(&first), core.budget.held()), (vec![true], 0), "what is sent waits no longer");
+    core.handle(Input::Fresh(vec![with_body(&one, 2), with_body(&one, 3)]), START_US);
+    assert_eq!(core.budget.held(), 6, "the second six of ten bytes do not fit");
+    let second = sends(&core.handle(Input::Fresh(vec![with_body(&other, 4)]), START_US));
+    assert_eq!(bodies(&second), [false], "the budget is that of all lines");
+    assert_eq!(bodies(&sends(&core.handle(answered(first[0].clone(), succeeded()), START_US))), [true]);
+    assert_eq!(core.budget.held(), 0);
+    core.handle(Input::Fresh(vec![with_body(&other, 5)]), START_US);
+    assert_eq!(core.budget.held(), 6, "there is room again");
+
+    other.state = DestinationState::Paused;
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    assert_eq!(core.budget.held(), 0, "what is dropped is given back");
+}
+
+#[test]
 fn an_answer_of_410_disables_the_destination() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(410, None)), START_US);
     assert!(commands.iter().any(|command| matches!(command, Command::Disable(id) if *id == destination.id)));
+}
+
+#[test]
+fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_held() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let items = (1..=3).map(|number| item(&destination, number, START_US)).collect();
+    let sent = sends(&core.handle(Input::Fresh(items), START_US));
+    let first = settlements(&core.handle(answered(sent[0].clone(), failed(410, None)), START_US));
+    assert!(matches!(&first[0].next, Next::Dead { error: "gone", .. }), "{:?}", first[0].next);
+
+    let commands = core.handle(answered(sent[1].clone(), failed(410, None)), START_US + 1_000_000);
+    let second = settlements(&commands);
+    assert_eq!(second[0].next, Next::RetryAt(timestamp(START_US / 1000 + 1_000)), "due when it is resumed");
+    assert_eq!(second[0].attempts, 1, "the attempt was made and is kept");
+    assert!(commands.iter().all(|command| !matches!(command, Command::Disable(_))), "once is enough");
+    core.handle(Input::Settled(first.into_iter().chain(second).collect()), START_US + 1_000_000);
+
+    // The last one answers after its owner has resumed the destination: its answer is older than that.
+    let long_after = START_US + 60_000_000;
+    let third = settlements(&core.handle(answered(sent[2].clone(), failed(410, None)), long_after));
+    assert!(matches!(third[0].next, Next::RetryAt(_)), "{:?}", third[0].next);
+    core.handle(Input::Settled(third), long_after);
+
+    // What is sent since is asked anew.
+    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![sent[1].clone()], complete: true };
+    let again = sends(&core.handle(found, long_after));
+    assert_eq!(again.len(), 1);
+    let again = settlements(&core.handle(answered(again[0].clone(), failed(410, None)), long_after));
+    assert!(matches!(&again[0].next, Next::Dead { error: "gone", .. }), "{:?}", again[0].next);
 }
 
 /// The table as the model knows it: what is not settled yet, and when it is due.

@@ -1,0 +1,146 @@
+//! The signing keys of a destination: the newest one signs, and those before it sign beside it until their time is up.
+
+use serde::{Deserialize, Serialize};
+use shared::sign::SigningKey;
+
+/// The most keys that sign at the same time.
+pub const MAX_KEYS: usize = 3;
+
+/// For how long a key goes on signing after it has been replaced, in seconds, where nothing else is said: a day.
+pub const DEFAULT_OVERLAP_S: u32 = 86_400;
+
+/// The keys, newest first.
+#[derive(Debug, Clone)]
+pub struct SigningKeys {
+    keys: Vec<SigningKey>,
+    /// Until when each of them signs, Unix time in milliseconds. An older key never signs for longer than a newer one.
+    until_ms: Vec<u64>,
+}
+
+/// A key in the form in which it is sealed.
+#[derive(Debug, Serialize, Deserialize)]
+pub struct StoredKey {
+    key: String,
+    /// Left out for the newest one, which signs until it is replaced.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    until_ms: Option<u64>,
+}
+
+impl SigningKeys {
+    /// One key, without an end.
+    #[must_use]
+    pub fn new(key: SigningKey) -> Self {
+        Self { keys: vec![key], until_ms: vec![u64::MAX] }
+    }
+
+    /// Puts `new` in front. Those that sign at `now_ms` go on for `overlap_s` seconds at most, and no more than
+    /// [`MAX_KEYS`] of them are kept.
+    #[must_use]
+    pub fn rotated(self, new: SigningKey, overlap_s: u32, now_ms: u64) -> Self {
+        let end_ms = now_ms.saturating_add(u64::from(overlap_s) * 1000);
+        let text = new.to_text();
+        let mut rotated = Self::new(new);
+        let old = self.keys.into_iter().zip(self.until_ms).filter(|(key, _)| key.to_text() != text);
+        for (key, until_ms) in old.map(|(key, until_ms)| (key, until_ms.min(end_ms))) {
+            if until_ms > now_ms && rotated.keys.len() < MAX_KEYS {
+                rotated.keys.push(key);
+                rotated.until_ms.push(until_ms);
+            }
+        }
+        rotated
+    }
+
+    /// The keys that sign at `now_ms`.
+    #[must_use]
+    pub fn signing(&self, now_ms: u64) -> &[SigningKey] {
+        let count = self.until_ms.partition_point(|until_ms| *until_ms > now_ms);
+        self.keys.get(..count).unwrap_or_default()
+    }
+
+    /// The keys that sign at `now_ms` and have an end, with that end in Unix milliseconds.
+    pub fn ending(&self, now_ms: u64) -> impl Iterator<Item = (&SigningKey, u64)> {
+        self.signing(now_ms).iter().zip(self.until_ms.iter().copied()).filter(|(_, until_ms)| *until_ms < u64::MAX)
+    }
+
+    /// The form in which they are sealed.
+    #[must_use]
+    pub fn to_stored(&self) -> Vec<StoredKey> {
+        let stored = |(key, until_ms): (&SigningKey, &u64)| StoredKey {
+            key: key.to_text(),
+            until_ms: Some(*until_ms).filter(|until_ms| *until_ms < u64::MAX),
+        };
+        self.keys.iter().zip(&self.until_ms).map(stored).collect()
+    }
+
+    /// From the form in which they are sealed.
+    ///
+    /// # Errors
+    /// Where there is none, or one that cannot be read.
+    pub fn of_stored(stored: &[StoredKey]) -> Result<Self, String> {
+        if stored.is_empty() {
+            return Err("there is no signing key".to_owned());
+        }
+        let keys: Result<Vec<SigningKey>, _> = stored.iter().map(|stored| SigningKey::parse(&stored.key)).collect();
+        let until_ms = stored.iter().map(|stored| stored.until_ms.unwrap_or(u64::MAX)).collect();
+        Ok(Self { keys: keys.map_err(|error| error.to_string())?, until_ms })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_764_000_000_000;
+
+    fn key(seed: u8) -> SigningKey {
+        SigningKey::generate_hmac([seed; 32])
+    }
+
+    fn texts(keys: &[SigningKey]) -> Vec<String> {
+        keys.iter().map(SigningKey::to_text).collect()
+    }
+
+    #[test]
+    fn both_keys_sign_until_the_overlap_ends_and_then_only_the_new_one() {
+        let keys = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS);
+        assert_eq!(texts(keys.signing(NOW_MS)), texts(&[key(2), key(1)]));
+        assert_eq!(texts(keys.signing(NOW_MS + 59_999)), texts(&[key(2), key(1)]));
+        assert_eq!(texts(keys.signing(NOW_MS + 60_000)), texts(&[key(2)]));
+        let ends: Vec<u64> = keys.ending(NOW_MS).map(|(_, until_ms)| until_ms).collect();
+        assert_eq!(ends, [NOW_MS + 60_000]);
+        assert_eq!(keys.ending(NOW_MS + 60_000).count(), 0);
+    }
+
+    #[test]
+    fn without_an_overlap_the_old_keys_stop_at_once() {
+        let keys = SigningKeys::new(key(1)).rotated(key(2), 600, NOW_MS).rotated(key(3), 0, NOW_MS + 1);
+        assert_eq!(texts(keys.signing(NOW_MS + 1)), texts(&[key(3)]));
+    }
+
+    #[test]
+    fn a_second_rotation_makes_no_older_key_sign_for_longer_and_at_most_three_are_kept() {
+        let twice = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(3), 600, NOW_MS + 1_000);
+        let ends: Vec<u64> = twice.ending(NOW_MS + 1_000).map(|(_, until_ms)| until_ms).collect();
+        assert_eq!(ends, [NOW_MS + 601_000, NOW_MS + 60_000]);
+        let thrice = twice.rotated(key(4), 600, NOW_MS + 2_000);
+        assert_eq!(texts(thrice.signing(NOW_MS + 2_000)), texts(&[key(4), key(3), key(2)]));
+    }
+
+    #[test]
+    fn a_key_that_is_there_already_moves_to_the_front_and_has_no_end() {
+        let back = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(1), 60, NOW_MS);
+        assert_eq!(texts(back.signing(NOW_MS)), texts(&[key(1), key(2)]));
+        assert_eq!(texts(back.signing(u64::MAX - 1)), texts(&[key(1)]));
+    }
+
+    #[test]
+    fn what_is_stored_is_read_back_with_its_end() {
+        let keys = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS);
+        let text = serde_json::to_string(&keys.to_stored()).expect("json");
+        let stored: Vec<StoredKey> = serde_json::from_str(&text).expect("reads");
+        let read = SigningKeys::of_stored(&stored).expect("keys");
+        assert_eq!(texts(read.signing(NOW_MS)), texts(keys.signing(NOW_MS)));
+        assert_eq!(texts(read.signing(NOW_MS + 60_000)), texts(&[key(2)]));
+        assert!(SigningKeys::of_stored(&[]).is_err());
+    }
+}
