@@ -149,7 +149,7 @@ pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: 
     }
 }
 
-fn verification(verified: Verified) -> Verification {
+pub(crate) fn verification(verified: Verified) -> Verification {
     if verified.unsigned() {
         Verification::Unsigned
     } else if verified.stale() {

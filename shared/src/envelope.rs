@@ -164,6 +164,15 @@ pub fn write_inline(out: &mut String, header: &EventHeader, body: &[u8]) -> bool
     out.len() - before <= MAX_MESSAGE_BYTES
 }
 
+/// Writes all of an event's message but its body, which is `body_bytes` of text to be put behind it. Answers whether the
+/// whole fits into [`MAX_MESSAGE_BYTES`].
+#[must_use]
+pub fn write_head(out: &mut String, header: &EventHeader, body_bytes: usize) -> bool {
+    let before = out.len();
+    write(out, header, BodyLine::Text, "");
+    out.len() - before + body_bytes <= MAX_MESSAGE_BYTES
+}
+
 /// Writes an event whose body is in object storage.
 #[must_use]
 pub fn encode_stored(header: &EventHeader, key: &str, size: u64, sha256: &str) -> String {
@@ -253,6 +262,15 @@ mod tests {
         assert!(encode_inline(&header(), &vec![b'a'; MAX_MESSAGE_BYTES - 1_000]).is_some());
         assert!(encode_inline(&header(), &vec![b'a'; MAX_MESSAGE_BYTES]).is_none());
         assert!(encode_inline(&header(), &vec![0xff; 100_000]).is_none(), "base64 makes it a third larger");
+    }
+
+    #[test]
+    fn a_message_may_be_written_without_its_text_which_follows() {
+        let mut message = String::new();
+        assert!(write_head(&mut message, &header(), 7));
+        message.push_str("{\"a\":1}");
+        assert_eq!(Some(message), encode_inline(&header(), b"{\"a\":1}"));
+        assert!(!write_head(&mut String::new(), &header(), MAX_MESSAGE_BYTES - 100), "the line needs more than that");
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod url_form;
 mod build;
 mod certificate;
 mod checksum;
+mod hashing;
 mod mac;
 pub(crate) mod request;
 mod signature;
@@ -41,6 +42,7 @@ mod tampering_keys;
 #[cfg(test)]
 mod test_keys;
 
+pub use hashing::{Hashing, verify_hashed};
 pub use key::KeyError;
 pub use key_location::{KeyForm, KeyLocation};
 pub use key_set::{KeySet, KeySetError};
@@ -98,6 +100,8 @@ struct Incoming<'a> {
     keys: Option<&'a KeySet>,
     request: &'a RequestParts<'a>,
     body: &'a [u8],
+    /// What the body and all else that is signed were hashed to elsewhere: then `body` is empty, and nobody looks at it.
+    hashed: Option<&'a [[u8; 32]]>,
     now_ms: u64,
     on_stale: OnStale,
 }
@@ -196,7 +200,7 @@ pub fn verify(
     body: &[u8],
     now_ms: u64,
 ) -> Result<Verified, Rejection> {
-    let incoming = Incoming { keys, request, body, now_ms, on_stale: verifier.on_stale };
+    let incoming = Incoming { keys, request, body, hashed: None, now_ms, on_stale: verifier.on_stale };
     let mut rejection = match verifier.first.verify(&incoming) {
         Ok(verified) => return Ok(verified),
         Err(rejection) => rejection,

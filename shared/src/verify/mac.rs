@@ -9,6 +9,7 @@ use std::ops::RangeInclusive;
 
 use super::build::RefusedSecret;
 use super::each::verify_each;
+use super::hashing::Hashing;
 use super::host::is_certificate_url;
 use super::key::KeyEncoding;
 use super::key_location::{KeyForm, KeyLocation};
@@ -17,6 +18,7 @@ use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
 use super::rule::MacRule;
 use super::signature::{Candidate, MAX_SIGNATURES, SignatureValue};
+use super::template::Part;
 use super::{ConfigError, Incoming, Verified};
 use crate::source::Secret;
 use content::Reader;
@@ -73,6 +75,27 @@ impl MacVerifier {
         }
     }
 
+    /// What is to be hashed for each key, where nothing but that needs the body.
+    pub(super) fn hashing(&self, request: &RequestParts<'_>) -> Option<Hashing> {
+        let rule = &self.rule;
+        let parts = rule.content.parts();
+        let blocks = self.keys.inner_blocks()?;
+        let at = parts.iter().position(|part| *part == Part::Reference(Reference::Body))?;
+        let others = rule.content.references().filter(|reference| **reference != Reference::Body);
+        let required = rule.require.iter().flat_map(|equality| [&equality.left, &equality.right]);
+        let timed = rule.timestamp.iter().map(|timestamp| &timestamp.place);
+        let bodies = rule.content.references().filter(|reference| **reference == Reference::Body).count();
+        let elsewhere = others.chain(required).chain(timed).chain([&rule.signature.place]).any(Reference::reads_body);
+        if bodies > 1 || elsewhere || rule.each.is_some() || !rule.urls.is_empty() {
+            return None;
+        }
+        let view = View::new(request, &[], &rule.settings);
+        let texts = self.signature_texts(&view).ok()?;
+        let pieces = self.reader(&view, &texts).content(parts, None).ok()?;
+        let (before, after) = (pieces.get(..at)?.concat(), pieces.get(at + 1..)?.concat());
+        Some(Hashing { before: blocks.iter().map(|block| [&block[..], &before].concat()).collect(), after })
+    }
+
     pub(super) fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
         let view = View::new(incoming.request, incoming.body, &self.rule.settings);
         verify_each(self.rule.each.as_ref(), &view, |view| self.verify_one(incoming, view))
@@ -88,7 +111,11 @@ impl MacVerifier {
         }
         self.check_fields(&reader)?;
         self.certificate_url(&reader)?;
-        match self.find(incoming, &reader, &candidates)? {
+        let found = match incoming.hashed {
+            Some(digests) => self.keys.find_hashed(digests, &candidates),
+            None => self.find(incoming, &reader, &candidates)?,
+        };
+        match found {
             Some(secret) => Ok(Verified::by(secret).stale_if(stale)),
             None => Err(Rejection::SignatureMismatch { secrets: self.keys.count_with(incoming.keys) }),
         }

@@ -94,6 +94,34 @@ impl Reference {
     }
 }
 
+impl Reference {
+    /// Whether the value depends on the body.
+    #[must_use]
+    pub fn reads_body(&self) -> bool {
+        match self {
+            Self::Body | Self::BodySha256Hex | Self::BodySha256Raw | Self::BodyCrc32 | Self::Json { .. } => true,
+            Self::HmacHex(inner) | Self::HmacBase64(inner) => inner.reads_body(),
+            Self::Sha256HexOf(parts) => parts.iter().any(Self::reads_body),
+            Self::Function(function) => match function {
+                Function::SnsCanonical | Function::FormSortedConcat => true,
+                Function::SignedHeaders(names) => names.reads_body(),
+                Function::HubspotUri => false,
+            },
+            Self::Header(_)
+            | Self::HeaderSeries(_)
+            | Self::Query(_)
+            | Self::SignatureField(_)
+            | Self::SignatureEntry(_)
+            | Self::Url
+            | Self::UrlSha256Hex
+            | Self::Method
+            | Self::Setting(_)
+            | Self::Literal(_)
+            | Self::Secret => false,
+        }
+    }
+}
+
 impl FromStr for Reference {
     type Err = ParseReferenceError;
 

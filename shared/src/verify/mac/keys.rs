@@ -24,13 +24,21 @@ use crate::verify::template::Part;
 #[derive(Clone)]
 pub(super) enum Keys {
     HmacSha1(Vec<Numbered<Hmac<Sha1>>>),
-    HmacSha256(Vec<Numbered<Hmac<Sha256>>>),
+    HmacSha256(Vec<Numbered<Sha256Key>>),
     HmacSha512(Vec<Numbered<Hmac<Sha512>>>),
     /// The bytes that stand for `{secret}`.
     Sha256(Vec<Numbered<Vec<u8>>>),
     Public(SignatureAlgorithm, Vec<Numbered<PublicKey>>),
     /// The provider's published keys, which come with each request.
     Published(SignatureAlgorithm),
+}
+
+/// A key of HMAC-SHA256 in both forms: to be used here, and to be used by who hashes in this place.
+#[derive(Clone)]
+pub(super) struct Sha256Key {
+    mac: Hmac<Sha256>,
+    /// Filled up to the block of SHA-256 (RFC 2104, section 2).
+    block: [u8; 64],
 }
 
 /// A key and the place of its secret in the source's list.
@@ -70,7 +78,9 @@ impl Keys {
         let public = |algorithm, refused: &mut Vec<RefusedSecret>| public(algorithm, encoding, secrets, refused);
         let keys = match algorithm {
             Algorithm::HmacSha1 => Self::HmacSha1(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
-            Algorithm::HmacSha256 => Self::HmacSha256(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
+            Algorithm::HmacSha256 => {
+                Self::HmacSha256(take(secrets, &mut refused, |secret| sha256_key(encoding, secret)))
+            }
             Algorithm::HmacSha512 => Self::HmacSha512(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
             Algorithm::Sha256 => Self::Sha256(take(secrets, &mut refused, |secret| encoding.hmac_key(secret))),
             Algorithm::Ed25519 => public(SignatureAlgorithm::Ed25519, &mut refused),
@@ -108,9 +118,9 @@ impl Keys {
         candidates: &[Candidate],
     ) -> Result<Option<usize>, Rejection> {
         Ok(match self {
-            Self::HmacSha1(keys) => match_hmac(keys, content, candidates),
-            Self::HmacSha256(keys) => match_hmac(keys, content, candidates),
-            Self::HmacSha512(keys) => match_hmac(keys, content, candidates),
+            Self::HmacSha1(keys) => match_hmac(keys, |key| key, content, candidates),
+            Self::HmacSha256(keys) => match_hmac(keys, |key| &key.mac, content, candidates),
+            Self::HmacSha512(keys) => match_hmac(keys, |key| key, content, candidates),
             Self::Sha256(keys) => match_digest(keys, parts, content, candidates),
             Self::Public(algorithm, keys) => {
                 let input = algorithm.input(content);
@@ -127,6 +137,22 @@ impl Keys {
                     Err(rejection) => return Err(rejection),
                 }
             }
+        })
+    }
+
+    /// What is hashed before the content of an HMAC-SHA256, one for each key; `None` for other algorithms.
+    pub(super) fn inner_blocks(&self) -> Option<Vec<[u8; 64]>> {
+        let Self::HmacSha256(keys) = self else { return None };
+        Some(keys.iter().map(|numbered| numbered.key.block.map(|byte| byte ^ 0x36)).collect())
+    }
+
+    /// The place of the secret that made one of the candidates, from the digests of its inner block and the content, one
+    /// for each key.
+    pub(super) fn find_hashed(&self, digests: &[[u8; 32]], candidates: &[Candidate]) -> Option<usize> {
+        let Self::HmacSha256(keys) = self else { return None };
+        keys.iter().zip(digests).find_map(|(numbered, digest)| {
+            let outer = Sha256::new().chain_update(numbered.key.block.map(|byte| byte ^ 0x5c)).chain_update(digest);
+            is_among(&outer.finalize(), candidates).then_some(numbered.secret)
         })
     }
 }
@@ -167,13 +193,26 @@ fn hmac<M: KeyInit>(encoding: &KeyEncoding, secret: &str) -> Result<M, KeyError>
     M::new_from_slice(&encoding.hmac_key(secret)?).map_err(|_| KeyError::Empty)
 }
 
-fn match_hmac<M: Mac + Clone>(
-    keys: &[Numbered<M>],
+fn sha256_key(encoding: &KeyEncoding, secret: &str) -> Result<Sha256Key, KeyError> {
+    let key = encoding.hmac_key(secret)?;
+    let mac = Hmac::new_from_slice(&key).map_err(|_| KeyError::Empty)?;
+    let mut block = [0; 64];
+    if key.len() <= block.len() {
+        block[..key.len()].copy_from_slice(&key);
+    } else {
+        block[..32].copy_from_slice(&Sha256::digest(&key));
+    }
+    Ok(Sha256Key { mac, block })
+}
+
+fn match_hmac<K, M: Mac + Clone>(
+    keys: &[Numbered<K>],
+    mac: impl Fn(&K) -> &M,
     content: &[Cow<'_, [u8]>],
     candidates: &[Candidate],
 ) -> Option<usize> {
     keys.iter().find_map(|numbered| {
-        let mut mac = numbered.key.clone();
+        let mut mac = mac(&numbered.key).clone();
         for piece in content {
             mac.update(piece);
         }
