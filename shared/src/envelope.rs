@@ -1,6 +1,6 @@
 //! The message that crosses the queue: one line of JSON, a newline, then the body of the request.
 //!
-//! The body is the raw bytes where they are UTF-8, else base64 with a flag in the header line, because a queue message
+//! The body is the raw bytes where they are UTF-8 without a NUL, else base64 with a flag in the header line, because a queue message
 //! is sent as text: `text` is the one content type that the pull API returns without ambiguity. A body that does not
 //! fit is put into object storage first and the message carries its key.
 //!
@@ -158,13 +158,14 @@ pub fn write_inline(out: &mut String, header: &EventHeader, body: &[u8]) -> bool
     }
     let before = out.len();
     match std::str::from_utf8(body) {
-        Ok(text) => write(out, header, BodyLine::Text, text),
-        Err(_) => write(out, header, BodyLine::Base64, &BASE64.encode(body)),
+        // A queue cuts a text at the first character of this value.
+        Ok(text) if !body.contains(&0) => write(out, header, BodyLine::Text, text),
+        Ok(_) | Err(_) => write(out, header, BodyLine::Base64, &BASE64.encode(body)),
     }
     out.len() - before <= MAX_MESSAGE_BYTES
 }
 
-/// Writes all of an event's message but its body, which is `body_bytes` of text to be put behind it. Answers whether the
+/// Writes all of an event's message but its body, which is `body_bytes` of text without a NUL, to be put behind it. Answers whether the
 /// whole fits into [`MAX_MESSAGE_BYTES`].
 #[must_use]
 pub fn write_head(out: &mut String, header: &EventHeader, body_bytes: usize) -> bool {
@@ -262,6 +263,13 @@ mod tests {
         assert!(encode_inline(&header(), &vec![b'a'; MAX_MESSAGE_BYTES - 1_000]).is_some());
         assert!(encode_inline(&header(), &vec![b'a'; MAX_MESSAGE_BYTES]).is_none());
         assert!(encode_inline(&header(), &vec![0xff; 100_000]).is_none(), "base64 makes it a third larger");
+    }
+
+    #[test]
+    fn a_body_that_a_queue_would_cut_travels_as_base64() {
+        let message = encode_inline(&header(), b"a\0b").expect("fits");
+        assert!(!message.contains('\0') && message.contains("base64"), "{message}");
+        assert_eq!(round_trip(b"a\0b"), Message::Event(header(), Body::Inline(b"a\0b".to_vec())));
     }
 
     #[test]
