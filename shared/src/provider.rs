@@ -17,9 +17,9 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::challenge::ChallengeRule;
+use crate::challenge::{ChallengeRule, hands_over_secret};
 use crate::id::SourceId;
-use crate::source::{Secret, SourceConfig};
+use crate::source::{Acknowledgement, Secret, SourceConfig};
 use crate::verify::template::Template;
 use crate::verify::{ConfigError, Scheme, Verifier};
 pub use fields::ConfigProblem;
@@ -31,30 +31,84 @@ pub use setting::{Setting, SettingKind};
 pub const MAX_SECRETS: usize = 8;
 
 /// A provider of the catalogue.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// A stable name in lower case, such as `stripe`.
     pub id: String,
     /// As the provider writes itself.
     pub name: String,
+    /// The provider's own page on verification.
+    #[serde(default)]
+    pub docs: Option<String>,
+    pub confidence: Confidence,
+    /// Whether enough is known of the scheme to rely on it.
+    #[serde(default = "yes")]
+    pub certain: bool,
+    /// What an owner should know before using it.
+    #[serde(default)]
+    pub note: Option<String>,
     /// What to paste as the secret and where to find it; `None` where there is no secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub secret_help: Option<String>,
+    /// How a secret is replaced without a refused request, as far as that is known.
+    #[serde(default)]
+    pub rotation: Option<String>,
     /// What may be in the source's `config` besides [`options`] that every source has.
     #[serde(default)]
     pub settings: Vec<Setting>,
     /// The scheme, with `cfg:` where a setting goes; `None` where the settings make up the whole scheme.
     #[serde(default)]
     rule: Option<Value>,
+    /// What of a request could be changed by somebody who cannot sign.
     #[serde(default)]
-    challenges: Vec<ChallengeRule>,
-    /// Where the provider's id of an event stands; the first that is there counts.
+    pub unauthenticated: Option<String>,
+    /// The handshakes, and the pings that are answered and are no events.
     #[serde(default)]
-    event_id: Vec<Template>,
-    /// Where the type of an event stands; the first whose parts are all there counts.
+    pub challenges: Vec<ChallengeRule>,
+    /// Where the provider's id of an event stands; the first whose parts are all there counts.
     #[serde(default)]
-    event_type: Vec<Template>,
+    pub event_id: Vec<Template>,
+    /// Where the type of an event stands; the first whose parts are all there counts. Of a batch it is that of its first
+    /// item.
+    #[serde(default)]
+    pub event_type: Vec<Template>,
+    /// The JSON pointer of the list in the body that holds several things which happened; empty where the body itself is
+    /// the list. A batch is one event: it is stored, deduplicated and delivered as it came.
+    #[serde(default)]
+    pub items: Option<String>,
+    pub delivery: DeliveryFacts,
+    /// What is answered to an event unless the source's own settings say otherwise.
+    #[serde(default)]
+    pub acknowledgement: Acknowledgement,
+}
+
+/// Where the facts of an entry are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Confidence {
+    /// The provider's own documentation or SDK.
+    A,
+    /// A second source, or what is commonly known.
+    B,
+    /// One second source only.
+    C,
+}
+
+/// How a provider delivers: for people, nothing is decided by it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryFacts {
+    /// Which answers it takes for success.
+    pub success: String,
+    /// How long it waits for an answer, in seconds; `None` where that is not documented.
+    #[serde(default)]
+    pub timeout_s: Option<u16>,
+    /// When it tries again; `None` where that is not documented.
+    #[serde(default)]
+    pub retries: Option<String>,
+    /// Whether some of this is not from the provider itself.
+    #[serde(default)]
+    pub unconfirmed: bool,
 }
 
 /// What an owner says of a source.
@@ -101,7 +155,7 @@ impl Provider {
             set_tolerance(scheme, tolerance_s, &mut fields);
         }
         if let Some(scheme) = &scheme {
-            check_secrets(scheme, source.secrets, &mut fields);
+            check_secrets(scheme, source.secrets, hands_over_secret(&self.challenges), &mut fields);
         }
         let scheme = fields.finish(scheme)?;
         let texts = self.texts(&settings);
@@ -115,7 +169,7 @@ impl Provider {
             secrets: source.secrets.to_vec(),
             on_failure: options.on_failure,
             challenges: challenges.collect(),
-            acknowledgement: options.acknowledgement,
+            acknowledgement: options.acknowledgement.unwrap_or_else(|| self.acknowledgement.clone()),
             max_body_bytes: options.max_body_bytes,
         })
     }
@@ -180,6 +234,10 @@ impl Provider {
     }
 }
 
+fn yes() -> bool {
+    true
+}
+
 fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>) {
     let mut timestamps = 0;
     for timestamp in scheme.mac_rules_mut().into_iter().filter_map(|rule| rule.timestamp.as_mut()) {
@@ -194,12 +252,13 @@ fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>)
     }
 }
 
-fn check_secrets(scheme: &Scheme, secrets: &[Secret], fields: &mut Fields<'_>) {
+fn check_secrets(scheme: &Scheme, secrets: &[Secret], handed_over: bool, fields: &mut Fields<'_>) {
     if secrets.len() > MAX_SECRETS {
         fields.problem("secrets", format!("at most {MAX_SECRETS} secrets are kept at once; remove the old ones"));
     }
     match Verifier::of(scheme, secrets) {
         Ok(_) => {}
+        Err(ConfigError::NoSecret) if handed_over => {}
         Err(error @ (ConfigError::NoSecret | ConfigError::Secret { .. })) => {
             fields.problem("secrets", error.to_string())
         }

@@ -1,5 +1,9 @@
 //! Requests that each provider of the catalogue has signed: published vectors where there are any.
 
+mod made;
+mod sample;
+mod tampered;
+
 use serde_json::{Value, json};
 
 use super::{ConfigProblem, NewSource, find};
