@@ -44,9 +44,14 @@ export async function store(bucket, key, bytes) {
   return Array.from(new Uint8Array(sha256), (byte) => byte.toString(16).padStart(2, "0")).join("");
 }
 
-/** Reads a small public document; answers its status, its cache-control and, where it fits into `cap` bytes, its body. */
-export async function read_document(url, cap, timeout_ms) {
-  const response = await fetch(url, { redirect: "manual", signal: AbortSignal.timeout(timeout_ms) });
+/**
+ * Reads a small public document; answers its status, its cache-control and, where it fits into `cap` bytes, its body.
+ * It is asked for with POST where `question` is JSON, and with GET where that is undefined.
+ */
+export async function read_document(url, question, cap, timeout_ms) {
+  const post = { method: "POST", headers: { "content-type": "application/json" }, body: question };
+  const asked = question === undefined ? {} : post;
+  const response = await fetch(url, { ...asked, redirect: "manual", signal: AbortSignal.timeout(timeout_ms) });
   const content = response.ok && response.body !== null ? await capped(response.body, cap) : undefined;
   return [response.status, response.headers.get("cache-control") ?? "", content];
 }

@@ -78,12 +78,18 @@ pub(crate) struct Document {
     pub(crate) content: Option<Vec<u8>>,
 }
 
-/// Fetches a public document of at most `cap` bytes within `timeout_ms`; a redirect is not followed.
+/// Fetches a public document of at most `cap` bytes within `timeout_ms`; a redirect is not followed. It is asked for with
+/// POST where there is a `question`, which is JSON.
 ///
 /// # Errors
 /// The host could not be reached in time.
-pub(crate) async fn read_document(url: &str, cap: u32, timeout_ms: u32) -> Result<Document, JsValue> {
-    let parts: Array = js::read_document(url, cap, timeout_ms).await?.unchecked_into();
+pub(crate) async fn read_document(
+    url: &str,
+    question: Option<&str>,
+    cap: u32,
+    timeout_ms: u32,
+) -> Result<Document, JsValue> {
+    let parts: Array = js::read_document(url, question, cap, timeout_ms).await?.unchecked_into();
     let content = parts.get(2);
     Ok(Document {
         status: parts.get(0).as_f64().map_or(0, |status| status as u16),
@@ -114,6 +120,11 @@ mod js {
         #[wasm_bindgen(catch)]
         pub(super) async fn store(bucket: &JsValue, key: &str, body: &Uint8Array) -> Result<JsValue, JsValue>;
         #[wasm_bindgen(catch)]
-        pub(super) async fn read_document(url: &str, cap: u32, timeout_ms: u32) -> Result<JsValue, JsValue>;
+        pub(super) async fn read_document(
+            url: &str,
+            question: Option<&str>,
+            cap: u32,
+            timeout_ms: u32,
+        ) -> Result<JsValue, JsValue>;
     }
 }

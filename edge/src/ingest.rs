@@ -7,7 +7,7 @@ use shared::challenge::{Reply, answer};
 use shared::envelope::{EventHeader, Verification, encode_inline};
 use shared::id::EventId;
 use shared::source::OnFailure;
-use shared::verify::{KeySet, Rejection, verify};
+use shared::verify::{KeyLocation, KeySet, Rejection, verify};
 use worker::{Context, web_sys};
 
 use crate::bindings::Bindings;
@@ -17,7 +17,7 @@ use crate::request::{Body, BodyError, Head, read_body};
 use crate::respond::Answer;
 use crate::sources::{self, Source};
 use crate::store_body::store_body;
-use crate::{host, keysets};
+use crate::{host, published_keys};
 
 /// When a provider should come again after something passing, in seconds.
 const RETRY_AFTER_S: u32 = 5;
@@ -97,26 +97,39 @@ async fn settle(
     context: &Context,
     now: u64,
 ) -> (Rc<Source>, Decision) {
-    let keys = match source.verifier.key_set_url() {
-        Some(url) => keysets::key_set(url, context, now).await,
-        None => None,
-    };
-    let decision = decide(&source, keys.as_deref(), head, body, now);
-    if !matches!(decision, Decision::Refuse(_)) {
-        return (source, decision);
-    }
+    let (location, decision) = decide_with_keys(&source, head, body, context, now).await;
+    let Decision::Refuse(rejection) = &decision else { return (source, decision) };
     let newer = sources::reread(reference, bindings, now).await;
     if let Some(newer) = newer.filter(|newer| newer.config.revision != source.config.revision) {
-        let decision = decide(&newer, keys.as_deref(), head, body, now);
+        let (_, decision) = decide_with_keys(&newer, head, body, context, now).await;
         return (newer, decision);
     }
-    if let Some(url) = source.verifier.key_set_url()
-        && let Some(keys) = keysets::refetch(url, now).await
+    if rejection.may_be_new_key()
+        && let Some(location) = location
+        && let Some(keys) = published_keys::refetch(&location, now).await
     {
         let decision = decide(&source, Some(&keys), head, body, now);
         return (source, decision);
     }
     (source, decision)
+}
+
+/// Decides with the provider's published keys where the scheme needs some, and tells where they are.
+async fn decide_with_keys(
+    source: &Source,
+    head: &Head,
+    body: &[u8],
+    context: &Context,
+    now: u64,
+) -> (Option<KeyLocation>, Decision) {
+    // No keys are fetched for a request that none of them would verify: deciding without them tells why.
+    let location = source.verifier.key_location(&head.parts(), body).unwrap_or_default();
+    let keys = match &location {
+        Some(location) => published_keys::keys(location, context, now).await,
+        None => None,
+    };
+    let decision = decide(source, keys.as_deref(), head, body, now);
+    (location, decision)
 }
 
 fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now: u64) -> Decision {

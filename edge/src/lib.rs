@@ -10,7 +10,7 @@ mod credentials;
 mod enqueue;
 mod host;
 mod ingest;
-mod keysets;
+mod published_keys;
 mod rejections;
 mod request;
 mod respond;

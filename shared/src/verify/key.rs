@@ -9,6 +9,12 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use ed25519_dalek::VerifyingKey;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::public_key::PublicKey;
+use super::reference::Reference;
+
+/// Where Plaid hands out the keys that it signs with, one at a time.
+pub const PLAID_KEY_URL: &str = "https://production.plaid.com/webhook_verification_key/get";
+
 /// Base64 as people paste it: padding may be missing.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
@@ -25,6 +31,8 @@ pub const PUBLIC_PREFIX: &str = "whpk_";
 /// See [`SECRET_PREFIX`].
 pub const PRIVATE_PREFIX: &str = "whsk_";
 
+const PRIVATE_PEM: &str = "PRIVATE KEY-----";
+
 /// The encoding of a provider's secrets. The same-looking `whsec_…` is base64 for one provider and plain text for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyEncoding {
@@ -38,8 +46,16 @@ pub enum KeyEncoding {
     StandardSecret,
     /// `whpk`: base64 after `whpk_`; an Ed25519 public key.
     StandardPublicKey,
+    /// `spki-base64`: base64 of a `SubjectPublicKeyInfo` in DER (RFC 5280), with or without the lines of a PEM file round
+    /// it; a public key of any kind.
+    Spki,
     /// `jwks:<url>`: no secret; the keys are the provider's key set at this URL (RFC 7517).
     KeySet { url: String },
+    /// `x509url:<reference>`: no secret; the request names the URL of the certificate that it is signed with.
+    Certificate { place: Reference },
+    /// `fn:plaid_key`, or `fn:plaid_key:<url>` for another environment: a secret is `client_id:secret`, and buys the key
+    /// that the token names.
+    PlaidKey { url: String },
 }
 
 /// Why a secret is not a key.
@@ -55,8 +71,8 @@ pub enum KeyError {
     Encoding { expected: &'static str },
     #[error("has {bytes} bytes and must have {expected}; paste the whole secret")]
     Length { bytes: usize, expected: &'static str },
-    #[error("is not a usable Ed25519 public key; paste the key that the provider shows")]
-    NotAPoint,
+    #[error("is not a usable public key for this algorithm; paste the key that the provider shows")]
+    NotUsable,
     #[error("is not used by this scheme; remove it")]
     NotUsed,
 }
@@ -73,21 +89,21 @@ impl KeyEncoding {
             Self::Base64 => base64(secret)?,
             Self::Hex => hex::decode(secret).map_err(|_| KeyError::Encoding { expected: "hexadecimal" })?,
             Self::StandardSecret => standard_secret(secret)?,
-            Self::StandardPublicKey => return Err(KeyError::PublicKey),
-            Self::KeySet { .. } => return Err(KeyError::NotUsed),
+            Self::StandardPublicKey | Self::Spki => return Err(KeyError::PublicKey),
+            Self::KeySet { .. } | Self::Certificate { .. } | Self::PlaidKey { .. } => return Err(KeyError::NotUsed),
         };
         if key.is_empty() { Err(KeyError::Empty) } else { Ok(key) }
     }
 
-    /// An Ed25519 public key.
+    /// A public key; of Ed25519, except where the encoding itself tells the kind.
     ///
     /// # Errors
-    /// Where the text is empty, is a private key, does not decode to 32 bytes, or is a weak point.
-    pub fn public_key(&self, text: &str) -> Result<VerifyingKey, KeyError> {
+    /// Where the text is empty, is a private key, or does not decode to a key.
+    pub fn public_key(&self, text: &str) -> Result<PublicKey, KeyError> {
         if text.is_empty() {
             return Err(KeyError::Empty);
         }
-        if text.starts_with(PRIVATE_PREFIX) {
+        if text.starts_with(PRIVATE_PREFIX) || text.contains(PRIVATE_PEM) {
             return Err(KeyError::PrivateKey);
         }
         let bytes = match self {
@@ -96,10 +112,11 @@ impl KeyEncoding {
             Self::StandardPublicKey => {
                 base64(text.strip_prefix(PUBLIC_PREFIX).ok_or(KeyError::Encoding { expected: "whpk_ and base64" })?)?
             }
+            Self::Spki => return PublicKey::from_spki(&base64(&without_armour(text))?).ok_or(KeyError::NotUsable),
             Self::Utf8 | Self::StandardSecret => return Err(KeyError::Encoding { expected: "a public key" }),
-            Self::KeySet { .. } => return Err(KeyError::NotUsed),
+            Self::KeySet { .. } | Self::Certificate { .. } | Self::PlaidKey { .. } => return Err(KeyError::NotUsed),
         };
-        point(&bytes)
+        point(&bytes).map(PublicKey::Ed25519)
     }
 }
 
@@ -123,7 +140,12 @@ pub fn standard_secret(secret: &str) -> Result<Vec<u8>, KeyError> {
 /// Where the length is wrong or the point is not usable.
 pub fn point(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
     let bytes: &[u8; 32] = bytes.try_into().map_err(|_| KeyError::Length { bytes: bytes.len(), expected: "32" })?;
-    VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).ok_or(KeyError::NotAPoint)
+    VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).ok_or(KeyError::NotUsable)
+}
+
+/// The base64 of a PEM file (RFC 7468), or the text itself where it is none.
+fn without_armour(text: &str) -> String {
+    text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_ascii_whitespace).collect()
 }
 
 fn base64(text: &str) -> Result<Vec<u8>, KeyError> {
@@ -135,7 +157,7 @@ fn refuse_asymmetric(secret: &str) -> Result<(), KeyError> {
         Err(KeyError::Empty)
     } else if secret.starts_with(PUBLIC_PREFIX) || secret.contains("-----BEGIN PUBLIC KEY") {
         Err(KeyError::PublicKey)
-    } else if secret.starts_with(PRIVATE_PREFIX) || secret.contains("PRIVATE KEY-----") {
+    } else if secret.starts_with(PRIVATE_PREFIX) || secret.contains(PRIVATE_PEM) {
         Err(KeyError::PrivateKey)
     } else {
         Ok(())
@@ -152,10 +174,9 @@ impl FromStr for KeyEncoding {
             "hex" => Ok(Self::Hex),
             "whsec" => Ok(Self::StandardSecret),
             "whpk" => Ok(Self::StandardPublicKey),
-            other => match other.strip_prefix("jwks:") {
-                Some(url) if !url.is_empty() => Ok(Self::KeySet { url: url.to_owned() }),
-                Some(_) | None => Err(format!("\"{other}\" is no key encoding")),
-            },
+            "spki-base64" => Ok(Self::Spki),
+            "fn:plaid_key" => Ok(Self::PlaidKey { url: PLAID_KEY_URL.to_owned() }),
+            other => fetched(other).ok_or_else(|| format!("\"{other}\" is no key encoding")),
         }
     }
 }
@@ -168,7 +189,11 @@ impl fmt::Display for KeyEncoding {
             Self::Hex => f.write_str("hex"),
             Self::StandardSecret => f.write_str("whsec"),
             Self::StandardPublicKey => f.write_str("whpk"),
+            Self::Spki => f.write_str("spki-base64"),
             Self::KeySet { url } => write!(f, "jwks:{url}"),
+            Self::Certificate { place } => write!(f, "x509url:{place}"),
+            Self::PlaidKey { url } if url == PLAID_KEY_URL => f.write_str("fn:plaid_key"),
+            Self::PlaidKey { url } => write!(f, "fn:plaid_key:{url}"),
         }
     }
 }
@@ -183,6 +208,17 @@ impl<'de> Deserialize<'de> for KeyEncoding {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
     }
+}
+
+fn fetched(text: &str) -> Option<KeyEncoding> {
+    let at = |prefix: &str| text.strip_prefix(prefix).filter(|rest| !rest.is_empty()).map(str::to_owned);
+    if let Some(url) = at("jwks:") {
+        return Some(KeyEncoding::KeySet { url });
+    }
+    if let Some(url) = at("fn:plaid_key:") {
+        return Some(KeyEncoding::PlaidKey { url });
+    }
+    at("x509url:")?.parse().ok().map(|place| KeyEncoding::Certificate { place })
 }
 
 #[cfg(test)]
@@ -222,9 +258,46 @@ mod tests {
     fn a_public_key_has_32_bytes_and_is_not_weak() {
         assert!(KeyEncoding::StandardPublicKey.public_key(WHPK).is_ok());
         let weak = format!("whpk_{}", BASE64.encode([0; 32]));
-        assert_eq!(KeyEncoding::StandardPublicKey.public_key(&weak), Err(KeyError::NotAPoint));
+        assert_eq!(KeyEncoding::StandardPublicKey.public_key(&weak), Err(KeyError::NotUsable));
         let short = KeyEncoding::StandardPublicKey.public_key("whpk_AAAA");
         assert_eq!(short, Err(KeyError::Length { bytes: 3, expected: "32" }));
         assert!(KeyEncoding::StandardPublicKey.public_key(WHSEC).is_err());
+    }
+
+    #[test]
+    fn every_encoding_survives_its_text_form() {
+        for text in [
+            "utf8",
+            "base64",
+            "hex",
+            "whsec",
+            "whpk",
+            "spki-base64",
+            "jwks:https://keys.example/jwks.json",
+            "x509url:h:paypal-cert-url",
+            "x509url:json:/SigningCertURL",
+            "fn:plaid_key",
+            "fn:plaid_key:https://sandbox.plaid.com/webhook_verification_key/get",
+        ] {
+            assert_eq!(text.parse::<KeyEncoding>().map(|encoding| encoding.to_string()).as_deref(), Ok(text));
+        }
+        for text in ["", "rot13", "jwks:", "x509url:", "x509url:nothing", "fn:plaid_key:", "fn:other"] {
+            assert!(text.parse::<KeyEncoding>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_public_key_of_any_kind_is_taken_with_and_without_its_armour() {
+        // SendGrid's: sendgrid-nodejs, packages/eventwebhook/src/eventwebhook.spec.js.
+        let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+        let armoured =
+            format!("-----BEGIN PUBLIC KEY-----\n{}\r\n{}\n-----END PUBLIC KEY-----\n", &p256[..64], &p256[64..]);
+        let key = KeyEncoding::Spki.public_key(p256).expect("a key");
+        assert!(matches!(key, PublicKey::P256(_)));
+        assert_eq!(KeyEncoding::Spki.public_key(&armoured), Ok(key));
+        assert_eq!(KeyEncoding::Spki.public_key(&p256[..120]), Err(KeyError::NotUsable));
+        let private = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----";
+        assert_eq!(KeyEncoding::Spki.public_key(private), Err(KeyError::PrivateKey));
+        assert_eq!(KeyEncoding::Spki.hmac_key(p256), Err(KeyError::PublicKey));
     }
 }

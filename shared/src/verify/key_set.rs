@@ -1,95 +1,175 @@
-//! A provider's published key set (RFC 7517), for schemes without a secret of one's own.
+//! Keys that a provider publishes, for schemes without a secret of one's own.
+
+use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use ed25519_dalek::VerifyingKey;
 use serde::Deserialize;
 
-use super::key;
+use super::certificate::Certificate;
+use super::key_location::KeyForm;
+use super::public_key::{PublicKey, SignatureAlgorithm};
+use super::rejection::Rejection;
 
 /// The most keys that are taken from one set: each of them costs a verification when a signature matches none.
 pub const MAX_KEYS: usize = 16;
 
-/// The Ed25519 keys of a key set, in its order.
+/// Keys of a provider, in the order in which it publishes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct KeySet(Vec<VerifyingKey>);
+pub struct KeySet(Vec<PublishedKey>);
 
-/// Why a document is not a usable key set.
+/// Why a document holds no usable keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     #[error("the document is not a JSON Web Key Set: {0}")]
     Json(String),
-    #[error("the key set holds no usable Ed25519 key")]
+    #[error("the document does not begin with a certificate whose key can be used")]
+    Certificate,
+    #[error("the document holds no usable Ed25519, P-256 or RSA key")]
     NoUsableKey,
-    #[error("the key set holds {0} Ed25519 keys, more than {MAX_KEYS}")]
+    #[error("the document holds {0} keys, more than {MAX_KEYS}")]
     TooManyKeys(usize),
 }
 
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct PublishedKey {
+    /// The name that a token may call it by (`kid`).
+    id: Option<String>,
+    key: PublicKey,
+    /// Unix time in milliseconds.
+    valid_ms: RangeInclusive<u64>,
+}
+
+/// RFC 7517 section 5.
 #[derive(Deserialize)]
-struct Document {
+struct JwkSet {
     keys: Vec<serde_json::Value>,
 }
 
+/// Plaid's answer to `/webhook_verification_key/get`.
 #[derive(Deserialize)]
-struct Key {
+struct PlaidAnswer {
+    key: serde_json::Value,
+}
+
+/// RFC 7517 section 4, RFC 7518 section 6 and RFC 8037 section 2.
+#[derive(Deserialize)]
+struct Jwk {
     kty: String,
-    crv: String,
-    x: String,
+    kid: Option<String>,
+    #[serde(rename = "use")]
+    purpose: Option<String>,
+    crv: Option<String>,
+    x: Option<String>,
+    y: Option<String>,
+    n: Option<String>,
+    e: Option<String>,
+    /// Plaid's: the Unix time in seconds from which the key is not used any more.
+    expired_at: Option<u64>,
 }
 
 impl KeySet {
-    /// Reads a JSON Web Key Set. Keys of other types, and keys that are damaged or weak, are passed over.
+    /// Reads what was fetched from a [`KeyLocation`](super::KeyLocation).
     ///
     /// # Errors
-    /// Where it is not a key set, or holds no usable Ed25519 key, or more than [`MAX_KEYS`].
+    /// Where it is not of this form, or holds no usable key, or more than [`MAX_KEYS`].
+    pub fn parse(form: &KeyForm, document: &[u8]) -> Result<Self, KeySetError> {
+        match form {
+            KeyForm::JwkSet => Self::parse_jwks(document),
+            KeyForm::Certificate => Self::parse_certificate(document),
+            KeyForm::Plaid { .. } => Self::parse_plaid(document),
+        }
+    }
+
+    /// Reads a JSON Web Key Set. Keys of other types or uses, and keys that are damaged or weak, are passed over.
+    ///
+    /// # Errors
+    /// As [`KeySet::parse`].
     pub fn parse_jwks(document: &[u8]) -> Result<Self, KeySetError> {
-        let document: Document =
-            serde_json::from_slice(document).map_err(|error| KeySetError::Json(error.to_string()))?;
-        let keys: Vec<_> = document.keys.into_iter().filter_map(usable).collect();
+        let set: JwkSet = serde_json::from_slice(document).map_err(json)?;
+        Self::of(set.keys)
+    }
+
+    /// The keys of a set, to be matched with algorithms and names.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.0.len()
+    }
+
+    /// Whether there is no key; [`KeySet::parse`] makes no such set.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.0.is_empty()
+    }
+
+    /// The place of the key that has made one of the signatures. `id` is the name of the key where the signature comes with
+    /// one; a key without a name may be any.
+    pub(super) fn find<'s>(
+        &self,
+        algorithm: SignatureAlgorithm,
+        id: Option<&str>,
+        input: &[u8],
+        signatures: impl Iterator<Item = &'s [u8]> + Clone,
+        now_ms: u64,
+    ) -> Result<usize, Rejection> {
+        let (mut tried, mut expired) = (0, false);
+        for (index, published) in self.0.iter().enumerate() {
+            let called = published.id.as_deref().zip(id).is_none_or(|(name, wanted)| name == wanted);
+            if !called || !algorithm.takes(&published.key) {
+                continue;
+            }
+            if !published.valid_ms.contains(&now_ms) {
+                expired = true;
+                continue;
+            }
+            tried += 1;
+            if signatures.clone().any(|signature| published.key.verifies(algorithm, input, signature)) {
+                return Ok(index);
+            }
+        }
+        Err(match (tried, expired) {
+            (0, true) => Rejection::KeyExpired,
+            (0, false) => Rejection::KeyUnknown,
+            (secrets, _) => Rejection::SignatureMismatch { secrets },
+        })
+    }
+
+    fn parse_plaid(document: &[u8]) -> Result<Self, KeySetError> {
+        let answer: PlaidAnswer = serde_json::from_slice(document).map_err(json)?;
+        Self::of(vec![answer.key])
+    }
+
+    fn parse_certificate(document: &[u8]) -> Result<Self, KeySetError> {
+        let Certificate { key, valid_ms } = Certificate::from_pem(document).ok_or(KeySetError::Certificate)?;
+        Ok(Self(vec![PublishedKey { id: None, key, valid_ms }]))
+    }
+
+    fn of(keys: Vec<serde_json::Value>) -> Result<Self, KeySetError> {
+        let keys: Vec<_> = keys.into_iter().filter_map(usable).collect();
         match keys.len() {
             0 => Err(KeySetError::NoUsableKey),
             1..=MAX_KEYS => Ok(Self(keys)),
             more => Err(KeySetError::TooManyKeys(more)),
         }
     }
-
-    pub(super) fn keys(&self) -> &[VerifyingKey] {
-        &self.0
-    }
 }
 
-fn usable(key: serde_json::Value) -> Option<VerifyingKey> {
-    let key: Key = serde_json::from_value(key).ok()?;
-    if key.kty != "OKP" || key.crv != "Ed25519" {
+fn json(error: serde_json::Error) -> KeySetError {
+    KeySetError::Json(error.to_string())
+}
+
+fn usable(key: serde_json::Value) -> Option<PublishedKey> {
+    let jwk: Jwk = serde_json::from_value(key).ok()?;
+    if jwk.purpose.as_deref().is_some_and(|purpose| purpose != "sig") {
         return None;
     }
-    let bytes = URL_SAFE_NO_PAD.decode(key.x.trim_end_matches('=')).ok()?;
-    key::point(&bytes).ok()
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    const GOOD: &str = r#"{"kty":"OKP","crv":"Ed25519","x":"6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw","use":"sig"}"#;
-
-    fn parse(keys: &str) -> Result<usize, KeySetError> {
-        KeySet::parse_jwks(format!("{{\"keys\":[{keys}]}}").as_bytes()).map(|set| set.keys().len())
-    }
-
-    #[test]
-    fn only_usable_ed25519_keys_are_taken() {
-        let rsa = r#"{"kty":"RSA","n":"AQAB","e":"AQAB"}"#;
-        let short = r#"{"kty":"OKP","crv":"Ed25519","x":"AAAA"}"#;
-        let weak = r#"{"kty":"OKP","crv":"Ed25519","x":"AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"}"#;
-        assert_eq!(parse(&[rsa, GOOD, short, weak].join(",")), Ok(1));
-        assert_eq!(parse(&[rsa, short, weak].join(",")), Err(KeySetError::NoUsableKey));
-    }
-
-    #[test]
-    fn a_document_that_is_no_key_set_or_too_large_is_refused() {
-        assert!(matches!(KeySet::parse_jwks(b"<html>"), Err(KeySetError::Json(_))));
-        assert!(matches!(KeySet::parse_jwks(b"{}"), Err(KeySetError::Json(_))));
-        assert_eq!(parse(&[GOOD; 17].join(",")), Err(KeySetError::TooManyKeys(17)));
-    }
+    let bytes = |text: &Option<String>| URL_SAFE_NO_PAD.decode(text.as_deref()?.trim_end_matches('=')).ok();
+    let key = match (jwk.kty.as_str(), jwk.crv.as_deref()) {
+        ("OKP", Some("Ed25519")) => PublicKey::ed25519(&bytes(&jwk.x)?),
+        ("EC", Some("P-256")) => PublicKey::p256(&bytes(&jwk.x)?, &bytes(&jwk.y)?),
+        ("RSA", None) => PublicKey::rsa(&bytes(&jwk.n)?, &bytes(&jwk.e)?),
+        _ => None,
+    }?;
+    let until_ms = jwk.expired_at.map_or(u64::MAX, |seconds| seconds.saturating_mul(1_000));
+    Some(PublishedKey { id: jwk.kid, key, valid_ms: 0..=until_ms })
 }

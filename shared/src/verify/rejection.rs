@@ -39,6 +39,24 @@ pub enum Rejection {
     CredentialsMalformed,
     /// The provider's key set is not at hand, so nothing can be said of the signature.
     KeysUnavailable,
+    /// The request names the address of its key, and it is not one where the provider keeps its keys.
+    KeyLocationRefused { reference: Reference },
+    /// The provider's keys do not hold the one that the signature names, or none of the kind that is needed.
+    KeyUnknown,
+    /// The key that the signature is made with is not valid now.
+    KeyExpired,
+    /// The value is no signed JSON Web Token in its compact form, or asks for an extension.
+    JwtMalformed { place: Reference },
+    /// The token is signed with an algorithm that the scheme does not use, or with none.
+    JwtAlgorithm,
+    /// The token lacks a claim.
+    JwtClaimMissing { name: String },
+    /// A claim of the token has another value than it must have.
+    JwtClaimMismatch { name: String },
+    /// The token's time is over.
+    JwtExpired { ago_s: u64 },
+    /// The token's time has not begun.
+    JwtNotYetValid { ahead_s: u64 },
 }
 
 impl Rejection {
@@ -63,6 +81,15 @@ impl Rejection {
             Self::TokenMismatch { .. } => "token_mismatch",
             Self::CredentialsMalformed => "credentials_malformed",
             Self::KeysUnavailable => "keys_unavailable",
+            Self::KeyLocationRefused { .. } => "key_location_refused",
+            Self::KeyUnknown => "key_unknown",
+            Self::KeyExpired => "key_expired",
+            Self::JwtMalformed { .. } => "jwt_malformed",
+            Self::JwtAlgorithm => "jwt_algorithm",
+            Self::JwtClaimMissing { .. } => "jwt_claim_missing",
+            Self::JwtClaimMismatch { .. } => "jwt_claim_mismatch",
+            Self::JwtExpired { .. } => "jwt_expired",
+            Self::JwtNotYetValid { .. } => "jwt_not_yet_valid",
         }
     }
 
@@ -99,6 +126,19 @@ impl Rejection {
             Self::TokenMismatch { secrets } => format!("the token is none of {secrets} secrets"),
             Self::CredentialsMalformed => "header authorization holds no Basic credentials".to_owned(),
             Self::KeysUnavailable => "the provider's key set could not be fetched yet".to_owned(),
+            Self::KeyLocationRefused { reference } => {
+                format!("{reference} names no address at which the provider keeps its keys")
+            }
+            Self::KeyUnknown => "the provider's keys do not hold the one that signed".to_owned(),
+            Self::KeyExpired => "the key that signed is not valid now".to_owned(),
+            Self::JwtMalformed { place } => format!("{place} holds no signed JSON Web Token"),
+            Self::JwtAlgorithm => "the token is signed with an algorithm that this source does not use".to_owned(),
+            Self::JwtClaimMissing { name } => format!("the token has no claim {name}"),
+            Self::JwtClaimMismatch { name } => {
+                format!("the token's claim {name} is not the value that the source expects")
+            }
+            Self::JwtExpired { ago_s } => format!("the token expired {ago_s} s ago"),
+            Self::JwtNotYetValid { ahead_s } => format!("the token is valid only in {ahead_s} s"),
         }
     }
 
@@ -106,6 +146,12 @@ impl Rejection {
     #[must_use]
     pub fn is_ours(&self) -> bool {
         matches!(self, Self::KeysUnavailable)
+    }
+
+    /// Whether a key that has been published since the keys were fetched would explain it.
+    #[must_use]
+    pub fn may_be_new_key(&self) -> bool {
+        matches!(self, Self::SignatureMismatch { .. } | Self::KeyUnknown)
     }
 
     /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.
@@ -116,8 +162,12 @@ impl Rejection {
             Self::SignatureVersionMissing { .. } | Self::FieldMissing { .. } | Self::FieldRepeated { .. } => 2,
             Self::TooManySignatures { .. } | Self::SeparatorInside { .. } | Self::TimestampMalformed { .. } => 3,
             Self::TimestampOld { .. } | Self::TimestampFuture { .. } | Self::RequirementFailed { .. } => 4,
-            Self::SignatureMalformed { .. } => 5,
+            Self::JwtMalformed { .. } | Self::JwtAlgorithm => 3,
+            Self::JwtClaimMissing { .. } | Self::JwtClaimMismatch { .. } => 4,
+            Self::JwtExpired { .. } | Self::JwtNotYetValid { .. } => 4,
+            Self::SignatureMalformed { .. } | Self::KeyLocationRefused { .. } => 5,
             Self::SignatureMismatch { .. } | Self::TokenMismatch { .. } => 6,
+            Self::KeyUnknown | Self::KeyExpired => 6,
             Self::KeysUnavailable => 7,
         }
     }

@@ -1,0 +1,164 @@
+//! The keys that providers publish: fetched, kept, and fetched again when a signature matches none of them, because keys
+//! rotate.
+//!
+//! Where the keys are is a part of the source's configuration for most providers. For some the request itself names its
+//! key, so whoever sends requests decides what is fetched: those keys are kept apart, and how many of them an isolate
+//! fetches in a minute is limited.
+
+mod budget;
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use shared::verify::{KeyForm, KeyLocation, KeySet};
+use worker::Context;
+
+use crate::cache::{Ages, Cache, Lookup};
+use crate::host;
+use budget::Budget;
+
+/// How long keys are fresh where their `cache-control` says nothing, and the bounds of what it may say, in seconds.
+const DEFAULT_AGE_S: u64 = 3_600;
+const MIN_AGE_S: u64 = 300;
+const MAX_AGE_S: u64 = 86_400;
+
+/// How often keys are fetched again because a signature matched none of them, in milliseconds.
+const REFETCH_AFTER: u64 = 60_000;
+
+/// How long keys whose fetch failed are not asked for again, in milliseconds.
+const FAILED: Ages = Ages { fresh: 5_000, usable: 5_000, refresh: 5_000 };
+
+/// How long a fetch may take, in milliseconds, and how large a document may be, in bytes.
+const TIMEOUT_MS: u32 = 3_000;
+const MAX_BYTES: u32 = 65_536;
+
+/// How many locations an isolate keeps of each kind, and as many failures.
+const CAPACITY: usize = 64;
+
+/// How many fetches of keys that requests name an isolate begins in a minute. A provider signs with one or two keys for
+/// months, so this is never reached but by somebody who makes names up.
+const NAMED_PER_MINUTE: u32 = 20;
+
+thread_local! {
+    static CONFIGURED: RefCell<Shelf> = RefCell::new(Shelf::new(None));
+    static NAMED: RefCell<Shelf> = RefCell::new(Shelf::new(Some(Budget::new(NAMED_PER_MINUTE))));
+}
+
+/// What is kept of one kind of locations.
+struct Shelf {
+    keys: Cache<Rc<KeySet>>,
+    failures: Cache<()>,
+    /// `None` where the configuration alone decides what is fetched.
+    budget: Option<Budget>,
+}
+
+impl Shelf {
+    fn new(budget: Option<Budget>) -> Self {
+        Self { keys: Cache::new(CAPACITY), failures: Cache::new(CAPACITY), budget }
+    }
+
+    /// Whether a fetch may begin now.
+    fn may_fetch(&mut self, now: u64) -> bool {
+        self.budget.as_mut().is_none_or(|budget| budget.take(now))
+    }
+
+    fn has_failed(&mut self, key: &str, now: u64) -> bool {
+        self.failures.lookup(key, now) != Lookup::Absent
+    }
+}
+
+/// The keys at a location. Only where nothing is cached does the request wait for them; `None` where they cannot be had,
+/// which the verifier turns into "cannot say" and never into "refused".
+pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) -> Option<Rc<KeySet>> {
+    let key = location.cache_key();
+    match on_shelf(location, |shelf| shelf.keys.lookup(&key, now)) {
+        Lookup::Fresh(keys) => Some(keys),
+        Lookup::Refresh(keys) => {
+            if on_shelf(location, |shelf| shelf.may_fetch(now)) {
+                let location = location.clone();
+                context.wait_until(async move {
+                    fetch(&location).await;
+                });
+            }
+            Some(keys)
+        }
+        Lookup::Absent if on_shelf(location, |shelf| shelf.has_failed(&key, now) || !shelf.may_fetch(now)) => None,
+        Lookup::Absent => fetch(location).await,
+    }
+}
+
+/// The keys after a signature matched none of those that are cached: fetched again, but not for every such request, and
+/// not where the request names its key, because what it names does not change.
+pub(crate) async fn refetch(location: &KeyLocation, now: u64) -> Option<Rc<KeySet>> {
+    if location.is_named_by_request()
+        || !on_shelf(location, |shelf| shelf.keys.claim(&location.cache_key(), REFETCH_AFTER, now))
+    {
+        return None;
+    }
+    fetch(location).await
+}
+
+async fn fetch(location: &KeyLocation) -> Option<Rc<KeySet>> {
+    let outcome = download(location).await;
+    let (key, now) = (location.cache_key(), host::now_ms());
+    match outcome {
+        Ok((keys, ages)) => {
+            on_shelf(location, |shelf| shelf.keys.put(&key, Rc::clone(&keys), ages, now));
+            Some(keys)
+        }
+        Err(error) => {
+            worker::console_error!("the keys at {} could not be fetched: {error}", location.url);
+            on_shelf(location, |shelf| shelf.failures.put(&key, (), FAILED, now));
+            None
+        }
+    }
+}
+
+async fn download(location: &KeyLocation) -> Result<(Rc<KeySet>, Ages), String> {
+    let question = match &location.form {
+        KeyForm::JwkSet | KeyForm::Certificate => None,
+        KeyForm::Plaid { body, .. } => Some(body.as_str()),
+    };
+    let document = host::read_document(&location.url, question, MAX_BYTES, TIMEOUT_MS)
+        .await
+        .map_err(|error| worker::Error::from(error).to_string())?;
+    let content = document.content.ok_or_else(|| format!("status {}, or too large", document.status))?;
+    let keys = KeySet::parse(&location.form, &content).map_err(|error| error.to_string())?;
+    Ok((Rc::new(keys), ages(&document.cache_control)))
+}
+
+fn on_shelf<T>(location: &KeyLocation, work: impl FnOnce(&mut Shelf) -> T) -> T {
+    let shelf = if location.is_named_by_request() { &NAMED } else { &CONFIGURED };
+    shelf.with_borrow_mut(work)
+}
+
+/// How long keys with this `cache-control` are used. Beyond their age they stay usable for as long as fetching them anew
+/// fails, within a day: a provider's outage must not refuse its webhooks.
+fn ages(cache_control: &str) -> Ages {
+    let max_age = cache_control.split(',').find_map(|directive| {
+        let (name, value) = directive.trim().split_once('=')?;
+        name.trim().eq_ignore_ascii_case("max-age").then(|| value.trim().trim_matches('"').parse::<u64>().ok())?
+    });
+    let fresh_s = max_age.unwrap_or(DEFAULT_AGE_S).clamp(MIN_AGE_S, MAX_AGE_S);
+    Ages { fresh: fresh_s * 1_000, usable: 2 * MAX_AGE_S * 1_000, refresh: 10_000 }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_age_of_keys_is_what_they_say_within_bounds() {
+        for (header, seconds) in [
+            ("", DEFAULT_AGE_S),
+            ("no-store", DEFAULT_AGE_S),
+            ("max-age=nonsense", DEFAULT_AGE_S),
+            ("public, max-age=600", 600),
+            ("Max-Age = \"900\"", 900),
+            ("max-age=0", MIN_AGE_S),
+            ("max-age=99999999", MAX_AGE_S),
+        ] {
+            assert_eq!(ages(header).fresh, seconds * 1_000, "{header}");
+        }
+    }
+}

@@ -1,0 +1,81 @@
+//! What a token claims: that it is for this source, about this request, and of this time.
+
+use serde_json::{Map, Value};
+use sha2::{Digest as _, Sha256};
+
+use super::rule::{Claim, JwtRule};
+use crate::verify::reference::Reference;
+use crate::verify::rejection::Rejection;
+use crate::verify::request::{Joins, View};
+
+/// Whether every claim of the rule is there with its value.
+pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &View<'_>) -> Result<(), Rejection> {
+    for (name, wanted) in &rule.claims {
+        let Some(claimed) = claims.get(name) else {
+            if *wanted == (Claim::BodySha256Hex { optional: true }) && view.body().is_empty() {
+                continue;
+            }
+            return Err(Rejection::JwtClaimMissing { name: name.clone() });
+        };
+        // What is compared is known to the sender, so time tells nothing.
+        let holds = match wanted {
+            Claim::Literal(value) => is(name, claimed, value),
+            Claim::OneOf(values) => values.iter().any(|value| is(name, claimed, value)),
+            Claim::Setting(setting) => {
+                let value = view.text(&Reference::Setting(setting.clone()), Joins::Allowed)?;
+                is(name, claimed, &Value::from(value))
+            }
+            Claim::BodySha256Hex { .. } => is_sha256_of(claimed, view.body()),
+            Claim::UrlSha256Hex => is_sha256_of(claimed, view.text(&Reference::Url, Joins::Allowed)?.as_bytes()),
+        };
+        if !holds {
+            return Err(Rejection::JwtClaimMismatch { name: name.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// Whether now is within the token's time: before `exp` and after `nbf` where they are there, and within the rule's
+/// `max_age` of `iat` where it has one.
+pub(super) fn check_times(rule: &JwtRule, claims: &Map<String, Value>, now_ms: u64) -> Result<(), Rejection> {
+    let (now_s, leeway_s) = (now_ms / 1_000, u64::from(rule.leeway_s));
+    if let Some(until) = time(claims, "exp")?
+        && now_s >= until.saturating_add(leeway_s)
+    {
+        return Err(Rejection::JwtExpired { ago_s: now_s - until });
+    }
+    if let Some(from) = time(claims, "nbf")?
+        && from > now_s + leeway_s
+    {
+        return Err(Rejection::JwtNotYetValid { ahead_s: from - now_s });
+    }
+    let Some(max_age_s) = rule.max_age_s else { return Ok(()) };
+    let issued = time(claims, "iat")?.ok_or_else(|| Rejection::JwtClaimMissing { name: "iat".to_owned() })?;
+    if now_s > issued.saturating_add(u64::from(max_age_s) + leeway_s) {
+        return Err(Rejection::TimestampOld { age_s: now_s - issued, tolerance_s: max_age_s });
+    }
+    if issued > now_s + leeway_s {
+        return Err(Rejection::TimestampFuture { ahead_s: issued - now_s, tolerance_s: rule.leeway_s });
+    }
+    Ok(())
+}
+
+/// Of several audiences one has to be the wanted one (RFC 7519 section 4.1.3).
+fn is(name: &str, claimed: &Value, wanted: &Value) -> bool {
+    match claimed {
+        Value::Array(audiences) if name == "aud" => audiences.contains(wanted),
+        claimed => claimed == wanted,
+    }
+}
+
+fn is_sha256_of(claimed: &Value, bytes: &[u8]) -> bool {
+    claimed.as_str() == Some(&hex::encode(Sha256::digest(bytes)))
+}
+
+/// A time in whole seconds since 1970 (RFC 7519, `NumericDate`); what is written after the point is dropped.
+fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Rejection> {
+    let Some(value) = claims.get(name) else { return Ok(None) };
+    let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0);
+    // A cast from a float saturates, and a time is far below 2^53.
+    seconds.map(|seconds| Some(seconds as u64)).ok_or_else(|| Rejection::JwtClaimMismatch { name: name.to_owned() })
+}
