@@ -3,11 +3,13 @@
 //! Like schemes they are data: conditions on the request, and a reply with references in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::source::Secret;
 use crate::verify::Rejection;
+use crate::verify::host::{HostPattern, path_at};
 use crate::verify::reference::{Reference, is_header_name};
 use crate::verify::request::{Joins, RequestParts, View};
 use crate::verify::template::{Part, Template};
@@ -36,7 +38,8 @@ pub struct ChallengeRule {
     /// What has to be done before the reply is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<EffectRule>,
-    /// Where the provider hands over the secret that it will sign with.
+    /// Where the provider hands over the secret that it will sign with. Where such a request is an event too, it is kept as
+    /// unverified, so that the owner can read what was handed over.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_secret: Option<Reference>,
     /// Whether it is an event too.
@@ -64,7 +67,7 @@ pub enum Expected {
 pub struct EffectRule {
     pub get: Reference,
     /// The hosts that may be asked; a URL with another is no challenge.
-    pub hosts: Vec<String>,
+    pub hosts: Vec<HostPattern>,
 }
 
 /// A reply with references in it. Values are escaped where they are put into JSON.
@@ -147,7 +150,9 @@ impl ChallengeRule {
             None => None,
         };
         let reply = self.reply.render(view)?;
-        Some(Challenge { reply, must_verify: self.verify, forward: self.forward, refusal, confirm, secret })
+        // What hands over a secret once more is answered, and is nothing new.
+        let forward = self.forward && (self.store_secret.is_none() || secret.is_some());
+        Some(Challenge { reply, must_verify: self.verify, forward, refusal, confirm, secret })
     }
 }
 
@@ -169,7 +174,7 @@ impl EffectRule {
     /// the edge ask for them.
     fn url(&self, view: &View<'_>) -> Option<String> {
         let url = view.text(&self.get, Joins::Refused).ok()?;
-        is_at_host(&url, &self.hosts).then(|| url.into_owned())
+        path_at(&url, &self.hosts).is_some().then(|| url.clone().into_owned())
     }
 }
 
@@ -236,6 +241,20 @@ impl Expected {
         };
         body.len() <= MAX_CHALLENGE_BODY_BYTES
             && (trace.is_empty() || body.windows(trace.len()).any(|window| window == trace.as_bytes()))
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "is {number}"),
+            Self::Text(text) if text == "*" => f.write_str("is there"),
+            Self::Text(text) => match text.strip_suffix('*') {
+                Some(begin) => write!(f, "begins with {begin}"),
+                None => write!(f, "is {text}"),
+            },
+            Self::Absent => f.write_str("is not there"),
+        }
     }
 }
 

@@ -4,10 +4,15 @@
 //! its own id and type of an event stand, and the settings its owner may give. Only the relay uses it.
 
 mod custom;
+mod facts;
 mod fields;
 mod options;
 mod setting;
 
+#[cfg(test)]
+mod handshakes;
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 pub(crate) mod vectors;
 
@@ -17,11 +22,12 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::challenge::{ChallengeRule, hands_over_secret};
+use crate::challenge::ChallengeRule;
 use crate::id::SourceId;
 use crate::source::{Acknowledgement, Secret, SourceConfig};
 use crate::verify::template::Template;
 use crate::verify::{ConfigError, Scheme, Verifier};
+pub use facts::{SchemeFacts, SecretNeed};
 pub use fields::ConfigProblem;
 use fields::Fields;
 pub(crate) use options::Options;
@@ -155,7 +161,7 @@ impl Provider {
             set_tolerance(scheme, tolerance_s, &mut fields);
         }
         if let Some(scheme) = &scheme {
-            check_secrets(scheme, source.secrets, hands_over_secret(&self.challenges), &mut fields);
+            check_secrets(scheme, source.secrets, self.hands_over_secret(), &mut fields);
         }
         let scheme = fields.finish(scheme)?;
         let texts = self.texts(&settings);
@@ -207,7 +213,7 @@ impl Provider {
     fn scheme(&self, fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>) -> Option<Scheme> {
         let Some(rule) = &self.rule else { return custom::scheme(fields, settings) };
         let mut rule = rule.clone();
-        for setting in self.settings.iter().filter(|setting| setting.kind != SettingKind::Text) {
+        for setting in self.settings.iter().filter(|setting| !setting.kind.stays_a_reference()) {
             setting::fill(&mut rule, &setting.name, settings.get(setting.name.as_str())?);
         }
         let mut scheme: Scheme = match serde_json::from_value(rule) {
@@ -229,7 +235,7 @@ impl Provider {
 
     /// The settings that stay references, because their values are compared or signed and not parsed.
     fn texts(&self, settings: &BTreeMap<&str, String>) -> BTreeMap<String, String> {
-        let texts = self.settings.iter().filter(|setting| self.rule.is_some() && setting.kind == SettingKind::Text);
+        let texts = self.settings.iter().filter(|setting| self.rule.is_some() && setting.kind.stays_a_reference());
         texts.filter_map(|setting| Some((setting.name.clone(), settings.get(setting.name.as_str())?.clone()))).collect()
     }
 }

@@ -1,5 +1,6 @@
 //! Requests that each provider of the catalogue has signed: published vectors where there are any.
 
+mod events;
 mod made;
 mod sample;
 mod tampered;
