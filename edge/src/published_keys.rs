@@ -35,13 +35,14 @@ const MAX_BYTES: u32 = 65_536;
 /// How many locations an isolate keeps of each kind, and as many failures.
 const CAPACITY: usize = 64;
 
-/// How many fetches of keys that requests name an isolate begins in a minute. A provider signs with one or two keys for
-/// months, so this is never reached but by somebody who makes names up.
-const NAMED_PER_MINUTE: u32 = 20;
+/// How many different keys that requests name an isolate asks for in a minute, and how often for each. A provider signs
+/// with one or two keys for months, so only somebody who makes names up reaches this.
+const NAMES_PER_MINUTE: usize = 20;
+const FETCHES_PER_NAME: u32 = 50;
 
 thread_local! {
     static CONFIGURED: RefCell<Shelf> = RefCell::new(Shelf::new(None));
-    static NAMED: RefCell<Shelf> = RefCell::new(Shelf::new(Some(Budget::new(NAMED_PER_MINUTE))));
+    static NAMED: RefCell<Shelf> = RefCell::new(Shelf::new(Some(Budget::new(NAMES_PER_MINUTE, FETCHES_PER_NAME))));
 }
 
 /// What is kept of one kind of locations.
@@ -58,8 +59,8 @@ impl Shelf {
     }
 
     /// Whether a fetch may begin now.
-    fn may_fetch(&mut self, now: u64) -> bool {
-        self.budget.as_mut().is_none_or(|budget| budget.take(now))
+    fn may_fetch(&mut self, key: &str, now: u64) -> bool {
+        self.budget.as_mut().is_none_or(|budget| budget.take(key, now))
     }
 
     fn has_failed(&mut self, key: &str, now: u64) -> bool {
@@ -74,7 +75,7 @@ pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) ->
     match on_shelf(location, |shelf| shelf.keys.lookup(&key, now)) {
         Lookup::Fresh(keys) => Some(keys),
         Lookup::Refresh(keys) => {
-            if on_shelf(location, |shelf| shelf.may_fetch(now)) {
+            if on_shelf(location, |shelf| shelf.may_fetch(&key, now)) {
                 let location = location.clone();
                 context.wait_until(async move {
                     fetch(&location).await;
@@ -82,7 +83,7 @@ pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) ->
             }
             Some(keys)
         }
-        Lookup::Absent if on_shelf(location, |shelf| shelf.has_failed(&key, now) || !shelf.may_fetch(now)) => None,
+        Lookup::Absent if on_shelf(location, |shelf| shelf.has_failed(&key, now) || !shelf.may_fetch(&key, now)) => None,
         Lookup::Absent => fetch(location).await,
     }
 }

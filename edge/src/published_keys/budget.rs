@@ -1,28 +1,41 @@
-//! How many things may be done in a minute. It reads no clock: `now` is an argument.
+//! How much may be fetched in a minute. It reads no clock: `now` is an argument.
+
+use std::collections::HashMap;
 
 const MINUTE_MS: u64 = 60_000;
 
-/// A number of turns for each minute; those that are not taken are not saved up.
+/// So many names in each minute, and so many turns for each of them; those that are not taken are not saved up.
+///
+/// Several turns, because requests that arrive together all fetch what none of them has yet: in a Worker a promise belongs
+/// to the request that made it, and nobody else can wait for it.
 #[derive(Debug)]
 pub(super) struct Budget {
-    per_minute: u32,
+    names: usize,
+    turns: u32,
     minute_began_at: u64,
-    taken: u32,
+    taken: HashMap<String, u32>,
 }
 
 impl Budget {
-    pub(super) const fn new(per_minute: u32) -> Self {
-        Self { per_minute, minute_began_at: 0, taken: 0 }
+    pub(super) fn new(names: usize, turns: u32) -> Self {
+        Self { names, turns, minute_began_at: 0, taken: HashMap::new() }
     }
 
-    /// Takes a turn where one is left; `now` is in milliseconds.
-    pub(super) fn take(&mut self, now: u64) -> bool {
+    /// Takes a turn for a name where one is left; `now` is in milliseconds.
+    pub(super) fn take(&mut self, name: &str, now: u64) -> bool {
         if now.saturating_sub(self.minute_began_at) >= MINUTE_MS {
             self.minute_began_at = now;
-            self.taken = 0;
+            self.taken.clear();
         }
-        let left = self.taken < self.per_minute;
-        self.taken += u32::from(left);
+        if let Some(taken) = self.taken.get_mut(name) {
+            let left = *taken < self.turns;
+            *taken += u32::from(left);
+            return left;
+        }
+        let left = self.taken.len() < self.names;
+        if left {
+            self.taken.insert(name.to_owned(), 1);
+        }
         left
     }
 }
@@ -34,12 +47,21 @@ mod tests {
     const NOW: u64 = 1_764_000_000_000;
 
     #[test]
-    fn a_minute_has_so_many_turns_and_the_next_one_as_many() {
-        let mut budget = Budget::new(3);
-        let taken = |budget: &mut Budget, from: u64| (0..100).filter(|n| budget.take(from + n)).count();
-        assert_eq!(taken(&mut budget, NOW), 3);
-        assert_eq!(taken(&mut budget, NOW + 59_900), 0);
-        assert_eq!(taken(&mut budget, NOW + 60_000), 3);
-        assert_eq!(taken(&mut budget, NOW + 600_000), 3, "nothing was saved up");
+    fn a_minute_has_so_many_names_and_the_next_one_as_many() {
+        let mut budget = Budget::new(3, 2);
+        let names = |budget: &mut Budget, at: u64| (0..100).filter(|n| budget.take(&format!("{n}"), at)).count();
+        assert_eq!(names(&mut budget, NOW), 3);
+        assert_eq!(names(&mut budget, NOW + 59_999), 3, "the second turn of the same three");
+        assert_eq!(names(&mut budget, NOW + 59_999), 0);
+        assert_eq!(names(&mut budget, NOW + 60_000), 3);
+        assert_eq!(names(&mut budget, NOW + 600_000), 3, "nothing was saved up");
+    }
+
+    #[test]
+    fn a_name_has_so_many_turns() {
+        let mut budget = Budget::new(3, 2);
+        let turns = (0..100).filter(|_| budget.take("a", NOW)).count();
+        assert_eq!(turns, 2);
+        assert!(budget.take("b", NOW), "another name has its own");
     }
 }

@@ -50,7 +50,7 @@ fn outer<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
 
 /// `TBSCertificate`: version where there is one, serial number, algorithm, issuer, validity, subject, key, and more.
 fn inner<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
-    if reader.peek_tag()? != Tag::Integer {
+    if Tag::peek(reader)? != Tag::Integer {
         reader.tlv_bytes()?;
     }
     for _serial_algorithm_issuer in 0..3 {
@@ -64,7 +64,7 @@ fn inner<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
 }
 
 fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
-    let since_1970 = match reader.peek_tag()? {
+    let since_1970 = match Tag::peek(reader)? {
         Tag::UtcTime => reader.decode::<UtcTime>()?.to_unix_duration(),
         _ => reader.decode::<GeneralizedTime>()?.to_unix_duration(),
     };
@@ -73,4 +73,61 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
 
 fn skip_rest(reader: &mut SliceReader<'_>) -> der::Result<()> {
     reader.drain(reader.remaining_len())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::test_keys;
+
+    // Made by openssl: RSA until 2081, so that one of its times is a GeneralizedTime, P-256, and RSA of 1024 bits.
+    const RSA: &[u8] = include_bytes!("testdata/rsa.pem");
+    const P256: &[u8] = include_bytes!("testdata/p256.pem");
+    const SMALL: &[u8] = include_bytes!("testdata/rsa-1024.pem");
+
+    fn der(pem: &[u8]) -> Vec<u8> {
+        let text = std::str::from_utf8(pem).expect("text");
+        let base64: String = text.lines().filter(|line| !line.starts_with('-')).collect();
+        BASE64.decode(base64).expect("base64")
+    }
+
+    #[test]
+    fn the_key_and_the_time_of_a_certificate_are_read() {
+        let rsa = Certificate::from_pem(RSA).expect("a certificate");
+        assert!(matches!(rsa.key, PublicKey::Rsa(_)));
+        assert_eq!(rsa.valid_ms, 1_795_508_080_000..=3_523_508_080_000);
+        let p256 = Certificate::from_pem(P256).expect("a certificate");
+        assert!(matches!(p256.key, PublicKey::P256(_)));
+        assert_eq!(p256.valid_ms, 1_795_508_080_000..=1_827_044_080_000);
+        assert_eq!(Certificate::from_pem(SMALL), None, "its key is too small");
+    }
+
+    #[test]
+    fn the_certificates_that_the_tests_make_are_like_real_ones() {
+        let made = test_keys::certificate(&test_keys::rsa_spki(), "200101000000Z", "300101000000Z");
+        let read = Certificate::from_pem(&made).expect("a certificate");
+        assert_eq!(read.valid_ms, 1_577_836_800_000..=1_893_456_000_000);
+    }
+
+    #[test]
+    fn the_first_certificate_of_a_chain_counts_and_must_begin_the_document() {
+        let chain = [RSA, P256].concat();
+        assert_eq!(Certificate::from_pem(&chain), Certificate::from_pem(RSA));
+        assert!(Certificate::from_pem(&[b"\r\n", RSA].concat()).is_some());
+        let page = [b"<Error>".as_slice(), RSA, b"</Error>"].concat();
+        assert_eq!(Certificate::from_pem(&page), None, "a page that repeats what was asked");
+        let cut = &RSA[..RSA.len() - 10];
+        for document in [&b""[..], b"-----BEGIN CERTIFICATE-----", cut, &[0xff; 64]] {
+            assert_eq!(Certificate::from_pem(document), None);
+        }
+    }
+
+    #[test]
+    fn a_damaged_certificate_is_none() {
+        let whole = der(P256);
+        for length in 0..whole.len() {
+            assert_eq!(Certificate::from_der(&whole[..length]), None, "cut to {length}");
+        }
+        assert_eq!(Certificate::from_der(&[&whole[..], &[0]].concat()), None, "something follows");
+    }
 }

@@ -23,9 +23,10 @@ use super::key_location::{KeyForm, KeyLocation};
 use super::key_set::KeySet;
 use super::public_key::SignatureAlgorithm;
 use super::rejection::Rejection;
-use super::request::{Joins, RequestParts, View};
+use super::request::{Joins, View};
 use super::token::after_prefix;
-use super::{ConfigError, RefusedSecret, Verified};
+use super::build::RefusedSecret;
+use super::{ConfigError, Incoming, Verified};
 use crate::source::Secret;
 use claims::{check_claims, check_times};
 use compact::Compact;
@@ -57,32 +58,33 @@ impl std::fmt::Debug for Keys {
 }
 
 impl JwtVerifier {
-    /// Takes the rule with those of the secrets that are keys for it, and the others with what is wrong with each.
-    pub(super) fn new(rule: &JwtRule, secrets: &[Secret]) -> Result<(Self, Vec<RefusedSecret>), ConfigError> {
+    /// Takes the rule with those of the secrets that are keys for it, and the others with what is wrong with each. Each
+    /// secret comes with its place in the source's list.
+    pub(super) fn new(rule: &JwtRule, secrets: &[(usize, &Secret)]) -> Result<(Self, Vec<RefusedSecret>), ConfigError> {
         rule.check()?;
         let mut refused = Vec::new();
         let mut refuse = |secret: usize, why: KeyError| refused.push(RefusedSecret { secret, why });
         let keys = match &rule.key_encoding {
             KeyEncoding::KeySet { url } => {
-                (0..secrets.len()).for_each(|secret| refuse(secret, KeyError::NotUsed));
+                secrets.iter().for_each(|(secret, _)| refuse(*secret, KeyError::NotUsed));
                 Keys::Published { url: url.clone() }
             }
             KeyEncoding::PlaidKey { url } => {
                 let mut credentials = Vec::new();
-                for (index, secret) in secrets.iter().enumerate() {
+                for (index, secret) in secrets {
                     match secret.reveal().split_once(':') {
                         Some((id, secret)) => credentials.push((id.to_owned(), secret.to_owned())),
-                        None => refuse(index, KeyError::Encoding { expected: "client_id:secret" }),
+                        None => refuse(*index, KeyError::Encoding { expected: "client_id:secret" }),
                     }
                 }
                 Keys::Plaid { url: url.clone(), credentials }
             }
             encoding => {
                 let mut keys = Vec::new();
-                for (index, secret) in secrets.iter().enumerate() {
+                for (index, secret) in secrets {
                     match encoding.hmac_key(secret.reveal()) {
-                        Ok(key) => keys.push((index, key)),
-                        Err(why) => refuse(index, why),
+                        Ok(key) => keys.push((*index, key)),
+                        Err(why) => refuse(*index, why),
                     }
                 }
                 Keys::Secrets(keys)
@@ -101,16 +103,12 @@ impl JwtVerifier {
     }
 
     /// Where the key is. Where the token names it, only for a token that could be accepted with the right key.
-    pub(super) fn key_location(
-        &self,
-        request: &RequestParts<'_>,
-        body: &[u8],
-    ) -> Result<Option<KeyLocation>, Rejection> {
+    pub(super) fn key_location(&self, incoming: &Incoming<'_>) -> Result<Option<KeyLocation>, Rejection> {
         match &self.keys {
             Keys::Secrets(_) => Ok(None),
             Keys::Published { url } => Ok(Some(KeyLocation { url: url.clone(), form: KeyForm::JwkSet })),
             Keys::Plaid { url, credentials } => {
-                let view = View::new(request, body, &self.rule.settings);
+                let view = View::new(incoming.request, incoming.body, &self.rule.settings);
                 let text = view.text(&self.rule.token.place, Joins::Refused)?;
                 let (token, _) = self.read(&text, &view)?;
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);
@@ -125,14 +123,8 @@ impl JwtVerifier {
         }
     }
 
-    pub(super) fn verify(
-        &self,
-        published: Option<&KeySet>,
-        request: &RequestParts<'_>,
-        body: &[u8],
-        now_ms: u64,
-    ) -> Result<Verified, Rejection> {
-        let view = View::new(request, body, &self.rule.settings);
+    pub(super) fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
+        let view = View::new(incoming.request, incoming.body, &self.rule.settings);
         let text = view.text(&self.rule.token.place, Joins::Refused)?;
         let (token, algorithm) = self.read(&text, &view)?;
         let which = match &self.keys {
@@ -141,12 +133,12 @@ impl JwtVerifier {
                 found.map(|(index, _)| *index).ok_or(Rejection::SignatureMismatch { secrets: keys.len() })?
             }
             Keys::Published { .. } | Keys::Plaid { .. } => {
-                let keys = published.ok_or(Rejection::KeysUnavailable)?;
-                find_key(algorithm, keys, &token, now_ms)?
+                let keys = incoming.keys.ok_or(Rejection::KeysUnavailable)?;
+                find_key(algorithm, keys, &token, incoming.now_ms)?
             }
         };
-        check_times(&self.rule, &token.claims, now_ms)?;
-        Ok(Verified::by(which))
+        let stale = incoming.tolerate(check_times(&self.rule, &token.claims, incoming.now_ms))?;
+        Ok(Verified::by(which).stale_if(stale))
     }
 
     /// The token and its algorithm, where everything holds that can be said without a key and without the time.

@@ -173,3 +173,117 @@ fn usable(key: serde_json::Value) -> Option<PublishedKey> {
     let until_ms = jwk.expired_at.map_or(u64::MAX, |seconds| seconds.saturating_mul(1_000));
     Some(PublishedKey { id: jwk.kid, key, valid_ms: 0..=until_ms })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::verify::test_keys;
+    use serde_json::{Value, json};
+
+    const NOW_MS: u64 = 1_764_000_000_000;
+
+    fn ed25519() -> Value {
+        json!({"kty": "OKP", "crv": "Ed25519", "x": "6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw", "use": "sig"})
+    }
+
+    fn parse(keys: &[Value]) -> Result<usize, KeySetError> {
+        KeySet::parse_jwks(&test_keys::jwks(keys)).map(|set| set.len())
+    }
+
+    fn plaid(key: &Value) -> Result<KeySet, KeySetError> {
+        let form = KeyForm::Plaid { key_id: "a".to_owned(), body: String::new() };
+        KeySet::parse(&form, json!({ "key": key, "request_id": "r" }).to_string().as_bytes())
+    }
+
+    /// The place of the key with which `algorithm` verifies.
+    fn find(set: &KeySet, algorithm: SignatureAlgorithm, id: Option<&str>, now_ms: u64) -> Result<usize, Rejection> {
+        let message = b"a message";
+        let signature = match algorithm {
+            SignatureAlgorithm::RsaSha256 => test_keys::rsa_sha256(message),
+            _ => test_keys::p256_raw(message),
+        };
+        let input = algorithm.input(&[message.as_slice().into()]);
+        set.find(algorithm, id, &input, std::iter::once(signature.as_slice()), now_ms)
+    }
+
+    #[test]
+    fn only_usable_keys_are_taken() {
+        let with = |mut key: Value, name: &str, value: &str| {
+            key[name] = value.into();
+            key
+        };
+        let unusable = [
+            json!({"kty": "RSA", "n": "AQAB", "e": "AQAB"}),
+            json!({"kty": "oct", "k": "AAAA"}),
+            json!({"kty": "OKP", "crv": "Ed25519"}),
+            json!(7),
+            with(ed25519(), "x", "AAAA"),
+            with(ed25519(), "x", &"A".repeat(43)),
+            with(ed25519(), "use", "enc"),
+            with(ed25519(), "crv", "X25519"),
+            with(test_keys::p256_jwk("a"), "crv", "P-384"),
+            with(test_keys::p256_jwk("a"), "y", "AAAA"),
+            with(test_keys::rsa_jwk("a"), "kty", "EC"),
+        ];
+        let usable = [ed25519(), test_keys::p256_jwk("a"), test_keys::rsa_jwk("b")];
+        assert_eq!(parse(&[&unusable[..], &usable].concat()), Ok(3));
+        for key in unusable {
+            assert_eq!(parse(std::slice::from_ref(&key)), Err(KeySetError::NoUsableKey), "{key}");
+        }
+    }
+
+    #[test]
+    fn a_document_of_another_form_or_with_too_many_keys_is_refused() {
+        assert!(matches!(KeySet::parse_jwks(b"<html>"), Err(KeySetError::Json(_))));
+        assert!(matches!(KeySet::parse_jwks(b"{}"), Err(KeySetError::Json(_))));
+        assert_eq!(parse(&vec![ed25519(); 17]), Err(KeySetError::TooManyKeys(17)));
+        let jwks = test_keys::jwks(&[ed25519()]);
+        assert_eq!(KeySet::parse(&KeyForm::Certificate, &jwks), Err(KeySetError::Certificate));
+        let certificate = include_bytes!("testdata/rsa.pem");
+        assert!(matches!(KeySet::parse(&KeyForm::JwkSet, certificate), Err(KeySetError::Json(_))));
+        assert!(KeySet::parse(&KeyForm::Certificate, certificate).is_ok());
+    }
+
+    #[test]
+    fn a_key_is_found_by_its_kind_and_by_its_name() {
+        let set = KeySet::parse_jwks(&test_keys::jwks(&[
+            ed25519(),
+            test_keys::rsa_jwk("old"),
+            test_keys::p256_jwk("b"),
+            test_keys::rsa_jwk("new"),
+        ]));
+        let set = set.expect("a set");
+        assert_eq!(find(&set, SignatureAlgorithm::P256Raw, Some("b"), NOW_MS), Ok(2));
+        assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, None, NOW_MS), Ok(1));
+        assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some("new"), NOW_MS), Ok(3));
+        assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some("b"), NOW_MS), Err(Rejection::KeyUnknown));
+        assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some(""), NOW_MS), Err(Rejection::KeyUnknown));
+        let nameless = KeySet::parse(&KeyForm::Certificate, include_bytes!("testdata/p256.pem")).expect("a set");
+        let now_ms = 1_800_000_000_000;
+        let mismatch = Err(Rejection::SignatureMismatch { secrets: 1 });
+        assert_eq!(find(&nameless, SignatureAlgorithm::P256Raw, Some("any"), now_ms), mismatch);
+    }
+
+    #[test]
+    fn a_key_that_is_not_valid_now_is_not_used() {
+        let mut key = test_keys::p256_jwk("a");
+        let set = plaid(&key).expect("a key");
+        assert_eq!(find(&set, SignatureAlgorithm::P256Raw, Some("a"), NOW_MS), Ok(0));
+        key["expired_at"] = Value::Null;
+        assert!(plaid(&key).is_ok());
+        key["expired_at"] = (NOW_MS / 1_000).into();
+        let set = plaid(&key).expect("a key");
+        assert_eq!(find(&set, SignatureAlgorithm::P256Raw, Some("a"), NOW_MS), Ok(0));
+        assert_eq!(find(&set, SignatureAlgorithm::P256Raw, Some("a"), NOW_MS + 1), Err(Rejection::KeyExpired));
+        let certificate = test_keys::certificate(&test_keys::rsa_spki(), "200101000000Z", "300101000000Z");
+        let set = KeySet::parse(&KeyForm::Certificate, &certificate).expect("a certificate");
+        for (now_ms, expected) in [
+            (1_577_836_799_999, Err(Rejection::KeyExpired)),
+            (1_577_836_800_000, Ok(0)),
+            (1_893_456_000_000, Ok(0)),
+            (1_893_456_000_001, Err(Rejection::KeyExpired)),
+        ] {
+            assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, None, now_ms), expected, "{now_ms}");
+        }
+    }
+}

@@ -9,7 +9,7 @@ use std::ops::RangeInclusive;
 use der::asn1::{AnyRef, ObjectIdentifier, UintRef};
 use der::{Decode as _, Reader as _};
 use p256::ecdsa::signature::hazmat::PrehashVerifier as _;
-use rsa::{BoxedUint, Pkcs1v15Sign, RsaPublicKey};
+use rsa::{BoxedUint, Pkcs1v15Sign};
 use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use spki::SubjectPublicKeyInfoRef;
@@ -35,7 +35,7 @@ pub enum PublicKey {
     /// FIPS 186-5 over the curve P-256.
     P256(p256::ecdsa::VerifyingKey),
     /// RFC 8017.
-    Rsa(Box<RsaPublicKey>),
+    Rsa(Box<rsa::PublicKey>),
 }
 
 /// An algorithm with how its signature is written as bytes.
@@ -110,7 +110,7 @@ impl PublicKey {
     pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let too_long = modulus.len() > RSA_BITS.end() / 8 + 1 || exponent.len() > 8;
         let integer = |bytes| (!too_long).then(|| BoxedUint::from_be_slice_vartime(bytes));
-        let key = RsaPublicKey::new_with_size_limits(integer(modulus)?, integer(exponent)?, RSA_BITS).ok()?;
+        let key = rsa::PublicKey::new_with_size_limits(integer(modulus)?, integer(exponent)?, RSA_BITS).ok()?;
         Some(Self::Rsa(Box::new(key)))
     }
 
@@ -181,3 +181,6 @@ fn p256_from_der(der: &[u8]) -> Option<p256::ecdsa::Signature> {
 fn two_integers(der: &[u8]) -> Option<(UintRef<'_>, UintRef<'_>)> {
     AnyRef::from_der(der).ok()?.sequence(|reader| Ok::<_, der::Error>((reader.decode()?, reader.decode()?))).ok()
 }
+
+#[cfg(test)]
+mod tests;
