@@ -49,19 +49,26 @@ impl Credentials {
                 Reference::Query(name) => self.parameters.push(name.clone()),
                 // A secret in the body stays there: the body is delivered byte for byte.
                 Reference::Json { .. }
+                | Reference::HeaderSeries(_)
                 | Reference::SignatureField(_)
                 | Reference::SignatureEntry(_)
                 | Reference::Body
                 | Reference::BodySha256Hex
                 | Reference::BodySha256Raw
+                | Reference::BodyCrc32
                 | Reference::Url
+                | Reference::UrlSha256Hex
                 | Reference::Method
                 | Reference::Setting(_)
+                | Reference::Literal(_)
+                | Reference::Secret
+                | Reference::Function(_)
+                | Reference::Sha256HexOf(_)
                 | Reference::HmacHex(_)
                 | Reference::HmacBase64(_) => {}
             },
             Scheme::Basic => self.headers.push("authorization".to_owned()),
-            Scheme::AnyOf { rules } => rules.iter().for_each(|rule| self.collect(rule)),
+            Scheme::AnyOf { rules } | Scheme::AllOf { rules } => rules.iter().for_each(|rule| self.collect(rule)),
             Scheme::Mac(_) | Scheme::None => {}
         }
     }

@@ -7,7 +7,7 @@ use shared::challenge::{Reply, answer};
 use shared::envelope::{EventHeader, Verification, encode_inline};
 use shared::id::EventId;
 use shared::source::OnFailure;
-use shared::verify::{KeyLocation, KeySet, Rejection, verify};
+use shared::verify::{KeyLocation, KeySet, Rejection, Verified, verify};
 use worker::{Context, web_sys};
 
 use crate::bindings::Bindings;
@@ -143,12 +143,19 @@ fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now:
     };
     match (verify(&source.verifier, keys, &parts, body, now), reply) {
         (Ok(_), Some(reply)) if !forward => Decision::Reply(reply),
-        (Ok(verified), reply) => {
-            let verification = if verified.unsigned() { Verification::Unsigned } else { Verification::Verified };
-            Decision::Accept { verification, reply }
-        }
+        (Ok(verified), reply) => Decision::Accept { verification: verification(verified), reply },
         (Err(rejection), _) if rejection.is_ours() => Decision::CannotSay,
         (Err(rejection), _) => Decision::Refuse(rejection),
+    }
+}
+
+fn verification(verified: Verified) -> Verification {
+    if verified.unsigned() {
+        Verification::Unsigned
+    } else if verified.stale() {
+        Verification::Stale
+    } else {
+        Verification::Verified
     }
 }
 

@@ -99,7 +99,7 @@ create table events (
     query text not null,
     headers jsonb not null,
     body_size integer not null,
-    verification text not null check (verification in ('verified', 'unsigned', 'failed', 'released')),
+    verification text not null check (verification in ('verified', 'stale', 'unsigned', 'failed', 'released')),
     -- How many more times the provider sent the same id within the dedupe window.
     duplicates integer not null default 0,
     primary key (id)

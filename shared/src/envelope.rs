@@ -44,6 +44,8 @@ pub struct EventHeader {
 pub enum Verification {
     /// The source's scheme accepted the request.
     Verified,
+    /// The source's scheme accepted the signature, and its time was out of tolerance: an old request, or one sent again.
+    Stale,
     /// The source has no scheme: whoever knew the URL could send it.
     Unsigned,
     /// The scheme refused the request and the source asks for quarantine: never forwarded until released.

@@ -25,8 +25,14 @@ pub struct SourceConfig {
     pub scheme: Scheme,
     /// Every one of them is accepted, so that a secret can be rotated without a refused request.
     pub secrets: Vec<Secret>,
+    /// Secrets that were in force before. None of them is accepted; they serve to tell the owner that a sender still uses
+    /// one.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub retired_secrets: Vec<Secret>,
     #[serde(default)]
     pub on_failure: OnFailure,
+    #[serde(default)]
+    pub on_stale: OnStale,
     #[serde(default)]
     pub challenges: Vec<ChallengeRule>,
     #[serde(default)]
@@ -44,6 +50,17 @@ pub enum OnFailure {
     Reject,
     /// Acknowledged, stored as unverified, never forwarded until released.
     Quarantine,
+}
+
+/// What happens to a request whose signature is good and whose time is further from now than the tolerance.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnStale {
+    /// As a request whose signature fails.
+    #[default]
+    Reject,
+    /// Accepted, and marked as stale.
+    AcceptFlagged,
 }
 
 /// What the edge answers to a request that it has queued.

@@ -9,15 +9,20 @@
 //! - Any of a source's secrets may match, so that a secret can be rotated; entries of unknown versions are skipped.
 //! - What may stand only once (signature, timestamp, id) is refused where it stands twice, also where the platform has
 //!   already joined the two with `", "`.
-//! - Timestamps are digits only, signed as they stand, and near to now in both directions.
+//! - Timestamps are digits only or RFC 3339, signed as they stand, and near to now in both directions.
 
+pub mod each;
+pub mod function;
 pub mod key;
 pub mod key_set;
 pub mod reference;
 pub mod rejection;
 pub mod rule;
 pub mod template;
+pub mod url_form;
 
+mod build;
+mod checksum;
 mod mac;
 pub(crate) mod request;
 mod signature;
@@ -33,9 +38,10 @@ pub use rejection::Rejection;
 pub use request::RequestParts;
 pub use rule::Scheme;
 
-use crate::source::{Secret, SourceConfig};
+use crate::source::{OnStale, Secret, SourceConfig};
+use build::RefusedSecret;
 use mac::MacVerifier;
-use rule::{Algorithm, TokenRule};
+use rule::TokenRule;
 use token::{Hashes, verify_basic, verify_token};
 
 /// A source's scheme with its keys, ready to verify.
@@ -43,12 +49,14 @@ use token::{Hashes, verify_basic, verify_token};
 pub struct Verifier {
     first: Check,
     others: Vec<Check>,
+    on_stale: OnStale,
 }
 
 /// What a successful verification has shown. Only [`verify`] makes one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Verified {
     which: Option<usize>,
+    stale: bool,
 }
 
 /// Why a configuration cannot be used.
@@ -62,18 +70,25 @@ pub enum ConfigError {
     Rule { why: String },
 }
 
-/// A secret that a rule cannot use.
-struct RefusedSecret {
-    secret: usize,
-    why: KeyError,
-}
-
+/// What a request is verified by.
 #[derive(Debug, Clone)]
 enum Check {
     Mac(Box<MacVerifier>),
     Token(TokenRule, Hashes),
     Basic(Hashes),
     None,
+    /// Every one of them has to pass.
+    All(Vec<Check>),
+}
+
+/// A request with what is needed to verify it.
+struct Incoming<'a> {
+    /// The provider's published keys, where they are needed and at hand.
+    keys: Option<&'a KeySet>,
+    request: &'a RequestParts<'a>,
+    body: &'a [u8],
+    now_ms: u64,
+    on_stale: OnStale,
 }
 
 impl Verifier {
@@ -83,7 +98,7 @@ impl Verifier {
     /// Where the scheme needs a secret and there is none, where a secret is not one for this scheme, or where the rule
     /// itself would verify nothing.
     pub fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
-        Self::of(&config.scheme, &config.secrets)
+        Ok(Self { on_stale: config.on_stale, ..Self::of(&config.scheme, &config.secrets)? })
     }
 
     /// The same for a scheme and secrets that are not in a source's configuration yet.
@@ -91,30 +106,30 @@ impl Verifier {
     /// # Errors
     /// As [`Verifier::new`].
     pub fn of(scheme: &Scheme, secrets: &[Secret]) -> Result<Self, ConfigError> {
-        let (first, others) = match scheme {
-            Scheme::AnyOf { rules } => any_of(rules, secrets)?,
-            Scheme::Mac(_) | Scheme::Token(_) | Scheme::Basic | Scheme::None => (single(scheme, secrets)?, Vec::new()),
-        };
-        Ok(Self { first, others })
+        let (first, others) = build::checks(scheme, secrets)?;
+        Ok(Self { first, others, on_stale: OnStale::Reject })
     }
 
     /// The URL of the provider's key set, where the scheme needs one: fetch it, parse it with [`KeySet::parse_jwks`] and
     /// give it to [`verify`].
     #[must_use]
     pub fn key_set_url(&self) -> Option<&str> {
-        std::iter::once(&self.first).chain(&self.others).find_map(|check| match check {
-            Check::Mac(mac) => mac.key_set_url(),
-            Check::Token(..) | Check::Basic(_) | Check::None => None,
-        })
+        std::iter::once(&self.first).chain(&self.others).find_map(Check::key_set_url)
     }
 }
 
 impl Verified {
     /// The place of the secret that matched in the source's list, or of the key in the provider's key set; `None` where
-    /// the scheme verifies nothing.
+    /// the scheme verifies nothing. Where several rules or items had to match, that of the first.
     #[must_use]
     pub const fn which(&self) -> Option<usize> {
         self.which
+    }
+
+    /// Whether the time that was signed is out of tolerance, which the source has asked to accept.
+    #[must_use]
+    pub const fn stale(&self) -> bool {
+        self.stale
     }
 
     /// Whether the scheme verifies nothing, so that whoever knew the URL could send the request.
@@ -124,7 +139,27 @@ impl Verified {
     }
 
     const fn by(secret: usize) -> Self {
-        Self { which: Some(secret) }
+        Self { which: Some(secret), stale: false }
+    }
+
+    const fn stale_if(self, stale: bool) -> Self {
+        Self { stale, ..self }
+    }
+
+    /// This and another one, which both had to be shown.
+    const fn and(self, other: Self) -> Self {
+        Self { which: self.which, stale: self.stale || other.stale }
+    }
+}
+
+impl Incoming<'_> {
+    /// Whether the signed time is out of tolerance, which is an error unless the source has asked to accept it.
+    fn tolerate(&self, time: Result<(), Rejection>) -> Result<bool, Rejection> {
+        match (time, self.on_stale) {
+            (Ok(()), _) => Ok(false),
+            (Err(rejection), OnStale::AcceptFlagged) if rejection.is_of_time() => Ok(true),
+            (Err(rejection), _) => Err(rejection),
+        }
     }
 }
 
@@ -140,12 +175,13 @@ pub fn verify(
     body: &[u8],
     now_ms: u64,
 ) -> Result<Verified, Rejection> {
-    let mut rejection = match verifier.first.verify(keys, request, body, now_ms) {
+    let incoming = Incoming { keys, request, body, now_ms, on_stale: verifier.on_stale };
+    let mut rejection = match verifier.first.verify(&incoming) {
         Ok(verified) => return Ok(verified),
         Err(rejection) => rejection,
     };
     for check in &verifier.others {
-        match check.verify(keys, request, body, now_ms) {
+        match check.verify(&incoming) {
             Ok(verified) => return Ok(verified),
             Err(other) if other.progress() > rejection.progress() => rejection = other,
             Err(_) => {}
@@ -155,98 +191,31 @@ pub fn verify(
 }
 
 impl Check {
-    fn verify(
-        &self,
-        keys: Option<&KeySet>,
-        request: &RequestParts<'_>,
-        body: &[u8],
-        now_ms: u64,
-    ) -> Result<Verified, Rejection> {
+    fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
         match self {
-            Self::Mac(mac) => mac.verify(keys, request, body, now_ms),
-            Self::Token(rule, secrets) => verify_token(rule, secrets, request, body),
-            Self::Basic(secrets) => verify_basic(secrets, request, body),
-            Self::None => Ok(Verified { which: None }),
-        }
-    }
-}
-
-/// A rule on its own: every secret must be one for it.
-fn single(rule: &Scheme, secrets: &[Secret]) -> Result<Check, ConfigError> {
-    let (check, refused) = one(rule, secrets)?;
-    if let Some(refused) = refused.first() {
-        return Err(ConfigError::Secret { index: refused.secret, why: refused.why.to_string() });
-    }
-    if is_without_key(&check) { Err(ConfigError::NoSecret) } else { Ok(check) }
-}
-
-/// Alternatives: every secret must be one for at least one of them, and those that got none are left out.
-fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {
-    refuse_downgrade(rules)?;
-    let mut checks = Vec::with_capacity(rules.len());
-    let mut reasons: Vec<Vec<String>> = vec![Vec::new(); secrets.len()];
-    for rule in rules {
-        let (check, refused) = one(rule, secrets)?;
-        for RefusedSecret { secret, why } in refused {
-            if let Some(reasons) = reasons.get_mut(secret) {
-                reasons.push(why.to_string());
+            Self::Mac(mac) => mac.verify(incoming),
+            Self::Token(rule, secrets) => verify_token(rule, secrets, incoming.request, incoming.body),
+            Self::Basic(secrets) => verify_basic(secrets, incoming.request, incoming.body),
+            Self::None => Ok(Verified { which: None, stale: false }),
+            Self::All(checks) => {
+                let mut whole: Option<Verified> = None;
+                for check in checks {
+                    let one = check.verify(incoming)?;
+                    whole = Some(whole.map_or(one, |before| before.and(one)));
+                }
+                // No list of rules that must hold is empty: see `build`.
+                whole.ok_or(Rejection::SignatureMismatch { secrets: 0 })
             }
         }
-        if !is_without_key(&check) {
-            checks.push(check);
-        }
     }
-    if let Some(index) = reasons.iter().position(|reasons| reasons.len() == rules.len()) {
-        let why = reasons.get(index).map(|reasons| reasons.join("; or ")).unwrap_or_default();
-        return Err(ConfigError::Secret { index, why });
-    }
-    let mut checks = checks.into_iter();
-    let first = checks.next().ok_or(ConfigError::NoSecret)?;
-    Ok((first, checks.collect()))
-}
 
-fn one(rule: &Scheme, secrets: &[Secret]) -> Result<(Check, Vec<RefusedSecret>), ConfigError> {
-    let refuse = |why: KeyError, unusable: fn(&str) -> bool| -> Vec<RefusedSecret> {
-        let unusable = secrets.iter().enumerate().filter(|(_, secret)| unusable(secret.reveal()));
-        unusable.map(|(secret, _)| RefusedSecret { secret, why: why.clone() }).collect()
-    };
-    Ok(match rule {
-        Scheme::Mac(rule) => {
-            let (mac, refused) = MacVerifier::new(rule, secrets)?;
-            (Check::Mac(Box::new(mac)), refused)
+    fn key_set_url(&self) -> Option<&str> {
+        match self {
+            Self::Mac(mac) => mac.key_set_url(),
+            Self::All(checks) => checks.iter().find_map(Self::key_set_url),
+            Self::Token(..) | Self::Basic(_) | Self::None => None,
         }
-        Scheme::Token(rule) => {
-            (Check::Token(rule.clone(), Hashes::new(secrets)), refuse(KeyError::Empty, str::is_empty))
-        }
-        Scheme::Basic => {
-            let expected = KeyError::Encoding { expected: "user:password" };
-            (Check::Basic(Hashes::new(secrets)), refuse(expected, |secret| !secret.contains(':')))
-        }
-        Scheme::None => (Check::None, refuse(KeyError::NotUsed, |_| true)),
-        Scheme::AnyOf { .. } => {
-            return Err(ConfigError::Rule { why: "alternatives may not hold alternatives".to_owned() });
-        }
-    })
-}
-
-fn is_without_key(check: &Check) -> bool {
-    match check {
-        Check::Mac(mac) => mac.key_count() == Some(0),
-        Check::Token(_, secrets) | Check::Basic(secrets) => secrets.is_empty(),
-        Check::None => false,
     }
-}
-
-/// An alternative that is weaker than its neighbours would be what a forger chooses.
-fn refuse_downgrade(rules: &[Scheme]) -> Result<(), ConfigError> {
-    let sha1 = |rule: &Scheme| matches!(rule, Scheme::Mac(mac) if mac.algorithm == Algorithm::HmacSha1);
-    if rules.iter().any(sha1) && !rules.iter().all(sha1) {
-        return Err(ConfigError::Rule { why: "hmac-sha1 may not stand beside something stronger".to_owned() });
-    }
-    if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
-        return Err(ConfigError::Rule { why: "none may not be an alternative to a signature".to_owned() });
-    }
-    Ok(())
 }
 
 #[cfg(test)]

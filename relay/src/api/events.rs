@@ -80,6 +80,8 @@ pub struct Header {
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
     Verified,
+    /// The signature is good and its time was out of tolerance, which the source asked to accept.
+    Stale,
     /// The source asks for none.
     Unsigned,
     /// It failed, and the source asked to keep such events; it is not delivered until it is released.
@@ -92,6 +94,7 @@ impl Verification {
     fn as_str(self) -> &'static str {
         match self {
             Self::Verified => "verified",
+            Self::Stale => "stale",
             Self::Unsigned => "unsigned",
             Self::Failed => "failed",
             Self::Released => "released",

@@ -126,7 +126,7 @@ async fn event(
     let dedupe_key = match header.verification {
         // A forged request must not take the key of the genuine one.
         Verification::Failed => None,
-        Verification::Verified | Verification::Unsigned => dedupe_key,
+        Verification::Verified | Verification::Stale | Verification::Unsigned => dedupe_key,
     };
     let view = EventView {
         id: header.id,
@@ -143,7 +143,9 @@ async fn event(
     let answers = match header.verification {
         // Never forwarded until it is released.
         Verification::Failed => Vec::new(),
-        Verification::Verified | Verification::Unsigned => route::ask(evaluator, snapshot, &view).await,
+        Verification::Verified | Verification::Stale | Verification::Unsigned => {
+            route::ask(evaluator, snapshot, &view).await
+        }
     };
     let deliveries = deliveries(&answers);
     let items = items(&deliveries, header, body, provider_event_id.as_deref(), event_type.as_deref());
@@ -164,6 +166,7 @@ async fn event(
         body: body.to_vec(),
         verification: match header.verification {
             Verification::Verified => "verified",
+            Verification::Stale => "stale",
             Verification::Unsigned => "unsigned",
             Verification::Failed => "failed",
         },

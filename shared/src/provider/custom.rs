@@ -51,6 +51,8 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
         signature,
         timestamp,
         require: Vec::new(),
+        each: None,
+        urls: Vec::new(),
         settings: BTreeMap::new(),
     };
     if let Some(timestamp) = &rule.timestamp

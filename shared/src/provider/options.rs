@@ -1,11 +1,12 @@
 //! The options that every source has, whatever its provider.
 
 use super::fields::Fields;
-use crate::source::{Acknowledgement, OnFailure};
+use crate::source::{Acknowledgement, OnFailure, OnStale};
 use crate::verify::reference::{Reference, is_header_name};
 
 /// The fields that are read here.
-pub(super) const NAMES: [&str; 6] = ["tolerance_s", "on_failure", "acknowledgement", "max_body_bytes", "key", "type"];
+pub(super) const NAMES: [&str; 7] =
+    ["tolerance_s", "on_failure", "on_stale", "acknowledgement", "max_body_bytes", "key", "type"];
 
 /// A week: more would make a timestamp worthless.
 const MAX_TOLERANCE_S: u64 = 604_800;
@@ -16,6 +17,7 @@ const MAX_ACKNOWLEDGEMENT_BYTES: usize = 16_384;
 pub(crate) struct Options {
     pub(crate) tolerance_s: Option<u32>,
     pub(crate) on_failure: OnFailure,
+    pub(crate) on_stale: OnStale,
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) max_body_bytes: u64,
     /// Where the provider's id of an event stands.
@@ -31,9 +33,14 @@ impl Options {
             let choices = [("reject", OnFailure::Reject), ("quarantine", OnFailure::Quarantine)];
             fields.choice("on_failure", text, &choices)
         });
+        let on_stale = fields.text("on_stale").and_then(|text| {
+            let choices = [("reject", OnStale::Reject), ("accept_flagged", OnStale::AcceptFlagged)];
+            fields.choice("on_stale", text, &choices)
+        });
         Self {
             tolerance_s,
             on_failure: on_failure.unwrap_or_default(),
+            on_stale: on_stale.unwrap_or_default(),
             acknowledgement: fields.inside("acknowledgement", acknowledgement),
             max_body_bytes: fields.integer("max_body_bytes", 1..=cap_bytes).unwrap_or(cap_bytes),
             key: fields.inside("key", place).flatten(),

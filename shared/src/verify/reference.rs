@@ -5,11 +5,15 @@ use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+use super::function::Function;
+
 /// A part of a request, or of the rule that looks at it. The text forms stand beside each variant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
     /// `h:name`: the value of a header that may stand only once. The name is kept in lower case.
     Header(String),
+    /// `h*:prefix`: every header whose name is this prefix followed by digits. Only as the place of signatures.
+    HeaderSeries(String),
     /// `json:a.b`, `json:/a/b`, and `json?:…` which is empty where there is no such value. Kept as a JSON pointer
     /// (RFC 6901). Numbers and booleans count as their text; objects, lists and null as absent.
     Json { pointer: String, optional: bool },
@@ -25,12 +29,25 @@ pub enum Reference {
     BodySha256Hex,
     /// `sha256raw:body`: the 32 bytes of the body's SHA-256.
     BodySha256Raw,
-    /// `url`: the URL as the request named it.
+    /// `crc32dec:body`: the CRC-32 of the body as an unsigned decimal number.
+    BodyCrc32,
+    /// `url`: the URL that the sender was given, which is that of the request unless `cfg:public_url` is set.
     Url,
+    /// `sha256hex:url`: the SHA-256 of that URL in lower-case hexadecimal.
+    UrlSha256Hex,
     /// `method`: in upper case.
     Method,
     /// `cfg:name`: a setting of the source, carried by the rule itself.
     Setting(String),
+    /// `lit:text`: the text itself, to require that a value is this one.
+    Literal(String),
+    /// `secret`: the source's secret. Only in the content of a plain digest.
+    Secret,
+    /// `fn:name`: a function of the request.
+    Function(Function),
+    /// `sha256hex:a+b`: the SHA-256 of several values, one after the other, in lower-case hexadecimal. Only in the reply
+    /// to a challenge.
+    Sha256HexOf(Vec<Reference>),
     /// `hmac-sha256-hex:secret,<reference>`: only in the reply to a challenge.
     HmacHex(Box<Reference>),
     /// `hmac-sha256-base64:secret,<reference>`: only in the reply to a challenge.
@@ -40,8 +57,8 @@ pub enum Reference {
 /// A text that is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" names no part of a request; use body, method, url, h:<header>, json:<path>, query:<name>, \
-     sig:<field>, sig#<n>, cfg:<setting>, sha256hex:body or sha256raw:body"
+    "\"{0}\" names no part of a request; use body, method, url, h:<header>, json:<path>, query:<name>, sig:<field>, \
+     sig#<n>, cfg:<setting>, lit:<text>, sha256hex:body, sha256raw:body, crc32dec:body, sha256hex:url or fn:<name>"
 )]
 pub struct ParseReferenceError(String);
 
@@ -52,16 +69,27 @@ impl Reference {
         match self {
             Self::Json { .. } => true,
             Self::HmacHex(inner) | Self::HmacBase64(inner) => inner.reads_json(),
+            Self::Sha256HexOf(parts) => parts.iter().any(Self::reads_json),
+            Self::Function(function) => match function {
+                Function::SnsCanonical => true,
+                Function::SignedHeaders(names) => names.reads_json(),
+                Function::FormSortedConcat | Function::HubspotUri => false,
+            },
             Self::Header(_)
+            | Self::HeaderSeries(_)
             | Self::Query(_)
             | Self::SignatureField(_)
             | Self::SignatureEntry(_)
             | Self::Body
             | Self::BodySha256Hex
             | Self::BodySha256Raw
+            | Self::BodyCrc32
             | Self::Url
+            | Self::UrlSha256Hex
             | Self::Method
-            | Self::Setting(_) => false,
+            | Self::Setting(_)
+            | Self::Literal(_)
+            | Self::Secret => false,
         }
     }
 }
@@ -78,6 +106,7 @@ impl fmt::Display for Reference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Header(name) => write!(f, "h:{name}"),
+            Self::HeaderSeries(prefix) => write!(f, "h*:{prefix}"),
             Self::Json { pointer, optional: false } => write!(f, "json:{pointer}"),
             Self::Json { pointer, optional: true } => write!(f, "json?:{pointer}"),
             Self::Query(name) => write!(f, "query:{name}"),
@@ -86,9 +115,18 @@ impl fmt::Display for Reference {
             Self::Body => f.write_str("body"),
             Self::BodySha256Hex => f.write_str("sha256hex:body"),
             Self::BodySha256Raw => f.write_str("sha256raw:body"),
+            Self::BodyCrc32 => f.write_str("crc32dec:body"),
             Self::Url => f.write_str("url"),
+            Self::UrlSha256Hex => f.write_str("sha256hex:url"),
             Self::Method => f.write_str("method"),
             Self::Setting(name) => write!(f, "cfg:{name}"),
+            Self::Literal(text) => write!(f, "lit:{text}"),
+            Self::Secret => f.write_str("secret"),
+            Self::Function(function) => write!(f, "fn:{function}"),
+            Self::Sha256HexOf(parts) => {
+                let parts: Vec<_> = parts.iter().map(Self::to_string).collect();
+                write!(f, "sha256hex:{}", parts.join("+"))
+            }
             Self::HmacHex(inner) => write!(f, "hmac-sha256-hex:secret,{inner}"),
             Self::HmacBase64(inner) => write!(f, "hmac-sha256-base64:secret,{inner}"),
         }
@@ -120,6 +158,9 @@ fn parse(text: &str) -> Option<Reference> {
         "method" => return Some(Reference::Method),
         "sha256hex:body" => return Some(Reference::BodySha256Hex),
         "sha256raw:body" => return Some(Reference::BodySha256Raw),
+        "crc32dec:body" => return Some(Reference::BodyCrc32),
+        "sha256hex:url" => return Some(Reference::UrlSha256Hex),
+        "secret" => return Some(Reference::Secret),
         _ => {}
     }
     if let Some(index) = text.strip_prefix("sig#") {
@@ -129,19 +170,26 @@ fn parse(text: &str) -> Option<Reference> {
     let named = || name.to_owned();
     match kind {
         "h" if is_header_name(name) => Some(Reference::Header(name.to_ascii_lowercase())),
+        "h*" if is_header_name(name) => Some(Reference::HeaderSeries(name.to_ascii_lowercase())),
         "json" => Some(Reference::Json { pointer: pointer(name), optional: false }),
         "json?" => Some(Reference::Json { pointer: pointer(name), optional: true }),
         "query" => Some(Reference::Query(named())),
         "sig" => Some(Reference::SignatureField(named())),
         "cfg" => Some(Reference::Setting(named())),
+        "lit" => Some(Reference::Literal(named())),
+        "fn" => name.parse().ok().map(Reference::Function),
+        "sha256hex" if name.contains('+') => {
+            name.split('+').map(parse).collect::<Option<_>>().map(Reference::Sha256HexOf)
+        }
         "hmac-sha256-hex" => Some(Reference::HmacHex(Box::new(parse(name.strip_prefix("secret,")?)?))),
         "hmac-sha256-base64" => Some(Reference::HmacBase64(Box::new(parse(name.strip_prefix("secret,")?)?))),
         _ => None,
     }
 }
 
-fn pointer(path: &str) -> String {
-    if path.starts_with('/') {
+/// The JSON pointer (RFC 6901) of a dotted path; a pointer stays as it is, and no path names the whole document.
+pub(super) fn pointer(path: &str) -> String {
+    if path.is_empty() || path.starts_with('/') {
         return path.to_owned();
     }
     path.split('.').map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
@@ -155,6 +203,7 @@ mod tests {
     fn every_reference_survives_its_text_form() {
         for text in [
             "h:webhook-id",
+            "h*:x-docusign-signature-",
             "json:/a/b",
             "json?:/a",
             "query:hub.challenge",
@@ -163,8 +212,17 @@ mod tests {
             "body",
             "sha256hex:body",
             "sha256raw:body",
+            "crc32dec:body",
             "url",
+            "sha256hex:url",
             "method",
+            "secret",
+            "lit:a literal: text",
+            "fn:form_sorted_concat",
+            "fn:hubspot_uri",
+            "fn:signed_headers(sig:h)",
+            "fn:sns_canonical",
+            "sha256hex:query:challenge_code+cfg:verification_token+url",
             "cfg:user_id",
             "hmac-sha256-hex:secret,json:/payload/plainToken",
             "hmac-sha256-base64:secret,query:crc_token",
@@ -183,7 +241,23 @@ mod tests {
 
     #[test]
     fn what_names_nothing_is_refused() {
-        for text in ["", "h:", "h:a b", "h:cfg:header", "json:", "sig#x", "bdy", "hmac-sha256-hex:body", "h*:x-"] {
+        for text in [
+            "",
+            "h:",
+            "h:a b",
+            "h:cfg:header",
+            "h*:",
+            "json:",
+            "lit:",
+            "sig#x",
+            "bdy",
+            "hmac-sha256-hex:body",
+            "sha256hex:method",
+            "sha256hex:body+bdy",
+            "fn:trust_me",
+            "fn:signed_headers(bdy)",
+            "fn:signed_headers",
+        ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }
     }

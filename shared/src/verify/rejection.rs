@@ -1,6 +1,7 @@
 //! Why a request was refused.
 
 use super::reference::Reference;
+use super::rule::TimestampUnit;
 
 /// The cause of a refusal: a stable code for machines and a detail for the source's owner. The sender learns neither.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,8 +24,8 @@ pub enum Rejection {
     SignatureMalformed { place: Reference },
     /// More entries than anybody sends.
     TooManySignatures { limit: usize },
-    /// The timestamp is not digits only, or too large.
-    TimestampMalformed { place: Reference },
+    /// The timestamp is not written as the rule says, or too large.
+    TimestampMalformed { place: Reference, unit: TimestampUnit },
     /// The timestamp is further in the past than the tolerance.
     TimestampOld { age_s: u64, tolerance_s: u32 },
     /// The timestamp is further in the future than the tolerance.
@@ -110,7 +111,12 @@ impl Rejection {
                 format!("{place} holds no signature of the right length and encoding")
             }
             Self::TooManySignatures { limit } => format!("more than {limit} signatures"),
-            Self::TimestampMalformed { place } => format!("timestamp in {place} is not a number of digits only"),
+            Self::TimestampMalformed { place, unit } => match unit {
+                TimestampUnit::Seconds | TimestampUnit::Milliseconds => {
+                    format!("timestamp in {place} is not a number of digits only")
+                }
+                TimestampUnit::Iso8601 => format!("timestamp in {place} is no date and time of RFC 3339"),
+            },
             Self::TimestampOld { age_s, tolerance_s } => {
                 format!("timestamp {age_s} s old, tolerance {tolerance_s} s")
             }
@@ -152,6 +158,11 @@ impl Rejection {
     #[must_use]
     pub fn may_be_new_key(&self) -> bool {
         matches!(self, Self::SignatureMismatch { .. } | Self::KeyUnknown)
+    }
+
+    /// Whether a time that was read is out of tolerance.
+    pub(super) fn is_of_time(&self) -> bool {
+        matches!(self, Self::TimestampOld { .. } | Self::TimestampFuture { .. })
     }
 
     /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.

@@ -10,6 +10,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
+use super::checksum::crc32;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use crate::header::HeaderList;
@@ -17,6 +18,9 @@ use crate::source::Secret;
 
 /// How the platform joins the values of a header that was sent more than once.
 const JOIN: &str = ", ";
+
+/// The setting that names the URL which the sender was given.
+const PUBLIC_URL: &str = "public_url";
 
 /// The longest text that a challenge may have signed, in bytes.
 const MAX_HMAC_TEXT: usize = 256;
@@ -42,18 +46,29 @@ pub(crate) enum Joins {
     Allowed,
 }
 
-/// A request and its body; the body is parsed as JSON at most once, and only when a reference asks for it.
+/// A request and its body, or one item of it; the body is parsed as JSON at most once, and only when a reference asks for
+/// it.
 pub(crate) struct View<'a> {
     request: &'a RequestParts<'a>,
     body: &'a [u8],
     settings: &'a BTreeMap<String, String>,
     secrets: &'a [Secret],
     json: OnceCell<Option<Value>>,
+    /// What `json:` looks at in place of the body.
+    item: Option<&'a Value>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(request: &'a RequestParts<'a>, body: &'a [u8], settings: &'a BTreeMap<String, String>) -> Self {
-        Self { request, body, settings, secrets: &[], json: OnceCell::new() }
+        Self { request, body, settings, secrets: &[], json: OnceCell::new(), item: None }
+    }
+
+    /// The same request, of whose body `json:` sees only this item.
+    pub(super) fn of_item<'i>(&self, item: &'i Value) -> View<'i>
+    where
+        'a: 'i,
+    {
+        View { item: Some(item), json: OnceCell::new(), ..*self }
     }
 
     /// Lets the functions that sign something for a challenge use the first of these secrets.
@@ -67,14 +82,21 @@ impl<'a> View<'a> {
             Reference::Body => Ok(Cow::Borrowed(self.body)),
             Reference::BodySha256Raw => Ok(Cow::Owned(Sha256::digest(self.body).to_vec())),
             Reference::Header(_)
+            | Reference::HeaderSeries(_)
             | Reference::Json { .. }
             | Reference::Query(_)
             | Reference::SignatureField(_)
             | Reference::SignatureEntry(_)
             | Reference::BodySha256Hex
+            | Reference::BodyCrc32
             | Reference::Url
+            | Reference::UrlSha256Hex
             | Reference::Method
             | Reference::Setting(_)
+            | Reference::Literal(_)
+            | Reference::Secret
+            | Reference::Function(_)
+            | Reference::Sha256HexOf(_)
             | Reference::HmacHex(_)
             | Reference::HmacBase64(_) => self.text(reference, Joins::Refused).map(|text| match text {
                 Cow::Borrowed(text) => Cow::Borrowed(text.as_bytes()),
@@ -95,21 +117,76 @@ impl<'a> View<'a> {
             Reference::Query(name) => self.query(name, reference),
             Reference::Body => std::str::from_utf8(self.body).map(Cow::Borrowed).map_err(|_| missing()),
             Reference::BodySha256Hex => Ok(Cow::Owned(hex::encode(Sha256::digest(self.body)))),
-            Reference::Url => Ok(Cow::Borrowed(self.request.url)),
+            Reference::BodyCrc32 => Ok(Cow::Owned(crc32(self.body).to_string())),
+            Reference::Url => Ok(self.url()),
+            Reference::UrlSha256Hex => Ok(Cow::Owned(hex::encode(Sha256::digest(self.url().as_bytes())))),
             Reference::Method => Ok(Cow::Borrowed(self.request.method)),
             Reference::Setting(name) => {
                 self.settings.get(name).filter(|text| !text.is_empty()).map(|text| text.into()).ok_or_else(missing)
             }
+            Reference::Literal(text) => Ok(Cow::Owned(text.clone())),
+            Reference::Function(function) => {
+                let read = |inner: &Reference| self.text(inner, Joins::Refused).map(Cow::into_owned);
+                function.evaluate(self, read).map(Cow::Owned)
+            }
+            Reference::Sha256HexOf(parts) => {
+                let mut hash = Sha256::new();
+                for part in parts {
+                    hash.update(self.bytes(part)?);
+                }
+                Ok(Cow::Owned(hex::encode(hash.finalize())))
+            }
             Reference::HmacHex(inner) => self.hmac(inner).map(|tag| Cow::Owned(hex::encode(tag))),
             Reference::HmacBase64(inner) => self.hmac(inner).map(|tag| Cow::Owned(BASE64.encode(tag))),
-            // Only the signature header knows its fields (see `signature`), and raw hashes are no text.
-            Reference::SignatureField(_) | Reference::SignatureEntry(_) | Reference::BodySha256Raw => Err(missing()),
+            // Only the signature header knows its fields (see `mac`), a series of headers is only a place of signatures, a
+            // secret is only digested, and raw hashes are no text.
+            Reference::SignatureField(_)
+            | Reference::SignatureEntry(_)
+            | Reference::HeaderSeries(_)
+            | Reference::Secret
+            | Reference::BodySha256Raw => Err(missing()),
         }
     }
 
-    /// The length of the body in bytes, and the body itself.
+    /// The raw bytes of the body.
     pub(crate) fn body(&self) -> &'a [u8] {
         self.body
+    }
+
+    /// The body as JSON, or the item of it that is looked at.
+    pub(super) fn document(&self) -> Option<&Value> {
+        self.item.or_else(|| self.json.get_or_init(|| serde_json::from_slice(self.body).ok()).as_ref())
+    }
+
+    /// The URL that the sender was given: the one it asked for, or the setting `public_url`. To that, the parameters are
+    /// added that the sender added itself, such as Twilio's `bodySHA256`.
+    pub(super) fn url(&self) -> Cow<'a, str> {
+        let Some(public) = self.public_url() else { return Cow::Borrowed(self.request.url) };
+        let asked = self.request.query;
+        match public.split_once('?') {
+            None if !asked.is_empty() => Cow::Owned(format!("{public}?{asked}")),
+            Some((_, query)) => match asked.strip_prefix(query) {
+                Some(added) if added.starts_with('&') => Cow::Owned(format!("{public}{added}")),
+                Some(_) | None => Cow::Borrowed(public),
+            },
+            None => Cow::Borrowed(public),
+        }
+    }
+
+    /// The values of all headers whose name is `prefix` and then digits; none of them is empty or stands twice.
+    pub(super) fn series(&self, prefix: &str) -> Result<Vec<&str>, Rejection> {
+        let numbered = |name: &str| {
+            name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
+        };
+        let names = self.request.headers.iter().map(|(name, _)| name).filter(|name| numbered(name));
+        let values: Vec<_> = names.map(|name| self.header(name, Joins::Refused)).collect::<Result<_, _>>()?;
+        if values.is_empty() { Err(Rejection::HeaderMissing { name: format!("{prefix}1") }) } else { Ok(values) }
+    }
+
+    fn public_url(&self) -> Option<&'a str> {
+        let url = self.settings.get(PUBLIC_URL).map(String::as_str).filter(|url| !url.is_empty())?;
+        // A fragment is for the sender alone.
+        url.split('#').next()
     }
 
     fn header(&self, name: &str, joins: Joins) -> Result<&str, Rejection> {
@@ -124,21 +201,16 @@ impl<'a> View<'a> {
         Ok(value)
     }
 
+    /// A parameter of the URL that was signed, where another than the request's own was.
     fn query(&self, name: &str, reference: &Reference) -> Result<Cow<'_, str>, Rejection> {
-        let mut values = form_urlencoded::parse(self.request.query.as_bytes()).filter(|(n, _)| n == name);
-        let (_, value) = values
-            .next()
-            .filter(|(_, value)| !value.is_empty())
-            .ok_or_else(|| Rejection::FieldMissing { reference: reference.clone() })?;
-        if values.next().is_some() {
-            return Err(Rejection::FieldRepeated { reference: reference.clone() });
-        }
-        Ok(value)
+        let Some(_) = self.public_url() else { return parameter(self.request.query, name, reference) };
+        let url = self.url();
+        let query = url.split_once('?').map_or("", |(_, query)| query);
+        parameter(query, name, reference).map(|value| Cow::Owned(value.into_owned()))
     }
 
     fn json(&self, pointer: &str) -> Option<Cow<'_, str>> {
-        let json = self.json.get_or_init(|| serde_json::from_slice(self.body).ok());
-        match json.as_ref()?.pointer(pointer)? {
+        match self.document()?.pointer(pointer)? {
             Value::String(text) => Some(Cow::Borrowed(text)),
             Value::Number(number) => Some(Cow::Owned(number.to_string())),
             Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
@@ -160,6 +232,18 @@ impl<'a> View<'a> {
         mac.update(text.as_bytes());
         Ok(mac.finalize().into_bytes().to_vec())
     }
+}
+
+fn parameter<'q>(query: &'q str, name: &str, reference: &Reference) -> Result<Cow<'q, str>, Rejection> {
+    let mut values = form_urlencoded::parse(query.as_bytes()).filter(|(n, _)| n == name);
+    let (_, value) = values
+        .next()
+        .filter(|(_, value)| !value.is_empty())
+        .ok_or_else(|| Rejection::FieldMissing { reference: reference.clone() })?;
+    if values.next().is_some() {
+        return Err(Rejection::FieldRepeated { reference: reference.clone() });
+    }
+    Ok(value)
 }
 
 #[cfg(test)]

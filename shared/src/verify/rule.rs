@@ -4,9 +4,12 @@ use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
+use super::each::Each;
+use super::function::{Function, sns};
 use super::key::KeyEncoding;
 use super::reference::Reference;
 use super::template::Template;
+use super::url_form::UrlForm;
 
 /// How the requests of a source are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -22,6 +25,9 @@ pub enum Scheme {
     None,
     /// One of several suffices. A secret belongs to every rule whose key encoding takes it.
     AnyOf { rules: Vec<Scheme> },
+    /// Every one must hold. A secret `user:password` belongs to the Basic rule among them, any other to every rule whose
+    /// key encoding takes it.
+    AllOf { rules: Vec<Scheme> },
 }
 
 /// A signature over the request.
@@ -42,7 +48,15 @@ pub struct MacRule {
     /// What must hold besides: the binding to one tenant where a provider's key is the same for all its customers.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<Equality>,
-    /// The values of the `cfg:` references in this rule.
+    /// Where the rule holds for every item of a list in the body on its own, as Adyen signs: where the items stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<Each>,
+    /// The forms of the URL that may have been signed, where a provider is not certain to sign the one it asked for
+    /// (Twilio). Empty stands for the URL as it is.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub urls: Vec<UrlForm>,
+    /// The values of the `cfg:` references in this rule. The one named `public_url` also takes the place of the request's
+    /// own URL: the sender signs the URL that was configured at it, which a proxy may have changed on the way.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
@@ -54,6 +68,8 @@ pub enum Algorithm {
     HmacSha1,
     HmacSha256,
     HmacSha512,
+    /// `sha256`: a plain digest, keyed by the `{secret}` in its content (the older schemes of `HubSpot`).
+    Sha256,
     /// Pure Ed25519 (RFC 8032).
     Ed25519,
 }
@@ -110,13 +126,16 @@ pub struct TimestampRule {
     pub past_only: bool,
 }
 
-/// What a timestamp counts since 1970.
+/// How a timestamp is written; the numbers count since 1970.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum TimestampUnit {
     #[serde(rename = "s")]
     Seconds,
     #[serde(rename = "ms")]
     Milliseconds,
+    /// It counts nothing: a date and time as RFC 3339 writes them, such as `2021-03-25T05:09:27.5Z`.
+    #[serde(rename = "iso8601")]
+    Iso8601,
 }
 
 /// Two references whose values must be equal. Written as an object with one entry, `{"h:x-user": "cfg:user_id"}`.
@@ -136,6 +155,9 @@ pub struct TokenRule {
     /// What stands before the secret, such as `Bearer`; in any case, and blanks after it are skipped.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefix: String,
+    /// Where every item of a list in the body carries the secret, as those of Microsoft Graph do: where the items stand.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub each: Option<Each>,
 }
 
 impl Scheme {
@@ -145,6 +167,7 @@ impl Scheme {
         match self {
             Self::Mac(rule) => rule.covers(reference),
             Self::AnyOf { rules } => !rules.is_empty() && rules.iter().all(|rule| rule.covers(reference)),
+            Self::AllOf { rules } => rules.iter().any(|rule| rule.covers(reference)),
             Self::Token(_) | Self::Basic | Self::None => false,
         }
     }
@@ -153,7 +176,7 @@ impl Scheme {
     pub fn mac_rules_mut(&mut self) -> Vec<&mut MacRule> {
         match self {
             Self::Mac(rule) => vec![rule],
-            Self::AnyOf { rules } => rules.iter_mut().flat_map(Self::mac_rules_mut).collect(),
+            Self::AnyOf { rules } | Self::AllOf { rules } => rules.iter_mut().flat_map(Self::mac_rules_mut).collect(),
             Self::Token(_) | Self::Basic | Self::None => Vec::new(),
         }
     }
@@ -161,17 +184,41 @@ impl Scheme {
 
 impl MacRule {
     /// Whether the signed content holds the value of `reference`, itself or as a part of the body.
+    ///
+    /// Where the rule is for each item of a list, the fields in its content are those of an item, and none of them is
+    /// what `reference` names in the whole body.
     #[must_use]
     pub fn covers(&self, reference: &Reference) -> bool {
-        self.content.references().any(|signed| signed == reference) || (reference.reads_json() && self.covers_body())
+        match (&self.each, reference.reads_json()) {
+            (Some(_), true) => self.covers_body(),
+            (Some(_), false) | (None, _) => self.signs(reference),
+        }
     }
 
     /// Whether the signed content holds the whole body or its SHA-256.
     #[must_use]
     pub fn covers_body(&self) -> bool {
-        self.content
-            .references()
-            .any(|signed| matches!(signed, Reference::Body | Reference::BodySha256Hex | Reference::BodySha256Raw))
+        let of_the_body =
+            |r: &Reference| matches!(r, Reference::Body | Reference::BodySha256Hex | Reference::BodySha256Raw);
+        let bound = |pair: &Equality| of_the_body(&pair.right) && self.holds(&pair.left);
+        self.content.references().any(of_the_body) || self.require.iter().any(bound)
+    }
+
+    /// As [`MacRule::covers`], where `reference` is one of the rule's own and fields are those of an item.
+    pub(super) fn signs(&self, reference: &Reference) -> bool {
+        self.holds(reference) || (reference.reads_json() && self.covers_body())
+    }
+
+    fn holds(&self, reference: &Reference) -> bool {
+        let is_part_of = |signed: &Reference| {
+            if let Reference::Json { pointer, .. } = reference {
+                matches!(signed, Reference::Json { pointer: signed, .. } if signed == pointer)
+                    || (*signed == Reference::Function(Function::SnsCanonical) && sns::covers(pointer))
+            } else {
+                *signed == Reference::Url && matches!(reference, Reference::Query(_))
+            }
+        };
+        self.content.references().any(|signed| signed == reference || is_part_of(signed))
     }
 }
 
@@ -206,13 +253,28 @@ mod tests {
         "ts":{"in":"h:x-time","unit":"s","tol":300,"past_only":false},"require":[{"h:x-user":"cfg:user_id"}],
         "settings":{"user_id":"u1"}}"#;
 
+    const ADYEN: &str = r#"{"kind":"mac","alg":"hmac-sha256","key":"hex","content":"{json?:pspReference}:{json?:success}",
+        "sig":{"in":"json:additionalData.hmacSignature","enc":"base64"},"each":"items[].item"}"#;
+
     fn scheme(json: &str) -> Scheme {
         serde_json::from_str(json).expect("parses")
     }
 
     #[test]
     fn a_rule_survives_its_json() {
-        for rule in [FAL, r#"{"kind":"basic"}"#, r#"{"kind":"none"}"#, r#"{"kind":"token","in":"h:x-token"}"#] {
+        let all = format!(r#"{{"kind":"all_of","rules":[{{"kind":"basic"}},{ADYEN}]}}"#);
+        for rule in [
+            FAL,
+            ADYEN,
+            &all,
+            r#"{"kind":"basic"}"#,
+            r#"{"kind":"none"}"#,
+            r#"{"kind":"token","in":"json:clientState","each":"value[]"}"#,
+            r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}{fn:form_sorted_concat}",
+                "sig":{"in":"h:x-twilio-signature","enc":"base64"},"urls":["as_is","without_port","with_default_port"]}"#,
+            r#"{"kind":"mac","alg":"sha256","key":"utf8","content":"{secret}{method}{url}{body}",
+                "sig":{"in":"h*:x-signature-","enc":"hex"},"ts":{"in":"h:x-time","unit":"iso8601","tol":300}}"#,
+        ] {
             let rule = scheme(rule);
             assert_eq!(scheme(&serde_json::to_string(&rule).expect("serialises")), rule);
         }
@@ -234,5 +296,33 @@ mod tests {
         assert!(covers("json:request_id"), "a part of the body whose hash is signed");
         assert!(!covers("h:x-other"));
         assert!(!scheme(r#"{"kind":"token","in":"h:x-token"}"#).covers(&Reference::Body));
+    }
+
+    #[test]
+    fn a_field_of_each_item_is_no_field_of_the_body() {
+        let adyen = scheme(ADYEN);
+        let Scheme::Mac(rule) = &adyen else { panic!("a mac rule") };
+        let field = "json:pspReference".parse().expect("parses");
+        assert!(rule.signs(&field) && !adyen.covers(&field));
+    }
+
+    #[test]
+    fn a_body_whose_hash_must_equal_something_signed_is_covered() {
+        let by_url = scheme(
+            r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}","sig":{"in":"h:a","enc":"hex"},
+                "require":[{"query:bodySHA256":"sha256hex:body"}]}"#,
+        );
+        assert!(by_url.covers(&"json:id".parse().expect("parses")));
+        let by_header = serde_json::to_string(&by_url).expect("serialises").replace("query:", "h:");
+        assert!(!scheme(&by_header).covers(&"json:id".parse().expect("parses")), "the header is not signed");
+    }
+
+    #[test]
+    fn of_several_rules_one_has_to_cover_or_all() {
+        let signed =
+            r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:a","enc":"hex"}}"#;
+        let of = |kind| scheme(&format!(r#"{{"kind":"{kind}","rules":[{{"kind":"basic"}},{signed}]}}"#));
+        let field = "json:id".parse().expect("parses");
+        assert!(of("all_of").covers(&field) && !of("any_of").covers(&field));
     }
 }

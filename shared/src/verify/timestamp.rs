@@ -1,29 +1,26 @@
 //! Signed times.
 
+mod rfc3339;
+
 use super::rejection::Rejection;
 use super::rule::{TimestampRule, TimestampUnit};
 
 impl TimestampRule {
     /// Whether the time in `text` is near enough to `now_ms` (Unix time in milliseconds).
     ///
-    /// The text must be digits only: it is signed as it stands, and a reader that would also take `+1` or `1e9` could be
+    /// A number must be digits only: it is signed as it stands, and a reader that would also take `+1` or `1e9` could be
     /// made to see another time than the one that was signed.
     pub(super) fn check(&self, text: &str, now_ms: u64) -> Result<(), Rejection> {
-        let malformed = || Rejection::TimestampMalformed { place: self.place.clone() };
-        if text.is_empty() || !text.bytes().all(|byte| byte.is_ascii_digit()) {
-            return Err(malformed());
-        }
-        let number: u64 = text.parse().map_err(|_| malformed())?;
-        let at_ms = match self.unit {
-            TimestampUnit::Seconds => number.checked_mul(1_000).ok_or_else(malformed)?,
-            TimestampUnit::Milliseconds => number,
+        let malformed = || Rejection::TimestampMalformed { place: self.place.clone(), unit: self.unit };
+        let (at_ms, whole_seconds) = match self.unit {
+            TimestampUnit::Seconds => (digits(text).and_then(|s| s.checked_mul(1_000)), true),
+            TimestampUnit::Milliseconds => (digits(text), false),
+            TimestampUnit::Iso8601 => (rfc3339::unix_ms(text), !text.contains('.')),
         };
+        let at_ms = at_ms.ok_or_else(malformed)?;
         let Some(tolerance_s) = self.tolerance_s else { return Ok(()) };
         // Both sides in whole seconds where the sender counts seconds: its fraction is not known.
-        let now = match self.unit {
-            TimestampUnit::Seconds => now_ms / 1_000 * 1_000,
-            TimestampUnit::Milliseconds => now_ms,
-        };
+        let now = if whole_seconds { now_ms / 1_000 * 1_000 } else { now_ms };
         let tolerance_ms = u64::from(tolerance_s) * 1_000;
         if now.saturating_sub(at_ms) > tolerance_ms {
             return Err(Rejection::TimestampOld { age_s: (now - at_ms).div_ceil(1_000), tolerance_s });
@@ -33,6 +30,11 @@ impl TimestampRule {
         }
         Ok(())
     }
+}
+
+fn digits(text: &str) -> Option<u64> {
+    let only = !text.is_empty() && text.bytes().all(|byte| byte.is_ascii_digit());
+    only.then(|| text.parse().ok()).flatten()
 }
 
 #[cfg(test)]
@@ -68,7 +70,7 @@ mod tests {
     #[test]
     fn anything_but_digits_is_malformed() {
         let rule = rule(TimestampUnit::Seconds);
-        let malformed = Err(Rejection::TimestampMalformed { place: rule.place.clone() });
+        let malformed = Err(Rejection::TimestampMalformed { place: rule.place.clone(), unit: rule.unit });
         for text in ["", "+1700000000", "-1", "1700000000.0", " 1700000000", "1e9", "١٧", "99999999999999999999", "0x1"]
         {
             assert_eq!(rule.check(text, NOW_MS), malformed, "{text:?}");
@@ -83,5 +85,17 @@ mod tests {
         let any = TimestampRule { tolerance_s: None, ..rule(TimestampUnit::Seconds) };
         assert_eq!(any.check("1", NOW_MS), Ok(()));
         assert!(any.check("1x", NOW_MS).is_err());
+    }
+
+    #[test]
+    fn a_written_date_is_a_time_in_its_own_precision() {
+        // 2023-11-14T22:13:20Z is 1,700,000,000.
+        let check = |text: &str| rule(TimestampUnit::Iso8601).check(text, NOW_MS);
+        assert_eq!(check("2023-11-14T22:08:20Z"), Ok(()), "whole seconds against whole seconds");
+        let old = Err(Rejection::TimestampOld { age_s: 301, tolerance_s: 300 });
+        assert_eq!(check("2023-11-14T22:08:20.8Z"), old);
+        assert_eq!(check("2023-11-14T22:08:20.9Z"), Ok(()));
+        assert_eq!(check("2023-11-15T00:18:20+02:00"), Ok(()));
+        assert!(matches!(check("1700000000"), Err(Rejection::TimestampMalformed { .. })));
     }
 }

@@ -10,15 +10,16 @@ use sha2::{Digest as _, Sha256};
 use subtle::ConstantTimeEq as _;
 
 use super::Verified;
+use super::each::verify_each;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
 use super::rule::TokenRule;
 use crate::source::Secret;
 
-/// The hashes of the secrets, with the place of each in the source's list.
+/// The hashes of the secrets, each with the place of its secret in the source's list.
 #[derive(Clone)]
-pub(super) struct Hashes(Vec<[u8; 32]>);
+pub(super) struct Hashes(Vec<(usize, [u8; 32])>);
 
 impl std::fmt::Debug for Hashes {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -27,8 +28,8 @@ impl std::fmt::Debug for Hashes {
 }
 
 impl Hashes {
-    pub(super) fn new(secrets: &[Secret]) -> Self {
-        Self(secrets.iter().map(|secret| Sha256::digest(secret.reveal()).into()).collect())
+    pub(super) fn new(secrets: &[(usize, &Secret)]) -> Self {
+        Self(secrets.iter().map(|(place, secret)| (*place, Sha256::digest(secret.reveal()).into())).collect())
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -37,8 +38,8 @@ impl Hashes {
 
     fn find(&self, candidate: &[u8]) -> Result<Verified, Rejection> {
         let hash: [u8; 32] = Sha256::digest(candidate).into();
-        let found = self.0.iter().position(|secret| secret.ct_eq(&hash).into());
-        found.map(Verified::by).ok_or(Rejection::TokenMismatch { secrets: self.0.len() })
+        let found = self.0.iter().find(|(_, secret)| secret.ct_eq(&hash).into());
+        found.map(|(place, _)| Verified::by(*place)).ok_or(Rejection::TokenMismatch { secrets: self.0.len() })
     }
 }
 
@@ -49,11 +50,12 @@ pub(super) fn verify_token(
     body: &[u8],
 ) -> Result<Verified, Rejection> {
     let settings = BTreeMap::new();
-    let view = View::new(request, body, &settings);
-    // A value that was joined from two headers is not the secret, so joins need no rule of their own.
-    let text = view.text(&rule.place, Joins::Allowed)?;
-    let token = after_prefix(&text, &rule.prefix).ok_or(Rejection::TokenMismatch { secrets: secrets.0.len() })?;
-    secrets.find(token.as_bytes())
+    verify_each(rule.each.as_ref(), &View::new(request, body, &settings), |view| {
+        // A value that was joined from two headers is not the secret, so joins need no rule of their own.
+        let text = view.text(&rule.place, Joins::Allowed)?;
+        let token = after_prefix(&text, &rule.prefix).ok_or(Rejection::TokenMismatch { secrets: secrets.0.len() })?;
+        secrets.find(token.as_bytes())
+    })
 }
 
 pub(super) fn verify_basic(secrets: &Hashes, request: &RequestParts<'_>, body: &[u8]) -> Result<Verified, Rejection> {
@@ -79,11 +81,13 @@ mod tests {
     use crate::header::HeaderList;
 
     fn hashes(secrets: &[&str]) -> Hashes {
-        Hashes::new(&secrets.iter().map(|text| Secret::new(text)).collect::<Vec<_>>())
+        let secrets: Vec<_> = secrets.iter().map(|text| Secret::new(text)).collect();
+        Hashes::new(&secrets.iter().enumerate().collect::<Vec<_>>())
     }
 
     fn token(prefix: &str, value: &str) -> Result<Option<usize>, Rejection> {
-        let rule = TokenRule { place: Reference::Header("x-token".to_owned()), prefix: prefix.to_owned() };
+        let place = Reference::Header("x-token".to_owned());
+        let rule = TokenRule { place, prefix: prefix.to_owned(), each: None };
         let headers = HeaderList::new([("X-Token", value)]);
         let request = RequestParts { method: "POST", url: "", query: "", headers: &headers };
         verify_token(&rule, &hashes(&["new", "old"]), &request, b"").map(|verified| verified.which())
@@ -120,5 +124,29 @@ mod tests {
         assert_eq!(basic("Basic dXNlcjpwYTpzUw=="), Err(Rejection::TokenMismatch { secrets: 1 }));
         assert_eq!(basic("Basic user:pa:ss"), Err(Rejection::CredentialsMalformed));
         assert_eq!(basic("Bearer x"), Err(Rejection::CredentialsMalformed));
+    }
+
+    fn of_items(body: &str) -> Result<Option<usize>, Rejection> {
+        let rule = serde_json::from_str(r#"{"in":"json:clientState","each":"value[]"}"#).expect("parses");
+        let headers = HeaderList::default();
+        let request = RequestParts { method: "POST", url: "", query: "", headers: &headers };
+        verify_token(&rule, &hashes(&["new", "old"]), &request, body.as_bytes()).map(|verified| verified.which())
+    }
+
+    #[test]
+    fn every_item_carries_the_token() {
+        assert_eq!(of_items(r#"{"value":[{"clientState":"old"},{"clientState":"new"}]}"#), Ok(Some(1)));
+        let mismatch = Err(Rejection::TokenMismatch { secrets: 2 });
+        assert_eq!(of_items(r#"{"value":[{"clientState":"new"},{"clientState":"x"}]}"#), mismatch);
+        for body in [
+            r#"{"value":[]}"#,
+            r#"{"value":{"clientState":"new"}}"#,
+            r#"{"clientState":"new"}"#,
+            r#"{"value":[{"clientState":"new"},{}],"clientState":"new"}"#,
+            r#"{"value":[{"clientState":"new"},7]}"#,
+            "",
+        ] {
+            assert!(matches!(of_items(body), Err(Rejection::FieldMissing { .. })), "{body}");
+        }
     }
 }

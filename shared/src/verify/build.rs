@@ -1,0 +1,162 @@
+//! Making a verifier: which secret is a key of which rule, and which schemes are no schemes.
+
+use super::key::{KeyEncoding, KeyError};
+use super::mac::MacVerifier;
+use super::rule::{Algorithm, Scheme};
+use super::token::Hashes;
+use super::{Check, ConfigError};
+use crate::source::Secret;
+
+/// A secret that a rule cannot use.
+pub(super) struct RefusedSecret {
+    pub(super) secret: usize,
+    pub(super) why: KeyError,
+}
+
+/// The checks of a scheme, of which one has to pass.
+pub(super) fn checks(scheme: &Scheme, secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {
+    match scheme {
+        Scheme::AnyOf { rules } => any_of(rules, secrets),
+        Scheme::AllOf { rules } => Ok((all_of(rules, secrets)?, Vec::new())),
+        Scheme::Mac(_) | Scheme::Token(_) | Scheme::Basic | Scheme::None => Ok((single(scheme, secrets)?, Vec::new())),
+    }
+}
+
+/// A rule on its own: every secret must be one for it.
+fn single(rule: &Scheme, secrets: &[Secret]) -> Result<Check, ConfigError> {
+    let (check, refused) = one(rule, &numbered(secrets))?;
+    if let Some(refused) = refused.first() {
+        return Err(ConfigError::Secret { index: refused.secret, why: refused.why.to_string() });
+    }
+    if is_without_key(&check) { Err(ConfigError::NoSecret) } else { Ok(check) }
+}
+
+/// Alternatives: every secret must be one for at least one of them, and those that got none are left out.
+fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {
+    refuse_downgrade(rules)?;
+    let secrets = numbered(secrets);
+    let mut checks = deal(rules, |_| secrets.clone(), secrets.len())?;
+    checks.retain(|check| !is_without_key(check));
+    let mut checks = checks.into_iter();
+    let first = checks.next().ok_or(ConfigError::NoSecret)?;
+    Ok((first, checks.collect()))
+}
+
+/// Rules that must all hold: every secret must be one for at least one of them, and each of them needs one.
+///
+/// A `user:password` is for the Basic rule alone. Such credentials are sent as they are with every request, so they may not
+/// be a key to anything else.
+fn all_of(rules: &[Scheme], secrets: &[Secret]) -> Result<Check, ConfigError> {
+    if rules.is_empty() {
+        return Err(ConfigError::Rule { why: "there is no rule that must hold".to_owned() });
+    }
+    if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
+        return Err(ConfigError::Rule { why: "none may not stand beside a rule that must hold".to_owned() });
+    }
+    let all = numbered(secrets);
+    let mut others = all.clone();
+    if rules.iter().any(is_basic) {
+        others.retain(|(_, secret)| !is_credentials(secret.reveal()));
+    }
+    let dealt = |rule: &Scheme| if is_basic(rule) { all.clone() } else { others.clone() };
+    let checks = deal(rules, dealt, secrets.len())?;
+    if checks.iter().any(is_without_key) { Err(ConfigError::NoSecret) } else { Ok(Check::All(checks)) }
+}
+
+/// Gives each rule its secrets; a secret that every rule which got it refuses is an error.
+fn deal<'s>(
+    rules: &[Scheme],
+    dealt: impl Fn(&Scheme) -> Vec<(usize, &'s Secret)>,
+    secrets: usize,
+) -> Result<Vec<Check>, ConfigError> {
+    let mut checks = Vec::with_capacity(rules.len());
+    let mut reasons: Vec<Vec<String>> = vec![Vec::new(); secrets];
+    let mut takers = vec![0; secrets];
+    for rule in rules {
+        let given = dealt(rule);
+        let (check, refused) = one(rule, &given)?;
+        for (secret, _) in given {
+            takers.get_mut(secret).into_iter().for_each(|takers| *takers += 1);
+        }
+        for RefusedSecret { secret, why } in refused {
+            reasons.get_mut(secret).into_iter().for_each(|reasons| reasons.push(why.to_string()));
+        }
+        checks.push(check);
+    }
+    let refused_by_all = reasons.iter().zip(&takers).position(|(reasons, takers)| reasons.len() == *takers);
+    if let Some(index) = refused_by_all {
+        let why = reasons.get(index).map(|reasons| reasons.join("; or ")).unwrap_or_default();
+        return Err(ConfigError::Secret { index, why });
+    }
+    Ok(checks)
+}
+
+fn one(rule: &Scheme, secrets: &[(usize, &Secret)]) -> Result<(Check, Vec<RefusedSecret>), ConfigError> {
+    Ok(match rule {
+        Scheme::Mac(rule) => {
+            let (mac, refused) = MacVerifier::new(rule, secrets)?;
+            (Check::Mac(Box::new(mac)), refused)
+        }
+        Scheme::Token(rule) => {
+            // What everybody knows is no token either.
+            let (hashes, refused) = hashes(secrets, |secret| KeyEncoding::Utf8.hmac_key(secret).err());
+            (Check::Token(rule.clone(), hashes), refused)
+        }
+        Scheme::Basic => {
+            let expected = KeyError::Encoding { expected: "user:password" };
+            let (hashes, refused) = hashes(secrets, |secret| (!is_credentials(secret)).then(|| expected.clone()));
+            (Check::Basic(hashes), refused)
+        }
+        Scheme::None => (Check::None, hashes(secrets, |_| Some(KeyError::NotUsed)).1),
+        Scheme::AnyOf { .. } | Scheme::AllOf { .. } => {
+            return Err(ConfigError::Rule { why: "a list of rules may not hold another".to_owned() });
+        }
+    })
+}
+
+fn hashes(secrets: &[(usize, &Secret)], fault: impl Fn(&str) -> Option<KeyError>) -> (Hashes, Vec<RefusedSecret>) {
+    let mut usable = Vec::with_capacity(secrets.len());
+    let mut refused = Vec::new();
+    for (secret, text) in secrets {
+        match fault(text.reveal()) {
+            None => usable.push((*secret, *text)),
+            Some(why) => refused.push(RefusedSecret { secret: *secret, why }),
+        }
+    }
+    (Hashes::new(&usable), refused)
+}
+
+fn is_without_key(check: &Check) -> bool {
+    match check {
+        Check::Mac(mac) => mac.key_count() == Some(0),
+        Check::Token(_, secrets) | Check::Basic(secrets) => secrets.is_empty(),
+        Check::All(checks) => checks.iter().any(is_without_key),
+        Check::None => false,
+    }
+}
+
+/// An alternative that is weaker than its neighbours would be what a forger chooses.
+fn refuse_downgrade(rules: &[Scheme]) -> Result<(), ConfigError> {
+    for (weak, name) in [(Algorithm::HmacSha1, "hmac-sha1"), (Algorithm::Sha256, "a plain sha256")] {
+        let is_weak = |rule: &Scheme| matches!(rule, Scheme::Mac(mac) if mac.algorithm == weak);
+        if rules.iter().any(is_weak) && !rules.iter().all(is_weak) {
+            return Err(ConfigError::Rule { why: format!("{name} may not stand beside something stronger") });
+        }
+    }
+    if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
+        return Err(ConfigError::Rule { why: "none may not be an alternative to a signature".to_owned() });
+    }
+    Ok(())
+}
+
+fn is_basic(rule: &Scheme) -> bool {
+    matches!(rule, Scheme::Basic)
+}
+
+fn is_credentials(secret: &str) -> bool {
+    secret.contains(':')
+}
+
+fn numbered(secrets: &[Secret]) -> Vec<(usize, &Secret)> {
+    secrets.iter().enumerate().collect()
+}

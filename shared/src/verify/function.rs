@@ -1,0 +1,70 @@
+//! The functions of the rule language: what single providers sign and no template can say.
+
+mod form;
+mod headers;
+mod hubspot;
+pub(super) mod sns;
+
+use std::fmt;
+use std::str::FromStr;
+
+use super::reference::Reference;
+use super::rejection::Rejection;
+use super::request::View;
+
+/// A function of the request. The names stand beside each variant.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Function {
+    /// `form_sorted_concat`: the parameters of a form body as Twilio signs them.
+    FormSortedConcat,
+    /// `hubspot_uri`: the URL with some of its percent-encoding undone, as `HubSpot` signs it.
+    HubspotUri,
+    /// `signed_headers(<reference>)`: the values of the headers that a text names, joined with dots (Hook0).
+    SignedHeaders(Box<Reference>),
+    /// `sns_canonical`: the fields of a message of Amazon SNS as it signs them.
+    SnsCanonical,
+}
+
+impl Function {
+    /// The function's value. `names` reads the reference in it, because only the signature header knows its own fields.
+    pub(super) fn evaluate(
+        &self,
+        view: &View<'_>,
+        names: impl FnOnce(&Reference) -> Result<String, Rejection>,
+    ) -> Result<String, Rejection> {
+        let missing = || Rejection::FieldMissing { reference: Reference::Function(self.clone()) };
+        match self {
+            Self::FormSortedConcat => form::sorted_concat(&view.url(), view.body()).ok_or_else(missing),
+            Self::HubspotUri => Ok(hubspot::uri(&view.url())),
+            Self::SignedHeaders(place) => headers::values(view, &names(place)?),
+            Self::SnsCanonical => view.document().and_then(sns::canonical).ok_or_else(missing),
+        }
+    }
+}
+
+impl FromStr for Function {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        match text {
+            "form_sorted_concat" => Ok(Self::FormSortedConcat),
+            "hubspot_uri" => Ok(Self::HubspotUri),
+            "sns_canonical" => Ok(Self::SnsCanonical),
+            other => {
+                let inner = other.strip_prefix("signed_headers(").and_then(|rest| rest.strip_suffix(')')).ok_or(())?;
+                Ok(Self::SignedHeaders(Box::new(inner.parse().map_err(|_| ())?)))
+            }
+        }
+    }
+}
+
+impl fmt::Display for Function {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::FormSortedConcat => f.write_str("form_sorted_concat"),
+            Self::HubspotUri => f.write_str("hubspot_uri"),
+            Self::SignedHeaders(place) => write!(f, "signed_headers({place})"),
+            Self::SnsCanonical => f.write_str("sns_canonical"),
+        }
+    }
+}

@@ -1,0 +1,103 @@
+//! What Amazon SNS signs: docs.aws.amazon.com, "Verifying the signatures of Amazon SNS messages", and the key lists of
+//! `aws-js-sns-message-validator`.
+
+use serde_json::Value;
+
+/// The fields that are signed where they are there, in this order.
+const FIELDS: [&str; 8] = ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
+
+/// The fields that no message of its type is without.
+const NOTIFICATION: &[&str] = &["Message", "MessageId", "Timestamp", "TopicArn"];
+const CONFIRMATION: &[&str] = &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn"];
+
+/// Each field that the message has, as its name and its value with a line feed after both. `None` where it is no message of
+/// SNS.
+///
+/// Only the message itself may hold a line feed: in another field it could stand for the end of it, and one signature
+/// would be good for two messages.
+pub(super) fn canonical(message: &Value) -> Option<String> {
+    let required = match message.get("Type")?.as_str()? {
+        "Notification" => NOTIFICATION,
+        "SubscriptionConfirmation" | "UnsubscribeConfirmation" => CONFIRMATION,
+        _ => return None,
+    };
+    if !required.iter().all(|name| message.get(name).is_some_and(Value::is_string)) {
+        return None;
+    }
+    let mut out = String::new();
+    for name in FIELDS {
+        let Some(value) = message.get(name).filter(|value| !value.is_null()) else { continue };
+        let text = value.as_str().filter(|text| name == "Message" || !text.contains('\n'))?;
+        out.push_str(name);
+        out.push('\n');
+        out.push_str(text);
+        out.push('\n');
+    }
+    Some(out)
+}
+
+/// Whether the field at a JSON pointer (RFC 6901) is among those that are signed.
+pub(in crate::verify) fn covers(pointer: &str) -> bool {
+    pointer.strip_prefix('/').is_some_and(|name| FIELDS.contains(&name))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn of(message: Value) -> Option<String> {
+        canonical(&message)
+    }
+
+    fn notification() -> Value {
+        serde_json::json!({
+            "Type": "Notification", "MessageId": "m1", "TopicArn": "arn:aws:sns:eu-west-1:1:t", "Message": "two\nlines",
+            "Timestamp": "2012-05-02T00:54:06.655Z", "SignatureVersion": "1", "Signature": "x", "UnsubscribeURL": "u",
+        })
+    }
+
+    fn with(name: &str, value: Value) -> Value {
+        let mut message = notification();
+        message[name] = value;
+        message
+    }
+
+    #[test]
+    fn a_notification_is_signed_without_and_with_a_subject() {
+        let plain = "Message\ntwo\nlines\nMessageId\nm1\nTimestamp\n2012-05-02T00:54:06.655Z\nTopicArn\n\
+                     arn:aws:sns:eu-west-1:1:t\nType\nNotification\n";
+        assert_eq!(of(notification()).as_deref(), Some(plain));
+        assert_eq!(of(with("Subject", Value::Null)).as_deref(), Some(plain));
+        let subject = plain.replace("Timestamp\n", "Subject\nhello\nTimestamp\n");
+        assert_eq!(of(with("Subject", "hello".into())), Some(subject));
+    }
+
+    #[test]
+    fn a_confirmation_is_signed_with_its_url_and_token() {
+        for kind in ["SubscriptionConfirmation", "UnsubscribeConfirmation"] {
+            let mut message = with("Type", kind.into());
+            assert_eq!(of(message.clone()), None, "{kind} without a token");
+            message["Token"] = "t1".into();
+            message["SubscribeURL"] = "https://s".into();
+            let signed = format!(
+                "Message\ntwo\nlines\nMessageId\nm1\nSubscribeURL\nhttps://s\nTimestamp\n2012-05-02T00:54:06.655Z\n\
+                 Token\nt1\nTopicArn\narn:aws:sns:eu-west-1:1:t\nType\n{kind}\n"
+            );
+            assert_eq!(of(message), Some(signed));
+        }
+    }
+
+    #[test]
+    fn a_field_that_is_no_text_or_could_hold_another_is_refused() {
+        assert_eq!(of(with("Subject", "a\nTimestamp\nb".into())), None);
+        assert_eq!(of(with("Subject", 1.into())), None);
+        assert_eq!(of(with("MessageId", Value::Null)), None);
+        assert_eq!(of(with("Type", "Other".into())), None);
+        assert_eq!(of(Value::Null), None);
+    }
+
+    #[test]
+    fn the_topic_is_covered_and_the_address_of_the_certificate_is_not() {
+        assert!(covers("/TopicArn") && !covers("/SigningCertURL") && !covers("/a/TopicArn") && !covers("TopicArn"));
+    }
+}

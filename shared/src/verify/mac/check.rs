@@ -1,0 +1,95 @@
+//! What is wrong with a rule itself, whatever the secrets.
+
+use crate::verify::ConfigError;
+use crate::verify::key::KeyEncoding;
+use crate::verify::reference::Reference;
+use crate::verify::rule::{Algorithm, MacRule};
+
+/// Refuses a rule that would verify less than it seems to.
+pub(super) fn check_rule(rule: &MacRule) -> Result<(), ConfigError> {
+    match fault(rule) {
+        Some(why) => Err(ConfigError::Rule { why: why.to_owned() }),
+        None => Ok(()),
+    }
+}
+
+fn fault(rule: &MacRule) -> Option<&'static str> {
+    let content = || rule.content.references();
+    let required = || rule.require.iter().flat_map(|equality| [&equality.left, &equality.right]);
+    let timed = || rule.timestamp.iter().map(|timestamp| &timestamp.place);
+    if !fits(rule) {
+        return Some("the key encoding does not belong to the algorithm");
+    }
+    if content().chain(required()).any(is_for_replies) {
+        return Some(
+            "hmac functions and hashes of several values are for the replies to challenges, not for what is signed",
+        );
+    }
+    if content().chain(required()).chain(timed()).any(|r| matches!(r, Reference::HeaderSeries(_))) {
+        return Some("a series of headers can only be where signatures stand");
+    }
+    if !content().any(is_of_the_request) {
+        return Some("the signed content is the same for every request; put {body} into it");
+    }
+    if content().any(|r| *r == Reference::Secret) != (rule.algorithm == Algorithm::Sha256) {
+        return Some(
+            "{secret} belongs into the content of a plain sha256, and a plain sha256 proves nothing without it",
+        );
+    }
+    if required().chain(timed()).any(|r| *r == Reference::Secret) {
+        return Some(
+            "a secret is not compared with what a request shows; it belongs into the content of a plain sha256",
+        );
+    }
+    if timed().any(|place| !rule.signs(place)) {
+        return Some(
+            "the timestamp is not a part of the signed content, so anybody can change it; put it into the content",
+        );
+    }
+    if rule.require.iter().any(|equality| !rule.signs(&equality.left)) {
+        return Some("a requirement looks at something that is not signed, so anybody can change it");
+    }
+    if !rule.urls.is_empty() && !content().any(|r| *r == Reference::Url) {
+        return Some("forms of the url are given and the url is not signed; put {url} into the content");
+    }
+    if [&rule.signature.list, &rule.signature.separator].into_iter().flatten().any(String::is_empty) {
+        return Some("the separators of the signature header are empty; leave them out where there are none");
+    }
+    None
+}
+
+fn fits(rule: &MacRule) -> bool {
+    match (rule.algorithm, &rule.key_encoding) {
+        (
+            Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512,
+            KeyEncoding::Utf8 | KeyEncoding::Base64 | KeyEncoding::Hex | KeyEncoding::StandardSecret,
+        )
+        | (Algorithm::Sha256, KeyEncoding::Utf8)
+        | (
+            Algorithm::Ed25519,
+            KeyEncoding::Base64 | KeyEncoding::Hex | KeyEncoding::StandardPublicKey | KeyEncoding::KeySet { .. },
+        ) => true,
+        (
+            Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512,
+            KeyEncoding::StandardPublicKey | KeyEncoding::KeySet { .. },
+        )
+        | (
+            Algorithm::Sha256,
+            KeyEncoding::Base64
+            | KeyEncoding::Hex
+            | KeyEncoding::StandardSecret
+            | KeyEncoding::StandardPublicKey
+            | KeyEncoding::KeySet { .. },
+        )
+        | (Algorithm::Ed25519, KeyEncoding::Utf8 | KeyEncoding::StandardSecret) => false,
+    }
+}
+
+fn is_for_replies(reference: &Reference) -> bool {
+    matches!(reference, Reference::HmacHex(_) | Reference::HmacBase64(_) | Reference::Sha256HexOf(_))
+}
+
+/// Whether the value differs between two requests to one source.
+fn is_of_the_request(reference: &Reference) -> bool {
+    !matches!(reference, Reference::Secret | Reference::Setting(_) | Reference::Literal(_) | Reference::Method)
+}

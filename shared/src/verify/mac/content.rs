@@ -1,0 +1,100 @@
+//! What is signed: the pieces of a template, read out of a request.
+
+use std::borrow::Cow;
+
+use crate::verify::reference::Reference;
+use crate::verify::rejection::Rejection;
+use crate::verify::request::{Joins, View};
+use crate::verify::signature::SignatureValue;
+use crate::verify::template::Part;
+
+/// Resolves references, those to the fields of the signature header included.
+pub(super) struct Reader<'v> {
+    pub(super) view: &'v View<'v>,
+    pub(super) signature: SignatureValue<'v>,
+}
+
+impl<'v> Reader<'v> {
+    pub(super) fn text(&self, reference: &Reference) -> Result<Cow<'v, str>, Rejection> {
+        match self.field(reference) {
+            Some(field) => field,
+            None => self.view.text(reference, Joins::Refused),
+        }
+    }
+
+    /// The pieces of the signed content, one for each part, without copying them together. `url` takes the place of the
+    /// request's own where it is given; the piece of `{secret}` is empty, because it is another one for each key.
+    ///
+    /// A header that stands before a literal may not contain it: `{id}.{time}.{body}` with a `.` in the id could be read
+    /// in two ways, and a signature over one of them would be a signature over the other.
+    pub(super) fn content<'r>(&self, parts: &'r [Part], url: Option<&'r str>) -> Result<Vec<Cow<'r, [u8]>>, Rejection>
+    where
+        'v: 'r,
+    {
+        let mut pieces = Vec::with_capacity(parts.len());
+        for (index, part) in parts.iter().enumerate() {
+            match (part, url) {
+                (Part::Literal(text), _) => pieces.push(Cow::Borrowed(text.as_bytes())),
+                (Part::Reference(Reference::Url), Some(url)) => pieces.push(Cow::Borrowed(url.as_bytes())),
+                (Part::Reference(Reference::Secret), _) => pieces.push(Cow::Borrowed(&[][..])),
+                (Part::Reference(reference), _) => {
+                    let piece = self.bytes(reference)?;
+                    if let Some(Part::Literal(separator)) = parts.get(index + 1)
+                        && is_of_a_header(reference)
+                        && contains(&piece, separator.as_bytes())
+                    {
+                        let (reference, separator) = (reference.clone(), separator.clone());
+                        return Err(Rejection::SeparatorInside { reference, separator });
+                    }
+                    pieces.push(piece);
+                }
+            }
+        }
+        Ok(pieces)
+    }
+
+    fn bytes(&self, reference: &Reference) -> Result<Cow<'v, [u8]>, Rejection> {
+        match self.field(reference) {
+            Some(Ok(Cow::Borrowed(text))) => Ok(Cow::Borrowed(text.as_bytes())),
+            Some(Ok(Cow::Owned(text))) => Ok(Cow::Owned(text.into_bytes())),
+            Some(Err(rejection)) => Err(rejection),
+            None => self.view.bytes(reference),
+        }
+    }
+
+    /// What only the signature header can tell; `None` where the view can.
+    fn field(&self, reference: &Reference) -> Option<Result<Cow<'v, str>, Rejection>> {
+        match reference {
+            Reference::SignatureField(name) => Some(self.signature.field(name).map(Cow::Borrowed)),
+            Reference::SignatureEntry(index) => Some(self.signature.entry(*index).map(Cow::Borrowed)),
+            Reference::Function(function) => {
+                Some(function.evaluate(self.view, |inner| self.text(inner).map(Cow::into_owned)).map(Cow::Owned))
+            }
+            Reference::Header(_)
+            | Reference::HeaderSeries(_)
+            | Reference::Json { .. }
+            | Reference::Query(_)
+            | Reference::Body
+            | Reference::BodySha256Hex
+            | Reference::BodySha256Raw
+            | Reference::BodyCrc32
+            | Reference::Url
+            | Reference::UrlSha256Hex
+            | Reference::Method
+            | Reference::Setting(_)
+            | Reference::Literal(_)
+            | Reference::Secret
+            | Reference::Sha256HexOf(_)
+            | Reference::HmacHex(_)
+            | Reference::HmacBase64(_) => None,
+        }
+    }
+}
+
+fn is_of_a_header(reference: &Reference) -> bool {
+    matches!(reference, Reference::Header(_) | Reference::SignatureField(_) | Reference::SignatureEntry(_))
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    text.windows(part.len()).any(|window| window == part)
+}

@@ -1,0 +1,147 @@
+//! Dates and times as RFC 3339 writes them.
+
+/// The Unix time in milliseconds of a text such as `2021-03-25T05:09:27.25Z`; digits beyond milliseconds are passed over.
+/// `None` for every other text, for days that no month has, and for times before 1970.
+///
+/// Stricter than the RFC in one way: `T` and `Z` are in upper case, as every sender writes them.
+pub(super) fn unix_ms(text: &str) -> Option<u64> {
+    let (date, time) = text.split_once('T')?;
+    let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
+    if !(1..=12).contains(&month) || !(1..=days_in(year, month)).contains(&day) {
+        return None;
+    }
+    let (time, offset_s) = split_offset(time)?;
+    let (time, fraction_ms) = split_fraction(time)?;
+    let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
+    // A leap second is the 60th.
+    if hour > 23 || minute > 59 || second > 60 {
+        return None;
+    }
+    let local_s = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
+    u64::try_from((local_s - offset_s) * 1_000 + fraction_ms).ok()
+}
+
+/// Three numbers of exactly these many digits.
+fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[i64; 3]> {
+    let mut parts = text.split(separator);
+    let mut found = [0; 3];
+    for (number, digits) in found.iter_mut().zip(digits) {
+        *number = number_of(parts.next()?, digits)?;
+    }
+    parts.next().is_none().then_some(found)
+}
+
+fn number_of(text: &str, digits: usize) -> Option<i64> {
+    (text.len() == digits && text.bytes().all(|byte| byte.is_ascii_digit())).then(|| text.parse().ok())?
+}
+
+/// The time without its offset from UTC, and that offset in seconds.
+fn split_offset(time: &str) -> Option<(&str, i64)> {
+    if let Some(time) = time.strip_suffix('Z') {
+        return Some((time, 0));
+    }
+    let at = time.find(['+', '-'])?;
+    let (hours, minutes) = time.get(at + 1..)?.split_once(':')?;
+    let (hours, minutes) = (number_of(hours, 2)?, number_of(minutes, 2)?);
+    if hours > 23 || minutes > 59 {
+        return None;
+    }
+    let offset_s = hours * 3_600 + minutes * 60;
+    Some((&time[..at], if time[at..].starts_with('-') { -offset_s } else { offset_s }))
+}
+
+/// The time without its fraction of a second, and that fraction in whole milliseconds.
+fn split_fraction(time: &str) -> Option<(&str, i64)> {
+    let Some((time, fraction)) = time.split_once('.') else { return Some((time, 0)) };
+    if fraction.is_empty() || !fraction.bytes().all(|byte| byte.is_ascii_digit()) {
+        return None;
+    }
+    let ms = fraction.bytes().chain(*b"000").take(3).fold(0, |ms, digit| ms * 10 + i64::from(digit - b'0'));
+    Some((time, ms))
+}
+
+fn days_in(year: i64, month: i64) -> i64 {
+    let leap = year % 4 == 0 && (year % 100 != 0 || year % 400 == 0);
+    match month {
+        2 if leap => 29,
+        2 => 28,
+        4 | 6 | 9 | 11 => 30,
+        _ => 31,
+    }
+}
+
+/// Days from 1970-01-01 in the Gregorian calendar, counted in years that begin in March, so that a leap day is the last.
+fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
+    let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
+    let leap_days = year.div_euclid(4) - year.div_euclid(100) + year.div_euclid(400);
+    year * 365 + leap_days + (153 * month + 2) / 5 + day - 1 - 719_468
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn dates_and_times_are_counted_since_1970() {
+        for (text, ms) in [
+            ("1970-01-01T00:00:00Z", 0),
+            ("2000-02-29T23:59:59Z", 951_868_799_000),
+            ("2000-03-01T00:00:00Z", 951_868_800_000),
+            ("2012-05-02T00:54:06.655Z", 1_335_920_046_655),
+            ("2019-11-16T10:11:12.634234626Z", 1_573_899_072_634),
+            ("2021-03-25T05:09:27.5Z", 1_616_648_967_500),
+            ("2015-05-18T17:45:13+02:00", 1_431_963_913_000),
+            ("2015-05-18T10:15:13-05:30", 1_431_963_913_000),
+            ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+        ] {
+            assert_eq!(unix_ms(text), Some(ms), "{text}");
+        }
+    }
+
+    #[test]
+    fn every_day_of_400_years_follows_the_one_before() {
+        let mut expected = days_since_1970(1900, 1, 1);
+        assert_eq!(expected, -25_567);
+        for year in 1900..2300 {
+            for month in 1..=12 {
+                for day in 1..=days_in(year, month) {
+                    assert_eq!(days_since_1970(year, month, day), expected, "{year}-{month}-{day}");
+                    expected += 1;
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn anything_else_is_no_time() {
+        for text in [
+            "",
+            "1700000000",
+            "2021-03-25",
+            "2021-03-25T05:09:27",
+            "2021-03-25t05:09:27z",
+            "2021-03-25 05:09:27Z",
+            "2021-3-25T05:09:27Z",
+            "2021-02-29T05:09:27Z",
+            "2100-02-29T05:09:27Z",
+            "2021-04-31T05:09:27Z",
+            "2021-13-01T05:09:27Z",
+            "2021-00-01T05:09:27Z",
+            "2021-03-25T24:09:27Z",
+            "2021-03-25T05:60:27Z",
+            "2021-03-25T05:09:61Z",
+            "2021-03-25T05:09:27.Z",
+            "2021-03-25T05:09:27.5.5Z",
+            "2021-03-25T05:09:27+0200",
+            "2021-03-25T05:09:27+24:00",
+            "2021-03-25T05:09:27ZZ",
+            "+2021-03-25T05:09:27Z",
+            "2021-03-25T05:09:27Z ",
+            "1969-12-31T23:59:59Z",
+            "2021-03-25T05:09:\u{661}\u{662}Z",
+            "2021-03-25T05:09:27é",
+        ] {
+            assert_eq!(unix_ms(text), None, "{text:?}");
+        }
+    }
+}
