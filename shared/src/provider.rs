@@ -278,9 +278,10 @@ fn check_secrets(scheme: &Scheme, secrets: &[Secret], handed_over: bool, fields:
 mod tests {
     use serde_json::json;
 
-    use super::vectors::source;
+    use super::vectors::{samples, source};
     use super::*;
     use crate::source::OnFailure;
+    use crate::verify::reference::Reference;
 
     const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
 
@@ -303,18 +304,57 @@ mod tests {
 
     #[test]
     fn every_provider_resolves_to_a_configuration_that_survives_its_json() {
-        for provider in catalogue() {
-            let (secrets, config): (&[&str], _) = match provider.id.as_str() {
-                "fal" => (&[], json!({"user_id": "u"})),
-                "none" => (&[], json!(null)),
-                "basic" => (&["user:password"], json!({})),
-                "custom" => (&["a"], json!({"header": "x-signature"})),
-                _ => (&[WHSEC], json!({})),
-            };
-            let resolved = source(&provider.id, secrets, &config).expect("resolves");
+        for sample in samples() {
+            let resolved = sample.config();
             let text = serde_json::to_string(&resolved).expect("serialises");
-            assert_eq!(serde_json::from_str::<SourceConfig>(&text).expect("parses"), resolved, "{}", provider.id);
-            assert!(!text.contains("\"in\":\"h:cfg:"), "every setting of {} is filled in", provider.id);
+            assert_eq!(serde_json::from_str::<SourceConfig>(&text).expect("parses"), resolved, "{}", resolved.provider);
+            assert!(!text.contains("\"in\":\"h:cfg:"), "every setting of {} is filled in", resolved.provider);
+        }
+    }
+
+    #[test]
+    fn the_essential_providers_come_first_and_the_others_by_their_ids() {
+        let ids: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).collect();
+        let essential = [
+            "stripe", "github", "shopify", "replicate", "fal", "openai", "anthropic", "gemini", "elevenlabs",
+            "assemblyai", "deepgram", "runpod", "modal", "huggingface", "together",
+        ];
+        let general = ["standard-webhooks", "custom", "token", "basic", "none"];
+        assert!(ids.starts_with(&essential) && ids.ends_with(&general));
+        assert!(ids[essential.len()..ids.len() - general.len()].is_sorted());
+    }
+
+    #[test]
+    fn what_cannot_be_verified_whole_says_so() {
+        let whole = |provider: &Provider| {
+            let mut fields = Fields::new(&Value::Null);
+            let settings = provider.read_settings(&mut fields);
+            let scheme = provider.scheme(&mut fields, &settings);
+            scheme.is_none_or(|scheme| scheme.covers(&Reference::Body))
+        };
+        for provider in catalogue().iter().filter(|provider| !whole(provider)) {
+            assert!(provider.unauthenticated.is_some(), "{} does not sign the whole body", provider.id);
+        }
+        assert!(catalogue().iter().filter(|provider| provider.certain).count() >= 80);
+    }
+
+    #[test]
+    fn what_everybody_gets_signed_with_the_same_keys_needs_a_binding() {
+        for (provider, setting) in
+            [("fal", "user_id"), ("aws-sns", "topic_arn"), ("aws-sns-sha1", "topic_arn"), ("paypal", "webhook_id")]
+        {
+            assert_eq!(problems(provider, &[], &json!({})), [setting]);
+        }
+        assert_eq!(problems("gcp-pubsub", &[], &json!({})), ["audience", "service_account"]);
+        assert_eq!(problems("microsoft-graph", &[], &json!({})), ["secrets"], "its clientState is the binding");
+    }
+
+    #[test]
+    fn a_source_whose_provider_hands_over_the_secret_begins_without_one() {
+        for provider in ["asana", "notion"] {
+            let resolved = source(provider, &[], &json!({})).expect("resolves");
+            assert!(resolved.secrets.is_empty() && Verifier::new(&resolved).is_ok(), "{provider}");
+            assert!(source(provider, &["a secret"], &json!({})).is_ok(), "{provider}");
         }
     }
 

@@ -69,6 +69,11 @@ pub(crate) fn fal_keys() -> KeySet {
         .expect("a key set")
 }
 
+/// At least one signed request of every provider of the catalogue.
+pub(crate) fn samples() -> Vec<sample::Sample> {
+    made::made().into_iter().chain(sample::asymmetric()).collect()
+}
+
 const STANDARD: &[&str] = &["webhook-id", "webhook-timestamp", "webhook-signature"];
 const SVIX: &[&str] = &["svix-id", "svix-timestamp", "svix-signature"];
 

@@ -6,8 +6,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::super::catalogue;
-use super::made::made;
-use super::sample::{Encoding, Sample, admits_gaps, asymmetric};
+use super::sample::{Encoding, Sample, admits_gaps};
+use super::samples;
 
 /// Counts what was tried, so that a table that tries nothing is seen.
 #[derive(Default)]
@@ -55,10 +55,6 @@ fn every_provider_accepts_what_it_signs_and_refuses_every_change_of_it() {
         cases.accepted,
         cases.refused
     );
-}
-
-fn samples() -> Vec<Sample> {
-    made().into_iter().chain(asymmetric()).collect()
 }
 
 fn bodies(sample: &Sample, cases: &mut Cases) {
