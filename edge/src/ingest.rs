@@ -126,13 +126,21 @@ async fn settle(
     now: u64,
 ) -> (Rc<Source>, Decision) {
     let (location, decision) = decide_with_keys(&source, head, body, context, now).await;
-    let Decision::Refuse { rejection, .. } = &decision else { return (source, decision) };
+    let may_be_new_key = match &decision {
+        Decision::Refuse { rejection, .. } => rejection.may_be_new_key(),
+        Decision::CannotSay => false,
+        Decision::Reply(_)
+        | Decision::Confirm { .. }
+        | Decision::TakeSecret { .. }
+        | Decision::Accept { .. }
+        | Decision::Explain => return (source, decision),
+    };
     let newer = sources::reread(reference, bindings, now).await;
     if let Some(newer) = newer.filter(|newer| newer.config.revision != source.config.revision) {
         let (_, decision) = decide_with_keys(&newer, head, body, context, now).await;
         return (newer, decision);
     }
-    if rejection.may_be_new_key()
+    if may_be_new_key
         && let Some(location) = location
         && let Some(keys) = published_keys::refetch(&location, now).await
     {

@@ -2,6 +2,7 @@
 
 mod crash;
 mod deliver;
+mod handshake;
 mod queue;
 mod replay;
 mod request;

@@ -356,7 +356,7 @@ fn web_tokens() -> Vec<Sample> {
         "iss": "MessageBird", "nbf": NOW_S, "exp": NOW_S + 60, "jti": "1",
         "url_hash": hex::encode(Sha256::digest(URL)), "payload_hash": hash,
     });
-    let mut monday = of("monday", "authorization", "", json!({"accountId": 1, "exp": NOW_S + 300}), Some(300));
+    let mut monday = of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
     monday.fields_only = true;
     vec![
         of("netlify", "x-webhook-signature", "", json!({"iss": "netlify", "sha256": hash}), None),

@@ -9,8 +9,7 @@ use super::super::find;
 use super::source;
 use crate::header::HeaderList;
 use crate::source::SourceConfig;
-use crate::verify::key_location::KeyForm;
-use crate::verify::{KeySet, Rejection, RequestParts, Verified, Verifier, verify};
+use crate::verify::{KeyForm, KeySet, Rejection, RequestParts, Verified, Verifier, verify};
 
 /// A request that verifies at `signed_at_s`. Everything is text that can be found and replaced in its headers and body.
 #[derive(Debug, Clone, Deserialize)]
