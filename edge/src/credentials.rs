@@ -9,7 +9,7 @@ use crate::request::is_kept;
 /// What stands in an event in place of a secret from the query.
 const REDACTED: &str = "redacted";
 
-/// Where the schemes `token` and `basic` carry their secret.
+/// Where the schemes `token`, `basic` and `jwt` carry what could be used again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credentials {
     headers: Vec<String>,
@@ -44,32 +44,38 @@ impl Credentials {
 
     fn collect(&mut self, scheme: &Scheme) {
         match scheme {
-            Scheme::Token(rule) => match &rule.place {
-                Reference::Header(name) => self.headers.push(name.clone()),
-                Reference::Query(name) => self.parameters.push(name.clone()),
-                // A secret in the body stays there: the body is delivered byte for byte.
-                Reference::Json { .. }
-                | Reference::HeaderSeries(_)
-                | Reference::SignatureField(_)
-                | Reference::SignatureEntry(_)
-                | Reference::Body
-                | Reference::BodySha256Hex
-                | Reference::BodySha256Raw
-                | Reference::BodyCrc32
-                | Reference::Url
-                | Reference::UrlSha256Hex
-                | Reference::Method
-                | Reference::Setting(_)
-                | Reference::Literal(_)
-                | Reference::Secret
-                | Reference::Function(_)
-                | Reference::Sha256HexOf(_)
-                | Reference::HmacHex(_)
-                | Reference::HmacBase64(_) => {}
-            },
+            Scheme::Token(rule) => self.collect_place(&rule.place),
+            // A token that says nothing of the body could be sent again with another one.
+            Scheme::Jwt(rule) if !rule.covers_body() => self.collect_place(&rule.token.place),
             Scheme::Basic => self.headers.push("authorization".to_owned()),
             Scheme::AnyOf { rules } | Scheme::AllOf { rules } => rules.iter().for_each(|rule| self.collect(rule)),
-            Scheme::Mac(_) | Scheme::None => {}
+            Scheme::Mac(_) | Scheme::Jwt(_) | Scheme::None => {}
+        }
+    }
+
+    fn collect_place(&mut self, place: &Reference) {
+        match place {
+            Reference::Header(name) => self.headers.push(name.clone()),
+            Reference::Query(name) => self.parameters.push(name.clone()),
+            // A secret in the body stays there: the body is delivered byte for byte.
+            Reference::Json { .. }
+            | Reference::HeaderSeries(_)
+            | Reference::SignatureField(_)
+            | Reference::SignatureEntry(_)
+            | Reference::Body
+            | Reference::BodySha256Hex
+            | Reference::BodySha256Raw
+            | Reference::BodyCrc32
+            | Reference::Url
+            | Reference::UrlSha256Hex
+            | Reference::Method
+            | Reference::Setting(_)
+            | Reference::Literal(_)
+            | Reference::Secret
+            | Reference::Function(_)
+            | Reference::Sha256HexOf(_)
+            | Reference::HmacHex(_)
+            | Reference::HmacBase64(_) => {}
         }
     }
 }
@@ -96,6 +102,9 @@ mod tests {
         let both = of(r#"{"kind":"any_of","rules":[{"kind":"basic"},{"kind":"token","in":"h:x-token"}]}"#);
         assert!(!both.keep_header("x-token") && !both.keep_header("authorization"));
         assert!(of(r#"{"kind":"none"}"#).keep_header("authorization"));
+        let jwt = r#"{"kind":"jwt","token":{"in":"h:x-jwt"},"alg":["HS256"],"key":"utf8","claims":{"a":"b"}}"#;
+        assert!(!of(jwt).keep_header("x-jwt"));
+        assert!(of(&jwt.replace("\"b\"", "\"sha256hex:body\"")).keep_header("x-jwt"), "it is of use for one body only");
     }
 
     #[test]

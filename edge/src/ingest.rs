@@ -32,10 +32,7 @@ enum Decision {
     /// A challenge: answered, and no event.
     Reply(Reply),
     /// A challenge that is answered once this URL has been asked for.
-    Confirm {
-        url: String,
-        reply: Reply,
-    },
+    Confirm { url: String, reply: Reply },
     /// The provider hands over its secret: answered once the relay is certain to hear of it.
     TakeSecret {
         secret: Secret,
@@ -44,17 +41,11 @@ enum Decision {
         keep: bool,
     },
     /// Queued; answered with the reply, or with the source's acknowledgement where there is none.
-    Accept {
-        verification: Verification,
-        reply: Option<Reply>,
-    },
+    Accept { verification: Verification, reply: Option<Reply> },
     /// A request that only asks: a person who opened the URL, or a provider's probe.
     Explain,
     /// Answered with the reply where the provider tests for it, whatever the source does with other failures.
-    Refuse {
-        rejection: Rejection,
-        reply: Option<Reply>,
-    },
+    Refuse { rejection: Rejection, reply: Option<Reply> },
     /// It cannot be said now: the provider's keys are not at hand.
     CannotSay,
 }
@@ -338,7 +329,9 @@ mod tests {
     fn a_challenge_with_a_bad_signature_gets_the_status_that_its_provider_tests_for() {
         let tested = PING.replace("\"verify\":false", "\"verify\":true,\"else\":401");
         let of = |body: &[u8]| decide(&with_token(&tested), None, &head("POST", "t"), body, NOW);
-        let Decision::Refuse { reply: Some(reply), .. } = of(br#"{"type":"ping"}"#) else { panic!("refused in its own way") };
+        let Decision::Refuse { reply: Some(reply), .. } = of(br#"{"type":"ping"}"#) else {
+            panic!("refused in its own way")
+        };
         assert_eq!((reply.status, reply.body.len()), (401, 0));
         assert!(matches!(of(br#"{"type":"event"}"#), Decision::Refuse { reply: None, .. }));
     }
@@ -362,9 +355,13 @@ mod tests {
         let handed = r#"{"when":{"h:x-token":"*"},"verify":false,"store_secret":"h:x-token",
             "reply":{"status":200,"headers":{"x-token":"{h:x-token}"},"body":""}}"#;
         let scheme = r#"{"kind":"token","in":"h:x-own"}"#;
-        let of = |secrets: &str, token: &str| decide(&source(scheme, secrets, handed), None, &head("POST", token), b"{}", NOW);
+        let of = |secrets: &str, token: &str| {
+            decide(&source(scheme, secrets, handed), None, &head("POST", token), b"{}", NOW)
+        };
         let given = "0123456789abcdef";
-        assert!(matches!(of("[]", given), Decision::TakeSecret { secret, keep: false, .. } if secret == Secret::new(given)));
+        assert!(
+            matches!(of("[]", given), Decision::TakeSecret { secret, keep: false, .. } if secret == Secret::new(given))
+        );
         assert_eq!(of("[]", "short"), Decision::CannotSay, "no secret, so nothing can be said");
         assert!(matches!(of(r#"["0123456789abcdef"]"#, given), Decision::Reply(_)), "it has it already");
         assert!(matches!(of(r#"["another one that is long"]"#, given), Decision::Refuse { .. }));

@@ -83,7 +83,9 @@ pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) ->
             }
             Some(keys)
         }
-        Lookup::Absent if on_shelf(location, |shelf| shelf.has_failed(&key, now) || !shelf.may_fetch(&key, now)) => None,
+        Lookup::Absent if on_shelf(location, |shelf| shelf.has_failed(&key, now) || !shelf.may_fetch(&key, now)) => {
+            None
+        }
         Lookup::Absent => fetch(location).await,
     }
 }

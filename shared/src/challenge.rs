@@ -182,7 +182,8 @@ impl EffectRule {
 /// has another, so that nobody can plant one.
 fn handed_over(text: &str, secrets: &[Secret]) -> Option<Option<Secret>> {
     let secret = Secret::new(text);
-    let usable = (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    let usable =
+        (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
     match secrets {
         [] => usable.then_some(Some(secret)),
         known => known.contains(&secret).then_some(None),

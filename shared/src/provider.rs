@@ -232,6 +232,9 @@ impl Provider {
         for rule in scheme.mac_rules_mut() {
             rule.settings.clone_from(&texts);
         }
+        for rule in scheme.jwt_rules_mut() {
+            rule.settings.clone_from(&texts);
+        }
         Some(scheme)
     }
 
@@ -250,6 +253,10 @@ fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>)
     let mut timestamps = 0;
     for timestamp in scheme.mac_rules_mut().into_iter().filter_map(|rule| rule.timestamp.as_mut()) {
         timestamp.tolerance_s = Some(tolerance_s);
+        timestamps += 1;
+    }
+    for max_age_s in scheme.jwt_rules_mut().into_iter().filter_map(|rule| rule.max_age_s.as_mut()) {
+        *max_age_s = tolerance_s;
         timestamps += 1;
     }
     if timestamps == 0 {
@@ -314,8 +321,21 @@ mod tests {
     fn the_essential_providers_come_first_and_the_others_by_their_ids() {
         let ids: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).collect();
         let essential = [
-            "stripe", "github", "shopify", "replicate", "fal", "openai", "anthropic", "gemini", "elevenlabs",
-            "assemblyai", "deepgram", "runpod", "modal", "huggingface", "together",
+            "stripe",
+            "github",
+            "shopify",
+            "replicate",
+            "fal",
+            "openai",
+            "anthropic",
+            "gemini",
+            "elevenlabs",
+            "assemblyai",
+            "deepgram",
+            "runpod",
+            "modal",
+            "huggingface",
+            "together",
         ];
         let general = ["standard-webhooks", "custom", "token", "basic", "none"];
         assert!(ids.starts_with(&essential) && ids.ends_with(&general));
@@ -410,7 +430,10 @@ mod tests {
         assert_eq!(problems("fal", &["a"], &json!({"user_id": "u"})), ["secrets"]);
         let url = |url: &str| json!({"user_id": "u", "key_set_url": url});
         let resolved = source("fal", &[], &url("http://127.0.0.1:8/keys")).expect("resolves");
-        assert_eq!(Verifier::new(&resolved).expect("a verifier").key_set_url(), Some("http://127.0.0.1:8/keys"));
+        let headers = crate::header::HeaderList::default();
+        let request = crate::verify::RequestParts { method: "POST", url: "", query: "", headers: &headers };
+        let location = Verifier::new(&resolved).expect("a verifier").key_location(&request, b"").expect("a location");
+        assert_eq!(location.map(|location| location.url).as_deref(), Some("http://127.0.0.1:8/keys"));
         for bad in
             ["http://fal.ai/keys", "ftp://a", "https://", "https://127.0.0.1@evil.example/", "keys", "https://a/{b"]
         {

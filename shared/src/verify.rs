@@ -13,8 +13,12 @@
 
 pub mod each;
 pub mod function;
+pub mod host;
+pub mod jwt;
 pub mod key;
+pub mod key_location;
 pub mod key_set;
+pub mod public_key;
 pub mod reference;
 pub mod rejection;
 pub mod rule;
@@ -22,6 +26,7 @@ pub mod template;
 pub mod url_form;
 
 mod build;
+mod certificate;
 mod checksum;
 mod mac;
 pub(crate) mod request;
@@ -31,15 +36,21 @@ mod token;
 
 #[cfg(test)]
 mod tampering;
+#[cfg(test)]
+mod tampering_keys;
+#[cfg(test)]
+mod test_keys;
 
 pub use key::KeyError;
+pub use key_location::{KeyForm, KeyLocation};
 pub use key_set::{KeySet, KeySetError};
 pub use rejection::Rejection;
 pub use request::RequestParts;
 pub use rule::Scheme;
 
+use crate::challenge::hands_over_secret;
 use crate::source::{OnStale, Secret, SourceConfig};
-use build::RefusedSecret;
+use jwt::JwtVerifier;
 use mac::MacVerifier;
 use rule::TokenRule;
 use token::{Hashes, verify_basic, verify_token};
@@ -74,9 +85,12 @@ pub enum ConfigError {
 #[derive(Debug, Clone)]
 enum Check {
     Mac(Box<MacVerifier>),
+    Jwt(Box<JwtVerifier>),
     Token(TokenRule, Hashes),
     Basic(Hashes),
     None,
+    /// The provider hands over the secret and has not done so yet: nothing can be said of a request.
+    AwaitsSecret,
     /// Every one of them has to pass.
     All(Vec<Check>),
 }
@@ -92,13 +106,20 @@ struct Incoming<'a> {
 }
 
 impl Verifier {
-    /// Prepares the verification of a source's requests.
+    /// Prepares the verification of a source's requests. Where the provider hands over the secret, a source may have none
+    /// yet.
     ///
     /// # Errors
     /// Where the scheme needs a secret and there is none, where a secret is not one for this scheme, or where the rule
     /// itself would verify nothing.
     pub fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
-        Ok(Self { on_stale: config.on_stale, ..Self::of(&config.scheme, &config.secrets)? })
+        let verifier = match Self::of(&config.scheme, &config.secrets) {
+            Err(ConfigError::NoSecret) if hands_over_secret(&config.challenges) => {
+                Self { first: Check::AwaitsSecret, others: Vec::new(), on_stale: OnStale::Reject }
+            }
+            made => made?,
+        };
+        Ok(Self { on_stale: config.on_stale, ..verifier })
     }
 
     /// The same for a scheme and secrets that are not in a source's configuration yet.
@@ -110,11 +131,21 @@ impl Verifier {
         Ok(Self { first, others, on_stale: OnStale::Reject })
     }
 
-    /// The URL of the provider's key set, where the scheme needs one: fetch it, parse it with [`KeySet::parse_jwks`] and
-    /// give it to [`verify`].
-    #[must_use]
-    pub fn key_set_url(&self) -> Option<&str> {
-        std::iter::once(&self.first).chain(&self.others).find_map(Check::key_set_url)
+    /// Where the provider publishes the keys that [`verify`] needs for this request; `None` where it needs none.
+    ///
+    /// # Errors
+    /// Where the request itself names its key and could not be verified with any: nothing is to be fetched for it.
+    pub fn key_location(&self, request: &RequestParts<'_>, body: &[u8]) -> Result<Option<KeyLocation>, Rejection> {
+        let mut outcome = self.first.key_location(request, body);
+        for check in &self.others {
+            let other = check.key_location(request, body);
+            outcome = match (outcome, other) {
+                (Ok(Some(location)), _) | (Err(_) | Ok(None), Ok(Some(location))) => Ok(Some(location)),
+                (Ok(None), _) | (Err(_), Ok(None)) => Ok(None),
+                (Err(first), Err(other)) => Err(if other.progress() > first.progress() { other } else { first }),
+            };
+        }
+        outcome
     }
 }
 
@@ -163,8 +194,8 @@ impl Incoming<'_> {
     }
 }
 
-/// Verifies a request. `keys` is the provider's key set where [`Verifier::key_set_url`] names one, `body` the raw bytes,
-/// `now_ms` the Unix time in milliseconds.
+/// Verifies a request. `keys` is what the provider publishes where [`Verifier::key_location`] says, `body` the raw
+/// bytes, `now_ms` the Unix time in milliseconds.
 ///
 /// # Errors
 /// Why the request is refused. Where [`Rejection::is_ours`] holds, nothing is known and the sender should try again.
@@ -194,9 +225,11 @@ impl Check {
     fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
         match self {
             Self::Mac(mac) => mac.verify(incoming),
+            Self::Jwt(jwt) => jwt.verify(incoming),
             Self::Token(rule, secrets) => verify_token(rule, secrets, incoming.request, incoming.body),
             Self::Basic(secrets) => verify_basic(secrets, incoming.request, incoming.body),
             Self::None => Ok(Verified { which: None, stale: false }),
+            Self::AwaitsSecret => Err(Rejection::SecretAwaited),
             Self::All(checks) => {
                 let mut whole: Option<Verified> = None;
                 for check in checks {
@@ -209,11 +242,21 @@ impl Check {
         }
     }
 
-    fn key_set_url(&self) -> Option<&str> {
+    fn key_location(&self, request: &RequestParts<'_>, body: &[u8]) -> Result<Option<KeyLocation>, Rejection> {
         match self {
-            Self::Mac(mac) => mac.key_set_url(),
-            Self::All(checks) => checks.iter().find_map(Self::key_set_url),
-            Self::Token(..) | Self::Basic(_) | Self::None => None,
+            Self::Mac(mac) => mac.key_location(request, body),
+            Self::Jwt(jwt) => jwt.key_location(request, body),
+            // What needs no published key and fails spares the others theirs.
+            Self::Token(rule, secrets) => verify_token(rule, secrets, request, body).map(|_| None),
+            Self::Basic(secrets) => verify_basic(secrets, request, body).map(|_| None),
+            Self::None | Self::AwaitsSecret => Ok(None),
+            Self::All(checks) => {
+                let mut location = None;
+                for check in checks {
+                    location = check.key_location(request, body)?.or(location);
+                }
+                Ok(location)
+            }
         }
     }
 }

@@ -181,7 +181,8 @@ mod tests {
 
     #[test]
     fn each_provider_says_what_it_needs() {
-        let of = |id: &str| serde_json::to_value(view(provider::find(id).expect("in the catalogue"))).expect("serialises");
+        let of =
+            |id: &str| serde_json::to_value(view(provider::find(id).expect("in the catalogue"))).expect("serialises");
         let stripe = of("stripe");
         assert_eq!(stripe["scheme"]["methods"], serde_json::json!(["HMAC-SHA256"]));
         assert_eq!(stripe["scheme"]["places"], serde_json::json!(["header stripe-signature"]));

@@ -78,7 +78,8 @@ impl Handover {
             config: &row.config,
             max_body_bytes: self.config.max_body_bytes,
         };
-        let problems = |found: Vec<provider::ConfigProblem>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        let problems =
+            |found: Vec<provider::ConfigProblem>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         provider.resolve(source).map_err(problems)?;
         let secrets_sealed = secrets::seal_source_secrets(keys, id, secrets)?;
         Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets_sealed })

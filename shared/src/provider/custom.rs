@@ -53,6 +53,7 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
         require: Vec::new(),
         each: None,
         urls: Vec::new(),
+        hosts: Vec::new(),
         settings: BTreeMap::new(),
     };
     if let Some(timestamp) = &rule.timestamp

@@ -61,7 +61,8 @@ impl Ask {
     /// What the first of the source's rules answer.
     fn answer_of(&self, source: &SourceConfig, rules: usize) -> Option<Challenge> {
         let headers = HeaderList::new(self.headers.iter().copied());
-        let request = RequestParts { method: self.method, url: "https://in.example/in/a", query: self.query, headers: &headers };
+        let request =
+            RequestParts { method: self.method, url: "https://in.example/in/a", query: self.query, headers: &headers };
         answer(&source.challenges[..rules], &source.secrets, &request, self.body.as_bytes())
     }
 }
@@ -78,7 +79,14 @@ fn table() -> Vec<(Ask, u16, &'static str, Option<(&'static str, &'static str)>,
     vec![
         (Ask::post("github", "{\"zen\":\"x\"}").with(&[("x-github-event", "ping")]), 200, text, None, "", true),
         (Ask::post("intercom", "{\"type\":\"notification_event\",\"topic\":\"ping\"}"), 200, text, None, "", true),
-        (Ask::post("asana", "{}").with(&[("x-hook-secret", "0123456789abcdef")]), 200, text, Some(("x-hook-secret", "0123456789abcdef")), "", false),
+        (
+            Ask::post("asana", "{}").with(&[("x-hook-secret", "0123456789abcdef")]),
+            200,
+            text,
+            Some(("x-hook-secret", "0123456789abcdef")),
+            "",
+            false,
+        ),
         (Ask::post("asana", "{\"events\":[]}").with(&[("x-hook-signature", "00")]), 200, text, None, "", true),
         (Ask::post("aws-sns", sns("SubscriptionConfirmation", CONFIRM)), 200, text, None, "", true),
         (Ask::post("aws-sns", sns("UnsubscribeConfirmation", CONFIRM)), 200, text, None, "", true),
@@ -86,20 +94,51 @@ fn table() -> Vec<(Ask, u16, &'static str, Option<(&'static str, &'static str)>,
         (Ask::post("aws-sns-sha1", sns("UnsubscribeConfirmation", CONFIRM)), 200, text, None, "", true),
         (Ask::post("discord", "{\"application_id\":\"1\",\"type\":1}"), 200, json_type, None, "{\"type\":1}", true),
         (Ask::post("discord", "{\"version\":1,\"type\":0}"), 204, json_type, None, "", true),
-        (Ask::post("discord", "{\"type\":1,\"event\":{\"type\":\"APPLICATION_AUTHORIZED\"}}"), 204, json_type, None, "", true),
+        (
+            Ask::post("discord", "{\"type\":1,\"event\":{\"type\":\"APPLICATION_AUTHORIZED\"}}"),
+            204,
+            json_type,
+            None,
+            "",
+            true,
+        ),
         (Ask::get("dropbox", "challenge=abc%20def"), 200, text, nosniff, "abc def", false),
         (Ask::post("line", "{\"destination\":\"U8e7\",\"events\":[]}"), 200, text, None, "", true),
-        (Ask::get("meta", "hub.mode=subscribe&hub.verify_token=mine&hub.challenge=1158201444"), 200, text, nosniff, "1158201444", false),
         (
-            Ask { query: "validationToken=Validation%3A+Testing+client+application", ..Ask::post("microsoft-graph", "") },
+            Ask::get("meta", "hub.mode=subscribe&hub.verify_token=mine&hub.challenge=1158201444"),
+            200,
+            text,
+            nosniff,
+            "1158201444",
+            false,
+        ),
+        (
+            Ask {
+                query: "validationToken=Validation%3A+Testing+client+application",
+                ..Ask::post("microsoft-graph", "")
+            },
             200,
             text,
             nosniff,
             "Validation: Testing client application",
             false,
         ),
-        (Ask::post("monday", "{\"challenge\":\"3eZbrw1aB\"}"), 200, json_type, nosniff, "{\"challenge\":\"3eZbrw1aB\"}", false),
-        (Ask::post("notion", "{\"verification_token\":\"secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl\"}"), 200, text, None, "", false),
+        (
+            Ask::post("monday", "{\"challenge\":\"3eZbrw1aB\"}"),
+            200,
+            json_type,
+            nosniff,
+            "{\"challenge\":\"3eZbrw1aB\"}",
+            false,
+        ),
+        (
+            Ask::post("notion", "{\"verification_token\":\"secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl\"}"),
+            200,
+            text,
+            None,
+            "",
+            false,
+        ),
         (
             Ask::get("okta", "").with(&[("x-okta-verification-challenge", "m0EUB5ZM8tIRSmoh")]),
             200,
@@ -108,7 +147,14 @@ fn table() -> Vec<(Ask, u16, &'static str, Option<(&'static str, &'static str)>,
             "{\"verification\":\"m0EUB5ZM8tIRSmoh\"}",
             false,
         ),
-        (Ask::post("slack", "{\"type\":\"url_verification\",\"challenge\":\"3eZbrw1aB\"}"), 200, text, nosniff, "3eZbrw1aB", true),
+        (
+            Ask::post("slack", "{\"type\":\"url_verification\",\"challenge\":\"3eZbrw1aB\"}"),
+            200,
+            text,
+            nosniff,
+            "3eZbrw1aB",
+            true,
+        ),
         (Ask { method: "HEAD", ..Ask::post("trello", "") }, 200, text, None, "", false),
         (
             Ask::post("twitch", "{\"challenge\":\"pogchamp-kappa-360noscope-vohiyo\"}")
@@ -132,8 +178,11 @@ fn table() -> Vec<(Ask, u16, &'static str, Option<(&'static str, &'static str)>,
             false,
         ),
         (
-            Ask::post("xero", "{\"events\":[],\"firstEventSequence\":0,\"lastEventSequence\":0,\"entropy\":\"S0m3r4Nd0m\"}")
-                .with(&[("x-xero-signature", "00")]),
+            Ask::post(
+                "xero",
+                "{\"events\":[],\"firstEventSequence\":0,\"lastEventSequence\":0,\"entropy\":\"S0m3r4Nd0m\"}",
+            )
+            .with(&[("x-xero-signature", "00")]),
             200,
             text,
             None,
@@ -141,7 +190,10 @@ fn table() -> Vec<(Ask, u16, &'static str, Option<(&'static str, &'static str)>,
             true,
         ),
         (
-            Ask::post("zoom", "{\"event\":\"endpoint.url_validation\",\"payload\":{\"plainToken\":\"qgg8vlvZRS6UYooatFL8Aw\"}}"),
+            Ask::post(
+                "zoom",
+                "{\"event\":\"endpoint.url_validation\",\"payload\":{\"plainToken\":\"qgg8vlvZRS6UYooatFL8Aw\"}}",
+            ),
             200,
             json_type,
             nosniff,
@@ -204,7 +256,10 @@ fn an_event_is_no_challenge() {
         assert_eq!(ask.answer(), None, "{provider}: {body}");
     }
     let event = Ask::post("discord", "{\"type\":1,\"event\":{\"type\":\"ENTITLEMENT_CREATE\"}}").answer();
-    assert!(event.is_some_and(|challenge| challenge.forward), "an event of Discord is answered in its own way and kept");
+    assert!(
+        event.is_some_and(|challenge| challenge.forward),
+        "an event of Discord is answered in its own way and kept"
+    );
     assert!(Ask::post("vercel", "{}").answer().is_some_and(|challenge| challenge.forward));
 }
 
@@ -231,7 +286,8 @@ fn a_secret_is_handed_over_only_to_a_source_that_has_none() {
     let body = format!("{{\"verification_token\":\"{token}\"}}");
     let first = Ask::post("notion", body.as_str()).answer().expect("a challenge");
     assert_eq!(first.secret, Some(Secret::new(token)));
-    let again = Ask { secrets: &["secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"], ..Ask::post("notion", body.as_str()) };
+    let again =
+        Ask { secrets: &["secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"], ..Ask::post("notion", body.as_str()) };
     assert_eq!(again.answer().expect("answered again").secret, None, "it has it already");
     let planted = Ask { secrets: &["secret_of_the_owner"], ..Ask::post("notion", body.as_str()) };
     assert_eq!(planted.answer(), None);
@@ -240,7 +296,8 @@ fn a_secret_is_handed_over_only_to_a_source_that_has_none() {
 
 #[test]
 fn what_asks_like_a_challenge_and_is_not_right_gets_the_status_that_its_provider_tests_for() {
-    let meta = Ask::get("meta", "hub.mode=subscribe&hub.verify_token=other&hub.challenge=1").answer().expect("an answer");
+    let meta =
+        Ask::get("meta", "hub.mode=subscribe&hub.verify_token=other&hub.challenge=1").answer().expect("an answer");
     assert_eq!((meta.reply.status, meta.reply.body.as_slice(), meta.must_verify), (403, b"".as_slice(), false));
     for (provider, body) in [("xero", "{\"events\":[],\"entropy\":\"x\"}"), ("discord", "{\"type\":1}")] {
         let ask = Ask::post(provider, body).with(&[("x-xero-signature", "00")]);
@@ -252,7 +309,13 @@ fn what_asks_like_a_challenge_and_is_not_right_gets_the_status_that_its_provider
 #[test]
 fn senders_that_read_the_answer_get_one_unless_the_owner_says_otherwise() {
     for (provider, secrets, status, body, content_type) in [
-        ("discord", &["ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c"][..], 200, "{\"type\":5}", "application/json"),
+        (
+            "discord",
+            &["ea4a6c63e29c520abef5507b132ec5f9954776aebebe7b92421eea691446d22c"][..],
+            200,
+            "{\"type\":5}",
+            "application/json",
+        ),
         ("slack", &["s"], 200, "", "text/plain"),
         ("twilio", &["s"], 200, "<Response/>", "text/xml"),
         ("adyen", &["00"], 200, "[accepted]", "text/plain"),
@@ -260,7 +323,10 @@ fn senders_that_read_the_answer_get_one_unless_the_owner_says_otherwise() {
         ("microsoft-graph", &["s"], 202, "", "text/plain"),
     ] {
         let given = source(provider, secrets, &json!({})).expect("resolves").acknowledgement;
-        assert_eq!((given.status, given.body.as_deref(), given.content_type.as_deref()), (status, Some(body), Some(content_type)));
+        assert_eq!(
+            (given.status, given.body.as_deref(), given.content_type.as_deref()),
+            (status, Some(body), Some(content_type))
+        );
         let own = json!({"acknowledgement": {"status": 204}});
         let own = source(provider, secrets, &own).expect("resolves").acknowledgement;
         assert_eq!((own.status, own.body, own.content_type), (204, None, None), "{provider}");

@@ -23,7 +23,9 @@ fn page() -> String {
     let mut page = format!("{INTRODUCTION}\n{certain} providers");
     let uncertain = catalogue().len() - certain;
     page.push_str(&format!(", and {uncertain} that are uncertain.\n\n"));
-    page.push_str("| provider | id | method | where | tolerance | needs | confidence |\n|---|---|---|---|---|---|---|\n");
+    page.push_str(
+        "| provider | id | method | where | tolerance | needs | confidence |\n|---|---|---|---|---|---|---|\n",
+    );
     catalogue().iter().for_each(|provider| row(&mut page, provider));
     catalogue().iter().for_each(|provider| section(&mut page, provider));
     page
@@ -41,7 +43,8 @@ fn row(page: &mut String, provider: &Provider) {
     let (name, id, methods, places) = (&provider.name, &provider.id, or_dash(&facts.methods), or_dash(&facts.places));
     let confidence = letter(provider);
     let needs = or_dash(&needs);
-    let _ = writeln!(page, "| [{name}](#{id}) | `{id}` | {methods} | {places} | {tolerance} | {needs} | {confidence} |");
+    let _ =
+        writeln!(page, "| [{name}](#{id}) | `{id}` | {methods} | {places} | {tolerance} | {needs} | {confidence} |");
 }
 
 fn section(page: &mut String, provider: &Provider) {
@@ -72,7 +75,8 @@ fn section(page: &mut String, provider: &Provider) {
     if let Some(gap) = &provider.unauthenticated {
         line("Not authenticated", gap);
     }
-    let alternatives = |templates: &[String]| templates.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", else ");
+    let alternatives =
+        |templates: &[String]| templates.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", else ");
     if !provider.event_id.is_empty() {
         line("Event id", &alternatives(&provider.event_id.iter().map(ToString::to_string).collect::<Vec<_>>()));
     }
@@ -80,17 +84,30 @@ fn section(page: &mut String, provider: &Provider) {
         line("Event type", &alternatives(&provider.event_type.iter().map(ToString::to_string).collect::<Vec<_>>()));
     }
     if let Some(items) = &provider.items {
-        line("Batch", &if items.is_empty() { "the body is a list".to_owned() } else { format!("the list at `{items}`") });
+        line(
+            "Batch",
+            &if items.is_empty() { "the body is a list".to_owned() } else { format!("the list at `{items}`") },
+        );
     }
     for challenge in &provider.challenges {
         let when: Vec<_> = challenge.when.iter().map(|(place, expected)| format!("`{place}` {expected}")).collect();
         let event = if challenge.forward { ", and is an event" } else { "" };
         let verified = if challenge.verify { "verified and " } else { "" };
-        line("Answered at the edge", &format!("{}: {verified}answered with {}{event}", when.join(", "), challenge.reply.status));
+        line(
+            "Answered at the edge",
+            &format!("{}: {verified}answered with {}{event}", when.join(", "), challenge.reply.status),
+        );
     }
     let answer = &provider.acknowledgement;
     if let Some(body) = &answer.body {
-        line("Acknowledgement", &format!("{} with {}", answer.status, if body.is_empty() { "no body".to_owned() } else { format!("`{body}`") }));
+        line(
+            "Acknowledgement",
+            &format!(
+                "{} with {}",
+                answer.status,
+                if body.is_empty() { "no body".to_owned() } else { format!("`{body}`") }
+            ),
+        );
     }
     let delivery = &provider.delivery;
     let tilde = if delivery.unconfirmed { "~ " } else { "" };
@@ -123,5 +140,8 @@ fn the_page_of_providers_says_what_the_catalogue_does() {
         std::fs::write(&path, &made).expect("docs/PROVIDERS.md is written");
     }
     let written = std::fs::read_to_string(&path).unwrap_or_default();
-    assert!(written == made, "docs/PROVIDERS.md is out of date; run: UPDATE_DOCS=1 cargo test -p shared page_of_providers");
+    assert!(
+        written == made,
+        "docs/PROVIDERS.md is out of date; run: UPDATE_DOCS=1 cargo test -p shared page_of_providers"
+    );
 }

@@ -39,9 +39,9 @@ impl Vector {
         let secrets: Vec<_> = self.secrets.iter().map(String::as_str).collect();
         let config = source(self.provider, &secrets, &self.config).expect("resolves");
         let verifier = Verifier::new(&config).expect("a verifier");
-        let keys = verifier.key_set_url().map(|_| fal_keys());
         let headers = HeaderList::new(self.headers.clone());
         let request = RequestParts { method: "POST", url: "https://in.example/in/a", query: "", headers: &headers };
+        let keys = verifier.key_location(&request, &self.body)?.map(|_| fal_keys());
         verify(&verifier, keys.as_ref(), &request, &self.body, now_ms)
     }
 

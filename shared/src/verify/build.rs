@@ -1,5 +1,6 @@
 //! Making a verifier: which secret is a key of which rule, and which schemes are no schemes.
 
+use super::jwt::JwtVerifier;
 use super::key::{KeyEncoding, KeyError};
 use super::mac::MacVerifier;
 use super::rule::{Algorithm, Scheme};
@@ -18,7 +19,9 @@ pub(super) fn checks(scheme: &Scheme, secrets: &[Secret]) -> Result<(Check, Vec<
     match scheme {
         Scheme::AnyOf { rules } => any_of(rules, secrets),
         Scheme::AllOf { rules } => Ok((all_of(rules, secrets)?, Vec::new())),
-        Scheme::Mac(_) | Scheme::Token(_) | Scheme::Basic | Scheme::None => Ok((single(scheme, secrets)?, Vec::new())),
+        Scheme::Mac(_) | Scheme::Jwt(_) | Scheme::Token(_) | Scheme::Basic | Scheme::None => {
+            Ok((single(scheme, secrets)?, Vec::new()))
+        }
     }
 }
 
@@ -34,6 +37,8 @@ fn single(rule: &Scheme, secrets: &[Secret]) -> Result<Check, ConfigError> {
 /// Alternatives: every secret must be one for at least one of them, and those that got none are left out.
 fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {
     refuse_downgrade(rules)?;
+    refuse_two_locations(rules)?;
+    refuse_plain_public_key(rules)?;
     let secrets = numbered(secrets);
     let mut checks = deal(rules, |_| secrets.clone(), secrets.len())?;
     checks.retain(|check| !is_without_key(check));
@@ -53,6 +58,8 @@ fn all_of(rules: &[Scheme], secrets: &[Secret]) -> Result<Check, ConfigError> {
     if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
         return Err(ConfigError::Rule { why: "none may not stand beside a rule that must hold".to_owned() });
     }
+    refuse_two_locations(rules)?;
+    refuse_plain_public_key(rules)?;
     let all = numbered(secrets);
     let mut others = all.clone();
     if rules.iter().any(is_basic) {
@@ -97,6 +104,10 @@ fn one(rule: &Scheme, secrets: &[(usize, &Secret)]) -> Result<(Check, Vec<Refuse
             let (mac, refused) = MacVerifier::new(rule, secrets)?;
             (Check::Mac(Box::new(mac)), refused)
         }
+        Scheme::Jwt(rule) => {
+            let (jwt, refused) = JwtVerifier::new(rule, secrets)?;
+            (Check::Jwt(Box::new(jwt)), refused)
+        }
         Scheme::Token(rule) => {
             // What everybody knows is no token either.
             let (hashes, refused) = hashes(secrets, |secret| KeyEncoding::Utf8.hmac_key(secret).err());
@@ -129,9 +140,10 @@ fn hashes(secrets: &[(usize, &Secret)], fault: impl Fn(&str) -> Option<KeyError>
 fn is_without_key(check: &Check) -> bool {
     match check {
         Check::Mac(mac) => mac.key_count() == Some(0),
+        Check::Jwt(jwt) => jwt.is_without_key(),
         Check::Token(_, secrets) | Check::Basic(secrets) => secrets.is_empty(),
         Check::All(checks) => checks.iter().any(is_without_key),
-        Check::None => false,
+        Check::None | Check::AwaitsSecret => false,
     }
 }
 
@@ -145,6 +157,37 @@ fn refuse_downgrade(rules: &[Scheme]) -> Result<(), ConfigError> {
     }
     if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
         return Err(ConfigError::Rule { why: "none may not be an alternative to a signature".to_owned() });
+    }
+    Ok(())
+}
+
+/// One set of published keys comes with a request. With two places for them, the keys of one would be used for the other.
+fn refuse_two_locations(rules: &[Scheme]) -> Result<(), ConfigError> {
+    let mut locations = rules.iter().filter_map(Scheme::published_keys);
+    let first = locations.next();
+    if locations.all(|location| Some(location) == first) {
+        return Ok(());
+    }
+    Err(ConfigError::Rule { why: "the rules of a list must have their published keys at the same place".to_owned() })
+}
+
+/// A public key in plain hexadecimal or base64 looks like a secret, so another rule of the list would take it as one.
+fn refuse_plain_public_key(rules: &[Scheme]) -> Result<(), ConfigError> {
+    let is_plain = |rule: &Scheme| match rule {
+        Scheme::Mac(mac) => {
+            mac.algorithm.of_public_key().is_some()
+                && matches!(mac.key_encoding, KeyEncoding::Hex | KeyEncoding::Base64)
+        }
+        Scheme::Jwt(_)
+        | Scheme::Token(_)
+        | Scheme::Basic
+        | Scheme::None
+        | Scheme::AnyOf { .. }
+        | Scheme::AllOf { .. } => false,
+    };
+    if rules.iter().any(is_plain) && !rules.iter().all(is_plain) {
+        let why = "a public key in hex or base64 could be taken for the secret of another rule of the list";
+        return Err(ConfigError::Rule { why: why.to_owned() });
     }
     Ok(())
 }

@@ -64,9 +64,10 @@ fn inner<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
 }
 
 fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
-    let since_1970 = match Tag::peek(reader)? {
-        Tag::UtcTime => reader.decode::<UtcTime>()?.to_unix_duration(),
-        _ => reader.decode::<GeneralizedTime>()?.to_unix_duration(),
+    let since_1970 = if Tag::peek(reader)? == Tag::UtcTime {
+        reader.decode::<UtcTime>()?.to_unix_duration()
+    } else {
+        reader.decode::<GeneralizedTime>()?.to_unix_duration()
     };
     Ok(since_1970.as_secs().saturating_mul(1_000))
 }

@@ -110,7 +110,10 @@ mod tests {
     fn a_host_is_matched_as_a_whole() {
         let paypal = hosts(&["api.paypal.com", "api.sandbox.paypal.com"]);
         let path = |url: &'static str| path_at(url, &paypal);
-        assert_eq!(path("https://api.paypal.com/v1/notifications/certs/CERT-1"), Some("/v1/notifications/certs/CERT-1"));
+        assert_eq!(
+            path("https://api.paypal.com/v1/notifications/certs/CERT-1"),
+            Some("/v1/notifications/certs/CERT-1")
+        );
         assert_eq!(path("https://api.sandbox.paypal.com/c"), Some("/c"));
         for url in [
             "http://api.paypal.com/c",
@@ -165,7 +168,9 @@ mod tests {
     fn a_certificate_has_a_plain_path() {
         let is = |path: &str| is_certificate_url(&format!("https://sns.us-east-1.amazonaws.com{path}"), &sns());
         assert!(is("/SimpleNotificationService-9c6465fa7f48f5cacd23014631ec1136.pem"));
-        for path in ["/", "/?Action=ListTopics", "/a?b", "//a.pem", "/a/../b.pem", "/./a.pem", "/a%2e.pem", "/a;b=c.pem"] {
+        for path in
+            ["/", "/?Action=ListTopics", "/a?b", "//a.pem", "/a/../b.pem", "/./a.pem", "/a%2e.pem", "/a;b=c.pem"]
+        {
             assert!(!is(path), "{path}");
         }
         assert!(!is(&format!("/{}", "a".repeat(MAX_URL_BYTES))));
@@ -173,7 +178,8 @@ mod tests {
 
     #[test]
     fn a_pattern_that_would_match_too_much_is_refused() {
-        for text in ["", "*", "*.com", "com", "a.*", "*.*.example.com", "a*.example.com", "A.example", "a..example", "a/b.c"]
+        for text in
+            ["", "*", "*.com", "com", "a.*", "*.*.example.com", "a*.example.com", "A.example", "a..example", "a/b.c"]
         {
             assert!(text.parse::<HostPattern>().is_err(), "{text}");
         }

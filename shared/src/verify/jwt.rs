@@ -18,14 +18,14 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::{Sha256, Sha384, Sha512};
 
+use super::build::RefusedSecret;
 use super::key::{KeyEncoding, KeyError};
 use super::key_location::{KeyForm, KeyLocation};
 use super::key_set::KeySet;
 use super::public_key::SignatureAlgorithm;
 use super::rejection::Rejection;
-use super::request::{Joins, View};
+use super::request::{Joins, RequestParts, View};
 use super::token::after_prefix;
-use super::build::RefusedSecret;
 use super::{ConfigError, Incoming, Verified};
 use crate::source::Secret;
 use claims::{check_claims, check_times};
@@ -79,7 +79,13 @@ impl JwtVerifier {
                 }
                 Keys::Plaid { url: url.clone(), credentials }
             }
-            encoding => {
+            encoding @ (KeyEncoding::Utf8
+            | KeyEncoding::Base64
+            | KeyEncoding::Hex
+            | KeyEncoding::StandardSecret
+            | KeyEncoding::StandardPublicKey
+            | KeyEncoding::Spki
+            | KeyEncoding::Certificate { .. }) => {
                 let mut keys = Vec::new();
                 for (index, secret) in secrets {
                     match encoding.hmac_key(secret.reveal()) {
@@ -103,12 +109,16 @@ impl JwtVerifier {
     }
 
     /// Where the key is. Where the token names it, only for a token that could be accepted with the right key.
-    pub(super) fn key_location(&self, incoming: &Incoming<'_>) -> Result<Option<KeyLocation>, Rejection> {
+    pub(super) fn key_location(
+        &self,
+        request: &RequestParts<'_>,
+        body: &[u8],
+    ) -> Result<Option<KeyLocation>, Rejection> {
         match &self.keys {
             Keys::Secrets(_) => Ok(None),
             Keys::Published { url } => Ok(Some(KeyLocation { url: url.clone(), form: KeyForm::JwkSet })),
             Keys::Plaid { url, credentials } => {
-                let view = View::new(incoming.request, incoming.body, &self.rule.settings);
+                let view = View::new(request, body, &self.rule.settings);
                 let text = view.text(&self.rule.token.place, Joins::Refused)?;
                 let (token, _) = self.read(&text, &view)?;
                 let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_".contains(&byte);

@@ -78,6 +78,17 @@ pub enum KeyError {
 }
 
 impl KeyEncoding {
+    /// Whether the keys are not with the source but have to be fetched.
+    #[must_use]
+    pub const fn is_published(&self) -> bool {
+        match self {
+            Self::KeySet { .. } | Self::Certificate { .. } | Self::PlaidKey { .. } => true,
+            Self::Utf8 | Self::Base64 | Self::Hex | Self::StandardSecret | Self::StandardPublicKey | Self::Spki => {
+                false
+            }
+        }
+    }
+
     /// The bytes of an HMAC key.
     ///
     /// # Errors
@@ -143,6 +154,10 @@ pub fn point(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
     VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).ok_or(KeyError::NotUsable)
 }
 
+fn is_spki(secret: &str) -> bool {
+    BASE64.decode(secret).is_ok_and(|der| PublicKey::from_spki(&der).is_some())
+}
+
 /// The base64 of a PEM file (RFC 7468), or the text itself where it is none.
 fn without_armour(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_ascii_whitespace).collect()
@@ -155,7 +170,7 @@ fn base64(text: &str) -> Result<Vec<u8>, KeyError> {
 fn refuse_asymmetric(secret: &str) -> Result<(), KeyError> {
     if secret.is_empty() {
         Err(KeyError::Empty)
-    } else if secret.starts_with(PUBLIC_PREFIX) || secret.contains("-----BEGIN PUBLIC KEY") {
+    } else if secret.starts_with(PUBLIC_PREFIX) || secret.contains("-----BEGIN PUBLIC KEY") || is_spki(secret) {
         Err(KeyError::PublicKey)
     } else if secret.starts_with(PRIVATE_PREFIX) || secret.contains(PRIVATE_PEM) {
         Err(KeyError::PrivateKey)
@@ -298,6 +313,8 @@ mod tests {
         assert_eq!(KeyEncoding::Spki.public_key(&p256[..120]), Err(KeyError::NotUsable));
         let private = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----";
         assert_eq!(KeyEncoding::Spki.public_key(private), Err(KeyError::PrivateKey));
-        assert_eq!(KeyEncoding::Spki.hmac_key(p256), Err(KeyError::PublicKey));
+        for encoding in [KeyEncoding::Spki, KeyEncoding::Utf8, KeyEncoding::Base64] {
+            assert_eq!(encoding.hmac_key(p256), Err(KeyError::PublicKey), "{encoding}: everybody knows it");
+        }
     }
 }

@@ -198,10 +198,8 @@ mod tests {
     /// The place of the key with which `algorithm` verifies.
     fn find(set: &KeySet, algorithm: SignatureAlgorithm, id: Option<&str>, now_ms: u64) -> Result<usize, Rejection> {
         let message = b"a message";
-        let signature = match algorithm {
-            SignatureAlgorithm::RsaSha256 => test_keys::rsa_sha256(message),
-            _ => test_keys::p256_raw(message),
-        };
+        let is_rsa = algorithm == SignatureAlgorithm::RsaSha256;
+        let signature = if is_rsa { test_keys::rsa_sha256(message) } else { test_keys::p256_raw(message) };
         let input = algorithm.input(&[message.as_slice().into()]);
         set.find(algorithm, id, &input, std::iter::once(signature.as_slice()), now_ms)
     }

@@ -5,16 +5,19 @@ mod content;
 mod keys;
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
+use super::build::RefusedSecret;
 use super::each::verify_each;
+use super::host::is_certificate_url;
 use super::key::KeyEncoding;
-use super::key_set::KeySet;
+use super::key_location::{KeyForm, KeyLocation};
 use super::reference::Reference;
 use super::rejection::Rejection;
-use super::request::{Joins, View};
+use super::request::{Joins, RequestParts, View};
 use super::rule::MacRule;
 use super::signature::{Candidate, MAX_SIGNATURES, SignatureValue};
-use super::{ConfigError, Incoming, RefusedSecret, Verified};
+use super::{ConfigError, Incoming, Verified};
 use crate::source::Secret;
 use content::Reader;
 use keys::Keys;
@@ -24,8 +27,8 @@ use keys::Keys;
 pub(super) struct MacVerifier {
     rule: MacRule,
     keys: Keys,
-    /// The length of a signature of the rule's algorithm.
-    signature_bytes: usize,
+    /// How many bytes a signature of the rule's algorithm has.
+    signature_bytes: RangeInclusive<usize>,
 }
 
 impl MacVerifier {
@@ -42,14 +45,31 @@ impl MacVerifier {
         self.keys.count()
     }
 
-    pub(super) fn key_set_url(&self) -> Option<&str> {
+    /// Where the keys are published. Where the request names its key, only for a request that could be accepted with it.
+    pub(super) fn key_location(
+        &self,
+        request: &RequestParts<'_>,
+        body: &[u8],
+    ) -> Result<Option<KeyLocation>, Rejection> {
         match &self.rule.key_encoding {
-            KeyEncoding::KeySet { url } => Some(url),
+            KeyEncoding::KeySet { url } => Ok(Some(KeyLocation { url: url.clone(), form: KeyForm::JwkSet })),
+            KeyEncoding::Certificate { .. } => {
+                let view = View::new(request, body, &self.rule.settings);
+                let texts = self.signature_texts(&view)?;
+                self.candidates(&texts)?;
+                let reader = self.reader(&view, &texts);
+                self.check_fields(&reader)?;
+                reader.content(self.rule.content.parts(), None)?;
+                let url = self.certificate_url(&reader)?;
+                Ok(url.map(|url| KeyLocation { url: url.into_owned(), form: KeyForm::Certificate }))
+            }
             KeyEncoding::Utf8
             | KeyEncoding::Base64
             | KeyEncoding::Hex
             | KeyEncoding::StandardSecret
-            | KeyEncoding::StandardPublicKey => None,
+            | KeyEncoding::StandardPublicKey
+            | KeyEncoding::Spki
+            | KeyEncoding::PlaidKey { .. } => Ok(None),
         }
     }
 
@@ -59,24 +79,43 @@ impl MacVerifier {
     }
 
     fn verify_one(&self, incoming: &Incoming<'_>, view: &View<'_>) -> Result<Verified, Rejection> {
-        let rule = &self.rule;
         let texts = self.signature_texts(view)?;
-        let reader = Reader { view, signature: SignatureValue::new(&rule.signature, texts.first()) };
+        let reader = self.reader(view, &texts);
         let candidates = self.candidates(&texts)?;
         let mut stale = false;
-        if let Some(timestamp) = &rule.timestamp {
+        if let Some(timestamp) = &self.rule.timestamp {
             stale = incoming.tolerate(timestamp.check(&reader.text(&timestamp.place)?, incoming.now_ms))?;
         }
-        for equality in &rule.require {
+        self.check_fields(&reader)?;
+        self.certificate_url(&reader)?;
+        match self.find(incoming, &reader, &candidates)? {
+            Some(secret) => Ok(Verified::by(secret).stale_if(stale)),
+            None => Err(Rejection::SignatureMismatch { secrets: self.keys.count_with(incoming.keys) }),
+        }
+    }
+
+    fn reader<'v>(&'v self, view: &'v View<'v>, texts: &'v Texts<'v>) -> Reader<'v> {
+        Reader { view, signature: SignatureValue::new(&self.rule.signature, texts.first()) }
+    }
+
+    fn check_fields(&self, reader: &Reader<'_>) -> Result<(), Rejection> {
+        for equality in &self.rule.require {
             // What is compared is known to the sender, so time tells nothing.
             if reader.text(&equality.left)? != reader.text(&equality.right)? {
                 return Err(Rejection::RequirementFailed { reference: equality.left.clone() });
             }
         }
-        match self.find(incoming.keys, &reader, &candidates)? {
-            Some(secret) => Ok(Verified::by(secret).stale_if(stale)),
-            None => Err(Rejection::SignatureMismatch { secrets: self.keys.count_with(incoming.keys) }),
+        Ok(())
+    }
+
+    /// The URL of the certificate, where the request names one: it is at a host of the rule.
+    fn certificate_url<'v>(&self, reader: &Reader<'v>) -> Result<Option<Cow<'v, str>>, Rejection> {
+        let KeyEncoding::Certificate { place } = &self.rule.key_encoding else { return Ok(None) };
+        let url = reader.text(place)?;
+        if is_certificate_url(&url, &self.rule.hosts) {
+            return Ok(Some(url));
         }
+        Err(Rejection::KeyLocationRefused { reference: place.clone() })
     }
 
     fn signature_texts<'v>(&self, view: &'v View<'_>) -> Result<Texts<'v>, Rejection> {
@@ -90,7 +129,7 @@ impl MacVerifier {
 
     /// The signatures of the header, or of all headers of a series: one that holds none is passed over where another does.
     fn candidates(&self, texts: &Texts<'_>) -> Result<Vec<Candidate>, Rejection> {
-        let read = |text| SignatureValue::new(&self.rule.signature, text).candidates(self.signature_bytes);
+        let read = |text| SignatureValue::new(&self.rule.signature, text).candidates(&self.signature_bytes);
         let series = match texts {
             Texts::One(text) => return read(text),
             Texts::Series(series) => series,
@@ -113,13 +152,13 @@ impl MacVerifier {
     /// The secret whose signature is among the candidates, over any of the forms that the URL may have been signed in.
     fn find(
         &self,
-        published: Option<&KeySet>,
+        incoming: &Incoming<'_>,
         reader: &Reader<'_>,
         candidates: &[Candidate],
     ) -> Result<Option<usize>, Rejection> {
         let parts = self.rule.content.parts();
         if self.rule.urls.is_empty() {
-            return self.keys.find(published, parts, &reader.content(parts, None)?, candidates);
+            return self.keys.find(incoming, parts, &reader.content(parts, None)?, candidates);
         }
         let asked = reader.view.url();
         let mut tried: Vec<Cow<'_, str>> = Vec::with_capacity(self.rule.urls.len());
@@ -128,7 +167,7 @@ impl MacVerifier {
             if tried.contains(&url) {
                 continue;
             }
-            let found = self.keys.find(published, parts, &reader.content(parts, Some(&url))?, candidates)?;
+            let found = self.keys.find(incoming, parts, &reader.content(parts, Some(&url))?, candidates)?;
             if found.is_some() {
                 return Ok(found);
             }

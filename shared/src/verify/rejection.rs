@@ -166,7 +166,7 @@ impl Rejection {
 
     /// Whether a time that was read is out of tolerance.
     pub(super) fn is_of_time(&self) -> bool {
-        matches!(self, Self::TimestampOld { .. } | Self::TimestampFuture { .. })
+        matches!(self, Self::TimestampOld { .. } | Self::TimestampFuture { .. } | Self::JwtExpired { .. })
     }
 
     /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.

@@ -6,7 +6,10 @@ use serde::{Deserialize, Serialize};
 
 use super::each::Each;
 use super::function::{Function, sns};
+use super::host::HostPattern;
+use super::jwt::JwtRule;
 use super::key::KeyEncoding;
+use super::public_key::SignatureAlgorithm;
 use super::reference::Reference;
 use super::template::Template;
 use super::url_form::UrlForm;
@@ -17,6 +20,8 @@ use super::url_form::UrlForm;
 pub enum Scheme {
     /// A signature over the request: an HMAC or a public-key signature.
     Mac(Box<MacRule>),
+    /// A signed JSON Web Token.
+    Jwt(Box<JwtRule>),
     /// A shared secret that the request carries as it is.
     Token(TokenRule),
     /// HTTP Basic authentication (RFC 7617); a secret is `user:password`.
@@ -55,6 +60,9 @@ pub struct MacRule {
     /// (Twilio). Empty stands for the URL as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<UrlForm>,
+    /// The hosts at which the certificate may be that the request names; only for a key `x509url:`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub hosts: Vec<HostPattern>,
     /// The values of the `cfg:` references in this rule. The one named `public_url` also takes the place of the request's
     /// own URL: the sender signs the URL that was configured at it, which a proxy may have changed on the way.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
@@ -72,6 +80,26 @@ pub enum Algorithm {
     Sha256,
     /// Pure Ed25519 (RFC 8032).
     Ed25519,
+    /// ECDSA over P-256 with SHA-256, the signature in DER (`SendGrid`).
+    EcdsaP256Sha256Der,
+    /// RSASSA-PKCS1-v1_5 with SHA-1 (Amazon SNS, version 1).
+    RsaPkcs1Sha1,
+    /// RSASSA-PKCS1-v1_5 with SHA-256.
+    RsaPkcs1Sha256,
+}
+
+impl Algorithm {
+    /// Where it verifies with a public key: how.
+    #[must_use]
+    pub const fn of_public_key(self) -> Option<SignatureAlgorithm> {
+        match self {
+            Self::HmacSha1 | Self::HmacSha256 | Self::HmacSha512 | Self::Sha256 => None,
+            Self::Ed25519 => Some(SignatureAlgorithm::Ed25519),
+            Self::EcdsaP256Sha256Der => Some(SignatureAlgorithm::P256Der),
+            Self::RsaPkcs1Sha1 => Some(SignatureAlgorithm::RsaSha1),
+            Self::RsaPkcs1Sha256 => Some(SignatureAlgorithm::RsaSha256),
+        }
+    }
 }
 
 /// Where signatures stand and how they are written.
@@ -166,6 +194,7 @@ impl Scheme {
     pub fn covers(&self, reference: &Reference) -> bool {
         match self {
             Self::Mac(rule) => rule.covers(reference),
+            Self::Jwt(rule) => rule.covers(reference),
             Self::AnyOf { rules } => !rules.is_empty() && rules.iter().all(|rule| rule.covers(reference)),
             Self::AllOf { rules } => rules.iter().any(|rule| rule.covers(reference)),
             Self::Token(_) | Self::Basic | Self::None => false,
@@ -177,8 +206,27 @@ impl Scheme {
         match self {
             Self::Mac(rule) => vec![rule],
             Self::AnyOf { rules } | Self::AllOf { rules } => rules.iter_mut().flat_map(Self::mac_rules_mut).collect(),
-            Self::Token(_) | Self::Basic | Self::None => Vec::new(),
+            Self::Jwt(_) | Self::Token(_) | Self::Basic | Self::None => Vec::new(),
         }
+    }
+
+    /// Every [`JwtRule`] in it.
+    pub fn jwt_rules_mut(&mut self) -> Vec<&mut JwtRule> {
+        match self {
+            Self::Jwt(rule) => vec![rule],
+            Self::AnyOf { rules } | Self::AllOf { rules } => rules.iter_mut().flat_map(Self::jwt_rules_mut).collect(),
+            Self::Mac(_) | Self::Token(_) | Self::Basic | Self::None => Vec::new(),
+        }
+    }
+
+    /// Where the keys are published that a single rule needs: the encoding that says so, and the hosts that are allowed.
+    pub(super) fn published_keys(&self) -> Option<(&KeyEncoding, &[HostPattern])> {
+        let (encoding, hosts) = match self {
+            Self::Mac(rule) => (&rule.key_encoding, rule.hosts.as_slice()),
+            Self::Jwt(rule) => (&rule.key_encoding, &[][..]),
+            Self::Token(_) | Self::Basic | Self::None | Self::AnyOf { .. } | Self::AllOf { .. } => return None,
+        };
+        encoding.is_published().then_some((encoding, hosts))
     }
 }
 

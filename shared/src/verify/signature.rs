@@ -1,5 +1,7 @@
 //! The grammar of signature headers: lists of entries, of which some are signatures and some are other fields.
 
+use std::ops::RangeInclusive;
+
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
@@ -10,9 +12,6 @@ use super::rule::{SignatureEncoding, SignatureRule};
 
 /// The most signatures of one request that are looked at.
 pub(super) const MAX_SIGNATURES: usize = 16;
-
-/// The longest signature of any algorithm here, in bytes.
-const MAX_BYTES: usize = 64;
 
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::URL_SAFE,
@@ -26,14 +25,11 @@ pub(super) struct SignatureValue<'a> {
 }
 
 /// A signature that decoded to the length that was wanted.
-pub(super) struct Candidate {
-    buffer: [u8; MAX_BYTES],
-    length: usize,
-}
+pub(super) struct Candidate(Vec<u8>);
 
 impl Candidate {
     pub(super) fn bytes(&self) -> &[u8] {
-        self.buffer.get(..self.length).unwrap_or_default()
+        &self.0
     }
 }
 
@@ -42,9 +38,9 @@ impl<'a> SignatureValue<'a> {
         Self { rule, text }
     }
 
-    /// The signatures of exactly `length` bytes. Entries of unknown versions, and entries that are no signature of this
+    /// The signatures of these lengths in bytes. Entries of unknown versions, and entries that are no signature of such a
     /// length, are passed over; where none is left, the rejection says what was wrong.
-    pub(super) fn candidates(&self, length: usize) -> Result<Vec<Candidate>, Rejection> {
+    pub(super) fn candidates(&self, lengths: &RangeInclusive<usize>) -> Result<Vec<Candidate>, Rejection> {
         let mut written = 0;
         let mut candidates = Vec::new();
         for text in self.signatures() {
@@ -52,7 +48,7 @@ impl<'a> SignatureValue<'a> {
             if written > MAX_SIGNATURES {
                 return Err(Rejection::TooManySignatures { limit: MAX_SIGNATURES });
             }
-            candidates.extend(decode(self.rule.encoding, text, length));
+            candidates.extend(decode(self.rule.encoding, text).filter(|one| lengths.contains(&one.0.len())));
         }
         let place = || self.rule.place.clone();
         match (written, candidates.is_empty()) {
@@ -105,24 +101,13 @@ impl<'a> SignatureValue<'a> {
     }
 }
 
-fn decode(encoding: SignatureEncoding, text: &str, length: usize) -> Option<Candidate> {
-    // Base64 is decoded in blocks and may ask for a little more room than it needs in the end.
-    let mut room = [0; MAX_BYTES + 3];
+fn decode(encoding: SignatureEncoding, text: &str) -> Option<Candidate> {
     let decoded = match encoding {
-        SignatureEncoding::Hex => {
-            let exact = room.get_mut(..length)?;
-            hex::decode_to_slice(text, exact).ok()?;
-            length
-        }
-        SignatureEncoding::Base64 => STANDARD.decode_slice(text, &mut room).ok()?,
-        SignatureEncoding::Base64Url => BASE64_URL.decode_slice(text, &mut room).ok()?,
+        SignatureEncoding::Hex => hex::decode(text).ok(),
+        SignatureEncoding::Base64 => STANDARD.decode(text).ok(),
+        SignatureEncoding::Base64Url => BASE64_URL.decode(text).ok(),
     };
-    if decoded != length {
-        return None;
-    }
-    let mut buffer = [0; MAX_BYTES];
-    buffer.get_mut(..length)?.copy_from_slice(room.get(..length)?);
-    Some(Candidate { buffer, length })
+    decoded.map(Candidate)
 }
 
 #[cfg(test)]
@@ -142,7 +127,7 @@ mod tests {
     }
 
     fn read(rule: &SignatureRule, text: &str, length: usize) -> Result<Vec<Vec<u8>>, Rejection> {
-        let candidates = SignatureValue::new(rule, text).candidates(length)?;
+        let candidates = SignatureValue::new(rule, text).candidates(&(length..=length))?;
         Ok(candidates.iter().map(|candidate| candidate.bytes().to_vec()).collect())
     }
 

@@ -255,9 +255,11 @@ fn a_signature_of_fal_for_another_of_its_users_is_refused() {
 fn without_fals_keys_nothing_is_known_and_the_fault_is_ours() {
     let vector = of("fal");
     let verifier = Verifier::new(&source("fal", &[], &vector.config).expect("resolves")).expect("a verifier");
-    assert_eq!(verifier.key_set_url(), Some("https://rest.fal.ai/.well-known/jwks.json"));
     let headers = crate::header::HeaderList::new(vector.headers);
     let request = RequestParts { method: "POST", url: "", query: "", headers: &headers };
+    let location =
+        verifier.key_location(&request, &vector.body).expect("a location").expect("fal's keys are published");
+    assert_eq!(location.url, "https://rest.fal.ai/.well-known/jwks.json");
     let now_ms = vector.signed_at_s * 1_000;
     assert_eq!(verify(&verifier, None, &request, &vector.body, now_ms), Err(Rejection::KeysUnavailable));
     assert!(verify(&verifier, Some(&fal_keys()), &request, &vector.body, now_ms).is_ok());

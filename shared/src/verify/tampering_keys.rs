@@ -153,11 +153,14 @@ fn signed() -> Vec<Signed> {
             ("paypal-transmission-sig", BASE64.encode(test_keys::rsa_sha256(paypal_content.as_bytes()))),
         ],
         signature: "paypal-transmission-sig",
-        ..mac("paypal", json!({"kind": "mac", "alg": "rsa-pkcs1-sha256", "key": "x509url:h:paypal-cert-url",
+        ..mac(
+            "paypal",
+            json!({"kind": "mac", "alg": "rsa-pkcs1-sha256", "key": "x509url:h:paypal-cert-url",
             "hosts": ["api.paypal.com", "api.sandbox.paypal.com"],
             "content": "{h:paypal-transmission-id}|{h:paypal-transmission-time}|{cfg:webhook_id}|{crc32dec:body}",
             "sig": {"in": "h:paypal-transmission-sig", "enc": "base64"},
-            "settings": {"webhook_id": "4JH86294D6297924G"}}))
+            "settings": {"webhook_id": "4JH86294D6297924G"}}),
+        )
     };
     let sha1 = Signed {
         headers: vec![
@@ -167,10 +170,13 @@ fn signed() -> Vec<Signed> {
         ],
         published: certificate(),
         signature: "x-signature",
-        ..mac("rsa-pkcs1-sha1", json!({"kind": "mac", "alg": "rsa-pkcs1-sha1", "key": "x509url:h:x-certificate",
+        ..mac(
+            "rsa-pkcs1-sha1",
+            json!({"kind": "mac", "alg": "rsa-pkcs1-sha1", "key": "x509url:h:x-certificate",
             "hosts": ["sns.*.amazonaws.com"], "content": "{h:x-topic}\n{body}",
             "sig": {"in": "h:x-signature", "enc": "base64"}, "require": [{"h:x-topic": "cfg:topic"}],
-            "settings": {"topic": "arn:1"}}))
+            "settings": {"topic": "arn:1"}}),
+        )
     };
     // messagebird-nodejs, lib/testdata/webhook-signature-jwt-reference.json
     let messagebird = Signed {
@@ -179,31 +185,38 @@ fn signed() -> Vec<Signed> {
         url: "https://example.com/",
         now_s: 1_625_479_200,
         time: Some((64, 5)),
-        ..jwt("messagebird",
+        ..jwt(
+            "messagebird",
             json!({"kind": "jwt", "token": {"in": "h:messagebird-signature-jwt"}, "alg": ["HS256", "HS384", "HS512"],
                 "key": "utf8", "leeway": 5, "claims": {"iss": "MessageBird", "url_hash": "sha256hex:url",
                 "payload_hash": "sha256hex:body?"}}),
             "messagebird-signature-jwt",
-            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJNZXNzYWdlQmlyZCIsIm5iZiI6MTYyNTQ3OTIwMCwiZXhwIjoxNjI1NDc5MjYwLCJqdGkiOiI1OWEyNDRkYy1lOWFkLTRlMjMtOTc3OC0zNzFmYWEyMzhmNzIiLCJ1cmxfaGFzaCI6IjBmMTE1ZGIwNjJiN2MwZGQwMzBiMTY4NzhjOTlkZWE1YzM1NGI0OWRjMzdiMzhlYjg4NDYxNzljNzc4M2U5ZDcifQ.6Fp0rVOsRr1fj9S2GidXAfkmPVofKr8_RTffC6G6r2E")
+            "eyJhbGciOiJIUzI1NiIsInR5cCI6IkpXVCJ9.eyJpc3MiOiJNZXNzYWdlQmlyZCIsIm5iZiI6MTYyNTQ3OTIwMCwiZXhwIjoxNjI1NDc5MjYwLCJqdGkiOiI1OWEyNDRkYy1lOWFkLTRlMjMtOTc3OC0zNzFmYWEyMzhmNzIiLCJ1cmxfaGFzaCI6IjBmMTE1ZGIwNjJiN2MwZGQwMzBiMTY4NzhjOTlkZWE1YzM1NGI0OWRjMzdiMzhlYjg4NDYxNzljNzc4M2U5ZDcifQ.6Fp0rVOsRr1fj9S2GidXAfkmPVofKr8_RTffC6G6r2E",
+        )
     };
     let netlify_claims = json!({"iss": "netlify", "sha256": sha256(BODY.as_bytes())});
     let netlify = Signed {
         secrets: vec![HMAC_SECRET.to_owned()],
-        ..jwt("netlify",
+        ..jwt(
+            "netlify",
             json!({"kind": "jwt", "token": {"in": "h:x-webhook-signature"}, "alg": ["HS256"], "key": "utf8",
                 "claims": {"iss": "netlify", "sha256": "sha256hex:body"}}),
             "x-webhook-signature",
-            &test_keys::token(&json!({"alg": "HS256", "typ": "JWT"}), &netlify_claims, hs256))
+            &test_keys::token(&json!({"alg": "HS256", "typ": "JWT"}), &netlify_claims, hs256),
+        )
     };
     let vonage_claims = json!({"iss": "Vonage", "iat": NOW_S, "payload_hash": sha256(BODY.as_bytes()), "api_key": "k"});
     let vonage_token = test_keys::token(&json!({"alg": "HS256"}), &vonage_claims, hs256);
     let vonage = Signed {
         secrets: vec![HMAC_SECRET.to_owned()],
         time: Some((330, 30)),
-        ..jwt("vonage",
+        ..jwt(
+            "vonage",
             json!({"kind": "jwt", "token": {"in": "h:authorization", "strip": "Bearer "}, "alg": ["HS256"], "key": "utf8",
                 "claims": {"iss": "Vonage", "payload_hash": "sha256hex:body"}, "max_age": 300}),
-            "authorization", &format!("Bearer {vonage_token}"))
+            "authorization",
+            &format!("Bearer {vonage_token}"),
+        )
     };
     let pubsub_claims = json!({"iss": "https://accounts.google.com", "aud": "https://in.example/in/a", "exp": NOW_S + 3_600,
         "iat": NOW_S, "email": "push@project.iam.gserviceaccount.com", "email_verified": true});
@@ -211,14 +224,17 @@ fn signed() -> Vec<Signed> {
     let pubsub = Signed {
         published: Some((KeyForm::JwkSet, test_keys::jwks(&[test_keys::rsa_jwk("g")]))),
         binds_body: false,
-        ..jwt("gcp-pubsub",
+        ..jwt(
+            "gcp-pubsub",
             json!({"kind": "jwt", "token": {"in": "h:authorization", "strip": "Bearer "}, "alg": ["RS256"],
                 "key": "jwks:https://www.googleapis.com/oauth2/v3/certs",
                 "claims": {"iss": ["accounts.google.com", "https://accounts.google.com"], "aud": "cfg:audience",
                     "email": "cfg:service_account", "email_verified": true},
                 "settings": {"audience": "https://in.example/in/a",
                     "service_account": "push@project.iam.gserviceaccount.com"}}),
-            "authorization", &format!("Bearer {pubsub_token}"))
+            "authorization",
+            &format!("Bearer {pubsub_token}"),
+        )
     };
     let plaid_claims = json!({"iat": NOW_S, "request_body_sha256": sha256(BODY.as_bytes())});
     let plaid = Signed {
@@ -228,11 +244,13 @@ fn signed() -> Vec<Signed> {
             json!({ "key": test_keys::p256_jwk("p"), "request_id": "r" }).to_string().into_bytes(),
         )),
         time: Some((330, 30)),
-        ..jwt("plaid",
+        ..jwt(
+            "plaid",
             json!({"kind": "jwt", "token": {"in": "h:plaid-verification"}, "alg": ["ES256"], "key": "fn:plaid_key",
                 "claims": {"request_body_sha256": "sha256hex:body"}, "max_age": 300}),
             "plaid-verification",
-            &test_keys::token(&json!({"alg": "ES256", "kid": "p", "typ": "JWT"}), &plaid_claims, test_keys::p256_raw))
+            &test_keys::token(&json!({"alg": "ES256", "kid": "p", "typ": "JWT"}), &plaid_claims, test_keys::p256_raw),
+        )
     };
     vec![
         sendgrid,
@@ -281,7 +299,7 @@ fn one_character_of_the_signature_or_the_token_is_enough_to_refuse() {
         for at in start..length {
             let mut changed = signed.clone();
             let value = changed.header_mut(signed.signature);
-            let other = if value.as_bytes()[at] == b'A' { "B" } else { "A" };
+            let other = if value.as_bytes()[at] == b'0' { "1" } else { "0" };
             value.replace_range(at..=at, other);
             assert!(changed.verify_at(signed.now_s).is_err(), "{} at {at}", signed.name);
         }
@@ -424,7 +442,9 @@ fn a_signature_in_another_encoding_is_refused() {
             Ok(bytes) => BASE64.encode(bytes),
             Err(_) => hex::encode(BASE64.decode(&*value).expect("base64")),
         };
-        assert_eq!(changed.code(), "signature_malformed", "{name}");
+        // The longest of these could be the base64 of a signature of another length.
+        let expected = if value.len() < 512 { "signature_malformed" } else { "signature_mismatch" };
+        assert_eq!(changed.code(), expected, "{name}");
     }
 }
 

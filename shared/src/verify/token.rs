@@ -67,7 +67,7 @@ pub(super) fn verify_basic(secrets: &Hashes, request: &RequestParts<'_>, body: &
 }
 
 /// The text after a prefix in any case, and after the blanks that follow the prefix.
-fn after_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
+pub(super) fn after_prefix<'t>(text: &'t str, prefix: &str) -> Option<&'t str> {
     if prefix.is_empty() {
         return Some(text);
     }

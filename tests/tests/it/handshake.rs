@@ -22,10 +22,12 @@ fn signature(secret: &str, body: &str) -> String {
 async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_be_planted_later() {
     let gateway = Gateway::start().await;
     let client = http_client();
-    let made = gateway.api.post("/v1/sources", &json!({ "name": "tasks", "provider": "asana" })).await.expect_status(201);
+    let made =
+        gateway.api.post("/v1/sources", &json!({ "name": "tasks", "provider": "asana" })).await.expect_status(201);
     let url = made["ingest_url"].as_str().expect("a URL").to_owned();
     let hand_over = async |secret: &str| {
-        let answer = client.post(&url).header("x-hook-secret", secret).body("{}").send().await.expect("the edge answers");
+        let answer =
+            client.post(&url).header("x-hook-secret", secret).body("{}").send().await.expect("the edge answers");
         let echoed = answer.headers().get("x-hook-secret").map(|value| value.to_str().expect("text").to_owned());
         (answer.status().as_u16(), echoed)
     };

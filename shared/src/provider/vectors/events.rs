@@ -64,7 +64,9 @@ fn an_id_that_no_signature_covers_is_keyed_together_with_the_body() {
     ] {
         assert_ne!(key(provider, header, "{}"), key(provider, header, "{ }"), "{provider}");
     }
-    for (provider, header) in [("clerk", "svix-id"), ("anthropic", "webhook-id"), ("twitch", "twitch-eventsub-message-id")] {
+    for (provider, header) in
+        [("clerk", "svix-id"), ("anthropic", "webhook-id"), ("twitch", "twitch-eventsub-message-id")]
+    {
         assert_eq!(key(provider, header, "{}"), key(provider, header, "{ }"), "{provider} signs its id");
     }
 }

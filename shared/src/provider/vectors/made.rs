@@ -27,11 +27,19 @@ const URL: &str = "https://in.example/in/a";
 
 /// At least one sample of each provider that `asymmetric` has none of.
 pub(crate) fn made() -> Vec<Sample> {
-    [of_the_body(), time_in_the_signature(), time_in_a_header(), standard_webhooks(), of_the_url(), of_fields(), public_keys()]
-        .into_iter()
-        .chain([tokens(), web_tokens(), unsigned()])
-        .flatten()
-        .collect()
+    [
+        of_the_body(),
+        time_in_the_signature(),
+        time_in_a_header(),
+        standard_webhooks(),
+        of_the_url(),
+        of_fields(),
+        public_keys(),
+    ]
+    .into_iter()
+    .chain([tokens(), web_tokens(), unsigned()])
+    .flatten()
+    .collect()
 }
 
 fn of_the_body() -> Vec<Sample> {
@@ -134,7 +142,12 @@ fn time_in_a_header() -> Vec<Sample> {
     let of = |provider, parts: &[&str], names: [&str; 2], form: (&str, Encoding), time: [&str; 2], tolerance_s| {
         let tag = write(&hmac::<Hmac<Sha256>>(SECRET, parts), form.1);
         let value = format!("{}{tag}", form.0);
-        timed(signed(provider, [(names[0], value.as_str()), (names[1], time[0])], &tag, form.1), time[0], time[1], tolerance_s)
+        timed(
+            signed(provider, [(names[0], value.as_str()), (names[1], time[0])], &tag, form.1),
+            time[0],
+            time[1],
+            tolerance_s,
+        )
     };
     let s = [NOW, NEXT];
     let ms = [NOW_MS, NEXT_MS];
@@ -146,7 +159,14 @@ fn time_in_a_header() -> Vec<Sample> {
         of("zoom", &["v0:", NOW, ":", BODY], ["x-zm-signature", "x-zm-request-timestamp"], ("v0=", Hex), s, 300),
         of("customerio", &["v0:", NOW, ":", BODY], ["x-cio-signature", "x-cio-timestamp"], ("", Hex), s, 300),
         of("webflow", &[NOW_MS, ":", BODY], ["x-webflow-signature", "x-webflow-timestamp"], ("", Hex), ms, 300),
-        of("revolut", &["v1.", NOW_MS, ".", BODY], ["revolut-signature", "revolut-request-timestamp"], ("v1=", Hex), ms, 300),
+        of(
+            "revolut",
+            &["v1.", NOW_MS, ".", BODY],
+            ["revolut-signature", "revolut-request-timestamp"],
+            ("v1=", Hex),
+            ms,
+            300,
+        ),
         of("zendesk", &[NOW_ISO, BODY], zendesk, ("", Base64), iso, 300),
         of("twitch", &["m1", NOW_ISO, BODY], twitch, ("sha256=", Hex), iso, 600),
     ];
@@ -242,11 +262,13 @@ fn of_fields() -> Vec<Sample> {
     let tag = hex::encode(hmac::<Hmac<Sha256>>(SECRET, &[NOW, "a token"]));
     let mut mailgun = signed("mailgun", [], &tag, Hex);
     mailgun.body =
-        json!({"event-data": {"id": "e1"}, "signature": {"timestamp": NOW, "token": "a token", "signature": tag}}).to_string();
+        json!({"event-data": {"id": "e1"}, "signature": {"timestamp": NOW, "token": "a token", "signature": tag}})
+            .to_string();
     mailgun.fields_only = true;
 
     let key = "key bytes";
-    let tag = BASE64.encode(hmac::<Hmac<Sha256>>(key, &["7914073381342284::TestMerchant:order-1:1130:EUR:AUTHORISATION:true"]));
+    let tag = BASE64
+        .encode(hmac::<Hmac<Sha256>>(key, &["7914073381342284::TestMerchant:order-1:1130:EUR:AUTHORISATION:true"]));
     let item = json!({
         "pspReference": "7914073381342284", "merchantAccountCode": "TestMerchant", "merchantReference": "order-1",
         "amount": {"value": 1130, "currency": "EUR"}, "eventCode": "AUTHORISATION", "success": "true",
@@ -301,7 +323,9 @@ fn public_keys() -> Vec<Sample> {
     fal.wrong = None;
     fal.config = json!({"user_id": "user_1"});
     let x = URL_SAFE_NO_PAD.encode(key.verifying_key());
-    fal.keys = Some(Document::JwkSet { document: format!("{{\"keys\":[{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"{x}\"}}]}}") });
+    fal.keys = Some(Document::JwkSet {
+        document: format!("{{\"keys\":[{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"{x}\"}}]}}"),
+    });
     samples.push(fal);
     samples
 }
@@ -356,11 +380,18 @@ fn web_tokens() -> Vec<Sample> {
         "iss": "MessageBird", "nbf": NOW_S, "exp": NOW_S + 60, "jti": "1",
         "url_hash": hex::encode(Sha256::digest(URL)), "payload_hash": hash,
     });
-    let mut monday = of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
+    let mut monday =
+        of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
     monday.fields_only = true;
     vec![
         of("netlify", "x-webhook-signature", "", json!({"iss": "netlify", "sha256": hash}), None),
-        of("vonage", "authorization", "Bearer ", json!({"iss": "Vonage", "iat": NOW_S, "payload_hash": hash}), Some(300)),
+        of(
+            "vonage",
+            "authorization",
+            "Bearer ",
+            json!({"iss": "Vonage", "iat": NOW_S, "payload_hash": hash}),
+            Some(300),
+        ),
         of("messagebird", "messagebird-signature-jwt", "", messagebird, Some(65)),
         monday,
     ]
@@ -391,7 +422,8 @@ fn signed<const N: usize>(provider: &str, headers: [(&str, &str); N], tag: &str,
 }
 
 fn bearing(provider: &str, headers: &[(&str, &str)], signature: &str) -> Sample {
-    let headers: BTreeMap<_, _> = headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
+    let headers: BTreeMap<_, _> =
+        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
     Sample {
         provider: provider.to_owned(),
         secrets: vec![SECRET.to_owned()],

@@ -46,7 +46,8 @@ fn every_provider_accepts_what_it_signs_and_refuses_every_change_of_it() {
         secrets(sample, &mut cases);
     }
     let providers: BTreeSet<_> = samples.iter().map(|sample| sample.provider.as_str()).collect();
-    let missing: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).filter(|id| !providers.contains(id)).collect();
+    let missing: Vec<_> =
+        catalogue().iter().map(|provider| provider.id.as_str()).filter(|id| !providers.contains(id)).collect();
     assert_eq!(missing, [""; 0], "providers without a sample");
     println!(
         "{} providers, {} signed requests: {} accepted and {} tampered ones refused",
@@ -165,7 +166,10 @@ fn headers(sample: &Sample, cases: &mut Cases) {
         twice.push((name.to_ascii_uppercase(), value.clone()));
         cases.refuse(sample, &format!("{name} twice"), sample.verify_headers(twice).is_ok());
         let mut joined = all.clone();
-        joined.iter_mut().filter(|(other, _)| other == name).for_each(|(_, value)| *value = format!("{value}, {value}"));
+        joined
+            .iter_mut()
+            .filter(|(other, _)| other == name)
+            .for_each(|(_, value)| *value = format!("{value}, {value}"));
         cases.refuse(sample, &format!("{name} joined with itself"), sample.verify_headers(joined).is_ok());
     }
 }

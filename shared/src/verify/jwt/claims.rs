@@ -62,10 +62,8 @@ pub(super) fn check_times(rule: &JwtRule, claims: &Map<String, Value>, now_ms: u
 
 /// Of several audiences one has to be the wanted one (RFC 7519 section 4.1.3).
 fn is(name: &str, claimed: &Value, wanted: &Value) -> bool {
-    match claimed {
-        Value::Array(audiences) if name == "aud" => audiences.contains(wanted),
-        claimed => claimed == wanted,
-    }
+    let audiences = claimed.as_array().filter(|_| name == "aud");
+    audiences.map_or(claimed == wanted, |audiences| audiences.contains(wanted))
 }
 
 fn is_sha256_of(claimed: &Value, bytes: &[u8]) -> bool {

@@ -86,7 +86,8 @@ impl JwtRule {
     pub fn covers(&self, reference: &Reference) -> bool {
         let is_of_url = matches!(reference, Reference::Url | Reference::Query(_));
         let is_of_body = reference.reads_json() || matches!(reference, Reference::Body);
-        (is_of_body && self.covers_body()) || (is_of_url && self.claims.values().any(|claim| *claim == Claim::UrlSha256Hex))
+        (is_of_body && self.covers_body())
+            || (is_of_url && self.claims.values().any(|claim| *claim == Claim::UrlSha256Hex))
     }
 
     /// What is wrong with the rule itself, whatever the secrets.
@@ -114,17 +115,15 @@ impl JwtRule {
         if self.claims.is_empty() && self.max_age_s.is_none() {
             return wrong("the token is bound to nothing; name the claims that it must have, or a max_age");
         }
-        let of_the_source = |claim: &Claim| matches!(claim, Claim::Setting(_));
-        let bound = self.claims.values().any(of_the_source);
-        match &self.key_encoding {
-            KeyEncoding::KeySet { .. } if !bound => wrong(
+        let bound = self.claims.values().any(|claim| matches!(claim, Claim::Setting(_)));
+        // Plaid hands its keys out to the customer that they sign for.
+        let own = symmetric || (matches!(self.key_encoding, KeyEncoding::PlaidKey { .. }) && self.covers_body());
+        if !own && !bound {
+            return wrong(
                 "the provider signs for all its customers with these keys; bind a claim to a setting of the source",
-            ),
-            KeyEncoding::PlaidKey { .. } if !bound && !self.covers_body() => {
-                wrong("the token is not bound to the body; name the claim with its hash")
-            }
-            _ => Ok(()),
+            );
         }
+        Ok(())
     }
 }
 
@@ -212,7 +211,9 @@ mod tests {
 
     #[test]
     fn a_rule_survives_its_json() {
-        for json in [PUBSUB, NETLIFY, PLAID, &NETLIFY.replace("hex:body", "hex:body?").replace("netlify", "sha256hex:url")] {
+        for json in
+            [PUBSUB, NETLIFY, PLAID, &NETLIFY.replace("hex:body", "hex:body?").replace("netlify", "sha256hex:url")]
+        {
             let rule: JwtRule = serde_json::from_str(json).expect("parses");
             assert_eq!(rule.check(), Ok(()), "{json}");
             let text = serde_json::to_string(&rule).expect("serialises");

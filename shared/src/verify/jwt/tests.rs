@@ -73,7 +73,11 @@ fn a_prefix_is_needed_where_there_is_one() {
     assert_eq!(outcome(&rule, None, &token.replace("Bearer", "bearer"), b"", NOW_S), Ok(1));
     let place = || "h:authorization".parse().expect("parses");
     for token in [token.replace("Bearer ", ""), token.replace("Bearer", "Basic"), "Bearer ".to_owned()] {
-        assert_eq!(outcome(&rule, None, &token, b"", NOW_S), Err(Rejection::JwtMalformed { place: place() }), "{token}");
+        assert_eq!(
+            outcome(&rule, None, &token, b"", NOW_S),
+            Err(Rejection::JwtMalformed { place: place() }),
+            "{token}"
+        );
     }
 }
 
@@ -174,7 +178,8 @@ fn a_token_chooses_among_the_algorithms_of_the_rule_and_never_the_kind_of_key() 
     let cut = |message: &[u8]| hs256(message)[..16].to_vec();
     assert_eq!(with("HS256", &cut), Err(Rejection::SignatureMismatch { secrets: 2 }), "half a tag");
 
-    let keys = KeySet::parse_jwks(&test_keys::jwks(&[test_keys::rsa_jwk("a"), test_keys::p256_jwk("b")])).expect("keys");
+    let keys =
+        KeySet::parse_jwks(&test_keys::jwks(&[test_keys::rsa_jwk("a"), test_keys::p256_jwk("b")])).expect("keys");
     let with = |header: Value, algorithms: &[&str], sign: &dyn Fn(&[u8]) -> Vec<u8>| {
         let token = test_keys::token(&header, &json!({"iss": "joe"}), sign);
         outcome(&published(algorithms), Some(&keys), &format!("Bearer {token}"), b"", NOW_S)

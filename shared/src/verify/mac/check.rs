@@ -52,6 +52,19 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
     if !rule.urls.is_empty() && !content().any(|r| *r == Reference::Url) {
         return Some("forms of the url are given and the url is not signed; put {url} into the content");
     }
+    let names_certificate = matches!(rule.key_encoding, KeyEncoding::Certificate { .. });
+    if names_certificate == rule.hosts.is_empty() {
+        return Some("the hosts of certificates belong to a key x509url, and without them everybody could name one");
+    }
+    if names_certificate && rule.each.is_some() {
+        return Some("there is one certificate for a request, so a key x509url does not go with items");
+    }
+    if rule.key_encoding.is_published() && !content().chain(required()).any(|r| matches!(r, Reference::Setting(_))) {
+        return Some(
+            "the provider signs for all its customers with these keys; require something that is signed to be a setting \
+             of the source",
+        );
+    }
     if [&rule.signature.list, &rule.signature.separator].into_iter().flatten().any(String::is_empty) {
         return Some("the separators of the signature header are empty; leave them out where there are none");
     }
@@ -59,30 +72,24 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
 }
 
 fn fits(rule: &MacRule) -> bool {
-    match (rule.algorithm, &rule.key_encoding) {
-        (
-            Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512,
-            KeyEncoding::Utf8 | KeyEncoding::Base64 | KeyEncoding::Hex | KeyEncoding::StandardSecret,
-        )
-        | (Algorithm::Sha256, KeyEncoding::Utf8)
-        | (
-            Algorithm::Ed25519,
-            KeyEncoding::Base64 | KeyEncoding::Hex | KeyEncoding::StandardPublicKey | KeyEncoding::KeySet { .. },
-        ) => true,
-        (
-            Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512,
-            KeyEncoding::StandardPublicKey | KeyEncoding::KeySet { .. },
-        )
-        | (
-            Algorithm::Sha256,
-            KeyEncoding::Base64
-            | KeyEncoding::Hex
-            | KeyEncoding::StandardSecret
-            | KeyEncoding::StandardPublicKey
-            | KeyEncoding::KeySet { .. },
-        )
-        | (Algorithm::Ed25519, KeyEncoding::Utf8 | KeyEncoding::StandardSecret) => false,
+    let encoding = &rule.key_encoding;
+    match rule.algorithm {
+        Algorithm::HmacSha1 | Algorithm::HmacSha256 | Algorithm::HmacSha512 => {
+            matches!(encoding, KeyEncoding::Utf8 | KeyEncoding::Base64 | KeyEncoding::Hex | KeyEncoding::StandardSecret)
+        }
+        Algorithm::Sha256 => *encoding == KeyEncoding::Utf8,
+        Algorithm::Ed25519 if !is_of_any_kind(encoding) => {
+            matches!(encoding, KeyEncoding::Base64 | KeyEncoding::Hex | KeyEncoding::StandardPublicKey)
+        }
+        Algorithm::Ed25519 | Algorithm::EcdsaP256Sha256Der | Algorithm::RsaPkcs1Sha1 | Algorithm::RsaPkcs1Sha256 => {
+            is_of_any_kind(encoding)
+        }
     }
+}
+
+/// Whether the kind of a public key is told by what it is written in.
+fn is_of_any_kind(encoding: &KeyEncoding) -> bool {
+    matches!(encoding, KeyEncoding::Spki | KeyEncoding::KeySet { .. } | KeyEncoding::Certificate { .. })
 }
 
 fn is_for_replies(reference: &Reference) -> bool {

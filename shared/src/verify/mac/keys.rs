@@ -1,17 +1,19 @@
 //! The keys of a rule, and the search for the one that made a signature.
 
 use std::borrow::Cow;
+use std::ops::RangeInclusive;
 
-use ed25519_dalek::{Signature, VerifyingKey};
 use hmac::{Hmac, KeyInit, Mac};
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
 use crate::source::Secret;
-use crate::verify::RefusedSecret;
+use crate::verify::Incoming;
+use crate::verify::build::RefusedSecret;
 use crate::verify::key::{KeyEncoding, KeyError};
 use crate::verify::key_set::KeySet;
+use crate::verify::public_key::{PublicKey, SignatureAlgorithm};
 use crate::verify::reference::Reference;
 use crate::verify::rejection::Rejection;
 use crate::verify::rule::Algorithm;
@@ -26,9 +28,9 @@ pub(super) enum Keys {
     HmacSha512(Vec<Numbered<Hmac<Sha512>>>),
     /// The bytes that stand for `{secret}`.
     Sha256(Vec<Numbered<Vec<u8>>>),
-    Ed25519(Vec<Numbered<VerifyingKey>>),
+    Public(SignatureAlgorithm, Vec<Numbered<PublicKey>>),
     /// The provider's published keys, which come with each request.
-    KeySet,
+    Published(SignatureAlgorithm),
 }
 
 /// A key and the place of its secret in the source's list.
@@ -44,12 +46,16 @@ impl std::fmt::Debug for Keys {
     }
 }
 
-/// The length of a signature of an algorithm, in bytes.
-pub(super) fn signature_bytes(algorithm: Algorithm) -> usize {
+/// How many bytes a signature of an algorithm has.
+pub(super) fn signature_bytes(algorithm: Algorithm) -> RangeInclusive<usize> {
     match algorithm {
-        Algorithm::HmacSha1 => 20,
-        Algorithm::HmacSha256 | Algorithm::Sha256 => 32,
-        Algorithm::HmacSha512 | Algorithm::Ed25519 => 64,
+        Algorithm::HmacSha1 => 20..=20,
+        Algorithm::HmacSha256 | Algorithm::Sha256 => 32..=32,
+        Algorithm::HmacSha512 => 64..=64,
+        Algorithm::Ed25519 => SignatureAlgorithm::Ed25519.lengths(),
+        Algorithm::EcdsaP256Sha256Der => SignatureAlgorithm::P256Der.lengths(),
+        Algorithm::RsaPkcs1Sha1 => SignatureAlgorithm::RsaSha1.lengths(),
+        Algorithm::RsaPkcs1Sha256 => SignatureAlgorithm::RsaSha256.lengths(),
     }
 }
 
@@ -61,22 +67,16 @@ impl Keys {
         secrets: &[(usize, &Secret)],
     ) -> (Self, Vec<RefusedSecret>) {
         let mut refused = Vec::new();
-        let keys = match (algorithm, encoding) {
-            (Algorithm::Ed25519, KeyEncoding::KeySet { .. }) => {
-                let unused =
-                    secrets.iter().map(|(secret, _)| RefusedSecret { secret: *secret, why: KeyError::NotUsed });
-                refused.extend(unused);
-                Self::KeySet
-            }
-            (Algorithm::Ed25519, _) => Self::Ed25519(take(secrets, &mut refused, |secret| encoding.public_key(secret))),
-            (Algorithm::HmacSha1, _) => Self::HmacSha1(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
-            (Algorithm::HmacSha256, _) => {
-                Self::HmacSha256(take(secrets, &mut refused, |secret| hmac(encoding, secret)))
-            }
-            (Algorithm::HmacSha512, _) => {
-                Self::HmacSha512(take(secrets, &mut refused, |secret| hmac(encoding, secret)))
-            }
-            (Algorithm::Sha256, _) => Self::Sha256(take(secrets, &mut refused, |secret| encoding.hmac_key(secret))),
+        let public = |algorithm, refused: &mut Vec<RefusedSecret>| public(algorithm, encoding, secrets, refused);
+        let keys = match algorithm {
+            Algorithm::HmacSha1 => Self::HmacSha1(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
+            Algorithm::HmacSha256 => Self::HmacSha256(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
+            Algorithm::HmacSha512 => Self::HmacSha512(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
+            Algorithm::Sha256 => Self::Sha256(take(secrets, &mut refused, |secret| encoding.hmac_key(secret))),
+            Algorithm::Ed25519 => public(SignatureAlgorithm::Ed25519, &mut refused),
+            Algorithm::EcdsaP256Sha256Der => public(SignatureAlgorithm::P256Der, &mut refused),
+            Algorithm::RsaPkcs1Sha1 => public(SignatureAlgorithm::RsaSha1, &mut refused),
+            Algorithm::RsaPkcs1Sha256 => public(SignatureAlgorithm::RsaSha256, &mut refused),
         };
         (keys, refused)
     }
@@ -88,21 +88,21 @@ impl Keys {
             Self::HmacSha256(keys) => Some(keys.len()),
             Self::HmacSha512(keys) => Some(keys.len()),
             Self::Sha256(keys) => Some(keys.len()),
-            Self::Ed25519(keys) => Some(keys.len()),
-            Self::KeySet => None,
+            Self::Public(_, keys) => Some(keys.len()),
+            Self::Published(_) => None,
         }
     }
 
     /// The same, where the published key set is at hand.
     pub(super) fn count_with(&self, published: Option<&KeySet>) -> usize {
-        self.count().unwrap_or_else(|| published.map_or(0, |published| published.keys().len()))
+        self.count().unwrap_or_else(|| published.map_or(0, KeySet::len))
     }
 
     /// The place of the secret, or of the published key, that made one of the candidates over this content. The pieces of
     /// the content go with the parts of the template.
     pub(super) fn find(
         &self,
-        published: Option<&KeySet>,
+        incoming: &Incoming<'_>,
         parts: &[Part],
         content: &[Cow<'_, [u8]>],
         candidates: &[Candidate],
@@ -112,16 +112,40 @@ impl Keys {
             Self::HmacSha256(keys) => match_hmac(keys, content, candidates),
             Self::HmacSha512(keys) => match_hmac(keys, content, candidates),
             Self::Sha256(keys) => match_digest(keys, parts, content, candidates),
-            Self::Ed25519(keys) => {
-                let numbered = keys.iter().map(|numbered| (numbered.secret, &numbered.key));
-                match_ed25519(numbered, content, candidates)
+            Self::Public(algorithm, keys) => {
+                let input = algorithm.input(content);
+                let verifies =
+                    |key: &PublicKey| candidates.iter().any(|one| key.verifies(*algorithm, &input, one.bytes()));
+                keys.iter().find(|numbered| verifies(&numbered.key)).map(|numbered| numbered.secret)
             }
-            Self::KeySet => {
-                let keys = published.ok_or(Rejection::KeysUnavailable)?.keys();
-                match_ed25519(keys.iter().enumerate(), content, candidates)
+            Self::Published(algorithm) => {
+                let keys = incoming.keys.ok_or(Rejection::KeysUnavailable)?;
+                let signatures = candidates.iter().map(Candidate::bytes);
+                match keys.find(*algorithm, None, &algorithm.input(content), signatures, incoming.now_ms) {
+                    Ok(place) => Some(place),
+                    Err(Rejection::SignatureMismatch { .. }) => None,
+                    Err(rejection) => return Err(rejection),
+                }
             }
         })
     }
+}
+
+fn public(
+    algorithm: SignatureAlgorithm,
+    encoding: &KeyEncoding,
+    secrets: &[(usize, &Secret)],
+    refused: &mut Vec<RefusedSecret>,
+) -> Keys {
+    if encoding.is_published() {
+        let unused = secrets.iter().map(|(secret, _)| RefusedSecret { secret: *secret, why: KeyError::NotUsed });
+        refused.extend(unused);
+        return Keys::Published(algorithm);
+    }
+    let key = |secret: &str| {
+        encoding.public_key(secret).and_then(|key| algorithm.takes(&key).then_some(key).ok_or(KeyError::NotUsable))
+    };
+    Keys::Public(algorithm, take(secrets, refused, key))
 }
 
 fn take<K>(
@@ -183,17 +207,4 @@ fn match_digest(
 /// Slices of unequal length are never equal to `ct_eq`; the candidates have the algorithm's exact length.
 fn is_among(tag: &[u8], candidates: &[Candidate]) -> bool {
     candidates.iter().any(|candidate| tag.ct_eq(candidate.bytes()).into())
-}
-
-fn match_ed25519<'k>(
-    keys: impl Iterator<Item = (usize, &'k VerifyingKey)>,
-    content: &[Cow<'_, [u8]>],
-    candidates: &[Candidate],
-) -> Option<usize> {
-    let message = content.concat();
-    let signatures: Vec<_> = candidates.iter().filter_map(|c| Signature::from_slice(c.bytes()).ok()).collect();
-    let mut keys = keys;
-    keys.find_map(|(index, key)| {
-        signatures.iter().any(|signature| key.verify_strict(&message, signature).is_ok()).then_some(index)
-    })
 }
