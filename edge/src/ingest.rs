@@ -3,10 +3,10 @@
 
 use std::rc::Rc;
 
-use shared::challenge::{Reply, answer};
-use shared::envelope::{EventHeader, Verification, encode_inline};
+use shared::challenge::{Challenge, Reply, answer};
+use shared::envelope::{EventHeader, SecretHandedOver, Verification, encode_inline, encode_secret};
 use shared::id::EventId;
-use shared::source::OnFailure;
+use shared::source::{OnFailure, Secret};
 use shared::verify::{KeyLocation, KeySet, Rejection, Verified, verify};
 use worker::{Context, web_sys};
 
@@ -22,19 +22,30 @@ use crate::{host, published_keys};
 /// When a provider should come again after something passing, in seconds.
 const RETRY_AFTER_S: u32 = 5;
 
+/// How long the confirmation of a subscription may take, in milliseconds, and how much its answer may hold, in bytes.
+const CONFIRMATION_MS: u32 = 5_000;
+const CONFIRMATION_BYTES: u32 = 65_536;
+
 /// What is to be done with a request, as far as its bytes decide it.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
     /// A challenge: answered, and no event.
     Reply(Reply),
-    /// Queued; answered with the reply, or with the source's acknowledgement where there is none.
-    Accept {
-        verification: Verification,
-        reply: Option<Reply>,
+    /// A challenge that is answered once this URL has been asked for.
+    Confirm { url: String, reply: Reply },
+    /// The provider hands over its secret: answered once the relay is certain to hear of it.
+    TakeSecret {
+        secret: Secret,
+        reply: Reply,
+        /// Whether the request is kept too, as an unverified event.
+        keep: bool,
     },
+    /// Queued; answered with the reply, or with the source's acknowledgement where there is none.
+    Accept { verification: Verification, reply: Option<Reply> },
     /// A request that only asks: a person who opened the URL, or a provider's probe.
     Explain,
-    Refuse(Rejection),
+    /// Answered with the reply where the provider tests for it, whatever the source does with other failures.
+    Refuse { rejection: Rejection, reply: Option<Reply> },
     /// It cannot be said now: the provider's keys are not at hand.
     CannotSay,
 }
@@ -74,14 +85,22 @@ async fn try_ingest(
     let (source, decision) = settle(reference, source, &head, &body.bytes, bindings, context, now).await;
     match decision {
         Decision::Reply(reply) => Ok(Answer::Reply(reply)),
+        Decision::Confirm { url, reply } => confirm(&url).await.map(|()| Answer::Reply(reply)),
+        Decision::TakeSecret { secret, reply, keep } => {
+            take_secret(&source, secret, bindings).await?;
+            if !keep {
+                return Ok(Answer::Reply(reply));
+            }
+            queue(source, head, body, Verification::Failed, Some(reply), bindings, now).await
+        }
         Decision::Explain => Ok(Answer::SourcePage { html: head.wants_html() }),
         Decision::CannotSay => Err(Answer::TryAgain { after_s: RETRY_AFTER_S }),
-        Decision::Refuse(rejection) if source.config.on_failure == OnFailure::Reject => {
+        Decision::Refuse { rejection, reply } if reply.is_some() || source.config.on_failure == OnFailure::Reject => {
             let refused = Refused::new(source.config.id, &rejection, body.bytes.len(), head.remote_class());
             rejections::note(refused, bindings.queue().map_err(unavailable)?, context, now);
-            Err(Answer::SignatureRefused)
+            Err(reply.map_or(Answer::SignatureRefused, Answer::Reply))
         }
-        Decision::Refuse(_) => queue(source, head, body, Verification::Failed, None, bindings, now).await,
+        Decision::Refuse { .. } => queue(source, head, body, Verification::Failed, None, bindings, now).await,
         Decision::Accept { verification, reply } => queue(source, head, body, verification, reply, bindings, now).await,
     }
 }
@@ -98,13 +117,21 @@ async fn settle(
     now: u64,
 ) -> (Rc<Source>, Decision) {
     let (location, decision) = decide_with_keys(&source, head, body, context, now).await;
-    let Decision::Refuse(rejection) = &decision else { return (source, decision) };
+    let may_be_new_key = match &decision {
+        Decision::Refuse { rejection, .. } => rejection.may_be_new_key(),
+        Decision::CannotSay => false,
+        Decision::Reply(_)
+        | Decision::Confirm { .. }
+        | Decision::TakeSecret { .. }
+        | Decision::Accept { .. }
+        | Decision::Explain => return (source, decision),
+    };
     let newer = sources::reread(reference, bindings, now).await;
     if let Some(newer) = newer.filter(|newer| newer.config.revision != source.config.revision) {
         let (_, decision) = decide_with_keys(&newer, head, body, context, now).await;
         return (newer, decision);
     }
-    if rejection.may_be_new_key()
+    if may_be_new_key
         && let Some(location) = location
         && let Some(keys) = published_keys::refetch(&location, now).await
     {
@@ -134,18 +161,24 @@ async fn decide_with_keys(
 
 pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now: u64) -> Decision {
     let parts = head.parts();
-    let challenge = answer(&source.config.challenges, &source.config.secrets, &parts, body);
-    let (reply, forward) = match challenge {
+    let challenge = match answer(&source.config.challenges, &source.config.secrets, &parts, body) {
+        Some(Challenge { secret: Some(secret), reply, forward, .. }) => {
+            return Decision::TakeSecret { secret, reply, keep: forward };
+        }
         Some(challenge) if !challenge.must_verify && !challenge.forward => return Decision::Reply(challenge.reply),
-        Some(challenge) => (Some(challenge.reply), challenge.forward),
         None if head.is_safe() => return Decision::Explain,
-        None => (None, true),
+        challenge @ (Some(_) | None) => challenge,
     };
-    match (verify(&source.verifier, keys, &parts, body, now), reply) {
-        (Ok(_), Some(reply)) if !forward => Decision::Reply(reply),
-        (Ok(verified), reply) => Decision::Accept { verification: verification(verified), reply },
+    match (verify(&source.verifier, keys, &parts, body, now), challenge) {
+        (Ok(_), Some(Challenge { confirm: Some(url), reply, .. })) => Decision::Confirm { url, reply },
+        (Ok(_), Some(Challenge { forward: false, reply, .. })) => Decision::Reply(reply),
+        (Ok(verified), challenge) => {
+            Decision::Accept { verification: verification(verified), reply: challenge.map(|challenge| challenge.reply) }
+        }
         (Err(rejection), _) if rejection.is_ours() => Decision::CannotSay,
-        (Err(rejection), _) => Decision::Refuse(rejection),
+        (Err(rejection), challenge) => {
+            Decision::Refuse { rejection, reply: challenge.and_then(|challenge| challenge.refusal) }
+        }
     }
 }
 
@@ -157,6 +190,23 @@ pub(crate) fn verification(verified: Verified) -> Verification {
     } else {
         Verification::Verified
     }
+}
+
+/// Asks for a URL of the provider, as a person would by following the link. Where that fails the provider comes again.
+async fn confirm(url: &str) -> Result<(), Answer> {
+    let asked = host::read_document(url, None, CONFIRMATION_BYTES, CONFIRMATION_MS).await;
+    let asked = asked.map_err(|error| unavailable(worker::Error::from(error)))?;
+    match asked.status {
+        200..=299 => Ok(()),
+        status => Err(unavailable(format!("a subscription could not be confirmed: its URL answered {status}"))),
+    }
+}
+
+/// Tells the relay of a secret. It is in force once the relay has put it to the edge.
+async fn take_secret(source: &Source, secret: Secret, bindings: &Bindings) -> Result<(), Answer> {
+    let message = encode_secret(&SecretHandedOver { source: source.config.id, secret });
+    let queue = bindings.queue().map_err(unavailable)?;
+    enqueue(&queue, &message).await.map_err(|error| Answer::TryAgain { after_s: error.retry_after_s() })
 }
 
 async fn queue(
@@ -245,7 +295,7 @@ mod tests {
     fn what_verifies_is_accepted_and_what_does_not_is_refused() {
         let of = |token| decide(&with_token(""), None, &head("POST", token), b"x", NOW);
         assert_eq!(of("s"), accepted(Verification::Verified));
-        assert_eq!(of("t"), Decision::Refuse(Rejection::TokenMismatch { secrets: 1 }));
+        assert_eq!(of("t"), Decision::Refuse { rejection: Rejection::TokenMismatch { secrets: 1 }, reply: None });
         let open = source(r#"{"kind":"none"}"#, "[]", "");
         assert_eq!(decide(&open, None, &head("POST", "t"), b"x", NOW), accepted(Verification::Unsigned));
     }
@@ -268,7 +318,7 @@ mod tests {
         let of = |challenge: &str, token| decide(&with_token(challenge), None, &head("POST", token), body, NOW);
         assert!(is_reply(&of(PING, "t")));
         assert!(is_reply(&of(&signed, "s")));
-        assert!(matches!(of(&signed, "t"), Decision::Refuse(_)));
+        assert!(matches!(of(&signed, "t"), Decision::Refuse { .. }));
     }
 
     #[test]
@@ -277,7 +327,49 @@ mod tests {
         let forwarded = PING.replace("\"verify\":false", "\"verify\":false,\"forward\":true");
         let of = |token| decide(&with_token(&forwarded), None, &head("POST", token), body, NOW);
         assert!(matches!(of("s"), Decision::Accept { reply: Some(reply), .. } if reply.body == b"pong"));
-        assert!(matches!(of("t"), Decision::Refuse(_)));
+        assert!(matches!(of("t"), Decision::Refuse { .. }));
+    }
+
+    #[test]
+    fn a_challenge_with_a_bad_signature_gets_the_status_that_its_provider_tests_for() {
+        let tested = PING.replace("\"verify\":false", "\"verify\":true,\"else\":401");
+        let of = |body: &[u8]| decide(&with_token(&tested), None, &head("POST", "t"), body, NOW);
+        let Decision::Refuse { reply: Some(reply), .. } = of(br#"{"type":"ping"}"#) else {
+            panic!("refused in its own way")
+        };
+        assert_eq!((reply.status, reply.body.len()), (401, 0));
+        assert!(matches!(of(br#"{"type":"event"}"#), Decision::Refuse { reply: None, .. }));
+    }
+
+    #[test]
+    fn a_confirmation_is_asked_for_only_once_the_request_is_verified() {
+        let confirmed = r#"{"when":{"json:type":"ping"},"verify":true,"reply":{"status":200,"body":""},
+            "effect":{"get":"json:url","hosts":["sns.*.amazonaws.com"]}}"#;
+        let of = |url: &str, token| {
+            let body = format!(r#"{{"type":"ping","url":"{url}"}}"#);
+            decide(&with_token(confirmed), None, &head("POST", token), body.as_bytes(), NOW)
+        };
+        let url = "https://sns.eu-west-1.amazonaws.com/?Token=t";
+        assert!(matches!(of(url, "s"), Decision::Confirm { url: asked, .. } if asked == url));
+        assert!(matches!(of(url, "t"), Decision::Refuse { .. }));
+        assert_eq!(of("https://127.0.0.1/", "s"), accepted(Verification::Verified), "an event like any other");
+    }
+
+    #[test]
+    fn a_secret_is_taken_over_by_a_source_that_has_none_and_until_then_nothing_is_refused() {
+        let handed = r#"{"when":{"h:x-token":"*"},"verify":false,"store_secret":"h:x-token",
+            "reply":{"status":200,"headers":{"x-token":"{h:x-token}"},"body":""}}"#;
+        let scheme = r#"{"kind":"token","in":"h:x-own"}"#;
+        let of = |secrets: &str, token: &str| {
+            decide(&source(scheme, secrets, handed), None, &head("POST", token), b"{}", NOW)
+        };
+        let given = "0123456789abcdef";
+        assert!(
+            matches!(of("[]", given), Decision::TakeSecret { secret, keep: false, .. } if secret == Secret::new(given))
+        );
+        assert_eq!(of("[]", "short"), Decision::CannotSay, "no secret, so nothing can be said");
+        assert!(matches!(of(r#"["0123456789abcdef"]"#, given), Decision::Reply(_)), "it has it already");
+        assert!(matches!(of(r#"["another one that is long"]"#, given), Decision::Refuse { .. }));
     }
 
     #[test]

@@ -106,6 +106,7 @@ impl utoipa::Modify for BearerToken {
 fn calls() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .routes(routes!(providers::list))
+        .routes(routes!(providers::show))
         .routes(routes!(sources::create, sources::list))
         .routes(routes!(sources::show, sources::delete))
         .routes(routes!(sources::put))

@@ -9,7 +9,7 @@ use std::collections::HashSet;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use shared::envelope::{self, Body, EventHeader, Message};
+use shared::envelope::{self, Body, EventHeader, Message, SecretHandedOver};
 use sqlx::PgPool;
 use time::Date;
 use tokio::sync::Semaphore;
@@ -27,10 +27,12 @@ use crate::{mint, store};
 
 pub mod api;
 pub mod arrival;
+pub mod handover;
 pub mod pace;
 
 use self::api::{Leased, LeasedBody, Queue};
 use self::arrival::Arrival;
+use self::handover::Handover;
 use self::pace::Pace;
 
 /// How long the large bodies of one pull may take to be fetched: well within the lease of their messages.
@@ -53,6 +55,7 @@ pub struct Puller {
     pub dedupe_days: i32,
     /// Bounds how many large bodies are in memory; shared by all queues.
     pub large_bodies: Arc<Semaphore>,
+    pub handover: Handover,
     /// Days whose partitions are known to exist.
     pub days: Arc<Mutex<HashSet<Date>>>,
 }
@@ -132,6 +135,13 @@ impl Puller {
                 Decoded::Stored(header, stored) => {
                     large.push((message, *header, stored));
                     continue;
+                }
+                Decoded::Secret(handed_over) => {
+                    // First, because what is signed with it comes after it; and handed out again where that fails.
+                    if let Err(error) = self.handover.take(&handed_over).await {
+                        tracing::warn!(error = %error, "a secret that was handed over cannot be stored; it returns");
+                        continue;
+                    }
                 }
             }
             small.leases.push(message.lease_id);
@@ -317,6 +327,7 @@ struct StoredBody {
 enum Decoded {
     Arrived(Box<Arrival>),
     Stored(Box<EventHeader>, StoredBody),
+    Secret(SecretHandedOver),
     Unreadable { reason: String, raw: String },
 }
 
@@ -330,6 +341,7 @@ fn decode(message: &Leased) -> Decoded {
     let id = message.message_id.clone();
     match envelope::decode(text) {
         Ok(Message::Rejection(sample)) => Decoded::Arrived(Box::new(Arrival::Rejection(id, sample, text.clone()))),
+        Ok(Message::Secret(handed_over)) => Decoded::Secret(handed_over),
         Ok(Message::Event(header, Body::Inline(body))) => Decoded::Arrived(Box::new(Arrival::Event(id, header, body))),
         Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
             Decoded::Stored(Box::new(header), StoredBody { key, size, sha256 })

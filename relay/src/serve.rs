@@ -19,6 +19,7 @@ use crate::edge::Edge;
 use crate::egress::{Egress, EgressPolicy, Ports};
 use crate::expression::Evaluator;
 use crate::pull::api::Queue;
+use crate::pull::handover::Handover;
 use crate::pull::{self, Puller};
 use crate::{App, api, mint, replay, store, sync};
 
@@ -92,6 +93,12 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let mut feeding = tokio::task::JoinSet::new();
     let days = Arc::new(Mutex::new(HashSet::new()));
     let large_bodies = Arc::new(Semaphore::new(pull::LARGE_BODIES));
+    let handover = Handover {
+        config: Arc::clone(&app.config),
+        pool: pool.clone(),
+        configuration: Arc::clone(&app.configuration),
+        edge_pending: Arc::clone(&app.edge_pending),
+    };
     for queue in queues {
         let puller = Puller {
             queue,
@@ -103,6 +110,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
             dedupe_days: app.config.dedupe_days,
             large_bodies: Arc::clone(&large_bodies),
             days: Arc::clone(&days),
+            handover: handover.clone(),
         };
         feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));
     }

@@ -3,10 +3,13 @@
 //! Like schemes they are data: conditions on the request, and a reply with references in it.
 
 use std::collections::BTreeMap;
+use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
 use crate::source::Secret;
+use crate::verify::Rejection;
+use crate::verify::host::{HostPattern, path_at};
 use crate::verify::reference::{Reference, is_header_name};
 use crate::verify::request::{Joins, RequestParts, View};
 use crate::verify::template::{Part, Template};
@@ -14,6 +17,10 @@ use crate::verify::template::{Part, Template};
 /// The largest body that is looked at for a challenge, in bytes. Challenges are small, and what is larger is an event,
 /// which must not be parsed on its way.
 pub const MAX_CHALLENGE_BODY_BYTES: usize = 4_096;
+
+/// The lengths of a secret that a provider hands over, in bytes.
+const MIN_SECRET_BYTES: usize = 16;
+const MAX_SECRET_BYTES: usize = 512;
 
 /// When a request is a challenge, and what is answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,6 +31,17 @@ pub struct ChallengeRule {
     /// Whether the request must pass verification before it is answered.
     pub verify: bool,
     pub reply: ReplyRule,
+    /// The status that answers, without a body, what asks like a challenge and is not right: a setting is not the source's,
+    /// or verification fails. Without it the one is no challenge and the other is refused like an event.
+    #[serde(rename = "else", default, skip_serializing_if = "Option::is_none")]
+    pub otherwise: Option<u16>,
+    /// What has to be done before the reply is sent.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub effect: Option<EffectRule>,
+    /// Where the provider hands over the secret that it will sign with. Where such a request is an event too, it is kept as
+    /// unverified, so that the owner can read what was handed over.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub store_secret: Option<Reference>,
     /// Whether it is an event too.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub forward: bool,
@@ -37,8 +55,19 @@ pub struct ChallengeRule {
 #[serde(untagged)]
 pub enum Expected {
     Number(u64),
-    /// `"*"` is anything that is not empty, `"cfg:name"` the source's setting.
+    /// `"*"` is anything that is not empty, `"begin*"` what begins so, `"cfg:name"` the source's setting.
     Text(String),
+    /// `null`: it is not there.
+    Absent,
+}
+
+/// A request that confirms the challenge: a GET of a URL that stands in it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EffectRule {
+    pub get: Reference,
+    /// The hosts that may be asked; a URL with another is no challenge.
+    pub hosts: Vec<HostPattern>,
 }
 
 /// A reply with references in it. Values are escaped where they are put into JSON.
@@ -61,6 +90,12 @@ pub struct Challenge {
     pub must_verify: bool,
     /// Whether the request is an event too, to be queued before the reply is sent.
     pub forward: bool,
+    /// What is answered where verification fails; `None` refuses the request like any other.
+    pub refusal: Option<Reply>,
+    /// The URL to GET, once the request is verified and before the reply is sent.
+    pub confirm: Option<String>,
+    /// The secret that the provider hands over. There is none once the source has it.
+    pub secret: Option<Secret>,
 }
 
 /// What is sent back.
@@ -75,7 +110,8 @@ pub struct Reply {
 
 /// The reply to a request that is a challenge by one of the rules, the first that holds; `None` for every other request.
 ///
-/// `secrets` are those of the source: some providers want a text of theirs signed with it.
+/// `secrets` are those of the source: some providers want a text of theirs signed with it, and one that hands over its
+/// secret may do so only where the source has none.
 #[must_use]
 pub fn answer(
     rules: &[ChallengeRule],
@@ -85,32 +121,109 @@ pub fn answer(
 ) -> Option<Challenge> {
     rules.iter().find_map(|rule| {
         let view = View::new(request, body, &rule.settings).with_secrets(secrets);
-        let reply = rule.holds(&view).then(|| rule.reply.render(&view)).flatten()?;
-        Some(Challenge { reply, must_verify: rule.verify, forward: rule.forward })
+        rule.answer(&view, secrets)
     })
 }
 
+/// Whether the provider hands over the secret of such a source, so that it has none at first.
+#[must_use]
+pub fn hands_over_secret(rules: &[ChallengeRule]) -> bool {
+    rules.iter().any(|rule| rule.store_secret.is_some())
+}
+
 impl ChallengeRule {
-    /// Cheap conditions first: the body is parsed only where everything else holds and it could be a challenge.
-    fn holds(&self, view: &View<'_>) -> bool {
-        let (in_json, elsewhere): (Vec<_>, Vec<_>) = self.when.iter().partition(|(place, _)| place.reads_json());
-        elsewhere.iter().all(|(place, expected)| expected.is(place, view))
-            && in_json.iter().all(|(place, expected)| expected.may_be_in(place, view.body()))
-            && in_json.iter().all(|(place, expected)| expected.is(place, view))
+    fn answer(&self, view: &View<'_>, secrets: &[Secret]) -> Option<Challenge> {
+        let (own, asked): (Vec<_>, Vec<_>) = self.when.iter().partition(|(_, expected)| expected.is_a_setting());
+        let refusal = self.otherwise.map(Reply::empty);
+        if !hold(&asked, view) {
+            return None;
+        }
+        if !hold(&own, view) {
+            return Some(Challenge::only(refusal?));
+        }
+        let confirm = match &self.effect {
+            Some(effect) => Some(effect.url(view)?),
+            None => None,
+        };
+        let secret = match &self.store_secret {
+            Some(place) => handed_over(&view.text(place, Joins::Refused).ok()?, secrets)?,
+            None => None,
+        };
+        let reply = self.reply.render(view)?;
+        // What hands over a secret once more is answered, and is nothing new.
+        let forward = self.forward && (self.store_secret.is_none() || secret.is_some());
+        Some(Challenge { reply, must_verify: self.verify, forward, refusal, confirm, secret })
     }
 }
 
+impl Challenge {
+    /// A reply and nothing else.
+    fn only(reply: Reply) -> Self {
+        Self { reply, must_verify: false, forward: false, refusal: None, confirm: None, secret: None }
+    }
+}
+
+impl Reply {
+    fn empty(status: u16) -> Self {
+        Self { status, content_type: plain_text(), headers: Vec::new(), body: Vec::new() }
+    }
+}
+
+impl EffectRule {
+    /// The URL, where it is one of these hosts over TLS. `None` where it is anything else, as whoever chose it would have
+    /// the edge ask for them.
+    fn url(&self, view: &View<'_>) -> Option<String> {
+        let url = view.text(&self.get, Joins::Refused).ok()?;
+        path_at(&url, &self.hosts).is_some().then(|| url.clone().into_owned())
+    }
+}
+
+/// What is to be kept of a secret that is handed over: nothing where the source has it already. `None` where the source
+/// has another, so that nobody can plant one.
+fn handed_over(text: &str, secrets: &[Secret]) -> Option<Option<Secret>> {
+    let secret = Secret::new(text);
+    let usable =
+        (MIN_SECRET_BYTES..=MAX_SECRET_BYTES).contains(&text.len()) && text.bytes().all(|b| b.is_ascii_graphic());
+    match secrets {
+        [] => usable.then_some(Some(secret)),
+        known => known.contains(&secret).then_some(None),
+    }
+}
+
+/// Cheap conditions first: the body is parsed only where everything else holds and it could be a challenge.
+fn hold(conditions: &[(&Reference, &Expected)], view: &View<'_>) -> bool {
+    let (in_json, elsewhere): (Vec<_>, Vec<_>) = conditions.iter().partition(|(place, _)| place.reads_json());
+    elsewhere.iter().all(|(place, expected)| expected.is(place, view))
+        && in_json.iter().all(|(place, expected)| expected.may_be_in(place, view.body()))
+        && in_json.iter().all(|(place, expected)| expected.is(place, view))
+}
+
 impl Expected {
+    /// Whether it is compared with what only the source's owner knows.
+    fn is_a_setting(&self) -> bool {
+        matches!(self, Self::Text(text) if text.starts_with("cfg:"))
+    }
+
     fn is(&self, place: &Reference, view: &View<'_>) -> bool {
-        let Ok(found) = view.text(place, Joins::Refused) else { return false };
+        if *place == Reference::Body && view.body().len() > MAX_CHALLENGE_BODY_BYTES {
+            return false;
+        }
+        let found = match view.text(place, Joins::Refused) {
+            Ok(found) => found,
+            Err(why) => {
+                let missing = matches!(why, Rejection::HeaderMissing { .. } | Rejection::FieldMissing { .. });
+                return *self == Self::Absent && missing;
+            }
+        };
         match self {
             Self::Number(number) => found == number.to_string(),
-            Self::Text(any) if any == "*" => !found.is_empty(),
-            Self::Text(text) => match text.parse() {
-                Ok(setting @ Reference::Setting(_)) => {
+            Self::Absent => false,
+            Self::Text(text) => match (text.strip_suffix('*'), text.parse()) {
+                (Some(begin), _) => !found.is_empty() && found.starts_with(begin),
+                (None, Ok(setting @ Reference::Setting(_))) => {
                     view.text(&setting, Joins::Refused).is_ok_and(|own| own == found)
                 }
-                Ok(_) | Err(_) => found == *text,
+                (None, Ok(_) | Err(_)) => found == *text,
             },
         }
     }
@@ -123,11 +236,26 @@ impl Expected {
             field = pointer.rsplit('/').next().unwrap_or_default();
         }
         let trace = match self {
-            Self::Text(text) if text != "*" && !text.starts_with("cfg:") => text,
+            Self::Text(text) if !text.ends_with('*') && !text.starts_with("cfg:") => text,
             Self::Text(_) | Self::Number(_) => field,
+            Self::Absent => "",
         };
         body.len() <= MAX_CHALLENGE_BODY_BYTES
             && (trace.is_empty() || body.windows(trace.len()).any(|window| window == trace.as_bytes()))
+    }
+}
+
+impl fmt::Display for Expected {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Number(number) => write!(f, "is {number}"),
+            Self::Text(text) if text == "*" => f.write_str("is there"),
+            Self::Text(text) => match text.strip_suffix('*') {
+                Some(begin) => write!(f, "begins with {begin}"),
+                None => write!(f, "is {text}"),
+            },
+            Self::Absent => f.write_str("is not there"),
+        }
     }
 }
 

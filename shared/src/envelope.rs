@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::header::HeaderList;
 use crate::id::{EventId, SourceId};
+use crate::source::Secret;
 
 /// The version that [`encode`] writes.
 pub const VERSION: u32 = 1;
@@ -78,11 +79,19 @@ pub struct RejectionSample {
     pub remote: String,
 }
 
+/// A secret that a provider has handed over to a source which had none: from now on it signs with it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretHandedOver {
+    pub source: SourceId,
+    pub secret: Secret,
+}
+
 /// A message of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Message {
     Event(EventHeader, Body),
     Rejection(RejectionSample),
+    Secret(SecretHandedOver),
 }
 
 /// Why a message could not be read. The relay keeps such a message in quarantine.
@@ -119,6 +128,7 @@ enum Content {
         body: BodyLine,
     },
     Rejection(RejectionSample),
+    Secret(SecretHandedOver),
 }
 
 /// The [`Line`] of an event as it is written: nothing is copied for it.
@@ -191,6 +201,14 @@ pub fn encode_rejection(sample: &RejectionSample) -> String {
     message
 }
 
+/// Writes a secret that was handed over.
+#[must_use]
+pub fn encode_secret(handed_over: &SecretHandedOver) -> String {
+    let mut message = String::new();
+    write_line(&mut message, &Line { v: VERSION, content: Content::Secret(handed_over.clone()) }, "");
+    message
+}
+
 fn write(out: &mut String, header: &EventHeader, body: BodyLine, text: &str) {
     write_line(out, &EventLine { v: VERSION, kind: "event", header, body }, text);
 }
@@ -218,6 +236,7 @@ pub fn decode(message: &str) -> Result<Message, DecodeError> {
     let Line { content, .. } = serde_json::from_str(header).map_err(not_known)?;
     Ok(match content {
         Content::Rejection(sample) => Message::Rejection(sample),
+        Content::Secret(handed_over) => Message::Secret(handed_over),
         Content::Event { header, body } => {
             let body = match body {
                 BodyLine::Text => Body::Inline(text.as_bytes().to_vec()),
@@ -311,5 +330,12 @@ mod tests {
             remote: "ipv4".to_owned(),
         };
         assert_eq!(decode(&encode_rejection(&sample)), Ok(Message::Rejection(sample)));
+    }
+
+    #[test]
+    fn a_secret_that_was_handed_over_survives_and_is_not_shown() {
+        let handed_over = SecretHandedOver { source: header().source, secret: Secret::new("hush") };
+        assert!(!format!("{handed_over:?}").contains("hush"));
+        assert_eq!(decode(&encode_secret(&handed_over)), Ok(Message::Secret(handed_over)));
     }
 }

@@ -4,10 +4,15 @@
 //! its own id and type of an event stand, and the settings its owner may give. Only the relay uses it.
 
 mod custom;
+mod facts;
 mod fields;
 mod options;
 mod setting;
 
+#[cfg(test)]
+mod handshakes;
+#[cfg(test)]
+mod page;
 #[cfg(test)]
 pub(crate) mod vectors;
 
@@ -19,9 +24,10 @@ use serde_json::Value;
 
 use crate::challenge::ChallengeRule;
 use crate::id::SourceId;
-use crate::source::{Secret, SourceConfig};
+use crate::source::{Acknowledgement, Secret, SourceConfig};
 use crate::verify::template::Template;
 use crate::verify::{ConfigError, Scheme, Verifier};
+pub use facts::{SchemeFacts, SecretNeed};
 pub use fields::ConfigProblem;
 use fields::Fields;
 pub(crate) use options::Options;
@@ -31,30 +37,84 @@ pub use setting::{Setting, SettingKind};
 pub const MAX_SECRETS: usize = 8;
 
 /// A provider of the catalogue.
-#[derive(Debug, Clone, Deserialize, Serialize)]
+#[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Provider {
     /// A stable name in lower case, such as `stripe`.
     pub id: String,
     /// As the provider writes itself.
     pub name: String,
+    /// The provider's own page on verification.
+    #[serde(default)]
+    pub docs: Option<String>,
+    pub confidence: Confidence,
+    /// Whether enough is known of the scheme to rely on it.
+    #[serde(default = "yes")]
+    pub certain: bool,
+    /// What an owner should know before using it.
+    #[serde(default)]
+    pub note: Option<String>,
     /// What to paste as the secret and where to find it; `None` where there is no secret.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default)]
     pub secret_help: Option<String>,
+    /// How a secret is replaced without a refused request, as far as that is known.
+    #[serde(default)]
+    pub rotation: Option<String>,
     /// What may be in the source's `config` besides [`options`] that every source has.
     #[serde(default)]
     pub settings: Vec<Setting>,
     /// The scheme, with `cfg:` where a setting goes; `None` where the settings make up the whole scheme.
     #[serde(default)]
     rule: Option<Value>,
+    /// What of a request could be changed by somebody who cannot sign.
     #[serde(default)]
-    challenges: Vec<ChallengeRule>,
-    /// Where the provider's id of an event stands; the first that is there counts.
+    pub unauthenticated: Option<String>,
+    /// The handshakes, and the pings that are answered and are no events.
     #[serde(default)]
-    event_id: Vec<Template>,
-    /// Where the type of an event stands; the first whose parts are all there counts.
+    pub challenges: Vec<ChallengeRule>,
+    /// Where the provider's id of an event stands; the first whose parts are all there counts.
     #[serde(default)]
-    event_type: Vec<Template>,
+    pub event_id: Vec<Template>,
+    /// Where the type of an event stands; the first whose parts are all there counts. Of a batch it is that of its first
+    /// item.
+    #[serde(default)]
+    pub event_type: Vec<Template>,
+    /// The JSON pointer of the list in the body that holds several things which happened; empty where the body itself is
+    /// the list. A batch is one event: it is stored, deduplicated and delivered as it came.
+    #[serde(default)]
+    pub items: Option<String>,
+    pub delivery: DeliveryFacts,
+    /// What is answered to an event unless the source's own settings say otherwise.
+    #[serde(default)]
+    pub acknowledgement: Acknowledgement,
+}
+
+/// Where the facts of an entry are from.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
+pub enum Confidence {
+    /// The provider's own documentation or SDK.
+    A,
+    /// A second source, or what is commonly known.
+    B,
+    /// One second source only.
+    C,
+}
+
+/// How a provider delivers: for people, nothing is decided by it.
+#[derive(Debug, Clone, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DeliveryFacts {
+    /// Which answers it takes for success.
+    pub success: String,
+    /// How long it waits for an answer, in seconds; `None` where that is not documented.
+    #[serde(default)]
+    pub timeout_s: Option<u16>,
+    /// When it tries again; `None` where that is not documented.
+    #[serde(default)]
+    pub retries: Option<String>,
+    /// Whether some of this is not from the provider itself.
+    #[serde(default)]
+    pub unconfirmed: bool,
 }
 
 /// What an owner says of a source.
@@ -101,7 +161,7 @@ impl Provider {
             set_tolerance(scheme, tolerance_s, &mut fields);
         }
         if let Some(scheme) = &scheme {
-            check_secrets(scheme, source.secrets, &mut fields);
+            check_secrets(scheme, source.secrets, self.hands_over_secret(), &mut fields);
         }
         let scheme = fields.finish(scheme)?;
         let texts = self.texts(&settings);
@@ -117,7 +177,7 @@ impl Provider {
             on_failure: options.on_failure,
             on_stale: options.on_stale,
             challenges: challenges.collect(),
-            acknowledgement: options.acknowledgement,
+            acknowledgement: options.acknowledgement.unwrap_or_else(|| self.acknowledgement.clone()),
             max_body_bytes: options.max_body_bytes,
         })
     }
@@ -155,7 +215,7 @@ impl Provider {
     fn scheme(&self, fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>) -> Option<Scheme> {
         let Some(rule) = &self.rule else { return custom::scheme(fields, settings) };
         let mut rule = rule.clone();
-        for setting in self.settings.iter().filter(|setting| setting.kind != SettingKind::Text) {
+        for setting in self.settings.iter().filter(|setting| !setting.kind.stays_a_reference()) {
             setting::fill(&mut rule, &setting.name, settings.get(setting.name.as_str())?);
         }
         let mut scheme: Scheme = match serde_json::from_value(rule) {
@@ -180,9 +240,13 @@ impl Provider {
 
     /// The settings that stay references, because their values are compared or signed and not parsed.
     fn texts(&self, settings: &BTreeMap<&str, String>) -> BTreeMap<String, String> {
-        let texts = self.settings.iter().filter(|setting| self.rule.is_some() && setting.kind == SettingKind::Text);
+        let texts = self.settings.iter().filter(|setting| self.rule.is_some() && setting.kind.stays_a_reference());
         texts.filter_map(|setting| Some((setting.name.clone(), settings.get(setting.name.as_str())?.clone()))).collect()
     }
+}
+
+fn yes() -> bool {
+    true
 }
 
 fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>) {
@@ -203,12 +267,13 @@ fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>)
     }
 }
 
-fn check_secrets(scheme: &Scheme, secrets: &[Secret], fields: &mut Fields<'_>) {
+fn check_secrets(scheme: &Scheme, secrets: &[Secret], handed_over: bool, fields: &mut Fields<'_>) {
     if secrets.len() > MAX_SECRETS {
         fields.problem("secrets", format!("at most {MAX_SECRETS} secrets are kept at once; remove the old ones"));
     }
     match Verifier::of(scheme, secrets) {
         Ok(_) => {}
+        Err(ConfigError::NoSecret) if handed_over => {}
         Err(error @ (ConfigError::NoSecret | ConfigError::Secret { .. })) => {
             fields.problem("secrets", error.to_string())
         }
@@ -220,11 +285,10 @@ fn check_secrets(scheme: &Scheme, secrets: &[Secret], fields: &mut Fields<'_>) {
 mod tests {
     use serde_json::json;
 
-    use super::vectors::source;
+    use super::vectors::{samples, source};
     use super::*;
     use crate::source::OnFailure;
-
-    const WHSEC: &str = "whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw";
+    use crate::verify::reference::Reference;
 
     fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
         let problems = source(provider, secrets, config).expect_err("refused");
@@ -245,18 +309,71 @@ mod tests {
 
     #[test]
     fn every_provider_resolves_to_a_configuration_that_survives_its_json() {
-        for provider in catalogue() {
-            let (secrets, config): (&[&str], _) = match provider.id.as_str() {
-                "fal" => (&[], json!({"user_id": "u"})),
-                "none" => (&[], json!(null)),
-                "basic" => (&["user:password"], json!({})),
-                "custom" => (&["a"], json!({"header": "x-signature"})),
-                _ => (&[WHSEC], json!({})),
-            };
-            let resolved = source(&provider.id, secrets, &config).expect("resolves");
+        for sample in samples() {
+            let resolved = sample.config();
             let text = serde_json::to_string(&resolved).expect("serialises");
-            assert_eq!(serde_json::from_str::<SourceConfig>(&text).expect("parses"), resolved, "{}", provider.id);
-            assert!(!text.contains("\"in\":\"h:cfg:"), "every setting of {} is filled in", provider.id);
+            assert_eq!(serde_json::from_str::<SourceConfig>(&text).expect("parses"), resolved, "{}", resolved.provider);
+            assert!(!text.contains("\"in\":\"h:cfg:"), "every setting of {} is filled in", resolved.provider);
+        }
+    }
+
+    #[test]
+    fn the_essential_providers_come_first_and_the_others_by_their_ids() {
+        let ids: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).collect();
+        let essential = [
+            "stripe",
+            "github",
+            "shopify",
+            "replicate",
+            "fal",
+            "openai",
+            "anthropic",
+            "gemini",
+            "elevenlabs",
+            "assemblyai",
+            "deepgram",
+            "runpod",
+            "modal",
+            "huggingface",
+            "together",
+        ];
+        let general = ["standard-webhooks", "custom", "token", "basic", "none"];
+        assert!(ids.starts_with(&essential) && ids.ends_with(&general));
+        assert!(ids[essential.len()..ids.len() - general.len()].is_sorted());
+    }
+
+    #[test]
+    fn what_cannot_be_verified_whole_says_so() {
+        let whole = |provider: &Provider| {
+            let mut fields = Fields::new(&Value::Null);
+            let settings = provider.read_settings(&mut fields);
+            let scheme = provider.scheme(&mut fields, &settings);
+            let of_the_body = [Reference::Body, Reference::BodySha256Hex, Reference::BodySha256Raw];
+            scheme.is_none_or(|scheme| of_the_body.iter().any(|reference| scheme.covers(reference)))
+        };
+        for provider in catalogue().iter().filter(|provider| !whole(provider)) {
+            assert!(provider.unauthenticated.is_some(), "{} does not sign the whole body", provider.id);
+        }
+        assert!(catalogue().iter().filter(|provider| provider.certain).count() >= 80);
+    }
+
+    #[test]
+    fn what_everybody_gets_signed_with_the_same_keys_needs_a_binding() {
+        for (provider, setting) in
+            [("fal", "user_id"), ("aws-sns", "topic_arn"), ("aws-sns-sha1", "topic_arn"), ("paypal", "webhook_id")]
+        {
+            assert_eq!(problems(provider, &[], &json!({})), [setting]);
+        }
+        assert_eq!(problems("gcp-pubsub", &[], &json!({})), ["audience", "service_account"]);
+        assert_eq!(problems("microsoft-graph", &[], &json!({})), ["secrets"], "its clientState is the binding");
+    }
+
+    #[test]
+    fn a_source_whose_provider_hands_over_the_secret_begins_without_one() {
+        for provider in ["asana", "notion"] {
+            let resolved = source(provider, &[], &json!({})).expect("resolves");
+            assert!(resolved.secrets.is_empty() && Verifier::new(&resolved).is_ok(), "{provider}");
+            assert!(source(provider, &["a secret"], &json!({})).is_ok(), "{provider}");
         }
     }
 

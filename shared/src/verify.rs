@@ -50,6 +50,7 @@ pub use rejection::Rejection;
 pub use request::RequestParts;
 pub use rule::Scheme;
 
+use crate::challenge::hands_over_secret;
 use crate::source::{OnStale, Secret, SourceConfig};
 use jwt::JwtVerifier;
 use mac::MacVerifier;
@@ -90,6 +91,8 @@ enum Check {
     Token(TokenRule, Hashes),
     Basic(Hashes),
     None,
+    /// The provider hands over the secret and has not done so yet: nothing can be said of a request.
+    AwaitsSecret,
     /// Every one of them has to pass.
     All(Vec<Check>),
 }
@@ -107,13 +110,20 @@ struct Incoming<'a> {
 }
 
 impl Verifier {
-    /// Prepares the verification of a source's requests.
+    /// Prepares the verification of a source's requests. Where the provider hands over the secret, a source may have none
+    /// yet.
     ///
     /// # Errors
     /// Where the scheme needs a secret and there is none, where a secret is not one for this scheme, or where the rule
     /// itself would verify nothing.
     pub fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
-        Ok(Self { on_stale: config.on_stale, ..Self::of(&config.scheme, &config.secrets)? })
+        let verifier = match Self::of(&config.scheme, &config.secrets) {
+            Err(ConfigError::NoSecret) if hands_over_secret(&config.challenges) => {
+                Self { first: Check::AwaitsSecret, others: Vec::new(), on_stale: OnStale::Reject }
+            }
+            made => made?,
+        };
+        Ok(Self { on_stale: config.on_stale, ..verifier })
     }
 
     /// The same for a scheme and secrets that are not in a source's configuration yet.
@@ -223,6 +233,7 @@ impl Check {
             Self::Token(rule, secrets) => verify_token(rule, secrets, incoming.request, incoming.body),
             Self::Basic(secrets) => verify_basic(secrets, incoming.request, incoming.body),
             Self::None => Ok(Verified { which: None, stale: false }),
+            Self::AwaitsSecret => Err(Rejection::SecretAwaited),
             Self::All(checks) => {
                 let mut whole: Option<Verified> = None;
                 for check in checks {
@@ -242,7 +253,7 @@ impl Check {
             // What needs no published key and fails spares the others theirs.
             Self::Token(rule, secrets) => verify_token(rule, secrets, request, body).map(|_| None),
             Self::Basic(secrets) => verify_basic(secrets, request, body).map(|_| None),
-            Self::None => Ok(None),
+            Self::None | Self::AwaitsSecret => Ok(None),
             Self::All(checks) => {
                 let mut location = None;
                 for check in checks {

@@ -26,6 +26,7 @@ fn every_call_is_described() {
         "get /healthz",
         "get /readyz",
         "get /v1/providers",
+        "get /v1/providers/{id}",
         "post /v1/sources",
         "get /v1/sources",
         "get /v1/sources/{id}",

@@ -18,7 +18,7 @@ pub(crate) struct Options {
     pub(crate) tolerance_s: Option<u32>,
     pub(crate) on_failure: OnFailure,
     pub(crate) on_stale: OnStale,
-    pub(crate) acknowledgement: Acknowledgement,
+    pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) max_body_bytes: u64,
     /// Where the provider's id of an event stands.
     pub(crate) key: Option<Reference>,
@@ -41,7 +41,7 @@ impl Options {
             tolerance_s,
             on_failure: on_failure.unwrap_or_default(),
             on_stale: on_stale.unwrap_or_default(),
-            acknowledgement: fields.inside("acknowledgement", acknowledgement).unwrap_or_default(),
+            acknowledgement: fields.inside("acknowledgement", acknowledgement),
             max_body_bytes: fields.integer("max_body_bytes", 1..=cap_bytes).unwrap_or(cap_bytes),
             key: fields.inside("key", place).flatten(),
             event_type: fields.inside("type", place).flatten(),

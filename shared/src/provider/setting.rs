@@ -35,6 +35,18 @@ pub enum SettingKind {
     Header,
     /// An `https` URL; `http` only of this machine.
     Url,
+    /// The URL that was entered at the provider, which signs it as it stands.
+    OwnUrl,
+}
+
+impl SettingKind {
+    /// Whether its value is compared with, or signed as, a part of the request, and not put into the rule itself.
+    pub(super) fn stays_a_reference(self) -> bool {
+        match self {
+            Self::Text | Self::OwnUrl => true,
+            Self::Prefix | Self::Header | Self::Url => false,
+        }
+    }
 }
 
 impl Setting {
@@ -65,6 +77,11 @@ impl Setting {
                 None
             }
             SettingKind::Url if is_acceptable_url(&value) => Some(value),
+            SettingKind::OwnUrl if value.starts_with("https://") || value.starts_with("http://") => Some(value),
+            SettingKind::OwnUrl => {
+                fields.problem(&self.name, "must be a URL, https://…, as it was entered at the provider");
+                None
+            }
             SettingKind::Url => {
                 fields.problem(&self.name, "must be an https URL; http is only for 127.0.0.1 and localhost");
                 None

@@ -1,5 +1,10 @@
 //! Requests that each provider of the catalogue has signed: published vectors where there are any.
 
+mod events;
+mod made;
+mod sample;
+mod tampered;
+
 use serde_json::{Value, json};
 
 use super::{ConfigProblem, NewSource, find};
@@ -62,6 +67,11 @@ pub(crate) fn source(provider: &str, secrets: &[&str], config: &Value) -> Result
 pub(crate) fn fal_keys() -> KeySet {
     KeySet::parse_jwks(br#"{"keys":[{"kty":"OKP","crv":"Ed25519","x":"6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw"}]}"#)
         .expect("a key set")
+}
+
+/// At least one signed request of every provider of the catalogue.
+pub(crate) fn samples() -> Vec<sample::Sample> {
+    made::made().into_iter().chain(sample::asymmetric()).collect()
 }
 
 const STANDARD: &[&str] = &["webhook-id", "webhook-timestamp", "webhook-signature"];

@@ -143,7 +143,7 @@ fn is_without_key(check: &Check) -> bool {
         Check::Jwt(jwt) => jwt.is_without_key(),
         Check::Token(_, secrets) | Check::Basic(secrets) => secrets.is_empty(),
         Check::All(checks) => checks.iter().any(is_without_key),
-        Check::None => false,
+        Check::None | Check::AwaitsSecret => false,
     }
 }
 

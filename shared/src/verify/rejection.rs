@@ -38,6 +38,8 @@ pub enum Rejection {
     TokenMismatch { secrets: usize },
     /// The `Authorization` header is not Basic credentials.
     CredentialsMalformed,
+    /// The provider hands over the secret of the source, and has not done so yet.
+    SecretAwaited,
     /// The provider's key set is not at hand, so nothing can be said of the signature.
     KeysUnavailable,
     /// The request names the address of its key, and it is not one where the provider keeps its keys.
@@ -81,6 +83,7 @@ impl Rejection {
             Self::SignatureMismatch { .. } => "signature_mismatch",
             Self::TokenMismatch { .. } => "token_mismatch",
             Self::CredentialsMalformed => "credentials_malformed",
+            Self::SecretAwaited => "secret_awaited",
             Self::KeysUnavailable => "keys_unavailable",
             Self::KeyLocationRefused { .. } => "key_location_refused",
             Self::KeyUnknown => "key_unknown",
@@ -131,6 +134,7 @@ impl Rejection {
             Self::TokenMismatch { secrets: 1 } => "the token is not the secret".to_owned(),
             Self::TokenMismatch { secrets } => format!("the token is none of {secrets} secrets"),
             Self::CredentialsMalformed => "header authorization holds no Basic credentials".to_owned(),
+            Self::SecretAwaited => "the provider has not handed over its secret yet".to_owned(),
             Self::KeysUnavailable => "the provider's key set could not be fetched yet".to_owned(),
             Self::KeyLocationRefused { reference } => {
                 format!("{reference} names no address at which the provider keeps its keys")
@@ -151,7 +155,7 @@ impl Rejection {
     /// Whether the fault is on this side, so that the sender should try again: the edge answers 503 and not 401.
     #[must_use]
     pub fn is_ours(&self) -> bool {
-        matches!(self, Self::KeysUnavailable)
+        matches!(self, Self::KeysUnavailable | Self::SecretAwaited)
     }
 
     /// Whether a key that has been published since the keys were fetched would explain it.
@@ -179,7 +183,7 @@ impl Rejection {
             Self::SignatureMalformed { .. } | Self::KeyLocationRefused { .. } => 5,
             Self::SignatureMismatch { .. } | Self::TokenMismatch { .. } => 6,
             Self::KeyUnknown | Self::KeyExpired => 6,
-            Self::KeysUnavailable => 7,
+            Self::KeysUnavailable | Self::SecretAwaited => 7,
         }
     }
 }

@@ -1,5 +1,6 @@
 //! Templates: literal text with references in braces, such as `{h:webhook-id}.{h:webhook-timestamp}.{body}`.
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
@@ -73,6 +74,12 @@ impl FromStr for Template {
         }
         push_literal(&mut parts, &text[literal_from..]);
         Ok(Self { text: text.to_owned(), parts })
+    }
+}
+
+impl fmt::Display for Template {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
     }
 }
 

@@ -1,0 +1,87 @@
+//! Takes over the secret that a provider hands to a source with its first request (Asana, Notion).
+
+use std::sync::Arc;
+
+use shared::envelope::SecretHandedOver;
+use shared::id::{CustomerId, SourceId};
+use shared::provider::{self, NewSource};
+use shared::source::Secret;
+use sqlx::PgPool;
+use tokio::sync::Notify;
+
+use crate::config::Config;
+use crate::configuration::Configuration;
+use crate::secrets;
+use crate::store::sources::{self, Content, SourceRow};
+
+/// What is needed to change a source.
+#[derive(Clone)]
+pub struct Handover {
+    pub config: Arc<Config>,
+    pub pool: PgPool,
+    pub configuration: Arc<Configuration>,
+    /// Wakes [`crate::sync`], which tells the edge of the secret.
+    pub edge_pending: Arc<Notify>,
+}
+
+impl Handover {
+    /// Makes it the secret of its source, where that source has none: whoever knows the URL may send such a request, and
+    /// must not plant a second one.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), sqlx::Error> {
+        let id = handed_over.source;
+        let Some(customer) = self.customer(id).await? else {
+            tracing::warn!(source = %id, "a secret was handed over to a source that does not exist");
+            return Ok(());
+        };
+        let Some(row) = sources::find(&self.pool, customer, Some(id), None).await? else { return Ok(()) };
+        let content = match self.content(&row, id, &handed_over.secret) {
+            Ok(content) => content,
+            Err(reason) => {
+                tracing::warn!(source = row.name, reason, "a secret that was handed over is not taken");
+                return Ok(());
+            }
+        };
+        // Changed meanwhile: the message returns and is looked at again.
+        let updated = sources::update(&self.pool, customer, id, row.revision, &content).await?;
+        let (row, revision) = updated.ok_or(sqlx::Error::RowNotFound)?;
+        self.configuration.at_least(revision).await?;
+        self.edge_pending.notify_one();
+        tracing::info!(source = row.name, "the provider has handed over the secret of this source");
+        Ok(())
+    }
+
+    async fn customer(&self, id: SourceId) -> Result<Option<CustomerId>, sqlx::Error> {
+        if let Some(source) = self.configuration.current().sources.get(&id) {
+            return Ok(Some(source.customer_id));
+        }
+        Ok(self.configuration.refresh().await?.sources.get(&id).map(|source| source.customer_id))
+    }
+
+    fn content(&self, row: &SourceRow, id: SourceId, secret: &Secret) -> Result<Content, String> {
+        let keys = &self.config.master_keys;
+        if !secrets::open_source_secrets(keys, id, &row.secrets_sealed)?.is_empty() {
+            return Err("the source has a secret already; take it away to have another handed over".to_owned());
+        }
+        let provider = provider::find(&row.provider).ok_or("its provider is not known")?;
+        if !provider.hands_over_secret() {
+            return Err(format!("{} does not hand over secrets", provider.name));
+        }
+        let secrets = std::slice::from_ref(secret);
+        let source = NewSource {
+            id,
+            name: &row.name,
+            revision: 1,
+            secrets,
+            config: &row.config,
+            max_body_bytes: self.config.max_body_bytes,
+        };
+        let problems =
+            |found: Vec<provider::ConfigProblem>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
+        provider.resolve(source).map_err(problems)?;
+        let secrets_sealed = secrets::seal_source_secrets(keys, id, secrets)?;
+        Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets_sealed })
+    }
+}

@@ -1,0 +1,73 @@
+//! verify: the handshakes by which providers find out whose a URL is, and hand over the secret they sign with.
+
+use std::time::Duration;
+
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::json;
+use sha2::Sha256;
+use tests::api::http_client;
+use tests::gateway::Gateway;
+use tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(60);
+const SECRET: &str = "b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81";
+
+fn signature(secret: &str, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
+    mac.update(body.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_be_planted_later() {
+    let gateway = Gateway::start().await;
+    let client = http_client();
+    let made =
+        gateway.api.post("/v1/sources", &json!({ "name": "tasks", "provider": "asana" })).await.expect_status(201);
+    let url = made["ingest_url"].as_str().expect("a URL").to_owned();
+    let hand_over = async |secret: &str| {
+        let answer =
+            client.post(&url).header("x-hook-secret", secret).body("{}").send().await.expect("the edge answers");
+        let echoed = answer.headers().get("x-hook-secret").map(|value| value.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), echoed)
+    };
+    assert_eq!(hand_over(SECRET).await, (200, Some(SECRET.to_owned())));
+
+    let path = format!("/v1/sources/{}", made["id"].as_str().expect("an id"));
+    until("the secret to be in force", SOON, async || {
+        let source = gateway.api.get(&path).await.expect_status(200);
+        let known = source["secrets"].as_array().is_some_and(|secrets| secrets.len() == 1);
+        if known && source["edge"] == "active" { Ok(()) } else { Err(source.to_string()) }
+    })
+    .await;
+    let body = "{\"events\":[{\"action\":\"added\",\"resource\":{\"resource_type\":\"task\"}}]}";
+    until("an event to be verified with it", SOON, async || {
+        let request = client.post(&url).header("x-hook-signature", signature(SECRET, body)).body(body);
+        let status = request.send().await.map_err(|error| error.to_string())?.status();
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    until("the event to be stored", SOON, async || {
+        let events = gateway.api.all("/v1/events").await;
+        match events.as_slice() {
+            [event] if event["verification"] == "verified" && event["event_type"] == "task.added" => Ok(()),
+            _ => Err(format!("{events:?}")),
+        }
+    })
+    .await;
+
+    assert_eq!(hand_over("another secret that somebody made up").await, (401, None));
+    assert_eq!(hand_over(SECRET).await, (200, Some(SECRET.to_owned())), "asked once more, Asana is answered as before");
+    let planted = signature("another secret that somebody made up", body);
+    let forged = client.post(&url).header("x-hook-signature", planted).body(body).send().await.expect("answers");
+    assert_eq!(forged.status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_is_served_whole_and_entry_by_entry() {
+    let gateway = Gateway::relay_only().await;
+    let all = gateway.api.all("/v1/providers").await;
+    assert_eq!(all.len(), shared::provider::catalogue().len());
+    assert_eq!(gateway.api.get("/v1/providers/stripe").await.expect_status(200), all[0]);
+    gateway.api.get("/v1/providers/nobody").await.expect_status(404);
+}
