@@ -52,7 +52,7 @@ impl Verifier {
 pub(super) fn retired(config: &SourceConfig) -> Option<Box<Verifier>> {
     let with = |retired: &[&Secret]| -> Option<Verifier> {
         let secrets: Vec<_> = config.secrets.iter().chain(retired.iter().copied()).cloned().collect();
-        Verifier::of(&config.scheme, &secrets).ok()
+        Some(Verifier { on_stale: config.on_stale, ..Verifier::of(&config.scheme, &secrets).ok()? })
     };
     // One that is no key of this scheme any more must not hide the others.
     let retired = config.retired_secrets.iter().filter(|secret| with(&[secret]).is_some());
