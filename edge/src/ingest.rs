@@ -77,6 +77,7 @@ async fn try_ingest(
         Decision::Explain => Ok(Answer::SourcePage { html: head.wants_html() }),
         Decision::CannotSay => Err(Answer::TryAgain { after_s: RETRY_AFTER_S }),
         Decision::Refuse(rejection) if source.config.on_failure == OnFailure::Reject => {
+            let rejection = explain(&source, &head, &body.bytes, now, rejection);
             let refused = Refused::new(source.config.id, &rejection, body.bytes.len(), head.remote_class());
             rejections::note(refused, bindings.queue().map_err(unavailable)?, context, now);
             Err(Answer::SignatureRefused)
@@ -147,6 +148,14 @@ fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now:
         (Err(rejection), _) if rejection.is_ours() => Decision::CannotSay,
         (Err(rejection), _) => Decision::Refuse(rejection),
     }
+}
+
+/// What the owner is told of a refusal. Signatures with a provider's published key are told as they are.
+fn explain(source: &Source, head: &Head, body: &[u8], now: u64, rejection: Rejection) -> Rejection {
+    if !rejections::may_explain(now) {
+        return rejection;
+    }
+    source.verifier.explain(None, &head.parts(), body, now, rejection)
 }
 
 fn verification(verified: Verified) -> Verification {
@@ -243,6 +252,25 @@ mod tests {
         assert_eq!(of("t"), Decision::Refuse(Rejection::TokenMismatch { secrets: 1 }));
         let open = source(r#"{"kind":"none"}"#, "[]", "");
         assert_eq!(decide(&open, None, &head("POST", "t"), b"x", NOW), accepted(Verification::Unsigned));
+    }
+
+    #[test]
+    fn a_good_signature_of_an_old_time_is_accepted_and_marked_only_where_the_source_asks_for_it() {
+        // HMAC-SHA256 of "1700000000x" with the key "s".
+        let signature = "ebd5b952baedbfe42e3c218e3178f113328f9a0ca6bbfd2bee31d0d960c42ae7";
+        let scheme = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{h:x-time}{body}",
+            "sig":{"in":"h:x-signature","enc":"hex"},"ts":{"in":"h:x-time","unit":"s","tol":300}}"#;
+        let mut head = head("POST", "");
+        head.headers = HeaderList::new([("x-time", "1700000000"), ("x-signature", signature)]);
+        let of = |on_stale: &str, body: &[u8], now| {
+            let mut config = source(scheme, r#"["s"]"#, "").config;
+            config.on_stale = serde_json::from_value(on_stale.into()).expect("a choice");
+            decide(&Source::new(config).expect("a usable configuration"), None, &head, body, now)
+        };
+        assert_eq!(of("accept_flagged", b"x", 1_700_000_000_000), accepted(Verification::Verified));
+        assert_eq!(of("accept_flagged", b"x", NOW), accepted(Verification::Stale));
+        assert_eq!(of("accept_flagged", b"y", NOW), Decision::Refuse(Rejection::SignatureMismatch { secrets: 1 }));
+        assert!(matches!(of("reject", b"x", NOW), Decision::Refuse(Rejection::TimestampOld { .. })));
     }
 
     #[test]
