@@ -287,7 +287,7 @@ mod tests {
 
     use super::vectors::{samples, source};
     use super::*;
-    use crate::source::OnFailure;
+    use crate::source::{OnFailure, OnStale};
     use crate::verify::reference::Reference;
 
     fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
@@ -380,11 +380,11 @@ mod tests {
     #[test]
     fn every_source_takes_the_options() {
         let config = json!({
-            "tolerance_s": 60, "on_failure": "quarantine", "max_body_bytes": 10,
+            "tolerance_s": 60, "on_failure": "quarantine", "on_stale": "accept_flagged", "max_body_bytes": 10,
             "acknowledgement": {"status": 202, "body": "ok", "content_type": "text/plain"},
         });
         let resolved = source("stripe", &["a"], &config).expect("resolves");
-        assert_eq!(resolved.on_failure, OnFailure::Quarantine);
+        assert_eq!((resolved.on_failure, resolved.on_stale), (OnFailure::Quarantine, OnStale::AcceptFlagged));
         assert_eq!((resolved.max_body_bytes, resolved.acknowledgement.status), (10, 202));
         let mut scheme = resolved.scheme;
         let rule = scheme.mac_rules_mut().pop().expect("a rule");
@@ -394,7 +394,7 @@ mod tests {
     #[test]
     fn everything_that_is_wrong_is_reported_at_once() {
         let config = json!({
-            "tolerance_s": 0, "on_failure": "ignore", "max_body_bytes": 1_000_001, "colour": "blue",
+            "tolerance_s": 0, "on_failure": "ignore", "on_stale": "ignore", "max_body_bytes": 1_000_001, "colour": "blue",
             "acknowledgement": {"status": 302, "colour": 1}, "key": {"pointer": "id"}, "type": {},
         });
         let mut fields = problems("stripe", &[""], &config);
@@ -406,6 +406,7 @@ mod tests {
             "key.pointer",
             "max_body_bytes",
             "on_failure",
+            "on_stale",
             "secrets",
             "tolerance_s",
             "type.header",
