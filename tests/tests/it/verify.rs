@@ -42,7 +42,9 @@ async fn a_request_of_each_provider_is_accepted_and_queued_byte_for_byte() {
         assert_eq!(status, 200, "{}: {answer}", provider.label);
 
         let (header, body) = edge.wait_for_events(source, 1).await.remove(0);
-        assert_eq!(answer["id"], header.id.to_string(), "{}", provider.label);
+        // Slack shows the text of an answer to its users, so it gets none.
+        let told = if provider.id == "slack" { Value::Null } else { header.id.to_string().into() };
+        assert_eq!(answer["id"], told, "{}", provider.label);
         assert_eq!(body, shared::envelope::Body::Inline(request.body.clone()), "{}", provider.label);
         assert_eq!(header.verification, shared::envelope::Verification::Verified, "{}", provider.label);
     }
