@@ -202,7 +202,7 @@ async fn count_duplicates(connection: &mut PgConnection, duplicates: &HashMap<Uu
     let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
     sqlx::query!(
         "update events set duplicates = duplicates + more.count
-         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id",
+         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)",
         &ids,
         &counts
     )
