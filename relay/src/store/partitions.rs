@@ -160,16 +160,20 @@ impl Maintenance {
         let floor = |day: Date| uuid_v7_floor(mint::unix_ms(day.midnight().assume_utc()));
         let (first, next) = (floor(partition.day), floor(partition.day.next_day().unwrap_or(Date::MAX)));
         match partition.table {
-            Table::Events | Table::EventBodies => sqlx::query_scalar!(
-                r#"select exists (select from pending_deliveries where event_id >= $1 and event_id < $2) as "needed!""#,
-                first,
-                next
-            )
-            .fetch_one(&mut self.connection)
-            .await,
+            Table::Events | Table::EventBodies => {
+                sqlx::query_scalar!(
+                    r#"select coalesce((select event_id from pending_deliveries where event_id >= $1
+                                        order by event_id limit 1) < $2, false) as "needed!""#,
+                    first,
+                    next
+                )
+                .fetch_one(&mut self.connection)
+                .await
+            }
             Table::SettledDeliveries => {
                 sqlx::query_scalar!(
-                    r#"select exists (select from pending_deliveries where id >= $1 and id < $2) as "needed!""#,
+                    r#"select coalesce((select id from pending_deliveries where id >= $1 order by id limit 1) < $2,
+                                       false) as "needed!""#,
                     first,
                     next
                 )

@@ -138,7 +138,9 @@ pub async fn next_events(
         EventRow,
         r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
                   event_bodies.body as "body?"
-           from events left join event_bodies on event_bodies.event_id = events.id
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
+                   and ($7::uuid is null or event_bodies.event_id > $7)
            where customer_id = $1 and events.id >= $2 and events.id < $3 and verification <> 'failed'
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
@@ -222,7 +224,9 @@ pub async fn next_deliveries(
              and not exists (
                  select from pending_deliveries pending
                  where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
-                   and pending.id < $3)
+                   and pending.id < $3
+                 -- Asked for each row: as a join it would read all that is pending, for every chunk.
+                 offset 0)
              and ($10::uuid is null or id > $10)
            order by id limit $11"#,
         selection.customer_id,

@@ -3,6 +3,7 @@
 mod api;
 mod crash;
 mod deliver;
+mod explain;
 mod history;
 mod queue;
 mod replay;
