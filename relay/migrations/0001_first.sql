@@ -205,6 +205,34 @@ create table rejections (
 ) partition by range (id);
 create index rejections_by_source on rejections (source_id, id);
 
+-- What happened in each minute, added to by the transactions that store and settle: whoever looks at it counts nothing.
+-- A row takes in at least one event or delivery, so this is a small part of history at the most.
+create table source_counters (
+    source_id uuid not null,
+    minute timestamptz not null,
+    stored bigint not null,
+    duplicates bigint not null,
+    -- Requests that the edge refused.
+    rejected bigint not null,
+    primary key (source_id, minute)
+) partition by range (minute);
+
+create table destination_counters (
+    destination_id uuid not null,
+    minute timestamptz not null,
+    succeeded bigint not null,
+    dead bigint not null,
+    -- Attempts, by how long they took.
+    failed_attempts bigint not null,
+    within_50_ms bigint not null,
+    within_250_ms bigint not null,
+    within_1_s bigint not null,
+    within_5_s bigint not null,
+    within_30_s bigint not null,
+    longer bigint not null,
+    primary key (destination_id, minute)
+) partition by range (minute);
+
 -- What came out of the queue and could not be stored as an event, kept whole.
 create table quarantine (
     id uuid not null,
@@ -273,12 +301,15 @@ declare
 begin
     perform pg_advisory_xact_lock(hashtext('tidegate create_day'));
     foreach parent in array array['events', 'event_bodies', 'event_keys', 'settled_deliveries', 'attempts', 'rejections',
-                                  'quarantine'] loop
+                                  'quarantine', 'source_counters', 'destination_counters'] loop
         part := parent || '_' || to_char(day, 'YYYYMMDD');
         continue when to_regclass(part) is not null;
         execute format('create table %I (like %I including all)', part, parent);
         if parent = 'event_keys' then
             execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, day, day + 1);
+        elsif parent in ('source_counters', 'destination_counters') then
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part,
+                           day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
         else
             execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, first_id, next_id);
         end if;

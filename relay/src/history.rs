@@ -65,9 +65,13 @@ impl Retention {
         match table {
             Table::EventBodies => self.body_days,
             Table::EventKeys => self.dedupe_days,
-            Table::Events | Table::SettledDeliveries | Table::Attempts | Table::Rejections | Table::Quarantine => {
-                self.metadata_days
-            }
+            Table::Events
+            | Table::SettledDeliveries
+            | Table::Attempts
+            | Table::Rejections
+            | Table::Quarantine
+            | Table::SourceCounters
+            | Table::DestinationCounters => self.metadata_days,
         }
     }
 }

@@ -9,6 +9,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 
 pub mod admit;
 pub mod configuration;
+pub mod counters;
 pub mod deliveries;
 pub mod destinations;
 pub mod events;

@@ -30,10 +30,12 @@ pub enum Table {
     Attempts,
     Rejections,
     Quarantine,
+    SourceCounters,
+    DestinationCounters,
 }
 
 impl Table {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 9] = [
         Self::Events,
         Self::EventBodies,
         Self::EventKeys,
@@ -41,6 +43,8 @@ impl Table {
         Self::Attempts,
         Self::Rejections,
         Self::Quarantine,
+        Self::SourceCounters,
+        Self::DestinationCounters,
     ];
 
     fn name(self) -> &'static str {
@@ -52,6 +56,8 @@ impl Table {
             Self::Attempts => "attempts",
             Self::Rejections => "rejections",
             Self::Quarantine => "quarantine",
+            Self::SourceCounters => "source_counters",
+            Self::DestinationCounters => "destination_counters",
         }
     }
 }
@@ -180,7 +186,12 @@ impl Maintenance {
                 .fetch_one(&mut self.connection)
                 .await
             }
-            Table::EventKeys | Table::Attempts | Table::Rejections | Table::Quarantine => Ok(false),
+            Table::EventKeys
+            | Table::Attempts
+            | Table::Rejections
+            | Table::Quarantine
+            | Table::SourceCounters
+            | Table::DestinationCounters => Ok(false),
         }
     }
 

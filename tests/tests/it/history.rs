@@ -10,8 +10,17 @@ use tests::gateway::{Gateway, Line, RelayOnly};
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
-const TABLES: [&str; 7] =
-    ["events", "event_bodies", "event_keys", "settled_deliveries", "attempts", "rejections", "quarantine"];
+const TABLES: [&str; 9] = [
+    "events",
+    "event_bodies",
+    "event_keys",
+    "settled_deliveries",
+    "attempts",
+    "rejections",
+    "quarantine",
+    "source_counters",
+    "destination_counters",
+];
 
 /// History of days that lie in the past, as a relay of then would have left it.
 struct Past {
@@ -291,4 +300,44 @@ async fn a_long_reader_holds_up_the_dropping_and_nothing_else() {
     reading.rollback().await.expect("ends");
     start_again(&mut gateway).await;
     past.dropped("event_bodies", 50).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_long_readers_and_a_transaction_left_idle_hold_up_no_delivery() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("held").await;
+    let mut held = Vec::new();
+    for number in 0..5 {
+        let mut database = gateway.database.connect().await.expect("connects");
+        let statements = match number {
+            // Has written, so that it is in the way of vacuum by its own id too.
+            0 => vec!["begin", "create temporary table left_idle (number int)"],
+            _ => vec![
+                "begin isolation level repeatable read",
+                "select count(*) from pending_deliveries",
+                "select count(*) from settled_deliveries",
+                "select count(*) from event_bodies",
+                "select count(*) from destination_counters",
+            ],
+        };
+        for statement in statements {
+            sqlx::query(statement).execute(&mut database).await.expect("begins");
+        }
+        held.push(database);
+    }
+    let count = 3_000;
+    for number in 0..count {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    line.receiver.wait_for(count, Duration::from_secs(60)).await;
+    until("all to be settled", Duration::from_secs(60), async || {
+        let stats = gateway.api.get("/v1/stats?destination=held&step=day").await.expect_status(200);
+        let settled = stats["deliveries"].as_array().into_iter().flatten().filter_map(|day| day["succeeded"].as_u64());
+        match settled.sum::<u64>() {
+            settled if settled == count as u64 => Ok(()),
+            settled => Err(format!("{settled} settled")),
+        }
+    })
+    .await;
+    assert_eq!(line.receiver.ids().len(), count);
 }

@@ -11,6 +11,7 @@ mod request;
 mod retry;
 mod route;
 mod settings;
+mod stats;
 mod store;
 mod verify;
 mod whole;

@@ -1,4 +1,5 @@
 -- Forty days of history: what the planner sees of a gateway that has been in use for a while.
+set timezone = 'UTC';
 
 create function sample_id(at timestamptz, number bigint) returns uuid language sql immutable as $$
     select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || '70008' || lpad(to_hex(number), 15, '0'))::uuid
@@ -50,6 +51,15 @@ insert into rejections (id, source_id, cause, detail, count, first_at, last_at, 
 select event_id, source_id, 'bad_signature', '', 1, at, at, 100, '192.0.2.1' from past where number / 40 % 4 < 2;
 
 insert into quarantine (id, queue_message_id, reason, message) select event_id, '', '', 'x' from past where number / 40 % 4 < 2;
+
+insert into source_counters (source_id, minute, stored, duplicates, rejected)
+select id, minute, 1, 0, 0
+from sources, generate_series(current_date - 39, current_date + time '23:30', interval '30 minutes') minute;
+
+insert into destination_counters (destination_id, minute, succeeded, dead, failed_attempts, within_50_ms, within_250_ms,
+                                  within_1_s, within_5_s, within_30_s, longer)
+select id, minute, 1, 0, 0, 1, 0, 0, 0, 0, 0
+from destinations, generate_series(current_date - 39, current_date + time '23:00', interval '1 hour') minute;
 
 insert into replays (id, customer_id, filter, state, matched, until_id, finished_at)
 select sample_id(now() - number * interval '1 minute', number), (select id from customers), '{}',
