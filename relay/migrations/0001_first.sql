@@ -148,7 +148,7 @@ create table pending_deliveries (
 -- The engine reads the head of one ready destination at a time.
 create index pending_deliveries_by_destination on pending_deliveries (destination_id, due_at, id);
 create index pending_deliveries_by_event on pending_deliveries (event_id);
-create index pending_deliveries_by_replay on pending_deliveries (replay_id) where replay_id is not null;
+create index pending_deliveries_by_replay on pending_deliveries (replay_id, id) where replay_id is not null;
 
 create table settled_deliveries (
     id uuid not null,
@@ -205,7 +205,35 @@ create table rejections (
 ) partition by range (id);
 create index rejections_by_source on rejections (source_id, id);
 
--- What came out of the queue and could not be stored as an event: kept whole, never dropped.
+-- What happened in each minute, added to by the transactions that store and settle: whoever looks at it counts nothing.
+-- A row takes in at least one event or delivery, so this is a small part of history at the most.
+create table source_counters (
+    source_id uuid not null,
+    minute timestamptz not null,
+    stored bigint not null,
+    duplicates bigint not null,
+    -- Requests that the edge refused.
+    rejected bigint not null,
+    primary key (source_id, minute)
+) partition by range (minute);
+
+create table destination_counters (
+    destination_id uuid not null,
+    minute timestamptz not null,
+    succeeded bigint not null,
+    dead bigint not null,
+    -- Attempts, by how long they took.
+    failed_attempts bigint not null,
+    within_50_ms bigint not null,
+    within_250_ms bigint not null,
+    within_1_s bigint not null,
+    within_5_s bigint not null,
+    within_30_s bigint not null,
+    longer bigint not null,
+    primary key (destination_id, minute)
+) partition by range (minute);
+
+-- What came out of the queue and could not be stored as an event, kept whole.
 create table quarantine (
     id uuid not null,
     queue_message_id text not null,
@@ -248,6 +276,8 @@ create table replays (
     next_at timestamptz not null default now(),
     processed bigint not null default 0,
     created bigint not null default 0,
+    -- How many of what was taken could not be made again, because the body is past its retention.
+    skipped bigint not null default 0,
     succeeded bigint not null default 0,
     dead bigint not null default 0,
     cancelled bigint not null default 0,
@@ -259,18 +289,30 @@ create table replays (
 create index replays_running on replays (id) where state = 'running';
 
 -- The partitions of one day, of every table of history. Safe to call again, and from several replicas at once.
+--
+-- They are made apart and attached: `create table … partition of` would lock out everybody who reads the table, and wait
+-- for those who do already with everybody else behind it.
 create function create_day(day date) returns void language plpgsql as $$
 declare
     first_id uuid := (lpad(to_hex((extract(epoch from day::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
     next_id uuid := (lpad(to_hex((extract(epoch from (day + 1)::timestamp) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid;
     parent text;
+    part text;
 begin
     perform pg_advisory_xact_lock(hashtext('tidegate create_day'));
-    foreach parent in array array['events', 'event_bodies', 'settled_deliveries', 'attempts', 'rejections', 'quarantine'] loop
-        execute format('create table if not exists %I partition of %I for values from (%L) to (%L)',
-            parent || '_' || to_char(day, 'YYYYMMDD'), parent, first_id, next_id);
+    foreach parent in array array['events', 'event_bodies', 'event_keys', 'settled_deliveries', 'attempts', 'rejections',
+                                  'quarantine', 'source_counters', 'destination_counters'] loop
+        part := parent || '_' || to_char(day, 'YYYYMMDD');
+        continue when to_regclass(part) is not null;
+        execute format('create table %I (like %I including all)', part, parent);
+        if parent = 'event_keys' then
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, day, day + 1);
+        elsif parent in ('source_counters', 'destination_counters') then
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part,
+                           day::timestamp at time zone 'UTC', (day + 1)::timestamp at time zone 'UTC');
+        else
+            execute format('alter table %I attach partition %I for values from (%L) to (%L)', parent, part, first_id, next_id);
+        end if;
     end loop;
-    execute format('create table if not exists %I partition of event_keys for values from (%L) to (%L)',
-        'event_keys_' || to_char(day, 'YYYYMMDD'), day, day + 1);
 end
 $$;

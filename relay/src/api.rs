@@ -36,6 +36,7 @@ pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub mod sources;
+pub mod stats;
 pub mod time;
 mod upsert;
 
@@ -135,6 +136,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(rejections::list))
         .routes(routes!(quarantine::list))
         .routes(routes!(quarantine::show))
+        .routes(routes!(stats::show))
 }
 
 /// Waits until this replica routes and delivers by a change.

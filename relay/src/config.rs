@@ -11,6 +11,8 @@ use shared::seal::SealingKey;
 use shared::source::Secret;
 use url::Url;
 
+use crate::history::Retention;
+
 /// One environment variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -55,6 +57,10 @@ settings! {
         "the most connections to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
         "for how many days an event with the same id from the same source is a duplicate (1 to 30)";
+    BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
+        "for how many days bodies are kept, and events can be replayed (21, which is more than a message can wait in the queue, to 3650); longer where a delivery is still pending";
+    METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),
+        "for how many days all else is kept: events without their bodies, deliveries, attempts, rejections, quarantined messages (21 to 3650, no less than bodies); what is still pending by then is dead";
     EGRESS_ALLOW = "TIDEGATE_EGRESS_ALLOW", Some(""),
         "private networks that destinations may be in, as CIDRs separated by commas";
     MAX_BODY_BYTES = "TIDEGATE_MAX_BODY_BYTES", Some("25000000"),
@@ -82,7 +88,7 @@ pub struct Config {
     pub edge_admin_token: Secret,
     pub queue: QueueConfig,
     pub listen: SocketAddr,
-    pub dedupe_days: i32,
+    pub retention: Retention,
     pub egress_allow: Vec<IpNet>,
     pub max_body_bytes: u64,
     pub max_in_flight: usize,
@@ -148,7 +154,18 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
         text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8400".to_owned())
     });
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
-    let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| within(text, 1, 30));
+    let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
+    let body_days = reader.parse(&BODY_RETENTION_DAYS, |text| days(text, 21, 3_650));
+    let metadata_days = reader.parse(&METADATA_RETENTION_DAYS, |text| {
+        let days = days(text, 21, 3_650)?;
+        match body_days {
+            Some(body_days) if body_days > days => Err(format!(
+                "must be at least {body_days}, because bodies are kept for that long ({})",
+                BODY_RETENTION_DAYS.name
+            )),
+            Some(_) | None => Ok(days),
+        }
+    });
     let egress_allow = reader.parse(&EGRESS_ALLOW, |text| {
         list(text)
             .map(|cidr| cidr.parse().map_err(|_| format!("\"{cidr}\" is not a CIDR such as 10.0.0.0/8")))
@@ -175,7 +192,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
                 idle: idle?,
             },
             listen: listen?,
-            dedupe_days: i32::try_from(dedupe_days?).ok()?,
+            retention: Retention { body_days: body_days?, metadata_days: metadata_days?, dedupe_days: dedupe_days? },
             egress_allow: egress_allow?,
             max_body_bytes: max_body_bytes?,
             max_in_flight: usize::try_from(max_in_flight?).ok()?,
@@ -230,6 +247,10 @@ fn within(text: &str, least: u64, most: u64) -> Result<u64, String> {
     }
 }
 
+fn days(text: &str, least: u64, most: u64) -> Result<u16, String> {
+    within(text, least, most).and_then(|days| u16::try_from(days).map_err(|error| error.to_string()))
+}
+
 fn http_url(text: &str) -> Result<Url, String> {
     let url = Url::parse(text).map_err(|error| error.to_string())?;
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
@@ -280,6 +301,33 @@ mod tests {
         assert_eq!(config.queue.queue_ids, ["q1", "q2"]);
         assert_eq!(config.listen.port(), 8400);
         assert!(config.egress_allow.is_empty());
+    }
+
+    #[test]
+    fn bodies_outlive_the_queue_and_what_is_known_of_events_outlives_their_bodies() {
+        let read_with = |body: &'static str, metadata: &'static str| {
+            read(|name| match name {
+                "TIDEGATE_BODY_RETENTION_DAYS" => Some(body.to_owned()),
+                "TIDEGATE_METADATA_RETENTION_DAYS" => Some(metadata.to_owned()),
+                other => good(other),
+            })
+        };
+        let kept = read_with("45", "45").map_err(|problems| format!("{problems:?}")).expect("reads").retention;
+        assert_eq!(kept, Retention { body_days: 45, metadata_days: 45, dedupe_days: 3 });
+        for (body, metadata, wanted) in [
+            ("20", "90", "TIDEGATE_BODY_RETENTION_DAYS: must be a whole number from 21 to 3650"),
+            ("30", "forever", "TIDEGATE_METADATA_RETENTION_DAYS: must be a whole number from 21 to 3650"),
+            (
+                "60",
+                "30",
+                "TIDEGATE_METADATA_RETENTION_DAYS: must be at least 60, because bodies are kept for that long \
+                 (TIDEGATE_BODY_RETENTION_DAYS)",
+            ),
+        ] {
+            let problems: Vec<String> =
+                read_with(body, metadata).err().expect("problems").iter().map(ToString::to_string).collect();
+            assert_eq!(problems, [wanted]);
+        }
     }
 
     #[test]

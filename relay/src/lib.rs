@@ -14,6 +14,7 @@ pub mod doctor;
 pub mod edge;
 pub mod egress;
 pub mod expression;
+pub mod history;
 pub mod mint;
 pub mod pull;
 pub mod replay;

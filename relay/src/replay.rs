@@ -19,7 +19,7 @@ use uuid::Uuid;
 
 use crate::configuration::{self, Rate, Snapshot};
 use crate::route::{self, EventView, Verdict};
-use crate::store::replays::{self, Advanced, DeliveryRow, EventRow, Made, ReplayRow, Selection};
+use crate::store::replays::{self, Advanced, Chunk, DeliveryRow, EventRow, Made, ReplayRow, Selection};
 use crate::{App, mint};
 
 /// The most rows of one chunk.
@@ -118,6 +118,7 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         next_at: time::OffsetDateTime::now_utc(),
         processed: 0,
         created: 0,
+        skipped: 0,
         succeeded: 0,
         dead: 0,
         cancelled: 0,
@@ -225,12 +226,12 @@ async fn advance(app: &App, row: &ReplayRow) -> Result<Turn, Problem> {
     let mut snapshot = app.configuration.refresh().await?;
     loop {
         let chunk = chunk(app, row, limit, &snapshot).await?;
-        let Some(cursor) = chunk.cursor else {
+        if chunk.cursor.is_none() {
             replays::complete(&app.pool, row.id, None).await?;
             return Ok(Turn::Completed);
-        };
+        }
         let revision = snapshot.revision;
-        match replays::advance(&app.pool, row, revision, cursor, chunk.processed, &chunk.made, pause).await? {
+        match replays::advance(&app.pool, row, revision, &chunk, pause).await? {
             Advanced::RoutedByOldConfiguration { revision } => snapshot = app.configuration.at_least(revision).await?,
             Advanced::Elsewhere => return Ok(Turn::Elsewhere),
             Advanced::Moved => {
@@ -266,25 +267,25 @@ impl From<sqlx::Error> for Problem {
     }
 }
 
-struct Chunk {
-    /// The last row taken; `None` where there was none left.
-    cursor: Option<Uuid>,
-    processed: usize,
-    made: Vec<Made>,
-}
-
 async fn chunk(app: &App, row: &ReplayRow, limit: i64, snapshot: &Snapshot) -> Result<Chunk, Problem> {
     let filter: Filter =
         serde_json::from_value(row.filter.clone()).map_err(|error| Problem::Broken(format!("its filter: {error}")))?;
     let selection = selection(&filter, row.customer_id, row.until_id);
+    let first_with_body = app.config.retention.first_with_body(mint::now_ms());
     if filter.state.is_some() {
         let rows = replays::next_deliveries(&app.pool, &selection, row.until_id, row.cursor_id, limit).await?;
-        let made = rows.iter().filter_map(|delivery| again(delivery, row.destination_id, snapshot)).collect();
-        return Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), made });
+        let whole = rows.iter().filter(|delivery| delivery.body && delivery.event_id >= first_with_body);
+        let skipped = rows.len() - whole.clone().count();
+        let made = whole.filter_map(|delivery| again(delivery, row.destination_id, snapshot)).collect();
+        return Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), skipped, made });
     }
     let rows = replays::next_events(&app.pool, &selection, row.cursor_id, limit).await?;
-    let mut made = Vec::new();
+    let (mut made, mut skipped) = (Vec::new(), 0);
     for event in &rows {
+        if event.body.is_none() || event.id < first_with_body {
+            skipped += 1;
+            continue;
+        }
         let targets = match row.destination_id {
             Some(destination) => vec![(destination, route_between(snapshot, event.source_id, destination))],
             None => routed(app, snapshot, event, filter.destination).await,
@@ -297,7 +298,7 @@ async fn chunk(app: &App, row: &ReplayRow, limit: i64, snapshot: &Snapshot) -> R
             route_id,
         }));
     }
-    Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), made })
+    Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), skipped, made })
 }
 
 /// The delivery that is made for a settled one; none where its destination is gone.

@@ -5,7 +5,6 @@ use std::num::NonZeroUsize;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use time::OffsetDateTime;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{Semaphore, oneshot};
@@ -21,10 +20,7 @@ use crate::expression::Evaluator;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller};
-use crate::{App, api, mint, replay, store, sync};
-
-/// How many days of partitions are made ahead.
-const DAYS_AHEAD: i64 = 3;
+use crate::{App, api, history, replay, store, sync};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
@@ -41,7 +37,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let pool = store::connect(&config.database_url, config.database_connections)
         .map_err(say("DATABASE_URL cannot be used"))?;
     store::MIGRATOR.run(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
-    make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
+    history::make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
     let configuration = Configuration::load(pool.clone(), config.master_keys.clone())
         .await
         .map_err(say("the configuration cannot be read from the database"))?;
@@ -107,7 +103,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
             evaluator: Arc::clone(&app.evaluator),
             edge: app.edge.clone(),
             engine: app.engine.clone(),
-            dedupe_days: app.config.dedupe_days,
+            dedupe_days: app.config.retention.dedupe_days.into(),
             large_bodies: Arc::clone(&large_bodies),
             days: Arc::clone(&days),
             handover: handover.clone(),
@@ -116,7 +112,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     }
     feeding.spawn(replay::run(app.clone(), stop.clone()));
     feeding.spawn(sync::run(app.clone(), stop.clone()));
-    feeding.spawn(make_days_ahead(pool.clone(), stop.clone()));
+    feeding.spawn(history::run(pool.clone(), app.config.retention, stop.clone()));
 
     announce(&format!("relay listening on http://{address}"));
     tracing::info!(%address, edge = %app.config.edge_url, queues = app.config.queue.queue_ids.len(), "relay started");
@@ -162,27 +158,4 @@ async fn signalled() -> Result<(), String> {
         _ = interrupt.recv() => {}
     }
     Ok(())
-}
-
-async fn make_days(pool: &sqlx::PgPool) -> Result<(), sqlx::Error> {
-    let today = OffsetDateTime::now_utc().date();
-    for ahead in 0..=DAYS_AHEAD {
-        if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
-            store::partitions::create_day(pool, day).await?;
-        }
-    }
-    Ok(())
-}
-
-async fn make_days_ahead(pool: sqlx::PgPool, stop: CancellationToken) {
-    loop {
-        let pause = Duration::from_secs_f64(3_600.0 * (1.0 + mint::jitter()));
-        tokio::select! {
-            () = tokio::time::sleep(pause) => {}
-            () = stop.cancelled() => return,
-        }
-        if let Err(error) = make_days(&pool).await {
-            tracing::error!(error = %error, "the day partitions of the coming days cannot be made; trying again");
-        }
-    }
 }

@@ -12,8 +12,8 @@ use super::input::{Params, Segment};
 use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
-use crate::App;
 use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
+use crate::{App, mint};
 
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -175,7 +175,8 @@ pub(super) async fn retry(
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
     let id = read_id(&id)?;
-    match deliveries::retry(&app.pool, caller.customer, id).await? {
+    let first_with_body = app.config.retention.first_with_body(mint::now_ms());
+    match deliveries::retry(&app.pool, caller.customer, id, first_with_body).await? {
         Retried::Due { destination } => app.engine.look(destination),
         Retried::NotFound => return Err(ApiError::NotFound("delivery")),
         Retried::DestinationGone => return Err(ApiError::Conflict(Conflict::DestinationGone)),

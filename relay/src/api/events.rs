@@ -195,7 +195,7 @@ pub(super) async fn show(
 pub(super) async fn body(State(app): State<App>, caller: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     let row = find(&app, caller.customer, &id).await?;
     let body = store::pending::body(&app.pool, row.id).await?;
-    let body = body.ok_or(ApiError::NotFound("body: it is no longer kept"))?;
+    let body = body.ok_or(ApiError::PastRetention(app.config.retention))?;
     let content_type = headers(&row).get("content-type").and_then(|value| HeaderValue::from_str(value).ok());
     let disposition = format!("attachment; filename=\"{}\"", EventId::from_uuid(row.id));
     let mut response = body.into_response();

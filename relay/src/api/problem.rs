@@ -13,6 +13,8 @@ use serde::Serialize;
 use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
+use crate::history::Retention;
+
 /// Why a request is refused.
 #[derive(Debug)]
 pub enum ApiError {
@@ -20,6 +22,8 @@ pub enum ApiError {
     Unauthorized,
     /// What is asked for does not exist, or belongs to somebody else.
     NotFound(&'static str),
+    /// The body of an event is no longer kept.
+    PastRetention(Retention),
     /// The path is none of this API's.
     NoSuchCall,
     MethodNotAllowed,
@@ -152,6 +156,7 @@ impl ApiError {
             Self::Invalid(errors) => errors.clone(),
             Self::Unauthorized
             | Self::NotFound(_)
+            | Self::PastRetention(_)
             | Self::NoSuchCall
             | Self::MethodNotAllowed
             | Self::Unreadable(_)
@@ -172,6 +177,9 @@ impl ApiError {
             }
             Self::NotFound(_) | Self::NoSuchCall => {
                 (StatusCode::NOT_FOUND, "/problems/not-found", "not found", "not_found")
+            }
+            Self::PastRetention(_) => {
+                (StatusCode::GONE, "/problems/past-retention", "no longer kept", "past_retention")
             }
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
@@ -217,6 +225,7 @@ impl ApiError {
         match self {
             Self::Unauthorized => "send the header Authorization: Bearer with the token of this relay".to_owned(),
             Self::NotFound(what) => format!("there is no such {what}; check its id or name"),
+            Self::PastRetention(retention) => past_retention(*retention),
             Self::NoSuchCall => "there is no such call; /openapi.json describes those that there are".to_owned(),
             Self::MethodNotAllowed => {
                 "the header Allow names the methods; /openapi.json describes every call".to_owned()
@@ -291,6 +300,7 @@ impl IntoResponse for ApiError {
             Self::Edge(cause) => tracing::warn!(cause, "a request failed because of the edge"),
             Self::Unauthorized
             | Self::NotFound(_)
+            | Self::PastRetention(_)
             | Self::NoSuchCall
             | Self::MethodNotAllowed
             | Self::Unreadable(_)
@@ -333,6 +343,11 @@ impl From<sqlx::Error> for ApiError {
     }
 }
 
+/// Why an event cannot be shown whole, or delivered again.
+pub(crate) fn past_retention(retention: Retention) -> String {
+    format!("the body is past its retention of {} days", retention.body_days)
+}
+
 /// What an error of the database is for the caller, where `constraint` is one that a request can run into.
 pub(crate) fn conflict_of(constraint: &'static str, conflict: Conflict) -> impl Fn(sqlx::Error) -> ApiError {
     move |error| match error.as_database_error() {
@@ -348,7 +363,7 @@ impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let response = ResponseBuilder::new()
-            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 413, 422, 500, 502 or 503")
+            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 410, 413, 422, 500, 502 or 503")
             .content("application/problem+json", content)
             .build();
         BTreeMap::from([("default".to_owned(), RefOr::T(response))])

@@ -11,10 +11,11 @@ use utoipa::ToSchema;
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
 use super::page::{Page, PageQuery};
-use super::problem::{ApiError, Conflict, Problems, Refusals};
+use super::problem::{ApiError, Conflict, Problems, Refusals, past_retention};
 use super::rate::RateLimit;
 use super::time::{Timestamp, read_ms};
 use super::{destinations, sources};
+use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState};
 use crate::store::replays::{self, ReplayRow};
 use crate::{App, configuration, mint};
@@ -85,6 +86,10 @@ pub struct Replay {
     pub matched: i64,
     /// How many of these have been taken.
     pub processed: i64,
+    /// Of these, how many could not be delivered again.
+    pub skipped: i64,
+    /// Why they could not; null where none was skipped.
+    pub skipped_reason: Option<String>,
     /// How many deliveries have been made.
     pub created: i64,
     /// Of these, how many are not settled yet.
@@ -126,7 +131,7 @@ pub(super) async fn create(
     }
     let made = ReplayId::from_uuid(replay::create(&app, &new).await?.id);
     let row = find(&app, caller.customer, &made.to_string()).await?;
-    Ok((StatusCode::CREATED, Json(view(row)?)).into_response())
+    Ok((StatusCode::CREATED, Json(view(row, app.config.retention)?)).into_response())
 }
 
 /// A page of replays, newest first.
@@ -139,7 +144,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Replay>>, ApiError> {
     let window = query.window()?;
     let rows = replays::page(&app.pool, caller.customer.uuid(), window.cursor, window.fetch()).await?;
-    let page = window.page(rows, |row| row.id, view);
+    let page = window.page(rows, |row| row.id, |row| view(row, app.config.retention));
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, ApiError>>()?;
     Ok(Json(Page { data, next_cursor: page.next_cursor }))
 }
@@ -152,7 +157,7 @@ pub(super) async fn show(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Replay>, ApiError> {
-    view(find(&app, caller.customer, &id).await?).map(Json)
+    view(find(&app, caller.customer, &id).await?, app.config.retention).map(Json)
 }
 
 /// Ends a replay and cancels what it has made and what is not delivered yet.
@@ -169,7 +174,7 @@ pub(super) async fn cancel(
         return Err(ApiError::Conflict(Conflict::ReplayFinished));
     }
     replay::cancel(&app, ReplayId::from_uuid(row.id)).await?;
-    view(find(&app, caller.customer, &id).await?).map(Json)
+    view(find(&app, caller.customer, &id).await?, app.config.retention).map(Json)
 }
 
 async fn find(app: &App, customer: CustomerId, id: &str) -> Result<ReplayRow, ApiError> {
@@ -216,7 +221,7 @@ async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<
     Ok(New { customer_id, filter, destination, rate })
 }
 
-fn view(row: ReplayRow) -> Result<Replay, ApiError> {
+fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
     let filter: Filter = serde_json::from_value(row.filter).map_err(|error| ApiError::Internal(error.to_string()))?;
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
     Ok(Replay {
@@ -235,6 +240,8 @@ fn view(row: ReplayRow) -> Result<Replay, ApiError> {
         rate_limit: rate.map(RateLimit::from),
         matched: row.matched,
         processed: row.processed,
+        skipped: row.skipped,
+        skipped_reason: (row.skipped > 0).then(|| past_retention(retention)),
         created: row.created,
         pending: (row.created - row.succeeded - row.dead - row.cancelled).max(0),
         succeeded: row.succeeded,

@@ -64,6 +64,7 @@ fn every_call_is_described() {
         "get /v1/rejections",
         "get /v1/quarantine",
         "get /v1/quarantine/{id}",
+        "get /v1/stats",
     ]);
     let described = described();
     let operations = operations(&described);

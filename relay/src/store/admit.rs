@@ -1,10 +1,12 @@
 //! Stores a batch of what came out of the queue, in one transaction: events with their bodies, their deliveries,
 //! rejections and quarantined messages. The queue is acknowledged only after it.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
+
+use super::counters::{self, SourceCounts};
 
 /// An event to be stored, with the answer of its routes.
 pub struct NewEvent {
@@ -105,6 +107,8 @@ pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32
     insert_deliveries(connection, &fresh, &stored).await?;
     insert_rejections(connection, &batch.rejections).await?;
     insert_quarantined(connection, &batch.quarantined).await?;
+    // Last, because two transactions that count for the same source wait for each other from here to their commit.
+    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates)).await?;
     transaction.commit().await?;
     Ok(Admitted::Stored { stored, duplicates: duplicates.len() })
 }
@@ -115,6 +119,25 @@ pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32
 /// Where the database cannot be asked.
 pub async fn is_stored(pool: &PgPool, event: Uuid) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event).fetch_one(pool).await
+}
+
+/// What the batch adds to the counters of its sources.
+fn counts(batch: &Batch, stored: &HashSet<Uuid>, duplicates: &HashMap<Uuid, Uuid>) -> BTreeMap<Uuid, SourceCounts> {
+    let mut counts: BTreeMap<Uuid, SourceCounts> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
+        let is_stored = stored.contains(&event.id);
+        let is_duplicate = duplicates.contains_key(&event.id);
+        if is_stored || is_duplicate {
+            let count = counts.entry(event.source_id).or_default();
+            count.stored += i64::from(is_stored);
+            count.duplicates += i64::from(is_duplicate);
+        }
+    }
+    for rejection in &batch.rejections {
+        counts.entry(rejection.source_id).or_default().rejected += rejection.count;
+    }
+    counts
 }
 
 /// Claims the events' keys and returns the events whose key another event has, each with that event.
@@ -202,7 +225,7 @@ async fn count_duplicates(connection: &mut PgConnection, duplicates: &HashMap<Uu
     let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
     sqlx::query!(
         "update events set duplicates = duplicates + more.count
-         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id",
+         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)",
         &ids,
         &counts
     )

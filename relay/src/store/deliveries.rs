@@ -168,12 +168,17 @@ pub enum Retried {
     BodyGone,
 }
 
-/// Makes a delivery due now. One that is settled is pending again, under the same id and with a fresh schedule; one that
-/// is parked waits no more.
+/// Makes a delivery due now. One that is settled is pending again, under the same id and with a fresh schedule, unless it
+/// or its event lies before `first_with_body`; one that is parked waits no more.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn retry(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result<Retried, sqlx::Error> {
+pub async fn retry(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: DeliveryId,
+    first_with_body: Uuid,
+) -> Result<Retried, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let pending = sqlx::query_scalar!(
         "update pending_deliveries set due_at = now(), parked_reason = null where customer_id = $1 and id = $2
@@ -188,7 +193,7 @@ pub async fn retry(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Resul
         return Ok(Retried::Due { destination: DestinationId::from_uuid(destination) });
     }
     let settled = sqlx::query!(
-        r#"select destination_id,
+        r#"select destination_id, event_id,
                   exists (select from destinations where destinations.id = settled.destination_id) as "destination!",
                   exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
            from settled_deliveries settled where customer_id = $1 and id = $2 for update"#,
@@ -201,7 +206,8 @@ pub async fn retry(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Resul
     if !settled.destination {
         return Ok(Retried::DestinationGone);
     }
-    if !settled.body {
+    // What is past its retention may be on the point of being dropped.
+    if !settled.body || settled.event_id.min(id.uuid()) < first_with_body {
         return Ok(Retried::BodyGone);
     }
     sqlx::query!(

@@ -262,13 +262,14 @@ pub async fn cancel_orphans(pool: &PgPool, id: DestinationId) -> Result<i64, sql
     Ok(cancelled)
 }
 
-/// At most [`CANCEL_CHUNK`] rows, so that no statement grows with the backlog. In the order of the ids, as everywhere
-/// where several rows are taken.
+/// At most [`CANCEL_CHUNK`] rows, so that no statement grows with the backlog. An array and not `in`, which would be
+/// answered by reading the whole table.
 async fn cancel_pending(connection: &mut PgConnection, destination: Uuid) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries
-               where id in (select id from pending_deliveries where destination_id = $1 order by id limit $2)
+               where id = any(array(
+                   select id from pending_deliveries where destination_id = $1 order by due_at, id limit $2))
                returning *
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,

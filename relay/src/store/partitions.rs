@@ -1,7 +1,15 @@
-//! The day partitions of history.
+//! The day partitions of history: making them, and what it takes to drop them without anybody waiting for it.
+//!
+//! A partition is detached concurrently, which waits for those who use the table and lets everybody else go on, and
+//! dropped when it is a table of its own. A run that is interrupted between the steps leaves a partition that is half
+//! detached, or a table that belongs to nothing: [`Maintenance::partitions`] finds both.
 
-use sqlx::PgPool;
-use time::Date;
+use shared::id::uuid_v7_floor;
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::mint;
 
 /// Makes the partitions of one day where they are not there yet.
 ///
@@ -10,4 +18,261 @@ use time::Date;
 pub async fn create_day(pool: &PgPool, day: Date) -> Result<(), sqlx::Error> {
     sqlx::query!("select create_day($1)", day).execute(pool).await?;
     Ok(())
+}
+
+/// A table of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Events,
+    EventBodies,
+    EventKeys,
+    SettledDeliveries,
+    Attempts,
+    Rejections,
+    Quarantine,
+    SourceCounters,
+    DestinationCounters,
+}
+
+impl Table {
+    const ALL: [Self; 9] = [
+        Self::Events,
+        Self::EventBodies,
+        Self::EventKeys,
+        Self::SettledDeliveries,
+        Self::Attempts,
+        Self::Rejections,
+        Self::Quarantine,
+        Self::SourceCounters,
+        Self::DestinationCounters,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::EventBodies => "event_bodies",
+            Self::EventKeys => "event_keys",
+            Self::SettledDeliveries => "settled_deliveries",
+            Self::Attempts => "attempts",
+            Self::Rejections => "rejections",
+            Self::Quarantine => "quarantine",
+            Self::SourceCounters => "source_counters",
+            Self::DestinationCounters => "destination_counters",
+        }
+    }
+}
+
+/// How a partition belongs to its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Attached,
+    /// A run was interrupted while it was being detached; nobody sees it any more.
+    HalfDetached,
+    /// A table of its own.
+    Detached,
+}
+
+/// The partition of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    pub table: Table,
+    pub day: Date,
+    pub state: State,
+}
+
+impl Partition {
+    /// Its name in the database, as `create_day` makes it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (year, month, day) = self.day.to_calendar_date();
+        format!("{}_{year:04}{:02}{day:02}", self.table.name(), u8::from(month))
+    }
+
+    fn read(name: &str, state: State) -> Option<Self> {
+        let (table, day) = name.rsplit_once('_')?;
+        let table = Table::ALL.into_iter().find(|known| known.name() == table)?;
+        let day = Date::parse(day, time::macros::format_description!("[year][month][day]")).ok()?;
+        Some(Self { table, day, state })
+    }
+}
+
+/// The connection of the one replica that drops partitions; the right to do so goes with it.
+pub struct Maintenance {
+    connection: PgConnection,
+}
+
+impl Maintenance {
+    /// `None` where another replica is at it.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn begin(pool: &PgPool) -> Result<Option<Self>, sqlx::Error> {
+        // Not of the pool: what is locked must not outlive this run, however it ends.
+        let mut connection = pool.acquire().await?.detach();
+        let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('tidegate history')) as "locked!""#)
+            .fetch_one(&mut connection)
+            .await?;
+        if !locked {
+            connection.close().await?;
+            return Ok(None);
+        }
+        // Nobody waits behind this one for longer.
+        sqlx::query!("set lock_timeout = '2s'").execute(&mut connection).await?;
+        Ok(Some(Self { connection }))
+    }
+
+    /// Lets another replica have its turn.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn end(self) -> Result<(), sqlx::Error> {
+        self.connection.close().await
+    }
+
+    /// The database's clock, which is the same for all replicas.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn now(&mut self) -> Result<OffsetDateTime, sqlx::Error> {
+        sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut self.connection).await
+    }
+
+    /// Every partition there is, the oldest day first, and of a day the bodies before their events.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn partitions(&mut self) -> Result<Vec<Partition>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"select relname::text as "name!", inhdetachpending as "half_detached?"
+               from pg_class left join pg_inherits on inhrelid = pg_class.oid
+               where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname ~ '_[0-9]{8}$'
+               order by right(relname::text, 8), relname"#
+        )
+        .fetch_all(&mut self.connection)
+        .await?;
+        let state = |half_detached: Option<bool>| match half_detached {
+            Some(false) => State::Attached,
+            Some(true) => State::HalfDetached,
+            None => State::Detached,
+        };
+        Ok(rows.iter().filter_map(|row| Partition::read(&row.name, state(row.half_detached))).collect())
+    }
+
+    /// Whether deliveries that are pending need it: their event with its body, or the place where they are settled.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn is_needed(&mut self, partition: &Partition) -> Result<bool, sqlx::Error> {
+        let floor = |day: Date| uuid_v7_floor(mint::unix_ms(day.midnight().assume_utc()));
+        let (first, next) = (floor(partition.day), floor(partition.day.next_day().unwrap_or(Date::MAX)));
+        match partition.table {
+            Table::Events | Table::EventBodies => {
+                sqlx::query_scalar!(
+                    r#"select coalesce((select event_id from pending_deliveries where event_id >= $1
+                                        order by event_id limit 1) < $2, false) as "needed!""#,
+                    first,
+                    next
+                )
+                .fetch_one(&mut self.connection)
+                .await
+            }
+            Table::SettledDeliveries => {
+                sqlx::query_scalar!(
+                    r#"select coalesce((select id from pending_deliveries where id >= $1 order by id limit 1) < $2,
+                                       false) as "needed!""#,
+                    first,
+                    next
+                )
+                .fetch_one(&mut self.connection)
+                .await
+            }
+            Table::EventKeys
+            | Table::Attempts
+            | Table::Rejections
+            | Table::Quarantine
+            | Table::SourceCounters
+            | Table::DestinationCounters => Ok(false),
+        }
+    }
+
+    /// Makes pending deliveries of events before `first` dead, at most `limit`; says how many they were.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked; then nothing was written.
+    pub async fn expire_pending(&mut self, first: Uuid, reason: &str, limit: i64) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar!(
+            r#"with ended as (
+                   delete from pending_deliveries
+                   where id = any(array(
+                       select id from pending_deliveries where event_id < $1 order by event_id limit $2))
+                   returning *
+               ), moved as (
+                   insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id,
+                                                   replay_id, state, error, reason, attempts, schedule_start)
+                   select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'dead', 'expired', $3,
+                          attempts, schedule_start
+                   from ended
+                   returning replay_id
+               ), counted as (
+                   update replays set dead = replays.dead + more.count
+                   from (select replay_id, count(*) from moved group by replay_id) as more (id, count)
+                   where replays.id = more.id
+               )
+               select count(*) as "count!" from moved"#,
+            first,
+            limit,
+            reason
+        )
+        .fetch_one(&mut self.connection)
+        .await
+    }
+
+    /// Drops a partition, from whichever step it was left at.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked, or somebody uses it ([`is_in_use`]); the next run goes on from there.
+    pub async fn drop(&mut self, partition: &Partition) -> Result<(), sqlx::Error> {
+        let (table, name) = (partition.table.name(), partition.name());
+        let detach = match partition.state {
+            State::Attached => Some("concurrently"),
+            State::HalfDetached => Some("finalize"),
+            State::Detached => None,
+        };
+        // Names cannot be parameters; these are made of the names above and of digits.
+        if let Some(how) = detach {
+            let detach = format!("alter table {table} detach partition {name} {how}");
+            sqlx::raw_sql(AssertSqlSafe(detach)).execute(&mut self.connection).await?;
+        }
+        sqlx::raw_sql(AssertSqlSafe(format!("drop table {name}"))).execute(&mut self.connection).await?;
+        Ok(())
+    }
+}
+
+/// Whether a statement gave way to somebody who uses the same table.
+#[must_use]
+pub fn is_in_use(error: &sqlx::Error) -> bool {
+    // lock_not_available and query_canceled (PostgreSQL, appendix A).
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03" || code == "57014")
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    #[test]
+    fn a_partition_is_read_from_the_name_it_has() {
+        for table in Table::ALL {
+            let partition = Partition { table, day: date!(2026 - 01 - 09), state: State::Attached };
+            assert_eq!(Partition::read(&partition.name(), State::Attached), Some(partition));
+        }
+        assert_eq!(
+            Partition::read("event_bodies_20260109", State::Detached).map(|read| read.table),
+            Some(Table::EventBodies)
+        );
+        for other in ["events", "events_2026010", "events_20261309", "mine_20260109"] {
+            assert_eq!(Partition::read(other, State::Attached), None, "{other}");
+        }
+    }
 }

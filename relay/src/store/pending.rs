@@ -1,5 +1,7 @@
 //! Reads what is due, per destination that can take it.
 
+use std::collections::HashMap;
+
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -41,25 +43,61 @@ pub async fn due(
     bodies: bool,
 ) -> Result<Vec<DueRow>, sqlx::Error> {
     let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
-    sqlx::query_as!(
-        DueRow,
+    let heads = sqlx::query!(
         r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
-                  due.attempts, due.schedule_start, event.received_at, event.type as event_type,
-                  event.provider_event_id, event.method, event.query, event.headers, body.body as "body?"
+                  due.attempts, due.schedule_start
            from unnest($1::uuid[], $2::bigint[]) as ready (destination_id, most)
            cross join lateral (
                select * from pending_deliveries
                where pending_deliveries.destination_id = ready.destination_id and due_at <= now()
                order by due_at, id limit ready.most
-           ) due
-           join events event on event.id = due.event_id
-           left join event_bodies body on body.event_id = due.event_id and event.body_size <= $3"#,
+           ) due"#,
         destinations,
-        limits,
+        limits
+    )
+    .fetch_all(pool)
+    .await?;
+    if heads.is_empty() {
+        return Ok(Vec::new());
+    }
+    // A statement of its own, to which the ids are known when it is planned: only the partitions of their days are
+    // touched. As one with the above it would be a join, which reads all of history.
+    let mut event_ids: Vec<Uuid> = heads.iter().map(|head| head.event_id).collect();
+    event_ids.sort_unstable();
+    event_ids.dedup();
+    let events = sqlx::query!(
+        r#"select events.id, received_at, type as event_type, provider_event_id, method, query, headers, body as "body?"
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id = any($1) and body_size <= $2
+           where events.id = any($1)"#,
+        &event_ids,
         largest_body
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    let events: HashMap<Uuid, _> = events.into_iter().map(|event| (event.id, event)).collect();
+    let rows = heads.into_iter().filter_map(|head| {
+        let event = events.get(&head.event_id)?;
+        Some(DueRow {
+            id: head.id,
+            destination_id: head.destination_id,
+            event_id: head.event_id,
+            source_id: head.source_id,
+            route_id: head.route_id,
+            replay_id: head.replay_id,
+            due_at: head.due_at,
+            attempts: head.attempts,
+            schedule_start: head.schedule_start,
+            received_at: event.received_at,
+            event_type: event.event_type.clone(),
+            provider_event_id: event.provider_event_id.clone(),
+            method: event.method.clone(),
+            query: event.query.clone(),
+            headers: event.headers.clone(),
+            body: event.body.clone(),
+        })
+    });
+    Ok(rows.collect())
 }
 
 /// When the next delivery of a destination is due.

@@ -38,6 +38,7 @@ pub struct ReplayRow {
     pub next_at: OffsetDateTime,
     pub processed: i64,
     pub created: i64,
+    pub skipped: i64,
     pub succeeded: i64,
     pub dead: i64,
     pub cancelled: i64,
@@ -66,6 +67,8 @@ pub struct DeliveryRow {
     pub source_id: Uuid,
     pub destination_id: Uuid,
     pub route_id: Option<Uuid>,
+    /// Whether the body of its event is still kept.
+    pub body: bool,
 }
 
 /// A delivery that a replay makes.
@@ -75,6 +78,17 @@ pub struct Made {
     pub event_id: Uuid,
     pub source_id: Uuid,
     pub route_id: Option<Uuid>,
+}
+
+/// A chunk of a replay.
+#[derive(Default)]
+pub struct Chunk {
+    /// The last row taken; `None` where there was none left.
+    pub cursor: Option<Uuid>,
+    pub processed: usize,
+    /// Of these, what cannot be made again, because the body is past its retention.
+    pub skipped: usize,
+    pub made: Vec<Made>,
 }
 
 /// What became of a chunk.
@@ -124,7 +138,9 @@ pub async fn next_events(
         EventRow,
         r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
                   event_bodies.body as "body?"
-           from events left join event_bodies on event_bodies.event_id = events.id
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
+                   and ($7::uuid is null or event_bodies.event_id > $7)
            where customer_id = $1 and events.id >= $2 and events.id < $3 and verification <> 'failed'
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
@@ -192,7 +208,9 @@ pub async fn next_deliveries(
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
     sqlx::query_as!(
         DeliveryRow,
-        r#"select id, event_id, source_id, destination_id, route_id from settled_deliveries settled
+        r#"select id, event_id, source_id, destination_id, route_id,
+                  exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
+           from settled_deliveries settled
            where customer_id = $1 and state = $2 and id < $3
              and event_id >= $4 and event_id < $5
              and ($6::uuid is null or source_id = $6) and ($7::uuid is null or destination_id = $7)
@@ -206,7 +224,9 @@ pub async fn next_deliveries(
              and not exists (
                  select from pending_deliveries pending
                  where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
-                   and pending.id < $3)
+                   and pending.id < $3
+                 -- Asked for each row: as a join it would read all that is pending, for every chunk.
+                 offset 0)
              and ($10::uuid is null or id > $10)
            order by id limit $11"#,
         selection.customer_id,
@@ -288,8 +308,8 @@ pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
         .await
 }
 
-/// Makes deliveries whose routes were asked at `revision` and moves the cursor from `replay.cursor_id` to `cursor`, in
-/// one transaction.
+/// Makes the deliveries of a chunk, whose routes were asked at `revision`, and moves the cursor to its end, in one
+/// transaction.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
@@ -297,9 +317,7 @@ pub async fn advance(
     pool: &PgPool,
     replay: &ReplayRow,
     revision: i64,
-    cursor: Uuid,
-    processed: usize,
-    made: &[Made],
+    chunk: &Chunk,
     pause: Duration,
 ) -> Result<Advanced, sqlx::Error> {
     let mut transaction = pool.begin().await?;
@@ -309,14 +327,15 @@ pub async fn advance(
         return Ok(Advanced::RoutedByOldConfiguration { revision: newest });
     }
     let moved = sqlx::query!(
-        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5,
-                            next_at = greatest(next_at, now() - interval '1 second') + $6::float8 * interval '1 second'
+        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
+                            next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second'
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
         replay.id,
         replay.cursor_id,
-        cursor,
-        i64::try_from(processed).unwrap_or(i64::MAX),
-        i64::try_from(made.len()).unwrap_or(i64::MAX),
+        chunk.cursor,
+        i64::try_from(chunk.processed).unwrap_or(i64::MAX),
+        i64::try_from(chunk.made.len()).unwrap_or(i64::MAX),
+        i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
         pause.as_secs_f64()
     )
     .execute(&mut *transaction)
@@ -324,6 +343,7 @@ pub async fn advance(
     if moved.rows_affected() == 0 {
         return Ok(Advanced::Elsewhere);
     }
+    let made = &chunk.made;
     let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
     let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
@@ -387,7 +407,7 @@ pub async fn cancel_pending(pool: &PgPool, id: Uuid, limit: i64) -> Result<i64, 
     sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries
-               where id in (select id from pending_deliveries where replay_id = $1 order by id limit $2)
+               where id = any(array(select id from pending_deliveries where replay_id = $1 order by id limit $2))
                returning *
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,

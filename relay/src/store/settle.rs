@@ -3,11 +3,13 @@
 //! Every row names the shard and the epoch in which its destination was owned. What was sent by an owner that has lost
 //! the shard since is not settled: the new owner has it in its table and sends it again, with the same `webhook-id`.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use super::counters::{self, DestinationCounts};
 
 /// An attempt and what it made of its delivery.
 #[derive(Debug, Clone)]
@@ -78,6 +80,8 @@ pub async fn settle(pool: &PgPool, settlements: &[Settlement]) -> Result<HashSet
     let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
     settled.extend(postpone(&mut transaction, &settlements).await?);
     count_replays(&mut transaction, &settlements, &settled).await?;
+    // Last, because two transactions that count for the same destination wait for each other from here to their commit.
+    counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
     transaction.commit().await?;
     Ok(settled)
 }
@@ -206,12 +210,30 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
     .await
 }
 
+/// What the settlements add to the counters of their destinations.
+fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, DestinationCounts> {
+    let mut counts: BTreeMap<Uuid, DestinationCounts> = BTreeMap::new();
+    for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {
+        let count = counts.entry(row.destination_id).or_default();
+        match row.next {
+            Next::Succeeded => count.succeeded += 1,
+            Next::Dead { .. } => count.dead += 1,
+            Next::RetryAt(_) | Next::Parked { .. } => {}
+        }
+        if let Some(attempt) = &row.attempt {
+            count.failed_attempts += i64::from(attempt.error.is_some());
+            count.took(attempt.latency_ms);
+        }
+    }
+    counts
+}
+
 async fn count_replays(
     connection: &mut sqlx::PgConnection,
     rows: &[&Settlement],
     settled: &HashSet<Uuid>,
 ) -> Result<(), sqlx::Error> {
-    let mut counts: std::collections::BTreeMap<Uuid, (i64, i64)> = std::collections::BTreeMap::new();
+    let mut counts: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
     for row in rows {
         let Some(replay) = row.replay_id.filter(|_| settled.contains(&row.delivery_id)) else { continue };
         let (succeeded, dead) = match row.next {

@@ -3,13 +3,16 @@
 mod api;
 mod crash;
 mod deliver;
+mod explain;
 mod handshake;
+mod history;
 mod queue;
 mod replay;
 mod request;
 mod retry;
 mod route;
 mod settings;
+mod stats;
 mod store;
 mod verify;
 mod whole;

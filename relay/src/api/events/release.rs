@@ -11,7 +11,7 @@ use crate::api::problem::{ApiError, Conflict, Refusals};
 use crate::pull::arrival;
 use crate::store::admit::NewEvent;
 use crate::store::events::{self, EventRow, Released};
-use crate::{App, store};
+use crate::{App, mint, store};
 
 /// How often the routes are asked again because somebody changes them at the same time.
 const ROUNDS: usize = 5;
@@ -28,7 +28,9 @@ pub(in crate::api) async fn release(
     if row.verification != "failed" {
         return Err(ApiError::Conflict(Conflict::NotFailed));
     }
-    let body = store::pending::body(&app.pool, row.id).await?.ok_or(ApiError::Conflict(Conflict::BodyGone))?;
+    let body = store::pending::body(&app.pool, row.id).await?;
+    let body = body.filter(|_| row.id >= app.config.retention.first_with_body(mint::now_ms()));
+    let body = body.ok_or(ApiError::Conflict(Conflict::BodyGone))?;
     route_and_release(&app, &row, &body).await?;
     let row = find(&app, caller.customer, &id).await?;
     Ok(Json(detail(&app, CustomerId::from_uuid(row.customer_id), row).await?))

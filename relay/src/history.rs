@@ -1,0 +1,208 @@
+//! History is kept in partitions of a day: they are made ahead, and dropped when their retention has passed. What has
+//! been delivered costs nothing, and nothing of it is ever deleted row by row.
+//!
+//! Nothing that is past its retention gets a new delivery, and a partition goes a day later than that ([`GRACE_DAYS`]).
+//! So what is pending of a day only becomes less, and once nothing is, the partition can go without asking twice. A
+//! partition that something pending still needs is kept, for as long as what is known of events is kept at the longest:
+//! then what is still pending is dead, with that reason.
+//!
+//! One replica at a time does it. Every step is a statement of its own, and what an interrupted run has left is found in
+//! the catalogue by the next one.
+
+use std::time::Duration;
+
+use shared::id::uuid_v7_floor;
+use sqlx::PgPool;
+use time::{Date, OffsetDateTime};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::mint;
+use crate::store::partitions::{self, Maintenance, Partition, State, Table};
+
+/// How many days of partitions are made ahead.
+const DAYS_AHEAD: i64 = 3;
+
+/// How many days a partition outlives its retention: more than clocks differ and than a transaction takes.
+const GRACE_DAYS: i64 = 1;
+
+/// How often it is looked for what has to be made and dropped, at least.
+const EVERY: Duration = Duration::from_secs(3_600);
+
+/// How soon it is tried again where something failed.
+const AGAIN: Duration = Duration::from_secs(60);
+
+/// The most deliveries that are given up in one statement.
+const EXPIRED_AT_ONCE: i64 = 5_000;
+
+const DAY_MS: u64 = 86_400_000;
+
+/// For how many days history is kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Retention {
+    /// Of the bodies of events.
+    pub body_days: u16,
+    /// Of everything else, at least as many.
+    pub metadata_days: u16,
+    /// Of the keys by which duplicates are found.
+    pub dedupe_days: u16,
+}
+
+impl Retention {
+    /// The first id whose event still has its body by right; no delivery is made of an event before it.
+    #[must_use]
+    pub fn first_with_body(&self, now_ms: u64) -> Uuid {
+        floor(now_ms, self.body_days)
+    }
+
+    /// The first id of what is still known.
+    #[must_use]
+    pub fn first_known(&self, now_ms: u64) -> Uuid {
+        floor(now_ms, self.metadata_days)
+    }
+
+    fn days_of(&self, table: Table) -> u16 {
+        match table {
+            Table::EventBodies => self.body_days,
+            Table::EventKeys => self.dedupe_days,
+            Table::Events
+            | Table::SettledDeliveries
+            | Table::Attempts
+            | Table::Rejections
+            | Table::Quarantine
+            | Table::SourceCounters
+            | Table::DestinationCounters => self.metadata_days,
+        }
+    }
+}
+
+fn floor(now_ms: u64, days: u16) -> Uuid {
+    uuid_v7_floor(now_ms.saturating_sub(u64::from(days) * DAY_MS))
+}
+
+/// Makes the partitions of today and of the coming days where they are not there yet.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
+    let today = OffsetDateTime::now_utc().date();
+    for ahead in 0..=DAYS_AHEAD {
+        if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
+            partitions::create_day(pool, day).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Makes and drops partitions until `stop`; the first time at once.
+pub async fn run(pool: PgPool, retention: Retention, stop: CancellationToken) {
+    loop {
+        let pause = match keep(&pool, retention).await {
+            Ok(Kept::Done) => EVERY.mul_f64(1.0 + mint::jitter()),
+            Ok(Kept::Unfinished) => AGAIN,
+            Err(error) => {
+                tracing::error!(error = %error, "history cannot be kept in order now; trying again");
+                AGAIN
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// How far a run came.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kept {
+    Done,
+    /// Somebody uses what is to be dropped; nobody is made to wait for it.
+    Unfinished,
+}
+
+async fn keep(pool: &PgPool, retention: Retention) -> Result<Kept, sqlx::Error> {
+    make_days(pool).await?;
+    let Some(mut maintenance) = Maintenance::begin(pool).await? else {
+        // Another replica is at it.
+        return Ok(Kept::Done);
+    };
+    let kept = drop_what_is_past(&mut maintenance, retention).await;
+    maintenance.end().await?;
+    kept
+}
+
+async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> Result<Kept, sqlx::Error> {
+    let now = maintenance.now().await?;
+    let first_known = retention.first_known(mint::unix_ms(now));
+    let reason = format!("it was not delivered within its retention of {} days", retention.metadata_days);
+    loop {
+        let expired = maintenance.expire_pending(first_known, &reason, EXPIRED_AT_ONCE).await?;
+        if expired == 0 {
+            break;
+        }
+        tracing::warn!(deliveries = expired, reason, "pending deliveries are dead");
+    }
+    let mut kept = Kept::Done;
+    for partition in maintenance.partitions().await? {
+        if !is_past(&partition, now.date(), retention) {
+            continue;
+        }
+        if partition.state == State::Attached && maintenance.is_needed(&partition).await? {
+            tracing::warn!(
+                partition = partition.name(),
+                "kept beyond its retention, because deliveries that are pending need it; \
+                 resume or cancel what GET /v1/deliveries?state=held shows"
+            );
+            continue;
+        }
+        match maintenance.drop(&partition).await {
+            Ok(()) => tracing::info!(partition = partition.name(), "dropped, its retention has passed"),
+            Err(error) if partitions::is_in_use(&error) => {
+                tracing::info!(partition = partition.name(), "cannot be dropped while somebody reads it; trying again");
+                kept = Kept::Unfinished;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(kept)
+}
+
+/// Whether a partition may go: its last moment is past its retention, and the grace besides.
+fn is_past(partition: &Partition, today: Date, retention: Retention) -> bool {
+    let age_days = i64::from(today.to_julian_day()) - i64::from(partition.day.to_julian_day());
+    age_days > i64::from(retention.days_of(partition.table)) + GRACE_DAYS
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    const RETENTION: Retention = Retention { body_days: 30, metadata_days: 90, dedupe_days: 3 };
+
+    fn past(table: Table, day: Date) -> bool {
+        is_past(&Partition { table, day, state: State::Attached }, date!(2026 - 06 - 30), RETENTION)
+    }
+
+    #[test]
+    fn a_partition_goes_when_its_last_moment_is_a_day_past_its_retention() {
+        assert!(!past(Table::EventBodies, date!(2026 - 05 - 30)));
+        assert!(past(Table::EventBodies, date!(2026 - 05 - 29)));
+        assert!(!past(Table::EventKeys, date!(2026 - 06 - 26)));
+        assert!(past(Table::EventKeys, date!(2026 - 06 - 25)));
+        for table in [Table::Events, Table::SettledDeliveries, Table::Attempts, Table::Rejections, Table::Quarantine] {
+            assert!(!past(table, date!(2026 - 03 - 31)), "{table:?}");
+            assert!(past(table, date!(2026 - 03 - 30)), "{table:?}");
+        }
+    }
+
+    #[test]
+    fn no_partition_goes_while_an_event_in_it_may_still_get_a_delivery() {
+        let last_moment = date!(2026 - 05 - 30).midnight().assume_utc() - time::Duration::MILLISECOND;
+        let last = uuid_v7_floor(mint::unix_ms(last_moment));
+        let dropped_from = mint::unix_ms(date!(2026 - 06 - 30).midnight().assume_utc());
+        assert!(past(Table::EventBodies, last_moment.date()));
+        assert!(RETENTION.first_with_body(dropped_from - DAY_MS) > last, "for a day nothing new was made of it");
+    }
+}
