@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 pub mod admit;
 pub mod configuration;
 pub mod deliveries;
+pub mod destination_health;
 pub mod destinations;
 pub mod events;
 pub mod health;
