@@ -20,6 +20,7 @@ mod budget;
 mod failing;
 mod health;
 mod line;
+mod message;
 mod noise;
 mod shares;
 #[cfg(test)]
@@ -37,6 +38,7 @@ pub use self::aimd::Reason;
 pub use self::breaker::State as BreakerState;
 pub use self::failing::Run;
 pub use self::health::Health;
+pub use self::message::{Command, Disabling, Input, Limits};
 
 use self::answer::judge;
 use self::budget::Budget;
@@ -47,128 +49,8 @@ use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
 use super::pace::SetClock;
-use crate::configuration::{Destination, Snapshot};
+use crate::configuration::Snapshot;
 use crate::store::settle::{Next, Settlement};
-
-/// Bounds of what the engine holds at one time.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Attempts in flight, over all destinations.
-    pub in_flight: usize,
-    /// Attempts that have been answered and are not settled yet: what a database that does not answer can pile up.
-    pub unsettled: usize,
-    /// Deliveries in memory for one lane of a destination.
-    pub line: usize,
-    /// Deliveries read at one time for one lane of a destination.
-    pub read: usize,
-    /// Bytes of the bodies that wait in memory, over all destinations.
-    pub bodies: usize,
-}
-
-/// What the engine is told.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the most frequent, and is moved through a channel once"
-)]
-pub enum Input {
-    /// The shards this replica owns, with their epochs, and until when it may be sure of that.
-    Owned {
-        shards: HashMap<i16, i64>,
-        until_us: u64,
-    },
-    /// The lease could not be renewed in time: nothing may be sent until [`Input::Owned`] says what is owned.
-    Fenced,
-    Configured(Arc<Snapshot>),
-    /// Deliveries that this replica has just stored.
-    Fresh(Vec<Item>),
-    /// Something may be due in the table, for this destination.
-    Look(DestinationId),
-    /// What a read has found: `complete` where there was no more than that.
-    Found {
-        destination: DestinationId,
-        lane: Lane,
-        epoch: i64,
-        items: Vec<Item>,
-        complete: bool,
-    },
-    /// A read failed; it is asked for again.
-    NotFound {
-        destination: DestinationId,
-        lane: Lane,
-        epoch: i64,
-    },
-    /// When the next delivery of a lane is due that may be idle, in microseconds.
-    NextDue {
-        destination: DestinationId,
-        lane: Lane,
-        due_us: u64,
-    },
-    /// An attempt has ended. `jitter` is a random number from 0 to 1.
-    Answered {
-        item: Item,
-        epoch: i64,
-        shard: i16,
-        outcome: Outcome,
-        jitter: f64,
-    },
-    /// Settled, or no longer ours to settle.
-    Settled(Vec<Settlement>),
-    /// What the table knows of a destination's run of failures; `None` where there is none.
-    Recalled {
-        destination: DestinationId,
-        epoch: i64,
-        run: Option<Run>,
-    },
-    /// The table could not be asked for that.
-    NotRecalled {
-        destination: DestinationId,
-        epoch: i64,
-    },
-    /// The deliveries of this replay were cancelled in the table.
-    ReplayCancelled(ReplayId),
-    /// This delivery was cancelled in the table.
-    DeliveryCancelled(DestinationId, DeliveryId),
-    /// Only time has passed.
-    Woken,
-}
-
-/// What the engine wants done.
-#[derive(Debug)]
-pub enum Command {
-    Send {
-        item: Item,
-        destination: Arc<Destination>,
-        epoch: i64,
-    },
-    /// Read up to `limit` due deliveries of one lane of a destination.
-    Read {
-        destination: DestinationId,
-        lane: Lane,
-        epoch: i64,
-        limit: usize,
-        /// Whether there is room for their bodies; else they are read when they are sent.
-        bodies: bool,
-    },
-    Settle(Settlement),
-    /// Ask the table since when this destination has been failing.
-    Recall {
-        destination: DestinationId,
-        epoch: i64,
-    },
-    Disable(DestinationId, Disabling),
-    /// Tell everybody how a destination takes what it is sent.
-    Report(Box<Health>),
-}
-
-/// Why a destination is disabled.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Disabling {
-    /// It answered 410.
-    Gone,
-    /// It has failed for days without one success.
-    Failing(Run),
-}
 
 /// The state of the engine.
 pub struct Core {

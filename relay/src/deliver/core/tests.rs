@@ -9,7 +9,7 @@ use shared::sign::SigningKey;
 
 use super::tuning::{DUE_STEP_US, FIRST_OPEN_US};
 use super::*;
-use crate::configuration::{DestinationState, Rate};
+use crate::configuration::{Destination, DestinationState, Rate};
 use crate::deliver::item::Event;
 use crate::deliver::outcome::Failure;
 use crate::mint::timestamp;
