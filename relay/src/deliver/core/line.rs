@@ -300,6 +300,12 @@ impl Line {
         self.in_flight.len()
     }
 
+    /// How many attempts that were sent at `since_us` or later are in flight.
+    #[cfg(test)]
+    pub(super) fn in_flight_since(&self, since_us: u64) -> usize {
+        self.in_flight.values().filter(|sent_us| **sent_us >= since_us).count()
+    }
+
     /// Lets a delivery wait here, unless it is known already.
     fn take(&mut self, lane: Lane, item: Item, budget: &Budget) {
         if let Entry::Vacant(entry) = self.known.entry(item.id) {

@@ -17,6 +17,8 @@ use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
+mod simulator;
+
 const START_US: u64 = 1_764_000_000_000_000;
 const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10 };
 
