@@ -107,6 +107,10 @@ create table routes (
     -- CEL; null matches every event, and sends the raw bytes.
     filter text,
     transform text,
+    -- CEL: deliveries of the same value go one after the other, in the order in which they were stored.
+    order_key text,
+    -- What a delivery that fails means for the later ones of its key: they wait until it has ended, or they go on.
+    poison text not null default 'block' check (poison in ('block', 'skip')),
     enabled boolean not null default true,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -173,6 +177,8 @@ create table pending_deliveries (
     -- Fresh, retry, replay: each is read by itself, so that a million of one hide nothing of the others.
     lane smallint not null generated always as
         (case when replay_id is not null then 2 when attempts > 0 then 1 else 0 end) stored,
+    -- A hash of its order key; null where it has no order.
+    order_key bigint,
     -- Why it waits for a person: the error of its transform.
     parked_reason text,
     constraint parked_deliveries_are_never_due check ((parked_reason is not null) = (due_at = 'infinity'))
@@ -180,6 +186,9 @@ create table pending_deliveries (
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
 -- The engine reads the heads of the lanes of ready destinations.
 create index pending_deliveries_by_lane on pending_deliveries (destination_id, lane, due_at, id);
+-- The first of a key.
+create index pending_deliveries_by_order_key on pending_deliveries (destination_id, order_key, id)
+    where order_key is not null;
 create index pending_deliveries_by_event on pending_deliveries (event_id);
 create index pending_deliveries_by_replay on pending_deliveries (replay_id) where replay_id is not null;
 

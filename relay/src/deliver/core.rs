@@ -10,7 +10,7 @@
 //!
 //! One decision, one file: which lane goes next ([`shares`]), what of the table is in memory ([`window`], [`budget`]),
 //! who yields when slots are short ([`noise`]), how much a destination can take ([`aimd`]), whether it is sent to at all
-//! ([`breaker`], [`failing`]), and what an answer means ([`answer`]). A [`line`] puts them together for one destination.
+//! ([`breaker`], [`failing`]), what goes one after the other ([`order`]), and what an answer means ([`answer`]). A [`line`] puts them together for one destination.
 //! Every input costs as much as the lines it concerns, never as much as there are lines.
 
 mod aimd;
@@ -22,6 +22,7 @@ mod health;
 mod line;
 mod message;
 mod noise;
+mod order;
 mod shares;
 #[cfg(test)]
 mod tests;
@@ -40,16 +41,17 @@ pub use self::failing::Run;
 pub use self::health::Health;
 pub use self::message::{Command, Disabling, Input, Limits};
 
-use self::answer::judge;
+use self::answer::{frees_key, judge, put_back};
 use self::budget::Budget;
 use self::health::Due;
 use self::line::{Consequences, Everyone, Line, Step};
-use self::tuning::READ_AGAIN_US;
+use self::tuning::{BEHIND_WAIT_US, READ_AGAIN_US};
 use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
 use super::pace::SetClock;
-use crate::configuration::Snapshot;
+use crate::configuration::{Poison, Snapshot};
+use crate::mint::timestamp;
 use crate::store::settle::{Next, Settlement};
 
 /// The state of the engine.
@@ -115,7 +117,11 @@ impl Core {
             Input::Look(destination) => self.look(destination, now_us),
             Input::Found { destination, lane, epoch, items, complete } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
-                    line.found(lane, items, complete, &self.budget, now_us);
+                    let behind = line.found(lane, items, complete, &self.budget, now_us);
+                    self.unsettled += behind.len();
+                    let (shard, until) = (line.destination.shard, timestamp((now_us + BEHIND_WAIT_US) / 1000));
+                    let put_back = behind.iter().map(|item| put_back(item, shard, epoch, until));
+                    commands.extend(put_back.map(Command::Settle));
                     self.give_turn(destination);
                 }
             }
@@ -148,6 +154,8 @@ impl Core {
             Input::DeliveryCancelled(destination, delivery) => {
                 if let Some(line) = self.lines.get_mut(&destination) {
                     line.drop_ready(|item| item.id == delivery);
+                    // The next one of its key may go.
+                    self.look(destination, now_us);
                 }
             }
             Input::Woken => {}
@@ -279,6 +287,10 @@ impl Core {
             }
             self.give_turn(id);
         }
+        let skips = item
+            .route_id
+            .and_then(|id| self.snapshot.routes.get(&id))
+            .is_some_and(|route| route.poison == Poison::Skip);
         self.unsettled += 1;
         commands.push(Command::Settle(Settlement {
             delivery_id: item.id.uuid(),
@@ -287,8 +299,10 @@ impl Core {
             shard,
             epoch,
             replay_id: item.replay_id.map(ReplayId::uuid),
-            attempt: judged.attempt,
             attempts: i16::try_from(judged.attempts).unwrap_or(i16::MAX),
+            order_key: item.order_key,
+            frees_key: frees_key(&judged, skips),
+            attempt: judged.attempt,
             next: judged.next,
         }));
     }
@@ -308,7 +322,10 @@ impl Core {
                     let lane = Lane::of(settlement.replay_id.is_some(), attempts);
                     self.due_at(destination, lane, crate::mint::unix_ms(*at) * 1000, now_us);
                 }
-                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } => {}
+                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            }
+            if let (Some(key), Some(line)) = (settlement.order_key, self.lines.get_mut(&destination)) {
+                line.key_settled(key, settlement.frees_key, now_us);
             }
             self.give_turn(destination);
         }

@@ -22,6 +22,10 @@ pub struct Item {
     pub attempts: u16,
     /// Of those, the ones made before the present retry schedule began.
     pub schedule_start: u16,
+    /// A hash of the key of deliveries that go one after the other; `None` where it has no order.
+    pub order_key: Option<i64>,
+    /// An earlier one of its key was pending when it was read.
+    pub is_behind: bool,
 }
 
 impl Item {

@@ -15,6 +15,9 @@ pub struct DueRow {
     pub due_at: OffsetDateTime,
     pub attempts: i16,
     pub schedule_start: i16,
+    pub order_key: Option<i64>,
+    /// An earlier delivery of its key is pending and goes first.
+    pub is_behind: bool,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
@@ -45,7 +48,15 @@ pub async fn due(
     sqlx::query_as!(
         DueRow,
         r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
-                  due.attempts, due.schedule_start, event.received_at, event.type as event_type,
+                  due.attempts, due.schedule_start, due.order_key,
+                  due.order_key is not null and exists (
+                      select from pending_deliveries earlier
+                      where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
+                        and earlier.id < due.id
+                        and (coalesce(route.poison, 'block') = 'block'
+                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                  ) as "is_behind!",
+                  event.received_at, event.type as event_type,
                   event.provider_event_id, event.method, event.query, event.headers, body.body as "body?"
            from unnest($1::uuid[], $2::smallint[], $3::bigint[]) as ready (destination_id, lane, most)
            cross join lateral (
@@ -53,6 +64,7 @@ pub async fn due(
                where pending.destination_id = ready.destination_id and pending.lane = ready.lane and due_at <= now()
                order by due_at, id limit ready.most
            ) due
+           left join routes route on route.id = due.route_id and due.order_key is not null
            join events event on event.id = due.event_id
            left join event_bodies body on body.event_id = due.event_id and event.body_size <= $4"#,
         destinations,

@@ -1,5 +1,8 @@
 //! What an answer means: for its delivery, and for its destination.
 
+use shared::id::ReplayId;
+use time::OffsetDateTime;
+
 use super::aimd::Reason;
 use super::breaker::Verdict;
 use super::tuning::{DISABLING_HOLD_US, MAX_HOLD_US, NOT_SENT_WAIT_US};
@@ -8,7 +11,7 @@ use crate::deliver::outcome::{Failure, Outcome};
 use crate::egress::SendFailure;
 use crate::mint::timestamp;
 use crate::retry::{self, RetryPolicy};
-use crate::store::settle::{AttemptRow, Next};
+use crate::store::settle::{AttemptRow, Next, Settlement};
 
 /// What became of a delivery, and what its destination has shown by it.
 pub(super) struct Judged {
@@ -76,6 +79,33 @@ pub(super) fn judge(
                 ..judged(Some(attempt), attempts, next, verdict(&failure))
             }
         }
+    }
+}
+
+/// Whether the next delivery of the key may go: this one has ended, or its route says that others do not wait for it.
+pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
+    match judged.next {
+        Next::Succeeded | Next::Dead { .. } => true,
+        Next::RetryAt(_) => skips && judged.attempt.is_some(),
+        Next::Parked { .. } => skips,
+        Next::Behind { .. } => false,
+    }
+}
+
+/// Puts a delivery back that was read and is behind another one of its key.
+pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, until: OffsetDateTime) -> Settlement {
+    Settlement {
+        delivery_id: item.id.uuid(),
+        destination_id: item.destination_id.uuid(),
+        event_id: item.event.id.uuid(),
+        shard,
+        epoch,
+        replay_id: item.replay_id.map(ReplayId::uuid),
+        attempt: None,
+        attempts: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+        order_key: item.order_key,
+        frees_key: false,
+        next: Next::Behind { until },
     }
 }
 

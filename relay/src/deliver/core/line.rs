@@ -13,9 +13,10 @@ use super::budget::Budget;
 use super::failing::{Consequence, Failing};
 use super::health::Reports;
 use super::noise::{self, Use};
+use super::order::{Keys, Turn};
 use super::shares::{Slots, Turns};
 use super::tuning::DISABLING_HOLD_US;
-use super::window::Window;
+use super::window::{Meanwhile, Window};
 use super::{Disabling, Limits};
 use crate::configuration::{Destination, DestinationState};
 use crate::deliver::item::Item;
@@ -29,8 +30,9 @@ pub(super) struct Line {
     pub(super) lanes: PerLane<Window>,
     turns: Turns,
     slots: Slots,
-    /// Deliveries in memory, in flight, or answered and not yet settled, with the lane they were taken from.
-    known: HashMap<DeliveryId, Lane>,
+    /// Deliveries in memory, in flight, answered and not yet settled, or about to be put back.
+    known: HashMap<DeliveryId, Known>,
+    keys: Keys,
     /// When each attempt in flight was sent, in microseconds.
     in_flight: HashMap<DeliveryId, u64>,
     /// What was in flight when the destination answered 410: whatever it answers to these is as old as that.
@@ -48,6 +50,13 @@ pub(super) struct Line {
     pub(super) yields: bool,
     /// When it is woken because it waits for its rate, for Retry-After or for a probe; what is past is none.
     pub(super) wake_us: u64,
+}
+
+/// Where a delivery was taken from.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    lane: Lane,
+    order_key: Option<i64>,
 }
 
 /// What all destinations take together.
@@ -80,6 +89,7 @@ impl Line {
             turns: Turns::default(),
             slots: Slots::default(),
             known: HashMap::new(),
+            keys: Keys::default(),
             in_flight: HashMap::new(),
             sent_before_gone: HashSet::new(),
             pace: None,
@@ -104,41 +114,70 @@ impl Line {
         let lane = item.lane();
         let window = &mut self.lanes[lane];
         let room = window.is_up_to_date(now_us) && window.waiting() < limits.line;
-        if room && self.is_active() && self.breaker.state() == State::Closed {
+        if room && item.order_key.is_none() && self.is_active() && self.breaker.state() == State::Closed {
             self.take(lane, item, budget);
         } else {
             self.lanes[lane].look(now_us);
         }
     }
 
-    /// What a read of a lane has found.
-    pub(super) fn found(&mut self, lane: Lane, mut items: Vec<Item>, complete: bool, budget: &Budget, now_us: u64) {
-        let settled_meanwhile = self.lanes[lane].has_read(complete, now_us);
+    /// What a read of a lane has found. Returns what is to be put back, because it is behind others of its key.
+    pub(super) fn found(
+        &mut self,
+        lane: Lane,
+        mut items: Vec<Item>,
+        complete: bool,
+        budget: &Budget,
+        now_us: u64,
+    ) -> Vec<Item> {
+        let meanwhile = self.lanes[lane].has_read(complete, now_us);
+        let mut behind = Vec::new();
         if !self.is_active() || self.breaker.open_until(now_us).is_some() {
             self.lanes[lane].look(now_us);
-            return;
+            return behind;
         }
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
         for item in items {
-            if !settled_meanwhile.contains(&item.id) {
-                self.take(lane, item, budget);
+            if self.known.contains_key(&item.id) || meanwhile.settled.contains(&item.id) {
+                continue;
+            }
+            match self.turn_of(&item, &meanwhile) {
+                Turn::Now => self.take(lane, item, budget),
+                Turn::Again => self.lanes[lane].look(now_us),
+                Turn::AfterSettled => {}
+                Turn::Behind => {
+                    self.known.insert(item.id, Known { lane, order_key: None });
+                    self.lanes[lane].puts_back();
+                    behind.push(item);
+                }
             }
         }
+        behind
     }
 
     /// Forgets deliveries that wait here and are no longer in the table.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) {
         for lane in Lane::ALL {
             for id in self.lanes[lane].drop_ready(&is_gone) {
-                self.known.remove(&id);
+                self.forget(id);
             }
         }
     }
 
     /// A delivery has been settled, or is not ours to settle any more.
     pub(super) fn settled(&mut self, id: DeliveryId) {
-        if let Some(lane) = self.known.remove(&id) {
+        if let Some(lane) = self.forget(id) {
             self.lanes[lane].settled(id);
+        }
+    }
+
+    /// A delivery with this key has been settled; where it has ended, or others need not wait for it, the next one may go.
+    pub(super) fn key_settled(&mut self, key: i64, frees_key: bool, now_us: u64) {
+        for lane in [Lane::Fresh, Lane::Retry] {
+            if frees_key {
+                self.lanes[lane].freed(key);
+            }
+            self.lanes[lane].look(now_us);
         }
     }
 
@@ -227,9 +266,12 @@ impl Line {
     /// answered 410 since.
     pub(super) fn landed(&mut self, id: DeliveryId) -> (Option<u64>, bool) {
         let sent_us = self.in_flight.remove(&id);
-        if let (Some(_), Some(lane)) = (sent_us, self.known.get(&id)) {
-            self.slots.give_back(*lane);
+        if let (Some(_), Some(known)) = (sent_us, self.known.get(&id)) {
+            self.slots.give_back(known.lane);
             self.used.in_flight -= 1;
+            if let Some(key) = known.order_key {
+                self.keys.answered(key, id);
+            }
         }
         (sent_us, self.sent_before_gone.remove(&id))
     }
@@ -309,9 +351,25 @@ impl Line {
     /// Lets a delivery wait here, unless it is known already.
     fn take(&mut self, lane: Lane, item: Item, budget: &Budget) {
         if let Entry::Vacant(entry) = self.known.entry(item.id) {
-            entry.insert(lane);
+            entry.insert(Known { lane, order_key: item.order_key });
+            if let Some(key) = item.order_key {
+                self.keys.taken(key, item.id);
+            }
             self.lanes[lane].take(item, budget);
         }
+    }
+
+    /// Forgets a delivery, and returns the lane it was taken from.
+    fn forget(&mut self, id: DeliveryId) -> Option<Lane> {
+        let Known { lane, order_key } = self.known.remove(&id)?;
+        if let Some(key) = order_key {
+            self.keys.left(key, id);
+        }
+        Some(lane)
+    }
+
+    fn turn_of(&self, item: &Item, meanwhile: &Meanwhile) -> Turn {
+        item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, item, &meanwhile.freed))
     }
 
     /// Lets go of what waits in memory. The rows are in the table, and are read again when they can be sent.

@@ -16,6 +16,10 @@ pub(super) const NOT_SENT_WAIT_US: u64 = 5 * SECOND;
 /// How long after a read that failed the next one is made.
 pub(super) const READ_AGAIN_US: u64 = SECOND;
 
+/// How long a delivery that is behind another one of its key waits at most before it is read again. The one in front lets
+/// it go; this is for what happens at other replicas at the same moment.
+pub(super) const BEHIND_WAIT_US: u64 = 600 * SECOND;
+
 /// How long a destination that is to be disabled is held until the table says that it is.
 pub(super) const DISABLING_HOLD_US: u64 = 10 * SECOND;
 

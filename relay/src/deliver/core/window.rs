@@ -19,8 +19,16 @@ pub(super) struct Window {
     reading: bool,
     /// Something arrived in the table after the read under way had begun.
     missed: bool,
-    /// The read under way may still show these as they were.
-    settled_meanwhile: HashSet<DeliveryId>,
+    /// What has changed since the read under way had begun.
+    meanwhile: Meanwhile,
+}
+
+/// What has changed while a read was under way: it may still show it as it was.
+#[derive(Default)]
+pub(super) struct Meanwhile {
+    pub(super) settled: HashSet<DeliveryId>,
+    /// Keys whose next delivery may go.
+    pub(super) freed: HashSet<i64>,
 }
 
 impl Window {
@@ -55,7 +63,19 @@ impl Window {
     pub(super) fn settled(&mut self, id: DeliveryId) {
         self.known -= 1;
         if self.reading {
-            self.settled_meanwhile.insert(id);
+            self.meanwhile.settled.insert(id);
+        }
+    }
+
+    /// A delivery that has been read is put back into the table; its row is at the head until that is done.
+    pub(super) fn puts_back(&mut self) {
+        self.known += 1;
+    }
+
+    /// The next delivery of a key may go.
+    pub(super) fn freed(&mut self, key: i64) {
+        if self.reading {
+            self.meanwhile.freed.insert(key);
         }
     }
 
@@ -99,19 +119,19 @@ impl Window {
         Some(self.known + chunk)
     }
 
-    /// The read has ended and was complete, or there is more. Returns what was settled while it was under way.
-    pub(super) fn has_read(&mut self, complete: bool, now_us: u64) -> HashSet<DeliveryId> {
+    /// The read has ended and was complete, or there is more. Returns what has changed meanwhile.
+    pub(super) fn has_read(&mut self, complete: bool, now_us: u64) -> Meanwhile {
         self.reading = false;
         if !complete || self.missed {
             self.look(now_us);
         }
-        std::mem::take(&mut self.settled_meanwhile)
+        std::mem::take(&mut self.meanwhile)
     }
 
     /// The read has failed; it is made again at `again_us`.
     pub(super) fn has_not_read(&mut self, again_us: u64) {
         self.reading = false;
-        self.settled_meanwhile.clear();
+        self.meanwhile = Meanwhile::default();
         self.due.insert(again_us);
     }
 

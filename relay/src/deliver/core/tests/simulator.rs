@@ -8,7 +8,10 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
 
+use shared::id::RouteId;
+
 use super::*;
+use crate::configuration::{Poison, Route};
 use crate::mint::unix_ms;
 
 mod checks;

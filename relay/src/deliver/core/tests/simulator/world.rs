@@ -91,7 +91,7 @@ impl World {
         });
         let receivers = receivers.collect();
         let shards = (1..=DESTINATIONS).map(|shard| (i16::from(shard), Owner { replica: None, epoch: 0 })).collect();
-        let to_accept = random.random_range(50..200);
+        let to_accept = random.random_range(20..90);
         let mut world = Self {
             random,
             now_us: START_US,
@@ -174,6 +174,8 @@ impl World {
             self.accepted += 1;
             let mut item = item(&destination, self.accepted, self.now_us);
             item.replay_id = is_replay.then(|| ReplayId::mint(1, [1; 10]));
+            item.route_id = Some(route(destination.shard).id);
+            item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
             self.table.insert(item.id, item.clone());
             items.push(item);
         }
@@ -222,7 +224,10 @@ impl World {
             let mut due: Vec<Item> = due.cloned().collect();
             due.sort_by_key(|item| (item.due_us, item.id));
             due.truncate(limit);
-            reads[at].found = Some(due);
+            for item in &mut due {
+                item.is_behind = self.in_front(item).is_some();
+            }
+            self.replicas[replica].reads[at].found = Some(due);
             return;
         }
         let Read { destination, lane, epoch, limit, found } = reads.swap_remove(at);
@@ -255,6 +260,11 @@ impl World {
                 self.write(settlement);
             }
         }
+        for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
+            if self.shards[&settlement.shard].epoch == settlement.epoch {
+                self.free(DestinationId::from_uuid(settlement.destination_id), settlement.order_key);
+            }
+        }
         self.replicas[replica].written.extend(batch);
     }
 
@@ -264,14 +274,46 @@ impl World {
             return self.checks.settled_without_a_row(id);
         };
         self.checks.settled(item, settlement);
+        if let Next::Behind { until } = &settlement.next {
+            let item = item.clone();
+            if self.earlier(&item).next().is_some() {
+                self.table.entry(id).and_modify(|row| row.due_us = unix_ms(*until) * 1000);
+            }
+            return;
+        }
         match &settlement.next {
             Next::RetryAt(at) => {
                 item.due_us = unix_ms(*at) * 1000;
                 item.attempts = u16::try_from(settlement.attempts).expect("small");
             }
-            Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } => {
+            Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {
                 self.table.remove(&id);
             }
+        }
+    }
+
+    /// The deliveries of a key that were stored before one.
+    fn earlier(&self, item: &Item) -> impl Iterator<Item = &Item> {
+        let (destination, key) = (item.destination_id, item.order_key.filter(|_| item.replay_id.is_none()));
+        let of_key = move |other: &&Item| other.destination_id == destination && other.order_key == key;
+        self.table.range(..item.id).map(|(_, other)| other).filter(move |_| key.is_some()).filter(of_key)
+    }
+
+    /// One of them that has to go first.
+    fn in_front(&self, item: &Item) -> Option<&Item> {
+        let skips = route_of(item.destination_id).poison == Poison::Skip;
+        self.earlier(item).find(|earlier| !skips || earlier.attempts == earlier.schedule_start)
+    }
+
+    /// Makes the next one of a key due now.
+    fn free(&mut self, destination: DestinationId, key: Option<i64>) {
+        let untried = |row: &&mut Item| {
+            row.destination_id == destination && row.order_key == key && row.attempts == row.schedule_start
+        };
+        if let Some(row) = self.table.values_mut().find(untried)
+            && key.is_some()
+        {
+            row.due_us = row.due_us.min(self.now_us);
         }
     }
 
@@ -280,6 +322,7 @@ impl World {
         let Some(item) = self.table.values().nth(chosen).cloned() else { return };
         self.table.remove(&item.id);
         self.checks.cancelled(item.id);
+        self.free(item.destination_id, item.order_key);
         let replica = self.random.random_range(0..REPLICAS);
         self.tell(replica, Input::DeliveryCancelled(item.destination_id, item.id));
     }
@@ -327,7 +370,10 @@ impl World {
             let Receiver { rate, max_concurrency, state, .. } = *receiver;
             Destination { rate, max_concurrency, state, ..destination(number) }
         });
-        snapshot(destinations)
+        let destinations = destinations.map(|destination| (destination.id, Arc::new(destination))).collect();
+        let routes = (1..=DESTINATIONS).map(|number| route(i16::from(number)));
+        let routes = routes.map(|route| (route.id, Arc::new(route))).collect();
+        Input::Configured(Arc::new(Snapshot { destinations, routes, ..Snapshot::default() }))
     }
 
     /// The process ends and another one begins: what it had in memory is gone, and what it had sent may have arrived.
@@ -411,13 +457,39 @@ impl World {
         let owner = self.shards[&shard];
         assert_eq!((owner.replica, owner.epoch), (Some(replica), epoch), "sent by one that is not the owner");
         self.checks.sent(&item, self.table.get(&item.id), destination, epoch, self.now_us);
+        if self.table.contains_key(&item.id)
+            && let Some(earlier) = self.in_front(&item)
+        {
+            unreachable!("{} overtakes {}", item.id, earlier.id);
+        }
         let flights = &self.replicas[replica].flights;
         let together: Vec<&Flight> =
             flights.iter().filter(|flight| flight.shard == shard && flight.epoch == epoch).collect();
         assert!(together.iter().all(|flight| flight.item.id != item.id), "{} is in flight twice", item.id);
+        let of_key = |flight: &&Flight| item.order_key.is_some() && flight.item.order_key == item.order_key;
+        assert_eq!(together.iter().copied().filter(of_key).count(), 0, "two of a key in flight");
         assert!(together.len() < destination.max_concurrency, "{} in flight before", together.len());
         self.replicas[replica].flights.push(Flight { item, epoch, shard });
     }
+}
+
+/// The route to a destination: one of three goes on with a key while one of it is retried.
+fn route(shard: i16) -> Route {
+    let random = [u8::try_from(shard).expect("small"); 10];
+    Route {
+        id: RouteId::mint(1, random),
+        source_id: SourceId::mint(1, [0; 10]),
+        destination_id: DestinationId::mint(1, random),
+        filter: None,
+        transform: None,
+        order_key: None,
+        poison: if shard == 2 { Poison::Skip } else { Poison::Block },
+        enabled: true,
+    }
+}
+
+fn route_of(destination: DestinationId) -> Route {
+    route(i16::from(destination.uuid().as_bytes()[15]))
 }
 
 impl Replica {
