@@ -69,6 +69,36 @@ create table destinations (
 );
 create index destinations_by_shard on destinations (shard);
 
+-- What the owner of a destination's shard sees of it, written when its state changes and every few seconds while it is
+-- sent to, never per attempt. Apart from the destinations, whose changes everybody reads.
+create table destination_health (
+    destination_id uuid primary key references destinations (id) on delete cascade,
+    -- Of the owner that wrote it: an earlier one does not write over a later one.
+    epoch bigint not null,
+    breaker text not null check (breaker in ('closed', 'open', 'half_open')),
+    breaker_since timestamptz,
+    -- When the next probe is due, while the breaker is open.
+    probe_at timestamptz,
+    -- The destination has asked for a pause until then.
+    held_until timestamptz,
+    -- Why less is sent than the limits allow, and since when.
+    reduced_by text,
+    reduced_since timestamptz,
+    rate_factor double precision not null,
+    concurrency integer not null,
+    in_flight integer not null,
+    waiting_fresh integer not null,
+    waiting_retry integer not null,
+    waiting_replay integer not null,
+    recent_attempts integer not null,
+    recent_failures integer not null,
+    latency_ms integer,
+    -- The run of failures without a success that disables a destination after days; null where the last one succeeded.
+    failing_since timestamptz,
+    failures bigint not null default 0,
+    reported_at timestamptz not null
+) with (fillfactor = 50);
+
 create table routes (
     id uuid primary key,
     customer_id uuid not null references customers (id),
@@ -77,6 +107,10 @@ create table routes (
     -- CEL; null matches every event, and sends the raw bytes.
     filter text,
     transform text,
+    -- CEL: deliveries of the same value go one after the other, in the order in which they were stored.
+    order_key text,
+    -- What a delivery that fails means for the later ones of its key: they wait until it has ended, or they go on.
+    poison text not null default 'block' check (poison in ('block', 'skip')),
     enabled boolean not null default true,
     created_at timestamptz not null default now(),
     updated_at timestamptz not null default now(),
@@ -140,13 +174,21 @@ create table pending_deliveries (
     attempts smallint not null default 0,
     -- The attempts made before the present schedule began: a delivery that is retried by hand gets a fresh schedule.
     schedule_start smallint not null default 0,
+    -- Fresh, retry, replay: each is read by itself, so that a million of one hide nothing of the others.
+    lane smallint not null generated always as
+        (case when replay_id is not null then 2 when attempts > 0 then 1 else 0 end) stored,
+    -- A hash of its order key; null where it has no order.
+    order_key bigint,
     -- Why it waits for a person: the error of its transform.
     parked_reason text,
     constraint parked_deliveries_are_never_due check ((parked_reason is not null) = (due_at = 'infinity'))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
--- The engine reads the head of one ready destination at a time.
-create index pending_deliveries_by_destination on pending_deliveries (destination_id, due_at, id);
+-- The engine reads the heads of the lanes of ready destinations.
+create index pending_deliveries_by_lane on pending_deliveries (destination_id, lane, due_at, id);
+-- The first of a key.
+create index pending_deliveries_by_order_key on pending_deliveries (destination_id, order_key, id)
+    where order_key is not null;
 create index pending_deliveries_by_event on pending_deliveries (event_id);
 create index pending_deliveries_by_replay on pending_deliveries (replay_id, id) where replay_id is not null;
 

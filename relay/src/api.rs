@@ -117,6 +117,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(destinations::put))
         .routes(routes!(destinations::pause))
         .routes(routes!(destinations::resume))
+        .routes(routes!(destinations::health::health))
         .routes(routes!(destinations::signing::signing_secret))
         .routes(routes!(destinations::signing::rotate_signing_secret))
         .routes(routes!(routes::create, routes::list))

@@ -17,7 +17,7 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use url::Url;
 
-use crate::expression::{ExpressionError, Filter, Transform};
+use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store;
@@ -92,7 +92,38 @@ pub struct Route {
     pub destination_id: DestinationId,
     pub filter: Option<Expression<Filter>>,
     pub transform: Option<Expression<Transform>>,
+    /// Deliveries of the same key go one after the other.
+    pub order_key: Option<Expression<OrderKey>>,
+    pub poison: Poison,
     pub enabled: bool,
+}
+
+/// What a delivery that fails means for the later ones of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Poison {
+    /// They wait until it has succeeded or is dead.
+    #[default]
+    Block,
+    /// They go on while it is retried.
+    Skip,
+}
+
+impl Poison {
+    /// As the table names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Skip => "skip",
+        }
+    }
+
+    /// From its name in the table.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        if name == Self::Skip.name() { Self::Skip } else { Self::Block }
+    }
 }
 
 /// An expression as it was saved, compiled. It compiled when it was saved; where it does not any more, because this
@@ -258,6 +289,10 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
         transform: row
             .transform
             .map(|text| compiled(text, before.and_then(|route| route.transform.as_ref()), Transform::compile)),
+        order_key: row
+            .order_key
+            .map(|text| compiled(text, before.and_then(|route| route.order_key.as_ref()), OrderKey::compile)),
+        poison: Poison::from_name(&row.poison),
         enabled: row.enabled,
     }
 }

@@ -28,15 +28,18 @@ use crate::{mint, store};
 pub mod clock;
 pub mod core;
 pub mod item;
+pub mod lane;
 pub mod lease;
 pub mod outcome;
 pub mod pace;
+pub mod report;
 pub mod send;
 pub mod settle;
 
 use self::clock::Clock;
-use self::core::{Command, Core, Input, Limits};
+use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
 use self::item::{Event, Item};
+use self::lane::Lane;
 use self::outcome::Outcome;
 use self::send::Sender;
 use crate::store::settle::Settlement;
@@ -130,6 +133,8 @@ impl Engine {
         let settled = self.handle.clone();
         let settling =
             tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| settled.tell(Input::Settled(batch))));
+        let (reports, report_inbox) = mpsc::unbounded_channel();
+        let reporting = tokio::spawn(report::run(pool.clone(), report_inbox));
         let leasing = tokio::spawn(lease::run(pool.clone(), replica, self.handle.clone(), background.clone()));
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
@@ -144,6 +149,7 @@ impl Engine {
             handle: self.handle.clone(),
             sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
             settlements,
+            reports,
             pool: pool.clone(),
             tasks: tasks.clone(),
         };
@@ -177,15 +183,17 @@ impl Engine {
         let _ = leasing.await;
         watching.abort();
         settling.abort();
+        reporting.abort();
         if let Err(error) = store::leases::release(&pool, replica).await {
             tracing::warn!(error = %error, "could not give the shards back; another replica takes them when the lease has expired");
         }
     }
 }
 
-/// A destination whose table is to be read.
+/// A lane whose table is to be read.
 struct Read {
     destination: DestinationId,
+    lane: Lane,
     epoch: i64,
     limit: usize,
     bodies: bool,
@@ -198,6 +206,7 @@ struct Machine {
     handle: Handle,
     sender: Arc<Sender>,
     settlements: Arc<mpsc::UnboundedSender<Settlement>>,
+    reports: mpsc::UnboundedSender<Health>,
     pool: PgPool,
     tasks: TaskTracker,
 }
@@ -209,13 +218,17 @@ impl Machine {
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
-                    Command::Read { destination, epoch, limit, bodies } => {
-                        reads.push(Read { destination, epoch, limit, bodies });
+                    Command::Read { destination, lane, epoch, limit, bodies } => {
+                        reads.push(Read { destination, lane, epoch, limit, bodies });
                     }
                     Command::Settle(settlement) => {
                         let _ = self.settlements.send(settlement);
                     }
-                    Command::Disable(destination) => self.disable(destination),
+                    Command::Recall { destination, epoch } => self.recall(destination, epoch),
+                    Command::Disable(destination, why) => self.disable(destination, why),
+                    Command::Report(health) => {
+                        let _ = self.reports.send(*health);
+                    }
                 }
             }
         }
@@ -237,41 +250,42 @@ impl Machine {
         });
     }
 
-    /// Reads for all destinations that asked, in one statement.
+    /// Reads for all lanes that asked, in one statement.
     fn read(&self, reads: Vec<Read>) {
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
             let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
+            let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
             let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
             let bodies = reads.iter().all(|read| read.bodies);
-            let due = store::pending::due(&pool, &destinations, &limits, bodies);
+            let due = store::pending::due(&pool, &destinations, &lanes, &limits, bodies);
             let rows = match tokio::time::timeout(READ_PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");
-                    for Read { destination, epoch, .. } in reads {
-                        handle.tell(Input::NotFound { destination, epoch });
+                    for Read { destination, lane, epoch, .. } in reads {
+                        handle.tell(Input::NotFound { destination, lane, epoch });
                     }
                     return;
                 }
             };
-            let mut found: HashMap<DestinationId, Vec<Item>> = HashMap::new();
+            let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
             for row in rows {
                 let item = item(row);
-                found.entry(item.destination_id).or_default().push(item);
+                found.entry((item.destination_id, item.lane())).or_default().push(item);
             }
-            for Read { destination, epoch, limit, .. } in reads {
-                let items = found.remove(&destination).unwrap_or_default();
+            for Read { destination, lane, epoch, limit, .. } in reads {
+                let items = found.remove(&(destination, lane)).unwrap_or_default();
                 let complete = items.len() < limit;
-                handle.tell(Input::Found { destination, epoch, items, complete });
+                handle.tell(Input::Found { destination, lane, epoch, items, complete });
             }
         });
     }
 
-    /// Looks for lines that hold nothing whether something has come due in the table: retries of an earlier owner, and
+    /// Looks for lanes that hold nothing whether something has come due in the table: retries of an earlier owner, and
     /// what other replicas have stored.
     fn find_next_due(&self) {
-        let idle = self.core.idle_lines();
+        let idle = self.core.idle_lines(self.clock.now_us());
         if idle.is_empty() {
             return;
         }
@@ -281,9 +295,9 @@ impl Machine {
             match store::pending::next_due(&pool, &ids).await {
                 Ok(rows) => {
                     for row in rows {
-                        let Some(due_at) = row.due_at else { continue };
+                        let Some(lane) = Lane::from_number(row.lane) else { continue };
                         let destination = DestinationId::from_uuid(row.destination_id);
-                        handle.tell(Input::NextDue { destination, due_us: mint::unix_ms(due_at) * 1000 });
+                        handle.tell(Input::NextDue { destination, lane, due_us: mint::unix_ms(row.due_at) * 1000 });
                     }
                 }
                 Err(error) => tracing::warn!(error = %error, "cannot read when the next delivery is due; trying again"),
@@ -291,20 +305,49 @@ impl Machine {
         });
     }
 
-    fn disable(&self, destination: DestinationId) {
+    fn recall(&self, destination: DestinationId, epoch: i64) {
+        let (pool, handle) = (self.pool.clone(), self.handle.clone());
+        self.tasks.spawn(async move {
+            let input = match store::destination_health::failing(&pool, destination.uuid()).await {
+                Ok(row) => {
+                    let run = row.map(|row| Run {
+                        since_us: mint::unix_ms(row.since) * 1000,
+                        failures: u64::try_from(row.failures).unwrap_or(0),
+                    });
+                    Input::Recalled { destination, epoch, run }
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, destination = %destination, "cannot read since when it fails; the next failure asks again");
+                    Input::NotRecalled { destination, epoch }
+                }
+            };
+            handle.tell(input);
+        });
+    }
+
+    fn disable(&self, destination: DestinationId, why: Disabling) {
         let (pool, configuration) = (self.pool.clone(), Arc::clone(&self.sender.configuration));
         self.tasks.spawn(async move {
-            let reason = "the destination answered 410 (gone)";
-            match store::destinations::disable(&pool, destination.uuid(), reason).await {
+            let reason = match why {
+                Disabling::Gone => "the destination answered 410 (gone)".to_owned(),
+                Disabling::Failing(run) => failing_reason(run),
+            };
+            match store::destinations::disable(&pool, destination.uuid(), &reason).await {
                 Ok(Some(revision)) => {
                     tracing::warn!(destination = %destination, reason, "destination disabled; its deliveries are held");
                     let _ = configuration.at_least(revision).await;
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(error = %error, destination = %destination, "cannot disable; the next 410 tries again"),
+                Err(error) => tracing::warn!(error = %error, destination = %destination, "cannot disable; the next failure tries again"),
             }
         });
     }
+}
+
+fn failing_reason(run: Run) -> String {
+    let since = mint::timestamp(run.since_us / 1000);
+    let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+    format!("all {} attempts since {since} have failed; mend the destination and resume it", run.failures)
 }
 
 /// Tells the engine of every new configuration, and asks for it as long as nobody else does.
@@ -350,5 +393,7 @@ fn item(row: store::pending::DueRow) -> Item {
         due_us: mint::unix_ms(row.due_at) * 1000,
         attempts: u16::try_from(row.attempts).unwrap_or(0),
         schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
+        order_key: row.order_key,
+        is_behind: row.is_behind,
     }
 }

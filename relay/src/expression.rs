@@ -10,7 +10,8 @@
 //!
 //! A **filter** has to give a boolean. One that fails, most often at a field that this event does not have, does not
 //! match; the error is its reason, shown to the owner. `has(body.customer.email) && …` or `body.?customer.?email.orValue("")`
-//! ask for a field without failing. A **transform** gives the new body: text is sent as `text/plain`, bytes as
+//! ask for a field without failing. An **order key** gives any value that JSON can hold: events with the same value are
+//! delivered one after the other, and `null` stands for no order. A **transform** gives the new body: text is sent as `text/plain`, bytes as
 //! `application/octet-stream`, everything else as JSON.
 //!
 //! # What an expression may cost
@@ -94,6 +95,29 @@ impl Filter {
 /// An expression whose value is sent in place of an event's body. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Transform(Arc<Program>);
+
+/// An expression whose value says which events are delivered one after the other. Cheap to clone.
+#[derive(Debug, Clone)]
+pub struct OrderKey(Arc<Program>);
+
+impl OrderKey {
+    /// Compiles an expression, as [`Filter::compile`].
+    ///
+    /// # Errors
+    /// What is wrong with the expression and where.
+    pub fn compile(source: &str) -> Result<Self, ExpressionError> {
+        Program::compile(source).map(|program| Self(Arc::new(program)))
+    }
+
+    /// A hash of the event's key; `None` where the value is `null`. As [`Filter::matches`], use
+    /// [`Evaluator::order_keys`] on threads that serve others.
+    ///
+    /// # Errors
+    /// Why the expression has no value for this event.
+    pub fn hash(&self, input: &Input) -> Result<Option<i64>, ExpressionError> {
+        self.0.evaluate(input, DEADLINE, value::key_hash)
+    }
+}
 
 /// What a transform made of an event.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -343,7 +343,9 @@ async fn routed(
     let answers = route::ask(&app.evaluator, snapshot, &view).await;
     answers
         .into_iter()
-        .filter(|answer| matches!(answer.verdict, Verdict::Matched | Verdict::Undecided { .. }))
+        .filter(|answer| {
+            matches!(answer.verdict, Verdict::Matched | Verdict::Undecided { .. } | Verdict::Unordered { .. })
+        })
         .filter(|answer| only.is_none_or(|only| answer.route.destination_id == only))
         .map(|answer| (answer.route.destination_id.uuid(), Some(answer.route.id.uuid())))
         .collect()

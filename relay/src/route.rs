@@ -1,18 +1,20 @@
 //! Which destinations an event goes to. Every route of its source gives an answer: matched, or why not.
 
-use std::sync::Arc;
+use std::sync::{Arc, OnceLock};
 
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input};
+use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey};
 
 /// The answer of one route.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub route: Arc<Route>,
     pub verdict: Verdict,
+    /// Of a delivery that goes in order: a hash of its key.
+    pub order_key: Option<i64>,
 }
 
 /// What a route says of an event.
@@ -29,6 +31,11 @@ pub enum Verdict {
     },
     /// The filter could not be evaluated in time, which decides nothing: a delivery is made and waits for a person.
     Undecided {
+        reason: String,
+    },
+    /// The filter matches and the order key fails on this event: a delivery is made and waits for a person, because it
+    /// must not overtake others.
+    Unordered {
         reason: String,
     },
 }
@@ -68,10 +75,43 @@ pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'
     let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
     let filters: Vec<Filter> =
         routes.iter().filter(|route| route.enabled).filter_map(|route| compiled(route)).collect();
+    let asked = OnceLock::new();
+    let asked = || Arc::clone(asked.get_or_init(|| Arc::new(input(event))));
     let mut results =
-        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, Arc::new(input(event))).await }
-            .into_iter();
-    routes.iter().map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results) }).collect()
+        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, asked()).await }.into_iter();
+    let mut answers: Vec<Answer> = routes
+        .iter()
+        .map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results), order_key: None })
+        .collect();
+    let ordered = |answer: &&mut Answer| answer.verdict == Verdict::Matched && answer.route.order_key.is_some();
+    let keys: Vec<OrderKey> =
+        answers.iter_mut().filter(ordered).filter_map(|answer| order_key(&answer.route)).collect();
+    let mut keys = if keys.is_empty() { Vec::new() } else { evaluator.order_keys(keys, asked()).await }.into_iter();
+    for answer in answers.iter_mut().filter(ordered) {
+        order(answer, &mut keys);
+    }
+    answers
+}
+
+fn order_key(route: &Route) -> Option<OrderKey> {
+    route.order_key.as_ref().and_then(|key| key.compiled.as_ref().ok()).cloned()
+}
+
+/// Gives a match its key; takes the next of `keys` where it was evaluated.
+fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>, ExpressionError>>) {
+    let broken = answer.route.order_key.as_ref().and_then(|key| key.compiled.as_ref().err());
+    let reason = match broken {
+        Some(error) => error.to_string(),
+        None => match keys.next() {
+            Some(Ok(key)) => {
+                answer.order_key = key;
+                return;
+            }
+            Some(Err(error)) => error.to_string(),
+            None => "the order key was not evaluated".to_owned(),
+        },
+    };
+    answer.verdict = Verdict::Unordered { reason };
 }
 
 fn compiled(route: &Route) -> Option<Filter> {

@@ -11,6 +11,7 @@ pub mod admit;
 pub mod configuration;
 pub mod counters;
 pub mod deliveries;
+pub mod destination_health;
 pub mod destinations;
 pub mod events;
 pub mod health;

@@ -30,6 +30,7 @@ use crate::{App, mint, secrets};
 use settings::{Checked, DestinationSettings, same_origin};
 
 mod headers;
+pub mod health;
 mod settings;
 pub(super) mod signing;
 
@@ -275,6 +276,15 @@ fn seal_headers(app: &App, id: DestinationId, headers: &BTreeMap<String, String>
     secrets::seal_headers(&app.config.master_keys, id, headers).map(Some).map_err(ApiError::Internal)
 }
 
+/// A state from its column.
+fn state_of(name: &str) -> DestinationState {
+    match name {
+        "active" => DestinationState::Active,
+        "paused" => DestinationState::Paused,
+        _ => DestinationState::Disabled,
+    }
+}
+
 fn view(app: &App, row: DestinationRow) -> Destination {
     let id = DestinationId::from_uuid(row.id);
     let headers = row.headers_sealed.as_ref().map(|sealed| secrets::open_headers(&app.config.master_keys, id, sealed));
@@ -286,11 +296,7 @@ fn view(app: &App, row: DestinationRow) -> Destination {
         id,
         name: row.name,
         url: row.url,
-        state: match row.state.as_str() {
-            "active" => DestinationState::Active,
-            "paused" => DestinationState::Paused,
-            _ => DestinationState::Disabled,
-        },
+        state: state_of(&row.state),
         state_reason: row.state_reason,
         state_changed_at: Timestamp(row.state_changed_at),
         rate_limit: RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),

@@ -130,6 +130,8 @@ pub enum RouteOutcome {
     FilterFailed,
     /// The filter could not be evaluated in time; a delivery is made and held.
     Undecided,
+    /// The filter matches and the order key fails on this event: its delivery waits for a person.
+    Unordered,
 }
 
 /// Which events.
@@ -294,6 +296,7 @@ fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
         Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
         Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
         Verdict::Undecided { reason } => (RouteOutcome::Undecided, Some(reason)),
+        Verdict::Unordered { reason } => (RouteOutcome::Unordered, Some(reason)),
     };
     let destination = snapshot.destinations.get(&answer.route.destination_id);
     RouteAnswer {

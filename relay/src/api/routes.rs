@@ -14,7 +14,8 @@ use super::page::{Page, Window};
 use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::{destinations, in_force, sources};
-use crate::expression::{ExpressionError, Filter, Transform};
+use crate::configuration::Poison;
+use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::store::routes::{self, Content, RouteRow};
 use crate::{App, mint};
 
@@ -31,8 +32,26 @@ pub struct RouteSettings {
     filter: Option<String>,
     /// CEL over the same that gives the new body. Left out: the raw bytes are sent.
     transform: Option<String>,
+    /// CEL over the same: deliveries for which it gives the same value go one after the other, in the order in which
+    /// they were stored; null is no order. Left out: no delivery waits for another. Replays have no order.
+    #[schema(example = "body.data.object.customer")]
+    order_key: Option<String>,
+    /// What a delivery that fails means for the later ones of its key; "block" where it is left out.
+    poison: Option<Poison>,
     /// True where it is left out.
     enabled: Option<bool>,
+}
+
+impl RouteSettings {
+    fn content(self) -> Content {
+        Content {
+            filter: self.filter,
+            transform: self.transform,
+            order_key: self.order_key,
+            poison: self.poison.unwrap_or_default(),
+            enabled: self.enabled.unwrap_or(true),
+        }
+    }
 }
 
 /// What changes of a route; what is left out stays, and null takes an expression away.
@@ -45,6 +64,10 @@ pub struct RouteChange {
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     transform: Option<Option<String>>,
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    order_key: Option<Option<String>>,
+    poison: Option<Poison>,
     enabled: Option<bool>,
 }
 
@@ -63,6 +86,8 @@ pub struct Route {
     pub destination: String,
     pub filter: Option<String>,
     pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: Poison,
     pub enabled: bool,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
@@ -91,8 +116,7 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
     let joined = joined(&app, caller.customer, &settings, &mut problems).await?;
-    let content =
-        Content { filter: settings.filter, transform: settings.transform, enabled: settings.enabled.unwrap_or(true) };
+    let content = settings.content();
     let content = compiled(content, &mut problems).await?;
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
@@ -149,14 +173,17 @@ pub(super) async fn replace(
     let row = find(&app, caller.customer, &id).await?;
     let mut problems = Problems::default();
     let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
-    if settings.source.is_some_and(|given| given != row.source_name && given != source.to_string()) {
+    if settings.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
         problems.add("source", "is not the source of this route; make another route instead");
     }
-    if settings.destination.is_some_and(|given| given != row.destination_name && given != destination.to_string()) {
+    if settings
+        .destination
+        .as_ref()
+        .is_some_and(|given| *given != row.destination_name && *given != destination.to_string())
+    {
         problems.add("destination", "is not the destination of this route; make another route instead");
     }
-    let content =
-        Content { filter: settings.filter, transform: settings.transform, enabled: settings.enabled.unwrap_or(true) };
+    let content = settings.content();
     update(&app, caller.customer, RouteId::from_uuid(row.id), content, problems).await
 }
 
@@ -173,6 +200,8 @@ pub(super) async fn change(
     let content = Content {
         filter: change.filter.unwrap_or(row.filter),
         transform: change.transform.unwrap_or(row.transform),
+        order_key: change.order_key.unwrap_or(row.order_key),
+        poison: change.poison.unwrap_or_else(|| Poison::from_name(&row.poison)),
         enabled: change.enabled.unwrap_or(row.enabled),
     };
     update(&app, caller.customer, RouteId::from_uuid(row.id), content, Problems::default()).await
@@ -212,18 +241,20 @@ async fn update(
     Ok(Json(view(row)))
 }
 
-/// Compiles both expressions, so that what is stored can be used. Compiling waits for a thread of its own.
+/// Compiles the expressions, so that what is stored can be used. Compiling waits for a thread of its own.
 async fn compiled(content: Content, problems: &mut Problems) -> Result<Content, ApiError> {
     let compile = move || {
         let filter = content.filter.as_deref().and_then(|text| Filter::compile(text).err());
         let transform = content.transform.as_deref().and_then(|text| Transform::compile(text).err());
-        (content, filter, transform)
+        let order_key = content.order_key.as_deref().and_then(|text| OrderKey::compile(text).err());
+        (content, filter, transform, order_key)
     };
     let done = tokio::task::spawn_blocking(compile).await;
-    let (content, filter, transform) = done.map_err(|error| ApiError::Internal(error.to_string()))?;
+    let (content, filter, transform, order_key) = done.map_err(|error| ApiError::Internal(error.to_string()))?;
     let problem = |field, error: ExpressionError| FieldError::with_code(field, error.code(), error.to_string());
     filter.into_iter().for_each(|error| problems.push(problem("filter", error)));
     transform.into_iter().for_each(|error| problems.push(problem("transform", error)));
+    order_key.into_iter().for_each(|error| problems.push(problem("order_key", error)));
     Ok(content)
 }
 
@@ -259,6 +290,8 @@ fn view(row: RouteRow) -> Route {
         destination: row.destination_name,
         filter: row.filter,
         transform: row.transform,
+        order_key: row.order_key,
+        poison: Poison::from_name(&row.poison),
         enabled: row.enabled,
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
@@ -281,15 +314,15 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn both_expressions_are_compiled_and_both_errors_reported() {
+    async fn all_expressions_are_compiled_and_all_errors_reported() {
         let mut problems = Problems::default();
-        let content =
-            Content { filter: Some("event.".to_owned()), transform: Some("nothing".to_owned()), enabled: true };
+        let settings = r#"{"filter": "event.", "transform": "nothing", "order_key": "body.(", "poison": "skip"}"#;
+        let content = serde_json::from_str::<RouteSettings>(settings).expect("settings").content();
         assert!(compiled(content, &mut problems).await.is_ok());
-        let problem = problems.finish().map_err(|error| error.problem()).expect_err("two problems");
+        let problem = problems.finish().map_err(|error| error.problem()).expect_err("three problems");
         assert_eq!(
             problem.errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(),
-            ["filter", "transform"]
+            ["filter", "transform", "order_key"]
         );
         assert_eq!(problem.code, "expression_syntax");
     }

@@ -40,6 +40,7 @@ fn every_call_is_described() {
         "put /v1/destinations/by-name/{name}",
         "post /v1/destinations/{id}/pause",
         "post /v1/destinations/{id}/resume",
+        "get /v1/destinations/{id}/health",
         "get /v1/destinations/{id}/signing-secret",
         "post /v1/destinations/{id}/signing-secret/rotate",
         "post /v1/routes",

@@ -7,12 +7,27 @@
 //! A delivery that is in memory, in flight, or answered and not yet settled is *known*; it is not taken from a read
 //! again. A read that was under way while a delivery was settled may still show its old row, so what is settled is
 //! remembered until the read has ended.
+//!
+//! One decision, one file: which lane goes next ([`shares`]), what of the table is in memory ([`window`], [`budget`]),
+//! who yields when slots are short ([`noise`]), how much a destination can take ([`aimd`]), whether it is sent to at all
+//! ([`breaker`], [`failing`]), what goes one after the other ([`order`]), and what an answer means ([`answer`]). A [`line`] puts them together for one destination.
+//! Every input costs as much as the lines it concerns, never as much as there are lines.
 
+mod aimd;
+mod answer;
+mod breaker;
 mod budget;
+mod failing;
+mod health;
 mod line;
 mod message;
+mod noise;
+mod order;
+mod shares;
 #[cfg(test)]
 mod tests;
+mod tuning;
+mod window;
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
@@ -20,31 +35,24 @@ use std::sync::Arc;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
+pub use self::aimd::Reason;
+pub use self::breaker::State as BreakerState;
+pub use self::failing::Run;
+pub use self::health::Health;
+pub use self::message::{Command, Disabling, Input, Limits};
+
+use self::answer::{frees_key, judge, put_back};
 use self::budget::Budget;
-use self::line::{Line, Step};
-pub use self::message::{Command, Input, Limits};
+use self::health::Due;
+use self::line::{Consequences, Everyone, Line, Step};
+use self::tuning::{BEHIND_WAIT_US, READ_AGAIN_US};
 use super::item::Item;
-use super::outcome::{Failure, Outcome};
+use super::lane::Lane;
+use super::outcome::Outcome;
 use super::pace::SetClock;
-use crate::configuration::Snapshot;
+use crate::configuration::{Poison, Snapshot};
 use crate::mint::timestamp;
-use crate::retry;
 use crate::store::settle::{Next, Settlement};
-
-/// How long a delivery waits that could not be sent for a reason of our own, in microseconds.
-const NOT_SENT_WAIT_US: u64 = 5_000_000;
-
-/// How long after a read that failed the next one is made, in microseconds.
-const READ_AGAIN_US: u64 = 1_000_000;
-
-/// Times in the table are remembered to a tenth of a second, so that a million retries are not a million times.
-const DUE_STEP_US: u64 = 100_000;
-
-/// How long a destination that has answered 410 is held until it is disabled, in microseconds.
-const GONE_HOLD_US: u64 = 10_000_000;
-
-/// The longest Retry-After that holds back a whole destination, in milliseconds.
-const MAX_HOLD_MS: u64 = 3_600_000;
 
 /// The state of the engine.
 pub struct Core {
@@ -56,8 +64,12 @@ pub struct Core {
     lines: HashMap<DestinationId, Line>,
     /// Lines that may have something to do, each at most once.
     turn: VecDeque<DestinationId>,
+    /// Lines that wait until slots are not short any more, each at most once.
+    yielding: VecDeque<DestinationId>,
+    /// Slots that have been given back since the lines in [`Self::yielding`] were asked last.
+    freed: usize,
     wakes: BinaryHeap<Reverse<(u64, DestinationId)>>,
-    in_flight: usize,
+    everyone: Everyone,
     unsettled: usize,
     draining: bool,
     /// Nothing is sent after it, whether or not anyone has said so: a process that was stopped for a while finds itself
@@ -76,8 +88,10 @@ impl Core {
             snapshot: Arc::default(),
             lines: HashMap::new(),
             turn: VecDeque::new(),
+            yielding: VecDeque::new(),
+            freed: 0,
             wakes: BinaryHeap::new(),
-            in_flight: 0,
+            everyone: Everyone::default(),
             unsettled: 0,
             draining: false,
             owned_until_us: 0,
@@ -101,22 +115,37 @@ impl Core {
             }
             Input::Fresh(items) => self.fresh(items, now_us),
             Input::Look(destination) => self.look(destination, now_us),
-            Input::Found { destination, epoch, items, complete } => {
-                self.found(destination, epoch, items, complete, now_us);
-            }
-            Input::NotFound { destination, epoch } => {
+            Input::Found { destination, lane, epoch, items, complete } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
-                    line.reading = false;
-                    line.settled_meanwhile.clear();
-                    line.due.insert(now_us + READ_AGAIN_US);
+                    let behind = line.found(lane, items, complete, &self.budget, now_us);
+                    self.unsettled += behind.len();
+                    let (shard, until) = (line.destination.shard, timestamp((now_us + BEHIND_WAIT_US) / 1000));
+                    let put_back = behind.iter().map(|item| put_back(item, shard, epoch, until));
+                    commands.extend(put_back.map(Command::Settle));
+                    self.give_turn(destination);
+                }
+            }
+            Input::NotFound { destination, lane, epoch } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    line.lanes[lane].has_not_read(now_us + READ_AGAIN_US);
                     self.wakes.push(Reverse((now_us + READ_AGAIN_US, destination)));
                 }
             }
-            Input::NextDue { destination, due_us } => self.due_at(destination, due_us, now_us),
+            Input::NextDue { destination, lane, due_us } => self.due_at(destination, lane, due_us, now_us),
             Input::Answered { item, epoch, shard, outcome, jitter } => {
                 self.answered(&item, epoch, shard, outcome, jitter, now_us, &mut commands);
             }
             Input::Settled(settlements) => self.settled(&settlements, now_us),
+            Input::Recalled { destination, epoch, run } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    line.failing.recalled(run);
+                }
+            }
+            Input::NotRecalled { destination, epoch } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    line.failing.not_recalled();
+                }
+            }
             Input::ReplayCancelled(replay) => {
                 for line in self.lines.values_mut() {
                     line.drop_ready(|item| item.replay_id == Some(replay));
@@ -125,6 +154,8 @@ impl Core {
             Input::DeliveryCancelled(destination, delivery) => {
                 if let Some(line) = self.lines.get_mut(&destination) {
                     line.drop_ready(|item| item.id == delivery);
+                    // The next one of its key may go.
+                    self.look(destination, now_us);
                 }
             }
             Input::Woken => {}
@@ -154,19 +185,20 @@ impl Core {
     /// Whether no attempt is in flight or waiting to be settled.
     #[must_use]
     pub fn is_idle(&self) -> bool {
-        self.in_flight == 0 && self.unsettled == 0
+        self.in_flight() == 0 && self.unsettled == 0
     }
 
     /// Attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.in_flight
+        self.everyone.slots.total()
     }
 
-    /// Lines that have nothing to send: only the table can tell whether there is something else to do.
+    /// Lines of which a lane has nothing to send and is not blocked: only the table can tell whether there is something
+    /// else to do.
     #[must_use]
-    pub fn idle_lines(&self) -> Vec<DestinationId> {
-        let idle = self.lines.iter().filter(|(_, line)| line.is_active() && line.ready.is_empty() && !line.reading);
+    pub fn idle_lines(&self, now_us: u64) -> Vec<DestinationId> {
+        let idle = self.lines.iter().filter(|(_, line)| Lane::ALL.into_iter().any(|lane| line.is_idle(lane, now_us)));
         idle.map(|(id, _)| *id).collect()
     }
 
@@ -193,53 +225,27 @@ impl Core {
     fn fresh(&mut self, items: Vec<Item>, now_us: u64) {
         for item in items {
             let id = item.destination_id;
-            let Some(line) = self.lines.get_mut(&id) else { continue };
-            // Older rows are in the table: this one waits its turn there.
-            let behind = line.reading || line.is_due(now_us);
-            if behind || !line.is_active() || line.ready.len() >= self.limits.line {
-                line.missed = true;
-                line.due_now(now_us);
-            } else {
-                line.take(item, &self.budget);
+            if let Some(line) = self.lines.get_mut(&id) {
+                line.fresh(item, &self.budget, &self.limits, now_us);
+                self.give_turn(id);
             }
-            self.give_turn(id);
         }
     }
 
     fn look(&mut self, destination: DestinationId, now_us: u64) {
         if let Some(line) = self.lines.get_mut(&destination) {
-            line.missed = true;
-            line.due_now(now_us);
+            line.look(now_us);
             self.give_turn(destination);
         }
     }
 
-    fn found(&mut self, destination: DestinationId, epoch: i64, mut items: Vec<Item>, complete: bool, now_us: u64) {
-        let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) else { return };
-        line.reading = false;
-        let settled_meanwhile = std::mem::take(&mut line.settled_meanwhile);
-        items.sort_unstable_by_key(|item| (item.due_us, item.id));
-        for item in items {
-            if !settled_meanwhile.contains(&item.id) {
-                line.take(item, &self.budget);
-            }
-        }
-        if !complete || line.missed {
-            line.due_now(now_us);
-        }
-        self.give_turn(destination);
-    }
-
-    fn due_at(&mut self, destination: DestinationId, due_us: u64, now_us: u64) {
+    fn due_at(&mut self, destination: DestinationId, lane: Lane, due_us: u64, now_us: u64) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
-        if due_us > now_us {
-            let due_us = due_us.next_multiple_of(DUE_STEP_US);
-            if line.due.insert(due_us) {
-                self.wakes.push(Reverse((due_us, destination)));
-            }
-        } else {
-            line.due_now(now_us);
+        if due_us <= now_us {
+            line.lanes[lane].look(now_us);
             self.give_turn(destination);
+        } else if let Some(wake_us) = line.lanes[lane].due_at(due_us) {
+            self.wakes.push(Reverse((wake_us, destination)));
         }
     }
 
@@ -254,57 +260,37 @@ impl Core {
         now_us: u64,
         commands: &mut Vec<Command>,
     ) {
-        self.in_flight -= 1;
         let id = item.destination_id;
+        self.everyone.slots.give_back(item.lane());
+        self.everyone.used.in_flight -= 1;
+        self.freed += 1;
+        let line = self.lines.get_mut(&id).filter(|line| line.epoch == epoch);
+        let (line, sent_us, known_gone) = match line {
+            Some(line) => {
+                let (sent_us, known_gone) = line.landed(item.id);
+                (Some(line), sent_us, known_gone)
+            }
+            None => (None, None, false),
+        };
         let policy =
             self.snapshot.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
-        let attempts = item.attempts.saturating_add(1);
-        let mut held_until_us = 0;
-        let known_gone = self.lines.get_mut(&id).filter(|line| line.epoch == epoch).is_some_and(|line| {
-            line.in_flight.remove(&item.id);
-            line.sent_before_gone.remove(&item.id)
-        });
-        let (attempt, attempts, next) = match outcome {
-            Outcome::Succeeded { attempt } => (Some(attempt), attempts, Next::Succeeded),
-            Outcome::Untransformable { reason } => {
-                // PostgreSQL's text holds every character but this one.
-                (None, item.attempts, Next::Parked { reason: reason.replace('\0', "\u{fffd}") })
+        let judged = judge(item, outcome, &policy, known_gone, jitter, now_us);
+        if let (Some(line), Some(sent_us)) = (line, sent_us) {
+            #[expect(clippy::cast_precision_loss, reason = "a duration")]
+            self.everyone.used.time.add(now_us.saturating_sub(sent_us) as f64, now_us);
+            let Consequences { recall, disable } = line.learn(item.id, &judged, sent_us, jitter, now_us);
+            if recall {
+                commands.push(Command::Recall { destination: id, epoch });
             }
-            Outcome::NotSent { reason } => {
-                tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
-                (None, item.attempts, Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000)))
+            if let Some(why) = disable {
+                commands.push(Command::Disable(id, why));
             }
-            Outcome::Failed { attempt, failure: Failure::Gone, .. } if known_gone => {
-                // Held as what was not sent yet, until the destination is resumed.
-                (Some(attempt), attempts, Next::RetryAt(timestamp(now_us / 1000)))
-            }
-            Outcome::Failed { attempt, failure, retry_after_ms } => {
-                if let (Failure::Status(429 | 503), Some(wait_ms)) = (&failure, retry_after_ms) {
-                    held_until_us = now_us + wait_ms.min(MAX_HOLD_MS) * 1000;
-                }
-                if failure == Failure::Gone {
-                    // Nothing more until the table says what becomes of the destination.
-                    held_until_us = now_us + GONE_HOLD_US;
-                    commands.push(Command::Disable(id));
-                    if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
-                        line.sent_before_gone.clone_from(&line.in_flight);
-                    }
-                }
-                let made = u32::from(attempts.saturating_sub(item.schedule_start));
-                let judged = match failure {
-                    Failure::Gone => retry::Outcome::Gone,
-                    Failure::Status(_) | Failure::NoAnswer(_) => retry::Outcome::Failed { retry_after_ms },
-                };
-                let next = match retry::next(&policy, made, &judged, jitter, now_us / 1000) {
-                    retry::Next::At { due_ms } => Next::RetryAt(timestamp(due_ms)),
-                    retry::Next::Settled => Next::Succeeded,
-                    retry::Next::Dead { reason } => {
-                        Next::Dead { error: failure.code(), reason: dead_reason(reason, attempts, &failure) }
-                    }
-                };
-                (Some(attempt), attempts, next)
-            }
-        };
+            self.give_turn(id);
+        }
+        let skips = item
+            .route_id
+            .and_then(|id| self.snapshot.routes.get(&id))
+            .is_some_and(|route| route.poison == Poison::Skip);
         self.unsettled += 1;
         commands.push(Command::Settle(Settlement {
             delivery_id: item.id.uuid(),
@@ -313,14 +299,12 @@ impl Core {
             shard,
             epoch,
             replay_id: item.replay_id.map(ReplayId::uuid),
-            attempt,
-            attempts: i16::try_from(attempts).unwrap_or(i16::MAX),
-            next,
+            attempts: i16::try_from(judged.attempts).unwrap_or(i16::MAX),
+            order_key: item.order_key,
+            frees_key: frees_key(&judged, skips),
+            attempt: judged.attempt,
+            next: judged.next,
         }));
-        if let Some(line) = self.lines.get_mut(&id).filter(|line| line.epoch == epoch) {
-            line.held_until_us = line.held_until_us.max(held_until_us);
-            self.give_turn(id);
-        }
     }
 
     fn settled(&mut self, settlements: &[Settlement], now_us: u64) {
@@ -331,13 +315,17 @@ impl Core {
             let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
                 continue;
             };
-            line.known.remove(&delivery);
-            if line.reading {
-                line.settled_meanwhile.insert(delivery);
-            }
+            line.settled(delivery);
             match &settlement.next {
-                Next::RetryAt(at) => self.due_at(destination, crate::mint::unix_ms(*at) * 1000, now_us),
-                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } => {}
+                Next::RetryAt(at) => {
+                    let attempts = u16::try_from(settlement.attempts).unwrap_or(0);
+                    let lane = Lane::of(settlement.replay_id.is_some(), attempts);
+                    self.due_at(destination, lane, crate::mint::unix_ms(*at) * 1000, now_us);
+                }
+                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            }
+            if let (Some(key), Some(line)) = (settlement.order_key, self.lines.get_mut(&destination)) {
+                line.key_settled(key, settlement.frees_key, now_us);
             }
             self.give_turn(destination);
         }
@@ -357,18 +345,26 @@ impl Core {
         if self.draining || now_us >= self.owned_until_us {
             return;
         }
+        self.ask_yielding();
         while let Some(destination) = self.turn.pop_front() {
-            if self.in_flight >= self.limits.in_flight || self.unsettled >= self.limits.unsettled {
+            if self.in_flight() >= self.limits.in_flight || self.unsettled >= self.limits.unsettled {
                 self.turn.push_front(destination);
                 return;
             }
             let Some(line) = self.lines.get_mut(&destination) else { continue };
-            match line.step(now_us, &self.limits) {
+            match line.step(now_us, &self.limits, &self.everyone) {
                 Step::Send(item) => {
-                    self.in_flight += 1;
+                    self.everyone.slots.take(item.lane());
+                    self.everyone.used.in_flight += 1;
                     let (destination, epoch) = (Arc::clone(&line.destination), line.epoch);
                     self.turn.push_back(destination.id);
                     commands.push(Command::Send { item, destination, epoch });
+                }
+                Step::Yield => {
+                    line.in_turn = false;
+                    if !std::mem::replace(&mut line.yields, true) {
+                        self.yielding.push_back(destination);
+                    }
                 }
                 Step::Wait { until_us } => {
                     line.in_turn = false;
@@ -380,23 +376,39 @@ impl Core {
                     }
                 }
             }
-            if let Some(line) = self.lines.get_mut(&destination)
-                && let Some(limit) = line.read(now_us, &self.limits)
-            {
-                commands.push(Command::Read { destination, epoch: line.epoch, limit, bodies: self.budget.has_room() });
+            self.read(destination, now_us, commands);
+            self.report(destination, now_us, commands);
+        }
+    }
+
+    /// Lets lines that have yielded try again: two for each slot that has come back, because the first may still have to
+    /// wait where the second has not.
+    fn ask_yielding(&mut self) {
+        for _ in 0..2 * std::mem::take(&mut self.freed) {
+            let Some(destination) = self.yielding.pop_front() else { return };
+            if let Some(line) = self.lines.get_mut(&destination) {
+                line.yields = false;
+                self.give_turn(destination);
             }
         }
     }
-}
 
-fn dead_reason(reason: retry::DeadReason, attempts: u16, failure: &Failure) -> String {
-    match reason {
-        retry::DeadReason::Gone => "the destination answered 410 (gone)".to_owned(),
-        retry::DeadReason::AttemptsExhausted => {
-            format!(
-                "all attempts of the retry schedule failed ({attempts} in all); the last one: {}",
-                failure.describe()
-            )
+    fn read(&mut self, destination: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
+        let Some(line) = self.lines.get_mut(&destination) else { return };
+        for lane in Lane::ALL {
+            if let Some(limit) = line.read(lane, now_us, &self.limits) {
+                let (epoch, bodies) = (line.epoch, self.budget.has_room());
+                commands.push(Command::Read { destination, lane, epoch, limit, bodies });
+            }
+        }
+    }
+
+    fn report(&mut self, destination: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
+        let Some(line) = self.lines.get_mut(&destination) else { return };
+        match line.report_due(now_us) {
+            Due::Now => commands.push(Command::Report(Box::new(line.report(now_us)))),
+            Due::At { at_us } => self.wakes.push(Reverse((at_us, destination))),
+            Due::Never => {}
         }
     }
 }

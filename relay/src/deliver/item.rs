@@ -5,6 +5,8 @@ use std::sync::Arc;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
 
+use super::lane::Lane;
+
 /// A delivery that is due, as the engine holds it. Its row stays in the table until the attempt is settled, so nothing
 /// is lost with the memory.
 #[derive(Debug, Clone)]
@@ -20,6 +22,18 @@ pub struct Item {
     pub attempts: u16,
     /// Of those, the ones made before the present retry schedule began.
     pub schedule_start: u16,
+    /// A hash of the key of deliveries that go one after the other; `None` where it has no order.
+    pub order_key: Option<i64>,
+    /// An earlier one of its key was pending when it was read.
+    pub is_behind: bool,
+}
+
+impl Item {
+    /// The lane it waits in.
+    #[must_use]
+    pub fn lane(&self) -> Lane {
+        Lane::of(self.replay_id.is_some(), self.attempts)
+    }
 }
 
 /// An event as a delivery needs it.

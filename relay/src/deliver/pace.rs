@@ -26,19 +26,25 @@ impl SetClock {
     pub fn set_us(&self, now_us: u64) {
         self.0.store(now_us, Ordering::Relaxed);
     }
+
+    fn now_us(&self) -> u64 {
+        self.0.load(Ordering::Relaxed)
+    }
 }
 
 impl Clock for SetClock {
     type Instant = Nanos;
 
     fn now(&self) -> Nanos {
-        Nanos::from(Duration::from_micros(self.0.load(Ordering::Relaxed)))
+        Nanos::from(Duration::from_micros(self.now_us()))
     }
 }
 
 /// The pace of one destination.
 pub struct Pace {
     rate: Rate,
+    /// While the rate is reduced: when the next one may be taken, in microseconds.
+    not_before_us: u64,
     clock: SetClock,
     limiter: RateLimiter<NotKeyed, InMemoryState, SetClock, NoOpMiddleware<Nanos>>,
 }
@@ -49,7 +55,12 @@ impl Pace {
         let quota = Quota::with_period(rate.per / rate.limit.get())
             .unwrap_or_else(|| Quota::per_second(NonZeroU32::MAX))
             .allow_burst(burst(rate));
-        Self { rate, clock: clock.clone(), limiter: RateLimiter::direct_with_clock(quota, clock.clone()) }
+        Self {
+            rate,
+            not_before_us: 0,
+            clock: clock.clone(),
+            limiter: RateLimiter::direct_with_clock(quota, clock.clone()),
+        }
     }
 
     #[must_use]
@@ -57,15 +68,25 @@ impl Pace {
         self.rate
     }
 
-    /// Takes one, or says after how many microseconds one may be taken.
+    /// Takes one, or says after how many microseconds one may be taken. `factor` is the part of the rate that the
+    /// destination is sent at present, up to 1; a reduced rate has no burst.
     ///
     /// # Errors
     /// The wait in microseconds, at least 1.
-    pub fn take(&self) -> Result<(), u64> {
+    pub fn take(&mut self, factor: f64) -> Result<(), u64> {
+        let now_us = self.clock.now_us();
+        if now_us < self.not_before_us {
+            return Err(self.not_before_us - now_us);
+        }
         self.limiter.check().map_err(|not_until| {
             let wait = not_until.earliest_possible().duration_since(self.clock.now());
             u64::try_from(Duration::from(wait).as_micros()).unwrap_or(u64::MAX).max(1)
-        })
+        })?;
+        if factor < 1.0 {
+            let spacing = self.rate.per.div_f64(f64::from(self.rate.limit.get()) * factor);
+            self.not_before_us = now_us.saturating_add(u64::try_from(spacing.as_micros()).unwrap_or(u64::MAX));
+        }
+        Ok(())
     }
 }
 
@@ -84,11 +105,11 @@ mod tests {
     fn sent(limit: u32, per_s: u64, seconds: u64, step_us: u64) -> u64 {
         let clock = SetClock::default();
         let rate = Rate { limit: NonZeroU32::new(limit).expect("not 0"), per: Duration::from_secs(per_s) };
-        let pace = Pace::new(rate, &clock);
+        let mut pace = Pace::new(rate, &clock);
         let mut count = 0;
         for now_us in (0..seconds * 1_000_000).step_by(usize::try_from(step_us).expect("small")) {
             clock.set_us(1_764_000_000_000_000 + now_us);
-            while pace.take().is_ok() {
+            while pace.take(1.0).is_ok() {
                 count += 1;
             }
         }
@@ -113,12 +134,31 @@ mod tests {
     #[test]
     fn the_wait_is_as_long_as_it_has_to_be() {
         let clock = SetClock::default();
-        let pace = Pace::new(Rate { limit: NonZeroU32::MIN, per: Duration::from_secs(1) }, &clock);
-        assert_eq!(pace.take(), Ok(()));
-        assert_eq!(pace.take(), Err(1_000_000));
+        let mut pace = Pace::new(Rate { limit: NonZeroU32::MIN, per: Duration::from_secs(1) }, &clock);
+        assert_eq!(pace.take(1.0), Ok(()));
+        assert_eq!(pace.take(1.0), Err(1_000_000));
         clock.set_us(400_000);
-        assert_eq!(pace.take(), Err(600_000));
+        assert_eq!(pace.take(1.0), Err(600_000));
         clock.set_us(1_000_000);
-        assert_eq!(pace.take(), Ok(()));
+        assert_eq!(pace.take(1.0), Ok(()));
+    }
+
+    #[test]
+    fn a_reduced_rate_is_spread_evenly_and_comes_back_without_a_burst() {
+        let clock = SetClock::default();
+        let mut pace =
+            Pace::new(Rate { limit: NonZeroU32::new(100).expect("not 0"), per: Duration::from_secs(1) }, &clock);
+        let mut count = 0;
+        for now_us in (0..20_000_000_u64).step_by(1_000) {
+            clock.set_us(1_764_000_000_000_000 + now_us);
+            let factor = if now_us < 10_000_000 { 0.25 } else { 1.0 };
+            while pace.take(factor).is_ok() {
+                count += 1;
+            }
+            if now_us == 9_999_000 {
+                assert_eq!(count, 250);
+            }
+        }
+        assert!((1_240..=1_256).contains(&count), "{count}");
     }
 }

@@ -68,7 +68,8 @@ async fn write(pool: &PgPool, batch: &[Settlement]) {
                 // Left as it is it would be sent again and again: it waits for a person.
                 tracing::error!(error = %error, delivery = %batch[0].delivery_id, "an attempt could not be written; its delivery is parked");
                 let reason = "its last attempt could not be written".to_owned();
-                let parked = Settlement { attempt: None, next: Next::Parked { reason }, ..batch[0].clone() };
+                let parked =
+                    Settlement { attempt: None, frees_key: false, next: Next::Parked { reason }, ..batch[0].clone() };
                 Box::pin(write(pool, &[parked])).await;
                 return;
             }

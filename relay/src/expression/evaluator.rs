@@ -12,7 +12,7 @@ use std::time::Duration;
 
 use tokio::sync::oneshot;
 
-use super::{DEADLINE, ExpressionError, Filter, Input, Transform, Transformed};
+use super::{DEADLINE, ExpressionError, Filter, Input, OrderKey, Transform, Transformed};
 
 /// Enough for an expression of the greatest depth in an unoptimised build; only what is used of it is ever touched.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -55,12 +55,16 @@ impl Evaluator {
     /// Asks several filters about the same event, one after the other, with a single change of threads. The answers are
     /// in the order of the filters.
     pub async fn matches_all(&self, filters: Vec<Filter>, input: Arc<Input>) -> Vec<Result<bool, ExpressionError>> {
-        let count = filters.len();
-        let evaluate = move || filters.iter().map(|filter| filter.matches(&input)).collect();
-        match self.evaluate(count, evaluate).await {
-            Ok(answers) => answers,
-            Err(error) => vec![Err(error); count],
-        }
+        self.evaluate_all(filters, move |filter| filter.matches(&input)).await
+    }
+
+    /// Asks for an event's order keys, as [`Self::matches_all`].
+    pub async fn order_keys(
+        &self,
+        keys: Vec<OrderKey>,
+        input: Arc<Input>,
+    ) -> Vec<Result<Option<i64>, ExpressionError>> {
+        self.evaluate_all(keys, move |key| key.hash(&input)).await
     }
 
     /// Makes an event's new body; as [`Transform::apply`].
@@ -69,6 +73,18 @@ impl Evaluator {
     /// As [`Transform::apply`]; [`ExpressionError::Busy`] at once where too many evaluations wait already.
     pub async fn apply(&self, transform: Transform, input: Arc<Input>) -> Result<Transformed, ExpressionError> {
         self.evaluate(1, move || transform.apply(&input)).await?
+    }
+
+    async fn evaluate_all<E: Send + 'static, T: Clone + Send + 'static>(
+        &self,
+        expressions: Vec<E>,
+        evaluate: impl Fn(&E) -> Result<T, ExpressionError> + Send + 'static,
+    ) -> Vec<Result<T, ExpressionError>> {
+        let count = expressions.len();
+        match self.evaluate(count, move || expressions.iter().map(evaluate).collect()).await {
+            Ok(answers) => answers,
+            Err(error) => vec![Err(error); count],
+        }
     }
 
     pub(super) async fn evaluate<T: Send + 'static>(

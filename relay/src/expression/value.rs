@@ -9,6 +9,7 @@ use cel::common::types::{
 };
 use cel::common::value::Val;
 use serde_json::Value as Json;
+use sha2::{Digest as _, Sha256};
 
 use super::{ExpressionError, MAX_OUTPUT_BYTES, Transformed};
 
@@ -39,6 +40,16 @@ pub(super) fn from_json(json: Json) -> Box<dyn Val> {
 pub(super) fn boolean(value: &dyn Val) -> Result<bool, ExpressionError> {
     let bool = value.downcast_ref::<CelBool>().map(|bool| *bool.inner());
     bool.ok_or_else(|| ExpressionError::NotBoolean(value.get_type().name().to_owned()))
+}
+
+/// An order key's answer: the first 64 bits of the SHA-256 of its JSON; `None` for null.
+pub(super) fn key_hash(value: &dyn Val) -> Result<Option<i64>, ExpressionError> {
+    let json = to_json(value, &mut MAX_OUTPUT_BYTES.clone())?;
+    if json.is_null() {
+        return Ok(None);
+    }
+    let text = serde_json::to_vec(&json).map_err(|_| ExpressionError::Internal)?;
+    Ok(Sha256::digest(text).first_chunk().copied().map(i64::from_be_bytes))
 }
 
 /// A transform's answer.

@@ -177,11 +177,14 @@ async fn event(
 /// The rows of the routes that matched, or could not tell.
 pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
-    for Answer { route, verdict } in answers {
+    for Answer { route, verdict, order_key } in answers {
         let parked_reason = match verdict {
             Verdict::Matched => None,
             Verdict::Undecided { reason } => {
                 Some(format!("the filter could not be evaluated: {}", without_nul(reason.clone())))
+            }
+            Verdict::Unordered { reason } => {
+                Some(format!("its order key could not be evaluated: {}", without_nul(reason.clone())))
             }
             Verdict::Off | Verdict::NotMatched | Verdict::FilterFailed { .. } => continue,
         };
@@ -189,6 +192,7 @@ pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
             id: mint::uuid(),
             destination_id: route.destination_id.uuid(),
             route_id: route.id.uuid(),
+            order_key: *order_key,
             parked_reason,
         });
     }
@@ -224,6 +228,8 @@ fn items(
         due_us: mint::now_ms() * 1000,
         attempts: 0,
         schedule_start: 0,
+        order_key: delivery.order_key,
+        is_behind: false,
     })
     .collect()
 }

@@ -30,6 +30,8 @@ pub struct NewDelivery {
     pub id: Uuid,
     pub destination_id: Uuid,
     pub route_id: Uuid,
+    /// A hash of the key of deliveries that go one after the other.
+    pub order_key: Option<i64>,
     /// Waits for a person, for this reason.
     pub parked_reason: Option<String>,
 }
@@ -317,21 +319,24 @@ pub(crate) async fn insert_deliveries(
     let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id).collect();
     let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
     let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
+    let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
     let parked: Vec<Option<&str>> = new.iter().map(|(_, delivery)| delivery.parked_reason.as_deref()).collect();
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         due_at)
-         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
+                                         order_key, due_at)
+         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key,
                 case when parked_reason is null then now() else 'infinity' end
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[])
-              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason)",
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
+                     $8::bigint[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key)",
         &ids,
         &customer_ids,
         &destination_ids,
         &event_ids,
         &source_ids,
         &route_ids,
-        &parked as &[Option<&str>]
+        &parked as &[Option<&str>],
+        &order_keys as &[Option<i64>]
     )
     .execute(connection)
     .await?;

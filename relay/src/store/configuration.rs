@@ -39,6 +39,8 @@ pub struct RouteRow {
     pub destination_id: Uuid,
     pub filter: Option<String>,
     pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: String,
     pub enabled: bool,
 }
 
@@ -111,7 +113,7 @@ pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
     .await?;
     let routes = sqlx::query_as!(
         RouteRow,
-        "select id, source_id, destination_id, filter, transform, enabled from routes order by id"
+        "select id, source_id, destination_id, filter, transform, order_key, poison, enabled from routes order by id"
     )
     .fetch_all(&mut *transaction)
     .await?;

@@ -231,7 +231,7 @@ pub async fn retry(
     Ok(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) })
 }
 
-/// Cancels a delivery. Returns false where it is not pending, or not any more. An attempt that is under way is not called
+/// Cancels a delivery, and lets the next one of its order key go. Returns false where it is not pending, or not any more. An attempt that is under way is not called
 /// back.
 ///
 /// # Errors
@@ -249,6 +249,14 @@ pub async fn cancel(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Resu
                       'cancelled by its owner', attempts, schedule_start
                from ended
                returning id
+           ), freed as (
+               update pending_deliveries set due_at = now()
+               where due_at > now() and id = (
+                   select waiting.id from pending_deliveries waiting
+                   join ended on ended.destination_id = waiting.destination_id and ended.order_key = waiting.order_key
+                   where waiting.id <> ended.id and waiting.attempts = waiting.schedule_start
+                     and waiting.parked_reason is null
+                   order by waiting.id limit 1)
            )
            select count(*) as "count!" from moved"#,
         customer.uuid(),

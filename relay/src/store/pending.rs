@@ -17,6 +17,9 @@ pub struct DueRow {
     pub due_at: OffsetDateTime,
     pub attempts: i16,
     pub schedule_start: i16,
+    pub order_key: Option<i64>,
+    /// An earlier delivery of its key is pending and goes first.
+    pub is_behind: bool,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
@@ -29,30 +32,40 @@ pub struct DueRow {
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
-/// The first due deliveries of each destination, at most `limits[i]` of `destinations[i]`, oldest first; with their
-/// small bodies only where `bodies` says so.
+/// The first due deliveries of lanes, oldest first: at most `limits[i]` of lane `lanes[i]` of `destinations[i]`; with
+/// their small bodies only where `bodies` says so.
 ///
-/// Destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
+/// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn due(
     pool: &PgPool,
     destinations: &[Uuid],
+    lanes: &[i16],
     limits: &[i64],
     bodies: bool,
 ) -> Result<Vec<DueRow>, sqlx::Error> {
     let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
     let heads = sqlx::query!(
         r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
-                  due.attempts, due.schedule_start
-           from unnest($1::uuid[], $2::bigint[]) as ready (destination_id, most)
+                  due.attempts, due.schedule_start, due.order_key,
+                  due.order_key is not null and exists (
+                      select from pending_deliveries earlier
+                      where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
+                        and earlier.id < due.id
+                        and (coalesce(route.poison, 'block') = 'block'
+                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                  ) as "is_behind!"
+           from unnest($1::uuid[], $2::smallint[], $3::bigint[]) as ready (destination_id, lane, most)
            cross join lateral (
-               select * from pending_deliveries
-               where pending_deliveries.destination_id = ready.destination_id and due_at <= now()
+               select * from pending_deliveries pending
+               where pending.destination_id = ready.destination_id and pending.lane = ready.lane and due_at <= now()
                order by due_at, id limit ready.most
-           ) due"#,
+           ) due
+           left join routes route on route.id = due.route_id and due.order_key is not null"#,
         destinations,
+        lanes,
         limits
     )
     .fetch_all(pool)
@@ -88,6 +101,8 @@ pub async fn due(
             due_at: head.due_at,
             attempts: head.attempts,
             schedule_start: head.schedule_start,
+            order_key: head.order_key,
+            is_behind: head.is_behind,
             received_at: event.received_at,
             event_type: event.event_type.clone(),
             provider_event_id: event.provider_event_id.clone(),
@@ -100,25 +115,29 @@ pub async fn due(
     Ok(rows.collect())
 }
 
-/// When the next delivery of a destination is due.
+/// When the next delivery of a lane is due.
 pub struct NextDueRow {
     pub destination_id: Uuid,
-    /// `None` where it has none, or only parked ones.
-    pub due_at: Option<OffsetDateTime>,
+    pub lane: i16,
+    pub due_at: OffsetDateTime,
 }
 
-/// When the first delivery of each destination is due, be it past or to come.
+/// When the first delivery of each lane of these destinations is due, be it past or to come; nothing for a lane that has
+/// none, or only parked ones.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn next_due(pool: &PgPool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
     sqlx::query_as!(
         NextDueRow,
-        r#"select idle.destination_id as "destination_id!",
-                  (select due_at from pending_deliveries
-                   where pending_deliveries.destination_id = idle.destination_id and due_at < 'infinity'
-                   order by due_at limit 1) as due_at
-           from unnest($1::uuid[]) as idle (destination_id)"#,
+        r#"select idle.destination_id as "destination_id!", lanes.lane as "lane!", first.due_at as "due_at!"
+           from unnest($1::uuid[]) as idle (destination_id)
+           cross join unnest(array[0, 1, 2]::smallint[]) as lanes (lane)
+           cross join lateral (
+               select due_at from pending_deliveries pending
+               where pending.destination_id = idle.destination_id and pending.lane = lanes.lane and due_at < 'infinity'
+               order by due_at limit 1
+           ) first"#,
         destinations
     )
     .fetch_all(pool)

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration;
+use crate::configuration::Poison;
 
 /// A route with the names of what it joins.
 #[derive(Debug, Clone)]
@@ -17,6 +18,8 @@ pub struct RouteRow {
     pub destination_name: String,
     pub filter: Option<String>,
     pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: String,
     pub enabled: bool,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
@@ -26,6 +29,8 @@ pub struct RouteRow {
 pub struct Content {
     pub filter: Option<String>,
     pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: Poison,
     pub enabled: bool,
 }
 
@@ -44,14 +49,16 @@ pub async fn insert(
 ) -> Result<i64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
-        "insert into routes (id, customer_id, source_id, destination_id, filter, transform, enabled)
-         values ($1, $2, $3, $4, $5, $6, $7)",
+        "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         id.uuid(),
         customer.uuid(),
         source.uuid(),
         destination.uuid(),
         content.filter,
         content.transform,
+        content.order_key,
+        content.poison.name(),
         content.enabled
     )
     .execute(&mut *transaction)
@@ -71,11 +78,14 @@ pub async fn update(
 ) -> Result<Option<i64>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let changed = sqlx::query!(
-        "update routes set filter = $3, transform = $4, enabled = $5, updated_at = now() where customer_id = $1 and id = $2",
+        "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
+         where customer_id = $1 and id = $2",
         customer.uuid(),
         id.uuid(),
         content.filter,
         content.transform,
+        content.order_key,
+        content.poison.name(),
         content.enabled
     )
     .execute(&mut *transaction)
@@ -91,7 +101,7 @@ pub async fn find(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Op
     sqlx::query_as!(
         RouteRow,
         "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
-                filter, transform, enabled, routes.created_at, routes.updated_at
+                filter, transform, order_key, poison, enabled, routes.created_at, routes.updated_at
          from routes
          join sources on sources.id = routes.source_id
          join destinations on destinations.id = routes.destination_id
@@ -118,7 +128,7 @@ pub async fn page(
     sqlx::query_as!(
         RouteRow,
         "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
-                filter, transform, enabled, routes.created_at, routes.updated_at
+                filter, transform, order_key, poison, enabled, routes.created_at, routes.updated_at
          from routes
          join sources on sources.id = routes.source_id
          join destinations on destinations.id = routes.destination_id

@@ -24,6 +24,10 @@ pub struct Settlement {
     pub attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far, this one included.
     pub attempts: i16,
+    /// Of a delivery that goes in order.
+    pub order_key: Option<i64>,
+    /// The next one of its key may go.
+    pub frees_key: bool,
     pub next: Next,
 }
 
@@ -51,6 +55,10 @@ pub enum Next {
     Parked {
         reason: String,
     },
+    /// Nothing was sent: an earlier one of its key is pending. It is due when that lets it go, or else then.
+    Behind {
+        until: OffsetDateTime,
+    },
 }
 
 /// Writes all of them and returns the deliveries that were settled; the others belong to another owner by now, or are
@@ -77,8 +85,10 @@ pub async fn settle(pool: &PgPool, settlements: &[Settlement]) -> Result<HashSet
         settlements.iter().filter(|row| ours.contains(&(row.shard, row.epoch))).collect();
 
     insert_attempts(&mut transaction, &settlements).await?;
+    stand_back(&mut transaction, &settlements).await?;
     let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
     settled.extend(postpone(&mut transaction, &settlements).await?);
+    free_keys(&mut transaction, &settlements).await?;
     count_replays(&mut transaction, &settlements, &settled).await?;
     // Last, because two transactions that count for the same destination wait for each other from here to their commit.
     counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
@@ -138,7 +148,7 @@ async fn finish(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Re
         let (state, error, reason) = match &row.next {
             Next::Succeeded => ("succeeded", None, None),
             Next::Dead { error, reason } => ("dead", Some(*error), Some(reason.as_str())),
-            Next::RetryAt(_) | Next::Parked { .. } => continue,
+            Next::RetryAt(_) | Next::Parked { .. } | Next::Behind { .. } => continue,
         };
         ids.push(row.delivery_id);
         states.push(state);
@@ -179,7 +189,7 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
     let mut attempts = Vec::new();
     for row in rows {
         match &row.next {
-            Next::Succeeded | Next::Dead { .. } => continue,
+            Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
             Next::RetryAt(at) => {
                 due.push(Some(*at));
                 reasons.push(None);
@@ -210,6 +220,59 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
     .await
 }
 
+/// Takes deliveries that go after another one out of what is due. Where that one has ended meanwhile they stay.
+async fn stand_back(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+    let behind = rows.iter().filter_map(|row| match &row.next {
+        Next::Behind { until } => Some((row.delivery_id, *until)),
+        Next::Succeeded | Next::Dead { .. } | Next::RetryAt(_) | Next::Parked { .. } => None,
+    });
+    let (ids, until): (Vec<Uuid>, Vec<OffsetDateTime>) = behind.unzip();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update pending_deliveries set due_at = later.due_at
+         from unnest($1::uuid[], $2::timestamptz[]) as later (id, due_at)
+         where pending_deliveries.id = later.id and pending_deliveries.parked_reason is null
+           and exists (
+               select from pending_deliveries earlier
+               where earlier.destination_id = pending_deliveries.destination_id
+                 and earlier.order_key = pending_deliveries.order_key and earlier.id < pending_deliveries.id)",
+        &ids,
+        &until
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Makes the next delivery of each key that has become free due now: the first that has not been tried. One that is
+/// retried keeps its own time.
+async fn free_keys(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+    let freed = rows.iter().filter(|row| row.frees_key);
+    let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id, key)));
+    let (destinations, keys): (Vec<Uuid>, Vec<i64>) = freed.unzip();
+    if keys.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update pending_deliveries set due_at = now()
+         where due_at > now() and id in (
+             select first.id from unnest($1::uuid[], $2::bigint[]) as freed (destination_id, order_key)
+             cross join lateral (
+                 select id from pending_deliveries waiting
+                 where waiting.destination_id = freed.destination_id and waiting.order_key = freed.order_key
+                   and waiting.attempts = waiting.schedule_start and waiting.parked_reason is null
+                 order by id limit 1
+             ) first)",
+        &destinations,
+        &keys
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
 /// What the settlements add to the counters of their destinations.
 fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, DestinationCounts> {
     let mut counts: BTreeMap<Uuid, DestinationCounts> = BTreeMap::new();
@@ -218,7 +281,7 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
         match row.next {
             Next::Succeeded => count.succeeded += 1,
             Next::Dead { .. } => count.dead += 1,
-            Next::RetryAt(_) | Next::Parked { .. } => {}
+            Next::RetryAt(_) | Next::Parked { .. } | Next::Behind { .. } => {}
         }
         if let Some(attempt) = &row.attempt {
             count.failed_attempts += i64::from(attempt.error.is_some());
@@ -239,7 +302,7 @@ async fn count_replays(
         let (succeeded, dead) = match row.next {
             Next::Succeeded => (1, 0),
             Next::Dead { .. } => (0, 1),
-            Next::RetryAt(_) | Next::Parked { .. } => continue,
+            Next::RetryAt(_) | Next::Parked { .. } | Next::Behind { .. } => continue,
         };
         let count = counts.entry(replay).or_default();
         *count = (count.0 + succeeded, count.1 + dead);

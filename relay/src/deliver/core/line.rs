@@ -1,46 +1,75 @@
 //! The queue of one destination: what it holds, when it may send and when it reads.
 
-use std::collections::{BTreeSet, HashSet, VecDeque};
+use std::collections::hash_map::Entry;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
 use shared::id::DeliveryId;
 
-use super::Limits;
-use super::budget::{Budget, Kept};
+use super::aimd::Aimd;
+use super::answer::Judged;
+use super::breaker::{Admission, Breaker, Change, State, Verdict};
+use super::budget::Budget;
+use super::failing::{Consequence, Failing};
+use super::health::Reports;
+use super::noise::{self, Use};
+use super::order::{Keys, Turn};
+use super::shares::{Slots, Turns};
+use super::tuning::DISABLING_HOLD_US;
+use super::window::{Meanwhile, Window};
+use super::{Disabling, Limits};
 use crate::configuration::{Destination, DestinationState};
 use crate::deliver::item::Item;
+use crate::deliver::lane::{Lane, PerLane};
 use crate::deliver::pace::{Pace, SetClock};
-
-/// How often the table is read for a line whose deliveries are all in flight, in microseconds: another replica may have
-/// put something there.
-const SWEEP_US: u64 = 2_000_000;
 
 /// The queue of one destination.
 pub(super) struct Line {
     pub(super) destination: Arc<Destination>,
     pub(super) epoch: i64,
-    pub(super) ready: VecDeque<Kept>,
-    pub(super) known: HashSet<DeliveryId>,
-    pub(super) in_flight: HashSet<DeliveryId>,
+    pub(super) lanes: PerLane<Window>,
+    turns: Turns,
+    slots: Slots,
+    /// Deliveries in memory, in flight, answered and not yet settled, or about to be put back.
+    known: HashMap<DeliveryId, Known>,
+    keys: Keys,
+    /// When each attempt in flight was sent, in microseconds.
+    in_flight: HashMap<DeliveryId, u64>,
     /// What was in flight when the destination answered 410: whatever it answers to these is as old as that.
-    pub(super) sent_before_gone: HashSet<DeliveryId>,
+    sent_before_gone: HashSet<DeliveryId>,
     pace: Option<Pace>,
-    /// The destination asked for a pause until then (Retry-After).
-    pub(super) held_until_us: u64,
-    /// When something is known to be due in the table.
-    pub(super) due: BTreeSet<u64>,
-    last_read_us: u64,
-    pub(super) reading: bool,
-    /// Something arrived in the table after the read under way had begun.
-    pub(super) missed: bool,
-    pub(super) settled_meanwhile: HashSet<DeliveryId>,
+    /// Nothing is sent until then: the destination asked for it (Retry-After), or is being disabled.
+    held_until_us: u64,
+    pub(super) breaker: Breaker,
+    pub(super) aimd: Aimd,
+    pub(super) failing: Failing,
+    used: Use,
+    pub(super) reports: Reports,
     pub(super) in_turn: bool,
-    /// When it is woken because it waits for its rate or for Retry-After; what is past is none.
+    /// Whether it waits until slots are not short any more.
+    pub(super) yields: bool,
+    /// When it is woken because it waits for its rate, for Retry-After or for a probe; what is past is none.
     pub(super) wake_us: u64,
+}
+
+/// Where a delivery was taken from.
+#[derive(Debug, Clone, Copy)]
+struct Known {
+    lane: Lane,
+    order_key: Option<i64>,
+}
+
+/// What all destinations take together.
+#[derive(Default)]
+pub(super) struct Everyone {
+    pub(super) slots: Slots,
+    pub(super) used: Use,
 }
 
 pub(super) enum Step {
     Send(Item),
+    /// It would send if slots were not short.
+    Yield,
     /// Until then, or until something happens.
     Wait {
         until_us: Option<u64>,
@@ -49,21 +78,29 @@ pub(super) enum Step {
 
 impl Line {
     pub(super) fn new(destination: Arc<Destination>, epoch: i64) -> Self {
+        let mut lanes = PerLane::default();
+        for lane in Lane::ALL {
+            lanes[lane] = Window::unread();
+        }
         Self {
             destination,
             epoch,
-            ready: VecDeque::new(),
-            known: HashSet::new(),
-            in_flight: HashSet::new(),
+            lanes,
+            turns: Turns::default(),
+            slots: Slots::default(),
+            known: HashMap::new(),
+            keys: Keys::default(),
+            in_flight: HashMap::new(),
             sent_before_gone: HashSet::new(),
             pace: None,
             held_until_us: 0,
-            due: BTreeSet::from([0]),
-            last_read_us: 0,
-            reading: false,
-            missed: false,
-            settled_meanwhile: HashSet::new(),
+            breaker: Breaker::default(),
+            aimd: Aimd::unreduced(),
+            failing: Failing::default(),
+            used: Use::default(),
+            reports: Reports::default(),
             in_turn: false,
+            yields: false,
             wake_us: 0,
         }
     }
@@ -72,35 +109,83 @@ impl Line {
         self.destination.state == DestinationState::Active
     }
 
-    /// Lets a delivery wait here, unless it is known already.
-    pub(super) fn take(&mut self, item: Item, budget: &Budget) {
-        if self.known.insert(item.id) {
-            self.ready.push_back(budget.keep(item));
+    /// Takes over what has just been stored: into memory, or as something to be read.
+    pub(super) fn fresh(&mut self, item: Item, budget: &Budget, limits: &Limits, now_us: u64) {
+        let lane = item.lane();
+        let window = &mut self.lanes[lane];
+        let room = window.is_up_to_date(now_us) && window.waiting() < limits.line;
+        if room && item.order_key.is_none() && self.is_active() && self.breaker.state() == State::Closed {
+            self.take(lane, item, budget);
+        } else {
+            self.lanes[lane].look(now_us);
         }
+    }
+
+    /// What a read of a lane has found. Returns what is to be put back, because it is behind others of its key.
+    pub(super) fn found(
+        &mut self,
+        lane: Lane,
+        mut items: Vec<Item>,
+        complete: bool,
+        budget: &Budget,
+        now_us: u64,
+    ) -> Vec<Item> {
+        let meanwhile = self.lanes[lane].has_read(complete, now_us);
+        let mut behind = Vec::new();
+        if !self.is_active() || self.breaker.open_until(now_us).is_some() {
+            self.lanes[lane].look(now_us);
+            return behind;
+        }
+        items.sort_unstable_by_key(|item| (item.due_us, item.id));
+        for item in items {
+            if self.known.contains_key(&item.id) || meanwhile.settled.contains(&item.id) {
+                continue;
+            }
+            match self.turn_of(&item, &meanwhile) {
+                Turn::Now => self.take(lane, item, budget),
+                Turn::Again => self.lanes[lane].look(now_us),
+                Turn::AfterSettled => {}
+                Turn::Behind => {
+                    self.known.insert(item.id, Known { lane, order_key: None });
+                    self.lanes[lane].puts_back();
+                    behind.push(item);
+                }
+            }
+        }
+        behind
     }
 
     /// Forgets deliveries that wait here and are no longer in the table.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) {
-        let known = &mut self.known;
-        self.ready.retain(|kept| {
-            let gone = is_gone(&kept.item);
-            if gone {
-                known.remove(&kept.item.id);
+        for lane in Lane::ALL {
+            for id in self.lanes[lane].drop_ready(&is_gone) {
+                self.forget(id);
             }
-            !gone
-        });
-    }
-
-    /// Notes that something is due in the table, once.
-    pub(super) fn due_now(&mut self, now_us: u64) {
-        if !self.is_due(now_us) {
-            self.due.insert(now_us);
         }
     }
 
-    /// Whether something is known to be due in the table.
-    pub(super) fn is_due(&self, now_us: u64) -> bool {
-        self.due.first().is_some_and(|due_us| *due_us <= now_us)
+    /// A delivery has been settled, or is not ours to settle any more.
+    pub(super) fn settled(&mut self, id: DeliveryId) {
+        if let Some(lane) = self.forget(id) {
+            self.lanes[lane].settled(id);
+        }
+    }
+
+    /// A delivery with this key has been settled; where it has ended, or others need not wait for it, the next one may go.
+    pub(super) fn key_settled(&mut self, key: i64, frees_key: bool, now_us: u64) {
+        for lane in [Lane::Fresh, Lane::Retry] {
+            if frees_key {
+                self.lanes[lane].freed(key);
+            }
+            self.lanes[lane].look(now_us);
+        }
+    }
+
+    /// Something may be due in the table, in any lane.
+    pub(super) fn look(&mut self, now_us: u64) {
+        for lane in Lane::ALL {
+            self.lanes[lane].look(now_us);
+        }
     }
 
     /// Takes over a configuration and says whether the line may have something to do.
@@ -111,64 +196,193 @@ impl Line {
         let was_active = self.is_active();
         self.destination = Arc::clone(destination);
         if !self.is_active() {
-            // The rows are in the table; they are read again when the destination is resumed.
-            for kept in self.ready.drain(..) {
-                self.known.remove(&kept.item.id);
-            }
+            self.forget_ready(now_us);
         } else if !was_active {
+            // Somebody has looked after it: what was learned is out of date.
             self.held_until_us = 0;
-            self.missed = true;
-            self.due_now(now_us);
+            self.breaker = Breaker::default();
+            self.aimd = Aimd::unreduced();
+            self.failing.ended();
+            self.look(now_us);
         }
         self.is_active()
     }
 
-    pub(super) fn step(&mut self, now_us: u64, limits: &Limits) -> Step {
+    pub(super) fn step(&mut self, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
         if !self.is_active() {
             return Step::Wait { until_us: None };
         }
-        if now_us < self.held_until_us {
-            return Step::Wait { until_us: Some(self.held_until_us) };
+        if let Some(until_us) = self.blocked_until(now_us) {
+            return Step::Wait { until_us: Some(until_us) };
         }
-        if self.in_flight.len() >= self.destination.max_concurrency.min(limits.in_flight) {
+        let slots = self.concurrency().min(limits.in_flight);
+        let waiting = |lane: &Lane| self.lanes[*lane].waiting() > 0 && self.slots.admits(*lane, slots);
+        if !Lane::ALL.iter().any(waiting) {
             return Step::Wait { until_us: None };
         }
-        if self.ready.is_empty() {
-            return Step::Wait { until_us: None };
+        let short = noise::slots_are_short(everyone.slots.total(), limits.in_flight);
+        if short && noise::is_noisy(&self.used, &everyone.used, now_us) {
+            return Step::Yield;
         }
-        if let Some(Err(wait_us)) = self.pace.as_ref().map(Pace::take) {
+        let admitted =
+            Lane::ALL.into_iter().filter(waiting).filter(|lane| everyone.slots.admits(*lane, limits.in_flight));
+        let Some(lane) = self.turns.next(admitted) else { return Step::Yield };
+        if let Admission::Wait { until_us } = self.breaker.admit(now_us) {
+            return Step::Wait { until_us };
+        }
+        let factor = self.aimd.rate_factor();
+        if let Some(Err(wait_us)) = self.pace.as_mut().map(|pace| pace.take(factor)) {
             return Step::Wait { until_us: Some(now_us + wait_us) };
         }
-        match self.ready.pop_front() {
-            Some(Kept { item, .. }) => {
-                self.in_flight.insert(item.id);
+        match self.lanes[lane].pop() {
+            Some(item) => {
+                self.turns.went(lane);
+                self.slots.take(lane);
+                self.used.in_flight += 1;
+                self.in_flight.insert(item.id, now_us);
+                self.breaker.sent(item.id);
                 Step::Send(item)
             }
             None => Step::Wait { until_us: None },
         }
     }
 
-    /// Whether the table is to be read now, and how many rows. A line that is held, or has enough in memory, is not
+    /// Whether a lane's table is to be read now, and how many rows. A line that is held, or has enough in memory, is not
     /// read, however much waits in the table.
-    pub(super) fn read(&mut self, now_us: u64, limits: &Limits) -> Option<usize> {
-        let enough = self.ready.len() > self.chunk(limits) / 2;
-        if !self.is_active() || self.reading || enough || now_us < self.held_until_us {
+    pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits) -> Option<usize> {
+        if !self.is_active() || self.blocked_until(now_us).is_some() {
             return None;
         }
-        let sweep = self.ready.is_empty() && !self.known.is_empty() && now_us >= self.last_read_us + SWEEP_US;
-        if !sweep && !self.is_due(now_us) {
-            return None;
-        }
-        self.due = self.due.split_off(&(now_us + 1));
-        self.reading = true;
-        self.missed = false;
-        self.last_read_us = now_us;
-        // The rows of what is known are still in the table, most of them at its head.
-        Some(self.known.len() + self.chunk(limits))
+        let chunk = self.chunk(limits);
+        self.lanes[lane].read(now_us, chunk)
     }
 
-    /// How many deliveries are worth having in memory: two seconds of a slow destination's rate.
+    /// Whether this lane could send and knows of nothing: only the table can tell whether there is something.
+    pub(super) fn is_idle(&self, lane: Lane, now_us: u64) -> bool {
+        self.is_active() && self.blocked_until(now_us).is_none() && self.lanes[lane].is_idle(now_us)
+    }
+
+    /// An attempt is no longer in flight. Returns when it was sent, in microseconds, and whether the destination has
+    /// answered 410 since.
+    pub(super) fn landed(&mut self, id: DeliveryId) -> (Option<u64>, bool) {
+        let sent_us = self.in_flight.remove(&id);
+        if let (Some(_), Some(known)) = (sent_us, self.known.get(&id)) {
+            self.slots.give_back(known.lane);
+            self.used.in_flight -= 1;
+            if let Some(key) = known.order_key {
+                self.keys.answered(key, id);
+            }
+        }
+        (sent_us, self.sent_before_gone.remove(&id))
+    }
+
+    /// Learns from an answer to what was sent at `sent_us`, in microseconds; `jitter` is in 0..1.
+    pub(super) fn learn(
+        &mut self,
+        id: DeliveryId,
+        judged: &Judged,
+        sent_us: u64,
+        jitter: f64,
+        now_us: u64,
+    ) -> Consequences {
+        let limit = self.destination.max_concurrency;
+        let taken_us = as_f64(now_us.saturating_sub(sent_us));
+        self.used.time.add(taken_us, now_us);
+        self.reports.answered();
+        self.held_until_us = self.held_until_us.max(judged.hold_until_us.unwrap_or(0));
+        if let Some(why) = judged.overloaded {
+            self.aimd.overloaded(why, sent_us, limit, now_us);
+        }
+        let mut consequences = Consequences::default();
+        match judged.verdict {
+            Verdict::Succeeded => {
+                self.aimd.succeeded(sent_us, taken_us, limit, now_us);
+                self.failing.ended();
+            }
+            Verdict::Failed | Verdict::Throttled => match self.failing.failed(now_us) {
+                Consequence::Nothing => {}
+                Consequence::Recall => consequences.recall = true,
+                Consequence::Disable(run) => {
+                    self.held_until_us = self.held_until_us.max(now_us + DISABLING_HOLD_US);
+                    consequences.disable = Some(Disabling::Failing(run));
+                }
+            },
+            Verdict::Unknown => {}
+        }
+        match self.breaker.answered(id, judged.verdict, jitter, now_us) {
+            // A destination that is down must not take the memory of others.
+            Some(Change::Opened) => self.forget_ready(now_us),
+            Some(Change::Closed) => self.aimd.restart(limit, now_us),
+            None => {}
+        }
+        if judged.gone {
+            self.sent_before_gone = self.in_flight.keys().copied().collect();
+            consequences.disable = Some(Disabling::Gone);
+        }
+        consequences
+    }
+
+    /// How many attempts may be in flight now.
+    pub(super) fn concurrency(&self) -> usize {
+        self.aimd.concurrency(self.destination.max_concurrency)
+    }
+
+    /// Until when nothing may be sent, in microseconds, if that is so now.
+    fn blocked_until(&self, now_us: u64) -> Option<u64> {
+        self.held_until(now_us).max(self.breaker.open_until(now_us))
+    }
+
+    /// Until when the destination has asked for a pause, in microseconds, if that is to come.
+    pub(super) fn held_until(&self, now_us: u64) -> Option<u64> {
+        Some(self.held_until_us).filter(|until_us| *until_us > now_us)
+    }
+
+    /// How many attempts are in flight.
+    pub(super) fn in_flight(&self) -> usize {
+        self.in_flight.len()
+    }
+
+    /// How many attempts that were sent at `since_us` or later are in flight.
+    #[cfg(test)]
+    pub(super) fn in_flight_since(&self, since_us: u64) -> usize {
+        self.in_flight.values().filter(|sent_us| **sent_us >= since_us).count()
+    }
+
+    /// Lets a delivery wait here, unless it is known already.
+    fn take(&mut self, lane: Lane, item: Item, budget: &Budget) {
+        if let Entry::Vacant(entry) = self.known.entry(item.id) {
+            entry.insert(Known { lane, order_key: item.order_key });
+            if let Some(key) = item.order_key {
+                self.keys.taken(key, item.id);
+            }
+            self.lanes[lane].take(item, budget);
+        }
+    }
+
+    /// Forgets a delivery, and returns the lane it was taken from.
+    fn forget(&mut self, id: DeliveryId) -> Option<Lane> {
+        let Known { lane, order_key } = self.known.remove(&id)?;
+        if let Some(key) = order_key {
+            self.keys.left(key, id);
+        }
+        Some(lane)
+    }
+
+    fn turn_of(&self, item: &Item, meanwhile: &Meanwhile) -> Turn {
+        item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, item, &meanwhile.freed))
+    }
+
+    /// Lets go of what waits in memory. The rows are in the table, and are read again when they can be sent.
+    fn forget_ready(&mut self, now_us: u64) {
+        self.drop_ready(|_| true);
+        self.look(now_us);
+    }
+
+    /// How many deliveries are worth having in memory: two seconds of a slow destination's rate, or a probe.
     fn chunk(&self, limits: &Limits) -> usize {
+        if self.breaker.state() != State::Closed {
+            return 1;
+        }
         let by_rate = self.destination.rate.map_or(usize::MAX, |rate| {
             let two_seconds = 2.0 * f64::from(rate.limit.get()) / rate.per.as_secs_f64();
             #[expect(
@@ -180,4 +394,17 @@ impl Line {
         });
         by_rate.min(limits.read)
     }
+}
+
+/// What an answer leads to beside its settlement.
+#[derive(Debug, Default)]
+pub(super) struct Consequences {
+    /// What the table knows of the run of failures is to be asked for.
+    pub(super) recall: bool,
+    pub(super) disable: Option<Disabling>,
+}
+
+#[expect(clippy::cast_precision_loss, reason = "durations of attempts")]
+fn as_f64(value: u64) -> f64 {
+    value as f64
 }

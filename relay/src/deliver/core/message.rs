@@ -5,8 +5,11 @@ use std::sync::Arc;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
+use super::failing::Run;
+use super::health::Health;
 use crate::configuration::{Destination, Snapshot};
 use crate::deliver::item::Item;
+use crate::deliver::lane::Lane;
 use crate::deliver::outcome::Outcome;
 use crate::store::settle::Settlement;
 
@@ -17,9 +20,9 @@ pub struct Limits {
     pub in_flight: usize,
     /// Attempts that have been answered and are not settled yet: what a database that does not answer can pile up.
     pub unsettled: usize,
-    /// Deliveries in memory for one destination.
+    /// Deliveries in memory for one lane of a destination.
     pub line: usize,
-    /// Deliveries read at one time for one destination.
+    /// Deliveries read at one time for one lane of a destination.
     pub read: usize,
     /// Bytes of the bodies that wait in memory, over all destinations.
     pub bodies: usize,
@@ -47,6 +50,7 @@ pub enum Input {
     /// What a read has found: `complete` where there was no more than that.
     Found {
         destination: DestinationId,
+        lane: Lane,
         epoch: i64,
         items: Vec<Item>,
         complete: bool,
@@ -54,11 +58,13 @@ pub enum Input {
     /// A read failed; it is asked for again.
     NotFound {
         destination: DestinationId,
+        lane: Lane,
         epoch: i64,
     },
-    /// When the next delivery of an idle line is due, in microseconds.
+    /// When the next delivery of a lane is due that may be idle, in microseconds.
     NextDue {
         destination: DestinationId,
+        lane: Lane,
         due_us: u64,
     },
     /// An attempt has ended. `jitter` is a random number from 0 to 1.
@@ -71,6 +77,17 @@ pub enum Input {
     },
     /// Settled, or no longer ours to settle.
     Settled(Vec<Settlement>),
+    /// What the table knows of a destination's run of failures; `None` where there is none.
+    Recalled {
+        destination: DestinationId,
+        epoch: i64,
+        run: Option<Run>,
+    },
+    /// The table could not be asked for that.
+    NotRecalled {
+        destination: DestinationId,
+        epoch: i64,
+    },
     /// The deliveries of this replay were cancelled in the table.
     ReplayCancelled(ReplayId),
     /// This delivery was cancelled in the table.
@@ -87,15 +104,31 @@ pub enum Command {
         destination: Arc<Destination>,
         epoch: i64,
     },
-    /// Read up to `limit` due deliveries of a destination.
+    /// Read up to `limit` due deliveries of one lane of a destination.
     Read {
         destination: DestinationId,
+        lane: Lane,
         epoch: i64,
         limit: usize,
         /// Whether there is room for their bodies; else they are read when they are sent.
         bodies: bool,
     },
     Settle(Settlement),
-    /// The destination answered 410.
-    Disable(DestinationId),
+    /// Ask the table since when this destination has been failing.
+    Recall {
+        destination: DestinationId,
+        epoch: i64,
+    },
+    Disable(DestinationId, Disabling),
+    /// Tell everybody how a destination takes what it is sent.
+    Report(Box<Health>),
+}
+
+/// Why a destination is disabled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Disabling {
+    /// It answered 410.
+    Gone,
+    /// It has failed for days without one success.
+    Failing(Run),
 }

@@ -1,21 +1,23 @@
-//! The engine's decisions, step by step, on a clock of the test's own; and a seeded run against a model of the table.
+//! The engine's decisions, step by step, on a clock of the test's own.
 
-use std::collections::BTreeMap;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
-use rand::rngs::StdRng;
-use rand::{Rng as _, SeedableRng as _};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 use shared::sign::SigningKey;
 
+use super::tuning::{DUE_STEP_US, FIRST_OPEN_US};
 use super::*;
 use crate::configuration::{Destination, DestinationState, Rate};
 use crate::deliver::item::Event;
+use crate::deliver::outcome::Failure;
+use crate::mint::timestamp;
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
+
+mod simulator;
 
 const START_US: u64 = 1_764_000_000_000_000;
 const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10 };
@@ -68,6 +70,8 @@ fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
         due_us,
         attempts: 0,
         schedule_start: 0,
+        order_key: None,
+        is_behind: false,
     }
 }
 
@@ -100,7 +104,11 @@ fn answered(item: Item, outcome: Outcome) -> Input {
 fn sends(commands: &[Command]) -> Vec<Item> {
     let sent = commands.iter().filter_map(|command| match command {
         Command::Send { item, .. } => Some(item.clone()),
-        Command::Read { .. } | Command::Settle(_) | Command::Disable(_) => None,
+        Command::Read { .. }
+        | Command::Settle(_)
+        | Command::Recall { .. }
+        | Command::Disable(..)
+        | Command::Report(_) => None,
     });
     sent.collect()
 }
@@ -108,13 +116,36 @@ fn sends(commands: &[Command]) -> Vec<Item> {
 fn settlements(commands: &[Command]) -> Vec<Settlement> {
     let settled = commands.iter().filter_map(|command| match command {
         Command::Settle(settlement) => Some(settlement.clone()),
-        Command::Read { .. } | Command::Send { .. } | Command::Disable(_) => None,
+        Command::Read { .. }
+        | Command::Send { .. }
+        | Command::Recall { .. }
+        | Command::Disable(..)
+        | Command::Report(_) => None,
     });
     settled.collect()
 }
 
-fn reads(commands: &[Command]) -> usize {
-    commands.iter().filter(|command| matches!(command, Command::Read { .. })).count()
+fn reads(commands: &[Command]) -> Vec<Lane> {
+    let read = commands.iter().filter_map(|command| match command {
+        Command::Read { lane, .. } => Some(*lane),
+        Command::Send { .. }
+        | Command::Settle(_)
+        | Command::Recall { .. }
+        | Command::Disable(..)
+        | Command::Report(_) => None,
+    });
+    read.collect()
+}
+
+/// A complete read of a lane.
+fn found(destination: &Destination, lane: Lane, items: Vec<Item>) -> Input {
+    Input::Found { destination: destination.id, lane, epoch: 1, items, complete: true }
+}
+
+fn read_empty(core: &mut Core, destination: &Destination) {
+    for lane in Lane::ALL {
+        assert_eq!(reads(&core.handle(found(destination, lane, Vec::new()), START_US)), []);
+    }
 }
 
 /// A core that owns one destination whose table has been found empty.
@@ -122,9 +153,8 @@ fn core_with(destination: &Destination) -> Core {
     let mut core = Core::new(LIMITS);
     core.handle(owned([destination.shard]), START_US);
     let commands = core.handle(snapshot([clone(destination)]), START_US);
-    assert_eq!(reads(&commands), 1, "a new line reads its table");
-    let empty = Input::Found { destination: destination.id, epoch: 1, items: Vec::new(), complete: true };
-    assert_eq!(reads(&core.handle(empty, START_US)), 0);
+    assert_eq!(reads(&commands), Lane::ALL, "a new line reads its table");
+    read_empty(&mut core, destination);
     core
 }
 
@@ -163,16 +193,14 @@ fn a_delivery_that_is_known_is_not_taken_from_a_read_again() {
     let mut core = core_with(&destination);
     let first = item(&destination, 1, START_US);
     assert_eq!(sends(&core.handle(Input::Fresh(vec![first.clone()]), START_US)).len(), 1);
-    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), 1);
-    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![first.clone()], complete: true };
-    assert!(sends(&core.handle(found, START_US)).is_empty());
+    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), Lane::ALL);
+    assert!(sends(&core.handle(found(&destination, Lane::Fresh, vec![first.clone()]), START_US)).is_empty());
 
     // A read that began before the settlement was written still shows the row.
-    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), 1);
+    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), [Lane::Fresh]);
     let settled = settlements(&core.handle(answered(first.clone(), succeeded()), START_US));
     core.handle(Input::Settled(settled), START_US);
-    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![first], complete: true };
-    assert!(sends(&core.handle(found, START_US)).is_empty());
+    assert!(sends(&core.handle(found(&destination, Lane::Fresh, vec![first]), START_US)).is_empty());
     assert!(core.is_idle());
 }
 
@@ -197,7 +225,7 @@ fn retry_after_on_429_holds_the_whole_line_and_costs_no_reads() {
     core.handle(answered(sent[0].clone(), failed(429, Some(5_000))), START_US);
     let commands = core.handle(Input::Fresh(vec![item(&destination, 2, START_US)]), START_US);
     assert!(sends(&commands).is_empty());
-    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US + 1)), 0);
+    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US + 1)), []);
     assert_eq!(core.wake_at_us(), Some(START_US + 5_000_000));
     assert_eq!(sends(&core.handle(Input::Woken, START_US + 5_000_000)).len(), 1);
 }
@@ -215,14 +243,11 @@ fn a_failed_delivery_is_due_again_on_its_schedule_and_dead_after_the_last_attemp
         assert_eq!(settled[0].next, Next::RetryAt(timestamp(now_us / 1000 + wait_s * 1000)), "jitter 0.5 is none");
         assert_eq!(settled[0].attempts, attempts);
         core.handle(Input::Settled(settled), now_us);
-        assert_eq!(
-            core.wake_at_us(),
-            Some((now_us + wait_s * 1_000_000).next_multiple_of(DUE_STEP_US)),
-            "the table is read when it is due"
-        );
+        let due_us = (now_us + wait_s * 1_000_000).next_multiple_of(DUE_STEP_US);
+        assert_eq!(reads(&core.handle(Input::Woken, due_us - 1)), [], "the table is read when it is due");
         now_us += wait_s * 1_000_000;
-        assert_eq!(reads(&core.handle(Input::Woken, now_us)), 1);
-        core.handle(Input::Found { destination: destination.id, epoch: 1, items: Vec::new(), complete: true }, now_us);
+        assert_eq!(reads(&core.handle(Input::Woken, now_us)), [Lane::Retry]);
+        core.handle(found(&destination, Lane::Retry, Vec::new()), now_us);
         next.attempts += 1;
     }
     let sent = sends(&core.handle(Input::Fresh(vec![next]), now_us));
@@ -240,7 +265,7 @@ fn a_paused_line_drops_what_it_holds_and_reads_it_again_when_it_is_resumed() {
     core.handle(snapshot([clone(&destination)]), START_US);
     assert!(sends(&core.handle(Input::Fresh(vec![item(&destination, 9, START_US)]), START_US)).is_empty());
     destination.state = DestinationState::Active;
-    assert_eq!(reads(&core.handle(snapshot([clone(&destination)]), START_US)), 1);
+    assert_eq!(reads(&core.handle(snapshot([clone(&destination)]), START_US)), Lane::ALL);
 }
 
 #[test]
@@ -279,7 +304,8 @@ fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
         let now_us = START_US + u64::from(number);
         core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us);
     }
-    assert!(core.lines[&destination.id].due.len() < 5, "{}", core.lines[&destination.id].due.len());
+    let remembered = core.lines[&destination.id].lanes[Lane::Fresh].remembered();
+    assert!(remembered < 5, "{remembered}");
 }
 
 #[test]
@@ -289,9 +315,8 @@ fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sen
     let mut core = Core::new(LIMITS);
     core.handle(owned([1, 2]), START_US);
     core.handle(snapshot([clone(&one), clone(&other)]), START_US);
-    for id in [one.id, other.id] {
-        core.handle(Input::Found { destination: id, epoch: 1, items: Vec::new(), complete: true }, START_US);
-    }
+    read_empty(&mut core, &one);
+    read_empty(&mut core, &other);
     let with_body = |destination: &Destination, number| {
         let mut item = item(destination, number, START_US);
         let event = Event { body: Some(vec![7; 6]), ..item.event.without_body() };
@@ -322,7 +347,11 @@ fn an_answer_of_410_disables_the_destination() {
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(410, None)), START_US);
-    assert!(commands.iter().any(|command| matches!(command, Command::Disable(id) if *id == destination.id)));
+    assert!(
+        commands
+            .iter()
+            .any(|command| matches!(command, Command::Disable(id, Disabling::Gone) if *id == destination.id))
+    );
 }
 
 #[test]
@@ -338,7 +367,7 @@ fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_
     let second = settlements(&commands);
     assert_eq!(second[0].next, Next::RetryAt(timestamp(START_US / 1000 + 1_000)), "due when it is resumed");
     assert_eq!(second[0].attempts, 1, "the attempt was made and is kept");
-    assert!(commands.iter().all(|command| !matches!(command, Command::Disable(_))), "once is enough");
+    assert!(commands.iter().all(|command| !matches!(command, Command::Disable(..))), "once is enough");
     core.handle(Input::Settled(first.into_iter().chain(second).collect()), START_US + 1_000_000);
 
     // The last one answers after its owner has resumed the destination: its answer is older than that.
@@ -348,142 +377,204 @@ fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_
     core.handle(Input::Settled(third), long_after);
 
     // What is sent since is asked anew.
-    let found = Input::Found { destination: destination.id, epoch: 1, items: vec![sent[1].clone()], complete: true };
-    let again = sends(&core.handle(found, long_after));
+    let again = sends(&core.handle(found(&destination, Lane::Fresh, vec![sent[1].clone()]), long_after));
     assert_eq!(again.len(), 1);
     let again = settlements(&core.handle(answered(again[0].clone(), failed(410, None)), long_after));
     assert!(matches!(&again[0].next, Next::Dead { error: "gone", .. }), "{:?}", again[0].next);
 }
 
-/// The table as the model knows it: what is not settled yet, and when it is due.
-type Table = BTreeMap<DeliveryId, Item>;
+/// A delivery of a replay.
+fn replayed(destination: &Destination, number: u32) -> Item {
+    let replay_id = Some(ReplayId::mint(1, [1; 10]));
+    Item { replay_id, ..item(destination, number, START_US) }
+}
 
-/// Whatever happens in whichever order, every delivery ends, none is in flight twice, and no cap is exceeded.
+fn lanes(items: &[Item]) -> Vec<Lane> {
+    items.iter().map(Item::lane).collect()
+}
+
 #[test]
-fn every_delivery_ends_whatever_happens_in_whichever_order() {
-    for seed in 0..200 {
-        run(seed);
+fn live_traffic_is_sent_at_once_while_a_replay_has_all_the_slots_it_may_have() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 10;
+    let mut core = core_with(&destination);
+    core.handle(Input::Look(destination.id), START_US);
+    let replay = (0..50).map(|number| replayed(&destination, number)).collect();
+    let sent = sends(&core.handle(found(&destination, Lane::Replay, replay), START_US));
+    assert_eq!(sent.len(), 7, "two slots are left to live traffic and one to retries");
+    core.handle(found(&destination, Lane::Fresh, Vec::new()), START_US);
+    let live = (100..102).map(|number| item(&destination, number, START_US)).collect();
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh; 2]);
+
+    // A slot that comes back goes to live traffic first, though the replay has waited for longer.
+    let live = (200..202).map(|number| item(&destination, number, START_US)).collect();
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh], "the slot of retries");
+    let next = sends(&core.handle(answered(sent[0].clone(), succeeded()), START_US));
+    assert_eq!(lanes(&next), [Lane::Fresh]);
+}
+
+#[test]
+fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
+    let mut core = Core::new(Limits { in_flight: 10, ..LIMITS });
+    let destinations: Vec<Destination> = (1..=5).map(destination).collect();
+    core.handle(owned(1..=5), START_US);
+    core.handle(snapshot(destinations.iter().map(clone)), START_US);
+    let mut sent = Vec::new();
+    for destination in &destinations {
+        let replay = (0..3).map(|number| replayed(destination, number)).collect();
+        sent.extend(sends(&core.handle(found(destination, Lane::Replay, replay), START_US)));
+    }
+    assert_eq!(sent.len(), 7);
+    for destination in &destinations {
+        core.handle(found(destination, Lane::Fresh, Vec::new()), START_US);
+    }
+    let live = (0..2).map(|number| item(&destinations[4], 10 + number, START_US)).collect();
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh; 2]);
+    // When slots come back, the replay goes on.
+    let mut going_on = 0;
+    for item in sent {
+        let shard = i16::from(item.destination_id.uuid().as_bytes()[15]);
+        let input = Input::Answered { item, epoch: 1, shard, outcome: succeeded(), jitter: 0.5 };
+        going_on += sends(&core.handle(input, START_US)).len();
+    }
+    assert_eq!(going_on, 6, "of the eight that are left two wait for slots of their own destination");
+}
+
+#[test]
+fn a_destination_that_takes_more_than_its_part_leaves_the_last_quarter_of_the_slots_to_others() {
+    let mut core = Core::new(LIMITS);
+    let (mut greedy, modest) = (destination(1), destination(2));
+    greedy.max_concurrency = 100;
+    core.handle(owned([1, 2]), START_US);
+    core.handle(snapshot([clone(&greedy), clone(&modest)]), START_US);
+    let many = (0..100).map(|number| item(&greedy, number, START_US)).collect();
+    let sent = sends(&core.handle(found(&greedy, Lane::Fresh, many), START_US));
+    assert_eq!(sent.len(), 75);
+    let few = (200..203).map(|number| item(&modest, number, START_US)).collect();
+    assert_eq!(sends(&core.handle(found(&modest, Lane::Fresh, few), START_US)).len(), 3);
+    // It goes on when slots are not short any more.
+    let mut going_on = 0;
+    for item in sent.into_iter().take(10) {
+        going_on += sends(&core.handle(answered(item, succeeded()), START_US)).len();
+    }
+    assert_eq!(going_on, 7, "of ten slots that came back three are used by the other");
+}
+
+/// A core whose only destination has failed until its breaker opened.
+fn core_with_open_breaker(destination: &Destination) -> Core {
+    let mut core = core_with(destination);
+    for number in 0..10 {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(destination, number, START_US)]), START_US));
+        let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
+        core.handle(Input::Settled(settled), START_US);
+    }
+    core
+}
+
+#[test]
+fn while_a_breaker_is_open_nothing_is_sent_read_or_held_in_memory() {
+    let destination = destination(1);
+    let mut core = core_with_open_breaker(&destination);
+    for number in 10..100 {
+        let commands = core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US + 1);
+        assert!(sends(&commands).is_empty() && reads(&commands).is_empty(), "{commands:?}");
+    }
+    assert_eq!(core.lines[&destination.id].lanes[Lane::Fresh].waiting(), 0);
+    assert_eq!(core.idle_lines(START_US + 1), []);
+    assert!(sends(&core.handle(Input::Woken, START_US + FIRST_OPEN_US - 1)).is_empty());
+}
+
+#[test]
+fn one_probe_is_sent_when_its_time_has_come_and_its_success_begins_a_slow_start() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 8;
+    let mut core = core_with_open_breaker(&destination);
+    let now_us = START_US + FIRST_OPEN_US;
+    assert!(reads(&core.handle(Input::Woken, now_us)).contains(&Lane::Fresh));
+    let waiting: Vec<Item> = (100..130).map(|number| item(&destination, number, START_US)).collect();
+    let probe = sends(&core.handle(found(&destination, Lane::Fresh, waiting[..2].to_vec()), now_us));
+    assert_eq!(probe.len(), 1, "one, to see");
+    let commands = core.handle(answered(probe[0].clone(), succeeded()), now_us);
+    assert_eq!(sends(&commands).len(), 1);
+    let mut in_flight = sends(&commands);
+    core.handle(Input::Look(destination.id), now_us);
+    in_flight.extend(sends(&core.handle(found(&destination, Lane::Fresh, waiting[2..].to_vec()), now_us)));
+    assert_eq!(in_flight.len(), 1, "slow start");
+    let next = sends(&core.handle(answered(in_flight[0].clone(), succeeded()), now_us));
+    assert_eq!(next.len(), 2, "twice as many");
+}
+
+#[test]
+fn a_destination_that_answers_429_is_sent_half_as_much_and_is_not_cut_off() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 8;
+    let mut core = core_with(&destination);
+    let items = (0..40).map(|number| item(&destination, number, START_US)).collect();
+    let mut in_flight = sends(&core.handle(Input::Fresh(items), START_US));
+    assert_eq!(in_flight.len(), 8);
+    for round in 1..=20 {
+        for item in std::mem::take(&mut in_flight) {
+            in_flight.extend(sends(&core.handle(answered(item, failed(429, None)), START_US + round)));
+        }
+        let expected = [4, 2, 1][usize::try_from(round - 1).expect("small").min(2)];
+        assert_eq!(in_flight.len(), expected, "round {round}");
     }
 }
 
-fn run(seed: u64) {
-    let mut random = StdRng::seed_from_u64(seed);
-    let destinations: Vec<Destination> = (1..=3)
-        .map(|number| {
-            let mut destination = destination(number);
-            destination.max_concurrency = random.random_range(1..4);
-            if random.random_bool(0.5) {
-                let limit = NonZeroU32::new(random.random_range(5..50));
-                destination.rate = limit.map(|limit| Rate { limit, per: Duration::from_secs(1) });
-            }
-            destination
-        })
-        .collect();
-    let mut core = Core::new(LIMITS);
-    let mut now_us = START_US;
-    let mut table = Table::new();
-    let mut in_flight: Vec<Item> = Vec::new();
-    let mut reading: Vec<(DestinationId, usize)> = Vec::new();
-    let mut unsettled: Vec<Settlement> = Vec::new();
-    let mut ended = 0;
-    let mut number = 0;
-    let mut inputs = vec![owned([1, 2, 3]), snapshot(destinations.iter().map(clone))];
-    let total = 120;
-    for step in 0..100_000 {
-        assert!(
-            step < 99_999,
-            "seed {seed}: {} deliveries are left: {} in flight, {} unsettled",
-            table.len(),
-            in_flight.len(),
-            unsettled.len()
-        );
-        if ended == total {
-            return;
-        }
-        if inputs.is_empty() {
-            inputs.push(match random.random_range(0..6) {
-                0 if number < total => {
-                    number += 1;
-                    let destination = &destinations[random.random_range(0..3)];
-                    let item = item(destination, number, now_us);
-                    table.insert(item.id, item.clone());
-                    // Some are handed over in memory; the others only another replica's poll finds.
-                    if random.random_bool(0.7) {
-                        Input::Fresh(vec![item])
-                    } else {
-                        Input::NextDue { destination: item.destination_id, due_us: item.due_us }
-                    }
-                }
-                1 if !in_flight.is_empty() => {
-                    let item = in_flight.swap_remove(random.random_range(0..in_flight.len()));
-                    let outcome = match random.random_range(0..5) {
-                        0 => failed(500, None),
-                        1 => failed(429, Some(random.random_range(0..3_000))),
-                        2 => Outcome::NotSent { reason: "a test".to_owned() },
-                        _ => succeeded(),
-                    };
-                    answered(item, outcome)
-                }
-                2 if !reading.is_empty() => {
-                    let (destination, limit) = reading.swap_remove(random.random_range(0..reading.len()));
-                    let mut due: Vec<Item> = table
-                        .values()
-                        .filter(|item| item.destination_id == destination && item.due_us <= now_us)
-                        .cloned()
-                        .collect();
-                    due.sort_by_key(|item| (item.due_us, item.id));
-                    due.truncate(limit);
-                    let complete = due.len() < limit;
-                    Input::Found { destination, epoch: 1, items: due, complete }
-                }
-                3 if !unsettled.is_empty() => {
-                    let count = random.random_range(1..=unsettled.len());
-                    let batch: Vec<Settlement> = unsettled.drain(..count).collect();
-                    for settlement in &batch {
-                        let id = DeliveryId::from_uuid(settlement.delivery_id);
-                        match &settlement.next {
-                            Next::RetryAt(at) => {
-                                let item = table.get_mut(&id).expect("a delivery is settled once");
-                                item.due_us = crate::mint::unix_ms(*at) * 1000;
-                                item.attempts = u16::try_from(settlement.attempts).expect("small");
-                            }
-                            Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } => {
-                                assert!(table.remove(&id).is_some(), "seed {seed}: settled twice");
-                                ended += 1;
-                            }
-                        }
-                    }
-                    Input::Settled(batch)
-                }
-                4 if random.random_bool(0.1) && !core.idle_lines().is_empty() => {
-                    // The poll for lines that hold nothing.
-                    let destination = core.idle_lines()[0];
-                    let due_us =
-                        table.values().filter(|item| item.destination_id == destination).map(|item| item.due_us).min();
-                    match due_us {
-                        Some(due_us) => Input::NextDue { destination, due_us },
-                        None => Input::Woken,
-                    }
-                }
-                _ => {
-                    now_us += random.random_range(0..200_000);
-                    Input::Woken
-                }
-            });
-        }
-        for command in core.handle(inputs.remove(0), now_us) {
-            match command {
-                Command::Send { item, destination, .. } => {
-                    assert!(table.contains_key(&item.id), "seed {seed}: sent after it had ended");
-                    assert!(in_flight.iter().all(|other| other.id != item.id), "seed {seed}: in flight twice");
-                    in_flight.push(item);
-                    let of_destination = in_flight.iter().filter(|item| item.destination_id == destination.id).count();
-                    assert!(of_destination <= destination.max_concurrency, "seed {seed}: over the concurrency");
-                }
-                Command::Read { destination, limit, .. } => reading.push((destination, limit)),
-                Command::Settle(settlement) => unsettled.push(settlement),
-                Command::Disable(_) => unreachable!("nothing answers 410"),
-            }
-        }
+#[test]
+fn a_destination_that_fails_asks_once_since_when_and_is_disabled_after_five_days() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let fail = |core: &mut Core, number, now_us| {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us));
+        core.handle(answered(sent[0].clone(), failed(500, None)), now_us)
+    };
+    let recalls =
+        |commands: &[Command]| commands.iter().filter(|command| matches!(command, Command::Recall { .. })).count();
+    let first = fail(&mut core, 1, START_US);
+    assert_eq!((recalls(&first), recalls(&fail(&mut core, 2, START_US))), (1, 0));
+    let run = Run { since_us: START_US - 5 * 24 * 3_600_000_000, failures: 100 };
+    core.handle(Input::Recalled { destination: destination.id, epoch: 1, run: Some(run) }, START_US);
+    let commands = fail(&mut core, 3, START_US);
+    let disabled = commands.iter().any(|command| {
+        matches!(command, Command::Disable(_, Disabling::Failing(whole)) if *whole == Run { failures: 103, ..run })
+    });
+    assert!(disabled, "{commands:?}");
+}
+
+#[test]
+fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let reports = |commands: Vec<Command>| -> Vec<Health> {
+        let reports = commands.into_iter().filter_map(|command| match command {
+            Command::Report(health) => Some(*health),
+            Command::Read { .. }
+            | Command::Send { .. }
+            | Command::Settle(_)
+            | Command::Recall { .. }
+            | Command::Disable(..) => None,
+        });
+        reports.collect()
+    };
+    for number in 0..1_000 {
+        let sent = core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US);
+        let answer = core.handle(answered(sends(&sent)[0].clone(), succeeded()), START_US);
+        let settled = Input::Settled(settlements(&answer));
+        let written = [sent, answer, core.handle(settled, START_US)].map(reports);
+        assert_eq!(written.concat(), [], "not per attempt");
+    }
+    let wake = core.wake_at_us().expect("a wake");
+    assert_eq!(wake, START_US + tuning::REPORT_EVERY_US);
+    let later = reports(core.handle(Input::Woken, wake));
+    assert_eq!((later.len(), later[0].recent, later[0].breaker), (1, (1_000, 0), BreakerState::Closed));
+    assert_eq!(core.wake_at_us(), None, "nothing happens: nothing is said");
+
+    for number in 2_000..2_010 {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, wake)]), wake));
+        let changed = reports(core.handle(answered(sent[0].clone(), failed(500, None)), wake));
+        let opened = changed.first().map(|health| health.breaker);
+        let expected = (number == 2_009).then_some(BreakerState::Open { until_us: wake + FIRST_OPEN_US });
+        assert_eq!(opened, expected);
     }
 }

@@ -1,0 +1,205 @@
+//! How a destination takes what it is sent.
+//!
+//! The replica that sends for it reports when its state changes, and every few seconds while it is sent to; every replica
+//! answers by the last report.
+
+use axum::Json;
+use axum::extract::State;
+use serde::Serialize;
+use shared::id::DestinationId;
+use utoipa::ToSchema;
+
+use super::super::auth::Caller;
+use super::super::input::Segment;
+use super::super::problem::{ApiError, Refusals};
+use super::super::rate::RateLimit;
+use super::super::time::Timestamp;
+use super::{find, state_of};
+use crate::App;
+use crate::configuration::DestinationState;
+use crate::store::destination_health::{self, COUNTED, HealthRow, PendingRow};
+use crate::store::destinations::DestinationRow;
+
+/// How a destination takes what it is sent.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DestinationHealth {
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    pub state: DestinationState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_reason: Option<String>,
+    pub state_changed_at: Timestamp,
+    pub breaker: Breaker,
+    /// It asked for a pause until then (Retry-After).
+    pub held_until: Option<Timestamp>,
+    pub concurrency: Concurrency,
+    /// Null where it has no rate limit.
+    pub rate: Option<RateNow>,
+    /// Why less is sent than the limits allow; null where that is not so.
+    pub reduced: Option<Reduced>,
+    /// Deliveries in the memory of the replica that sends; the others are only in the table.
+    pub in_memory: InMemory,
+    pub recent: Recent,
+    /// The run of failures without one success; null where the last attempt succeeded.
+    pub failing: Option<Failing>,
+    pub pending: Pending,
+    /// When the replica that sends wrote this; null where nothing has been sent yet.
+    pub reported_at: Option<Timestamp>,
+}
+
+/// The circuit breaker: while it is open nothing is sent, and no delivery uses up its schedule.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Breaker {
+    pub state: BreakerState,
+    /// Null where it has never been in another state.
+    pub since: Option<Timestamp>,
+    /// While it is open: when one delivery is sent, to see.
+    pub next_probe_at: Option<Timestamp>,
+}
+
+/// The state of a breaker.
+#[derive(Debug, Clone, Copy, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum BreakerState {
+    Closed,
+    Open,
+    HalfOpen,
+}
+
+/// Attempts at one time.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Concurrency {
+    pub limit: i32,
+    pub now: i32,
+    pub in_flight: i32,
+}
+
+/// Deliveries in a period.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RateNow {
+    pub limit: RateLimit,
+    /// In the period of the limit.
+    pub now: f64,
+}
+
+/// Why and since when less is sent than the limits allow.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Reduced {
+    #[schema(example = "it answered 429")]
+    pub why: String,
+    pub since: Timestamp,
+}
+
+/// How many deliveries wait in memory, by lane.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct InMemory {
+    pub fresh: i32,
+    pub retry: i32,
+    pub replay: i32,
+}
+
+/// The last half minute, up to a whole one.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Recent {
+    pub attempts: i32,
+    /// The part of them that succeeded, 0 to 1; null where there were none.
+    pub success_share: Option<f64>,
+    /// A moving average of the attempts that succeeded.
+    pub latency_ms: Option<i32>,
+}
+
+/// A run of failures.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Failing {
+    pub since: Timestamp,
+    pub failures: i64,
+}
+
+/// What is pending for it in the table.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Pending {
+    /// Counted up to 10,000.
+    pub count: i64,
+    /// There are more than were counted.
+    pub and_more: bool,
+    /// When the first of them is or was due; null where none is.
+    pub oldest_due_at: Option<Timestamp>,
+}
+
+/// How a destination takes what it is sent: its breaker, its pace now and why, and what waits.
+#[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations",
+    params(("id" = String, Path, description = "id or name")),
+    responses((status = 200, body = DestinationHealth), Refusals))]
+pub(crate) async fn health(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Json<DestinationHealth>, ApiError> {
+    let destination = find(&app, caller.customer, &id).await?;
+    let report = destination_health::find(&app.pool, destination.id).await?;
+    let pending = destination_health::pending(&app.pool, destination.id).await?;
+    Ok(Json(view(destination, report, &pending)))
+}
+
+fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &PendingRow) -> DestinationHealth {
+    let report = report.as_ref();
+    let limit = RateLimit::of_columns(destination.rate_limit, destination.rate_per.as_deref());
+    let time = |at: Option<time::OffsetDateTime>| at.map(Timestamp);
+    DestinationHealth {
+        destination_id: DestinationId::from_uuid(destination.id),
+        state: state_of(&destination.state),
+        state_reason: destination.state_reason,
+        state_changed_at: Timestamp(destination.state_changed_at),
+        breaker: Breaker {
+            state: report.map_or(BreakerState::Closed, |report| breaker_of(&report.breaker)),
+            since: time(report.and_then(|report| report.breaker_since)),
+            next_probe_at: time(report.and_then(|report| report.probe_at)),
+        },
+        held_until: time(report.and_then(|report| report.held_until)),
+        concurrency: Concurrency {
+            limit: destination.max_concurrency,
+            now: report
+                .map_or(destination.max_concurrency, |report| report.concurrency.min(destination.max_concurrency)),
+            in_flight: report.map_or(0, |report| report.in_flight),
+        },
+        rate: limit.map(|limit| RateNow {
+            limit,
+            now: f64::from(limit.limit) * report.map_or(1.0, |report| report.rate_factor),
+        }),
+        reduced: report
+            .and_then(|report| report.reduced_by.clone().zip(report.reduced_since))
+            .map(|(why, since)| Reduced { why, since: Timestamp(since) }),
+        in_memory: InMemory {
+            fresh: report.map_or(0, |report| report.waiting_fresh),
+            retry: report.map_or(0, |report| report.waiting_retry),
+            replay: report.map_or(0, |report| report.waiting_replay),
+        },
+        recent: recent(report),
+        failing: report.and_then(|report| {
+            report.failing_since.map(|since| Failing { since: Timestamp(since), failures: report.failures })
+        }),
+        pending: Pending {
+            count: pending.count,
+            and_more: pending.count >= COUNTED,
+            oldest_due_at: time(pending.oldest_due_at),
+        },
+        reported_at: time(report.map(|report| report.reported_at)),
+    }
+}
+
+fn recent(report: Option<&HealthRow>) -> Recent {
+    let (attempts, failures) = report.map_or((0, 0), |report| (report.recent_attempts, report.recent_failures));
+    Recent {
+        attempts,
+        success_share: (attempts > 0).then(|| f64::from(attempts - failures) / f64::from(attempts)),
+        latency_ms: report.and_then(|report| report.latency_ms),
+    }
+}
+
+fn breaker_of(name: &str) -> BreakerState {
+    match name {
+        "open" => BreakerState::Open,
+        "half_open" => BreakerState::HalfOpen,
+        _ => BreakerState::Closed,
+    }
+}

@@ -1,0 +1,166 @@
+//! What an answer means: for its delivery, and for its destination.
+
+use shared::id::ReplayId;
+use time::OffsetDateTime;
+
+use super::aimd::Reason;
+use super::breaker::Verdict;
+use super::tuning::{DISABLING_HOLD_US, MAX_HOLD_US, NOT_SENT_WAIT_US};
+use crate::deliver::item::Item;
+use crate::deliver::outcome::{Failure, Outcome};
+use crate::egress::SendFailure;
+use crate::mint::timestamp;
+use crate::retry::{self, RetryPolicy};
+use crate::store::settle::{AttemptRow, Next, Settlement};
+
+/// What became of a delivery, and what its destination has shown by it.
+pub(super) struct Judged {
+    pub(super) attempt: Option<AttemptRow>,
+    /// All attempts of the delivery so far.
+    pub(super) attempts: u16,
+    pub(super) next: Next,
+    pub(super) verdict: Verdict,
+    /// It cannot take so much.
+    pub(super) overloaded: Option<Reason>,
+    /// It asked for a pause until then, in microseconds.
+    pub(super) hold_until_us: Option<u64>,
+    /// It said that it is gone, and had not said so before this was sent.
+    pub(super) gone: bool,
+}
+
+/// Judges an answer. `known_gone` where the destination had answered 410 while this was in flight; `jitter` is in 0..1.
+pub(super) fn judge(
+    item: &Item,
+    outcome: Outcome,
+    policy: &RetryPolicy,
+    known_gone: bool,
+    jitter: f64,
+    now_us: u64,
+) -> Judged {
+    let attempts = item.attempts.saturating_add(1);
+    let judged = |attempt, attempts, next, verdict| Judged {
+        attempt,
+        attempts,
+        next,
+        verdict,
+        overloaded: None,
+        hold_until_us: None,
+        gone: false,
+    };
+    match outcome {
+        Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
+        Outcome::Untransformable { reason } => {
+            // PostgreSQL's text holds every character but this one.
+            let reason = reason.replace('\0', "\u{fffd}");
+            judged(None, item.attempts, Next::Parked { reason }, Verdict::Unknown)
+        }
+        Outcome::NotSent { reason } => {
+            tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
+            let next = Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000));
+            judged(None, item.attempts, next, Verdict::Unknown)
+        }
+        Outcome::Failed { attempt, failure: Failure::Gone, .. } if known_gone => {
+            // Held as what was not sent yet, until the destination is resumed.
+            judged(Some(attempt), attempts, Next::RetryAt(timestamp(now_us / 1000)), Verdict::Unknown)
+        }
+        Outcome::Failed { attempt, failure, retry_after_ms } => {
+            let made = u32::from(attempts.saturating_sub(item.schedule_start));
+            let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter, now_us / 1000) {
+                retry::Next::At { due_ms } => Next::RetryAt(timestamp(due_ms)),
+                retry::Next::Settled => Next::Succeeded,
+                retry::Next::Dead { reason } => {
+                    Next::Dead { error: failure.code(), reason: dead_reason(reason, attempts, &failure) }
+                }
+            };
+            Judged {
+                overloaded: overload(&failure),
+                hold_until_us: hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us),
+                gone: failure == Failure::Gone,
+                ..judged(Some(attempt), attempts, next, verdict(&failure))
+            }
+        }
+    }
+}
+
+/// Whether the next delivery of the key may go: this one has ended, or its route says that others do not wait for it.
+pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
+    match judged.next {
+        Next::Succeeded | Next::Dead { .. } => true,
+        Next::RetryAt(_) => skips && judged.attempt.is_some(),
+        Next::Parked { .. } => skips,
+        Next::Behind { .. } => false,
+    }
+}
+
+/// Puts a delivery back that was read and is behind another one of its key.
+pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, until: OffsetDateTime) -> Settlement {
+    Settlement {
+        delivery_id: item.id.uuid(),
+        destination_id: item.destination_id.uuid(),
+        event_id: item.event.id.uuid(),
+        shard,
+        epoch,
+        replay_id: item.replay_id.map(ReplayId::uuid),
+        attempt: None,
+        attempts: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+        order_key: item.order_key,
+        frees_key: false,
+        next: Next::Behind { until },
+    }
+}
+
+fn retried(failure: &Failure, retry_after_ms: Option<u64>) -> retry::Outcome {
+    match failure {
+        Failure::Gone => retry::Outcome::Gone,
+        Failure::Status(_) | Failure::NoAnswer(_) => retry::Outcome::Failed { retry_after_ms },
+    }
+}
+
+fn verdict(failure: &Failure) -> Verdict {
+    match failure {
+        // It is disabled by that, which is more than a breaker does.
+        Failure::Gone => Verdict::Unknown,
+        Failure::Status(429) => Verdict::Throttled,
+        Failure::Status(_) | Failure::NoAnswer(_) => Verdict::Failed,
+    }
+}
+
+fn overload(failure: &Failure) -> Option<Reason> {
+    match failure {
+        Failure::Status(status @ (429 | 502 | 503 | 504)) => Some(Reason::Status(*status)),
+        Failure::NoAnswer(SendFailure::Timeout | SendFailure::ConnectTimeout) => Some(Reason::Timeout),
+        Failure::NoAnswer(
+            SendFailure::Blocked(_)
+            | SendFailure::NameNotResolved
+            | SendFailure::Refused
+            | SendFailure::Tls
+            | SendFailure::Unreachable
+            | SendFailure::NoResponse
+            | SendFailure::Request(_),
+        )
+        | Failure::Status(_)
+        | Failure::Gone => None,
+    }
+}
+
+/// How long the whole destination is held.
+fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
+    match failure {
+        // Nothing more until the table says what becomes of the destination.
+        Failure::Gone => Some(DISABLING_HOLD_US),
+        Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_HOLD_US)),
+        Failure::Status(_) | Failure::NoAnswer(_) => None,
+    }
+}
+
+fn dead_reason(reason: retry::DeadReason, attempts: u16, failure: &Failure) -> String {
+    match reason {
+        retry::DeadReason::Gone => "the destination answered 410 (gone)".to_owned(),
+        retry::DeadReason::AttemptsExhausted => {
+            format!(
+                "all attempts of the retry schedule failed ({attempts} in all); the last one: {}",
+                failure.describe()
+            )
+        }
+    }
+}

@@ -1,0 +1,75 @@
+//! What must hold at every step.
+
+use super::*;
+
+#[derive(Default)]
+pub(super) struct Checks {
+    cancelled: BTreeSet<DeliveryId>,
+    /// The state of each replica's breakers, by destination and epoch.
+    breakers: BTreeMap<(usize, DestinationId, i64), BreakerState>,
+    /// The theoretical arrival time of each destination's rate in an epoch, as in GCRA.
+    arrivals: BTreeMap<(DestinationId, i64), u64>,
+}
+
+impl Checks {
+    pub(super) fn cancelled(&mut self, id: DeliveryId) {
+        self.cancelled.insert(id);
+    }
+
+    pub(super) fn crashed(&mut self, replica: usize) {
+        self.breakers.retain(|(of, _, _), _| *of != replica);
+    }
+
+    /// What was cancelled may still be answered; everything else that is settled by the owner is in the table.
+    pub(super) fn settled_without_a_row(&self, id: DeliveryId) {
+        assert!(self.cancelled.contains(&id), "{id} was settled twice");
+    }
+
+    /// Attempts only grow, and by one at a time.
+    pub(super) fn settled(&self, row: &Item, settlement: &Settlement) {
+        let more = i32::from(settlement.attempts) - i32::from(row.attempts);
+        assert_eq!(more, i32::from(settlement.attempt.is_some()), "attempts of {}", row.id);
+    }
+
+    /// What is sent is in the table and due, within the rate of its destination.
+    pub(super) fn sent(&mut self, item: &Item, row: Option<&Item>, destination: &Destination, epoch: i64, now_us: u64) {
+        match row {
+            Some(row) => {
+                assert_eq!(row.attempts, item.attempts, "sent as the row was before");
+                assert!(row.due_us <= now_us, "sent {} us before it is due", row.due_us - now_us);
+            }
+            None => assert!(self.cancelled.contains(&item.id), "sent after it had ended"),
+        }
+        assert_eq!(destination.state, DestinationState::Active);
+        if let Some(rate) = destination.rate {
+            let period_us = u64::try_from(rate.per.as_micros()).expect("short") / u64::from(rate.limit.get());
+            // The burst that `pace` allows: a twentieth of a second, at least two.
+            let burst = u64::from((rate.limit.get() / 20).max(2));
+            let arrival = self.arrivals.entry((destination.id, epoch)).or_default();
+            *arrival = (*arrival).max(now_us) + period_us;
+            assert!(*arrival <= now_us + period_us * burst + 1, "more than the rate and its burst");
+        }
+    }
+
+    /// Breakers only go from closed to open, from open to half-open, and from there to either.
+    pub(super) fn breakers(&mut self, replica: usize, core: &Core) {
+        for (id, line) in &core.lines {
+            let now = line.breaker.state();
+            let before = self.breakers.insert((replica, *id, line.epoch), now).unwrap_or_default();
+            let legal = match (before, now) {
+                (BreakerState::Closed, BreakerState::Closed | BreakerState::Open { .. })
+                | (BreakerState::Open { .. }, BreakerState::HalfOpen { .. })
+                | (BreakerState::HalfOpen { .. }, _) => true,
+                (BreakerState::Open { until_us: before }, BreakerState::Open { until_us: now }) => before == now,
+                // By a person, who has resumed the destination.
+                (BreakerState::Open { .. }, BreakerState::Closed) => line.breaker.since_us() == 0,
+                (BreakerState::Closed, BreakerState::HalfOpen { .. }) => false,
+            };
+            assert!(legal, "a breaker went from {before:?} to {now:?}");
+            if let BreakerState::HalfOpen { .. } = now {
+                let probes = line.in_flight_since(line.breaker.since_us());
+                assert!(probes <= 1, "{probes} probes at a time");
+            }
+        }
+    }
+}

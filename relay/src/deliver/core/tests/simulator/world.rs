@@ -1,0 +1,508 @@
+//! The model: what the engine is told, and what it has done.
+
+use super::*;
+
+const DESTINATIONS: u8 = 3;
+const REPLICAS: usize = 2;
+
+/// A lease is sure for so long after its renewal, and may be somebody else's after so long.
+const SURE_US: u64 = 8_000_000;
+const EXPIRES_US: u64 = 12_000_000;
+const RENEW_US: u64 = 3_000_000;
+
+/// How often a replica looks for what is due in the table.
+const POLL_US: u64 = 2_000_000;
+
+/// What a destination does with what it is sent.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Mood {
+    Up,
+    Down,
+    Throttling,
+    Flaky,
+    Gone,
+}
+
+struct Receiver {
+    mood: Mood,
+    rate: Option<Rate>,
+    max_concurrency: usize,
+    state: DestinationState,
+}
+
+struct Replica {
+    core: Core,
+    renewed_us: u64,
+    polled_us: u64,
+    /// It cannot reach the database until then: it neither renews nor reads nor settles.
+    cut_off_until_us: u64,
+    flights: Vec<Flight>,
+    reads: Vec<Read>,
+    unsettled: Vec<Settlement>,
+    written: Vec<Settlement>,
+}
+
+struct Flight {
+    item: Item,
+    epoch: i64,
+    shard: i16,
+}
+
+struct Read {
+    destination: DestinationId,
+    lane: Lane,
+    epoch: i64,
+    limit: usize,
+    /// What it has found, once the database has answered.
+    found: Option<Vec<Item>>,
+}
+
+/// The owner of a shard in the table.
+#[derive(Debug, Clone, Copy)]
+struct Owner {
+    replica: Option<usize>,
+    epoch: i64,
+}
+
+pub(super) struct World {
+    random: StdRng,
+    now_us: u64,
+    replicas: Vec<Replica>,
+    shards: BTreeMap<i16, Owner>,
+    receivers: BTreeMap<DestinationId, Receiver>,
+    table: BTreeMap<DeliveryId, Item>,
+    accepted: u32,
+    to_accept: u32,
+    checks: Checks,
+}
+
+impl World {
+    pub(super) fn new(seed: u64) -> Self {
+        let mut random = StdRng::seed_from_u64(seed);
+        let receivers = (1..=DESTINATIONS).map(|number| {
+            let limit = random.random_bool(0.5).then(|| random.random_range(5..50)).and_then(NonZeroU32::new);
+            let receiver = Receiver {
+                mood: Mood::Up,
+                rate: limit.map(|limit| Rate { limit, per: Duration::from_secs(1) }),
+                max_concurrency: random.random_range(1..12),
+                state: DestinationState::Active,
+            };
+            (destination(number).id, receiver)
+        });
+        let receivers = receivers.collect();
+        let shards = (1..=DESTINATIONS).map(|shard| (i16::from(shard), Owner { replica: None, epoch: 0 })).collect();
+        let to_accept = random.random_range(20..90);
+        let mut world = Self {
+            random,
+            now_us: START_US,
+            replicas: (0..REPLICAS).map(|_| Replica::new()).collect(),
+            shards,
+            receivers,
+            table: BTreeMap::new(),
+            accepted: 0,
+            to_accept,
+            checks: Checks::default(),
+        };
+        world.configure();
+        world
+    }
+
+    pub(super) fn has_ended(&self) -> bool {
+        self.accepted == self.to_accept && self.table.is_empty()
+    }
+
+    pub(super) fn describe(&self) -> String {
+        let flights: Vec<usize> = self.replicas.iter().map(|replica| replica.flights.len()).collect();
+        format!("{} rows, {flights:?} in flight, shards {:?}", self.table.len(), self.shards)
+    }
+
+    /// Does one thing. `calm` where nothing goes wrong any more.
+    pub(super) fn step(&mut self, calm: bool) {
+        let replica = self.random.random_range(0..REPLICAS);
+        let reachable = self.replicas[replica].cut_off_until_us <= self.now_us;
+        if calm {
+            self.calm_down();
+        }
+        match self.random.random_range(0..100) {
+            0..12 => self.accept(),
+            12..40 => self.answer(replica),
+            40..55 if reachable => self.read(replica),
+            55..75 if reachable => self.settle(replica),
+            75..77 if !calm => self.change_mood(),
+            77 if !calm => self.change_settings(),
+            78 if !calm && self.random.random_bool(0.2) => self.crash(replica),
+            79 if !calm && self.random.random_bool(0.2) => {
+                self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000);
+            }
+            80 if !calm => self.cancel(),
+            _ => self.pass_time(),
+        }
+    }
+
+    /// Mostly a little; now and then until something is to be done.
+    fn pass_time(&mut self) {
+        let wake = self.replicas.iter().filter_map(|replica| replica.core.wake_at_us()).min();
+        let far = self.random.random_bool(0.3);
+        self.now_us = match wake {
+            Some(wake) if far => wake.clamp(self.now_us, self.now_us + 2_000_000),
+            Some(_) | None => self.now_us + self.random.random_range(0..100_000),
+        };
+        for replica in 0..REPLICAS {
+            let state = &self.replicas[replica];
+            let reachable = state.cut_off_until_us <= self.now_us;
+            let (renews, polls) = (state.renewed_us + RENEW_US, state.polled_us + POLL_US);
+            if reachable && self.now_us >= renews {
+                self.renew(replica);
+            }
+            if reachable && self.now_us >= polls {
+                self.poll(replica);
+            }
+            self.tell(replica, Input::Woken);
+        }
+    }
+
+    /// Stores one delivery, or a chunk of a replay, and hands it over or not.
+    fn accept(&mut self) {
+        if self.accepted == self.to_accept {
+            return self.pass_time();
+        }
+        let destination = destination(self.random.random_range(1..=DESTINATIONS));
+        let is_replay = self.random.random_bool(0.1);
+        let count = if is_replay { self.random.random_range(1..30) } else { 1 };
+        let mut items = Vec::new();
+        for _ in 0..count.min(self.to_accept - self.accepted) {
+            self.accepted += 1;
+            let mut item = item(&destination, self.accepted, self.now_us);
+            item.replay_id = is_replay.then(|| ReplayId::mint(1, [1; 10]));
+            item.route_id = Some(route(destination.shard).id);
+            item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
+            self.table.insert(item.id, item.clone());
+            items.push(item);
+        }
+        let replica = self.random.random_range(0..REPLICAS);
+        if is_replay {
+            self.tell(replica, Input::Look(destination.id));
+        } else if self.random.random_bool(0.7) {
+            self.tell(replica, Input::Fresh(items));
+        }
+    }
+
+    fn answer(&mut self, replica: usize) {
+        let flights = &mut self.replicas[replica].flights;
+        if flights.is_empty() {
+            return self.pass_time();
+        }
+        let Flight { item, epoch, shard } = flights.swap_remove(self.random.random_range(0..flights.len()));
+        let mood = self.receivers[&item.destination_id].mood;
+        let retry_after_ms = self.random.random_bool(0.5).then(|| self.random.random_range(0..3_000));
+        let outcome = match (mood, self.random.random_range(0..20)) {
+            (_, 0) => Outcome::NotSent { reason: "a test".to_owned() },
+            (_, 1) => Outcome::Untransformable { reason: "a test".to_owned() },
+            (Mood::Down, _) => failed(500, None),
+            (Mood::Throttling, 2..15) => failed(if self.random.random_bool(0.5) { 429 } else { 503 }, retry_after_ms),
+            (Mood::Flaky, 2..8) => failed(500, None),
+            (Mood::Gone, _) => failed(410, None),
+            (Mood::Up | Mood::Throttling | Mood::Flaky, _) => succeeded(),
+        };
+        let jitter = self.random.random_range(0.0..1.0);
+        self.tell(replica, Input::Answered { item, epoch, shard, outcome, jitter });
+    }
+
+    /// The database answers a read, or the answer arrives.
+    fn read(&mut self, replica: usize) {
+        let reads = &mut self.replicas[replica].reads;
+        if reads.is_empty() {
+            return self.pass_time();
+        }
+        let at = self.random.random_range(0..reads.len());
+        if reads[at].found.is_none() {
+            let Read { destination, lane, limit, .. } = reads[at];
+            let due = self
+                .table
+                .values()
+                .filter(|item| item.destination_id == destination && item.lane() == lane && item.due_us <= self.now_us);
+            let mut due: Vec<Item> = due.cloned().collect();
+            due.sort_by_key(|item| (item.due_us, item.id));
+            due.truncate(limit);
+            for item in &mut due {
+                item.is_behind = self.in_front(item).is_some();
+            }
+            self.replicas[replica].reads[at].found = Some(due);
+            return;
+        }
+        let Read { destination, lane, epoch, limit, found } = reads.swap_remove(at);
+        let lost = self.random.random_bool(0.05);
+        let input = match found {
+            Some(items) if !lost => {
+                let complete = items.len() < limit;
+                Input::Found { destination, lane, epoch, items, complete }
+            }
+            Some(_) | None => Input::NotFound { destination, lane, epoch },
+        };
+        self.tell(replica, input);
+    }
+
+    /// A transaction of settlements, or its success is told.
+    fn settle(&mut self, replica: usize) {
+        let state = &mut self.replicas[replica];
+        if !state.written.is_empty() && self.random.random_bool(0.7) {
+            let written = std::mem::take(&mut state.written);
+            return self.tell(replica, Input::Settled(written));
+        }
+        if state.unsettled.is_empty() {
+            return self.pass_time();
+        }
+        let count = self.random.random_range(1..=state.unsettled.len());
+        let batch: Vec<Settlement> = state.unsettled.drain(..count).collect();
+        for settlement in &batch {
+            // As the database does it: only what names the present epoch is written.
+            if self.shards[&settlement.shard].epoch == settlement.epoch {
+                self.write(settlement);
+            }
+        }
+        for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
+            if self.shards[&settlement.shard].epoch == settlement.epoch {
+                self.free(DestinationId::from_uuid(settlement.destination_id), settlement.order_key);
+            }
+        }
+        self.replicas[replica].written.extend(batch);
+    }
+
+    fn write(&mut self, settlement: &Settlement) {
+        let id = DeliveryId::from_uuid(settlement.delivery_id);
+        let Some(item) = self.table.get_mut(&id) else {
+            return self.checks.settled_without_a_row(id);
+        };
+        self.checks.settled(item, settlement);
+        if let Next::Behind { until } = &settlement.next {
+            let item = item.clone();
+            if self.earlier(&item).next().is_some() {
+                self.table.entry(id).and_modify(|row| row.due_us = unix_ms(*until) * 1000);
+            }
+            return;
+        }
+        match &settlement.next {
+            Next::RetryAt(at) => {
+                item.due_us = unix_ms(*at) * 1000;
+                item.attempts = u16::try_from(settlement.attempts).expect("small");
+            }
+            Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {
+                self.table.remove(&id);
+            }
+        }
+    }
+
+    /// The deliveries of a key that were stored before one.
+    fn earlier(&self, item: &Item) -> impl Iterator<Item = &Item> {
+        let (destination, key) = (item.destination_id, item.order_key.filter(|_| item.replay_id.is_none()));
+        let of_key = move |other: &&Item| other.destination_id == destination && other.order_key == key;
+        self.table.range(..item.id).map(|(_, other)| other).filter(move |_| key.is_some()).filter(of_key)
+    }
+
+    /// One of them that has to go first.
+    fn in_front(&self, item: &Item) -> Option<&Item> {
+        let skips = route_of(item.destination_id).poison == Poison::Skip;
+        self.earlier(item).find(|earlier| !skips || earlier.attempts == earlier.schedule_start)
+    }
+
+    /// Makes the next one of a key due now.
+    fn free(&mut self, destination: DestinationId, key: Option<i64>) {
+        let untried = |row: &&mut Item| {
+            row.destination_id == destination && row.order_key == key && row.attempts == row.schedule_start
+        };
+        if let Some(row) = self.table.values_mut().find(untried)
+            && key.is_some()
+        {
+            row.due_us = row.due_us.min(self.now_us);
+        }
+    }
+
+    fn cancel(&mut self) {
+        let chosen = self.random.random_range(0..50);
+        let Some(item) = self.table.values().nth(chosen).cloned() else { return };
+        self.table.remove(&item.id);
+        self.checks.cancelled(item.id);
+        self.free(item.destination_id, item.order_key);
+        let replica = self.random.random_range(0..REPLICAS);
+        self.tell(replica, Input::DeliveryCancelled(item.destination_id, item.id));
+    }
+
+    fn change_mood(&mut self) {
+        let moods = [Mood::Up, Mood::Down, Mood::Throttling, Mood::Flaky, Mood::Flaky, Mood::Up, Mood::Gone];
+        let mood = moods[self.random.random_range(0..moods.len())];
+        let chosen = self.random.random_range(0..self.receivers.len());
+        if let Some(receiver) = self.receivers.values_mut().nth(chosen) {
+            receiver.mood = mood;
+        }
+    }
+
+    /// Somebody changes a destination.
+    fn change_settings(&mut self) {
+        let chosen = self.random.random_range(0..self.receivers.len());
+        let (paused, concurrency) = (self.random.random_bool(0.3), self.random.random_range(1..12));
+        if let Some(receiver) = self.receivers.values_mut().nth(chosen) {
+            receiver.state = if paused { DestinationState::Paused } else { DestinationState::Active };
+            receiver.max_concurrency = concurrency;
+        }
+        self.configure();
+    }
+
+    fn calm_down(&mut self) {
+        let calm = |receiver: &Receiver| receiver.mood == Mood::Up && receiver.state == DestinationState::Active;
+        if self.receivers.values().all(calm) {
+            return;
+        }
+        for receiver in self.receivers.values_mut() {
+            (receiver.mood, receiver.state) = (Mood::Up, DestinationState::Active);
+        }
+        self.configure();
+    }
+
+    fn configure(&mut self) {
+        for replica in 0..REPLICAS {
+            let snapshot = self.snapshot();
+            self.tell(replica, snapshot);
+        }
+    }
+
+    fn snapshot(&self) -> Input {
+        let destinations = self.receivers.values().zip(1..).map(|(receiver, number)| {
+            let Receiver { rate, max_concurrency, state, .. } = *receiver;
+            Destination { rate, max_concurrency, state, ..destination(number) }
+        });
+        let destinations = destinations.map(|destination| (destination.id, Arc::new(destination))).collect();
+        let routes = (1..=DESTINATIONS).map(|number| route(i16::from(number)));
+        let routes = routes.map(|route| (route.id, Arc::new(route))).collect();
+        Input::Configured(Arc::new(Snapshot { destinations, routes, ..Snapshot::default() }))
+    }
+
+    /// The process ends and another one begins: what it had in memory is gone, and what it had sent may have arrived.
+    fn crash(&mut self, replica: usize) {
+        self.checks.crashed(replica);
+        self.replicas[replica] = Replica::new();
+        for owner in self.shards.values_mut().filter(|owner| owner.replica == Some(replica)) {
+            *owner = Owner { replica: None, epoch: owner.epoch };
+        }
+        let snapshot = self.snapshot();
+        self.tell(replica, snapshot);
+    }
+
+    /// As `store::leases` does it: gives back what is too much, takes what is free, up to a fair share.
+    fn renew(&mut self, replica: usize) {
+        let now_us = self.now_us;
+        let expired: Vec<bool> =
+            self.replicas.iter().map(|replica| now_us >= replica.renewed_us + EXPIRES_US).collect();
+        let others = (0..REPLICAS).filter(|other| *other != replica && !expired[*other]).count();
+        let share = (self.shards.len() + others) / (others + 1);
+        let mut owned = self.shards.values().filter(|owner| owner.replica == Some(replica)).count();
+        for owner in self.shards.values_mut() {
+            let free = owner.replica.is_none_or(|other| other != replica && expired[other]);
+            if owned > share && owner.replica == Some(replica) {
+                owner.replica = None;
+                owned -= 1;
+            } else if owned < share && free {
+                *owner = Owner { replica: Some(replica), epoch: owner.epoch + 1 };
+                owned += 1;
+            }
+        }
+        let mine = self.shards.iter().filter(|(_, owner)| owner.replica == Some(replica));
+        let shards: HashMap<i16, i64> = mine.map(|(shard, owner)| (*shard, owner.epoch)).collect();
+        self.replicas[replica].renewed_us = now_us;
+        self.tell(replica, Input::Owned { shards, until_us: now_us + SURE_US });
+    }
+
+    fn poll(&mut self, replica: usize) {
+        self.replicas[replica].polled_us = self.now_us;
+        for destination in self.replicas[replica].core.idle_lines(self.now_us) {
+            for lane in Lane::ALL {
+                let of_lane =
+                    self.table.values().filter(|item| item.destination_id == destination && item.lane() == lane);
+                if let Some(due_us) = of_lane.map(|item| item.due_us).min() {
+                    self.tell(replica, Input::NextDue { destination, lane, due_us });
+                }
+            }
+        }
+    }
+
+    fn tell(&mut self, replica: usize, input: Input) {
+        let commands = self.replicas[replica].core.handle(input, self.now_us);
+        self.checks.breakers(replica, &self.replicas[replica].core);
+        let mut more = Vec::new();
+        for command in commands {
+            match command {
+                Command::Send { item, destination, epoch } => self.sent(replica, item, &destination, epoch),
+                Command::Read { destination, lane, epoch, limit, .. } => {
+                    self.replicas[replica].reads.push(Read { destination, lane, epoch, limit, found: None });
+                }
+                Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
+                Command::Recall { destination, epoch } => {
+                    more.push(Input::Recalled { destination, epoch, run: None });
+                }
+                Command::Disable(destination, _) => {
+                    if let Some(receiver) = self.receivers.get_mut(&destination) {
+                        receiver.state = DestinationState::Disabled;
+                    }
+                    more.push(self.snapshot());
+                }
+                Command::Report(_) => {}
+            }
+        }
+        for input in more {
+            self.tell(replica, input);
+        }
+    }
+
+    fn sent(&mut self, replica: usize, item: Item, destination: &Destination, epoch: i64) {
+        let shard = destination.shard;
+        let owner = self.shards[&shard];
+        assert_eq!((owner.replica, owner.epoch), (Some(replica), epoch), "sent by one that is not the owner");
+        self.checks.sent(&item, self.table.get(&item.id), destination, epoch, self.now_us);
+        if self.table.contains_key(&item.id)
+            && let Some(earlier) = self.in_front(&item)
+        {
+            unreachable!("{} overtakes {}", item.id, earlier.id);
+        }
+        let flights = &self.replicas[replica].flights;
+        let together: Vec<&Flight> =
+            flights.iter().filter(|flight| flight.shard == shard && flight.epoch == epoch).collect();
+        assert!(together.iter().all(|flight| flight.item.id != item.id), "{} is in flight twice", item.id);
+        let of_key = |flight: &&Flight| item.order_key.is_some() && flight.item.order_key == item.order_key;
+        assert_eq!(together.iter().copied().filter(of_key).count(), 0, "two of a key in flight");
+        assert!(together.len() < destination.max_concurrency, "{} in flight before", together.len());
+        self.replicas[replica].flights.push(Flight { item, epoch, shard });
+    }
+}
+
+/// The route to a destination: one of three goes on with a key while one of it is retried.
+fn route(shard: i16) -> Route {
+    let random = [u8::try_from(shard).expect("small"); 10];
+    Route {
+        id: RouteId::mint(1, random),
+        source_id: SourceId::mint(1, [0; 10]),
+        destination_id: DestinationId::mint(1, random),
+        filter: None,
+        transform: None,
+        order_key: None,
+        poison: if shard == 2 { Poison::Skip } else { Poison::Block },
+        enabled: true,
+    }
+}
+
+fn route_of(destination: DestinationId) -> Route {
+    route(i16::from(destination.uuid().as_bytes()[15]))
+}
+
+impl Replica {
+    fn new() -> Self {
+        Self {
+            core: Core::new(LIMITS),
+            renewed_us: 0,
+            polled_us: 0,
+            cut_off_until_us: 0,
+            flights: Vec::new(),
+            reads: Vec::new(),
+            unsettled: Vec::new(),
+            written: Vec::new(),
+        }
+    }
+}

@@ -1,0 +1,91 @@
+//! The numbers of the engine's pacing, each with its reason. All times are microseconds.
+//!
+//! Where they come from: Standard Webhooks 1.0.0 (410 disables, 429/502/504 throttle, persistent failure disables); TCP's
+//! congestion control (RFC 5681: halve, slow start, then one more per round); Convoy's breaker (70 % of at least 10
+//! requests); Svix (disabled after five days of failures); Amazon SQS fair queues (noisy from 10 % of what is in flight
+//! and 30 messages, or from 10 % of the processing time).
+
+const SECOND: u64 = 1_000_000;
+
+/// Times in the table are remembered to a tenth of a second, so that a million retries are not a million times.
+pub(super) const DUE_STEP_US: u64 = SECOND / 10;
+
+/// How long a delivery waits that could not be sent for a reason of our own.
+pub(super) const NOT_SENT_WAIT_US: u64 = 5 * SECOND;
+
+/// How long after a read that failed the next one is made.
+pub(super) const READ_AGAIN_US: u64 = SECOND;
+
+/// How long a delivery that is behind another one of its key waits at most before it is read again. The one in front lets
+/// it go; this is for what happens at other replicas at the same moment.
+pub(super) const BEHIND_WAIT_US: u64 = 600 * SECOND;
+
+/// How long a destination that is to be disabled is held until the table says that it is.
+pub(super) const DISABLING_HOLD_US: u64 = 10 * SECOND;
+
+/// The longest Retry-After that holds back a whole destination. A longer one would outlast any deployment or quota by
+/// the hour; the delivery that was answered with it waits for as long as it says.
+pub(super) const MAX_HOLD_US: u64 = 3_600 * SECOND;
+
+/// Failures in a row that open a breaker: more than a deployment's hiccup at the default concurrency of ten.
+pub(super) const FAILURES_IN_A_ROW: u32 = 10;
+
+/// The percentage of failures that opens a breaker, of at least [`SHARE_OF_AT_LEAST`] attempts in the present and the
+/// last [`SHARE_PERIOD_US`]. Below it most of what is sent arrives, and a pause would only delay that.
+pub(super) const FAILURE_PERCENT: u32 = 70;
+pub(super) const SHARE_OF_AT_LEAST: u32 = 20;
+pub(super) const SHARE_PERIOD_US: u64 = 30 * SECOND;
+
+/// How long a breaker stays open before a probe: twice as long after each probe that fails, up to the longest. A restart
+/// takes seconds, so the first is short; a destination that is down for days costs twelve requests an hour.
+pub(super) const FIRST_OPEN_US: u64 = 5 * SECOND;
+pub(super) const LONGEST_OPEN_US: u64 = 300 * SECOND;
+
+/// How far the time that a breaker is open is spread to either side, so that destinations on one host which failed
+/// together are not probed together.
+pub(super) const OPEN_SPREAD: f64 = 0.2;
+
+/// A breaker that has been closed for so long opens with the first, short time again.
+pub(super) const STEADY_AFTER_US: u64 = 60 * SECOND;
+
+/// What a rate is reduced to at most: below a sixteenth a destination is as good as closed, which the breaker is for.
+pub(super) const LEAST_RATE_FACTOR: f64 = 1.0 / 16.0;
+
+/// How much of a rate comes back with each [`RATE_GROWS_EVERY_US`] in which something succeeded: half of it in ten
+/// seconds.
+pub(super) const RATE_GROWTH: f64 = 0.05;
+pub(super) const RATE_GROWS_EVERY_US: u64 = SECOND;
+
+/// A latency counts as grown where it is more than twice the usual one and so much more than that. A receiver that is
+/// overloaded queues for longer; less than that is the noise of networks and of our own machine.
+pub(super) const LATENCY_GROWN_BY_US: f64 = 250_000.0;
+
+/// The weight of one attempt in the present latency, and in the usual one: some ten and some five hundred attempts.
+pub(super) const LATENCY_WEIGHT: f64 = 0.1;
+pub(super) const USUAL_LATENCY_WEIGHT: f64 = 0.002;
+
+/// Attempts before a latency says anything.
+pub(super) const LATENCY_OF_AT_LEAST: u32 = 20;
+
+/// A latency that has grown reduces the concurrency to a quarter of the limit and no further: an endpoint may have become
+/// slow for good, and still take all it is sent.
+pub(super) const LATENCY_LEAVES_PART: f64 = 4.0;
+
+/// A destination without one success for so long is disabled, if it was tried at least so often.
+pub(super) const FAILING_DISABLES_AFTER_US: u64 = 5 * 24 * 3_600 * SECOND;
+pub(super) const FAILING_DISABLES_AFTER_FAILURES: u64 = 10;
+
+/// The part of all slots beyond which they are short: then noisy destinations wait until others have what they want.
+pub(super) const SLOTS_ARE_SHORT_PERCENT: usize = 75;
+
+/// A destination is noisy from this part of what is in flight, and this number, or from this part of the time that
+/// attempts took recently.
+pub(super) const NOISY_PART: f64 = 0.1;
+pub(super) const NOISY_IN_FLIGHT: usize = 30;
+
+/// After so long an attempt counts half in what "recently" means for [`NOISY_PART`].
+pub(super) const RECENT_HALF_LIFE_US: f64 = 30_000_000.0;
+
+/// How often a destination that is sent to is reported while its state does not change: as fresh as a person needs it,
+/// and a fifth of a row a second.
+pub(super) const REPORT_EVERY_US: u64 = 5 * SECOND;
