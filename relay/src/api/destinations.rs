@@ -19,7 +19,7 @@ use super::in_force;
 use super::input::{Body, Params, Segment};
 use super::name;
 use super::page::{Page, PageQuery};
-use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
+use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::rate::{self, RateLimit};
 use super::time::Timestamp;
 use super::upsert::upsert;
@@ -192,13 +192,8 @@ async fn insert(app: &App, customer: CustomerId, name: &str, checked: Checked) -
     let headers = checked.headers.clone().unwrap_or_default();
     let content = content(app, id, checked, &SigningKeys::new(key.clone()), seal_headers(app, id, &headers)?)?;
     let inserted = destinations::insert(&app.pool, customer, id, name, shard(id), &content).await;
-    let (row, revision) = inserted.map_err(|error| {
-        if violates(&error, "destination_name_is_unique_for_its_customer") {
-            ApiError::Conflict(Conflict::NameTaken)
-        } else {
-            error.into()
-        }
-    })?;
+    let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
+    let (row, revision) = inserted.map_err(taken)?;
     in_force(app, revision).await?;
     let destination = Destination { signing_secret: Some(key.to_text()), ..view(app, row) };
     Ok((StatusCode::CREATED, Json(destination)).into_response())

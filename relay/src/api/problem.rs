@@ -348,9 +348,12 @@ pub(crate) fn past_retention(retention: Retention) -> String {
     format!("the body is past its retention of {} days", retention.body_days)
 }
 
-/// Whether the database refused because of this constraint.
-pub(crate) fn violates(error: &sqlx::Error, constraint: &str) -> bool {
-    error.as_database_error().is_some_and(|error| error.constraint() == Some(constraint))
+/// What an error of the database is for the caller, where `constraint` is one that a request can run into.
+pub(crate) fn conflict_of(constraint: &'static str, conflict: Conflict) -> impl Fn(sqlx::Error) -> ApiError {
+    move |error| match error.as_database_error() {
+        Some(refused) if refused.constraint() == Some(constraint) => ApiError::Conflict(conflict),
+        Some(_) | None => error.into(),
+    }
 }
 
 /// The answers that every call may give besides its own, for the API's description.

@@ -11,7 +11,7 @@ use utoipa::{IntoParams, ToSchema};
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
 use super::page::{Page, Window};
-use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, violates};
+use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::{destinations, in_force, sources};
 use crate::expression::{ExpressionError, Filter, Transform};
@@ -98,13 +98,10 @@ pub(super) async fn create(
     let id = RouteId::from_uuid(mint::uuid());
     let inserted = routes::insert(&app.pool, caller.customer, id, source, destination, &content).await;
     let revision = inserted.map_err(|error| {
-        if violates(&error, "one_route_joins_a_source_and_a_destination") {
-            ApiError::Conflict(Conflict::RouteExists)
-        } else if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
-            ApiError::Conflict(Conflict::ChangedMeanwhile)
-        } else {
-            error.into()
+        if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
+            return ApiError::Conflict(Conflict::ChangedMeanwhile);
         }
+        conflict_of("one_route_joins_a_source_and_a_destination", Conflict::RouteExists)(error)
     })?;
     in_force(&app, revision).await?;
     let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;

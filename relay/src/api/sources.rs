@@ -19,7 +19,7 @@ use super::in_force;
 use super::input::{Body, Params, Segment};
 use super::name;
 use super::page::{Page, PageQuery};
-use super::problem::{ApiError, Conflict, Problems, Refusals, violates};
+use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::upsert::upsert;
 use crate::store::sources::{self, Content, SourceRow};
@@ -230,13 +230,8 @@ async fn insert(
     let config = settings.config.unwrap_or_else(empty);
     let content = content(app, id, name, settings.provider, config, &secrets, problems)?;
     let inserted = sources::insert(&app.pool, customer, id, name, &content).await;
-    let (row, revision) = inserted.map_err(|error| {
-        if violates(&error, "source_name_is_unique_for_its_customer") {
-            ApiError::Conflict(Conflict::NameTaken)
-        } else {
-            error.into()
-        }
-    })?;
+    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
+    let (row, revision) = inserted.map_err(taken)?;
     let row = put_in_force(app, row, revision).await?;
     Ok((StatusCode::CREATED, Json(view(app, row))).into_response())
 }

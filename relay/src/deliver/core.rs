@@ -10,6 +10,7 @@
 
 mod budget;
 mod line;
+mod message;
 #[cfg(test)]
 mod tests;
 
@@ -21,10 +22,11 @@ use shared::id::{DeliveryId, DestinationId, ReplayId};
 
 use self::budget::Budget;
 use self::line::{Line, Step};
+pub use self::message::{Command, Input, Limits};
 use super::item::Item;
 use super::outcome::{Failure, Outcome};
 use super::pace::SetClock;
-use crate::configuration::{Destination, Snapshot};
+use crate::configuration::Snapshot;
 use crate::mint::timestamp;
 use crate::retry;
 use crate::store::settle::{Next, Settlement};
@@ -43,96 +45,6 @@ const GONE_HOLD_US: u64 = 10_000_000;
 
 /// The longest Retry-After that holds back a whole destination, in milliseconds.
 const MAX_HOLD_MS: u64 = 3_600_000;
-
-/// Bounds of what the engine holds at one time.
-#[derive(Debug, Clone, Copy)]
-pub struct Limits {
-    /// Attempts in flight, over all destinations.
-    pub in_flight: usize,
-    /// Attempts that have been answered and are not settled yet: what a database that does not answer can pile up.
-    pub unsettled: usize,
-    /// Deliveries in memory for one destination.
-    pub line: usize,
-    /// Deliveries read at one time for one destination.
-    pub read: usize,
-    /// Bytes of the bodies that wait in memory, over all destinations.
-    pub bodies: usize,
-}
-
-/// What the engine is told.
-#[derive(Debug)]
-#[expect(
-    clippy::large_enum_variant,
-    reason = "the large one is the most frequent, and is moved through a channel once"
-)]
-pub enum Input {
-    /// The shards this replica owns, with their epochs, and until when it may be sure of that.
-    Owned {
-        shards: HashMap<i16, i64>,
-        until_us: u64,
-    },
-    /// The lease could not be renewed in time: nothing may be sent until [`Input::Owned`] says what is owned.
-    Fenced,
-    Configured(Arc<Snapshot>),
-    /// Deliveries that this replica has just stored.
-    Fresh(Vec<Item>),
-    /// Something may be due in the table, for this destination.
-    Look(DestinationId),
-    /// What a read has found: `complete` where there was no more than that.
-    Found {
-        destination: DestinationId,
-        epoch: i64,
-        items: Vec<Item>,
-        complete: bool,
-    },
-    /// A read failed; it is asked for again.
-    NotFound {
-        destination: DestinationId,
-        epoch: i64,
-    },
-    /// When the next delivery of an idle line is due, in microseconds.
-    NextDue {
-        destination: DestinationId,
-        due_us: u64,
-    },
-    /// An attempt has ended. `jitter` is a random number from 0 to 1.
-    Answered {
-        item: Item,
-        epoch: i64,
-        shard: i16,
-        outcome: Outcome,
-        jitter: f64,
-    },
-    /// Settled, or no longer ours to settle.
-    Settled(Vec<Settlement>),
-    /// The deliveries of this replay were cancelled in the table.
-    ReplayCancelled(ReplayId),
-    /// This delivery was cancelled in the table.
-    DeliveryCancelled(DestinationId, DeliveryId),
-    /// Only time has passed.
-    Woken,
-}
-
-/// What the engine wants done.
-#[derive(Debug)]
-pub enum Command {
-    Send {
-        item: Item,
-        destination: Arc<Destination>,
-        epoch: i64,
-    },
-    /// Read up to `limit` due deliveries of a destination.
-    Read {
-        destination: DestinationId,
-        epoch: i64,
-        limit: usize,
-        /// Whether there is room for their bodies; else they are read when they are sent.
-        bodies: bool,
-    },
-    Settle(Settlement),
-    /// The destination answered 410.
-    Disable(DestinationId),
-}
 
 /// The state of the engine.
 pub struct Core {

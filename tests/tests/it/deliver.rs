@@ -1,5 +1,6 @@
 //! deliver: what a destination receives, at which pace, and whom a bad one harms.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::json;
@@ -31,6 +32,20 @@ async fn a_delivery_carries_the_raw_bytes_the_provider_headers_and_a_signature_t
     assert_eq!(received.header("tidegate-original-webhook-id"), "msg_theirs");
     assert!(!received.headers.contains_key("cookie"));
     received.verify(&line.destination.signing_secret).expect("the signature verifies");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn bodies_that_there_is_no_room_for_in_memory_are_delivered_all_the_same() {
+    let gateway = Gateway::relay_only_with(|settings| settings.with("TIDEGATE_MAX_WAITING_BYTES", "0")).await;
+    let line = gateway.line("no-room").await;
+    let pushed: BTreeSet<String> = (0..30).map(|number| json!({ "number": number }).to_string()).collect();
+    for body in &pushed {
+        gateway.push(&line.source, body.as_bytes());
+    }
+    let received = line.receiver.wait_for(30, SOON).await;
+    let bodies: BTreeSet<String> =
+        received.iter().map(|request| String::from_utf8_lossy(&request.body).into_owned()).collect();
+    assert_eq!(bodies, pushed);
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -11,7 +11,7 @@ use shared::id::{EventId, SourceId};
 use shared::sign::SigningKey;
 
 use super::*;
-use crate::configuration::{DestinationState, Rate};
+use crate::configuration::{Destination, DestinationState, Rate};
 use crate::deliver::item::Event;
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
