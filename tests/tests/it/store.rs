@@ -191,6 +191,27 @@ async fn a_forged_request_in_quarantine_does_not_take_the_id_of_the_genuine_one(
     assert_eq!(failed.len(), 1, "the forged one is kept and not forwarded");
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_stale_request_that_its_source_accepts_is_delivered_and_marked() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("stale").await;
+    let now_ms = tests::provider::now_s() * 1_000;
+    let stale = EventHeader {
+        id: EventId::mint(now_ms, [6; 10]),
+        source: line.source.id.parse().expect("an id"),
+        received_at_ms: now_ms,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::new([("webhook-id", "msg_1")]),
+        verification: Verification::Stale,
+    };
+    gateway.queue.push(&encode_inline(&stale, b"{\"late\":true}").expect("fits"));
+    let received = line.receiver.wait_for(1, SOON).await;
+    assert_eq!(received[0].body, b"{\"late\":true}".as_slice());
+    let marked = gateway.api.all("/v1/events?verification=stale").await;
+    assert_eq!((marked.len(), &marked[0]["verification"]), (1, &"stale".into()));
+}
+
 fn uuid_text() -> String {
     EventId::mint(1, rand::random()).uuid().simple().to_string()
 }
