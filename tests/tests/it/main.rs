@@ -1,11 +1,13 @@
 //! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
 
 mod api;
+mod chaos;
 mod crash;
 mod deliver;
 mod handshake;
 mod queue;
 mod replay;
+mod replicas;
 mod request;
 mod retry;
 mod route;
