@@ -289,6 +289,8 @@ create table quarantine (
 create table replicas (
     id uuid primary key,
     expires_at timestamptz not null,
+    -- It shuts down: it takes no more shards, and gives back those it has as soon as nothing of them is under way.
+    leaving boolean not null default false,
     started_at timestamptz not null default now()
 ) with (fillfactor = 50);
 

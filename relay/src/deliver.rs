@@ -40,6 +40,7 @@ use self::clock::Clock;
 use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
 use self::item::{Event, Item};
 use self::lane::Lane;
+use self::lease::UnderWay;
 use self::outcome::Outcome;
 use self::send::Sender;
 use crate::store::settle::Settlement;
@@ -80,8 +81,8 @@ impl Handle {
         self.tell(Input::DeliveryCancelled(destination, delivery));
     }
 
-    fn owned(&self, shards: HashMap<i16, i64>, until: Instant) {
-        self.tell(Input::Owned { shards, until_us: self.clock.at_us(until) });
+    fn owned(&self, shards: HashMap<i16, i64>, until_us: u64) {
+        self.tell(Input::Owned { shards, until_us });
     }
 
     fn tell(&self, input: Input) {
@@ -130,12 +131,17 @@ impl Engine {
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
         let (settlements, settle_inbox) = settle::channel();
-        let settled = self.handle.clone();
-        let settling =
-            tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| settled.tell(Input::Settled(batch))));
+        let under_way = Arc::new(UnderWay::default());
+        let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
+        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| {
+            settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
+            settled.tell(Input::Settled(batch));
+        }));
+        let leaving = CancellationToken::new();
+        let keeper = lease::Keeper::new(pool.clone(), replica, self.handle.clone(), Arc::clone(&under_way));
+        let leasing = tokio::spawn(keeper.run(leaving.clone(), background.clone()));
         let (reports, report_inbox) = mpsc::unbounded_channel();
         let reporting = tokio::spawn(report::run(pool.clone(), report_inbox));
-        let leasing = tokio::spawn(lease::run(pool.clone(), replica, self.handle.clone(), background.clone()));
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
             core: Core::new(Limits {
@@ -150,6 +156,7 @@ impl Engine {
             sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
             settlements,
             reports,
+            under_way,
             pool: pool.clone(),
             tasks: tasks.clone(),
         };
@@ -166,6 +173,7 @@ impl Engine {
                 _ = poll.tick() => machine.find_next_due(),
                 deadline = &mut stop, if stopping.is_none() => {
                     machine.core.drain();
+                    leaving.cancel();
                     // Who told nobody is gone: nothing is waited for.
                     stopping = Some(deadline.map_or_else(|_| tokio::time::Instant::now(), Into::into));
                 }
@@ -207,6 +215,7 @@ struct Machine {
     sender: Arc<Sender>,
     settlements: Arc<mpsc::UnboundedSender<Settlement>>,
     reports: mpsc::UnboundedSender<Health>,
+    under_way: Arc<UnderWay>,
     pool: PgPool,
     tasks: TaskTracker,
 }
@@ -215,6 +224,8 @@ impl Machine {
     fn take(&mut self, inputs: Vec<Input>) {
         let mut reads = Vec::new();
         for input in inputs {
+            let answered = if let Input::Answered { shard, .. } = &input { Some(*shard) } else { None };
+            let owned_until_us = if let Input::Owned { until_us, .. } = &input { Some(*until_us) } else { None };
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
@@ -222,6 +233,7 @@ impl Machine {
                         reads.push(Read { destination, lane, epoch, limit, bodies });
                     }
                     Command::Settle(settlement) => {
+                        self.under_way.begun(settlement.shard);
                         let _ = self.settlements.send(settlement);
                     }
                     Command::Recall { destination, epoch } => self.recall(destination, epoch),
@@ -231,6 +243,11 @@ impl Machine {
                     }
                 }
             }
+            // Last: from its answer on it is the settlement that is under way.
+            self.under_way.ended(answered);
+            if let Some(until_us) = owned_until_us {
+                self.under_way.heard(until_us);
+            }
         }
         if !reads.is_empty() {
             self.read(reads);
@@ -238,6 +255,7 @@ impl Machine {
     }
 
     fn send(&self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
+        self.under_way.begun(destination.shard);
         let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
         self.tasks.spawn(async move {
             // In a task of its own, so that a panic in it is an attempt that was not made and not a slot lost for ever.

@@ -173,6 +173,61 @@ impl RelayOnly {
         line(&self.api, Provider::standard_webhooks(), name).await
     }
 
+    /// Starts another relay on the same database and the same queue.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn another_relay(&self) -> Relay {
+        ready(Relay::start(self.relay.settings().clone().with("TIDEGATE_LISTEN", "127.0.0.1:0")).await)
+    }
+
+    /// How many shards each replica owns, by the replica's id, the one with the most first. What nobody owns is left out.
+    ///
+    /// # Panics
+    /// Where the database cannot be asked.
+    pub async fn shares(&self) -> Vec<(String, i64)> {
+        let mut connection = ready(self.database.connect().await);
+        let shares = sqlx::query_as(
+            "select owner::text, count(*) from shards where owner is not null group by owner order by 2 desc, 1",
+        )
+        .fetch_all(&mut connection)
+        .await;
+        ready(shares.doing(|| "cannot read the shards".to_owned()))
+    }
+
+    /// Waits until so many replicas share all shards fairly, and gives their ids.
+    ///
+    /// # Panics
+    /// After `timeout`.
+    pub async fn shared_by(&self, replicas: usize, timeout: Duration) -> Vec<String> {
+        until(&format!("the shards to be shared by {replicas}"), timeout, async || {
+            let shares = self.shares().await;
+            let all: i64 = shares.iter().map(|(_, count)| count).sum();
+            let most = shares.first().and_then(|(_, count)| usize::try_from(*count).ok()).unwrap_or_default();
+            if shares.len() == replicas && all == 256 && most <= 256_usize.div_ceil(replicas) {
+                Ok(shares.into_iter().map(|(owner, _)| owner).collect())
+            } else {
+                Err(format!("{shares:?}"))
+            }
+        })
+        .await
+    }
+
+    /// The id of the replica that owns the shard of a destination; empty where nobody does.
+    ///
+    /// # Panics
+    /// Where there is no such destination.
+    pub async fn owner_of(&self, destination: &str) -> String {
+        let mut connection = ready(self.database.connect().await);
+        let owner = sqlx::query_scalar(
+            "select coalesce(owner::text, '') from shards join destinations using (shard) where name = $1",
+        )
+        .bind(destination)
+        .fetch_one(&mut connection)
+        .await;
+        ready(owner.doing(|| format!("cannot read who owns {destination}")))
+    }
+
     /// Puts an event into the queue as the edge would. Gives its id.
     pub fn push(&self, source: &Source, body: &[u8]) -> EventId {
         self.push_with(source, &[("content-type", "application/json")], body)

@@ -25,6 +25,9 @@ pub enum Signal {
     /// PostgreSQL's immediate shutdown.
     Quit,
     Kill,
+    /// Freezes the process; nothing of it runs until [`Signal::Continue`].
+    Stop,
+    Continue,
 }
 
 impl Signal {
@@ -34,6 +37,8 @@ impl Signal {
             Self::Int => "INT",
             Self::Quit => "QUIT",
             Self::Kill => "KILL",
+            Self::Stop => "STOP",
+            Self::Continue => "CONT",
         }
     }
 }

@@ -176,6 +176,16 @@ impl Relay {
         self.process.kill().await
     }
 
+    /// Freezes it (SIGSTOP), as a machine that swaps or a paused container would.
+    pub fn freeze(&self) {
+        self.process.signal(Signal::Stop);
+    }
+
+    /// Lets it go on after [`Relay::freeze`].
+    pub fn thaw(&self) {
+        self.process.signal(Signal::Continue);
+    }
+
     /// Starts it again after [`Relay::stop`] or [`Relay::kill`], on the same database and address.
     ///
     /// # Errors

@@ -6,6 +6,7 @@ use std::io;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use axum::body::Body;
@@ -46,6 +47,7 @@ type Handler = Arc<dyn Fn(Request<Incoming>) -> BoxedAnswer + Send + Sync>;
 #[derive(Debug)]
 pub struct Server {
     address: SocketAddr,
+    connections: Arc<AtomicU64>,
     task: JoinHandle<()>,
 }
 
@@ -62,13 +64,21 @@ impl Server {
         let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
         let address = listener.local_addr()?;
         let handler: Handler = Arc::new(move |request| -> BoxedAnswer { Box::pin(handler(request)) });
-        Ok(Self { address, task: tokio::spawn(accept(listener, handler)) })
+        let connections = Arc::default();
+        let task = tokio::spawn(accept(listener, handler, Arc::clone(&connections)));
+        Ok(Self { address, connections, task })
     }
 
     /// Where it listens.
     #[must_use]
     pub fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// How many connections it has accepted.
+    #[must_use]
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Ordering::Relaxed)
     }
 }
 
@@ -78,12 +88,13 @@ impl Drop for Server {
     }
 }
 
-async fn accept(listener: TcpListener, handler: Handler) {
+async fn accept(listener: TcpListener, handler: Handler, accepted: Arc<AtomicU64>) {
     // The set ends its connections when this task is aborted.
     let mut connections = JoinSet::new();
     loop {
         match listener.accept().await {
             Ok((stream, _)) => {
+                accepted.fetch_add(1, Ordering::Relaxed);
                 connections.spawn(serve(stream, Arc::clone(&handler)));
             }
             // Out of file descriptors: others have to be closed first.

@@ -1,5 +1,11 @@
-//! Keeps this replica's lease, and fences it when the lease cannot be kept.
+//! Keeps this replica's lease, hands shards over in order, and fences the replica when the lease cannot be kept.
+//!
+//! A shard that another replica is to have is first taken from the engine, which then sends nothing more for it, and
+//! given up only when nothing of it is under way any more. Else its next owner would send the same again, and the
+//! destination would get more at a time than it may. An attempt that hangs delays its own shard and no other.
 
+use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
@@ -8,10 +14,15 @@ use uuid::Uuid;
 
 use super::Handle;
 use super::core::Input;
-use crate::store::leases;
+use crate::store::leases::{self, Held, Shard};
 
-/// How long a lease lasts: the longest a crashed replica's destinations wait for another one.
-const LEASE: Duration = Duration::from_secs(12);
+mod under_way;
+
+pub use under_way::UnderWay;
+
+/// How long a lease lasts: together with the others' next renewal the longest that a crashed replica's destinations
+/// wait for another one.
+const LEASE: Duration = Duration::from_secs(10);
 
 /// How often it is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
@@ -20,38 +31,138 @@ const RENEW_EVERY: Duration = Duration::from_secs(3);
 /// clock, which began it later than this one did: no other replica can own the shards yet.
 const FENCE_AFTER: Duration = Duration::from_secs(8);
 
-/// Renews until `stop`.
-pub async fn run(pool: PgPool, replica: Uuid, engine: Handle, stop: CancellationToken) {
-    let mut renewed: Option<Instant> = None;
-    let mut ticks = tokio::time::interval(RENEW_EVERY);
-    ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
-        tokio::select! {
-            _ = ticks.tick() => {}
-            () = stop.cancelled() => return,
+/// How often it is looked whether a shard that is to be given up has come to rest.
+const LOOK_EVERY: Duration = Duration::from_millis(20);
+
+/// Keeps the lease of one replica.
+pub struct Keeper {
+    pool: PgPool,
+    replica: Uuid,
+    engine: Handle,
+    under_way: Arc<UnderWay>,
+    /// When the last renewal that succeeded was begun.
+    renewed: Option<Instant>,
+    /// Shards that are to be given up, and that the engine has been told not to send for.
+    outgoing: BTreeSet<i16>,
+    /// The `until_us` that the engine was told last.
+    told_us: u64,
+}
+
+impl Keeper {
+    #[must_use]
+    pub fn new(pool: PgPool, replica: Uuid, engine: Handle, under_way: Arc<UnderWay>) -> Self {
+        Self { pool, replica, engine, under_way, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
+    }
+
+    /// Renews until `stop`. From `leaving` on everything is given up, shard by shard.
+    pub async fn run(mut self, leaving: CancellationToken, stop: CancellationToken) {
+        let mut ticks = tokio::time::interval(RENEW_EVERY);
+        ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut left = false;
+        loop {
+            let round = tokio::select! {
+                _ = ticks.tick() => Round::Renew,
+                () = leaving.cancelled(), if !left => Round::Renew,
+                () = tokio::time::sleep(LOOK_EVERY), if !self.outgoing.is_empty() => Round::GiveUp,
+                () = stop.cancelled() => return,
+            };
+            left = leaving.is_cancelled();
+            let work = async {
+                match round {
+                    Round::Renew => self.renew(left).await,
+                    Round::GiveUp => self.give_up().await,
+                }
+            };
+            tokio::select! {
+                () = work => {}
+                () = stop.cancelled() => return,
+            }
+            if self.renewed.is_some_and(|at| at.elapsed() >= FENCE_AFTER) {
+                tracing::warn!("nothing is sent until the lease of this replica has been renewed");
+                self.renewed = None;
+                self.engine.tell(Input::Fenced);
+            }
         }
+    }
+
+    async fn renew(&mut self, leaving: bool) {
         let begun = Instant::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
-        // A database that has gone silent must not keep this waiting for longer than the lease allows.
-        let patience = renewed.map_or(FENCE_AFTER, |at| FENCE_AFTER.saturating_sub(at.elapsed()));
-        let renewal = tokio::time::timeout(patience, leases::renew(&pool, replica, lease_ms));
-        let outcome = tokio::select! {
-            outcome = renewal => outcome,
-            () = stop.cancelled() => return,
-        };
-        match outcome {
-            Ok(Ok(shards)) => {
-                renewed = Some(begun);
-                let shards = shards.iter().map(|shard| (shard.shard, shard.epoch)).collect();
-                engine.owned(shards, begun + FENCE_AFTER);
+        let renewal = leases::renew(&self.pool, self.replica, lease_ms, leaving);
+        match tokio::time::timeout(self.patience(), renewal).await {
+            Ok(Ok(held)) => {
+                self.renewed = Some(begun);
+                self.outgoing = outgoing(&held, &self.outgoing, |shard| self.under_way.count(shard));
+                let kept = held.shards.iter().filter(|held| !self.outgoing.contains(&held.shard));
+                self.told_us = self.engine.clock.at_us(begun + FENCE_AFTER);
+                self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
             }
             Ok(Err(error)) => tracing::warn!(error = %error, "cannot renew the lease of this replica; trying again"),
             Err(_) => tracing::warn!("the lease of this replica could not be renewed in time; trying again"),
         }
-        if renewed.is_some_and(|at| at.elapsed() >= FENCE_AFTER) {
-            tracing::warn!("nothing is sent until the lease of this replica has been renewed");
-            renewed = None;
-            engine.tell(Input::Fenced);
+    }
+
+    /// Gives up what is to be given up and has come to rest.
+    async fn give_up(&mut self) {
+        if !self.under_way.has_heard(self.told_us) {
+            return;
         }
+        let at_rest: Vec<i16> =
+            self.outgoing.iter().copied().filter(|shard| self.under_way.count(*shard) == 0).collect();
+        if at_rest.is_empty() {
+            return;
+        }
+        let giving = leases::give_back(&self.pool, self.replica, &at_rest);
+        match tokio::time::timeout(self.patience(), giving).await {
+            Ok(Ok(())) => self.outgoing.retain(|shard| !at_rest.contains(shard)),
+            Ok(Err(error)) => tracing::warn!(error = %error, "cannot hand shards over; trying again"),
+            Err(_) => tracing::warn!("shards could not be handed over in time; trying again"),
+        }
+    }
+
+    /// A database that has gone silent must not keep this waiting for longer than the lease allows.
+    fn patience(&self) -> Duration {
+        self.renewed.map_or(FENCE_AFTER, |at| FENCE_AFTER.saturating_sub(at.elapsed()))
+    }
+}
+
+enum Round {
+    Renew,
+    GiveUp,
+}
+
+/// Which shards are to be given up: those that were to be already, and of the others the ones with the least under way,
+/// so that few have to wait, and those few not long.
+fn outgoing(held: &Held, before: &BTreeSet<i16>, under_way: impl Fn(i16) -> usize) -> BTreeSet<i16> {
+    let (mut outgoing, mut kept): (Vec<i16>, Vec<i16>) =
+        held.shards.iter().map(|Shard { shard, .. }| *shard).partition(|shard| before.contains(shard));
+    let more = held.shards.len().saturating_sub(held.share).saturating_sub(outgoing.len());
+    kept.sort_by_key(|shard| (under_way(*shard), *shard));
+    outgoing.extend(kept.iter().take(more));
+    outgoing.into_iter().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(shards: impl IntoIterator<Item = i16>, share: usize) -> Held {
+        Held { shards: shards.into_iter().map(|shard| Shard { shard, epoch: 1 }).collect(), share }
+    }
+
+    #[test]
+    fn a_replica_gives_up_what_is_more_than_its_share_beginning_with_what_is_at_rest() {
+        let under_way = |shard: i16| usize::from(shard < 2);
+        assert_eq!(outgoing(&held(0..4, 2), &BTreeSet::new(), under_way), BTreeSet::from([2, 3]));
+        assert_eq!(outgoing(&held(0..4, 1), &BTreeSet::new(), under_way), BTreeSet::from([0, 2, 3]));
+        assert_eq!(outgoing(&held(0..4, 4), &BTreeSet::new(), under_way), BTreeSet::new());
+    }
+
+    #[test]
+    fn a_shard_that_is_to_be_given_up_stays_so_and_is_counted() {
+        let before = BTreeSet::from([0, 9]);
+        assert_eq!(outgoing(&held(0..4, 3), &before, |_| 0), BTreeSet::from([0]), "9 is gone already");
+        assert_eq!(outgoing(&held(0..4, 2), &before, |_| 0), BTreeSet::from([0, 1]));
+        assert_eq!(outgoing(&held(0..4, 4), &before, |_| 0), BTreeSet::from([0]), "the engine has forgotten it");
     }
 }

@@ -17,36 +17,46 @@ pub struct Shard {
     pub epoch: i64,
 }
 
-/// Renews the lease of `replica` for `lease_ms`, gives back what is more than its fair share, takes what is free up to
-/// it, and returns what it owns afterwards.
+/// What a replica has after its lease has been renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub shards: Vec<Shard>,
+    /// How many it should have, so that all replicas have alike: 0 for one that is leaving.
+    pub share: usize,
+}
+
+/// Renews the lease of `replica` for `lease_ms` and takes what is free up to its fair share. Gives nothing back: only
+/// the replica knows when nothing of a shard is under way. One that is `leaving` takes nothing, and the others share as
+/// if it were not there.
 ///
 /// # Errors
 /// Where the database cannot be asked; then the old lease goes on until it expires.
-pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64) -> Result<Vec<Shard>, sqlx::Error> {
+pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held, sqlx::Error> {
     // Statements of their own: the second has to see what another replica's change of hands has committed while the first
     // waited for it.
     sqlx::query!(
-        "insert into replicas (id, expires_at) values ($1, now() + $2::bigint * interval '1 millisecond')
-         on conflict (id) do update set expires_at = excluded.expires_at",
+        "insert into replicas (id, expires_at, leaving) values ($1, now() + $2::bigint * interval '1 millisecond', $3)
+         on conflict (id) do update set expires_at = excluded.expires_at, leaving = excluded.leaving",
         replica,
-        lease_ms
+        lease_ms,
+        leaving
     )
     .execute(pool)
     .await?;
     let seen = sqlx::query!(
-        r#"select (select count(*) from replicas where expires_at >= now() and id <> $1) as "others!",
+        r#"select (select count(*) from replicas where expires_at >= now() and not leaving and id <> $1) as "others!",
                   array(select shard from shards where owner = $1 order by shard) as "shards!: Vec<i16>",
                   array(select epoch from shards where owner = $1 order by shard) as "epochs!: Vec<i64>""#,
         replica
     )
     .fetch_one(pool)
     .await?;
-    let owned: Vec<Shard> =
+    let shards: Vec<Shard> =
         seen.shards.iter().zip(&seen.epochs).map(|(shard, epoch)| Shard { shard: *shard, epoch: *epoch }).collect();
-    let share = (SHARDS + seen.others) / (seen.others + 1);
-    let owned_count = i64::try_from(owned.len()).unwrap_or(SHARDS);
-    if owned_count == share {
-        return Ok(owned);
+    let share = if leaving { 0 } else { (SHARDS + seen.others) / (seen.others + 1) };
+    let share_count = usize::try_from(share).unwrap_or(0);
+    if shards.len() >= share_count {
+        return Ok(Held { shards, share: share_count });
     }
 
     let mut transaction = pool.begin().await?;
@@ -55,32 +65,37 @@ pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64) -> Result<Vec<Sh
     sqlx::query!("delete from replicas where expires_at < now() and id <> $1", replica)
         .execute(&mut *transaction)
         .await?;
-    if owned_count > share {
-        let extra: Vec<i16> = owned.iter().skip(usize::try_from(share).unwrap_or(0)).map(|shard| shard.shard).collect();
-        sqlx::query!("update shards set owner = null where owner = $1 and shard = any($2)", replica, &extra)
-            .execute(&mut *transaction)
-            .await?;
-    } else {
-        sqlx::query!(
-            "update shards set owner = $1, epoch = epoch + 1
-             where shard in (
-                 select shard from shards
-                 where owner is null or not exists (select from replicas where replicas.id = shards.owner)
-                 order by shard limit $2)",
-            replica,
-            share - owned_count
-        )
-        .execute(&mut *transaction)
-        .await?;
-    }
-    let owned = sqlx::query_as!(Shard, "select shard, epoch from shards where owner = $1 order by shard", replica)
+    let missing = share - i64::try_from(shards.len()).unwrap_or(SHARDS);
+    sqlx::query!(
+        "update shards set owner = $1, epoch = epoch + 1
+         where shard in (
+             select shard from shards
+             where owner is null or not exists (select from replicas where replicas.id = shards.owner)
+             order by shard limit $2)",
+        replica,
+        missing
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let shards = sqlx::query_as!(Shard, "select shard, epoch from shards where owner = $1 order by shard", replica)
         .fetch_all(&mut *transaction)
         .await?;
     transaction.commit().await?;
-    Ok(owned)
+    Ok(Held { shards, share: share_count })
 }
 
-/// Gives everything back, so that others need not wait for the lease to expire.
+/// Gives shards back, for other replicas to take at once.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn give_back(pool: &PgPool, replica: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
+    sqlx::query!("update shards set owner = null where owner = $1 and shard = any($2)", replica, shards)
+        .execute(pool)
+        .await?;
+    Ok(())
+}
+
+/// Gives everything back and forgets the replica.
 ///
 /// # Errors
 /// Where the database cannot be asked.

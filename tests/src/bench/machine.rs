@@ -16,12 +16,13 @@ pub fn describe() -> String {
         .and_then(|rest| rest.split_whitespace().next()?.parse().ok())
         .unwrap_or_default();
     format!(
-        "{cpu}, {cores} cores, {} GiB, {} {}, {}, node {}",
+        "{cpu}, {cores} cores, {} GiB, {} {}, {}, node {}, commit {}",
         memory_kib >> 20,
         std::env::consts::OS,
         std::env::consts::ARCH,
-        output("rustc", "--version"),
-        output("node", "--version"),
+        output("rustc", &["--version"]),
+        output("node", &["--version"]),
+        output("git", &["-C", &crate::place::repository().to_string_lossy(), "describe", "--always", "--dirty"]),
     )
 }
 
@@ -37,11 +38,41 @@ pub fn processor_seconds(process: u32) -> Option<f64> {
     Some((user + system) / 100.0)
 }
 
+/// As [`processor_seconds`], of a process, its children and those of them that have ended: PostgreSQL's postmaster.
+#[must_use]
+pub fn processor_seconds_with_children(process: u32) -> f64 {
+    let parent = process.to_string();
+    let mut seconds = 0.0;
+    for entry in std::fs::read_dir("/proc").into_iter().flatten().flatten() {
+        let name = entry.file_name().to_string_lossy().into_owned();
+        let stat = read(&format!("/proc/{name}/stat"));
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').map(|(_, rest)| rest.split_whitespace().collect()).unwrap_or_default();
+        let time = |range: std::ops::Range<usize>| -> f64 {
+            fields.get(range).into_iter().flatten().filter_map(|field| field.parse::<f64>().ok()).sum::<f64>() / 100.0
+        };
+        if name == parent {
+            // Its own, and that of children it has waited for.
+            seconds += time(11..15);
+        } else if fields.get(1) == Some(&parent.as_str()) {
+            seconds += time(11..13);
+        }
+    }
+    seconds
+}
+
+/// The resident memory of a process in KiB; `None` where the system does not tell.
+#[must_use]
+pub fn memory_kib(process: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{process}/status")).ok()?;
+    status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?.split_whitespace().next()?.parse().ok()
+}
+
 fn read(path: &str) -> String {
     std::fs::read_to_string(path).unwrap_or_default()
 }
 
-fn output(program: &str, argument: &str) -> String {
-    let output = Command::new(program).arg(argument).output();
+fn output(program: &str, arguments: &[&str]) -> String {
+    let output = Command::new(program).args(arguments).output();
     output.map(|output| String::from_utf8_lossy(&output.stdout).trim().to_owned()).unwrap_or_default()
 }

@@ -79,6 +79,12 @@ impl Server {
         self.port
     }
 
+    /// The process id of the postmaster, whose children are the server's other processes; `None` while it is stopped.
+    #[must_use]
+    pub fn id(&self) -> Option<u32> {
+        self.process.as_ref().map(Process::id)
+    }
+
     /// The URL of one of its databases.
     #[must_use]
     pub fn url(&self, database: &str) -> String {

@@ -36,7 +36,7 @@ pub enum Behaviour {
 }
 
 impl Behaviour {
-    pub(super) async fn act(self) -> Answer {
+    pub(crate) async fn act(self) -> Answer {
         match self {
             Self::Status(code) => Ok(status(code, Body::from(format!("answer {code}")))),
             Self::RetryAfter(code, when) => with_header(status(code, Body::empty()), http::header::RETRY_AFTER, &when),

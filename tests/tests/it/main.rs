@@ -1,6 +1,7 @@
 //! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
 
 mod api;
+mod chaos;
 mod crash;
 mod deliver;
 mod explain;
@@ -8,6 +9,7 @@ mod handshake;
 mod history;
 mod queue;
 mod replay;
+mod replicas;
 mod request;
 mod retry;
 mod route;

@@ -8,8 +8,10 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use super::load::{self, Load};
-use super::machine;
+use crate::bench::figure::{Figure, Limit, Report};
+use crate::bench::load::{self, Load};
+use crate::bench::machine;
+use crate::bench::options::Options;
 use crate::edge::{Edge, EdgeSettings};
 use crate::error::{Doing as _, Error, Result};
 use crate::process::{Process, Signal};
@@ -21,6 +23,39 @@ const CONNECTIONS: usize = 32;
 
 /// Both compilers, of JavaScript and of wasm, need some seconds of work before they are at their best.
 const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Measures both bodies.
+///
+/// # Errors
+/// Where something cannot be started, or a request is refused: then the two do not do the same work.
+pub async fn run(options: Options) -> Result<Report> {
+    let mut report = Report::new("Edge beside a hand-written JavaScript Worker: HMAC-SHA256, bare workerd, 32 connections");
+    for (body_bytes, name, must, aim) in [(1_000, "1 KB", 0.85, 1.1), (100_000, "100 KB", 1.0, 1.5)] {
+        let plan = Plan { body_bytes, pairs: options.pick(5, 2), time: options.time(4, 2) };
+        let pairs = measure(plan).await?;
+        let rust = median(pairs.iter().map(|pair| pair.rust.load.per_second()));
+        let javascript = median(pairs.iter().map(|pair| pair.javascript.load.per_second()));
+        report.figure(Figure::new(format!("{name}, Rust"), rust, "/s"));
+        report.figure(Figure::new(format!("{name}, JavaScript"), javascript, "/s"));
+        let ratio = Figure::new(format!("{name}, ratio"), median(pairs.iter().map(Pair::ratio)), "×");
+        report.figure(ratio.must(Limit::AtLeast(must)).aim(Limit::AtLeast(aim)));
+        let all: Vec<String> = pairs.iter().map(|pair| format!("{:.2}", pair.ratio())).collect();
+        report.note(format!("{name}: median of {} pairs, ratios {}", pairs.len(), all.join(", ")));
+        report.note(format!(
+            "{name}: processor time of workerd per request: Rust {:.0} µs, JavaScript {:.0} µs, ratio {:.2}",
+            median(pairs.iter().filter_map(|pair| pair.rust.processor_us)),
+            median(pairs.iter().filter_map(|pair| pair.javascript.processor_us)),
+            median(pairs.iter().filter_map(Pair::processor_ratio)),
+        ));
+    }
+    Ok(report)
+}
+
+fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
 
 /// What is measured.
 #[derive(Debug, Clone, Copy)]
@@ -60,10 +95,10 @@ impl Pair {
     }
 }
 
-/// Measures both, in turn.
+/// Measures both with one body, in turn.
 ///
 /// # Errors
-/// Where something cannot be started, or a request is refused: then the two do not do the same work.
+/// As [`run`].
 pub async fn measure(plan: Plan) -> Result<Vec<Pair>> {
     let queue = LocalQueue::start(0, Settings::default()).await.doing(|| "cannot start the local queue".to_owned())?;
     let provider = Provider::github();

@@ -1,0 +1,144 @@
+//! The database misbehaves under load: a third of the time before it does, a third while it does, a third after.
+
+use std::time::{Duration, Instant};
+
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+use crate::api::Source;
+use crate::bench::figure::{Figure, Limit, Report};
+use crate::bench::options::Options;
+use crate::bench::run::{PATIENCE, Schedule, count};
+use crate::bench::stack::Stack;
+use crate::error::{Doing as _, Result};
+use crate::postgres::Shutdown;
+
+/// Events per second.
+const RATE: f64 = 500.0;
+
+/// How often what is done again and again is done.
+const STEP: Duration = Duration::from_millis(500);
+
+const KILL_BACKENDS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+                             where datname = current_database() and application_name = 'tidegate-relay'";
+
+/// What goes wrong.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Fault {
+    Restart,
+    CutConnections,
+    NoFreeConnection,
+    IdleTransaction,
+    LongReaders,
+}
+
+impl Fault {
+    const ALL: [Self; 5] =
+        [Self::Restart, Self::CutConnections, Self::NoFreeConnection, Self::IdleTransaction, Self::LongReaders];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Restart => "PostgreSQL crashes and stays away",
+            Self::CutConnections => "all connections of the relay are cut, twice a second",
+            Self::NoFreeConnection => "others take every connection of the server",
+            Self::IdleTransaction => "a transaction that has written is left idle",
+            Self::LongReaders => "four readers keep a snapshot (REPEATABLE READ)",
+        }
+    }
+}
+
+/// Measures all of them, each on a stack of its own.
+///
+/// # Errors
+/// Where something does not start or is not settled in time.
+pub async fn run(options: Options) -> Result<Report> {
+    let rate = options.rate.unwrap_or(RATE);
+    let third = options.time(90, 9) / 3;
+    let mut report = Report::new(format!("Chaos: {rate:.0} events/s, the fault in the middle third of {} s", third.as_secs() * 3));
+    for fault in Fault::ALL {
+        measure(fault, rate, third, &mut report).await?;
+    }
+    report.note("deliveries per second; after the fault what has piled up comes in addition");
+    Ok(report)
+}
+
+async fn measure(fault: Fault, rate: f64, third: Duration, report: &mut Report) -> Result<()> {
+    let mut stack = Stack::start(1).await?;
+    let (source, sink) = stack.line("chaos").await?;
+    let mut schedule = Schedule::start(rate);
+    let mut phases = Vec::new();
+    for phase in 0..3 {
+        let (begun, before) = (Instant::now(), sink.count());
+        if phase == 1 {
+            disturb(fault, &mut stack, &source, &mut schedule, third).await?;
+        } else {
+            schedule.run(&stack, &[&source], third).await;
+        }
+        phases.push(count(sink.count() - before) / begun.elapsed().as_secs_f64());
+    }
+    stack.settled(&[], PATIENCE).await?;
+    let name = fault.name();
+    report.figure(Figure::new(format!("{name}: before"), phases[0], "/s"));
+    report.figure(Figure::new(format!("{name}: during"), phases[1], "/s"));
+    report.figure(Figure::new(format!("{name}: after"), phases[2], "/s").must(Limit::AtLeast(0.9 * rate)));
+    let lost = count(schedule.pushed().saturating_sub(sink.different()));
+    report.figure(Figure::new(format!("{name}: lost"), lost, "").must(Limit::AtMost(0.0)));
+    report.figure(Figure::new(format!("{name}: duplicates"), count(sink.count() - sink.different()), ""));
+    Ok(())
+}
+
+/// Goes on with the load for `time` while the fault lasts.
+async fn disturb(
+    fault: Fault,
+    stack: &mut Stack,
+    source: &Source,
+    schedule: &mut Schedule,
+    time: Duration,
+) -> Result<()> {
+    let sources = [source];
+    let doing = || format!("cannot make a fault ({})", fault.name());
+    match fault {
+        Fault::Restart => {
+            stack.server.stop(Shutdown::Immediate).await?;
+            schedule.run(stack, &sources, time).await;
+            stack.server.start().await?;
+        }
+        Fault::CutConnections => {
+            let (mut connection, begun) = (stack.connect().await?, Instant::now());
+            while begun.elapsed() < time {
+                schedule.run(stack, &sources, STEP).await;
+                sqlx::query(KILL_BACKENDS).execute(&mut connection).await.doing(doing)?;
+            }
+        }
+        Fault::NoFreeConnection => {
+            let (mut connection, begun) = (stack.connect().await?, Instant::now());
+            let mut taken = Vec::new();
+            while begun.elapsed() < time {
+                while let Ok(connection) = PgConnection::connect(stack.gateway.database.url()).await {
+                    taken.push(connection);
+                }
+                sqlx::query(KILL_BACKENDS).execute(&mut connection).await.doing(doing)?;
+                schedule.run(stack, &sources, STEP).await;
+            }
+        }
+        Fault::IdleTransaction => {
+            let mut idle = stack.connect().await?;
+            for statement in ["begin", "update customers set name = name", "select count(*) from pending_deliveries"] {
+                sqlx::query(statement).execute(&mut idle).await.doing(doing)?;
+            }
+            schedule.run(stack, &sources, time).await;
+        }
+        Fault::LongReaders => {
+            let mut readers = Vec::new();
+            for _ in 0..4 {
+                let mut reader = stack.connect().await?;
+                for statement in ["begin isolation level repeatable read", "select count(*) from pending_deliveries"] {
+                    sqlx::query(statement).execute(&mut reader).await.doing(doing)?;
+                }
+                readers.push(reader);
+            }
+            schedule.run(stack, &sources, time).await;
+        }
+    }
+    Ok(())
+}

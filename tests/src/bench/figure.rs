@@ -1,0 +1,150 @@
+//! What a case has found, beside what the design asks for (DESIGN.md section 9), and the report in Markdown.
+
+/// What one case has found.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Report {
+    pub title: String,
+    pub figures: Vec<Figure>,
+    /// What else was seen: processor time, bytes, what the figures do not tell.
+    pub notes: Vec<String>,
+}
+
+/// One measured value.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Figure {
+    pub what: String,
+    pub value: f64,
+    pub unit: &'static str,
+    pub must: Option<Limit>,
+    pub aim: Option<Limit>,
+}
+
+/// What a figure has to reach.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub enum Limit {
+    AtLeast(f64),
+    AtMost(f64),
+}
+
+impl Report {
+    #[must_use]
+    pub fn new(title: impl Into<String>) -> Self {
+        Self { title: title.into(), figures: Vec::new(), notes: Vec::new() }
+    }
+
+    /// Adds a figure.
+    pub fn figure(&mut self, figure: Figure) {
+        self.figures.push(figure);
+    }
+
+    /// Adds a note.
+    pub fn note(&mut self, note: impl Into<String>) {
+        self.notes.push(note.into());
+    }
+
+    /// Whether every figure reaches what it must.
+    #[must_use]
+    pub fn holds(&self) -> bool {
+        self.figures.iter().all(|figure| figure.holds() != Some(false))
+    }
+
+    /// A heading, a table and a list.
+    #[must_use]
+    pub fn markdown(&self) -> String {
+        let mut text = format!("## {}\n", self.title);
+        if !self.figures.is_empty() {
+            text.push_str("\n| what | measured | must | aim | holds |\n|---|---:|---:|---:|---|\n");
+        }
+        for figure in &self.figures {
+            let limit = |limit: Option<Limit>| limit.map_or_else(String::new, |limit| limit.text(figure.unit));
+            let holds = match figure.holds() {
+                None => "",
+                Some(true) => "yes",
+                Some(false) => "**no**",
+            };
+            text.push_str(&format!(
+                "| {} | {} | {} | {} | {holds} |\n",
+                figure.what,
+                with_unit(figure.value, figure.unit),
+                limit(figure.must),
+                limit(figure.aim),
+            ));
+        }
+        if !self.notes.is_empty() {
+            text.push('\n');
+        }
+        for note in &self.notes {
+            text.push_str(&format!("- {note}\n"));
+        }
+        text
+    }
+}
+
+impl Figure {
+    #[must_use]
+    pub fn new(what: impl Into<String>, value: f64, unit: &'static str) -> Self {
+        Self { what: what.into(), value, unit, must: None, aim: None }
+    }
+
+    /// What it must reach.
+    #[must_use]
+    pub fn must(mut self, limit: Limit) -> Self {
+        self.must = Some(limit);
+        self
+    }
+
+    /// What it should reach.
+    #[must_use]
+    pub fn aim(mut self, limit: Limit) -> Self {
+        self.aim = Some(limit);
+        self
+    }
+
+    /// Whether it reaches what it must; `None` where nothing is asked of it.
+    #[must_use]
+    pub fn holds(&self) -> Option<bool> {
+        self.must.map(|limit| match limit {
+            Limit::AtLeast(least) => self.value >= least,
+            Limit::AtMost(most) => self.value <= most,
+        })
+    }
+}
+
+impl Limit {
+    fn text(self, unit: &str) -> String {
+        match self {
+            Self::AtLeast(value) => format!("≥ {}", with_unit(value, unit)),
+            Self::AtMost(value) => format!("≤ {}", with_unit(value, unit)),
+        }
+    }
+}
+
+/// Three digits that count are enough for what a shared machine can tell.
+fn with_unit(value: f64, unit: &str) -> String {
+    let digits = match value.abs() {
+        size if size >= 100.0 || size == 0.0 => 0,
+        size if size >= 10.0 => 1,
+        _ => 2,
+    };
+    let text = format!("{value:.digits$}");
+    if unit.is_empty() { text } else { format!("{text} {unit}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_report_says_of_each_figure_whether_it_holds() {
+        let mut report = Report::new("steady");
+        report.figure(Figure::new("p99", 12.34, "ms").must(Limit::AtMost(100.0)).aim(Limit::AtMost(25.0)));
+        report.figure(Figure::new("rate", 4_999.0, "/s").must(Limit::AtLeast(5_000.0)));
+        report.figure(Figure::new("size", 0.0, "KB"));
+        report.note("on two cores");
+        assert!(!report.holds());
+        let wanted = "## steady\n\n| what | measured | must | aim | holds |\n|---|---:|---:|---:|---|\n\
+                      | p99 | 12.3 ms | ≤ 100 ms | ≤ 25.0 ms | yes |\n| rate | 4999 /s | ≥ 5000 /s |  | **no** |\n\
+                      | size | 0 KB |  |  |  |\n\n- on two cores\n";
+        assert_eq!(report.markdown(), wanted);
+    }
+}
