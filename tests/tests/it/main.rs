@@ -3,6 +3,7 @@
 mod api;
 mod crash;
 mod deliver;
+mod pace;
 mod queue;
 mod replay;
 mod request;
