@@ -217,6 +217,8 @@ impl Core {
                 changed.push(*id);
             }
         }
+        // In one order, so that the same inputs always lead to the same commands.
+        changed.sort_unstable();
         for id in changed {
             self.give_turn(id);
         }
@@ -324,8 +326,10 @@ impl Core {
                 }
                 Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
             }
-            if let (Some(key), Some(line)) = (settlement.order_key, self.lines.get_mut(&destination)) {
-                line.key_settled(key, settlement.frees_key, now_us);
+            if settlement.order_key.is_some()
+                && let Some(line) = self.lines.get_mut(&destination)
+            {
+                line.order_settled(now_us);
             }
             self.give_turn(destination);
         }

@@ -18,7 +18,7 @@ pub struct DueRow {
     pub attempts: i16,
     pub schedule_start: i16,
     pub order_key: Option<i64>,
-    /// An earlier delivery of its key is pending and goes first.
+    /// An earlier delivery of its key is pending and goes first. One that is retried has a time of its own.
     pub is_behind: bool,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
@@ -50,7 +50,7 @@ pub async fn due(
     let heads = sqlx::query!(
         r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
                   due.attempts, due.schedule_start, due.order_key,
-                  due.order_key is not null and exists (
+                  due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id

@@ -236,8 +236,11 @@ async fn stand_back(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -
          where pending_deliveries.id = later.id and pending_deliveries.parked_reason is null
            and exists (
                select from pending_deliveries earlier
+               left join routes route on route.id = pending_deliveries.route_id
                where earlier.destination_id = pending_deliveries.destination_id
-                 and earlier.order_key = pending_deliveries.order_key and earlier.id < pending_deliveries.id)",
+                 and earlier.order_key = pending_deliveries.order_key and earlier.id < pending_deliveries.id
+                 and (coalesce(route.poison, 'block') = 'block'
+                      or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null))",
         &ids,
         &until
     )

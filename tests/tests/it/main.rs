@@ -7,6 +7,7 @@ mod deliver;
 mod explain;
 mod handshake;
 mod history;
+mod pace;
 mod queue;
 mod replay;
 mod replicas;

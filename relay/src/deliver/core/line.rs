@@ -16,7 +16,7 @@ use super::noise::{self, Use};
 use super::order::{Keys, Turn};
 use super::shares::{Slots, Turns};
 use super::tuning::DISABLING_HOLD_US;
-use super::window::{Meanwhile, Window};
+use super::window::Window;
 use super::{Disabling, Limits};
 use crate::configuration::{Destination, DestinationState};
 use crate::deliver::item::Item;
@@ -130,7 +130,7 @@ impl Line {
         budget: &Budget,
         now_us: u64,
     ) -> Vec<Item> {
-        let meanwhile = self.lanes[lane].has_read(complete, now_us);
+        let settled_meanwhile = self.lanes[lane].has_read(complete, now_us);
         let mut behind = Vec::new();
         if !self.is_active() || self.breaker.open_until(now_us).is_some() {
             self.lanes[lane].look(now_us);
@@ -138,12 +138,11 @@ impl Line {
         }
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
         for item in items {
-            if self.known.contains_key(&item.id) || meanwhile.settled.contains(&item.id) {
+            if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {
                 continue;
             }
-            match self.turn_of(&item, &meanwhile) {
+            match item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, &item)) {
                 Turn::Now => self.take(lane, item, budget),
-                Turn::Again => self.lanes[lane].look(now_us),
                 Turn::AfterSettled => {}
                 Turn::Behind => {
                     self.known.insert(item.id, Known { lane, order_key: None });
@@ -171,12 +170,9 @@ impl Line {
         }
     }
 
-    /// A delivery with this key has been settled; where it has ended, or others need not wait for it, the next one may go.
-    pub(super) fn key_settled(&mut self, key: i64, frees_key: bool, now_us: u64) {
+    /// A delivery that goes in order has been settled, or put back: another one of its key may go.
+    pub(super) fn order_settled(&mut self, now_us: u64) {
         for lane in [Lane::Fresh, Lane::Retry] {
-            if frees_key {
-                self.lanes[lane].freed(key);
-            }
             self.lanes[lane].look(now_us);
         }
     }
@@ -366,10 +362,6 @@ impl Line {
             self.keys.left(key, id);
         }
         Some(lane)
-    }
-
-    fn turn_of(&self, item: &Item, meanwhile: &Meanwhile) -> Turn {
-        item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, item, &meanwhile.freed))
     }
 
     /// Lets go of what waits in memory. The rows are in the table, and are read again when they can be sent.

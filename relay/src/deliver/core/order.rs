@@ -3,9 +3,10 @@
 //! What goes in order is always read from the table and never handed over in memory, because only the table knows
 //! whether an earlier one is waiting for its next attempt, here or at an owner before. A read says of each delivery
 //! whether it is behind another one. Such a one is taken out of what is due, once, so that a key that is blocked by a
-//! delivery that fails costs no reads; the transaction that settles the one in front makes the next one due.
+//! delivery that fails costs no reads; the transaction that settles the one in front makes the next one due. Where the one
+//! in front has ended since the read, the row stays as it is, and is read again.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 
 use shared::id::DeliveryId;
 
@@ -27,8 +28,6 @@ struct Active {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     Now,
-    /// The one in front has been settled since the read began: read again.
-    Again,
     /// Read again when the one in front has been settled.
     AfterSettled,
     /// It waits in the table until the one in front lets it go.
@@ -36,8 +35,8 @@ pub(super) enum Turn {
 }
 
 impl Keys {
-    /// Whether a delivery with this key may be taken. `freed` are the keys that have become free since it was read.
-    pub(super) fn turn(&self, key: i64, item: &Item, freed: &HashSet<i64>) -> Turn {
+    /// Whether a delivery with this key may be taken.
+    pub(super) fn turn(&self, key: i64, item: &Item) -> Turn {
         match self.active.get(&key) {
             // Its settlement lets the next one go, and is under way already.
             Some(active) if active.answered => Turn::AfterSettled,
@@ -45,7 +44,6 @@ impl Keys {
             Some(_) if item.attempts > item.schedule_start => Turn::AfterSettled,
             Some(_) => Turn::Behind,
             None if !item.is_behind => Turn::Now,
-            None if freed.contains(&key) => Turn::Again,
             None => Turn::Behind,
         }
     }

@@ -19,16 +19,8 @@ pub(super) struct Window {
     reading: bool,
     /// Something arrived in the table after the read under way had begun.
     missed: bool,
-    /// What has changed since the read under way had begun.
-    meanwhile: Meanwhile,
-}
-
-/// What has changed while a read was under way: it may still show it as it was.
-#[derive(Default)]
-pub(super) struct Meanwhile {
-    pub(super) settled: HashSet<DeliveryId>,
-    /// Keys whose next delivery may go.
-    pub(super) freed: HashSet<i64>,
+    /// The read under way may still show these as they were.
+    settled_meanwhile: HashSet<DeliveryId>,
 }
 
 impl Window {
@@ -63,20 +55,13 @@ impl Window {
     pub(super) fn settled(&mut self, id: DeliveryId) {
         self.known -= 1;
         if self.reading {
-            self.meanwhile.settled.insert(id);
+            self.settled_meanwhile.insert(id);
         }
     }
 
     /// A delivery that has been read is put back into the table; its row is at the head until that is done.
     pub(super) fn puts_back(&mut self) {
         self.known += 1;
-    }
-
-    /// The next delivery of a key may go.
-    pub(super) fn freed(&mut self, key: i64) {
-        if self.reading {
-            self.meanwhile.freed.insert(key);
-        }
     }
 
     /// Forgets deliveries that wait here and are no longer in the table; returns them.
@@ -119,19 +104,19 @@ impl Window {
         Some(self.known + chunk)
     }
 
-    /// The read has ended and was complete, or there is more. Returns what has changed meanwhile.
-    pub(super) fn has_read(&mut self, complete: bool, now_us: u64) -> Meanwhile {
+    /// The read has ended and was complete, or there is more. Returns what was settled while it was under way.
+    pub(super) fn has_read(&mut self, complete: bool, now_us: u64) -> HashSet<DeliveryId> {
         self.reading = false;
         if !complete || self.missed {
             self.look(now_us);
         }
-        std::mem::take(&mut self.meanwhile)
+        std::mem::take(&mut self.settled_meanwhile)
     }
 
     /// The read has failed; it is made again at `again_us`.
     pub(super) fn has_not_read(&mut self, again_us: u64) {
         self.reading = false;
-        self.meanwhile = Meanwhile::default();
+        self.settled_meanwhile.clear();
         self.due.insert(again_us);
     }
 

@@ -13,6 +13,12 @@ const RENEW_US: u64 = 3_000_000;
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
 
+/// Longer than the longest wait of the schedule, and than any Retry-After.
+const LONGEST_WAIT_US: u64 = 60_000_000;
+
+/// When a parked delivery is due.
+const NEVER_US: u64 = u64::MAX;
+
 /// What a destination does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
@@ -71,6 +77,8 @@ pub(super) struct World {
     shards: BTreeMap<i16, Owner>,
     receivers: BTreeMap<DestinationId, Receiver>,
     table: BTreeMap<DeliveryId, Item>,
+    /// Others went on while these were parked: where they do, one that is retried by a person comes when it comes.
+    came_back: BTreeSet<DeliveryId>,
     accepted: u32,
     to_accept: u32,
     checks: Checks,
@@ -99,6 +107,7 @@ impl World {
             shards,
             receivers,
             table: BTreeMap::new(),
+            came_back: BTreeSet::new(),
             accepted: 0,
             to_accept,
             checks: Checks::default(),
@@ -135,6 +144,7 @@ impl World {
                 self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000);
             }
             80 if !calm => self.cancel(),
+            81..83 => self.retry_parked(),
             _ => self.pass_time(),
         }
     }
@@ -266,6 +276,16 @@ impl World {
             }
         }
         self.replicas[replica].written.extend(batch);
+        self.check_who_waits();
+    }
+
+    /// Whoever waits for longer than any schedule has one in front that lets it go.
+    fn check_who_waits(&self) {
+        let waiting =
+            self.table.values().filter(|item| item.due_us > self.now_us + LONGEST_WAIT_US && item.due_us != NEVER_US);
+        for item in waiting {
+            assert!(self.in_front(item).is_some(), "{} waits for nobody", item.id);
+        }
     }
 
     fn write(&mut self, settlement: &Settlement) {
@@ -276,7 +296,7 @@ impl World {
         self.checks.settled(item, settlement);
         if let Next::Behind { until } = &settlement.next {
             let item = item.clone();
-            if self.earlier(&item).next().is_some() {
+            if self.in_front(&item).is_some() {
                 self.table.entry(id).and_modify(|row| row.due_us = unix_ms(*until) * 1000);
             }
             return;
@@ -286,10 +306,23 @@ impl World {
                 item.due_us = unix_ms(*at) * 1000;
                 item.attempts = u16::try_from(settlement.attempts).expect("small");
             }
-            Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {
+            Next::Parked { .. } => item.due_us = NEVER_US,
+            Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => {
                 self.table.remove(&id);
             }
         }
+    }
+
+    /// A person retries what is parked.
+    fn retry_parked(&mut self) {
+        let parked = self.table.values_mut().find(|item| item.due_us == NEVER_US);
+        let Some(item) = parked else { return self.pass_time() };
+        item.due_us = self.now_us;
+        if route_of(item.destination_id).poison == Poison::Skip {
+            self.came_back.insert(item.id);
+        }
+        let (destination, replica) = (item.destination_id, self.random.random_range(0..REPLICAS));
+        self.tell(replica, Input::Look(destination));
     }
 
     /// The deliveries of a key that were stored before one.
@@ -299,18 +332,16 @@ impl World {
         self.table.range(..item.id).map(|(_, other)| other).filter(move |_| key.is_some()).filter(of_key)
     }
 
-    /// One of them that has to go first.
+    /// One of them that has to go first. One that is retried has a time of its own.
     fn in_front(&self, item: &Item) -> Option<&Item> {
         let skips = route_of(item.destination_id).poison == Poison::Skip;
-        self.earlier(item).find(|earlier| !skips || earlier.attempts == earlier.schedule_start)
+        self.earlier(item).find(|earlier| is_untried(item) && (!skips || is_untried(earlier)))
     }
 
     /// Makes the next one of a key due now.
     fn free(&mut self, destination: DestinationId, key: Option<i64>) {
-        let untried = |row: &&mut Item| {
-            row.destination_id == destination && row.order_key == key && row.attempts == row.schedule_start
-        };
-        if let Some(row) = self.table.values_mut().find(untried)
+        let next = |row: &&mut Item| row.destination_id == destination && row.order_key == key && is_untried(row);
+        if let Some(row) = self.table.values_mut().find(next)
             && key.is_some()
         {
             row.due_us = row.due_us.min(self.now_us);
@@ -323,6 +354,7 @@ impl World {
         self.table.remove(&item.id);
         self.checks.cancelled(item.id);
         self.free(item.destination_id, item.order_key);
+        self.check_who_waits();
         let replica = self.random.random_range(0..REPLICAS);
         self.tell(replica, Input::DeliveryCancelled(item.destination_id, item.id));
     }
@@ -413,10 +445,13 @@ impl World {
 
     fn poll(&mut self, replica: usize) {
         self.replicas[replica].polled_us = self.now_us;
-        for destination in self.replicas[replica].core.idle_lines(self.now_us) {
+        let mut idle = self.replicas[replica].core.idle_lines(self.now_us);
+        idle.sort_unstable();
+        for destination in idle {
             for lane in Lane::ALL {
-                let of_lane =
-                    self.table.values().filter(|item| item.destination_id == destination && item.lane() == lane);
+                let of_lane = self.table.values().filter(|item| {
+                    item.destination_id == destination && item.lane() == lane && item.due_us != NEVER_US
+                });
                 if let Some(due_us) = of_lane.map(|item| item.due_us).min() {
                     self.tell(replica, Input::NextDue { destination, lane, due_us });
                 }
@@ -459,6 +494,7 @@ impl World {
         self.checks.sent(&item, self.table.get(&item.id), destination, epoch, self.now_us);
         if self.table.contains_key(&item.id)
             && let Some(earlier) = self.in_front(&item)
+            && !self.came_back.contains(&earlier.id)
         {
             unreachable!("{} overtakes {}", item.id, earlier.id);
         }
@@ -471,6 +507,11 @@ impl World {
         assert!(together.len() < destination.max_concurrency, "{} in flight before", together.len());
         self.replicas[replica].flights.push(Flight { item, epoch, shard });
     }
+}
+
+/// Whether a delivery waits for its first attempt.
+fn is_untried(item: &Item) -> bool {
+    item.attempts == item.schedule_start && item.due_us != NEVER_US
 }
 
 /// The route to a destination: one of three goes on with a key while one of it is retried.
