@@ -134,11 +134,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             _ => Err("must begin with postgres://".to_owned()),
         }
     });
-    let master_keys = reader.parse(&MASTER_KEY, |text| {
-        text.split(',')
-            .map(|key| SealingKey::parse(key.trim()).map_err(|error| error.to_string()))
-            .collect::<Result<Vec<_>, _>>()
-    });
+    let master_keys = reader.parse(&MASTER_KEY, sealing_keys);
     let admin_token = reader.parse(&ADMIN_TOKEN, |text| {
         let enough = text.trim().len() >= 16;
         enough.then(|| Secret::new(text)).ok_or_else(|| "must have at least 16 characters".to_owned())
@@ -213,6 +209,22 @@ pub fn read_database_url(var: impl Fn(&str) -> Option<String>) -> Result<String,
     url.ok_or(reader.problems)
 }
 
+/// Reads what is needed to open a source's secrets: the database's address and the master keys. `None` where one of them
+/// is not set.
+///
+/// # Errors
+/// What is wrong with them.
+pub fn read_vault(var: impl Fn(&str) -> Option<String>) -> Result<Option<(String, Vec<SealingKey>)>, Vec<Problem>> {
+    let set = |setting: &Setting| var(setting.name).is_some_and(|text| !text.trim().is_empty());
+    if !set(&DATABASE_URL) || !set(&MASTER_KEY) {
+        return Ok(None);
+    }
+    let mut reader = Reader { var: &var, problems: Vec::new() };
+    let url = reader.parse(&DATABASE_URL, |text| Ok(text.to_owned()));
+    let keys = reader.parse(&MASTER_KEY, sealing_keys);
+    url.zip(keys).map(Some).ok_or(reader.problems)
+}
+
 /// Reads how to log; never fails, because what fails has to be logged.
 pub fn read_log(var: impl Fn(&str) -> Option<String>) -> LogConfig {
     let filter = var(LOG.name).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
@@ -234,6 +246,10 @@ impl Reader<'_> {
         };
         parsed.map_err(|problem| self.problems.push(Problem { name: setting.name, problem })).ok()
     }
+}
+
+fn sealing_keys(text: &str) -> Result<Vec<SealingKey>, String> {
+    text.split(',').map(|key| SealingKey::parse(key.trim()).map_err(|error| error.to_string())).collect()
 }
 
 fn list(text: &str) -> impl Iterator<Item = &str> {
@@ -328,6 +344,18 @@ mod tests {
                 read_with(body, metadata).err().expect("problems").iter().map(ToString::to_string).collect();
             assert_eq!(problems, [wanted]);
         }
+    }
+
+    #[test]
+    fn secrets_can_be_opened_where_both_settings_are_there() {
+        let (url, keys) = read_vault(good).ok().flatten().expect("both are there");
+        assert_eq!((url.as_str(), keys.len()), ("postgres://u@localhost/t", 1));
+        for missing in ["DATABASE_URL", "TIDEGATE_MASTER_KEY"] {
+            let read = read_vault(|name| good(name).filter(|_| name != missing));
+            assert!(matches!(read, Ok(None)), "{missing}");
+        }
+        let problems = read_vault(|name| good(name).map(|text| text.replace("AAEC", ""))).err().expect("a problem");
+        assert_eq!(problems[0].name, "TIDEGATE_MASTER_KEY");
     }
 
     #[test]

@@ -21,6 +21,7 @@ pub mod replay;
 pub mod retry;
 pub mod route;
 pub mod secrets;
+pub mod send;
 pub mod serve;
 pub mod signing;
 pub mod store;

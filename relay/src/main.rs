@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use relay::config::{self, Problem};
-use relay::{doctor, serve, store};
+use relay::{doctor, send, serve, store};
 use tracing_subscriber::EnvFilter;
 
 /// A setting is missing or wrong (`EX_CONFIG` of sysexits.h).
@@ -29,6 +29,8 @@ enum Command {
     Migrate,
     /// Check settings, database, queue and edge, and say what to do
     Doctor,
+    /// Send a source a sample event, signed as its provider signs
+    Send(send::Arguments),
 }
 
 fn main() -> ExitCode {
@@ -59,6 +61,7 @@ fn main() -> ExitCode {
             Ok(config) => runtime.block_on(doctor::doctor(&config)),
             Err(problems) => return badly_configured(&problems),
         },
+        Command::Send(arguments) => runtime.block_on(send::send(&arguments, variable)),
     };
     // What still runs was given its time; the process ends now.
     runtime.shutdown_background();

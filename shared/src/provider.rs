@@ -184,6 +184,17 @@ impl Provider {
         })
     }
 
+    /// The scheme of a source with the owner's `config`, whatever its secrets.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the settings.
+    pub fn scheme_of(&self, config: &Value) -> Result<Scheme, Vec<ConfigProblem>> {
+        let mut fields = Fields::new(config);
+        let settings = self.read_settings(&mut fields);
+        let scheme = self.scheme(&mut fields, &settings);
+        fields.finish(scheme)
+    }
+
     /// Where the id and the type of an event stand: as the owner's config says, else as the catalogue does. With each place
     /// of the id goes whether a signature covers it.
     ///

@@ -53,6 +53,7 @@ pub use key_set::{KeySet, KeySetError};
 pub use rejection::Rejection;
 pub use request::RequestParts;
 pub use rule::Scheme;
+pub(crate) use timestamp::text_of as timestamp_text;
 
 use crate::challenge::hands_over_secret;
 use crate::source::{OnStale, Secret, SourceConfig};

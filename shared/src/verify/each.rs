@@ -46,6 +46,13 @@ pub(super) fn verify_each(
 }
 
 impl Each {
+    /// The JSON pointers of the items in a document.
+    pub(crate) fn pointers(&self, document: &Value) -> Result<Vec<String>, Rejection> {
+        let list = document.pointer(&self.list).and_then(Value::as_array);
+        let entries = list.filter(|list| !list.is_empty()).ok_or_else(|| missing(&self.list))?;
+        Ok((0..entries.len()).map(|index| format!("{}/{index}{}", self.list, self.item)).collect())
+    }
+
     fn entries<'v>(&self, view: &'v View<'_>) -> Result<&'v [Value], Rejection> {
         let list = view.document().and_then(|document| document.pointer(&self.list)).and_then(Value::as_array);
         list.map(Vec::as_slice).ok_or_else(|| missing(&self.list))

@@ -27,7 +27,7 @@ pub enum Function {
 
 impl Function {
     /// The function's value. `names` reads the reference in it, because only the signature header knows its own fields.
-    pub(super) fn evaluate(
+    pub(crate) fn evaluate(
         &self,
         view: &View<'_>,
         names: impl FnOnce(&Reference) -> Result<String, Rejection>,

@@ -64,7 +64,7 @@ impl<'a> View<'a> {
     }
 
     /// The same request, of whose body `json:` sees only this item.
-    pub(super) fn of_item<'i>(&self, item: &'i Value) -> View<'i>
+    pub(crate) fn of_item<'i>(&self, item: &'i Value) -> View<'i>
     where
         'a: 'i,
     {
@@ -154,7 +154,7 @@ impl<'a> View<'a> {
     }
 
     /// The body as JSON, or the item of it that is looked at.
-    pub(super) fn document(&self) -> Option<&Value> {
+    pub(crate) fn document(&self) -> Option<&Value> {
         self.item.or_else(|| self.json.get_or_init(|| serde_json::from_slice(self.body).ok()).as_ref())
     }
 

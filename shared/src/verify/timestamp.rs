@@ -2,6 +2,8 @@
 
 mod rfc3339;
 
+pub(crate) use rfc3339::text_of;
+
 use super::rejection::Rejection;
 use super::rule::{TimestampRule, TimestampUnit};
 

@@ -140,7 +140,7 @@ impl JwtAlgorithm {
         }
     }
 
-    const fn is_symmetric(self) -> bool {
+    pub(crate) const fn is_symmetric(self) -> bool {
         match self {
             Self::HS256 | Self::HS384 | Self::HS512 => true,
             Self::RS256 | Self::ES256 => false,

@@ -21,6 +21,23 @@ pub(super) fn unix_ms(text: &str) -> Option<u64> {
     u64::try_from((local_s - offset_s) * 1_000 + fraction_ms).ok()
 }
 
+/// A time as a text: in UTC and whole seconds, such as `2021-03-25T05:09:27Z`. What lies beyond the year 9999 is that year's
+/// last second.
+pub(crate) fn text_of(unix_ms: u64) -> String {
+    const LAST_S: u64 = 253_402_300_799;
+    let seconds = (unix_ms / 1_000).min(LAST_S);
+    let (days, second) = (i64::try_from(seconds / 86_400).unwrap_or_default(), seconds % 86_400);
+    // A year has no more than 366 days, so the year is not behind this one.
+    let mut year = 1970 + days / 366;
+    while days_since_1970(year + 1, 1, 1) <= days {
+        year += 1;
+    }
+    let month = (1..=12).rev().find(|month| days_since_1970(year, *month, 1) <= days).unwrap_or(1);
+    let day = days - days_since_1970(year, month, 1) + 1;
+    let (hour, minute, second) = (second / 3_600, second / 60 % 60, second % 60);
+    format!("{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+}
+
 /// Three numbers of exactly these many digits.
 fn numbers(text: &str, separator: char, digits: [usize; 3]) -> Option<[i64; 3]> {
     let mut parts = text.split(separator);
@@ -110,6 +127,16 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn a_time_is_written_as_it_is_read() {
+        let days = (0..146_097_u64).map(|day| day * 86_400_000 + day % 86_400 * 1_000);
+        for ms in days.chain([253_402_300_799_000]) {
+            assert_eq!(unix_ms(&text_of(ms)), Some(ms));
+        }
+        assert_eq!(text_of(1_700_000_000_999), "2023-11-14T22:13:20Z");
+        assert_eq!(text_of(u64::MAX), "9999-12-31T23:59:59Z");
     }
 
     #[test]

@@ -1,0 +1,167 @@
+//! `relay send`: sends a source a sample event, signed as its provider signs. Webhooks can be tested with it offline,
+//! without a tunnel and without an account at the provider.
+
+mod print;
+mod secret;
+mod target;
+
+use std::io::Read as _;
+use std::time::{Duration, Instant};
+
+use clap::Args;
+use shared::provider::{self, Provider};
+use shared::sample::{self, Moment, SampleRequest, SignError, Wanted};
+use shared::source::Secret;
+use shared::verify::Scheme;
+
+use crate::{mint, operator_client};
+use print::{line, outcome};
+use target::{Relay, Target};
+
+/// How long the edge may take to answer.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+const HELP: &str = "\
+Examples:
+  relay send --source stripe-live --type checkout.session.completed
+  relay send --source github --type pull_request.opened --dry-run
+  relay send --source shop --body order.json --id my-id-1
+  relay send --provider slack --url http://127.0.0.1:8787/in/slack --secret ...
+
+Environment:
+  TIDEGATE_URL            the relay's REST API (http://127.0.0.1:8400)
+  TIDEGATE_ADMIN_TOKEN    its token; needed with --source
+  TIDEGATE_SOURCE_SECRET  the source's secret; not seen by others, as --secret may be
+  DATABASE_URL and TIDEGATE_MASTER_KEY, as `relay serve` has them: the secret is read from there where none is given
+
+Every sample has an id of its own, so that it is no duplicate of the one before; a body that is given keeps its id.";
+
+/// What `relay send` is told.
+#[derive(Debug, Clone, Default, Args)]
+#[command(after_help = HELP)]
+pub struct Arguments {
+    /// Name or id of the source
+    #[arg(long, value_name = "NAME|ID", required_unless_present = "url")]
+    pub source: Option<String>,
+    /// Provider to sign as, such as stripe; by default that of the source
+    #[arg(long, value_name = "ID", required_unless_present = "source")]
+    pub provider: Option<String>,
+    /// Type of the event; by default that of the provider's first sample
+    #[arg(long = "type", value_name = "TYPE")]
+    pub event_type: Option<String>,
+    /// Body to send, byte for byte; - is standard input. By default a sample of the provider
+    #[arg(long, value_name = "FILE|-")]
+    pub body: Option<String>,
+    /// The provider's id of the event; by default a fresh one
+    #[arg(long, value_name = "ID")]
+    pub id: Option<String>,
+    /// Secret to sign with; better in TIDEGATE_SOURCE_SECRET, because others can see a command line
+    #[arg(long, value_name = "SECRET")]
+    pub secret: Option<String>,
+    /// Where to send it; by default the source's ingest URL
+    #[arg(long, value_name = "URL")]
+    pub url: Option<String>,
+    /// Send nothing, and print a curl command that would; it is good for as long as the provider's timestamps are
+    #[arg(long)]
+    pub dry_run: bool,
+}
+
+/// Makes, signs and sends it, and prints what was sent and answered. `var` gives the value of an environment variable.
+///
+/// # Errors
+/// What is missing or wrong, or why it was refused, and what to do.
+pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -> Result<(), String> {
+    let relay = Relay::new(&var)?;
+    let target = Target::find(arguments, &relay).await?;
+    let body = arguments.body.as_deref().map(read_body).transpose()?;
+    let wanted =
+        Wanted { event_type: arguments.event_type.as_deref(), id: arguments.id.as_deref(), body: body.as_deref() };
+    let moment = Moment { now_ms: mint::now_ms(), random: mint::random() };
+    let request = sample::compose(target.provider, &target.config, &target.url, wanted, moment)
+        .map_err(|error| error.to_string())?;
+    let scheme = target.scheme()?;
+    let secrets = match sample::sign(&scheme, &[], request.clone(), moment) {
+        Ok(_) => Vec::new(),
+        Err(SignError::PrivateKey) => return Err(private_key(target.provider)),
+        Err(_) => secret::find(arguments.secret.as_deref(), &target, &var).await?,
+    };
+    let request = sign(&scheme, &secrets, request, moment, target.provider)?;
+    if arguments.dry_run {
+        line(&print::curl(&request, arguments.body.as_deref())?);
+        return Ok(());
+    }
+    line(&print::sent(&request, &secrets));
+    let client = operator_client(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
+    let started = Instant::now();
+    let answer = post(&client, &request).await?;
+    line(&print::answered(answer.0, started.elapsed(), &answer.1));
+    let looked_up = outcome(answer.0, &answer.1, &target, relay.url())?;
+    line(&looked_up);
+    Ok(())
+}
+
+fn sign(
+    scheme: &Scheme,
+    secrets: &[Secret],
+    request: SampleRequest,
+    moment: Moment,
+    provider: &Provider,
+) -> Result<SampleRequest, String> {
+    sample::sign(scheme, secrets, request, moment).map_err(|error| match error {
+        SignError::PrivateKey => private_key(provider),
+        SignError::NoSecret
+        | SignError::Secret(_)
+        | SignError::NotWritable { .. }
+        | SignError::Unreadable(_)
+        | SignError::NotAForm
+        | SignError::NoRule => format!("this cannot be signed as {} signs: {error}", provider.name),
+    })
+}
+
+/// The general providers can stand in for one whose signature nobody else can make.
+fn private_key(provider: &Provider) -> String {
+    format!(
+        "{name} signs with its own private key, which only {name} holds; for tests use a source of provider \
+         standard-webhooks, token or none with the same routes",
+        name = provider.name
+    )
+}
+
+fn read_body(file: &str) -> Result<Vec<u8>, String> {
+    if file != "-" {
+        return std::fs::read(file).map_err(|error| format!("--body {file} cannot be read: {error}"));
+    }
+    let mut body = Vec::new();
+    let read = std::io::stdin().read_to_end(&mut body);
+    read.map(|_| body).map_err(|error| format!("the body cannot be read from standard input: {error}"))
+}
+
+/// The status and the body of the answer.
+async fn post(client: &reqwest::Client, request: &SampleRequest) -> Result<(u16, String), String> {
+    let failed = |error: reqwest::Error| {
+        format!(
+            "nothing answers at {}: {}; check that the edge runs there, or name it with --url",
+            request.url,
+            root_cause(&error)
+        )
+    };
+    let mut builder = client.post(&request.url).body(request.body.clone());
+    for (name, value) in &request.headers {
+        builder = builder.header(name, value);
+    }
+    let response = builder.send().await.map_err(failed)?;
+    Ok((response.status().as_u16(), response.text().await.map_err(failed)?))
+}
+
+/// The innermost of an error's causes, which is the one that a person can do something about.
+fn root_cause(error: &dyn std::error::Error) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// The provider with this id.
+fn known_provider(id: &str) -> Result<&'static Provider, String> {
+    provider::find(id).ok_or_else(|| {
+        let known: Vec<_> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
+        format!("\"{id}\" is not known; known are {}", known.join(", "))
+    })
+}

@@ -1,0 +1,162 @@
+//! What the person at the terminal is shown.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde_json::Value;
+use shared::sample::SampleRequest;
+use shared::source::Secret;
+
+use super::target::Target;
+
+/// How much of an answer is shown, in characters.
+const SHOWN_CHARACTERS: usize = 500;
+
+#[expect(clippy::print_stdout, reason = "what the command is for")]
+pub(super) fn line(text: &str) {
+    println!("{text}");
+}
+
+/// The request without its body. A secret that travels as it is, is not shown.
+pub(super) fn sent(request: &SampleRequest, secrets: &[Secret]) -> String {
+    let mut out = format!("{} {}", request.method, request.url);
+    for (name, value) in &request.headers {
+        out += &format!("\n  {name}: {}", without_secrets(value, secrets));
+    }
+    out + &format!("\n  ({} bytes of body)", request.body.len())
+}
+
+pub(super) fn answered(status: u16, after: Duration, body: &str) -> String {
+    let reason =
+        http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
+    let shown: String = body.trim().chars().take(SHOWN_CHARACTERS).collect();
+    format!("answered {status} {reason} after {} ms\n  {shown}", after.as_millis())
+}
+
+/// Where to look at what became of it.
+///
+/// # Errors
+/// Why it was refused, and what to do.
+pub(super) fn outcome(status: u16, body: &str, target: &Target, relay: &str) -> Result<String, String> {
+    let rejections = match target.source {
+        Some(source) => format!("GET {relay}/v1/rejections?source={source}"),
+        None => format!("GET {relay}/v1/rejections"),
+    };
+    match status {
+        200..=299 => {
+            let id = serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body["id"].as_str()?.to_owned()));
+            let mut out = match (id.filter(|id| id.starts_with("evt_")), target.source) {
+                (Some(id), _) => format!("look at it: GET {relay}/v1/events/{id}"),
+                (None, Some(source)) => format!("look at it: GET {relay}/v1/events?source={source}"),
+                (None, None) => format!("look at it: GET {relay}/v1/events"),
+            };
+            if target.quarantines() {
+                out += "\n  this source answers so to a wrong signature too, and keeps it in quarantine: see its \"verification\"";
+            }
+            Ok(out)
+        }
+        401 => Err(format!(
+            "the edge refused the signature: is this the source's secret? {rejections} shows the cause in a moment"
+        )),
+        404 => Err("the edge knows no such source: is it active, and is this the edge of that relay?".to_owned()),
+        413 => {
+            Err("the body is larger than this source accepts: raise its max_body_bytes, or send a smaller one"
+                .to_owned())
+        }
+        503 => {
+            Err("the edge cannot take it now: send it again in a moment; `relay doctor` says what is down".to_owned())
+        }
+        300..=399 => Err("a redirect is not followed: name the final address with --url".to_owned()),
+        other => Err(format!("it was not accepted (status {other}); {rejections} may show the cause")),
+    }
+}
+
+/// The command that sends the request from a terminal. `file` is where the body was read from.
+///
+/// # Errors
+/// Where the body can be put neither into a command nor read from a file by it.
+pub(super) fn curl(request: &SampleRequest, file: Option<&str>) -> Result<String, String> {
+    let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
+    let text = std::str::from_utf8(&request.body).ok().filter(|text| !text.contains('\0') && !text.starts_with('@'));
+    let data = match (text, file.filter(|file| *file != "-")) {
+        (Some(text), _) => quote(text),
+        (None, Some(file)) => quote(&format!("@{file}")),
+        (None, None) => {
+            return Err("the body is no text that a command could hold: give it as a file with --body".to_owned());
+        }
+    };
+    let mut command = format!("curl -i -X {} {}", request.method, quote(&request.url));
+    for (name, value) in &request.headers {
+        command += &format!(" \\\n  -H {}", quote(&format!("{name}: {value}")));
+    }
+    Ok(command + &format!(" \\\n  --data-binary {data}"))
+}
+
+fn without_secrets(value: &str, secrets: &[Secret]) -> String {
+    secrets
+        .iter()
+        .map(Secret::reveal)
+        .filter(|secret| !secret.is_empty())
+        .fold(value.to_owned(), |value, secret| value.replace(&BASE64.encode(secret), "…").replace(secret, "…"))
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::provider;
+
+    use super::*;
+
+    fn request(body: &[u8]) -> SampleRequest {
+        let headers = [("authorization", "Bearer it's"), ("x-signature", "00ff")];
+        SampleRequest {
+            method: "POST".to_owned(),
+            url: "http://127.0.0.1/in/a?b=c".to_owned(),
+            headers: headers.map(|(name, value)| (name.to_owned(), value.to_owned())).to_vec(),
+            body: body.to_vec(),
+        }
+    }
+
+    fn target(config: Value) -> Target {
+        let provider = provider::find("stripe").expect("in the catalogue");
+        Target { source: None, provider, config, url: String::new() }
+    }
+
+    #[test]
+    fn a_secret_that_travels_as_it_is_is_not_shown() {
+        let shown = sent(&request(b"{}"), &[Secret::new("it's")]);
+        assert_eq!(
+            shown,
+            "POST http://127.0.0.1/in/a?b=c\n  authorization: Bearer …\n  x-signature: 00ff\n  (2 bytes of body)"
+        );
+        assert_eq!(without_secrets("Basic dTpw", &[Secret::new("u:p")]), "Basic …");
+    }
+
+    #[test]
+    fn the_curl_command_survives_quotes_and_bytes() {
+        let command = curl(&request(b"it's"), None).expect("a command");
+        assert!(command.starts_with("curl -i -X POST 'http://127.0.0.1/in/a?b=c'"), "{command}");
+        assert!(command.ends_with(r"--data-binary 'it'\''s'"), "{command}");
+        assert!(command.contains(r"-H 'authorization: Bearer it'\''s'"), "{command}");
+        for bytes in [&b"\xff"[..], b"a\0", b"@file"] {
+            let command = curl(&request(bytes), Some("a file")).expect("a command");
+            assert!(command.ends_with("--data-binary '@a file'"), "{command}");
+            assert!(curl(&request(bytes), Some("-")).is_err() && curl(&request(bytes), None).is_err());
+        }
+    }
+
+    #[test]
+    fn the_person_is_told_where_to_look_or_what_to_do() {
+        let of = |status, body| outcome(status, body, &target(Value::Null), "http://relay");
+        assert_eq!(of(200, r#"{"id":"evt_1"}"#).as_deref(), Ok("look at it: GET http://relay/v1/events/evt_1"));
+        assert_eq!(of(200, "[accepted]").as_deref(), Ok("look at it: GET http://relay/v1/events"));
+        for (status, what) in
+            [(401, "is this the source's secret?"), (404, "no such source"), (413, "larger"), (302, "--url")]
+        {
+            assert!(of(status, "").is_err_and(|error| error.contains(what)), "{status}");
+        }
+        assert!(of(418, "").is_err());
+        let quarantine = target(serde_json::json!({ "on_failure": "quarantine" }));
+        assert!(outcome(200, "", &quarantine, "http://relay").is_ok_and(|text| text.contains("quarantine")));
+    }
+}

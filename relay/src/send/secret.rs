@@ -1,0 +1,43 @@
+//! The secret to sign with: given, or opened where this process may open it.
+//!
+//! The API never shows a secret. Who has the relay's database and master key has every secret already, so opening one
+//! here gives nothing away: it is used to sign and not printed.
+
+use shared::source::Secret;
+
+use super::target::Target;
+use crate::{config, secrets, store};
+
+pub(super) async fn find(
+    given: Option<&str>,
+    target: &Target,
+    var: impl Fn(&str) -> Option<String>,
+) -> Result<Vec<Secret>, String> {
+    let given = given.map(str::to_owned).or_else(|| var("TIDEGATE_SOURCE_SECRET"));
+    if let Some(secret) = given.map(|text| Secret::new(&text)).filter(|secret| !secret.reveal().is_empty()) {
+        return Ok(vec![secret]);
+    }
+    let vault = config::read_vault(var).map_err(|problems| {
+        let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+        problems.join("; ")
+    })?;
+    let (Some((url, keys)), Some(id)) = (vault, target.source) else {
+        return Err(format!(
+            "there is no secret to sign with: set TIDEGATE_SOURCE_SECRET (or --secret) to {}; or run this with the \
+             DATABASE_URL and TIDEGATE_MASTER_KEY of the relay, and --source",
+            target.provider.secret_help.as_deref().unwrap_or("the source's secret")
+        ));
+    };
+    let unreachable = |error: sqlx::Error| {
+        format!("the secret cannot be read from DATABASE_URL: {error}; or set TIDEGATE_SOURCE_SECRET")
+    };
+    let pool = store::connect(&url, 4).map_err(unreachable)?;
+    let row = store::sources::find(&pool, store::DEFAULT_CUSTOMER, Some(id), None).await.map_err(unreachable)?;
+    let row = row.ok_or("DATABASE_URL is not the database of the relay at TIDEGATE_URL: the source is not in it")?;
+    let opened = secrets::open_source_secrets(&keys, id, &row.secrets_sealed)
+        .map_err(|error| format!("TIDEGATE_MASTER_KEY does not open the source's secret: {error}"))?;
+    if opened.is_empty() {
+        return Err(format!("the source has no secret yet; add one: POST /v1/sources/{id}/secrets"));
+    }
+    Ok(opened)
+}

@@ -1,0 +1,122 @@
+//! Where a sample goes: a source that the relay is asked for, or a URL.
+
+use reqwest::{StatusCode, Url};
+use serde::Deserialize;
+use serde_json::Value;
+use shared::id::SourceId;
+use shared::provider::Provider;
+use shared::source::Secret;
+use shared::verify::Scheme;
+
+use super::{ANSWERS_WITHIN, Arguments, known_provider, root_cause};
+use crate::operator_client;
+
+const DEFAULT_URL: &str = "http://127.0.0.1:8400";
+
+/// The REST API of a relay.
+pub(super) struct Relay {
+    url: Url,
+    token: Option<Secret>,
+}
+
+/// Where a sample goes, and how it is signed.
+pub(super) struct Target {
+    /// `None` where only a URL was given.
+    pub(super) source: Option<SourceId>,
+    pub(super) provider: &'static Provider,
+    pub(super) config: Value,
+    pub(super) url: String,
+}
+
+/// What the API says of a source, as far as it matters here.
+#[derive(Deserialize)]
+struct Shown {
+    id: SourceId,
+    name: String,
+    provider: String,
+    ingest_url: String,
+    config: Value,
+}
+
+impl Relay {
+    pub(super) fn new(var: impl Fn(&str) -> Option<String>) -> Result<Self, String> {
+        let set = |name: &str| var(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
+        let text = set("TIDEGATE_URL").unwrap_or_else(|| DEFAULT_URL.to_owned());
+        let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
+        let url =
+            url.ok_or_else(|| format!("TIDEGATE_URL is \"{text}\"; it must be an address such as {DEFAULT_URL}"))?;
+        Ok(Self { url, token: set("TIDEGATE_ADMIN_TOKEN").map(|token| Secret::new(&token)) })
+    }
+
+    /// Its base address, without a slash at the end.
+    pub(super) fn url(&self) -> &str {
+        self.url.as_str().trim_end_matches('/')
+    }
+
+    async fn source(&self, name: &str) -> Result<Shown, String> {
+        let token = self.token.as_ref().ok_or(
+            "TIDEGATE_ADMIN_TOKEN is not set: the relay has to be asked for the source; or use --provider and --url \
+             without --source",
+        )?;
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(["v1", "sources", name]);
+        }
+        let failed = |error: reqwest::Error| {
+            format!("no relay answers at {}: {}; start it, or set TIDEGATE_URL", self.url(), root_cause(&error))
+        };
+        let client = operator_client(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
+        let response = client.get(url).bearer_auth(token.reveal()).send().await.map_err(failed)?;
+        match response.status() {
+            StatusCode::OK => response.json().await.map_err(failed),
+            StatusCode::UNAUTHORIZED => {
+                Err("the relay refuses TIDEGATE_ADMIN_TOKEN; is it the one that it was started with?".to_owned())
+            }
+            StatusCode::NOT_FOUND => {
+                Err(format!("the relay has no source \"{name}\"; GET {}/v1/sources lists them", self.url()))
+            }
+            status => Err(format!("the relay answered {status} when it was asked for the source \"{name}\"")),
+        }
+    }
+}
+
+impl Target {
+    /// Asks the relay for the source, where one is named.
+    pub(super) async fn find(arguments: &Arguments, relay: &Relay) -> Result<Self, String> {
+        let named = arguments.provider.as_deref().map(known_provider).transpose()?;
+        let Some(name) = &arguments.source else {
+            let provider = named.ok_or("name the provider with --provider, or a source with --source")?;
+            let url = arguments.url.clone().ok_or("name the source with --source, or the address with --url")?;
+            return Ok(Self { source: None, provider, config: Value::Null, url });
+        };
+        let shown = relay.source(name).await?;
+        if let Some(named) = named.filter(|named| named.id != shown.provider) {
+            return Err(format!(
+                "the source \"{}\" is of provider {}, and would refuse what {} signs; leave --provider out",
+                shown.name, shown.provider, named.id
+            ));
+        }
+        Ok(Self {
+            source: Some(shown.id),
+            provider: known_provider(&shown.provider)?,
+            config: shown.config,
+            url: arguments.url.clone().unwrap_or(shown.ingest_url),
+        })
+    }
+
+    /// How its requests are signed.
+    pub(super) fn scheme(&self) -> Result<Scheme, String> {
+        self.provider.scheme_of(&self.config).map_err(|problems| {
+            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+            format!(
+                "how it is signed cannot be told without a source's settings: {}; name a source with --source",
+                problems.join("; ")
+            )
+        })
+    }
+
+    /// Whether a request whose signature fails is answered as if it did not.
+    pub(super) fn quarantines(&self) -> bool {
+        self.config["on_failure"] == "quarantine"
+    }
+}

@@ -1,0 +1,126 @@
+//! Requests as providers send them, made here: the inverse of [`crate::verify`].
+//!
+//! [`compose`] makes an event that looks like the provider's own, [`sign`] signs it with the source's secret by the rule
+//! that the source verifies by. What a provider signs with a private key nobody else can sign.
+
+mod event;
+mod fresh;
+mod jwt;
+mod mac;
+mod request;
+mod token;
+
+#[cfg(test)]
+mod tests;
+
+pub use event::{ComposeError, Wanted, compose, example_types};
+pub use request::SampleRequest;
+
+use crate::source::Secret;
+use crate::verify::key::KeyError;
+use crate::verify::reference::Reference;
+use crate::verify::{Rejection, Scheme};
+use fresh::Fresh;
+
+/// When a sample is made, and what makes it differ from every other one.
+#[derive(Debug, Clone, Copy)]
+pub struct Moment {
+    /// Unix time in milliseconds.
+    pub now_ms: u64,
+    /// Drawn anew for every sample; ids are derived from them.
+    pub random: [u8; 32],
+}
+
+/// Why a request cannot be signed.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum SignError {
+    #[error("it is signed with a private key that only the provider holds")]
+    PrivateKey,
+    #[error("there is no secret to sign with")]
+    NoSecret,
+    #[error("the secret {0}")]
+    Secret(#[from] KeyError),
+    #[error("{reference} cannot be written: {why}")]
+    NotWritable { reference: Reference, why: &'static str },
+    #[error("what is signed cannot be read out of the request: {0}")]
+    Unreadable(String),
+    #[error("the scheme signs forms, and the body is none")]
+    NotAForm,
+    #[error("no rule of the scheme can be signed with this secret")]
+    NoRule,
+}
+
+/// Signs a request with the first of the secrets that the scheme takes. Its time, and what has to be signed and is
+/// missing, is written into it first: into the headers, the query and, where the scheme wants it there, a JSON body.
+///
+/// # Errors
+/// Where the scheme wants a private key or another secret, or where something has no place in this request.
+pub fn sign(
+    scheme: &Scheme,
+    secrets: &[Secret],
+    request: SampleRequest,
+    moment: Moment,
+) -> Result<SampleRequest, SignError> {
+    let fresh = Fresh::new(moment, "sign");
+    sign_with(scheme, secrets, request, &fresh)
+}
+
+fn sign_with(
+    scheme: &Scheme,
+    secrets: &[Secret],
+    request: SampleRequest,
+    fresh: &Fresh,
+) -> Result<SampleRequest, SignError> {
+    match scheme {
+        Scheme::None => Ok(request),
+        Scheme::Mac(rule) if rule.algorithm.of_public_key().is_some() => Err(SignError::PrivateKey),
+        Scheme::Mac(rule) => with_one(secrets, |secret| mac::sign(rule, secret, request.clone(), fresh)),
+        Scheme::Jwt(rule) if !rule.algorithms.iter().any(|one| one.is_symmetric()) => Err(SignError::PrivateKey),
+        Scheme::Jwt(rule) => with_one(secrets, |secret| jwt::sign(rule, secret, request.clone(), fresh)),
+        Scheme::Token(rule) => with_one(secrets, |secret| token::sign_token(rule, secret, request.clone())),
+        Scheme::Basic => with_one(secrets, |secret| token::sign_basic(secret, request.clone())),
+        Scheme::AnyOf { rules } => {
+            let signed = rules.iter().map(|rule| sign_with(rule, secrets, request.clone(), fresh));
+            first_success(signed).unwrap_or(Err(SignError::NoRule))
+        }
+        Scheme::AllOf { rules } => {
+            let has_basic = rules.iter().any(|rule| matches!(rule, Scheme::Basic));
+            let (credentials, others): (Vec<_>, Vec<_>) =
+                secrets.iter().cloned().partition(|secret| has_basic && secret.reveal().contains(':'));
+            rules.iter().try_fold(request, |request, rule| {
+                let dealt = if matches!(rule, Scheme::Basic) { &credentials } else { &others };
+                sign_with(rule, dealt, request, fresh)
+            })
+        }
+    }
+}
+
+impl From<Rejection> for SignError {
+    fn from(rejection: Rejection) -> Self {
+        Self::Unreadable(rejection.detail())
+    }
+}
+
+fn with_one(
+    secrets: &[Secret],
+    sign: impl Fn(&Secret) -> Result<SampleRequest, SignError>,
+) -> Result<SampleRequest, SignError> {
+    first_success(secrets.iter().map(sign)).unwrap_or(Err(SignError::NoSecret))
+}
+
+/// The first that went well, else the first error that a person can mend; `None` where nothing was tried.
+fn first_success(
+    tried: impl Iterator<Item = Result<SampleRequest, SignError>>,
+) -> Option<Result<SampleRequest, SignError>> {
+    let mut failed = None;
+    for outcome in tried {
+        match outcome {
+            Ok(request) => return Some(Ok(request)),
+            Err(error) => match failed {
+                None | Some(SignError::PrivateKey | SignError::NotAForm) => failed = Some(error),
+                Some(_) => {}
+            },
+        }
+    }
+    failed.map(Err)
+}
