@@ -157,6 +157,8 @@ impl Statement {
             "Timestamptz" if before.ends_with(">=") => "now() - interval '1 day'".to_owned(),
             "Timestamptz" => "now()".to_owned(),
             "Int2Array" | "Int4Array" | "Int8Array" => "array[3]".to_owned(),
+            "Float8Array" => "array[3.0::float8]".to_owned(),
+            "BoolArray" => "array[true]".to_owned(),
             "TextArray" => "array['dead']".to_owned(),
             "ByteaArray" => "array['x'::bytea]".to_owned(),
             "JsonbArray" => "array['{}'::jsonb]".to_owned(),
