@@ -159,6 +159,6 @@ const main :Workerd.Worker = (
         })
         .await
         .map_err(Error::new)?;
-        Ok(Self { process: process, address })
+        Ok(Self { process, address })
     }
 }
