@@ -9,6 +9,7 @@ mod replay;
 mod request;
 mod retry;
 mod route;
+mod send;
 mod settings;
 mod store;
 mod verify;
