@@ -96,6 +96,7 @@ async fn try_ingest(
         Decision::Explain => Ok(Answer::SourcePage { html: head.wants_html() }),
         Decision::CannotSay => Err(Answer::TryAgain { after_s: RETRY_AFTER_S }),
         Decision::Refuse { rejection, reply } if reply.is_some() || source.config.on_failure == OnFailure::Reject => {
+            let rejection = explain(&source, &head, &body.bytes, now, rejection);
             let refused = Refused::new(source.config.id, &rejection, body.bytes.len(), head.remote_class());
             rejections::note(refused, bindings.queue().map_err(unavailable)?, context, now);
             Err(reply.map_or(Answer::SignatureRefused, Answer::Reply))
@@ -180,6 +181,14 @@ pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: 
             Decision::Refuse { rejection, reply: challenge.and_then(|challenge| challenge.refusal) }
         }
     }
+}
+
+/// What the owner is told of a refusal. Signatures with a provider's published key are told as they are.
+fn explain(source: &Source, head: &Head, body: &[u8], now: u64, rejection: Rejection) -> Rejection {
+    if !rejections::may_explain(now) {
+        return rejection;
+    }
+    source.verifier.explain(None, &head.parts(), body, now, rejection)
 }
 
 pub(crate) fn verification(verified: Verified) -> Verification {
@@ -298,6 +307,28 @@ mod tests {
         assert_eq!(of("t"), Decision::Refuse { rejection: Rejection::TokenMismatch { secrets: 1 }, reply: None });
         let open = source(r#"{"kind":"none"}"#, "[]", "");
         assert_eq!(decide(&open, None, &head("POST", "t"), b"x", NOW), accepted(Verification::Unsigned));
+    }
+
+    #[test]
+    fn a_good_signature_of_an_old_time_is_accepted_and_marked_only_where_the_source_asks_for_it() {
+        // HMAC-SHA256 of "1700000000x" with the key "s".
+        let signature = "ebd5b952baedbfe42e3c218e3178f113328f9a0ca6bbfd2bee31d0d960c42ae7";
+        let scheme = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{h:x-time}{body}",
+            "sig":{"in":"h:x-signature","enc":"hex"},"ts":{"in":"h:x-time","unit":"s","tol":300}}"#;
+        let mut head = head("POST", "");
+        head.headers = HeaderList::new([("x-time", "1700000000"), ("x-signature", signature)]);
+        let of = |on_stale: &str, body: &[u8], now| {
+            let mut config = source(scheme, r#"["s"]"#, "").config;
+            config.on_stale = serde_json::from_value(on_stale.into()).expect("a choice");
+            decide(&Source::new(config).expect("a usable configuration"), None, &head, body, now)
+        };
+        assert_eq!(of("accept_flagged", b"x", 1_700_000_000_000), accepted(Verification::Verified));
+        assert_eq!(of("accept_flagged", b"x", NOW), accepted(Verification::Stale));
+        assert_eq!(
+            of("accept_flagged", b"y", NOW),
+            Decision::Refuse { rejection: Rejection::SignatureMismatch { secrets: 1 }, reply: None }
+        );
+        assert!(matches!(of("reject", b"x", NOW), Decision::Refuse { rejection: Rejection::TimestampOld { .. }, .. }));
     }
 
     #[test]

@@ -20,6 +20,9 @@ const WINDOW_MS: u64 = 10_000;
 /// At most this many messages of all sources and causes together in one window, per isolate.
 const MESSAGES_PER_WINDOW: u32 = 20;
 
+/// At most this many refusals are explained in one window, per isolate: an explanation costs as much as a few verifications.
+const EXPLANATIONS_PER_WINDOW: u32 = 20;
+
 /// How many sources and causes are counted at once; what does not fit is not counted.
 const CAPACITY: usize = 500;
 
@@ -58,6 +61,11 @@ pub(crate) fn note(refused: Refused, queue: Queue, context: &Context, now: u64) 
     }
 }
 
+/// Whether a refusal may be explained before it is noted. What has no place is told as it is.
+pub(crate) fn may_explain(now: u64) -> bool {
+    COUNTS.with_borrow_mut(|counts| counts.may_explain(now))
+}
+
 async fn tell(sample: RejectionSample, queue: Queue) {
     // A sample that is lost is lost: it counts requests that were refused, no event hangs on it.
     if enqueue(&queue, &encode_rejection(&sample)).await.is_err() {
@@ -89,6 +97,7 @@ struct Counts {
     counts: HashMap<Key, Count>,
     window_began_at: u64,
     told_in_window: u32,
+    explained_in_window: u32,
 }
 
 impl Counts {
@@ -129,11 +138,22 @@ impl Counts {
     }
 
     fn may_tell(&mut self, now: u64) -> bool {
+        self.turn_window(now);
+        self.told_in_window < MESSAGES_PER_WINDOW
+    }
+
+    fn may_explain(&mut self, now: u64) -> bool {
+        self.turn_window(now);
+        self.explained_in_window = self.explained_in_window.saturating_add(1);
+        self.explained_in_window <= EXPLANATIONS_PER_WINDOW
+    }
+
+    fn turn_window(&mut self, now: u64) {
         if now.saturating_sub(self.window_began_at) >= WINDOW_MS {
             self.window_began_at = now;
             self.told_in_window = 0;
+            self.explained_in_window = 0;
         }
-        self.told_in_window < MESSAGES_PER_WINDOW
     }
 }
 
@@ -228,6 +248,14 @@ mod tests {
         assert_eq!(told, 20);
         assert_eq!(counts.record(refused(50), NOW + 1), Next::Nothing, "somebody waits for it already");
         assert_eq!(counts.flush(key(50), NOW + 10_000).map(|sample| sample.count), Some(2));
+    }
+
+    #[test]
+    fn a_flood_is_not_explained_request_by_request() {
+        let mut counts = Counts::default();
+        let explained = |counts: &mut Counts, now| (0..100).filter(|_| counts.may_explain(now)).count();
+        assert_eq!([explained(&mut counts, NOW), explained(&mut counts, NOW + 9_999)], [20, 0]);
+        assert_eq!(explained(&mut counts, NOW + 10_000), 20);
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod url_form;
 mod build;
 mod certificate;
 mod checksum;
+mod explain;
 mod hashing;
 mod mac;
 pub(crate) mod request;
@@ -36,12 +37,15 @@ mod timestamp;
 mod token;
 
 #[cfg(test)]
+mod language;
+#[cfg(test)]
 mod tampering;
 #[cfg(test)]
 mod tampering_keys;
 #[cfg(test)]
 mod test_keys;
 
+pub use explain::{MAX_EXPLAINED_BODY_BYTES, MAX_RETIRED_SECRETS};
 pub use hashing::{Hashing, verify_hashed};
 pub use key::KeyError;
 pub use key_location::{KeyForm, KeyLocation};
@@ -64,6 +68,8 @@ pub struct Verifier {
     first: Check,
     others: Vec<Check>,
     on_stale: OnStale,
+    /// What accepts the retired secrets too, only to explain a refusal.
+    retired: Option<Box<Verifier>>,
 }
 
 /// What a successful verification has shown. Only [`verify`] makes one.
@@ -120,11 +126,11 @@ impl Verifier {
     pub fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
         let verifier = match Self::of(&config.scheme, &config.secrets) {
             Err(ConfigError::NoSecret) if hands_over_secret(&config.challenges) => {
-                Self { first: Check::AwaitsSecret, others: Vec::new(), on_stale: OnStale::Reject }
+                Self { first: Check::AwaitsSecret, others: Vec::new(), on_stale: OnStale::Reject, retired: None }
             }
             made => made?,
         };
-        Ok(Self { on_stale: config.on_stale, ..verifier })
+        Ok(Self { on_stale: config.on_stale, retired: explain::retired(config), ..verifier })
     }
 
     /// The same for a scheme and secrets that are not in a source's configuration yet.
@@ -133,7 +139,7 @@ impl Verifier {
     /// As [`Verifier::new`].
     pub fn of(scheme: &Scheme, secrets: &[Secret]) -> Result<Self, ConfigError> {
         let (first, others) = build::checks(scheme, secrets)?;
-        Ok(Self { first, others, on_stale: OnStale::Reject })
+        Ok(Self { first, others, on_stale: OnStale::Reject, retired: None })
     }
 
     /// Where the provider publishes the keys that [`verify`] needs for this request; `None` where it needs none.

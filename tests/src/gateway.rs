@@ -213,7 +213,7 @@ impl EdgeOnly {
         self.messages()
             .filter_map(|message| match message {
                 Message::Event(header, body) if header.source == source.id => Some((header, body)),
-                Message::Event(..) | Message::Rejection(_) => None,
+                Message::Event(..) | Message::Rejection(_) | Message::Secret(_) => None,
             })
             .collect()
     }

@@ -36,6 +36,7 @@ impl Provider {
         if let Some(rule) = &self.rule {
             collect(rule, &mut facts);
         }
+        facts.methods.dedup();
         facts.places.dedup();
         facts
     }

@@ -14,6 +14,9 @@ use crate::verify::RequestParts;
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 const CONFIRM: &str = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=a&Token=b";
 
+/// A header that the reply must have.
+type OneHeader = Option<(&'static str, &'static str)>;
+
 /// A request to a source with the secret `secret`.
 struct Ask {
     provider: &'static str,
@@ -72,7 +75,7 @@ fn sns(kind: &str, url: &str) -> String {
 }
 
 /// Each with the status, content type, header and body of its reply, and whether it must verify.
-fn table() -> Vec<(Ask, u16, &'static str, Option<(&'static str, &'static str)>, &'static str, bool)> {
+fn table() -> Vec<(Ask, u16, &'static str, OneHeader, &'static str, bool)> {
     let text = "text/plain";
     let json_type = "application/json";
     let nosniff = Some(("x-content-type-options", "nosniff"));

@@ -20,9 +20,8 @@ deduplicated and delivered as it came. An id that no signature covers only count
 
 fn page() -> String {
     let certain = catalogue().iter().filter(|provider| provider.certain).count();
-    let mut page = format!("{INTRODUCTION}\n{certain} providers");
     let uncertain = catalogue().len() - certain;
-    page.push_str(&format!(", and {uncertain} that are uncertain.\n\n"));
+    let mut page = format!("{INTRODUCTION}\n{certain} entries are certain, {uncertain} are not.\n\n");
     page.push_str(
         "| provider | id | method | where | tolerance | needs | confidence |\n|---|---|---|---|---|---|---|\n",
     );
@@ -42,7 +41,7 @@ fn row(page: &mut String, provider: &Provider) {
     }
     let (name, id, methods, places) = (&provider.name, &provider.id, or_dash(&facts.methods), or_dash(&facts.places));
     let confidence = letter(provider);
-    let needs = or_dash(&needs);
+    let needs = if needs.is_empty() { "-".to_owned() } else { needs.join(", ") };
     let _ =
         writeln!(page, "| [{name}](#{id}) | `{id}` | {methods} | {places} | {tolerance} | {needs} | {confidence} |");
 }

@@ -34,6 +34,10 @@ pub enum Rejection {
     RequirementFailed { reference: Reference },
     /// No signature matches any of the secrets.
     SignatureMismatch { secrets: usize },
+    /// A signature or token is good for a secret that was retired.
+    SecretRetired,
+    /// A signature is good for another form of the body, which somebody on the way has rewritten.
+    BodyRewritten { signed: SignedForm },
     /// The token or the credentials match none of the secrets.
     TokenMismatch { secrets: usize },
     /// The `Authorization` header is not Basic credentials.
@@ -62,6 +66,15 @@ pub enum Rejection {
     JwtNotYetValid { ahead_s: u64 },
 }
 
+/// The form of a body that a signature turned out to be over.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum SignedForm {
+    /// JSON without white space between its tokens.
+    CompactJson,
+    /// The body without the white space at its end.
+    WithoutTrailingSpace,
+}
+
 impl Rejection {
     /// A stable name of the cause in snake case.
     #[must_use]
@@ -81,6 +94,8 @@ impl Rejection {
             Self::TimestampFuture { .. } => "timestamp_future",
             Self::RequirementFailed { .. } => "requirement_failed",
             Self::SignatureMismatch { .. } => "signature_mismatch",
+            Self::SecretRetired => "secret_retired",
+            Self::BodyRewritten { .. } => "body_rewritten",
             Self::TokenMismatch { .. } => "token_mismatch",
             Self::CredentialsMalformed => "credentials_malformed",
             Self::SecretAwaited => "secret_awaited",
@@ -101,9 +116,9 @@ impl Rejection {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::HeaderMissing { name } => format!("header {name} missing"),
-            Self::HeaderEmpty { name } => format!("header {name} is empty"),
-            Self::HeaderRepeated { name } => format!("header {name} stands more than once"),
+            Self::HeaderMissing { name } => format!("header {} missing", written(name)),
+            Self::HeaderEmpty { name } => format!("header {} is empty", written(name)),
+            Self::HeaderRepeated { name } => format!("header {} stands more than once", written(name)),
             Self::FieldMissing { reference } => format!("{reference} missing or empty"),
             Self::FieldRepeated { reference } => format!("{reference} stands more than once"),
             Self::SeparatorInside { reference, separator } => {
@@ -131,9 +146,17 @@ impl Rejection {
             }
             Self::SignatureMismatch { secrets: 1 } => "no signature matches the secret".to_owned(),
             Self::SignatureMismatch { secrets } => format!("no signature matches any of {secrets} secrets"),
+            Self::SecretRetired => "signature valid for a retired secret".to_owned(),
+            Self::BodyRewritten { signed } => {
+                let signed = match signed {
+                    SignedForm::CompactJson => "its compact JSON",
+                    SignedForm::WithoutTrailingSpace => "the same without the white space at its end",
+                };
+                format!("body signed as text, received re-encoded: the signature is over {signed}")
+            }
             Self::TokenMismatch { secrets: 1 } => "the token is not the secret".to_owned(),
             Self::TokenMismatch { secrets } => format!("the token is none of {secrets} secrets"),
-            Self::CredentialsMalformed => "header authorization holds no Basic credentials".to_owned(),
+            Self::CredentialsMalformed => "header Authorization holds no Basic credentials".to_owned(),
             Self::SecretAwaited => "the provider has not handed over its secret yet".to_owned(),
             Self::KeysUnavailable => "the provider's key set could not be fetched yet".to_owned(),
             Self::KeyLocationRefused { reference } => {
@@ -169,6 +192,16 @@ impl Rejection {
         matches!(self, Self::TimestampOld { .. } | Self::TimestampFuture { .. } | Self::JwtExpired { .. })
     }
 
+    /// Whether a signature or token was compared and found to be another.
+    pub(super) fn is_of_secret(&self) -> bool {
+        self.is_of_signature() || matches!(self, Self::TokenMismatch { .. })
+    }
+
+    /// The same of a signature alone.
+    pub(super) fn is_of_signature(&self) -> bool {
+        matches!(self, Self::SignatureMismatch { .. })
+    }
+
     /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.
     pub(super) fn progress(&self) -> u8 {
         match self {
@@ -181,11 +214,25 @@ impl Rejection {
             Self::JwtClaimMissing { .. } | Self::JwtClaimMismatch { .. } => 4,
             Self::JwtExpired { .. } | Self::JwtNotYetValid { .. } => 4,
             Self::SignatureMalformed { .. } | Self::KeyLocationRefused { .. } => 5,
-            Self::SignatureMismatch { .. } | Self::TokenMismatch { .. } => 6,
             Self::KeyUnknown | Self::KeyExpired => 6,
+            Self::SignatureMismatch { .. }
+            | Self::TokenMismatch { .. }
+            | Self::SecretRetired
+            | Self::BodyRewritten { .. } => 6,
             Self::KeysUnavailable | Self::SecretAwaited => 7,
         }
     }
+}
+
+/// A header's name as its provider writes it: `x-hub-signature` is kept, `X-Hub-Signature` is shown.
+fn written(name: &str) -> String {
+    let mut begins = true;
+    let upper = |letter: char| {
+        let shown = if begins { letter.to_ascii_uppercase() } else { letter };
+        begins = letter == '-';
+        shown
+    };
+    name.chars().map(upper).collect()
 }
 
 #[cfg(test)]
@@ -196,8 +243,11 @@ mod tests {
     fn a_detail_names_the_numbers_that_its_owner_needs() {
         let old = Rejection::TimestampOld { age_s: 412, tolerance_s: 300 };
         assert_eq!(old.detail(), "timestamp 412 s old, tolerance 300 s");
-        let missing = Rejection::HeaderMissing { name: "x-hub-signature-256".to_owned() };
-        assert_eq!(missing.detail(), "header x-hub-signature-256 missing");
+        let missing = Rejection::HeaderMissing { name: "x-shopify-hmac-sha256".to_owned() };
+        assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 missing");
+        assert_eq!(Rejection::SecretRetired.detail(), "signature valid for a retired secret");
+        let rewritten = Rejection::BodyRewritten { signed: SignedForm::CompactJson };
+        assert!(rewritten.detail().starts_with("body signed as text, received re-encoded"));
         assert_eq!(Rejection::SignatureMismatch { secrets: 2 }.detail(), "no signature matches any of 2 secrets");
     }
 

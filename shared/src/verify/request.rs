@@ -300,4 +300,31 @@ mod tests {
         assert_eq!(text("cfg:user_id", &HeaderList::default(), "", b"").as_deref(), Ok("u1"));
         assert_eq!(text("cfg:other", &HeaderList::default(), "", b""), Err(field_missing("cfg:other")));
     }
+
+    #[test]
+    fn hashes_and_checksums_are_of_the_bytes_that_they_name() {
+        let read = |reference: &str| {
+            text(reference, &HeaderList::default(), "", br#"{"id":"evt_test","type":"example.event"}"#)
+        };
+        assert_eq!(read("crc32dec:body").as_deref(), Ok("1590049957"));
+        assert_eq!(
+            read("sha256hex:url").as_deref(),
+            Ok("3f2b0405e57f6a08a756ae1cea4f84c76d7bef68bd865b95c501b5a929e720a5"),
+            "of https://in.example/a?b"
+        );
+        assert_eq!(
+            read("sha256hex:json:id+cfg:user_id+url").as_deref(),
+            Ok("454d40a973b06d21b376603f6a1cad2282592de15f6bd9b996f0775af82c1966"),
+            "of evt_testu1https://in.example/a?b"
+        );
+        assert_eq!(read("sha256hex:body+cfg:other"), Err(field_missing("cfg:other")));
+        assert_eq!(read("lit:a literal").as_deref(), Ok("a literal"));
+    }
+
+    #[test]
+    fn what_only_a_signature_can_use_has_no_text() {
+        for reference in ["secret", "h*:x-", "sig:t", "sig#0", "sha256raw:body"] {
+            assert_eq!(text(reference, &HeaderList::new([("x-1", "a")]), "", b"b"), Err(field_missing(reference)));
+        }
+    }
 }

@@ -50,7 +50,7 @@ async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_
     until("the event to be stored", SOON, async || {
         let events = gateway.api.all("/v1/events").await;
         match events.as_slice() {
-            [event] if event["verification"] == "verified" && event["event_type"] == "task.added" => Ok(()),
+            [event] if event["verification"] == "verified" && event["type"] == "task.added" => Ok(()),
             _ => Err(format!("{events:?}")),
         }
     })

@@ -1,17 +1,17 @@
 //! Requests as each provider signs them, computed here from what its documentation says. Nothing of the interpreter is used,
 //! so that a wrong entry of the catalogue does not agree with itself.
 
-use std::collections::BTreeMap;
+mod bearer;
+mod public_key;
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
-use ed25519_dalek::{Signer as _, SigningKey};
+use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::{Value, json};
+use serde_json::json;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 
-use super::sample::{Document, Encoding, Sample};
+use super::sample::{Encoding, Sample};
 use Encoding::{Base64, Hex};
 
 const BODY: &str = "{\"id\":\"evt_test\",\"type\":\"example.event\"}";
@@ -34,10 +34,10 @@ pub(crate) fn made() -> Vec<Sample> {
         standard_webhooks(),
         of_the_url(),
         of_fields(),
-        public_keys(),
+        public_key::public_keys(),
     ]
     .into_iter()
-    .chain([tokens(), web_tokens(), unsigned()])
+    .chain([bearer::tokens(), bearer::web_tokens(), bearer::unsigned()])
     .flatten()
     .collect()
 }
@@ -282,132 +282,6 @@ fn of_fields() -> Vec<Sample> {
     vec![timed(mailgun, NOW, NEXT, 32_400), adyen]
 }
 
-fn public_keys() -> Vec<Sample> {
-    let key = SigningKey::from_bytes(&[7; 32]);
-    let other = SigningKey::from_bytes(&[8; 32]).verifying_key();
-    let sign = |parts: &[&str]| key.sign(parts.concat().as_bytes()).to_bytes();
-
-    let tag = hex::encode(sign(&[NOW, BODY]));
-    let headers = [("x-signature-ed25519", tag.as_str()), ("x-signature-timestamp", NOW)];
-    let mut discord = timed(signed("discord", headers, &tag, Hex), NOW, NEXT, 300);
-    discord.secrets = vec![hex::encode(key.verifying_key())];
-    discord.wrong = Some(hex::encode(other));
-
-    let tag = BASE64.encode(sign(&[NOW, "|", BODY]));
-    let headers = [("telnyx-signature-ed25519", tag.as_str()), ("telnyx-timestamp", NOW)];
-    let mut telnyx = timed(signed("telnyx", headers, &tag, Base64), NOW, NEXT, 300);
-    telnyx.secrets = vec![BASE64.encode(key.verifying_key())];
-    telnyx.wrong = Some(BASE64.encode(other));
-
-    let mut samples = vec![discord, telnyx];
-    for (provider, prefix) in [("standard-webhooks", "webhook"), ("svix", "svix")] {
-        let tag = BASE64.encode(sign(&["msg_1.", NOW, ".", BODY]));
-        let [id, time, signature] = ["id", "timestamp", "signature"].map(|name| format!("{prefix}-{name}"));
-        let value = format!("v1a,{tag}");
-        let headers = [(id.as_str(), "msg_1"), (time.as_str(), NOW), (signature.as_str(), value.as_str())];
-        let mut sample = timed(signed(provider, headers, &tag, Base64), NOW, NEXT, 300);
-        sample.secrets = vec![format!("whpk_{}", BASE64.encode(key.verifying_key()))];
-        sample.wrong = Some(format!("whpk_{}", BASE64.encode(other)));
-        samples.push(sample);
-    }
-
-    let tag = hex::encode(sign(&["req_1\nuser_1\n", NOW, "\n", &hex::encode(Sha256::digest(BODY))]));
-    let headers = [
-        ("x-fal-webhook-request-id", "req_1"),
-        ("x-fal-webhook-user-id", "user_1"),
-        ("x-fal-webhook-timestamp", NOW),
-        ("x-fal-webhook-signature", tag.as_str()),
-    ];
-    let mut fal = timed(signed("fal", headers, &tag, Hex), NOW, NEXT, 300);
-    fal.secrets.clear();
-    fal.wrong = None;
-    fal.config = json!({"user_id": "user_1"});
-    let x = URL_SAFE_NO_PAD.encode(key.verifying_key());
-    fal.keys = Some(Document::JwkSet {
-        document: format!("{{\"keys\":[{{\"kty\":\"OKP\",\"crv\":\"Ed25519\",\"x\":\"{x}\"}}]}}"),
-    });
-    samples.push(fal);
-    samples
-}
-
-fn tokens() -> Vec<Sample> {
-    let mut samples: Vec<_> = [
-        ("assemblyai", "x-own-header", "", json!({"header": "X-Own-Header"})),
-        ("deepgram", "dg-token", "", Value::Null),
-        ("huggingface", "x-webhook-secret", "", Value::Null),
-        ("okta", "authorization", "", Value::Null),
-        ("gitlab-token", "x-gitlab-token", "", Value::Null),
-        ("telegram", "x-telegram-bot-api-secret-token", "", Value::Null),
-        ("cloudflare-notifications", "cf-webhook-auth", "", Value::Null),
-        ("token", "authorization", "Bearer ", json!({"prefix": "Bearer"})),
-    ]
-    .into_iter()
-    .map(|(provider, header, prefix, config)| {
-        let token = "0123456789-token";
-        let mut sample = bearing(provider, &[(header, &format!("{prefix}{token}"))], token);
-        sample.secrets = vec![token.to_owned()];
-        sample.config = config;
-        sample
-    })
-    .collect();
-    for provider in ["basic", "postmark", "chargebee", "pipedrive", "deepgram"] {
-        let credentials = BASE64.encode("user:a password");
-        let mut sample = bearing(provider, &[("authorization", &format!("Basic {credentials}"))], &credentials);
-        sample.secrets = vec!["user:a password".to_owned()];
-        sample.wrong = Some("user:another password".to_owned());
-        samples.push(sample);
-    }
-    let mut graph = bearing("microsoft-graph", &[], "0123456789-state");
-    graph.secrets = vec!["0123456789-state".to_owned()];
-    let item = |id: &str| json!({"changeType": "updated", "clientState": "0123456789-state", "subscriptionId": id});
-    graph.body = json!({"value": [item("1"), item("2")]}).to_string();
-    samples.push(graph);
-    samples
-}
-
-fn web_tokens() -> Vec<Sample> {
-    let hash = hex::encode(Sha256::digest(BODY));
-    let of = |provider, header: &str, prefix: &str, claims: Value, expires_s: Option<u64>| {
-        let text = |part: &Value| URL_SAFE_NO_PAD.encode(part.to_string());
-        let signed = format!("{}.{}", text(&json!({"alg": "HS256", "typ": "JWT"})), text(&claims));
-        let token = format!("{signed}.{}", URL_SAFE_NO_PAD.encode(hmac::<Hmac<Sha256>>(SECRET, &[&signed])));
-        let mut sample = bearing(provider, &[(header, &format!("{prefix}{token}"))], &token);
-        sample.fields_only = false;
-        sample.expires_s = expires_s;
-        sample
-    };
-    let messagebird = json!({
-        "iss": "MessageBird", "nbf": NOW_S, "exp": NOW_S + 60, "jti": "1",
-        "url_hash": hex::encode(Sha256::digest(URL)), "payload_hash": hash,
-    });
-    let mut monday =
-        of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
-    monday.fields_only = true;
-    vec![
-        of("netlify", "x-webhook-signature", "", json!({"iss": "netlify", "sha256": hash}), None),
-        of(
-            "vonage",
-            "authorization",
-            "Bearer ",
-            json!({"iss": "Vonage", "iat": NOW_S, "payload_hash": hash}),
-            Some(300),
-        ),
-        of("messagebird", "messagebird-signature-jwt", "", messagebird, Some(65)),
-        monday,
-    ]
-}
-
-fn unsigned() -> Vec<Sample> {
-    ["none", "runpod", "modal", "together"]
-        .map(|provider| {
-            let mut sample = bearing(provider, &[], "");
-            sample.secrets.clear();
-            sample.wrong = None;
-            sample
-        })
-        .into()
-}
-
 fn hmac_of(provider: &str, tag: &[u8], header: &str, prefix: &str, encoding: Encoding) -> Sample {
     let tag = write(tag, encoding);
     let value = format!("{prefix}{tag}");
@@ -422,26 +296,9 @@ fn signed<const N: usize>(provider: &str, headers: [(&str, &str); N], tag: &str,
 }
 
 fn bearing(provider: &str, headers: &[(&str, &str)], signature: &str) -> Sample {
-    let headers: BTreeMap<_, _> =
-        headers.iter().map(|(name, value)| ((*name).to_owned(), (*value).to_owned())).collect();
-    Sample {
-        provider: provider.to_owned(),
-        secrets: vec![SECRET.to_owned()],
-        wrong: Some("another secret".to_owned()),
-        config: Value::Null,
-        method: "POST".to_owned(),
-        url: URL.to_owned(),
-        headers,
-        body: BODY.to_owned(),
-        signed_at_s: NOW_S,
-        signature: signature.to_owned(),
-        encoding: None,
-        time: None,
-        tolerance_s: None,
-        expires_s: None,
-        fields_only: true,
-        keys: None,
-    }
+    let mut sample = Sample::bearing(provider, SECRET, headers, BODY, NOW_S);
+    sample.signature = signature.to_owned();
+    sample
 }
 
 fn timed(mut sample: Sample, time: &str, next: &str, tolerance_s: u64) -> Sample {

@@ -1,6 +1,8 @@
 //! A signed request of one provider, and everything that has to be known to tamper with it.
 
+use std::cell::OnceCell;
 use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use serde::Deserialize;
 use serde_json::Value;
@@ -52,6 +54,9 @@ pub(crate) struct Sample {
     pub(crate) fields_only: bool,
     #[serde(default)]
     pub(crate) keys: Option<Document>,
+    /// Made once, and the same for every change of the request.
+    #[serde(skip)]
+    verifier: OnceCell<Rc<(Verifier, Option<KeySet>)>>,
 }
 
 /// How a signature is written.
@@ -72,6 +77,30 @@ pub(crate) enum Document {
 }
 
 impl Sample {
+    /// A request that nothing but its one secret is known of.
+    pub(crate) fn bearing(provider: &str, secret: &str, headers: &[(&str, &str)], body: &str, at_s: u64) -> Self {
+        let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
+        Self {
+            provider: provider.to_owned(),
+            secrets: vec![secret.to_owned()],
+            wrong: Some("another secret".to_owned()),
+            config: Value::Null,
+            method: post(),
+            url: url(),
+            headers: headers.iter().map(owned).collect(),
+            body: body.to_owned(),
+            signed_at_s: at_s,
+            signature: String::new(),
+            encoding: None,
+            time: None,
+            tolerance_s: None,
+            expires_s: None,
+            fields_only: true,
+            keys: None,
+            verifier: OnceCell::new(),
+        }
+    }
+
     pub(crate) fn config(&self) -> SourceConfig {
         let secrets: Vec<_> = self.secrets.iter().map(String::as_str).collect();
         source(&self.provider, &secrets, &self.config)
@@ -102,11 +131,18 @@ impl Sample {
         changed
     }
 
+    /// The same request to a source with other secrets.
+    pub(crate) fn with_secrets(&self, secrets: Vec<String>) -> Self {
+        Self { secrets, verifier: OnceCell::new(), ..self.clone() }
+    }
+
     fn verify_with(&self, headers: HeaderList, body: &[u8], now_s: u64) -> Result<Verified, Rejection> {
-        let verifier = Verifier::new(&self.config()).expect("a verifier");
+        let prepared =
+            self.verifier.get_or_init(|| Rc::new((Verifier::new(&self.config()).expect("a verifier"), self.key_set())));
+        let (verifier, keys) = prepared.as_ref();
         let query = self.url.split_once('?').map_or("", |(_, query)| query);
         let request = RequestParts { method: &self.method, url: &self.url, query, headers: &headers };
-        verify(&verifier, self.key_set().as_ref(), &request, body, now_s * 1_000)
+        verify(verifier, keys.as_ref(), &request, body, now_s * 1_000)
     }
 
     fn key_set(&self) -> Option<KeySet> {

@@ -176,10 +176,9 @@ fn headers(sample: &Sample, cases: &mut Cases) {
 
 fn secrets(sample: &Sample, cases: &mut Cases) {
     let Some(wrong) = &sample.wrong else { return };
-    let mut other = sample.clone();
-    other.secrets = vec![wrong.clone()];
-    cases.refuse(sample, "another secret", other.verify().is_ok());
-    other.secrets.extend(sample.secrets.iter().cloned());
-    let which = other.verify().map(|verified| verified.which()).ok().flatten();
+    let alone = sample.with_secrets(vec![wrong.clone()]);
+    cases.refuse(sample, "another secret", alone.verify().is_ok());
+    let both = sample.with_secrets([vec![wrong.clone()], sample.secrets.clone()].concat());
+    let which = both.verify().map(|verified| verified.which()).ok().flatten();
     assert_eq!(which, Some(1), "{} accepts the second secret", sample.provider);
 }

@@ -116,7 +116,7 @@ impl JwtRule {
             return wrong("the token is bound to nothing; name the claims that it must have, or a max_age");
         }
         let bound = self.claims.values().any(|claim| matches!(claim, Claim::Setting(_)));
-        // Plaid hands its keys out to the customer that they sign for.
+        // A key of Plaid is fetched with the own credentials of the source, and its tokens name no customer.
         let own = symmetric || (matches!(self.key_encoding, KeyEncoding::PlaidKey { .. }) && self.covers_body());
         if !own && !bound {
             return wrong(

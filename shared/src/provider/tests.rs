@@ -1,0 +1,185 @@
+//! What the catalogue and the settings of an owner make of each other.
+
+use serde_json::json;
+
+use super::vectors::{samples, source};
+use super::*;
+use crate::source::{OnFailure, OnStale};
+use crate::verify::reference::Reference;
+
+fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
+    let problems = source(provider, secrets, config).expect_err("refused");
+    problems.into_iter().map(|problem| problem.field).collect()
+}
+
+#[test]
+fn the_catalogue_parses_and_its_ids_are_unique() {
+    let mut ids: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).collect();
+    ids.sort_unstable();
+    ids.dedup();
+    assert_eq!(ids.len(), catalogue().len());
+    for id in ["stripe", "github", "shopify", "standard-webhooks", "svix", "replicate", "openai", "fal", "slack"] {
+        assert!(find(id).is_some(), "{id}");
+    }
+    assert!(find("nobody").is_none());
+}
+
+#[test]
+fn every_provider_resolves_to_a_configuration_that_survives_its_json() {
+    for sample in samples() {
+        let resolved = sample.config();
+        let text = serde_json::to_string(&resolved).expect("serialises");
+        assert_eq!(serde_json::from_str::<SourceConfig>(&text).expect("parses"), resolved, "{}", resolved.provider);
+        assert!(!text.contains("\"in\":\"h:cfg:"), "every setting of {} is filled in", resolved.provider);
+    }
+}
+
+#[test]
+fn the_essential_providers_come_first_and_the_others_by_their_ids() {
+    let ids: Vec<_> = catalogue().iter().map(|provider| provider.id.as_str()).collect();
+    let essential = [
+        "stripe",
+        "github",
+        "shopify",
+        "replicate",
+        "fal",
+        "openai",
+        "anthropic",
+        "gemini",
+        "elevenlabs",
+        "assemblyai",
+        "deepgram",
+        "runpod",
+        "modal",
+        "huggingface",
+        "together",
+    ];
+    let general = ["standard-webhooks", "custom", "token", "basic", "none"];
+    assert!(ids.starts_with(&essential) && ids.ends_with(&general));
+    assert!(ids[essential.len()..ids.len() - general.len()].is_sorted());
+}
+
+#[test]
+fn what_cannot_be_verified_whole_says_so() {
+    let whole = |provider: &Provider| {
+        let mut fields = Fields::new(&Value::Null);
+        let settings = provider.read_settings(&mut fields);
+        let scheme = provider.scheme(&mut fields, &settings);
+        let of_the_body = [Reference::Body, Reference::BodySha256Hex, Reference::BodySha256Raw];
+        scheme.is_none_or(|scheme| of_the_body.iter().any(|reference| scheme.covers(reference)))
+    };
+    for provider in catalogue().iter().filter(|provider| !whole(provider)) {
+        assert!(provider.unauthenticated.is_some(), "{} does not sign the whole body", provider.id);
+    }
+    assert!(catalogue().iter().filter(|provider| provider.certain).count() >= 80);
+}
+
+#[test]
+fn what_everybody_gets_signed_with_the_same_keys_needs_a_binding() {
+    for (provider, setting) in
+        [("fal", "user_id"), ("aws-sns", "topic_arn"), ("aws-sns-sha1", "topic_arn"), ("paypal", "webhook_id")]
+    {
+        assert_eq!(problems(provider, &[], &json!({})), [setting]);
+    }
+    assert_eq!(problems("gcp-pubsub", &[], &json!({})), ["audience", "service_account"]);
+    assert_eq!(problems("microsoft-graph", &[], &json!({})), ["secrets"], "its clientState is the binding");
+}
+
+#[test]
+fn a_source_whose_provider_hands_over_the_secret_begins_without_one() {
+    for provider in ["asana", "notion"] {
+        let resolved = source(provider, &[], &json!({})).expect("resolves");
+        assert!(resolved.secrets.is_empty() && Verifier::new(&resolved).is_ok(), "{provider}");
+        assert!(source(provider, &["a secret"], &json!({})).is_ok(), "{provider}");
+    }
+}
+
+#[test]
+fn every_source_takes_the_options() {
+    let config = json!({
+        "tolerance_s": 60, "on_failure": "quarantine", "on_stale": "accept_flagged", "max_body_bytes": 10,
+        "acknowledgement": {"status": 202, "body": "ok", "content_type": "text/plain"},
+    });
+    let resolved = source("stripe", &["a"], &config).expect("resolves");
+    assert_eq!((resolved.on_failure, resolved.on_stale), (OnFailure::Quarantine, OnStale::AcceptFlagged));
+    assert_eq!((resolved.max_body_bytes, resolved.acknowledgement.status), (10, 202));
+    let mut scheme = resolved.scheme;
+    let rule = scheme.mac_rules_mut().pop().expect("a rule");
+    assert_eq!(rule.timestamp.as_ref().and_then(|timestamp| timestamp.tolerance_s), Some(60));
+}
+
+#[test]
+fn everything_that_is_wrong_is_reported_at_once() {
+    let config = json!({
+        "tolerance_s": 0, "on_failure": "ignore", "on_stale": "ignore", "max_body_bytes": 1_000_001, "colour": "blue",
+        "acknowledgement": {"status": 302, "colour": 1}, "key": {"pointer": "id"}, "type": {},
+    });
+    let mut fields = problems("stripe", &[""], &config);
+    fields.sort();
+    let expected = [
+        "acknowledgement.colour",
+        "acknowledgement.status",
+        "colour",
+        "key.pointer",
+        "max_body_bytes",
+        "on_failure",
+        "on_stale",
+        "secrets",
+        "tolerance_s",
+        "type.header",
+    ];
+    assert_eq!(fields, expected);
+    assert_eq!(problems("github", &["a"], &json!([])), ["config"]);
+    assert_eq!(problems("github", &["a"], &json!({"tolerance_s": 60})), ["tolerance_s"], "it signs no time");
+}
+
+#[test]
+fn an_unknown_field_is_answered_with_the_known_ones() {
+    let problems = source("fal", &[], &json!({"user_id": "u", "fal_user": "u"})).expect_err("refused");
+    assert_eq!(problems[0].field, "fal_user");
+    for known in ["user_id", "key_set_url", "tolerance_s", "acknowledgement"] {
+        assert!(problems[0].problem.contains(known), "{}", problems[0]);
+    }
+}
+
+#[test]
+fn fal_needs_the_user_and_takes_another_key_set() {
+    assert_eq!(problems("fal", &[], &json!({})), ["user_id"]);
+    assert_eq!(problems("fal", &["a"], &json!({"user_id": "u"})), ["secrets"]);
+    let url = |url: &str| json!({"user_id": "u", "key_set_url": url});
+    let resolved = source("fal", &[], &url("http://127.0.0.1:8/keys")).expect("resolves");
+    let headers = crate::header::HeaderList::default();
+    let request = crate::verify::RequestParts { method: "POST", url: "", query: "", headers: &headers };
+    let location = Verifier::new(&resolved).expect("a verifier").key_location(&request, b"").expect("a location");
+    assert_eq!(location.map(|location| location.url).as_deref(), Some("http://127.0.0.1:8/keys"));
+    for bad in ["http://fal.ai/keys", "ftp://a", "https://", "https://127.0.0.1@evil.example/", "keys", "https://a/{b"]
+    {
+        assert_eq!(problems("fal", &[], &url(bad)), ["key_set_url"], "{bad}");
+    }
+}
+
+#[test]
+fn secrets_are_checked_when_the_source_is_saved() {
+    for (provider, secret) in
+        [("openai", "whsec_!"), ("svix", "whpk_AAAA"), ("basic", "user"), ("stripe", "whsk_AAAA"), ("none", "a")]
+    {
+        assert_eq!(problems(provider, &[secret], &json!({})), ["secrets"], "{provider}");
+    }
+    assert_eq!(problems("stripe", &[], &json!({})), ["secrets"]);
+    assert_eq!(problems("stripe", &["a"; MAX_SECRETS + 1], &json!({})), ["secrets"]);
+}
+
+#[test]
+fn a_custom_scheme_is_described_by_its_owner() {
+    let bad = json!({
+        "hash": "md5", "encoding": "octal", "timestamp_unit": "h", "key_encoding": "whpk", "content": "{bdy}",
+    });
+    let mut fields = problems("custom", &["a"], &bad);
+    fields.sort();
+    assert_eq!(fields, ["content", "encoding", "hash", "header", "key_encoding", "timestamp_unit"]);
+    let with = |name: &str, value: &str| json!({"header": "x-signature", name: value});
+    assert_eq!(problems("custom", &["a"], &with("content", "{h:x-id}")), ["content"], "the body is not covered");
+    assert_eq!(problems("custom", &["a"], &with("content", "{cfg:a}{body}")), ["content"]);
+    assert!(problems("custom", &["a"], &with("timestamp_header", "x-time")).contains(&"timestamp_header".to_owned()));
+    assert_eq!(problems("custom", &["a"], &with("header", "x signature")), ["header"]);
+}

@@ -1,0 +1,172 @@
+//! What the owner of a source is told of a signature that fails: whether it is that of a secret which was retired, or of
+//! the body before somebody rewrote it. Nothing here accepts a request.
+
+mod rewritten;
+
+use super::rejection::{Rejection, SignedForm};
+use super::request::RequestParts;
+use super::{KeySet, Verifier, verify};
+use crate::source::{Secret, SourceConfig};
+
+/// The longest body whose other forms are looked at, in bytes.
+pub const MAX_EXPLAINED_BODY_BYTES: usize = 65_536;
+
+/// The most retired secrets that are tried.
+pub const MAX_RETIRED_SECRETS: usize = 4;
+
+impl Verifier {
+    /// The same rejection, or one that says more. It costs about as much as verifying again for each form of the body, and
+    /// is meant for the refusals that are told and not for a flood of them. The arguments are those of [`verify`].
+    #[must_use]
+    pub fn explain(
+        &self,
+        keys: Option<&KeySet>,
+        request: &RequestParts<'_>,
+        body: &[u8],
+        now_ms: u64,
+        rejection: Rejection,
+    ) -> Rejection {
+        let (is_signature, is_secret) = (rejection.is_of_signature(), rejection.is_of_secret());
+        let holds = |verifier: &Self, body: &[u8]| verify(verifier, keys, request, body, now_ms).is_ok();
+        if is_secret && self.retired.as_ref().is_some_and(|retired| holds(retired, body)) {
+            return Rejection::SecretRetired;
+        }
+        if !is_signature || body.len() > MAX_EXPLAINED_BODY_BYTES {
+            return rejection;
+        }
+        let trimmed = body.trim_ascii_end();
+        if trimmed.len() < body.len() && holds(self, trimmed) {
+            return Rejection::BodyRewritten { signed: SignedForm::WithoutTrailingSpace };
+        }
+        match rewritten::compact(body) {
+            Some(compact) if compact != body && holds(self, &compact) => {
+                Rejection::BodyRewritten { signed: SignedForm::CompactJson }
+            }
+            Some(_) | None => rejection,
+        }
+    }
+}
+
+/// A verifier that also takes the retired secrets of a source. What it accepts and the source's own refuses is signed with
+/// one of them; those in force stay in it, because several secrets may have to hold at once.
+pub(super) fn retired(config: &SourceConfig) -> Option<Box<Verifier>> {
+    let with = |retired: &[&Secret]| -> Option<Verifier> {
+        let secrets: Vec<_> = config.secrets.iter().chain(retired.iter().copied()).cloned().collect();
+        Some(Verifier { on_stale: config.on_stale, ..Verifier::of(&config.scheme, &secrets).ok()? })
+    };
+    // One that is no key of this scheme any more must not hide the others.
+    let retired = config.retired_secrets.iter().filter(|secret| with(&[secret]).is_some());
+    let retired: Vec<_> = retired.take(MAX_RETIRED_SECRETS).collect();
+    if retired.is_empty() { None } else { with(&retired).map(Box::new) }
+}
+
+#[cfg(test)]
+mod tests {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+    use sha2::Sha256;
+
+    use super::*;
+    use crate::header::HeaderList;
+    use crate::id::SourceId;
+
+    const HMAC: &str =
+        r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:x-sign","enc":"hex"}}"#;
+    const TOKEN: &str = r#"{"kind":"token","in":"h:x-token"}"#;
+
+    fn sign(secret: &str, body: &[u8]) -> String {
+        let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
+        mac.update(body);
+        hex::encode(mac.finalize().into_bytes())
+    }
+
+    fn verifier(scheme: &str, secrets: &str, retired: &str) -> Verifier {
+        let id = SourceId::mint(1, [1; 10]);
+        let config = format!(
+            r#"{{"id":"{id}","name":"a","revision":1,"provider":"a","scheme":{scheme},"secrets":{secrets},
+                "retired_secrets":{retired},"max_body_bytes":1000}}"#
+        );
+        Verifier::new(&serde_json::from_str(&config).expect("a configuration")).expect("a verifier")
+    }
+
+    /// The code of the rejection of a request, once explained.
+    fn explained(verifier: &Verifier, headers: &[(&str, &str)], body: &[u8]) -> &'static str {
+        let headers = HeaderList::new(headers.iter().copied());
+        let request = RequestParts { method: "POST", url: "", query: "", headers: &headers };
+        let rejection = verify(verifier, None, &request, body, 0).expect_err("it is never accepted");
+        verifier.explain(None, &request, body, 0, rejection).code()
+    }
+
+    #[test]
+    fn a_signature_with_a_retired_secret_is_told_and_refused() {
+        let verifier = verifier(HMAC, r#"["new"]"#, r#"["old","older"]"#);
+        for (secret, code) in [("old", "secret_retired"), ("older", "secret_retired"), ("other", "signature_mismatch")]
+        {
+            assert_eq!(explained(&verifier, &[("x-sign", &sign(secret, b"{}"))], b"{}"), code, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_retired_token_is_told_too() {
+        let verifier = verifier(TOKEN, r#"["new"]"#, r#"["old"]"#);
+        assert_eq!(explained(&verifier, &[("x-token", "old")], b""), "secret_retired");
+        assert_eq!(explained(&verifier, &[("x-token", "other")], b""), "token_mismatch");
+    }
+
+    #[test]
+    fn a_retired_secret_that_is_no_key_hides_no_other() {
+        let base64 = HMAC.replace("utf8", "base64");
+        let verifier = verifier(&base64, r#"["AAAA"]"#, r#"["!","AQID"]"#);
+        let signed = {
+            let mut mac = Hmac::<Sha256>::new_from_slice(&[1, 2, 3]).expect("a key");
+            mac.update(b"x");
+            hex::encode(mac.finalize().into_bytes())
+        };
+        assert_eq!(explained(&verifier, &[("x-sign", &signed)], b"x"), "secret_retired");
+    }
+
+    #[test]
+    fn one_retired_secret_of_several_that_must_hold_is_told() {
+        let both = format!(r#"{{"kind":"all_of","rules":[{{"kind":"basic"}},{HMAC}]}}"#);
+        let verifier = verifier(&both, r#"["u:p","new"]"#, r#"["old"]"#);
+        let headers = |secret| [("authorization", "Basic dTpw".to_owned()), ("x-sign", sign(secret, b"x"))];
+        let of = |secret| {
+            let headers = headers(secret);
+            explained(&verifier, &[(headers[0].0, &headers[0].1), (headers[1].0, &headers[1].1)], b"x")
+        };
+        assert_eq!((of("old"), of("other")), ("secret_retired", "signature_mismatch"));
+    }
+
+    #[test]
+    fn a_body_that_was_rewritten_on_its_way_is_told_and_refused() {
+        let verifier = verifier(HMAC, r#"["s"]"#, "[]");
+        for (signed, received, code) in [
+            (r#"{"b":"é/","a":[1.0,2]}"#, "{\n  \"b\": \"\\u00e9\\/\",\n  \"a\": [1.0, 2]\n}\n", "body_rewritten"),
+            ("{\"a\": 1}", "{\"a\": 1}\n", "body_rewritten"),
+            ("a=1&b=2", "a=1&b=2\r\n ", "body_rewritten"),
+            (r#"{"a":1,"b":2}"#, r#"{"b":2,"a":1}"#, "signature_mismatch"),
+            (r#"{"a":1}"#, r#"{"a":2}"#, "signature_mismatch"),
+            (r#"{"a":1}"#, r#"{"a": 1"#, "signature_mismatch"),
+        ] {
+            let signature = sign("s", signed.as_bytes());
+            assert_eq!(explained(&verifier, &[("x-sign", &signature)], received.as_bytes()), code, "{received}");
+        }
+    }
+
+    #[test]
+    fn what_a_large_body_was_before_is_not_looked_for() {
+        let verifier = verifier(HMAC, r#"["s"]"#, "[]");
+        let of = |blanks: usize| {
+            let body = format!("{{}}{}", " ".repeat(blanks));
+            explained(&verifier, &[("x-sign", &sign("s", b"{}"))], body.as_bytes())
+        };
+        let most = MAX_EXPLAINED_BODY_BYTES - 2;
+        assert_eq!((of(most), of(most + 1)), ("body_rewritten", "signature_mismatch"));
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_request_itself_is_not_explained_away() {
+        let verifier = verifier(HMAC, r#"["new"]"#, r#"["old"]"#);
+        assert_eq!(explained(&verifier, &[], b"{}\n"), "header_missing");
+        assert_eq!(explained(&verifier, &[("x-sign", "00")], b"{}\n"), "signature_malformed");
+    }
+}
