@@ -28,8 +28,8 @@ async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_sec
     let told = [("TIDEGATE_SOURCE_SECRET", github.secrets[0].as_str())];
     let arguments = ["--source", &source.id, "--type", "pull_request.opened", "--id", "my-delivery"];
     let sent = send(&gateway, &arguments, &told).await;
-    let received = is_delivered(&gateway, &stripe, 2, &sent, "pull_request.opened").await;
-    assert_eq!(received["provider_event_id"], "my-delivery");
+    let event = is_delivered(&gateway, &stripe, 2, &sent, "pull_request.opened").await;
+    assert_eq!(event["key"], "my-delivery");
 
     let refused = send(&gateway, &["--source", "github", "--secret", "another"], &[]).await;
     assert_eq!(refused.status.code(), Some(1));
@@ -78,7 +78,7 @@ async fn is_delivered(gateway: &Gateway, line: &Line, count: usize, sent: &Outpu
     let received = line.receiver.wait_for(count, SOON).await.remove(count - 1);
     assert_eq!(received.header("webhook-id"), id, "{shown}");
     let event = gateway.api.get(&format!("/v1/events/{id}")).await.expect_status(200);
-    assert_eq!(event["event_type"], event_type, "{event}");
+    assert_eq!(event["type"], event_type, "{event}");
     event
 }
 
