@@ -306,7 +306,7 @@ mod tests {
             let read = read_vault(|name| good(name).filter(|_| name != missing));
             assert!(matches!(read, Ok(None)), "{missing}");
         }
-        let problems = read_vault(|name| good(name).map(|text| text.replace("AAEC", ""))).err().expect("a problem");
+        let problems = read_vault(|name| good(name).map(|text| text.replace("AAEC", ""))).expect_err("a problem");
         assert_eq!(problems[0].name, "TIDEGATE_MASTER_KEY");
     }
 

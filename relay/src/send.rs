@@ -55,7 +55,7 @@ pub struct Arguments {
     /// The provider's id of the event; by default a fresh one
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
-    /// Secret to sign with; better in TIDEGATE_SOURCE_SECRET, because others can see a command line
+    /// Secret to sign with; better in `TIDEGATE_SOURCE_SECRET`, because others can see a command line
     #[arg(long, value_name = "SECRET")]
     pub secret: Option<String>,
     /// Where to send it; by default the source's ingest URL
