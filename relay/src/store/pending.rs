@@ -44,6 +44,8 @@ pub async fn due(
     limits: &[i64],
     bodies: bool,
 ) -> Result<Vec<DueRow>, sqlx::Error> {
+    // The limits of the joins tell the planner that each is one look-up: it cannot know how few rows `most` lets through,
+    // and would read a whole day of events for them.
     let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
     sqlx::query_as!(
         DueRow,
@@ -65,8 +67,10 @@ pub async fn due(
                order by due_at, id limit ready.most
            ) due
            left join routes route on route.id = due.route_id and due.order_key is not null
-           join events event on event.id = due.event_id
-           left join event_bodies body on body.event_id = due.event_id and event.body_size <= $4"#,
+           cross join lateral (select * from events where events.id = due.event_id limit 1) event
+           left join lateral (
+               select body from event_bodies where event_id = due.event_id and event.body_size <= $4 limit 1
+           ) body on true"#,
         destinations,
         lanes,
         limits,
