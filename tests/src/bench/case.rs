@@ -49,11 +49,7 @@ pub const ALL: &[Case] = &[
         what: "pulled, stored, delivered and settled, as much as it takes",
         run: |options| Box::pin(throughput::run(options)),
     },
-    Case {
-        name: "steady",
-        what: "latency at half of the maximum",
-        run: |options| Box::pin(steady::run(options)),
-    },
+    Case { name: "steady", what: "latency at half of the maximum", run: |options| Box::pin(steady::run(options)) },
     Case {
         name: "fanout",
         what: "one and ten destinations for each event",
@@ -79,8 +75,16 @@ pub const ALL: &[Case] = &[
         what: "one, two and four relays on one database",
         run: |options| Box::pin(replicas::run(options)),
     },
-    Case { name: "replay", what: "ten thousand and a hundred thousand again", run: |options| Box::pin(replay::run(options)) },
-    Case { name: "idle", what: "memory, processor and queries of a relay without work", run: |options| Box::pin(idle::run(options)) },
+    Case {
+        name: "replay",
+        what: "ten thousand and a hundred thousand again",
+        run: |options| Box::pin(replay::run(options)),
+    },
+    Case {
+        name: "idle",
+        what: "memory, processor and queries of a relay without work",
+        run: |options| Box::pin(idle::run(options)),
+    },
     Case { name: "kill", what: "kill -9 at random moments under load", run: |options| Box::pin(kill::run(options)) },
     Case {
         name: "replicas-kill",

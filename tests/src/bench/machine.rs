@@ -27,7 +27,7 @@ pub fn describe() -> String {
 }
 
 /// The processor time that a process has used so far, in seconds; `None` where the system does not tell (it is read from
-/// `/proc`, see proc_pid_stat(5)).
+/// `/proc`, see `proc_pid_stat(5)`).
 #[must_use]
 pub fn processor_seconds(process: u32) -> Option<f64> {
     let stat = std::fs::read_to_string(format!("/proc/{process}/stat")).ok()?;

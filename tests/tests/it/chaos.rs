@@ -143,7 +143,8 @@ async fn four_long_readers_stop_nothing() {
         all_is_well(&gateway, &pushed, &line.receiver).await;
     }
     for reader in &mut readers {
-        let seen: i64 = sqlx::query_scalar("select count(*) from settled_deliveries").fetch_one(reader).await.expect("reads");
+        let seen: i64 =
+            sqlx::query_scalar("select count(*) from settled_deliveries").fetch_one(reader).await.expect("reads");
         assert!(seen <= 200, "the reader still sees what was there when it began: {seen}");
     }
     assert_eq!(line.receiver.count(), pushed.len(), "each delivery is sent once");

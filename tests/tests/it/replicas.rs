@@ -98,7 +98,11 @@ async fn a_rate_and_a_cap_hold_while_replicas_come_and_go() {
     gateway.shared_by(2, SOON).await;
     for receiver in [&limited, &capped] {
         receiver.wait_for(pushed.len(), LONG).await;
-        assert_eq!((receiver.ids().len(), receiver.count()), (pushed.len(), pushed.len()), "each delivery is sent once");
+        assert_eq!(
+            (receiver.ids().len(), receiver.count()),
+            (pushed.len(), pushed.len()),
+            "each delivery is sent once"
+        );
     }
     // A request that the machine holds up arrives closer to the next one, hence some slack; two owners were twice that.
     let in_five_seconds = most_within(&limited.requests(), Duration::from_secs(5));

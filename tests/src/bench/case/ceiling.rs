@@ -69,7 +69,8 @@ async fn inserts(time: Duration) -> Result<f64> {
                 let bodies = vec![sink::body(0, 0, BODY_BYTES); ROWS];
                 let mut rows = 0;
                 while begun.elapsed() < time {
-                    let insert = "insert into events (id, body) select gen_random_uuid(), body from unnest($1::bytea[]) body";
+                    let insert =
+                        "insert into events (id, body) select gen_random_uuid(), body from unnest($1::bytea[]) body";
                     rows += sqlx::query(insert).bind(&bodies).execute(&mut connection).await?.rows_affected();
                 }
                 Ok::<u64, sqlx::Error>(rows)

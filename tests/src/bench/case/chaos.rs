@@ -54,7 +54,8 @@ impl Fault {
 pub async fn run(options: Options) -> Result<Report> {
     let rate = options.rate.unwrap_or(RATE);
     let third = options.time(90, 9) / 3;
-    let mut report = Report::new(format!("Chaos: {rate:.0} events/s, the fault in the middle third of {} s", third.as_secs() * 3));
+    let mut report =
+        Report::new(format!("Chaos: {rate:.0} events/s, the fault in the middle third of {} s", third.as_secs() * 3));
     for fault in Fault::ALL {
         measure(fault, rate, third, &mut report).await?;
     }

@@ -29,7 +29,8 @@ const WARM_UP: Duration = Duration::from_secs(3);
 /// # Errors
 /// Where something cannot be started, or a request is refused: then the two do not do the same work.
 pub async fn run(options: Options) -> Result<Report> {
-    let mut report = Report::new("Edge beside a hand-written JavaScript Worker: HMAC-SHA256, bare workerd, 32 connections");
+    let mut report =
+        Report::new("Edge beside a hand-written JavaScript Worker: HMAC-SHA256, bare workerd, 32 connections");
     for (body_bytes, name, must, aim) in [(1_000, "1 KB", 0.85, 1.1), (100_000, "100 KB", 1.0, 1.5)] {
         let plan = Plan { body_bytes, pairs: options.pick(5, 2), time: options.time(4, 2) };
         let pairs = measure(plan).await?;
@@ -194,6 +195,6 @@ const main :Workerd.Worker = (
         })
         .await
         .map_err(Error::new)?;
-        Ok(Self { process: process, address })
+        Ok(Self { process, address })
     }
 }

@@ -42,12 +42,11 @@ pub async fn run(options: Options) -> Result<Report> {
     schedule.run(&stack, &sources, Duration::from_secs(1)).await;
     stack.settled(&[], PATIENCE).await?;
 
-    let mut report = Report::new(format!("kill -9 of one of {RELAYS} relays at random moments under load, {kills} times"));
+    let mut report =
+        Report::new(format!("kill -9 of one of {RELAYS} relays at random moments under load, {kills} times"));
     let different: u64 = lines.iter().map(|(_, sink)| sink.different()).sum();
     let requests: u64 = lines.iter().map(|(_, sink): &(Source, Sink)| sink.count()).sum();
-    report.figure(
-        Figure::new("lost", count(schedule.pushed().saturating_sub(different)), "").must(Limit::AtMost(0.0)),
-    );
+    report.figure(Figure::new("lost", count(schedule.pushed().saturating_sub(different)), "").must(Limit::AtMost(0.0)));
     report.figure(Figure::new("duplicates", count(requests - different), ""));
     report.figure(Figure::new("events", count(schedule.pushed()), ""));
     Ok(report)

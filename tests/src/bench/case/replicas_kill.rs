@@ -72,8 +72,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let mut report = Report::new(format!("{RELAYS} relays under load, one killed with -9 every 20 s, {kills} times"));
     let sinks = || free.iter().chain(&limited).map(|(_, sink)| sink);
     let pushed = to_free.pushed() + to_limited.pushed();
-    let (different, requests): (u64, u64) =
-        (sinks().map(Sink::different).sum(), sinks().map(Sink::count).sum());
+    let (different, requests): (u64, u64) = (sinks().map(Sink::different).sum(), sinks().map(Sink::count).sum());
     report.figure(Figure::new("lost", count(pushed.saturating_sub(different)), "").must(Limit::AtMost(0.0)));
     report.figure(Figure::new("duplicates", count(requests - different), ""));
     report.figure(Figure::new("events", count(pushed), ""));
