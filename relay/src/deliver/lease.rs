@@ -103,7 +103,7 @@ impl Keeper {
         match tokio::time::timeout(self.patience(), renewal).await {
             Ok(Ok(held)) => {
                 self.renewed = Some(begun);
-                self.outgoing = outgoing(&held, &self.outgoing, |shard| self.under_way.count(shard));
+                self.outgoing = outgoing(&held, &self.outgoing);
                 let kept = held.shards.iter().filter(|held| !self.outgoing.contains(&held.shard));
                 self.told_us = self.engine.clock.at_us(begun + FENCE_AFTER);
                 self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
@@ -148,15 +148,14 @@ enum Round {
     GiveUp,
 }
 
-/// Which shards are to be given up: those that were to be already, and of the others the ones with the least under way,
-/// so that few have to wait, and those few not long.
-fn outgoing(held: &Held, before: &BTreeSet<i16>, under_way: impl Fn(i16) -> usize) -> BTreeSet<i16> {
-    let (mut outgoing, mut kept): (Vec<i16>, Vec<i16>) =
-        held.shards.iter().map(|Shard { shard, .. }| *shard).partition(|shard| before.contains(shard));
-    let more = held.shards.len().saturating_sub(held.share).saturating_sub(outgoing.len());
-    kept.sort_by_key(|shard| (under_way(*shard), *shard));
-    outgoing.extend(kept.iter().take(more));
-    outgoing.into_iter().collect()
+/// Which shards are to be given up: those that were to be already, and as many others as are more than the share. Not
+/// the quiet ones first, or who joins to help would get no work.
+fn outgoing(held: &Held, before: &BTreeSet<i16>) -> BTreeSet<i16> {
+    let shards = || held.shards.iter().rev().map(|Shard { shard, .. }| *shard);
+    let already = shards().filter(|shard| before.contains(shard));
+    let others = shards().filter(|shard| !before.contains(shard));
+    let more = held.shards.len().saturating_sub(held.share).saturating_sub(already.clone().count());
+    already.chain(others.take(more)).collect()
 }
 
 #[cfg(test)]
@@ -168,18 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_gives_up_what_is_more_than_its_share_beginning_with_what_is_at_rest() {
-        let under_way = |shard: i16| usize::from(shard < 2);
-        assert_eq!(outgoing(&held(0..4, 2), &BTreeSet::new(), under_way), BTreeSet::from([2, 3]));
-        assert_eq!(outgoing(&held(0..4, 1), &BTreeSet::new(), under_way), BTreeSet::from([0, 2, 3]));
-        assert_eq!(outgoing(&held(0..4, 4), &BTreeSet::new(), under_way), BTreeSet::new());
+    fn a_replica_gives_up_what_is_more_than_its_share() {
+        assert_eq!(outgoing(&held(0..4, 2), &BTreeSet::new()), BTreeSet::from([2, 3]));
+        assert_eq!(outgoing(&held(0..4, 0), &BTreeSet::new()), BTreeSet::from([0, 1, 2, 3]));
+        assert_eq!(outgoing(&held(0..4, 4), &BTreeSet::new()), BTreeSet::new());
     }
 
     #[test]
     fn a_shard_that_is_to_be_given_up_stays_so_and_is_counted() {
         let before = BTreeSet::from([0, 9]);
-        assert_eq!(outgoing(&held(0..4, 3), &before, |_| 0), BTreeSet::from([0]), "9 is gone already");
-        assert_eq!(outgoing(&held(0..4, 2), &before, |_| 0), BTreeSet::from([0, 1]));
-        assert_eq!(outgoing(&held(0..4, 4), &before, |_| 0), BTreeSet::from([0]), "the engine has forgotten it");
+        assert_eq!(outgoing(&held(0..4, 3), &before), BTreeSet::from([0]), "9 is gone already");
+        assert_eq!(outgoing(&held(0..4, 2), &before), BTreeSet::from([0, 3]));
+        assert_eq!(outgoing(&held(0..4, 4), &before), BTreeSet::from([0]), "the engine has forgotten it");
     }
 }
