@@ -14,13 +14,14 @@ use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use tokio::sync::watch;
 use url::Url;
 
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
-use crate::store;
+use crate::{operational, store};
 
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
@@ -36,12 +37,15 @@ pub struct Source {
     pub name: String,
     /// Finds the provider's own id and the event's type; `None` where this relay does not know the provider.
     pub extractor: Option<Extractor>,
+    /// Whether it gets what happens in the gateway itself.
+    pub is_operational: bool,
 }
 
 /// A destination as the engine needs it to deliver.
 #[derive(Debug)]
 pub struct Destination {
     pub id: DestinationId,
+    pub customer_id: CustomerId,
     pub name: String,
     pub url: Url,
     pub shard: i16,
@@ -52,6 +56,7 @@ pub struct Destination {
     pub timeout: Duration,
     pub retry: RetryPolicy,
     pub state: DestinationState,
+    pub state_changed_at: OffsetDateTime,
 }
 
 /// How many deliveries a destination takes in a period.
@@ -80,7 +85,7 @@ pub enum DestinationState {
     Active,
     /// By its owner; deliveries are held.
     Paused,
-    /// By the gateway, because it answered 410; deliveries are held.
+    /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
     Disabled,
 }
 
@@ -213,6 +218,7 @@ async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<S
             id: SourceId::from_uuid(row.id),
             customer_id: CustomerId::from_uuid(row.customer_id),
             name: row.name,
+            is_operational: row.provider == operational::PROVIDER,
             extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
         };
         snapshot.sources.insert(source.id, Arc::new(source));
@@ -249,6 +255,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
     }
     Ok(Destination {
         id,
+        customer_id: CustomerId::from_uuid(row.customer_id),
         name: row.name,
         url: row.url.parse().map_err(|error: url::ParseError| error.to_string())?,
         shard: row.shard,
@@ -263,6 +270,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
             "paused" => DestinationState::Paused,
             _ => DestinationState::Disabled,
         },
+        state_changed_at: row.state_changed_at,
     })
 }
 

@@ -22,7 +22,8 @@ use tokio_util::task::TaskTracker;
 
 use crate::configuration::{Configuration, POLL};
 use crate::egress::Egress;
-use crate::expression::Evaluator;
+use crate::intake::Intake;
+use crate::operational::{self, Cause};
 use crate::{mint, store};
 
 pub mod clock;
@@ -93,10 +94,9 @@ impl Handle {
 
 /// What the engine works with.
 pub struct Parts {
-    pub pool: PgPool,
+    /// The database, the configuration and the evaluator; and what stores operational events.
+    pub intake: Intake,
     pub egress: Egress,
-    pub configuration: Arc<Configuration>,
-    pub evaluator: Arc<Evaluator>,
     /// Attempts at one time, over all destinations.
     pub max_in_flight: usize,
     /// Bytes of bodies that wait in memory to be sent, over all destinations.
@@ -126,7 +126,9 @@ impl Engine {
     /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
     /// no longer than that. Gives its shards back before it returns.
     pub async fn run(mut self, parts: Parts, mut stop: oneshot::Receiver<Instant>) {
-        let Parts { pool, egress, configuration, evaluator, max_in_flight, max_waiting_bytes } = parts;
+        let Parts { intake, egress, max_in_flight, max_waiting_bytes } = parts;
+        let (pool, configuration) = (intake.pool.clone(), Arc::clone(&intake.configuration));
+        let evaluator = Arc::clone(&intake.evaluator);
         let replica = mint::uuid();
         let tasks = TaskTracker::new();
         let background = CancellationToken::new();
@@ -158,6 +160,7 @@ impl Engine {
             reports,
             under_way,
             pool: pool.clone(),
+            intake,
             tasks: tasks.clone(),
         };
 
@@ -217,6 +220,7 @@ struct Machine {
     reports: mpsc::UnboundedSender<Health>,
     under_way: Arc<UnderWay>,
     pool: PgPool,
+    intake: Intake,
     tasks: TaskTracker,
 }
 
@@ -343,20 +347,28 @@ impl Machine {
         });
     }
 
-    fn disable(&self, destination: DestinationId, why: Disabling) {
-        let (pool, configuration) = (self.pool.clone(), Arc::clone(&self.sender.configuration));
+    fn disable(&self, id: DestinationId, why: Disabling) {
+        let intake = self.intake.clone();
+        let (cause, reason) = match why {
+            Disabling::Gone => (Cause::Gone, "the destination answered 410 (gone)".to_owned()),
+            Disabling::Failing(run) => (Cause::Failing, failing_reason(run)),
+        };
         self.tasks.spawn(async move {
-            let reason = match why {
-                Disabling::Gone => "the destination answered 410 (gone)".to_owned(),
-                Disabling::Failing(run) => failing_reason(run),
+            let disabled = async {
+                if let Some(destination) = intake.configuration.current().destinations.get(&id) {
+                    operational::destination_disabled(&intake, destination, cause, &reason).await?;
+                }
+                store::destinations::disable(&intake.pool, id.uuid(), &reason).await
             };
-            match store::destinations::disable(&pool, destination.uuid(), &reason).await {
+            match disabled.await {
                 Ok(Some(revision)) => {
-                    tracing::warn!(destination = %destination, reason, "destination disabled; its deliveries are held");
-                    let _ = configuration.at_least(revision).await;
+                    tracing::warn!(destination = %id, reason, "destination disabled; its deliveries are held");
+                    let _ = intake.configuration.at_least(revision).await;
                 }
                 Ok(None) => {}
-                Err(error) => tracing::warn!(error = %error, destination = %destination, "cannot disable; the next failure tries again"),
+                Err(error) => {
+                    tracing::warn!(error = %error, destination = %id, "cannot disable; the next failure tries again");
+                }
             }
         });
     }

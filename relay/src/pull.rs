@@ -5,24 +5,19 @@
 //! has pulled and tries again instead of pulling more, because every lease that runs out counts towards the queue's
 //! limit of retries.
 
-use std::collections::HashSet;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::envelope::{self, Body, EventHeader, Message, SecretHandedOver};
-use sqlx::PgPool;
-use time::Date;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::configuration::Configuration;
-use crate::deliver::Handle;
 use crate::edge::{Edge, FetchBodyError};
-use crate::expression::Evaluator;
+use crate::intake::Intake;
 use crate::retry::{database_backoff, pull_backoff};
-use crate::store::admit::{Admitted, Batch, NewQuarantined};
+use crate::store::admit::NewQuarantined;
 use crate::{mint, store};
 
 pub mod api;
@@ -47,17 +42,11 @@ pub const LARGE_BODIES: usize = 4;
 /// What pulls one queue.
 pub struct Puller {
     pub queue: Queue,
-    pub pool: PgPool,
-    pub configuration: Arc<Configuration>,
-    pub evaluator: Arc<Evaluator>,
+    pub intake: Intake,
     pub edge: Edge,
-    pub engine: Handle,
-    pub dedupe_days: i32,
     /// Bounds how many large bodies are in memory; shared by all queues.
     pub large_bodies: Arc<Semaphore>,
     pub handover: Handover,
-    /// Days whose partitions are known to exist.
-    pub days: Arc<Mutex<HashSet<Date>>>,
 }
 
 /// What became of one pull.
@@ -194,7 +183,7 @@ impl Puller {
         match fetched {
             Ok(Ok(body)) => group.arrivals.push(Arrival::Event(message.message_id, header, body)),
             Ok(Err(FetchBodyError::Gone(reason))) => {
-                match store::admit::is_stored(&self.pool, header.id.uuid()).await {
+                match store::admit::is_stored(&self.intake.pool, header.id.uuid()).await {
                     // Handed out a second time, after the body was stored and deleted.
                     Ok(true) => {}
                     Ok(false) => {
@@ -242,7 +231,7 @@ impl Puller {
         while let Some((mut group, mut quarantined)) = waiting.pop() {
             let mut backoff = database_backoff();
             loop {
-                let stored = tokio::time::timeout(PATIENCE, self.try_store(&group, &quarantined)).await;
+                let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &quarantined)).await;
                 let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
                 // Nothing but quarantine rows is left of an empty group: those are never refused for what they hold.
                 if store::is_data_error(&error) && !group.is_empty() {
@@ -266,46 +255,6 @@ impl Puller {
             }
         }
         true
-    }
-
-    async fn try_store(&self, arrivals: &[Arrival], quarantined: &[NewQuarantined]) -> Result<(), sqlx::Error> {
-        let mut snapshot = self.configuration.current();
-        if arrivals.iter().any(|arrival| arrival.source().is_some_and(|id| !snapshot.sources.contains_key(&id))) {
-            snapshot = self.configuration.refresh().await?;
-        }
-        loop {
-            let mut prepared = arrival::prepare(arrivals, &snapshot, &self.evaluator, mint::now_ms()).await;
-            // Copies: this future may be dropped before anything is stored.
-            prepared.batch.quarantined.extend(quarantined.iter().cloned());
-            match self.admit(&prepared.batch, snapshot.revision).await? {
-                Admitted::RoutedByOldConfiguration { revision } => {
-                    snapshot = self.configuration.at_least(revision).await?;
-                }
-                Admitted::Stored { stored, duplicates } => {
-                    tracing::debug!(stored = stored.len(), duplicates, "stored");
-                    self.engine.fresh(prepared.fresh(&stored));
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    async fn admit(&self, batch: &Batch, revision: i64) -> Result<Admitted, sqlx::Error> {
-        let mut days: Vec<Date> =
-            batch.events.iter().map(|event| mint::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
-        days.push(time::OffsetDateTime::now_utc().date());
-        days.sort_unstable();
-        days.dedup();
-        for day in days {
-            let known = self.days.lock().is_ok_and(|days| days.contains(&day));
-            if !known {
-                store::partitions::create_day(&self.pool, day).await?;
-                if let Ok(mut days) = self.days.lock() {
-                    days.insert(day);
-                }
-            }
-        }
-        store::admit::admit(&self.pool, batch, revision, self.dedupe_days).await
     }
 }
 

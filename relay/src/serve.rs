@@ -1,8 +1,7 @@
 //! `relay serve`: wires the parts together, runs them, and takes them down within a given time.
 
-use std::collections::HashSet;
 use std::num::NonZeroUsize;
-use std::sync::{Arc, Mutex};
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::TcpListener;
@@ -17,6 +16,7 @@ use crate::deliver::{self, Engine};
 use crate::edge::Edge;
 use crate::egress::{Egress, EgressPolicy, Ports};
 use crate::expression::Evaluator;
+use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller};
@@ -75,19 +75,24 @@ pub async fn serve(config: Config) -> Result<(), String> {
         let (router, stop) = (api::router(app.clone()), stop_serving.clone());
         async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }
     });
+    let intake = Intake {
+        pool: pool.clone(),
+        configuration: Arc::clone(&app.configuration),
+        evaluator: Arc::clone(&app.evaluator),
+        engine: app.engine.clone(),
+        dedupe_days: app.config.retention.dedupe_days.into(),
+        days: Arc::default(),
+    };
     let delivering = tokio::spawn(engine.run(
         deliver::Parts {
-            pool: pool.clone(),
+            intake: intake.clone(),
             egress: app.egress.clone(),
-            configuration: Arc::clone(&app.configuration),
-            evaluator: Arc::clone(&app.evaluator),
             max_in_flight: app.config.max_in_flight,
             max_waiting_bytes: app.config.max_waiting_bytes,
         },
         engine_stopped,
     ));
     let mut feeding = tokio::task::JoinSet::new();
-    let days = Arc::new(Mutex::new(HashSet::new()));
     let large_bodies = Arc::new(Semaphore::new(pull::LARGE_BODIES));
     let handover = Handover {
         config: Arc::clone(&app.config),
@@ -98,14 +103,9 @@ pub async fn serve(config: Config) -> Result<(), String> {
     for queue in queues {
         let puller = Puller {
             queue,
-            pool: pool.clone(),
-            configuration: Arc::clone(&app.configuration),
-            evaluator: Arc::clone(&app.evaluator),
+            intake: intake.clone(),
             edge: app.edge.clone(),
-            engine: app.engine.clone(),
-            dedupe_days: app.config.retention.dedupe_days.into(),
             large_bodies: Arc::clone(&large_bodies),
-            days: Arc::clone(&days),
             handover: handover.clone(),
         };
         feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));

@@ -1,22 +1,87 @@
-// The same work as the Worker's hot path, written by hand in JavaScript: verify an HMAC of the raw body, put a message
-// with the headers and the body into the queue, answer with the event's id. What the Worker is compared with.
+// The same work as the Worker's hot path, written by hand in JavaScript: verify the signature of the raw body with the
+// platform's cryptography, put a message with the headers and the body into the queue, answer with the event's id. What
+// the Worker is compared with.
 const SOURCES = new Map();
+const encoder = new TextEncoder();
 const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+
+// How a provider signs: its key, its algorithm, and what the signature and the content are. A signature that cannot be
+// read is null.
+const PROVIDERS = {
+  github: {
+    key: (secret) => ["raw", encoder.encode(secret), { name: "HMAC", hash: "SHA-256" }],
+    algorithm: "HMAC",
+    signature: (headers) => {
+      const value = headers.get("x-hub-signature-256") ?? "";
+      return value.startsWith("sha256=") ? hex(value.slice(7), 32) : null;
+    },
+    content: (headers, body) => body,
+  },
+  "standard-webhooks": {
+    key: (secret) => ["raw", base64(secret.slice("whpk_".length)), "Ed25519"],
+    algorithm: "Ed25519",
+    signature: (headers) => {
+      const value = headers.get("webhook-signature") ?? "";
+      const fresh = Math.abs(Date.now() / 1000 - Number(headers.get("webhook-timestamp"))) <= 300;
+      return fresh && value.startsWith("v1a,") ? base64(value.slice(4)) : null;
+    },
+    content: (headers, body) => join(`${headers.get("webhook-id")}.${headers.get("webhook-timestamp")}.`, body),
+  },
+  sendgrid: {
+    key: (secret) => ["spki", base64(secret), { name: "ECDSA", namedCurve: "P-256" }],
+    algorithm: { name: "ECDSA", hash: "SHA-256" },
+    signature: (headers) => {
+      const value = base64(headers.get("x-twilio-email-event-webhook-signature") ?? "");
+      const fresh = Math.abs(Date.now() / 1000 - Number(headers.get("x-twilio-email-event-webhook-timestamp"))) <= 90000;
+      return fresh && value ? pair(value) : null;
+    },
+    content: (headers, body) => join(headers.get("x-twilio-email-event-webhook-timestamp"), body),
+  },
+};
 
 async function source(env, id) {
   let found = SOURCES.get(id);
   if (!found) {
-    const data = new TextEncoder().encode(env.SECRET);
-    const key = await crypto.subtle.importKey("raw", data, { name: "HMAC", hash: "SHA-256" }, false, ["verify"]);
-    found = { id, key };
+    const provider = PROVIDERS[env.PROVIDER];
+    const [form, data, algorithm] = provider.key(env.SECRET);
+    const key = await crypto.subtle.importKey(form, data, algorithm, false, ["verify"]);
+    found = { id, key, provider };
     SOURCES.set(id, found);
   }
   return found;
 }
 
-function bytes(hex) {
-  if (!/^([0-9a-f]{2}){32}$/i.test(hex)) return null;
-  return Uint8Array.from({ length: 32 }, (_, at) => parseInt(hex.slice(2 * at, 2 * at + 2), 16));
+function hex(text, length) {
+  if (text.length !== 2 * length || !/^[0-9a-f]*$/i.test(text)) return null;
+  return Uint8Array.from({ length }, (_, at) => parseInt(text.slice(2 * at, 2 * at + 2), 16));
+}
+
+function base64(text) {
+  try {
+    return Uint8Array.from(atob(text), (character) => character.charCodeAt(0));
+  } catch {
+    return null;
+  }
+}
+
+function join(before, body) {
+  const content = new Uint8Array(before.length + body.byteLength);
+  encoder.encodeInto(before, content);
+  content.set(new Uint8Array(body), before.length);
+  return content;
+}
+
+// The two numbers of an ECDSA signature in DER, 32 bytes each.
+function pair(der) {
+  const numbers = new Uint8Array(64);
+  let at = 2;
+  for (const end of [32, 64]) {
+    const number = der.subarray(at + 2, at + 2 + der[at + 1]);
+    const digits = number.subarray(Math.max(0, number.length - 32));
+    numbers.set(digits, end - digits.length);
+    at += 2 + der[at + 1];
+  }
+  return numbers;
 }
 
 function eventId(now) {
@@ -31,11 +96,11 @@ export default {
   async fetch(request, env) {
     const url = new URL(request.url);
     if (!url.pathname.startsWith("/in/")) return new Response("not found", { status: 404 });
-    const { id, key } = await source(env, url.pathname.slice(4));
-    const header = request.headers.get("x-hub-signature-256") ?? "";
-    const signature = header.startsWith("sha256=") ? bytes(header.slice(7)) : null;
+    const { id, key, provider } = await source(env, url.pathname.slice(4));
+    const signature = provider.signature(request.headers);
     const body = await request.arrayBuffer();
-    if (!signature || !(await crypto.subtle.verify("HMAC", key, signature, body))) {
+    const content = provider.content(request.headers, body);
+    if (!signature || !(await crypto.subtle.verify(provider.algorithm, key, signature, content))) {
       return Response.json({ error: "signature_refused" }, { status: 401 });
     }
     const now = Date.now();

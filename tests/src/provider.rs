@@ -8,6 +8,8 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::SigningKey;
 use http::Method;
+use p256::ecdsa::SigningKey as EcdsaKey;
+use p256::pkcs8::EncodePublicKey as _;
 use serde_json::{Value, json};
 
 pub use key_set::KeySetServer;
@@ -51,6 +53,9 @@ enum Scheme {
     },
     Slack {
         secret: String,
+    },
+    SendGrid {
+        key: EcdsaKey,
     },
     /// `X-Signature: sha512=<base64>` over `{X-Timestamp}.{body}`.
     Custom {
@@ -150,6 +155,16 @@ impl Provider {
         Self::new("slack", "slack", &secret, Scheme::Slack { secret: secret.clone() })
     }
 
+    /// Twilio `SendGrid`, with ECDSA; the secret that is entered is the public key.
+    #[must_use]
+    pub fn sendgrid() -> Self {
+        let key = std::iter::repeat_with(rand::random::<[u8; 32]>)
+            .find_map(|bytes| EcdsaKey::from_slice(&bytes).ok())
+            .expect("all but one in 2^32 numbers are keys");
+        let public = key.verifying_key().to_public_key_der().expect("a public key has a form");
+        Self::new("sendgrid", "sendgrid", &BASE64.encode(public.as_bytes()), Scheme::SendGrid { key })
+    }
+
     /// A sender that only its owner knows: HMAC-SHA512 in base64 behind `sha512=`, over `{x-timestamp}.{body}`.
     #[must_use]
     pub fn custom() -> Self {
@@ -194,6 +209,7 @@ impl Provider {
             Self::openai(),
             Self::fal(keys),
             Self::slack(),
+            Self::sendgrid(),
             Self::custom(),
             Self::token(),
             Self::basic(),
@@ -212,6 +228,7 @@ impl Provider {
             Scheme::StandardEd25519 { .. } => Some(Self::standard_webhooks_ed25519()),
             Scheme::Fal { .. } => None,
             Scheme::Slack { .. } => Some(Self::slack()),
+            Scheme::SendGrid { .. } => Some(Self::sendgrid()),
             Scheme::Custom { .. } => Some(Self::custom()),
             Scheme::Token { .. } => Some(Self::token()),
             Scheme::Basic { .. } => Some(Self::basic()),
@@ -234,6 +251,7 @@ impl Provider {
             | Scheme::StandardEd25519 { .. }
             | Scheme::Fal { .. }
             | Scheme::Slack { .. }
+            | Scheme::SendGrid { .. }
             | Scheme::Custom { .. } => true,
         }
     }
@@ -243,6 +261,7 @@ impl Provider {
     pub fn sample_body(&self, event_id: &str) -> Vec<u8> {
         let body = match self.id {
             "slack" => json!({ "type": "event_callback", "event_id": event_id, "event": { "type": "message" } }),
+            "sendgrid" => json!([{ "sg_event_id": event_id, "event": "delivered", "email": "a@example.com" }]),
             "fal" => json!({ "request_id": event_id, "status": "OK", "payload": {} }),
             "replicate" => json!({ "id": event_id, "status": "succeeded", "output": "a picture" }),
             _ => json!({ "id": event_id, "object": "event", "type": "invoice.paid", "data": { "amount": 4_200 } }),

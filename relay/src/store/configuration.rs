@@ -1,6 +1,7 @@
 //! What the relay holds in memory, read at one revision.
 
 use sqlx::PgPool;
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub struct Rows {
@@ -20,6 +21,7 @@ pub struct SourceRow {
 
 pub struct DestinationRow {
     pub id: Uuid,
+    pub customer_id: Uuid,
     pub name: String,
     pub url: String,
     pub shard: i16,
@@ -31,6 +33,7 @@ pub struct DestinationRow {
     pub timeout_ms: i32,
     pub retry: serde_json::Value,
     pub state: String,
+    pub state_changed_at: OffsetDateTime,
 }
 
 pub struct RouteRow {
@@ -105,8 +108,8 @@ pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
         .await?;
     let destinations = sqlx::query_as!(
         DestinationRow,
-        "select id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per, max_concurrency,
-                timeout_ms, retry, state
+        "select id, customer_id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per,
+                max_concurrency, timeout_ms, retry, state, state_changed_at
          from destinations"
     )
     .fetch_all(&mut *transaction)

@@ -54,7 +54,7 @@ fn the_essential_providers_come_first_and_the_others_by_their_ids() {
         "huggingface",
         "together",
     ];
-    let general = ["standard-webhooks", "custom", "token", "basic", "none"];
+    let general = ["standard-webhooks", "tidegate", "custom", "token", "basic", "none"];
     assert!(ids.starts_with(&essential) && ids.ends_with(&general));
     assert!(ids[essential.len()..ids.len() - general.len()].is_sorted());
 }

@@ -69,6 +69,13 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
             let headers = vec![("X-Slack-Request-Timestamp", at), ("X-Slack-Signature", format!("v0={signature}"))];
             ("X-Slack-Signature", headers)
         }
+        Scheme::SendGrid { key } => {
+            let (signature, timestamp) =
+                ("X-Twilio-Email-Event-Webhook-Signature", "X-Twilio-Email-Event-Webhook-Timestamp");
+            let signed: p256::ecdsa::Signature = key.sign(&[at.as_bytes(), body].concat());
+            timestamp_header = Some(timestamp);
+            (signature, vec![(timestamp, at), (signature, BASE64.encode(signed.to_der()))])
+        }
         Scheme::Custom { secret } => {
             let signature = BASE64.encode(sha512(secret.as_bytes(), &[at.as_bytes(), b".", body]));
             timestamp_header = Some("X-Timestamp");

@@ -28,11 +28,18 @@ pub(super) fn installed(name: &str, program: &str, version: &str, minutes: &str)
     if path.is_file() {
         return Ok(path);
     }
-    run_long(
-        &format!("building {name} {version} with cargo, once for this machine ({minutes} minutes on two cores)"),
-        cargo().args(["install", "--locked", name, "--version", version]).arg("--root").arg(&root),
-        "it needs the network, for crates, and a C compiler: check both, then start again",
-    )?;
+    let what = format!("building {name} {version} with cargo, once for this machine ({minutes} minutes on two cores)");
+    let install = |lock: &[&str]| {
+        let mut command = cargo();
+        command.args(["install", name, "--version", version]).args(lock).arg("--root").arg(&root);
+        run_long(
+            &what,
+            &mut command,
+            "it needs the network, for crates, and a C compiler: check both, then start again",
+        )
+    };
+    // A mirror that lags behind lacks some of the newest versions, which the crate's lock file names.
+    install(&["--locked"]).or_else(|_| install(&[]))?;
     Ok(path)
 }
 

@@ -3,9 +3,10 @@
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
-use serde_json::json;
+use serde_json::{Value, json};
 use tests::gateway::{Gateway, drained};
 use tests::postgres::{Server, Shutdown};
+use tests::provider::Provider;
 use tests::receiver::{Behaviour, Receiver};
 use tests::wait::until;
 
@@ -194,6 +195,51 @@ async fn an_answer_of_410_disables_the_destination_and_holds_what_else_there_is(
     })
     .await;
     assert_eq!(line.receiver.count(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
+    let gateway = Gateway::relay_only().await;
+    let alerts = gateway.line("alerts").await;
+    let secret = Provider::standard_webhooks().secrets.remove(0);
+    let settings = json!({ "name": "tidegate", "provider": "tidegate", "secrets": [secret] });
+    gateway.api.post("/v1/sources", &settings).await.expect_status(201);
+    let route = json!({ "source": "tidegate", "destination": alerts.destination.id });
+    gateway.api.post("/v1/routes", &route).await.expect_status(201);
+
+    let line = gateway.line("gone").await;
+    let destination = format!("/v1/destinations/{}", line.destination.id);
+    for times in 1..=2 {
+        line.receiver.always(Behaviour::Status(410));
+        for _ in 0..3 {
+            gateway.push(&line.source, b"{}");
+        }
+        let told = alerts.receiver.wait_for(times, SOON).await.remove(times - 1);
+        let told: Value = serde_json::from_slice(&told.body).expect("JSON");
+        assert_eq!(told["type"], "destination.disabled");
+        assert_eq!(
+            (&told["data"]["destination"], &told["data"]["cause"]),
+            (&json!(line.destination.id), &json!("gone"))
+        );
+        until("the destination to be disabled", SOON, async || {
+            let shown = gateway.api.get(&destination).await.expect_status(200);
+            if shown["state"] == "disabled" { Ok(()) } else { Err(shown.to_string()) }
+        })
+        .await;
+
+        line.receiver.always(Behaviour::Status(200));
+        gateway.api.post(&format!("{destination}/resume"), &json!({})).await.expect_status(200);
+        until("all to be settled", SOON, async || {
+            let pending = format!("/v1/deliveries?destination={}&state=pending", line.destination.id);
+            match gateway.api.all(&pending).await.len() {
+                0 => Ok(()),
+                count => Err(format!("{count} pending")),
+            }
+        })
+        .await;
+    }
+    let events = gateway.api.all("/v1/events?source=tidegate&type=destination.disabled").await;
+    assert_eq!(events.len(), 2, "once each time: {events:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -26,6 +26,7 @@ const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 
 fn destination(number: u8) -> Destination {
     Destination {
         id: DestinationId::mint(1, [number; 10]),
+        customer_id: crate::store::DEFAULT_CUSTOMER,
         name: format!("d{number}"),
         url: "http://example.com/".parse().expect("parses"),
         shard: i16::from(number),
@@ -36,6 +37,7 @@ fn destination(number: u8) -> Destination {
         timeout: Duration::from_secs(1),
         retry: RetryPolicy::Schedule { schedule_s: vec![0, 10, 20] },
         state: DestinationState::Active,
+        state_changed_at: timestamp(0),
     }
 }
 

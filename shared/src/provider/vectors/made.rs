@@ -195,6 +195,7 @@ fn standard_webhooks() -> Vec<Sample> {
         ("anthropic", "webhook"),
         ("gemini", "webhook"),
         ("gitlab", "webhook"),
+        ("tidegate", "webhook"),
         ("svix", "svix"),
         ("clerk", "svix"),
         ("resend", "svix"),

@@ -31,7 +31,7 @@ pub(super) fn public_keys() -> Vec<Sample> {
     telnyx.wrong = Some(BASE64.encode(other));
 
     let mut samples = vec![discord, telnyx];
-    for (provider, prefix) in [("standard-webhooks", "webhook"), ("svix", "svix")] {
+    for (provider, prefix) in [("standard-webhooks", "webhook"), ("tidegate", "webhook"), ("svix", "svix")] {
         let tag = BASE64.encode(sign(&["msg_1.", NOW, ".", BODY]));
         let [id, time, signature] = ["id", "timestamp", "signature"].map(|name| format!("{prefix}-{name}"));
         let value = format!("v1a,{tag}");

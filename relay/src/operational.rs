@@ -1,0 +1,99 @@
+//! Operational events: what happens in the gateway itself. They are stored as events of the sources whose provider is
+//! [`PROVIDER`], so that a route takes them to whoever is to know, by the same way as everything else.
+
+use serde::Serialize;
+use shared::envelope::{EventHeader, Verification};
+use shared::header::HeaderList;
+use shared::id::{DestinationId, EventId, SourceId};
+
+use crate::configuration::Destination;
+use crate::intake::Intake;
+use crate::mint;
+use crate::pull::arrival::Arrival;
+
+/// The provider of the sources that get operational events: those of their own customer.
+pub const PROVIDER: &str = "tidegate";
+
+/// What has happened, as it stands in the body: `{"type":…,"timestamp":…,"data":{…}}`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Happening {
+    /// Nothing is sent to a destination any more until somebody resumes it.
+    #[serde(rename = "destination.disabled")]
+    DestinationDisabled {
+        destination: DestinationId,
+        name: String,
+        cause: Cause,
+        /// For a person.
+        reason: String,
+    },
+}
+
+/// Why a destination is disabled.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It answered 410.
+    Gone,
+    /// No attempt has succeeded for days.
+    Failing,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    happening: &'a Happening,
+    timestamp: String,
+}
+
+/// Stores that a destination is being disabled. Before it is: what is told twice is one event, by its key, and what is not
+/// told because the relay is killed in between would never be known.
+///
+/// # Errors
+/// Where the database cannot be asked; nothing has been stored then.
+pub async fn destination_disabled(
+    intake: &Intake,
+    destination: &Destination,
+    cause: Cause,
+    reason: &str,
+) -> Result<(), sqlx::Error> {
+    // It can be disabled only once before somebody changes its state again.
+    let key = format!("{}/disabled/{}", destination.id, mint::unix_ms(destination.state_changed_at));
+    let happening = Happening::DestinationDisabled {
+        destination: destination.id,
+        name: destination.name.clone(),
+        cause,
+        reason: reason.to_owned(),
+    };
+    let snapshot = intake.configuration.current();
+    let sources = snapshot
+        .sources
+        .values()
+        .filter(|source| source.is_operational && source.customer_id == destination.customer_id)
+        .map(|source| arrival(source.id, &key, &happening, mint::now_ms()));
+    let arrivals: Vec<_> = sources.collect();
+    if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await }
+}
+
+/// An event as if it had been posted in the form of Standard Webhooks, `key` being its `webhook-id`.
+fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> Arrival {
+    let id = EventId::from_uuid(mint::uuid());
+    let at = mint::timestamp(now_ms);
+    let timestamp = at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+    let body = serde_json::to_vec(&Body { happening, timestamp }).unwrap_or_default();
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("webhook-id", key.to_owned()),
+        ("webhook-timestamp", (now_ms / 1000).to_string()),
+    ];
+    let header = EventHeader {
+        id,
+        source,
+        received_at_ms: now_ms,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::new(headers.map(|(name, value)| (name.to_owned(), value))),
+        verification: Verification::Verified,
+    };
+    Arrival::Event(format!("operational {id}"), header, body)
+}
