@@ -1,10 +1,11 @@
 //! Whole requests: to a source of a provider, and to a source with any scheme.
 
 use serde_json::Value;
+use sha2::{Digest as _, Sha256};
 use shared::id::SourceId;
 use shared::provider::{NewSource, Provider, find};
 use shared::source::{Secret, SourceConfig};
-use shared::verify::{KeyForm, Scheme, Verifier, verify};
+use shared::verify::{KeyForm, Scheme, Verified, Verifier, verify, verify_hashed};
 
 use super::plain::{PROVIDERS, Plain};
 use super::wire::{NOW_MS, Wire};
@@ -40,7 +41,7 @@ pub fn scheme(data: &[u8]) -> bool {
     let lists = secrets.iter().map(std::slice::from_ref).chain([&[][..], &secrets[..2]]);
     let verifiers: Vec<_> = lists.filter_map(|secrets| Verifier::of(&scheme, secrets).ok()).collect();
     if let Some(([_], wire)) = Wire::read(data) {
-        verifiers.iter().for_each(|verifier| refuse(verifier, &wire));
+        verifiers.iter().for_each(|verifier| refuse(&scheme, verifier, &wire));
     }
     !verifiers.is_empty()
 }
@@ -48,25 +49,37 @@ pub fn scheme(data: &[u8]) -> bool {
 fn signed(plain: &Plain, provider: &Provider, config: &Value, wire: &Wire) -> bool {
     let Some(config) = resolve(provider, &plain.secret(), config) else { return false };
     let verifier = Verifier::new(&config).expect("what resolves makes a verifier");
-    let wire = wire.with_tag(&plain.sign(wire));
-    let accepted = verify(&verifier, None, &wire.parts(), &wire.body, NOW_MS).is_ok();
-    assert!(!accepted || plain.accepts(&wire), "{} accepts what its own reading refuses: {wire:?}", plain.id);
+    let wire = &wire.with_tag(&plain.sign(wire));
+    let verified = verify(&verifier, None, &wire.parts(), &wire.body, NOW_MS);
+    let accepted = verified.is_ok();
+    if let Some(hashed) = hashed(&verifier, wire) {
+        assert_eq!(Ok(hashed), verified, "hashed elsewhere: {wire:?}");
+    }
+    assert!(!accepted || plain.accepts(wire), "{} accepts what its own reading refuses: {wire:?}", plain.id);
     accepted
+}
+
+/// What is said of the request where the platform hashes the body.
+fn hashed(verifier: &Verifier, wire: &Wire) -> Option<Verified> {
+    let hashing = verifier.hashing(&wire.parts())?;
+    let digest = |before: &Vec<u8>| Sha256::digest([before, &wire.body[..], &hashing.after].concat()).into();
+    let digests: Vec<[u8; 32]> = hashing.before.iter().map(digest).collect();
+    verify_hashed(verifier, &wire.parts(), &digests, NOW_MS)
 }
 
 fn unsigned(provider: &Provider, config: &Value, wire: &Wire) -> bool {
     let secrets = UNKNOWN.iter().chain(&[""]);
     let Some(config) = secrets.into_iter().find_map(|secret| resolve(provider, secret, config)) else { return false };
     let verifier = Verifier::new(&config).expect("what resolves makes a verifier");
-    refuse(&verifier, wire);
+    refuse(&config.scheme, &verifier, wire);
     false
 }
 
 /// Nobody can have signed the request, so it may be accepted only where nothing is verified; and where a key is fetched
 /// for it, then from a plain address.
-fn refuse(verifier: &Verifier, wire: &Wire) {
-    let accepted = verify(verifier, None, &wire.parts(), &wire.body, NOW_MS);
-    assert!(accepted.is_err() || accepted.is_ok_and(|verified| verified.unsigned()), "accepted: {wire:?}");
+fn refuse(scheme: &Scheme, verifier: &Verifier, wire: &Wire) {
+    let accepted = verify(verifier, None, &wire.parts(), &wire.body, NOW_MS).is_ok();
+    assert_eq!(accepted, *scheme == Scheme::None, "{scheme:?}: {wire:?}");
     let Ok(Some(location)) = verifier.key_location(&wire.parts(), &wire.body) else { return };
     if location.form == KeyForm::Certificate {
         let (host, path) = location.url.strip_prefix("https://").and_then(|rest| rest.split_once('/')).expect("a path");
