@@ -82,6 +82,8 @@ const PIECES: &[&str] = &[
 enum Change {
     Replace(Index, u8),
     Insert(Index, &'static str),
+    /// At the beginning or the end of a word.
+    InsertBesideWord(Index, &'static str),
     Remove(Index, usize),
     Repeat(Index),
     Drop(Index),
@@ -93,7 +95,8 @@ enum Change {
 fn any_change() -> impl Strategy<Value = Change> {
     prop_oneof![
         2 => any::<(Index, u8)>().prop_map(|(at, byte)| Change::Replace(at, byte)),
-        6 => (any::<Index>(), select(PIECES)).prop_map(|(at, piece)| Change::Insert(at, piece)),
+        3 => (any::<Index>(), select(PIECES)).prop_map(|(at, piece)| Change::Insert(at, piece)),
+        5 => (any::<Index>(), select(PIECES)).prop_map(|(at, piece)| Change::InsertBesideWord(at, piece)),
         2 => (any::<Index>(), 1..9_usize).prop_map(|(at, length)| Change::Remove(at, length)),
         2 => any::<Index>().prop_map(Change::Repeat),
         1 => any::<Index>().prop_map(Change::Drop),
@@ -115,6 +118,14 @@ impl Change {
             }
             Self::Insert(at, piece) => {
                 let at = place(at);
+                input.splice(at..at, piece.bytes());
+            }
+            Self::InsertBesideWord(at, piece) => {
+                let is_in_word = |at: usize| input.get(at).is_some_and(u8::is_ascii_alphanumeric);
+                let edges: Vec<_> = (0..=input.len())
+                    .filter(|at| at.checked_sub(1).is_some_and(is_in_word) != is_in_word(*at))
+                    .collect();
+                let at = edges.get(at.index(edges.len().max(1))).copied().unwrap_or_default();
                 input.splice(at..at, piece.bytes());
             }
             Self::Remove(at, length) => {
@@ -162,7 +173,7 @@ fn run(name: &str, target: fn(&[u8]) -> bool) {
     let wrong: Vec<_> = inputs.iter().filter(|(file, input)| !file.starts_with(outcome(input))).collect();
     assert!(wrong.is_empty(), "not as their names say: {:?}", wrong.iter().map(|(file, _)| file).collect::<Vec<_>>());
     let inputs: Vec<_> = inputs.into_iter().map(|(_, input)| input).collect();
-    let changed = (select(inputs), vec(any_change(), 1..6)).prop_map(|(mut input, changes)| {
+    let changed = (select(inputs), vec(any_change(), 1..5)).prop_map(|(mut input, changes)| {
         changes.iter().for_each(|change| change.apply(&mut input));
         input
     });
