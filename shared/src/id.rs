@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 /// Why a text is not an id of the kind that was asked for.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("not a {kind} id: expected \"{prefix}_\" and 32 hexadecimal digits")]
+#[error("not a {kind} id: expected \"{prefix}_\" and 32 hexadecimal digits in lower case")]
 pub struct ParseIdError {
     kind: &'static str,
     prefix: &'static str,
@@ -88,8 +88,9 @@ macro_rules! ids {
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let error = ParseIdError { kind: $kind, prefix: $prefix };
                 let digits = text.strip_prefix(concat!($prefix, "_")).ok_or_else(|| error.clone())?;
-                // `try_parse` also takes dashed and braced forms; one spelling per id keeps comparisons honest.
-                if digits.len() != 32 {
+                // `try_parse` also takes dashed and braced forms and upper case; one spelling per id keeps comparisons
+                // honest.
+                if digits.len() != 32 || digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
                     return Err(error);
                 }
                 Uuid::try_parse(digits).map(Self).map_err(|_| error)
@@ -157,6 +158,7 @@ mod tests {
         assert!(format!("evt_{}", id.uuid()).parse::<EventId>().is_err(), "dashed");
         assert!("evt_".parse::<EventId>().is_err());
         assert!("evt_zz97f3c8d2a17c3e9b5d0a4c6f7e8b91".parse::<EventId>().is_err());
+        assert!("evt_0197F3C8D2A17C3E9B5D0A4C6F7E8B91".parse::<EventId>().is_err(), "upper case");
     }
 
     #[test]

@@ -310,8 +310,22 @@ mod tests {
         }
         let none = format!(r#"{{"kind":"any_of","rules":[{},{{"kind":"none"}}]}}"#, mac(r#""content":"{body}""#));
         assert!(matches!(verifier(&none, &["a"]), Err(ConfigError::Rule { .. })));
-        let key = mac(r#""content":"{body}""#).replace("utf8", "whpk");
-        assert!(matches!(verifier(&key, &["a"]), Err(ConfigError::Rule { .. })));
+        for (algorithm, keys) in [
+            ("hmac-sha1", &["whpk", "spki-base64"][..]),
+            ("hmac-sha256", &["whpk", "spki-base64", "jwks:https://a.example", "fn:plaid_key"]),
+            ("hmac-sha512", &["whpk", "x509url:h:b"]),
+            ("sha256", &["base64", "hex", "whsec", "spki-base64"]),
+            ("ed25519", &["utf8", "whsec", "fn:plaid_key"]),
+            ("ecdsa-p256-sha256-der", &["utf8", "base64", "hex", "whsec", "whpk", "fn:plaid_key"]),
+            ("rsa-pkcs1-sha256", &["utf8", "base64", "hex", "whsec", "whpk", "fn:plaid_key"]),
+        ] {
+            for key in keys {
+                let content = if algorithm == "sha256" { "{secret}{body}" } else { "{body}{cfg:c}" };
+                let rule = mac(&format!(r#""content":"{content}""#)).replace("hmac-sha256", algorithm);
+                let rule = verifier(&rule.replace("utf8", key), &["a"]);
+                assert!(matches!(rule, Err(ConfigError::Rule { .. })), "{algorithm} with {key}");
+            }
+        }
     }
 
     #[test]

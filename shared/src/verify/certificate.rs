@@ -7,7 +7,7 @@ use std::ops::RangeInclusive;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use der::asn1::{AnyRef, GeneralizedTime, UtcTime};
+use der::asn1::{AnyRef, BitStringRef, GeneralizedTime, UtcTime};
 use der::{Decode as _, Reader as _, SliceReader, Tag};
 
 use super::public_key::PublicKey;
@@ -44,7 +44,8 @@ type Parts<'c> = (RangeInclusive<u64>, &'c [u8]);
 
 fn outer<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
     let parts = reader.decode::<AnyRef<'c>>()?.sequence(inner)?;
-    skip_rest(reader)?;
+    let _algorithm = reader.tlv_bytes()?;
+    let _signature: BitStringRef<'c> = reader.decode()?;
     Ok(parts)
 }
 
@@ -59,7 +60,9 @@ fn inner<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
     let valid_ms = reader.sequence(|validity| Ok::<_, der::Error>(time(validity)?..=time(validity)?))?;
     let _subject = reader.tlv_bytes()?;
     let spki = reader.tlv_bytes()?;
-    skip_rest(reader)?;
+    while !reader.is_finished() {
+        let _extensions = reader.tlv_bytes()?;
+    }
     Ok((valid_ms, spki))
 }
 
@@ -70,10 +73,6 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
         reader.decode::<GeneralizedTime>()?.to_unix_duration()
     };
     Ok(since_1970.as_secs().saturating_mul(1_000))
-}
-
-fn skip_rest(reader: &mut SliceReader<'_>) -> der::Result<()> {
-    reader.drain(reader.remaining_len())
 }
 
 #[cfg(test)]
@@ -130,5 +129,13 @@ mod tests {
             assert_eq!(Certificate::from_der(&whole[..length]), None, "cut to {length}");
         }
         assert_eq!(Certificate::from_der(&[&whole[..], &[0]].concat()), None, "something follows");
+        // The extensions are [3], and the signature is the last BIT STRING.
+        let extensions = whole.windows(2).position(|pair| pair == [0xa3, 0x53]).expect("extensions");
+        let signature = whole.windows(3).rposition(|three| three == [0x03, 0x48, 0x00]).expect("a signature");
+        for (what, at) in [("extensions", extensions + 1), ("signature", signature)] {
+            let mut changed = whole.clone();
+            changed[at] -= 1;
+            assert_eq!(Certificate::from_der(&changed), None, "{what} that are none");
+        }
     }
 }

@@ -132,6 +132,11 @@ mod tests {
             mac("hmac-sha256", "{body}{body}"),
             mac("hmac-sha256", "{json:id}{body}"),
             mac("hmac-sha256", "{sha256hex:body}"),
+            mac("hmac-sha256", "{json?:id}{body}"),
+            mac("hmac-sha256", "{crc32dec:body}.{body}"),
+            mac("hmac-sha256", "{body}").replace("h:a", "body"),
+            mac("hmac-sha256", "{body}").replacen('{', r#"{"each":"value[]","#, 1),
+            mac("hmac-sha256", "{url}{body}").replacen('{', r#"{"urls":["without_port"],"#, 1),
             r#"{"kind":"token","in":"h:a"}"#.to_owned(),
         ] {
             let verifier = verifier(&scheme, &["secret"]);

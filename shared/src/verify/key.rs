@@ -33,6 +33,9 @@ pub const PRIVATE_PREFIX: &str = "whsk_";
 
 const PRIVATE_PEM: &str = "PRIVATE KEY-----";
 
+/// What is for everybody to know, in the form of a file.
+const PUBLIC_PEM: [&str; 2] = ["PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----"];
+
 /// The encoding of a provider's secrets. The same-looking `whsec_…` is base64 for one provider and plain text for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyEncoding {
@@ -155,7 +158,7 @@ pub fn point(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
 }
 
 fn is_spki(secret: &str) -> bool {
-    BASE64.decode(secret).is_ok_and(|der| PublicKey::from_spki(&der).is_some())
+    BASE64.decode(without_armour(secret)).is_ok_and(|der| PublicKey::from_spki(&der).is_some())
 }
 
 /// The base64 of a PEM file (RFC 7468), or the text itself where it is none.
@@ -168,9 +171,10 @@ fn base64(text: &str) -> Result<Vec<u8>, KeyError> {
 }
 
 fn refuse_asymmetric(secret: &str) -> Result<(), KeyError> {
+    let is_public = || PUBLIC_PEM.iter().any(|mark| secret.contains(mark)) || is_spki(secret);
     if secret.is_empty() {
         Err(KeyError::Empty)
-    } else if secret.starts_with(PUBLIC_PREFIX) || secret.contains("-----BEGIN PUBLIC KEY") || is_spki(secret) {
+    } else if secret.starts_with(PUBLIC_PREFIX) || is_public() {
         Err(KeyError::PublicKey)
     } else if secret.starts_with(PRIVATE_PREFIX) || secret.contains(PRIVATE_PEM) {
         Err(KeyError::PrivateKey)
@@ -313,8 +317,12 @@ mod tests {
         assert_eq!(KeyEncoding::Spki.public_key(&p256[..120]), Err(KeyError::NotUsable));
         let private = "-----BEGIN PRIVATE KEY-----\nAA==\n-----END PRIVATE KEY-----";
         assert_eq!(KeyEncoding::Spki.public_key(private), Err(KeyError::PrivateKey));
-        for encoding in [KeyEncoding::Spki, KeyEncoding::Utf8, KeyEncoding::Base64] {
-            assert_eq!(encoding.hmac_key(p256), Err(KeyError::PublicKey), "{encoding}: everybody knows it");
+        let lines = armoured.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n");
+        let pkcs1 = "-----BEGIN RSA PUBLIC KEY-----\nAA==\n-----END RSA PUBLIC KEY-----";
+        for known in [p256, &armoured, &lines, pkcs1, include_str!("testdata/p256.pem")] {
+            for encoding in [KeyEncoding::Spki, KeyEncoding::Utf8, KeyEncoding::Base64] {
+                assert_eq!(encoding.hmac_key(known), Err(KeyError::PublicKey), "{encoding}: everybody knows {known}");
+            }
         }
     }
 }

@@ -203,12 +203,19 @@ mod tests {
         let named = Ok(Some(CERTIFICATE_URL.to_owned()));
         assert_eq!(url(&either, &[], &notification(json!({}))), named);
         assert_eq!(url(&either, &[("x-token", "a")], b"{}"), Ok(None));
-        assert!(url(&either, &[("x-token", "b")], b"{}").is_err());
+        let mismatch = Err(Rejection::TokenMismatch { secrets: 1 });
+        assert_eq!(url(&either, &[("x-token", "b")], b"{}"), mismatch, "it came furthest");
+        let of_headers = |name: &str| json!({"kind": "token", "in": format!("h:{name}")});
+        let two = json!({"kind": "any_of", "rules": [of_headers("x-a"), of_headers("x-b")]});
+        let two = verifier(&two, &["a"]).expect("a verifier");
+        assert_eq!(url(&two, &[("x-a", "b")], b"{}"), mismatch);
+        let missing = Err(Rejection::HeaderMissing { name: "x-a".to_owned() });
+        assert_eq!(url(&two, &[], b"{}"), missing, "the first, where none came further");
         let both = json!({"kind": "all_of", "rules": [sns("rsa-pkcs1-sha256", "2"), token]});
         let both = verifier(&both, &["a"]).expect("a verifier");
         assert_eq!(url(&both, &[("x-token", "a")], &notification(json!({}))), named);
         let refused = url(&both, &[("x-token", "b")], &notification(json!({})));
-        assert_eq!(refused, Err(Rejection::TokenMismatch { secrets: 1 }), "nothing is fetched for it");
+        assert_eq!(refused, mismatch, "nothing is fetched for it");
         assert!(url(&both, &[("x-token", "a")], b"{}").is_err());
     }
 

@@ -72,6 +72,7 @@ fn any_header_of_a_series_may_hold_the_signature() {
     let many: Vec<(&str, &str)> =
         (0..17).map(|n| (&*Box::leak(format!("x-docusign-signature-{n}").into_boxed_str()), OTHER)).collect();
     assert_eq!(of(&many), "too_many_signatures");
+    assert_eq!(of(&many[..16]), "signature_mismatch");
 }
 
 const ZENDESK: &str = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8",
@@ -117,6 +118,34 @@ fn a_stale_request_is_accepted_only_where_its_signature_is_good() {
     let mut malformed = zendesk(1_616_649_968);
     malformed.headers[1].1 = "yesterday";
     assert_eq!(of(&malformed, case.body), "timestamp_malformed");
+}
+
+#[test]
+fn of_rules_that_must_all_hold_one_that_is_stale_makes_the_request_stale() {
+    const SECRET: &str = "dGhpc19zZWNyZXRfaXNfZm9yX3Rlc3Rpbmdfb25seQ==";
+    let token = r#"{"kind":"token","in":"h:x-token"}"#;
+    for rules in [format!("{ZENDESK},{token}"), format!("{token},{ZENDESK}")] {
+        let rule = &*Box::leak(format!(r#"{{"kind":"all_of","rules":[{rules}]}}"#).into_boxed_str());
+        for (now_s, stale) in [(1_616_648_967, false), (1_616_649_968, true)] {
+            let mut case = Case { rule, ..zendesk(now_s) };
+            case.headers.push(("x-token", SECRET));
+            let verified = case.verify_with(OnStale::AcceptFlagged, case.body.as_bytes()).expect("accepted");
+            assert_eq!(verified.stale(), stale, "{rule}");
+        }
+    }
+}
+
+#[test]
+fn of_rules_that_all_refuse_the_one_that_came_furthest_is_told_and_else_the_first() {
+    let rule = r#"{"kind":"any_of","rules":[
+        {"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:x-a","enc":"hex"}},
+        {"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:x-b","enc":"hex"}}]}"#;
+    const OTHER: &str = "0000000000000000000000000000000000000000000000000000000000000000";
+    let of = |headers: &[(&'static str, &'static str)]| Case::new(rule, &["s"], headers).verify().expect_err("refused");
+    let missing = |name: &str| Rejection::HeaderMissing { name: name.to_owned() };
+    assert_eq!(of(&[("x-a", OTHER)]), Rejection::SignatureMismatch { secrets: 1 });
+    assert_eq!(of(&[("x-b", OTHER)]), Rejection::SignatureMismatch { secrets: 1 });
+    assert_eq!(of(&[]), missing("x-a"));
 }
 
 const HOOK0: &str = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8",

@@ -192,6 +192,8 @@ mod tests {
 
     #[test]
     fn the_number_of_signatures_is_bounded() {
+        let most = ["v1,AQI="; MAX_SIGNATURES].join(" ");
+        assert_eq!(read(&standard(), &most, 2), Ok(vec![vec![1, 2]; MAX_SIGNATURES]));
         let many = ["v1,AQI="; MAX_SIGNATURES + 1].join(" ");
         assert_eq!(read(&standard(), &many, 2), Err(Rejection::TooManySignatures { limit: MAX_SIGNATURES }));
     }

@@ -13,12 +13,15 @@ pub(super) fn unix_ms(text: &str) -> Option<u64> {
     let (time, offset_s) = split_offset(time)?;
     let (time, fraction_ms) = split_fraction(time)?;
     let [hour, minute, second] = numbers(time, ':', [2, 2, 2])?;
-    // A leap second is the 60th.
     if hour > 23 || minute > 59 || second > 60 {
         return None;
     }
-    let local_s = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second;
-    u64::try_from((local_s - offset_s) * 1_000 + fraction_ms).ok()
+    let utc_s = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset_s;
+    // The 60th is a leap second, and those end a month.
+    if second == 60 && !begins_a_month(utc_s, year) {
+        return None;
+    }
+    u64::try_from(utc_s * 1_000 + fraction_ms).ok()
 }
 
 /// A time as a text: in UTC and whole seconds, such as `2021-03-25T05:09:27Z`. What lies beyond the year 9999 is that year's
@@ -87,6 +90,12 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
+/// Whether a time in UTC, in seconds since 1970, is the first of a month; `year` is the year somewhere on Earth then.
+fn begins_a_month(utc_s: i64, year: i64) -> bool {
+    let mut months = (year - 1..=year + 1).flat_map(|year| (1..=12).map(move |month| (year, month)));
+    months.any(|(year, month)| days_since_1970(year, month, 1) * 86_400 == utc_s)
+}
+
 /// Days from 1970-01-01 in the Gregorian calendar, counted in years that begin in March, so that a leap day is the last.
 fn days_since_1970(year: i64, month: i64, day: i64) -> i64 {
     let (year, month) = if month > 2 { (year, month - 3) } else { (year - 1, month + 9) };
@@ -110,6 +119,8 @@ mod tests {
             ("2015-05-18T17:45:13+02:00", 1_431_963_913_000),
             ("2015-05-18T10:15:13-05:30", 1_431_963_913_000),
             ("2016-12-31T23:59:60Z", 1_483_228_800_000),
+            ("2017-01-01T01:59:60.5+02:00", 1_483_228_800_500),
+            ("2016-12-31T13:59:60-10:00", 1_483_228_800_000),
         ] {
             assert_eq!(unix_ms(text), Some(ms), "{text}");
         }
@@ -157,6 +168,9 @@ mod tests {
             "2021-03-25T24:09:27Z",
             "2021-03-25T05:60:27Z",
             "2021-03-25T05:09:61Z",
+            "2021-03-25T05:09:60Z",
+            "2016-12-30T23:59:60Z",
+            "2016-12-31T23:59:60+02:00",
             "2021-03-25T05:09:27.Z",
             "2021-03-25T05:09:27.5.5Z",
             "2021-03-25T05:09:27+0200",
