@@ -28,8 +28,8 @@ pub(super) fn installed(name: &str, program: &str, version: &str, minutes: &str)
     if path.is_file() {
         return Ok(path);
     }
-    let what = format!("building {name} {version} with cargo, once for this machine ({minutes} minutes on two cores)");
-    let install = |lock: &[&str]| {
+    let install = |how: &str, lock: &[&str]| {
+        let what = format!("building {name} {version} with cargo{how} ({minutes} minutes on two cores)");
         let mut command = cargo();
         command.args(["install", name, "--version", version]).args(lock).arg("--root").arg(&root);
         run_long(
@@ -38,8 +38,9 @@ pub(super) fn installed(name: &str, program: &str, version: &str, minutes: &str)
             "it needs the network, for crates, and a C compiler: check both, then start again",
         )
     };
-    // A mirror that lags behind lacks some of the newest versions, which the crate's lock file names.
-    install(&["--locked"]).or_else(|_| install(&[]))?;
+    // A registry that lags behind lacks some of the newest versions, which the crate's lock file names.
+    install(", once for this machine", &["--locked"])
+        .or_else(|_| install(" again, with what the registry has of its dependencies", &[]))?;
     Ok(path)
 }
 
