@@ -33,6 +33,8 @@ create table sources (
     config jsonb not null,
     -- A JSON list, sealed with the master key; the id is part of what is authenticated.
     secrets_sealed text not null,
+    -- Those that were accepted before, sealed likewise, the newest first; null where there are none.
+    retired_secrets_sealed text,
     revision bigint not null default 1,
     -- The newest revision that the edge has confirmed; the edge is told until it equals revision.
     edge_revision bigint not null default 0,
