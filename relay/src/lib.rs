@@ -17,6 +17,7 @@ pub mod expression;
 pub mod history;
 pub mod mint;
 pub mod pull;
+pub mod recheck;
 pub mod replay;
 pub mod retry;
 pub mod route;

@@ -33,7 +33,11 @@ pub async fn push(app: &App, row: &SourceRow) -> Result<(), String> {
     result
 }
 
-fn config(app: &App, row: &SourceRow) -> Result<SourceConfig, String> {
+/// What the edge verifies a source's requests by.
+///
+/// # Errors
+/// Why there is no such thing, for a person.
+pub fn config(app: &App, row: &SourceRow) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
     let provider = provider::find(&row.provider).ok_or_else(|| format!("no provider is called {}", row.provider))?;
     let secrets = secrets::open_source_secrets(&app.config.master_keys, row)?;

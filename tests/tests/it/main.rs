@@ -8,6 +8,7 @@ mod explain;
 mod handshake;
 mod history;
 mod pace;
+mod quarantine;
 mod queue;
 mod replay;
 mod replicas;
