@@ -19,7 +19,7 @@ pub(crate) struct Credentials {
 impl Credentials {
     pub(crate) fn of(scheme: &Scheme) -> Self {
         let mut found = Self::default();
-        found.collect(scheme);
+        scheme.credentials().iter().for_each(|place| found.collect(place));
         found
     }
 
@@ -42,18 +42,7 @@ impl Credentials {
         clean.collect::<Vec<_>>().join("&")
     }
 
-    fn collect(&mut self, scheme: &Scheme) {
-        match scheme {
-            Scheme::Token(rule) => self.collect_place(&rule.place),
-            // A token that says nothing of the body could be sent again with another one.
-            Scheme::Jwt(rule) if !rule.covers_body() => self.collect_place(&rule.token.place),
-            Scheme::Basic => self.headers.push("authorization".to_owned()),
-            Scheme::AnyOf { rules } | Scheme::AllOf { rules } => rules.iter().for_each(|rule| self.collect(rule)),
-            Scheme::Mac(_) | Scheme::Jwt(_) | Scheme::None => {}
-        }
-    }
-
-    fn collect_place(&mut self, place: &Reference) {
+    fn collect(&mut self, place: &Reference) {
         match place {
             Reference::Header(name) => self.headers.push(name.clone()),
             Reference::Query(name) => self.parameters.push(name.clone()),

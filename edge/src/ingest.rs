@@ -4,7 +4,7 @@
 use std::rc::Rc;
 
 use shared::challenge::{Challenge, Reply, answer};
-use shared::envelope::{EventHeader, SecretHandedOver, Verification, encode_inline, encode_secret};
+use shared::envelope::{EventHeader, Failure, SecretHandedOver, Verification, encode_inline, encode_secret};
 use shared::id::EventId;
 use shared::source::{OnFailure, Secret};
 use shared::verify::{KeyLocation, KeySet, Rejection, Verified, verify};
@@ -91,7 +91,9 @@ async fn try_ingest(
             if !keep {
                 return Ok(Answer::Reply(reply));
             }
-            queue(source, head, body, Verification::Failed, Some(reply), bindings, now).await
+            // Nothing else can be said of what comes before the secret.
+            let verification = Verification::Failed(Failure::from(&Rejection::SecretAwaited));
+            queue(source, head, body, verification, Some(reply), bindings, now).await
         }
         Decision::Explain => Ok(Answer::SourcePage { html: head.wants_html() }),
         Decision::CannotSay => Err(Answer::TryAgain { after_s: RETRY_AFTER_S }),
@@ -101,7 +103,11 @@ async fn try_ingest(
             rejections::note(refused, bindings.queue().map_err(unavailable)?, context, now);
             Err(reply.map_or(Answer::SignatureRefused, Answer::Reply))
         }
-        Decision::Refuse { .. } => queue(source, head, body, Verification::Failed, None, bindings, now).await,
+        Decision::Refuse { rejection, .. } => {
+            let rejection = explain(&source, &head, &body.bytes, now, rejection);
+            let verification = Verification::Failed(Failure::from(&rejection));
+            queue(source, head, body, verification, None, bindings, now).await
+        }
         Decision::Accept { verification, reply } => queue(source, head, body, verification, reply, bindings, now).await,
     }
 }

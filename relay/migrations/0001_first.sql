@@ -33,6 +33,8 @@ create table sources (
     config jsonb not null,
     -- A JSON list, sealed with the master key; the id is part of what is authenticated.
     secrets_sealed text not null,
+    -- Those that were accepted before, sealed likewise, the newest first; null where there are none.
+    retired_secrets_sealed text,
     revision bigint not null default 1,
     -- The newest revision that the edge has confirmed; the edge is told until it equals revision.
     edge_revision bigint not null default 0,
@@ -134,14 +136,21 @@ create table events (
     headers jsonb not null,
     body_size integer not null,
     verification text not null check (verification in ('verified', 'stale', 'unsigned', 'failed', 'released')),
+    -- Why it was refused, of an event that is or was in quarantine: a stable code, and what its owner is told.
+    failure_cause text,
+    failure_detail text,
     -- How many more times the provider sent the same id within the dedupe window.
     duplicates integer not null default 0,
-    primary key (id)
+    primary key (id),
+    constraint refused_events_have_a_cause check ((verification in ('failed', 'released')) = (failure_cause is not null)),
+    constraint a_cause_has_a_detail check ((failure_cause is null) = (failure_detail is null))
 ) partition by range (id);
 -- Pages of one source's events, newest first.
 create index events_by_source on events (source_id, id);
 -- `key=` of the events call: the provider's own id.
 create index events_by_provider_event_id on events (provider_event_id) where provider_event_id is not null;
+-- Those in quarantine, few among many: pages of them, and the replays that release them.
+create index events_in_quarantine on events (id) where verification = 'failed';
 
 -- Apart from the events, because bodies are kept for a shorter time than what is known about them.
 create table event_bodies (

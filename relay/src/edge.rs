@@ -41,9 +41,9 @@ impl Edge {
         Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token: token.to_owned() })
     }
 
-    /// Where a provider posts to.
+    /// Where a provider posts to: the edge takes the id of a source, and its name.
     #[must_use]
-    pub fn ingest_url(&self, source: SourceId) -> String {
+    pub fn ingest_url(&self, source: impl std::fmt::Display) -> String {
         format!("{}/in/{source}", self.base)
     }
 

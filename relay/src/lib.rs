@@ -19,6 +19,7 @@ pub mod intake;
 pub mod mint;
 pub mod operational;
 pub mod pull;
+pub mod recheck;
 pub mod replay;
 pub mod retry;
 pub mod route;

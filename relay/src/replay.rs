@@ -7,7 +7,8 @@
 //! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
 //! filters and transforms of today apply, unless the replay names a destination of its own.
 
-use std::collections::BTreeSet;
+use std::collections::hash_map::Entry;
+use std::collections::{BTreeSet, HashMap};
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::configuration::{self, Rate, Snapshot};
+use crate::recheck::{RecheckOutcome, Rechecker};
 use crate::route::{self, EventView, Verdict};
 use crate::store::replays::{self, Advanced, Chunk, DeliveryRow, EventRow, Made, ReplayRow, Selection};
 use crate::{App, mint};
@@ -53,6 +55,20 @@ pub struct Filter {
     /// Received before this time, Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_ms: Option<u64>,
+    /// With it, the events in quarantine are taken in place of all others, and are released by it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification: Option<Verification>,
+    /// Of the events in quarantine only those that verify by what their source has now; the others stay there.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub verifies_now: bool,
+}
+
+/// The one verification that can be asked for: events whose signature failed are never replayed with the others.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+#[schema(as = ReplayFilterVerification)]
+pub enum Verification {
+    Failed,
 }
 
 /// The states of deliveries that can be replayed. What is pending or held is still to be delivered anyway.
@@ -159,6 +175,7 @@ fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
         event_type: filter.event_type.clone(),
         state: filter.state.map(|state| state.as_str().to_owned()),
         error: filter.error.clone(),
+        failed: filter.verification.is_some(),
         from_event: filter.after_ms.map_or(Uuid::nil(), floor),
         until_event: filter.before_ms.map_or(until, floor).min(until),
     }
@@ -277,28 +294,54 @@ async fn chunk(app: &App, row: &ReplayRow, limit: i64, snapshot: &Snapshot) -> R
         let whole = rows.iter().filter(|delivery| delivery.body && delivery.event_id >= first_with_body);
         let skipped = rows.len() - whole.clone().count();
         let made = whole.filter_map(|delivery| again(delivery, row.destination_id, snapshot)).collect();
-        return Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), skipped, made });
+        let cursor = rows.last().map(|row| row.id);
+        return Ok(Chunk { cursor, processed: rows.len(), skipped, made, released: Vec::new() });
     }
     let rows = replays::next_events(&app.pool, &selection, row.cursor_id, limit).await?;
-    let (mut made, mut skipped) = (Vec::new(), 0);
+    let (mut made, mut released, mut skipped) = (Vec::new(), Vec::new(), 0);
+    let mut rechecks = Rechecks::default();
     for event in &rows {
-        if event.body.is_none() || event.id < first_with_body {
+        let Some(body) = event.body.as_deref().filter(|_| event.id >= first_with_body) else {
             skipped += 1;
             continue;
+        };
+        let headers: HeaderList = serde_json::from_value(event.headers.clone()).unwrap_or_default();
+        let event = view(event, &headers, body, snapshot);
+        if filter.verifies_now && !rechecks.verifies(app, row.customer_id, &event).await? {
+            continue;
+        }
+        if filter.verification.is_some() {
+            released.push(event.id.uuid());
         }
         let targets = match row.destination_id {
-            Some(destination) => vec![(destination, route_between(snapshot, event.source_id, destination))],
-            None => routed(app, snapshot, event, filter.destination).await,
+            Some(destination) => vec![(destination, route_between(snapshot, event.source_id.uuid(), destination))],
+            None => routed(app, snapshot, &event, filter.destination).await,
         };
         made.extend(targets.into_iter().map(|(destination_id, route_id)| Made {
             id: mint::uuid(),
             destination_id,
-            event_id: event.id,
-            source_id: event.source_id,
+            event_id: event.id.uuid(),
+            source_id: event.source_id.uuid(),
             route_id,
         }));
     }
-    Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), skipped, made })
+    Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), skipped, made, released })
+}
+
+/// Whether events verify now, with the secrets of each source opened once.
+#[derive(Default)]
+struct Rechecks(HashMap<SourceId, Rechecker>);
+
+impl Rechecks {
+    async fn verifies(&mut self, app: &App, customer: Uuid, event: &EventView<'_>) -> Result<bool, sqlx::Error> {
+        let rechecker = match self.0.entry(event.source_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => {
+                place.insert(Rechecker::of(app, CustomerId::from_uuid(customer), event.source_id).await?)
+            }
+        };
+        Ok(rechecker.check(event).outcome == RecheckOutcome::Verifies)
+    }
 }
 
 /// The delivery that is made for a settled one; none where its destination is gone.
@@ -323,24 +366,10 @@ fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option
 async fn routed(
     app: &App,
     snapshot: &Snapshot,
-    event: &EventRow,
+    event: &EventView<'_>,
     only: Option<DestinationId>,
 ) -> Vec<(Uuid, Option<Uuid>)> {
-    let headers: HeaderList = serde_json::from_value(event.headers.clone()).unwrap_or_default();
-    let source_id = SourceId::from_uuid(event.source_id);
-    let view = EventView {
-        id: EventId::from_uuid(event.id),
-        source_id,
-        source_name: snapshot.sources.get(&source_id).map_or("", |source| source.name.as_str()),
-        event_type: event.event_type.as_deref(),
-        provider_event_id: event.provider_event_id.as_deref(),
-        received_at_ms: mint::unix_ms(event.received_at),
-        method: &event.method,
-        query: &event.query,
-        headers: &headers,
-        body: event.body.as_deref().unwrap_or_default(),
-    };
-    let answers = route::ask(&app.evaluator, snapshot, &view).await;
+    let answers = route::ask(&app.evaluator, snapshot, event).await;
     answers
         .into_iter()
         .filter(|answer| {
@@ -349,6 +378,22 @@ async fn routed(
         .filter(|answer| only.is_none_or(|only| answer.route.destination_id == only))
         .map(|answer| (answer.route.destination_id.uuid(), Some(answer.route.id.uuid())))
         .collect()
+}
+
+fn view<'a>(event: &'a EventRow, headers: &'a HeaderList, body: &'a [u8], snapshot: &'a Snapshot) -> EventView<'a> {
+    let source_id = SourceId::from_uuid(event.source_id);
+    EventView {
+        id: EventId::from_uuid(event.id),
+        source_id,
+        source_name: snapshot.sources.get(&source_id).map_or("", |source| source.name.as_str()),
+        event_type: event.event_type.as_deref(),
+        provider_event_id: event.provider_event_id.as_deref(),
+        received_at_ms: mint::unix_ms(event.received_at),
+        method: &event.method,
+        query: &event.query,
+        headers,
+        body,
+    }
 }
 
 /// How long a replay of `matched` rows takes at least, in seconds; `None` where it has no rate.

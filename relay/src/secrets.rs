@@ -8,25 +8,66 @@ use std::collections::BTreeMap;
 use shared::id::{DestinationId, SourceId};
 use shared::seal::{self, SealingKey};
 use shared::source::Secret;
+use shared::verify::MAX_RETIRED_SECRETS;
 
 use crate::mint;
 use crate::signing::{SigningKeys, StoredKey};
+use crate::store::sources::{SealedSecrets, SourceRow};
+
+/// The secrets of a source.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct SourceSecrets {
+    /// Every one of them is accepted.
+    pub active: Vec<Secret>,
+    /// Those that were accepted before, the newest first, and no more than the edge tries. They serve to tell the owner
+    /// that a sender still uses one.
+    pub retired: Vec<Secret>,
+}
+
+impl SourceSecrets {
+    /// What they are once `active` has taken the place of those in force.
+    #[must_use]
+    pub fn replaced_by(self, active: Vec<Secret>) -> Self {
+        let mut retired: Vec<Secret> = Vec::new();
+        for secret in self.active.into_iter().chain(self.retired) {
+            if !active.contains(&secret) && !retired.contains(&secret) {
+                retired.push(secret);
+            }
+        }
+        retired.truncate(MAX_RETIRED_SECRETS);
+        Self { active, retired }
+    }
+}
 
 /// Seals the secrets of a source.
 ///
 /// # Errors
 /// Where there is no key to seal with.
-pub fn seal_source_secrets(keys: &[SealingKey], id: SourceId, secrets: &[Secret]) -> Result<String, String> {
-    let texts: Vec<&str> = secrets.iter().map(Secret::reveal).collect();
-    seal_json(keys, &format!("sources/{id}/secrets"), &texts)
+pub fn seal_source_secrets(
+    keys: &[SealingKey],
+    id: SourceId,
+    secrets: &SourceSecrets,
+) -> Result<SealedSecrets, String> {
+    let seal = |column, secrets: &[Secret]| {
+        let texts: Vec<&str> = secrets.iter().map(Secret::reveal).collect();
+        seal_json(keys, &format!("sources/{id}/{column}"), &texts)
+    };
+    let retired = (!secrets.retired.is_empty()).then(|| seal("retired_secrets", &secrets.retired));
+    Ok(SealedSecrets { active: seal("secrets", &secrets.active)?, retired: retired.transpose()? })
 }
 
 /// Opens the secrets of a source.
 ///
 /// # Errors
 /// Where no key opens them.
-pub fn open_source_secrets(keys: &[SealingKey], id: SourceId, sealed: &str) -> Result<Vec<Secret>, String> {
-    open_json(keys, &format!("sources/{id}/secrets"), sealed)
+pub fn open_source_secrets(keys: &[SealingKey], row: &SourceRow) -> Result<SourceSecrets, String> {
+    let id = SourceId::from_uuid(row.id);
+    let open = |column, sealed: &str| open_json(keys, &format!("sources/{id}/{column}"), sealed);
+    let retired = row.retired_secrets_sealed.as_deref().map(|sealed| open("retired_secrets", sealed));
+    Ok(SourceSecrets {
+        active: open("secrets", &row.secrets_sealed)?,
+        retired: retired.transpose()?.unwrap_or_default(),
+    })
 }
 
 /// Seals the signing keys of a destination.
@@ -78,4 +119,27 @@ fn open_json<T: serde::de::DeserializeOwned>(
 ) -> Result<T, String> {
     let plain = seal::open(keys, associated_data, sealed).map_err(|error| format!("{associated_data}: {error}"))?;
     serde_json::from_slice(&plain).map_err(|error| format!("{associated_data}: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn secrets(texts: &[&str]) -> Vec<Secret> {
+        texts.iter().map(|text| Secret::new(text)).collect()
+    }
+
+    #[test]
+    fn what_is_replaced_is_remembered_newest_first_and_what_is_in_force_again_is_not() {
+        let of = |active: &[&str], retired: &[&str], new: &[&str]| {
+            let before = SourceSecrets { active: secrets(active), retired: secrets(retired) };
+            before.replaced_by(secrets(new)).retired
+        };
+        assert_eq!(of(&["a", "b"], &[], &["c"]), secrets(&["a", "b"]));
+        assert_eq!(of(&["a", "b"], &["c", "d"], &["b"]), secrets(&["a", "c", "d"]));
+        assert_eq!(of(&["a"], &["c", "d"], &["d", "a"]), secrets(&["c"]));
+        assert_eq!(of(&["a", "a"], &["a", "c"], &["d"]), secrets(&["a", "c"]), "none is there twice");
+        assert_eq!(of(&["a", "b"], &["c", "d", "e"], &[]), secrets(&["a", "b", "c", "d"]), "the oldest is forgotten");
+        assert_eq!(of(&["a"], &["b"], &["a"]), secrets(&["b"]), "nothing was replaced");
+    }
 }

@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use crate::header::HeaderList;
 use crate::id::{EventId, SourceId};
 use crate::source::Secret;
+use crate::verify::Rejection;
 
 /// The version that [`encode`] writes.
 pub const VERSION: u32 = 1;
@@ -39,7 +40,7 @@ pub struct EventHeader {
 }
 
 /// How far the origin of an event is known.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
     /// The source's scheme accepted the request.
@@ -49,7 +50,21 @@ pub enum Verification {
     /// The source has no scheme: whoever knew the URL could send it.
     Unsigned,
     /// The scheme refused the request and the source asks for quarantine: never forwarded until released.
-    Failed,
+    Failed(Failure),
+}
+
+/// Why a request was refused that is kept all the same, for the source's owner.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Failure {
+    /// A stable code of [`Rejection`].
+    pub cause: String,
+    pub detail: String,
+}
+
+impl From<&Rejection> for Failure {
+    fn from(rejection: &Rejection) -> Self {
+        Self { cause: rejection.code().to_owned(), detail: rejection.detail() }
+    }
 }
 
 /// Where the body of an event is.
@@ -305,6 +320,18 @@ mod tests {
         let message = encode_stored(&header(), "evt_1", 1_000_000, "00ff");
         let body = Body::Stored { key: "evt_1".to_owned(), size: 1_000_000, sha256: "00ff".to_owned() };
         assert_eq!(decode(&message), Ok(Message::Event(header(), body)));
+    }
+
+    #[test]
+    fn why_an_unverified_event_was_refused_travels_with_it() {
+        let failure = Failure::from(&Rejection::TimestampOld { age_s: 412, tolerance_s: 300 });
+        assert_eq!(
+            (failure.cause.as_str(), failure.detail.as_str()),
+            ("timestamp_old", "timestamp 412 s old, tolerance 300 s")
+        );
+        let header = EventHeader { verification: Verification::Failed(failure), ..header() };
+        let message = encode_inline(&header, b"x").expect("fits");
+        assert_eq!(decode(&message), Ok(Message::Event(header, Body::Inline(b"x".to_vec()))));
     }
 
     #[test]

@@ -28,6 +28,7 @@ pub mod url_form;
 mod build;
 mod certificate;
 mod checksum;
+mod credentials;
 mod explain;
 mod hashing;
 mod mac;

@@ -18,6 +18,7 @@ use super::problem::{ApiError, Problems, Refusals};
 use super::sources;
 use super::time::{Timestamp, id_range};
 use crate::configuration::Snapshot;
+use crate::recheck::{Recheck, Rechecker};
 use crate::route::{self, Answer, EventView, Verdict};
 use crate::store::events::{self, EventRow, Selection, SummaryRow};
 use crate::{App, mint, store};
@@ -48,8 +49,22 @@ pub struct Event {
     pub body_size: i32,
     #[schema(value_type = Verification)]
     pub verification: String,
+    /// Why it was refused, where it is or was in quarantine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<EventFailure>,
     /// How many more times the provider sent it.
     pub duplicates: i32,
+}
+
+/// Why the edge refused a request that is kept all the same.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventFailure {
+    /// A stable code.
+    #[schema(example = "signature_mismatch")]
+    pub cause: String,
+    /// What is known, for the source's owner; the sender was told nothing of it.
+    #[schema(example = "no signature matches the secret")]
+    pub detail: String,
 }
 
 /// An event with everything that is known of it but its body.
@@ -66,6 +81,9 @@ pub struct EventDetail {
     pub deliveries: Vec<Delivery>,
     /// What every route of its source says of it, by the filters of now.
     pub routes: Vec<RouteAnswer>,
+    /// Of an event that is or was in quarantine: whether it verifies by what its source has now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification_now: Option<Recheck>,
 }
 
 /// A header of the provider's request.
@@ -223,10 +241,17 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
     let rows = store::deliveries::page(&app.pool, customer, &selection, DELIVERIES_SHOWN).await?;
     let snapshot = app.configuration.current();
     let headers = headers(&row);
-    let routes = match store::pending::body(&app.pool, row.id).await? {
-        Some(body) => ask(app, &snapshot, &row, &headers, &body).await,
+    let (routes, verification_now) = match store::pending::body(&app.pool, row.id).await? {
+        Some(body) => {
+            let event = view(&row, &headers, &body);
+            let recheck = match row.failure_cause {
+                Some(_) => Some(Rechecker::of(app, customer, event.source_id).await?.check(&event)),
+                None => None,
+            };
+            (route::ask(&app.evaluator, &snapshot, &event).await, recheck)
+        }
         // No filter can be asked; what the routes said then shows in the deliveries.
-        None => Vec::new(),
+        None => (Vec::new(), None),
     };
     Ok(EventDetail {
         stored_at: Timestamp(row.stored_at),
@@ -235,6 +260,7 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
         headers: shown(&headers),
         deliveries: rows.into_iter().map(deliveries::view).collect(),
         routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
+        verification_now,
         event: summary(SummaryRow {
             id: row.id,
             source_id: row.source_id,
@@ -244,13 +270,15 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
             provider_event_id: row.provider_event_id,
             body_size: row.body_size,
             verification: row.verification,
+            failure_cause: row.failure_cause,
+            failure_detail: row.failure_detail,
             duplicates: row.duplicates,
         }),
     })
 }
 
-async fn ask(app: &App, snapshot: &Snapshot, row: &EventRow, headers: &HeaderList, body: &[u8]) -> Vec<Answer> {
-    let view = EventView {
+fn view<'a>(row: &'a EventRow, headers: &'a HeaderList, body: &'a [u8]) -> EventView<'a> {
+    EventView {
         id: EventId::from_uuid(row.id),
         source_id: SourceId::from_uuid(row.source_id),
         source_name: row.source_name.as_deref().unwrap_or_default(),
@@ -261,8 +289,7 @@ async fn ask(app: &App, snapshot: &Snapshot, row: &EventRow, headers: &HeaderLis
         query: &row.query,
         headers,
         body,
-    };
-    route::ask(&app.evaluator, snapshot, &view).await
+    }
 }
 
 fn headers(row: &EventRow) -> HeaderList {
@@ -285,6 +312,7 @@ fn summary(row: SummaryRow) -> Event {
         key: row.provider_event_id,
         body_size: row.body_size,
         verification: row.verification,
+        failure: row.failure_cause.zip(row.failure_detail).map(|(cause, detail)| EventFailure { cause, detail }),
         duplicates: row.duplicates,
     }
 }

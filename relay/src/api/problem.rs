@@ -281,9 +281,7 @@ impl Conflict {
                 "the destination of this delivery has been deleted; replay the event to another one"
             }
             Self::BodyGone => "the body of this event is no longer kept, so it cannot be sent again",
-            Self::NotFailed => {
-                "only an event whose signature failed, and that was not released before, can be released"
-            }
+            Self::NotFailed => "only an event in quarantine can be released: one whose signature failed",
             Self::ReplayFinished => "the replay has ended and nothing of it is pending",
         }
     }

@@ -16,7 +16,7 @@ use super::rate::RateLimit;
 use super::time::{Timestamp, read_ms};
 use super::{destinations, sources};
 use crate::history::Retention;
-use crate::replay::{self, Filter, New, State as ReplayedState};
+use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
 use crate::store::replays::{self, ReplayRow};
 use crate::{App, configuration, mint};
 
@@ -53,6 +53,12 @@ pub struct ReplayFilter {
     after: Option<String>,
     /// Received before this time, RFC 3339.
     before: Option<String>,
+    /// The events in quarantine in place of all others: they are released, and delivered for the first time. They are
+    /// marked one by one, so that two such replays release nothing twice.
+    verification: Option<ReplayedVerification>,
+    /// Of the events in quarantine only those that verify by what their source has now; the others stay there.
+    #[serde(default)]
+    verifies_now: bool,
 }
 
 /// What a replay takes, as it is shown.
@@ -68,6 +74,8 @@ pub struct ShownFilter {
     pub error: Option<String>,
     pub after: Option<Timestamp>,
     pub before: Option<Timestamp>,
+    pub verification: Option<ReplayedVerification>,
+    pub verifies_now: bool,
 }
 
 /// A replay and how far it is.
@@ -207,6 +215,24 @@ async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<
     if filter.error.is_some() && filter.state.is_none() {
         problems.add("filter.error", "needs filter.state, because only deliveries have errors; give dead");
     }
+    if filter.verifies_now && filter.verification.is_none() {
+        problems.add(
+            "filter.verifies_now",
+            "needs filter.verification, because only events in quarantine are verified again; give failed",
+        );
+    }
+    if filter.verification.is_some() {
+        // Whatever is released goes its whole way, once.
+        for (field, given) in [
+            ("filter.state", filter.state.is_some()),
+            ("filter.destination", filter.destination.is_some()),
+            ("destination", request.destination.is_some()),
+        ] {
+            if given {
+                problems.add(field, "does not go with filter.verification: what is released is delivered by all its routes; leave it out");
+            }
+        }
+    }
     let rate = request.rate_limit.and_then(|rate| rate.read(&mut problems));
     problems.finish()?;
     let filter = Filter {
@@ -217,6 +243,8 @@ async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<
         error: filter.error,
         after_ms,
         before_ms,
+        verification: filter.verification,
+        verifies_now: filter.verifies_now,
     };
     Ok(New { customer_id, filter, destination, rate })
 }
@@ -235,6 +263,8 @@ fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
             error: filter.error,
             after: filter.after_ms.map(|at_ms| Timestamp(mint::timestamp(at_ms))),
             before: filter.before_ms.map(|at_ms| Timestamp(mint::timestamp(at_ms))),
+            verification: filter.verification,
+            verifies_now: filter.verifies_now,
         },
         destination: row.destination_id.map(DestinationId::from_uuid),
         rate_limit: rate.map(RateLimit::from),

@@ -22,6 +22,7 @@ use super::page::{Page, PageQuery};
 use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::upsert::upsert;
+use crate::secrets::SourceSecrets;
 use crate::store::sources::{self, Content, SourceRow};
 use crate::{App, edge, mint, secrets};
 
@@ -172,8 +173,10 @@ pub(super) async fn add_secret(
     Body(NewSecret { secret }): Body<NewSecret>,
 ) -> Result<Json<Source>, ApiError> {
     let row = find(&app, caller.customer, &id).await?;
-    let mut secrets = vec![Secret::new(&secret)];
-    secrets.extend(open_secrets(&app, &row)?.into_iter().filter(|old| *old != Secret::new(&secret)));
+    let before = open_secrets(&app, &row)?;
+    let mut active = vec![Secret::new(&secret)];
+    active.extend(before.active.iter().filter(|old| **old != Secret::new(&secret)).cloned());
+    let secrets = before.replaced_by(active);
     let row = update(&app, &row, row.provider.clone(), row.config.clone(), &secrets).await?;
     Ok(Json(view(&app, row)))
 }
@@ -209,9 +212,11 @@ async fn insert_or_update(
     let Some(row) = sources::find(&app.pool, customer, None, Some(name)).await? else {
         return insert(app, customer, name, settings, Problems::default()).await;
     };
+    let before = open_secrets(app, &row);
     let secrets = match settings.secrets {
-        Some(secrets) => secrets.iter().map(|text| Secret::new(text)).collect(),
-        None => open_secrets(app, &row)?,
+        // Giving them anew is also the way out where those that are stored cannot be opened any more.
+        Some(secrets) => before.unwrap_or_default().replaced_by(secrets.iter().map(|text| Secret::new(text)).collect()),
+        None => before?,
     };
     let config = settings.config.unwrap_or_else(empty);
     let row = update(app, &row, settings.provider, config, &secrets).await?;
@@ -226,7 +231,8 @@ async fn insert(
     problems: Problems,
 ) -> Result<Response, ApiError> {
     let id = SourceId::from_uuid(mint::uuid());
-    let secrets: Vec<Secret> = settings.secrets.unwrap_or_default().iter().map(|text| Secret::new(text)).collect();
+    let active = settings.secrets.unwrap_or_default().iter().map(|text| Secret::new(text)).collect();
+    let secrets = SourceSecrets { active, retired: Vec::new() };
     let config = settings.config.unwrap_or_else(empty);
     let content = content(app, id, name, settings.provider, config, &secrets, problems)?;
     let inserted = sources::insert(&app.pool, customer, id, name, &content).await;
@@ -241,7 +247,7 @@ async fn update(
     row: &SourceRow,
     provider: String,
     config: Value,
-    secrets: &[Secret],
+    secrets: &SourceSecrets,
 ) -> Result<SourceRow, ApiError> {
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     let content = content(app, id, &row.name, provider, config, secrets, Problems::default())?;
@@ -257,13 +263,13 @@ fn content(
     name: &str,
     provider: String,
     config: Value,
-    secrets: &[Secret],
+    secrets: &SourceSecrets,
     mut problems: Problems,
 ) -> Result<Content, ApiError> {
     match provider::find(&provider) {
         Some(found) => {
             let max_body_bytes = app.config.max_body_bytes;
-            let source = NewSource { id, name, revision: 1, secrets, config: &config, max_body_bytes };
+            let source = NewSource { id, name, revision: 1, secrets: &secrets.active, config: &config, max_body_bytes };
             for problem in found.resolve(source).err().unwrap_or_default() {
                 let field = match problem.field.as_str() {
                     "secrets" | "provider" | "config" => problem.field,
@@ -278,9 +284,8 @@ fn content(
         }
     }
     problems.finish()?;
-    let secrets_sealed =
-        secrets::seal_source_secrets(&app.config.master_keys, id, secrets).map_err(ApiError::Internal)?;
-    Ok(Content { provider, config, secrets_sealed })
+    let secrets = secrets::seal_source_secrets(&app.config.master_keys, id, secrets).map_err(ApiError::Internal)?;
+    Ok(Content { provider, config, secrets })
 }
 
 /// Waits until this replica stores by the change, puts the source to the edge, and returns its row as it is afterwards.
@@ -296,18 +301,16 @@ async fn put_in_force(app: &App, row: SourceRow, revision: i64) -> Result<Source
     sources::find(&app.pool, customer, Some(id), None).await?.ok_or(ApiError::NotFound("source"))
 }
 
-fn open_secrets(app: &App, row: &SourceRow) -> Result<Vec<Secret>, ApiError> {
-    secrets::open_source_secrets(&app.config.master_keys, SourceId::from_uuid(row.id), &row.secrets_sealed)
-        .map_err(ApiError::Internal)
+fn open_secrets(app: &App, row: &SourceRow) -> Result<SourceSecrets, ApiError> {
+    secrets::open_source_secrets(&app.config.master_keys, row).map_err(ApiError::Internal)
 }
 
 fn view(app: &App, row: SourceRow) -> Source {
     let id = SourceId::from_uuid(row.id);
-    let secrets =
-        secrets::open_source_secrets(&app.config.master_keys, id, &row.secrets_sealed).unwrap_or_else(|problem| {
-            tracing::error!(source = %id, problem, "the secrets of this source cannot be opened");
-            Vec::new()
-        });
+    let secrets = secrets::open_source_secrets(&app.config.master_keys, &row).unwrap_or_else(|problem| {
+        tracing::error!(source = %id, problem, "the secrets of this source cannot be opened");
+        SourceSecrets::default()
+    });
     let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };
     Source {
         id,
@@ -317,7 +320,7 @@ fn view(app: &App, row: SourceRow) -> Source {
         config: row.config,
         edge,
         edge_error: row.edge_error.filter(|_| edge == EdgeState::Pending),
-        secrets: secrets.iter().map(|secret| hint(secret.reveal())).collect(),
+        secrets: secrets.active.iter().map(|secret| hint(secret.reveal())).collect(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }

@@ -33,17 +33,24 @@ pub async fn push(app: &App, row: &SourceRow) -> Result<(), String> {
     result
 }
 
-fn config(app: &App, row: &SourceRow) -> Result<SourceConfig, String> {
+/// What the edge verifies a source's requests by.
+///
+/// # Errors
+/// Why there is no such thing, for a person.
+pub fn config(app: &App, row: &SourceRow) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
     let provider = provider::find(&row.provider).ok_or_else(|| format!("no provider is called {}", row.provider))?;
-    let secrets = secrets::open_source_secrets(&app.config.master_keys, id, &row.secrets_sealed)?;
+    let secrets = secrets::open_source_secrets(&app.config.master_keys, row)?;
     let new = NewSource {
         id,
         name: &row.name,
         revision: u64::try_from(row.revision).map_err(|error| error.to_string())?,
-        secrets: &secrets,
+        secrets: &secrets.active,
         config: &row.config,
         max_body_bytes: app.config.max_body_bytes,
     };
-    provider.resolve(new).map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))
+    let resolved = provider.resolve(new);
+    let config =
+        resolved.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
+    Ok(SourceConfig { retired_secrets: secrets.retired, ..config })
 }

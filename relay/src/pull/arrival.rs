@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::envelope::{EventHeader, RejectionSample, Verification};
+use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
@@ -123,9 +123,9 @@ async fn event(
     // An index entry has a limit. What is longer than any id or type is not looked for; the dedupe key is a hash of it.
     let provider_event_id = provider_event_id.filter(|id| id.len() <= LONGEST_NAME_BYTES);
     let event_type = event_type.filter(|event_type| event_type.len() <= LONGEST_NAME_BYTES);
-    let dedupe_key = match header.verification {
+    let dedupe_key = match &header.verification {
         // A forged request must not take the key of the genuine one.
-        Verification::Failed => None,
+        Verification::Failed(_) => None,
         Verification::Verified | Verification::Stale | Verification::Unsigned => dedupe_key,
     };
     let view = EventView {
@@ -140,9 +140,9 @@ async fn event(
         headers: &header.headers,
         body,
     };
-    let answers = match header.verification {
+    let answers = match &header.verification {
         // Never forwarded until it is released.
-        Verification::Failed => Vec::new(),
+        Verification::Failed(_) => Vec::new(),
         Verification::Verified | Verification::Stale | Verification::Unsigned => {
             route::ask(evaluator, snapshot, &view).await
         }
@@ -168,7 +168,13 @@ async fn event(
             Verification::Verified => "verified",
             Verification::Stale => "stale",
             Verification::Unsigned => "unsigned",
-            Verification::Failed => "failed",
+            Verification::Failed(_) => "failed",
+        },
+        failure: match &header.verification {
+            Verification::Failed(Failure { cause, detail }) => {
+                Some(Failure { cause: without_nul(cause.clone()), detail: without_nul(detail.clone()) })
+            }
+            Verification::Verified | Verification::Stale | Verification::Unsigned => None,
         },
         deliveries,
     });

@@ -62,7 +62,8 @@ impl Handover {
 
     fn content(&self, row: &SourceRow, id: SourceId, secret: &Secret) -> Result<Content, String> {
         let keys = &self.config.master_keys;
-        if !secrets::open_source_secrets(keys, id, &row.secrets_sealed)?.is_empty() {
+        let before = secrets::open_source_secrets(keys, row)?;
+        if !before.active.is_empty() {
             return Err("the source has a secret already; take it away to have another handed over".to_owned());
         }
         let provider = provider::find(&row.provider).ok_or("its provider is not known")?;
@@ -81,7 +82,7 @@ impl Handover {
         let problems =
             |found: Vec<provider::ConfigProblem>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         provider.resolve(source).map_err(problems)?;
-        let secrets_sealed = secrets::seal_source_secrets(keys, id, secrets)?;
-        Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets_sealed })
+        let secrets = secrets::seal_source_secrets(keys, id, &before.replaced_by(secrets.to_vec()))?;
+        Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets })
     }
 }

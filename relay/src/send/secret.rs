@@ -34,10 +34,10 @@ pub(super) async fn find(
     let pool = store::connect(&url, 4).map_err(unreachable)?;
     let row = store::sources::find(&pool, store::DEFAULT_CUSTOMER, Some(id), None).await.map_err(unreachable)?;
     let row = row.ok_or("DATABASE_URL is not the database of the relay at TIDEGATE_URL: the source is not in it")?;
-    let opened = secrets::open_source_secrets(&keys, id, &row.secrets_sealed)
+    let opened = secrets::open_source_secrets(&keys, &row)
         .map_err(|error| format!("TIDEGATE_MASTER_KEY does not open the source's secret: {error}"))?;
-    if opened.is_empty() {
+    if opened.active.is_empty() {
         return Err(format!("the source has no secret yet; add one: POST /v1/sources/{id}/secrets"));
     }
-    Ok(opened)
+    Ok(opened.active)
 }

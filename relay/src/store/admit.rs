@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
+use shared::envelope::Failure;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
@@ -22,6 +23,8 @@ pub struct NewEvent {
     pub headers: serde_json::Value,
     pub body: Vec<u8>,
     pub verification: &'static str,
+    /// Why it was refused, where it is kept all the same.
+    pub failure: Option<Failure>,
     pub deliveries: Vec<NewDelivery>,
 }
 
@@ -250,6 +253,8 @@ async fn insert_events(connection: &mut PgConnection, events: &[&NewEvent]) -> R
     let mut queries = Vec::with_capacity(events.len());
     let mut headers = Vec::with_capacity(events.len());
     let mut verifications = Vec::with_capacity(events.len());
+    let mut failure_causes = Vec::with_capacity(events.len());
+    let mut failure_details = Vec::with_capacity(events.len());
     let mut bodies = Vec::with_capacity(events.len());
     for event in events {
         ids.push(event.id);
@@ -262,18 +267,20 @@ async fn insert_events(connection: &mut PgConnection, events: &[&NewEvent]) -> R
         queries.push(event.query.as_str());
         headers.push(event.headers.clone());
         verifications.push(event.verification);
+        failure_causes.push(event.failure.as_ref().map(|failure| failure.cause.as_str()));
+        failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
         bodies.push(event.body.as_slice());
     }
     let stored = sqlx::query_scalar!(
         r#"with stored as (
                insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
-                                   headers, body_size, verification)
+                                   headers, body_size, verification, failure_cause, failure_detail)
                select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                      octet_length(body), verification
+                      octet_length(body), verification, failure_cause, failure_detail
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
-                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[])
+                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[])
                     as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                              verification, body)
+                              verification, body, failure_cause, failure_detail)
                on conflict (id) do nothing
                returning id
            ), bodies as (
@@ -294,6 +301,8 @@ async fn insert_events(connection: &mut PgConnection, events: &[&NewEvent]) -> R
         &headers,
         &verifications as &[&str],
         &bodies as &[&[u8]],
+        &failure_causes as &[Option<&str>],
+        &failure_details as &[Option<&str>],
     )
     .fetch_all(connection)
     .await?;

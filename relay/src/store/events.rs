@@ -21,6 +21,8 @@ pub struct SummaryRow {
     pub provider_event_id: Option<String>,
     pub body_size: i32,
     pub verification: String,
+    pub failure_cause: Option<String>,
+    pub failure_detail: Option<String>,
     pub duplicates: i32,
 }
 
@@ -40,6 +42,8 @@ pub struct EventRow {
     pub headers: serde_json::Value,
     pub body_size: i32,
     pub verification: String,
+    pub failure_cause: Option<String>,
+    pub failure_detail: Option<String>,
     pub duplicates: i32,
 }
 
@@ -69,7 +73,7 @@ pub async fn page(
     sqlx::query_as!(
         SummaryRow,
         r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
-                  provider_event_id, body_size, verification, duplicates
+                  provider_event_id, body_size, verification, failure_cause, failure_detail, duplicates
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
              and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
@@ -96,7 +100,8 @@ pub async fn find(pool: &PgPool, customer: CustomerId, id: EventId) -> Result<Op
     sqlx::query_as!(
         EventRow,
         r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
-                  type as event_type, provider_event_id, method, query, headers, body_size, verification, duplicates
+                  type as event_type, provider_event_id, method, query, headers, body_size, verification,
+                  failure_cause, failure_detail, duplicates
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
@@ -114,7 +119,7 @@ pub enum Released {
     RoutedByOldConfiguration {
         revision: i64,
     },
-    /// It does not wait for a release, or does not wait any more.
+    /// It does not wait for a release any more.
     NotWaiting,
 }
 
@@ -124,7 +129,8 @@ pub enum Released {
 /// Where the database cannot be asked; then nothing was written.
 pub async fn release(pool: &PgPool, event: &NewEvent, revision: i64) -> Result<Released, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let newest = sqlx::query_scalar!("select revision from configuration").fetch_one(&mut *transaction).await?;
+    super::configuration::hold(&mut transaction).await?;
+    let newest = super::configuration::revision(&mut *transaction).await?;
     if newest != revision {
         return Ok(Released::RoutedByOldConfiguration { revision: newest });
     }

@@ -1,8 +1,9 @@
 //! Replay jobs: what they match, how far they are, and the deliveries they make.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -16,6 +17,8 @@ pub struct Selection {
     /// Where it is given, the deliveries in this state are taken; else the events.
     pub state: Option<String>,
     pub error: Option<String>,
+    /// Of the events, those whose signature failed and that have not been released; else all others.
+    pub failed: bool,
     /// Of the event's id, inclusive.
     pub from_event: Uuid,
     /// Of the event's id, exclusive.
@@ -89,6 +92,8 @@ pub struct Chunk {
     /// Of these, what cannot be made again, because the body is past its retention.
     pub skipped: usize,
     pub made: Vec<Made>,
+    /// The events that leave quarantine with it. Where there are any, nothing is made for others.
+    pub released: Vec<Uuid>,
 }
 
 /// What became of a chunk.
@@ -109,7 +114,7 @@ pub enum Advanced {
 pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from events
-           where customer_id = $1 and id >= $2 and id < $3 and verification <> 'failed'
+           where customer_id = $1 and id >= $2 and id < $3 and (verification = 'failed') = $7
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
@@ -118,7 +123,8 @@ pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, s
         selection.until_event,
         selection.source_id,
         selection.event_type,
-        selection.destination_id
+        selection.destination_id,
+        selection.failed
     )
     .fetch_one(pool)
     .await
@@ -141,7 +147,7 @@ pub async fn next_events(
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
                    and ($7::uuid is null or event_bodies.event_id > $7)
-           where customer_id = $1 and events.id >= $2 and events.id < $3 and verification <> 'failed'
+           where customer_id = $1 and events.id >= $2 and events.id < $3 and (verification = 'failed') = $9
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
@@ -154,7 +160,8 @@ pub async fn next_events(
         selection.event_type,
         selection.destination_id,
         after,
-        limit
+        limit,
+        selection.failed
     )
     .fetch_all(pool)
     .await
@@ -308,8 +315,8 @@ pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
         .await
 }
 
-/// Makes the deliveries of a chunk, whose routes were asked at `revision`, and moves the cursor to its end, in one
-/// transaction.
+/// Makes the deliveries of a chunk, whose routes were asked at `revision`, releases its events, and moves the cursor to
+/// its end, in one transaction. Nothing is made for an event that somebody else has released since.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
@@ -326,6 +333,9 @@ pub async fn advance(
     if newest != revision {
         return Ok(Advanced::RoutedByOldConfiguration { revision: newest });
     }
+    let released = release(&mut transaction, &chunk.released).await?;
+    let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);
+    let made: Vec<&Made> = chunk.made.iter().filter(is_due).collect();
     let moved = sqlx::query!(
         "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
                             next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second'
@@ -334,7 +344,7 @@ pub async fn advance(
         replay.cursor_id,
         chunk.cursor,
         i64::try_from(chunk.processed).unwrap_or(i64::MAX),
-        i64::try_from(chunk.made.len()).unwrap_or(i64::MAX),
+        i64::try_from(made.len()).unwrap_or(i64::MAX),
         i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
         pause.as_secs_f64()
     )
@@ -343,7 +353,6 @@ pub async fn advance(
     if moved.rows_affected() == 0 {
         return Ok(Advanced::Elsewhere);
     }
-    let made = &chunk.made;
     let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
     let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
@@ -367,6 +376,20 @@ pub async fn advance(
     .await?;
     transaction.commit().await?;
     Ok(Advanced::Moved)
+}
+
+/// Marks events as released and returns those that were still waiting for it.
+async fn release(connection: &mut PgConnection, events: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let released = sqlx::query_scalar!(
+        "update events set verification = 'released' where id = any($1) and verification = 'failed' returning id",
+        events
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(released.into_iter().collect())
 }
 
 /// Marks a replay as worked off.

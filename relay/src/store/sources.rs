@@ -16,6 +16,7 @@ pub struct SourceRow {
     pub provider: String,
     pub config: serde_json::Value,
     pub secrets_sealed: String,
+    pub retired_secrets_sealed: Option<String>,
     pub revision: i64,
     /// The newest revision that the edge has confirmed.
     pub edge_revision: i64,
@@ -28,7 +29,14 @@ pub struct SourceRow {
 pub struct Content {
     pub provider: String,
     pub config: serde_json::Value,
-    pub secrets_sealed: String,
+    pub secrets: SealedSecrets,
+}
+
+/// The secrets of a source as they are stored.
+pub struct SealedSecrets {
+    pub active: String,
+    /// `None` where there are none.
+    pub retired: Option<String>,
 }
 
 /// Stores a new source. The second value is the new revision of the configuration.
@@ -45,14 +53,16 @@ pub async fn insert(
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as!(
         SourceRow,
-        "insert into sources (id, customer_id, name, provider, config, secrets_sealed) values ($1, $2, $3, $4, $5, $6)
+        "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
+         values ($1, $2, $3, $4, $5, $6, $7)
          returning *",
         id.uuid(),
         customer.uuid(),
         name,
         content.provider,
         content.config,
-        content.secrets_sealed
+        content.secrets.active,
+        content.secrets.retired
     )
     .fetch_one(&mut *transaction)
     .await?;
@@ -73,7 +83,8 @@ pub async fn update(
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as!(
         SourceRow,
-        "update sources set provider = $4, config = $5, secrets_sealed = $6, revision = revision + 1, updated_at = now()
+        "update sources set provider = $4, config = $5, secrets_sealed = $6, retired_secrets_sealed = $7,
+                            revision = revision + 1, updated_at = now()
          where customer_id = $1 and id = $2 and revision = $3
          returning *",
         customer.uuid(),
@@ -81,7 +92,8 @@ pub async fn update(
         seen_revision,
         content.provider,
         content.config,
-        content.secrets_sealed
+        content.secrets.active,
+        content.secrets.retired
     )
     .fetch_optional(&mut *transaction)
     .await?;

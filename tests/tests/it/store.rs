@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
-use shared::envelope::{EventHeader, Verification, encode_inline, encode_stored};
+use shared::envelope::{EventHeader, Failure, Verification, encode_inline, encode_stored};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 use tests::gateway::{Gateway, drained};
@@ -180,7 +180,10 @@ async fn a_forged_request_in_quarantine_does_not_take_the_id_of_the_genuine_one(
         method: "POST".to_owned(),
         query: String::new(),
         headers: HeaderList::new([("webhook-id", "msg_1")]),
-        verification: Verification::Failed,
+        verification: Verification::Failed(Failure {
+            cause: "signature_mismatch".to_owned(),
+            detail: "no signature matches the secret".to_owned(),
+        }),
     };
     gateway.queue.push(&encode_inline(&forged, b"{\"forged\":true}").expect("fits"));
     drained(&gateway.queue, SOON).await;

@@ -4,19 +4,20 @@ use axum::Json;
 use axum::extract::State;
 use shared::id::{CustomerId, DestinationId};
 
-use super::{EventDetail, ask, detail, find, headers};
+use super::{EventDetail, detail, find, headers, view};
 use crate::api::auth::Caller;
 use crate::api::input::Segment;
 use crate::api::problem::{ApiError, Conflict, Refusals};
 use crate::pull::arrival;
 use crate::store::admit::NewEvent;
 use crate::store::events::{self, EventRow, Released};
-use crate::{App, mint, store};
+use crate::{App, mint, route, store};
 
 /// How often the routes are asked again because somebody changes them at the same time.
 const ROUNDS: usize = 5;
 
-/// Releases an event whose signature failed: it is routed as if it had just arrived.
+/// Releases an event from quarantine: it is routed as if it had just arrived. One that has been released before stays as
+/// it is. `POST /v1/replays` with `"verification": "failed"` in its filter releases many.
 #[utoipa::path(post, path = "/v1/events/{id}/release", tag = "events", params(("id" = String, Path)),
     responses((status = 200, body = EventDetail), Refusals))]
 pub(in crate::api) async fn release(
@@ -25,8 +26,10 @@ pub(in crate::api) async fn release(
     Segment(id): Segment,
 ) -> Result<Json<EventDetail>, ApiError> {
     let row = find(&app, caller.customer, &id).await?;
-    if row.verification != "failed" {
-        return Err(ApiError::Conflict(Conflict::NotFailed));
+    match row.verification.as_str() {
+        "failed" => {}
+        "released" => return Ok(Json(detail(&app, caller.customer, row).await?)),
+        _ => return Err(ApiError::Conflict(Conflict::NotFailed)),
     }
     let body = store::pending::body(&app.pool, row.id).await?;
     let body = body.filter(|_| row.id >= app.config.retention.first_with_body(mint::now_ms()));
@@ -40,7 +43,7 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
     let headers = headers(row);
     let mut snapshot = app.configuration.refresh().await?;
     for _ in 0..ROUNDS {
-        let answers = ask(app, &snapshot, row, &headers, body).await;
+        let answers = route::ask(&app.evaluator, &snapshot, &view(row, &headers, body)).await;
         let event = NewEvent {
             id: row.id,
             customer_id: row.customer_id,
@@ -55,6 +58,7 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
             headers: row.headers.clone(),
             body: Vec::new(),
             verification: "released",
+            failure: None,
             deliveries: arrival::deliveries(&answers),
         };
         match events::release(&app.pool, &event, snapshot.revision).await? {
@@ -63,7 +67,7 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
                 return Ok(());
             }
             Released::RoutedByOldConfiguration { revision } => snapshot = app.configuration.at_least(revision).await?,
-            Released::NotWaiting => return Err(ApiError::Conflict(Conflict::NotFailed)),
+            Released::NotWaiting => return Ok(()),
         }
     }
     Err(ApiError::Conflict(Conflict::ChangedMeanwhile))

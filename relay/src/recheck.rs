@@ -1,0 +1,92 @@
+//! Verifies a stored event once more, by the secrets and settings that its source has now: what the release of events
+//! in quarantine is decided by.
+
+use serde::Serialize;
+use shared::id::{CustomerId, SourceId};
+use shared::verify::{RequestParts, Verifier, verify};
+use utoipa::ToSchema;
+
+use crate::App;
+use crate::edge::push;
+use crate::route::EventView;
+use crate::store::sources::{self, SourceRow};
+
+/// Whether an event verifies by what its source has now.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Recheck {
+    pub outcome: RecheckOutcome,
+    /// Why not, for a person.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What came of verifying an event once more.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RecheckOutcome {
+    /// With what its source has now it would have been accepted when it came.
+    Verifies,
+    Fails,
+    /// It cannot be said from what is kept.
+    Unknown,
+}
+
+/// What verifies the events of one source.
+pub struct Rechecker(Result<Ready, String>);
+
+struct Ready {
+    verifier: Verifier,
+    /// The addresses that the source has at the edge: some signatures cover the one that the provider was given.
+    urls: [String; 2],
+    /// Whether what proves an event's origin is kept with it.
+    keeps_proof: bool,
+}
+
+impl Rechecker {
+    /// Prepares the verification of a source's events.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn of(app: &App, customer: CustomerId, source: SourceId) -> Result<Self, sqlx::Error> {
+        let row = sources::find(&app.pool, customer, Some(source), None).await?;
+        let row = row.ok_or_else(|| "its source has been deleted".to_owned());
+        Ok(Self(row.and_then(|row| Ready::of(app, &row))))
+    }
+
+    /// Verifies an event as at the time when it was received.
+    #[must_use]
+    pub fn check(&self, event: &EventView<'_>) -> Recheck {
+        self.0.as_ref().map_or_else(|reason| unknown(reason), |ready| ready.check(event))
+    }
+}
+
+impl Ready {
+    fn of(app: &App, row: &SourceRow) -> Result<Self, String> {
+        let config = push::config(app, row)?;
+        Ok(Self {
+            verifier: Verifier::new(&config).map_err(|error| error.to_string())?,
+            urls: [app.edge.ingest_url(SourceId::from_uuid(row.id)), app.edge.ingest_url(&row.name)],
+            keeps_proof: config.scheme.credentials().is_empty(),
+        })
+    }
+
+    fn check(&self, event: &EventView<'_>) -> Recheck {
+        let outcomes = self.urls.each_ref().map(|url| {
+            let url = if event.query.is_empty() { url.clone() } else { format!("{url}?{}", event.query) };
+            let request = RequestParts { method: event.method, url: &url, query: event.query, headers: event.headers };
+            verify(&self.verifier, None, &request, event.body, event.received_at_ms)
+        });
+        match outcomes {
+            [Ok(_), _] | [_, Ok(_)] => Recheck { outcome: RecheckOutcome::Verifies, reason: None },
+            [Err(rejection), _] if rejection.is_ours() => unknown("it is verified with keys that only the edge has"),
+            [Err(_), _] if !self.keeps_proof => {
+                unknown("what proves its origin is a credential, which is not kept with an event")
+            }
+            [Err(rejection), _] => Recheck { outcome: RecheckOutcome::Fails, reason: Some(rejection.detail()) },
+        }
+    }
+}
+
+fn unknown(reason: &str) -> Recheck {
+    Recheck { outcome: RecheckOutcome::Unknown, reason: Some(reason.to_owned()) }
+}

@@ -1,0 +1,175 @@
+//! verify: the quarantine of a source. What fails is acknowledged, kept with the reason, and let go by hand.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use shared::envelope::{EventHeader, Failure, Verification, encode_inline};
+use shared::header::HeaderList;
+use shared::id::EventId;
+use tests::api::{Source, http_client};
+use tests::gateway::{Gateway, RelayOnly, drained};
+use tests::provider::{Provider, SignedRequest, now_s};
+use tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after_the_secret_is_mended() {
+    let gateway = Gateway::start().await;
+    let (wrong, right) = (Provider::github(), Provider::github());
+    let line = gateway.line(right.clone()).await;
+    let put = async |provider: &Provider| {
+        let source = json!({
+            "provider": "github", "secrets": provider.secrets, "config": { "on_failure": "quarantine" },
+        });
+        gateway.api.put("/v1/sources/by-name/line", &source).await.expect_status(200);
+    };
+    put(&wrong).await;
+    let request = right.sample("delivery-1");
+    let answer = request.send(&http_client(), &line.source.ingest_url).await.expect("the edge answers");
+    assert_eq!(answer.status(), 200, "a provider that drops what is refused does not lose it");
+
+    let event = until("the event to be kept", SOON, async || {
+        gateway.api.all("/v1/events?verification=failed").await.pop().ok_or_else(|| "none".to_owned())
+    })
+    .await;
+    // Its secret was that of the source before.
+    let why = json!({ "cause": "secret_retired", "detail": "signature valid for a retired secret" });
+    assert_eq!(event["failure"], why, "{event}");
+    let path = format!("/v1/events/{}", event["id"].as_str().expect("an id"));
+    let show = async || gateway.api.get(&path).await.expect_status(200);
+    let shown = show().await;
+    assert_eq!((&shown["failure"], &shown["deliveries"]), (&why, &json!([])), "{shown}");
+    let reason = "no signature matches the secret";
+    assert_eq!(shown["verification_now"], json!({ "outcome": "fails", "reason": reason }), "{shown}");
+
+    put(&right).await;
+    assert_eq!(show().await["verification_now"], json!({ "outcome": "verifies" }));
+    let release = async || gateway.api.post(&format!("{path}/release"), &json!({})).await.expect_status(200);
+    for _ in 0..2 {
+        let released = release().await;
+        assert_eq!((&released["verification"], &released["failure"]), (&json!("released"), &why), "{released}");
+        assert_eq!(released["verification_now"]["outcome"], "verifies");
+        assert_eq!(released["deliveries"].as_array().map(Vec::len), Some(1), "the second time nothing is made");
+    }
+    let received = line.receiver.wait_for(1, SOON).await.remove(0);
+    assert_eq!(received.body, request.body.as_slice());
+    received.verify(&line.destination.signing_secret).expect("signed as any other");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_wrong_with_each_request_in_quarantine_is_told_to_the_owner_of_its_source() {
+    let gateway = Gateway::start().await;
+    let provider = Provider::stripe();
+    let source = json!({
+        "name": "told", "provider": "stripe", "secrets": provider.secrets, "config": { "on_failure": "quarantine" },
+    });
+    let source = gateway.api.post("/v1/sources", &source).await.expect_status(201);
+    let url = source["ingest_url"].as_str().expect("a URL");
+    let good = provider.sample("evt_1");
+    let requests: [(&str, SignedRequest); 4] = [
+        ("header Stripe-Signature missing", good.clone().without_header("stripe-signature")),
+        ("body signed as text, received re-encoded", good.clone().with_body([good.body.as_slice(), b"\n"].concat())),
+        ("no signature matches the secret", good.clone().with_body("{}")),
+        (" s old, tolerance 300 s", provider.sign("evt_1", &good.body, now_s() - 412)),
+    ];
+    for (what, request) in &requests {
+        assert_eq!(request.send(&http_client(), url).await.expect("answers").status(), 200, "{what}");
+    }
+    let events = until("all of them to be kept", SOON, async || match gateway.api.all("/v1/events").await {
+        events if events.len() == requests.len() => Ok(events),
+        events => Err(format!("{events:?}")),
+    })
+    .await;
+    for (what, _) in requests {
+        let told = |event: &&Value| event["failure"]["detail"].as_str().is_some_and(|detail| detail.contains(what));
+        assert_eq!(events.iter().filter(told).count(), 1, "{what}: {events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn all_of_a_source_is_released_by_replays_once_each_and_forged_requests_can_be_left_behind() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("quarantined").await;
+    // More than a chunk of a replay.
+    let genuine: Vec<EventId> =
+        (0..1_200).map(|number| quarantine(&gateway, &line.source, number, &line.provider)).collect();
+    let forged: Vec<EventId> =
+        (0..3).map(|number| quarantine(&gateway, &line.source, number, &Provider::standard_webhooks())).collect();
+    gateway.push(&line.source, b"{\"verified\":true}");
+    drained(&gateway.queue, SOON).await;
+    line.receiver.wait_for(1, SOON).await;
+
+    let release = async |more: Value| {
+        let mut filter = json!({ "source": line.source.id, "verification": "failed" });
+        filter.as_object_mut().expect("an object").extend(more.as_object().expect("an object").clone());
+        gateway.api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201)
+    };
+    let (first, second) =
+        tokio::join!(release(json!({ "verifies_now": true })), release(json!({ "verifies_now": true })));
+    assert_eq!(first["matched"], 1_203);
+    let created = async |replay: &Value| finished(&gateway, replay).await["created"].as_i64().expect("a number");
+    assert_eq!(created(&first).await + created(&second).await, 1_200, "between them they release each event once");
+    line.receiver.wait_for(1_201, SOON).await;
+
+    let left: Vec<String> = ids(&gateway.api.all("/v1/events?verification=failed").await);
+    assert_eq!(left.len(), forged.len(), "{left:?}");
+    assert!(forged.iter().all(|id| left.contains(&id.to_string())), "{left:?}");
+    assert_eq!(created(&release(json!({})).await).await, 3, "all that is left, as the owner wants it");
+    assert_eq!(created(&release(json!({})).await).await, 0, "nothing waits any more");
+    let received = line.receiver.wait_for(1_204, SOON).await;
+    let mut times: BTreeMap<&str, usize> = BTreeMap::new();
+    received.iter().for_each(|request| *times.entry(request.header("webhook-id")).or_default() += 1);
+    assert!(genuine.iter().chain(&forged).all(|id| times.get(id.to_string().as_str()) == Some(&1)), "{times:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_release_of_many_takes_no_other_way_than_the_routes() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("whole").await;
+    for (field, request) in [
+        ("filter.state", json!({ "filter": { "verification": "failed", "state": "dead" } })),
+        ("filter.destination", json!({ "filter": { "verification": "failed", "destination": line.destination.id } })),
+        ("destination", json!({ "filter": { "verification": "failed" }, "destination": line.destination.id })),
+        ("filter.verifies_now", json!({ "filter": { "verifies_now": true } })),
+    ] {
+        let refused = gateway.api.post("/v1/replays", &request).await.expect_status(422);
+        assert!(refused.to_string().contains(&format!("\"{field}\"")), "{refused}");
+    }
+}
+
+/// Puts an event into the queue whose signature the edge has refused.
+fn quarantine(gateway: &RelayOnly, source: &Source, number: u32, signer: &Provider) -> EventId {
+    let body = format!("{{\"number\":{number}}}");
+    let request = signer.sign(&format!("msg_{number}"), body.as_bytes(), now_s());
+    let received_at_ms = now_s() * 1_000;
+    let header = EventHeader {
+        id: EventId::mint(received_at_ms, rand::random()),
+        source: source.id.parse().expect("an id"),
+        received_at_ms,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::new(request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
+        verification: Verification::Failed(Failure {
+            cause: "signature_mismatch".to_owned(),
+            detail: "no signature matches the secret".to_owned(),
+        }),
+    };
+    gateway.queue.push(&encode_inline(&header, body.as_bytes()).expect("fits"));
+    header.id
+}
+
+/// A replay once it has made all its deliveries.
+async fn finished(gateway: &RelayOnly, replay: &Value) -> Value {
+    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    until("the replay to be completed", SOON, async || {
+        let replay = gateway.api.get(&path).await.expect_status(200);
+        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
+    })
+    .await
+}
+
+fn ids(events: &[Value]) -> Vec<String> {
+    events.iter().filter_map(|event| event["id"].as_str().map(str::to_owned)).collect()
+}
