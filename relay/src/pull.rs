@@ -21,7 +21,7 @@ use crate::configuration::Configuration;
 use crate::deliver::Handle;
 use crate::edge::{Edge, FetchBodyError};
 use crate::expression::Evaluator;
-use crate::retry::pull_backoff;
+use crate::retry::{database_backoff, pull_backoff};
 use crate::store::admit::{Admitted, Batch, NewQuarantined};
 use crate::{mint, store};
 
@@ -240,7 +240,7 @@ impl Puller {
     async fn store(&self, arrivals: Vec<Arrival>, quarantined: Vec<NewQuarantined>, stop: &CancellationToken) -> bool {
         let mut waiting = vec![(arrivals, quarantined)];
         while let Some((mut group, mut quarantined)) = waiting.pop() {
-            let mut backoff = pull_backoff();
+            let mut backoff = database_backoff();
             loop {
                 let stored = tokio::time::timeout(PATIENCE, self.try_store(&group, &quarantined)).await;
                 let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };

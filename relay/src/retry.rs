@@ -4,10 +4,10 @@
 //! is spread by ±20 %, so that what failed together does not come back together. `Retry-After` (RFC 9110 section
 //! 10.2.3) can make a delay longer and never shorter, up to [`MAX_RETRY_AFTER_MS`].
 //!
-//! The growth of the exponential form and of the pull loop's pauses is computed by the crate `backoff`, which the
-//! project's owner chose. It is unmaintained (RUSTSEC-2025-0012, information only); it is used in this file alone and
-//! nothing of it shows outside, so that changing to `backon` touches this file alone. Its own randomness and
-//! its deadline are switched off.
+//! The growth of the exponential form and of the pauses between calls that fail is computed by the crate `backoff`, which
+//! the project's owner chose. It is unmaintained (RUSTSEC-2025-0012, information only); it is used in this file alone and
+//! nothing of it shows outside, so that changing to `backon` touches this file alone. Its own randomness and its deadline
+//! are switched off.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -131,18 +131,25 @@ pub fn parse_retry_after(value: &str, now_ms: u64) -> Option<u64> {
     Some(date_ms.saturating_sub(now_ms))
 }
 
-/// The growing pauses of the pull loop while the queue's API fails.
+/// The growing pauses between calls that fail.
 #[derive(Debug)]
-pub struct PullBackoff(ExponentialBackoff);
+pub struct Backoff(ExponentialBackoff);
 
-/// Pauses of 200 ms, doubled up to 30 s: short enough that a restart of the queue's API is not noticed, long enough
+/// The pauses of the pull loop while the queue's API fails: 200 ms, doubled up to 30 s: short enough that a restart of the queue's API is not noticed, long enough
 /// that an outage costs no more than two calls a minute.
 #[must_use]
-pub fn pull_backoff() -> PullBackoff {
-    PullBackoff(growth(Duration::from_millis(200), 2.0, Duration::from_secs(30)))
+pub fn pull_backoff() -> Backoff {
+    Backoff(growth(Duration::from_millis(200), 2.0, Duration::from_secs(30)))
 }
 
-impl PullBackoff {
+/// The pauses while PostgreSQL fails: 50 ms, doubled up to a second. Events and attempts wait in memory meanwhile, and a
+/// database that has come back is to be used at once.
+#[must_use]
+pub fn database_backoff() -> Backoff {
+    Backoff(growth(Duration::from_millis(50), 2.0, Duration::from_secs(1)))
+}
+
+impl Backoff {
     /// The next pause, spread by `jitter` in 0..1.
     pub fn next_pause(&mut self, jitter: f64) -> Duration {
         let pause = self.0.next_backoff().unwrap_or(self.0.max_interval);

@@ -93,6 +93,9 @@ pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -
         line(&print::curl(&request, arguments.body.as_deref())?);
         return Ok(());
     }
+    if let Some(note) = of_another_type(target.provider, wanted) {
+        line(&note);
+    }
     line(&print::sent(&request, &secrets));
     let client = operator_client(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
     let started = Instant::now();
@@ -118,6 +121,19 @@ fn sign(
         | SignError::Unreadable(_)
         | SignError::NotAForm
         | SignError::NoRule => format!("this cannot be signed as {} signs: {error}", provider.name),
+    })
+}
+
+/// Said where a sample's content is not that of the type it names.
+fn of_another_type(provider: &Provider, wanted: Wanted<'_>) -> Option<String> {
+    let event_type = wanted.event_type.filter(|_| wanted.body.is_none())?;
+    let known: Vec<_> = sample::example_types(&provider.id).collect();
+    let is_other = !known.is_empty() && !known.contains(&event_type);
+    is_other.then(|| {
+        format!(
+            "there is no sample of {event_type}: its content is of another type (there are {}); --body takes yours",
+            known.join(", ")
+        )
     })
 }
 

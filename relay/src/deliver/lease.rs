@@ -27,6 +27,10 @@ const LEASE: Duration = Duration::from_secs(10);
 /// How often it is renewed.
 const RENEW_EVERY: Duration = Duration::from_secs(3);
 
+/// How soon it is tried again where the database could not be asked. Sooner than the next renewal would come: after a
+/// restart of the database every connection of the pool has broken, and each tells so only when it is used.
+const AGAIN: Duration = Duration::from_millis(500);
+
 /// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
 /// clock, which began it later than this one did: no other replica can own the shards yet.
 const FENCE_AFTER: Duration = Duration::from_secs(8);
@@ -59,11 +63,12 @@ impl Keeper {
         let mut ticks = tokio::time::interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut left = false;
+        let mut look_after = LOOK_EVERY;
         loop {
             let round = tokio::select! {
                 _ = ticks.tick() => Round::Renew,
                 () = leaving.cancelled(), if !left => Round::Renew,
-                () = tokio::time::sleep(LOOK_EVERY), if !self.outgoing.is_empty() => Round::GiveUp,
+                () = tokio::time::sleep(look_after), if !self.outgoing.is_empty() => Round::GiveUp,
                 () = stop.cancelled() => return,
             };
             left = leaving.is_cancelled();
@@ -73,9 +78,14 @@ impl Keeper {
                     Round::GiveUp => self.give_up().await,
                 }
             };
-            tokio::select! {
-                () = work => {}
+            let done = tokio::select! {
+                done = work => done,
                 () = stop.cancelled() => return,
+            };
+            match (&round, done) {
+                (Round::Renew, true) => {}
+                (Round::Renew, false) => ticks.reset_after(AGAIN),
+                (Round::GiveUp, done) => look_after = if done { LOOK_EVERY } else { AGAIN },
             }
             if self.renewed.is_some_and(|at| at.elapsed() >= FENCE_AFTER) {
                 tracing::warn!("nothing is sent until the lease of this replica has been renewed");
@@ -85,39 +95,46 @@ impl Keeper {
         }
     }
 
-    async fn renew(&mut self, leaving: bool) {
+    /// Whether the database could be asked.
+    async fn renew(&mut self, leaving: bool) -> bool {
         let begun = Instant::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
         let renewal = leases::renew(&self.pool, self.replica, lease_ms, leaving);
         match tokio::time::timeout(self.patience(), renewal).await {
             Ok(Ok(held)) => {
                 self.renewed = Some(begun);
-                self.outgoing = outgoing(&held, &self.outgoing, |shard| self.under_way.count(shard));
+                self.outgoing = outgoing(&held, &self.outgoing);
                 let kept = held.shards.iter().filter(|held| !self.outgoing.contains(&held.shard));
                 self.told_us = self.engine.clock.at_us(begun + FENCE_AFTER);
                 self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
+                return true;
             }
             Ok(Err(error)) => tracing::warn!(error = %error, "cannot renew the lease of this replica; trying again"),
             Err(_) => tracing::warn!("the lease of this replica could not be renewed in time; trying again"),
         }
+        false
     }
 
-    /// Gives up what is to be given up and has come to rest.
-    async fn give_up(&mut self) {
+    /// Gives up what is to be given up and has come to rest. Whether the database could be asked, where it had to be.
+    async fn give_up(&mut self) -> bool {
         if !self.under_way.has_heard(self.told_us) {
-            return;
+            return true;
         }
         let at_rest: Vec<i16> =
             self.outgoing.iter().copied().filter(|shard| self.under_way.count(*shard) == 0).collect();
         if at_rest.is_empty() {
-            return;
+            return true;
         }
         let giving = leases::give_back(&self.pool, self.replica, &at_rest);
         match tokio::time::timeout(self.patience(), giving).await {
-            Ok(Ok(())) => self.outgoing.retain(|shard| !at_rest.contains(shard)),
+            Ok(Ok(())) => {
+                self.outgoing.retain(|shard| !at_rest.contains(shard));
+                return true;
+            }
             Ok(Err(error)) => tracing::warn!(error = %error, "cannot hand shards over; trying again"),
             Err(_) => tracing::warn!("shards could not be handed over in time; trying again"),
         }
+        false
     }
 
     /// A database that has gone silent must not keep this waiting for longer than the lease allows.
@@ -131,15 +148,14 @@ enum Round {
     GiveUp,
 }
 
-/// Which shards are to be given up: those that were to be already, and of the others the ones with the least under way,
-/// so that few have to wait, and those few not long.
-fn outgoing(held: &Held, before: &BTreeSet<i16>, under_way: impl Fn(i16) -> usize) -> BTreeSet<i16> {
-    let (mut outgoing, mut kept): (Vec<i16>, Vec<i16>) =
-        held.shards.iter().map(|Shard { shard, .. }| *shard).partition(|shard| before.contains(shard));
-    let more = held.shards.len().saturating_sub(held.share).saturating_sub(outgoing.len());
-    kept.sort_by_key(|shard| (under_way(*shard), *shard));
-    outgoing.extend(kept.iter().take(more));
-    outgoing.into_iter().collect()
+/// Which shards are to be given up: those that were to be already, and as many others as are more than the share. Not
+/// the quiet ones first, or who joins to help would get no work.
+fn outgoing(held: &Held, before: &BTreeSet<i16>) -> BTreeSet<i16> {
+    let shards = || held.shards.iter().rev().map(|Shard { shard, .. }| *shard);
+    let already = shards().filter(|shard| before.contains(shard));
+    let others = shards().filter(|shard| !before.contains(shard));
+    let more = held.shards.len().saturating_sub(held.share).saturating_sub(already.clone().count());
+    already.chain(others.take(more)).collect()
 }
 
 #[cfg(test)]
@@ -151,18 +167,17 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_gives_up_what_is_more_than_its_share_beginning_with_what_is_at_rest() {
-        let under_way = |shard: i16| usize::from(shard < 2);
-        assert_eq!(outgoing(&held(0..4, 2), &BTreeSet::new(), under_way), BTreeSet::from([2, 3]));
-        assert_eq!(outgoing(&held(0..4, 1), &BTreeSet::new(), under_way), BTreeSet::from([0, 2, 3]));
-        assert_eq!(outgoing(&held(0..4, 4), &BTreeSet::new(), under_way), BTreeSet::new());
+    fn a_replica_gives_up_what_is_more_than_its_share() {
+        assert_eq!(outgoing(&held(0..4, 2), &BTreeSet::new()), BTreeSet::from([2, 3]));
+        assert_eq!(outgoing(&held(0..4, 0), &BTreeSet::new()), BTreeSet::from([0, 1, 2, 3]));
+        assert_eq!(outgoing(&held(0..4, 4), &BTreeSet::new()), BTreeSet::new());
     }
 
     #[test]
     fn a_shard_that_is_to_be_given_up_stays_so_and_is_counted() {
         let before = BTreeSet::from([0, 9]);
-        assert_eq!(outgoing(&held(0..4, 3), &before, |_| 0), BTreeSet::from([0]), "9 is gone already");
-        assert_eq!(outgoing(&held(0..4, 2), &before, |_| 0), BTreeSet::from([0, 1]));
-        assert_eq!(outgoing(&held(0..4, 4), &before, |_| 0), BTreeSet::from([0]), "the engine has forgotten it");
+        assert_eq!(outgoing(&held(0..4, 3), &before), BTreeSet::from([0]), "9 is gone already");
+        assert_eq!(outgoing(&held(0..4, 2), &before), BTreeSet::from([0, 3]));
+        assert_eq!(outgoing(&held(0..4, 4), &before), BTreeSet::from([0]), "the engine has forgotten it");
     }
 }

@@ -7,7 +7,7 @@ use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use crate::mint;
-use crate::retry::pull_backoff;
+use crate::retry::database_backoff;
 use crate::store::settle::{Next, Settlement, settle};
 
 /// How long the first settlement of a batch waits for others.
@@ -37,7 +37,7 @@ pub async fn run(pool: PgPool, mut inbox: mpsc::UnboundedReceiver<Settlement>, w
 }
 
 async fn write(pool: &PgPool, batch: &[Settlement]) {
-    let mut backoff = pull_backoff();
+    let mut backoff = database_backoff();
     loop {
         // The server's own limit of a statement is shorter; what waits longer has lost its connection.
         let written = tokio::time::timeout(PATIENCE, settle(pool, batch)).await;

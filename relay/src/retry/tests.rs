@@ -157,6 +157,13 @@ fn the_pauses_of_the_pull_loop_grow_and_begin_anew() {
     assert_eq!(backoff.next_pause(0.0).as_millis(), 160);
 }
 
+#[test]
+fn a_database_that_has_come_back_waits_for_at_most_a_second() {
+    let mut backoff = database_backoff();
+    let pauses: Vec<u128> = (0..7).map(|_| backoff.next_pause(0.5).as_millis()).collect();
+    assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000]);
+}
+
 fn any_policy() -> impl Strategy<Value = RetryPolicy> {
     let schedule =
         prop::collection::vec(0..=604_800_u32, 1..=50).prop_map(|schedule_s| RetryPolicy::Schedule { schedule_s });

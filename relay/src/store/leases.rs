@@ -32,25 +32,19 @@ pub struct Held {
 /// # Errors
 /// Where the database cannot be asked; then the old lease goes on until it expires.
 pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held, sqlx::Error> {
-    // Statements of their own: the second has to see what another replica's change of hands has committed while the first
-    // waited for it.
-    sqlx::query!(
-        "insert into replicas (id, expires_at, leaving) values ($1, now() + $2::bigint * interval '1 millisecond', $3)
-         on conflict (id) do update set expires_at = excluded.expires_at, leaving = excluded.leaving",
-        replica,
-        lease_ms,
-        leaving
-    )
-    .execute(pool)
-    .await?;
-    let seen = sqlx::query!(
-        r#"select (select count(*) from replicas where expires_at >= now() and not leaving and id <> $1) as "others!",
-                  array(select shard from shards where owner = $1 order by shard) as "shards!: Vec<i16>",
-                  array(select epoch from shards where owner = $1 order by shard) as "epochs!: Vec<i64>""#,
-        replica
-    )
-    .fetch_one(pool)
-    .await?;
+    let seen = match prolong(pool, replica, lease_ms, leaving).await? {
+        Some(seen) => seen,
+        None => {
+            // A new one, or one whose lease has ended and whose shards another has taken.
+            sqlx::query!(
+                "insert into replicas (id, expires_at) values ($1, now()) on conflict (id) do nothing",
+                replica
+            )
+            .execute(pool)
+            .await?;
+            prolong(pool, replica, lease_ms, leaving).await?.ok_or(sqlx::Error::RowNotFound)?
+        }
+    };
     let shards: Vec<Shard> =
         seen.shards.iter().zip(&seen.epochs).map(|(shard, epoch)| Shard { shard: *shard, epoch: *epoch }).collect();
     let share = if leaving { 0 } else { (SHARDS + seen.others) / (seen.others + 1) };
@@ -82,6 +76,32 @@ pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -
         .await?;
     transaction.commit().await?;
     Ok(Held { shards, share: share_count })
+}
+
+/// What a replica that holds a lease sees.
+struct Seen {
+    /// Other replicas that share the shards with it.
+    others: i64,
+    shards: Vec<i16>,
+    epochs: Vec<i64>,
+}
+
+/// Prolongs the lease, where there is one. A single statement, because it is made all day: who takes the shards of a
+/// replica deletes its row in the same transaction, so that where the row is still there, what is read is true.
+async fn prolong(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>, sqlx::Error> {
+    sqlx::query_as!(
+        Seen,
+        r#"update replicas set expires_at = now() + $2::bigint * interval '1 millisecond', leaving = $3
+           where id = $1
+           returning (select count(*) from replicas where expires_at >= now() and not leaving and id <> $1) as "others!",
+                     array(select shard from shards where owner = $1 order by shard) as "shards!: Vec<i16>",
+                     array(select epoch from shards where owner = $1 order by shard) as "epochs!: Vec<i64>""#,
+        replica,
+        lease_ms,
+        leaving
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// Gives shards back, for other replicas to take at once.

@@ -1,4 +1,4 @@
-//! What a case has found, beside what the design asks for (DESIGN.md section 9), and the report in Markdown.
+//! What a case has found, beside what it must and should reach, and the report in Markdown.
 
 /// What one case has found.
 #[derive(Debug, Clone, PartialEq)]

@@ -97,18 +97,19 @@ Send another one
 Replay all of it
   curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\
     -d '{{\"filter\":{{\"source\":\"{NAME}\"}}}}' {relay}/v1/replays",
-        send = send_command(&url, &stack.secrets.demo_stripe_secret),
+        send = send_command(relay, token, &stack.secrets.demo_stripe_secret)?,
     );
     Ok(())
 }
 
-/// The webhook again from a terminal, signed by openssl as Stripe does.
-fn send_command(url: &str, secret: &str) -> String {
-    format!(
-        r#"  body='{{"id":"evt_'$(date +%s)'","object":"event","type":"invoice.paid"}}'; t=$(date +%s)
-  signature=$(printf '%s.%s' "$t" "$body" | openssl dgst -sha256 -hmac '{secret}' | sed 's/^.*= //')
-  curl -i {url} -H "Stripe-Signature: t=$t,v1=$signature" -H 'Content-Type: application/json' --data-binary "$body""#
-    )
+/// A sample from a terminal, signed as Stripe does.
+fn send_command(relay: &str, token: &str, secret: &str) -> Result<String> {
+    let program = tools::relay()?;
+    Ok(format!(
+        "  TIDEGATE_URL={relay} TIDEGATE_ADMIN_TOKEN={token} TIDEGATE_SOURCE_SECRET={secret} \\
+    {} send --source {NAME} --type checkout.session.completed",
+        program.display()
+    ))
 }
 
 async fn call(api: &Api, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {

@@ -41,6 +41,9 @@ fn build() -> Result<PathBuf> {
         return Ok(built);
     }
     add_wasm_target()?;
+    // Other clones of the repository have the same dependencies.
+    let target = place::cache().join("worker-target");
+    forget_other_clones(&target)?;
     let mut command = Command::new(worker_build);
     command
         .arg("--release")
@@ -48,11 +51,21 @@ fn build() -> Result<PathBuf> {
         .env("WASM_BINDGEN_BIN", wasm_bindgen)
         .env("WASM_OPT_BIN", wasm_opt)
         .env("ESBUILD_BIN", esbuild)
-        // Other clones of the repository have the same dependencies.
-        .env("CARGO_TARGET_DIR", place::cache().join("worker-target"));
+        .env("CARGO_TARGET_DIR", target);
     run_long("building the Worker (about a minute the first time)", &mut command, "see the errors below")?;
     std::fs::write(&stamp, sources).doing(|| format!("cannot write {}", stamp.display()))?;
     Ok(built)
+}
+
+/// Cargo names a `cdylib` without a hash, so the Worker of another clone lies where this clone's belongs, and a build
+/// that cargo believes to be fresh would take it.
+fn forget_other_clones(target: &Path) -> Result<()> {
+    let mut clean = Command::new("cargo");
+    clean
+        .args(["clean", "--quiet", "--locked", "--release", "--target", "wasm32-unknown-unknown", "--package", "edge"])
+        .current_dir(place::repository())
+        .env("CARGO_TARGET_DIR", target);
+    run_long("clearing the last Worker", &mut clean, "see the errors below")
 }
 
 fn add_wasm_target() -> Result<()> {

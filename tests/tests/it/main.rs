@@ -14,6 +14,7 @@ mod replicas;
 mod request;
 mod retry;
 mod route;
+mod send;
 mod settings;
 mod stats;
 mod store;

@@ -69,7 +69,8 @@ async fn fill(stack: &Stack, ago: u64, rows: u64) -> Result<()> {
                      from day, generate_series({from} + 1, {until}) number
                  ), history as (
                      select (lpad(to_hex(at_ms), 12, '0') || '7' || substr(random, 1, 3) || '8'
-                             || substr(random, 4, 15))::uuid as id, at, customer_id, source_id, destination_id, routes.id as route_id
+                             || substr(random, 4, 15))::uuid as id, at, routes.customer_id, source_id, destination_id,
+                            routes.id as route_id
                      from rows, routes join destinations on destinations.id = destination_id
                      where destinations.name = 'history'
                  ), stored as (

@@ -15,6 +15,7 @@ use crate::configuration::{Poison, Route};
 use crate::mint::unix_ms;
 
 mod checks;
+mod table;
 mod world;
 
 use checks::Checks;

@@ -1,5 +1,6 @@
 //! The model: what the engine is told, and what it has done.
 
+use super::table::{Table, route};
 use super::*;
 
 const DESTINATIONS: u8 = 3;
@@ -12,12 +13,6 @@ const RENEW_US: u64 = 3_000_000;
 
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
-
-/// Longer than the longest wait of the schedule, and than any Retry-After.
-const LONGEST_WAIT_US: u64 = 60_000_000;
-
-/// When a parked delivery is due.
-const NEVER_US: u64 = u64::MAX;
 
 /// What a destination does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -76,9 +71,7 @@ pub(super) struct World {
     replicas: Vec<Replica>,
     shards: BTreeMap<i16, Owner>,
     receivers: BTreeMap<DestinationId, Receiver>,
-    table: BTreeMap<DeliveryId, Item>,
-    /// Others went on while these were parked: where they do, one that is retried by a person comes when it comes.
-    came_back: BTreeSet<DeliveryId>,
+    table: Table,
     accepted: u32,
     to_accept: u32,
     checks: Checks,
@@ -106,8 +99,7 @@ impl World {
             replicas: (0..REPLICAS).map(|_| Replica::new()).collect(),
             shards,
             receivers,
-            table: BTreeMap::new(),
-            came_back: BTreeSet::new(),
+            table: Table::default(),
             accepted: 0,
             to_accept,
             checks: Checks::default(),
@@ -117,7 +109,7 @@ impl World {
     }
 
     pub(super) fn has_ended(&self) -> bool {
-        self.accepted == self.to_accept && self.table.is_empty()
+        self.accepted == self.to_accept && self.table.len() == 0
     }
 
     pub(super) fn describe(&self) -> String {
@@ -186,7 +178,7 @@ impl World {
             item.replay_id = is_replay.then(|| ReplayId::mint(1, [1; 10]));
             item.route_id = Some(route(destination.shard).id);
             item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
-            self.table.insert(item.id, item.clone());
+            self.table.insert(item.clone());
             items.push(item);
         }
         let replica = self.random.random_range(0..REPLICAS);
@@ -227,17 +219,7 @@ impl World {
         let at = self.random.random_range(0..reads.len());
         if reads[at].found.is_none() {
             let Read { destination, lane, limit, .. } = reads[at];
-            let due = self
-                .table
-                .values()
-                .filter(|item| item.destination_id == destination && item.lane() == lane && item.due_us <= self.now_us);
-            let mut due: Vec<Item> = due.cloned().collect();
-            due.sort_by_key(|item| (item.due_us, item.id));
-            due.truncate(limit);
-            for item in &mut due {
-                item.is_behind = self.in_front(item).is_some();
-            }
-            self.replicas[replica].reads[at].found = Some(due);
+            reads[at].found = Some(self.table.due(destination, lane, limit, self.now_us));
             return;
         }
         let Read { destination, lane, epoch, limit, found } = reads.swap_remove(at);
@@ -267,94 +249,35 @@ impl World {
         for settlement in &batch {
             // As the database does it: only what names the present epoch is written.
             if self.shards[&settlement.shard].epoch == settlement.epoch {
-                self.write(settlement);
+                self.table.settle(settlement, &self.checks);
             }
         }
         for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
             if self.shards[&settlement.shard].epoch == settlement.epoch {
-                self.free(DestinationId::from_uuid(settlement.destination_id), settlement.order_key);
+                let destination = DestinationId::from_uuid(settlement.destination_id);
+                self.table.free(destination, settlement.order_key, self.now_us);
             }
         }
         self.replicas[replica].written.extend(batch);
-        self.check_who_waits();
-    }
-
-    /// Whoever waits for longer than any schedule has one in front that lets it go.
-    fn check_who_waits(&self) {
-        let waiting =
-            self.table.values().filter(|item| item.due_us > self.now_us + LONGEST_WAIT_US && item.due_us != NEVER_US);
-        for item in waiting {
-            assert!(self.in_front(item).is_some(), "{} waits for nobody", item.id);
-        }
-    }
-
-    fn write(&mut self, settlement: &Settlement) {
-        let id = DeliveryId::from_uuid(settlement.delivery_id);
-        let Some(item) = self.table.get_mut(&id) else {
-            return self.checks.settled_without_a_row(id);
-        };
-        self.checks.settled(item, settlement);
-        if let Next::Behind { until } = &settlement.next {
-            let item = item.clone();
-            if self.in_front(&item).is_some() {
-                self.table.entry(id).and_modify(|row| row.due_us = unix_ms(*until) * 1000);
-            }
-            return;
-        }
-        match &settlement.next {
-            Next::RetryAt(at) => {
-                item.due_us = unix_ms(*at) * 1000;
-                item.attempts = u16::try_from(settlement.attempts).expect("small");
-            }
-            Next::Parked { .. } => item.due_us = NEVER_US,
-            Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => {
-                self.table.remove(&id);
-            }
-        }
+        self.table.check_who_waits(self.now_us);
     }
 
     /// A person retries what is parked.
     fn retry_parked(&mut self) {
-        let parked = self.table.values_mut().find(|item| item.due_us == NEVER_US);
-        let Some(item) = parked else { return self.pass_time() };
-        item.due_us = self.now_us;
-        if route_of(item.destination_id).poison == Poison::Skip {
-            self.came_back.insert(item.id);
-        }
-        let (destination, replica) = (item.destination_id, self.random.random_range(0..REPLICAS));
-        self.tell(replica, Input::Look(destination));
-    }
-
-    /// The deliveries of a key that were stored before one.
-    fn earlier(&self, item: &Item) -> impl Iterator<Item = &Item> {
-        let (destination, key) = (item.destination_id, item.order_key.filter(|_| item.replay_id.is_none()));
-        let of_key = move |other: &&Item| other.destination_id == destination && other.order_key == key;
-        self.table.range(..item.id).map(|(_, other)| other).filter(move |_| key.is_some()).filter(of_key)
-    }
-
-    /// One of them that has to go first. One that is retried has a time of its own.
-    fn in_front(&self, item: &Item) -> Option<&Item> {
-        let skips = route_of(item.destination_id).poison == Poison::Skip;
-        self.earlier(item).find(|earlier| is_untried(item) && (!skips || is_untried(earlier)))
-    }
-
-    /// Makes the next one of a key due now.
-    fn free(&mut self, destination: DestinationId, key: Option<i64>) {
-        let next = |row: &&mut Item| row.destination_id == destination && row.order_key == key && is_untried(row);
-        if let Some(row) = self.table.values_mut().find(next)
-            && key.is_some()
-        {
-            row.due_us = row.due_us.min(self.now_us);
+        match self.table.retry_parked(self.now_us) {
+            Some(destination) => {
+                let replica = self.random.random_range(0..REPLICAS);
+                self.tell(replica, Input::Look(destination));
+            }
+            None => self.pass_time(),
         }
     }
 
     fn cancel(&mut self) {
         let chosen = self.random.random_range(0..50);
-        let Some(item) = self.table.values().nth(chosen).cloned() else { return };
-        self.table.remove(&item.id);
+        let Some(item) = self.table.cancel(chosen, self.now_us) else { return };
         self.checks.cancelled(item.id);
-        self.free(item.destination_id, item.order_key);
-        self.check_who_waits();
+        self.table.check_who_waits(self.now_us);
         let replica = self.random.random_range(0..REPLICAS);
         self.tell(replica, Input::DeliveryCancelled(item.destination_id, item.id));
     }
@@ -449,10 +372,7 @@ impl World {
         idle.sort_unstable();
         for destination in idle {
             for lane in Lane::ALL {
-                let of_lane = self.table.values().filter(|item| {
-                    item.destination_id == destination && item.lane() == lane && item.due_us != NEVER_US
-                });
-                if let Some(due_us) = of_lane.map(|item| item.due_us).min() {
+                if let Some(due_us) = self.table.next_due(destination, lane) {
                     self.tell(replica, Input::NextDue { destination, lane, due_us });
                 }
             }
@@ -491,13 +411,8 @@ impl World {
         let shard = destination.shard;
         let owner = self.shards[&shard];
         assert_eq!((owner.replica, owner.epoch), (Some(replica), epoch), "sent by one that is not the owner");
-        self.checks.sent(&item, self.table.get(&item.id), destination, epoch, self.now_us);
-        if self.table.contains_key(&item.id)
-            && let Some(earlier) = self.in_front(&item)
-            && !self.came_back.contains(&earlier.id)
-        {
-            unreachable!("{} overtakes {}", item.id, earlier.id);
-        }
+        self.checks.sent(&item, self.table.get(item.id), destination, epoch, self.now_us);
+        assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
         let flights = &self.replicas[replica].flights;
         let together: Vec<&Flight> =
             flights.iter().filter(|flight| flight.shard == shard && flight.epoch == epoch).collect();
@@ -507,30 +422,6 @@ impl World {
         assert!(together.len() < destination.max_concurrency, "{} in flight before", together.len());
         self.replicas[replica].flights.push(Flight { item, epoch, shard });
     }
-}
-
-/// Whether a delivery waits for its first attempt.
-fn is_untried(item: &Item) -> bool {
-    item.attempts == item.schedule_start && item.due_us != NEVER_US
-}
-
-/// The route to a destination: one of three goes on with a key while one of it is retried.
-fn route(shard: i16) -> Route {
-    let random = [u8::try_from(shard).expect("small"); 10];
-    Route {
-        id: RouteId::mint(1, random),
-        source_id: SourceId::mint(1, [0; 10]),
-        destination_id: DestinationId::mint(1, random),
-        filter: None,
-        transform: None,
-        order_key: None,
-        poison: if shard == 2 { Poison::Skip } else { Poison::Block },
-        enabled: true,
-    }
-}
-
-fn route_of(destination: DestinationId) -> Route {
-    route(i16::from(destination.uuid().as_bytes()[15]))
 }
 
 impl Replica {

@@ -1,0 +1,199 @@
+//! Whom a destination that fails, throttles, hangs or is greedy harms, and what is said of it.
+
+use super::*;
+
+/// A delivery of a replay.
+fn replayed(destination: &Destination, number: u32) -> Item {
+    let replay_id = Some(ReplayId::mint(1, [1; 10]));
+    Item { replay_id, ..item(destination, number, START_US) }
+}
+
+fn lanes(items: &[Item]) -> Vec<Lane> {
+    items.iter().map(Item::lane).collect()
+}
+
+#[test]
+fn live_traffic_is_sent_at_once_while_a_replay_has_all_the_slots_it_may_have() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 10;
+    let mut core = core_with(&destination);
+    core.handle(Input::Look(destination.id), START_US);
+    let replay = (0..50).map(|number| replayed(&destination, number)).collect();
+    let sent = sends(&core.handle(found(&destination, Lane::Replay, replay), START_US));
+    assert_eq!(sent.len(), 7, "two slots are left to live traffic and one to retries");
+    core.handle(found(&destination, Lane::Fresh, Vec::new()), START_US);
+    let live = (100..102).map(|number| item(&destination, number, START_US)).collect();
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh; 2]);
+
+    // A slot that comes back goes to live traffic first, though the replay has waited for longer.
+    let live = (200..202).map(|number| item(&destination, number, START_US)).collect();
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh], "the slot of retries");
+    let next = sends(&core.handle(answered(sent[0].clone(), succeeded()), START_US));
+    assert_eq!(lanes(&next), [Lane::Fresh]);
+}
+
+#[test]
+fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
+    let mut core = Core::new(Limits { in_flight: 10, ..LIMITS });
+    let destinations: Vec<Destination> = (1..=5).map(destination).collect();
+    core.handle(owned(1..=5), START_US);
+    core.handle(snapshot(destinations.iter().map(clone)), START_US);
+    let mut sent = Vec::new();
+    for destination in &destinations {
+        let replay = (0..3).map(|number| replayed(destination, number)).collect();
+        sent.extend(sends(&core.handle(found(destination, Lane::Replay, replay), START_US)));
+    }
+    assert_eq!(sent.len(), 7);
+    for destination in &destinations {
+        core.handle(found(destination, Lane::Fresh, Vec::new()), START_US);
+    }
+    let live = (0..2).map(|number| item(&destinations[4], 10 + number, START_US)).collect();
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh; 2]);
+    // When slots come back, the replay goes on.
+    let mut going_on = 0;
+    for item in sent {
+        let shard = i16::from(item.destination_id.uuid().as_bytes()[15]);
+        let input = Input::Answered { item, epoch: 1, shard, outcome: succeeded(), jitter: 0.5 };
+        going_on += sends(&core.handle(input, START_US)).len();
+    }
+    assert_eq!(going_on, 6, "of the eight that are left two wait for slots of their own destination");
+}
+
+#[test]
+fn a_destination_that_takes_more_than_its_part_leaves_the_last_quarter_of_the_slots_to_others() {
+    let mut core = Core::new(LIMITS);
+    let (mut greedy, modest) = (destination(1), destination(2));
+    greedy.max_concurrency = 100;
+    core.handle(owned([1, 2]), START_US);
+    core.handle(snapshot([clone(&greedy), clone(&modest)]), START_US);
+    let many = (0..100).map(|number| item(&greedy, number, START_US)).collect();
+    let sent = sends(&core.handle(found(&greedy, Lane::Fresh, many), START_US));
+    assert_eq!(sent.len(), 75);
+    let few = (200..203).map(|number| item(&modest, number, START_US)).collect();
+    assert_eq!(sends(&core.handle(found(&modest, Lane::Fresh, few), START_US)).len(), 3);
+    // It goes on when slots are not short any more.
+    let mut going_on = 0;
+    for item in sent.into_iter().take(10) {
+        going_on += sends(&core.handle(answered(item, succeeded()), START_US)).len();
+    }
+    assert_eq!(going_on, 7, "of ten slots that came back three are used by the other");
+}
+
+/// A core whose only destination has failed until its breaker opened.
+fn core_with_open_breaker(destination: &Destination) -> Core {
+    let mut core = core_with(destination);
+    for number in 0..10 {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(destination, number, START_US)]), START_US));
+        let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
+        core.handle(Input::Settled(settled), START_US);
+    }
+    core
+}
+
+#[test]
+fn while_a_breaker_is_open_nothing_is_sent_read_or_held_in_memory() {
+    let destination = destination(1);
+    let mut core = core_with_open_breaker(&destination);
+    for number in 10..100 {
+        let commands = core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US + 1);
+        assert!(sends(&commands).is_empty() && reads(&commands).is_empty(), "{commands:?}");
+    }
+    assert_eq!(core.lines[&destination.id].lanes[Lane::Fresh].waiting(), 0);
+    assert_eq!(core.idle_lines(START_US + 1), []);
+    assert!(sends(&core.handle(Input::Woken, START_US + FIRST_OPEN_US - 1)).is_empty());
+}
+
+#[test]
+fn one_probe_is_sent_when_its_time_has_come_and_its_success_begins_a_slow_start() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 8;
+    let mut core = core_with_open_breaker(&destination);
+    let now_us = START_US + FIRST_OPEN_US;
+    assert!(reads(&core.handle(Input::Woken, now_us)).contains(&Lane::Fresh));
+    let waiting: Vec<Item> = (100..130).map(|number| item(&destination, number, START_US)).collect();
+    let probe = sends(&core.handle(found(&destination, Lane::Fresh, waiting[..2].to_vec()), now_us));
+    assert_eq!(probe.len(), 1, "one, to see");
+    let commands = core.handle(answered(probe[0].clone(), succeeded()), now_us);
+    assert_eq!(sends(&commands).len(), 1);
+    let mut in_flight = sends(&commands);
+    core.handle(Input::Look(destination.id), now_us);
+    in_flight.extend(sends(&core.handle(found(&destination, Lane::Fresh, waiting[2..].to_vec()), now_us)));
+    assert_eq!(in_flight.len(), 1, "slow start");
+    let next = sends(&core.handle(answered(in_flight[0].clone(), succeeded()), now_us));
+    assert_eq!(next.len(), 2, "twice as many");
+}
+
+#[test]
+fn a_destination_that_answers_429_is_sent_half_as_much_and_is_not_cut_off() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 8;
+    let mut core = core_with(&destination);
+    let items = (0..40).map(|number| item(&destination, number, START_US)).collect();
+    let mut in_flight = sends(&core.handle(Input::Fresh(items), START_US));
+    assert_eq!(in_flight.len(), 8);
+    for round in 1..=20 {
+        for item in std::mem::take(&mut in_flight) {
+            in_flight.extend(sends(&core.handle(answered(item, failed(429, None)), START_US + round)));
+        }
+        let expected = [4, 2, 1][usize::try_from(round - 1).expect("small").min(2)];
+        assert_eq!(in_flight.len(), expected, "round {round}");
+    }
+}
+
+#[test]
+fn a_destination_that_fails_asks_once_since_when_and_is_disabled_after_five_days() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let fail = |core: &mut Core, number, now_us| {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us));
+        core.handle(answered(sent[0].clone(), failed(500, None)), now_us)
+    };
+    let recalls =
+        |commands: &[Command]| commands.iter().filter(|command| matches!(command, Command::Recall { .. })).count();
+    let first = fail(&mut core, 1, START_US);
+    assert_eq!((recalls(&first), recalls(&fail(&mut core, 2, START_US))), (1, 0));
+    let run = Run { since_us: START_US - 5 * 24 * 3_600_000_000, failures: 100 };
+    core.handle(Input::Recalled { destination: destination.id, epoch: 1, run: Some(run) }, START_US);
+    let commands = fail(&mut core, 3, START_US);
+    let disabled = commands.iter().any(|command| {
+        matches!(command, Command::Disable(_, Disabling::Failing(whole)) if *whole == Run { failures: 103, ..run })
+    });
+    assert!(disabled, "{commands:?}");
+}
+
+#[test]
+fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let reports = |commands: Vec<Command>| -> Vec<Health> {
+        let reports = commands.into_iter().filter_map(|command| match command {
+            Command::Report(health) => Some(*health),
+            Command::Read { .. }
+            | Command::Send { .. }
+            | Command::Settle(_)
+            | Command::Recall { .. }
+            | Command::Disable(..) => None,
+        });
+        reports.collect()
+    };
+    for number in 0..1_000 {
+        let sent = core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US);
+        let answer = core.handle(answered(sends(&sent)[0].clone(), succeeded()), START_US);
+        let settled = Input::Settled(settlements(&answer));
+        let written = [sent, answer, core.handle(settled, START_US)].map(reports);
+        assert_eq!(written.concat(), [], "not per attempt");
+    }
+    let wake = core.wake_at_us().expect("a wake");
+    assert_eq!(wake, START_US + tuning::REPORT_EVERY_US);
+    let later = reports(core.handle(Input::Woken, wake));
+    assert_eq!((later.len(), later[0].recent, later[0].breaker), (1, (1_000, 0), BreakerState::Closed));
+    assert_eq!(core.wake_at_us(), None, "nothing happens: nothing is said");
+
+    for number in 2_000..2_010 {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, wake)]), wake));
+        let changed = reports(core.handle(answered(sent[0].clone(), failed(500, None)), wake));
+        let opened = changed.first().map(|health| health.breaker);
+        let expected = (number == 2_009).then_some(BreakerState::Open { until_us: wake + FIRST_OPEN_US });
+        assert_eq!(opened, expected);
+    }
+}

@@ -1,0 +1,151 @@
+//! The model of the table `pending_deliveries`: what its statements do.
+
+use super::*;
+
+/// Longer than the longest wait of the schedule, and than any Retry-After.
+const LONGEST_WAIT_US: u64 = 60_000_000;
+
+/// When a parked delivery is due.
+const NEVER_US: u64 = u64::MAX;
+
+#[derive(Default)]
+pub(super) struct Table {
+    rows: BTreeMap<DeliveryId, Item>,
+    /// Others went on while these were parked: where they do, one that is retried by a person comes when it comes.
+    came_back: BTreeSet<DeliveryId>,
+}
+
+impl Table {
+    pub(super) fn len(&self) -> usize {
+        self.rows.len()
+    }
+
+    pub(super) fn get(&self, id: DeliveryId) -> Option<&Item> {
+        self.rows.get(&id)
+    }
+
+    pub(super) fn insert(&mut self, item: Item) {
+        self.rows.insert(item.id, item);
+    }
+
+    /// As `store::pending::due`.
+    pub(super) fn due(&self, destination: DestinationId, lane: Lane, limit: usize, now_us: u64) -> Vec<Item> {
+        let due = self.of_lane(destination, lane).filter(|item| item.due_us <= now_us);
+        let mut due: Vec<Item> = due.cloned().collect();
+        due.sort_by_key(|item| (item.due_us, item.id));
+        due.truncate(limit);
+        for item in &mut due {
+            item.is_behind = self.in_front(item).is_some();
+        }
+        due
+    }
+
+    /// As `store::pending::next_due`.
+    pub(super) fn next_due(&self, destination: DestinationId, lane: Lane) -> Option<u64> {
+        self.of_lane(destination, lane).map(|item| item.due_us).filter(|due_us| *due_us != NEVER_US).min()
+    }
+
+    /// As `store::settle`, of one row whose epoch is the present one.
+    pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks) {
+        let id = DeliveryId::from_uuid(settlement.delivery_id);
+        let Some(row) = self.rows.get(&id) else { return checks.settled_without_a_row(id) };
+        checks.settled(row, settlement);
+        let is_behind = self.in_front(row).is_some();
+        let Some(row) = self.rows.get_mut(&id) else { return };
+        match &settlement.next {
+            Next::RetryAt(at) => {
+                row.due_us = unix_ms(*at) * 1000;
+                row.attempts = u16::try_from(settlement.attempts).expect("small");
+            }
+            Next::Parked { .. } => row.due_us = NEVER_US,
+            Next::Behind { until } if is_behind => row.due_us = unix_ms(*until) * 1000,
+            Next::Behind { .. } => {}
+            Next::Succeeded | Next::Dead { .. } => {
+                self.rows.remove(&id);
+            }
+        }
+    }
+
+    /// Makes the next one of a key due now.
+    pub(super) fn free(&mut self, destination: DestinationId, key: Option<i64>, now_us: u64) {
+        let next = |row: &&mut Item| row.destination_id == destination && row.order_key == key && is_untried(row);
+        if let Some(row) = self.rows.values_mut().find(next)
+            && key.is_some()
+        {
+            row.due_us = row.due_us.min(now_us);
+        }
+    }
+
+    /// A person cancels one.
+    pub(super) fn cancel(&mut self, number: usize, now_us: u64) -> Option<Item> {
+        let id = *self.rows.keys().nth(number)?;
+        let item = self.rows.remove(&id)?;
+        self.free(item.destination_id, item.order_key, now_us);
+        Some(item)
+    }
+
+    /// A person retries the first that is parked.
+    pub(super) fn retry_parked(&mut self, now_us: u64) -> Option<DestinationId> {
+        let row = self.rows.values_mut().find(|item| item.due_us == NEVER_US)?;
+        row.due_us = now_us;
+        if route_of(row.destination_id).poison == Poison::Skip {
+            self.came_back.insert(row.id);
+        }
+        Some(row.destination_id)
+    }
+
+    /// What a delivery overtakes, if it is sent now.
+    pub(super) fn overtaken_by(&self, item: &Item) -> Option<DeliveryId> {
+        self.rows.get(&item.id)?;
+        self.in_front(item).map(|earlier| earlier.id).filter(|id| !self.came_back.contains(id))
+    }
+
+    /// Whoever waits for longer than any schedule has one in front that lets it go.
+    pub(super) fn check_who_waits(&self, now_us: u64) {
+        for item in self.rows.values() {
+            let waits = item.due_us > now_us + LONGEST_WAIT_US && item.due_us != NEVER_US;
+            assert!(!waits || self.in_front(item).is_some(), "{} waits for nobody", item.id);
+        }
+    }
+
+    fn of_lane(&self, destination: DestinationId, lane: Lane) -> impl Iterator<Item = &Item> {
+        self.rows.values().filter(move |item| item.destination_id == destination && item.lane() == lane)
+    }
+
+    /// An earlier one of its key that has to go first. One that is retried has a time of its own.
+    fn in_front(&self, item: &Item) -> Option<&Item> {
+        let skips = route_of(item.destination_id).poison == Poison::Skip;
+        self.earlier(item).find(|earlier| is_untried(item) && (!skips || is_untried(earlier)))
+    }
+
+    /// The deliveries of a key that were stored before one.
+    fn earlier(&self, item: &Item) -> impl Iterator<Item = &Item> {
+        let (destination, key) = (item.destination_id, item.order_key);
+        let of_key = move |other: &&Item| other.destination_id == destination && other.order_key == key;
+        self.rows.range(..item.id).map(|(_, other)| other).filter(move |_| key.is_some()).filter(of_key)
+    }
+}
+
+/// Whether a delivery waits for its first attempt.
+fn is_untried(item: &Item) -> bool {
+    item.attempts == item.schedule_start && item.due_us != NEVER_US
+}
+
+/// The route to a destination: one of three goes on with a key while one of it is retried.
+pub(super) fn route(shard: i16) -> Route {
+    let random = [u8::try_from(shard).expect("small"); 10];
+    Route {
+        id: RouteId::mint(1, random),
+        source_id: SourceId::mint(1, [0; 10]),
+        destination_id: DestinationId::mint(1, random),
+        filter: None,
+        transform: None,
+        order_key: None,
+        poison: if shard == 2 { Poison::Skip } else { Poison::Block },
+        enabled: true,
+    }
+}
+
+fn route_of(destination: DestinationId) -> Route {
+    route(i16::from(destination.uuid().as_bytes()[15]))
+}
