@@ -20,7 +20,7 @@ use std::time::{Duration, Instant};
 pub use cargo::relay;
 pub use hash::{hash_of, short_hash};
 pub use lock::Lock;
-pub use node::{node_packages, program};
+pub use node::{node_packages, program, provider_sdks};
 pub use worker::worker;
 
 use crate::error::{Doing as _, Error, Result};

@@ -130,17 +130,30 @@ pub fn compose(
 impl Example {
     fn request(&self, url: &str, body: Option<&[u8]>, fresh: &Fresh) -> SampleRequest {
         let own = match (&self.body, &self.form) {
-            (Some(body), _) => (JSON, body.get()),
-            (None, form) => (FORM, form.as_deref().unwrap_or_default()),
+            (Some(body), _) => (JSON, compact(body.get())),
+            (None, form) => (FORM, form.clone().unwrap_or_default()),
         };
         let (kind, body) = match body {
             Some(body) => (kind_of(body), body.to_vec()),
-            None => (own.0, fresh.fill(own.1).into_bytes()),
+            None => (own.0, fresh.fill(&own.1).into_bytes()),
         };
         let mut headers = vec![("content-type".to_owned(), kind.to_owned())];
         headers.extend(self.headers.iter().map(|(name, value)| (name.clone(), fresh.fill(value))));
         SampleRequest { method: "POST".to_owned(), url: url.to_owned(), headers, body }
     }
+}
+
+/// JSON without the blanks between its tokens, as providers send it. Some of their SDKs parse a body and verify what they
+/// write themselves, which then is the same.
+fn compact(json: &str) -> String {
+    let (mut in_text, mut escaped) = (false, false);
+    let is_kept = |letter: &char| {
+        let closes_or_opens = *letter == '"' && !escaped;
+        escaped = in_text && *letter == '\\' && !escaped;
+        in_text ^= closes_or_opens;
+        in_text || !letter.is_ascii_whitespace()
+    };
+    json.chars().filter(is_kept).collect()
 }
 
 /// The examples of a provider; the general one where it has none.

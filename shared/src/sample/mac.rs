@@ -172,7 +172,8 @@ impl Fields {
             None => signature.to_owned(),
         };
         let entries: Vec<_> = self.entries.iter().cloned().chain(named).chain([signature]).collect();
-        entries.join(rule.list.as_deref().unwrap_or_default())
+        let between = format!("{}{}", rule.list.as_deref().unwrap_or_default(), if rule.blanks { " " } else { "" });
+        entries.join(&between)
     }
 }
 

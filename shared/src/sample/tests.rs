@@ -88,6 +88,16 @@ fn the_sample_of_every_provider_is_accepted_and_read_or_needs_the_providers_priv
 }
 
 #[test]
+fn examples_are_written_as_tightly_as_providers_write_them() {
+    for provider in catalogue() {
+        let request = compose(provider, &any_config(provider), URL, Wanted::default(), moment(1)).expect("composes");
+        let Ok(body) = serde_json::from_slice::<Value>(&request.body) else { continue };
+        let text = String::from_utf8(request.body).expect("text");
+        assert_eq!(text.len(), body.to_string().len(), "{}: {text}", provider.id);
+    }
+}
+
+#[test]
 fn what_is_signed_with_a_private_key_says_so() {
     for id in ASYMMETRIC {
         let vector = samples().into_iter().find(|sample| sample.provider == id).expect("a sample");

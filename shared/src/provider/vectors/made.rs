@@ -122,7 +122,7 @@ fn time_in_the_signature() -> Vec<Sample> {
         of("cloudflare-stream", "webhook-signature", ["time=", ",sig1="], ".", s, 300),
         of("courier", "courier-signature", ["t=", ",signature="], ".", ms, 300),
         of("zoho-payments", "x-zoho-webhook-signature", ["t=", ",v="], ".", ms, 300),
-        of("workos", "workos-signature", ["t=", ",v1="], ".", ms, 180),
+        of("workos", "workos-signature", ["t=", ", v1="], ".", ms, 180),
         of("recurly", "recurly-signature", ["", ","], ".", ms, 300),
     ];
     let tag = BASE64.encode(hmac::<Hmac<Sha256>>(SECRET, &[NOW_MS, ".", BODY]));
