@@ -17,7 +17,7 @@ use node::{Answer, Job};
 /// All cases, signed.
 fn cases() -> Vec<Case> {
     let mut cases: Vec<_> = sign::cases().into_iter().chain(keys::cases()).collect();
-    let jobs = cases.iter().filter(|case| case.signer == Signer::Sdk).map(|case| Job::sign(case));
+    let jobs = cases.iter().filter(|case| case.signer == Signer::Sdk).map(Job::sign);
     let answers = node::run(&jobs.collect::<Vec<_>>());
     let unsigned = cases.iter_mut().filter(|case| case.signer == Signer::Sdk);
     for (case, answer) in unsigned.zip(answers) {
