@@ -287,9 +287,10 @@ const providers = {
   },
   "coinbase-commerce": async () => {
     const { Webhook } = require("coinbase-commerce-node");
+    const name = "x-cc-webhook-signature";
     return {
-      verify: throwing((job) =>
-        Webhook.verifyEventBody(job.body, job.headers["x-cc-webhook-signature"], job.secret)),
+      sign: async (job) => ({ [name]: Webhook.computeSignature(job.body, job.secret) }),
+      verify: throwing((job) => Webhook.verifyEventBody(job.body, job.headers[name], job.secret)),
     };
   },
   notion: async () => {
@@ -308,6 +309,10 @@ const providers = {
     const { WorkOS } = await import("@workos-inc/node");
     const { webhooks } = new WorkOS("key");
     return {
+      sign: async (job) => {
+        const tag = await webhooks.computeSignature(now_ms, JSON.parse(job.body), job.secret);
+        return { "workos-signature": `t=${now_ms}, v1=${tag}` };
+      },
       verify: async (job) =>
         webhooks.verifyHeader({
           payload: JSON.parse(job.body), sigHeader: job.headers["workos-signature"], secret: job.secret,
