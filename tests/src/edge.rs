@@ -189,12 +189,20 @@ impl Edge {
     /// # Panics
     /// Where the edge does not take it.
     pub async fn put_source_with(&self, name: &str, provider: &Provider, more: Value) -> EdgeSource {
-        let id = SourceId::mint(now_s() * 1_000, rand::random());
         let mut config = provider.config.clone();
         if let (Some(config), Value::Object(more)) = (config.as_object_mut(), more) {
             config.extend(more);
         }
-        let config = source_config(id, name, 1, provider, &config);
+        self.put_source_of(name, provider.id, &provider.secrets, &config).await
+    }
+
+    /// Makes a source of any provider of the catalogue, by its id.
+    ///
+    /// # Panics
+    /// Where the edge does not take it.
+    pub async fn put_source_of(&self, name: &str, provider: &str, secrets: &[String], config: &Value) -> EdgeSource {
+        let id = SourceId::mint(now_s() * 1_000, rand::random());
+        let config = source_config(id, name, provider, secrets, config);
         self.put(&config).await.expect_status(200);
         EdgeSource { id, url: format!("{}/in/{id}", self.url), config }
     }
@@ -231,9 +239,10 @@ impl Edge {
 /// # Panics
 /// Where the catalogue has no such provider or refuses its settings.
 #[must_use]
-pub fn source_config(id: SourceId, name: &str, revision: u64, provider: &Provider, config: &Value) -> SourceConfig {
-    let secrets: Vec<Secret> = provider.secrets.iter().map(|text| Secret::new(text)).collect();
-    let entry = shared::provider::find(provider.id).unwrap_or_else(|| panic!("no provider {}", provider.id));
-    let new = shared::provider::NewSource { id, name, revision, secrets: &secrets, config, max_body_bytes: 25_000_000 };
-    entry.resolve(new).unwrap_or_else(|problems| panic!("{} is refused: {problems:?}", provider.label))
+pub fn source_config(id: SourceId, name: &str, provider: &str, secrets: &[String], config: &Value) -> SourceConfig {
+    let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::new(text)).collect();
+    let entry = shared::provider::find(provider).unwrap_or_else(|| panic!("no provider {provider}"));
+    let new =
+        shared::provider::NewSource { id, name, revision: 1, secrets: &secrets, config, max_body_bytes: 25_000_000 };
+    entry.resolve(new).unwrap_or_else(|problems| panic!("{provider} is refused: {problems:?}"))
 }

@@ -273,6 +273,17 @@ impl EdgeOnly {
             .collect()
     }
 
+    /// The sealed secrets that have been handed over to a source.
+    #[must_use]
+    pub fn secrets(&self, source: &EdgeSource) -> Vec<String> {
+        self.messages()
+            .filter_map(|message| match message {
+                Message::Secret(handed_over) if handed_over.source == source.id => Some(handed_over.sealed),
+                Message::Event(..) | Message::Rejection(_) | Message::Secret(_) => None,
+            })
+            .collect()
+    }
+
     /// Waits until so many events of a source are in the queue, and gives them.
     ///
     /// # Panics

@@ -64,6 +64,37 @@ async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_relay_has_it_opened() {
+    let edge = Gateway::shared_edge().await;
+    let source = edge.edge.put_source_of("sealed", "asana", &[], &json!({})).await;
+    let sent =
+        http_client().post(&source.url).header("x-hook-secret", SECRET).body("{}").send().await.expect("answers");
+    assert_eq!(sent.status(), 200);
+    let sealed = until("the secret to be in the queue", SOON, async || {
+        let messages = edge.queue.messages();
+        assert!(
+            messages.iter().all(|message| !String::from_utf8_lossy(&message.body).contains(SECRET)),
+            "in plain text"
+        );
+        let mut handed_over = edge.secrets(&source);
+        handed_over.pop().ok_or_else(|| format!("{} messages", messages.len()))
+    })
+    .await;
+
+    let ask = async |token: &str, id: &str, sealed: &str| {
+        let url = format!("{}/admin/handed-over/{id}", edge.edge.url());
+        let answer = http_client().post(url).bearer_auth(token).body(sealed.to_owned()).send().await.expect("answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let (token, id) = (edge.edge.admin_token(), source.id.to_string());
+    assert_eq!(ask(token, &id, &sealed).await, (200, SECRET.to_owned()));
+    assert_eq!(ask("another token", &id, &sealed).await.0, 401);
+    let other = edge.edge.put_source_of("sealed-other", "asana", &[], &json!({})).await;
+    assert_eq!(ask(token, &other.id.to_string(), &sealed).await.0, 422, "it is sealed for its source");
+    assert_eq!(ask(token, &id, "s1.00000000.AAAA").await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_is_served_whole_and_entry_by_entry() {
     let gateway = Gateway::relay_only().await;
     let all = gateway.api.all("/v1/providers").await;
