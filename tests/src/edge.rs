@@ -6,6 +6,7 @@ mod config;
 mod key_value;
 mod package;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct EdgeSettings {
     pub data: Option<PathBuf>,
     /// Further variables of the Worker, such as `MAX_BODY_BYTES`.
     pub variables: Vec<(String, String)>,
+    /// Where all goes that the Worker fetches, in place of the network; only in a bare workerd.
+    pub internet: Option<SocketAddr>,
 }
 
 impl Default for EdgeSettings {
@@ -51,6 +54,7 @@ impl Default for EdgeSettings {
             seal_key: crate::random::key(),
             data: None,
             variables: Vec::new(),
+            internet: None,
         }
     }
 }

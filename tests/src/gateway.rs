@@ -129,8 +129,16 @@ impl Gateway {
     /// # Panics
     /// As [`Gateway::start`].
     pub async fn bare_edge() -> EdgeOnly {
+        Self::bare_edge_with(EdgeSettings::default()).await
+    }
+
+    /// As [`Gateway::bare_edge`], with other settings.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn bare_edge_with(settings: EdgeSettings) -> EdgeOnly {
         let queue = start_queue().await;
-        let edge = ready(Edge::start_bare(&queue, EdgeSettings::default()).await);
+        let edge = ready(Edge::start_bare(&queue, settings).await);
         EdgeOnly { edge, queue }
     }
 

@@ -95,6 +95,45 @@ async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_rela
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_verifies_what_comes_after_it() {
+    let gateway = Gateway::start().await;
+    let client = http_client();
+    let made =
+        gateway.api.post("/v1/sources", &json!({ "name": "pages", "provider": "notion" })).await.expect_status(201);
+    let url = made["ingest_url"].as_str().expect("a URL").to_owned();
+    let token = format!("secret_{}", &SECRET[..43]);
+    let hand_over = json!({ "verification_token": token }).to_string();
+    let event = r#"{"id":"367cba44-b6f3-4c92-81e7-6a2e9659efd4","type":"page.created"}"#;
+    let post = async |signer: &str, body: &str| {
+        let request = client.post(&url).header("x-notion-signature", format!("sha256={}", signature(signer, body)));
+        request.body(body.to_owned()).send().await.expect("the edge answers").status().as_u16()
+    };
+    assert_eq!(post(&token, event).await, 503, "before its token nothing can be said of a request");
+    let answer = client.post(&url).body(hand_over.clone()).send().await.expect("the edge answers");
+    assert_eq!(answer.status(), 200);
+
+    until("an event to be verified with the token", SOON, async || match post(&token, event).await {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+    let events = until("both to be stored", SOON, async || match gateway.api.all("/v1/events").await {
+        events if events.len() == 2 => Ok(events),
+        events => Err(format!("{events:?}")),
+    })
+    .await;
+    let (verified, kept) = (&events[0], &events[1]);
+    assert_eq!((&verified["verification"], &verified["type"]), (&json!("verified"), &json!("page.created")));
+    assert_eq!((&kept["verification"], &kept["failure"]["cause"]), (&json!("failed"), &json!("secret_awaited")));
+    let body = gateway.api.bytes(&format!("/v1/events/{}/body", kept["id"].as_str().expect("an id"))).await;
+    assert_eq!(String::from_utf8_lossy(&body), hand_over, "its owner reads the token there");
+
+    assert_eq!(post("another token", event).await, 401);
+    let another = json!({ "verification_token": "secret_that_somebody_else_made_up" }).to_string();
+    assert_eq!(client.post(&url).body(another).send().await.expect("answers").status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_is_served_whole_and_entry_by_entry() {
     let gateway = Gateway::relay_only().await;
     let all = gateway.api.all("/v1/providers").await;
