@@ -1,4 +1,5 @@
-//! What only the relay may do: write and delete source configurations, and fetch and delete stored bodies.
+//! What only the relay may do: write and delete source configurations, fetch and delete stored bodies, and open the secrets
+//! that providers hand over.
 
 use serde_json::json;
 use sha2::{Digest, Sha256};
@@ -18,6 +19,9 @@ use crate::sources::{self, SourceError};
 
 /// The largest source configuration, in bytes.
 const MAX_CONFIGURATION_BYTES: u64 = 262_144;
+
+/// The largest secret as it is sealed, in bytes.
+const MAX_SEALED_SECRET_BYTES: u64 = 4_096;
 
 /// Answers a request below `/admin`.
 pub(crate) async fn admin(
@@ -58,6 +62,11 @@ async fn try_admin(
                 _ => Err(Answer::MethodNotAllowed { allow: "GET, DELETE" }),
             }
         }
+        (AdminRoute::HandedOver(id), "POST") => {
+            let id: SourceId = id.parse().map_err(|_| Answer::UnknownSource)?;
+            open_secret(id, request, head, bindings).await
+        }
+        (AdminRoute::HandedOver(_), _) => Err(Answer::MethodNotAllowed { allow: "POST" }),
         (AdminRoute::Nothing, _) => Err(Answer::NotFound),
     }
 }
@@ -151,6 +160,24 @@ async fn delete_body(key: EventId, bindings: &Bindings) -> Result<Answer, Answer
     let bucket = bindings.bodies().map_err(Answer::NotConfigured)?;
     bucket.delete(key.to_string()).await.map_err(unavailable)?;
     Ok(Answer::Done)
+}
+
+/// Opens what [`crate::ingest`] has sealed for this source, and nothing else.
+async fn open_secret(
+    id: SourceId,
+    request: &web_sys::Request,
+    head: &Head,
+    bindings: &Bindings,
+) -> Result<Answer, Answer> {
+    let keys = bindings.seal_keys().map_err(Answer::NotConfigured)?;
+    let body = read_body(request, head, MAX_SEALED_SECRET_BYTES)
+        .await
+        .map_err(|_| Answer::BodyTooLarge { max_bytes: MAX_SEALED_SECRET_BYTES })?;
+    let sealed = String::from_utf8_lossy(&body.bytes);
+    match seal::open(&keys, &sources::handed_over_key(id), sealed.trim()) {
+        Ok(secret) => Ok(Answer::Secret(secret)),
+        Err(error) => Err(Answer::CannotOpen(error.to_string())),
+    }
 }
 
 /// Takes only what a request could be verified with.

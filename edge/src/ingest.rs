@@ -6,11 +6,12 @@ use std::rc::Rc;
 use shared::challenge::{Challenge, Reply, answer};
 use shared::envelope::{EventHeader, Failure, SecretHandedOver, Verification, encode_inline, encode_secret};
 use shared::id::EventId;
+use shared::seal;
 use shared::source::{OnFailure, Secret};
 use shared::verify::{KeyLocation, KeySet, Rejection, Verified, verify};
 use worker::{Context, web_sys};
 
-use crate::bindings::Bindings;
+use crate::bindings::{Bindings, Missing};
 use crate::enqueue::enqueue;
 use crate::rejections::{self, Refused};
 use crate::request::{Body, BodyError, Head, read_body};
@@ -217,9 +218,13 @@ async fn confirm(url: &str) -> Result<(), Answer> {
     }
 }
 
-/// Tells the relay of a secret. It is in force once the relay has put it to the edge.
+/// Tells the relay of a secret, sealed: [`crate::admin`] opens it. It is in force once the relay has put it to the edge.
 async fn take_secret(source: &Source, secret: Secret, bindings: &Bindings) -> Result<(), Answer> {
-    let message = encode_secret(&SecretHandedOver { source: source.config.id, secret });
+    let id = source.config.id;
+    let keys = bindings.seal_keys().map_err(unavailable)?;
+    let key = keys.first().ok_or_else(|| unavailable(Missing::SealKey))?;
+    let sealed = seal::seal(key, &sources::handed_over_key(id), host::random(), secret.reveal().as_bytes());
+    let message = encode_secret(&SecretHandedOver { source: id, sealed });
     let queue = bindings.queue().map_err(unavailable)?;
     enqueue(&queue, &message).await.map_err(|error| Answer::TryAgain { after_s: error.retry_after_s() })
 }

@@ -72,6 +72,10 @@ pub(crate) enum Answer {
     UnknownBody,
     /// A stored body, streamed.
     StoredBody(ResponseBody),
+    /// A secret that a provider has handed over.
+    Secret(Vec<u8>),
+    /// What was to be opened was sealed by somebody else or for something else.
+    CannotOpen(String),
     Status(Value),
 }
 
@@ -138,6 +142,11 @@ fn parts(answer: Answer) -> Parts {
         Answer::BadConfiguration(reason) => error(422, "bad_configuration", Some(reason)),
         Answer::Done => Parts { status: 204, headers: Vec::new(), body: Vec::new() },
         Answer::UnknownBody | Answer::StoredBody(_) => error(404, "unknown_body", None),
+        Answer::Secret(secret) => {
+            let headers = vec![("content-type".into(), "application/octet-stream".into()), NO_STORE, NO_SNIFF];
+            Parts { status: 200, headers, body: secret }
+        }
+        Answer::CannotOpen(reason) => error(422, "cannot_open", Some(reason)),
         Answer::Status(status) => json_parts(200, &status),
     }
 }
@@ -146,6 +155,9 @@ const JSON: Header = (Cow::Borrowed("content-type"), Cow::Borrowed("application/
 
 /// Nothing that a stranger's text is echoed into is ever taken for a page of another kind.
 const NO_SNIFF: Header = (Cow::Borrowed("x-content-type-options"), Cow::Borrowed("nosniff"));
+
+/// A secret is kept nowhere on its way.
+const NO_STORE: Header = (Cow::Borrowed("cache-control"), Cow::Borrowed("no-store"));
 
 const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that is to send them: \
     it takes their POST requests, checks each signature and answers at once. There is nothing to see here; \

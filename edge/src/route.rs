@@ -24,6 +24,8 @@ pub(crate) enum AdminRoute<'a> {
     Source(&'a str),
     /// `/admin/bodies/{key}`
     Body(&'a str),
+    /// `/admin/handed-over/{id}`: secrets that providers hand over to a source.
+    HandedOver(&'a str),
     /// Everything else below `/admin`.
     Nothing,
 }
@@ -38,6 +40,7 @@ pub(crate) fn route(path: &str) -> Route<'_> {
         (Some("admin"), Some("status"), None, _) => Route::Admin(AdminRoute::Status),
         (Some("admin"), Some("sources"), Some(id), None) => Route::Admin(AdminRoute::Source(id)),
         (Some("admin"), Some("bodies"), Some(key), None) => Route::Admin(AdminRoute::Body(key)),
+        (Some("admin"), Some("handed-over"), Some(id), None) => Route::Admin(AdminRoute::HandedOver(id)),
         (Some("admin"), ..) => Route::Admin(AdminRoute::Nothing),
         _ => Route::Nothing,
     }
@@ -61,6 +64,7 @@ mod tests {
             ("/admin/sources/src_1", Route::Admin(AdminRoute::Source("src_1"))),
             ("/admin/sources/src_1/secrets", Route::Admin(AdminRoute::Nothing)),
             ("/admin/bodies/evt_1", Route::Admin(AdminRoute::Body("evt_1"))),
+            ("/admin/handed-over/src_1", Route::Admin(AdminRoute::HandedOver("src_1"))),
             ("/administrator", Route::Nothing),
             ("", Route::Home),
         ] {

@@ -136,6 +136,12 @@ pub(crate) fn source_key(id: SourceId) -> String {
     format!("source/{id}")
 }
 
+/// What a secret is sealed to that a provider hands over to a source. It is another name than that of the configuration,
+/// so that whoever may open the one cannot open the other.
+pub(crate) fn handed_over_key(id: SourceId) -> String {
+    format!("handed-over/{id}")
+}
+
 /// The KV key under which the id of a source of this name stands.
 pub(crate) fn name_key(name: &str) -> String {
     format!("name/{name}")

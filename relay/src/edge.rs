@@ -1,4 +1,5 @@
-//! The edge's admin routes: source configurations are put there, large bodies are fetched from there.
+//! The edge's admin routes: source configurations are put there, large bodies and handed-over secrets are fetched from
+//! there.
 
 use std::time::Duration;
 
@@ -6,7 +7,7 @@ use http::StatusCode;
 use reqwest::{Client, RequestBuilder, Response};
 use sha2::{Digest as _, Sha256};
 use shared::id::SourceId;
-use shared::source::SourceConfig;
+use shared::source::{Secret, SourceConfig};
 use url::Url;
 
 pub mod push;
@@ -22,9 +23,9 @@ pub struct Edge {
     token: String,
 }
 
-/// Why a body could not be fetched.
+/// Why a body or a secret could not be fetched.
 #[derive(Debug)]
-pub enum FetchBodyError {
+pub enum FetchError {
     /// It will not come back.
     Gone(String),
     /// It may work the next time.
@@ -77,22 +78,38 @@ impl Edge {
     /// Fetches the body of an event that was too large for the queue, and checks that it is the one that was put there.
     ///
     /// # Errors
-    /// See [`FetchBodyError`].
-    pub async fn fetch_body(&self, key: &str, size: u64, sha256: &str) -> Result<Vec<u8>, FetchBodyError> {
+    /// See [`FetchError`].
+    pub async fn fetch_body(&self, key: &str, size: u64, sha256: &str) -> Result<Vec<u8>, FetchError> {
         let request = self.client.get(format!("{}/admin/bodies/{key}", self.base));
-        let response = self.call(request).await.map_err(FetchBodyError::Later)?;
+        let response = self.call(request).await.map_err(FetchError::Later)?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                return Err(FetchBodyError::Gone(format!("its body {key} is not in the edge's storage")));
+                return Err(FetchError::Gone(format!("its body {key} is not in the edge's storage")));
             }
-            _ => return Err(FetchBodyError::Later(answer(response).await)),
+            _ => return Err(FetchError::Later(answer(response).await)),
         }
-        let body = response.bytes().await.map_err(|error| FetchBodyError::Later(error.to_string()))?;
+        let body = response.bytes().await.map_err(|error| FetchError::Later(error.to_string()))?;
         if body.len() as u64 != size || hex(&Sha256::digest(&body)) != sha256 {
-            return Err(FetchBodyError::Gone(format!("its body {key} is not the one that was put there")));
+            return Err(FetchError::Gone(format!("its body {key} is not the one that was put there")));
         }
         Ok(body.into())
+    }
+
+    /// Has the edge open a secret that it has sealed, because a provider handed it over to this source.
+    ///
+    /// # Errors
+    /// See [`FetchError`].
+    pub async fn open_secret(&self, source: SourceId, sealed: &str) -> Result<Secret, FetchError> {
+        let request = self.client.post(format!("{}/admin/handed-over/{source}", self.base)).body(sealed.to_owned());
+        let response = self.call(request).await.map_err(FetchError::Later)?;
+        match response.status() {
+            StatusCode::OK => {}
+            StatusCode::UNPROCESSABLE_ENTITY => return Err(FetchError::Gone(answer(response).await)),
+            _ => return Err(FetchError::Later(answer(response).await)),
+        }
+        let secret = response.text().await.map_err(|error| FetchError::Later(error.to_string()))?;
+        Ok(Secret::new(&secret))
     }
 
     /// Deletes a body that has been stored.

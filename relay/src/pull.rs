@@ -14,7 +14,7 @@ use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
-use crate::edge::{Edge, FetchBodyError};
+use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
 use crate::retry::{database_backoff, pull_backoff};
 use crate::store::admit::NewQuarantined;
@@ -125,13 +125,18 @@ impl Puller {
                     large.push((message, *header, stored));
                     continue;
                 }
-                Decoded::Secret(handed_over) => {
-                    // First, because what is signed with it comes after it; and handed out again where that fails.
-                    if let Err(error) = self.handover.take(&handed_over).await {
-                        tracing::warn!(error = %error, "a secret that was handed over cannot be stored; it returns");
+                // First, because what is signed with it comes after it; and handed out again where that fails.
+                Decoded::Secret { handed_over, raw } => match self.handover.take(&handed_over).await {
+                    Ok(()) => {}
+                    Err(FetchError::Gone(reason)) => {
+                        tracing::error!(message = message.message_id, reason, "a message is quarantined");
+                        small.quarantined.push(quarantine(&message.message_id, reason, raw));
+                    }
+                    Err(FetchError::Later(reason)) => {
+                        self.hand_back(&message.lease_id, message.attempts, &reason).await;
                         continue;
                     }
-                }
+                },
             }
             small.leases.push(message.lease_id);
         }
@@ -182,7 +187,7 @@ impl Puller {
         let mut group = Group { leases: vec![message.lease_id.clone()], ..Group::default() };
         match fetched {
             Ok(Ok(body)) => group.arrivals.push(Arrival::Event(message.message_id, header, body)),
-            Ok(Err(FetchBodyError::Gone(reason))) => {
+            Ok(Err(FetchError::Gone(reason))) => {
                 match store::admit::is_stored(&self.intake.pool, header.id.uuid()).await {
                     // Handed out a second time, after the body was stored and deleted.
                     Ok(true) => {}
@@ -193,7 +198,7 @@ impl Puller {
                     Err(error) => return self.hand_back(&message.lease_id, message.attempts, &error.to_string()).await,
                 }
             }
-            Ok(Err(FetchBodyError::Later(reason))) => {
+            Ok(Err(FetchError::Later(reason))) => {
                 return self.hand_back(&message.lease_id, message.attempts, &reason).await;
             }
             Err(_) => return self.hand_back(&message.lease_id, message.attempts, "it takes too long").await,
@@ -217,7 +222,7 @@ impl Puller {
         let delay = hand_back_delay(attempts);
         tracing::warn!(
             delay_s = delay.as_secs(),
-            "a body cannot be fetched from the edge now, its message is handed back: {reason}"
+            "what a message refers to cannot be had now, it is handed back: {reason}"
         );
         if let Err(error) = self.queue.hand_back(lease, delay).await {
             tracing::warn!("a message could not be handed back; it returns when its lease ends: {error}");
@@ -276,7 +281,7 @@ struct StoredBody {
 enum Decoded {
     Arrived(Box<Arrival>),
     Stored(Box<EventHeader>, StoredBody),
-    Secret(SecretHandedOver),
+    Secret { handed_over: SecretHandedOver, raw: String },
     Unreadable { reason: String, raw: String },
 }
 
@@ -290,7 +295,7 @@ fn decode(message: &Leased) -> Decoded {
     let id = message.message_id.clone();
     match envelope::decode(text) {
         Ok(Message::Rejection(sample)) => Decoded::Arrived(Box::new(Arrival::Rejection(id, sample, text.clone()))),
-        Ok(Message::Secret(handed_over)) => Decoded::Secret(handed_over),
+        Ok(Message::Secret(handed_over)) => Decoded::Secret { handed_over, raw: text.clone() },
         Ok(Message::Event(header, Body::Inline(body))) => Decoded::Arrived(Box::new(Arrival::Event(id, header, body))),
         Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
             Decoded::Stored(Box::new(header), StoredBody { key, size, sha256 })
@@ -299,7 +304,7 @@ fn decode(message: &Leased) -> Decoded {
     }
 }
 
-/// How soon a message comes back whose body could not be fetched: 10 s after the first time, doubled up to 6 hours. The
+/// How soon a message comes back whose body or secret could not be fetched: 10 s after the first time, doubled up to 6 hours. The
 /// queue hands a message out a hundred times; at this pace that takes longer than it keeps it.
 fn hand_back_delay(attempts: u32) -> Duration {
     Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))

@@ -1,6 +1,9 @@
 //! Verifies a stored event once more, by the secrets and settings that its source has now: what the release of events
 //! in quarantine is decided by.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+
 use serde::Serialize;
 use shared::id::{CustomerId, SourceId};
 use shared::verify::{RequestParts, Verifier, verify};
@@ -57,6 +60,29 @@ impl Rechecker {
     #[must_use]
     pub fn check(&self, event: &EventView<'_>) -> Recheck {
         self.0.as_ref().map_or_else(|reason| unknown(reason), |ready| ready.check(event))
+    }
+}
+
+/// The verification of many events, for which the secrets of each source are opened once.
+#[derive(Default)]
+pub struct Rechecks(HashMap<SourceId, Rechecker>);
+
+impl Rechecks {
+    /// Whether an event verifies; what cannot be said is no.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn verifies(
+        &mut self,
+        app: &App,
+        customer: CustomerId,
+        event: &EventView<'_>,
+    ) -> Result<bool, sqlx::Error> {
+        let rechecker = match self.0.entry(event.source_id) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(place) => place.insert(Rechecker::of(app, customer, event.source_id).await?),
+        };
+        Ok(rechecker.check(event).outcome == RecheckOutcome::Verifies)
     }
 }
 

@@ -7,8 +7,7 @@
 //! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
 //! filters and transforms of today apply, unless the replay names a destination of its own.
 
-use std::collections::hash_map::Entry;
-use std::collections::{BTreeSet, HashMap};
+use std::collections::BTreeSet;
 use std::num::NonZeroU32;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::configuration::{self, Rate, Snapshot};
-use crate::recheck::{RecheckOutcome, Rechecker};
+use crate::recheck::Rechecks;
 use crate::route::{self, EventView, Verdict};
 use crate::store::replays::{self, Advanced, Chunk, DeliveryRow, EventRow, Made, ReplayRow, Selection};
 use crate::{App, mint};
@@ -307,7 +306,7 @@ async fn chunk(app: &App, row: &ReplayRow, limit: i64, snapshot: &Snapshot) -> R
         };
         let headers: HeaderList = serde_json::from_value(event.headers.clone()).unwrap_or_default();
         let event = view(event, &headers, body, snapshot);
-        if filter.verifies_now && !rechecks.verifies(app, row.customer_id, &event).await? {
+        if filter.verifies_now && !rechecks.verifies(app, CustomerId::from_uuid(row.customer_id), &event).await? {
             continue;
         }
         if filter.verification.is_some() {
@@ -326,22 +325,6 @@ async fn chunk(app: &App, row: &ReplayRow, limit: i64, snapshot: &Snapshot) -> R
         }));
     }
     Ok(Chunk { cursor: rows.last().map(|row| row.id), processed: rows.len(), skipped, made, released })
-}
-
-/// Whether events verify now, with the secrets of each source opened once.
-#[derive(Default)]
-struct Rechecks(HashMap<SourceId, Rechecker>);
-
-impl Rechecks {
-    async fn verifies(&mut self, app: &App, customer: Uuid, event: &EventView<'_>) -> Result<bool, sqlx::Error> {
-        let rechecker = match self.0.entry(event.source_id) {
-            Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => {
-                place.insert(Rechecker::of(app, CustomerId::from_uuid(customer), event.source_id).await?)
-            }
-        };
-        Ok(rechecker.check(event).outcome == RecheckOutcome::Verifies)
-    }
 }
 
 /// The delivery that is made for a settled one; none where its destination is gone.

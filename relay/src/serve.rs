@@ -98,6 +98,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         config: Arc::clone(&app.config),
         pool: pool.clone(),
         configuration: Arc::clone(&app.configuration),
+        edge: app.edge.clone(),
         edge_pending: Arc::clone(&app.edge_pending),
     };
     for queue in queues {

@@ -13,7 +13,6 @@ use serde::{Deserialize, Serialize};
 
 use crate::header::HeaderList;
 use crate::id::{EventId, SourceId};
-use crate::source::Secret;
 use crate::verify::Rejection;
 
 /// The version that [`encode`] writes.
@@ -98,7 +97,9 @@ pub struct RejectionSample {
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretHandedOver {
     pub source: SourceId,
-    pub secret: Secret,
+    /// Sealed with a key that only the edge has, so that whoever reads the queue learns nothing. The edge opens it for the
+    /// relay.
+    pub sealed: String,
 }
 
 /// A message of the queue.
@@ -360,9 +361,8 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_was_handed_over_survives_and_is_not_shown() {
-        let handed_over = SecretHandedOver { source: header().source, secret: Secret::new("hush") };
-        assert!(!format!("{handed_over:?}").contains("hush"));
+    fn a_secret_that_was_handed_over_survives() {
+        let handed_over = SecretHandedOver { source: header().source, sealed: "s1.72cd6e84.AAAA".to_owned() };
         assert_eq!(decode(&encode_secret(&handed_over)), Ok(Message::Secret(handed_over)));
     }
 }

@@ -1,5 +1,7 @@
 //! What the relay reads out of an event: the provider's own id, its type, and the key that duplicates share.
 
+pub(crate) mod form;
+
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -40,7 +42,12 @@ impl Extractor {
     pub fn extract(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
         let request = RequestParts { method: "POST", url: "", query, headers };
         let settings = BTreeMap::new();
-        let view = View::new(&request, body, &settings);
+        let form = form::read(headers, body);
+        let whole = View::new(&request, body, &settings);
+        let view = match &form {
+            Some(form) => whole.of_item(form),
+            None => whole,
+        };
         let id = self.ids.iter().find_map(|(template, signed)| Some((render(template, &view)?, *signed)));
         Extracted {
             event_type: self.types.iter().find_map(|template| render(template, &view)),
@@ -139,6 +146,18 @@ mod tests {
             assert_eq!(names(&extracted), (Some(id), Some(event_type)), "{provider}");
             assert!(extracted.dedupe_key.is_some(), "{provider}");
         }
+    }
+
+    #[test]
+    fn the_fields_of_a_form_are_read_like_those_of_json() {
+        let form = [("content-type", "application/x-www-form-urlencoded")];
+        let of = |provider: &str, body: &str| read(provider, &Value::Null, &form, body).event_type;
+        assert_eq!(of("slack", "token=t&command=%2Fdeploy&text=now&type=").as_deref(), Some("/deploy"));
+        assert_eq!(of("slack", "payload=%7B%22type%22%3A%22block_actions%22%7D").as_deref(), Some("block_actions"));
+        let own = json!({"header": "x-signature", "key": {"pointer": "/id"}});
+        assert_eq!(read("custom", &own, &form, "id=7&kind=a").provider_event_id.as_deref(), Some("7"));
+        let stripe = r#"{"id":"evt_1","type":"invoice.paid"}"#;
+        assert_eq!(read("stripe", &Value::Null, &form, stripe), read("stripe", &Value::Null, &[], stripe));
     }
 
     #[test]

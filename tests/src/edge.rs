@@ -6,6 +6,7 @@ mod config;
 mod key_value;
 mod package;
 
+use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
@@ -40,6 +41,8 @@ pub struct EdgeSettings {
     pub data: Option<PathBuf>,
     /// Further variables of the Worker, such as `MAX_BODY_BYTES`.
     pub variables: Vec<(String, String)>,
+    /// Where all goes that the Worker fetches, in place of the network; only in a bare workerd.
+    pub internet: Option<SocketAddr>,
 }
 
 impl Default for EdgeSettings {
@@ -51,6 +54,7 @@ impl Default for EdgeSettings {
             seal_key: crate::random::key(),
             data: None,
             variables: Vec::new(),
+            internet: None,
         }
     }
 }
@@ -189,12 +193,20 @@ impl Edge {
     /// # Panics
     /// Where the edge does not take it.
     pub async fn put_source_with(&self, name: &str, provider: &Provider, more: Value) -> EdgeSource {
-        let id = SourceId::mint(now_s() * 1_000, rand::random());
         let mut config = provider.config.clone();
         if let (Some(config), Value::Object(more)) = (config.as_object_mut(), more) {
             config.extend(more);
         }
-        let config = source_config(id, name, 1, provider, &config);
+        self.put_source_of(name, provider.id, &provider.secrets, &config).await
+    }
+
+    /// Makes a source of any provider of the catalogue, by its id.
+    ///
+    /// # Panics
+    /// Where the edge does not take it.
+    pub async fn put_source_of(&self, name: &str, provider: &str, secrets: &[String], config: &Value) -> EdgeSource {
+        let id = SourceId::mint(now_s() * 1_000, rand::random());
+        let config = source_config(id, name, provider, secrets, config);
         self.put(&config).await.expect_status(200);
         EdgeSource { id, url: format!("{}/in/{id}", self.url), config }
     }
@@ -231,9 +243,10 @@ impl Edge {
 /// # Panics
 /// Where the catalogue has no such provider or refuses its settings.
 #[must_use]
-pub fn source_config(id: SourceId, name: &str, revision: u64, provider: &Provider, config: &Value) -> SourceConfig {
-    let secrets: Vec<Secret> = provider.secrets.iter().map(|text| Secret::new(text)).collect();
-    let entry = shared::provider::find(provider.id).unwrap_or_else(|| panic!("no provider {}", provider.id));
-    let new = shared::provider::NewSource { id, name, revision, secrets: &secrets, config, max_body_bytes: 25_000_000 };
-    entry.resolve(new).unwrap_or_else(|problems| panic!("{} is refused: {problems:?}", provider.label))
+pub fn source_config(id: SourceId, name: &str, provider: &str, secrets: &[String], config: &Value) -> SourceConfig {
+    let secrets: Vec<Secret> = secrets.iter().map(|text| Secret::new(text)).collect();
+    let entry = shared::provider::find(provider).unwrap_or_else(|| panic!("no provider {provider}"));
+    let new =
+        shared::provider::NewSource { id, name, revision: 1, secrets: &secrets, config, max_body_bytes: 25_000_000 };
+    entry.resolve(new).unwrap_or_else(|problems| panic!("{provider} is refused: {problems:?}"))
 }

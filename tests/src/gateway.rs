@@ -129,8 +129,16 @@ impl Gateway {
     /// # Panics
     /// As [`Gateway::start`].
     pub async fn bare_edge() -> EdgeOnly {
+        Self::bare_edge_with(EdgeSettings::default()).await
+    }
+
+    /// As [`Gateway::bare_edge`], with other settings.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn bare_edge_with(settings: EdgeSettings) -> EdgeOnly {
         let queue = start_queue().await;
-        let edge = ready(Edge::start_bare(&queue, EdgeSettings::default()).await);
+        let edge = ready(Edge::start_bare(&queue, settings).await);
         EdgeOnly { edge, queue }
     }
 
@@ -268,6 +276,17 @@ impl EdgeOnly {
         self.messages()
             .filter_map(|message| match message {
                 Message::Event(header, body) if header.source == source.id => Some((header, body)),
+                Message::Event(..) | Message::Rejection(_) | Message::Secret(_) => None,
+            })
+            .collect()
+    }
+
+    /// The sealed secrets that have been handed over to a source.
+    #[must_use]
+    pub fn secrets(&self, source: &EdgeSource) -> Vec<String> {
+        self.messages()
+            .filter_map(|message| match message {
+                Message::Secret(handed_over) if handed_over.source == source.id => Some(handed_over.sealed),
                 Message::Event(..) | Message::Rejection(_) | Message::Secret(_) => None,
             })
             .collect()

@@ -12,6 +12,7 @@ pub mod dev;
 pub mod edge;
 pub mod error;
 pub mod gateway;
+pub mod internet;
 pub mod place;
 pub mod postgres;
 pub mod process;

@@ -11,6 +11,7 @@ use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::configuration::Configuration;
+use crate::edge::{Edge, FetchError};
 use crate::secrets;
 use crate::store::sources::{self, Content, SourceRow};
 
@@ -20,6 +21,7 @@ pub struct Handover {
     pub config: Arc<Config>,
     pub pool: PgPool,
     pub configuration: Arc<Configuration>,
+    pub edge: Edge,
     /// Wakes [`crate::sync`], which tells the edge of the secret.
     pub edge_pending: Arc<Notify>,
 }
@@ -29,15 +31,18 @@ impl Handover {
     /// must not plant a second one.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
-    pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), sqlx::Error> {
+    /// Where it cannot be opened, or not now; or the database cannot be asked.
+    pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
-        let Some(customer) = self.customer(id).await? else {
+        let later = |error: sqlx::Error| FetchError::Later(error.to_string());
+        let Some(customer) = self.customer(id).await.map_err(later)? else {
             tracing::warn!(source = %id, "a secret was handed over to a source that does not exist");
             return Ok(());
         };
-        let Some(row) = sources::find(&self.pool, customer, Some(id), None).await? else { return Ok(()) };
-        let content = match self.content(&row, id, &handed_over.secret) {
+        let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
+        let Some(row) = found else { return Ok(()) };
+        let secret = self.edge.open_secret(id, &handed_over.sealed).await?;
+        let content = match self.content(&row, id, &secret) {
             Ok(content) => content,
             Err(reason) => {
                 tracing::warn!(source = row.name, reason, "a secret that was handed over is not taken");
@@ -45,9 +50,9 @@ impl Handover {
             }
         };
         // Changed meanwhile: the message returns and is looked at again.
-        let updated = sources::update(&self.pool, customer, id, row.revision, &content).await?;
-        let (row, revision) = updated.ok_or(sqlx::Error::RowNotFound)?;
-        self.configuration.at_least(revision).await?;
+        let updated = sources::update(&self.pool, customer, id, row.revision, &content).await.map_err(later)?;
+        let (row, revision) = updated.ok_or_else(|| later(sqlx::Error::RowNotFound))?;
+        self.configuration.at_least(revision).await.map_err(later)?;
         self.edge_pending.notify_one();
         tracing::info!(source = row.name, "the provider has handed over the secret of this source");
         Ok(())

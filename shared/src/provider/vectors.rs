@@ -2,6 +2,7 @@
 
 mod events;
 mod made;
+mod published;
 mod sample;
 mod tampered;
 
@@ -71,7 +72,7 @@ pub(crate) fn fal_keys() -> KeySet {
 
 /// At least one signed request of every provider of the catalogue.
 pub(crate) fn samples() -> Vec<sample::Sample> {
-    made::made().into_iter().chain(sample::asymmetric()).collect()
+    made::made().into_iter().chain(published::published()).chain(sample::asymmetric()).collect()
 }
 
 const STANDARD: &[&str] = &["webhook-id", "webhook-timestamp", "webhook-signature"];

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::SignError;
+use crate::extract::form;
 use crate::header::HeaderList;
 use crate::verify::reference::Reference;
 use crate::verify::request::{Joins, RequestParts, View};
@@ -39,16 +40,25 @@ impl SampleRequest {
         self.header("content-type").is_some_and(|kind| kind.starts_with("application/x-www-form-urlencoded"))
     }
 
+    fn header_list(&self) -> HeaderList {
+        HeaderList::new(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())))
+    }
+
     /// Looks at the request as the verifier does.
     pub(super) fn look<R>(&self, settings: &BTreeMap<String, String>, look: impl FnOnce(&View<'_>) -> R) -> R {
-        let headers = HeaderList::new(self.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())));
+        let headers = self.header_list();
         let parts = RequestParts { method: &self.method, url: &self.url, query: self.query(), headers: &headers };
         look(&View::new(&parts, &self.body, settings))
     }
 
-    /// The value that a reference has here; `None` where it has none or an empty one.
+    /// The value that a reference has here for whoever reads an event; `None` where it has none or an empty one.
     pub(super) fn text(&self, reference: &Reference) -> Option<String> {
-        let text = self.look(&BTreeMap::new(), |view| view.text(reference, Joins::Allowed).ok().map(String::from));
+        let form = form::read(&self.header_list(), &self.body);
+        let read = |view: &View<'_>| view.text(reference, Joins::Allowed).ok().map(String::from);
+        let text = self.look(&BTreeMap::new(), |view| match &form {
+            Some(form) => read(&view.of_item(form)),
+            None => read(view),
+        });
         text.filter(|text| !text.is_empty())
     }
 
@@ -60,12 +70,25 @@ impl SampleRequest {
         }
     }
 
+    /// Sets a field of a form.
+    fn set_field(&mut self, name: &str, value: &str) {
+        let mut form = form_urlencoded::Serializer::new(String::new());
+        form.extend_pairs(form_urlencoded::parse(&self.body).filter(|(known, _)| known != name));
+        self.body = form.append_pair(name, value).finish().into_bytes();
+    }
+
     /// Gives a reference a value. A number in a JSON body stays a number where the text is one.
     pub(super) fn set(&mut self, reference: &Reference, value: &str) -> Result<(), SignError> {
         let refuse = |why| Err(SignError::NotWritable { reference: reference.clone(), why });
         match reference {
             Reference::Header(name) => self.set_header(name, value),
             Reference::HeaderSeries(prefix) => self.set_header(&format!("{prefix}1"), value),
+            Reference::Json { pointer, .. } if self.is_form() => {
+                let Some(name) = pointer.strip_prefix('/').filter(|name| !name.contains('/')) else {
+                    return refuse("the body is a form, whose fields hold nothing but text");
+                };
+                self.set_field(name, value);
+            }
             Reference::Json { pointer, .. } => {
                 let Ok(mut document) = serde_json::from_slice(&self.body) else {
                     return refuse("the body is no JSON");

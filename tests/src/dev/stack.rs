@@ -52,6 +52,7 @@ impl Stack {
             admin_token: secrets.edge_admin_token.clone(),
             seal_key: secrets.seal_key.clone(),
             data: Some(folder.join("edge")),
+            internet: None,
             variables: Vec::new(),
         };
         tools::say("starting PostgreSQL, the local queue and the edge");

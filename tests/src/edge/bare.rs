@@ -67,6 +67,13 @@ fn configuration(port: u16, queue: SocketAddr, values: SocketAddr, settings: &Ed
         .chain(variables)
         .map(|(name, text)| format!(", (name = {name:?}, text = {text:?})"))
         .collect();
+    let internet = match settings.internet {
+        // Whatever is fetched, in plain HTTP.
+        Some(address) => format!("external = (address = \"{address}\", http = ())"),
+        None => {
+            "network = (allow = [\"public\", \"private\", \"local\"], tlsOptions = (trustBrowserCas = true))".to_owned()
+        }
+    };
     Ok(format!(
         r#"using Workerd = import "/workerd/workerd.capnp";
 const config :Workerd.Config = (
@@ -74,7 +81,7 @@ const config :Workerd.Config = (
     (name = "main", worker = .main),
     (name = "queue", external = (address = "{queue}", http = ())),
     (name = "values", external = (address = "{values}", http = ())),
-    (name = "internet", network = (allow = ["public", "private", "local"], tlsOptions = (trustBrowserCas = true))),
+    (name = "internet", {internet}),
   ],
   sockets = [(name = "http", address = "127.0.0.1:{port}", http = (), service = "main")],
 );

@@ -64,6 +64,76 @@ async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_relay_has_it_opened() {
+    let edge = Gateway::shared_edge().await;
+    let source = edge.edge.put_source_of("sealed", "asana", &[], &json!({})).await;
+    let sent =
+        http_client().post(&source.url).header("x-hook-secret", SECRET).body("{}").send().await.expect("answers");
+    assert_eq!(sent.status(), 200);
+    let sealed = until("the secret to be in the queue", SOON, async || {
+        let messages = edge.queue.messages();
+        assert!(
+            messages.iter().all(|message| !String::from_utf8_lossy(&message.body).contains(SECRET)),
+            "in plain text"
+        );
+        let mut handed_over = edge.secrets(&source);
+        handed_over.pop().ok_or_else(|| format!("{} messages", messages.len()))
+    })
+    .await;
+
+    let ask = async |token: &str, id: &str, sealed: &str| {
+        let url = format!("{}/admin/handed-over/{id}", edge.edge.url());
+        let answer = http_client().post(url).bearer_auth(token).body(sealed.to_owned()).send().await.expect("answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let (token, id) = (edge.edge.admin_token(), source.id.to_string());
+    assert_eq!(ask(token, &id, &sealed).await, (200, SECRET.to_owned()));
+    assert_eq!(ask("another token", &id, &sealed).await.0, 401);
+    let other = edge.edge.put_source_of("sealed-other", "asana", &[], &json!({})).await;
+    assert_eq!(ask(token, &other.id.to_string(), &sealed).await.0, 422, "it is sealed for its source");
+    assert_eq!(ask(token, &id, "s1.00000000.AAAA").await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_verifies_what_comes_after_it() {
+    let gateway = Gateway::start().await;
+    let client = http_client();
+    let made =
+        gateway.api.post("/v1/sources", &json!({ "name": "pages", "provider": "notion" })).await.expect_status(201);
+    let url = made["ingest_url"].as_str().expect("a URL").to_owned();
+    let token = format!("secret_{}", &SECRET[..43]);
+    let hand_over = json!({ "verification_token": token }).to_string();
+    let event = r#"{"id":"367cba44-b6f3-4c92-81e7-6a2e9659efd4","type":"page.created"}"#;
+    let post = async |signer: &str, body: &str| {
+        let request = client.post(&url).header("x-notion-signature", format!("sha256={}", signature(signer, body)));
+        request.body(body.to_owned()).send().await.expect("the edge answers").status().as_u16()
+    };
+    assert_eq!(post(&token, event).await, 503, "before its token nothing can be said of a request");
+    let answer = client.post(&url).body(hand_over.clone()).send().await.expect("the edge answers");
+    assert_eq!(answer.status(), 200);
+
+    until("an event to be verified with the token", SOON, async || match post(&token, event).await {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+    let events = until("both to be stored", SOON, async || match gateway.api.all("/v1/events").await {
+        events if events.len() == 2 => Ok(events),
+        events => Err(format!("{events:?}")),
+    })
+    .await;
+    let (verified, kept) = (&events[0], &events[1]);
+    assert_eq!((&verified["verification"], &verified["type"]), (&json!("verified"), &json!("page.created")));
+    assert_eq!((&kept["verification"], &kept["failure"]["cause"]), (&json!("failed"), &json!("secret_awaited")));
+    let body = gateway.api.bytes(&format!("/v1/events/{}/body", kept["id"].as_str().expect("an id"))).await;
+    assert_eq!(String::from_utf8_lossy(&body), hand_over, "its owner reads the token there");
+
+    assert_eq!(post("another token", event).await, 401);
+    let another = json!({ "verification_token": "secret_that_somebody_else_made_up" }).to_string();
+    assert_eq!(client.post(&url).body(another).send().await.expect("answers").status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn the_catalogue_is_served_whole_and_entry_by_entry() {
     let gateway = Gateway::relay_only().await;
     let all = gateway.api.all("/v1/providers").await;

@@ -7,6 +7,7 @@ mod deliver;
 mod explain;
 mod handshake;
 mod history;
+mod keys;
 mod pace;
 mod quarantine;
 mod queue;

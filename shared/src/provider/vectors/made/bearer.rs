@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use super::super::sample::Sample;
-use super::{BODY, NOW_S, SECRET, URL, bearing, hmac};
+use super::{BODY, NOW_S, SECRET, bearing, hmac};
 
 pub(super) fn tokens() -> Vec<Sample> {
     let mut samples: Vec<_> = [
@@ -55,10 +55,6 @@ pub(super) fn web_tokens() -> Vec<Sample> {
         sample.expires_s = expires_s;
         sample
     };
-    let messagebird = json!({
-        "iss": "MessageBird", "nbf": NOW_S, "exp": NOW_S + 60, "jti": "1",
-        "url_hash": hex::encode(Sha256::digest(URL)), "payload_hash": hash,
-    });
     let mut monday =
         of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
     monday.fields_only = true;
@@ -71,7 +67,6 @@ pub(super) fn web_tokens() -> Vec<Sample> {
             json!({"iss": "Vonage", "iat": NOW_S, "payload_hash": hash}),
             Some(300),
         ),
-        of("messagebird", "messagebird-signature-jwt", "", messagebird, Some(65)),
         monday,
     ]
 }
