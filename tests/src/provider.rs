@@ -241,18 +241,20 @@ impl Provider {
         !matches!(self.scheme, Scheme::Token { .. } | Scheme::Basic { .. })
     }
 
-    /// Whether the request says when it was signed.
+    /// How old a request may be, in seconds, and how far ahead of the clock; `None` where it does not say when it was
+    /// signed.
     #[must_use]
-    pub fn signs_the_time(&self) -> bool {
+    pub fn tolerance_s(&self) -> Option<u64> {
         match self.scheme {
-            Scheme::Github { .. } | Scheme::Shopify { .. } | Scheme::Token { .. } | Scheme::Basic { .. } => false,
+            Scheme::Github { .. } | Scheme::Shopify { .. } | Scheme::Token { .. } | Scheme::Basic { .. } => None,
+            // It signs once and tries for a day.
+            Scheme::SendGrid { .. } => Some(90_000),
             Scheme::Stripe { .. }
             | Scheme::StandardHmac { .. }
             | Scheme::StandardEd25519 { .. }
             | Scheme::Fal { .. }
             | Scheme::Slack { .. }
-            | Scheme::SendGrid { .. }
-            | Scheme::Custom { .. } => true,
+            | Scheme::Custom { .. } => Some(300),
         }
     }
 
