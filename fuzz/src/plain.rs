@@ -14,7 +14,9 @@ use super::wire::{NOW_MS, Wire};
 
 /// The secret of each of them.
 pub(super) const SECRET: &str = "the secret of every source that is fuzzed";
+/// The same bytes as Standard Webhooks write them.
 const STANDARD: &str = "whsec_dGhlIHNlY3JldCBvZiBldmVyeSBzb3VyY2UgdGhhdCBpcyBmdXp6ZWQ=";
+/// Of the Ed25519 key that signs.
 const SEED: [u8; 32] = [7; 32];
 
 /// A provider whose requests are read here too.
