@@ -134,3 +134,38 @@ async fn a_large_body_is_verified_and_queued_byte_for_byte_whatever_it_holds() {
         }
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_that_arrive_at_once_are_each_verified_by_their_own_bytes() {
+    let edge = Gateway::bare_edge().await;
+    let mut provider = Provider::stripe();
+    // The first secret that is tried is not theirs, so that each body is hashed twice.
+    provider.secrets.insert(0, Provider::stripe().secrets.remove(0));
+    let source = edge.edge.put_source("at-once", &provider).await;
+    let client = http_client();
+    let warm = provider.sign("", b"{}", now_s()).send(&client, &source.url).await.expect("answers");
+    assert_eq!(warm.status(), 200, "from here on its configuration is in memory");
+
+    let bodies: Vec<Vec<u8>> = (b'A'..=b'Z').map(|letter| vec![letter; 9_000 + usize::from(letter) * 1_000]).collect();
+    let mut sent = tokio::task::JoinSet::new();
+    for (at, body) in bodies.iter().enumerate() {
+        for is_changed in [false, true] {
+            let mut request = provider.sign("", body, now_s());
+            // To what another one of them holds.
+            request.body[4_000] ^= u8::from(is_changed);
+            let (client, url) = (client.clone(), source.url.clone());
+            sent.spawn(async move {
+                let status = request.send(&client, &url).await.expect("answers").status().as_u16();
+                assert_eq!(status, if is_changed { 401 } else { 200 }, "body {at}");
+            });
+        }
+    }
+    while let Some(done) = sent.join_next().await {
+        done.expect("as it should be");
+    }
+    let queued = edge.wait_for_events(&source, bodies.len() + 1).await;
+    for body in bodies {
+        let whole = Body::Inline(body);
+        assert!(queued.iter().any(|(_, queued)| *queued == whole), "a body has changed on its way");
+    }
+}
