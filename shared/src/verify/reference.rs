@@ -275,6 +275,7 @@ mod tests {
             "h:a b",
             "h:cfg:header",
             "h*:",
+            "h*:a b",
             "json:",
             "lit:",
             "sig#x",

@@ -347,6 +347,25 @@ mod tests {
     }
 
     #[test]
+    fn the_fields_that_sns_signs_are_covered_by_its_own_string_alone() {
+        let signed = |content: &str| {
+            let rule = r#"{"kind":"mac","alg":"rsa-pkcs1-sha256","key":"utf8","content":"CONTENT","sig":{"in":"h:a","enc":"hex"}}"#;
+            scheme(&rule.replace("CONTENT", content)).covers(&"json:MessageId".parse().expect("parses"))
+        };
+        assert!(signed("{fn:sns_canonical}"));
+        assert!(!signed("{h:x-time}"));
+    }
+
+    #[test]
+    fn the_rules_of_tokens_are_found_at_any_depth() {
+        let token = r#"{"kind":"jwt","token":{"in":"h:authorization"},"alg":["HS256"],"key":"utf8"}"#;
+        let whole =
+            format!(r#"{{"kind":"any_of","rules":[{{"kind":"basic"}},{{"kind":"all_of","rules":[{token}]}}]}}"#);
+        assert_eq!(scheme(&whole).jwt_rules_mut().len(), 1);
+        assert_eq!(scheme(FAL).jwt_rules_mut().len(), 0);
+    }
+
+    #[test]
     fn a_field_of_each_item_is_no_field_of_the_body() {
         let adyen = scheme(ADYEN);
         let Scheme::Mac(rule) = &adyen else { panic!("a mac rule") };

@@ -114,3 +114,21 @@ fn a_key_of_another_curve_or_kind_is_not_read() {
     }
     assert!(PublicKey::from_spki(&[&rsa[..], &[0]].concat()).is_none(), "something follows");
 }
+
+#[test]
+fn a_key_is_read_as_what_its_algorithm_says_it_is() {
+    // RFC 8032 section 7.1, test 1, in the form of RFC 8410.
+    let ed25519 = "302a300506032b6570032100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
+    let ed25519 = hex::decode(ed25519).expect("hex");
+    assert!(matches!(PublicKey::from_spki(&ed25519), Some(PublicKey::Ed25519(_))));
+
+    let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
+    let p256 = BASE64.decode(p256).expect("base64");
+    assert!(matches!(PublicKey::from_spki(&p256), Some(PublicKey::P256(_))));
+    // 1.3.132.0.10 is secp256k1, which has points of the same size; 1.2.840.10045.3.1.7 is what stood there.
+    let at = p256.windows(8).position(|bytes| bytes == [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]).expect("the curve");
+    let mut other = p256.clone();
+    other.splice(at - 1..at + 8, [5, 0x2b, 0x81, 4, 0, 10]);
+    (other[1], other[3]) = (other[1] - 3, other[3] - 3);
+    assert!(PublicKey::from_spki(&other).is_none(), "the same bytes as a point of another curve");
+}
