@@ -133,6 +133,7 @@ mod tests {
             parts("{\"token\":\"{json:token}\",\"o\":{}}"),
             [literal("{\"token\":\""), reference("json:token"), literal("\",\"o\":{}}")]
         );
+        assert_eq!(parts("{ {body}"), [literal("{ "), reference("body")]);
     }
 
     #[test]

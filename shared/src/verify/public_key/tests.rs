@@ -127,7 +127,7 @@ fn a_key_is_read_as_what_its_algorithm_says_it_is() {
     assert!(matches!(PublicKey::from_spki(&p256), Some(PublicKey::P256(_))));
     // 1.3.132.0.10 is secp256k1, which has points of the same size; 1.2.840.10045.3.1.7 is what stood there.
     let at = p256.windows(8).position(|bytes| bytes == [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]).expect("the curve");
-    let mut other = p256.clone();
+    let mut other = p256;
     other.splice(at - 1..at + 8, [5, 0x2b, 0x81, 4, 0, 10]);
     (other[1], other[3]) = (other[1] - 3, other[3] - 3);
     assert!(PublicKey::from_spki(&other).is_none(), "the same bytes as a point of another curve");
