@@ -1,7 +1,7 @@
 //! Which parts of a request are secrets themselves, so that they are not kept with its events.
 
 use shared::verify::Scheme;
-use shared::verify::reference::Reference;
+use shared::verify::reference::{Place, Reference, Role};
 use worker::url::form_urlencoded;
 
 use crate::request::is_kept;
@@ -43,28 +43,14 @@ impl Credentials {
     }
 
     fn collect(&mut self, place: &Reference) {
-        match place {
-            Reference::Header(name) => self.headers.push(name.clone()),
-            Reference::Query(name) => self.parameters.push(name.clone()),
+        match place.role() {
+            Role::Place(Place::Header(name)) => self.headers.push(name.to_owned()),
+            Role::Place(Place::Query(name)) => self.parameters.push(name.to_owned()),
             // A secret in the body stays there: the body is delivered byte for byte.
-            Reference::Json { .. }
-            | Reference::HeaderSeries(_)
-            | Reference::SignatureField(_)
-            | Reference::SignatureEntry(_)
-            | Reference::Body
-            | Reference::BodySha256Hex
-            | Reference::BodySha256Raw
-            | Reference::BodyCrc32
-            | Reference::Url
-            | Reference::UrlSha256Hex
-            | Reference::Method
-            | Reference::Setting(_)
-            | Reference::Literal(_)
-            | Reference::Secret
-            | Reference::Function(_)
-            | Reference::Sha256HexOf(_)
-            | Reference::HmacHex(_)
-            | Reference::HmacBase64(_) => {}
+            Role::Place(Place::Json { .. } | Place::HeaderSeries(_))
+            | Role::Field(_)
+            | Role::Function(_)
+            | Role::Derived => {}
         }
     }
 }

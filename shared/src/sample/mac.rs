@@ -13,7 +13,7 @@ use crate::source::Secret;
 use crate::verify::each::Each;
 use crate::verify::function::Function;
 use crate::verify::key::KeyError;
-use crate::verify::reference::Reference;
+use crate::verify::reference::{Field, Place, Reference, Role};
 use crate::verify::request::{Joins, View};
 use crate::verify::rule::{Algorithm, MacRule, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
 use crate::verify::template::Part;
@@ -94,34 +94,21 @@ fn write_fields(rule: &MacRule, item: &Item, request: &mut SampleRequest, fresh:
         seen.push(reference);
         let time = rule.timestamp.as_ref().filter(|timestamp| timestamp.place == *reference);
         let time = time.map(|timestamp| timestamp.text(fresh.now_ms()));
-        match reference {
-            Reference::SignatureField(name) => {
+        match reference.role() {
+            Role::Field(Field::Named(name)) => {
                 let value = time.unwrap_or_else(|| header_names(request));
-                fields.named.push((name.clone(), value));
+                fields.named.push((name.to_owned(), value));
             }
-            Reference::SignatureEntry(_) => fields.entries.push(time.unwrap_or_else(|| fresh.id())),
-            Reference::Header(_) | Reference::Query(_) | Reference::Json { optional: false, .. } => {
+            Role::Field(Field::Entry(_)) => fields.entries.push(time.unwrap_or_else(|| fresh.id())),
+            Role::Place(Place::Header(_) | Place::Query(_) | Place::Json { optional: false, .. }) => {
                 let place = item.place(reference);
                 if let Some(value) = time.or_else(|| request.text(&place).is_none().then(|| fresh.id())) {
                     request.set(&place, &value)?;
                 }
             }
-            Reference::Json { optional: true, .. }
-            | Reference::HeaderSeries(_)
-            | Reference::Body
-            | Reference::BodySha256Hex
-            | Reference::BodySha256Raw
-            | Reference::BodyCrc32
-            | Reference::Url
-            | Reference::UrlSha256Hex
-            | Reference::Method
-            | Reference::Setting(_)
-            | Reference::Literal(_)
-            | Reference::Secret
-            | Reference::Function(_)
-            | Reference::Sha256HexOf(_)
-            | Reference::HmacHex(_)
-            | Reference::HmacBase64(_) => {}
+            Role::Place(Place::HeaderSeries(_) | Place::Json { optional: true, .. })
+            | Role::Function(_)
+            | Role::Derived => {}
         }
     }
     Ok(fields)
@@ -136,30 +123,14 @@ impl Fields {
     /// The value of a reference, those to these fields included.
     fn text(&self, view: &View<'_>, reference: &Reference) -> Result<String, Rejection> {
         let missing = || Rejection::FieldMissing { reference: reference.clone() };
-        match reference {
-            Reference::SignatureField(name) => {
+        match reference.role() {
+            Role::Field(Field::Named(name)) => {
                 let found = self.named.iter().find(|(known, _)| known == name);
                 found.map(|(_, value)| value.clone()).ok_or_else(missing)
             }
-            Reference::SignatureEntry(index) => self.entries.get(*index).cloned().ok_or_else(missing),
-            Reference::Function(function) => function.evaluate(view, |inner| self.text(view, inner)),
-            Reference::Header(_)
-            | Reference::HeaderSeries(_)
-            | Reference::Json { .. }
-            | Reference::Query(_)
-            | Reference::Body
-            | Reference::BodySha256Hex
-            | Reference::BodySha256Raw
-            | Reference::BodyCrc32
-            | Reference::Url
-            | Reference::UrlSha256Hex
-            | Reference::Method
-            | Reference::Setting(_)
-            | Reference::Literal(_)
-            | Reference::Secret
-            | Reference::Sha256HexOf(_)
-            | Reference::HmacHex(_)
-            | Reference::HmacBase64(_) => view.text(reference, Joins::Allowed).map(String::from),
+            Role::Field(Field::Entry(index)) => self.entries.get(index).cloned().ok_or_else(missing),
+            Role::Function(function) => function.evaluate(view, |inner| self.text(view, inner)),
+            Role::Place(_) | Role::Derived => view.text(reference, Joins::Allowed).map(String::from),
         }
     }
 

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::SignError;
 use crate::extract::form;
 use crate::header::HeaderList;
-use crate::verify::reference::Reference;
+use crate::verify::reference::{Place, Reference, Role};
 use crate::verify::request::{Joins, RequestParts, View};
 
 /// A request as a provider sends it.
@@ -80,16 +80,16 @@ impl SampleRequest {
     /// Gives a reference a value. A number in a JSON body stays a number where the text is one.
     pub(super) fn set(&mut self, reference: &Reference, value: &str) -> Result<(), SignError> {
         let refuse = |why| Err(SignError::NotWritable { reference: reference.clone(), why });
-        match reference {
-            Reference::Header(name) => self.set_header(name, value),
-            Reference::HeaderSeries(prefix) => self.set_header(&format!("{prefix}1"), value),
-            Reference::Json { pointer, .. } if self.is_form() => {
+        match reference.role() {
+            Role::Place(Place::Header(name)) => self.set_header(name, value),
+            Role::Place(Place::HeaderSeries(prefix)) => self.set_header(&format!("{prefix}1"), value),
+            Role::Place(Place::Json { pointer, .. }) if self.is_form() => {
                 let Some(name) = pointer.strip_prefix('/').filter(|name| !name.contains('/')) else {
                     return refuse("the body is a form, whose fields hold nothing but text");
                 };
                 self.set_field(name, value);
             }
-            Reference::Json { pointer, .. } => {
+            Role::Place(Place::Json { pointer, .. }) => {
                 let Ok(mut document) = serde_json::from_slice(&self.body) else {
                     return refuse("the body is no JSON");
                 };
@@ -98,28 +98,15 @@ impl SampleRequest {
                 }
                 self.body = document.to_string().into_bytes();
             }
-            Reference::Query(name) => {
+            Role::Place(Place::Query(name)) => {
                 let parameter: String =
                     form_urlencoded::Serializer::new(String::new()).append_pair(name, value).finish();
                 let separator = if self.url.contains('?') { '&' } else { '?' };
                 self.url = format!("{}{separator}{parameter}", self.url);
             }
-            Reference::SignatureField(_)
-            | Reference::SignatureEntry(_)
-            | Reference::Body
-            | Reference::BodySha256Hex
-            | Reference::BodySha256Raw
-            | Reference::BodyCrc32
-            | Reference::Url
-            | Reference::UrlSha256Hex
-            | Reference::Method
-            | Reference::Setting(_)
-            | Reference::Literal(_)
-            | Reference::Secret
-            | Reference::Function(_)
-            | Reference::Sha256HexOf(_)
-            | Reference::HmacHex(_)
-            | Reference::HmacBase64(_) => return refuse("it is no place of its own in a request"),
+            Role::Field(_) | Role::Function(_) | Role::Derived => {
+                return refuse("it is no place of its own in a request");
+            }
         }
         Ok(())
     }

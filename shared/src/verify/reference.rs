@@ -62,7 +62,64 @@ pub enum Reference {
 )]
 pub struct ParseReferenceError(String);
 
+/// What a reference is to whoever finds or writes its value.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role<'r> {
+    Place(Place<'r>),
+    Field(Field<'r>),
+    Function(&'r Function),
+    /// Derived from the whole of the request, or given by the rule or the source.
+    Derived,
+}
+
+/// A place of its own in a request.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Place<'r> {
+    Header(&'r str),
+    /// The beginning of the headers' names.
+    HeaderSeries(&'r str),
+    Json {
+        pointer: &'r str,
+        optional: bool,
+    },
+    Query(&'r str),
+}
+
+/// A part of the signature header, which only who has taken that apart can tell.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Field<'r> {
+    Named(&'r str),
+    Entry(usize),
+}
+
 impl Reference {
+    /// What it is to whoever finds or writes its value.
+    #[must_use]
+    pub fn role(&self) -> Role<'_> {
+        match self {
+            Self::Header(name) => Role::Place(Place::Header(name)),
+            Self::HeaderSeries(prefix) => Role::Place(Place::HeaderSeries(prefix)),
+            Self::Json { pointer, optional } => Role::Place(Place::Json { pointer, optional: *optional }),
+            Self::Query(name) => Role::Place(Place::Query(name)),
+            Self::SignatureField(name) => Role::Field(Field::Named(name)),
+            Self::SignatureEntry(index) => Role::Field(Field::Entry(*index)),
+            Self::Function(function) => Role::Function(function),
+            Self::Body
+            | Self::BodySha256Hex
+            | Self::BodySha256Raw
+            | Self::BodyCrc32
+            | Self::Url
+            | Self::UrlSha256Hex
+            | Self::Method
+            | Self::Setting(_)
+            | Self::Literal(_)
+            | Self::Secret
+            | Self::Sha256HexOf(_)
+            | Self::HmacHex(_)
+            | Self::HmacBase64(_) => Role::Derived,
+        }
+    }
+
     /// Whether the value is read out of a JSON body.
     #[must_use]
     pub fn reads_json(&self) -> bool {

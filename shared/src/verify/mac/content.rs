@@ -2,7 +2,7 @@
 
 use std::borrow::Cow;
 
-use crate::verify::reference::Reference;
+use crate::verify::reference::{Field, Reference, Role};
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
 use crate::verify::signature::SignatureValue;
@@ -64,29 +64,13 @@ impl<'v> Reader<'v> {
 
     /// What only the signature header can tell; `None` where the view can.
     fn field(&self, reference: &Reference) -> Option<Result<Cow<'v, str>, Rejection>> {
-        match reference {
-            Reference::SignatureField(name) => Some(self.signature.field(name).map(Cow::Borrowed)),
-            Reference::SignatureEntry(index) => Some(self.signature.entry(*index).map(Cow::Borrowed)),
-            Reference::Function(function) => {
+        match reference.role() {
+            Role::Field(Field::Named(name)) => Some(self.signature.field(name).map(Cow::Borrowed)),
+            Role::Field(Field::Entry(index)) => Some(self.signature.entry(index).map(Cow::Borrowed)),
+            Role::Function(function) => {
                 Some(function.evaluate(self.view, |inner| self.text(inner).map(Cow::into_owned)).map(Cow::Owned))
             }
-            Reference::Header(_)
-            | Reference::HeaderSeries(_)
-            | Reference::Json { .. }
-            | Reference::Query(_)
-            | Reference::Body
-            | Reference::BodySha256Hex
-            | Reference::BodySha256Raw
-            | Reference::BodyCrc32
-            | Reference::Url
-            | Reference::UrlSha256Hex
-            | Reference::Method
-            | Reference::Setting(_)
-            | Reference::Literal(_)
-            | Reference::Secret
-            | Reference::Sha256HexOf(_)
-            | Reference::HmacHex(_)
-            | Reference::HmacBase64(_) => None,
+            Role::Place(_) | Role::Derived => None,
         }
     }
 }
