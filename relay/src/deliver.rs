@@ -49,8 +49,8 @@ use crate::store::settle::Settlement;
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
 
-/// How long a read may take before it is made again.
-const READ_PATIENCE: Duration = Duration::from_secs(30);
+/// How long the database may take to answer before it is asked again.
+const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -281,7 +281,7 @@ impl Machine {
             let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
             let bodies = reads.iter().all(|read| read.bodies);
             let due = store::pending::due(&pool, &destinations, &lanes, &limits, bodies);
-            let rows = match tokio::time::timeout(READ_PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            let rows = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");
@@ -356,11 +356,17 @@ impl Machine {
         self.tasks.spawn(async move {
             let disabled = async {
                 if let Some(destination) = intake.configuration.current().destinations.get(&id) {
-                    operational::destination_disabled(&intake, destination, cause, &reason).await?;
+                    match operational::destination_disabled(&intake, destination, cause, &reason).await {
+                        // What can never be told must not keep it from being disabled.
+                        Err(error) if store::is_data_error(&error) => {
+                            tracing::error!(error = %error, destination = %id, "the database refuses the event of its disabling");
+                        }
+                        told => told?,
+                    }
                 }
                 store::destinations::disable(&intake.pool, id.uuid(), &reason).await
             };
-            match disabled.await {
+            match tokio::time::timeout(PATIENCE, disabled).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(Some(revision)) => {
                     tracing::warn!(destination = %id, reason, "destination disabled; its deliveries are held");
                     let _ = intake.configuration.at_least(revision).await;

@@ -6,7 +6,7 @@ use shared::envelope::{EventHeader, Verification};
 use shared::header::HeaderList;
 use shared::id::{DestinationId, EventId, SourceId};
 
-use crate::configuration::Destination;
+use crate::configuration::{Destination, DestinationState};
 use crate::intake::Intake;
 use crate::mint;
 use crate::pull::arrival::Arrival;
@@ -46,8 +46,9 @@ struct Body<'a> {
     timestamp: String,
 }
 
-/// Stores that a destination is being disabled. Before it is: what is told twice is one event, by its key, and what is not
-/// told because the relay is killed in between would never be known.
+/// Stores that a destination is being disabled, where it is active: an answer that comes later than its owner's pause, or
+/// than the one that disabled it, disables nothing. It is stored before that is done: what is told twice is one event, by
+/// its key, and what is not told because the relay is killed in between would never be known.
 ///
 /// # Errors
 /// Where the database cannot be asked; nothing has been stored then.
@@ -57,6 +58,9 @@ pub async fn destination_disabled(
     cause: Cause,
     reason: &str,
 ) -> Result<(), sqlx::Error> {
+    if destination.state != DestinationState::Active {
+        return Ok(());
+    }
     // It can be disabled only once before somebody changes its state again.
     let key = format!("{}/disabled/{}", destination.id, mint::unix_ms(destination.state_changed_at));
     let happening = Happening::DestinationDisabled {

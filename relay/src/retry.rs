@@ -135,8 +135,8 @@ pub fn parse_retry_after(value: &str, now_ms: u64) -> Option<u64> {
 #[derive(Debug)]
 pub struct Backoff(ExponentialBackoff);
 
-/// The pauses of the pull loop while the queue's API fails: 200 ms, doubled up to 30 s: short enough that a restart of the queue's API is not noticed, long enough
-/// that an outage costs no more than two calls a minute.
+/// The pauses of the pull loop while the queue's API fails: 200 ms, doubled up to 30 s. Short enough that a restart of that
+/// API is not noticed, long enough that an outage costs no more than two calls a minute.
 #[must_use]
 pub fn pull_backoff() -> Backoff {
     Backoff(growth(Duration::from_millis(200), 2.0, Duration::from_secs(30)))

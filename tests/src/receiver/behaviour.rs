@@ -21,6 +21,8 @@ pub enum Behaviour {
     RetryAfter(u16, String),
     /// Waits, then answers 200.
     Delay(Duration),
+    /// Waits, then answers with a status.
+    DelayedStatus(Duration, u16),
     /// Never answers and keeps the connection open.
     Hang,
     /// Answers 302 to another URL.
@@ -43,6 +45,10 @@ impl Behaviour {
             Self::Delay(time) => {
                 tokio::time::sleep(time).await;
                 Ok(status(200, Body::empty()))
+            }
+            Self::DelayedStatus(time, code) => {
+                tokio::time::sleep(time).await;
+                Ok(status(code, Body::empty()))
             }
             Self::Hang => std::future::pending().await,
             Self::Redirect(to) => with_header(status(302, Body::empty()), http::header::LOCATION, &to),

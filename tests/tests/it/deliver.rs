@@ -4,7 +4,7 @@ use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use tests::gateway::{Gateway, drained};
+use tests::gateway::{Gateway, RelayOnly, drained};
 use tests::postgres::{Server, Shutdown};
 use tests::provider::Provider;
 use tests::receiver::{Behaviour, Receiver};
@@ -200,13 +200,7 @@ async fn an_answer_of_410_disables_the_destination_and_holds_what_else_there_is(
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
     let gateway = Gateway::relay_only().await;
-    let alerts = gateway.line("alerts").await;
-    let secret = Provider::standard_webhooks().secrets.remove(0);
-    let settings = json!({ "name": "tidegate", "provider": "tidegate", "secrets": [secret] });
-    gateway.api.post("/v1/sources", &settings).await.expect_status(201);
-    let route = json!({ "source": "tidegate", "destination": alerts.destination.id });
-    gateway.api.post("/v1/routes", &route).await.expect_status(201);
-
+    let alerts = alerts(&gateway).await;
     let line = gateway.line("gone").await;
     let destination = format!("/v1/destinations/{}", line.destination.id);
     for times in 1..=2 {
@@ -214,7 +208,7 @@ async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
         for _ in 0..3 {
             gateway.push(&line.source, b"{}");
         }
-        let told = alerts.receiver.wait_for(times, SOON).await.remove(times - 1);
+        let told = alerts.wait_for(times, SOON).await.remove(times - 1);
         let told: Value = serde_json::from_slice(&told.body).expect("JSON");
         assert_eq!(told["type"], "destination.disabled");
         assert_eq!(
@@ -240,6 +234,39 @@ async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
     }
     let events = gateway.api.all("/v1/events?source=tidegate&type=destination.disabled").await;
     assert_eq!(events.len(), 2, "once each time: {events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_its_owner_has_paused_meanwhile_is_not_told_to_be_disabled() {
+    let gateway = Gateway::relay_only().await;
+    let alerts = alerts(&gateway).await;
+    let line = gateway.line("paused").await;
+    let destination = format!("/v1/destinations/{}", line.destination.id);
+    line.receiver.next([Behaviour::DelayedStatus(Duration::from_secs(3), 410)]);
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    gateway.api.post(&format!("{destination}/pause"), &json!({})).await.expect_status(200);
+    let attempts = attempts_of_the_only_delivery(&gateway.api, 1).await;
+    assert_eq!(attempts[0]["status"], 410);
+    assert_eq!(gateway.api.get(&destination).await.expect_status(200)["state"], "paused");
+
+    gateway.api.post(&format!("{destination}/resume"), &json!({})).await.expect_status(200);
+    line.receiver.always(Behaviour::Status(410));
+    gateway.push(&line.source, b"{}");
+    alerts.wait_for(1, SOON).await;
+    let events = gateway.api.all("/v1/events?source=tidegate").await;
+    assert_eq!(events.len(), 1, "of the second time alone: {events:?}");
+}
+
+/// Has what happens in the gateway itself delivered to a receiver.
+async fn alerts(gateway: &RelayOnly) -> Receiver {
+    let alerts = gateway.line("alerts").await;
+    let secret = Provider::standard_webhooks().secrets.remove(0);
+    let settings = json!({ "name": "tidegate", "provider": "tidegate", "secrets": [secret] });
+    gateway.api.post("/v1/sources", &settings).await.expect_status(201);
+    let route = json!({ "source": "tidegate", "destination": alerts.destination.id });
+    gateway.api.post("/v1/routes", &route).await.expect_status(201);
+    alerts.receiver
 }
 
 #[tokio::test(flavor = "multi_thread")]
