@@ -30,7 +30,7 @@ use self::arrival::Arrival;
 use self::handover::Handover;
 use self::pace::Pace;
 
-/// How long the large bodies of one pull may take to be fetched: well within the lease of their messages.
+/// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
@@ -126,17 +126,20 @@ impl Puller {
                     continue;
                 }
                 // First, because what is signed with it comes after it; and handed out again where that fails.
-                Decoded::Secret { handed_over, raw } => match self.handover.take(&handed_over).await {
-                    Ok(()) => {}
-                    Err(FetchError::Gone(reason)) => {
-                        tracing::error!(message = message.message_id, reason, "a message is quarantined");
-                        small.quarantined.push(quarantine(&message.message_id, reason, raw));
+                Decoded::Secret { handed_over, raw } => {
+                    let taken = tokio::time::timeout_at(deadline, self.handover.take(&handed_over)).await;
+                    match taken.unwrap_or_else(|_| Err(FetchError::Later("it takes too long".to_owned()))) {
+                        Ok(()) => {}
+                        Err(FetchError::Gone(reason)) => {
+                            tracing::error!(message = message.message_id, reason, "a message is quarantined");
+                            small.quarantined.push(quarantine(&message.message_id, reason, raw));
+                        }
+                        Err(FetchError::Later(reason)) => {
+                            self.hand_back(&message.lease_id, message.attempts, &reason).await;
+                            continue;
+                        }
                     }
-                    Err(FetchError::Later(reason)) => {
-                        self.hand_back(&message.lease_id, message.attempts, &reason).await;
-                        continue;
-                    }
-                },
+                }
             }
             small.leases.push(message.lease_id);
         }
@@ -304,8 +307,8 @@ fn decode(message: &Leased) -> Decoded {
     }
 }
 
-/// How soon a message comes back whose body or secret could not be fetched: 10 s after the first time, doubled up to 6 hours. The
-/// queue hands a message out a hundred times; at this pace that takes longer than it keeps it.
+/// How soon a message comes back whose body or secret could not be fetched: 10 s after the first time, doubled up to 6
+/// hours. The queue hands a message out a hundred times; at this pace that takes longer than it keeps it.
 fn hand_back_delay(attempts: u32) -> Duration {
     Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))
 }

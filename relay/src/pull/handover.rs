@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::{Edge, FetchError};
-use crate::secrets;
+use crate::secrets::{self, SourceSecrets};
 use crate::store::sources::{self, Content, SourceRow};
 
 /// What is needed to change a source.
@@ -41,13 +41,19 @@ impl Handover {
         };
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
         let Some(row) = found else { return Ok(()) };
+        let refuse = |reason: String| {
+            tracing::warn!(source = row.name, reason, "a secret that was handed over is not taken");
+            Ok(())
+        };
+        // Before the edge is asked: anybody may send many of these.
+        let before = match self.awaiting(&row) {
+            Ok(before) => before,
+            Err(reason) => return refuse(reason),
+        };
         let secret = self.edge.open_secret(id, &handed_over.sealed).await?;
-        let content = match self.content(&row, id, &secret) {
+        let content = match self.content(&row, id, before, secret) {
             Ok(content) => content,
-            Err(reason) => {
-                tracing::warn!(source = row.name, reason, "a secret that was handed over is not taken");
-                return Ok(());
-            }
+            Err(reason) => return refuse(reason),
         };
         // Changed meanwhile: the message returns and is looked at again.
         let updated = sources::update(&self.pool, customer, id, row.revision, &content).await.map_err(later)?;
@@ -65,29 +71,33 @@ impl Handover {
         Ok(self.configuration.refresh().await?.sources.get(&id).map(|source| source.customer_id))
     }
 
-    fn content(&self, row: &SourceRow, id: SourceId, secret: &Secret) -> Result<Content, String> {
-        let keys = &self.config.master_keys;
-        let before = secrets::open_source_secrets(keys, row)?;
-        if !before.active.is_empty() {
-            return Err("the source has a secret already; take it away to have another handed over".to_owned());
+    /// The secrets of a source that awaits its first one: those that are retired.
+    fn awaiting(&self, row: &SourceRow) -> Result<SourceSecrets, String> {
+        let before = secrets::open_source_secrets(&self.config.master_keys, row)?;
+        if before.active.is_empty() {
+            return Ok(before);
         }
+        Err("the source has a secret already; take it away to have another handed over".to_owned())
+    }
+
+    fn content(&self, row: &SourceRow, id: SourceId, before: SourceSecrets, secret: Secret) -> Result<Content, String> {
         let provider = provider::find(&row.provider).ok_or("its provider is not known")?;
         if !provider.hands_over_secret() {
             return Err(format!("{} does not hand over secrets", provider.name));
         }
-        let secrets = std::slice::from_ref(secret);
+        let after = before.replaced_by(vec![secret]);
         let source = NewSource {
             id,
             name: &row.name,
             revision: 1,
-            secrets,
+            secrets: &after.active,
             config: &row.config,
             max_body_bytes: self.config.max_body_bytes,
         };
         let problems =
             |found: Vec<provider::ConfigProblem>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
         provider.resolve(source).map_err(problems)?;
-        let secrets = secrets::seal_source_secrets(keys, id, &before.replaced_by(secrets.to_vec()))?;
+        let secrets = secrets::seal_source_secrets(&self.config.master_keys, id, &after)?;
         Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets })
     }
 }
