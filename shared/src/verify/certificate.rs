@@ -44,7 +44,7 @@ type Parts<'c> = (RangeInclusive<u64>, &'c [u8]);
 
 fn outer<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
     let parts = reader.decode::<AnyRef<'c>>()?.sequence(inner)?;
-    let _algorithm = reader.tlv_bytes()?;
+    let _algorithm = sequence(reader)?;
     let _signature: BitStringRef<'c> = reader.decode()?;
     Ok(parts)
 }
@@ -54,16 +54,20 @@ fn inner<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
     if Tag::peek(reader)? != Tag::Integer {
         reader.tlv_bytes()?;
     }
-    for _serial_algorithm_issuer in 0..3 {
-        reader.tlv_bytes()?;
-    }
+    let _serial = reader.tlv_bytes()?;
+    let (_algorithm, _issuer) = (sequence(reader)?, sequence(reader)?);
     let valid_ms = reader.sequence(|validity| Ok::<_, der::Error>(time(validity)?..=time(validity)?))?;
-    let _subject = reader.tlv_bytes()?;
-    let spki = reader.tlv_bytes()?;
+    let _subject = sequence(reader)?;
+    let spki = sequence(reader)?;
     while !reader.is_finished() {
         let _extensions = reader.tlv_bytes()?;
     }
     Ok((valid_ms, spki))
+}
+
+fn sequence<'c>(reader: &mut SliceReader<'c>) -> der::Result<&'c [u8]> {
+    Tag::peek(reader)?.assert_eq(Tag::Sequence)?;
+    reader.tlv_bytes()
 }
 
 fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {

@@ -5,6 +5,7 @@ use std::ops::RangeInclusive;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::Deserialize;
+use serde::de::DeserializeOwned;
 
 use super::certificate::Certificate;
 use super::key_location::KeyForm;
@@ -86,7 +87,7 @@ impl KeySet {
     /// # Errors
     /// As [`KeySet::parse`].
     pub fn parse_jwks(document: &[u8]) -> Result<Self, KeySetError> {
-        let set: JwkSet = serde_json::from_slice(document).map_err(json)?;
+        let set: JwkSet = parse(document)?;
         Self::of(set.keys)
     }
 
@@ -135,7 +136,7 @@ impl KeySet {
     }
 
     fn parse_plaid(document: &[u8]) -> Result<Self, KeySetError> {
-        let answer: PlaidAnswer = serde_json::from_slice(document).map_err(json)?;
+        let answer: PlaidAnswer = parse(document)?;
         Self::of(vec![answer.key])
     }
 
@@ -154,8 +155,10 @@ impl KeySet {
     }
 }
 
-fn json(error: serde_json::Error) -> KeySetError {
-    KeySetError::Json(error.to_string())
+/// Reads the whole document first: members that are not looked at would else not have to be JSON.
+fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, KeySetError> {
+    let whole = serde_json::from_slice::<serde_json::Value>(document);
+    whole.and_then(serde_json::from_value).map_err(|error| KeySetError::Json(error.to_string()))
 }
 
 fn usable(key: serde_json::Value) -> Option<PublishedKey> {
