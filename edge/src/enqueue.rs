@@ -28,24 +28,32 @@ impl SendError {
     }
 }
 
-/// Sends a message. A failed try is repeated with the same text, and so with the same event id: where the first try did
+/// Sends a text. A failed try is repeated with the same text, and so with the same event id: where the first try did
 /// arrive after all, the relay recognises the second.
 ///
 /// # Errors
 /// See [`SendError`]; the message may or may not be in the queue.
 pub(crate) async fn enqueue(queue: &Queue, message: &str) -> Result<(), SendError> {
     let message = JsValue::from_str(message);
-    match send(queue, &message).await {
+    let send = async || {
+        // Never `send` of a value: that turns maps into `{}`.
+        let text = RawMessageBuilder::new(message.clone()).build_with_content_type(QueueContentType::Text);
+        queue.send_raw(text).await.map_err(|error| error.to_string())
+    };
+    match send().await {
         Ok(()) => Ok(()),
-        Err(error) => enqueue_again(queue, &message, error).await,
+        Err(error) => enqueue_again(send, error).await,
     }
 }
 
-/// Goes on with a message after a try that failed with `error`.
+/// Goes on with a message after a try that failed with `error`; `send` makes one try.
 ///
 /// # Errors
 /// As [`enqueue`].
-pub(crate) async fn enqueue_again(queue: &Queue, message: &JsValue, mut error: String) -> Result<(), SendError> {
+pub(crate) async fn enqueue_again(
+    send: impl AsyncFn() -> Result<(), String>,
+    mut error: String,
+) -> Result<(), SendError> {
     let mut pauses = PAUSES_MS.iter();
     loop {
         worker::console_error!("the queue did not take a message: {error}");
@@ -53,17 +61,11 @@ pub(crate) async fn enqueue_again(queue: &Queue, message: &JsValue, mut error: S
             (SendError::Busy, Some(pause)) => Delay::from(Duration::from_millis(*pause)).await,
             (error @ (SendError::Busy | SendError::Closed), _) => return Err(error),
         }
-        match send(queue, message).await {
+        match send().await {
             Ok(()) => return Ok(()),
             Err(again) => error = again,
         }
     }
-}
-
-/// Text, never `send` of a value: that turns maps into `{}`. The pull API returns text without ambiguity.
-async fn send(queue: &Queue, message: &JsValue) -> Result<(), String> {
-    let text = RawMessageBuilder::new(message.clone()).build_with_content_type(QueueContentType::Text);
-    queue.send_raw(text).await.map_err(|error| error.to_string())
 }
 
 /// Reads the error code that a queue puts in brackets at the end of its message (Cloudflare's list of Queues error

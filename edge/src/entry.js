@@ -6,17 +6,34 @@
 // here fails before the event is in the queue, the whole request is answered by the way that handles every case.
 import Worker from "../build/index.js";
 
-const { hashing, receive, receive_hashed, send_again } = Worker.prototype;
+const { receive, receive_unread, send_again } = Worker.prototype;
 const state = globalThis.__worker_init_state;
 
 // A body that fits into a message; what is larger goes to R2 first.
 const MAX_BYTES = 127_000;
-// From here on a body is hashed by the platform and never enters the memory of WebAssembly.
+// From here on a body is only looked at by the platform, where that is enough. Its message is one of bytes: to make and
+// to write a text costs as much as hashing it.
 const LARGE_BYTES = 8_000;
-// Where a large body is put together with what is hashed round it. To take fresh memory each time costs as much as hashing.
+// Where a body is put together with what is signed round it: fresh memory each time costs as much as hashing it.
 const room = new Uint8Array(MAX_BYTES + 4_096);
-const decoder = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const encoder = new TextEncoder();
 const TEXT = { contentType: "text" };
+const BYTES = { contentType: "bytes" };
+
+// How the Web Cryptography API imports the key of each `PlatformAlgorithm`, and verifies with it.
+const ALGORITHMS = {
+  "hmac-sha1": { name: "HMAC", hash: "SHA-1" },
+  "hmac-sha256": { name: "HMAC", hash: "SHA-256" },
+  "hmac-sha512": { name: "HMAC", hash: "SHA-512" },
+  ed25519: { name: "Ed25519" },
+  p256: { name: "ECDSA", namedCurve: "P-256", hash: "SHA-256" },
+};
+// Keys that were imported, by algorithm and key.
+const KEYS = new Map();
+const MAX_KEYS = 1_000;
+// Status and headers of answers, by the line that says them: to make them is most of the work of making an answer.
+const ANSWERS = new Map();
+const MAX_ANSWERS = 100;
 
 export default {
   async fetch(request, env, context) {
@@ -24,53 +41,73 @@ export default {
     if (!(length > 0 && length <= MAX_BYTES) || state.criticalError) return answer(request, env, context);
     let body;
     try {
-      body = await request.bytes();
+      // Cheaper than to ask for the bytes, which asks for this.
+      body = new Uint8Array(await request.arrayBuffer());
     } catch {
       return answer(request, env, context);
     }
     const head = JSON.stringify({ method: request.method, url: request.url, headers: [...request.headers] });
-    const large = length > LARGE_BYTES ? await receive_large(head, body) : undefined;
-    const received = large ?? halves(guarded(receive, head, body));
-    if (received === undefined) return answer(new Request(request, { body }), env, context);
-    const [reply, message] = received;
-    try {
-      await env.QUEUE.send(message, TEXT);
-    } catch (error) {
-      const refusal = await send_again(env, message, String(error));
-      if (refusal !== undefined) return respond(refusal);
+    const unread = body.length > LARGE_BYTES ? parts(guarded(receive_unread, head, body.length)) : undefined;
+    const taken = unread ?? parts(guarded(receive, head, body));
+    if (taken === undefined || (taken.check !== "" && !(await verifies(JSON.parse(taken.check), body)))) {
+      return answer(new Request(request, { body }), env, context);
     }
-    return respond(reply);
+    // The queue takes the memory of bytes, so that each try makes its own.
+    const send = () =>
+      unread === undefined ? env.QUEUE.send(taken.message, TEXT) : env.QUEUE.send(behind(taken.message, body), BYTES);
+    try {
+      await send();
+    } catch (error) {
+      const refusal = await send_again(send, String(error));
+      if (refusal !== undefined) return respond(...refusal.split("\n"));
+    }
+    return respond(taken.head, taken.body);
   },
 };
 
-/** A large body that is text, of a source whose rule needs no more of it than a hash; else undefined. */
-async function receive_large(head, body) {
-  const wanted = guarded(hashing, head);
-  if (wanted === undefined) return undefined;
-  let text;
+/** Whether one of the signatures is that of one of the keys. Where the platform takes neither, Rust says what is wrong. */
+async function verifies({ algorithm, keys, signatures, before, after }, body) {
+  const name = ALGORITHMS[algorithm];
   try {
-    text = decoder.decode(body);
+    const imported = [];
+    for (const key of keys) imported.push(KEYS.get(algorithm + key) ?? (await imports(algorithm, key)));
+    const content = before === "" && after === "" ? body : joined(encoder.encode(before), body, encoder.encode(after));
+    // All are asked for before one is awaited: the platform has read the content by then, and the room is free.
+    const asked = [];
+    for (const key of imported) {
+      for (const signature of signatures) {
+        asked.push(crypto.subtle.verify(name, key, Uint8Array.fromBase64(signature), content));
+      }
+    }
+    for (const verified of asked) if (await verified) return true;
+    return false;
   } catch {
-    return undefined;
+    return false;
   }
-  // A queue cuts a text at the first of these.
-  if (text.includes("\0")) return undefined;
-  const view = new DataView(wanted.buffer, wanted.byteOffset);
-  const [keys, before, first] = [view.getUint32(0, true), view.getUint32(4, true), 8];
-  const after = wanted.subarray(first + keys * before);
-  const size = before + body.length + after.length;
+}
+
+async function imports(algorithm, key) {
+  const imported = await crypto.subtle.importKey("raw", Uint8Array.fromBase64(key), ALGORITHMS[algorithm], false, ["verify"]);
+  if (KEYS.size >= MAX_KEYS) KEYS.clear();
+  KEYS.set(algorithm + key, imported);
+  return imported;
+}
+
+function joined(before, body, after) {
+  const size = before.length + body.length + after.length;
   const content = size <= room.length ? room.subarray(0, size) : new Uint8Array(size);
-  content.set(body, before);
-  content.set(after, before + body.length);
-  // The platform takes its copy before it gives back a promise, so that the room is free again then.
-  const hashes = Array.from({ length: keys }, (_, key) => {
-    content.set(wanted.subarray(first + key * before, first + (key + 1) * before));
-    return crypto.subtle.digest("SHA-256", content);
-  });
-  const digests = new Uint8Array(keys * 32);
-  for (const [key, hash] of hashes.entries()) digests.set(new Uint8Array(await hash), key * 32);
-  const received = halves(guarded(receive_hashed, head, digests, body.length));
-  return received && [received[0], received[1] + text];
+  content.set(before);
+  content.set(body, before.length);
+  content.set(after, before.length + body.length);
+  return content;
+}
+
+function behind(text, body) {
+  const line = encoder.encode(text);
+  const bytes = new Uint8Array(line.length + body.length);
+  bytes.set(line);
+  bytes.set(body, line.length);
+  return bytes;
 }
 
 /** The way of every request: awaited, so that a Worker that broke is known to have. */
@@ -97,15 +134,27 @@ function noted(error) {
   return error;
 }
 
-/** The answer stands on the first line, the message behind it. */
-function halves(received) {
+/** What Rust gives back: two lines of an answer, one of what is to be checked before it is given, and the message. */
+function parts(received) {
   if (received === undefined) return undefined;
-  const end = received.indexOf("\n");
-  return [received.slice(0, end), received.slice(end + 1)];
+  const body = received.indexOf("\n") + 1;
+  const check = received.indexOf("\n", body) + 1;
+  const message = received.indexOf("\n", check) + 1;
+  return {
+    head: received.slice(0, body - 1),
+    body: received.slice(body, check - 1),
+    check: received.slice(check, message - 1),
+    message: received.slice(message),
+  };
 }
 
-/** An answer is a JSON list of status, headers and body. */
-function respond(answer) {
-  const [status, headers, body] = JSON.parse(answer);
-  return new Response(body === "" ? null : body, { status, headers });
+function respond(head, body) {
+  let init = ANSWERS.get(head);
+  if (init === undefined) {
+    const [status, headers] = JSON.parse(head);
+    init = { status, headers: new Headers(headers) };
+    if (ANSWERS.size >= MAX_ANSWERS) ANSWERS.clear();
+    ANSWERS.set(head, init);
+  }
+  return new Response(JSON.parse(body) || null, init);
 }

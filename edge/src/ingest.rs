@@ -198,7 +198,7 @@ fn explain(source: &Source, head: &Head, body: &[u8], now: u64, rejection: Rejec
     source.verifier.explain(None, &head.parts(), body, now, rejection)
 }
 
-pub(crate) fn verification(verified: Verified) -> Verification {
+fn verification(verified: Verified) -> Verification {
     if verified.unsigned() {
         Verification::Unsigned
     } else if verified.stale() {

@@ -19,7 +19,7 @@ mod sources;
 mod store_body;
 mod warm;
 
-pub use warm::{hashing, receive, receive_hashed, send_again};
+pub use warm::{receive, receive_unread, send_again};
 use worker::{Context, Env, Result, event, web_sys};
 
 use bindings::Bindings;

@@ -90,6 +90,11 @@ pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) ->
     }
 }
 
+/// The keys at a location that are in memory and not due for a refresh. Nothing is awaited and nothing claimed.
+pub(crate) fn fresh(location: &KeyLocation, now: u64) -> Option<Rc<KeySet>> {
+    on_shelf(location, |shelf| shelf.keys.peek(&location.cache_key(), now))
+}
+
 /// The keys after a signature matched none of those that are cached: fetched again, but not for every such request, and
 /// not where the request names its key, because what it names does not change.
 pub(crate) async fn refetch(location: &KeyLocation, now: u64) -> Option<Rc<KeySet>> {

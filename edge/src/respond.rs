@@ -104,10 +104,13 @@ pub(crate) fn respond(answer: Answer) -> Result<web_sys::Response, JsValue> {
     host::respond(status, &text, &body).or_else(|_| host::respond(status, "[]", &body))
 }
 
-/// An answer as one line: a JSON list of status, headers (a list of pairs) and body. `None` where the body is no text.
+/// An answer as two lines of JSON: its status and headers (a list of pairs), which are the same for most of a source's
+/// answers, and its body. `None` where the body is no text.
 pub(crate) fn written(answer: Answer) -> Option<String> {
     let Parts { status, headers, body } = parts(answer);
-    serde_json::to_string(&(status, headers, std::str::from_utf8(&body).ok()?)).ok()
+    let head = serde_json::to_string(&(status, headers)).ok()?;
+    let body = serde_json::to_string(std::str::from_utf8(&body).ok()?).ok()?;
+    Some([head, body].join("\n"))
 }
 
 fn parts(answer: Answer) -> Parts {

@@ -5,102 +5,146 @@
 
 use std::rc::Rc;
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Serialize;
 use shared::challenge::{MAX_CHALLENGE_BODY_BYTES, answer};
-use shared::envelope::{write_head, write_inline};
-use shared::verify::{Hashing, verify_hashed};
-use worker::Env;
+use shared::envelope::{EventHeader, Verification, write_head, write_inline};
+use shared::verify::{KeySet, PlatformAlgorithm, PlatformCheck};
+use worker::js_sys::{Function, Promise};
 use worker::wasm_bindgen::prelude::*;
+use worker::wasm_bindgen_futures::JsFuture;
 
-use crate::bindings::{self, Bindings};
+use crate::bindings;
 use crate::enqueue::enqueue_again;
-use crate::host;
-use crate::ingest::{Decision, decide, header, unavailable, verification};
+use crate::ingest::{Decision, decide, header};
 use crate::request::Head;
 use crate::respond::{Answer, written};
 use crate::route::{Route, route};
 use crate::sources::{self, Source};
+use crate::{host, published_keys};
 
-/// Takes an event in as far as that needs no await: `head` as `host.js` writes one, `body` the whole body. The answer,
-/// as [`written`], on one line and behind it the message for the queue; `None` where the request is not to be accepted,
-/// or not without awaiting something.
+/// Takes an event in as far as that needs no await: `head` as `host.js` writes one, `body` the whole body. The answer, as
+/// [`written`], a line with what is to be checked before it is given, or an empty one, and the message for the queue;
+/// `None` where the request is not to be accepted, or
+/// not without awaiting something.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 #[must_use]
 pub fn receive(head: &str, body: &[u8]) -> Option<String> {
     let now = host::now_ms();
     let head = Head::parse(head)?;
-    let source = source_of(&head, now)?;
-    if !fits(&source, &head, body.len()) {
-        return None;
-    }
-    // Where keys have to be fetched, deciding without them says that nothing can be said.
-    let Decision::Accept { verification, reply: None } = decide(&source, None, &head, body, now) else { return None };
+    let source = source_of(&head, body.len(), now)?;
+    let keys = keys_of(&source, &head, body, now);
+    let check = source.verifier.platform_check(keys.as_deref(), &head.parts(), body.len(), now);
+    let verification = if let Some(check) = &check {
+        if is_special(&source, &head, body) {
+            return None;
+        }
+        outcome(check)
+    } else {
+        // Where keys have to be fetched, deciding without them says that nothing can be said.
+        let decision = decide(&source, keys.as_deref(), &head, body, now);
+        let Decision::Accept { verification, reply: None } = decision else { return None };
+        verification
+    };
     let header = header(&source, head, verification, now);
-    let mut out = written(Answer::Accepted { id: header.id, source })?;
-    out.push('\n');
-    write_inline(&mut out, &header, body).then_some(out)
+    message(source, &header, check, |out| write_inline(out, &header, body))
 }
 
-/// What is to be hashed round a large body: the number of keys and the length of what stands before the body, both as 32
-/// bits with the low byte first, then what stands before it for each key, then what stands behind it. `None` where Rust
-/// has to see the body itself.
+/// The same for a body of `size` bytes that Rust does not get to see: it is to be put behind the message, which is then to
+/// be sent as bytes. `None` also where Rust has to see it.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 #[must_use]
-pub fn hashing(head: &str) -> Option<Vec<u8>> {
-    let head = Head::parse(head)?;
-    let Hashing { before, after } = source_of(&head, host::now_ms())?.verifier.hashing(&head.parts())?;
-    let counts = [before.len(), before.first()?.len()].map(u32::try_from);
-    let mut out = Vec::new();
-    for count in counts {
-        out.extend_from_slice(&count.ok()?.to_le_bytes());
-    }
-    out.extend(before.concat());
-    out.extend(after);
-    Some(out)
-}
-
-/// The same as [`receive`] for a body of `size` bytes of text, by the SHA-256 of what [`hashing`] asked for, one behind
-/// the other. The message lacks the text, which is to be put behind it.
-#[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
-#[must_use]
-pub fn receive_hashed(head: &str, digests: &[u8], size: u32) -> Option<String> {
+pub fn receive_unread(head: &str, size: u32) -> Option<String> {
     let now = host::now_ms();
     let head = Head::parse(head)?;
-    let source = source_of(&head, now)?;
     let size = usize::try_from(size).ok()?;
+    let source = source_of(&head, size, now)?;
     // No challenge is looked for in a body of this size; one that shows in the head alone is left to the other way.
-    let challenge = answer(&source.config.challenges, &source.config.secrets, &head.parts(), &[]);
-    if size <= MAX_CHALLENGE_BODY_BYTES || challenge.is_some() || head.is_safe() || !fits(&source, &head, size) {
+    if size <= MAX_CHALLENGE_BODY_BYTES || is_special(&source, &head, &[]) {
         return None;
     }
-    let (digests, _) = digests.as_chunks();
-    let verified = verify_hashed(&source.verifier, &head.parts(), digests, now)?;
-    let header = header(&source, head, verification(verified), now);
+    let keys = keys_of(&source, &head, &[], now);
+    let check = source.verifier.platform_check(keys.as_deref(), &head.parts(), size, now)?;
+    let header = header(&source, head, outcome(&check), now);
+    message(source, &header, Some(check), |out| write_head(out, &header, size))
+}
+
+/// A check as `entry.js` reads it.
+#[derive(Serialize)]
+struct CheckLine {
+    algorithm: PlatformAlgorithm,
+    /// In base64, as the signatures.
+    keys: Vec<String>,
+    signatures: Vec<String>,
+    before: String,
+    after: String,
+}
+
+impl From<PlatformCheck> for CheckLine {
+    fn from(check: PlatformCheck) -> Self {
+        let PlatformCheck { algorithm, keys, signatures, before, after, stale: _ } = check;
+        let texts = |list: Vec<Vec<u8>>| list.iter().map(|bytes| BASE64.encode(bytes)).collect();
+        Self { algorithm, keys: texts(keys), signatures: texts(signatures), before, after }
+    }
+}
+
+/// What [`receive`] gives back; `None` where that is too large for the queue.
+fn message(
+    source: Rc<Source>,
+    header: &EventHeader,
+    check: Option<PlatformCheck>,
+    write: impl FnOnce(&mut String) -> bool,
+) -> Option<String> {
     let mut out = written(Answer::Accepted { id: header.id, source })?;
     out.push('\n');
-    write_head(&mut out, &header, size).then_some(out)
+    if let Some(check) = check {
+        out.push_str(&serde_json::to_string(&CheckLine::from(check)).ok()?);
+    }
+    out.push('\n');
+    write(&mut out).then_some(out)
 }
 
-fn source_of(head: &Head, now: u64) -> Option<Rc<Source>> {
+/// What the event is once the platform has found its signature good.
+fn outcome(check: &PlatformCheck) -> Verification {
+    if check.stale { Verification::Stale } else { Verification::Verified }
+}
+
+/// Whether a request is, or may be, something else than an event that is answered as all are.
+fn is_special(source: &Source, head: &Head, body: &[u8]) -> bool {
+    head.is_safe() || answer(&source.config.challenges, &source.config.secrets, &head.parts(), body).is_some()
+}
+
+/// The source of a request with a body of `size` bytes, where it may have one of that size.
+fn source_of(head: &Head, size: usize, now: u64) -> Option<Rc<Source>> {
     let Route::Source(reference) = route(head.path()) else { return None };
-    sources::fresh(reference, now)
+    let source = sources::fresh(reference, now)?;
+    let max_bytes = bindings::known_max_body_bytes()?.min(source.config.max_body_bytes);
+    (head.fits() && size as u64 <= max_bytes).then_some(source)
 }
 
-fn fits(source: &Source, head: &Head, size: usize) -> bool {
-    let max_bytes = bindings::known_max_body_bytes().map(|bytes| bytes.min(source.config.max_body_bytes));
-    head.fits() && max_bytes.is_some_and(|max_bytes| size as u64 <= max_bytes)
+/// The provider's published keys, where the source needs them and they are in memory.
+fn keys_of(source: &Source, head: &Head, body: &[u8], now: u64) -> Option<Rc<KeySet>> {
+    let location = source.verifier.key_location(&head.parts(), body).ok()??;
+    published_keys::fresh(&location, now)
 }
 
-/// Goes on with a message after a send that failed with `error`: `None` once it is in the queue, else the answer, as
-/// [`written`].
+/// Goes on with a message after a send that failed with `error`: `send` makes one try and gives back its promise. `None`
+/// once the message is in the queue, else the answer, as [`written`].
 #[wasm_bindgen(
     wasm_bindgen = worker::wasm_bindgen,
     wasm_bindgen_futures = worker::wasm_bindgen_futures,
     js_sys = worker::js_sys
 )]
-pub async fn send_again(env: Env, message: JsValue, error: String) -> Option<String> {
-    let sent = match Bindings::new(env).queue() {
-        Ok(queue) => enqueue_again(&queue, &message, error).await,
-        Err(missing) => return written(unavailable(missing)),
+pub async fn send_again(send: Function, error: String) -> Option<String> {
+    let send = async || match send.call0(&JsValue::NULL) {
+        Ok(promise) => JsFuture::from(Promise::resolve(&promise)).await.map(drop).map_err(text),
+        Err(error) => Err(text(error)),
     };
+    let sent = enqueue_again(send, error).await;
     written(Answer::TryAgain { after_s: sent.err()?.retry_after_s() })
+}
+
+fn text(error: JsValue) -> String {
+    worker::Error::from(error).to_string()
 }

@@ -7,16 +7,16 @@ use shared::envelope::{Body, Message, decode, encode_inline, encode_rejection, e
 
 /// A message.
 pub fn envelope(data: &[u8]) -> bool {
-    let Ok(text) = std::str::from_utf8(data) else { return false };
-    let Ok(message) = decode(text) else { return false };
-    let (line, rest) = text.split_once('\n').expect("a header line");
-    let header: Value = serde_json::from_str(line).expect("the header line is JSON");
+    let Ok(message) = decode(data) else { return false };
+    let end = data.iter().position(|byte| *byte == b'\n').expect("a header line");
+    let (line, rest) = (&data[..end], &data[end + 1..]);
+    let header: Value = serde_json::from_slice(line).expect("the header line is JSON");
     assert_eq!(header["v"], 1, "no other version is known");
     let (kind, written) = match &message {
         Message::Event(event, Body::Inline(body)) => {
             let plainly = match header["body"]["in"].as_str() {
                 Some("base64") => BASE64.decode(rest).expect("base64"),
-                _ => rest.as_bytes().to_vec(),
+                _ => rest.to_vec(),
             };
             assert_eq!(*body, plainly);
             ("event", encode_inline(event, body))
@@ -29,7 +29,7 @@ pub fn envelope(data: &[u8]) -> bool {
     };
     assert_eq!(header["kind"], kind);
     if let Some(written) = written {
-        assert_eq!(decode(&written).as_ref(), Ok(&message), "written as {written:?}");
+        assert_eq!(decode(written.as_bytes()).as_ref(), Ok(&message), "written as {written:?}");
     }
     true
 }

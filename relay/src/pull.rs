@@ -196,7 +196,7 @@ impl Puller {
                     Ok(true) => {}
                     Ok(false) => {
                         tracing::error!(event = %header.id, reason, "a message is quarantined");
-                        group.quarantined.push(quarantine(&message.message_id, reason, message.body.into_text()));
+                        group.quarantined.push(quarantine(&message.message_id, reason, message.body.into_bytes()));
                     }
                     Err(error) => return self.hand_back(&message.lease_id, message.attempts, &error.to_string()).await,
                 }
@@ -284,26 +284,26 @@ struct StoredBody {
 enum Decoded {
     Arrived(Box<Arrival>),
     Stored(Box<EventHeader>, StoredBody),
-    Secret { handed_over: SecretHandedOver, raw: String },
-    Unreadable { reason: String, raw: String },
+    Secret { handed_over: SecretHandedOver, raw: Vec<u8> },
+    Unreadable { reason: String, raw: Vec<u8> },
 }
 
 fn decode(message: &Leased) -> Decoded {
-    let text = match &message.body {
-        LeasedBody::Text(text) => text,
+    let bytes = match &message.body {
+        LeasedBody::Message(bytes) => bytes,
         LeasedBody::Unreadable { raw, reason } => {
             return Decoded::Unreadable { reason: reason.clone(), raw: raw.clone() };
         }
     };
     let id = message.message_id.clone();
-    match envelope::decode(text) {
-        Ok(Message::Rejection(sample)) => Decoded::Arrived(Box::new(Arrival::Rejection(id, sample, text.clone()))),
-        Ok(Message::Secret(handed_over)) => Decoded::Secret { handed_over, raw: text.clone() },
+    match envelope::decode(bytes) {
+        Ok(Message::Rejection(sample)) => Decoded::Arrived(Box::new(Arrival::Rejection(id, sample, bytes.clone()))),
+        Ok(Message::Secret(handed_over)) => Decoded::Secret { handed_over, raw: bytes.clone() },
         Ok(Message::Event(header, Body::Inline(body))) => Decoded::Arrived(Box::new(Arrival::Event(id, header, body))),
         Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
             Decoded::Stored(Box::new(header), StoredBody { key, size, sha256 })
         }
-        Err(error) => Decoded::Unreadable { reason: error.to_string(), raw: text.clone() },
+        Err(error) => Decoded::Unreadable { reason: error.to_string(), raw: bytes.clone() },
     }
 }
 
@@ -313,12 +313,12 @@ fn hand_back_delay(attempts: u32) -> Duration {
     Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))
 }
 
-fn quarantine(message_id: &str, reason: String, raw: String) -> NewQuarantined {
+fn quarantine(message_id: &str, reason: String, message: Vec<u8>) -> NewQuarantined {
     NewQuarantined {
         id: mint::uuid(),
         queue_message_id: message_id.replace('\0', ""),
         reason: reason.replace('\0', ""),
-        message: raw.into_bytes(),
+        message,
     }
 }
 

@@ -1,8 +1,8 @@
 //! The message that crosses the queue: one line of JSON, a newline, then the body of the request.
 //!
-//! The body is the raw bytes where they are UTF-8 without a NUL, else base64 with a flag in the header line, because a queue message
-//! is sent as text: `text` is the one content type that the pull API returns without ambiguity. A body that does not
-//! fit is put into object storage first and the message carries its key.
+//! A message is sent as text or as bytes, the content types that the pull API returns without ambiguity. In a text the
+//! body stands as it is where it is UTF-8 without a NUL, else as base64; in bytes it always stands as it is. A body that
+//! does not fit is put into object storage first and the message carries its key.
 //!
 //! The header line is versioned. A reader that does not know the version says so ([`DecodeError::UnknownVersion`]) and
 //! keeps the message, so that an edge which is newer than its relay loses nothing.
@@ -119,6 +119,8 @@ pub enum DecodeError {
     Header(String),
     #[error("version {0} is not known to this relay; upgrade the relay, then release the message")]
     UnknownVersion(u32),
+    #[error("the header line is not UTF-8")]
+    NotText,
     #[error("the body is flagged as base64 and is not")]
     Base64,
 }
@@ -162,7 +164,13 @@ struct EventLine<'a> {
 enum BodyLine {
     Text,
     Base64,
-    Stored { key: String, size: u64, sha256: String },
+    /// As it is, in a message of bytes.
+    Bytes,
+    Stored {
+        key: String,
+        size: u64,
+        sha256: String,
+    },
 }
 
 /// Writes an event whose body travels in the message, or returns `None` where it would not fit into
@@ -191,13 +199,13 @@ pub fn write_inline(out: &mut String, header: &EventHeader, body: &[u8]) -> bool
     out.len() - before <= MAX_MESSAGE_BYTES
 }
 
-/// Writes all of an event's message but its body, which is `body_bytes` of text without a NUL, to be put behind it. Answers whether the
-/// whole fits into [`MAX_MESSAGE_BYTES`].
+/// Writes all but the body of an event's message of bytes: `size` bytes, to be put behind it. Answers whether the whole
+/// fits into [`MAX_MESSAGE_BYTES`].
 #[must_use]
-pub fn write_head(out: &mut String, header: &EventHeader, body_bytes: usize) -> bool {
+pub fn write_head(out: &mut String, header: &EventHeader, size: usize) -> bool {
     let before = out.len();
-    write(out, header, BodyLine::Text, "");
-    out.len() - before + body_bytes <= MAX_MESSAGE_BYTES
+    write(out, header, BodyLine::Bytes, "");
+    out.len() - before + size <= MAX_MESSAGE_BYTES
 }
 
 /// Writes an event whose body is in object storage.
@@ -242,8 +250,10 @@ fn write_line(out: &mut String, line: &impl Serialize, text: &str) {
 ///
 /// # Errors
 /// See [`DecodeError`]; nothing is lost by it, the caller still holds the message.
-pub fn decode(message: &str) -> Result<Message, DecodeError> {
-    let (header, text) = message.split_once('\n').ok_or(DecodeError::NoHeaderLine)?;
+pub fn decode(message: &[u8]) -> Result<Message, DecodeError> {
+    let end = message.iter().position(|byte| *byte == b'\n').ok_or(DecodeError::NoHeaderLine)?;
+    let (header, rest) = (&message[..end], &message[end + 1..]);
+    let header = std::str::from_utf8(header).map_err(|_| DecodeError::NotText)?;
     let not_known = |error: serde_json::Error| DecodeError::Header(error.to_string());
     let VersionLine { v } = serde_json::from_str(header).map_err(not_known)?;
     if v != VERSION {
@@ -255,8 +265,8 @@ pub fn decode(message: &str) -> Result<Message, DecodeError> {
         Content::Secret(handed_over) => Message::Secret(handed_over),
         Content::Event { header, body } => {
             let body = match body {
-                BodyLine::Text => Body::Inline(text.as_bytes().to_vec()),
-                BodyLine::Base64 => Body::Inline(BASE64.decode(text).map_err(|_| DecodeError::Base64)?),
+                BodyLine::Text | BodyLine::Bytes => Body::Inline(rest.to_vec()),
+                BodyLine::Base64 => Body::Inline(BASE64.decode(rest).map_err(|_| DecodeError::Base64)?),
                 BodyLine::Stored { key, size, sha256 } => Body::Stored { key, size, sha256 },
             };
             Message::Event(header, body)
@@ -282,7 +292,7 @@ mod tests {
 
     fn round_trip(body: &[u8]) -> Message {
         let message = encode_inline(&header(), body).expect("fits");
-        decode(&message).expect("decodes")
+        decode(message.as_bytes()).expect("decodes")
     }
 
     #[test]
@@ -308,11 +318,12 @@ mod tests {
     }
 
     #[test]
-    fn a_message_may_be_written_without_its_text_which_follows() {
-        let mut message = String::new();
-        assert!(write_head(&mut message, &header(), 7));
-        message.push_str("{\"a\":1}");
-        assert_eq!(Some(message), encode_inline(&header(), b"{\"a\":1}"));
+    fn a_message_of_bytes_is_written_without_its_body_which_follows_as_it_is() {
+        let body: Vec<u8> = (0..=255).collect();
+        let mut head = String::new();
+        assert!(write_head(&mut head, &header(), body.len()));
+        let message = [head.as_bytes(), &body].concat();
+        assert_eq!(decode(&message), Ok(Message::Event(header(), Body::Inline(body))));
         assert!(!write_head(&mut String::new(), &header(), MAX_MESSAGE_BYTES - 100), "the line needs more than that");
     }
 
@@ -320,7 +331,7 @@ mod tests {
     fn a_stored_body_is_carried_by_reference() {
         let message = encode_stored(&header(), "evt_1", 1_000_000, "00ff");
         let body = Body::Stored { key: "evt_1".to_owned(), size: 1_000_000, sha256: "00ff".to_owned() };
-        assert_eq!(decode(&message), Ok(Message::Event(header(), body)));
+        assert_eq!(decode(message.as_bytes()), Ok(Message::Event(header(), body)));
     }
 
     #[test]
@@ -332,17 +343,21 @@ mod tests {
         );
         let header = EventHeader { verification: Verification::Failed(failure), ..header() };
         let message = encode_inline(&header, b"x").expect("fits");
-        assert_eq!(decode(&message), Ok(Message::Event(header, Body::Inline(b"x".to_vec()))));
+        assert_eq!(decode(message.as_bytes()), Ok(Message::Event(header, Body::Inline(b"x".to_vec()))));
     }
 
     #[test]
     fn a_message_that_cannot_be_read_says_why() {
         let good = encode_inline(&header(), b"x").expect("fits");
-        assert_eq!(decode("{\"v\":1}"), Err(DecodeError::NoHeaderLine));
-        assert_eq!(decode(&good.replacen("\"v\":1", "\"v\":7", 1)), Err(DecodeError::UnknownVersion(7)));
-        assert_eq!(decode(&good.replacen("\"in\":\"text\"", "\"in\":\"base64\"", 1)), Err(DecodeError::Base64));
-        assert!(matches!(decode("{}\n"), Err(DecodeError::Header(_))));
-        assert!(matches!(decode("{\"v\":1,\"kind\":\"other\"}\n"), Err(DecodeError::Header(_))));
+        assert_eq!(decode(b"{\"v\":1}"), Err(DecodeError::NoHeaderLine));
+        assert_eq!(decode(good.replacen("\"v\":1", "\"v\":7", 1).as_bytes()), Err(DecodeError::UnknownVersion(7)));
+        assert_eq!(
+            decode(good.replacen("\"in\":\"text\"", "\"in\":\"base64\"", 1).as_bytes()),
+            Err(DecodeError::Base64)
+        );
+        assert_eq!(decode(b"\xff\n"), Err(DecodeError::NotText));
+        assert!(matches!(decode(b"{}\n"), Err(DecodeError::Header(_))));
+        assert!(matches!(decode(b"{\"v\":1,\"kind\":\"other\"}\n"), Err(DecodeError::Header(_))));
     }
 
     #[test]
@@ -357,12 +372,12 @@ mod tests {
             size: 3,
             remote: "ipv4".to_owned(),
         };
-        assert_eq!(decode(&encode_rejection(&sample)), Ok(Message::Rejection(sample)));
+        assert_eq!(decode(encode_rejection(&sample).as_bytes()), Ok(Message::Rejection(sample)));
     }
 
     #[test]
     fn a_secret_that_was_handed_over_survives() {
         let handed_over = SecretHandedOver { source: header().source, sealed: "s1.72cd6e84.AAAA".to_owned() };
-        assert_eq!(decode(&encode_secret(&handed_over)), Ok(Message::Secret(handed_over)));
+        assert_eq!(decode(encode_secret(&handed_over).as_bytes()), Ok(Message::Secret(handed_over)));
     }
 }

@@ -18,6 +18,7 @@ pub mod jwt;
 pub mod key;
 pub mod key_location;
 pub mod key_set;
+pub mod platform;
 pub mod public_key;
 pub mod reference;
 pub mod rejection;
@@ -30,7 +31,6 @@ mod certificate;
 mod checksum;
 mod credentials;
 mod explain;
-mod hashing;
 mod mac;
 pub(crate) mod request;
 mod signature;
@@ -47,10 +47,10 @@ mod tampering_keys;
 mod test_keys;
 
 pub use explain::{MAX_EXPLAINED_BODY_BYTES, MAX_RETIRED_SECRETS};
-pub use hashing::{Hashing, verify_hashed};
 pub use key::KeyError;
 pub use key_location::{KeyForm, KeyLocation};
 pub use key_set::{KeySet, KeySetError};
+pub use platform::{PlatformAlgorithm, PlatformCheck};
 pub use rejection::Rejection;
 pub use request::RequestParts;
 pub use rule::Scheme;
@@ -111,8 +111,6 @@ struct Incoming<'a> {
     keys: Option<&'a KeySet>,
     request: &'a RequestParts<'a>,
     body: &'a [u8],
-    /// What the body and all else that is signed were hashed to elsewhere: then `body` is empty, and nobody looks at it.
-    hashed: Option<&'a [[u8; 32]]>,
     now_ms: u64,
     on_stale: OnStale,
 }
@@ -218,7 +216,7 @@ pub fn verify(
     body: &[u8],
     now_ms: u64,
 ) -> Result<Verified, Rejection> {
-    let incoming = Incoming { keys, request, body, hashed: None, now_ms, on_stale: verifier.on_stale };
+    let incoming = Incoming { keys, request, body, now_ms, on_stale: verifier.on_stale };
     let mut rejection = match verifier.first.verify(&incoming) {
         Ok(verified) => return Ok(verified),
         Err(rejection) => rejection,

@@ -321,8 +321,7 @@ impl EdgeOnly {
 
     fn messages(&self) -> impl Iterator<Item = Message> {
         self.queue.messages().into_iter().map(|message| {
-            let text = String::from_utf8_lossy(&message.body).into_owned();
-            decode(&text).unwrap_or_else(|error| panic!("{error}: {text}"))
+            decode(&message.body).unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&message.body)))
         })
     }
 }

@@ -34,20 +34,20 @@ pub struct Leased {
 /// The body of a message as it came out of the queue.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeasedBody {
-    Text(String),
-    /// Not text of ours; kept as the API gave it.
+    Message(Vec<u8>),
+    /// No message of ours; kept as the API gave it.
     Unreadable {
-        raw: String,
+        raw: Vec<u8>,
         reason: String,
     },
 }
 
 impl LeasedBody {
-    /// The text of the message, whatever it is.
+    /// The bytes of the message, whatever it is.
     #[must_use]
-    pub fn into_text(self) -> String {
+    pub fn into_bytes(self) -> Vec<u8> {
         match self {
-            Self::Text(text) | Self::Unreadable { raw: text, .. } => text,
+            Self::Message(bytes) | Self::Unreadable { raw: bytes, .. } => bytes,
         }
     }
 }
@@ -200,28 +200,25 @@ fn read(message: PulledMessage) -> Leased {
 }
 
 fn read_body(content_type: &str, body: Value) -> LeasedBody {
+    let unreadable = |raw: String, reason: String| LeasedBody::Unreadable { raw: raw.into_bytes(), reason };
     let Value::String(text) = body else {
-        return LeasedBody::Unreadable {
-            raw: body.to_string(),
-            reason: "the queue gave a body that is not a string".to_owned(),
-        };
+        return unreadable(body.to_string(), "the queue gave a body that is not a string".to_owned());
     };
-    let from_base64 = |text: &str| BASE64.decode(text).ok().and_then(|bytes| String::from_utf8(bytes).ok());
     match content_type {
-        "text" => LeasedBody::Text(text),
-        "bytes" => match from_base64(&text) {
-            Some(text) => LeasedBody::Text(text),
-            None => LeasedBody::Unreadable { raw: text, reason: "bytes that are not UTF-8 in base64".to_owned() },
+        "text" => LeasedBody::Message(text.into_bytes()),
+        "bytes" => match BASE64.decode(&text) {
+            Ok(bytes) => LeasedBody::Message(bytes),
+            Err(_) => unreadable(text, "the queue gave bytes that are not base64".to_owned()),
         },
         // A JSON string that holds our message, sent by hand or by a tool.
         "json" => {
-            let json = from_base64(&text).unwrap_or_else(|| text.clone());
-            match serde_json::from_str(&json) {
-                Ok(Value::String(message)) => LeasedBody::Text(message),
-                Ok(_) | Err(_) => LeasedBody::Unreadable { raw: text, reason: "JSON that is not a string".to_owned() },
+            let json = BASE64.decode(&text).unwrap_or_else(|_| text.clone().into_bytes());
+            match serde_json::from_slice(&json) {
+                Ok(Value::String(message)) => LeasedBody::Message(message.into_bytes()),
+                Ok(_) | Err(_) => unreadable(text, "JSON that is not a string".to_owned()),
             }
         }
-        other => LeasedBody::Unreadable { raw: text, reason: format!("content type {other} cannot be read") },
+        other => unreadable(text, format!("content type {other} cannot be read")),
     }
 }
 
@@ -253,21 +250,26 @@ mod tests {
 
     #[test]
     fn a_text_body_is_taken_as_it_is() {
-        assert_eq!(read_body("text", json!("aGVsbG8=")), LeasedBody::Text("aGVsbG8=".to_owned()));
+        assert_eq!(read_body("text", json!("aGVsbG8=")), LeasedBody::Message(b"aGVsbG8=".to_vec()));
+    }
+
+    #[test]
+    fn bytes_come_in_base64_whatever_they_are() {
+        assert_eq!(read_body("bytes", json!("AP8K")), LeasedBody::Message(vec![0, 0xff, b'\n']));
     }
 
     #[test]
     fn a_json_body_is_read_plain_and_in_base64() {
         let base64 = BASE64.encode("\"message\"");
         for body in ["\"message\"", base64.as_str()] {
-            assert_eq!(read_body("json", json!(body)), LeasedBody::Text("message".to_owned()));
+            assert_eq!(read_body("json", json!(body)), LeasedBody::Message(b"message".to_vec()));
         }
     }
 
     #[test]
     fn what_cannot_be_read_is_kept() {
         for (content_type, body) in
-            [("v8", json!("x")), ("bytes", json!("/w==")), ("json", json!("{}")), ("text", json!({}))]
+            [("v8", json!("x")), ("bytes", json!("/w=!")), ("json", json!("{}")), ("text", json!({}))]
         {
             assert!(matches!(read_body(content_type, body), LeasedBody::Unreadable { .. }), "{content_type}");
         }

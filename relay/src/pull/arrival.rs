@@ -30,8 +30,8 @@ const LONGEST_NAME_BYTES: usize = 512;
 /// A message that could be read, with the queue's id of it.
 pub enum Arrival {
     Event(String, EventHeader, Vec<u8>),
-    /// With the text of the message, for quarantine.
-    Rejection(String, RejectionSample, String),
+    /// With the message itself, for quarantine.
+    Rejection(String, RejectionSample, Vec<u8>),
 }
 
 /// What is to be stored, and what the engine is told once it is.
@@ -62,7 +62,7 @@ impl Arrival {
     #[must_use]
     pub fn quarantined(&self, reason: &str) -> NewQuarantined {
         let (message_id, message) = match self {
-            Self::Rejection(message_id, _, text) => (message_id, text.clone().into_bytes()),
+            Self::Rejection(message_id, _, message) => (message_id, message.clone()),
             Self::Event(message_id, header, body) => {
                 // The header line, then the raw body: the envelope's own form, without its limit of size.
                 let mut message = serde_json::to_vec(header).unwrap_or_default();

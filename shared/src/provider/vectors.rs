@@ -12,6 +12,7 @@ use super::{ConfigProblem, NewSource, find};
 use crate::header::HeaderList;
 use crate::id::SourceId;
 use crate::source::{Secret, SourceConfig};
+use crate::verify::platform::tests::assert_agrees;
 use crate::verify::{KeySet, Rejection, RequestParts, Verified, Verifier, verify};
 
 /// A request that verifies at `signed_at_s`.
@@ -43,7 +44,9 @@ impl Vector {
         let headers = HeaderList::new(self.headers.clone());
         let request = RequestParts { method: "POST", url: "https://in.example/in/a", query: "", headers: &headers };
         let keys = verifier.key_location(&request, &self.body)?.map(|_| fal_keys());
-        verify(&verifier, keys.as_ref(), &request, &self.body, now_ms)
+        let outcome = verify(&verifier, keys.as_ref(), &request, &self.body, now_ms);
+        assert_agrees(&outcome, &verifier, keys.as_ref(), &request, &self.body, now_ms);
+        outcome
     }
 
     pub(crate) fn header_mut(&mut self, name: &str) -> &mut String {

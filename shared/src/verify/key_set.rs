@@ -103,6 +103,12 @@ impl KeySet {
         self.0.is_empty()
     }
 
+    /// The keys that an algorithm may be used with now.
+    pub(super) fn valid(&self, algorithm: SignatureAlgorithm, now_ms: u64) -> Vec<&PublicKey> {
+        let fits = |published: &&PublishedKey| published.valid_ms.contains(&now_ms) && algorithm.takes(&published.key);
+        self.0.iter().filter(fits).map(|published| &published.key).collect()
+    }
+
     /// The place of the key that has made one of the signatures. `id` is the name of the key where the signature comes with
     /// one; a key without a name may be any.
     pub(super) fn find<'s>(

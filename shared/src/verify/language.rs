@@ -4,6 +4,7 @@ mod digests;
 mod items;
 mod urls;
 
+use super::platform::tests::assert_agrees;
 use super::{ConfigError, Rejection, RequestParts, Verified, Verifier, verify};
 use crate::header::HeaderList;
 use crate::source::{OnStale, Secret};
@@ -36,7 +37,9 @@ impl Case {
         let headers = HeaderList::new(self.headers.iter().copied());
         let query = self.url.split_once('?').map_or("", |(_, query)| query);
         let request = RequestParts { method: self.method, url: self.url, query, headers: &headers };
-        verify(&verifier, None, &request, body, self.now_ms)
+        let outcome = verify(&verifier, None, &request, body, self.now_ms);
+        assert_agrees(&outcome, &verifier, None, &request, body, self.now_ms);
+        outcome
     }
 
     fn verifier(&self) -> Result<Verifier, ConfigError> {

@@ -9,10 +9,10 @@ use std::ops::RangeInclusive;
 
 use super::build::RefusedSecret;
 use super::each::verify_each;
-use super::hashing::Hashing;
 use super::host::is_certificate_url;
 use super::key::KeyEncoding;
 use super::key_location::{KeyForm, KeyLocation};
+use super::platform::PlatformCheck;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
@@ -75,11 +75,15 @@ impl MacVerifier {
         }
     }
 
-    /// What is to be hashed for each key, where nothing but that needs the body.
-    pub(super) fn hashing(&self, request: &RequestParts<'_>) -> Option<Hashing> {
+    /// Whether it verifies with public keys.
+    pub(super) const fn has_public_keys(&self) -> bool {
+        self.rule.algorithm.of_public_key().is_some()
+    }
+
+    /// What is left to the platform, where nothing but the signature needs the body.
+    pub(super) fn platform_check(&self, incoming: &Incoming<'_>) -> Option<PlatformCheck> {
         let rule = &self.rule;
         let parts = rule.content.parts();
-        let blocks = self.keys.inner_blocks()?;
         let at = parts.iter().position(|part| *part == Part::Reference(Reference::Body))?;
         let others = rule.content.references().filter(|reference| **reference != Reference::Body);
         let required = rule.require.iter().flat_map(|equality| [&equality.left, &equality.right]);
@@ -89,11 +93,17 @@ impl MacVerifier {
         if bodies > 1 || elsewhere || rule.each.is_some() || !rule.urls.is_empty() {
             return None;
         }
-        let view = View::new(request, &[], &rule.settings);
+        let view = View::new(incoming.request, &[], &rule.settings);
         let texts = self.signature_texts(&view).ok()?;
-        let pieces = self.reader(&view, &texts).content(parts, None).ok()?;
-        let (before, after) = (pieces.get(..at)?.concat(), pieces.get(at + 1..)?.concat());
-        Some(Hashing { before: blocks.iter().map(|block| [&block[..], &before].concat()).collect(), after })
+        let reader = self.reader(&view, &texts);
+        let candidates = self.candidates(&texts).ok()?;
+        let stale = self.check_head(incoming, &reader).ok()?;
+        let pieces = reader.content(parts, None).ok()?;
+        let text = |pieces: &[Cow<'_, [u8]>]| String::from_utf8(pieces.concat()).ok();
+        let (before, after) = (text(pieces.get(..at)?)?, text(pieces.get(at + 1..)?)?);
+        let (algorithm, keys) = self.keys.for_platform(incoming)?;
+        let signatures = candidates.iter().filter_map(|one| self.keys.signature_for_platform(one.bytes())).collect();
+        Some(PlatformCheck { algorithm, keys, signatures, before, after, stale })
     }
 
     pub(super) fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
@@ -105,17 +115,8 @@ impl MacVerifier {
         let texts = self.signature_texts(view)?;
         let reader = self.reader(view, &texts);
         let candidates = self.candidates(&texts)?;
-        let mut stale = false;
-        if let Some(timestamp) = &self.rule.timestamp {
-            stale = incoming.tolerate(timestamp.check(&reader.text(&timestamp.place)?, incoming.now_ms))?;
-        }
-        self.check_fields(&reader)?;
-        self.certificate_url(&reader)?;
-        let found = match incoming.hashed {
-            Some(digests) => self.keys.find_hashed(digests, &candidates),
-            None => self.find(incoming, &reader, &candidates)?,
-        };
-        match found {
+        let stale = self.check_head(incoming, &reader)?;
+        match self.find(incoming, &reader, &candidates)? {
             Some(secret) => Ok(Verified::by(secret).stale_if(stale)),
             None => Err(Rejection::SignatureMismatch { secrets: self.keys.count_with(incoming.keys) }),
         }
@@ -123,6 +124,17 @@ impl MacVerifier {
 
     fn reader<'v>(&'v self, view: &'v View<'v>, texts: &'v Texts<'v>) -> Reader<'v> {
         Reader { view, signature: SignatureValue::new(&self.rule.signature, texts.first()) }
+    }
+
+    /// Checks all but the signature, and answers whether the time that was signed is out of tolerance.
+    fn check_head(&self, incoming: &Incoming<'_>, reader: &Reader<'_>) -> Result<bool, Rejection> {
+        let stale = match &self.rule.timestamp {
+            Some(timestamp) => incoming.tolerate(timestamp.check(&reader.text(&timestamp.place)?, incoming.now_ms))?,
+            None => false,
+        };
+        self.check_fields(reader)?;
+        self.certificate_url(reader)?;
+        Ok(stale)
     }
 
     fn check_fields(&self, reader: &Reader<'_>) -> Result<(), Rejection> {

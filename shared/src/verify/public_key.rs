@@ -15,6 +15,7 @@ use sha2::{Digest, Sha256};
 use spki::SubjectPublicKeyInfoRef;
 
 use super::key;
+use super::platform::PlatformAlgorithm;
 
 /// The sizes of an RSA modulus that are accepted, in bits: below, keys can be broken, and above they only cost time.
 pub const RSA_BITS: RangeInclusive<usize> = 2_048..=4_096;
@@ -78,6 +79,23 @@ impl SignatureAlgorithm {
         }
     }
 
+    /// What the platform calls it; `None` where it is not asked.
+    pub(super) const fn of_platform(self) -> Option<PlatformAlgorithm> {
+        match self {
+            Self::Ed25519 => Some(PlatformAlgorithm::Ed25519),
+            Self::P256Der | Self::P256Raw => Some(PlatformAlgorithm::P256),
+            Self::RsaSha1 | Self::RsaSha256 => None,
+        }
+    }
+
+    /// A signature without the structure round it; `None` where it is not of this form.
+    pub(super) fn raw_signature(self, signature: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::P256Der => Some(p256_from_der(signature)?.to_bytes().to_vec()),
+            Self::Ed25519 | Self::P256Raw | Self::RsaSha1 | Self::RsaSha256 => Some(signature.to_vec()),
+        }
+    }
+
     /// What is signed in the end: the message itself or its hash. Made once, however many keys and signatures are tried.
     #[must_use]
     pub fn input(self, message: &[Cow<'_, [u8]>]) -> Vec<u8> {
@@ -129,6 +147,15 @@ impl PublicKey {
                 p256::ecdsa::VerifyingKey::from_sec1_bytes(bytes).ok().map(Self::P256)
             }
             _ => None,
+        }
+    }
+
+    /// The key as the Web Cryptography API takes it in the format `raw`; `None` for RSA, which has no such format.
+    pub(super) fn raw(&self) -> Option<Vec<u8>> {
+        match self {
+            Self::Ed25519(key) => Some(key.to_bytes().to_vec()),
+            Self::P256(key) => Some(key.to_sec1_point(false).as_bytes().to_vec()),
+            Self::Rsa(_) => None,
         }
     }
 

@@ -5,7 +5,7 @@ use sha2::{Digest as _, Sha256};
 use shared::envelope::Body;
 use tests::api::http_client;
 use tests::gateway::Gateway;
-use tests::provider::{Provider, now_s};
+use tests::provider::{KeySetServer, Provider, now_s};
 use tests::queue::Times;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -84,30 +84,39 @@ async fn a_body_of_a_megabyte_is_stored_and_fetched_byte_for_byte() {
 async fn a_source_in_memory_is_answered_the_same_way_when_the_queue_fails() {
     let edge = Gateway::bare_edge().await;
     let provider = Provider::stripe();
-    let source = edge.edge.put_source("in-memory", &provider).await;
-    let send = async |id: &str| {
-        let response = provider.sample(id).send(&http_client(), &source.url).await.expect("answers");
-        (response.status().as_u16(), response.headers().contains_key("retry-after"), response.json::<Value>().await)
-    };
-    assert_eq!(send("evt_first").await.0, 200, "from here on its configuration is in memory");
+    for (name, padding) in [("in-memory", 0), ("in-memory-large", 100_000)] {
+        let source = edge.edge.put_source(name, &provider).await;
+        let body = |id: &str| json!({ "id": id, "type": "test", "padding": "x".repeat(padding) }).to_string();
+        let send = async |id: &str| {
+            let request = provider.sign(id, body(id).as_bytes(), now_s());
+            let response = request.send(&http_client(), &source.url).await.expect("answers");
+            (response.status().as_u16(), response.headers().contains_key("retry-after"), response.json::<Value>().await)
+        };
+        assert_eq!(send("evt_first").await.0, 200, "from here on its configuration is in memory");
 
-    edge.queue.fault(|faults| faults.overloaded = Times::UntilCleared);
-    let (status, retry_after, answer) = send("evt_refused").await;
-    assert_eq!((status, retry_after), (503, true));
-    assert_eq!(answer.expect("is JSON"), json!({ "error": "try_again" }));
+        edge.queue.fault(|faults| faults.overloaded = Times::UntilCleared);
+        let (status, retry_after, answer) = send("evt_refused").await;
+        assert_eq!((status, retry_after), (503, true), "{name}");
+        assert_eq!(answer.expect("is JSON"), json!({ "error": "try_again" }));
 
-    edge.queue.fault(|faults| faults.overloaded = Times::Next(1));
-    let (status, _, answer) = send("evt_moment").await;
-    assert_eq!(status, 200);
-    let events = edge.wait_for_events(&source, 2).await;
-    assert_eq!(answer.expect("is JSON")["id"], events[1].0.id.to_string(), "tried again with the same id");
+        edge.queue.fault(|faults| faults.overloaded = Times::Next(2));
+        let (status, _, answer) = send("evt_moment").await;
+        assert_eq!(status, 200, "{name}");
+        let events = edge.wait_for_events(&source, 2).await;
+        assert_eq!(answer.expect("is JSON")["id"], events[1].0.id.to_string(), "tried again with the same id");
+        assert_eq!(events[1].1, Body::Inline(body("evt_moment").into_bytes()), "and with all of its body");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_large_body_is_verified_and_queued_byte_for_byte_whatever_it_holds() {
+async fn a_body_is_verified_and_queued_byte_for_byte_whatever_it_holds() {
     let edge = Gateway::bare_edge().await;
+    let keys = KeySetServer::start().await.expect("starts");
     let text = |characters: &str, bytes: usize| characters.repeat(bytes / characters.len()).into_bytes();
     let bodies = [
+        text("{\"a\":1}", 100),
+        text("\u{e9}\n\u{1f600}\0", 100),
+        vec![0xff; 100],
         text("a", 8_001),
         text("a", 100_000),
         text("\u{e9}\n\u{1f600}", 100_000),
@@ -115,20 +124,28 @@ async fn a_large_body_is_verified_and_queued_byte_for_byte_whatever_it_holds() {
         [b"\xef\xbb\xbf".as_slice(), &text("b", 20_000)].concat(),
         [text("c", 50_000), vec![0xff]].concat(),
     ];
-    for (name, provider) in [("large-github", Provider::github()), ("large-stripe", Provider::stripe())] {
+    let providers = [
+        ("whole-github", Provider::github()),
+        ("whole-stripe", Provider::stripe()),
+        ("whole-shopify", Provider::shopify()),
+        ("whole-sendgrid", Provider::sendgrid()),
+        ("whole-ed25519", Provider::standard_webhooks_ed25519()),
+        ("whole-fal", Provider::fal(&keys)),
+    ];
+    for (name, provider) in providers {
         let source = edge.edge.put_source(name, &provider).await;
         let send = async |body: &[u8]| {
             let request = provider.sign("delivery", body, now_s());
             request.send(&http_client(), &source.url).await.expect("answers").status().as_u16()
         };
-        assert_eq!(send(b"{}").await, 200, "from here on its configuration is in memory");
+        assert_eq!(send(b"{}").await, 200, "{name}: from here on its configuration and its keys are in memory");
         for (at, body) in bodies.iter().enumerate() {
             assert_eq!(send(body).await, 200, "{name}, body {at}");
             let queued = edge.wait_for_events(&source, at + 2).await;
             let whole = Body::Inline(body.clone());
             assert!(queued.iter().any(|(_, queued)| *queued == whole), "{name}, body {at} has changed on its way");
             let mut changed = provider.sign("delivery", body, now_s());
-            changed.body[4_000] ^= 1;
+            changed.body[body.len() / 2] ^= 1;
             let refused = changed.send(&http_client(), &source.url).await.expect("answers").status();
             assert_eq!(refused, 401, "{name}, body {at}");
         }

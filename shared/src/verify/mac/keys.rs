@@ -13,6 +13,7 @@ use crate::verify::Incoming;
 use crate::verify::build::RefusedSecret;
 use crate::verify::key::{KeyEncoding, KeyError};
 use crate::verify::key_set::KeySet;
+use crate::verify::platform::PlatformAlgorithm;
 use crate::verify::public_key::{PublicKey, SignatureAlgorithm};
 use crate::verify::reference::Reference;
 use crate::verify::rejection::Rejection;
@@ -20,12 +21,12 @@ use crate::verify::rule::Algorithm;
 use crate::verify::signature::Candidate;
 use crate::verify::template::Part;
 
-/// The keys of one algorithm. Those of an HMAC are states that have already taken in the key.
+/// The keys of one algorithm.
 #[derive(Clone)]
 pub(super) enum Keys {
-    HmacSha1(Vec<Numbered<Hmac<Sha1>>>),
-    HmacSha256(Vec<Numbered<Sha256Key>>),
-    HmacSha512(Vec<Numbered<Hmac<Sha512>>>),
+    HmacSha1(Vec<Numbered<HmacKey<Hmac<Sha1>>>>),
+    HmacSha256(Vec<Numbered<HmacKey<Hmac<Sha256>>>>),
+    HmacSha512(Vec<Numbered<HmacKey<Hmac<Sha512>>>>),
     /// The bytes that stand for `{secret}`.
     Sha256(Vec<Numbered<Vec<u8>>>),
     Public(SignatureAlgorithm, Vec<Numbered<PublicKey>>),
@@ -33,12 +34,11 @@ pub(super) enum Keys {
     Published(SignatureAlgorithm),
 }
 
-/// A key of HMAC-SHA256 in both forms: to be used here, and to be used by who hashes in this place.
+/// A key of an HMAC: a state that has already taken it in, and itself for the platform.
 #[derive(Clone)]
-pub(super) struct Sha256Key {
-    mac: Hmac<Sha256>,
-    /// Filled up to the block of SHA-256 (RFC 2104, section 2).
-    block: [u8; 64],
+pub(super) struct HmacKey<M> {
+    mac: M,
+    bytes: Vec<u8>,
 }
 
 /// A key and the place of its secret in the source's list.
@@ -78,9 +78,7 @@ impl Keys {
         let public = |algorithm, refused: &mut Vec<RefusedSecret>| public(algorithm, encoding, secrets, refused);
         let keys = match algorithm {
             Algorithm::HmacSha1 => Self::HmacSha1(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
-            Algorithm::HmacSha256 => {
-                Self::HmacSha256(take(secrets, &mut refused, |secret| sha256_key(encoding, secret)))
-            }
+            Algorithm::HmacSha256 => Self::HmacSha256(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
             Algorithm::HmacSha512 => Self::HmacSha512(take(secrets, &mut refused, |secret| hmac(encoding, secret))),
             Algorithm::Sha256 => Self::Sha256(take(secrets, &mut refused, |secret| encoding.hmac_key(secret))),
             Algorithm::Ed25519 => public(SignatureAlgorithm::Ed25519, &mut refused),
@@ -118,9 +116,9 @@ impl Keys {
         candidates: &[Candidate],
     ) -> Result<Option<usize>, Rejection> {
         Ok(match self {
-            Self::HmacSha1(keys) => match_hmac(keys, |key| key, content, candidates),
-            Self::HmacSha256(keys) => match_hmac(keys, |key| &key.mac, content, candidates),
-            Self::HmacSha512(keys) => match_hmac(keys, |key| key, content, candidates),
+            Self::HmacSha1(keys) => match_hmac(keys, content, candidates),
+            Self::HmacSha256(keys) => match_hmac(keys, content, candidates),
+            Self::HmacSha512(keys) => match_hmac(keys, content, candidates),
             Self::Sha256(keys) => match_digest(keys, parts, content, candidates),
             Self::Public(algorithm, keys) => {
                 let input = algorithm.input(content);
@@ -140,20 +138,28 @@ impl Keys {
         })
     }
 
-    /// What is hashed before the content of an HMAC-SHA256, one for each key; `None` for other algorithms.
-    pub(super) fn inner_blocks(&self) -> Option<Vec<[u8; 64]>> {
-        let Self::HmacSha256(keys) = self else { return None };
-        Some(keys.iter().map(|numbered| numbered.key.block.map(|byte| byte ^ 0x36)).collect())
+    /// The keys as the platform imports them; `None` where it is not to have them, or they are not at hand.
+    pub(super) fn for_platform(&self, incoming: &Incoming<'_>) -> Option<(PlatformAlgorithm, Vec<Vec<u8>>)> {
+        fn bytes<M>(keys: &[Numbered<HmacKey<M>>]) -> Vec<Vec<u8>> {
+            keys.iter().map(|numbered| numbered.key.bytes.clone()).collect()
+        }
+        let (algorithm, keys) = match self {
+            Self::HmacSha1(keys) => return Some((PlatformAlgorithm::HmacSha1, bytes(keys))),
+            Self::HmacSha256(keys) => return Some((PlatformAlgorithm::HmacSha256, bytes(keys))),
+            Self::HmacSha512(keys) => return Some((PlatformAlgorithm::HmacSha512, bytes(keys))),
+            Self::Sha256(_) => return None,
+            Self::Public(algorithm, keys) => (algorithm, keys.iter().map(|numbered| &numbered.key).collect()),
+            Self::Published(algorithm) => (algorithm, incoming.keys?.valid(*algorithm, incoming.now_ms)),
+        };
+        Some((algorithm.of_platform()?, keys.into_iter().filter_map(PublicKey::raw).collect()))
     }
 
-    /// The place of the secret that made one of the candidates, from the digests of its inner block and the content, one
-    /// for each key.
-    pub(super) fn find_hashed(&self, digests: &[[u8; 32]], candidates: &[Candidate]) -> Option<usize> {
-        let Self::HmacSha256(keys) = self else { return None };
-        keys.iter().zip(digests).find_map(|(numbered, digest)| {
-            let outer = Sha256::new().chain_update(numbered.key.block.map(|byte| byte ^ 0x5c)).chain_update(digest);
-            is_among(&outer.finalize(), candidates).then_some(numbered.secret)
-        })
+    /// A signature as the platform takes it; `None` where it could be nobody's.
+    pub(super) fn signature_for_platform(&self, signature: &[u8]) -> Option<Vec<u8>> {
+        match self {
+            Self::HmacSha1(_) | Self::HmacSha256(_) | Self::HmacSha512(_) | Self::Sha256(_) => Some(signature.to_vec()),
+            Self::Public(algorithm, _) | Self::Published(algorithm) => algorithm.raw_signature(signature),
+        }
     }
 }
 
@@ -189,30 +195,19 @@ fn take<K>(
     keys
 }
 
-fn hmac<M: KeyInit>(encoding: &KeyEncoding, secret: &str) -> Result<M, KeyError> {
-    M::new_from_slice(&encoding.hmac_key(secret)?).map_err(|_| KeyError::Empty)
+fn hmac<M: KeyInit>(encoding: &KeyEncoding, secret: &str) -> Result<HmacKey<M>, KeyError> {
+    let bytes = encoding.hmac_key(secret)?;
+    let mac = M::new_from_slice(&bytes).map_err(|_| KeyError::Empty)?;
+    Ok(HmacKey { mac, bytes })
 }
 
-fn sha256_key(encoding: &KeyEncoding, secret: &str) -> Result<Sha256Key, KeyError> {
-    let key = encoding.hmac_key(secret)?;
-    let mac = Hmac::new_from_slice(&key).map_err(|_| KeyError::Empty)?;
-    let mut block = [0; 64];
-    if key.len() <= block.len() {
-        block[..key.len()].copy_from_slice(&key);
-    } else {
-        block[..32].copy_from_slice(&Sha256::digest(&key));
-    }
-    Ok(Sha256Key { mac, block })
-}
-
-fn match_hmac<K, M: Mac + Clone>(
-    keys: &[Numbered<K>],
-    mac: impl Fn(&K) -> &M,
+fn match_hmac<M: Mac + Clone>(
+    keys: &[Numbered<HmacKey<M>>],
     content: &[Cow<'_, [u8]>],
     candidates: &[Candidate],
 ) -> Option<usize> {
     keys.iter().find_map(|numbered| {
-        let mut mac = mac(&numbered.key).clone();
+        let mut mac = numbered.key.mac.clone();
         for piece in content {
             mac.update(piece);
         }

@@ -1,0 +1,73 @@
+//! Signatures that the platform checks.
+//!
+//! In WebAssembly SHA-256 takes five times, and an ECDSA signature twenty times, what the platform's own cryptography
+//! takes, and a body has to be copied in. Where nothing of a rule but the signature needs the body,
+//! [`Verifier::platform_check`] makes every other check of [`super::verify`] and says what is left, in the terms of the
+//! Web Cryptography API.
+
+use serde::Serialize;
+
+use super::{Check, Incoming, KeySet, RequestParts, Verifier};
+
+/// Up to this size, in bytes, an HMAC costs less than a call of the platform.
+pub const SMALL_BODY_BYTES: usize = 8_000;
+
+/// The most pairs of a key and a signature that are left to the platform. A rotation makes two of each.
+const MAX_PAIRS: usize = 4;
+
+/// What is left to be checked of a request: one of the signatures has to be that of one of the keys, over `before`, the
+/// body and `after`.
+#[derive(Clone, PartialEq, Eq)]
+pub struct PlatformCheck {
+    pub algorithm: PlatformAlgorithm,
+    /// In the format `raw`. Those of an HMAC are secret: not to be shown.
+    pub keys: Vec<Vec<u8>>,
+    pub signatures: Vec<Vec<u8>>,
+    pub before: String,
+    pub after: String,
+    /// Whether the time that was signed is out of tolerance, which the source has asked to accept.
+    pub stale: bool,
+}
+
+/// The algorithms that are left to the platform.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum PlatformAlgorithm {
+    HmacSha1,
+    HmacSha256,
+    HmacSha512,
+    Ed25519,
+    /// ECDSA with SHA-256; a signature is r and s, 32 bytes each.
+    P256,
+}
+
+impl std::fmt::Debug for PlatformCheck {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("PlatformCheck(..)")
+    }
+}
+
+impl Verifier {
+    /// What is left of a request with a body of `size` bytes, once everything else has been checked. `None` where the rule
+    /// needs the body itself, where the platform would gain nothing, and where the request is not to be accepted anyway:
+    /// [`super::verify`] says why.
+    #[must_use]
+    pub fn platform_check(
+        &self,
+        keys: Option<&KeySet>,
+        request: &RequestParts<'_>,
+        size: usize,
+        now_ms: u64,
+    ) -> Option<PlatformCheck> {
+        let Check::Mac(mac) = &self.first else { return None };
+        let gains = size > SMALL_BODY_BYTES || mac.has_public_keys();
+        if !gains || !self.others.is_empty() {
+            return None;
+        }
+        let check = mac.platform_check(&Incoming { keys, request, body: &[], now_ms, on_stale: self.on_stale })?;
+        (1..=MAX_PAIRS).contains(&(check.keys.len() * check.signatures.len())).then_some(check)
+    }
+}
+
+#[cfg(test)]
+pub(crate) mod tests;
