@@ -261,11 +261,13 @@ create index rejections_by_source on rejections (source_id, id);
 create table source_counters (
     source_id uuid not null,
     minute timestamptz not null,
+    -- Transactions that store at the same time add to different parts: with one row, each would wait for the other's commit.
+    part smallint not null,
     stored bigint not null,
     duplicates bigint not null,
     -- Requests that the edge refused.
     rejected bigint not null,
-    primary key (source_id, minute)
+    primary key (source_id, minute, part)
 ) partition by range (minute);
 
 create table destination_counters (

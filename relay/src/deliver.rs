@@ -150,7 +150,7 @@ impl Engine {
                 in_flight: max_in_flight,
                 unsettled: 20_000,
                 line: 1_000,
-                read: 256,
+                read: 500,
                 bodies: max_waiting_bytes,
             }),
             clock: self.handle.clock,
@@ -207,6 +207,7 @@ struct Read {
     lane: Lane,
     epoch: i64,
     limit: usize,
+    known: Vec<DeliveryId>,
     bodies: bool,
 }
 
@@ -233,8 +234,8 @@ impl Machine {
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
-                    Command::Read { destination, lane, epoch, limit, bodies } => {
-                        reads.push(Read { destination, lane, epoch, limit, bodies });
+                    Command::Read { destination, lane, epoch, limit, known, bodies } => {
+                        reads.push(Read { destination, lane, epoch, limit, known, bodies });
                     }
                     Command::Settle(settlement) => {
                         self.under_way.begun(settlement.shard);
@@ -279,8 +280,9 @@ impl Machine {
             let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
             let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
             let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
+            let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
             let bodies = reads.iter().all(|read| read.bodies);
-            let due = store::pending::due(&pool, &destinations, &lanes, &limits, bodies);
+            let due = store::pending::due(&pool, &destinations, &lanes, &limits, &known, bodies);
             let rows = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {

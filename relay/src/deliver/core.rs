@@ -401,8 +401,8 @@ impl Core {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         for lane in Lane::ALL {
             if let Some(limit) = line.read(lane, now_us, &self.limits) {
-                let (epoch, bodies) = (line.epoch, self.budget.has_room());
-                commands.push(Command::Read { destination, lane, epoch, limit, bodies });
+                let (epoch, known, bodies) = (line.epoch, line.known(), self.budget.has_room());
+                commands.push(Command::Read { destination, lane, epoch, limit, known, bodies });
             }
         }
     }

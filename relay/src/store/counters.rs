@@ -51,11 +51,11 @@ pub async fn add_to_sources(
     let ids: Vec<Uuid> = counts.keys().copied().collect();
     let column = |of: fn(&SourceCounts) -> i64| counts.values().map(of).collect::<Vec<i64>>();
     sqlx::query!(
-        "insert into source_counters as counter (source_id, minute, stored, duplicates, rejected)
-         select source_id, date_trunc('minute', now()), stored, duplicates, rejected
+        "insert into source_counters as counter (source_id, minute, part, stored, duplicates, rejected)
+         select source_id, date_trunc('minute', now()), pg_backend_pid() % 8, stored, duplicates, rejected
          from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])
               as more (source_id, stored, duplicates, rejected)
-         on conflict (source_id, minute) do update
+         on conflict (source_id, minute, part) do update
          set stored = counter.stored + excluded.stored, duplicates = counter.duplicates + excluded.duplicates,
              rejected = counter.rejected + excluded.rejected",
         &ids,

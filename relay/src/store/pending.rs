@@ -32,8 +32,8 @@ pub struct DueRow {
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
-/// The first due deliveries of lanes, oldest first: at most `limits[i]` of lane `lanes[i]` of `destinations[i]`; with
-/// their small bodies only where `bodies` says so.
+/// The first due deliveries of lanes, oldest first, but for those that are `known`: at most `limits[i]` of lane `lanes[i]`
+/// of `destinations[i]`; with their small bodies only where `bodies` says so.
 ///
 /// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
 ///
@@ -44,6 +44,7 @@ pub async fn due(
     destinations: &[Uuid],
     lanes: &[i16],
     limits: &[i64],
+    known: &[Uuid],
     bodies: bool,
 ) -> Result<Vec<DueRow>, sqlx::Error> {
     let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
@@ -61,12 +62,14 @@ pub async fn due(
            cross join lateral (
                select * from pending_deliveries pending
                where pending.destination_id = ready.destination_id and pending.lane = ready.lane and due_at <= now()
+                 and pending.id <> all($4)
                order by due_at, id limit ready.most
            ) due
            left join routes route on route.id = due.route_id and due.order_key is not null"#,
         destinations,
         lanes,
-        limits
+        limits,
+        known
     )
     .fetch_all(pool)
     .await?;

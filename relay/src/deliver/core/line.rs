@@ -146,7 +146,6 @@ impl Line {
                 Turn::AfterSettled => {}
                 Turn::Behind => {
                     self.known.insert(item.id, Known { lane, order_key: None });
-                    self.lanes[lane].puts_back();
                     behind.push(item);
                 }
             }
@@ -243,14 +242,19 @@ impl Line {
         }
     }
 
-    /// Whether a lane's table is to be read now, and how many rows. A line that is held, or has enough in memory, is not
-    /// read, however much waits in the table.
+    /// Whether a lane's table is to be read now, and how many rows that are not known. A line that is held, or has enough in
+    /// memory, is not read, however much waits in the table.
     pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits) -> Option<usize> {
         if !self.is_active() || self.blocked_until(now_us).is_some() {
             return None;
         }
         let chunk = self.chunk(limits);
-        self.lanes[lane].read(now_us, chunk)
+        self.lanes[lane].read(now_us, chunk).then_some(chunk)
+    }
+
+    /// The deliveries whose rows are in the table and need not be read.
+    pub(super) fn known(&self) -> Vec<DeliveryId> {
+        self.known.keys().copied().collect()
     }
 
     /// Whether this lane could send and knows of nothing: only the table can tell whether there is something.

@@ -104,12 +104,13 @@ pub enum Command {
         destination: Arc<Destination>,
         epoch: i64,
     },
-    /// Read up to `limit` due deliveries of one lane of a destination.
+    /// Read up to `limit` due deliveries of one lane of a destination, besides those that are known.
     Read {
         destination: DestinationId,
         lane: Lane,
         epoch: i64,
         limit: usize,
+        known: Vec<DeliveryId>,
         /// Whether there is room for their bodies; else they are read when they are sent.
         bodies: bool,
     },

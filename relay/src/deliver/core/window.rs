@@ -12,8 +12,6 @@ use crate::deliver::item::Item;
 pub(super) struct Window {
     /// What may be sent, in its order.
     ready: VecDeque<Kept>,
-    /// Deliveries in memory, in flight, or answered and not yet settled: their rows are at the head of the table.
-    known: usize,
     /// When something is known to be due in the table, in microseconds.
     due: BTreeSet<u64>,
     reading: bool,
@@ -31,7 +29,6 @@ impl Window {
 
     /// Takes a delivery that is not known yet.
     pub(super) fn take(&mut self, item: Item, budget: &Budget) {
-        self.known += 1;
         self.ready.push_back(budget.keep(item));
     }
 
@@ -53,15 +50,9 @@ impl Window {
 
     /// A delivery has been settled, or is not ours to settle any more.
     pub(super) fn settled(&mut self, id: DeliveryId) {
-        self.known -= 1;
         if self.reading {
             self.settled_meanwhile.insert(id);
         }
-    }
-
-    /// A delivery that has been read is put back into the table; its row is at the head until that is done.
-    pub(super) fn puts_back(&mut self) {
-        self.known += 1;
     }
 
     /// Forgets deliveries that wait here and are no longer in the table; returns them.
@@ -74,7 +65,6 @@ impl Window {
             }
             !is_gone
         });
-        self.known -= gone.len();
         gone
     }
 
@@ -92,16 +82,15 @@ impl Window {
         self.due.insert(due_us).then_some(due_us)
     }
 
-    /// Whether the table is to be read now, and how many rows, where `chunk` are worth having in memory.
-    pub(super) fn read(&mut self, now_us: u64, chunk: usize) -> Option<usize> {
+    /// Whether the table is to be read now, where `chunk` rows are worth having in memory: from here on it is being read.
+    pub(super) fn read(&mut self, now_us: u64, chunk: usize) -> bool {
         if self.reading || self.ready.len() > chunk / 2 || !self.is_due(now_us) {
-            return None;
+            return false;
         }
         self.due = self.due.split_off(&(now_us + 1));
         self.reading = true;
         self.missed = false;
-        // The rows of what is known are still in the table, most of them at its head.
-        Some(self.known + chunk)
+        true
     }
 
     /// The read has ended and was complete, or there is more. Returns what was settled while it was under way.

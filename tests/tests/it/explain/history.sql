@@ -52,8 +52,8 @@ select event_id, source_id, 'bad_signature', '', 1, at, at, 100, '192.0.2.1' fro
 
 insert into quarantine (id, queue_message_id, reason, message) select event_id, '', '', 'x' from past where number / 40 % 4 < 2;
 
-insert into source_counters (source_id, minute, stored, duplicates, rejected)
-select id, minute, 1, 0, 0
+insert into source_counters (source_id, minute, part, stored, duplicates, rejected)
+select id, minute, 0, 1, 0, 0
 from sources, generate_series(current_date - 39, current_date + time '23:30', interval '30 minutes') minute;
 
 insert into destination_counters (destination_id, minute, succeeded, dead, failed_attempts, within_50_ms, within_250_ms,

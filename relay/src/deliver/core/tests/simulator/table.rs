@@ -29,8 +29,15 @@ impl Table {
     }
 
     /// As `store::pending::due`.
-    pub(super) fn due(&self, destination: DestinationId, lane: Lane, limit: usize, now_us: u64) -> Vec<Item> {
-        let due = self.of_lane(destination, lane).filter(|item| item.due_us <= now_us);
+    pub(super) fn due(
+        &self,
+        destination: DestinationId,
+        lane: Lane,
+        limit: usize,
+        known: &[DeliveryId],
+        now_us: u64,
+    ) -> Vec<Item> {
+        let due = self.of_lane(destination, lane).filter(|item| item.due_us <= now_us && !known.contains(&item.id));
         let mut due: Vec<Item> = due.cloned().collect();
         due.sort_by_key(|item| (item.due_us, item.id));
         due.truncate(limit);

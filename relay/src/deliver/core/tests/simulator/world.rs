@@ -54,6 +54,7 @@ struct Read {
     lane: Lane,
     epoch: i64,
     limit: usize,
+    known: Vec<DeliveryId>,
     /// What it has found, once the database has answered.
     found: Option<Vec<Item>>,
 }
@@ -218,11 +219,11 @@ impl World {
         }
         let at = self.random.random_range(0..reads.len());
         if reads[at].found.is_none() {
-            let Read { destination, lane, limit, .. } = reads[at];
-            reads[at].found = Some(self.table.due(destination, lane, limit, self.now_us));
+            let Read { destination, lane, limit, known, .. } = &reads[at];
+            reads[at].found = Some(self.table.due(*destination, *lane, *limit, known, self.now_us));
             return;
         }
-        let Read { destination, lane, epoch, limit, found } = reads.swap_remove(at);
+        let Read { destination, lane, epoch, limit, found, .. } = reads.swap_remove(at);
         let lost = self.random.random_bool(0.05);
         let input = match found {
             Some(items) if !lost => {
@@ -386,8 +387,8 @@ impl World {
         for command in commands {
             match command {
                 Command::Send { item, destination, epoch } => self.sent(replica, item, &destination, epoch),
-                Command::Read { destination, lane, epoch, limit, .. } => {
-                    self.replicas[replica].reads.push(Read { destination, lane, epoch, limit, found: None });
+                Command::Read { destination, lane, epoch, limit, known, .. } => {
+                    self.replicas[replica].reads.push(Read { destination, lane, epoch, limit, known, found: None });
                 }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
                 Command::Recall { destination, epoch } => {
