@@ -96,4 +96,9 @@ pub const ALL: &[Case] = &[
         what: "PostgreSQL restarted, connections cut and used up, transactions left open, under load",
         run: |options| Box::pin(chaos::run(options)),
     },
+    Case {
+        name: "snapshots",
+        what: "a transaction left idle and four long readers, for ten minutes, under load",
+        run: |options| Box::pin(chaos::run_snapshots(options)),
+    },
 ];

@@ -22,6 +22,12 @@ const STEP: Duration = Duration::from_millis(500);
 const KILL_BACKENDS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
                              where datname = current_database() and application_name = 'tidegate-relay'";
 
+/// A transaction that has written and is left idle.
+const IDLE: &[&str] = &["begin", "update customers set name = name", "select count(*) from pending_deliveries"];
+
+/// A reader that keeps its snapshot.
+const READER: &[&str] = &["begin isolation level repeatable read", "select count(*) from pending_deliveries"];
+
 /// What goes wrong.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Fault {
@@ -30,10 +36,12 @@ enum Fault {
     NoFreeConnection,
     IdleTransaction,
     LongReaders,
+    /// Both at once.
+    OldSnapshots,
 }
 
 impl Fault {
-    const ALL: [Self; 5] =
+    const SHORT: [Self; 5] =
         [Self::Restart, Self::CutConnections, Self::NoFreeConnection, Self::IdleTransaction, Self::LongReaders];
 
     fn name(self) -> &'static str {
@@ -43,11 +51,12 @@ impl Fault {
             Self::NoFreeConnection => "others take every connection of the server",
             Self::IdleTransaction => "a transaction that has written is left idle",
             Self::LongReaders => "four readers keep a snapshot (REPEATABLE READ)",
+            Self::OldSnapshots => "an idle transaction and four readers keep snapshots",
         }
     }
 }
 
-/// Measures all of them, each on a stack of its own.
+/// Measures what is over soon, each on a stack of its own.
 ///
 /// # Errors
 /// Where something does not start or is not settled in time.
@@ -56,24 +65,37 @@ pub async fn run(options: Options) -> Result<Report> {
     let third = options.time(90, 9) / 3;
     let mut report =
         Report::new(format!("Chaos: {rate:.0} events/s, the fault in the middle third of {} s", third.as_secs() * 3));
-    for fault in Fault::ALL {
-        measure(fault, rate, third, &mut report).await?;
+    for fault in Fault::SHORT {
+        measure(fault, rate, [third; 3], &mut report).await?;
     }
     report.note("deliveries per second; after the fault what has piled up comes in addition");
     Ok(report)
 }
 
-async fn measure(fault: Fault, rate: f64, third: Duration, report: &mut Report) -> Result<()> {
+/// Measures what grows worse with time: while a snapshot is kept no dead row can be removed.
+///
+/// # Errors
+/// As [`run`].
+pub async fn run_snapshots(options: Options) -> Result<Report> {
+    let rate = options.rate.unwrap_or(RATE);
+    let (long, short) = (options.time(600, 9), options.time(600, 9) / 10);
+    let mut report =
+        Report::new(format!("Old snapshots: {rate:.0} events/s, snapshots that are kept for {} s", long.as_secs()));
+    measure(Fault::OldSnapshots, rate, [short, long, short], &mut report).await?;
+    Ok(report)
+}
+
+async fn measure(fault: Fault, rate: f64, times: [Duration; 3], report: &mut Report) -> Result<()> {
     let mut stack = Stack::start(1).await?;
     let (source, sink) = stack.line("chaos").await?;
     let mut schedule = Schedule::start(rate);
     let mut phases = Vec::new();
-    for phase in 0..3 {
+    for (phase, time) in times.into_iter().enumerate() {
         let (begun, before) = (Instant::now(), sink.count());
         if phase == 1 {
-            disturb(fault, &mut stack, &source, &mut schedule, third).await?;
+            disturb(fault, &mut stack, &source, &mut schedule, time).await?;
         } else {
-            schedule.run(&stack, &[&source], third).await;
+            schedule.run(&stack, &[&source], time).await;
         }
         phases.push(count(sink.count() - before) / begun.elapsed().as_secs_f64());
     }
@@ -122,24 +144,31 @@ async fn disturb(
                 schedule.run(stack, &sources, STEP).await;
             }
         }
-        Fault::IdleTransaction => {
-            let mut idle = stack.connect().await?;
-            for statement in ["begin", "update customers set name = name", "select count(*) from pending_deliveries"] {
-                sqlx::query(statement).execute(&mut idle).await.doing(doing)?;
-            }
-            schedule.run(stack, &sources, time).await;
-        }
-        Fault::LongReaders => {
-            let mut readers = Vec::new();
-            for _ in 0..4 {
-                let mut reader = stack.connect().await?;
-                for statement in ["begin isolation level repeatable read", "select count(*) from pending_deliveries"] {
-                    sqlx::query(statement).execute(&mut reader).await.doing(doing)?;
-                }
-                readers.push(reader);
-            }
-            schedule.run(stack, &sources, time).await;
+        Fault::IdleTransaction => leave_open(&[IDLE], stack, &sources, schedule, time).await?,
+        Fault::LongReaders => leave_open(&[READER; 4], stack, &sources, schedule, time).await?,
+        Fault::OldSnapshots => {
+            leave_open(&[IDLE, READER, READER, READER, READER], stack, &sources, schedule, time).await?;
         }
     }
+    Ok(())
+}
+
+/// Goes on with the load for `time` while sessions that have begun a transaction do nothing.
+async fn leave_open(
+    sessions: &[&[&'static str]],
+    stack: &Stack,
+    sources: &[&Source],
+    schedule: &mut Schedule,
+    time: Duration,
+) -> Result<()> {
+    let mut open = Vec::new();
+    for statements in sessions {
+        let mut session = stack.connect().await?;
+        for statement in *statements {
+            sqlx::query(*statement).execute(&mut session).await.doing(|| format!("cannot run: {statement}"))?;
+        }
+        open.push(session);
+    }
+    schedule.run(stack, sources, time).await;
     Ok(())
 }
