@@ -152,6 +152,7 @@ impl Engine {
                 line: 1_000,
                 read: 500,
                 bodies: max_waiting_bytes,
+                unseen_us: 20_000_000,
             }),
             clock: self.handle.clock,
             handle: self.handle.clone(),
@@ -207,6 +208,7 @@ struct Read {
     lane: Lane,
     epoch: i64,
     limit: usize,
+    begin_us: u64,
     known: Vec<DeliveryId>,
     bodies: bool,
 }
@@ -234,8 +236,8 @@ impl Machine {
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
-                    Command::Read { destination, lane, epoch, limit, known, bodies } => {
-                        reads.push(Read { destination, lane, epoch, limit, known, bodies });
+                    Command::Read { destination, lane, epoch, limit, begin_us, known, bodies } => {
+                        reads.push(Read { destination, lane, epoch, limit, begin_us, known, bodies });
                     }
                     Command::Settle(settlement) => {
                         self.under_way.begun(settlement.shard);
@@ -280,9 +282,10 @@ impl Machine {
             let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
             let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
             let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
+            let begins: Vec<_> = reads.iter().map(|read| mint::timestamp(read.begin_us / 1000)).collect();
             let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
             let bodies = reads.iter().all(|read| read.bodies);
-            let due = store::pending::due(&pool, &destinations, &lanes, &limits, &known, bodies);
+            let due = store::pending::due(&pool, &destinations, &lanes, &begins, &limits, &known, bodies);
             let rows = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
                 Ok(rows) => rows,
                 Err(error) => {

@@ -212,7 +212,8 @@ impl Core {
         let mut changed = Vec::new();
         for (id, destination) in &snapshot.destinations {
             let Some(epoch) = owned.get(&destination.shard) else { continue };
-            let line = self.lines.entry(*id).or_insert_with(|| Line::new(Arc::clone(destination), *epoch));
+            let line =
+                self.lines.entry(*id).or_insert_with(|| Line::new(Arc::clone(destination), *epoch, &self.limits));
             if line.configure(destination, &self.clock, now_us) {
                 changed.push(*id);
             }
@@ -244,6 +245,7 @@ impl Core {
     fn due_at(&mut self, destination: DestinationId, lane: Lane, due_us: u64, now_us: u64) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         if due_us <= now_us {
+            line.lanes[lane].let_go(due_us);
             line.lanes[lane].look(now_us);
             self.give_turn(destination);
         } else if let Some(wake_us) = line.lanes[lane].due_at(due_us) {
@@ -317,7 +319,7 @@ impl Core {
             let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
                 continue;
             };
-            line.settled(delivery);
+            line.settled(delivery, matches!(settlement.next, Next::Behind { .. }));
             match &settlement.next {
                 Next::RetryAt(at) => {
                     let attempts = u16::try_from(settlement.attempts).unwrap_or(0);
@@ -400,9 +402,9 @@ impl Core {
     fn read(&mut self, destination: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         for lane in Lane::ALL {
-            if let Some(limit) = line.read(lane, now_us, &self.limits) {
+            if let Some((limit, begin_us)) = line.read(lane, now_us, &self.limits) {
                 let (epoch, known, bodies) = (line.epoch, line.known(), self.budget.has_room());
-                commands.push(Command::Read { destination, lane, epoch, limit, known, bodies });
+                commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, bodies });
             }
         }
     }

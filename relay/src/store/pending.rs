@@ -32,8 +32,8 @@ pub struct DueRow {
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
-/// The first due deliveries of lanes, oldest first, but for those that are `known`: at most `limits[i]` of lane `lanes[i]`
-/// of `destinations[i]`; with their small bodies only where `bodies` says so.
+/// The first deliveries of lanes that are due since `begins[i]`, oldest first, but for those that are `known`: at most
+/// `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only where `bodies` says so.
 ///
 /// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
 ///
@@ -43,6 +43,7 @@ pub async fn due(
     pool: &PgPool,
     destinations: &[Uuid],
     lanes: &[i16],
+    begins: &[OffsetDateTime],
     limits: &[i64],
     known: &[Uuid],
     bodies: bool,
@@ -58,16 +59,17 @@ pub async fn due(
                         and (coalesce(route.poison, 'block') = 'block'
                              or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
                   ) as "is_behind!"
-           from unnest($1::uuid[], $2::smallint[], $3::bigint[]) as ready (destination_id, lane, most)
+           from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::bigint[]) as ready (destination_id, lane, begin, most)
            cross join lateral (
                select * from pending_deliveries pending
-               where pending.destination_id = ready.destination_id and pending.lane = ready.lane and due_at <= now()
-                 and pending.id <> all($4)
+               where pending.destination_id = ready.destination_id and pending.lane = ready.lane
+                 and due_at between ready.begin and now() and pending.id <> all($5)
                order by due_at, id limit ready.most
            ) due
            left join routes route on route.id = due.route_id and due.order_key is not null"#,
         destinations,
         lanes,
+        begins,
         limits,
         known
     )

@@ -57,6 +57,8 @@ pub(super) struct Line {
 struct Known {
     lane: Lane,
     order_key: Option<i64>,
+    /// In microseconds.
+    due_us: u64,
 }
 
 /// What all destinations take together.
@@ -77,10 +79,10 @@ pub(super) enum Step {
 }
 
 impl Line {
-    pub(super) fn new(destination: Arc<Destination>, epoch: i64) -> Self {
+    pub(super) fn new(destination: Arc<Destination>, epoch: i64, limits: &Limits) -> Self {
         let mut lanes = PerLane::default();
         for lane in Lane::ALL {
-            lanes[lane] = Window::unread();
+            lanes[lane] = Window::unread(limits.unseen_us);
         }
         Self {
             destination,
@@ -130,22 +132,25 @@ impl Line {
         budget: &Budget,
         now_us: u64,
     ) -> Vec<Item> {
-        let settled_meanwhile = self.lanes[lane].has_read(complete, now_us);
+        items.sort_unstable_by_key(|item| (item.due_us, item.id));
         let mut behind = Vec::new();
         if !self.is_active() || self.breaker.open_until(now_us).is_some() {
+            self.lanes[lane].has_read(complete, None, now_us);
             self.lanes[lane].look(now_us);
             return behind;
         }
-        items.sort_unstable_by_key(|item| (item.due_us, item.id));
+        let last_us = items.last().map_or(0, |item| item.due_us);
+        let seen_us = if complete { now_us } else { last_us };
+        let settled_meanwhile = self.lanes[lane].has_read(complete, Some(seen_us), now_us);
         for item in items {
             if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {
                 continue;
             }
             match item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, &item)) {
                 Turn::Now => self.take(lane, item, budget),
-                Turn::AfterSettled => {}
+                Turn::AfterSettled => self.lanes[lane].let_go(item.due_us),
                 Turn::Behind => {
-                    self.known.insert(item.id, Known { lane, order_key: None });
+                    self.known.insert(item.id, Known { lane, order_key: None, due_us: item.due_us });
                     behind.push(item);
                 }
             }
@@ -153,7 +158,7 @@ impl Line {
         behind
     }
 
-    /// Forgets deliveries that wait here and are no longer in the table.
+    /// Forgets deliveries that wait here.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) {
         for lane in Lane::ALL {
             for id in self.lanes[lane].drop_ready(&is_gone) {
@@ -162,10 +167,13 @@ impl Line {
         }
     }
 
-    /// A delivery has been settled, or is not ours to settle any more.
-    pub(super) fn settled(&mut self, id: DeliveryId) {
-        if let Some(lane) = self.forget(id) {
+    /// A delivery has been settled, or is not ours to settle any more; `stays` where its row may be as it was.
+    pub(super) fn settled(&mut self, id: DeliveryId, stays: bool) {
+        if let Some(Known { lane, due_us, .. }) = self.forget(id) {
             self.lanes[lane].settled(id);
+            if stays {
+                self.lanes[lane].let_go(due_us);
+            }
         }
     }
 
@@ -242,14 +250,14 @@ impl Line {
         }
     }
 
-    /// Whether a lane's table is to be read now, and how many rows that are not known. A line that is held, or has enough in
-    /// memory, is not read, however much waits in the table.
-    pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits) -> Option<usize> {
+    /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
+    /// held, or has enough in memory, is not read, however much waits in the table.
+    pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits) -> Option<(usize, u64)> {
         if !self.is_active() || self.blocked_until(now_us).is_some() {
             return None;
         }
         let chunk = self.chunk(limits);
-        self.lanes[lane].read(now_us, chunk).then_some(chunk)
+        self.lanes[lane].read(now_us, chunk).map(|begin_us| (chunk, begin_us))
     }
 
     /// The deliveries whose rows are in the table and need not be read.
@@ -342,6 +350,12 @@ impl Line {
         self.in_flight.len()
     }
 
+    /// Whether a delivery is in memory, in flight, or about to be settled.
+    #[cfg(test)]
+    pub(super) fn knows(&self, id: DeliveryId) -> bool {
+        self.known.contains_key(&id)
+    }
+
     /// How many attempts that were sent at `since_us` or later are in flight.
     #[cfg(test)]
     pub(super) fn in_flight_since(&self, since_us: u64) -> usize {
@@ -351,7 +365,7 @@ impl Line {
     /// Lets a delivery wait here, unless it is known already.
     fn take(&mut self, lane: Lane, item: Item, budget: &Budget) {
         if let Entry::Vacant(entry) = self.known.entry(item.id) {
-            entry.insert(Known { lane, order_key: item.order_key });
+            entry.insert(Known { lane, order_key: item.order_key, due_us: item.due_us });
             if let Some(key) = item.order_key {
                 self.keys.taken(key, item.id);
             }
@@ -359,13 +373,13 @@ impl Line {
         }
     }
 
-    /// Forgets a delivery, and returns the lane it was taken from.
-    fn forget(&mut self, id: DeliveryId) -> Option<Lane> {
-        let Known { lane, order_key } = self.known.remove(&id)?;
-        if let Some(key) = order_key {
+    /// Forgets a delivery, and returns what was known of it.
+    fn forget(&mut self, id: DeliveryId) -> Option<Known> {
+        let known = self.known.remove(&id)?;
+        if let Some(key) = known.order_key {
             self.keys.left(key, id);
         }
-        Some(lane)
+        Some(known)
     }
 
     /// Lets go of what waits in memory. The rows are in the table, and are read again when they can be sent.

@@ -26,6 +26,9 @@ pub struct Limits {
     pub read: usize,
     /// Bytes of the bodies that wait in memory, over all destinations.
     pub bodies: usize,
+    /// How long before a read rows may have become due that it does not see, because the transaction that writes them is
+    /// not over, or because clocks differ, in microseconds. What is later still is found when a lane is read as a whole.
+    pub unseen_us: u64,
 }
 
 /// What the engine is told.
@@ -110,6 +113,8 @@ pub enum Command {
         lane: Lane,
         epoch: i64,
         limit: usize,
+        /// What is due before this time need not be read, in microseconds.
+        begin_us: u64,
         known: Vec<DeliveryId>,
         /// Whether there is room for their bodies; else they are read when they are sent.
         bodies: bool,

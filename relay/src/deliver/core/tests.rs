@@ -21,7 +21,10 @@ mod pacing;
 mod simulator;
 
 const START_US: u64 = 1_764_000_000_000_000;
-const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10 };
+/// Short, so that a row that is passed over is not found by chance.
+const UNSEEN_US: u64 = 100_000;
+
+const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10, unseen_us: UNSEEN_US };
 
 fn destination(number: u8) -> Destination {
     Destination {

@@ -16,6 +16,9 @@ pub(super) const NOT_SENT_WAIT_US: u64 = 5 * SECOND;
 /// How long after a read that failed the next one is made.
 pub(super) const READ_AGAIN_US: u64 = SECOND;
 
+/// How often a lane is read from its very beginning, whatever is known of it.
+pub(super) const READ_WHOLE_EVERY_US: u64 = 60 * SECOND;
+
 /// How long a delivery that is behind another one of its key waits at most before it is read again. The one in front lets
 /// it go; this is for what happens at other replicas at the same moment.
 pub(super) const BEHIND_WAIT_US: u64 = 600 * SECOND;

@@ -1,11 +1,14 @@
 //! A window on the head of one lane in the table: what has been read or handed over, and when to read again.
+//!
+//! Rows that were sent are dead, and while anybody keeps an old snapshot of the database they stay at the head of the lane.
+//! So a read begins where the last one has ended ([`Window::begin_us`]): before that there is nothing that is not known.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use shared::id::DeliveryId;
 
 use super::budget::{Budget, Kept};
-use super::tuning::DUE_STEP_US;
+use super::tuning::{DUE_STEP_US, READ_WHOLE_EVERY_US};
 use crate::deliver::item::Item;
 
 #[derive(Default)]
@@ -19,12 +22,22 @@ pub(super) struct Window {
     missed: bool,
     /// The read under way may still show these as they were.
     settled_meanwhile: HashSet<DeliveryId>,
+    /// See [`Limits::unseen_us`](super::Limits::unseen_us).
+    unseen_us: u64,
+    /// What is due before this is known, but for what is written late: where the next read begins.
+    begin_us: u64,
+    /// The same for what has been let go of since the read under way had begun.
+    let_go_us: Option<u64>,
+    /// When the read under way began.
+    reading_since_us: u64,
+    /// When a read begins at the very beginning again.
+    whole_at_us: u64,
 }
 
 impl Window {
     /// A window whose lane has not been read yet.
-    pub(super) fn unread() -> Self {
-        Self { due: BTreeSet::from([0]), ..Self::default() }
+    pub(super) fn unread(unseen_us: u64) -> Self {
+        Self { due: BTreeSet::from([0]), unseen_us, ..Self::default() }
     }
 
     /// Takes a delivery that is not known yet.
@@ -55,17 +68,31 @@ impl Window {
         }
     }
 
-    /// Forgets deliveries that wait here and are no longer in the table; returns them.
+    /// Forgets deliveries that wait here; returns them. Those whose rows are still there are read again.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) -> Vec<DeliveryId> {
         let mut gone = Vec::new();
+        let mut first_us = u64::MAX;
         self.ready.retain(|kept| {
             let is_gone = is_gone(&kept.item);
             if is_gone {
                 gone.push(kept.item.id);
+                first_us = first_us.min(kept.item.due_us);
             }
             !is_gone
         });
+        if !gone.is_empty() {
+            // What was handed over in memory tells its time by our clock.
+            self.let_go(first_us.saturating_sub(self.unseen_us));
+        }
         gone
+    }
+
+    /// A row that is due at this time is not known any more, and is to be read again.
+    pub(super) fn let_go(&mut self, due_us: u64) {
+        self.begin_us = self.begin_us.min(due_us);
+        if self.reading {
+            self.let_go_us = Some(self.let_go_us.map_or(due_us, |us| us.min(due_us)));
+        }
     }
 
     /// Something may be due in the table.
@@ -78,24 +105,37 @@ impl Window {
 
     /// Something is due in the table at a time to come. Returns when to wake up for it, unless that is known already.
     pub(super) fn due_at(&mut self, due_us: u64) -> Option<u64> {
+        self.let_go(due_us);
         let due_us = due_us.next_multiple_of(DUE_STEP_US);
         self.due.insert(due_us).then_some(due_us)
     }
 
-    /// Whether the table is to be read now, where `chunk` rows are worth having in memory: from here on it is being read.
-    pub(super) fn read(&mut self, now_us: u64, chunk: usize) -> bool {
+    /// Whether the table is to be read now, where `chunk` rows are worth having in memory, and from which time on: from here
+    /// on it is being read.
+    pub(super) fn read(&mut self, now_us: u64, chunk: usize) -> Option<u64> {
         if self.reading || self.ready.len() > chunk / 2 || !self.is_due(now_us) {
-            return false;
+            return None;
         }
         self.due = self.due.split_off(&(now_us + 1));
         self.reading = true;
         self.missed = false;
-        true
+        self.reading_since_us = now_us;
+        if now_us >= self.whole_at_us {
+            self.whole_at_us = now_us + READ_WHOLE_EVERY_US;
+            self.begin_us = 0;
+        }
+        Some(self.begin_us)
     }
 
-    /// The read has ended and was complete, or there is more. Returns what was settled while it was under way.
-    pub(super) fn has_read(&mut self, complete: bool, now_us: u64) -> HashSet<DeliveryId> {
+    /// The read has ended and was complete, or there is more. All that is due before `seen_us` is known now; `None` where
+    /// what was found is not kept. Returns what was settled while it was under way.
+    pub(super) fn has_read(&mut self, complete: bool, seen_us: Option<u64>, now_us: u64) -> HashSet<DeliveryId> {
         self.reading = false;
+        let let_go_us = self.let_go_us.take();
+        if let Some(seen_us) = seen_us {
+            let seen_us = seen_us.min(self.reading_since_us.saturating_sub(self.unseen_us));
+            self.begin_us = let_go_us.map_or(seen_us, |us| us.min(seen_us));
+        }
         if !complete || self.missed {
             self.look(now_us);
         }
@@ -105,6 +145,7 @@ impl Window {
     /// The read has failed; it is made again at `again_us`.
     pub(super) fn has_not_read(&mut self, again_us: u64) {
         self.reading = false;
+        self.let_go_us = None;
         self.settled_meanwhile.clear();
         self.due.insert(again_us);
     }
@@ -112,6 +153,12 @@ impl Window {
     /// Whether nothing waits here and nothing is known to be due: only the table can tell.
     pub(super) fn is_idle(&self, now_us: u64) -> bool {
         self.ready.is_empty() && self.is_up_to_date(now_us)
+    }
+
+    /// What is due before is not read.
+    #[cfg(test)]
+    pub(super) fn begin_us(&self) -> u64 {
+        self.begin_us
     }
 
     /// How many times to come are remembered.

@@ -1,5 +1,6 @@
 //! The model of the table `pending_deliveries`: what its statements do.
 
+use super::world::Read;
 use super::*;
 
 /// Longer than the longest wait of the schedule, and than any Retry-After.
@@ -13,6 +14,8 @@ pub(super) struct Table {
     rows: BTreeMap<DeliveryId, Item>,
     /// Others went on while these were parked: where they do, one that is retried by a person comes when it comes.
     came_back: BTreeSet<DeliveryId>,
+    /// Written so late that a read of the whole lane may have to find them.
+    late: BTreeSet<DeliveryId>,
 }
 
 impl Table {
@@ -24,20 +27,24 @@ impl Table {
         self.rows.get(&id)
     }
 
-    pub(super) fn insert(&mut self, item: Item) {
+    pub(super) fn insert(&mut self, item: Item, late: bool) {
+        if late {
+            self.late.insert(item.id);
+        }
         self.rows.insert(item.id, item);
     }
 
+    /// The rows of a destination that were not written late, each with its lane.
+    pub(super) fn in_time(&self, destination: DestinationId) -> impl Iterator<Item = (Lane, &Item)> {
+        let rows = self.rows.values().filter(move |row| row.destination_id == destination);
+        rows.filter(|row| !self.late.contains(&row.id)).map(|row| (row.lane(), row))
+    }
+
     /// As `store::pending::due`.
-    pub(super) fn due(
-        &self,
-        destination: DestinationId,
-        lane: Lane,
-        limit: usize,
-        known: &[DeliveryId],
-        now_us: u64,
-    ) -> Vec<Item> {
-        let due = self.of_lane(destination, lane).filter(|item| item.due_us <= now_us && !known.contains(&item.id));
+    pub(super) fn due(&self, read: &Read, now_us: u64) -> Vec<Item> {
+        let Read { destination, lane, limit, begin_us, ref known, .. } = *read;
+        let due = self.of_lane(destination, lane).filter(|item| (begin_us..=now_us).contains(&item.due_us));
+        let due = due.filter(|item| !known.contains(&item.id));
         let mut due: Vec<Item> = due.cloned().collect();
         due.sort_by_key(|item| (item.due_us, item.id));
         due.truncate(limit);
@@ -95,6 +102,8 @@ impl Table {
     pub(super) fn retry_parked(&mut self, now_us: u64) -> Option<DestinationId> {
         let row = self.rows.values_mut().find(|item| item.due_us == NEVER_US)?;
         row.due_us = now_us;
+        // A person may be faster than the news that it was parked.
+        self.late.insert(row.id);
         if route_of(row.destination_id).poison == Poison::Skip {
             self.came_back.insert(row.id);
         }

@@ -49,12 +49,13 @@ struct Flight {
     shard: i16,
 }
 
-struct Read {
-    destination: DestinationId,
-    lane: Lane,
+pub(super) struct Read {
+    pub(super) destination: DestinationId,
+    pub(super) lane: Lane,
     epoch: i64,
-    limit: usize,
-    known: Vec<DeliveryId>,
+    pub(super) limit: usize,
+    pub(super) begin_us: u64,
+    pub(super) known: Vec<DeliveryId>,
     /// What it has found, once the database has answered.
     found: Option<Vec<Item>>,
 }
@@ -173,13 +174,15 @@ impl World {
         let is_replay = self.random.random_bool(0.1);
         let count = if is_replay { self.random.random_range(1..30) } else { 1 };
         let mut items = Vec::new();
+        // A transaction that took its time: what it has written is due since it began.
+        let took_us = if self.random.random_bool(0.1) { self.random.random_range(0..2 * UNSEEN_US) } else { 0 };
         for _ in 0..count.min(self.to_accept - self.accepted) {
             self.accepted += 1;
-            let mut item = item(&destination, self.accepted, self.now_us);
+            let mut item = item(&destination, self.accepted, self.now_us - took_us);
             item.replay_id = is_replay.then(|| ReplayId::mint(1, [1; 10]));
             item.route_id = Some(route(destination.shard).id);
             item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
-            self.table.insert(item.clone());
+            self.table.insert(item.clone(), took_us > UNSEEN_US);
             items.push(item);
         }
         let replica = self.random.random_range(0..REPLICAS);
@@ -219,8 +222,8 @@ impl World {
         }
         let at = self.random.random_range(0..reads.len());
         if reads[at].found.is_none() {
-            let Read { destination, lane, limit, known, .. } = &reads[at];
-            reads[at].found = Some(self.table.due(*destination, *lane, *limit, known, self.now_us));
+            let found = self.table.due(&reads[at], self.now_us);
+            reads[at].found = Some(found);
             return;
         }
         let Read { destination, lane, epoch, limit, found, .. } = reads.swap_remove(at);
@@ -367,6 +370,22 @@ impl World {
         self.tell(replica, Input::Owned { shards, until_us: now_us + SURE_US });
     }
 
+    /// A row that no read would find is known, unless it was written late.
+    fn check_that_nothing_is_passed_over(&self, replica: usize) {
+        let lines = self.replicas[replica].core.lines.values();
+        let owned = lines.filter(|line| {
+            let Owner { replica: owner, epoch } = self.shards[&line.destination.shard];
+            owner == Some(replica) && epoch == line.epoch
+        });
+        for line in owned {
+            for (lane, row) in self.table.in_time(line.destination.id) {
+                let begin_us = line.lanes[lane].begin_us();
+                let found = row.due_us >= begin_us || line.knows(row.id);
+                assert!(found, "{} is due at {} and reads begin at {begin_us}", row.id, row.due_us);
+            }
+        }
+    }
+
     fn poll(&mut self, replica: usize) {
         self.replicas[replica].polled_us = self.now_us;
         let mut idle = self.replicas[replica].core.idle_lines(self.now_us);
@@ -383,12 +402,14 @@ impl World {
     fn tell(&mut self, replica: usize, input: Input) {
         let commands = self.replicas[replica].core.handle(input, self.now_us);
         self.checks.breakers(replica, &self.replicas[replica].core);
+        self.check_that_nothing_is_passed_over(replica);
         let mut more = Vec::new();
         for command in commands {
             match command {
                 Command::Send { item, destination, epoch } => self.sent(replica, item, &destination, epoch),
-                Command::Read { destination, lane, epoch, limit, known, .. } => {
-                    self.replicas[replica].reads.push(Read { destination, lane, epoch, limit, known, found: None });
+                Command::Read { destination, lane, epoch, limit, begin_us, known, .. } => {
+                    let read = Read { destination, lane, epoch, limit, begin_us, known, found: None };
+                    self.replicas[replica].reads.push(read);
                 }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
                 Command::Recall { destination, epoch } => {
