@@ -96,8 +96,10 @@ async fn a_rate_and_a_cap_hold_while_replicas_come_and_go() {
     gateway.shared_by(2, SOON).await;
     let _third = gateway.another_relay().await;
     gateway.shared_by(3, SOON).await;
+    let _more = [gateway.another_relay().await, gateway.another_relay().await];
+    gateway.shared_by(5, SOON).await;
     second.stop().await.expect("stops");
-    gateway.shared_by(2, SOON).await;
+    gateway.shared_by(4, SOON).await;
     let all = std::iter::once((&limited, &to_limited)).chain(capped.iter().map(|receiver| (receiver, &to_capped)));
     for (receiver, pushed) in all {
         receiver.wait_for(pushed.len(), LONG).await;

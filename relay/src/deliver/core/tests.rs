@@ -7,7 +7,7 @@ use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 use shared::sign::SigningKey;
 
-use super::tuning::{DUE_STEP_US, FIRST_OPEN_US};
+use super::tuning::{DUE_STEP_US, FIRST_OPEN_US, READ_WHOLE_EVERY_US};
 use super::*;
 use crate::configuration::{Destination, DestinationState, Rate};
 use crate::deliver::item::Event;
@@ -272,6 +272,35 @@ fn a_paused_line_drops_what_it_holds_and_reads_it_again_when_it_is_resumed() {
     assert!(sends(&core.handle(Input::Fresh(vec![item(&destination, 9, START_US)]), START_US)).is_empty());
     destination.state = DestinationState::Active;
     assert_eq!(reads(&core.handle(snapshot([clone(&destination)]), START_US)), Lane::ALL);
+}
+
+#[test]
+fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_a_while() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let begin = |core: &mut Core, now_us| {
+        let commands = core.handle(Input::Look(destination.id), now_us);
+        let begin = commands.iter().find_map(|command| match command {
+            Command::Read { lane: Lane::Fresh, begin_us, .. } => Some(*begin_us),
+            Command::Read { .. }
+            | Command::Send { .. }
+            | Command::Settle(_)
+            | Command::Recall { .. }
+            | Command::Disable(..)
+            | Command::Report(_) => None,
+        });
+        core.handle(found(&destination, Lane::Fresh, Vec::new()), now_us);
+        begin
+    };
+    assert_eq!(begin(&mut core, START_US + 1), Some(START_US - UNSEEN_US), "what is written late is still seen");
+    assert_eq!(begin(&mut core, START_US + 2), Some(START_US + 1 - UNSEEN_US));
+    let due = Input::NextDue { destination: destination.id, lane: Lane::Fresh, due_us: START_US - 7_000_000 };
+    let commands = core.handle(due, START_US + 3);
+    let of_due =
+        |command: &Command| matches!(command, Command::Read { begin_us, .. } if *begin_us == START_US - 7_000_000);
+    assert!(commands.iter().any(of_due), "a row that is there is found, whatever was thought");
+    core.handle(found(&destination, Lane::Fresh, Vec::new()), START_US + 3);
+    assert_eq!(begin(&mut core, START_US + READ_WHOLE_EVERY_US), Some(0));
 }
 
 #[test]
