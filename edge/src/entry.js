@@ -2,8 +2,9 @@
 // two awaits; everything else goes through the Worker that worker-build makes.
 //
 // An await inside Rust costs two closures and a turn of its task queue, and worker-build's class a chain of proxies:
-// together more than verifying and writing the message. This file decides nothing: where Rust says nothing, or anything
-// here fails before the event is in the queue, the whole request is answered by the way that handles every case.
+// together more than verifying and writing the message. This file decides nothing but asks the platform what Rust leaves
+// to it, whether a signature is good: where Rust says nothing, the signature is not good, or anything here fails before the
+// event is in the queue, the whole request is answered by the way that handles every case.
 import Worker from "../build/index.js";
 
 const { receive, receive_unread, send_again } = Worker.prototype;
