@@ -6,6 +6,7 @@
 // to it, whether a signature is good: where Rust says nothing, the signature is not good, or anything here fails before the
 // event is in the queue, the whole request is answered by the way that handles every case.
 import Worker from "../build/index.js";
+import { head as head_of } from "./host.js";
 
 const { receive, receive_unread, send_again } = Worker.prototype;
 const state = globalThis.__worker_init_state;
@@ -47,10 +48,10 @@ export default {
     } catch {
       return answer(request, env, context);
     }
-    const head = JSON.stringify({ method: request.method, url: request.url, headers: [...request.headers] });
+    const head = head_of(request);
     const unread = body.length > LARGE_BYTES ? parts(guarded(receive_unread, head, body.length)) : undefined;
     const taken = unread ?? parts(guarded(receive, head, body));
-    if (taken === undefined || (taken.check !== "" && !(await verifies(JSON.parse(taken.check), body)))) {
+    if (taken === undefined || (taken.check !== "" && !(await verifies(taken.check, body)))) {
       return answer(new Request(request, { body }), env, context);
     }
     // The queue takes the memory of bytes, so that each try makes its own.
@@ -67,17 +68,17 @@ export default {
 };
 
 /** Whether one of the signatures is that of one of the keys. Where the platform takes neither, Rust says what is wrong. */
-async function verifies({ algorithm, keys, signatures, before, after }, body) {
-  const name = ALGORITHMS[algorithm];
+async function verifies(check, body) {
   try {
+    const [algorithm, keys, signatures, round] = check.split("\t");
     const imported = [];
-    for (const key of keys) imported.push(KEYS.get(algorithm + key) ?? (await imports(algorithm, key)));
-    const content = before === "" && after === "" ? body : joined(encoder.encode(before), body, encoder.encode(after));
+    for (const key of keys.split(",")) imported.push(KEYS.get(algorithm + key) ?? (await imports(algorithm, key)));
+    const content = round === "" ? body : joined(body, ...JSON.parse(round));
     // All are asked for before one is awaited: the platform has read the content by then, and the room is free.
     const asked = [];
     for (const key of imported) {
-      for (const signature of signatures) {
-        asked.push(crypto.subtle.verify(name, key, Uint8Array.fromBase64(signature), content));
+      for (const signature of signatures.split(",")) {
+        asked.push(crypto.subtle.verify(ALGORITHMS[algorithm], key, Uint8Array.fromBase64(signature), content));
       }
     }
     for (const verified of asked) if (await verified) return true;
@@ -94,7 +95,8 @@ async function imports(algorithm, key) {
   return imported;
 }
 
-function joined(before, body, after) {
+function joined(body, text_before, text_after) {
+  const [before, after] = [encoder.encode(text_before), encoder.encode(text_after)];
   const size = before.length + body.length + after.length;
   const content = size <= room.length ? room.subarray(0, size) : new Uint8Array(size);
   content.set(before);

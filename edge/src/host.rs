@@ -34,7 +34,7 @@ thread_local! {
     static POOL: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// A JSON object with `method`, `url` and `headers` (a list of pairs).
+/// Method, URL, and each header with its name and its value: a line each.
 pub(crate) fn head(request: &web_sys::Request) -> String {
     js::head(request)
 }

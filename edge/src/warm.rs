@@ -7,10 +7,9 @@ use std::rc::Rc;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use serde::Serialize;
 use shared::challenge::{MAX_CHALLENGE_BODY_BYTES, answer};
 use shared::envelope::{EventHeader, Verification, write_head, write_inline};
-use shared::verify::{KeySet, PlatformAlgorithm, PlatformCheck};
+use shared::verify::{KeySet, PlatformCheck};
 use worker::js_sys::{Function, Promise};
 use worker::wasm_bindgen::prelude::*;
 use worker::wasm_bindgen_futures::JsFuture;
@@ -70,23 +69,17 @@ pub fn receive_unread(head: &str, size: u32) -> Option<String> {
     message(source, &header, Some(check), |out| write_head(out, &header, size))
 }
 
-/// A check as `entry.js` reads it.
-#[derive(Serialize)]
-struct CheckLine {
-    algorithm: PlatformAlgorithm,
-    /// In base64, as the signatures.
-    keys: Vec<String>,
-    signatures: Vec<String>,
-    before: String,
-    after: String,
-}
-
-impl From<PlatformCheck> for CheckLine {
-    fn from(check: PlatformCheck) -> Self {
-        let PlatformCheck { algorithm, keys, signatures, before, after, stale: _ } = check;
-        let texts = |list: Vec<Vec<u8>>| list.iter().map(|bytes| BASE64.encode(bytes)).collect();
-        Self { algorithm, keys: texts(keys), signatures: texts(signatures), before, after }
-    }
+/// A check as `entry.js` reads it, with tabs between: the algorithm, the keys and the signatures in base64 with commas
+/// between, and what stands round the body as a JSON list of two, or nothing.
+fn line(check: PlatformCheck) -> Option<String> {
+    let PlatformCheck { algorithm, keys, signatures, before, after, stale: _ } = check;
+    let list = |items: Vec<Vec<u8>>| items.iter().map(|bytes| BASE64.encode(bytes)).collect::<Vec<_>>().join(",");
+    let round = if before.is_empty() && after.is_empty() {
+        String::new()
+    } else {
+        serde_json::to_string(&(before, after)).ok()?
+    };
+    Some([algorithm.name(), &list(keys), &list(signatures), &round].join("\t"))
 }
 
 /// What [`receive`] gives back; `None` where that is too large for the queue.
@@ -99,7 +92,7 @@ fn message(
     let mut out = written(Answer::Accepted { id: header.id, source })?;
     out.push('\n');
     if let Some(check) = check {
-        out.push_str(&serde_json::to_string(&CheckLine::from(check)).ok()?);
+        out.push_str(&line(check)?);
     }
     out.push('\n');
     write(&mut out).then_some(out)

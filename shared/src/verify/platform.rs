@@ -5,8 +5,6 @@
 //! [`Verifier::platform_check`] makes every other check of [`super::verify`] and says what is left, in the terms of the
 //! Web Cryptography API.
 
-use serde::Serialize;
-
 use super::{Check, Incoming, KeySet, RequestParts, Verifier};
 
 /// Up to this size, in bytes, an HMAC costs less than a call of the platform.
@@ -30,8 +28,7 @@ pub struct PlatformCheck {
 }
 
 /// The algorithms that are left to the platform.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
-#[serde(rename_all = "kebab-case")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum PlatformAlgorithm {
     HmacSha1,
     HmacSha256,
@@ -39,6 +36,20 @@ pub enum PlatformAlgorithm {
     Ed25519,
     /// ECDSA with SHA-256; a signature is r and s, 32 bytes each.
     P256,
+}
+
+impl PlatformAlgorithm {
+    /// The name by which `entry.js` finds its parameters.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HmacSha1 => "hmac-sha1",
+            Self::HmacSha256 => "hmac-sha256",
+            Self::HmacSha512 => "hmac-sha512",
+            Self::Ed25519 => "ed25519",
+            Self::P256 => "p256",
+        }
+    }
 }
 
 impl std::fmt::Debug for PlatformCheck {

@@ -29,7 +29,9 @@ pub(super) async fn start(queue: &LocalQueue, settings: &EdgeSettings) -> Result
     let folder = Folder(place::temporary("workerd")?);
     let values = KeyValue::start().await?;
     let modules = ["index.js", "index_bg.wasm"].map(|module| built.join(module));
-    for from in modules.into_iter().chain([place::repository().join("edge/src/entry.js")]) {
+    for from in
+        modules.into_iter().chain(["entry.js", "host.js"].map(|name| place::repository().join("edge/src").join(name)))
+    {
         let to = folder.0.join(from.file_name().unwrap_or_default());
         std::fs::copy(&from, to).doing(|| format!("cannot copy {}", from.display()))?;
     }
@@ -89,6 +91,7 @@ const main :Workerd.Worker = (
   compatibilityDate = "{date}",
   modules = [
     (name = "src/entry.js", esModule = embed "entry.js"),
+    (name = "src/host.js", esModule = embed "host.js"),
     (name = "build/index.js", esModule = embed "index.js"),
     (name = "build/index_bg.wasm", wasm = embed "index_bg.wasm")
   ],
