@@ -13,8 +13,8 @@ const state = globalThis.__worker_init_state;
 
 // A body that fits into a message; what is larger goes to R2 first.
 const MAX_BYTES = 127_000;
-// From here on a body is only looked at by the platform, where that is enough. Its message is one of bytes: to make and
-// to write a text costs as much as hashing it.
+// From here on a body is only looked at by the platform, where that is enough: `SMALL_BODY_BYTES` of verify/platform.rs. Its
+// message is one of bytes: to make and to write a text costs as much as hashing it.
 const LARGE_BYTES = 8_000;
 // Where a body is put together with what is signed round it: fresh memory each time costs as much as hashing it.
 const room = new Uint8Array(MAX_BYTES + 4_096);

@@ -25,8 +25,7 @@ use crate::{host, published_keys};
 
 /// Takes an event in as far as that needs no await: `head` as `host.js` writes one, `body` the whole body. The answer, as
 /// [`written`], a line with what is to be checked before it is given, or an empty one, and the message for the queue;
-/// `None` where the request is not to be accepted, or
-/// not without awaiting something.
+/// `None` where the request is not to be accepted, or not without awaiting something.
 #[wasm_bindgen(wasm_bindgen = worker::wasm_bindgen)]
 #[must_use]
 pub fn receive(head: &str, body: &[u8]) -> Option<String> {

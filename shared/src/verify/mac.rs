@@ -93,6 +93,8 @@ impl MacVerifier {
         if bodies > 1 || elsewhere || rule.each.is_some() || !rule.urls.is_empty() {
             return None;
         }
+        // Before the head is read: for RSA, and without keys, all of it would be read in vain.
+        let (algorithm, keys) = self.keys.for_platform(incoming)?;
         let view = View::new(incoming.request, &[], &rule.settings);
         let texts = self.signature_texts(&view).ok()?;
         let reader = self.reader(&view, &texts);
@@ -101,7 +103,6 @@ impl MacVerifier {
         let pieces = reader.content(parts, None).ok()?;
         let text = |pieces: &[Cow<'_, [u8]>]| String::from_utf8(pieces.concat()).ok();
         let (before, after) = (text(pieces.get(..at)?)?, text(pieces.get(at + 1..)?)?);
-        let (algorithm, keys) = self.keys.for_platform(incoming)?;
         let signatures = candidates.iter().filter_map(|one| self.keys.signature_for_platform(one.bytes())).collect();
         Some(PlatformCheck { algorithm, keys, signatures, before, after, stale })
     }

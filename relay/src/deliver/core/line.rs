@@ -132,16 +132,16 @@ impl Line {
         budget: &Budget,
         now_us: u64,
     ) -> Vec<Item> {
-        items.sort_unstable_by_key(|item| (item.due_us, item.id));
-        let mut behind = Vec::new();
         if !self.is_active() || self.breaker.open_until(now_us).is_some() {
             self.lanes[lane].has_read(complete, None, now_us);
             self.lanes[lane].look(now_us);
-            return behind;
+            return Vec::new();
         }
+        items.sort_unstable_by_key(|item| (item.due_us, item.id));
         let last_us = items.last().map_or(0, |item| item.due_us);
         let seen_us = if complete { now_us } else { last_us };
         let settled_meanwhile = self.lanes[lane].has_read(complete, Some(seen_us), now_us);
+        let mut behind = Vec::new();
         for item in items {
             if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {
                 continue;

@@ -105,7 +105,6 @@ impl Window {
 
     /// Something is due in the table at a time to come. Returns when to wake up for it, unless that is known already.
     pub(super) fn due_at(&mut self, due_us: u64) -> Option<u64> {
-        self.let_go(due_us);
         let due_us = due_us.next_multiple_of(DUE_STEP_US);
         self.due.insert(due_us).then_some(due_us)
     }

@@ -78,10 +78,10 @@ pub async fn run(options: Options) -> Result<Report> {
 /// As [`run`].
 pub async fn run_snapshots(options: Options) -> Result<Report> {
     let rate = options.rate.unwrap_or(RATE);
-    let (long, short) = (options.time(600, 9), options.time(600, 9) / 10);
+    let long = options.time(600, 9);
     let mut report =
         Report::new(format!("Old snapshots: {rate:.0} events/s, snapshots that are kept for {} s", long.as_secs()));
-    measure(Fault::OldSnapshots, rate, [short, long, short], &mut report).await?;
+    measure(Fault::OldSnapshots, rate, [long / 10, long, long / 10], &mut report).await?;
     Ok(report)
 }
 
