@@ -7,6 +7,8 @@ use tests::api::http_client;
 use tests::gateway::Gateway;
 use tests::provider::{KeySetServer, Provider, now_s};
 use tests::queue::Times;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn an_overloaded_queue_is_503_and_the_providers_resend_succeeds() {
@@ -185,4 +187,32 @@ async fn large_bodies_that_arrive_at_once_are_each_verified_by_their_own_bytes()
         let whole = Body::Inline(body);
         assert!(queued.iter().any(|(_, queued)| *queued == whole), "a body has changed on its way");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_header_that_goes_over_several_lines_is_one_value_and_no_other_header() {
+    let edge = Gateway::bare_edge().await;
+    let provider = Provider::stripe();
+    let source = edge.edge.put_source("folded", &provider).await;
+    let request = provider.sample("evt_folded");
+    assert_eq!(request.send(&http_client(), &source.url).await.expect("answers").status(), 200, "now it is in memory");
+
+    // Deprecated (RFC 9112, section 5.2): a server replaces the ends of such lines, or refuses the request.
+    let (address, path) = source.url.trim_start_matches("http://").split_once('/').expect("a path");
+    let mut head = format!("POST /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\n");
+    head.push_str(&format!("content-length: {}\r\n", request.body.len()));
+    for (name, value) in &request.headers {
+        head.push_str(&format!("{name}: {value}\r\n"));
+    }
+    head.push_str("x-folded: a\r\n b\r\n\tx-inner: c\r\n\r\n");
+    let mut stream = TcpStream::connect(address).await.expect("connects");
+    stream.write_all(&[head.as_bytes(), &request.body].concat()).await.expect("sends");
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).await.expect("answers");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let (header, body) = edge.wait_for_events(&source, 2).await.remove(1);
+    assert_eq!(body, Body::Inline(request.body));
+    let folded = header.headers.get("x-folded").expect("is kept");
+    assert!(folded.starts_with('a') && folded.ends_with("x-inner: c") && !folded.contains(['\r', '\n']), "{folded:?}");
+    assert!(header.headers.get("x-inner").is_none(), "{:?}", header.headers);
 }
