@@ -38,7 +38,7 @@ pub mod send;
 pub mod settle;
 
 use self::clock::Clock;
-use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
+use self::core::{Command, Core, Disabling, Found, Health, Input, Limits, Run};
 use self::item::{Event, Item};
 use self::lane::Lane;
 use self::lease::UnderWay;
@@ -286,8 +286,8 @@ impl Machine {
             let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
             let bodies = reads.iter().all(|read| read.bodies);
             let due = store::pending::due(&pool, &destinations, &lanes, &begins, &limits, &known, bodies);
-            let rows = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-                Ok(rows) => rows,
+            let due = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+                Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");
                     for Read { destination, lane, epoch, .. } in reads {
@@ -297,14 +297,15 @@ impl Machine {
                 }
             };
             let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
-            for row in rows {
+            for row in due.rows {
                 let item = item(row);
                 found.entry((item.destination_id, item.lane())).or_default().push(item);
             }
             for Read { destination, lane, epoch, limit, .. } in reads {
                 let items = found.remove(&(destination, lane)).unwrap_or_default();
                 let complete = items.len() < limit;
-                handle.tell(Input::Found { destination, lane, epoch, items, complete });
+                let found = Found { items, complete, read_us: mint::unix_ms(due.read_at) * 1000 };
+                handle.tell(Input::Found { destination, lane, epoch, found });
             }
         });
     }

@@ -39,7 +39,7 @@ pub use self::aimd::Reason;
 pub use self::breaker::State as BreakerState;
 pub use self::failing::Run;
 pub use self::health::Health;
-pub use self::message::{Command, Disabling, Input, Limits};
+pub use self::message::{Command, Disabling, Found, Input, Limits};
 
 use self::answer::{frees_key, judge, put_back};
 use self::budget::Budget;
@@ -115,9 +115,9 @@ impl Core {
             }
             Input::Fresh(items) => self.fresh(items, now_us),
             Input::Look(destination) => self.look(destination, now_us),
-            Input::Found { destination, lane, epoch, items, complete } => {
+            Input::Found { destination, lane, epoch, found } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
-                    let behind = line.found(lane, items, complete, &self.budget, now_us);
+                    let behind = line.found(lane, found, &self.budget, now_us);
                     self.unsettled += behind.len();
                     let (shard, until) = (line.destination.shard, timestamp((now_us + BEHIND_WAIT_US) / 1000));
                     let put_back = behind.iter().map(|item| put_back(item, shard, epoch, until));

@@ -16,7 +16,8 @@ pub struct Item {
     pub event: Arc<Event>,
     pub route_id: Option<RouteId>,
     pub replay_id: Option<ReplayId>,
-    /// When it became due, Unix time in microseconds.
+    /// When it became due by the database's clock, Unix time in microseconds; 0 where it has just been stored and that
+    /// clock was not asked.
     pub due_us: u64,
     /// Attempts made before this one.
     pub attempts: u16,

@@ -231,7 +231,7 @@ fn items(
         event: Arc::clone(&event),
         route_id: Some(RouteId::from_uuid(delivery.route_id)),
         replay_id: None,
-        due_us: mint::now_ms() * 1000,
+        due_us: 0,
         attempts: 0,
         schedule_start: 0,
         order_key: delivery.order_key,

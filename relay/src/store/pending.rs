@@ -29,6 +29,12 @@ pub struct DueRow {
     pub body: Option<Vec<u8>>,
 }
 
+/// What was due, and when that was by the database's clock.
+pub struct Due {
+    pub rows: Vec<DueRow>,
+    pub read_at: OffsetDateTime,
+}
+
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
@@ -47,11 +53,13 @@ pub async fn due(
     limits: &[i64],
     known: &[Uuid],
     bodies: bool,
-) -> Result<Vec<DueRow>, sqlx::Error> {
+) -> Result<Due, sqlx::Error> {
     let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
     let heads = sqlx::query!(
-        r#"select due.id, due.destination_id, due.event_id, due.source_id, due.route_id, due.replay_id, due.due_at,
-                  due.attempts, due.schedule_start, due.order_key,
+        r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
+                  due.source_id as "source_id?", due.route_id as "route_id?", due.replay_id as "replay_id?",
+                  due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
+                  due.order_key as "order_key?",
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
@@ -60,12 +68,12 @@ pub async fn due(
                              or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
                   ) as "is_behind!"
            from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::bigint[]) as ready (destination_id, lane, begin, most)
-           cross join lateral (
+           left join lateral (
                select * from pending_deliveries pending
                where pending.destination_id = ready.destination_id and pending.lane = ready.lane
                  and due_at between ready.begin and now() and pending.id <> all($5)
                order by due_at, id limit ready.most
-           ) due
+           ) due on true
            left join routes route on route.id = due.route_id and due.order_key is not null"#,
         destinations,
         lanes,
@@ -75,12 +83,16 @@ pub async fn due(
     )
     .fetch_all(pool)
     .await?;
-    if heads.is_empty() {
-        return Ok(Vec::new());
-    }
+    // A lane with nothing due has one row too, which tells the time.
+    let Some(read_at) = heads.first().map(|head| head.read_at) else {
+        return Err(sqlx::Error::RowNotFound);
+    };
     // A statement of its own, to which the ids are known when it is planned: only the partitions of their days are
     // touched. As one with the above it would be a join, which reads all of history.
-    let mut event_ids: Vec<Uuid> = heads.iter().map(|head| head.event_id).collect();
+    let mut event_ids: Vec<Uuid> = heads.iter().filter_map(|head| head.event_id).collect();
+    if event_ids.is_empty() {
+        return Ok(Due { rows: Vec::new(), read_at });
+    }
     event_ids.sort_unstable();
     event_ids.dedup();
     let events = sqlx::query!(
@@ -95,17 +107,17 @@ pub async fn due(
     .await?;
     let events: HashMap<Uuid, _> = events.into_iter().map(|event| (event.id, event)).collect();
     let rows = heads.into_iter().filter_map(|head| {
-        let event = events.get(&head.event_id)?;
+        let event = events.get(&head.event_id?)?;
         Some(DueRow {
-            id: head.id,
-            destination_id: head.destination_id,
-            event_id: head.event_id,
-            source_id: head.source_id,
+            id: head.id?,
+            destination_id: head.destination_id?,
+            event_id: event.id,
+            source_id: head.source_id?,
             route_id: head.route_id,
             replay_id: head.replay_id,
-            due_at: head.due_at,
-            attempts: head.attempts,
-            schedule_start: head.schedule_start,
+            due_at: head.due_at?,
+            attempts: head.attempts?,
+            schedule_start: head.schedule_start?,
             order_key: head.order_key,
             is_behind: head.is_behind,
             received_at: event.received_at,
@@ -117,7 +129,7 @@ pub async fn due(
             body: event.body.clone(),
         })
     });
-    Ok(rows.collect())
+    Ok(Due { rows: rows.collect(), read_at })
 }
 
 /// When the next delivery of a lane is due.

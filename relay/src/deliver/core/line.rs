@@ -17,7 +17,7 @@ use super::order::{Keys, Turn};
 use super::shares::{Slots, Turns};
 use super::tuning::DISABLING_HOLD_US;
 use super::window::Window;
-use super::{Disabling, Limits};
+use super::{Disabling, Found, Limits};
 use crate::configuration::{Destination, DestinationState};
 use crate::deliver::item::Item;
 use crate::deliver::lane::{Lane, PerLane};
@@ -124,14 +124,8 @@ impl Line {
     }
 
     /// What a read of a lane has found. Returns what is to be put back, because it is behind others of its key.
-    pub(super) fn found(
-        &mut self,
-        lane: Lane,
-        mut items: Vec<Item>,
-        complete: bool,
-        budget: &Budget,
-        now_us: u64,
-    ) -> Vec<Item> {
+    pub(super) fn found(&mut self, lane: Lane, found: Found, budget: &Budget, now_us: u64) -> Vec<Item> {
+        let Found { mut items, complete, read_us } = found;
         if !self.is_active() || self.breaker.open_until(now_us).is_some() {
             self.lanes[lane].has_read(complete, None, now_us);
             self.lanes[lane].look(now_us);
@@ -139,8 +133,8 @@ impl Line {
         }
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
         let last_us = items.last().map_or(0, |item| item.due_us);
-        let seen_us = if complete { now_us } else { last_us };
-        let settled_meanwhile = self.lanes[lane].has_read(complete, Some(seen_us), now_us);
+        let seen_us = Some(if complete { read_us } else { last_us });
+        let settled_meanwhile = self.lanes[lane].has_read(complete, seen_us, now_us);
         let mut behind = Vec::new();
         for item in items {
             if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {

@@ -27,7 +27,7 @@ pub struct Limits {
     /// Bytes of the bodies that wait in memory, over all destinations.
     pub bodies: usize,
     /// How long before a read rows may have become due that it does not see, because the transaction that writes them is
-    /// not over, or because clocks differ, in microseconds. What is later still is found when a lane is read as a whole.
+    /// not over, in microseconds. What is later still is found when a lane is read as a whole.
     pub unseen_us: u64,
 }
 
@@ -50,13 +50,12 @@ pub enum Input {
     Fresh(Vec<Item>),
     /// Something may be due in the table, for this destination.
     Look(DestinationId),
-    /// What a read has found: `complete` where there was no more than that.
+    /// What a read has found.
     Found {
         destination: DestinationId,
         lane: Lane,
         epoch: i64,
-        items: Vec<Item>,
-        complete: bool,
+        found: Found,
     },
     /// A read failed; it is asked for again.
     NotFound {
@@ -97,6 +96,16 @@ pub enum Input {
     DeliveryCancelled(DestinationId, DeliveryId),
     /// Only time has passed.
     Woken,
+}
+
+/// What was due in one lane.
+#[derive(Debug)]
+pub struct Found {
+    pub items: Vec<Item>,
+    /// Whether there was no more than that.
+    pub complete: bool,
+    /// When it was read by the database's clock, Unix time in microseconds.
+    pub read_us: u64,
 }
 
 /// What the engine wants done.

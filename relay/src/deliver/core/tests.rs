@@ -145,7 +145,13 @@ fn reads(commands: &[Command]) -> Vec<Lane> {
 
 /// A complete read of a lane.
 fn found(destination: &Destination, lane: Lane, items: Vec<Item>) -> Input {
-    Input::Found { destination: destination.id, lane, epoch: 1, items, complete: true }
+    found_at(destination, lane, items, START_US)
+}
+
+/// A complete read of a lane at a time of the database's clock.
+fn found_at(destination: &Destination, lane: Lane, items: Vec<Item>, read_us: u64) -> Input {
+    let found = Found { items, complete: true, read_us };
+    Input::Found { destination: destination.id, lane, epoch: 1, found }
 }
 
 fn read_empty(core: &mut Core, destination: &Destination) {
@@ -278,6 +284,8 @@ fn a_paused_line_drops_what_it_holds_and_reads_it_again_when_it_is_resumed() {
 fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_a_while() {
     let destination = destination(1);
     let mut core = core_with(&destination);
+    // The database's clock is an hour behind ours.
+    let behind_us = 3_600_000_000;
     let begin = |core: &mut Core, now_us| {
         let commands = core.handle(Input::Look(destination.id), now_us);
         let begin = commands.iter().find_map(|command| match command {
@@ -289,17 +297,17 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
             | Command::Disable(..)
             | Command::Report(_) => None,
         });
-        core.handle(found(&destination, Lane::Fresh, Vec::new()), now_us);
+        core.handle(found_at(&destination, Lane::Fresh, Vec::new(), now_us - behind_us), now_us);
         begin
     };
     assert_eq!(begin(&mut core, START_US + 1), Some(START_US - UNSEEN_US), "what is written late is still seen");
-    assert_eq!(begin(&mut core, START_US + 2), Some(START_US + 1 - UNSEEN_US));
-    let due = Input::NextDue { destination: destination.id, lane: Lane::Fresh, due_us: START_US - 7_000_000 };
+    assert_eq!(begin(&mut core, START_US + 2), Some(START_US + 1 - behind_us - UNSEEN_US));
+    let due_us = START_US - behind_us - 7_000_000;
+    let due = Input::NextDue { destination: destination.id, lane: Lane::Fresh, due_us };
     let commands = core.handle(due, START_US + 3);
-    let of_due =
-        |command: &Command| matches!(command, Command::Read { begin_us, .. } if *begin_us == START_US - 7_000_000);
+    let of_due = |command: &Command| matches!(command, Command::Read { begin_us, .. } if *begin_us == due_us);
     assert!(commands.iter().any(of_due), "a row that is there is found, whatever was thought");
-    core.handle(found(&destination, Lane::Fresh, Vec::new()), START_US + 3);
+    core.handle(found_at(&destination, Lane::Fresh, Vec::new(), START_US - behind_us), START_US + 3);
     assert_eq!(begin(&mut core, START_US + READ_WHOLE_EVERY_US), Some(0));
 }
 

@@ -28,8 +28,6 @@ pub(super) struct Window {
     begin_us: u64,
     /// The same for what has been let go of since the read under way had begun.
     let_go_us: Option<u64>,
-    /// When the read under way began.
-    reading_since_us: u64,
     /// When a read begins at the very beginning again.
     whole_at_us: u64,
 }
@@ -81,8 +79,7 @@ impl Window {
             !is_gone
         });
         if !gone.is_empty() {
-            // What was handed over in memory tells its time by our clock.
-            self.let_go(first_us.saturating_sub(self.unseen_us));
+            self.let_go(first_us);
         }
         gone
     }
@@ -105,6 +102,8 @@ impl Window {
 
     /// Something is due in the table at a time to come. Returns when to wake up for it, unless that is known already.
     pub(super) fn due_at(&mut self, due_us: u64) -> Option<u64> {
+        // By our clock. By the database's it may be past.
+        self.let_go(due_us);
         let due_us = due_us.next_multiple_of(DUE_STEP_US);
         self.due.insert(due_us).then_some(due_us)
     }
@@ -118,7 +117,6 @@ impl Window {
         self.due = self.due.split_off(&(now_us + 1));
         self.reading = true;
         self.missed = false;
-        self.reading_since_us = now_us;
         if now_us >= self.whole_at_us {
             self.whole_at_us = now_us + READ_WHOLE_EVERY_US;
             self.begin_us = 0;
@@ -126,13 +124,14 @@ impl Window {
         Some(self.begin_us)
     }
 
-    /// The read has ended and was complete, or there is more. All that is due before `seen_us` is known now; `None` where
-    /// what was found is not kept. Returns what was settled while it was under way.
+    /// The read has ended and was complete, or there is more. All that is due before `seen_us` by the database's clock is
+    /// known now, but for what is written late; `None` where what was found is not kept. Returns what was settled while it
+    /// was under way.
     pub(super) fn has_read(&mut self, complete: bool, seen_us: Option<u64>, now_us: u64) -> HashSet<DeliveryId> {
         self.reading = false;
         let let_go_us = self.let_go_us.take();
         if let Some(seen_us) = seen_us {
-            let seen_us = seen_us.min(self.reading_since_us.saturating_sub(self.unseen_us));
+            let seen_us = seen_us.saturating_sub(self.unseen_us);
             self.begin_us = let_go_us.map_or(seen_us, |us| us.min(seen_us));
         }
         if !complete || self.missed {

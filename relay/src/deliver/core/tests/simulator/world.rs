@@ -14,6 +14,9 @@ const RENEW_US: u64 = 3_000_000;
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
 
+/// How far clocks are apart at most: more than what a read looks back, less than [`table`]'s longest wait.
+const MOST_AHEAD_US: i64 = 50_000_000;
+
 /// What a destination does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
@@ -56,8 +59,8 @@ pub(super) struct Read {
     pub(super) limit: usize,
     pub(super) begin_us: u64,
     pub(super) known: Vec<DeliveryId>,
-    /// What it has found, once the database has answered.
-    found: Option<Vec<Item>>,
+    /// What it has found, once the database has answered, and when that was by its clock.
+    found: Option<(Vec<Item>, u64)>,
 }
 
 /// The owner of a shard in the table.
@@ -70,6 +73,8 @@ struct Owner {
 pub(super) struct World {
     random: StdRng,
     now_us: u64,
+    /// How far the database's clock is ahead of those of the replicas.
+    ahead_us: i64,
     replicas: Vec<Replica>,
     shards: BTreeMap<i16, Owner>,
     receivers: BTreeMap<DestinationId, Receiver>,
@@ -95,9 +100,11 @@ impl World {
         let receivers = receivers.collect();
         let shards = (1..=DESTINATIONS).map(|shard| (i16::from(shard), Owner { replica: None, epoch: 0 })).collect();
         let to_accept = random.random_range(20..90);
+        let ahead_us = if random.random_bool(0.5) { random.random_range(-MOST_AHEAD_US..MOST_AHEAD_US) } else { 0 };
         let mut world = Self {
             random,
             now_us: START_US,
+            ahead_us,
             replicas: (0..REPLICAS).map(|_| Replica::new()).collect(),
             shards,
             receivers,
@@ -108,6 +115,11 @@ impl World {
         };
         world.configure();
         world
+    }
+
+    /// The time by the database's clock.
+    fn table_us(&self) -> u64 {
+        self.now_us.saturating_add_signed(self.ahead_us)
     }
 
     pub(super) fn has_ended(&self) -> bool {
@@ -178,12 +190,12 @@ impl World {
         let took_us = if self.random.random_bool(0.1) { self.random.random_range(0..2 * UNSEEN_US) } else { 0 };
         for _ in 0..count.min(self.to_accept - self.accepted) {
             self.accepted += 1;
-            let mut item = item(&destination, self.accepted, self.now_us - took_us);
+            let mut item = item(&destination, self.accepted, self.table_us() - took_us);
             item.replay_id = is_replay.then(|| ReplayId::mint(1, [1; 10]));
             item.route_id = Some(route(destination.shard).id);
             item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
             self.table.insert(item.clone(), took_us > UNSEEN_US);
-            items.push(item);
+            items.push(Item { due_us: 0, ..item });
         }
         let replica = self.random.random_range(0..REPLICAS);
         if is_replay {
@@ -216,22 +228,23 @@ impl World {
 
     /// The database answers a read, or the answer arrives.
     fn read(&mut self, replica: usize) {
+        let table_us = self.table_us();
         let reads = &mut self.replicas[replica].reads;
         if reads.is_empty() {
             return self.pass_time();
         }
         let at = self.random.random_range(0..reads.len());
         if reads[at].found.is_none() {
-            let found = self.table.due(&reads[at], self.now_us);
-            reads[at].found = Some(found);
+            let found = self.table.due(&reads[at], table_us);
+            reads[at].found = Some((found, table_us));
             return;
         }
         let Read { destination, lane, epoch, limit, found, .. } = reads.swap_remove(at);
         let lost = self.random.random_bool(0.05);
         let input = match found {
-            Some(items) if !lost => {
+            Some((items, read_us)) if !lost => {
                 let complete = items.len() < limit;
-                Input::Found { destination, lane, epoch, items, complete }
+                Input::Found { destination, lane, epoch, found: Found { items, complete, read_us } }
             }
             Some(_) | None => Input::NotFound { destination, lane, epoch },
         };
@@ -259,7 +272,7 @@ impl World {
         for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
             if self.shards[&settlement.shard].epoch == settlement.epoch {
                 let destination = DestinationId::from_uuid(settlement.destination_id);
-                self.table.free(destination, settlement.order_key, self.now_us);
+                self.table.free(destination, settlement.order_key, self.table_us());
             }
         }
         self.replicas[replica].written.extend(batch);
@@ -268,7 +281,7 @@ impl World {
 
     /// A person retries what is parked.
     fn retry_parked(&mut self) {
-        match self.table.retry_parked(self.now_us) {
+        match self.table.retry_parked(self.table_us()) {
             Some(destination) => {
                 let replica = self.random.random_range(0..REPLICAS);
                 self.tell(replica, Input::Look(destination));
@@ -279,7 +292,7 @@ impl World {
 
     fn cancel(&mut self) {
         let chosen = self.random.random_range(0..50);
-        let Some(item) = self.table.cancel(chosen, self.now_us) else { return };
+        let Some(item) = self.table.cancel(chosen, self.table_us()) else { return };
         self.checks.cancelled(item.id);
         self.table.check_who_waits(self.now_us);
         let replica = self.random.random_range(0..REPLICAS);
@@ -433,7 +446,11 @@ impl World {
         let shard = destination.shard;
         let owner = self.shards[&shard];
         assert_eq!((owner.replica, owner.epoch), (Some(replica), epoch), "sent by one that is not the owner");
-        self.checks.sent(&item, self.table.get(item.id), destination, epoch, self.now_us);
+        let row = self.table.get(item.id);
+        if let Some(row) = row {
+            assert!(row.due_us <= self.table_us(), "sent {} us before it is due", row.due_us - self.table_us());
+        }
+        self.checks.sent(&item, row, destination, epoch, self.now_us);
         assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
         let flights = &self.replicas[replica].flights;
         let together: Vec<&Flight> =
