@@ -10,6 +10,7 @@ pub mod load;
 pub mod machine;
 pub mod meter;
 pub mod options;
+pub mod pairs;
 pub mod run;
 pub mod sink;
 pub mod stack;

@@ -117,9 +117,8 @@ impl PublicKey {
     /// A key of P-256 from its two coordinates of 32 bytes; `None` where they are no point of the curve.
     #[must_use]
     pub fn p256(x: &[u8], y: &[u8]) -> Option<Self> {
-        let both = x.len() == P256_BYTES && y.len() == P256_BYTES;
-        // The first byte says that both coordinates follow (SEC 1 section 2.3.3).
-        let point = both.then(|| [&[4], x, y].concat())?;
+        // The first byte says that both coordinates follow, of half of the rest each (SEC 1 section 2.3.3).
+        let point = (x.len() == P256_BYTES).then(|| [&[4], x, y].concat())?;
         p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok().map(Self::P256)
     }
 

@@ -26,6 +26,14 @@ pub enum Limit {
     AtMost(f64),
 }
 
+/// The value in the middle; of an even number, the upper one.
+#[must_use]
+pub fn median(values: impl Iterator<Item = f64>) -> f64 {
+    let mut values: Vec<f64> = values.collect();
+    values.sort_by(f64::total_cmp);
+    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
+}
+
 impl Report {
     #[must_use]
     pub fn new(title: impl Into<String>) -> Self {

@@ -81,6 +81,16 @@ fn the_two_ways_to_write_an_ecdsa_signature_are_not_taken_for_each_other() {
     assert!(PublicKey::p256(&coordinate("y"), &coordinate("x")).is_none(), "not on the curve");
     assert!(PublicKey::p256(&[0; 32], &[0; 32]).is_none());
     assert!(PublicKey::p256(&coordinate("x")[1..], &coordinate("y")).is_none());
+    let (first, second) = (coordinate("x"), coordinate("y"));
+    let moved = [&first[31..], &second[..]].concat();
+    assert!(PublicKey::p256(&first[..31], &moved).is_none(), "the same bytes, parted at another place");
+}
+
+#[test]
+fn an_rsa_signature_is_as_long_as_a_modulus_can_be() {
+    for algorithm in [SignatureAlgorithm::RsaSha1, SignatureAlgorithm::RsaSha256] {
+        assert_eq!(algorithm.lengths(), 256..=512);
+    }
 }
 
 #[test]
@@ -89,7 +99,10 @@ fn a_modulus_is_neither_small_nor_huge_nor_even() {
     let modulus = BASE64URL.decode(jwk["n"].as_str().expect("text")).expect("base64url");
     let usable = |modulus: &[u8], exponent: &[u8]| PublicKey::rsa(modulus, exponent).is_some();
     assert!(usable(&modulus, &[1, 0, 1]));
-    assert!(usable(&[&[0], &modulus[..]].concat(), &[1, 0, 1]), "a leading zero changes nothing");
+    let zeros = |count: usize, number: &[u8]| [&vec![0; count][..], number].concat();
+    assert!(usable(&zeros(257, &modulus), &zeros(5, &[1, 0, 1])), "leading zeros change nothing");
+    assert!(!usable(&zeros(258, &modulus), &[1, 0, 1]), "but for what they cost");
+    assert!(!usable(&modulus, &zeros(6, &[1, 0, 1])));
     assert!(!usable(&modulus[..modulus.len() - 1], &[1, 0, 1]), "2040 bits");
     let mut even = modulus.clone();
     *even.last_mut().expect("bytes") &= 0xfe;

@@ -90,9 +90,10 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Whether a time in UTC, in seconds since 1970, is the first of a month; `year` is the year somewhere on Earth then.
+/// Whether a time in UTC, in seconds since 1970, is the first of a month; `year` is the year somewhere on Earth a moment
+/// before.
 fn begins_a_month(utc_s: i64, year: i64) -> bool {
-    let mut months = (year - 1..=year + 1).flat_map(|year| (1..=12).map(move |month| (year, month)));
+    let mut months = (year..=year + 1).flat_map(|year| (1..=12).map(move |month| (year, month)));
     months.any(|(year, month)| days_since_1970(year, month, 1) * 86_400 == utc_s)
 }
 
@@ -121,6 +122,8 @@ mod tests {
             ("2016-12-31T23:59:60Z", 1_483_228_800_000),
             ("2017-01-01T01:59:60.5+02:00", 1_483_228_800_500),
             ("2016-12-31T13:59:60-10:00", 1_483_228_800_000),
+            ("2017-07-01T23:58:60+23:59", 1_498_867_200_000),
+            ("2015-05-18T00:00:00+23:59", 1_431_820_860_000),
         ] {
             assert_eq!(unix_ms(text), Some(ms), "{text}");
         }
@@ -175,6 +178,7 @@ mod tests {
             "2021-03-25T05:09:27.5.5Z",
             "2021-03-25T05:09:27+0200",
             "2021-03-25T05:09:27+24:00",
+            "2021-03-25T05:09:27+02:60",
             "2021-03-25T05:09:27ZZ",
             "+2021-03-25T05:09:27Z",
             "2021-03-25T05:09:27Z ",

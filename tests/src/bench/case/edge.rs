@@ -8,7 +8,7 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::bench::figure::{Figure, Limit, Report};
+use crate::bench::figure::{Figure, Limit, Report, median};
 use crate::bench::load::{self, Load};
 use crate::bench::machine;
 use crate::bench::options::Options;
@@ -73,12 +73,6 @@ pub async fn run(options: Options) -> Result<Report> {
         ));
     }
     Ok(report)
-}
-
-fn median(values: impl Iterator<Item = f64>) -> f64 {
-    let mut values: Vec<f64> = values.collect();
-    values.sort_by(f64::total_cmp);
-    values.get(values.len() / 2).copied().unwrap_or(f64::NAN)
 }
 
 /// How it is measured.

@@ -1,14 +1,16 @@
 //! The same load with and without millions of deliveries in history.
 
-use super::throughput::WARM_UP;
-use crate::bench::figure::{Figure, Limit, Report};
+use crate::bench::figure::Report;
 use crate::bench::options::Options;
-use crate::bench::run::saturate;
+use crate::bench::pairs::{Side, compare};
 use crate::bench::stack::Stack;
 use crate::error::Result;
 
 /// Days over which history is spread, today's among them.
 const DAYS: u64 = 10;
+
+/// Days of which dedupe keys are kept: today and the default window of three.
+const KEY_DAYS: u64 = 4;
 
 /// Rows of one statement.
 const CHUNK: u64 = 250_000;
@@ -19,34 +21,18 @@ const CHUNK: u64 = 250_000;
 /// Where something does not start or is not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let rows = options.rows.unwrap_or(options.pick(10_000_000, 50_000));
-    let time = options.time(30, 3);
-    let stack = Stack::start(1).await?;
-    let (source, sink) = stack.line("history").await?;
-    saturate(&stack, &[&source], &[&sink], &[], WARM_UP).await?;
-    let without = saturate(&stack, &[&source], &[&sink], &[], time).await?;
+    let (without, with) = (Side::start("history").await?, Side::start("history").await?);
     for day in 0..DAYS {
-        fill(&stack, day, rows / DAYS).await?;
+        fill(&with.stack, day, rows / DAYS).await?;
     }
-    // Else autovacuum does it in the middle of the measurement, once.
-    for statement in ["vacuum analyze", "checkpoint"] {
-        stack.execute(statement.to_owned()).await?;
-    }
-    saturate(&stack, &[&source], &[&sink], &[], WARM_UP).await?;
-    let with = saturate(&stack, &[&source], &[&sink], &[], time).await?;
+    let pairs = compare(&without, &with, &[], options.pick(5, 1), options.time(20, 3)).await?;
 
     let mut report = Report::new(format!("{rows} settled deliveries in history"));
-    report.figure(Figure::new("deliveries without them", without.per_second(), "/s"));
-    report.figure(Figure::new("deliveries with them", with.per_second(), "/s"));
-    report.figure(
-        Figure::new("ratio", with.per_second() / without.per_second(), "×")
-            .must(Limit::AtLeast(0.9))
-            .aim(Limit::AtLeast(1.0)),
-    );
+    pairs.report(&mut report, "deliveries without them", "deliveries with them");
     report.note(format!(
         "as many events and attempts, without bodies, over {DAYS} days with a {DAYS}th of them today, all of one source and one \
-         destination"
+         destination; the dedupe keys of {KEY_DAYS} days"
     ));
-    report.notes.extend(with.notes());
     Ok(report)
 }
 
@@ -78,6 +64,9 @@ async fn fill(stack: &Stack, ago: u64, rows: u64) -> Result<()> {
                                          query, headers, body_size, verification)
                      select id, customer_id, source_id, at, at, 'push', id::text, 'POST', '',
                             '[[\"content-type\", \"application/json\"]]', 1000, 'verified' from history
+                 ), keys as (
+                     insert into event_keys (source_id, key, day, event_id)
+                     select source_id, sha256(id::text::bytea), {day}, id from history where {ago} < {KEY_DAYS}
                  ), settled as (
                      insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, state,
                                                      attempts, schedule_start, settled_at)

@@ -25,7 +25,7 @@ pub async fn run(options: Options) -> Result<Report> {
     saturate(&stack, &[&source], &[&sink], &[], WARM_UP).await?;
     let rate = match options.rate {
         Some(rate) => rate,
-        None => saturate(&stack, &[&source], &[&sink], &[], options.time(15, 2)).await?.per_second() / 2.0,
+        None => saturate(&stack, &[&source], &[&sink], &[], options.time(30, 2)).await?.per_second() / 2.0,
     };
     let mut connection = stack.connect().await?;
     let doing = || "cannot read the latencies".to_owned();
