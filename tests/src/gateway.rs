@@ -16,6 +16,7 @@ use crate::edge::{Edge, EdgeSettings, EdgeSource};
 use crate::error::Doing as _;
 use crate::postgres::{Database, Server};
 use crate::provider::{Provider, now_s};
+use crate::proxy::Proxy;
 use crate::queue::{LocalQueue, Settings};
 use crate::receiver::Receiver;
 use crate::relay::{Relay, RelaySettings};
@@ -104,6 +105,17 @@ impl Gateway {
     pub async fn relay_only_on_server(server: &Server) -> RelayOnly {
         let database = ready(Database::create_on(server).await);
         Self::relay_only_on(database, |settings| settings).await
+    }
+
+    /// As [`Gateway::relay_only`], with a proxy between the relay and its database.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only_by_proxy() -> (RelayOnly, Proxy) {
+        let database = ready(Database::create().await);
+        let proxy = ready(Proxy::start(ready(database.address())).await.doing(|| "cannot start the proxy".to_owned()));
+        let url = ready(database.url_at(proxy.address()));
+        (Self::relay_only_on(database, |settings| settings.with("DATABASE_URL", &url)).await, proxy)
     }
 
     /// Starts the edge with a local queue, without a relay.

@@ -8,6 +8,7 @@
 
 pub mod api;
 pub mod bench;
+pub mod clock;
 pub mod dev;
 pub mod edge;
 pub mod error;
@@ -17,6 +18,7 @@ pub mod place;
 pub mod postgres;
 pub mod process;
 pub mod provider;
+pub mod proxy;
 pub mod queue;
 pub mod random;
 pub mod receiver;

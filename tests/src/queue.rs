@@ -126,6 +126,16 @@ impl LocalQueue {
         self.shared.state().push(now_ms, Message::new(now_ms, content_type, body), 0);
     }
 
+    /// As [`LocalQueue::push`], of a message that has been leased `attempts` times before.
+    pub fn push_leased(&self, text: &str, attempts: u32) {
+        let now_ms = now_ms();
+        self.shared.state().push_leased(
+            now_ms,
+            Message::new(now_ms, ContentType::Text, text.as_bytes().to_vec()),
+            attempts,
+        );
+    }
+
     /// Changes the faults in force.
     pub fn fault(&self, change: impl FnOnce(&mut Faults)) {
         change(&mut self.shared.faults());

@@ -1,5 +1,6 @@
 //! A database per test.
 
+use std::net::SocketAddr;
 use std::str::FromStr as _;
 
 use sqlx::postgres::{PgConnectOptions, PgConnection};
@@ -82,6 +83,60 @@ impl Database {
     /// Where the server cannot be reached.
     pub async fn connect(&self) -> Result<PgConnection> {
         connect(&self.url).await
+    }
+
+    /// The server's address.
+    ///
+    /// # Errors
+    /// Returns an error if the URL names none.
+    pub fn address(&self) -> Result<SocketAddr> {
+        let options = PgConnectOptions::from_str(&self.url).doing(|| "cannot read the URL".to_owned())?;
+        let address = format!("{}:{}", options.get_host(), options.get_port());
+        address.parse().doing(|| format!("{address} is no address"))
+    }
+
+    /// Its URL by another address, such as that of a proxy.
+    ///
+    /// # Errors
+    /// Returns an error if the URL cannot be read.
+    pub fn url_at(&self, address: SocketAddr) -> Result<String> {
+        let options = PgConnectOptions::from_str(&self.url).doing(|| "cannot read the URL".to_owned())?;
+        let options = options.host(&address.ip().to_string()).port(address.port());
+        Ok(options.to_url_lossy().to_string())
+    }
+
+    /// Keeps the state of now, for [`Database::restore`]. Cuts every connection.
+    ///
+    /// # Errors
+    /// Returns an error if the server refuses it.
+    pub async fn save(&self) -> Result<Self> {
+        let name = format!("{}_saved", self.name);
+        self.cut_off().await?;
+        execute(&self.admin_url, &format!("create database {name} template {}", self.name)).await?;
+        self.let_in().await?;
+        Ok(Self { url: url_of(&self.admin_url, &name)?, name, admin_url: self.admin_url.clone() })
+    }
+
+    /// Goes back to a state that was kept, under running relays: as after a restore, or a failover to a standby that lagged.
+    ///
+    /// # Errors
+    /// Returns an error if the server refuses it.
+    pub async fn restore(&self, saved: Self) -> Result<()> {
+        self.cut_off().await?;
+        execute(&self.admin_url, &format!("drop database {}", self.name)).await?;
+        execute(&self.admin_url, &format!("alter database {} rename to {}", saved.name, self.name)).await
+    }
+
+    /// Refuses connections and ends those that there are.
+    async fn cut_off(&self) -> Result<()> {
+        execute(&self.admin_url, &format!("alter database {} allow_connections false", self.name)).await?;
+        let name = &self.name;
+        let end = format!("select pg_terminate_backend(pid, 10000) from pg_stat_activity where datname = '{name}'");
+        execute(&self.admin_url, &end).await
+    }
+
+    async fn let_in(&self) -> Result<()> {
+        execute(&self.admin_url, &format!("alter database {} allow_connections true", self.name)).await
     }
 
     async fn create_at(admin_url: &str) -> Result<Self> {

@@ -104,6 +104,12 @@ impl State {
         self.insert(now_ms, Entry { message, attempts: 0, lease: None, twin: false }, delay_s);
     }
 
+    /// Accepts a message that counts as delivered `attempts` times.
+    pub fn push_leased(&mut self, now_ms: u64, message: Message, attempts: u32) {
+        self.counters.accepted += 1;
+        self.insert(now_ms, Entry { message, attempts, lease: None, twin: false }, 0);
+    }
+
     /// Leases up to `limit` messages for `visibility_timeout_ms`. With `duplicate` each message is also put back as a
     /// copy with the same id, which a later pull delivers: what at-least-once delivery permits.
     pub fn pull(

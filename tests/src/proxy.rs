@@ -1,0 +1,184 @@
+//! A TCP proxy between the relay and PostgreSQL, for what a database that is only stopped or restarted never does: it falls
+//! silent without closing its connections, or the answer to a commit is lost after the commit was made.
+
+use std::io;
+use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+
+/// The simple query with which a transaction is committed (PostgreSQL, "Message Formats": `Query`).
+const COMMIT: &[u8] = b"COMMIT\0";
+
+/// A running proxy; dropping it closes its port and every connection.
+#[derive(Debug)]
+pub struct Proxy {
+    address: SocketAddr,
+    shared: Arc<Shared>,
+    task: JoinHandle<()>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    upstream: SocketAddr,
+    /// Connections that began before this number of [`Shared::begun`] forward nothing.
+    silent_before: watch::Sender<u64>,
+    begun: AtomicU64,
+    loss: Mutex<Option<Loss>>,
+    lost: AtomicU64,
+}
+
+/// Which answers are lost.
+#[derive(Debug, Clone)]
+struct Loss {
+    /// Of commits on connections that have sent this since their last commit.
+    after: Vec<u8>,
+    left: u64,
+}
+
+impl Proxy {
+    /// Starts on a free port.
+    ///
+    /// # Errors
+    /// Returns an error if there is none.
+    pub async fn start(upstream: SocketAddr) -> io::Result<Self> {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
+        let address = listener.local_addr()?;
+        let shared = Arc::new(Shared {
+            upstream,
+            silent_before: watch::Sender::new(0),
+            begun: AtomicU64::new(1),
+            loss: Mutex::default(),
+            lost: AtomicU64::new(0),
+        });
+        let task = tokio::spawn(accept(listener, Arc::clone(&shared)));
+        Ok(Self { address, shared, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Lets every connection of now fall silent, in both directions and for good: nothing is forwarded and nothing closed.
+    /// New connections work, as to a standby that has taken over the address.
+    pub fn silence(&self) {
+        self.shared.silent_before.send_replace(self.shared.begun.load(Ordering::SeqCst));
+    }
+
+    /// Loses the answers of the next `times` commits on connections that have sent `after` since their last commit: the
+    /// database makes the commit and answers, and the connection is closed in place of the answer.
+    pub fn lose_commits(&self, after: &[u8], times: u64) {
+        *self.shared.loss() = Some(Loss { after: after.to_vec(), left: times });
+    }
+
+    /// How many answers of commits were lost.
+    #[must_use]
+    pub fn lost_commits(&self) -> u64 {
+        self.shared.lost.load(Ordering::SeqCst)
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+impl Shared {
+    fn loss(&self) -> std::sync::MutexGuard<'_, Option<Loss>> {
+        self.loss.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Whether the answer to this commit is to be lost; counts it.
+    fn strikes(&self, sent: &[u8]) -> bool {
+        match self.loss().as_mut() {
+            Some(loss) if loss.left > 0 && contains(sent, &loss.after) => {
+                loss.left -= 1;
+                true
+            }
+            Some(_) | None => false,
+        }
+    }
+}
+
+async fn accept(listener: TcpListener, shared: Arc<Shared>) {
+    let mut connections = JoinSet::new();
+    while let Ok((client, _)) = listener.accept().await {
+        connections.spawn(connect(client, Arc::clone(&shared)));
+        while connections.try_join_next().is_some() {}
+    }
+}
+
+async fn connect(client: TcpStream, shared: Arc<Shared>) {
+    let number = shared.begun.fetch_add(1, Ordering::SeqCst);
+    let Ok(server) = TcpStream::connect(shared.upstream).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (from_client, to_client) = client.into_split();
+    let (from_server, to_server) = server.into_split();
+    let (lose, lost) = watch::channel(false);
+    let mut silent = shared.silent_before.subscribe();
+    // Both halves end together: dropping them closes both connections.
+    let forward = async {
+        tokio::select! {
+            () = requests(from_client, to_server, &shared, &lose) => {}
+            () = answers(from_server, to_client, &shared, lost) => {}
+        }
+    };
+    let silenced = async { silent.wait_for(|before| number < *before).await.map(drop) };
+    tokio::pin!(forward);
+    tokio::select! {
+        () = &mut forward => {}
+        // The sockets stay open and nobody reads them; the task ends with the proxy.
+        _ = silenced => std::future::pending().await,
+    }
+}
+
+async fn requests(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, lose: &watch::Sender<bool>) {
+    let mut buffer = vec![0; 64 * 1024];
+    let mut since_commit = Vec::new();
+    loop {
+        let Ok(count) = from.read(&mut buffer).await else { return };
+        if count == 0 {
+            return;
+        }
+        since_commit.extend_from_slice(&buffer[..count]);
+        if contains(&since_commit, COMMIT) {
+            if shared.strikes(&since_commit) {
+                lose.send_replace(true);
+            }
+            since_commit.clear();
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Shared, lost: watch::Receiver<bool>) {
+    let mut buffer = vec![0; 64 * 1024];
+    loop {
+        let Ok(count) = from.read(&mut buffer).await else { return };
+        if count == 0 {
+            return;
+        }
+        if *lost.borrow() {
+            // The server has answered, so the commit is made.
+            shared.lost.fetch_add(1, Ordering::SeqCst);
+            return;
+        }
+        if to.write_all(&buffer[..count]).await.is_err() {
+            return;
+        }
+    }
+}
+
+fn contains(text: &[u8], part: &[u8]) -> bool {
+    part.is_empty() || text.windows(part.len()).any(|window| window == part)
+}
