@@ -18,6 +18,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
+use crate::store::configuration::Version;
 use problem::ApiError;
 
 mod auth;
@@ -30,7 +31,6 @@ mod name;
 pub mod page;
 pub mod problem;
 pub mod providers;
-pub mod quarantine;
 pub mod rate;
 pub mod rejections;
 pub mod replays;
@@ -38,6 +38,7 @@ pub mod routes;
 pub mod sources;
 pub mod stats;
 pub mod time;
+pub mod unreadable;
 mod upsert;
 
 /// The largest body of a request, in bytes.
@@ -135,8 +136,11 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(replays::show))
         .routes(routes!(replays::cancel))
         .routes(routes!(rejections::list))
-        .routes(routes!(quarantine::list))
-        .routes(routes!(quarantine::show))
+        .routes(routes!(unreadable::list))
+        .routes(routes!(unreadable::release_many))
+        .routes(routes!(unreadable::show))
+        .routes(routes!(unreadable::message))
+        .routes(routes!(unreadable::release))
         .routes(routes!(stats::show))
 }
 
@@ -145,8 +149,8 @@ fn calls() -> OpenApiRouter<App> {
 /// # Errors
 /// Where the change cannot be read back in time. It is stored and not undone: the other replicas and this one look for
 /// changes by themselves.
-async fn in_force(app: &App, revision: i64) -> Result<(), ApiError> {
-    let read = app.configuration.at_least(revision).await;
+async fn in_force(app: &App, version: Version) -> Result<(), ApiError> {
+    let read = app.configuration.after(version).await;
     read.map(drop).map_err(|error| ApiError::NotInForce(error.to_string()))
 }
 

@@ -1,11 +1,15 @@
 //! Sources, destinations and routes as they are held in memory, and when they are read again.
 //!
-//! Every change of them raises one number in the database. A replica that stores an event compares that number inside
-//! the transaction, so that no event is routed by an old configuration; the engine is told within [`POLL`].
+//! Every change of them draws a new [`Version`] in the database. A replica that stores an event compares the version
+//! inside the transaction, so that no event is routed by an old configuration; the engine is told within [`POLL`].
+//!
+//! Versions are compared for equality. Their revision can go back, after a failover to a standby that lags or a restore:
+//! then what the database holds is read again, like after any other change.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use http::{HeaderMap, HeaderName, HeaderValue};
@@ -21,6 +25,7 @@ use url::Url;
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
+use crate::store::configuration::Version;
 use crate::{operational, store};
 
 /// How often an idle replica looks whether another one has changed something.
@@ -139,10 +144,10 @@ pub struct Expression<T> {
     pub compiled: Result<T, ExpressionError>,
 }
 
-/// All of it, at one revision.
+/// All of it, at one version.
 #[derive(Debug, Default)]
 pub struct Snapshot {
-    pub revision: i64,
+    pub version: Version,
     pub sources: HashMap<SourceId, Arc<Source>>,
     pub destinations: HashMap<DestinationId, Arc<Destination>>,
     pub routes: HashMap<RouteId, Arc<Route>>,
@@ -154,7 +159,10 @@ pub struct Configuration {
     pool: PgPool,
     master_keys: Vec<SealingKey>,
     current: watch::Sender<Arc<Snapshot>>,
-    reading: tokio::sync::Mutex<()>,
+    /// How many reads have begun.
+    begun: AtomicU64,
+    /// The number of the last read that succeeded; held while one reads.
+    reading: tokio::sync::Mutex<u64>,
 }
 
 impl Configuration {
@@ -165,7 +173,7 @@ impl Configuration {
     pub async fn load(pool: PgPool, master_keys: Vec<SealingKey>) -> Result<Self, sqlx::Error> {
         let snapshot = read(&pool, &master_keys, &Snapshot::default()).await?;
         let (current, _) = watch::channel(Arc::new(snapshot));
-        Ok(Self { pool, master_keys, current, reading: tokio::sync::Mutex::new(()) })
+        Ok(Self { pool, master_keys, current, begun: AtomicU64::new(0), reading: tokio::sync::Mutex::new(0) })
     }
 
     /// The newest snapshot this replica has.
@@ -180,27 +188,44 @@ impl Configuration {
         self.current.subscribe()
     }
 
-    /// Reads again unless the snapshot already has this revision or a newer one. Takes at most [`READ_WITHIN`].
+    /// Reads again unless the snapshot has this version, which has been committed. What is returned has that change in it,
+    /// or a later state of the database. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
-    /// Where the database cannot be asked, or does not answer in time.
-    pub async fn at_least(&self, revision: i64) -> Result<Arc<Snapshot>, sqlx::Error> {
-        in_time(self.read_unless(revision)).await
+    /// Returns an error if the query fails or the database does not answer in time.
+    pub async fn after(&self, version: Version) -> Result<Arc<Snapshot>, sqlx::Error> {
+        in_time(self.read_unless(version)).await
     }
 
-    /// Looks whether anything has changed, and reads it if so. Takes at most [`READ_WITHIN`].
+    /// Compares the version with the database's, and reads again if it is another one. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
-    /// Where the database cannot be asked, or does not answer in time.
+    /// Returns an error if the query fails or the database does not answer in time.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
-        in_time(async { self.read_unless(store::configuration::revision(&self.pool).await?).await }).await
+        in_time(async { self.read_unless(store::configuration::version(&self.pool).await?).await }).await
     }
 
-    async fn read_unless(&self, revision: i64) -> Result<Arc<Snapshot>, sqlx::Error> {
-        let _one_at_a_time = self.reading.lock().await;
-        if self.current().revision < revision {
-            let snapshot = Arc::new(read(&self.pool, &self.master_keys, &self.current()).await?);
-            self.current.send_replace(snapshot);
+    async fn read_unless(&self, version: Version) -> Result<Arc<Snapshot>, sqlx::Error> {
+        let begun_before = self.begun.load(Ordering::SeqCst);
+        if self.current().version == version {
+            return Ok(self.current());
+        }
+        let mut last = self.reading.lock().await;
+        // A read that began after this call sees what was committed before it: many changes at one time are read once.
+        if *last <= begun_before {
+            let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
+            let before = self.current();
+            let snapshot = read(&self.pool, &self.master_keys, &before).await?;
+            if snapshot.version.revision < before.version.revision {
+                tracing::warn!(
+                    revision = snapshot.version.revision,
+                    before = before.version.revision,
+                    "the configuration in the database is older than the one in memory, as after a restore or a failover \
+                     to a standby that lagged; it is active now"
+                );
+            }
+            self.current.send_replace(Arc::new(snapshot));
+            *last = number;
         }
         Ok(self.current())
     }
@@ -212,7 +237,7 @@ async fn in_time<T>(read: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
 
 async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<Snapshot, sqlx::Error> {
     let rows = store::configuration::read(pool).await?;
-    let mut snapshot = Snapshot { revision: rows.revision, ..Snapshot::default() };
+    let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {
         let source = Source {
             id: SourceId::from_uuid(row.id),

@@ -373,9 +373,9 @@ impl Machine {
                 store::destinations::disable(&intake.pool, id.uuid(), &reason).await
             };
             match tokio::time::timeout(PATIENCE, disabled).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-                Ok(Some(revision)) => {
+                Ok(Some(version)) => {
                     tracing::warn!(destination = %id, reason, "destination disabled; its deliveries are held");
-                    let _ = intake.configuration.at_least(revision).await;
+                    let _ = intake.configuration.after(version).await;
                 }
                 Ok(None) => {}
                 Err(error) => {

@@ -29,6 +29,8 @@ pub mod serve;
 pub mod signing;
 pub mod store;
 pub mod sync;
+pub mod unreadable;
+pub mod wall_clock;
 
 /// What the parts of a running relay share.
 #[derive(Clone)]
@@ -42,6 +44,10 @@ pub struct App {
     pub egress: egress::Egress,
     /// Wakes [`sync`], which tells the edge of sources it does not have yet.
     pub edge_pending: Arc<tokio::sync::Notify>,
+    /// The relay's clock, held against the database's.
+    pub clock: Arc<wall_clock::WallClock>,
+    /// Tries unreadable messages again.
+    pub releaser: unreadable::Releaser,
     /// Wakes [`replay`], which works off replays.
     pub replays_pending: Arc<tokio::sync::Notify>,
 }

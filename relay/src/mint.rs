@@ -1,9 +1,10 @@
 //! The relay's clock and its source of randomness, for what takes both as arguments.
 
+use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use time::OffsetDateTime;
-use uuid::Uuid;
+use uuid::{ContextV7, NoContext, Timestamp, Uuid};
 
 /// Unix time in milliseconds.
 #[must_use]
@@ -12,10 +13,40 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A UUIDv7 of now. Those of one process are ordered even within a millisecond.
+/// A UUIDv7 of now. Those of one process are ordered even within a millisecond, unless the clock is set back by more than
+/// [`SET_BACK`]: from then on they are of the new time.
 #[must_use]
 pub fn uuid() -> Uuid {
-    Uuid::now_v7()
+    let now = Timestamp::now(NoContext);
+    let mut generator = GENERATOR.lock().unwrap_or_else(PoisonError::into_inner);
+    generator.uuid(now)
+}
+
+/// How far the clock may go back, as when it is slewed, without disturbing the order of ids. A clock that was set forward
+/// by days and back must not leave all later ids in days that have not come.
+const SET_BACK: u64 = 10;
+
+static GENERATOR: Mutex<Generator> = Mutex::new(Generator::new());
+
+struct Generator {
+    context: ContextV7,
+    /// Unix seconds of the newest id.
+    newest_s: u64,
+}
+
+impl Generator {
+    const fn new() -> Self {
+        Self { context: ContextV7::new(), newest_s: 0 }
+    }
+
+    fn uuid(&mut self, now: Timestamp) -> Uuid {
+        let (now_s, nanoseconds) = now.to_unix();
+        if now_s.saturating_add(SET_BACK) < self.newest_s {
+            *self = Self::new();
+        }
+        self.newest_s = self.newest_s.max(now_s);
+        Uuid::new_v7(Timestamp::from_unix(&self.context, now_s, nanoseconds))
+    }
 }
 
 /// Random bytes for keys and nonces.
@@ -43,4 +74,22 @@ pub fn timestamp(at_ms: u64) -> OffsetDateTime {
 #[must_use]
 pub fn unix_ms(at: OffsetDateTime) -> u64 {
     u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::uuid_v7_ms;
+
+    use super::*;
+
+    #[test]
+    fn ids_are_in_order_until_the_clock_is_set_back_and_then_of_the_new_time() {
+        let at = |seconds| Timestamp::from_unix(NoContext, seconds, 0);
+        let mut generator = Generator::new();
+        let ids: Vec<Uuid> = [1_000, 1_000, 1_000, 1_001, 995].map(|seconds| generator.uuid(at(seconds))).into();
+        assert!(ids.is_sorted(), "{ids:?}");
+        let ahead = generator.uuid(at(900_000));
+        assert_eq!(uuid_v7_ms(ahead), 900_000_000);
+        assert_eq!(uuid_v7_ms(generator.uuid(at(1_002))), 1_002_000, "a clock that was wrong does not leave its mark");
+    }
 }

@@ -2,14 +2,15 @@
 //! [`PROVIDER`], so that a route takes them to whoever is to know, by the same way as everything else.
 
 use serde::Serialize;
-use shared::envelope::{EventHeader, Verification};
+use shared::envelope::{self, EventHeader, Verification};
 use shared::header::HeaderList;
 use shared::id::{DestinationId, EventId, SourceId};
 
 use crate::configuration::{Destination, DestinationState};
 use crate::intake::Intake;
 use crate::mint;
-use crate::pull::arrival::Arrival;
+use crate::pull::arrival::{Arrival, Content};
+use crate::unreadable::RawMessage;
 
 /// The provider of the sources that get operational events: those of their own customer.
 pub const PROVIDER: &str = "tidegate";
@@ -99,5 +100,12 @@ fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> A
         headers: HeaderList::new(headers.map(|(name, value)| (name.to_owned(), value))),
         verification: Verification::Verified,
     };
-    Arrival::Event(format!("operational {id}"), header, body)
+    let raw = RawMessage {
+        queue_id: String::new(),
+        message_id: format!("operational {id}"),
+        accepted_at_ms: Some(now_ms),
+        content_type: None,
+        bytes: envelope::encode_inline(&header, &body).unwrap_or_default().into_bytes(),
+    };
+    Arrival { raw, content: Content::Event { header, body, fetched: false } }
 }

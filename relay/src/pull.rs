@@ -8,7 +8,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::envelope::{self, Body, EventHeader, Message, SecretHandedOver};
+use shared::envelope::EventHeader;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,16 +17,19 @@ use tokio_util::sync::CancellationToken;
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
 use crate::retry::{database_backoff, pull_backoff};
-use crate::store::admit::NewQuarantined;
+use crate::store::unreadable::{NewUnreadable, Reason};
+use crate::unreadable::RawMessage;
 use crate::{mint, store};
 
 pub mod api;
 pub mod arrival;
+pub mod decode;
 pub mod handover;
 pub mod pace;
 
 use self::api::{Leased, LeasedBody, Queue};
-use self::arrival::Arrival;
+use self::arrival::{Arrival, Content};
+use self::decode::{Decoded, StoredBody, decode};
 use self::handover::Handover;
 use self::pace::Pace;
 
@@ -35,6 +38,17 @@ const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
 /// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
 const PATIENCE: Duration = Duration::from_secs(70);
+
+/// After how many leases a message is kept as it is in the database before it is read: a queue hands it out a hundred times.
+const MANY_LEASES: u32 = 20;
+
+/// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
+const HALVE_AFTER: u32 = 5;
+
+/// How often a single arrival that the server cannot store is tried before it is kept as it is: about a minute.
+const SET_ASIDE_AFTER: u32 = 60;
+
+const TIMED_OUT: &str = "timed out";
 
 /// Large bodies that are in memory at one time.
 pub const LARGE_BODIES: usize = 4;
@@ -62,6 +76,14 @@ impl Puller {
         let mut backoff = pull_backoff();
         let mut pulls = JoinSet::new();
         while !stop.is_cancelled() {
+            if let Err(reason) = self.may_pull().await {
+                tracing::warn!(queue = self.queue.id(), reason, "nothing is pulled until this has passed");
+                tokio::select! {
+                    () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
+                    () = stop.cancelled() => {}
+                }
+                continue;
+            }
             while pulls.len() < pace.pulls_at_once() {
                 pulls.spawn(Arc::clone(&self).pull_once(stop.clone()));
             }
@@ -104,6 +126,18 @@ impl Puller {
         while pulls.join_next().await.is_some() {}
     }
 
+    /// Whether messages can be judged and stored: the database answers, and its clock agrees with the relay's.
+    ///
+    /// # Errors
+    /// Says why not.
+    async fn may_pull(&self) -> Result<(), String> {
+        match self.intake.clock.is_wrong().await {
+            Ok(None) => Ok(()),
+            Ok(Some(wrong)) => Err(wrong),
+            Err(error) => Err(format!("the database does not answer: {error}")),
+        }
+    }
+
     async fn pull_once(self: Arc<Self>, stop: CancellationToken) -> Pulled {
         let leased = match self.queue.pull().await {
             Ok(leased) if leased.is_empty() => return Pulled::Messages(0),
@@ -111,48 +145,81 @@ impl Puller {
             Err(error) => return Pulled::Failed(error),
         };
         let count = leased.len();
+        let now_ms = mint::now_ms();
+        let (worn, leased): (Vec<_>, Vec<_>) = leased.into_iter().partition(|message| message.attempts > MANY_LEASES);
+        // Before anything is read: one of them may be what has ended the relay each time.
+        if !self.finish(self.set_aside(worn, now_ms), &stop).await {
+            return Pulled::Messages(count);
+        }
         let deadline = Instant::now() + FETCH_WITHIN;
         let mut small = Group::default();
         let mut large = Vec::new();
         for message in leased {
-            match decode(&message) {
+            let Leased { message_id, lease_id, attempts, accepted_at_ms, content_type, body } = message;
+            let raw = self.raw(message_id, accepted_at_ms, content_type);
+            match decode(raw, body) {
                 Decoded::Arrived(arrival) => small.arrivals.push(*arrival),
-                Decoded::Unreadable { reason, raw } => {
-                    tracing::error!(message = message.message_id, reason, "a message is quarantined");
-                    small.quarantined.push(quarantine(&message.message_id, reason, raw));
-                }
-                Decoded::Stored(header, stored) => {
-                    large.push((message, *header, stored));
+                Decoded::Unreadable { raw, reason, detail } => small.keep(raw, reason, &detail, now_ms),
+                Decoded::Stored { raw, header, body } => {
+                    large.push(Large { raw, lease_id, attempts, header: *header, body });
                     continue;
                 }
                 // First, because what is signed with it comes after it; and handed out again where that fails.
-                Decoded::Secret { handed_over, raw } => {
+                Decoded::Secret { raw, handed_over } => {
                     let taken = tokio::time::timeout_at(deadline, self.handover.take(&handed_over)).await;
-                    match taken.unwrap_or_else(|_| Err(FetchError::Later("it takes too long".to_owned()))) {
+                    match taken.unwrap_or_else(|_| Err(FetchError::Later(TIMED_OUT.to_owned()))) {
                         Ok(()) => {}
-                        Err(FetchError::Gone(reason)) => {
-                            tracing::error!(message = message.message_id, reason, "a message is quarantined");
-                            small.quarantined.push(quarantine(&message.message_id, reason, raw));
+                        Err(FetchError::Gone(detail)) => {
+                            small.keep(raw, Reason::SecretNotOpenable, &detail, now_ms);
                         }
                         Err(FetchError::Later(reason)) => {
-                            self.hand_back(&message.lease_id, message.attempts, &reason).await;
+                            self.hand_back(&lease_id, attempts, &reason).await;
                             continue;
                         }
                     }
                 }
             }
-            small.leases.push(message.lease_id);
+            small.leases.push(lease_id);
         }
         // What came with its messages first: it must not wait for a body that is slow to come.
         if !self.finish(small, &stop).await {
             return Pulled::Messages(count);
         }
-        for (message, header, stored) in large {
-            if !self.take_large(message, header, stored, deadline, &stop).await {
+        for message in large {
+            if !self.take_large(message, deadline, &stop).await {
                 break;
             }
         }
         Pulled::Messages(count)
+    }
+
+    /// Messages that the queue has handed out so often that it would soon drop them, to be kept as they are: whatever kept
+    /// them from being stored, they are read one by one from the database.
+    fn set_aside(&self, messages: Vec<Leased>, now_ms: u64) -> Group {
+        let mut group = Group::default();
+        for message in messages {
+            let Leased { message_id, lease_id, attempts, accepted_at_ms, content_type, body } = message;
+            let raw = self.raw(message_id, accepted_at_ms, content_type);
+            let raw = match body {
+                LeasedBody::Message(bytes) => RawMessage { content_type: None, bytes, ..raw },
+                LeasedBody::Unreadable { raw: bytes, .. } => RawMessage { bytes, ..raw },
+            };
+            let detail = format!("the queue has handed it out {attempts} times");
+            tracing::warn!(message_id = raw.message_id, detail, "a message is kept before it is read");
+            group.set_aside(raw, Reason::LeasedTooOften, &detail, now_ms);
+            group.leases.push(lease_id);
+        }
+        group
+    }
+
+    fn raw(&self, message_id: String, accepted_at_ms: Option<u64>, content_type: String) -> RawMessage {
+        RawMessage {
+            queue_id: self.queue.id().to_owned(),
+            message_id,
+            accepted_at_ms,
+            content_type: Some(content_type),
+            bytes: Vec::new(),
+        }
     }
 
     /// Stores and acknowledges a group. Returns false when it is told to stop while the database does not answer: then
@@ -161,8 +228,12 @@ impl Puller {
         if group.leases.is_empty() {
             return true;
         }
-        if !self.store(group.arrivals, group.quarantined, stop).await {
+        let due_now = group.unreadable.iter().any(|message| message.reason == Reason::LeasedTooOften);
+        if !self.store(group.arrivals, group.unreadable, stop).await {
             return false;
+        }
+        if due_now {
+            self.intake.unreadable_due.notify_one();
         }
         if let Err(error) = self.queue.acknowledge(&group.leases).await {
             tracing::warn!(
@@ -176,38 +247,29 @@ impl Puller {
 
     /// One event whose body is at the edge: fetched, stored, acknowledged, and deleted there. One at a time, because each
     /// may be as large as the cap allows.
-    async fn take_large(
-        &self,
-        message: Leased,
-        header: EventHeader,
-        stored: StoredBody,
-        deadline: Instant,
-        stop: &CancellationToken,
-    ) -> bool {
+    async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
         let _memory = self.large_bodies.acquire().await;
+        let Large { raw, lease_id, attempts, header, body: stored } = message;
         let fetch = self.edge.fetch_body(&stored.key, stored.size, &stored.sha256);
         let fetched = tokio::time::timeout_at(deadline, fetch).await;
-        let mut group = Group { leases: vec![message.lease_id.clone()], ..Group::default() };
+        let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
         match fetched {
-            Ok(Ok(body)) => group.arrivals.push(Arrival::Event(message.message_id, header, body)),
-            Ok(Err(FetchError::Gone(reason))) => {
+            Ok(Ok(body)) => {
+                group.arrivals.push(Arrival { raw, content: Content::Event { header, body, fetched: true } });
+            }
+            Ok(Err(FetchError::Gone(detail))) => {
                 match store::admit::is_stored(&self.intake.pool, header.id.uuid()).await {
                     // Handed out a second time, after the body was stored and deleted.
                     Ok(true) => {}
-                    Ok(false) => {
-                        tracing::error!(event = %header.id, reason, "a message is quarantined");
-                        group.quarantined.push(quarantine(&message.message_id, reason, message.body.into_bytes()));
-                    }
-                    Err(error) => return self.hand_back(&message.lease_id, message.attempts, &error.to_string()).await,
+                    Ok(false) => group.keep(raw, Reason::BodyMissing, &detail, mint::now_ms()),
+                    Err(error) => return self.hand_back(&lease_id, attempts, &error.to_string()).await,
                 }
             }
-            Ok(Err(FetchError::Later(reason))) => {
-                return self.hand_back(&message.lease_id, message.attempts, &reason).await;
-            }
-            Err(_) => return self.hand_back(&message.lease_id, message.attempts, "it takes too long").await,
+            Ok(Err(FetchError::Later(reason))) => return self.hand_back(&lease_id, attempts, &reason).await,
+            Err(_) => return self.hand_back(&lease_id, attempts, TIMED_OUT).await,
         }
-        // What is quarantined refers to its body, be it the wrong one: it stays for the person who looks.
-        let keep_body = !group.quarantined.is_empty();
+        // An unreadable message refers to its body, be it the wrong one: it stays for the operator who looks.
+        let keep_body = !group.unreadable.is_empty();
         if !self.finish(group, stop).await {
             return false;
         }
@@ -234,31 +296,38 @@ impl Puller {
     }
 
     /// Stores all of it; returns false only when it is told to stop while the database does not answer.
-    async fn store(&self, arrivals: Vec<Arrival>, quarantined: Vec<NewQuarantined>, stop: &CancellationToken) -> bool {
-        let mut waiting = vec![(arrivals, quarantined)];
-        while let Some((mut group, mut quarantined)) = waiting.pop() {
+    async fn store(&self, arrivals: Vec<Arrival>, unreadable: Vec<NewUnreadable>, stop: &CancellationToken) -> bool {
+        let mut waiting = vec![(arrivals, unreadable)];
+        while let Some((mut group, mut unreadable)) = waiting.pop() {
             let mut backoff = database_backoff();
-            loop {
-                let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &quarantined)).await;
+            for tries in 1.. {
+                let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &unreadable)).await;
+                let timed_out = stored.is_err();
                 let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
-                // Nothing but quarantine rows is left of an empty group: those are never refused for what they hold.
-                if store::is_data_error(&error) && !group.is_empty() {
-                    if group.len() > 1 {
+                match after_failure(Suspect::of(&error, timed_out), group.len(), tries) {
+                    AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
-                        tracing::warn!(error = %error, messages = group.len(), "a batch was refused by the database; halving it");
+                        tracing::warn!(error = %error, messages = group.len(), "a batch cannot be stored; halving it");
                         let second = group.split_off(group.len() / 2);
-                        waiting.extend([(group, quarantined), (second, Vec::new())]);
+                        waiting.extend([(group, unreadable), (second, Vec::new())]);
                         break;
                     }
-                    let reason = format!("the database refused it: {error}");
-                    tracing::error!(reason, "a message is quarantined");
-                    quarantined.extend(group.drain(..).map(|arrival| arrival.quarantined(&reason)));
-                    continue;
-                }
-                tracing::warn!(error = %error, messages = group.len(), "cannot store; trying again");
-                tokio::select! {
-                    () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
-                    () = stop.cancelled() => return false,
+                    AfterFailure::SetAside => {
+                        let detail = format!("the database refused it: {error}");
+                        tracing::error!(detail, "a message is kept as unreadable");
+                        unreadable.extend(
+                            group
+                                .drain(..)
+                                .map(|arrival| arrival.unreadable(Reason::RefusedByDatabase, &detail, mint::now_ms())),
+                        );
+                    }
+                    AfterFailure::TryAgain => {
+                        tracing::warn!(error = %error, messages = group.len(), "cannot store; trying again");
+                        tokio::select! {
+                            () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
+                            () = stop.cancelled() => return false,
+                        }
+                    }
                 }
             }
         }
@@ -266,45 +335,79 @@ impl Puller {
     }
 }
 
+/// What is done with arrivals that could not be stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum AfterFailure {
+    TryAgain,
+    /// Each half is stored by itself.
+    Halve,
+    /// The only one of them is kept as an unreadable message.
+    SetAside,
+}
+
+/// What a failure to store says about the arrivals.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Suspect {
+    /// One of them holds a value that the database refuses, now and the next time.
+    Value,
+    /// The server answered with another error, or took too long: one of them may be the cause.
+    Batch,
+    /// The server did not answer: nothing is known against any of them.
+    Nobody,
+}
+
+impl Suspect {
+    fn of(error: &sqlx::Error, timed_out: bool) -> Self {
+        if store::is_data_error(error) {
+            Self::Value
+        } else if timed_out || error.as_database_error().is_some() {
+            Self::Batch
+        } else {
+            Self::Nobody
+        }
+    }
+}
+
+/// A refused value is found by halving, and the arrival that holds it is set aside. A batch that fails for another reason
+/// is halved after [`HALVE_AFTER`] tries, and a single arrival set aside after [`SET_ASIDE_AFTER`], so that none holds up
+/// the rest for ever; it is tried again later from where it is kept. No arrival at all are unreadable messages alone: those
+/// are bytes, and never refused for what they hold.
+fn after_failure(suspect: Suspect, arrivals: usize, tries: u32) -> AfterFailure {
+    match (suspect, arrivals) {
+        (Suspect::Value, 1) => AfterFailure::SetAside,
+        (Suspect::Batch, 1) if tries >= SET_ASIDE_AFTER => AfterFailure::SetAside,
+        (Suspect::Value, 2..) => AfterFailure::Halve,
+        (Suspect::Batch, 2..) if tries >= HALVE_AFTER => AfterFailure::Halve,
+        (Suspect::Value | Suspect::Batch | Suspect::Nobody, _) => AfterFailure::TryAgain,
+    }
+}
+
 /// Messages that are stored in one transaction and acknowledged in one call.
 #[derive(Default)]
 struct Group {
     arrivals: Vec<Arrival>,
-    quarantined: Vec<NewQuarantined>,
+    unreadable: Vec<NewUnreadable>,
     leases: Vec<String>,
 }
 
-/// Where a large body is.
-struct StoredBody {
-    key: String,
-    size: u64,
-    sha256: String,
-}
-
-enum Decoded {
-    Arrived(Box<Arrival>),
-    Stored(Box<EventHeader>, StoredBody),
-    Secret { handed_over: SecretHandedOver, raw: Vec<u8> },
-    Unreadable { reason: String, raw: Vec<u8> },
-}
-
-fn decode(message: &Leased) -> Decoded {
-    let bytes = match &message.body {
-        LeasedBody::Message(bytes) => bytes,
-        LeasedBody::Unreadable { raw, reason } => {
-            return Decoded::Unreadable { reason: reason.clone(), raw: raw.clone() };
-        }
-    };
-    let id = message.message_id.clone();
-    match envelope::decode(bytes) {
-        Ok(Message::Rejection(sample)) => Decoded::Arrived(Box::new(Arrival::Rejection(id, sample, bytes.clone()))),
-        Ok(Message::Secret(handed_over)) => Decoded::Secret { handed_over, raw: bytes.clone() },
-        Ok(Message::Event(header, Body::Inline(body))) => Decoded::Arrived(Box::new(Arrival::Event(id, header, body))),
-        Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
-            Decoded::Stored(Box::new(header), StoredBody { key, size, sha256 })
-        }
-        Err(error) => Decoded::Unreadable { reason: error.to_string(), raw: bytes.clone() },
+impl Group {
+    fn keep(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {
+        tracing::error!(message_id = raw.message_id, reason = reason.name(), detail, "a message is kept as unreadable");
+        self.set_aside(raw, reason, detail, now_ms);
     }
+
+    fn set_aside(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {
+        self.unreadable.push(raw.unreadable(reason, detail, now_ms));
+    }
+}
+
+/// A message whose body has to be fetched.
+struct Large {
+    raw: RawMessage,
+    lease_id: String,
+    attempts: u32,
+    header: EventHeader,
+    body: StoredBody,
 }
 
 /// How soon a message comes back whose body or secret could not be fetched: 10 s after the first time, doubled up to 6
@@ -313,18 +416,27 @@ fn hand_back_delay(attempts: u32) -> Duration {
     Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))
 }
 
-fn quarantine(message_id: &str, reason: String, message: Vec<u8>) -> NewQuarantined {
-    NewQuarantined {
-        id: mint::uuid(),
-        queue_message_id: message_id.replace('\0', ""),
-        reason: reason.replace('\0', ""),
-        message,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_halved_for_a_refused_value_at_once_and_for_other_errors_of_the_server_after_some_tries() {
+        use AfterFailure::{Halve, SetAside, TryAgain};
+        for (suspect, arrivals, tries, expected) in [
+            (Suspect::Value, 100, 1, Halve),
+            (Suspect::Value, 1, 1, SetAside),
+            (Suspect::Value, 0, 1, TryAgain),
+            (Suspect::Batch, 100, HALVE_AFTER - 1, TryAgain),
+            (Suspect::Batch, 100, HALVE_AFTER, Halve),
+            (Suspect::Batch, 1, SET_ASIDE_AFTER - 1, TryAgain),
+            (Suspect::Batch, 1, SET_ASIDE_AFTER, SetAside),
+            (Suspect::Batch, 0, 1_000, TryAgain),
+            (Suspect::Nobody, 100, 1_000, TryAgain),
+        ] {
+            assert_eq!(after_failure(suspect, arrivals, tries), expected, "{suspect:?} {arrivals} {tries}");
+        }
+    }
 
     #[test]
     fn a_message_is_handed_back_ever_more_rarely_so_that_it_outlives_an_outage() {

@@ -20,6 +20,7 @@ use uuid::Uuid;
 use crate::configuration::{self, Rate, Snapshot};
 use crate::recheck::Rechecks;
 use crate::route::{self, EventView, Verdict};
+use crate::store::partitions::with_partitions;
 use crate::store::replays::{self, Advanced, Chunk, DeliveryRow, EventRow, Made, ReplayRow, Selection};
 use crate::{App, mint};
 
@@ -152,7 +153,7 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
 /// Where the database cannot be asked; it can be called again.
 pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
     replays::cancel(&app.pool, id.uuid()).await?;
-    while replays::cancel_pending(&app.pool, id.uuid(), 5_000).await? > 0 {}
+    while with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? > 0 {}
     app.engine.replay_cancelled(id);
     Ok(())
 }
@@ -246,9 +247,8 @@ async fn advance(app: &App, row: &ReplayRow) -> Result<Turn, Problem> {
             replays::complete(&app.pool, row.id, None).await?;
             return Ok(Turn::Completed);
         }
-        let revision = snapshot.revision;
-        match replays::advance(&app.pool, row, revision, &chunk, pause).await? {
-            Advanced::RoutedByOldConfiguration { revision } => snapshot = app.configuration.at_least(revision).await?,
+        match replays::advance(&app.pool, row, snapshot.version, &chunk, pause).await? {
+            Advanced::StaleConfiguration => snapshot = app.configuration.refresh().await?,
             Advanced::Elsewhere => return Ok(Turn::Elsewhere),
             Advanced::Moved => {
                 let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();

@@ -20,7 +20,9 @@ use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller};
-use crate::{App, api, history, replay, store, sync};
+use crate::unreadable::Releaser;
+use crate::wall_clock::WallClock;
+use crate::{App, api, history, replay, store, sync, unreadable};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
@@ -48,6 +50,33 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let edge = Edge::new(&config.edge_url, config.edge_admin_token.reveal()).map_err(|error| error.to_string())?;
     let queues = Queue::all(&config.queue).map_err(|error| error.to_string())?;
     let engine = Engine::default();
+    let configuration = Arc::new(configuration);
+    let clock = Arc::new(WallClock::new(pool.clone()));
+    let edge_pending = Arc::default();
+    let intake = Intake {
+        pool: pool.clone(),
+        configuration: Arc::clone(&configuration),
+        evaluator: Arc::new(evaluator),
+        engine: engine.handle(),
+        clock: Arc::clone(&clock),
+        dedupe_days: config.retention.dedupe_days.into(),
+        days: Arc::default(),
+        unreadable_due: Arc::default(),
+    };
+    let config = Arc::new(config);
+    let handover = Handover {
+        config: Arc::clone(&config),
+        pool: pool.clone(),
+        configuration: Arc::clone(&configuration),
+        edge: edge.clone(),
+        edge_pending: Arc::clone(&edge_pending),
+    };
+    let releaser = Releaser {
+        intake: intake.clone(),
+        edge: edge.clone(),
+        handover: handover.clone(),
+        retention: config.retention,
+    };
     let listener = TcpListener::bind(config.listen).await.map_err(|error| {
         format!(
             "cannot listen on {}: {error}; set TIDEGATE_LISTEN to another address, or stop what uses it",
@@ -57,14 +86,16 @@ pub async fn serve(config: Config) -> Result<(), String> {
     let address = listener.local_addr().map_err(|error| error.to_string())?;
 
     let app = App {
-        config: Arc::new(config),
+        config,
         pool: pool.clone(),
-        configuration: Arc::new(configuration),
+        configuration,
         edge,
         engine: engine.handle(),
-        evaluator: Arc::new(evaluator),
+        evaluator: Arc::clone(&intake.evaluator),
         egress,
-        edge_pending: Arc::default(),
+        edge_pending,
+        clock,
+        releaser: releaser.clone(),
         replays_pending: Arc::default(),
     };
     let stop = CancellationToken::new();
@@ -75,14 +106,6 @@ pub async fn serve(config: Config) -> Result<(), String> {
         let (router, stop) = (api::router(app.clone()), stop_serving.clone());
         async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }
     });
-    let intake = Intake {
-        pool: pool.clone(),
-        configuration: Arc::clone(&app.configuration),
-        evaluator: Arc::clone(&app.evaluator),
-        engine: app.engine.clone(),
-        dedupe_days: app.config.retention.dedupe_days.into(),
-        days: Arc::default(),
-    };
     let delivering = tokio::spawn(engine.run(
         deliver::Parts {
             intake: intake.clone(),
@@ -94,13 +117,6 @@ pub async fn serve(config: Config) -> Result<(), String> {
     ));
     let mut feeding = tokio::task::JoinSet::new();
     let large_bodies = Arc::new(Semaphore::new(pull::LARGE_BODIES));
-    let handover = Handover {
-        config: Arc::clone(&app.config),
-        pool: pool.clone(),
-        configuration: Arc::clone(&app.configuration),
-        edge: app.edge.clone(),
-        edge_pending: Arc::clone(&app.edge_pending),
-    };
     for queue in queues {
         let puller = Puller {
             queue,
@@ -112,6 +128,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));
     }
     feeding.spawn(replay::run(app.clone(), stop.clone()));
+    feeding.spawn(unreadable::run(releaser, stop.clone()));
     feeding.spawn(sync::run(app.clone(), stop.clone()));
     feeding.spawn(history::run(pool.clone(), app.config.retention, stop.clone()));
 

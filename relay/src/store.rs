@@ -18,12 +18,12 @@ pub mod health;
 pub mod leases;
 pub mod partitions;
 pub mod pending;
-pub mod quarantine;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub mod settle;
 pub mod sources;
+pub mod unreadable;
 
 /// Who owns everything in a deployment that serves one team; the first migration makes its row.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
@@ -70,11 +70,12 @@ pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Err
         .connect_lazy_with(options))
 }
 
-/// Whether the database can be blamed on the data it was given, so that trying the same again would fail the same way.
+/// Whether the database refused a value that it was given, so that trying the same again would fail the same way.
 #[must_use]
 pub fn is_data_error(error: &sqlx::Error) -> bool {
     // Class 22 is "data exception", 23 "integrity constraint violation", 54 "program limit exceeded", such as a row that
     // is too large for its index (PostgreSQL, appendix A).
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
+        && !partitions::is_missing(error)
 }

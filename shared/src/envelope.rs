@@ -110,7 +110,7 @@ pub enum Message {
     Secret(SecretHandedOver),
 }
 
-/// Why a message could not be read. The relay keeps such a message in quarantine.
+/// Why a message could not be read. The relay keeps it as an unreadable message.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum DecodeError {
     #[error("the message has no header line")]

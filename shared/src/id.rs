@@ -131,8 +131,8 @@ ids! {
     ReplayId, "rpl", "replay";
     /// A rejection: requests that were refused, with their cause.
     RejectionId, "rej", "rejection";
-    /// A quarantined message: something that came out of the queue and could not be stored as an event.
-    QuarantineId, "qtn", "quarantine";
+    /// An unreadable message: something that came out of the queue and could not be stored as what it is.
+    UnreadableMessageId, "unr", "unreadable message";
 }
 
 #[cfg(test)]

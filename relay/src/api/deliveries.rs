@@ -13,6 +13,7 @@ use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
 use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
+use crate::store::partitions::with_partitions;
 use crate::{App, mint};
 
 /// A delivery.
@@ -194,7 +195,7 @@ pub(super) async fn cancel(
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
     let id = read_id(&id)?;
-    let cancelled = deliveries::cancel(&app.pool, caller.customer, id).await?;
+    let cancelled = with_partitions!(&app.pool, deliveries::cancel(&app.pool, caller.customer, id))?;
     let delivery = find(&app, caller.customer, id).await?;
     app.engine.delivery_cancelled(delivery.destination_id, id);
     if cancelled { Ok(Json(delivery)) } else { Err(ApiError::Conflict(Conflict::NotPending)) }

@@ -26,6 +26,7 @@ use super::upsert::upsert;
 use crate::configuration::DestinationState;
 use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations::{self, Content, DestinationRow};
+use crate::store::partitions::with_partitions;
 use crate::{App, mint, secrets};
 use settings::{Checked, DestinationSettings, same_origin};
 
@@ -127,11 +128,11 @@ pub(super) async fn delete(
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     let id = DestinationId::from_uuid(find(&app, caller.customer, &id).await?.id);
-    let revision =
-        destinations::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("destination"))?;
-    let in_force = in_force(&app, revision).await;
+    let version = with_partitions!(&app.pool, destinations::delete(&app.pool, caller.customer, id))?
+        .ok_or(ApiError::NotFound("destination"))?;
+    let in_force = in_force(&app, version).await;
     // An event that was being stored by the old configuration may have added to it.
-    destinations::cancel_orphans(&app.pool, id).await?;
+    with_partitions!(&app.pool, destinations::cancel_orphans(&app.pool, id))?;
     in_force?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -194,8 +195,8 @@ async fn insert(app: &App, customer: CustomerId, name: &str, checked: Checked) -
     let content = content(app, id, checked, &SigningKeys::new(key.clone()), seal_headers(app, id, &headers)?)?;
     let inserted = destinations::insert(&app.pool, customer, id, name, shard(id), &content).await;
     let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
-    let (row, revision) = inserted.map_err(taken)?;
-    in_force(app, revision).await?;
+    let (row, version) = inserted.map_err(taken)?;
+    in_force(app, version).await?;
     let destination = Destination { signing_secret: Some(key.to_text()), ..view(app, row) };
     Ok((StatusCode::CREATED, Json(destination)).into_response())
 }
@@ -214,8 +215,8 @@ async fn update(app: &App, row: &DestinationRow, checked: Checked) -> Result<Des
     }
     let content = content(app, id, checked, &keys, headers_sealed)?;
     let updated = destinations::update(&app.pool, row, &content).await?;
-    let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    in_force(app, revision).await?;
+    let (row, version) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
+    in_force(app, version).await?;
     app.engine.look(id);
     Ok(Destination { headers_cleared, ..view(app, row) })
 }
@@ -247,8 +248,8 @@ async fn set_state(
     state: &'static str,
 ) -> Result<Json<Destination>, ApiError> {
     let id = DestinationId::from_uuid(find(app, customer, id).await?.id);
-    if let Some(revision) = destinations::set_state(&app.pool, customer, id, state).await? {
-        in_force(app, revision).await?;
+    if let Some(version) = destinations::set_state(&app.pool, customer, id, state).await? {
+        in_force(app, version).await?;
         app.engine.look(id);
     }
     let row = destinations::find(&app.pool, customer, Some(id), None).await?;

@@ -34,11 +34,16 @@ pub(super) async fn live() -> Json<Health> {
     Json(HEALTHY)
 }
 
-/// Whether the database answers; 503 where it does not.
+/// Whether the relay can work: the database answers, and the relay's clock agrees with the database's. 503 if not.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Health), Refusals))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, ApiError> {
-    match tokio::time::timeout(READY_WITHIN, store::configuration::revision(&app.pool)).await {
-        Ok(Ok(_)) => Ok(Json(HEALTHY)),
+    let ready = async {
+        store::configuration::version(&app.pool).await?;
+        app.clock.is_wrong().await
+    };
+    match tokio::time::timeout(READY_WITHIN, ready).await {
+        Ok(Ok(None)) => Ok(Json(HEALTHY)),
+        Ok(Ok(Some(wrong))) => Err(ApiError::WrongClock(wrong)),
         Ok(Err(error)) => Err(ApiError::Unavailable(error.to_string())),
         Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs()))),
     }

@@ -33,12 +33,18 @@ pub enum ApiError {
     /// Fields with wrong values.
     Invalid(Vec<FieldError>),
     Conflict(Conflict),
+    /// A message was tried again and still cannot be stored as what it is: why.
+    StillUnreadable(String),
+    /// A message could not be tried, because the database or the edge does not answer: what it says.
+    NotTried(String),
     /// The edge did not do its part: what it says.
     Edge(String),
     /// The database cannot be asked; the cause, for the log.
     Unavailable(String),
     /// A change is stored, and this replica cannot read it back now; the cause, for the log.
     NotInForce(String),
+    /// The relay's clock and the database's differ: by how much.
+    WrongClock(String),
     /// Our fault; the cause, for the log.
     Internal(String),
 }
@@ -162,9 +168,12 @@ impl ApiError {
             | Self::Unreadable(_)
             | Self::TooLarge
             | Self::Conflict(_)
+            | Self::StillUnreadable(_)
+            | Self::NotTried(_)
             | Self::Edge(_)
             | Self::Unavailable(_)
             | Self::NotInForce(_)
+            | Self::WrongClock(_)
             | Self::Internal(_) => Vec::new(),
         };
         Problem { kind, title, status: status.as_u16(), detail: self.detail(), code, errors }
@@ -202,6 +211,21 @@ impl ApiError {
             Self::Conflict(conflict) => {
                 (StatusCode::CONFLICT, "/problems/conflict", "this does not go with what is there", conflict.code())
             }
+            Self::StillUnreadable(_) => {
+                (StatusCode::CONFLICT, "/problems/conflict", "the message is still unreadable", "still_unreadable")
+            }
+            Self::WrongClock(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "/problems/wrong-clock",
+                "the clock of this machine is wrong, so nothing is pulled",
+                "wrong_clock",
+            ),
+            Self::NotTried(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "/problems/unavailable",
+                "the message could not be tried",
+                "unavailable",
+            ),
             Self::Edge(_) => (StatusCode::BAD_GATEWAY, "/problems/edge", "the edge did not do its part", "edge"),
             Self::Unavailable(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
@@ -246,6 +270,7 @@ impl ApiError {
                 errors.join("; ")
             }
             Self::Conflict(conflict) => conflict.detail().to_owned(),
+            Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) => detail.clone(),
             Self::Edge(detail) => detail.clone(),
             Self::Unavailable(_) => "nothing was changed that was not confirmed; try again in a moment".to_owned(),
             Self::NotInForce(_) => {
@@ -296,6 +321,7 @@ impl IntoResponse for ApiError {
                 tracing::warn!(cause, "a change is stored and not in force yet; it is looked for again");
             }
             Self::Edge(cause) => tracing::warn!(cause, "a request failed because of the edge"),
+            Self::NotTried(cause) => tracing::warn!(cause, "an unreadable message cannot be tried now"),
             Self::Unauthorized
             | Self::NotFound(_)
             | Self::PastRetention(_)
@@ -304,7 +330,9 @@ impl IntoResponse for ApiError {
             | Self::Unreadable(_)
             | Self::TooLarge
             | Self::Invalid(_)
-            | Self::Conflict(_) => {}
+            | Self::Conflict(_)
+            | Self::StillUnreadable(_)
+            | Self::WrongClock(_) => {}
         }
         let (status, ..) = self.class();
         let mut response = (status, Json(self.problem())).into_response();

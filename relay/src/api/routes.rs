@@ -121,13 +121,13 @@ pub(super) async fn create(
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
     let inserted = routes::insert(&app.pool, caller.customer, id, source, destination, &content).await;
-    let revision = inserted.map_err(|error| {
+    let version = inserted.map_err(|error| {
         if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
             return ApiError::Conflict(Conflict::ChangedMeanwhile);
         }
         conflict_of("one_route_joins_a_source_and_a_destination", Conflict::RouteExists)(error)
     })?;
-    in_force(&app, revision).await?;
+    in_force(&app, version).await?;
     let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok((StatusCode::CREATED, Json(view(row))).into_response())
 }
@@ -216,8 +216,8 @@ pub(super) async fn delete(
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     let id = id.parse().map_err(|_| ApiError::NotFound("route"))?;
-    let revision = routes::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
-    in_force(&app, revision).await?;
+    let version = routes::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
+    in_force(&app, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -235,8 +235,8 @@ async fn update(
 ) -> Result<Json<Route>, ApiError> {
     let content = compiled(content, &mut problems).await?;
     problems.finish()?;
-    let revision = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
-    in_force(app, revision).await?;
+    let version = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
+    in_force(app, version).await?;
     let row = routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok(Json(view(row)))
 }

@@ -23,6 +23,7 @@ use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::upsert::upsert;
 use crate::secrets::SourceSecrets;
+use crate::store::configuration::Version;
 use crate::store::sources::{self, Content, SourceRow};
 use crate::{App, edge, mint, secrets};
 
@@ -156,8 +157,8 @@ pub(super) async fn delete(
             "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
         ))
     })?;
-    let revision = sources::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("source"))?;
-    in_force(&app, revision).await?;
+    let version = sources::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("source"))?;
+    in_force(&app, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -237,8 +238,8 @@ async fn insert(
     let content = content(app, id, name, settings.provider, config, &secrets, problems)?;
     let inserted = sources::insert(&app.pool, customer, id, name, &content).await;
     let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
-    let (row, revision) = inserted.map_err(taken)?;
-    let row = put_in_force(app, row, revision).await?;
+    let (row, version) = inserted.map_err(taken)?;
+    let row = put_in_force(app, row, version).await?;
     Ok((StatusCode::CREATED, Json(view(app, row))).into_response())
 }
 
@@ -252,8 +253,8 @@ async fn update(
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     let content = content(app, id, &row.name, provider, config, secrets, Problems::default())?;
     let updated = sources::update(&app.pool, customer, id, row.revision, &content).await?;
-    let (row, revision) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    put_in_force(app, row, revision).await
+    let (row, version) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
+    put_in_force(app, row, version).await
 }
 
 /// Checks all of it as the edge will, and seals the secrets.
@@ -289,9 +290,9 @@ fn content(
 }
 
 /// Waits until this replica stores by the change, puts the source to the edge, and returns its row as it is afterwards.
-async fn put_in_force(app: &App, row: SourceRow, revision: i64) -> Result<SourceRow, ApiError> {
-    // The edge can have it before: whoever stores compares the revision.
-    let in_force = in_force(app, revision).await;
+async fn put_in_force(app: &App, row: SourceRow, version: Version) -> Result<SourceRow, ApiError> {
+    // The edge can have it before: whoever stores compares the version.
+    let in_force = in_force(app, version).await;
     if let Err(problem) = edge::push::push(app, &row).await {
         tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
         app.edge_pending.notify_one();

@@ -63,8 +63,11 @@ fn every_call_is_described() {
         "get /v1/replays/{id}",
         "post /v1/replays/{id}/cancel",
         "get /v1/rejections",
-        "get /v1/quarantine",
-        "get /v1/quarantine/{id}",
+        "get /v1/unreadable-messages",
+        "post /v1/unreadable-messages/release",
+        "get /v1/unreadable-messages/{id}",
+        "get /v1/unreadable-messages/{id}/message",
+        "post /v1/unreadable-messages/{id}/release",
         "get /v1/stats",
     ]);
     let described = described();

@@ -8,6 +8,7 @@ use tokio::sync::mpsc;
 
 use crate::mint;
 use crate::retry::database_backoff;
+use crate::store::partitions::with_partitions;
 use crate::store::settle::{Next, Settlement, settle};
 
 /// How long the first settlement of a batch waits for others.
@@ -40,7 +41,7 @@ async fn write(pool: &PgPool, batch: &[Settlement]) {
     let mut backoff = database_backoff();
     loop {
         // The server's own limit of a statement is shorter; what waits longer has lost its connection.
-        let written = tokio::time::timeout(PATIENCE, settle(pool, batch)).await;
+        let written = tokio::time::timeout(PATIENCE, async { with_partitions!(pool, settle(pool, batch)) }).await;
         let Ok(written) = written else {
             tracing::warn!(attempts = batch.len(), "the database does not answer; settling again");
             continue;

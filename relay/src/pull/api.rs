@@ -28,6 +28,10 @@ pub struct Leased {
     pub message_id: String,
     pub lease_id: String,
     pub attempts: u32,
+    /// When the queue accepted it, Unix milliseconds.
+    pub accepted_at_ms: Option<u64>,
+    /// As the queue names it, such as `text`.
+    pub content_type: String,
     pub body: LeasedBody,
 }
 
@@ -40,16 +44,6 @@ pub enum LeasedBody {
         raw: Vec<u8>,
         reason: String,
     },
-}
-
-impl LeasedBody {
-    /// The bytes of the message, whatever it is.
-    #[must_use]
-    pub fn into_bytes(self) -> Vec<u8> {
-        match self {
-            Self::Message(bytes) | Self::Unreadable { raw: bytes, .. } => bytes,
-        }
-    }
 }
 
 /// Why a call failed.
@@ -187,6 +181,7 @@ struct PulledMessage {
     lease_id: String,
     #[serde(default)]
     attempts: u32,
+    timestamp_ms: Option<u64>,
     #[serde(default)]
     body: Value,
     #[serde(default)]
@@ -196,10 +191,19 @@ struct PulledMessage {
 fn read(message: PulledMessage) -> Leased {
     let content_type = message.metadata.get("CF-Content-Type").and_then(Value::as_str).unwrap_or("text");
     let body = read_body(content_type, message.body);
-    Leased { message_id: message.id, lease_id: message.lease_id, attempts: message.attempts, body }
+    Leased {
+        message_id: message.id,
+        lease_id: message.lease_id,
+        attempts: message.attempts,
+        accepted_at_ms: message.timestamp_ms,
+        content_type: content_type.to_owned(),
+        body,
+    }
 }
 
-fn read_body(content_type: &str, body: Value) -> LeasedBody {
+/// Undoes the encoding of a body by the queue's API.
+#[must_use]
+pub fn read_body(content_type: &str, body: Value) -> LeasedBody {
     let unreadable = |raw: String, reason: String| LeasedBody::Unreadable { raw: raw.into_bytes(), reason };
     let Value::String(text) = body else {
         return unreadable(body.to_string(), "the queue gave a body that is not a string".to_owned());

@@ -2,12 +2,11 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
 use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId, uuid_v7_ms};
 use uuid::Uuid;
 
 use crate::configuration::{Snapshot, Source};
@@ -15,28 +14,77 @@ use crate::deliver::item::{Event, Item};
 use crate::expression::Evaluator;
 use crate::mint;
 use crate::route::{self, Answer, EventView, Verdict};
-use crate::store::admit::{Batch, NewDelivery, NewEvent, NewQuarantined, NewRejection};
+use crate::store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
 use crate::store::pending::SMALL_BODY_BYTES;
+use crate::store::unreadable::{NewUnreadable, Reason};
+use crate::unreadable::RawMessage;
 
 /// How far an event's id may lie in the past. The queue keeps a message for 14 days at most.
-const OLDEST: Duration = Duration::from_secs(20 * 86_400);
+const OLDEST_MS: u64 = 20 * 86_400_000;
 
 /// How far an event's id may lie in the future, for clocks that differ.
-const NEWEST: Duration = Duration::from_secs(86_400);
+const NEWEST_MS: u64 = 86_400_000;
 
 /// The longest provider's id and event type that are kept, in bytes.
 const LONGEST_NAME_BYTES: usize = 512;
 
-/// A message that could be read, with the queue's id of it.
-pub enum Arrival {
-    Event(String, EventHeader, Vec<u8>),
-    /// With the message itself, for quarantine.
-    Rejection(String, RejectionSample, Vec<u8>),
+/// A message that could be read, with what it was read from.
+pub struct Arrival {
+    pub raw: RawMessage,
+    pub content: Content,
+}
+
+/// What a message holds.
+pub enum Content {
+    Event {
+        header: EventHeader,
+        body: Vec<u8>,
+        /// Whether the body was fetched from object storage: it is not in the raw message then.
+        fetched: bool,
+    },
+    Rejection(RejectionSample),
+}
+
+/// By what time it is decided whether an event is stored: the time in its id must be plausible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plausible {
+    /// By the database's clock, Unix milliseconds.
+    pub now_ms: u64,
+    from_ms: u64,
+    /// What an event is that is older.
+    older: Reason,
+}
+
+impl Plausible {
+    /// Of messages that come out of a queue now.
+    #[must_use]
+    pub fn from_queue(now_ms: u64) -> Self {
+        Self { now_ms, from_ms: now_ms.saturating_sub(OLDEST_MS), older: Reason::ImplausibleTime }
+    }
+
+    /// Of messages that have been kept since they came: as long as bodies are kept.
+    #[must_use]
+    pub fn from_history(now_ms: u64, first_with_body: Uuid) -> Self {
+        Self { now_ms, from_ms: uuid_v7_ms(first_with_body), older: Reason::PastRetention }
+    }
+
+    fn check(self, id: EventId) -> Result<(), (Reason, String)> {
+        let (at_ms, at) = (id.minted_at_ms(), mint::timestamp(id.minted_at_ms()));
+        if at_ms < self.from_ms {
+            return Err((self.older, format!("the time in its event id, {at}, is too long ago")));
+        }
+        if at_ms > self.now_ms.saturating_add(NEWEST_MS) {
+            return Err((Reason::ImplausibleTime, format!("the time in its event id, {at}, is in the future")));
+        }
+        Ok(())
+    }
 }
 
 /// What is to be stored, and what the engine is told once it is.
 pub struct Prepared {
     pub batch: Batch,
+    /// The arrivals that cannot be stored as what they are, by their place, and why.
+    pub unreadable: Vec<(usize, Reason, String)>,
     items: HashMap<Uuid, Vec<Item>>,
 }
 
@@ -52,58 +100,50 @@ impl Arrival {
     /// The source it came in by.
     #[must_use]
     pub fn source(&self) -> Option<SourceId> {
-        match self {
-            Self::Event(_, header, _) => Some(header.source),
-            Self::Rejection(_, sample, _) => Some(sample.source),
+        match &self.content {
+            Content::Event { header, .. } => Some(header.source),
+            Content::Rejection(sample) => Some(sample.source),
         }
     }
 
-    /// The row that keeps it whole where it cannot be stored as what it is.
+    /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if it was
+    /// elsewhere.
     #[must_use]
-    pub fn quarantined(&self, reason: &str) -> NewQuarantined {
-        let (message_id, message) = match self {
-            Self::Rejection(message_id, _, message) => (message_id, message.clone()),
-            Self::Event(message_id, header, body) => {
-                // The header line, then the raw body: the envelope's own form, without its limit of size.
-                let mut message = serde_json::to_vec(header).unwrap_or_default();
-                message.push(b'\n');
-                message.extend_from_slice(body);
-                (message_id, message)
-            }
+    pub fn unreadable(&self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
+        let body = match &self.content {
+            Content::Event { body, fetched: true, .. } => Some(body.clone()),
+            Content::Event { fetched: false, .. } | Content::Rejection(_) => None,
         };
-        NewQuarantined {
-            id: mint::uuid(),
-            queue_message_id: message_id.replace('\0', ""),
-            reason: reason.replace('\0', ""),
-            message,
-        }
+        NewUnreadable { body, ..self.raw.clone().unreadable(reason, detail, now_ms) }
     }
 }
 
 /// Extracts, routes and makes the rows of a batch.
-pub async fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, evaluator: &Evaluator, now_ms: u64) -> Prepared {
-    let mut prepared = Prepared { batch: Batch::default(), items: HashMap::new() };
-    for arrival in arrivals {
-        match arrival {
-            Arrival::Rejection(_, sample, _) => prepared.batch.rejections.push(rejection(sample)),
-            Arrival::Event(_, header, body) => {
-                let source = snapshot.sources.get(&header.source);
-                match (source, believable(header.id, now_ms)) {
-                    (Some(source), true) => event(&mut prepared, header, body, source, snapshot, evaluator).await,
-                    (Some(_), false) => {
-                        prepared.batch.quarantined.push(arrival.quarantined("the time in its event id cannot be right"))
+pub async fn prepare(
+    arrivals: &[Arrival],
+    snapshot: &Snapshot,
+    evaluator: &Evaluator,
+    plausible: Plausible,
+) -> Prepared {
+    let mut prepared = Prepared { batch: Batch::default(), unreadable: Vec::new(), items: HashMap::new() };
+    for (at, arrival) in arrivals.iter().enumerate() {
+        match &arrival.content {
+            Content::Rejection(sample) => {
+                prepared.batch.rejections.push(rejection(arrival.raw.id(plausible.now_ms), sample));
+            }
+            Content::Event { header, body, .. } => {
+                match (snapshot.sources.get(&header.source), plausible.check(header.id)) {
+                    (Some(source), Ok(())) => event(&mut prepared, header, body, source, snapshot, evaluator).await,
+                    (_, Err((reason, detail))) => prepared.unreadable.push((at, reason, detail)),
+                    (None, Ok(())) => {
+                        let detail = format!("there is no source {}", header.source);
+                        prepared.unreadable.push((at, Reason::UnknownSource, detail));
                     }
-                    (None, _) => prepared.batch.quarantined.push(arrival.quarantined("its source does not exist")),
                 }
             }
         }
     }
     prepared
-}
-
-fn believable(id: EventId, now_ms: u64) -> bool {
-    let ms = |duration: Duration| u64::try_from(duration.as_millis()).unwrap_or(u64::MAX);
-    (now_ms.saturating_sub(ms(OLDEST))..=now_ms.saturating_add(ms(NEWEST))).contains(&id.minted_at_ms())
 }
 
 async fn event(
@@ -240,9 +280,9 @@ fn items(
     .collect()
 }
 
-fn rejection(sample: &RejectionSample) -> NewRejection {
+fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
     NewRejection {
-        id: mint::uuid(),
+        id,
         source_id: sample.source.uuid(),
         cause: without_nul(sample.cause.clone()),
         detail: without_nul(sample.detail.clone()),

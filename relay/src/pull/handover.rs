@@ -57,8 +57,8 @@ impl Handover {
         };
         // Changed meanwhile: the message returns and is looked at again.
         let updated = sources::update(&self.pool, customer, id, row.revision, &content).await.map_err(later)?;
-        let (row, revision) = updated.ok_or_else(|| later(sqlx::Error::RowNotFound))?;
-        self.configuration.at_least(revision).await.map_err(later)?;
+        let (row, version) = updated.ok_or_else(|| later(sqlx::Error::RowNotFound))?;
+        self.configuration.after(version).await.map_err(later)?;
         self.edge_pending.notify_one();
         tracing::info!(source = row.name, "the provider has handed over the secret of this source");
         Ok(())

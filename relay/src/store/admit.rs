@@ -1,5 +1,5 @@
 //! Stores a batch of what came out of the queue, in one transaction: events with their bodies, their deliveries,
-//! rejections and quarantined messages. The queue is acknowledged only after it.
+//! rejections and unreadable messages. The queue is acknowledged only after it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -7,7 +7,9 @@ use shared::envelope::Failure;
 use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
+use super::configuration::Version;
 use super::counters::{self, SourceCounts};
+use super::unreadable::NewUnreadable;
 
 /// An event to be stored, with the answer of its routes.
 pub struct NewEvent {
@@ -52,50 +54,41 @@ pub struct NewRejection {
     pub remote: String,
 }
 
-/// A message that could not be stored as what it claims to be.
-#[derive(Clone)]
-pub struct NewQuarantined {
-    pub id: Uuid,
-    pub queue_message_id: String,
-    pub reason: String,
-    pub message: Vec<u8>,
-}
-
 /// All that one transaction stores.
 #[derive(Default)]
 pub struct Batch {
     pub events: Vec<NewEvent>,
     pub rejections: Vec<NewRejection>,
-    pub quarantined: Vec<NewQuarantined>,
+    pub unreadable: Vec<NewUnreadable>,
 }
 
 /// What became of a batch.
 pub enum Admitted {
     /// Committed. `stored` are the events that are new; the others were there already, or are duplicates.
     Stored { stored: HashSet<Uuid>, duplicates: usize },
-    /// Nothing was written: routes have changed since they were asked, and have to be asked again.
-    RoutedByOldConfiguration { revision: i64 },
+    /// Nothing was written: the configuration is another one than that by which the events were routed.
+    StaleConfiguration,
 }
 
-/// Stores a batch whose routes were asked at `revision`. With `synchronous_commit` on, what this has stored survives a
+/// Stores a batch that was routed by the configuration `version`. With `synchronous_commit` on, what this has stored survives a
 /// crash of the database.
 ///
 /// # Errors
 /// Where the database cannot be asked or refuses a value; then nothing was written.
-pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+pub async fn admit(pool: &PgPool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let connection = &mut *transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
     super::configuration::hold(connection).await?;
     let known = sqlx::query!(
-        r#"select (select revision from configuration) as "revision!",
-                  array(select id from events where id = any($1)) as "known!: Vec<Uuid>""#,
+        r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>"
+           from configuration"#,
         &ids
     )
     .fetch_one(&mut *connection)
     .await?;
-    if known.revision != revision {
-        return Ok(Admitted::RoutedByOldConfiguration { revision: known.revision });
+    if (Version { revision: known.revision, identity: known.identity }) != version {
+        return Ok(Admitted::StaleConfiguration);
     }
 
     // A message that the queue hands out again is not a duplicate of the provider's.
@@ -110,10 +103,10 @@ pub async fn admit(pool: &PgPool, batch: &Batch, revision: i64, dedupe_days: i32
     // After the events: a duplicate may be one of an event of the same batch.
     count_duplicates(connection, &duplicates).await?;
     insert_deliveries(connection, &fresh, &stored).await?;
-    insert_rejections(connection, &batch.rejections).await?;
-    insert_quarantined(connection, &batch.quarantined).await?;
+    let rejected = insert_rejections(connection, &batch.rejections).await?;
+    super::unreadable::insert(connection, &batch.unreadable).await?;
     // Last, because two transactions that count for the same source wait for each other from here to their commit.
-    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates)).await?;
+    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected)).await?;
     transaction.commit().await?;
     Ok(Admitted::Stored { stored, duplicates: duplicates.len() })
 }
@@ -127,7 +120,12 @@ pub async fn is_stored(pool: &PgPool, event: Uuid) -> Result<bool, sqlx::Error> 
 }
 
 /// What the batch adds to the counters of its sources.
-fn counts(batch: &Batch, stored: &HashSet<Uuid>, duplicates: &HashMap<Uuid, Uuid>) -> BTreeMap<Uuid, SourceCounts> {
+fn counts(
+    batch: &Batch,
+    stored: &HashSet<Uuid>,
+    duplicates: &HashMap<Uuid, Uuid>,
+    rejected: &HashSet<Uuid>,
+) -> BTreeMap<Uuid, SourceCounts> {
     let mut counts: BTreeMap<Uuid, SourceCounts> = BTreeMap::new();
     let mut seen = HashSet::new();
     for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
@@ -139,7 +137,7 @@ fn counts(batch: &Batch, stored: &HashSet<Uuid>, duplicates: &HashMap<Uuid, Uuid
             count.duplicates += i64::from(is_duplicate);
         }
     }
-    for rejection in &batch.rejections {
+    for rejection in batch.rejections.iter().filter(|rejection| rejected.contains(&rejection.id)) {
         counts.entry(rejection.source_id).or_default().rejected += rejection.count;
     }
     counts
@@ -352,12 +350,17 @@ pub(crate) async fn insert_deliveries(
     Ok(())
 }
 
-async fn insert_rejections(connection: &mut PgConnection, rejections: &[NewRejection]) -> Result<(), sqlx::Error> {
+/// Returns those that are new: the others are of messages that were stored before.
+async fn insert_rejections(
+    connection: &mut PgConnection,
+    rejections: &[NewRejection],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut inserted = HashSet::new();
     // Few and far between: the edge samples them.
     for rejection in rejections {
-        sqlx::query!(
+        let new = sqlx::query!(
             "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
-             values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing",
             rejection.id,
             rejection.source_id,
             rejection.cause,
@@ -370,21 +373,9 @@ async fn insert_rejections(connection: &mut PgConnection, rejections: &[NewRejec
         )
         .execute(&mut *connection)
         .await?;
+        if new.rows_affected() > 0 {
+            inserted.insert(rejection.id);
+        }
     }
-    Ok(())
-}
-
-async fn insert_quarantined(connection: &mut PgConnection, messages: &[NewQuarantined]) -> Result<(), sqlx::Error> {
-    for message in messages {
-        sqlx::query!(
-            "insert into quarantine (id, queue_message_id, reason, message) values ($1, $2, $3, $4)",
-            message.id,
-            message.queue_message_id,
-            message.reason,
-            message.message
-        )
-        .execute(&mut *connection)
-        .await?;
-    }
-    Ok(())
+    Ok(inserted)
 }

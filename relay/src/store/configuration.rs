@@ -1,11 +1,22 @@
-//! What the relay holds in memory, read at one revision.
+//! What the relay holds in memory, read at one version.
 
 use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-pub struct Rows {
+/// Which state of the configuration something was read from or decided by.
+///
+/// Two of them are compared for equality only: the revision can go back with the database, the identity is never drawn twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version {
+    /// How many changes it has had.
     pub revision: i64,
+    /// Drawn at random by the change that made it.
+    pub identity: Uuid,
+}
+
+pub struct Rows {
+    pub version: Version,
     pub sources: Vec<SourceRow>,
     pub destinations: Vec<DestinationRow>,
     pub routes: Vec<RouteRow>,
@@ -47,12 +58,12 @@ pub struct RouteRow {
     pub enabled: bool,
 }
 
-/// The revision alone, to see whether anything has changed.
+/// The version alone, to see whether anything has changed.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn revision(database: impl sqlx::PgExecutor<'_>) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!("select revision from configuration").fetch_one(database).await
+/// Returns an error if the query fails.
+pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version, sqlx::Error> {
+    sqlx::query_as!(Version, "select revision, identity from configuration").fetch_one(database).await
 }
 
 /// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
@@ -66,29 +77,32 @@ pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error
     Ok(())
 }
 
-/// Commits a transaction that has changed a source, destination or route, and returns the new revision. The revision's
-/// row lock puts such transactions in order, so that a revision is never seen before what it stands for.
+/// Commits a transaction that has changed a source, destination or route, and returns the new version. The row lock of the
+/// configuration puts such transactions in order, so that a version is never visible before the change it stands for.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn commit(mut transaction: sqlx::PgTransaction<'_>) -> Result<i64, sqlx::Error> {
+/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+pub async fn commit(mut transaction: sqlx::PgTransaction<'_>) -> Result<Version, sqlx::Error> {
     // Waits for those that hold it, see `hold`.
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *transaction).await?;
-    let revision = sqlx::query_scalar!("update configuration set revision = revision + 1 returning revision")
-        .fetch_one(&mut *transaction)
-        .await?;
+    let version = sqlx::query_as!(
+        Version,
+        "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
     transaction.commit().await?;
-    Ok(revision)
+    Ok(version)
 }
 
-/// As [`commit`], where the change has met any row; else there is nothing to commit, and no new revision.
+/// As [`commit`], where the change has met any row; else there is nothing to commit, and no new version.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn commit_if_any(
     transaction: sqlx::PgTransaction<'_>,
     changed: &sqlx::postgres::PgQueryResult,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Option<Version>, sqlx::Error> {
     if changed.rows_affected() == 0 {
         return Ok(None);
     }
@@ -102,7 +116,7 @@ pub async fn commit_if_any(
 pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
-    let revision = revision(&mut *transaction).await?;
+    let version = version(&mut *transaction).await?;
     let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
         .fetch_all(&mut *transaction)
         .await?;
@@ -121,5 +135,5 @@ pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
     .fetch_all(&mut *transaction)
     .await?;
     transaction.commit().await?;
-    Ok(Rows { revision, sources, destinations, routes })
+    Ok(Rows { version, sources, destinations, routes })
 }

@@ -5,7 +5,7 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::configuration;
+use super::configuration::{self, Version};
 
 /// The most deliveries that one statement moves when a destination is deleted.
 const CANCEL_CHUNK: i64 = 10_000;
@@ -44,7 +44,7 @@ pub struct Content {
     pub retry: serde_json::Value,
 }
 
-/// Stores a new destination. The second value is the new revision of the configuration.
+/// Stores a new destination. The second value is the new version of the configuration.
 ///
 /// # Errors
 /// `destination_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
@@ -55,7 +55,7 @@ pub async fn insert(
     name: &str,
     shard: i16,
     content: &Content,
-) -> Result<(DestinationRow, i64), sqlx::Error> {
+) -> Result<(DestinationRow, Version), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as!(
         DestinationRow,
@@ -89,7 +89,7 @@ pub async fn update(
     pool: &PgPool,
     seen: &DestinationRow,
     content: &Content,
-) -> Result<Option<(DestinationRow, i64)>, sqlx::Error> {
+) -> Result<Option<(DestinationRow, Version)>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as!(
         DestinationRow,
@@ -124,7 +124,7 @@ pub async fn set_signing_keys(
     pool: &PgPool,
     seen: &DestinationRow,
     signing_keys_sealed: &str,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let changed = sqlx::query!(
         "update destinations set signing_keys_sealed = $4, updated_at = clock_timestamp()
@@ -191,7 +191,7 @@ pub async fn set_state(
     customer: CustomerId,
     id: DestinationId,
     state: &'static str,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let changed = sqlx::query!(
         "update destinations set state = $3, state_reason = null, state_changed_at = now(), updated_at = clock_timestamp()
@@ -205,12 +205,12 @@ pub async fn set_state(
     configuration::commit_if_any(transaction, &changed).await
 }
 
-/// Disables an active destination, for this reason. Returns the new revision of the configuration; `None` where it was
+/// Disables an active destination, for this reason. Returns the new version of the configuration; `None` where it was
 /// not active.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<i64>, sqlx::Error> {
+pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let changed = sqlx::query!(
         "update destinations
@@ -229,7 +229,7 @@ pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<i64
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn delete(pool: &PgPool, customer: CustomerId, id: DestinationId) -> Result<Option<i64>, sqlx::Error> {
+pub async fn delete(pool: &PgPool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // Without its destination a replay would deliver to the original ones.
     sqlx::query!(

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::{NewEvent, insert_deliveries};
+use super::configuration::Version;
 
 /// What is known of an event, without its headers and body.
 #[derive(Debug, Clone)]
@@ -115,24 +116,21 @@ pub async fn find(pool: &PgPool, customer: CustomerId, id: EventId) -> Result<Op
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
     Done,
-    /// Nothing was written: routes have changed since they were asked, and have to be asked again.
-    RoutedByOldConfiguration {
-        revision: i64,
-    },
+    /// Nothing was written: the configuration is another one than that by which the event was routed.
+    StaleConfiguration,
     /// It does not wait for a release any more.
     NotWaiting,
 }
 
-/// Marks an event as released and makes its deliveries, whose routes were asked at `revision`.
+/// Marks an event as released and makes its deliveries, routed by the configuration `version`.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn release(pool: &PgPool, event: &NewEvent, revision: i64) -> Result<Released, sqlx::Error> {
+pub async fn release(pool: &PgPool, event: &NewEvent, version: Version) -> Result<Released, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
-    let newest = super::configuration::revision(&mut *transaction).await?;
-    if newest != revision {
-        return Ok(Released::RoutedByOldConfiguration { revision: newest });
+    if super::configuration::version(&mut *transaction).await? != version {
+        return Ok(Released::StaleConfiguration);
     }
     let released = sqlx::query!(
         "update events set verification = 'released' where customer_id = $1 and id = $2 and verification = 'failed'",

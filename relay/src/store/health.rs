@@ -13,6 +13,14 @@ pub struct Health {
     pub migration: Option<i64>,
 }
 
+/// The time by the database's clock.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn now(pool: &PgPool) -> Result<OffsetDateTime, sqlx::Error> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await
+}
+
 /// Asks the database about itself.
 ///
 /// # Errors

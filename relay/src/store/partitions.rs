@@ -4,7 +4,7 @@
 //! dropped when it is a table of its own. A run that is interrupted between the steps leaves a partition that is half
 //! detached, or a table that belongs to nothing: [`Maintenance::partitions`] finds both.
 
-use shared::id::uuid_v7_floor;
+use shared::id::{uuid_v7_floor, uuid_v7_ms};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
@@ -20,6 +20,81 @@ pub async fn create_day(pool: &PgPool, day: Date) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
+/// The most partitions that are made for one transaction: more than it can touch days.
+const MADE_AT_ONCE: u32 = 50;
+
+/// Makes the partitions that a transaction lacked, so that it can be run again.
+///
+/// Partitions are made days ahead, so this is for what cannot be foreseen: ids of a day far away because a clock was wrong
+/// for a while, a partition that was dropped by hand, a database that was restored, maintenance that failed for days.
+#[derive(Debug, Default)]
+pub struct MissingPartitions {
+    made: u32,
+}
+
+impl MissingPartitions {
+    /// Whether the transaction failed for want of a partition, which has been made: it is to be run again.
+    ///
+    /// # Errors
+    /// Returns an error if the partition cannot be made.
+    pub async fn make(&mut self, pool: &PgPool, error: &sqlx::Error) -> Result<bool, sqlx::Error> {
+        let Some(day) = missing_day(error).filter(|_| self.made < MADE_AT_ONCE) else { return Ok(false) };
+        self.made += 1;
+        tracing::warn!(%day, "history has no partition of this day; making it");
+        create_day(pool, day).await?;
+        Ok(true)
+    }
+}
+
+/// Runs a transaction that writes to history, and again after making each partition that it lacked. A macro, because a
+/// closure that borrows what its future uses is not `Send` for every lifetime.
+macro_rules! with_partitions {
+    ($pool:expr, $transaction:expr) => {{
+        let mut missing = $crate::store::partitions::MissingPartitions::default();
+        loop {
+            match $transaction.await {
+                Err(error) => {
+                    if !missing.make($pool, &error).await? {
+                        break Err(error);
+                    }
+                }
+                done => break done,
+            }
+        }
+    }};
+}
+pub(crate) use with_partitions;
+
+/// Whether a row was refused because its partition does not exist. Nothing is wrong with the row then.
+#[must_use]
+pub fn is_missing(error: &sqlx::Error) -> bool {
+    // PostgreSQL reports it as a check violation that names no constraint.
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some("23514") && error.constraint().is_none())
+}
+
+/// The day whose partition is missing, from the key that the error tells.
+fn missing_day(error: &sqlx::Error) -> Option<Date> {
+    let detail = error
+        .as_database_error()
+        .filter(|_| is_missing(error))?
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?
+        .detail()?;
+    day_of_key(detail)
+}
+
+/// Reads `… (id) = (0197f3c8-…)` and its like, whose words are in the language of the server.
+fn day_of_key(detail: &str) -> Option<Date> {
+    let (_, key) = detail.split_once(") = (")?;
+    let key = key.split([')', ',', ' ']).next()?;
+    if let Ok(id) = key.parse::<Uuid>() {
+        return Some(mint::timestamp(uuid_v7_ms(id)).date());
+    }
+    // A day, or the day of a time: all sessions have the time zone UTC.
+    Date::parse(key, time::macros::format_description!("[year]-[month]-[day]")).ok()
+}
+
 /// A table of history.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Table {
@@ -29,7 +104,7 @@ pub enum Table {
     SettledDeliveries,
     Attempts,
     Rejections,
-    Quarantine,
+    UnreadableMessages,
     SourceCounters,
     DestinationCounters,
 }
@@ -42,7 +117,7 @@ impl Table {
         Self::SettledDeliveries,
         Self::Attempts,
         Self::Rejections,
-        Self::Quarantine,
+        Self::UnreadableMessages,
         Self::SourceCounters,
         Self::DestinationCounters,
     ];
@@ -55,7 +130,7 @@ impl Table {
             Self::SettledDeliveries => "settled_deliveries",
             Self::Attempts => "attempts",
             Self::Rejections => "rejections",
-            Self::Quarantine => "quarantine",
+            Self::UnreadableMessages => "unreadable_messages",
             Self::SourceCounters => "source_counters",
             Self::DestinationCounters => "destination_counters",
         }
@@ -189,7 +264,7 @@ impl Maintenance {
             Table::EventKeys
             | Table::Attempts
             | Table::Rejections
-            | Table::Quarantine
+            | Table::UnreadableMessages
             | Table::SourceCounters
             | Table::DestinationCounters => Ok(false),
         }
@@ -260,6 +335,28 @@ mod tests {
     use time::macros::date;
 
     use super::*;
+
+    #[test]
+    fn the_day_of_a_missing_partition_is_read_from_the_key_of_the_row_in_any_language() {
+        for (detail, day) in [
+            (
+                "Partition key of the failing row contains (id) = (019ac9b2-8f00-7000-8000-000000000001).",
+                Some(date!(2025 - 11 - 28)),
+            ),
+            (
+                "Partitionierungsschlüssel der fehlgeschlagenen Zeile enthält (day) = (2026-01-09).",
+                Some(date!(2026 - 01 - 09)),
+            ),
+            (
+                "Partition key of the failing row contains (minute) = (2026-01-09 23:59:00+00).",
+                Some(date!(2026 - 01 - 09)),
+            ),
+            ("Failing row contains (1, 2).", None),
+            ("", None),
+        ] {
+            assert_eq!(day_of_key(detail), day, "{detail}");
+        }
+    }
 
     #[test]
     fn a_partition_is_read_from_the_name_it_has() {

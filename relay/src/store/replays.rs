@@ -7,6 +7,8 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::configuration::Version;
+
 /// What a replay takes, with ids in place of names.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -103,8 +105,8 @@ pub enum Advanced {
     Moved,
     /// Nothing was written: somebody else has moved or ended the replay.
     Elsewhere,
-    /// Nothing was written: routes have changed since they were asked, and have to be asked again.
-    RoutedByOldConfiguration { revision: i64 },
+    /// Nothing was written: the configuration is another one than that by which the chunk was routed.
+    StaleConfiguration,
 }
 
 /// How many events a selection matches.
@@ -315,7 +317,7 @@ pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
         .await
 }
 
-/// Makes the deliveries of a chunk, whose routes were asked at `revision`, releases its events, and moves the cursor to
+/// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
 /// its end, in one transaction. Nothing is made for an event that somebody else has released since.
 ///
 /// # Errors
@@ -323,15 +325,14 @@ pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
 pub async fn advance(
     pool: &PgPool,
     replay: &ReplayRow,
-    revision: i64,
+    version: Version,
     chunk: &Chunk,
     pause: Duration,
 ) -> Result<Advanced, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
-    let newest = super::configuration::revision(&mut *transaction).await?;
-    if newest != revision {
-        return Ok(Advanced::RoutedByOldConfiguration { revision: newest });
+    if super::configuration::version(&mut *transaction).await? != version {
+        return Ok(Advanced::StaleConfiguration);
     }
     let released = release(&mut transaction, &chunk.released).await?;
     let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);

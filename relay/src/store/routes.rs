@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::configuration;
+use super::configuration::{self, Version};
 use crate::configuration::Poison;
 
 /// A route with the names of what it joins.
@@ -34,7 +34,7 @@ pub struct Content {
     pub enabled: bool,
 }
 
-/// Stores a new route and returns the new revision of the configuration.
+/// Stores a new route and returns the new version of the configuration.
 ///
 /// # Errors
 /// `one_route_joins_a_source_and_a_destination` where there is one between them, a foreign key where one of them is
@@ -46,7 +46,7 @@ pub async fn insert(
     source: SourceId,
     destination: DestinationId,
     content: &Content,
-) -> Result<i64, sqlx::Error> {
+) -> Result<Version, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
         "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
@@ -66,7 +66,7 @@ pub async fn insert(
     configuration::commit(transaction).await
 }
 
-/// Changes a route and returns the new revision of the configuration; `None` where there is no such route.
+/// Changes a route and returns the new version of the configuration; `None` where there is no such route.
 ///
 /// # Errors
 /// Where the database cannot be asked.
@@ -75,7 +75,7 @@ pub async fn update(
     customer: CustomerId,
     id: RouteId,
     content: &Content,
-) -> Result<Option<i64>, sqlx::Error> {
+) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let changed = sqlx::query!(
         "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
@@ -145,12 +145,12 @@ pub async fn page(
     .await
 }
 
-/// Deletes a route and returns the new revision of the configuration; `None` where there is no such route. What it has
+/// Deletes a route and returns the new version of the configuration; `None` where there is no such route. What it has
 /// made already is delivered.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn delete(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Option<i64>, sqlx::Error> {
+pub async fn delete(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *transaction)

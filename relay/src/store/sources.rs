@@ -5,7 +5,7 @@ use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::configuration;
+use super::configuration::{self, Version};
 
 /// A source as it is stored.
 #[derive(Debug, Clone)]
@@ -39,7 +39,7 @@ pub struct SealedSecrets {
     pub retired: Option<String>,
 }
 
-/// Stores a new source. The second value is the new revision of the configuration.
+/// Stores a new source. The second value is the new version of the configuration.
 ///
 /// # Errors
 /// `source_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
@@ -49,7 +49,7 @@ pub async fn insert(
     id: SourceId,
     name: &str,
     content: &Content,
-) -> Result<(SourceRow, i64), sqlx::Error> {
+) -> Result<(SourceRow, Version), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as!(
         SourceRow,
@@ -79,7 +79,7 @@ pub async fn update(
     id: SourceId,
     seen_revision: i64,
     content: &Content,
-) -> Result<Option<(SourceRow, i64)>, sqlx::Error> {
+) -> Result<Option<(SourceRow, Version)>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let row = sqlx::query_as!(
         SourceRow,
@@ -143,12 +143,12 @@ pub async fn page(
     .await
 }
 
-/// Deletes a source and its routes; its events stay. Returns the new revision of the configuration, `None` where there
+/// Deletes a source and its routes; its events stay. Returns the new version of the configuration, `None` where there
 /// is no such source.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn delete(pool: &PgPool, customer: CustomerId, id: SourceId) -> Result<Option<i64>, sqlx::Error> {
+pub async fn delete(pool: &PgPool, customer: CustomerId, id: SourceId) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let deleted = sqlx::query!("delete from sources where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *transaction)

@@ -18,7 +18,7 @@ const GROWING: [&str; 11] = [
     "settled_deliveries",
     "attempts",
     "rejections",
-    "quarantine",
+    "unreadable_messages",
     "pending_deliveries",
     "replays",
     "source_counters",
@@ -30,13 +30,14 @@ const GROWING: [&str; 11] = [
 const FEW_DAYS: usize = 5;
 
 /// How statements begin that may read a growing table from end to end.
-const MAY_SCAN: [(&str, &str); 2] = [
+const MAY_SCAN: [(&str, &str); 3] = [
+    ("select id, queue_id, queue_message_id, reason", "a page of a table that has few rows"),
     ("select count(*) as \"count!\" from events", "counts what a new replay matches: reads the days it asks for, once"),
     ("select count(*) as \"count!\" from settled_deliveries", "counts what a new replay matches, once"),
 ];
 
 /// How statements begin that may plan for the partitions of all days.
-const EVERY_DAY: [(&str, &str); 8] = [
+const EVERY_DAY: [(&str, &str); 10] = [
     ("select count(*) as \"count!\" from events", "counts what a new replay matches, of the days it asks for"),
     ("select count(*) as \"count!\" from settled_deliveries", "counts what a new replay matches, of all days"),
     (
@@ -46,7 +47,15 @@ const EVERY_DAY: [(&str, &str); 8] = [
     ("select events.id, source_id, sources.name", "a page: the newest day first, and ends when it is full"),
     ("select id as \"id!\", event_id", "a page: the newest day first, and ends when it is full"),
     ("select rejections.id", "a page: the newest day first, and ends when it is full"),
-    ("select id, queue_message_id", "a page: the newest day first, and ends when it is full"),
+    ("select id, queue_id, queue_message_id, reason", "a page: the newest day first, and ends when it is full"),
+    (
+        "update unreadable_messages set tries",
+        "the next that is due: one entry of a small index for each day, once a minute",
+    ),
+    (
+        "update unreadable_messages set next_try_at = now()",
+        "all that wait, by a small index for each day, when a relay starts or an operator asks",
+    ),
     (
         "select destination_id, event_id, exists",
         "one body by its id, which is known when it is run: the other days are not touched",

@@ -17,7 +17,7 @@ const TABLES: [&str; 9] = [
     "settled_deliveries",
     "attempts",
     "rejections",
-    "quarantine",
+    "unreadable_messages",
     "source_counters",
     "destination_counters",
 ];

@@ -90,8 +90,8 @@ pub(in crate::api) async fn rotate_signing_secret(
     let now_ms = mint::now_ms();
     let keys = open_keys(&app, &row)?.rotated(new, overlap_s, now_ms);
     let sealed = seal_keys(&app, DestinationId::from_uuid(row.id), &keys)?;
-    let revision = destinations::set_signing_keys(&app.pool, &row, &sealed).await?;
-    in_force(&app, revision.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?).await?;
+    let version = destinations::set_signing_keys(&app.pool, &row, &sealed).await?;
+    in_force(&app, version.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?).await?;
     signing_view(&keys, now_ms)
 }
 

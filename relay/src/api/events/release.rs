@@ -61,12 +61,12 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
             failure: None,
             deliveries: arrival::deliveries(&answers),
         };
-        match events::release(&app.pool, &event, snapshot.revision).await? {
+        match events::release(&app.pool, &event, snapshot.version).await? {
             Released::Done => {
                 event.deliveries.iter().for_each(|made| app.engine.look(DestinationId::from_uuid(made.destination_id)));
                 return Ok(());
             }
-            Released::RoutedByOldConfiguration { revision } => snapshot = app.configuration.at_least(revision).await?,
+            Released::StaleConfiguration => snapshot = app.configuration.refresh().await?,
             Released::NotWaiting => return Ok(()),
         }
     }

@@ -50,7 +50,8 @@ select sample_id(at, number + 2000000), delivery_id, destination_id, event_id, 1
 insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
 select event_id, source_id, 'bad_signature', '', 1, at, at, 100, '192.0.2.1' from past where number / 40 % 4 < 2;
 
-insert into quarantine (id, queue_message_id, reason, message) select event_id, '', '', 'x' from past where number / 40 % 4 < 2;
+insert into unreadable_messages (id, queue_id, queue_message_id, reason, detail, message, next_try_at)
+select event_id, '', '', 'not_decodable', '', 'x', now() from past where number / 40 % 4 < 2;
 
 insert into source_counters (source_id, minute, part, stored, duplicates, rejected)
 select id, minute, 0, 1, 0, 0

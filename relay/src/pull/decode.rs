@@ -1,0 +1,66 @@
+//! From a message as the queue hands it out to what it holds.
+
+use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
+
+use super::api::LeasedBody;
+use super::arrival::{Arrival, Content};
+use crate::store::unreadable::Reason;
+use crate::unreadable::RawMessage;
+
+/// Where a large body is.
+pub struct StoredBody {
+    /// In the edge's object storage.
+    pub key: String,
+    /// In bytes.
+    pub size: u64,
+    /// In lower-case hexadecimal.
+    pub sha256: String,
+}
+
+/// What a message holds.
+pub enum Decoded {
+    /// It can be stored as it is.
+    Arrived(Box<Arrival>),
+    /// Its body has to be fetched first.
+    Stored { raw: RawMessage, header: Box<EventHeader>, body: StoredBody },
+    /// A secret that a provider has handed over to a source.
+    Secret { raw: RawMessage, handed_over: SecretHandedOver },
+    /// It is kept as it is.
+    Unreadable { raw: RawMessage, reason: Reason, detail: String },
+}
+
+/// Reads a message. `raw` says where it comes from; its bytes are replaced by those of `body`.
+#[must_use]
+pub fn decode(raw: RawMessage, body: LeasedBody) -> Decoded {
+    match body {
+        LeasedBody::Message(bytes) => read(RawMessage { content_type: None, bytes, ..raw }),
+        LeasedBody::Unreadable { raw: bytes, reason: detail } => {
+            Decoded::Unreadable { raw: RawMessage { bytes, ..raw }, reason: Reason::NotDecodable, detail }
+        }
+    }
+}
+
+fn read(raw: RawMessage) -> Decoded {
+    match envelope::decode(&raw.bytes) {
+        Ok(Message::Rejection(sample)) => {
+            Decoded::Arrived(Box::new(Arrival { raw, content: Content::Rejection(sample) }))
+        }
+        Ok(Message::Secret(handed_over)) => Decoded::Secret { raw, handed_over },
+        Ok(Message::Event(header, Body::Inline(body))) => {
+            Decoded::Arrived(Box::new(Arrival { raw, content: Content::Event { header, body, fetched: false } }))
+        }
+        Ok(Message::Event(header, Body::Stored { key, size, sha256 })) => {
+            Decoded::Stored { raw, header: Box::new(header), body: StoredBody { key, size, sha256 } }
+        }
+        Err(error) => Decoded::Unreadable { raw, reason: reason(&error), detail: error.to_string() },
+    }
+}
+
+fn reason(error: &DecodeError) -> Reason {
+    match error {
+        DecodeError::UnknownVersion(_) => Reason::UnknownVersion,
+        DecodeError::NoHeaderLine | DecodeError::Header(_) | DecodeError::NotText | DecodeError::Base64 => {
+            Reason::NotDecodable
+        }
+    }
+}

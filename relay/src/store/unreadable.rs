@@ -1,0 +1,329 @@
+//! Messages of the queue that could not be stored as what they are. They belong to no customer: whose they are is what
+//! could not be read.
+
+use shared::id::UnreadableMessageId;
+use sqlx::{PgConnection, PgPool};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+/// How many tries may end with the relay before a message is not tried any more by itself.
+pub const MAX_UNFINISHED_TRIES: i32 = 3;
+
+/// Why a message could not be stored as what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is not in the form that the edge writes.
+    NotDecodable,
+    /// The edge that wrote it is newer than this relay.
+    UnknownVersion,
+    /// The queue's answer with this message alone could not be read.
+    AnswerNotReadable,
+    /// The queue has handed it out so often that it would soon drop it. It is kept first and read then.
+    LeasedTooOften,
+    /// Its body is not in the edge's object storage, or is not the one that was put there.
+    BodyMissing,
+    /// The secret that a provider handed over cannot be opened with the edge's key.
+    SecretNotOpenable,
+    /// There is no source with this id.
+    UnknownSource,
+    /// The time in its event's id lies in the future, or further in the past than a queue keeps messages.
+    ImplausibleTime,
+    /// Its event is older than bodies are kept: no delivery is made of it any more.
+    PastRetention,
+    /// The database refused a value of it.
+    RefusedByDatabase,
+}
+
+impl Reason {
+    const ALL: [Self; 10] = [
+        Self::NotDecodable,
+        Self::UnknownVersion,
+        Self::AnswerNotReadable,
+        Self::LeasedTooOften,
+        Self::BodyMissing,
+        Self::SecretNotOpenable,
+        Self::UnknownSource,
+        Self::ImplausibleTime,
+        Self::PastRetention,
+        Self::RefusedByDatabase,
+    ];
+
+    /// The name in the table and in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotDecodable => "not_decodable",
+            Self::UnknownVersion => "unknown_version",
+            Self::AnswerNotReadable => "answer_not_readable",
+            Self::LeasedTooOften => "leased_too_often",
+            Self::BodyMissing => "body_missing",
+            Self::SecretNotOpenable => "secret_not_openable",
+            Self::UnknownSource => "unknown_source",
+            Self::ImplausibleTime => "implausible_time",
+            Self::PastRetention => "past_retention",
+            Self::RefusedByDatabase => "refused_by_database",
+        }
+    }
+
+    /// From its name in the table; a name of a newer relay counts as [`Reason::NotDecodable`].
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::NotDecodable)
+    }
+
+    /// Whether trying it again as it is can give another result without an operator.
+    #[must_use]
+    pub fn can_pass(self) -> bool {
+        match self {
+            Self::PastRetention => false,
+            Self::NotDecodable
+            | Self::UnknownVersion
+            | Self::AnswerNotReadable
+            | Self::LeasedTooOften
+            | Self::BodyMissing
+            | Self::SecretNotOpenable
+            | Self::UnknownSource
+            | Self::ImplausibleTime
+            | Self::RefusedByDatabase => true,
+        }
+    }
+}
+
+/// A message to be kept.
+#[derive(Debug, Clone)]
+pub struct NewUnreadable {
+    pub id: Uuid,
+    pub queue_id: String,
+    pub queue_message_id: String,
+    /// The queue's content type if `message` is as the queue's API gave it.
+    pub content_type: Option<String>,
+    pub reason: Reason,
+    pub detail: String,
+    pub message: Vec<u8>,
+    /// The body that has been fetched from object storage.
+    pub body: Option<Vec<u8>>,
+}
+
+/// An unreadable message without its bytes.
+#[derive(Debug, Clone)]
+pub struct SummaryRow {
+    pub id: Uuid,
+    pub queue_id: String,
+    pub queue_message_id: String,
+    pub reason: String,
+    pub detail: String,
+    pub size: i32,
+    pub stored_at: OffsetDateTime,
+    pub tries: i32,
+    /// `None` if it is not tried any more by itself.
+    pub next_try_at: Option<OffsetDateTime>,
+    pub released_at: Option<OffsetDateTime>,
+    pub event_id: Option<Uuid>,
+}
+
+/// An unreadable message with all that it takes to try it again.
+#[derive(Debug, Clone)]
+pub struct UnreadableRow {
+    pub id: Uuid,
+    pub queue_id: String,
+    pub queue_message_id: String,
+    pub content_type: Option<String>,
+    pub message: Vec<u8>,
+    pub body: Option<Vec<u8>>,
+    pub unfinished_tries: i32,
+    pub released_at: Option<OffsetDateTime>,
+}
+
+/// Which unreadable messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection {
+    pub reason: Option<Reason>,
+    /// Only those that have been released, or only those that have not.
+    pub released: Option<bool>,
+}
+
+/// Keeps messages; those that are kept already stay as they are. They are tried again in a minute, except for those that
+/// nothing is known against: at once.
+///
+/// # Errors
+/// Returns an error if the query fails; then none of them is kept.
+pub async fn insert(connection: &mut PgConnection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
+    for message in messages {
+        sqlx::query!(
+            "insert into unreadable_messages (id, queue_id, queue_message_id, content_type, reason, detail, message, body,
+                                              next_try_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8,
+                     case $5 when 'leased_too_often' then now() else now() + interval '1 minute' end)
+             on conflict (id) do nothing",
+            message.id,
+            message.queue_id,
+            message.queue_message_id,
+            message.content_type,
+            message.reason.name(),
+            message.detail,
+            message.message,
+            message.body
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A page of unreadable messages, newest first.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn page(
+    pool: &PgPool,
+    selection: Selection,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SummaryRow,
+        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) as "size!", stored_at, tries,
+                  nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
+           from unreadable_messages
+           where ($1::uuid is null or id < $1) and ($2::text is null or reason = $2)
+             and ($3::boolean is null or (released_at is not null) = $3)
+           order by id desc limit $4"#,
+        cursor,
+        selection.reason.map(Reason::name),
+        selection.released,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// One unreadable message without its bytes.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn summary(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<SummaryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SummaryRow,
+        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) as "size!", stored_at, tries,
+                  nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
+           from unreadable_messages where id = $1"#,
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// One unreadable message.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>, sqlx::Error> {
+    sqlx::query_as!(
+        UnreadableRow,
+        "select id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at
+         from unreadable_messages where id = $1",
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Begins the next try that is due and returns its message, `None` if none is due.
+///
+/// That the try has begun is committed before it is made: a message that ends the relay each time is not tried for ever.
+/// The next one comes after a minute, doubled with each try up to an hour.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn begin_next_try(pool: &PgPool) -> Result<Option<UnreadableRow>, sqlx::Error> {
+    sqlx::query_as!(
+        UnreadableRow,
+        "update unreadable_messages
+         set tries = tries + 1, unfinished_tries = unfinished_tries + 1,
+             next_try_at = case when unfinished_tries + 1 < $1
+                                then now() + least(interval '1 minute' * 2 ^ least(tries, 6), interval '1 hour')
+                                else 'infinity' end
+         where id = (select id from unreadable_messages
+                     where released_at is null and next_try_at <= now()
+                     order by next_try_at, id limit 1 for update skip locked)
+         returning id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at",
+        MAX_UNFINISHED_TRIES
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Ends a try that has released the message. `event` is the event it has become.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn released(pool: &PgPool, id: Uuid, event: Option<Uuid>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
+                                        unfinished_tries = 0
+         where id = $1",
+        id,
+        event
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends a try that has not released the message: it is tried again later if the reason can pass by itself.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn still_unreadable(pool: &PgPool, id: Uuid, reason: Reason, detail: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages
+         set reason = $2, detail = $3, unfinished_tries = 0,
+             next_try_at = case when not $4 then 'infinity'
+                                when next_try_at = 'infinity' then now() + interval '1 hour'
+                                else next_try_at end
+         where id = $1 and released_at is null",
+        id,
+        reason.name(),
+        detail,
+        reason.can_pass()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends a try that could not be made because something did not answer: it counts for nothing and is made again later.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn not_tried(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages
+         set unfinished_tries = 0,
+             next_try_at = case when next_try_at = 'infinity' then now() + interval '1 hour' else next_try_at end
+         where id = $1 and released_at is null",
+        id
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Makes all messages of a reason due that have not been released; without one, all that are still tried by themselves.
+/// Returns how many they are.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn try_now(pool: &PgPool, reason: Option<Reason>) -> Result<u64, sqlx::Error> {
+    let due = sqlx::query!(
+        "update unreadable_messages
+         set next_try_at = now(), unfinished_tries = case when $1::text is null then unfinished_tries else 0 end
+         where released_at is null and next_try_at <= 'infinity'
+           and case when $1::text is null then next_try_at < 'infinity' else reason = $1 end",
+        reason.map(Reason::name)
+    )
+    .execute(pool)
+    .await?;
+    Ok(due.rows_affected())
+}

@@ -1,0 +1,278 @@
+//! Messages that could not be stored as what they are: they are kept byte for byte, tried again, and released.
+//!
+//! The cause often passes without anybody: a newer relay knows the version, a body or a source comes back, a clock is set
+//! right. So each message is tried again by itself, after a minute and then ever more rarely, down to once an hour, and all
+//! of them when a relay starts. An operator can have one, or all of a reason, tried at once.
+//!
+//! A try is begun in the database before it is made. A message that ends the relay is tried
+//! [`MAX_UNFINISHED_TRIES`](crate::store::unreadable::MAX_UNFINISHED_TRIES) times by itself and no more.
+
+use std::time::Duration;
+
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use shared::envelope::EventHeader;
+use shared::id::{EventId, uuid_v7};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::edge::{Edge, FetchError};
+use crate::history::Retention;
+use crate::intake::{Intake, Stored};
+use crate::pull::api::{self, LeasedBody};
+use crate::pull::arrival::{Arrival, Content, Plausible};
+use crate::pull::decode::{Decoded, StoredBody, decode};
+use crate::pull::handover::Handover;
+use crate::store;
+use crate::store::unreadable::{self, NewUnreadable, Reason, UnreadableRow};
+
+/// How often the relay looks for messages that are due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// How long a try may take, a large body included.
+const TRY_WITHIN: Duration = Duration::from_secs(60);
+
+/// For how long the time at which the queue accepted a message is part of its id, in milliseconds: less than the shortest
+/// retention of history, so that it is kept for a while whatever its age.
+const ACCEPTED_WITHIN_MS: u64 = 10 * 86_400_000;
+
+/// A message as it came out of the queue, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawMessage {
+    /// Empty if it did not come out of a queue.
+    pub queue_id: String,
+    pub message_id: String,
+    /// When the queue accepted it, Unix milliseconds; `None` if the queue does not say.
+    pub accepted_at_ms: Option<u64>,
+    /// The queue's content type if `bytes` are as the queue's API gave them; `None` if they are the message itself.
+    pub content_type: Option<String>,
+    pub bytes: Vec<u8>,
+}
+
+impl RawMessage {
+    /// The row that keeps it.
+    #[must_use]
+    pub fn unreadable(self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
+        NewUnreadable {
+            id: self.id(now_ms),
+            queue_id: self.queue_id.replace('\0', ""),
+            queue_message_id: self.message_id.replace('\0', ""),
+            content_type: self.content_type.map(|content_type| content_type.replace('\0', "")),
+            reason,
+            detail: detail.replace('\0', "\u{fffd}"),
+            message: self.bytes,
+            body: None,
+        }
+    }
+
+    /// An id that is the same each time the queue hands the message out.
+    #[must_use]
+    pub fn id(&self, now_ms: u64) -> Uuid {
+        let hash =
+            Sha256::new().chain_update(&self.queue_id).chain_update([0]).chain_update(&self.message_id).finalize();
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash[..10]);
+        let accepted = self
+            .accepted_at_ms
+            .filter(|at| (now_ms.saturating_sub(ACCEPTED_WITHIN_MS)..=now_ms.saturating_add(60_000)).contains(at));
+        uuid_v7(accepted.unwrap_or(now_ms), random)
+    }
+}
+
+/// What came of a try.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Tried {
+    /// It is stored as what it is; with its event if it is one.
+    Released(Option<EventId>),
+    StillUnreadable(Reason, String),
+    /// Something did not answer: the database, or the edge.
+    NotNow(String),
+}
+
+/// What it takes to release messages. Cheap to clone.
+#[derive(Clone)]
+pub struct Releaser {
+    pub intake: Intake,
+    pub edge: Edge,
+    pub handover: Handover,
+    pub retention: Retention,
+}
+
+impl Releaser {
+    /// Tries a message once more and writes what came of it.
+    ///
+    /// # Errors
+    /// Returns an error if the result cannot be written. The try can be repeated: what is stored is found by its id.
+    pub async fn try_again(&self, row: UnreadableRow) -> Result<Tried, sqlx::Error> {
+        let (id, pool) = (row.id, &self.intake.pool);
+        if row.released_at.is_some() {
+            return Ok(Tried::Released(None));
+        }
+        let tried = tokio::time::timeout(TRY_WITHIN, self.store(row)).await;
+        let tried = tried.unwrap_or_else(|_| Tried::NotNow(format!("timed out after {} s", TRY_WITHIN.as_secs())));
+        match &tried {
+            Tried::Released(event) => unreadable::released(pool, id, event.map(EventId::uuid)).await?,
+            Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
+            Tried::NotNow(_) => unreadable::not_tried(pool, id).await?,
+        }
+        Ok(tried)
+    }
+
+    async fn store(&self, row: UnreadableRow) -> Tried {
+        let raw = RawMessage {
+            queue_id: row.queue_id,
+            message_id: row.queue_message_id,
+            accepted_at_ms: None,
+            content_type: row.content_type,
+            bytes: Vec::new(),
+        };
+        let body = match &raw.content_type {
+            None => LeasedBody::Message(row.message),
+            Some(content_type) => {
+                api::read_body(content_type, Value::String(String::from_utf8_lossy(&row.message).into_owned()))
+            }
+        };
+        match decode(raw, body) {
+            Decoded::Unreadable { reason, detail, .. } => Tried::StillUnreadable(reason, detail),
+            Decoded::Arrived(arrival) => self.store_arrival(*arrival).await,
+            Decoded::Stored { raw, header, body } => match row.body {
+                Some(bytes) => self.store_event(raw, *header, bytes).await,
+                None => self.fetch_and_store(raw, *header, &body).await,
+            },
+            Decoded::Secret { handed_over, .. } => match self.handover.take(&handed_over).await {
+                Ok(()) => Tried::Released(None),
+                Err(FetchError::Gone(detail)) => Tried::StillUnreadable(Reason::SecretNotOpenable, detail),
+                Err(FetchError::Later(cause)) => Tried::NotNow(cause),
+            },
+        }
+    }
+
+    async fn fetch_and_store(&self, raw: RawMessage, header: EventHeader, body: &StoredBody) -> Tried {
+        let event = header.id;
+        let bytes = match self.edge.fetch_body(&body.key, body.size, &body.sha256).await {
+            Ok(bytes) => bytes,
+            Err(FetchError::Later(cause)) => return Tried::NotNow(cause),
+            Err(FetchError::Gone(detail)) => {
+                // It was handed out a second time after the body was stored and deleted.
+                return match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
+                    Ok(true) => Tried::Released(Some(event)),
+                    Ok(false) => Tried::StillUnreadable(Reason::BodyMissing, detail),
+                    Err(error) => Tried::NotNow(error.to_string()),
+                };
+            }
+        };
+        let tried = self.store_event(raw, header, bytes).await;
+        if matches!(tried, Tried::Released(_))
+            && let Err(error) = self.edge.delete_body(&body.key).await
+        {
+            tracing::warn!(
+                key = body.key,
+                error,
+                "a stored body was not deleted from the edge; its lifecycle rule removes it"
+            );
+        }
+        tried
+    }
+
+    async fn store_event(&self, raw: RawMessage, header: EventHeader, body: Vec<u8>) -> Tried {
+        self.store_arrival(Arrival { raw, content: Content::Event { header, body, fetched: true } }).await
+    }
+
+    async fn store_arrival(&self, arrival: Arrival) -> Tried {
+        let event = match &arrival.content {
+            Content::Event { header, .. } => Some(header.id),
+            Content::Rejection(_) => None,
+        };
+        let now_ms = match self.intake.clock.now_ms().await {
+            Ok(now_ms) => now_ms,
+            Err(error) => return Tried::NotNow(error.to_string()),
+        };
+        let plausible = Plausible::from_history(now_ms, self.retention.first_with_body(now_ms));
+        match self.intake.store_one(arrival, plausible).await {
+            Ok(Stored::Done) => Tried::Released(event),
+            Ok(Stored::Unreadable(reason, detail)) => Tried::StillUnreadable(reason, detail),
+            Err(error) if store::is_data_error(&error) => {
+                Tried::StillUnreadable(Reason::RefusedByDatabase, format!("the database refused it: {error}"))
+            }
+            Err(error) => Tried::NotNow(error.to_string()),
+        }
+    }
+}
+
+/// Tries messages again until `stop`; the first time all of them, because this relay may be newer than the one that kept
+/// them.
+pub async fn run(releaser: Releaser, stop: CancellationToken) {
+    let pool = &releaser.intake.pool;
+    if let Err(error) = unreadable::try_now(pool, None).await {
+        tracing::warn!(error = %error, "cannot make the unreadable messages due; they are tried in their turn");
+    }
+    while !stop.is_cancelled() {
+        match unreadable::begin_next_try(pool).await {
+            Ok(Some(row)) => {
+                try_one(&releaser, row).await;
+                continue;
+            }
+            Ok(None) => {}
+            Err(error) => tracing::warn!(error = %error, "cannot look for unreadable messages that are due"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = releaser.intake.unreadable_due.notified() => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+async fn try_one(releaser: &Releaser, row: UnreadableRow) {
+    let (id, unfinished) = (shared::id::UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
+    if unfinished > 1 {
+        tracing::error!(message_id = %id, unfinished, "the relay ended while it tried this unreadable message");
+    }
+    match releaser.try_again(row).await {
+        Ok(Tried::Released(event)) => {
+            let event = event.map(|event| event.to_string());
+            tracing::info!(message_id = %id, event, "an unreadable message was released");
+        }
+        Ok(Tried::StillUnreadable(reason, detail)) => {
+            tracing::info!(message_id = %id, reason = reason.name(), detail, "a message is still unreadable");
+        }
+        Ok(Tried::NotNow(cause)) => {
+            tracing::warn!(message_id = %id, cause, "an unreadable message cannot be tried now")
+        }
+        Err(error) => tracing::warn!(message_id = %id, error = %error, "the result of a try cannot be written"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::uuid_v7_ms;
+
+    use super::*;
+
+    const NOW_MS: u64 = 1_764_000_000_000;
+
+    fn raw(accepted_at_ms: Option<u64>) -> RawMessage {
+        RawMessage {
+            queue_id: "queue".to_owned(),
+            message_id: "message".to_owned(),
+            accepted_at_ms,
+            content_type: None,
+            bytes: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn a_message_has_the_same_id_each_time_the_queue_hands_it_out() {
+        let accepted = Some(NOW_MS - 5_000);
+        assert_eq!(raw(accepted).id(NOW_MS), raw(accepted).id(NOW_MS + 86_400_000));
+        let other = RawMessage { message_id: "other".to_owned(), ..raw(accepted) };
+        assert_ne!(raw(accepted).id(NOW_MS), other.id(NOW_MS));
+    }
+
+    #[test]
+    fn a_message_that_is_old_or_of_no_time_is_kept_from_now_on() {
+        for accepted in [None, Some(0), Some(NOW_MS - 20 * 86_400_000), Some(NOW_MS + 120_000)] {
+            assert_eq!(uuid_v7_ms(raw(accepted).id(NOW_MS)), NOW_MS, "{accepted:?}");
+        }
+    }
+}

@@ -1,0 +1,130 @@
+//! The relay's clock held against the database's, which all replicas share.
+//!
+//! A machine may start before its clock has been set, and one that was suspended goes on with an old time. What is decided
+//! by the time of day, such as whether an event's id is plausible or its body past its retention, is decided by the
+//! database's clock; while the two differ by more than [`TOLERANCE`] nothing is pulled.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::{Duration, Instant, SystemTime};
+
+use sqlx::PgPool;
+
+use crate::{mint, store};
+
+/// How far the two clocks may differ.
+pub const TOLERANCE: Duration = Duration::from_secs(60);
+
+/// How long a comparison is good for.
+const CHECK_EVERY: Duration = Duration::from_secs(30);
+
+/// How far the clock may have gone apart from the steady one since a comparison, in milliseconds. Further, it was set, or
+/// the machine was suspended: on Linux the steady clock stands still then.
+const STEP_MS: u64 = 1_000;
+
+/// How long the database may take to tell its time.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
+/// The relay's clock.
+pub struct WallClock {
+    pool: PgPool,
+    last: Mutex<Option<Comparison>>,
+}
+
+/// A comparison of the two clocks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Comparison {
+    steady: Instant,
+    ours: SystemTime,
+    /// How far ours is ahead, in milliseconds.
+    ahead_ms: i64,
+}
+
+impl WallClock {
+    #[must_use]
+    pub fn new(pool: PgPool) -> Self {
+        Self { pool, last: Mutex::new(None) }
+    }
+
+    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. Asks the database
+    /// if the last comparison is too old, or the clock was set since.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails or takes too long.
+    pub async fn ahead_ms(&self) -> Result<i64, sqlx::Error> {
+        let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(last) = last.filter(|last| still_good(*last, Instant::now(), SystemTime::now())) {
+            return Ok(last.ahead_ms);
+        }
+        let before = mint::now_ms();
+        let theirs = tokio::time::timeout(ANSWER_WITHIN, store::health::now(&self.pool));
+        let theirs = mint::unix_ms(theirs.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+        let (steady, ours) = (Instant::now(), SystemTime::now());
+        let ahead_ms = ahead(before, mint::now_ms(), theirs);
+        *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Comparison { steady, ours, ahead_ms });
+        Ok(ahead_ms)
+    }
+
+    /// Unix time by the database's clock, in milliseconds.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails or takes too long.
+    pub async fn now_ms(&self) -> Result<u64, sqlx::Error> {
+        let ahead_ms = self.ahead_ms().await?;
+        Ok(mint::now_ms().saturating_add_signed(-ahead_ms))
+    }
+
+    /// Whether the two clocks differ by more than [`TOLERANCE`]; the text says by how much.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails or takes too long.
+    pub async fn is_wrong(&self) -> Result<Option<String>, sqlx::Error> {
+        let ahead_ms = self.ahead_ms().await?;
+        Ok((u128::from(ahead_ms.unsigned_abs()) > TOLERANCE.as_millis()).then(|| describe(ahead_ms)))
+    }
+}
+
+fn describe(ahead_ms: i64) -> String {
+    let side = if ahead_ms > 0 { "ahead of" } else { "behind" };
+    format!("the clock of this machine is {} s {side} the database's; synchronise both by NTP", ahead_ms.abs() / 1_000)
+}
+
+/// How far our clock is ahead of theirs, which was read between `before` and `after`. Nothing if it may be equal.
+fn ahead(before: u64, after: u64, theirs: u64) -> i64 {
+    if (before.min(after)..=before.max(after)).contains(&theirs) {
+        return 0;
+    }
+    let middle = before.midpoint(after);
+    i64::try_from(i128::from(middle) - i128::from(theirs)).unwrap_or(i64::MAX)
+}
+
+fn still_good(last: Comparison, steady: Instant, ours: SystemTime) -> bool {
+    let passed = steady.saturating_duration_since(last.steady);
+    let expected = last.ours + passed;
+    let apart = ours.duration_since(expected).unwrap_or_else(|error| error.duration());
+    passed < CHECK_EVERY && apart < Duration::from_millis(STEP_MS)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_clock_is_compared_again_after_a_while_and_at_once_when_it_was_set_or_the_machine_suspended() {
+        let last = Comparison { steady: Instant::now(), ours: SystemTime::now(), ahead_ms: 0 };
+        let after = |steady: u64, ours: u64| {
+            still_good(last, last.steady + Duration::from_secs(steady), last.ours + Duration::from_secs(ours))
+        };
+        assert!(after(10, 10));
+        assert!(!after(30, 30), "the comparison is old");
+        assert!(!after(10, 13), "set forward, or suspended for three seconds");
+        assert!(!after(10, 5), "set back");
+    }
+
+    #[test]
+    fn clocks_that_may_be_equal_do_not_differ() {
+        assert_eq!(ahead(1_000, 1_200, 1_100), 0);
+        assert_eq!(ahead(1_000, 1_200, 900), 200);
+        assert_eq!(ahead(1_000, 1_200, 172_801_100), -172_800_000);
+        assert!(describe(-172_800_000).contains("172800 s behind"));
+    }
+}
