@@ -11,6 +11,7 @@ mod keys;
 mod pace;
 mod quarantine;
 mod queue;
+mod recipe;
 mod replay;
 mod replicas;
 mod request;
