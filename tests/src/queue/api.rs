@@ -192,7 +192,7 @@ async fn ack(
 
 async fn metrics(State(shared): State<Arc<Shared>>, Path(ids): Ids, headers: HeaderMap) -> Result<Response, Refusal> {
     let at = authorise(&shared, &ids, &headers)?;
-    Ok(success(shared.on(at, |state, now_ms| measure(state, now_ms))))
+    Ok(success(shared.on(at, measure)))
 }
 
 /// A queue as Cloudflare describes it.
@@ -303,7 +303,7 @@ fn measure(state: &mut super::State, now_ms: u64) -> Value {
 }
 
 fn metrics_answer(shared: &Shared, at: usize) -> Response {
-    success(json!({ "metadata": { "metrics": shared.on(at, |state, now_ms| measure(state, now_ms)) } }))
+    success(json!({ "metadata": { "metrics": shared.on(at, measure) } }))
 }
 
 fn read<'a, T: Deserialize<'a>>(body: &'a [u8]) -> Result<T, Refusal> {
