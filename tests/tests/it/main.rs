@@ -9,6 +9,7 @@ mod handshake;
 mod history;
 mod keys;
 mod pace;
+mod pull;
 mod quarantine;
 mod queue;
 mod recipe;
