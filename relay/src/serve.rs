@@ -19,7 +19,7 @@ use crate::expression::Evaluator;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
-use crate::pull::{self, Puller};
+use crate::pull::{self, Puller, queue_settings};
 use crate::{App, api, history, replay, store, sync};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
@@ -101,6 +101,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         edge: app.edge.clone(),
         edge_pending: Arc::clone(&app.edge_pending),
     };
+    feeding.spawn(queue_settings::warn(queues.clone(), stop.clone()));
     for queue in queues {
         let puller = Puller {
             queue,

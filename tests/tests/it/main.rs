@@ -4,6 +4,8 @@ mod api;
 mod chaos;
 mod crash;
 mod deliver;
+mod doctor;
+mod durable;
 mod explain;
 mod handshake;
 mod history;
