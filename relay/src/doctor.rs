@@ -1,111 +1,154 @@
-//! `relay doctor`: checks everything the relay depends on, and says what to do where something is wrong.
+//! `relay doctor`: checks everything the relay depends on, and says what to do if something is wrong.
 
-use std::time::{Duration, SystemTime};
+mod check;
 
+use std::time::SystemTime;
+
+use shared::id::{DestinationId, SourceId};
+use shared::seal::SealingKey;
+use sqlx::PgPool;
+
+use self::check::{Check, Sealed};
 use crate::config::Config;
 use crate::edge::Edge;
 use crate::pull::api::Queue;
-use crate::store;
+use crate::pull::queue_settings;
+use crate::{secrets, store};
 
-/// How far the clocks of the relay and the database may differ.
-const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
-
-/// Checks and prints one line per check.
+/// Checks and prints one line per finding.
 ///
 /// # Errors
 /// How many checks failed.
 pub async fn doctor(config: &Config) -> Result<(), String> {
-    let mut failed = 0;
-    let mut report = |what: &str, result: Result<String, String>| {
-        let (mark, text) = match result {
-            Ok(text) => ("ok  ", text),
-            Err(text) => {
-                failed += 1;
-                ("FAIL", text)
-            }
-        };
-        line(&format!("{mark}  {what:<10} {text}"));
-    };
-    report("settings", Ok("complete".to_owned()));
+    let mut report = Report::default();
+    report.line("settings", &Check::Ok("complete".to_owned()));
     match store::connect(&config.database_url, 4) {
-        Err(error) => report("database", Err(format!("DATABASE_URL cannot be used: {error}"))),
-        Ok(pool) => {
-            let reached = store::health::look(&pool).await;
-            match reached {
-                Err(error) => report(
-                    "database",
-                    Err(format!("cannot be reached: {error}; check DATABASE_URL and that PostgreSQL runs")),
-                ),
-                Ok(health) => {
-                    report("database", database(&health));
-                    report("migrations", migrations(&health));
-                    report("clock", clock(&health));
-                }
-            }
-        }
+        Err(error) => report.line("database", &Check::Fail(format!("DATABASE_URL cannot be used: {error}"))),
+        Ok(pool) => database(&pool, &config.master_keys, &mut report).await,
     }
-    match Edge::new(&config.edge_url, config.edge_admin_token.reveal()) {
-        Err(error) => report("edge", Err(error.to_string())),
-        Ok(edge) => report("edge", edge.status().await.map(|status| format!("{} answers: {status}", config.edge_url))),
-    }
+    let edge = match Edge::new(&config.edge_url, config.edge_admin_token.reveal()) {
+        Err(error) => Check::Fail(error.to_string()),
+        Ok(edge) => match edge.status().await {
+            Err(error) => Check::Fail(error),
+            Ok(status) => check::edge(config.edge_url.as_str(), &status),
+        },
+    };
+    report.line("edge", &edge);
     match Queue::all(&config.queue) {
-        Err(error) => report("queue", Err(error.to_string())),
-        Ok(queues) => {
-            for queue in queues {
-                report(
-                    "queue",
-                    queue
-                        .look()
-                        .await
-                        .map(|backlog| format!("{}: {backlog}", queue.id()))
-                        .map_err(|error| error.to_string()),
-                );
-            }
-        }
+        Err(error) => report.line("queue", &Check::Fail(error.to_string())),
+        Ok(queues) => self::queues(&queues, &mut report).await,
     }
-    match failed {
+    match report.failed {
         0 => Ok(()),
         1 => Err("1 check failed".to_owned()),
         count => Err(format!("{count} checks failed")),
     }
 }
 
-fn database(health: &store::health::Health) -> Result<String, String> {
-    let version = format!("PostgreSQL {}", health.version);
-    if health.version_number < 150_000 {
-        return Err(format!("{version} is too old: 15 or newer is needed"));
-    }
-    if !health.synchronous_commit {
-        return Err(format!("{version} has synchronous_commit off: an acknowledged event could be lost; set it to on"));
-    }
-    if !health.fsync {
-        return Err(format!("{version} has fsync off: an acknowledged event could be lost; set it to on"));
-    }
-    Ok(version)
+#[derive(Default)]
+struct Report {
+    failed: usize,
 }
 
-fn migrations(health: &store::health::Health) -> Result<String, String> {
-    let wanted = store::MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
-    match health.migration {
-        Some(version) if version == wanted => Ok(format!("at version {version}")),
-        Some(version) if version > wanted => {
-            Err(format!("the database is at version {version}, this relay knows {wanted}: run a newer relay"))
+impl Report {
+    #[expect(clippy::print_stdout, reason = "what the command is for")]
+    fn line(&mut self, what: &str, check: &Check) {
+        let (mark, text) = match check {
+            Check::Ok(text) => ("ok  ", text),
+            Check::Warn(text) => ("WARN", text),
+            Check::Fail(text) => {
+                self.failed += 1;
+                ("FAIL", text)
+            }
+        };
+        println!("{mark}  {what:<10} {text}");
+    }
+}
+
+async fn database(pool: &PgPool, keys: &[SealingKey], report: &mut Report) {
+    let health = match store::health::look(pool).await {
+        Ok(health) => health,
+        Err(error) => {
+            let what = format!("cannot be reached: {error}; check DATABASE_URL and that PostgreSQL runs");
+            return report.line("database", &Check::Fail(what));
         }
-        version => Err(format!(
-            "the database is at version {}, this relay wants {wanted}: run `relay migrate`",
-            version.unwrap_or(0)
-        )),
+    };
+    report.line("database", &check::database(&health));
+    let wanted = store::MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    report.line("migrations", &check::migrations(health.migration, wanted));
+    report.line("clock", &check::clock(SystemTime::now(), health.now.into()));
+    let standbys = store::health::standbys(pool).await.map(|standbys| check::standbys(&standbys));
+    report.line("standby", &standbys.unwrap_or_else(|error| Check::Warn(format!("cannot be looked for: {error}"))));
+    // The tables are as this relay knows them only then.
+    if health.migration == Some(wanted) {
+        let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
+        let sealed: Result<(Sealed, Sealed), sqlx::Error> = sealed.await;
+        let check = match sealed {
+            Ok((sources, destinations)) => check::secrets(sources, destinations),
+            Err(error) => Check::Fail(format!("cannot be read: {error}")),
+        };
+        report.line("secrets", &check);
     }
 }
 
-fn clock(health: &store::health::Health) -> Result<String, String> {
-    let (ours, theirs) = (SystemTime::now(), SystemTime::from(health.now));
-    let difference = ours.duration_since(theirs).unwrap_or_else(|error| error.duration());
-    let text = format!("differs from the database's by {} ms", difference.as_millis());
-    if difference > CLOCK_DIFFERENCE { Err(format!("{text}: synchronise both by NTP")) } else { Ok(text) }
+async fn sealed_sources(pool: &PgPool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
+    let (mut sealed, mut after) = (Sealed::default(), None);
+    loop {
+        let page = store::sealed::sources(pool, after).await?;
+        let Some(last) = page.last() else { return Ok(sealed) };
+        after = Some(last.id);
+        sealed.all += page.len();
+        let opens = |row: &store::sealed::SealedSource| {
+            let retired = row.retired_secrets_sealed.as_deref();
+            secrets::open_source(keys, SourceId::from_uuid(row.id), &row.secrets_sealed, retired).is_ok()
+        };
+        sealed.closed += page.iter().filter(|row| !opens(row)).count();
+    }
 }
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-fn line(text: &str) {
-    println!("{text}");
+async fn sealed_destinations(pool: &PgPool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
+    let (mut sealed, mut after) = (Sealed::default(), None);
+    loop {
+        let page = store::sealed::destinations(pool, after).await?;
+        let Some(last) = page.last() else { return Ok(sealed) };
+        after = Some(last.id);
+        sealed.all += page.len();
+        let opens = |row: &store::sealed::SealedDestination| {
+            let id = DestinationId::from_uuid(row.id);
+            secrets::open_signing_keys(keys, id, &row.signing_keys_sealed).is_ok()
+                && row.headers_sealed.as_deref().is_none_or(|headers| secrets::open_headers(keys, id, headers).is_ok())
+        };
+        sealed.closed += page.iter().filter(|row| !opens(row)).count();
+    }
+}
+
+async fn queues(queues: &[Queue], report: &mut Report) {
+    let mut settings = Vec::new();
+    for queue in queues {
+        let looked = queue.look().await;
+        let is_reachable = looked.is_ok();
+        let named = looked.map(|backlog| format!("{}: {backlog}", queue.id())).map_err(|error| error.to_string());
+        report.line("queue", &Check::of(named));
+        if is_reachable {
+            match queue.settings().await {
+                Ok(found) => settings.push(found),
+                Err(error) => {
+                    let what = format!("{}: its configuration cannot be read: {error}", queue.id());
+                    report.line("queue", &Check::Fail(what));
+                }
+            }
+        }
+    }
+    // They refer to one another: one that is not known would be taken for one that is not pulled.
+    if settings.len() < queues.len() {
+        return;
+    }
+    let findings = queue_settings::findings(&settings);
+    for finding in &findings {
+        report.line("queue", &Check::Fail(finding.to_string()));
+    }
+    if findings.is_empty() {
+        let what = "every queue keeps messages for 14 days, and what cannot be stored goes to a queue that is pulled";
+        report.line("queue", &Check::Ok(what.to_owned()));
+    }
 }

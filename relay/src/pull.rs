@@ -23,14 +23,20 @@ use crate::{mint, store};
 
 pub mod api;
 pub mod arrival;
+pub mod batch_size;
 pub mod decode;
 pub mod handover;
+pub mod leased;
 pub mod pace;
+pub mod queue_settings;
+pub mod spoilt_answer;
 
-use self::api::{Leased, LeasedBody, Queue};
+use self::api::Queue;
 use self::arrival::{Arrival, Content};
+use self::batch_size::BatchSize;
 use self::decode::{Decoded, StoredBody, decode};
 use self::handover::Handover;
+use self::leased::{Leased, LeasedBody};
 use self::pace::Pace;
 
 /// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
@@ -63,16 +69,25 @@ pub struct Puller {
     pub handover: Handover,
 }
 
-/// What became of one pull.
+/// What became of one pull of `asked` messages.
 enum Pulled {
-    Messages(usize),
-    Failed(api::Error),
+    Messages {
+        asked: usize,
+        found: usize,
+    },
+    /// One message made its answer unreadable. It was kept and acknowledged.
+    KeptApart,
+    Failed {
+        asked: usize,
+        error: api::Error,
+    },
 }
 
 impl Puller {
     /// Pulls until `stop`; what has been leased by then is still stored and acknowledged.
     pub async fn run(self: Arc<Self>, idle: Duration, stop: CancellationToken) {
         let mut pace = Pace::new(idle);
+        let mut batch = BatchSize::default();
         let mut backoff = pull_backoff();
         let mut pulls = JoinSet::new();
         while !stop.is_cancelled() {
@@ -85,28 +100,41 @@ impl Puller {
                 continue;
             }
             while pulls.len() < pace.pulls_at_once() {
-                pulls.spawn(Arc::clone(&self).pull_once(stop.clone()));
+                pulls.spawn(Arc::clone(&self).pull_once(batch.get(), stop.clone()));
             }
             let Some(pulled) = pulls.join_next().await else { continue };
+            let now = std::time::Instant::now();
             let pause = match pulled {
-                Ok(Pulled::Messages(count)) => {
+                Ok(Pulled::Messages { asked, found }) => {
                     backoff.reset();
-                    pace.after(count)
+                    batch.succeeded(asked, found, now);
+                    pace.after(asked, found)
                 }
-                Ok(Pulled::Failed(error)) => {
+                Ok(Pulled::KeptApart) => {
+                    // There may be more of its kind: messages that are pulled alone do not harm one another.
+                    batch.failed(1, now);
+                    backoff.reset();
+                    pace.after(1, 1)
+                }
+                Ok(Pulled::Failed { asked, error }) => {
                     let pause = match &error {
                         api::Error::Status { retry_after: Some(pause), .. } => *pause,
+                        api::Error::Unread(_) => {
+                            batch.failed(asked, now);
+                            backoff.next_pause(mint::jitter())
+                        }
                         api::Error::Status { .. }
                         | api::Error::Unreachable(_)
                         | api::Error::PullNotEnabled { .. }
                         | api::Error::Forbidden { .. }
-                        | api::Error::NotFound { .. }
-                        | api::Error::Format(_) => backoff.next_pause(mint::jitter()),
+                        | api::Error::NotFound { .. } => backoff.next_pause(mint::jitter()),
                     };
-                    pace.after(0);
+                    pace.after(asked, 0);
                     tracing::warn!(
                         queue = self.queue.id(),
                         pause_ms = u64::try_from(pause.as_millis()).unwrap_or(0),
+                        asked,
+                        next = batch.get(),
                         "{error}"
                     );
                     pause
@@ -138,18 +166,19 @@ impl Puller {
         }
     }
 
-    async fn pull_once(self: Arc<Self>, stop: CancellationToken) -> Pulled {
-        let leased = match self.queue.pull().await {
-            Ok(leased) if leased.is_empty() => return Pulled::Messages(0),
+    async fn pull_once(self: Arc<Self>, asked: usize, stop: CancellationToken) -> Pulled {
+        let leased = match self.queue.pull(asked).await {
+            Ok(leased) if leased.is_empty() => return Pulled::Messages { asked, found: 0 },
             Ok(leased) => leased,
-            Err(error) => return Pulled::Failed(error),
+            Err(api::Error::Unread(unread)) if asked == 1 => return self.keep_apart(unread, &stop).await,
+            Err(error) => return Pulled::Failed { asked, error },
         };
         let count = leased.len();
         let now_ms = mint::now_ms();
         let (worn, leased): (Vec<_>, Vec<_>) = leased.into_iter().partition(|message| message.attempts > MANY_LEASES);
         // Before anything is read: one of them may be what has ended the relay each time.
         if !self.finish(self.set_aside(worn, now_ms), &stop).await {
-            return Pulled::Messages(count);
+            return Pulled::Messages { asked, found: count };
         }
         let deadline = Instant::now() + FETCH_WITHIN;
         let mut small = Group::default();
@@ -183,14 +212,14 @@ impl Puller {
         }
         // What came with its messages first: it must not wait for a body that is slow to come.
         if !self.finish(small, &stop).await {
-            return Pulled::Messages(count);
+            return Pulled::Messages { asked, found: count };
         }
         for message in large {
             if !self.take_large(message, deadline, &stop).await {
                 break;
             }
         }
-        Pulled::Messages(count)
+        Pulled::Messages { asked, found: count }
     }
 
     /// Messages that the queue has handed out so often that it would soon drop them, to be kept as they are: whatever kept

@@ -61,13 +61,22 @@ pub fn seal_source_secrets(
 /// # Errors
 /// Where no key opens them.
 pub fn open_source_secrets(keys: &[SealingKey], row: &SourceRow) -> Result<SourceSecrets, String> {
-    let id = SourceId::from_uuid(row.id);
+    open_source(keys, SourceId::from_uuid(row.id), &row.secrets_sealed, row.retired_secrets_sealed.as_deref())
+}
+
+/// As [`open_source_secrets`], from the two columns.
+///
+/// # Errors
+/// If no key opens them.
+pub fn open_source(
+    keys: &[SealingKey],
+    id: SourceId,
+    active: &str,
+    retired: Option<&str>,
+) -> Result<SourceSecrets, String> {
     let open = |column, sealed: &str| open_json(keys, &format!("sources/{id}/{column}"), sealed);
-    let retired = row.retired_secrets_sealed.as_deref().map(|sealed| open("retired_secrets", sealed));
-    Ok(SourceSecrets {
-        active: open("secrets", &row.secrets_sealed)?,
-        retired: retired.transpose()?.unwrap_or_default(),
-    })
+    let retired = retired.map(|sealed| open("retired_secrets", sealed));
+    Ok(SourceSecrets { active: open("secrets", active)?, retired: retired.transpose()?.unwrap_or_default() })
 }
 
 /// Seals the signing keys of a destination.

@@ -19,7 +19,7 @@ use crate::expression::Evaluator;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
-use crate::pull::{self, Puller};
+use crate::pull::{self, Puller, queue_settings};
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
 use crate::{App, api, history, replay, store, sync, unreadable};
@@ -117,6 +117,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     ));
     let mut feeding = tokio::task::JoinSet::new();
     let large_bodies = Arc::new(Semaphore::new(pull::LARGE_BODIES));
+    feeding.spawn(queue_settings::warn(queues.clone(), stop.clone()));
     for queue in queues {
         let puller = Puller {
             queue,

@@ -21,6 +21,7 @@ pub mod pending;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
+pub mod sealed;
 pub mod settle;
 pub mod sources;
 pub mod unreadable;
@@ -59,6 +60,19 @@ pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Err
         .acquire_timeout(Duration::from_secs(10))
         // A ping before every use would double the statements; one that has idled may have been cut without a word.
         .test_before_acquire(false)
+        .after_connect(|connection, _| {
+            Box::pin(async move {
+                // A message is acknowledged after its commit, so a commit has to be on disk, whatever the role, the
+                // database or the server says. `remote_apply` waits for more than that and stays.
+                sqlx::query!(
+                    "select set_config('synchronous_commit', 'on', false)
+                     where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
+                )
+                .fetch_optional(connection)
+                .await?;
+                Ok(())
+            })
+        })
         .before_acquire(|connection, state| {
             Box::pin(async move {
                 if state.idle_for >= PING_AFTER {

@@ -19,10 +19,11 @@ use uuid::Uuid;
 use crate::edge::{Edge, FetchError};
 use crate::history::Retention;
 use crate::intake::{Intake, Stored};
-use crate::pull::api::{self, LeasedBody};
 use crate::pull::arrival::{Arrival, Content, Plausible};
 use crate::pull::decode::{Decoded, StoredBody, decode};
 use crate::pull::handover::Handover;
+use crate::pull::leased::{self, LeasedBody};
+use crate::pull::spoilt_answer::WHOLE_ANSWER;
 use crate::store;
 use crate::store::unreadable::{self, NewUnreadable, Reason, UnreadableRow};
 
@@ -126,10 +127,16 @@ impl Releaser {
             content_type: row.content_type,
             bytes: Vec::new(),
         };
-        let body = match &raw.content_type {
+        let body = match raw.content_type.as_deref() {
             None => LeasedBody::Message(row.message),
+            Some(WHOLE_ANSWER) => match leased::read(&row.message) {
+                Ok(mut messages) if messages.len() == 1 => messages.remove(0).body,
+                Ok(_) => return Tried::StillUnreadable(Reason::AnswerNotReadable, "it is not one message".to_owned()),
+                Err(error) => return Tried::StillUnreadable(Reason::AnswerNotReadable, error.to_string()),
+            },
             Some(content_type) => {
-                api::read_body(content_type, Value::String(String::from_utf8_lossy(&row.message).into_owned()))
+                let body = Value::String(String::from_utf8_lossy(&row.message).into_owned());
+                leased::read_body(content_type, &body.to_string())
             }
         };
         match decode(raw, body) {

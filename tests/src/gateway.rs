@@ -17,7 +17,7 @@ use crate::error::Doing as _;
 use crate::postgres::{Database, Server};
 use crate::provider::{Provider, now_s};
 use crate::proxy::Proxy;
-use crate::queue::{LocalQueue, Settings};
+use crate::queue::{LocalQueue, Queue};
 use crate::receiver::Receiver;
 use crate::relay::{Relay, RelaySettings};
 use crate::wait::until;
@@ -103,8 +103,19 @@ impl Gateway {
     /// # Panics
     /// As [`Gateway::start`].
     pub async fn relay_only_on_server(server: &Server) -> RelayOnly {
+        Self::relay_only_on_server_with(server, |settings| settings).await
+    }
+
+    /// As [`Gateway::relay_only_on_server`], with other settings.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only_on_server_with(
+        server: &Server,
+        change: impl FnOnce(RelaySettings) -> RelaySettings,
+    ) -> RelayOnly {
         let database = ready(Database::create_on(server).await);
-        Self::relay_only_on(database, |settings| settings).await
+        Self::relay_only_on(database, change).await
     }
 
     /// As [`Gateway::relay_only`], with a proxy between the relay and its database.
@@ -338,14 +349,14 @@ impl EdgeOnly {
     }
 }
 
-/// Waits until everything in a queue has been acknowledged.
+/// Waits until everything in all queues has been acknowledged.
 ///
 /// # Panics
 /// After `timeout`.
 pub async fn drained(queue: &LocalQueue, timeout: Duration) {
-    until("the queue to be drained", timeout, async || match queue.counters() {
-        counters if counters.backlog == 0 && counters.in_flight == 0 => Ok(()),
-        counters => Err(format!("{counters:?}")),
+    until("the queue to be drained", timeout, async || match queue.left() {
+        0 => Ok(()),
+        left => Err(format!("{left} are left; {:?}", queue.counters())),
     })
     .await;
 }
@@ -359,7 +370,7 @@ async fn line(api: &Api, provider: Provider, name: &str) -> Line {
 }
 
 async fn start_queue() -> LocalQueue {
-    ready(LocalQueue::start(0, Settings::default()).await.doing(|| "cannot start the local queue".to_owned()))
+    ready(LocalQueue::start(0, Queue::recipe()).await.doing(|| "cannot start the local queue".to_owned()))
 }
 
 #[track_caller]

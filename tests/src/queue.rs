@@ -1,14 +1,17 @@
-//! The *local queue*: Cloudflare Queues with an HTTP pull consumer, in this process.
+//! The *local queue*: Cloudflare Queues with HTTP pull consumers, in this process.
 //!
-//! Cloudflare offers no local pull consumer, so the harness and `cargo dev` bring one. It speaks
+//! Cloudflare offers no local pull consumer, so the harness and `cargo dev` bring one. It holds one queue or several: a
+//! Worker sends to the first, and the dead letters of one go to another. It speaks
 //! - Cloudflare's REST API below `/client/v4/accounts/{account}/queues/{queue}` to the relay ([`api`]),
 //! - the protocol of workerd's queue binding to a bare `workerd` ([`binding`]),
 //! - `POST /messages/batch` to the bridge, the consumer Worker that forwards from `wrangler dev` ([`bridge`]),
-//! - `/admin/faults` and `/admin/counters` to a person or a script ([`admin`]).
+//! - `/admin/faults`, `/admin/counters` and `/admin/clock` to a script ([`admin`]).
 //!
 //! Nothing is kept on disk: a restart loses what waits.
 
+mod account;
 mod admin;
+mod answer;
 mod api;
 mod binding;
 mod bridge;
@@ -18,16 +21,18 @@ mod state;
 
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use axum::Router;
-use axum::body::Body;
+use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
 use http::Request;
 use tower::ServiceExt as _;
 
-pub use fault::{Faults, Times};
+pub use account::{Account, DEAD, EVENTS, Queue};
+pub use fault::{Faults, Garble, Garbled, Times};
 pub use message::{ContentType, JsonBodies, MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, Message, Pulled};
 pub use state::{Acknowledged, Counters, Retry, Settings, State};
 
@@ -44,24 +49,32 @@ pub struct LocalQueue {
 #[derive(Debug)]
 struct Shared {
     account_id: String,
-    queue_id: String,
     token: String,
-    state: Mutex<State>,
+    account: Mutex<Account>,
     faults: Mutex<Faults>,
+    /// By how much the queues' clock is ahead of the machine's, in milliseconds.
+    ahead_ms: AtomicU64,
 }
 
+/// The place of the queue that a Worker sends to.
+const FIRST: usize = 0;
+
 impl LocalQueue {
-    /// Starts an empty queue on 127.0.0.1; port 0 takes a free one. The token is drawn at random.
+    /// Starts empty queues on 127.0.0.1; port 0 takes a free one. The token is drawn at random.
     ///
     /// # Errors
-    /// Where the port cannot be had.
-    pub async fn start(port: u16, settings: Settings) -> io::Result<Self> {
+    /// If the port is taken.
+    ///
+    /// # Panics
+    /// If `queues` is empty.
+    pub async fn start(port: u16, queues: Vec<Queue>) -> io::Result<Self> {
+        assert!(!queues.is_empty(), "a Worker sends to the first queue");
         let shared = Arc::new(Shared {
             account_id: crate::random::text(),
-            queue_id: crate::random::text(),
             token: crate::random::text(),
-            state: Mutex::new(State::new(settings)),
+            account: Mutex::new(Account::new(queues)),
             faults: Mutex::new(Faults::default()),
+            ahead_ms: AtomicU64::new(0),
         });
         let router = router(Arc::clone(&shared));
         let for_handler = Arc::clone(&shared);
@@ -103,10 +116,26 @@ impl LocalQueue {
         &self.shared.account_id
     }
 
-    /// The queue id that the API answers for.
+    /// The ids of all queues, separated by commas, for `TIDEGATE_QUEUE_IDS`.
     #[must_use]
-    pub fn queue_id(&self) -> &str {
-        &self.shared.queue_id
+    pub fn queue_ids(&self) -> String {
+        self.shared.account().ids().collect::<Vec<_>>().join(",")
+    }
+
+    /// The id of the first queue.
+    #[must_use]
+    pub fn queue_id(&self) -> String {
+        self.shared.account().queue(FIRST).1.to_owned()
+    }
+
+    /// The id of the queue with this name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn id_of(&self, name: &str) -> String {
+        let at = self.at(name);
+        self.shared.account().queue(at).1.to_owned()
     }
 
     /// The bearer token that the API wants.
@@ -122,18 +151,29 @@ impl LocalQueue {
 
     /// Puts a message of any content type into the queue.
     pub fn push_message(&self, content_type: ContentType, body: Vec<u8>) {
-        let now_ms = now_ms();
-        self.shared.state().push(now_ms, Message::new(now_ms, content_type, body), 0);
+        self.shared.push(vec![(content_type, body.into(), 0)]);
+    }
+
+    /// Moves the clock of the queues forward: delays, leases and retentions run out as if that time had passed.
+    pub fn advance(&self, by: Duration) {
+        self.shared.advance(by);
+    }
+
+    /// Changes the configuration of the queue with this name, as an operator would.
+    ///
+    /// # Panics
+    /// If there is none.
+    pub fn configure(&self, name: &str, change: impl FnOnce(&mut Queue)) {
+        let at = self.at(name);
+        self.shared.account().configure(at, change);
     }
 
     /// As [`LocalQueue::push`], of a message that has been leased `attempts` times before.
     pub fn push_leased(&self, text: &str, attempts: u32) {
-        let now_ms = now_ms();
-        self.shared.state().push_leased(
-            now_ms,
-            Message::new(now_ms, ContentType::Text, text.as_bytes().to_vec()),
-            attempts,
-        );
+        let body = text.as_bytes().to_vec();
+        self.shared.on(FIRST, |state, now_ms| {
+            state.push_leased(now_ms, Message::new(now_ms, ContentType::Text, body), attempts);
+        });
     }
 
     /// Changes the faults in force.
@@ -146,47 +186,102 @@ impl LocalQueue {
         *self.shared.faults() = Faults::default();
     }
 
-    /// The counters at this moment.
+    /// The counters of the first queue at this moment.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.shared.state().counters(now_ms())
+        self.shared.on(FIRST, State::counters)
     }
 
-    /// The dead letters so far.
+    /// The counters of the queue with this name.
+    ///
+    /// # Panics
+    /// If there is none.
     #[must_use]
-    pub fn dead_letters(&self) -> Vec<Message> {
-        self.shared.state().dead().to_vec()
+    pub fn counters_of(&self, name: &str) -> Counters {
+        self.shared.on(self.at(name), State::counters)
     }
 
-    /// Every message that is neither acknowledged nor dead, the oldest first. Leases nothing.
+    /// How many messages are in all queues, leased ones included.
+    #[must_use]
+    pub fn left(&self) -> u64 {
+        let queues = self.shared.account().ids().count();
+        (0..queues).map(|at| self.shared.on(at, State::counters)).map(|c| c.backlog + c.in_flight).sum()
+    }
+
+    /// Every message of the first queue that is neither acknowledged nor dead, the oldest first. Leases nothing.
     #[must_use]
     pub fn messages(&self) -> Vec<Message> {
-        let mut messages: Vec<Message> = self.shared.state().messages().cloned().collect();
-        messages.sort_by_key(|message| message.accepted_at_ms);
-        messages
+        self.shared.messages(FIRST)
     }
 
-    /// Leases messages without the API, for tests of the edge that have no relay.
+    /// As [`LocalQueue::messages`], of the queue with this name.
+    ///
+    /// # Panics
+    /// If there is none.
+    #[must_use]
+    pub fn messages_of(&self, name: &str) -> Vec<Message> {
+        self.shared.messages(self.at(name))
+    }
+
+    /// Leases messages of the first queue without the API, for tests of the edge that have no relay.
     #[must_use]
     pub fn pull(&self, limit: usize) -> Vec<Pulled> {
-        self.shared.state().pull(now_ms(), limit, None, false)
+        self.shared.on(FIRST, |state, now_ms| state.pull(now_ms, limit, None, false))
     }
 
     /// Acknowledges what [`LocalQueue::pull`] leased.
     pub fn ack(&self, pulled: &[Pulled]) -> Acknowledged {
         let leases: Vec<String> = pulled.iter().map(|p| p.lease_id.clone()).collect();
-        self.shared.state().ack(now_ms(), &leases, &[])
+        self.shared.on(FIRST, |state, now_ms| state.ack(now_ms, &leases, &[]))
+    }
+
+    fn at(&self, name: &str) -> usize {
+        self.shared.account().named(name).unwrap_or_else(|| panic!("there is no queue {name}"))
     }
 }
 
 impl Shared {
     // A panic elsewhere in a test must not hide behind a second one: the data is whole between statements.
-    fn state(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    fn account(&self) -> MutexGuard<'_, Account> {
+        self.account.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn faults(&self) -> MutexGuard<'_, Faults> {
         self.faults.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Works on the messages of one queue at the present time, which is given to `work` in Unix milliseconds.
+    fn on<T>(&self, at: usize, work: impl FnOnce(&mut State, u64) -> T) -> T {
+        let now_ms = self.now_ms();
+        self.account().on(at, now_ms, |state| work(state, now_ms))
+    }
+
+    /// Puts messages into the first queue, each with its delay in seconds.
+    fn push(&self, messages: Vec<(ContentType, Bytes, u64)>) {
+        self.push_to(FIRST, messages);
+    }
+
+    fn push_to(&self, at: usize, messages: Vec<(ContentType, Bytes, u64)>) {
+        self.on(at, |state, now_ms| {
+            for (content_type, body, delay_s) in messages {
+                state.push(now_ms, Message::new(now_ms, content_type, body), delay_s);
+            }
+        });
+    }
+
+    fn messages(&self, at: usize) -> Vec<Message> {
+        let mut messages: Vec<Message> = self.on(at, |state, _| state.messages().cloned().collect());
+        messages.sort_by_key(|message| message.accepted_at_ms);
+        messages
+    }
+
+    fn advance(&self, by: Duration) {
+        self.ahead_ms.fetch_add(by.as_millis() as u64, Ordering::Relaxed);
+    }
+
+    fn now_ms(&self) -> u64 {
+        let machine = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64);
+        machine + self.ahead_ms.load(Ordering::Relaxed)
     }
 }
 
@@ -198,10 +293,6 @@ fn router(shared: Arc<Shared>) -> Router {
         // A bridge's batch is up to 100 messages of 128,000 bytes.
         .layer(DefaultBodyLimit::disable())
         .with_state(shared)
-}
-
-fn now_ms() -> u64 {
-    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |elapsed| elapsed.as_millis() as u64)
 }
 
 #[cfg(test)]

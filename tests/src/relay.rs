@@ -1,7 +1,7 @@
 //! The relay's program as a child process.
 
 use std::collections::BTreeMap;
-use std::process::{Command, ExitStatus, Stdio};
+use std::process::{Command, ExitStatus, Output, Stdio};
 use std::time::Duration;
 
 use crate::api::Api;
@@ -32,7 +32,7 @@ impl RelaySettings {
             ("TIDEGATE_EDGE_URL", edge_url),
             ("TIDEGATE_EDGE_ADMIN_TOKEN", edge_admin_token),
             ("TIDEGATE_QUEUE_ACCOUNT_ID", queue.account_id()),
-            ("TIDEGATE_QUEUE_IDS", queue.queue_id()),
+            ("TIDEGATE_QUEUE_IDS", &queue.queue_ids()),
             ("TIDEGATE_QUEUE_TOKEN", queue.token()),
             ("TIDEGATE_QUEUE_API", &queue.api_url()),
             ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8"),
@@ -224,6 +224,19 @@ impl Drop for Relay {
             self.check_log();
         }
     }
+}
+
+/// Runs a subcommand such as `doctor` to its end, with these variables and no others.
+///
+/// # Errors
+/// If the program does not compile or cannot be started.
+pub async fn run(argument: &'static str, variables: Vec<(String, String)>) -> Result<Output> {
+    tools::blocking(move || {
+        let mut command = Command::new(tools::relay()?);
+        command.arg(argument).env_clear().envs(variables);
+        command.output().doing(|| format!("cannot run relay {argument}"))
+    })
+    .await
 }
 
 /// Runs the migrations with `relay migrate`.

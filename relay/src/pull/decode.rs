@@ -2,8 +2,8 @@
 
 use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
 
-use super::api::LeasedBody;
 use super::arrival::{Arrival, Content};
+use super::leased::LeasedBody;
 use crate::store::unreadable::Reason;
 use crate::unreadable::RawMessage;
 

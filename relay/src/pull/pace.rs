@@ -2,8 +2,6 @@
 
 use std::time::Duration;
 
-use super::api::BATCH;
-
 /// The most pulls in flight for one queue. Storing is what limits; two batches on their way keep it busy.
 const MOST_AT_ONCE: usize = 4;
 
@@ -31,9 +29,9 @@ impl Pace {
         self.at_once
     }
 
-    /// Takes note of what a pull has found and says how long to pause before the next.
-    pub fn after(&mut self, found: usize) -> Duration {
-        if found >= BATCH {
+    /// Takes note of what a pull of `asked` messages has found and says how long to pause before the next.
+    pub fn after(&mut self, asked: usize, found: usize) -> Duration {
+        if found >= asked {
             self.at_once = (self.at_once * 2).min(MOST_AT_ONCE);
             self.pause = SHORT;
             return Duration::ZERO;
@@ -51,23 +49,24 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use super::super::api::BATCH;
     use super::*;
 
     #[test]
     fn a_backlog_is_pulled_without_a_pause_and_by_several_at_once() {
         let mut pace = Pace::new(Duration::from_secs(1));
-        assert_eq!((pace.after(BATCH), pace.pulls_at_once()), (Duration::ZERO, 2));
-        assert_eq!((pace.after(BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
-        assert_eq!((pace.after(BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
-        assert_eq!((pace.after(1), pace.pulls_at_once()), (SHORT, 1));
+        assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 2));
+        assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
+        assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
+        assert_eq!((pace.after(BATCH, 1), pace.pulls_at_once()), (SHORT, 1));
     }
 
     #[test]
     fn an_empty_queue_is_asked_ever_more_rarely_until_something_comes() {
         let mut pace = Pace::new(Duration::from_millis(100));
-        let pauses: Vec<u128> = (0..5).map(|_| pace.after(0).as_millis()).collect();
+        let pauses: Vec<u128> = (0..5).map(|_| pace.after(BATCH, 0).as_millis()).collect();
         assert_eq!(pauses, [20, 40, 80, 100, 100]);
-        assert_eq!(pace.after(3), SHORT);
-        assert_eq!(pace.after(0), SHORT);
+        assert_eq!(pace.after(BATCH, 3), SHORT);
+        assert_eq!(pace.after(BATCH, 0), SHORT);
     }
 }

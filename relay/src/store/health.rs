@@ -6,7 +6,6 @@ use time::OffsetDateTime;
 pub struct Health {
     pub version: String,
     pub version_number: i32,
-    pub synchronous_commit: bool,
     pub fsync: bool,
     pub now: OffsetDateTime,
     /// The newest migration that has been applied; `None` where there is none.
@@ -28,8 +27,8 @@ pub async fn now(pool: &PgPool) -> Result<OffsetDateTime, sqlx::Error> {
 pub async fn look(pool: &PgPool) -> Result<Health, sqlx::Error> {
     let row = sqlx::query!(
         r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "number!",
-                  current_setting('synchronous_commit') as "synchronous_commit!", current_setting('fsync') as "fsync!",
-                  clock_timestamp() as "now!", to_regclass('_sqlx_migrations') is not null as "migrated!""#
+                  current_setting('fsync') as "fsync!", clock_timestamp() as "now!",
+                  to_regclass('_sqlx_migrations') is not null as "migrated!""#
     )
     .fetch_one(pool)
     .await?;
@@ -39,12 +38,33 @@ pub async fn look(pool: &PgPool) -> Result<Health, sqlx::Error> {
     } else {
         None
     };
-    Ok(Health {
-        version: row.version,
-        version_number: row.number,
-        synchronous_commit: row.synchronous_commit != "off",
-        fsync: row.fsync == "on",
-        now: row.now,
-        migration,
-    })
+    Ok(Health { version: row.version, version_number: row.number, fsync: row.fsync == "on", now: row.now, migration })
+}
+
+/// The servers that replicate this one.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Standbys {
+    pub connected: i64,
+    /// Of how many this role may see the state: all of them, or none without the role `pg_monitor`.
+    pub visible: i64,
+    /// How many of those a commit waits for.
+    pub synchronous: i64,
+    /// The setting `synchronous_standby_names`. If it is empty, a commit waits for none.
+    pub names: String,
+}
+
+/// Asks which servers replicate this one.
+///
+/// # Errors
+/// If the database does not answer.
+pub async fn standbys(pool: &PgPool) -> Result<Standbys, sqlx::Error> {
+    sqlx::query_as!(
+        Standbys,
+        r#"select count(*) as "connected!", count(sync_state) as "visible!",
+                  count(*) filter (where sync_state in ('sync', 'quorum')) as "synchronous!",
+                  current_setting('synchronous_standby_names') as "names!"
+           from pg_stat_replication"#
+    )
+    .fetch_one(pool)
+    .await
 }

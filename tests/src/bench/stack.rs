@@ -123,9 +123,8 @@ impl Stack {
         let mut connection = self.connect().await?;
         let but: Vec<String> = but.iter().map(|name| (*name).to_owned()).collect();
         try_until("all to be settled", timeout, async || {
-            let counters = self.gateway.queue.counters();
-            if counters.backlog + counters.in_flight > 0 {
-                return Err(format!("{counters:?}"));
+            if self.gateway.queue.left() > 0 {
+                return Err(format!("{:?}", self.gateway.queue.counters()));
             }
             // Destination by destination, so that a million rows of one that is left out cost nothing.
             let pending: Vec<String> = sqlx::query_scalar(

@@ -10,7 +10,7 @@ use super::secrets::{Secrets, write_private};
 use crate::edge::{Edge, EdgeSettings};
 use crate::error::{Doing as _, Error, Result};
 use crate::postgres::{Database, Server, Shutdown};
-use crate::queue::{LocalQueue, Settings};
+use crate::queue::{LocalQueue, Queue};
 use crate::relay::{Relay, RelaySettings};
 use crate::tools;
 
@@ -45,8 +45,7 @@ impl Stack {
         })
         .await?;
 
-        let queue =
-            LocalQueue::start(0, Settings::default()).await.doing(|| "cannot start the local queue".to_owned())?;
+        let queue = LocalQueue::start(0, Queue::recipe()).await.doing(|| "cannot start the local queue".to_owned())?;
         let edge_settings = EdgeSettings {
             port: options.edge_port,
             admin_token: secrets.edge_admin_token.clone(),
@@ -93,7 +92,7 @@ Tidegate runs.
   relay     {relay}  (REST API under /v1, description at /openapi.json)
   edge      {edge}
   database  {database}
-  queue     {queue}  (faults on demand: /admin/faults, counters: /admin/counters)
+  queue     {queue}  (faults on demand: /admin/faults, counters: /admin/counters, clock: /admin/clock)
   logs      {relay_log}
             {edge_log}
   for scripts, with the admin token: {file}

@@ -26,6 +26,7 @@ pub struct EdgeStandIn {
 struct Shared {
     sources: Mutex<BTreeMap<String, Value>>,
     bodies: Mutex<HashMap<String, Bytes>>,
+    missing: Mutex<Vec<String>>,
 }
 
 impl EdgeStandIn {
@@ -64,6 +65,11 @@ impl EdgeStandIn {
         lock(&self.shared.bodies).insert(key.to_owned(), body.into());
     }
 
+    /// What its status says is missing, as the edge does if a binding or a secret is not there.
+    pub fn set_missing(&self, missing: &[&str]) {
+        *lock(&self.shared.missing) = missing.iter().map(|text| (*text).to_owned()).collect();
+    }
+
     /// The keys of the bodies that are stored.
     #[must_use]
     pub fn bodies(&self) -> Vec<String> {
@@ -86,7 +92,8 @@ fn respond(shared: &Shared, method: &Method, path: &str, body: Bytes) -> Respons
         return reply(StatusCode::OK, json!({ "ok": true, "version": env!("CARGO_PKG_VERSION") }).to_string());
     }
     if path == "/admin/status" {
-        return reply(StatusCode::OK, json!({ "ready": true, "missing": [] }).to_string());
+        let missing = lock(&shared.missing).clone();
+        return reply(StatusCode::OK, json!({ "ready": missing.is_empty(), "missing": missing }).to_string());
     }
     if let Some(id) = path.strip_prefix("/admin/sources/") {
         let mut sources = lock(&shared.sources);

@@ -17,7 +17,7 @@ use http::{HeaderMap, StatusCode};
 use serde::Deserialize;
 use serde_json::{Value, json};
 
-use super::{ContentType, MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, Message, Shared, now_ms};
+use super::{ContentType, FIRST, MAX_BATCH_BYTES, MAX_MESSAGE_BYTES, Shared};
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/message", post(message)).route("/batch", post(batch)).route("/metrics", get(metrics))
@@ -54,8 +54,7 @@ async fn message(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: By
     let Some(content_type) = format.map_or(Some(ContentType::default()), ContentType::parse) else {
         return refusal(StatusCode::BAD_REQUEST, MALFORMED);
     };
-    let now_ms = now_ms();
-    shared.state().push(now_ms, Message::new(now_ms, content_type, body), delay(&headers).unwrap_or(0));
+    shared.push(vec![(content_type, body, delay(&headers).unwrap_or(0))]);
     accepted(&shared)
 }
 
@@ -66,7 +65,6 @@ async fn batch(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
     let Ok(batch) = serde_json::from_slice::<Batch>(&body) else {
         return refusal(StatusCode::BAD_REQUEST, MALFORMED);
     };
-    let now_ms = now_ms();
     let mut messages = Vec::with_capacity(batch.messages.len());
     for sent in batch.messages {
         let Ok(body) = BASE64.decode(&sent.body) else {
@@ -76,16 +74,12 @@ async fn batch(State(shared): State<Arc<Shared>>, headers: HeaderMap, body: Byte
             return refusal(StatusCode::PAYLOAD_TOO_LARGE, MESSAGE_TOO_LARGE);
         }
         let delay_s = sent.delay_secs.or_else(|| delay(&headers)).unwrap_or(0);
-        messages.push((Message::new(now_ms, sent.content_type, body), delay_s));
+        messages.push((sent.content_type, Bytes::from(body), delay_s));
     }
-    if messages.iter().map(|(message, _)| message.body.len()).sum::<usize>() > MAX_BATCH_BYTES {
+    if messages.iter().map(|(_, body, _)| body.len()).sum::<usize>() > MAX_BATCH_BYTES {
         return refusal(StatusCode::PAYLOAD_TOO_LARGE, BATCH_TOO_LARGE);
     }
-    let mut state = shared.state();
-    for (message, delay_s) in messages {
-        state.push(now_ms, message, delay_s);
-    }
-    drop(state);
+    shared.push(messages);
     accepted(&shared)
 }
 
@@ -102,11 +96,12 @@ fn accepted(shared: &Shared) -> Response {
 }
 
 fn measure(shared: &Shared) -> Value {
-    let mut state = shared.state();
-    json!({
-        "backlogCount": state.counters(now_ms()).backlog,
-        "backlogBytes": state.backlog_bytes(),
-        "oldestMessageTimestamp": state.oldest_ms(),
+    shared.on(FIRST, |state, now_ms| {
+        json!({
+            "backlogCount": state.counters(now_ms).backlog,
+            "backlogBytes": state.backlog_bytes(),
+            "oldestMessageTimestamp": state.oldest_ms(),
+        })
     })
 }
 

@@ -14,7 +14,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
-use super::{ContentType, Message, Shared, now_ms};
+use super::{ContentType, Shared};
 
 pub(super) fn routes() -> Router<Arc<Shared>> {
     Router::new().route("/messages/batch", post(batch))
@@ -41,12 +41,8 @@ async fn batch(State(shared): State<Arc<Shared>>, body: Bytes) -> Response {
         Ok(bodies) => bodies,
         Err(error) => return (StatusCode::BAD_REQUEST, error).into_response(),
     };
-    let now_ms = now_ms();
-    let mut state = shared.state();
     let accepted = bodies.len();
-    for (content_type, body) in bodies {
-        state.push(now_ms, Message::new(now_ms, content_type, body), 0);
-    }
+    shared.push(bodies.into_iter().map(|(content_type, body)| (content_type, body.into(), 0)).collect());
     Json::<Value>(json!({ "accepted": accepted })).into_response()
 }
 

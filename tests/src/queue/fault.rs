@@ -28,6 +28,32 @@ pub struct Faults {
     pub pull_disabled: bool,
     /// In which form a pull answers bodies of content type `json`.
     pub json_bodies: JsonBodies,
+    /// The answer to a pull that is larger than this, in bytes, is cut off in its middle: the connection is closed. 0 is
+    /// no limit.
+    pub pull_cut_above_bytes: u64,
+    /// The answer to a pull arrives at this rate, in bytes per second. 0 is no limit.
+    pub pull_bytes_per_s: u64,
+    /// What is wrong with a message that a pull answers.
+    pub garbled: Option<Garbled>,
+}
+
+/// A message that a pull answers wrongly.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Garbled {
+    /// It is each message whose body holds this text.
+    pub holding: String,
+    pub how: Garble,
+}
+
+/// What is wrong with it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Garble {
+    /// Its body makes the whole answer something that is no JSON.
+    NotJson,
+    /// Its body is a JSON string that stands for no text, because it holds half of a surrogate pair.
+    LoneSurrogate,
 }
 
 /// How many requests a fault is for.

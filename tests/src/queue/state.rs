@@ -1,33 +1,44 @@
 //! The queue itself: a state machine that never reads a clock, `now_ms` (Unix time in milliseconds) is an argument.
 //!
 //! A message waits, is leased by a pull, and is gone once it is acknowledged. A lease that runs out, or an explicit
-//! retry, makes the message wait again; once it has been delivered `1 + max_retries` times it goes to the dead letters.
-//! An acknowledgement counts by the message, not by the lease: a late one is accepted even when the message has been
-//! delivered again meanwhile, as Cloudflare documents.
+//! retry, makes the message wait again; once it has been delivered `1 + max_retries` times it is a dead letter, which
+//! [`super::account`] takes away. A message that is older than the retention is deleted, leased or not, and is no dead
+//! letter. An acknowledgement counts by the message, not by the lease: a late one is accepted even when the message has
+//! been delivered again meanwhile, as Cloudflare documents.
 //!
-//! No operation scans: waiting messages are a queue, delays and lease expiries are heaps whose outdated entries are
-//! recognised and skipped when they come up.
+//! No operation scans: waiting messages are a queue, delays and lease expiries are heaps, ages are a list in the order of
+//! arrival; outdated entries are recognised and skipped when they come up.
 
 use std::cmp::Reverse;
 use std::collections::{BinaryHeap, HashMap, VecDeque};
 
 use super::message::{Message, Pulled};
 
-/// What a consumer is configured with.
-#[derive(Debug, Clone, Copy)]
+/// What a queue and its pull consumer are configured with.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Settings {
+    /// How long a message is kept, in seconds.
+    pub retention_s: u64,
+    /// How many messages a pull leases that does not say.
+    pub batch_size: usize,
     /// How long a lease lasts where a pull does not say, in milliseconds.
     pub visibility_timeout_ms: u64,
     /// How often a message is delivered again before it becomes a dead letter.
     pub max_retries: u32,
-    /// How long a message waits after a retry that names no delay, in seconds.
+    /// How long a message waits after its lease has run out, or after a retry that names no delay, in seconds.
     pub retry_delay_s: u64,
 }
 
 impl Default for Settings {
-    /// What the README tells an operator to configure: many retries, because every lease that runs out costs one.
+    /// What the README tells an operator to configure for the queue of events.
     fn default() -> Self {
-        Self { visibility_timeout_ms: 30_000, max_retries: 100, retry_delay_s: 0 }
+        Self {
+            retention_s: 14 * 24 * 60 * 60,
+            batch_size: 100,
+            visibility_timeout_ms: 60_000,
+            max_retries: 100,
+            retry_delay_s: 10,
+        }
     }
 }
 
@@ -44,6 +55,12 @@ pub struct Counters {
     pub returned: u64,
     /// Messages that were delivered too often.
     pub dead_lettered: u64,
+    /// Those of them that were deleted, because the queue has no dead-letter queue.
+    pub dropped: u64,
+    /// Messages that were deleted because they were older than the retention.
+    pub expired: u64,
+    /// How often the message that was delivered most often was delivered.
+    pub most_attempts: u32,
     /// Messages under a lease.
     pub in_flight: u64,
     /// Messages that wait to be pulled, delayed ones included.
@@ -76,6 +93,9 @@ pub struct State {
     waiting: VecDeque<u64>,
     delayed: BinaryHeap<Reverse<(u64, u64)>>,
     expiries: BinaryHeap<Reverse<(u64, u64, u64)>>,
+    /// When each message arrived in this queue, Unix time in milliseconds, the oldest first.
+    ages: VecDeque<(u64, u64)>,
+    /// Dead letters that have not been taken away yet.
     dead: Vec<Message>,
     backlog_bytes: u64,
     counters: Counters,
@@ -96,6 +116,11 @@ impl State {
     #[must_use]
     pub fn new(settings: Settings) -> Self {
         Self { settings, ..Self::default() }
+    }
+
+    /// Changes the configuration; the retention counts for what is there already, too.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = settings;
     }
 
     /// Accepts a message; it can be pulled once `delay_s` seconds are over.
@@ -131,6 +156,7 @@ impl State {
             entry.lease = Some(self.next_lease);
             entry.attempts += 1;
             self.expiries.push(Reverse((expires_ms, key, self.next_lease)));
+            self.counters.most_attempts = self.counters.most_attempts.max(entry.attempts);
             self.counters.pulled += 1;
             self.counters.in_flight += 1;
             self.counters.backlog -= 1;
@@ -205,27 +231,46 @@ impl State {
         self.entries.values().map(|entry| &entry.message)
     }
 
-    /// The dead letters so far.
-    #[must_use]
-    pub fn dead(&self) -> &[Message] {
-        &self.dead
+    /// Takes away the dead letters that have come up since the last time.
+    pub fn take_dead(&mut self) -> Vec<Message> {
+        std::mem::take(&mut self.dead)
     }
 
-    /// Makes due what is due: delays that are over and leases that have run out.
-    fn advance(&mut self, now_ms: u64) {
-        while let Some(&Reverse((at_ms, key))) = self.delayed.peek()
-            && at_ms <= now_ms
+    /// Counts dead letters that were deleted.
+    pub fn note_dropped(&mut self, count: u64) {
+        self.counters.dropped += count;
+    }
+
+    /// Makes due what is due: messages that are too old, delays that are over and leases that have run out.
+    pub fn advance(&mut self, now_ms: u64) {
+        let retention_ms = self.settings.retention_s * 1_000;
+        while let Some(&(arrived_ms, key)) = self.ages.front()
+            && (arrived_ms + retention_ms <= now_ms || !self.entries.contains_key(&key))
         {
-            self.delayed.pop();
-            self.waiting.push_back(key);
+            self.ages.pop_front();
+            if self.remove(key).is_some() {
+                self.counters.expired += 1;
+            }
         }
+        self.end_delays(now_ms);
         while let Some(&Reverse((at_ms, key, lease))) = self.expiries.peek()
             && at_ms <= now_ms
         {
             self.expiries.pop();
             if self.entries.get(&key).is_some_and(|entry| entry.lease == Some(lease)) {
-                self.give_back(now_ms, key, self.settings.retry_delay_s);
+                // Its delay began when the lease ended, not when that was noticed.
+                self.give_back(at_ms, key, self.settings.retry_delay_s);
             }
+        }
+        self.end_delays(now_ms);
+    }
+
+    fn end_delays(&mut self, now_ms: u64) {
+        while let Some(&Reverse((at_ms, key))) = self.delayed.peek()
+            && at_ms <= now_ms
+        {
+            self.delayed.pop();
+            self.waiting.push_back(key);
         }
     }
 
@@ -233,6 +278,7 @@ impl State {
         self.next_key += 1;
         self.counters.backlog += 1;
         self.backlog_bytes += entry.message.size();
+        self.ages.push_back((now_ms, self.next_key));
         self.entries.insert(self.next_key, entry);
         self.wait(now_ms, self.next_key, delay_s);
     }

@@ -4,7 +4,7 @@ use crate::queue::message::ContentType;
 const NOW: u64 = 1_764_000_000_000;
 
 fn queue(max_retries: u32) -> State {
-    State::new(Settings { visibility_timeout_ms: 1_000, max_retries, retry_delay_s: 0 })
+    State::new(Settings { visibility_timeout_ms: 1_000, max_retries, retry_delay_s: 0, ..Settings::default() })
 }
 
 fn message(body: &str) -> Message {
@@ -56,7 +56,10 @@ fn an_acknowledged_message_is_gone_and_its_lease_unknown() {
     assert_eq!(queue.ack(NOW, std::slice::from_ref(&lease), &[]).acked, 1);
     assert!(queue.pull(NOW + 10_000, 1, None, false).is_empty());
     assert_eq!(queue.ack(NOW, std::slice::from_ref(&lease), &[]).unknown, [lease]);
-    assert_eq!(queue.counters(NOW), Counters { accepted: 1, pulled: 1, acked: 1, ..Counters::default() });
+    assert_eq!(
+        queue.counters(NOW),
+        Counters { accepted: 1, pulled: 1, acked: 1, most_attempts: 1, ..Counters::default() }
+    );
 }
 
 #[test]
@@ -105,7 +108,7 @@ fn a_message_becomes_a_dead_letter_after_one_delivery_and_max_retries() {
         assert_eq!(queue.pull(NOW + turn * 1_000, 1, None, false).len(), 1, "delivery {turn}");
     }
     assert!(queue.pull(NOW + 3_000, 1, None, false).is_empty());
-    assert_eq!(queue.dead()[0].body, b"a".as_slice());
+    assert_eq!(queue.take_dead()[0].body, b"a".as_slice());
     let Counters { dead_lettered, in_flight, backlog, .. } = queue.counters(NOW + 3_000);
     assert_eq!((dead_lettered, in_flight, backlog), (1, 0, 0));
 }

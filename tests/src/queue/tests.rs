@@ -14,8 +14,7 @@ struct Client {
 
 impl Client {
     async fn start() -> Self {
-        let settings = Settings { visibility_timeout_ms: 60_000, ..Settings::default() };
-        Self { queue: LocalQueue::start(0, settings).await.expect("starts"), http: http_client() }
+        Self { queue: LocalQueue::start(0, Queue::recipe()).await.expect("starts"), http: http_client() }
     }
 
     fn url(&self, path: &str) -> String {
@@ -94,7 +93,7 @@ async fn what_cloudflare_refuses_is_refused() {
     let with_token = |token: &str, url: String| client.http.post(url).bearer_auth(token).json(&json!({})).send();
     let wrong_token = with_token("wrong", client.url("/messages/pull")).await.expect("answers");
     assert_eq!(wrong_token.status(), 403);
-    let other_queue = client.url("/messages/pull").replace(client.queue.queue_id(), "0123");
+    let other_queue = client.url("/messages/pull").replace(&client.queue.queue_id(), "0123");
     assert_eq!(with_token(client.queue.token(), other_queue).await.expect("answers").status(), 404);
     for wrong in
         [json!({ "batch_size": 0 }), json!({ "batch_size": 101 }), json!({ "visibility_timeout_ms": 43_200_001 })]
@@ -187,4 +186,104 @@ async fn latency_holds_a_pull_up() {
     let begun = Instant::now();
     client.pull().await;
     assert!(begun.elapsed().as_millis() >= 150);
+}
+
+#[tokio::test]
+async fn a_queue_and_its_consumer_are_described_in_cloudflares_shapes() {
+    let client = Client::start().await;
+    let get = async |path: &str| {
+        let request = client.http.get(client.url(path)).bearer_auth(client.queue.token());
+        request.send().await.expect("answers").json::<Value>().await.expect("is JSON")["result"].clone()
+    };
+    let queue = get("").await;
+    assert_eq!((&queue["queue_name"], &queue["queue_id"]), (&json!(EVENTS), &json!(client.queue.queue_id())));
+    assert_eq!(queue["settings"]["message_retention_period"], 1_209_600);
+    let consumers = get("/consumers").await;
+    assert_eq!(queue["consumers"], consumers);
+    assert_eq!((&consumers[0]["type"], &consumers[0]["dead_letter_queue"]), (&json!("http_pull"), &json!(DEAD)));
+    let settings = json!({ "batch_size": 100, "max_retries": 100, "visibility_timeout_ms": 60_000, "retry_delay": 10 });
+    assert_eq!(consumers[0]["settings"], settings);
+
+    client.queue.configure(EVENTS, |queue| queue.has_consumer = false);
+    assert_eq!(get("/consumers").await, json!([]));
+    assert_eq!(client.call("/messages/pull", json!({})).await.0, 405);
+}
+
+#[tokio::test]
+async fn dead_letters_are_pulled_from_the_queue_they_went_to() {
+    let client = Client::start().await;
+    client.queue.configure(EVENTS, |queue| queue.settings.max_retries = 0);
+    client.queue.push("a");
+    assert_eq!(client.pull().await.len(), 1);
+    client.queue.advance(Duration::from_secs(60));
+    let dead = client.url("/messages/pull").replace(&client.queue.queue_id(), &client.queue.id_of(DEAD));
+    let request = client.http.post(dead).bearer_auth(client.queue.token()).json(&json!({}));
+    let answer: Value = request.send().await.expect("answers").json().await.expect("is JSON");
+    assert_eq!(answer["result"]["messages"][0]["body"], "a", "{answer}");
+    assert_eq!(client.queue.counters().dead_lettered, 1);
+}
+
+#[tokio::test]
+async fn the_clock_is_moved_by_http_and_what_is_too_old_expires() {
+    let client = Client::start().await;
+    client.queue.push("a");
+    let advance = async |seconds: u64| {
+        let request = client.http.post(format!("{}/admin/clock", client.queue.url()));
+        let answer = request.json(&json!({ "advance_s": seconds })).send().await.expect("answers");
+        answer.json::<Value>().await.expect("is JSON")["now_ms"].as_u64().expect("a time")
+    };
+    let before = advance(13 * 86_400).await;
+    assert_eq!((client.queue.counters().expired, client.queue.left()), (0, 1));
+    assert!(advance(86_400).await >= before + 86_400_000);
+    assert_eq!((client.queue.counters().expired, client.queue.left()), (1, 0));
+    assert_eq!(client.queue.counters_of(DEAD).accepted, 0);
+}
+
+#[tokio::test]
+async fn an_answer_that_is_too_large_is_cut_off_in_its_middle() {
+    let client = Client::start().await;
+    client.queue.fault(|faults| faults.pull_cut_above_bytes = 5_000);
+    for _ in 0..2 {
+        client.queue.push(&"x".repeat(3_000));
+    }
+    let pull = async |size: u64| {
+        let request = client.http.post(client.url("/messages/pull")).bearer_auth(client.queue.token());
+        let answer = request.json(&json!({ "batch_size": size })).send().await.expect("answers");
+        (answer.status().as_u16(), answer.bytes().await)
+    };
+    let (status, body) = pull(2).await;
+    assert_eq!(status, 200);
+    assert!(body.is_err(), "{body:?}");
+    client.queue.advance(Duration::from_secs(70));
+    assert!(pull(1).await.1.is_ok(), "one message is small enough");
+}
+
+#[tokio::test]
+async fn a_slow_answer_takes_its_time_and_is_whole() {
+    let client = Client::start().await;
+    client.queue.fault(|faults| faults.pull_bytes_per_s = 50_000);
+    client.queue.push(&"x".repeat(10_000));
+    let begun = Instant::now();
+    assert_eq!(client.pull().await[0]["body"].as_str().map(str::len), Some(10_000));
+    assert!(begun.elapsed().as_millis() >= 180);
+}
+
+#[tokio::test]
+async fn a_garbled_message_spoils_the_answer_or_only_itself() {
+    let client = Client::start().await;
+    for body in ["good", "the bad \"one\""] {
+        client.queue.push(body);
+    }
+    let pull = async |how: Garble| {
+        client.queue.fault(|faults| faults.garbled = Some(Garbled { holding: "bad \"one".to_owned(), how }));
+        client.queue.advance(Duration::from_secs(70));
+        let request = client.http.post(client.url("/messages/pull")).bearer_auth(client.queue.token());
+        request.send().await.expect("answers").text().await.expect("is text")
+    };
+    let spoilt = pull(Garble::NotJson).await;
+    assert!(spoilt.contains("the \\qbad") && spoilt.contains("lease_id"), "{spoilt}");
+    assert!(serde_json::from_str::<&serde_json::value::RawValue>(&spoilt).is_err());
+    let odd = pull(Garble::LoneSurrogate).await;
+    assert!(serde_json::from_str::<&serde_json::value::RawValue>(&odd).is_ok(), "{odd}");
+    assert!(serde_json::from_str::<Value>(&odd).is_err(), "{odd}");
 }

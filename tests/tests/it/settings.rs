@@ -1,23 +1,11 @@
 //! settings: what the relay says when it cannot start, and what `doctor` finds.
 
-use std::process::{Command, Output};
-
 use tests::gateway::Gateway;
-use tests::tools;
-
-async fn run(argument: &'static str, settings: Vec<(String, String)>) -> Output {
-    tools::blocking(move || {
-        let mut command = Command::new(tools::relay()?);
-        command.arg(argument).env_clear().envs(settings);
-        command.output().map_err(|error| tests::Error::new(error.to_string()))
-    })
-    .await
-    .expect("runs")
-}
+use tests::relay::run;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit_code_of_its_own() {
-    let output = run("serve", vec![("TIDEGATE_LISTEN".to_owned(), "nowhere".to_owned())]).await;
+    let output = run("serve", vec![("TIDEGATE_LISTEN".to_owned(), "nowhere".to_owned())]).await.expect("runs");
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8_lossy(&output.stderr);
     for wanted in [
@@ -35,7 +23,7 @@ async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit
 async fn doctor_finds_a_running_gateway_in_order_and_says_what_to_do_where_it_is_not() {
     let gateway = Gateway::relay_only().await;
     let settings = gateway.relay.settings();
-    let output = run("doctor", settings.variables()).await;
+    let output = run("doctor", settings.variables()).await.expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(output.status.success(), "{text}");
     for check in ["settings", "database", "migrations", "clock", "edge", "queue"] {
@@ -46,7 +34,7 @@ async fn doctor_finds_a_running_gateway_in_order_and_says_what_to_do_where_it_is
     }
 
     let broken = settings.clone().with("TIDEGATE_QUEUE_TOKEN", "wrong").with("TIDEGATE_EDGE_ADMIN_TOKEN", "wrong");
-    let output = run("doctor", broken.variables()).await;
+    let output = run("doctor", broken.variables()).await.expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
     assert!(text.contains("Queues read and edit"), "{text}");

@@ -16,7 +16,7 @@ use crate::edge::{Edge, EdgeSettings};
 use crate::error::{Doing as _, Error, Result};
 use crate::process::{Process, Signal};
 use crate::provider::Provider;
-use crate::queue::{LocalQueue, Settings};
+use crate::queue::{LocalQueue, Queue};
 use crate::{place, tools};
 
 const CONNECTIONS: usize = 32;
@@ -118,7 +118,7 @@ impl Pair {
 /// # Errors
 /// As [`run`].
 pub async fn measure(provider: &Provider, plan: Plan) -> Result<Vec<Pair>> {
-    let queue = LocalQueue::start(0, Settings::default()).await.doing(|| "cannot start the local queue".to_owned())?;
+    let queue = LocalQueue::start(0, Queue::recipe()).await.doing(|| "cannot start the local queue".to_owned())?;
     let edge = Edge::start_bare(&queue, EdgeSettings::default()).await?;
     let source = edge.put_source("bench", provider).await;
     let reference = JavaScript::start(&queue, provider).await?;

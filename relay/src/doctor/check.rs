@@ -1,0 +1,190 @@
+//! What each check finds, decided from what was answered.
+
+use std::time::{Duration, SystemTime};
+
+use serde_json::Value;
+
+use crate::store::health::{Health, Standbys};
+
+/// How far the clocks of the relay and the database may differ.
+const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
+
+/// The oldest PostgreSQL, as in `server_version_num`.
+const OLDEST_POSTGRES: i32 = 150_000;
+
+/// What a check found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Check {
+    Ok(String),
+    /// Worth knowing. It does not make `doctor` fail.
+    Warn(String),
+    /// Events can be lost or are not delivered.
+    Fail(String),
+}
+
+impl Check {
+    /// `Ok` as [`Check::Ok`], `Err` as [`Check::Fail`].
+    pub(super) fn of(result: Result<String, String>) -> Self {
+        match result {
+            Ok(text) => Self::Ok(text),
+            Err(text) => Self::Fail(text),
+        }
+    }
+}
+
+pub(super) fn database(health: &Health) -> Check {
+    let version = format!("PostgreSQL {}", health.version);
+    if health.version_number < OLDEST_POSTGRES {
+        return Check::Fail(format!("{version} is too old: 15 or newer is needed"));
+    }
+    if !health.fsync {
+        return Check::Fail(format!("{version} has fsync off: an acknowledged event could be lost; set it to on"));
+    }
+    Check::Ok(version)
+}
+
+pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
+    match found {
+        Some(version) if version == wanted => Check::Ok(format!("at version {version}")),
+        Some(version) if version > wanted => {
+            Check::Fail(format!("the database is at version {version}, this relay knows {wanted}: run a newer relay"))
+        }
+        version => Check::Fail(format!(
+            "the database is at version {}, this relay wants {wanted}: run `relay migrate`",
+            version.unwrap_or(0)
+        )),
+    }
+}
+
+pub(super) fn clock(ours: SystemTime, theirs: SystemTime) -> Check {
+    let difference = ours.duration_since(theirs).unwrap_or_else(|error| error.duration());
+    let text = format!("differs from the database's by {} ms", difference.as_millis());
+    if difference > CLOCK_DIFFERENCE {
+        Check::Fail(format!("{text}: synchronise both by NTP"))
+    } else {
+        Check::Ok(text)
+    }
+}
+
+pub(super) fn standbys(standbys: &Standbys) -> Check {
+    let Standbys { connected, visible, synchronous, names } = standbys;
+    let count = match connected {
+        0 => return Check::Ok("no standby is connected".to_owned()),
+        1 => "1 standby is connected".to_owned(),
+        _ => format!("{connected} standbys are connected"),
+    };
+    if names.is_empty() {
+        return Check::Warn(format!(
+            "{count} and no commit waits for it, because synchronous_standby_names is empty: a failover to it loses the \
+             events that were acknowledged and had not reached it; set synchronous_standby_names, for instance to \
+             'ANY 1 (*)'"
+        ));
+    }
+    let state = match visible {
+        0 => "its state is hidden from this role, which is not in pg_monitor".to_owned(),
+        _ => format!("a commit waits for {synchronous} of {visible}"),
+    };
+    Check::Ok(format!("{count}; synchronous_standby_names is \"{names}\", {state}"))
+}
+
+/// How many sources or destinations there are, and how many of them have a sealed column that no key opens.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Sealed {
+    pub(super) all: usize,
+    pub(super) closed: usize,
+}
+
+pub(super) fn secrets(sources: Sealed, destinations: Sealed) -> Check {
+    if sources.closed + destinations.closed == 0 {
+        let all = sources.all + destinations.all;
+        return Check::Ok(format!("TIDEGATE_MASTER_KEY opens those of all {all} sources and destinations"));
+    }
+    let of = |what: &str, sealed: Sealed| format!("{} of {} {what}", sealed.closed, sealed.all);
+    Check::Fail(format!(
+        "TIDEGATE_MASTER_KEY does not open the secrets of {} and {}: append the key that they were sealed with, after a \
+         comma",
+        of("sources", sources),
+        of("destinations", destinations)
+    ))
+}
+
+/// `status` is the answer of the edge's `/admin/status`.
+pub(super) fn edge(url: &str, status: &Value) -> Check {
+    if status["ready"] == true {
+        let version = status["version"].as_str().unwrap_or("of unknown version");
+        return Check::Ok(format!("{url} is ready (edge {version})"));
+    }
+    let missing: Vec<&str> = status["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+    let missing = if missing.is_empty() { status.to_string() } else { missing.join("; ") };
+    Check::Fail(format!("{url} is not ready: {missing}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn text(check: Check) -> (&'static str, String) {
+        match check {
+            Check::Ok(text) => ("ok", text),
+            Check::Warn(text) => ("warn", text),
+            Check::Fail(text) => ("fail", text),
+        }
+    }
+
+    #[test]
+    fn an_edge_that_is_not_ready_fails_and_says_what_is_missing() {
+        let missing = "the secret SEAL_KEY is missing: run `wrangler secret put SEAL_KEY`";
+        let (level, said) = text(edge("https://hooks.example.com", &json!({ "ready": false, "missing": [missing] })));
+        assert_eq!((level, said), ("fail", format!("https://hooks.example.com is not ready: {missing}")));
+        assert_eq!(text(edge("https://e", &json!({ "ready": true, "missing": [], "version": "1" }))).0, "ok");
+        assert_eq!(text(edge("https://e", &json!({}))).0, "fail");
+    }
+
+    #[test]
+    fn an_asynchronous_standby_is_a_warning() {
+        let found = |connected, visible, synchronous, names: &str| {
+            text(standbys(&Standbys { connected, visible, synchronous, names: names.to_owned() }))
+        };
+        assert_eq!(found(0, 0, 0, "").0, "ok");
+        let (level, said) = found(1, 1, 0, "");
+        assert_eq!(level, "warn");
+        assert!(said.contains("synchronous_standby_names"), "{said}");
+        assert_eq!(found(2, 0, 0, "").0, "warn", "its state is hidden, the setting is not");
+        let (level, said) = found(2, 0, 0, "ANY 1 (*)");
+        assert_eq!(level, "ok");
+        assert!(said.contains("pg_monitor"), "{said}");
+        assert_eq!(found(2, 2, 1, "ANY 1 (*)").0, "ok");
+    }
+
+    #[test]
+    fn secrets_that_do_not_open_are_counted() {
+        let sealed = |all, closed| Sealed { all, closed };
+        assert_eq!(text(secrets(sealed(3, 0), sealed(2, 0))).0, "ok");
+        let (level, said) = text(secrets(sealed(3, 1), sealed(2, 0)));
+        assert_eq!(level, "fail");
+        assert!(said.contains("1 of 3 sources and 0 of 2 destinations"), "{said}");
+        assert_eq!(text(secrets(sealed(3, 0), sealed(2, 2))).0, "fail");
+    }
+
+    #[test]
+    fn versions_of_the_database_are_compared_in_both_directions() {
+        assert_eq!(text(migrations(Some(2), 2)).0, "ok");
+        for found in [None, Some(1), Some(3)] {
+            assert_eq!(text(migrations(found, 2)).0, "fail", "{found:?}");
+        }
+    }
+
+    #[test]
+    fn clocks_may_differ_by_five_seconds_in_either_direction() {
+        let now = SystemTime::UNIX_EPOCH + Duration::from_secs(1_764_000_000);
+        let (five, six) = (Duration::from_secs(5), Duration::from_secs(6));
+        for (ours, theirs) in [(now, now + five), (now + five, now)] {
+            assert_eq!(text(clock(ours, theirs)).0, "ok");
+        }
+        for (ours, theirs) in [(now, now + six), (now + six, now)] {
+            assert_eq!(text(clock(ours, theirs)).0, "fail");
+        }
+    }
+}

@@ -1,0 +1,144 @@
+//! How many messages a pull asks for: fewer when an answer cannot be read.
+//!
+//! An answer that is cut off, late or not readable has leased its messages all the same, and each lease counts towards
+//! the queue's limit of retries. So the next pull asks for half as many, until the answer fits through the line, or until
+//! the message that spoils it is alone.
+
+use std::time::{Duration, Instant};
+
+use super::api::BATCH;
+
+/// For how long sizes that have failed are not tried again. It is several times longer than the leases of a pull that
+/// failed, so that its messages are pulled by the smaller size when they come back.
+const AVOIDED_FOR: Duration = Duration::from_secs(600);
+
+/// The size of the next pull of one queue, shared by all its pulls.
+#[derive(Debug)]
+pub struct BatchSize {
+    /// 1 to [`BATCH`].
+    size: usize,
+    /// The smallest size that has failed lately, and when the last failure was.
+    failed: Option<(usize, Instant)>,
+}
+
+impl Default for BatchSize {
+    fn default() -> Self {
+        Self { size: BATCH, failed: None }
+    }
+}
+
+impl BatchSize {
+    /// How many messages to ask for: 1 to [`BATCH`].
+    #[must_use]
+    pub fn get(&self) -> usize {
+        self.size
+    }
+
+    /// The answer to a pull of `asked` messages could not be read. Pulls that were sent together fail together, and count
+    /// as one failure.
+    pub fn failed(&mut self, asked: usize, now: Instant) {
+        let smallest = self.avoided(now).map_or(asked, |size| size.min(asked));
+        self.failed = Some((smallest, now));
+        self.size = self.size.min(asked / 2).max(1);
+    }
+
+    /// The answer to a pull of `asked` messages was read and held `found`. Only a full answer shows that the line can
+    /// take more.
+    pub fn succeeded(&mut self, asked: usize, found: usize, now: Instant) {
+        let grown = (self.size * 2).min(BATCH);
+        let is_avoided = self.avoided(now).is_some_and(|size| grown >= size);
+        if found >= asked && asked >= self.size && !is_avoided {
+            self.size = grown;
+        }
+    }
+
+    fn avoided(&self, now: Instant) -> Option<usize> {
+        let (size, at) = self.failed?;
+        (now.saturating_duration_since(at) < AVOIDED_FOR).then_some(size)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Full answers until the size stays as it is.
+    fn grow(batch: &mut BatchSize, now: Instant) -> usize {
+        for _ in 0..10 {
+            batch.succeeded(batch.get(), batch.get(), now);
+        }
+        batch.get()
+    }
+
+    #[test]
+    fn each_failure_halves_the_size_down_to_one() {
+        let now = Instant::now();
+        let mut batch = BatchSize::default();
+        let sizes: Vec<usize> = (0..9)
+            .map(|_| {
+                let asked = batch.get();
+                batch.failed(asked, now);
+                asked
+            })
+            .collect();
+        assert_eq!(sizes, [100, 50, 25, 12, 6, 3, 1, 1, 1]);
+    }
+
+    #[test]
+    fn pulls_that_fail_together_halve_it_once() {
+        let now = Instant::now();
+        let mut batch = BatchSize::default();
+        for _ in 0..4 {
+            batch.failed(100, now);
+        }
+        assert_eq!(batch.get(), 50);
+        batch.failed(50, now);
+        batch.failed(100, now);
+        assert_eq!(batch.get(), 25, "an older and larger pull that fails late does not enlarge it");
+    }
+
+    #[test]
+    fn it_grows_back_but_stays_below_what_failed_for_ten_minutes() {
+        let now = Instant::now();
+        let mut batch = BatchSize::default();
+        batch.failed(100, now);
+        assert_eq!(grow(&mut batch, now), 50);
+        batch.failed(50, now);
+        batch.failed(25, now);
+        assert_eq!(grow(&mut batch, now + Duration::from_secs(599)), 24, "the next size below 25");
+        assert_eq!(grow(&mut batch, now + Duration::from_secs(600)), 100);
+    }
+
+    #[test]
+    fn only_a_full_answer_of_the_present_size_lets_it_grow() {
+        let now = Instant::now();
+        let later = now + AVOIDED_FOR;
+        let mut batch = BatchSize::default();
+        batch.failed(100, now);
+        for (asked, found) in [(50, 0), (50, 49), (25, 25)] {
+            batch.succeeded(asked, found, later);
+        }
+        assert_eq!(batch.get(), 50);
+        batch.succeeded(50, 50, later);
+        assert_eq!(batch.get(), 100);
+    }
+
+    #[test]
+    fn what_spoils_an_answer_is_found_although_good_messages_come_in_between() {
+        // A hundred messages of which one spoils every answer that it is in; what was leased comes back after 70 s, and
+        // meanwhile full answers of other messages arrive.
+        let mut now = Instant::now();
+        let mut batch = BatchSize::default();
+        let mut with_the_bad_one = 100;
+        let mut rounds = 0;
+        while with_the_bad_one > 1 {
+            let asked = batch.get();
+            with_the_bad_one = with_the_bad_one.min(asked);
+            batch.failed(asked, now);
+            now += Duration::from_secs(70);
+            grow(&mut batch, now);
+            rounds += 1;
+            assert!(rounds <= 12, "{batch:?}");
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The messages of an answer to a pull, each read by itself: one that cannot be read does not spoil the others.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use serde::Deserialize;
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+use super::spoilt_answer::strings_of;
+
+/// A message with its lease.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Leased {
+    pub message_id: String,
+    pub lease_id: String,
+    /// How often the queue has handed it out, this time included; 0 if the queue does not say.
+    pub attempts: u32,
+    /// When the queue accepted it, Unix time in milliseconds, if the queue says so.
+    pub accepted_at_ms: Option<u64>,
+    /// As the sender marked it: `text`, `bytes`, `json` or `v8`. Empty if it cannot be known.
+    pub content_type: String,
+    pub body: LeasedBody,
+}
+
+/// The body of a message as it came out of the queue.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum LeasedBody {
+    Message(Vec<u8>),
+    /// No message of ours. `raw` is the string that the API gave as the body. If that is no string, it is the JSON of the
+    /// body; if the body cannot be told from the rest, the JSON of the message.
+    Unreadable {
+        raw: Vec<u8>,
+        reason: String,
+    },
+}
+
+#[derive(Deserialize)]
+struct Answer<'a> {
+    #[serde(borrow)]
+    result: Option<Pulled<'a>>,
+}
+
+#[derive(Deserialize, Default)]
+struct Pulled<'a> {
+    #[serde(borrow)]
+    messages: Option<Vec<&'a RawValue>>,
+}
+
+#[derive(Deserialize)]
+struct PulledMessage<'a> {
+    lease_id: String,
+    #[serde(default)]
+    id: Value,
+    #[serde(default)]
+    attempts: Value,
+    #[serde(default)]
+    timestamp_ms: Value,
+    #[serde(borrow)]
+    body: Option<&'a RawValue>,
+    #[serde(default)]
+    metadata: Value,
+}
+
+/// Reads an answer.
+///
+/// # Errors
+/// If it is no JSON, or no answer to a pull. A message without a lease is left out: it returns to the queue by itself.
+pub fn read(answer: &[u8]) -> serde_json::Result<Vec<Leased>> {
+    let answer: Answer<'_> = serde_json::from_slice(answer)?;
+    let messages = answer.result.unwrap_or_default().messages.unwrap_or_default();
+    Ok(messages.into_iter().filter_map(|message| read_message(message.get())).collect())
+}
+
+fn read_message(text: &str) -> Option<Leased> {
+    let message: PulledMessage<'_> = match serde_json::from_str(text) {
+        Ok(message) => message,
+        Err(error) => return read_leniently(text, &error),
+    };
+    let content_type = message.metadata.get("CF-Content-Type").and_then(Value::as_str).unwrap_or("text");
+    Some(Leased {
+        message_id: message.id.as_str().unwrap_or_default().to_owned(),
+        lease_id: message.lease_id,
+        attempts: message.attempts.as_u64().and_then(|attempts| u32::try_from(attempts).ok()).unwrap_or(0),
+        accepted_at_ms: message.timestamp_ms.as_u64(),
+        body: read_body(content_type, message.body.map_or("null", RawValue::get)),
+        content_type: content_type.to_owned(),
+    })
+}
+
+/// What can be found of a message whose fields are not those of the API.
+fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
+    let raw = text.as_bytes().to_vec();
+    let Some(lease_id) = strings_of(&raw, "lease_id").pop() else {
+        let start: String = text.chars().take(200).collect();
+        tracing::error!(%error, start, "the queue gave a message without a lease; it returns by itself");
+        return None;
+    };
+    Some(Leased {
+        message_id: strings_of(&raw, "id").into_iter().next().unwrap_or_default(),
+        lease_id,
+        attempts: 0,
+        accepted_at_ms: None,
+        content_type: String::new(),
+        body: LeasedBody::Unreadable { raw, reason: format!("the queue gave a message in another format: {error}") },
+    })
+}
+
+/// A body from its JSON.
+#[must_use]
+pub fn read_body(content_type: &str, body: &str) -> LeasedBody {
+    let unreadable = |raw: String, reason: String| LeasedBody::Unreadable { raw: raw.into_bytes(), reason };
+    let text: String = match serde_json::from_str(body) {
+        Ok(text) => text,
+        Err(error) if body.starts_with('"') => {
+            return unreadable(body.to_owned(), format!("the queue gave a body that stands for no text: {error}"));
+        }
+        Err(_) => return unreadable(body.to_owned(), "the queue gave a body that is not a string".to_owned()),
+    };
+    match content_type {
+        "text" => LeasedBody::Message(text.into_bytes()),
+        "bytes" => match BASE64.decode(&text) {
+            Ok(bytes) => LeasedBody::Message(bytes),
+            Err(_) => unreadable(text, "the queue gave bytes that are not base64".to_owned()),
+        },
+        // A JSON string that holds our message, sent by hand or by a tool.
+        "json" => {
+            let json = BASE64.decode(&text).unwrap_or_else(|_| text.clone().into_bytes());
+            match serde_json::from_slice(&json) {
+                Ok(Value::String(message)) => LeasedBody::Message(message.into_bytes()),
+                Ok(_) | Err(_) => unreadable(text, "JSON that is not a string".to_owned()),
+            }
+        }
+        other => unreadable(text, format!("content type {other} cannot be read")),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[test]
+    fn a_text_body_is_taken_as_it_is() {
+        assert_eq!(read_body("text", "\"aGVsbG8=\""), LeasedBody::Message(b"aGVsbG8=".to_vec()));
+    }
+
+    #[test]
+    fn bytes_come_in_base64_whatever_they_are() {
+        assert_eq!(read_body("bytes", "\"AP8K\""), LeasedBody::Message(vec![0, 0xff, b'\n']));
+    }
+
+    #[test]
+    fn a_json_body_is_read_plain_and_in_base64() {
+        let base64 = BASE64.encode("\"message\"");
+        for body in ["\"message\"", base64.as_str()] {
+            assert_eq!(read_body("json", &json!(body).to_string()), LeasedBody::Message(b"message".to_vec()));
+        }
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_kept() {
+        for (content_type, body) in
+            [("v8", json!("x")), ("bytes", json!("/w=!")), ("json", json!("{}")), ("text", json!({}))]
+        {
+            assert!(
+                matches!(read_body(content_type, &body.to_string()), LeasedBody::Unreadable { .. }),
+                "{content_type}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_result_without_messages_is_an_empty_pull() {
+        for body in [r#"{"success":true,"result":{}}"#, r#"{"success":true,"result":null}"#, r#"{"success":true}"#] {
+            assert_eq!(read(body.as_bytes()).expect("reads"), []);
+        }
+    }
+
+    #[test]
+    fn a_message_is_read_with_its_age_and_its_content_type() {
+        let answer = json!({ "result": { "messages": [{
+            "id": "m1", "lease_id": "l1", "attempts": 3, "timestamp_ms": 1_764_000_000_000_u64, "body": "aGk=",
+            "metadata": { "CF-Content-Type": "bytes" },
+        }]}});
+        let wanted = Leased {
+            message_id: "m1".to_owned(),
+            lease_id: "l1".to_owned(),
+            attempts: 3,
+            accepted_at_ms: Some(1_764_000_000_000),
+            content_type: "bytes".to_owned(),
+            body: LeasedBody::Message(b"hi".to_vec()),
+        };
+        assert_eq!(read(answer.to_string().as_bytes()).expect("reads"), [wanted]);
+    }
+
+    #[test]
+    fn a_message_that_cannot_be_read_does_not_spoil_the_others() {
+        let answer = r#"{"result":{"messages":[
+            {"id":"m1","lease_id":"l1","body":"\ud800"},
+            {"id":"m2","lease_id":"l2","body":"good","metadata":null},
+            {"id":"m3","body":"without a lease"},
+            {"id":"m4","lease_id":"l4","lease_id":"l4","body":"twice"},
+            {"id":"m5","lease_id":"l5"}
+        ]}}"#;
+        let read = read(answer.as_bytes()).expect("reads");
+        let leases: Vec<(&str, &str)> = read.iter().map(|m| (m.message_id.as_str(), m.lease_id.as_str())).collect();
+        assert_eq!(leases, [("m1", "l1"), ("m2", "l2"), ("m4", "l4"), ("m5", "l5")]);
+        let LeasedBody::Unreadable { raw, .. } = &read[0].body else { panic!("{:?}", read[0]) };
+        assert_eq!(raw.as_slice(), br#""\ud800""#, "as the queue gave it");
+        assert_eq!(read[1].body, LeasedBody::Message(b"good".to_vec()));
+        for message in &read[2..] {
+            assert!(matches!(message.body, LeasedBody::Unreadable { .. }), "{message:?}");
+        }
+    }
+
+    #[test]
+    fn an_answer_that_is_no_json_is_not_read() {
+        for answer in ["<html>", r#"{"result":{"messages":[{"lease_id":"l1","body":"\q"}]}}"#, r#"{"result":{"mess"#] {
+            assert!(read(answer.as_bytes()).is_err(), "{answer}");
+        }
+    }
+}

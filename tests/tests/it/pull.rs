@@ -1,0 +1,81 @@
+//! pull: an answer that does not fit through the line, or that one message spoils, costs the other messages nothing.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use serde_json::json;
+use tests::gateway::{Gateway, RelayOnly};
+use tests::queue::{Counters, DEAD, Garble, Garbled};
+use tests::wait::until;
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// What a lease and the delay after it last.
+const LEASE: Duration = Duration::from_secs(70);
+
+/// Waits until the queues are empty. While all that is left is leased and nothing happens, time passes for the queues.
+async fn drained_in_time(gateway: &RelayOnly) {
+    let (mut before, mut still) = (Counters::default(), 0);
+    until("the queues to be drained", SOON, async || {
+        if gateway.queue.left() == 0 {
+            return Ok(());
+        }
+        let counters = gateway.queue.counters();
+        still = if counters == before { still + 1 } else { 0 };
+        before = counters;
+        if still >= 5 {
+            still = 0;
+            gateway.queue.advance(LEASE);
+        }
+        Err(format!("{counters:?}"))
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_whose_answers_are_cut_off_drains_in_smaller_pulls() {
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("narrow").await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.queue.fault(|faults| faults.pull_cut_above_bytes = 700_000);
+    let pushed: BTreeSet<String> = (0..60)
+        .map(|number| json!({ "number": number, "padding": "x".repeat(100_000) }).to_string())
+        .map(|body| gateway.push(&line.source, body.as_bytes()).to_string())
+        .collect();
+    gateway.relay.start_again().await.expect("starts again");
+    drained_in_time(&gateway).await;
+    line.receiver.wait_for(60, SOON).await;
+    assert_eq!(line.receiver.ids().into_iter().collect::<BTreeSet<_>>(), pushed);
+    let Counters { dead_lettered, most_attempts, .. } = gateway.queue.counters();
+    assert_eq!(dead_lettered, 0);
+    assert!(most_attempts <= 8, "a message was leased {most_attempts} times");
+    assert_eq!(gateway.queue.counters_of(DEAD).accepted, 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_message_that_spoils_the_answer_is_kept_apart_and_its_neighbours_are_delivered() {
+    for (how, attempts) in [(Garble::NotJson, 12), (Garble::LoneSurrogate, 1)] {
+        let mut gateway = Gateway::relay_only().await;
+        gateway.relay.expect_errors();
+        let line = gateway.line("spoilt").await;
+        gateway.relay.stop().await.expect("stops");
+        gateway.queue.fault(|faults| faults.garbled = Some(Garbled { holding: "poison".to_owned(), how }));
+        let push = |number: usize| {
+            let body = if number == 37 { json!({ "poison": true }) } else { json!({ "number": number }) };
+            (number != 37, gateway.push(&line.source, body.to_string().as_bytes()).to_string())
+        };
+        let good: BTreeSet<String> = (0..100).map(push).filter(|(good, _)| *good).map(|(_, id)| id).collect();
+        gateway.relay.start_again().await.expect("starts again");
+        drained_in_time(&gateway).await;
+        line.receiver.wait_for(99, SOON).await;
+        assert_eq!(line.receiver.ids().into_iter().collect::<BTreeSet<_>>(), good);
+        let kept = gateway.api.all("/v1/unreadable-messages").await;
+        assert_eq!(kept.len(), 1, "{kept:?}");
+        let message = format!("/v1/unreadable-messages/{}/message", kept[0]["id"].as_str().expect("an id"));
+        let message = String::from_utf8_lossy(&gateway.api.bytes(&message).await).into_owned();
+        assert!(message.contains("poison"), "{message:?}");
+        let Counters { acked, dead_lettered, most_attempts, .. } = gateway.queue.counters();
+        assert_eq!((acked, dead_lettered), (100, 0));
+        assert!(most_attempts <= attempts, "a message was leased {most_attempts} times");
+    }
+}
