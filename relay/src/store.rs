@@ -5,7 +5,7 @@
 use std::time::Duration;
 
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgPool};
+use sqlx::{Connection as _, PgConnection, PgPool};
 
 pub mod admit;
 pub mod configuration;
@@ -62,15 +62,11 @@ pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Err
         .test_before_acquire(false)
         .after_connect(|connection, _| {
             Box::pin(async move {
-                // A message is acknowledged after its commit, so a commit has to be on disk, whatever the role, the
-                // database or the server says. `remote_apply` waits for more than that and stays.
-                sqlx::query!(
-                    "select set_config('synchronous_commit', 'on', false)
-                     where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
-                )
-                .fetch_optional(connection)
-                .await?;
-                Ok(())
+                match wait_for_disk(connection).await {
+                    // The pool would log it as an error of ours. The first use fails, as on any connection that is cut.
+                    Err(error) if has_ended_connection(&error) => Ok(()),
+                    result => result,
+                }
             })
         })
         .before_acquire(|connection, state| {
@@ -82,6 +78,28 @@ pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Err
             })
         })
         .connect_lazy_with(options))
+}
+
+/// Makes the session's commits wait for the disk, whatever the role, the database or the server says: a message is
+/// acknowledged after its commit. `remote_apply` waits for more than that and stays.
+async fn wait_for_disk(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "select set_config('synchronous_commit', 'on', false)
+         where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(())
+}
+
+/// Whether nothing more can be done on the connection that gave this error.
+fn has_ended_connection(error: &sqlx::Error) -> bool {
+    if matches!(error, sqlx::Error::Io(_)) {
+        return true;
+    }
+    // Class 57P is "operator intervention" that ends sessions (PostgreSQL, appendix A).
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| code.starts_with("57P"))
 }
 
 /// Whether the database refused a value that it was given, so that trying the same again would fail the same way.
