@@ -127,7 +127,8 @@ impl Edge {
     /// # Errors
     /// As [`Edge::start`].
     pub async fn start_bare(queue: &LocalQueue, settings: EdgeSettings) -> Result<Self> {
-        let bare::Bare { process, folder, values, url } = bare::start(queue, &settings, KeyValue::start().await?).await?;
+        let bare::Bare { process, folder, values, url } =
+            bare::start(queue, &settings, KeyValue::start().await?).await?;
         Ok(Self { process, _folder: folder, values: Some(values), url, settings })
     }
 

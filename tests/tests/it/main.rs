@@ -4,6 +4,7 @@ mod api;
 mod chaos;
 mod crash;
 mod deliver;
+mod edge_sync;
 mod explain;
 mod handshake;
 mod history;
