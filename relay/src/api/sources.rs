@@ -31,8 +31,8 @@ use crate::{App, mint, secrets};
 /// A secret shorter than this shows nothing of itself.
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 
-/// How often a deletion is tried. Each time that it has to be tried again, the source was changed at the same time.
-const DELETION_TRIES: usize = 5;
+/// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
+const DELETION_TRIES: usize = 20;
 
 /// What a source consists of.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -155,8 +155,8 @@ pub(super) async fn delete(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    let id = SourceId::from_uuid(find(&app, caller.customer, &id).await?.id);
-    let revision = delete_everywhere(&app, caller.customer, id).await?;
+    let row = find(&app, caller.customer, &id).await?;
+    let revision = delete_everywhere(&app, &row).await?;
     in_force(&app, revision).await?;
     Ok(StatusCode::NO_CONTENT)
 }
@@ -164,11 +164,18 @@ pub(super) async fn delete(
 /// Deletes a source at the edge and then its row. Returns the new revision of the configuration.
 ///
 /// The revision is raised first: a put that is under way is then older than the deletion. If the row is not deleted in the
-/// end, the edge is behind it, and [`crate::sync`] puts the source again.
-async fn delete_everywhere(app: &App, customer: CustomerId, id: SourceId) -> Result<i64, ApiError> {
-    let mut least = 0;
+/// end, the edge has not confirmed its newest revision, and [`crate::sync`] puts the source again. Calls that delete the
+/// same source share a revision, so that none of them keeps the others from deleting the row.
+async fn delete_everywhere(app: &App, row: &SourceRow) -> Result<i64, ApiError> {
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let mut least = row.revision.saturating_add(1);
     for _ in 0..DELETION_TRIES {
-        let row = sources::raise(&app.pool, id, least).await?.ok_or(ApiError::NotFound("source"))?;
+        let row = sources::raise_to(&app.pool, id, least).await?.ok_or(ApiError::NotFound("source"))?;
+        if row.edge_revision == row.revision {
+            // Another call has changed it, and the edge has confirmed that.
+            least = row.revision.saturating_add(1);
+            continue;
+        }
         match app.edge.delete_source(id, u64::try_from(row.revision).unwrap_or(0)).await {
             Ok(Deletion::Done) => {}
             Ok(Deletion::OlderRevision { held }) => {

@@ -177,23 +177,8 @@ pub async fn delete(
     configuration::commit_if_any(transaction, &deleted).await
 }
 
-/// Raises a source's revision to the next one or, if that is not yet `least`, to `least`, without changing anything else:
-/// what is put to the edge from now on is newer than what is under way. Returns the row; `None` if it is gone.
-///
-/// # Errors
-/// The query fails.
-pub async fn raise(pool: &PgPool, id: SourceId, least: i64) -> Result<Option<SourceRow>, sqlx::Error> {
-    sqlx::query_as!(
-        SourceRow,
-        "update sources set revision = greatest(revision + 1, $2) where id = $1 returning *",
-        id.uuid(),
-        least
-    )
-    .fetch_optional(pool)
-    .await
-}
-
-/// Raises a source's revision to `least`, unless it is there already. Returns the row; `None` if it is gone.
+/// Raises a source's revision to `least`, unless it is there already, and changes nothing else: what is put to the edge from
+/// now on is newer than what is under way. Returns the row; `None` if it is gone.
 ///
 /// # Errors
 /// The query fails.

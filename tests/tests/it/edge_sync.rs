@@ -5,7 +5,9 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tests::api::{Source, http_client};
 use tests::gateway::Gateway;
+use tests::postgres::Database;
 use tests::provider::Provider;
+use tests::relay::Relay;
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -45,16 +47,26 @@ async fn holds(gateway: &Gateway, source: &Source, field: &str, value: Value) {
     .await;
 }
 
-async fn run(gateway: &Gateway, statements: &'static str) {
-    let mut database = gateway.database.connect().await.expect("connects");
-    sqlx::raw_sql(statements).execute(&mut database).await.expect("runs");
+async fn run(database: &Database, statements: &'static str) {
+    let mut connection = database.connect().await.expect("connects");
+    sqlx::raw_sql(statements).execute(&mut connection).await.expect("runs");
 }
 
 /// Makes every comparison with the edge due and starts the relay again, which begins with those that are due.
-async fn compare(gateway: &mut Gateway) {
-    run(gateway, "update sources set edge_check_at = now(); update deleted_sources set edge_check_at = now()").await;
-    gateway.relay.stop().await.expect("stops");
-    gateway.relay.start_again().await.expect("starts again");
+async fn compare(database: &Database, relay: &mut Relay) {
+    run(database, "update sources set edge_check_at = now(); update deleted_sources set edge_check_at = now()").await;
+    relay.stop().await.expect("stops");
+    relay.start_again().await.expect("starts again");
+}
+
+/// Waits until a query gives true.
+async fn holds_true(database: &Database, query: &'static str) {
+    let mut connection = database.connect().await.expect("connects");
+    until(query, SOON, async || match sqlx::query_scalar(query).fetch_one(&mut connection).await {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -81,12 +93,12 @@ async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_e
     let gateway = Gateway::start_bare().await;
     let [first, lost, new] = [Provider::github(), Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
-    run(&gateway, "create table before as select * from sources").await;
+    run(&gateway.database, "create table before as select * from sources").await;
     for _ in 0..3 {
         assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
     }
     run(
-        &gateway,
+        &gateway.database,
         "update sources set revision = before.revision, edge_revision = before.edge_revision,
                             secrets_sealed = before.secrets_sealed,
                             retired_secrets_sealed = before.retired_secrets_sealed
@@ -108,19 +120,19 @@ async fn a_source_is_put_again_after_the_database_was_set_back_without_a_later_c
     let mut gateway = Gateway::start_bare().await;
     let [first, lost] = [Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
-    run(&gateway, "create table before as select * from sources").await;
+    run(&gateway.database, "create table before as select * from sources").await;
     for _ in 0..3 {
         assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
     }
     run(
-        &gateway,
+        &gateway.database,
         "update sources set revision = before.revision, edge_revision = before.edge_revision,
                             secrets_sealed = before.secrets_sealed,
                             retired_secrets_sealed = before.retired_secrets_sealed
          from before where before.id = sources.id",
     )
     .await;
-    compare(&mut gateway).await;
+    compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "revision", json!(5)).await;
     active(&gateway, "shop").await;
     assert_eq!((send(&source.ingest_url, &first).await, send(&source.ingest_url, &lost).await), (200, 401));
@@ -140,7 +152,7 @@ async fn a_late_write_of_an_older_revision_is_written_over_again() {
     gateway.edge.values().land();
     assert_eq!(held(&gateway, &source).await["revision"], 2, "the older one has landed over the newer one");
 
-    compare(&mut gateway).await;
+    compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "revision", json!(3)).await;
     active(&gateway, "shop").await;
     assert_eq!((send(&source.ingest_url, &new).await, send(&source.ingest_url, &revoked).await), (200, 401));
@@ -155,13 +167,15 @@ async fn a_write_that_lands_after_its_source_was_deleted_is_taken_away_again() {
     let source = gateway.api.create_source("shop", &first).await;
     gateway.edge.values().hold_next_write();
     assert_eq!(give_secrets(&gateway, "shop", &late).await["edge"], "pending", "the write hangs");
+    // Put again, so that no second write is under way.
+    active(&gateway, "shop").await;
     gateway.api.delete(&format!("/v1/sources/{}", source.id)).await.expect_status(204);
     assert_eq!(held(&gateway, &source).await["error"], "source_deleted");
     assert_eq!(send(&source.ingest_url, &first).await, 404);
     gateway.edge.values().land();
     assert_eq!(held(&gateway, &source).await["revision"], 2, "the write has landed over the tombstone");
 
-    compare(&mut gateway).await;
+    compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "error", json!("source_deleted")).await;
     assert_eq!(send(&source.ingest_url, &late).await, 404);
 }
@@ -211,19 +225,20 @@ async fn sources_are_written_again_after_seal_key_was_changed_and_after_kv_was_e
     gateway.edge.start_again_with_seal_key(&gateway.queue, &tests::random::key()).await.expect("starts again");
     assert_eq!(held(&gateway, &source).await["error"], "source_damaged");
     assert_eq!(send(&source.ingest_url, &provider).await, 503, "the provider sends it again");
-    compare(&mut gateway).await;
+    compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "revision", json!(1)).await;
     active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &provider).await, 200);
 
     gateway.edge.values().forget("");
     assert_eq!(held(&gateway, &source).await["error"], "unknown_source");
-    compare(&mut gateway).await;
+    compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "name_leads_here", json!(true)).await;
+    active(&gateway, "shop").await;
 
     gateway.edge.values().forget("name/");
     assert_eq!(held(&gateway, &source).await["name_leads_here"], false);
-    compare(&mut gateway).await;
+    compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "name_leads_here", json!(true)).await;
     active(&gateway, "shop").await;
 }
@@ -235,7 +250,7 @@ async fn a_source_whose_row_could_not_be_deleted_becomes_active_again_and_can_be
     let provider = Provider::github();
     let source = gateway.api.create_source("shop", &provider).await;
     run(
-        &gateway,
+        &gateway.database,
         "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
          create trigger refuse before delete on sources for each row execute function refuse()",
     )
@@ -245,8 +260,57 @@ async fn a_source_whose_row_could_not_be_deleted_becomes_active_again_and_can_be
     active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &provider).await, 200);
 
-    run(&gateway, "drop trigger refuse on sources").await;
+    run(&gateway.database, "drop trigger refuse on sources").await;
     gateway.api.delete("/v1/sources/shop").await.expect_status(204);
     assert_eq!(send(&source.ingest_url, &provider).await, 404);
     gateway.api.get("/v1/sources/shop").await.expect_status(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_differ_is_compared_again_after_a_day_and_a_deleted_source_for_a_week() {
+    let mut gateway = Gateway::relay_only().await;
+    let kept = gateway.api.create_source("kept", &Provider::github()).await;
+    gateway.api.create_source("deleted", &Provider::github()).await;
+    gateway.api.delete("/v1/sources/deleted").await.expect_status(204);
+    let soon = "select bool_and(at > now() + interval '2 minutes' and at < now() + interval '5 minutes')
+                from (select edge_check_at from sources union all select edge_check_at from deleted_sources) all_of (at)";
+    holds_true(&gateway.database, soon).await;
+
+    let before = gateway.edge.sources().remove(&kept.id);
+    compare(&gateway.database, &mut gateway.relay).await;
+    let later = "select count(*) = 2 and bool_and(at > now() + interval '23 hours')
+                 from (select edge_check_at from sources union all select edge_check_at from deleted_sources) all_of (at)";
+    holds_true(&gateway.database, later).await;
+    assert_eq!(gateway.edge.sources().remove(&kept.id), before);
+    holds_true(&gateway.database, "select revision = 1 and edge_revision = 1 from sources").await;
+
+    run(&gateway.database, "update deleted_sources set deleted_at = now() - interval '8 days'").await;
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds_true(&gateway.database, "select count(*) = 0 from deleted_sources").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_delete_and_change_a_source_at_the_same_time_leave_the_edge_as_the_table_is() {
+    let gateway = Gateway::relay_only().await;
+    for round in 0..5 {
+        let source = gateway.api.create_source("shared", &Provider::github()).await;
+        let path = format!("/v1/sources/{}", source.id);
+        let mut calls = tokio::task::JoinSet::new();
+        for call in 0..8 {
+            let (api, path) = (gateway.api.clone(), path.clone());
+            calls.spawn(async move {
+                match call {
+                    0 | 1 => {
+                        api.post(&format!("{path}/secrets"), &json!({ "secret": format!("another {call}") })).await;
+                        None
+                    }
+                    _ => Some(api.delete(&path).await.status),
+                }
+            });
+        }
+        let mut statuses: Vec<u16> = calls.join_all().await.into_iter().flatten().collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [204, 404, 404, 404, 404, 404], "round {round}");
+        assert!(gateway.edge.sources().is_empty(), "round {round}: {:?}", gateway.edge.sources());
+    }
 }
