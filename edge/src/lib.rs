@@ -17,6 +17,7 @@ mod respond;
 mod route;
 mod sources;
 mod store_body;
+mod stored;
 mod warm;
 
 pub use warm::{receive, receive_unread, send_again};

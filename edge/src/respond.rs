@@ -56,14 +56,30 @@ pub(crate) enum Answer {
     NotConfigured(Missing),
     /// What an administrator asked for failed; the text says what to do.
     Unavailable(String),
-    Revision {
+    /// A source's configuration has been written.
+    Written {
         revision: u64,
+        /// Of the sealed text that was written.
+        digest: String,
     },
+    /// What KV holds of a source.
     SourceFacts {
         revision: u64,
         name: String,
+        /// Of the sealed text that was read.
+        digest: String,
+        /// Whether requests to the name of the source find it.
+        name_leads_here: bool,
     },
+    /// A source was deleted at this revision.
+    SourceDeleted {
+        revision: u64,
+    },
+    /// What KV holds of a source cannot be opened or read.
+    SourceDamaged(String),
+    /// What was to be written or deleted is older than what is stored.
     OlderRevision {
+        /// The revision that is stored.
         revision: u64,
     },
     NameTaken,
@@ -135,11 +151,19 @@ fn parts(answer: Answer) -> Parts {
         }
         Answer::NotConfigured(missing) => error(503, "not_configured", Some(missing.to_string())),
         Answer::Unavailable(reason) => error(503, "try_again", Some(reason)).with("retry-after", "2".to_owned()),
-        Answer::Revision { revision } => json_parts(200, &json!({ "revision": revision })),
-        Answer::SourceFacts { revision, name } => json_parts(200, &json!({ "revision": revision, "name": name })),
+        Answer::Written { revision, digest } => json_parts(200, &json!({ "revision": revision, "digest": digest })),
+        Answer::SourceFacts { revision, name, digest, name_leads_here } => {
+            let facts =
+                json!({ "revision": revision, "name": name, "digest": digest, "name_leads_here": name_leads_here });
+            json_parts(200, &facts)
+        }
+        Answer::SourceDeleted { revision } => {
+            json_parts(404, &json!({ "error": "source_deleted", "revision": revision }))
+        }
+        Answer::SourceDamaged(reason) => error(422, "source_damaged", Some(reason)),
         Answer::OlderRevision { revision } => {
-            let reason = format!("revision {revision} is stored already; send a larger one");
-            error(409, "older_revision", Some(reason))
+            let message = format!("revision {revision} is stored already; send a larger one");
+            json_parts(409, &json!({ "error": "older_revision", "message": message, "revision": revision }))
         }
         Answer::NameTaken => error(409, "name_taken", Some("another source has this name; choose another".to_owned())),
         Answer::BadConfiguration(reason) => error(422, "bad_configuration", Some(reason)),
@@ -275,6 +299,22 @@ mod tests {
         ] {
             let status = parts(answer).status;
             assert!((400..600).contains(&status) && status != 410, "{status}");
+        }
+    }
+
+    #[test]
+    fn the_relay_is_answered_with_a_code_for_each_refusal_and_the_revision_that_is_held() {
+        for (answer, status, code, revision) in [
+            (Answer::OlderRevision { revision: 7 }, 409, "older_revision", Some(7)),
+            (Answer::NameTaken, 409, "name_taken", None),
+            (Answer::SourceDeleted { revision: 7 }, 404, "source_deleted", Some(7)),
+            (Answer::UnknownSource, 404, "unknown_source", None),
+            (Answer::SourceDamaged("sealed with another key".to_owned()), 422, "source_damaged", None),
+        ] {
+            let parts = parts(answer);
+            let body: Value = serde_json::from_slice(&parts.body).expect("JSON");
+            assert_eq!((parts.status, body["error"].as_str()), (status, Some(code)));
+            assert_eq!(body["revision"].as_u64(), revision, "{code}");
         }
     }
 

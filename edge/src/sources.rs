@@ -1,7 +1,8 @@
 //! Finding a source: from the isolate's memory, or from KV where nothing is cached.
 //!
 //! A configuration is good for 30 s, is then refreshed in the background, and is not used beyond five minutes. What KV
-//! does not know is remembered for 5 s. KV itself may answer with what it held up to a minute ago.
+//! does not know is remembered for 5 s. KV itself may answer with what it held up to a minute ago, so neither a put nor a
+//! deletion can be sure that it sees the newest state: the relay reads back what it has put (`GET /admin/sources/{id}`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -16,6 +17,7 @@ use crate::bindings::{Bindings, Missing};
 use crate::cache::{Ages, Cache, Lookup};
 use crate::credentials::Credentials;
 use crate::host;
+use crate::stored::Stored;
 
 const KNOWN: Ages = Ages { fresh: 30_000, usable: 300_000, refresh: 5_000 };
 const UNKNOWN: Ages = Ages { fresh: 5_000, usable: 5_000, refresh: 5_000 };
@@ -54,7 +56,7 @@ pub(crate) enum SourceError {
     Missing(Missing),
     /// KV did not answer.
     Store(String),
-    /// What KV holds cannot be opened or read: the relay has to write it again.
+    /// What KV holds cannot be opened or read: the relay writes it again when it next compares.
     Damaged(String),
 }
 
@@ -72,7 +74,8 @@ impl std::fmt::Display for SourceError {
             Self::Damaged(error) => {
                 write!(
                     f,
-                    "a stored source cannot be read ({error}); was SEAL_KEY changed? let the relay write its sources again"
+                    "a stored source cannot be read ({error}); was SEAL_KEY changed? The relay writes it again within a day, \
+                     or when the source is changed"
                 )
             }
         }
@@ -147,17 +150,39 @@ pub(crate) fn name_key(name: &str) -> String {
     format!("name/{name}")
 }
 
-/// Reads the configuration of a source from KV.
+/// What KV holds under a source's key.
+pub(crate) struct Held {
+    pub(crate) stored: Stored,
+    /// Of the sealed text, see [`seal::digest`].
+    pub(crate) digest: String,
+}
+
+/// Reads what KV holds under a source's key; `None` if there is nothing.
+///
+/// # Errors
+/// See [`SourceError`].
+pub(crate) async fn look(id: SourceId, bindings: &Bindings) -> Result<Option<Held>, SourceError> {
+    let Some(sealed) = read_sealed(id, bindings).await? else { return Ok(None) };
+    let stored = open(id, &sealed, bindings)?;
+    Ok(Some(Held { stored, digest: seal::digest(&sealed) }))
+}
+
+/// Reads the configuration of a source from KV; `None` if there is none, or the source was deleted.
 ///
 /// # Errors
 /// See [`SourceError`].
 pub(crate) async fn read(id: SourceId, bindings: &Bindings) -> Result<Option<SourceConfig>, SourceError> {
-    let (store, keys, name) = (bindings.sources()?, bindings.seal_keys()?, source_key(id));
-    let Some(sealed) = store.get(&name).text().await.map_err(|error| SourceError::Store(error.to_string()))? else {
-        return Ok(None);
-    };
-    let plain = seal::open(&keys, &name, &sealed).map_err(|error| SourceError::Damaged(error.to_string()))?;
-    serde_json::from_slice(&plain).map(Some).map_err(|error| SourceError::Damaged(error.to_string()))
+    let Some(sealed) = read_sealed(id, bindings).await? else { return Ok(None) };
+    Ok(open(id, &sealed, bindings)?.source())
+}
+
+async fn read_sealed(id: SourceId, bindings: &Bindings) -> Result<Option<String>, SourceError> {
+    let read = bindings.sources()?.get(&source_key(id)).text().await;
+    read.map_err(|error| SourceError::Store(error.to_string()))
+}
+
+fn open(id: SourceId, sealed: &str, bindings: &Bindings) -> Result<Stored, SourceError> {
+    Stored::open(&bindings.seal_keys()?, &source_key(id), sealed).map_err(SourceError::Damaged)
 }
 
 /// Reads the id that a name stands for.

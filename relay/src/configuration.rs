@@ -221,8 +221,9 @@ impl Configuration {
                     revision = snapshot.version.revision,
                     before = before.version.revision,
                     "the configuration in the database is older than the one in memory, as after a restore or a failover \
-                     to a standby that lagged; it is active now"
+                     to a standby that lagged; it is active now, and what the edge holds is compared with it"
                 );
+                store::edge_checks::make_all_due(&self.pool).await?;
             }
             self.current.send_replace(Arc::new(snapshot));
             *last = number;

@@ -7,10 +7,12 @@ use http::StatusCode;
 use reqwest::{Client, RequestBuilder, Response};
 use sha2::{Digest as _, Sha256};
 use shared::id::SourceId;
-use shared::source::{Secret, SourceConfig};
+use shared::source::Secret;
 use url::Url;
 
+pub mod check;
 pub mod push;
+pub mod source;
 
 /// Whole call, a large body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -46,33 +48,6 @@ impl Edge {
     #[must_use]
     pub fn ingest_url(&self, source: impl std::fmt::Display) -> String {
         format!("{}/in/{source}", self.base)
-    }
-
-    /// Puts a source's configuration. An older revision than the edge has is as good as done.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
-    pub async fn put_source(&self, config: &SourceConfig) -> Result<(), String> {
-        let request = self.client.put(format!("{}/admin/sources/{}", self.base, config.id)).json(config);
-        let response = self.call(request).await?;
-        match response.status() {
-            StatusCode::CONFLICT => Ok(()),
-            status if status.is_success() => Ok(()),
-            _ => Err(answer(response).await),
-        }
-    }
-
-    /// Takes a source away; requests to it are answered 404 from then on.
-    ///
-    /// # Errors
-    /// What went wrong, for a person.
-    pub async fn delete_source(&self, source: SourceId) -> Result<(), String> {
-        let response = self.call(self.client.delete(format!("{}/admin/sources/{source}", self.base))).await?;
-        match response.status() {
-            StatusCode::NOT_FOUND => Ok(()),
-            status if status.is_success() => Ok(()),
-            _ => Err(answer(response).await),
-        }
     }
 
     /// Fetches the body of an event that was too large for the queue, and checks that it is the one that was put there.
@@ -144,13 +119,17 @@ impl Edge {
 
 async fn answer(response: Response) -> String {
     let status = response.status();
+    describe(status, &response.text().await.unwrap_or_default())
+}
+
+/// An answer that is no success, as a text that says what to do about it.
+fn describe(status: StatusCode, text: &str) -> String {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
             "; TIDEGATE_EDGE_ADMIN_TOKEN has to be the Worker's secret ADMIN_TOKEN"
         }
         _ => "",
     };
-    let text = response.text().await.unwrap_or_default();
     let text: String = text.chars().take(300).collect();
     format!("the edge answered {status}: {text}{hint}")
 }

@@ -13,6 +13,7 @@ pub mod counters;
 pub mod deliveries;
 pub mod destination_health;
 pub mod destinations;
+pub mod edge_checks;
 pub mod events;
 pub mod health;
 pub mod leases;

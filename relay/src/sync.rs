@@ -1,31 +1,38 @@
-//! Tells the edge of the sources it does not have yet: those whose configuration could not be put when they changed.
+//! Puts sources to the edge whose newest revision it has not confirmed, because it could not be reached or refused them
+//! when they changed; and compares what the edge holds with what it has confirmed ([`check`]).
 
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
+use crate::edge::{check, push};
 
-/// How often it is tried again.
+/// How soon a put that failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// Runs until `stop`.
+/// How often the table is looked at for sources to put and comparisons that are due.
+const LOOK_EVERY: Duration = Duration::from_secs(60);
+
+/// Runs until `stop`. What is cut off then is found in the table again.
 pub async fn run(app: App, stop: CancellationToken) {
-    let mut behind = true;
-    loop {
-        if behind {
-            behind = push_all(&app).await;
+    let work = async {
+        loop {
+            let behind = push_all(&app).await;
+            check::round(&app).await;
+            tokio::select! {
+                () = app.edge_pending.notified() => {}
+                () = tokio::time::sleep(if behind { RETRY_EVERY } else { LOOK_EVERY }) => {}
+            }
         }
-        let wait = if behind { RETRY_EVERY } else { Duration::from_secs(60) };
-        tokio::select! {
-            () = app.edge_pending.notified() => behind = true,
-            () = tokio::time::sleep(wait) => behind = true,
-            () = stop.cancelled() => return,
-        }
+    };
+    tokio::select! {
+        () = work => {}
+        () = stop.cancelled() => {}
     }
 }
 
-/// Puts every source that the edge is behind with; says whether any is left.
+/// Puts every source whose newest revision the edge has not confirmed. Returns whether any is left.
 async fn push_all(app: &App) -> bool {
     let rows = match crate::store::sources::behind_edge(&app.pool).await {
         Ok(rows) => rows,
@@ -36,7 +43,7 @@ async fn push_all(app: &App) -> bool {
     };
     let mut left = false;
     for row in rows {
-        if let Err(problem) = crate::edge::push::push(app, &row).await {
+        if let Err(problem) = push::push(app, &row).await {
             tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
             left = true;
         }

@@ -18,7 +18,7 @@ pub struct SourceConfig {
     pub id: SourceId,
     /// The source's name, also accepted in its URL in place of the id.
     pub name: String,
-    /// Grows with every change; the edge never puts an older revision over a newer one.
+    /// Grows with every change; the edge refuses a revision that is older than the one it sees.
     pub revision: u64,
     /// The provider's id, for messages to people; the edge decides nothing by it.
     pub provider: String,

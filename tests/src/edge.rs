@@ -66,7 +66,7 @@ pub struct Edge {
     process: Process,
     _folder: Folder,
     /// What a bare workerd keeps its sources in; miniflare has its own.
-    _values: Option<KeyValue>,
+    values: Option<KeyValue>,
     url: String,
     settings: EdgeSettings,
 }
@@ -118,7 +118,7 @@ impl Edge {
         let line = process.line("Ready on http", STARTS_WITHIN).await?;
         let url = line.split_whitespace().find(|word| word.starts_with("http")).unwrap_or_default();
         let url = url.trim_end_matches('/').replace("localhost", "127.0.0.1");
-        Ok(Self { process, _folder: folder, _values: None, url, settings })
+        Ok(Self { process, _folder: folder, values: None, url, settings })
     }
 
     /// The same in a bare `workerd`: a send reaches the local queue itself, with its faults. There is no object storage,
@@ -127,8 +127,32 @@ impl Edge {
     /// # Errors
     /// As [`Edge::start`].
     pub async fn start_bare(queue: &LocalQueue, settings: EdgeSettings) -> Result<Self> {
-        let bare::Bare { process, folder, values, url } = bare::start(queue, &settings).await?;
-        Ok(Self { process, _folder: folder, _values: Some(values), url, settings })
+        let bare::Bare { process, folder, values, url } =
+            bare::start(queue, &settings, KeyValue::start().await?).await?;
+        Ok(Self { process, _folder: folder, values: Some(values), url, settings })
+    }
+
+    /// Ends a bare workerd and starts it with another `SEAL_KEY`, on the same address and with the same namespace.
+    ///
+    /// # Errors
+    /// As [`Edge::start`], or if this is no bare workerd.
+    pub async fn start_again_with_seal_key(&mut self, queue: &LocalQueue, seal_key: &str) -> Result<()> {
+        let port = self.url.rsplit(':').next().and_then(|port| port.parse().ok()).unwrap_or_default();
+        let settings = EdgeSettings { port, seal_key: seal_key.to_owned(), ..self.settings.clone() };
+        let values = self.values.take().ok_or_else(|| Error::new("only a bare workerd is started again"))?;
+        self.stop().await?;
+        let bare::Bare { process, folder, values, url } = bare::start(queue, &settings, values).await?;
+        *self = Self { process, _folder: folder, values: Some(values), url, settings };
+        Ok(())
+    }
+
+    /// The KV namespace of a bare workerd, which can be made to misbehave.
+    ///
+    /// # Panics
+    /// If this is no bare workerd.
+    #[must_use]
+    pub fn values(&self) -> &KeyValue {
+        self.values.as_ref().unwrap_or_else(|| panic!("only a bare workerd has a namespace of the harness"))
     }
 
     /// Its base URL, without a slash at the end.

@@ -75,7 +75,21 @@ impl Gateway {
     pub async fn start() -> Self {
         let queue = start_queue().await;
         let (edge, database) = tokio::join!(Edge::start(&queue, EdgeSettings::default()), Database::create());
-        let (edge, database) = (ready(edge), ready(database));
+        Self::start_on(queue, ready(edge), ready(database)).await
+    }
+
+    /// Starts everything with the edge in a bare workerd, where a test can make KV misbehave ([`Edge::values`]). There
+    /// is no object storage.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn start_bare() -> Self {
+        let queue = start_queue().await;
+        let (edge, database) = tokio::join!(Edge::start_bare(&queue, EdgeSettings::default()), Database::create());
+        Self::start_on(queue, ready(edge), ready(database)).await
+    }
+
+    async fn start_on(queue: LocalQueue, edge: Edge, database: Database) -> Self {
         let settings = RelaySettings::new(database.url(), &queue, edge.url(), edge.admin_token());
         let relay = ready(Relay::start(settings).await);
         Self { api: relay.api(), relay, edge, queue, database }

@@ -1,7 +1,7 @@
 //! Sources: the URLs that providers post to.
 //!
-//! A source is in force at the edge once the edge has confirmed it. Each change waits for that a few seconds; where the
-//! edge does not answer, the source says `"edge": "pending"` and [`crate::sync`] goes on telling it.
+//! A source is in force at the edge once the edge has confirmed it. Each change waits for that a few seconds; if the edge
+//! does not answer or refuses it, the source says `"edge": "pending"` and [`crate::sync`] goes on putting it.
 
 use axum::Json;
 use axum::extract::State;
@@ -22,13 +22,18 @@ use super::page::{Page, PageQuery};
 use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::upsert::upsert;
+use crate::edge::source::Deletion;
+use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
 use crate::store::configuration::Version;
 use crate::store::sources::{self, Content, SourceRow};
-use crate::{App, edge, mint, secrets};
+use crate::{App, mint, secrets};
 
 /// A secret shorter than this shows nothing of itself.
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
+
+/// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
+const DELETION_TRIES: usize = 20;
 
 /// What a source consists of.
 #[derive(Debug, Clone, Deserialize, ToSchema)]
@@ -74,12 +79,12 @@ pub struct Source {
     pub updated_at: Timestamp,
 }
 
-/// Whether the edge verifies by the newest change of a source.
+/// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
+/// when the relay last compared (some minutes after each change, and once a day); else `pending`, which ends by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeState {
     Active,
-    /// It is being told.
     Pending,
 }
 
@@ -151,15 +156,52 @@ pub(super) async fn delete(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    let id = SourceId::from_uuid(find(&app, caller.customer, &id).await?.id);
-    app.edge.delete_source(id).await.map_err(|problem| {
-        ApiError::Edge(format!(
-            "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
-        ))
-    })?;
-    let version = sources::delete(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("source"))?;
+    let row = find(&app, caller.customer, &id).await?;
+    let version = delete_everywhere(&app, &row).await?;
     in_force(&app, version).await?;
     Ok(StatusCode::NO_CONTENT)
+}
+
+/// Deletes a source at the edge and then its row. Returns the new revision of the configuration.
+///
+/// The revision is raised first: a put that is under way is then older than the deletion. If the row is not deleted in the
+/// end, the edge has not confirmed its newest revision, and [`crate::sync`] puts the source again. Calls that delete the
+/// same source share a revision, so that none of them keeps the others from deleting the row.
+async fn delete_everywhere(app: &App, row: &SourceRow) -> Result<Version, ApiError> {
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let mut least = row.revision.saturating_add(1);
+    for _ in 0..DELETION_TRIES {
+        let row = sources::raise_to(&app.pool, id, least).await?.ok_or(ApiError::NotFound("source"))?;
+        if row.edge_revision == row.revision {
+            // Another call has changed it, and the edge has confirmed that.
+            least = row.revision.saturating_add(1);
+            continue;
+        }
+        match app.edge.delete_source(id, u64::try_from(row.revision).unwrap_or(0)).await {
+            Ok(Deletion::Done) => {}
+            Ok(Deletion::OlderRevision { held }) => {
+                least = check::after(held);
+                continue;
+            }
+            Err(problem) => {
+                app.edge_pending.notify_one();
+                return Err(ApiError::Edge(format!(
+                    "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
+                )));
+            }
+        }
+        match sources::delete(&app.pool, customer, id, row.revision).await {
+            Ok(Some(version)) => return Ok(version),
+            // It was changed since, and may be at the edge again.
+            Ok(None) => {}
+            Err(error) => {
+                app.edge_pending.notify_one();
+                return Err(error.into());
+            }
+        }
+    }
+    app.edge_pending.notify_one();
+    Err(ApiError::Conflict(Conflict::ChangedMeanwhile))
 }
 
 /// Adds a secret beside those that a source has. All of them are accepted, so that a provider's secret can be rotated
@@ -293,10 +335,7 @@ fn content(
 async fn put_in_force(app: &App, row: SourceRow, version: Version) -> Result<SourceRow, ApiError> {
     // The edge can have it before: whoever stores compares the version.
     let in_force = in_force(app, version).await;
-    if let Err(problem) = edge::push::push(app, &row).await {
-        tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
-        app.edge_pending.notify_one();
-    }
+    push::push_or_retry(app, &row).await;
     in_force?;
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     sources::find(&app.pool, customer, Some(id), None).await?.ok_or(ApiError::NotFound("source"))

@@ -6,37 +6,78 @@ use shared::id::SourceId;
 use shared::provider::{self, NewSource};
 use shared::source::SourceConfig;
 
+use super::check;
+use super::source::Put;
 use crate::store::sources::{self, SourceRow};
 use crate::{App, secrets};
 
 /// How long a change waits for the edge before it says that it is pending.
 const PATIENCE: Duration = Duration::from_secs(4);
 
-/// Puts the present revision of a source to the edge, and notes in its row how that went.
+/// How often a source is put in one go. After the first time the edge has held a newer revision each time.
+const TRIES: usize = 3;
+
+/// Puts the present revision of a source to the edge, and notes in its row how that went. If the edge holds a newer one,
+/// as after the database was set back, the row's revision is raised above it and put.
 ///
 /// # Errors
-/// Why the edge does not have it yet, for a person.
+/// Why the edge does not have it yet, as a text.
 pub async fn push(app: &App, row: &SourceRow) -> Result<(), String> {
+    let outcome = match tokio::time::timeout(PATIENCE, put(app, row.clone())).await {
+        Ok(outcome) => outcome,
+        Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
+    };
+    if let Err(problem) = &outcome {
+        let id = SourceId::from_uuid(row.id);
+        sources::edge_failed(&app.pool, id, row.revision, problem).await.map_err(query_failed)?;
+    }
+    outcome
+}
+
+/// As [`push`]; if it fails, that is logged and [`crate::sync`] tries again.
+pub async fn push_or_retry(app: &App, row: &SourceRow) {
+    if let Err(problem) = push(app, row).await {
+        tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
+        app.edge_pending.notify_one();
+    }
+}
+
+async fn put(app: &App, mut row: SourceRow) -> Result<(), String> {
     let id = SourceId::from_uuid(row.id);
-    let result = match config(app, row) {
-        Ok(config) => match tokio::time::timeout(PATIENCE, app.edge.put_source(&config)).await {
-            Ok(result) => result,
-            Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
-        },
-        Err(problem) => Err(problem),
-    };
-    let noted = match &result {
-        Ok(()) => sources::edge_confirmed(&app.pool, id, row.revision).await.map(drop),
-        Err(problem) => sources::edge_failed(&app.pool, id, row.revision, problem).await,
-    };
-    noted.map_err(|error| format!("the database cannot be asked: {error}"))?;
-    result
+    let mut held = 0;
+    for _ in 0..TRIES {
+        match app.edge.put_source(&config(app, &row)?).await? {
+            Put::Written { digest } => {
+                return sources::edge_confirmed(&app.pool, id, row.revision, digest.as_deref())
+                    .await
+                    .map_err(query_failed);
+            }
+            Put::NameTaken => {
+                return Err(format!(
+                    "name_taken: another source at the edge has the name {}; if that one was deleted a moment ago, this one \
+                     becomes active by itself, else delete the other one or make this one under another name",
+                    row.name
+                ));
+            }
+            Put::OlderRevision { held: newer } => held = newer,
+        }
+        match sources::raise_to(&app.pool, id, check::after(held)).await.map_err(query_failed)? {
+            Some(raised) => row = raised,
+            // It was deleted meanwhile.
+            None => return Ok(()),
+        }
+    }
+    Err(format!("older_revision: the edge holds revision {held}, which others raise at the same time"))
+}
+
+fn query_failed(error: sqlx::Error) -> String {
+    format!("the query fails: {error}")
 }
 
 /// What the edge verifies a source's requests by.
 ///
 /// # Errors
-/// Why there is no such thing, for a person.
+/// Why there is none, as a text.
 pub fn config(app: &App, row: &SourceRow) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
     let provider = provider::find(&row.provider).ok_or_else(|| format!("no provider is called {}", row.provider))?;

@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
+use super::edge_checks;
 
 /// A source as it is stored.
 #[derive(Debug, Clone)]
@@ -20,9 +21,14 @@ pub struct SourceRow {
     pub revision: i64,
     /// The newest revision that the edge has confirmed.
     pub edge_revision: i64,
+    /// Why the edge does not have the newest revision.
     pub edge_error: Option<String>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
+    /// Of the sealed text that the edge wrote when it confirmed `edge_revision`.
+    pub edge_digest: Option<String>,
+    /// When what the edge holds is next compared with this row.
+    pub edge_check_at: OffsetDateTime,
 }
 
 /// What a source consists of besides its id and name.
@@ -143,17 +149,49 @@ pub async fn page(
     .await
 }
 
-/// Deletes a source and its routes; its events stay. Returns the new version of the configuration, `None` where there
-/// is no such source.
+/// Deletes a source at a revision, and its routes; its events stay. The edge's tombstone of that revision is looked after
+/// from then on. Returns the new version of the configuration; `None` if the source was changed since, or is gone.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn delete(pool: &PgPool, customer: CustomerId, id: SourceId) -> Result<Option<Version>, sqlx::Error> {
+/// The query fails.
+pub async fn delete(
+    pool: &PgPool,
+    customer: CustomerId,
+    id: SourceId,
+    revision: i64,
+) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    let deleted = sqlx::query!("delete from sources where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
-        .execute(&mut *transaction)
-        .await?;
+    let deleted = sqlx::query!(
+        "with deleted as (
+            delete from sources where customer_id = $1 and id = $2 and revision = $3
+            returning id, customer_id, name, revision
+         )
+         insert into deleted_sources (id, customer_id, name, revision, edge_check_at)
+         select id, customer_id, name, revision, now() + $4::float8 * interval '1 second' from deleted",
+        customer.uuid(),
+        id.uuid(),
+        revision,
+        edge_checks::SOON.as_secs_f64()
+    )
+    .execute(&mut *transaction)
+    .await?;
     configuration::commit_if_any(transaction, &deleted).await
+}
+
+/// Raises a source's revision to `least`, unless it is there already, and changes nothing else: what is put to the edge from
+/// now on is newer than what is under way. Returns the row; `None` if it is gone.
+///
+/// # Errors
+/// The query fails.
+pub async fn raise_to(pool: &PgPool, id: SourceId, least: i64) -> Result<Option<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "update sources set revision = greatest(revision, $2) where id = $1 returning *",
+        id.uuid(),
+        least
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000, the rest comes after
@@ -167,21 +205,29 @@ pub async fn behind_edge(pool: &PgPool) -> Result<Vec<SourceRow>, sqlx::Error> {
         .await
 }
 
-/// Notes that the edge has this revision. Returns false where the source is gone.
+/// Notes that the edge has written this revision, and when that is compared with what it holds. A newer revision that the
+/// edge has confirmed stays noted.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn edge_confirmed(pool: &PgPool, id: SourceId, revision: i64) -> Result<bool, sqlx::Error> {
-    let noted = sqlx::query!(
-        "update sources set edge_revision = greatest(edge_revision, $2),
-                            edge_error = case when $2 >= revision then null else edge_error end
-         where id = $1",
+/// The query fails.
+pub async fn edge_confirmed(
+    pool: &PgPool,
+    id: SourceId,
+    revision: i64,
+    digest: Option<&str>,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sources set edge_revision = $2, edge_digest = $3, edge_check_at = now() + $4::float8 * interval '1 second',
+                            edge_error = case when $2 = revision then null else edge_error end
+         where id = $1 and edge_revision <= $2 and revision >= $2",
         id.uuid(),
-        revision
+        revision,
+        digest,
+        edge_checks::SOON.as_secs_f64()
     )
     .execute(pool)
     .await?;
-    Ok(noted.rows_affected() > 0)
+    Ok(())
 }
 
 /// Notes why the edge does not have this revision.

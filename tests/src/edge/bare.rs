@@ -24,10 +24,10 @@ pub(super) struct Bare {
     pub(super) url: String,
 }
 
-pub(super) async fn start(queue: &LocalQueue, settings: &EdgeSettings) -> Result<Bare> {
+/// Starts it on a namespace, which may hold the sources of one that ran before.
+pub(super) async fn start(queue: &LocalQueue, settings: &EdgeSettings, values: KeyValue) -> Result<Bare> {
     let (built, workerd) = tools::blocking(|| Ok((tools::worker()?, tools::program("workerd")?))).await?;
     let folder = Folder(place::temporary("workerd")?);
-    let values = KeyValue::start().await?;
     let modules = ["index.js", "index_bg.wasm"].map(|module| built.join(module));
     for from in
         modules.into_iter().chain(["entry.js", "host.js"].map(|name| place::repository().join("edge/src").join(name)))

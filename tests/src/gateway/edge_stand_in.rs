@@ -6,10 +6,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use axum::body::{Body, Bytes};
-use http::{Method, Request, Response, StatusCode};
+use http::{Method, Request, Response, StatusCode, Uri};
 use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::{Value, json};
+use shared::seal;
 
 use crate::error::{Doing as _, Result};
 use crate::server::{Answer, Cut, Server};
@@ -24,9 +25,25 @@ pub struct EdgeStandIn {
 
 #[derive(Debug, Default)]
 struct Shared {
-    sources: Mutex<BTreeMap<String, Value>>,
+    sources: Mutex<BTreeMap<String, Stored>>,
     bodies: Mutex<HashMap<String, Bytes>>,
     missing: Mutex<Vec<String>>,
+}
+
+/// What it holds of a source.
+#[derive(Debug)]
+enum Stored {
+    Source(Value),
+    Tombstone { revision: u64 },
+}
+
+impl Stored {
+    fn source(&self) -> Option<&Value> {
+        match self {
+            Self::Source(config) => Some(config),
+            Self::Tombstone { .. } => None,
+        }
+    }
 }
 
 impl EdgeStandIn {
@@ -57,7 +74,8 @@ impl EdgeStandIn {
     /// The source configurations it holds, by id.
     #[must_use]
     pub fn sources(&self) -> BTreeMap<String, Value> {
-        lock(&self.shared.sources).clone()
+        let sources = lock(&self.shared.sources);
+        sources.iter().filter_map(|(id, stored)| Some((id.clone(), stored.source()?.clone()))).collect()
     }
 
     /// Stores a body, as the edge does with one that does not fit into a message.
@@ -84,10 +102,11 @@ async fn answer(shared: Arc<Shared>, token: String, request: Request<Incoming>) 
     if !authorised && head.uri.path() != "/healthz" {
         return Ok(reply(StatusCode::UNAUTHORIZED, json!({ "error": "unauthorized" }).to_string()));
     }
-    Ok(respond(&shared, &head.method, head.uri.path(), body))
+    Ok(respond(&shared, &head.method, &head.uri, body))
 }
 
-fn respond(shared: &Shared, method: &Method, path: &str, body: Bytes) -> Response<Body> {
+fn respond(shared: &Shared, method: &Method, uri: &Uri, body: Bytes) -> Response<Body> {
+    let path = uri.path();
     if path == "/healthz" {
         return reply(StatusCode::OK, json!({ "ok": true, "version": env!("CARGO_PKG_VERSION") }).to_string());
     }
@@ -97,27 +116,15 @@ fn respond(shared: &Shared, method: &Method, path: &str, body: Bytes) -> Respons
     }
     if let Some(id) = path.strip_prefix("/admin/sources/") {
         let mut sources = lock(&shared.sources);
-        match *method {
-            Method::PUT => {
-                let Ok(config) = serde_json::from_slice::<Value>(&body) else {
-                    return reply(StatusCode::BAD_REQUEST, json!({ "error": "bad_configuration" }).to_string());
-                };
-                let revision = config["revision"].clone();
-                sources.insert(id.to_owned(), config);
-                return reply(StatusCode::OK, json!({ "revision": revision }).to_string());
-            }
-            Method::GET => {
-                if let Some(config) = sources.get(id) {
-                    let facts = json!({ "revision": config["revision"], "name": config["name"] });
-                    return reply(StatusCode::OK, facts.to_string());
-                }
-            }
+        return match *method {
+            Method::PUT => put_source(&mut sources, id, &body),
+            Method::GET => show_source(sources.get(id)),
             Method::DELETE => {
-                sources.remove(id);
-                return reply(StatusCode::NO_CONTENT, Body::empty());
+                let revision = uri.query().and_then(|query| query.strip_prefix("revision=")?.parse().ok());
+                delete_source(&mut sources, id, revision.unwrap_or(0))
             }
-            _ => return reply(StatusCode::METHOD_NOT_ALLOWED, Body::empty()),
-        }
+            _ => reply(StatusCode::METHOD_NOT_ALLOWED, Body::empty()),
+        };
     }
     if let Some(key) = path.strip_prefix("/admin/bodies/") {
         let mut bodies = lock(&shared.bodies);
@@ -135,6 +142,56 @@ fn respond(shared: &Shared, method: &Method, path: &str, body: Bytes) -> Respons
         }
     }
     reply(StatusCode::NOT_FOUND, json!({ "error": "not_found" }).to_string())
+}
+
+fn put_source(sources: &mut BTreeMap<String, Stored>, id: &str, body: &Bytes) -> Response<Body> {
+    let Ok(config) = serde_json::from_slice::<Value>(body) else {
+        return reply(StatusCode::BAD_REQUEST, json!({ "error": "bad_configuration" }).to_string());
+    };
+    let revision = config["revision"].as_u64().unwrap_or(0);
+    match sources.get(id) {
+        Some(Stored::Source(stored)) if stored["revision"].as_u64() > Some(revision) => {
+            return older(stored["revision"].as_u64().unwrap_or(0));
+        }
+        Some(Stored::Tombstone { revision: deleted }) if *deleted >= revision => return older(*deleted),
+        Some(_) | None => {}
+    }
+    let named = sources.iter().filter(|(other, _)| *other != id).filter_map(|(_, stored)| stored.source());
+    if named.into_iter().any(|other| other["name"] == config["name"]) {
+        return reply(StatusCode::CONFLICT, json!({ "error": "name_taken" }).to_string());
+    }
+    let digest = seal::digest(&config.to_string());
+    sources.insert(id.to_owned(), Stored::Source(config));
+    reply(StatusCode::OK, json!({ "revision": revision, "digest": digest }).to_string())
+}
+
+fn show_source(stored: Option<&Stored>) -> Response<Body> {
+    let (status, answer) = match stored {
+        None => (StatusCode::NOT_FOUND, json!({ "error": "unknown_source" })),
+        Some(Stored::Tombstone { revision }) => {
+            (StatusCode::NOT_FOUND, json!({ "error": "source_deleted", "revision": revision }))
+        }
+        Some(Stored::Source(config)) => {
+            let digest = seal::digest(&config.to_string());
+            let (revision, name) = (&config["revision"], &config["name"]);
+            (StatusCode::OK, json!({ "revision": revision, "name": name, "digest": digest, "name_leads_here": true }))
+        }
+    };
+    reply(status, answer.to_string())
+}
+
+fn delete_source(sources: &mut BTreeMap<String, Stored>, id: &str, revision: u64) -> Response<Body> {
+    if let Some(Stored::Source(stored)) = sources.get(id)
+        && stored["revision"].as_u64() > Some(revision)
+    {
+        return older(stored["revision"].as_u64().unwrap_or(0));
+    }
+    sources.insert(id.to_owned(), Stored::Tombstone { revision });
+    reply(StatusCode::NO_CONTENT, Body::empty())
+}
+
+fn older(revision: u64) -> Response<Body> {
+    reply(StatusCode::CONFLICT, json!({ "error": "older_revision", "revision": revision }).to_string())
 }
 
 fn reply(status: StatusCode, body: impl Into<Body>) -> Response<Body> {

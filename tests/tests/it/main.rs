@@ -6,6 +6,7 @@ mod crash;
 mod deliver;
 mod doctor;
 mod durable;
+mod edge_sync;
 mod explain;
 mod handshake;
 mod history;

@@ -1,0 +1,294 @@
+//! Compares what the edge holds with what it has confirmed, some minutes after each confirmation and then once a day.
+//!
+//! KV has no compare-and-set: a put that hung can land after a newer one, or after the deletion of its source, and a Worker
+//! that is created anew has no sources at all. What differs is put again, or deleted again.
+
+use std::fmt;
+use std::time::{Duration, Instant};
+
+use shared::id::SourceId;
+
+use super::push;
+use super::source::{Deletion, Held, HeldSource};
+use crate::App;
+use crate::store::edge_checks::{self, Claimed, DeletedRow};
+use crate::store::sources::SourceRow;
+
+/// The most comparisons of each kind in one round, one after the other.
+const IN_ONE_ROUND: i64 = 50;
+
+/// How long a round may take before it leaves the rest to a later one.
+const ROUND: Duration = Duration::from_secs(20);
+
+/// How long one call may take.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What is to be done about a source.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Action {
+    /// The edge holds what it has confirmed.
+    Keep,
+    /// It is put again, with at least this revision.
+    PutAgain { least: i64, difference: Difference },
+}
+
+/// What is to be done about a source that was deleted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum DeletedAction {
+    /// The edge holds nothing of it.
+    Keep,
+    /// It is deleted again, at this revision.
+    DeleteAgain { revision: i64 },
+}
+
+/// How what the edge holds differs from what it has confirmed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Difference {
+    Missing,
+    Damaged,
+    Deleted {
+        revision: u64,
+    },
+    Revision {
+        revision: u64,
+    },
+    Name {
+        name: String,
+    },
+    Content,
+    NameLeadsElsewhere,
+    /// The edge gave no digest when it confirmed, and gives one now.
+    NotComparable,
+}
+
+impl fmt::Display for Difference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Missing => f.write_str("the edge holds nothing of this source"),
+            Self::Damaged => {
+                f.write_str("the edge cannot open what it holds of this source, as after a change of SEAL_KEY")
+            }
+            Self::Deleted { revision } => write!(f, "the edge has deleted this source at revision {revision}"),
+            Self::Revision { revision } => write!(f, "the edge holds revision {revision} of this source"),
+            Self::Name { name } => write!(f, "the edge holds this source under the name {name}"),
+            Self::Content => f.write_str("the edge holds another content of this source at the same revision"),
+            Self::NameLeadsElsewhere => f.write_str("the source's name does not lead to it at the edge"),
+            Self::NotComparable => f.write_str("it is not known what the edge wrote when it confirmed this source"),
+        }
+    }
+}
+
+/// What is to be done about a source whose newest revision the edge has confirmed.
+#[must_use]
+pub fn of_source(row: &SourceRow, held: &Held) -> Action {
+    let again = |difference| Action::PutAgain { least: row.revision, difference };
+    let above = |revision: u64, difference| Action::PutAgain { least: after(revision), difference };
+    match held {
+        Held::Nothing => again(Difference::Missing),
+        Held::Damaged => again(Difference::Damaged),
+        Held::Deleted { revision } => above(*revision, Difference::Deleted { revision: *revision }),
+        Held::Source(HeldSource { revision, name, digest, name_leads_here }) => {
+            let ours = u64::try_from(row.revision).unwrap_or(0);
+            if *revision > ours {
+                above(*revision, Difference::Revision { revision: *revision })
+            } else if *revision < ours {
+                again(Difference::Revision { revision: *revision })
+            } else if *name != row.name {
+                again(Difference::Name { name: name.clone() })
+            } else if !name_leads_here {
+                again(Difference::NameLeadsElsewhere)
+            } else {
+                match (&row.edge_digest, digest) {
+                    (Some(confirmed), Some(held)) if confirmed != held => again(Difference::Content),
+                    (None, Some(_)) => again(Difference::NotComparable),
+                    (Some(_) | None, _) => Action::Keep,
+                }
+            }
+        }
+    }
+}
+
+/// What is to be done about a source that was deleted.
+#[must_use]
+pub fn of_deleted(row: &DeletedRow, held: &Held) -> DeletedAction {
+    match held {
+        // Without a tombstone nothing is accepted either; a write that still lands is seen by a later comparison.
+        Held::Nothing | Held::Deleted { .. } => DeletedAction::Keep,
+        Held::Damaged => DeletedAction::DeleteAgain { revision: row.revision.saturating_add(1) },
+        Held::Source(held) => {
+            DeletedAction::DeleteAgain { revision: row.revision.saturating_add(1).max(after(held.revision)) }
+        }
+    }
+}
+
+/// The first revision after one that the edge holds.
+#[must_use]
+pub fn after(revision: u64) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX).saturating_add(1)
+}
+
+/// Makes the comparisons that are due, and puts or deletes again what differs. It ends with the first one that fails: the
+/// claims of the rest expire, and they are due again.
+pub async fn round(app: &App) {
+    let started = Instant::now();
+    let claimed = match edge_checks::claim(&app.pool, IN_ONE_ROUND).await {
+        Ok(claimed) => claimed,
+        Err(error) => {
+            tracing::warn!(error = %error, "cannot look for sources to compare with what the edge holds; trying again");
+            return;
+        }
+    };
+    for claim in claimed {
+        if started.elapsed() >= ROUND {
+            return;
+        }
+        let result = match claim {
+            Claimed::Source(id) => check_source(app, id).await,
+            Claimed::Deleted(id) => check_deleted(app, id).await,
+        };
+        if let Err(problem) = result {
+            tracing::warn!(problem, "cannot compare sources with what the edge holds; trying again");
+            return;
+        }
+    }
+}
+
+async fn check_source(app: &App, id: SourceId) -> Result<(), String> {
+    let Some(row) = edge_checks::confirmed_source(&app.pool, id).await.map_err(query_failed)? else { return Ok(()) };
+    match of_source(&row, &held(app, id).await?) {
+        Action::Keep => edge_checks::source_is_held(&app.pool, &row).await.map_err(query_failed),
+        Action::PutAgain { least, difference } => {
+            let text = difference.to_string();
+            let differs = edge_checks::source_differs(&app.pool, &row, least, &text).await.map_err(query_failed)?;
+            let Some(behind) = differs else { return Ok(()) };
+            if difference == Difference::NotComparable {
+                tracing::info!(source = row.name, difference = text, "this source is put to the edge again");
+            } else {
+                tracing::warn!(
+                    source = row.name,
+                    revision = row.revision,
+                    difference = text,
+                    "this source is put to the edge again"
+                );
+            }
+            push::push_or_retry(app, &behind).await;
+            Ok(())
+        }
+    }
+}
+
+async fn check_deleted(app: &App, id: SourceId) -> Result<(), String> {
+    let Some(row) = edge_checks::deleted_source(&app.pool, id).await.map_err(query_failed)? else { return Ok(()) };
+    match of_deleted(&row, &held(app, id).await?) {
+        DeletedAction::Keep => edge_checks::deleted_is_gone(&app.pool, id).await.map_err(query_failed),
+        DeletedAction::DeleteAgain { revision } => {
+            tracing::warn!(source = row.name, "the edge holds this deleted source again; it is deleted again");
+            edge_checks::raise_deleted(&app.pool, id, revision).await.map_err(query_failed)?;
+            match in_time(app.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {
+                Deletion::Done => Ok(()),
+                // The next comparison sees it.
+                Deletion::OlderRevision { held } => Err(format!("the edge holds revision {held} of {id} by now")),
+            }
+        }
+    }
+}
+
+async fn held(app: &App, id: SourceId) -> Result<Held, String> {
+    in_time(app.edge.held_source(id)).await
+}
+
+async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
+    let answered = tokio::time::timeout(PATIENCE, call).await;
+    answered.unwrap_or_else(|_| Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())))
+}
+
+fn query_failed(error: sqlx::Error) -> String {
+    format!("the query fails: {error}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use time::OffsetDateTime;
+    use uuid::Uuid;
+
+    fn row(revision: i64, digest: Option<&str>) -> SourceRow {
+        SourceRow {
+            id: Uuid::nil(),
+            customer_id: Uuid::nil(),
+            name: "shop".to_owned(),
+            provider: "github".to_owned(),
+            config: serde_json::json!({}),
+            secrets_sealed: String::new(),
+            retired_secrets_sealed: None,
+            revision,
+            edge_revision: revision,
+            edge_error: None,
+            created_at: OffsetDateTime::UNIX_EPOCH,
+            updated_at: OffsetDateTime::UNIX_EPOCH,
+            edge_digest: digest.map(str::to_owned),
+            edge_check_at: OffsetDateTime::UNIX_EPOCH,
+        }
+    }
+
+    fn held(revision: u64, digest: Option<&str>) -> HeldSource {
+        let digest = digest.map(str::to_owned);
+        HeldSource { revision, name: "shop".to_owned(), digest, name_leads_here: true }
+    }
+
+    fn least(action: Action) -> Option<i64> {
+        match action {
+            Action::Keep => None,
+            Action::PutAgain { least, .. } => Some(least),
+        }
+    }
+
+    #[test]
+    fn what_the_edge_has_confirmed_is_kept() {
+        assert_eq!(of_source(&row(3, Some("d")), &Held::Source(held(3, Some("d")))), Action::Keep);
+        assert_eq!(
+            of_source(&row(3, Some("d")), &Held::Source(held(3, None))),
+            Action::Keep,
+            "an edge without digests"
+        );
+        assert_eq!(of_source(&row(3, None), &Held::Source(held(3, None))), Action::Keep);
+    }
+
+    #[test]
+    fn what_is_missing_damaged_older_or_different_is_put_again_at_its_revision() {
+        let of = |held: Held| of_source(&row(3, Some("d")), &held);
+        let again = |difference| Action::PutAgain { least: 3, difference };
+        assert_eq!(of(Held::Nothing), again(Difference::Missing));
+        assert_eq!(of(Held::Damaged), again(Difference::Damaged));
+        assert_eq!(of(Held::Source(held(2, Some("d")))), again(Difference::Revision { revision: 2 }));
+        assert_eq!(of(Held::Source(held(3, Some("e")))), again(Difference::Content));
+        let other = HeldSource { name: "old".to_owned(), ..held(3, Some("d")) };
+        assert_eq!(of(Held::Source(other)), again(Difference::Name { name: "old".to_owned() }));
+        let elsewhere = HeldSource { name_leads_here: false, ..held(3, Some("d")) };
+        assert_eq!(of(Held::Source(elsewhere)), again(Difference::NameLeadsElsewhere));
+        assert_eq!(
+            of_source(&row(3, None), &Held::Source(held(3, Some("d")))),
+            again(Difference::NotComparable),
+            "confirmed by an edge without digests"
+        );
+    }
+
+    #[test]
+    fn what_is_newer_at_the_edge_or_deleted_there_is_put_again_above_it() {
+        assert_eq!(least(of_source(&row(3, Some("d")), &Held::Source(held(7, Some("d"))))), Some(8));
+        assert_eq!(least(of_source(&row(3, Some("d")), &Held::Deleted { revision: 3 })), Some(4));
+        assert_eq!(least(of_source(&row(3, Some("d")), &Held::Deleted { revision: 7 })), Some(8));
+        assert_eq!(after(u64::MAX), i64::MAX, "the update then fails or has no effect, and nothing wraps");
+    }
+
+    #[test]
+    fn a_deleted_source_that_the_edge_holds_again_is_deleted_above_it() {
+        let row = DeletedRow { id: Uuid::nil(), name: "shop".to_owned(), revision: 3 };
+        assert_eq!(of_deleted(&row, &Held::Nothing), DeletedAction::Keep);
+        assert_eq!(of_deleted(&row, &Held::Deleted { revision: 3 }), DeletedAction::Keep);
+        let of = |held| of_deleted(&row, &held);
+        assert_eq!(of(Held::Source(held(2, None))), DeletedAction::DeleteAgain { revision: 4 });
+        assert_eq!(of(Held::Source(held(7, None))), DeletedAction::DeleteAgain { revision: 8 });
+        assert_eq!(of(Held::Damaged), DeletedAction::DeleteAgain { revision: 4 });
+    }
+}
