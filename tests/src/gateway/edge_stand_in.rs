@@ -59,8 +59,9 @@ impl EdgeStandIn {
         lock(&self.shared.sources).clone()
     }
 
-    /// Stores a body, as the edge does with one that does not fit into a message.
-    pub fn store_body(&self, key: &str, body: Vec<u8>) {
+    /// Stores a body, as the edge does with one that does not fit into a message. Clones of one [`Bytes`] share their
+    /// memory.
+    pub fn store_body(&self, key: &str, body: impl Into<Bytes>) {
         lock(&self.shared.bodies).insert(key.to_owned(), body.into());
     }
 
