@@ -70,7 +70,9 @@ impl Limit {
             }
         }
         let tried = if tried.is_empty() { "no memory cgroup is mounted".to_owned() } else { tried.join("; ") };
-        Err(Error::new(format!("memory cannot be limited here ({tried}); run as root with cgroups that can be written")))
+        Err(Error::new(format!(
+            "memory cannot be limited here ({tried}); run as root with cgroups that can be written"
+        )))
     }
 
     fn below(parent: &Path, version: Version, bytes: u64) -> Result<Self> {

@@ -12,6 +12,8 @@ mod pace;
 mod quarantine;
 mod queue;
 mod replay;
+mod replay_memory;
+mod replay_stopped;
 mod replicas;
 mod request;
 mod retry;
