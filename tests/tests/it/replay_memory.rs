@@ -17,7 +17,7 @@ const MIB: u64 = 1 << 20;
 const EVENTS: usize = 120;
 
 /// How much more than at rest the relay may have at most while it replays them.
-const MORE: u64 = 100 * MIB;
+const MORE: u64 = 150 * MIB;
 
 /// A JSON object of so many bytes and a few more.
 fn body(bytes: usize) -> Vec<u8> {

@@ -1,10 +1,14 @@
 //! The events of a replay: planned without their contents first, then read in groups as far as something needs them.
 
-use sqlx::PgPool;
+use sqlx::{Connection as _, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Selection;
+
+/// After a read of more bytes than this the buffer of the connection is given back: it keeps the size of the largest row,
+/// and every connection of the pool comes to such a read sooner or later.
+const LARGE_BYTES: usize = 256 * 1024;
 
 /// An event that a replay has reached, without its contents.
 #[derive(Debug, Clone)]
@@ -80,7 +84,8 @@ pub async fn plan(
 /// # Errors
 /// If the statement fails.
 pub async fn read(pool: &PgPool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>, sqlx::Error> {
-    sqlx::query_as!(
+    let mut connection = pool.acquire().await?;
+    let rows = sqlx::query_as!(
         EventRow,
         r#"select events.id, received_at, type as event_type, provider_event_id, method, query, headers, body as "body?"
            from events left join event_bodies
@@ -89,6 +94,11 @@ pub async fn read(pool: &PgPool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec
         ids,
         with_body
     )
-    .fetch_all(pool)
-    .await
+    .fetch_all(&mut *connection)
+    .await?;
+    let body_bytes: usize = rows.iter().filter_map(|row| row.body.as_ref()).map(Vec::len).sum();
+    if body_bytes > LARGE_BYTES {
+        connection.shrink_buffers();
+    }
+    Ok(rows)
 }
