@@ -142,6 +142,7 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         created_at: time::OffsetDateTime::now_utc(),
         finished_at: None,
         begun: 0,
+        begun_after: None,
         begun_until: None,
         begun_error: None,
     };

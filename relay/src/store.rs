@@ -83,19 +83,22 @@ pub fn is_data_error(error: &sqlx::Error) -> bool {
 /// to spare, or another transaction was in the way. A statement that takes too long does not count among them.
 #[must_use]
 pub fn passes_by_itself(error: &sqlx::Error) -> bool {
-    match error {
-        sqlx::Error::Io(_)
-        | sqlx::Error::Tls(_)
-        | sqlx::Error::Protocol(_)
-        | sqlx::Error::PoolTimedOut
-        | sqlx::Error::PoolClosed
-        | sqlx::Error::WorkerCrashed => true,
-        // The classes are "connection exception", "invalid transaction state" (such as a server that became a standby),
-        // "transaction rollback" (deadlocks), "insufficient resources" and "operator intervention", of which 57014 is a
-        // statement that was cancelled because of its time (PostgreSQL, appendix A).
-        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
-            ["08", "25", "40", "53", "57"].iter().any(|class| code.starts_with(class)) && code != "57014"
-        }),
-        _ => false,
+    // The classes are "connection exception", "invalid transaction state" (such as a server that became a standby),
+    // "transaction rollback" (deadlocks), "insufficient resources" and "operator intervention", of which 57014 is a
+    // statement that was cancelled because of its time (PostgreSQL, appendix A).
+    let passing = ["08", "25", "40", "53", "57"];
+    match error.as_database_error() {
+        Some(error) => {
+            error.code().is_some_and(|code| code != "57014" && passing.iter().any(|class| code.starts_with(class)))
+        }
+        None => matches!(
+            error,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+        ),
     }
 }

@@ -123,9 +123,9 @@ impl Worker {
             self.owed.remove(&row.id);
             return Ok(Turn::NotNow);
         }
-        if row.begun >= MOST_BEGUN {
+        if row.begun_here() >= MOST_BEGUN {
             let place = self.place(row, &filter).await;
-            let reason = stopped::reason(row.begun, row.begun_error.as_deref(), &place);
+            let reason = stopped::reason(row.begun_here(), row.begun_error.as_deref(), &place);
             return self.fail(row, MOST_BEGUN, reason).await;
         }
         let snapshot = self.app.configuration.refresh().await?;
@@ -149,7 +149,7 @@ impl Worker {
                 Err(error)
             }
             Some(Err(error)) => {
-                let pause = pause_after_error(row.begun + 1);
+                let pause = pause_after_error(row.begun_here() + 1);
                 if let Err(unkept) = begun::record(&self.app.pool, row, &stopped::kept(&error), pause).await {
                     let replay = ReplayId::from_uuid(row.id);
                     tracing::warn!(%replay, error = %unkept, "the error of the replay's chunk cannot be written");

@@ -51,12 +51,21 @@ pub struct ReplayRow {
     pub error: Option<String>,
     pub created_at: OffsetDateTime,
     pub finished_at: Option<OffsetDateTime>,
-    /// How many times a chunk has been begun at the cursor without an end.
+    /// How many times a chunk has been begun without an end when the cursor was `begun_after`; see [`Self::begun_here`].
     pub begun: i16,
+    pub begun_after: Option<Uuid>,
     /// Until then no other replica begins the chunk at the cursor.
     pub begun_until: Option<OffsetDateTime>,
-    /// The last error of the database that a chunk at the cursor ended with.
+    /// The last error of the database that a chunk behind `begun_after` ended with.
     pub begun_error: Option<String>,
+}
+
+impl ReplayRow {
+    /// How many times a chunk has been begun at the cursor without an end.
+    #[must_use]
+    pub fn begun_here(&self) -> i16 {
+        if self.begun_after == self.cursor_id { self.begun } else { 0 }
+    }
 }
 
 /// A settled delivery that a replay has reached.
@@ -240,8 +249,9 @@ pub async fn insert(pool: &PgPool, replay: &ReplayRow) -> Result<(), sqlx::Error
 pub async fn find(pool: &PgPool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at, processed,
-                created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun, begun_until, begun_error
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error
          from replays where customer_id = $1 and id = $2",
         customer,
         id
@@ -262,8 +272,9 @@ pub async fn page(
 ) -> Result<Vec<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at, processed,
-                created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun, begun_until, begun_error
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error
          from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
         customer,
         before,
@@ -281,8 +292,9 @@ pub async fn page(
 pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
-        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at, processed,
-                created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun, begun_until, begun_error
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error
          from replays where state = 'running' order by begun, next_at, id"
     )
     .fetch_all(pool)

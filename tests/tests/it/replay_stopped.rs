@@ -252,3 +252,21 @@ async fn two_relays_at_a_replay_that_moves_do_not_drive_its_count_up() {
     assert_eq!(most, Some(1));
     assert!(begins >= 6, "{begins} chunks were begun");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_was_begun_at_an_earlier_place_does_not_count() {
+    let gateway = Gateway::relay_only().await;
+    let (_line, events) = line(&gateway, "poison").await;
+    let mut block = Block::set(&gateway).await;
+    let path = replay(&gateway, "poison").await;
+    block.reached().await;
+    // As a relay of an earlier version moves it during an update.
+    sqlx::query("update replays set cursor_id = $1, processed = 1, begun = 5")
+        .bind(events[0].uuid())
+        .execute(&mut block.watch)
+        .await
+        .expect("moves it");
+    block.lift().await;
+    let completed = ended(&gateway, &path, "completed").await;
+    assert_eq!((&completed["processed"], &completed["created"]), (&json!(3), &json!(2)), "{completed}");
+}

@@ -1,7 +1,8 @@
 //! Which chunks of replays have been begun, and by how many starts that did not end.
 //!
 //! A begin is committed before the work of its chunk, so that it outlives a relay that is ended by the chunk.
-//! [`super::advance`] takes it back in the transaction that moves the cursor.
+//! [`super::advance`] takes it back in the transaction that moves the cursor. A begin counts only at the cursor that it
+//! was made at, so a relay that does not know of begins and moves the cursor takes it back as well.
 
 use std::time::Duration;
 
@@ -18,8 +19,10 @@ use super::ReplayRow;
 /// If the statement fails; then nothing was begun.
 pub async fn begin(pool: &PgPool, replay: &ReplayRow, most: i16, lease: Duration) -> Result<bool, sqlx::Error> {
     let begun = sqlx::query!(
-        "update replays set begun = begun + 1, begun_until = now() + $3::float8 * interval '1 second'
-         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun < $4
+        "update replays set begun = case when begun_after is not distinct from cursor_id then begun + 1 else 1 end,
+                            begun_after = cursor_id, begun_until = now() + $3::float8 * interval '1 second'
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2
+           and (begun < $4 or begun_after is distinct from cursor_id)
            and next_at <= now() and (begun_until is null or begun_until <= now())",
         replay.id,
         replay.cursor_id,
@@ -91,11 +94,12 @@ pub async fn record(pool: &PgPool, replay: &ReplayRow, error: &str, pause: Durat
 pub async fn fail(pool: &PgPool, replay: &ReplayRow, least: i16, reason: &str) -> Result<bool, sqlx::Error> {
     let failed = sqlx::query!(
         "update replays set state = 'failed', finished_at = now(), error = $4
-         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun >= $3
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2
+           and case when begun_after is not distinct from cursor_id then begun else 0 end >= $3
            and (begun_until is null or begun_until <= now())",
         replay.id,
         replay.cursor_id,
-        least,
+        i32::from(least),
         reason
     )
     .execute(pool)
