@@ -90,6 +90,13 @@ impl Filter {
     pub fn matches(&self, input: &Input) -> Result<bool, ExpressionError> {
         self.0.evaluate(input, DEADLINE, value::boolean)
     }
+
+    /// Whether the filter reads `body`; false only if it cannot. One that does gives its answer for a body of more than
+    /// [`MAX_BODY_BYTES`] without it: see [`Input::without_body`].
+    #[must_use]
+    pub fn uses_body(&self) -> bool {
+        self.0.uses_body()
+    }
 }
 
 /// An expression whose value is sent in place of an event's body. Cheap to clone.

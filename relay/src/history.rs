@@ -13,12 +13,12 @@ use std::time::Duration;
 
 use shared::id::uuid_v7_floor;
 use sqlx::PgPool;
-use time::{Date, OffsetDateTime};
+use time::Date;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::mint;
 use crate::store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
+use crate::{mint, store};
 
 /// How many days of partitions are made ahead.
 const DAYS_AHEAD: i64 = 3;
@@ -80,12 +80,12 @@ fn floor(now_ms: u64, days: u16) -> Uuid {
     uuid_v7_floor(now_ms.saturating_sub(u64::from(days) * DAY_MS))
 }
 
-/// Makes the partitions of today and of the coming days where they are not there yet.
+/// Makes the partitions of today, by the database's clock, and of the coming days, unless they are there.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
-    let today = OffsetDateTime::now_utc().date();
+    let today = store::health::now(pool).await?.date();
     for ahead in 0..=DAYS_AHEAD {
         if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
             partitions::create_day(pool, day).await?;

@@ -94,7 +94,7 @@ impl Intake {
             if let Err(refused) = check(&mut prepared) {
                 return Ok(Err(refused));
             }
-            match self.write(&prepared.batch, snapshot.version).await? {
+            match self.write(&prepared.batch, snapshot.version, plausible.now_ms).await? {
                 Admitted::StaleConfiguration => snapshot = self.configuration.refresh().await?,
                 Admitted::Stored { stored, duplicates } => {
                     tracing::debug!(stored = stored.len(), duplicates, "stored");
@@ -115,10 +115,10 @@ impl Intake {
         Ok(snapshot)
     }
 
-    async fn write(&self, batch: &Batch, version: Version) -> Result<Admitted, sqlx::Error> {
+    async fn write(&self, batch: &Batch, version: Version, now_ms: u64) -> Result<Admitted, sqlx::Error> {
         let mut days: Vec<Date> =
             batch.events.iter().map(|event| mint::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
-        days.push(time::OffsetDateTime::now_utc().date());
+        days.push(mint::timestamp(now_ms).date());
         days.sort_unstable();
         days.dedup();
         for day in days {

@@ -73,16 +73,9 @@ pub struct EventView<'a> {
 /// Asks every route of the event's source.
 pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>) -> Vec<Answer> {
     let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
-    let filters: Vec<Filter> =
-        routes.iter().filter(|route| route.enabled).filter_map(|route| compiled(route)).collect();
     let asked = OnceLock::new();
     let asked = || Arc::clone(asked.get_or_init(|| Arc::new(input(event))));
-    let mut results =
-        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, asked()).await }.into_iter();
-    let mut answers: Vec<Answer> = routes
-        .iter()
-        .map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results), order_key: None })
-        .collect();
+    let mut answers = ask_filters(evaluator, routes, asked).await;
     let ordered = |answer: &&mut Answer| answer.verdict == Verdict::Matched && answer.route.order_key.is_some();
     let keys: Vec<OrderKey> =
         answers.iter_mut().filter(ordered).filter_map(|answer| order_key(&answer.route)).collect();
@@ -91,6 +84,29 @@ pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'
         order(answer, &mut keys);
     }
     answers
+}
+
+/// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be evaluated,
+/// see [`evaluated`].
+pub async fn ask_filters(
+    evaluator: &Evaluator,
+    routes: &[Arc<Route>],
+    input: impl FnOnce() -> Arc<Input>,
+) -> Vec<Answer> {
+    let filters: Vec<Filter> = routes.iter().filter_map(|route| evaluated(route)).cloned().collect();
+    let mut results =
+        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, input()).await }.into_iter();
+    routes
+        .iter()
+        .map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results), order_key: None })
+        .collect()
+}
+
+/// The filter that has to be evaluated to know what a route says of an event; `None` if it says the same of every one.
+#[must_use]
+pub fn evaluated(route: &Route) -> Option<&Filter> {
+    let filter = route.filter.as_ref().filter(|_| route.enabled)?;
+    filter.compiled.as_ref().ok()
 }
 
 fn order_key(route: &Route) -> Option<OrderKey> {
@@ -112,10 +128,6 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
         },
     };
     answer.verdict = Verdict::Unordered { reason };
-}
-
-fn compiled(route: &Route) -> Option<Filter> {
-    route.filter.as_ref().and_then(|filter| filter.compiled.as_ref().ok()).cloned()
 }
 
 /// What a route says; takes the next of `results` where its filter was evaluated.

@@ -112,3 +112,27 @@ pub fn is_data_error(error: &sqlx::Error) -> bool {
     code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
         && !partitions::is_missing(error)
 }
+
+/// Whether an error of the database passes by itself, whatever the statement was: the database is away, has no resources
+/// to spare, or another transaction was in the way. A statement that takes too long does not count among them.
+#[must_use]
+pub fn passes_by_itself(error: &sqlx::Error) -> bool {
+    // The classes are "connection exception", "invalid transaction state" (such as a server that became a standby),
+    // "transaction rollback" (deadlocks), "insufficient resources" and "operator intervention", of which 57014 is a
+    // statement that was cancelled because of its time (PostgreSQL, appendix A).
+    let passing = ["08", "25", "40", "53", "57"];
+    match error.as_database_error() {
+        Some(error) => {
+            error.code().is_some_and(|code| code != "57014" && passing.iter().any(|class| code.starts_with(class)))
+        }
+        None => matches!(
+            error,
+            sqlx::Error::Io(_)
+                | sqlx::Error::Tls(_)
+                | sqlx::Error::Protocol(_)
+                | sqlx::Error::PoolTimedOut
+                | sqlx::Error::PoolClosed
+                | sqlx::Error::WorkerCrashed
+        ),
+    }
+}

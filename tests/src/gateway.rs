@@ -4,8 +4,10 @@ mod edge_stand_in;
 
 use std::time::Duration;
 
+use axum::body::Bytes;
 use serde_json::json;
-use shared::envelope::{Body, EventHeader, Message, Verification, decode, encode_inline};
+use sha2::{Digest as _, Sha256};
+use shared::envelope::{Body, EventHeader, Message, Verification, decode, encode_inline, encode_stored};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
 
@@ -298,6 +300,43 @@ impl RelayOnly {
         let message = encode_inline(&header, body).unwrap_or_else(|| panic!("the body does not fit into a message"));
         self.queue.push(&message);
         id
+    }
+
+    /// Puts events into the queue whose bodies are stored at the edge, as the edge does with large ones: one event for
+    /// each of `verifications`, all with the same headers and the same bytes. Gives their ids, oldest first.
+    ///
+    /// # Panics
+    /// If the source has no id of the known form.
+    pub fn push_large(
+        &self,
+        source: &Source,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+        verifications: impl IntoIterator<Item = Verification>,
+    ) -> Vec<EventId> {
+        let body = body.into();
+        let sha256 = hex::encode(Sha256::digest(&body));
+        let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
+        let mut ids: Vec<EventId> = Vec::new();
+        for verification in verifications {
+            let received_at_ms = now_s() * 1_000;
+            let id = EventId::mint(received_at_ms, rand::random());
+            let header = EventHeader {
+                id,
+                source,
+                received_at_ms,
+                method: "POST".to_owned(),
+                query: String::new(),
+                headers: HeaderList::new(headers.iter().copied()),
+                verification,
+            };
+            let key = id.to_string();
+            self.edge.store_body(&key, body.clone());
+            self.queue.push(&encode_stored(&header, &key, body.len() as u64, &sha256));
+            ids.push(id);
+        }
+        ids.sort_unstable();
+        ids
     }
 
     /// Waits until everything in the queue has been acknowledged.

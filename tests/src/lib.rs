@@ -4,7 +4,7 @@
 //! In the order of the data: [`provider`] signs requests as Stripe and the others do, [`edge`] runs the Worker,
 //! [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`], [`receiver`]
 //! a destination. [`gateway`] starts all of them for a test, [`dev`] for a person. Below lie [`tools`] (what has to be
-//! built or installed), [`process`], [`server`] and [`wait`].
+//! built or installed), [`process`], [`memory`], [`server`] and [`wait`].
 
 pub mod api;
 pub mod bench;
@@ -14,6 +14,7 @@ pub mod edge;
 pub mod error;
 pub mod gateway;
 pub mod internet;
+pub mod memory;
 pub mod place;
 pub mod postgres;
 pub mod process;

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use crate::api::Api;
 use crate::error::{Doing as _, Error, Result};
+use crate::memory::{self, Limit};
 use crate::process::{Process, Signal};
 use crate::queue::LocalQueue;
 use crate::tools;
@@ -15,9 +16,12 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to finish or hand back what is in flight.
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
-/// What the relay is started with: its environment.
+/// What the relay is started with: its environment, and how much memory it may use.
 #[derive(Debug, Clone)]
-pub struct RelaySettings(BTreeMap<String, String>);
+pub struct RelaySettings {
+    variables: BTreeMap<String, String>,
+    memory_limit: Option<u64>,
+}
 
 impl RelaySettings {
     /// Settings with fresh secrets that let it deliver to loopback.
@@ -39,26 +43,35 @@ impl RelaySettings {
             ("TIDEGATE_LOG", "info"),
             ("NO_COLOR", "1"),
         ];
-        Self(settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into())
+        let variables = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
+        Self { variables, memory_limit: None }
     }
 
     /// The same with another value for a variable.
     #[must_use]
     pub fn with(mut self, name: &str, value: &str) -> Self {
-        self.0.insert(name.to_owned(), value.to_owned());
+        self.variables.insert(name.to_owned(), value.to_owned());
+        self
+    }
+
+    /// The same with a limit for the memory of the process, in bytes: the system kills a relay that needs more. It does
+    /// not start if memory cannot be limited on this machine; [`Limit::new`] tells.
+    #[must_use]
+    pub fn with_memory_limit(mut self, bytes: u64) -> Self {
+        self.memory_limit = Some(bytes);
         self
     }
 
     /// The value of a variable; empty where it is not set.
     #[must_use]
     pub fn value(&self, name: &str) -> &str {
-        self.0.get(name).map_or("", String::as_str)
+        self.variables.get(name).map_or("", String::as_str)
     }
 
     /// All variables.
     #[must_use]
     pub fn variables(&self) -> Vec<(String, String)> {
-        self.0.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
+        self.variables.iter().map(|(name, value)| (name.clone(), value.clone())).collect()
     }
 
     fn command(&self, program: &std::path::Path, argument: &str) -> Command {
@@ -69,7 +82,7 @@ impl RelaySettings {
                 command.env_remove(name);
             }
         }
-        command.arg(argument).envs(&self.0);
+        command.arg(argument).envs(&self.variables);
         command
     }
 }
@@ -82,6 +95,8 @@ impl RelaySettings {
 pub struct Relay {
     settings: RelaySettings,
     process: Process,
+    // After the process, which has to be gone when its cgroup is removed.
+    limit: Option<Limit>,
     url: String,
     errors: Errors,
 }
@@ -106,12 +121,18 @@ impl Relay {
     /// Where it does not compile or does not start; the end of its log is in the message.
     pub async fn start(settings: RelaySettings) -> Result<Self> {
         let program = tools::blocking(tools::relay).await?;
-        let mut process = Process::start("relay", &mut settings.command(&program, "serve"), Signal::Term)?;
+        let mut command = settings.command(&program, "serve");
+        let limit = settings.memory_limit.map(Limit::new).transpose()?;
+        if let Some(limit) = &limit {
+            command = limit.wrap(&command);
+        }
+        let mut process = Process::start("relay", &mut command, Signal::Term)?;
         let line = process.line("relay listening on http", STARTS_WITHIN).await?;
         let url = line.split_whitespace().last().unwrap_or_default().to_owned();
         // A restarted relay has to be where it was.
         let listen = url.trim_start_matches("http://").to_owned();
-        Ok(Self { settings: settings.with("TIDEGATE_LISTEN", &listen), process, url, errors: Errors::Unexpected })
+        let settings = settings.with("TIDEGATE_LISTEN", &listen);
+        Ok(Self { settings, process, limit, url, errors: Errors::Unexpected })
     }
 
     /// Its base URL, without a slash at the end; the same after a restart.
@@ -136,6 +157,31 @@ impl Relay {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The most resident memory that it has had since it was last started, or since [`Relay::reset_peak_memory`], in
+    /// bytes.
+    ///
+    /// # Errors
+    /// If it has ended, or the system does not tell.
+    pub fn peak_memory(&self) -> Result<u64> {
+        memory::peak(self.id())
+    }
+
+    /// Begins a new measurement of [`Relay::peak_memory`] at what it uses now.
+    ///
+    /// # Errors
+    /// If it has ended, or the system does not allow it.
+    pub fn reset_peak_memory(&self) -> Result<()> {
+        memory::reset_peak(self.id())
+    }
+
+    /// How often the system has killed it since it was last started, because of its memory limit; 0 without a limit.
+    ///
+    /// # Errors
+    /// If the system does not tell.
+    pub fn memory_kills(&self) -> Result<u64> {
+        self.limit.as_ref().map_or(Ok(0), Limit::kills)
     }
 
     /// What it has logged since it was last started.

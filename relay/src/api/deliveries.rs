@@ -12,9 +12,9 @@ use super::input::{Params, Segment};
 use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
+use crate::App;
 use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
 use crate::store::partitions::with_partitions;
-use crate::{App, mint};
 
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -176,7 +176,7 @@ pub(super) async fn retry(
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
     let id = read_id(&id)?;
-    let first_with_body = app.config.retention.first_with_body(mint::now_ms());
+    let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
     match deliveries::retry(&app.pool, caller.customer, id, first_with_body).await? {
         Retried::Due { destination } => app.engine.look(destination),
         Retried::NotFound => return Err(ApiError::NotFound("delivery")),

@@ -83,7 +83,8 @@ pub struct ShownFilter {
 pub struct Replay {
     #[schema(value_type = String, example = "rpl_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
     pub id: ReplayId,
-    /// `running`, `completed` or `cancelled`. A completed one has made all its deliveries; `pending` are on their way.
+    /// `running`, `completed`, `cancelled` or `failed`. A completed one has made all its deliveries; `pending` are on their
+    /// way. A failed one was stopped by the gateway, for the reason in `error`; the deliveries that it has made are kept.
     pub state: String,
     pub filter: ShownFilter,
     /// Where it delivers in place of the original destinations.
@@ -107,6 +108,7 @@ pub struct Replay {
     pub cancelled: i64,
     /// How long it takes at least, in seconds, at its rate; null where it has none.
     pub estimated_s: Option<f64>,
+    /// Why it failed or was cancelled, where it stood, and what to do.
     pub error: Option<String>,
     pub created_at: Timestamp,
     pub finished_at: Option<Timestamp>,

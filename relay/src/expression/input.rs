@@ -32,7 +32,9 @@ pub struct EventFields {
 pub struct Input {
     event: EventFields,
     headers: HeaderList,
-    body: Vec<u8>,
+    /// `None` if it was left out.
+    body: Option<Vec<u8>>,
+    body_bytes: usize,
     event_value: OnceLock<Box<dyn Val>>,
     headers_value: OnceLock<Box<dyn Val>>,
     body_value: OnceLock<Box<dyn Val>>,
@@ -42,10 +44,20 @@ impl Input {
     /// Takes an event; nothing is parsed yet.
     #[must_use]
     pub fn new(event: EventFields, headers: HeaderList, body: Vec<u8>) -> Self {
+        let body_bytes = body.len();
+        Self { body: Some(body), ..Self::without_body(event, headers, body_bytes) }
+    }
+
+    /// Takes an event whose body of `body_bytes` bytes was not read. Expressions that do not use `body` give what they
+    /// give with it, and those that do as well if it is larger than [`MAX_BODY_BYTES`]; for a smaller one they fail with
+    /// [`super::ExpressionError::Internal`].
+    #[must_use]
+    pub fn without_body(event: EventFields, headers: HeaderList, body_bytes: usize) -> Self {
         Self {
             event,
             headers,
-            body,
+            body: None,
+            body_bytes,
             event_value: OnceLock::new(),
             headers_value: OnceLock::new(),
             body_value: OnceLock::new(),
@@ -53,7 +65,11 @@ impl Input {
     }
 
     pub(super) fn body_bytes(&self) -> usize {
-        self.body.len()
+        self.body_bytes
+    }
+
+    pub(super) fn has_body(&self) -> bool {
+        self.body.is_some()
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&dyn Val> {
@@ -61,7 +77,10 @@ impl Input {
             "event" => self.event_value.get_or_init(|| event_value(&self.event)),
             "headers" => self.headers_value.get_or_init(|| headers_value(&self.headers)),
             // The program has refused a larger one before.
-            "body" if self.body.len() <= MAX_BODY_BYTES => self.body_value.get_or_init(|| body_value(&self.body)),
+            "body" if self.body_bytes <= MAX_BODY_BYTES => {
+                let body = self.body.as_deref()?;
+                self.body_value.get_or_init(|| body_value(body))
+            }
             _ => return None,
         };
         Some(value.as_ref())

@@ -27,6 +27,10 @@ impl Program {
         compile::compile(source).map(|(expression, uses_body)| Self { expression, uses_body })
     }
 
+    pub(super) fn uses_body(&self) -> bool {
+        self.uses_body
+    }
+
     /// Evaluates and hands the value to `read`.
     pub(super) fn evaluate<T>(
         &self,
@@ -36,6 +40,10 @@ impl Program {
     ) -> Result<T, ExpressionError> {
         if self.uses_body && input.body_bytes() > MAX_BODY_BYTES {
             return Err(ExpressionError::BodyTooLarge(input.body_bytes()));
+        }
+        // A caller's mistake, which must decide nothing.
+        if self.uses_body && !input.has_body() {
+            return Err(ExpressionError::Internal);
         }
         let meter = Meter::new(Instant::now() + deadline);
         let names = Names { input, meter: &meter };

@@ -350,3 +350,19 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
     })
     .await
 }
+
+#[test]
+fn a_filter_is_asked_without_the_body_only_if_the_body_cannot_change_its_answer() {
+    let without = |bytes: usize| Input::without_body(EventFields::default(), HeaderList::default(), bytes);
+    let by_header = Filter::compile("!('x-kind' in headers)").expect("compiles");
+    assert!(!by_header.uses_body());
+    assert_eq!(by_header.matches(&without(10)), Ok(true));
+    for source in ["has(body.amount)", "true || body == null", ".body != null", "[1].exists(body, body == 1)"] {
+        let by_body = Filter::compile(source).expect("compiles");
+        assert!(by_body.uses_body(), "{source}");
+        let too_large = vec![b'1'; MAX_BODY_BYTES + 1];
+        assert_eq!(by_body.matches(&without(MAX_BODY_BYTES + 1)), by_body.matches(&input_of(&too_large)), "{source}");
+        let error = by_body.matches(&without(10)).expect_err("has no body");
+        assert!(error.is_ours(), "{source}: nothing is decided by a body that was not read: {error}");
+    }
+}

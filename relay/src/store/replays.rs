@@ -9,6 +9,9 @@ use uuid::Uuid;
 
 use super::configuration::Version;
 
+pub mod begun;
+pub mod events;
+
 /// What a replay takes, with ids in place of names.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
@@ -50,19 +53,21 @@ pub struct ReplayRow {
     pub error: Option<String>,
     pub created_at: OffsetDateTime,
     pub finished_at: Option<OffsetDateTime>,
+    /// How many times a chunk has been begun without an end when the cursor was `begun_after`; see [`Self::begun_here`].
+    pub begun: i16,
+    pub begun_after: Option<Uuid>,
+    /// Until then no other replica begins the chunk at the cursor.
+    pub begun_until: Option<OffsetDateTime>,
+    /// The last error of the database that a chunk behind `begun_after` ended with.
+    pub begun_error: Option<String>,
 }
 
-/// An event that a replay has reached.
-pub struct EventRow {
-    pub id: Uuid,
-    pub source_id: Uuid,
-    pub received_at: OffsetDateTime,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub method: String,
-    pub query: String,
-    pub headers: serde_json::Value,
-    pub body: Option<Vec<u8>>,
+impl ReplayRow {
+    /// How many times a chunk has been begun at the cursor without an end.
+    #[must_use]
+    pub fn begun_here(&self) -> i16 {
+        if self.begun_after == self.cursor_id { self.begun } else { 0 }
+    }
 }
 
 /// A settled delivery that a replay has reached.
@@ -129,43 +134,6 @@ pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, s
         selection.failed
     )
     .fetch_one(pool)
-    .await
-}
-
-/// The next events of a selection, oldest first.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn next_events(
-    pool: &PgPool,
-    selection: &Selection,
-    after: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<EventRow>, sqlx::Error> {
-    sqlx::query_as!(
-        EventRow,
-        r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
-                  event_bodies.body as "body?"
-           from events left join event_bodies
-                on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
-                   and ($7::uuid is null or event_bodies.event_id > $7)
-           where customer_id = $1 and events.id >= $2 and events.id < $3 and (verification = 'failed') = $9
-             and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
-             and ($6::uuid is null or exists (
-                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
-             and ($7::uuid is null or events.id > $7)
-           order by events.id limit $8"#,
-        selection.customer_id,
-        selection.from_event,
-        selection.until_event,
-        selection.source_id,
-        selection.event_type,
-        selection.destination_id,
-        after,
-        limit,
-        selection.failed
-    )
-    .fetch_all(pool)
     .await
 }
 
@@ -281,9 +249,17 @@ pub async fn insert(pool: &PgPool, replay: &ReplayRow) -> Result<(), sqlx::Error
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn find(pool: &PgPool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
-    sqlx::query_as!(ReplayRow, "select * from replays where customer_id = $1 and id = $2", customer, id)
-        .fetch_optional(pool)
-        .await
+    sqlx::query_as!(
+        ReplayRow,
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error
+         from replays where customer_id = $1 and id = $2",
+        customer,
+        id
+    )
+    .fetch_optional(pool)
+    .await
 }
 
 /// The replays of a customer, newest first.
@@ -298,7 +274,10 @@ pub async fn page(
 ) -> Result<Vec<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
-        "select * from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error
+         from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
         customer,
         before,
         limit
@@ -307,18 +286,25 @@ pub async fn page(
     .await
 }
 
-/// The replays that are not finished, of all customers, the ones that are due first.
+/// The replays that are not finished, of all customers: those first that are not begun at their place already, because
+/// one that ends the relay again and again must not keep the others from moving; then the ones that are due first.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
-    sqlx::query_as!(ReplayRow, "select * from replays where state = 'running' order by next_at, id")
-        .fetch_all(pool)
-        .await
+    sqlx::query_as!(
+        ReplayRow,
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error
+         from replays where state = 'running' order by begun, next_at, id"
+    )
+    .fetch_all(pool)
+    .await
 }
 
 /// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
-/// its end, in one transaction. Nothing is made for an event that somebody else has released since.
+/// its end, in one transaction. Nothing is made for an event that was released by another call since.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
@@ -337,23 +323,6 @@ pub async fn advance(
     let released = release(&mut transaction, &chunk.released).await?;
     let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);
     let made: Vec<&Made> = chunk.made.iter().filter(is_due).collect();
-    let moved = sqlx::query!(
-        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
-                            next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second'
-         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
-        replay.id,
-        replay.cursor_id,
-        chunk.cursor,
-        i64::try_from(chunk.processed).unwrap_or(i64::MAX),
-        i64::try_from(made.len()).unwrap_or(i64::MAX),
-        i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
-        pause.as_secs_f64()
-    )
-    .execute(&mut *transaction)
-    .await?;
-    if moved.rows_affected() == 0 {
-        return Ok(Advanced::Elsewhere);
-    }
     let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
     let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
@@ -375,6 +344,25 @@ pub async fn advance(
     )
     .execute(&mut *transaction)
     .await?;
+    // Last, so that the row is locked for a moment only: others count what they settle in it.
+    let moved = sqlx::query!(
+        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
+                            next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
+                            begun = 0, begun_until = null, begun_error = null
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
+        replay.id,
+        replay.cursor_id,
+        chunk.cursor,
+        i64::try_from(chunk.processed).unwrap_or(i64::MAX),
+        i64::try_from(made.len()).unwrap_or(i64::MAX),
+        i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
+        pause.as_secs_f64()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(Advanced::Elsewhere);
+    }
     transaction.commit().await?;
     Ok(Advanced::Moved)
 }
@@ -396,15 +384,11 @@ async fn release(connection: &mut PgConnection, events: &[Uuid]) -> Result<HashS
 /// Marks a replay as worked off.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn complete(pool: &PgPool, id: Uuid, error: Option<&str>) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "update replays set state = 'completed', finished_at = now(), error = $2 where id = $1 and state = 'running'",
-        id,
-        error
-    )
-    .execute(pool)
-    .await?;
+/// If the statement fails.
+pub async fn complete(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!("update replays set state = 'completed', finished_at = now() where id = $1 and state = 'running'", id)
+        .execute(pool)
+        .await?;
     Ok(())
 }
 

@@ -78,8 +78,9 @@ impl EdgeStandIn {
         sources.iter().filter_map(|(id, stored)| Some((id.clone(), stored.source()?.clone()))).collect()
     }
 
-    /// Stores a body, as the edge does with one that does not fit into a message.
-    pub fn store_body(&self, key: &str, body: Vec<u8>) {
+    /// Stores a body, as the edge does with one that does not fit into a message. Clones of one [`Bytes`] share their
+    /// memory.
+    pub fn store_body(&self, key: &str, body: impl Into<Bytes>) {
         lock(&self.shared.bodies).insert(key.to_owned(), body.into());
     }
 

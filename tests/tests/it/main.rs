@@ -17,6 +17,8 @@ mod quarantine;
 mod queue;
 mod recipe;
 mod replay;
+mod replay_memory;
+mod replay_stopped;
 mod replicas;
 mod request;
 mod restore;

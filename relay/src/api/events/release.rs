@@ -11,7 +11,7 @@ use crate::api::problem::{ApiError, Conflict, Refusals};
 use crate::pull::arrival;
 use crate::store::admit::NewEvent;
 use crate::store::events::{self, EventRow, Released};
-use crate::{App, mint, route, store};
+use crate::{App, route, store};
 
 /// How often the routes are asked again because somebody changes them at the same time.
 const ROUNDS: usize = 5;
@@ -32,7 +32,8 @@ pub(in crate::api) async fn release(
         _ => return Err(ApiError::Conflict(Conflict::NotFailed)),
     }
     let body = store::pending::body(&app.pool, row.id).await?;
-    let body = body.filter(|_| row.id >= app.config.retention.first_with_body(mint::now_ms()));
+    let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
+    let body = body.filter(|_| row.id >= first_with_body);
     let body = body.ok_or(ApiError::Conflict(Conflict::BodyGone))?;
     route_and_release(&app, &row, &body).await?;
     let row = find(&app, caller.customer, &id).await?;

@@ -1,0 +1,378 @@
+//! Makes one chunk of a replay: plans it without the contents of its events, reads what is needed of these in small
+//! groups, and decides which deliveries are made.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use shared::header::HeaderList;
+use shared::id::{CustomerId, DestinationId, EventId, SourceId};
+use uuid::Uuid;
+
+use super::cut::{self, CHUNK_BYTES, GROUP_BYTES};
+use super::{Filter, selection};
+use crate::configuration::{Route, Snapshot};
+use crate::expression::{EventFields, Input, MAX_BODY_BYTES};
+use crate::recheck::Rechecks;
+use crate::route::{self, EventView, Verdict};
+use crate::store::replays::events::{self, EventRow, PlannedRow};
+use crate::store::replays::{self, Chunk, DeliveryRow, Made, ReplayRow};
+use crate::{App, mint};
+
+/// The rows of a chunk, before anything of their contents is read.
+pub(super) enum Plan {
+    Events(Vec<Planned>),
+    Deliveries(Vec<DeliveryRow>),
+}
+
+/// An event of a chunk, and what is read of it.
+pub(super) struct Planned {
+    row: PlannedRow,
+    /// The routes whose filters decide where it goes; none if its destination is given.
+    routes: Vec<Arc<Route>>,
+    reads: Reads,
+}
+
+/// What is read of an event to decide where it goes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Reads {
+    /// It goes to the same destinations whatever it contains.
+    Nothing,
+    Head,
+    HeadAndBody,
+}
+
+impl Plan {
+    /// The first and the last event, by id, of the chunk; `None` if it is empty.
+    pub(super) fn ends(&self) -> Option<(EventId, EventId)> {
+        let ids: Vec<Uuid> = match self {
+            Self::Events(events) => events.iter().map(|event| event.row.id).collect(),
+            Self::Deliveries(deliveries) => deliveries.iter().map(|delivery| delivery.event_id).collect(),
+        };
+        let (first, last) = (ids.iter().min()?, ids.iter().max()?);
+        Some((EventId::from_uuid(*first), EventId::from_uuid(*last)))
+    }
+}
+
+impl Planned {
+    fn new(row: PlannedRow, replay: &ReplayRow, filter: &Filter, snapshot: &Snapshot, is_kept: bool) -> Self {
+        let routes = match replay.destination_id {
+            Some(_) => Vec::new(),
+            None => routes_of(snapshot, row.source_id, filter.destination),
+        };
+        let reads = if is_kept { reads(filter.verifies_now, &routes, body_bytes(&row)) } else { Reads::Nothing };
+        Self { row, routes, reads }
+    }
+
+    /// How many bytes are read of it.
+    fn bytes(&self) -> u64 {
+        let head = u64::try_from(self.row.head_size).unwrap_or(0);
+        match self.reads {
+            Reads::Nothing => 0,
+            Reads::Head => head,
+            Reads::HeadAndBody => head.saturating_add(body_bytes(&self.row) as u64),
+        }
+    }
+}
+
+fn body_bytes(row: &PlannedRow) -> usize {
+    usize::try_from(row.body_size).unwrap_or(0)
+}
+
+/// What has to be read of an event to ask the filters of these routes, and to verify it again.
+fn reads(verifies_now: bool, routes: &[Arc<Route>], body_bytes: usize) -> Reads {
+    let filters: Vec<_> = routes.iter().filter_map(|route| route::evaluated(route)).collect();
+    // Of a larger body a filter that reads it makes nothing: its size is enough.
+    let body = body_bytes <= MAX_BODY_BYTES && filters.iter().any(|filter| filter.uses_body());
+    match (verifies_now || body, filters.is_empty()) {
+        (true, _) => Reads::HeadAndBody,
+        (false, false) => Reads::Head,
+        (false, true) => Reads::Nothing,
+    }
+}
+
+/// Whether anything may have to be read of the contents of any event.
+fn reads_any(replay: &ReplayRow, filter: &Filter, snapshot: &Snapshot) -> bool {
+    let mut routes = snapshot.routes.values();
+    let by_route = |route: &Arc<Route>| {
+        filter.source.is_none_or(|source| route.source_id == source) && route::evaluated(route).is_some()
+    };
+    filter.verifies_now || replay.destination_id.is_none() && routes.any(by_route)
+}
+
+/// The routes of a source, or only those to one destination.
+fn routes_of(snapshot: &Snapshot, source: Uuid, only: Option<DestinationId>) -> Vec<Arc<Route>> {
+    let routes = snapshot.routes_of_source.get(&SourceId::from_uuid(source)).into_iter().flatten();
+    routes.filter(|route| only.is_none_or(|only| route.destination_id == only)).cloned().collect()
+}
+
+/// Plans the next chunk of at most `rows` rows.
+///
+/// # Errors
+/// If a statement fails.
+pub(super) async fn plan(
+    app: &App,
+    replay: &ReplayRow,
+    filter: &Filter,
+    rows: usize,
+    snapshot: &Snapshot,
+) -> Result<Plan, sqlx::Error> {
+    let selection = selection(filter, replay.customer_id, replay.until_id);
+    let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+    if filter.state.is_some() {
+        let deliveries =
+            replays::next_deliveries(&app.pool, &selection, replay.until_id, replay.cursor_id, limit).await?;
+        return Ok(Plan::Deliveries(deliveries));
+    }
+    let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
+    let rows =
+        events::plan(&app.pool, &selection, replay.cursor_id, limit, reads_any(replay, filter, snapshot)).await?;
+    let mut planned: Vec<Planned> = rows
+        .into_iter()
+        .map(|row| {
+            let is_kept = row.has_body && row.id >= first_with_body;
+            let row = PlannedRow { has_body: is_kept, ..row };
+            Planned::new(row, replay, filter, snapshot, is_kept)
+        })
+        .collect();
+    planned.truncate(cut::first(planned.iter().map(Planned::bytes), CHUNK_BYTES));
+    Ok(Plan::Events(planned))
+}
+
+/// Decides which deliveries a planned chunk makes.
+///
+/// # Errors
+/// If a statement fails.
+pub(super) async fn make(
+    app: &App,
+    replay: &ReplayRow,
+    filter: &Filter,
+    plan: &Plan,
+    snapshot: &Snapshot,
+) -> Result<Chunk, sqlx::Error> {
+    match plan {
+        Plan::Deliveries(deliveries) => {
+            let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
+            Ok(of_deliveries(deliveries, replay.destination_id, first_with_body, snapshot))
+        }
+        Plan::Events(planned) => {
+            let mut chunk = Chunk {
+                cursor: planned.last().map(|event| event.row.id),
+                processed: planned.len(),
+                ..Chunk::default()
+            };
+            let mut rechecks = Rechecks::default();
+            let mut rest = planned.as_slice();
+            while !rest.is_empty() {
+                let (group, after) = rest.split_at(cut::first(rest.iter().map(Planned::bytes), GROUP_BYTES));
+                add_group(&mut chunk, app, replay, filter, group, snapshot, &mut rechecks).await?;
+                rest = after;
+            }
+            Ok(chunk)
+        }
+    }
+}
+
+fn of_deliveries(
+    deliveries: &[DeliveryRow],
+    destination: Option<Uuid>,
+    first_with_body: Uuid,
+    snapshot: &Snapshot,
+) -> Chunk {
+    let whole = deliveries.iter().filter(|delivery| delivery.body && delivery.event_id >= first_with_body);
+    Chunk {
+        cursor: deliveries.last().map(|delivery| delivery.id),
+        processed: deliveries.len(),
+        skipped: deliveries.len() - whole.clone().count(),
+        made: whole.filter_map(|delivery| again(delivery, destination, snapshot)).collect(),
+        released: Vec::new(),
+    }
+}
+
+/// Adds what a group of events makes to the chunk. The contents of the group are in memory until it returns.
+async fn add_group(
+    chunk: &mut Chunk,
+    app: &App,
+    replay: &ReplayRow,
+    filter: &Filter,
+    group: &[Planned],
+    snapshot: &Snapshot,
+    rechecks: &mut Rechecks,
+) -> Result<(), sqlx::Error> {
+    let mut contents = read(app, group).await?;
+    for event in group {
+        // Each is dropped with its turn of the loop.
+        let content = contents.remove(&event.row.id);
+        let is_gone = match (event.reads, &content) {
+            (Reads::Nothing, _) => false,
+            (Reads::Head, content) => content.is_none(),
+            (Reads::HeadAndBody, content) => content.as_ref().is_none_or(|content| content.body.is_none()),
+        };
+        // The partition of its day may have been dropped since the chunk was planned.
+        if !event.row.has_body || is_gone {
+            chunk.skipped += 1;
+            continue;
+        }
+        if filter.verifies_now && !verifies(app, replay, event, content.as_ref(), snapshot, rechecks).await? {
+            continue;
+        }
+        if filter.verification.is_some() {
+            chunk.released.push(event.row.id);
+        }
+        let targets = match replay.destination_id {
+            Some(destination) => vec![(destination, route_between(snapshot, event.row.source_id, destination))],
+            None => routed(app, snapshot, event, content).await,
+        };
+        chunk.made.extend(targets.into_iter().map(|(destination_id, route_id)| Made {
+            id: mint::uuid(),
+            destination_id,
+            event_id: event.row.id,
+            source_id: event.row.source_id,
+            route_id,
+        }));
+    }
+    Ok(())
+}
+
+/// What is needed of the contents of a group, by the id of the event.
+async fn read(app: &App, group: &[Planned]) -> Result<HashMap<Uuid, EventRow>, sqlx::Error> {
+    let ids: Vec<Uuid> = group.iter().filter(|event| event.reads != Reads::Nothing).map(|event| event.row.id).collect();
+    if ids.is_empty() {
+        return Ok(HashMap::new());
+    }
+    let with_body: Vec<Uuid> =
+        group.iter().filter(|event| event.reads == Reads::HeadAndBody).map(|event| event.row.id).collect();
+    let rows = events::read(&app.pool, &ids, &with_body).await?;
+    Ok(rows.into_iter().map(|row| (row.id, row)).collect())
+}
+
+/// Whether an event in quarantine verifies by what its source has now.
+async fn verifies(
+    app: &App,
+    replay: &ReplayRow,
+    event: &Planned,
+    content: Option<&EventRow>,
+    snapshot: &Snapshot,
+    rechecks: &mut Rechecks,
+) -> Result<bool, sqlx::Error> {
+    let Some((content, body)) = content.and_then(|content| Some((content, content.body.as_deref()?))) else {
+        return Ok(false);
+    };
+    let headers: HeaderList = serde_json::from_value(content.headers.clone()).unwrap_or_default();
+    let source_id = SourceId::from_uuid(event.row.source_id);
+    let view = EventView {
+        id: EventId::from_uuid(event.row.id),
+        source_id,
+        source_name: source_name(snapshot, source_id),
+        event_type: content.event_type.as_deref(),
+        provider_event_id: content.provider_event_id.as_deref(),
+        received_at_ms: mint::unix_ms(content.received_at),
+        method: &content.method,
+        query: &content.query,
+        headers: &headers,
+        body,
+    };
+    rechecks.verifies(app, CustomerId::from_uuid(replay.customer_id), &view).await
+}
+
+/// Where the routes of an event send it, with the ids of these routes.
+async fn routed(
+    app: &App,
+    snapshot: &Snapshot,
+    event: &Planned,
+    content: Option<EventRow>,
+) -> Vec<(Uuid, Option<Uuid>)> {
+    let answers = route::ask_filters(&app.evaluator, &event.routes, || Arc::new(input(event, content, snapshot))).await;
+    answers
+        .into_iter()
+        .filter(|answer| {
+            matches!(answer.verdict, Verdict::Matched | Verdict::Undecided { .. } | Verdict::Unordered { .. })
+        })
+        .map(|answer| (answer.route.destination_id.uuid(), Some(answer.route.id.uuid())))
+        .collect()
+}
+
+/// What the filters see of an event.
+fn input(event: &Planned, content: Option<EventRow>, snapshot: &Snapshot) -> Input {
+    let Some(content) = content else {
+        // Only if no filter is evaluated, see `reads`.
+        return Input::without_body(EventFields::default(), HeaderList::default(), body_bytes(&event.row));
+    };
+    let fields = EventFields {
+        id: EventId::from_uuid(event.row.id).to_string(),
+        event_type: content.event_type,
+        source: source_name(snapshot, SourceId::from_uuid(event.row.source_id)).to_owned(),
+        provider_event_id: content.provider_event_id,
+        received_at_ms: mint::unix_ms(content.received_at),
+        method: content.method,
+        query: content.query,
+    };
+    let headers = serde_json::from_value(content.headers).unwrap_or_default();
+    match content.body {
+        Some(body) => Input::new(fields, headers, body),
+        None => Input::without_body(fields, headers, body_bytes(&event.row)),
+    }
+}
+
+fn source_name(snapshot: &Snapshot, source: SourceId) -> &str {
+    snapshot.sources.get(&source).map_or("", |source| source.name.as_str())
+}
+
+/// The delivery that is made for a settled one; none if its destination is gone.
+fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Option<Made> {
+    let destination_id = other.unwrap_or(delivery.destination_id);
+    snapshot.destinations.get(&DestinationId::from_uuid(destination_id))?;
+    let route_id = route_between(snapshot, delivery.source_id, destination_id);
+    Some(Made {
+        id: mint::uuid(),
+        destination_id,
+        event_id: delivery.event_id,
+        source_id: delivery.source_id,
+        route_id: route_id.or(delivery.route_id),
+    })
+}
+
+fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option<Uuid> {
+    let routes = snapshot.routes_of_source.get(&SourceId::from_uuid(source))?;
+    routes.iter().find(|route| route.destination_id.uuid() == destination).map(|route| route.id.uuid())
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::RouteId;
+
+    use super::*;
+    use crate::configuration::{Expression, Poison};
+    use crate::expression::Filter as RouteFilter;
+
+    fn route(filter: Option<&str>, enabled: bool) -> Arc<Route> {
+        Arc::new(Route {
+            id: RouteId::mint(1, [1; 10]),
+            source_id: SourceId::mint(1, [2; 10]),
+            destination_id: DestinationId::mint(1, [3; 10]),
+            filter: filter
+                .map(|source| Expression { source: source.to_owned(), compiled: RouteFilter::compile(source) }),
+            transform: None,
+            order_key: None,
+            poison: Poison::default(),
+            enabled,
+        })
+    }
+
+    #[test]
+    fn only_what_decides_where_an_event_goes_is_read_of_it() {
+        let plain = route(None, true);
+        let by_header = route(Some("headers['x-kind'] == 'a'"), true);
+        let by_body = route(Some("has(body.amount)"), true);
+        let off = route(Some("has(body.amount)"), false);
+        let broken = route(Some("no expression ("), true);
+        let of = |routes: &[&Arc<Route>], size| {
+            reads(false, &routes.iter().map(|route| Arc::clone(route)).collect::<Vec<_>>(), size)
+        };
+        assert_eq!(of(&[], 10), Reads::Nothing);
+        assert_eq!(of(&[&plain, &off, &broken], 10), Reads::Nothing);
+        assert_eq!(of(&[&plain, &by_header], 10), Reads::Head);
+        assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES), Reads::HeadAndBody);
+        assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES + 1), Reads::Head, "no filter reads a larger body");
+        assert_eq!(reads(true, &[plain], MAX_BODY_BYTES + 1), Reads::HeadAndBody, "the signature covers all of it");
+    }
+}

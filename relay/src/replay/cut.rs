@@ -1,0 +1,91 @@
+//! How much a replay takes at a time: rows, bytes, and what its rate allows.
+
+use std::time::Duration;
+
+use crate::configuration::Rate;
+
+/// The most rows of one chunk.
+pub(super) const CHUNK_ROWS: usize = 1_000;
+
+/// The most bytes of contents that are read for one chunk: what is done again if the relay ends before the chunk does.
+pub(super) const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
+
+/// The most bytes of contents that are in memory at a time. Far above what a group of usual events takes, so that these
+/// are read together.
+pub(super) const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+
+/// How many of the first rows are taken together if they may have `most_bytes` together; at least one, if there is any.
+/// `sizes` are the bytes that each row takes.
+pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most_bytes: u64) -> usize {
+    let mut total = 0_u64;
+    let mut rows = 0;
+    for size in sizes {
+        total = total.saturating_add(size);
+        if rows > 0 && total > most_bytes {
+            break;
+        }
+        rows += 1;
+    }
+    rows
+}
+
+/// How many rows a replay takes at a time: a quarter of a second's worth of its rate, so that a rate is not a burst every
+/// second.
+pub(super) fn rows_of(rate: Option<Rate>) -> usize {
+    let Some(rate) = rate else { return CHUNK_ROWS };
+    let per_second = f64::from(rate.limit.get()) / rate.per.as_secs_f64();
+    #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "capped at the size of a chunk")]
+    let rows = (per_second / 4.0) as usize;
+    rows.clamp(1, CHUNK_ROWS)
+}
+
+/// How long to wait after so many rows to keep the rate.
+pub(super) fn wait_after(rows: usize, rate: Option<Rate>) -> Duration {
+    let Some(rate) = rate else { return Duration::ZERO };
+    #[expect(clippy::cast_precision_loss, reason = "at most the size of a chunk")]
+    Duration::from_secs_f64(rows as f64 * rate.per.as_secs_f64() / f64::from(rate.limit.get()))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+
+    fn rate(limit: u32, per_s: u64) -> Option<Rate> {
+        NonZeroU32::new(limit).map(|limit| Rate { limit, per: Duration::from_secs(per_s) })
+    }
+
+    #[test]
+    fn rows_are_taken_together_up_to_the_bytes() {
+        assert_eq!(first([], 10), 0);
+        assert_eq!(first([4, 4, 2, 1], 10), 3, "ten bytes are allowed");
+        assert_eq!(first([4, 4, 3, 1], 10), 2, "a later row that is smaller does not overtake");
+        assert_eq!(first([0; 1_000], 10), 1_000, "rows of which nothing is read are not counted");
+        assert_eq!(first([0, 0, 11], 10), 2);
+    }
+
+    #[test]
+    fn a_row_that_is_too_large_is_taken_alone() {
+        assert_eq!(first([11, 1], 10), 1);
+        assert_eq!(first([1, 11, 1], 10), 1);
+        assert_eq!(first([u64::MAX, u64::MAX], 10), 1);
+    }
+
+    #[test]
+    fn a_replay_without_a_rate_takes_full_chunks_and_never_waits() {
+        assert_eq!((rows_of(None), wait_after(CHUNK_ROWS, None)), (CHUNK_ROWS, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_rate_is_kept_by_waiting_as_long_as_the_rows_are_worth() {
+        for (rate, rows, pause) in [
+            (rate(100, 1), 25, Duration::from_millis(250)),
+            (rate(10, 60), 1, Duration::from_secs(6)),
+            (rate(100_000, 1), 1_000, Duration::from_millis(10)),
+        ] {
+            assert_eq!((rows_of(rate), wait_after(rows, rate)), (rows, pause));
+        }
+        assert_eq!(wait_after(5, rate(100, 1)), Duration::from_millis(50), "a chunk that was cut by bytes");
+    }
+}

@@ -1,0 +1,85 @@
+//! Why a replay was stopped, for its owner.
+
+use shared::id::EventId;
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use crate::mint;
+
+/// The longest error of the database that is kept, in characters.
+const LONGEST_ERROR: usize = 500;
+
+/// Where a replay stood.
+pub(super) enum Place {
+    /// At a chunk with this first and this last event, by their ids.
+    Chunk(EventId, EventId),
+    /// Behind the row with this id, or at its beginning; its next chunk cannot be planned.
+    Behind(Option<String>),
+}
+
+/// What is kept of an error of the database.
+pub(super) fn kept(error: &sqlx::Error) -> String {
+    error.to_string().replace('\0', "").chars().take(LONGEST_ERROR).collect()
+}
+
+/// The reason of a replay that was begun `begun` times at the same place; `error` is the last one of the database.
+pub(super) fn reason(begun: i16, error: Option<&str>, place: &Place) -> String {
+    let cause = match error {
+        Some(error) => format!("the last error of the database was: {error}"),
+        None => "the relay ended each time before it could finish the chunk".to_owned(),
+    };
+    let place = match place {
+        Place::Chunk(first, last) if first == last => format!(
+            "It stood at event {first}, received at {}. Create a new replay with filter.after later than that to go on \
+             behind this event",
+            received(*first)
+        ),
+        Place::Chunk(first, last) => format!(
+            "It stood at a chunk that begins with event {first}, received at {}, and ends with event {last}, received at \
+             {}. Create a new replay with filter.after later than the last one to go on behind the chunk; a replay with \
+             rate_limit takes fewer events at a time",
+            received(*first),
+            received(*last)
+        ),
+        Place::Behind(Some(id)) => format!(
+            "It stood behind {id}. Create a new replay with filter.after later than the event that follows to go on"
+        ),
+        Place::Behind(None) => {
+            "It stood at its first event. Create a new replay with filter.after later than that event to go on"
+                .to_owned()
+        }
+    };
+    format!("the replay was started {begun} times at the same place without finishing a chunk; {cause}. {place}.")
+}
+
+fn received(event: EventId) -> String {
+    let at: OffsetDateTime = mint::timestamp(event.minted_at_ms());
+    at.format(&Rfc3339).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const AT_MS: u64 = 1_764_000_000_123;
+
+    #[test]
+    fn a_reason_says_what_happened_where_and_what_to_do() {
+        let event = EventId::mint(AT_MS, [1; 10]);
+        let alone = reason(5, None, &Place::Chunk(event, event));
+        assert_eq!(
+            alone,
+            format!(
+                "the replay was started 5 times at the same place without finishing a chunk; the relay ended each time \
+                 before it could finish the chunk. It stood at event {event}, received at 2025-11-24T16:00:00.123Z. \
+                 Create a new replay with filter.after later than that to go on behind this event."
+            )
+        );
+        let last = EventId::mint(AT_MS + 1, [1; 10]);
+        let refused = reason(5, Some("no space"), &Place::Chunk(event, last));
+        for part in ["database was: no space.", &event.to_string(), &last.to_string(), "16:00:00.124Z", "rate_limit"] {
+            assert!(refused.contains(part), "{part} is missing in: {refused}");
+        }
+        assert!(reason(5, None, &Place::Behind(None)).contains("at its first event"));
+    }
+}

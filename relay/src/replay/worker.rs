@@ -1,0 +1,256 @@
+//! Works off replays, a chunk of each in turn.
+//!
+//! A chunk is *begun* by a statement of its own before anything of it is done. If the relay ends because of the chunk,
+//! the begin is what remains of it. A begin is taken back by the transaction that moves the cursor, and by the worker if
+//! it was interrupted by something that is not the chunk's fault: a shutdown, or a database that is away. A replay that
+//! has been begun [`MOST_BEGUN`] times at the same place is stopped.
+
+use std::collections::{BTreeSet, HashMap};
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::id::{DeliveryId, DestinationId, EventId, ReplayId};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::stopped::{self, Place};
+use super::{Filter, chunk, cut};
+use crate::configuration::{self, Rate, Snapshot};
+use crate::retry::stale_pause;
+use crate::store::passes_by_itself;
+use crate::store::replays::{self, Advanced, ReplayRow, begun};
+use crate::{App, mint};
+
+/// How often replays are looked for that another replica has made, or has left unfinished.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// How soon a replay is taken up again that could not go on.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// How many times a chunk may be begun at the same place.
+const MOST_BEGUN: i16 = 5;
+
+/// How long a chunk belongs to the replica that has begun it, unless it renews that. So much later another one goes on
+/// after a crash.
+const LEASE: Duration = Duration::from_secs(5);
+
+/// How often the lease of a chunk that takes long is renewed.
+const KEEP_EVERY: Duration = Duration::from_millis(1_500);
+
+/// Works off replays until `stop`.
+pub async fn run(app: App, stop: CancellationToken) {
+    let mut worker = Worker { app, stop, owed: HashMap::new() };
+    while !worker.stop.is_cancelled() {
+        let pause = worker.round().await;
+        tokio::select! {
+            () = worker.app.replays_pending.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = worker.stop.cancelled() => {}
+        }
+    }
+}
+
+struct Worker {
+    app: App,
+    stop: CancellationToken,
+    /// Begins that could not be given back because the database was away: the cursor, by the replay.
+    owed: HashMap<Uuid, Option<Uuid>>,
+}
+
+/// What became of a turn.
+enum Turn {
+    Moved {
+        pause: Duration,
+    },
+    /// Another replica is at it, or it has ended, or a shutdown has begun.
+    NotNow,
+    Completed,
+    /// It cannot go on, for this reason.
+    Failed(String),
+}
+
+impl Worker {
+    /// A turn for each replay; says how long it is until the next.
+    async fn round(&mut self) -> Duration {
+        let look = async { Ok((replays::running(&self.app.pool).await?, self.app.clock.now_ms().await?)) };
+        let (rows, now_ms) = match look.await {
+            Ok(found) => found,
+            Err::<_, sqlx::Error>(error) => {
+                tracing::warn!(error = %error, "cannot look for replays; trying again");
+                return LOOK_EVERY;
+            }
+        };
+        self.owed.retain(|id, _| rows.iter().any(|row| row.id == *id));
+        let mut pause = LOOK_EVERY;
+        for row in rows {
+            if self.stop.is_cancelled() {
+                break;
+            }
+            let due = row.begun_until.map_or(row.next_at, |until| until.max(row.next_at));
+            let wait = Duration::from_millis(mint::unix_ms(due).saturating_sub(now_ms));
+            pause = pause.min(if wait.is_zero() { self.turn(row).await } else { wait });
+        }
+        pause
+    }
+
+    /// One chunk of one replay; says how long it is until the next.
+    async fn turn(&mut self, row: ReplayRow) -> Duration {
+        let replay = ReplayId::from_uuid(row.id);
+        match self.advance(&row).await {
+            Ok(Turn::Moved { pause }) => pause,
+            Ok(Turn::NotNow) => AGAIN,
+            Ok(Turn::Completed) => {
+                tracing::info!(%replay, "replay completed");
+                LOOK_EVERY
+            }
+            Ok(Turn::Failed(reason)) => {
+                tracing::error!(%replay, reason, "the replay is stopped");
+                LOOK_EVERY
+            }
+            Err(error) => {
+                tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
+                AGAIN
+            }
+        }
+    }
+
+    async fn advance(&mut self, row: &ReplayRow) -> Result<Turn, sqlx::Error> {
+        let filter: Filter = match serde_json::from_value(row.filter.clone()) {
+            Ok(filter) => filter,
+            Err(error) => return self.fail(row, 0, format!("its filter cannot be read: {error}")).await,
+        };
+        if let Some(cursor) = self.owed.get(&row.id) {
+            begun::give_back(&self.app.pool, row.id, *cursor).await?;
+            self.owed.remove(&row.id);
+            return Ok(Turn::NotNow);
+        }
+        if row.begun_here() >= MOST_BEGUN {
+            let place = self.place(row, &filter).await;
+            let reason = stopped::reason(row.begun_here(), row.begun_error.as_deref(), &place);
+            return self.fail(row, MOST_BEGUN, reason).await;
+        }
+        let snapshot = self.app.configuration.refresh().await?;
+        if !begun::begin(&self.app.pool, row, MOST_BEGUN, LEASE).await? {
+            return Ok(Turn::NotNow);
+        }
+        let ended = tokio::select! {
+            biased;
+            ended = advance(&self.app, row, &filter, snapshot) => Some(ended),
+            never = keep(&self.app, row) => match never {},
+            () = self.stop.cancelled() => None,
+        };
+        match ended {
+            Some(Ok(turn)) => Ok(turn),
+            None => {
+                self.give_back(row).await;
+                Ok(Turn::NotNow)
+            }
+            Some(Err(error)) if passes_by_itself(&error) => {
+                self.give_back(row).await;
+                Err(error)
+            }
+            Some(Err(error)) => {
+                let pause = pause_after_error(row.begun_here() + 1);
+                if let Err(unkept) = begun::record(&self.app.pool, row, &stopped::kept(&error), pause).await {
+                    let replay = ReplayId::from_uuid(row.id);
+                    tracing::warn!(%replay, error = %unkept, "the error of the replay's chunk cannot be written");
+                }
+                Err(error)
+            }
+        }
+    }
+
+    /// Takes back a begin that was interrupted; later if that is not possible now.
+    async fn give_back(&mut self, row: &ReplayRow) {
+        if begun::give_back(&self.app.pool, row.id, row.cursor_id).await.is_err() {
+            self.owed.insert(row.id, row.cursor_id);
+        }
+    }
+
+    async fn fail(&self, row: &ReplayRow, least: i16, reason: String) -> Result<Turn, sqlx::Error> {
+        let failed = begun::fail(&self.app.pool, row, least, &reason).await?;
+        Ok(if failed { Turn::Failed(reason) } else { Turn::NotNow })
+    }
+
+    /// Where a replay stands.
+    async fn place(&self, row: &ReplayRow, filter: &Filter) -> Place {
+        let rows = cut::rows_of(rate_of(row));
+        let plan = chunk::plan(&self.app, row, filter, rows, &self.app.configuration.current()).await;
+        match plan.ok().and_then(|plan| plan.ends()) {
+            Some((first, last)) => Place::Chunk(first, last),
+            None => Place::Behind(row.cursor_id.map(|cursor| match filter.state {
+                None => format!("event {}", EventId::from_uuid(cursor)),
+                Some(_) => format!("delivery {}", DeliveryId::from_uuid(cursor)),
+            })),
+        }
+    }
+}
+
+/// Makes the next chunk; anew if the configuration changes before it is stored, so that what is replayed is never routed
+/// by an old one.
+async fn advance(
+    app: &App,
+    row: &ReplayRow,
+    filter: &Filter,
+    mut snapshot: Arc<Snapshot>,
+) -> Result<Turn, sqlx::Error> {
+    let rate = rate_of(row);
+    let rows = cut::rows_of(rate);
+    let mut round = 0;
+    loop {
+        tokio::time::sleep(stale_pause(round)).await;
+        round += 1;
+        let plan = chunk::plan(app, row, filter, rows, &snapshot).await?;
+        let chunk = chunk::make(app, row, filter, &plan, &snapshot).await?;
+        if chunk.cursor.is_none() {
+            replays::complete(&app.pool, row.id).await?;
+            return Ok(Turn::Completed);
+        }
+        let pause = cut::wait_after(chunk.processed, rate);
+        match replays::advance(&app.pool, row, snapshot.version, &chunk, pause).await? {
+            Advanced::StaleConfiguration => snapshot = app.configuration.refresh().await?,
+            Advanced::Elsewhere => return Ok(Turn::NotNow),
+            Advanced::Moved => {
+                let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
+                for destination in destinations {
+                    app.engine.look(DestinationId::from_uuid(destination));
+                }
+                return Ok(Turn::Moved { pause });
+            }
+        }
+    }
+}
+
+/// Renews the lease of a chunk for as long as it is polled.
+async fn keep(app: &App, row: &ReplayRow) -> Infallible {
+    loop {
+        tokio::time::sleep(KEEP_EVERY).await;
+        // If it fails, another replica may begin the chunk as well: the one that moves the cursor first wins.
+        let _ = begun::keep(&app.pool, row, LEASE).await;
+    }
+}
+
+/// How long a chunk is not begun again after an error of the database, if it has been begun `begun` times: what passes
+/// gets some time to do so.
+fn pause_after_error(begun: i16) -> Duration {
+    match begun {
+        MOST_BEGUN.. => Duration::ZERO,
+        _ => AGAIN * (1 << begun.clamp(1, MOST_BEGUN)) / 2,
+    }
+}
+
+fn rate_of(row: &ReplayRow) -> Option<Rate> {
+    configuration::rate(row.rate_limit, row.rate_per.as_deref())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_chunk_that_ends_with_errors_gets_some_time_before_it_is_the_last() {
+        let pauses = [1, 2, 3, 4, 5].map(|begun| pause_after_error(begun).as_secs());
+        assert_eq!(pauses, [1, 2, 4, 8, 0]);
+    }
+}

@@ -1,0 +1,42 @@
+use super::*;
+use crate::process::{Process, Signal};
+
+#[test]
+fn the_peak_and_the_kills_are_read_from_what_the_kernel_writes() {
+    assert_eq!(peak_in("Name:\trelay\nVmPeak:\t  900 kB\nVmHWM:\t  1732 kB\nVmRSS:\t 100 kB\n"), Some(1732 * 1024));
+    assert_eq!(peak_in("Name:\trelay\n"), None);
+    assert_eq!(kills_in("oom_kill_disable 0\nunder_oom 0\noom_kill 3\n"), Some(3));
+    assert_eq!(kills_in("low 0\nmax 12\noom 1\noom_kill 1\noom_group_kill 0\n"), Some(1));
+}
+
+#[test]
+fn a_cgroup_is_made_below_that_of_this_process_or_with_version_2_below_an_ancestor() {
+    let one = parents("5:devices:/\n4:memory,hugetlb:/box/a\n1:name=systemd:/\n");
+    assert_eq!(one, [(PathBuf::from("/sys/fs/cgroup/memory/box/a"), Version::One)]);
+    let two: Vec<_> = parents("0::/user.slice/app.scope\n").into_iter().map(|(folder, _)| folder).collect();
+    let wanted = ["/sys/fs/cgroup/user.slice/app.scope", "/sys/fs/cgroup/user.slice", "/sys/fs/cgroup"];
+    assert_eq!(two, wanted.map(PathBuf::from));
+    assert_eq!(parents("0::/\n"), [(PathBuf::from("/sys/fs/cgroup/"), Version::Two)]);
+}
+
+#[tokio::test]
+async fn a_process_that_needs_more_than_its_limit_is_killed_and_one_that_does_not_is_left_alone() {
+    let limit = match Limit::new(64 << 20) {
+        Ok(limit) => limit,
+        Err(error) => return eprintln!("not tested: {error}"),
+    };
+    let run = |mebibytes: u32| {
+        let mut command = Command::new("sh");
+        // One variable that holds so many bytes.
+        command.args(["-c", &format!("x=$(head -c {mebibytes}M /dev/zero | tr '\\0' a); echo \"got ${{#x}}\"")]);
+        let mut process = Process::start("eater", &mut limit.wrap(&command), Signal::Term).expect("starts");
+        process.wait().expect("ends")
+    };
+    assert!(run(1).success());
+    assert_eq!(limit.kills().expect("is counted"), 0);
+    assert!(!run(256).success());
+    assert!(limit.kills().expect("is counted") >= 1);
+    let folder = limit.folder.clone();
+    drop(limit);
+    assert!(!folder.exists());
+}
