@@ -60,7 +60,7 @@ settings! {
     BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
         "for how many days bodies are kept, and events can be replayed (21, which is more than a message can wait in the queue, to 3650); longer where a delivery is still pending";
     METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),
-        "for how many days all else is kept: events without their bodies, deliveries, attempts, rejections, quarantined messages (21 to 3650, no less than bodies); what is still pending by then is dead";
+        "for how many days all else is kept: events without their bodies, deliveries, attempts, rejections, unreadable messages (21 to 3650, no less than bodies); what is still pending by then is dead";
     EGRESS_ALLOW = "TIDEGATE_EGRESS_ALLOW", Some(""),
         "private networks that destinations may be in, as CIDRs separated by commas";
     MAX_BODY_BYTES = "TIDEGATE_MAX_BODY_BYTES", Some("25000000"),

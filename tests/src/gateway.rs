@@ -1,5 +1,6 @@
 //! The gateway for a test: everything that the data passes, or a part of it.
 
+mod crowd;
 mod edge_stand_in;
 
 use std::time::Duration;

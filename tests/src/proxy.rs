@@ -182,3 +182,54 @@ async fn answers(mut from: OwnedReadHalf, mut to: OwnedWriteHalf, shared: &Share
 fn contains(text: &[u8], part: &[u8]) -> bool {
     part.is_empty() || text.windows(part.len()).any(|window| window == part)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Answers each read with what it has read.
+    async fn echo() -> SocketAddr {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("listens");
+        let address = listener.local_addr().expect("an address");
+        tokio::spawn(async move {
+            while let Ok((mut stream, _)) = listener.accept().await {
+                tokio::spawn(async move {
+                    let (mut from, mut to) = stream.split();
+                    let _ = tokio::io::copy(&mut from, &mut to).await;
+                });
+            }
+        });
+        address
+    }
+
+    async fn said(stream: &mut TcpStream, text: &[u8]) -> io::Result<Vec<u8>> {
+        stream.write_all(text).await?;
+        let mut answer = vec![0; text.len()];
+        stream.read_exact(&mut answer).await?;
+        Ok(answer)
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_fell_silent_is_neither_answered_nor_closed_and_a_new_one_works() {
+        let proxy = Proxy::start(echo().await).await.expect("starts");
+        let mut old = TcpStream::connect(proxy.address()).await.expect("connects");
+        assert_eq!(said(&mut old, b"before").await.expect("answers"), b"before");
+        proxy.silence();
+        let mut new = TcpStream::connect(proxy.address()).await.expect("connects");
+        assert_eq!(said(&mut new, b"after").await.expect("answers"), b"after");
+        let silent = tokio::time::timeout(std::time::Duration::from_millis(200), said(&mut old, b"lost")).await;
+        assert!(silent.is_err(), "{silent:?}");
+    }
+
+    #[tokio::test]
+    async fn the_answer_to_a_commit_is_lost_after_it_was_made_and_only_where_it_was_asked_for() {
+        let proxy = Proxy::start(echo().await).await.expect("starts");
+        proxy.lose_commits(b"marked", 1);
+        let mut other = TcpStream::connect(proxy.address()).await.expect("connects");
+        assert_eq!(said(&mut other, COMMIT).await.expect("answers"), COMMIT);
+        let mut marked = TcpStream::connect(proxy.address()).await.expect("connects");
+        assert_eq!(said(&mut marked, b"marked").await.expect("answers"), b"marked");
+        assert!(said(&mut marked, COMMIT).await.is_err(), "the connection is closed in place of the answer");
+        assert_eq!(proxy.lost_commits(), 1);
+    }
+}

@@ -3,6 +3,7 @@
 mod api;
 mod chaos;
 mod crash;
+mod crowd;
 mod deliver;
 mod doctor;
 mod durable;

@@ -12,6 +12,7 @@ use tests::clock::FakeClock;
 use tests::gateway::{Gateway, RelayOnly, drained};
 use tests::provider::now_s;
 use tests::queue::ContentType;
+use tests::relay::RelaySettings;
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -156,6 +157,30 @@ async fn a_message_that_was_leased_again_and_again_is_kept_before_it_is_read_and
     drained(&gateway.queue, SOON).await;
     let kept = wait_for_unreadable(&gateway, "?reason=leased_too_often&state=released", 1).await.remove(0);
     assert_eq!(kept["event_id"], event.id.to_string(), "{kept}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_whose_body_cannot_be_fetched_for_days_is_kept_and_delivered_when_the_edge_lets_the_relay_in_again() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let line = gateway.line("refused").await;
+    let token = gateway.relay.settings().value("TIDEGATE_EDGE_ADMIN_TOKEN").to_owned();
+    gateway.relay.stop().await.expect("stops");
+    let body = b"{\"large\":true}".to_vec();
+    let event = header(&line.source.id, now_ms());
+    gateway.edge.store_body("evt_large", body.clone());
+    let message = encode_stored(&event, "evt_large", body.len() as u64, &hex::encode(Sha256::digest(&body)));
+    gateway.queue.push_leased(&message, 40);
+
+    let wrong = |settings: RelaySettings| settings.with("TIDEGATE_EDGE_ADMIN_TOKEN", "another-token-than-the-edge-has");
+    gateway.relay.start_again_with(wrong).await.expect("starts again");
+    drained(&gateway.queue, SOON).await;
+    wait_for_unreadable(&gateway, "?state=waiting", 1).await;
+    let right = |settings: RelaySettings| settings.with("TIDEGATE_EDGE_ADMIN_TOKEN", &token);
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again_with(right).await.expect("starts again");
+    let received = line.receiver.wait_for(1, SOON).await.remove(0);
+    assert_eq!((received.header("webhook-id"), &received.body[..]), (event.id.to_string().as_str(), &body[..]));
 }
 
 #[tokio::test(flavor = "multi_thread")]
