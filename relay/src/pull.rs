@@ -16,7 +16,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
-use crate::retry::{database_backoff, pull_backoff};
+use crate::retry::pull_backoff;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::unreadable::RawMessage;
 use crate::{mint, store};
@@ -30,6 +30,7 @@ pub mod leased;
 pub mod pace;
 pub mod queue_settings;
 pub mod spoilt_answer;
+mod storing;
 
 use self::api::Queue;
 use self::arrival::{Arrival, Content};
@@ -42,17 +43,8 @@ use self::pace::Pace;
 /// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
-/// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
-const PATIENCE: Duration = Duration::from_secs(70);
-
 /// After how many leases a message is kept as it is in the database before it is read: a queue hands it out a hundred times.
 const MANY_LEASES: u32 = 20;
-
-/// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
-const HALVE_AFTER: u32 = 5;
-
-/// How often a single arrival that the server cannot store is tried before it is kept as it is: about a minute.
-const SET_ASIDE_AFTER: u32 = 60;
 
 const TIMED_OUT: &str = "timed out";
 
@@ -323,92 +315,6 @@ impl Puller {
         }
         true
     }
-
-    /// Stores all of it; returns false only when it is told to stop while the database does not answer.
-    async fn store(&self, arrivals: Vec<Arrival>, unreadable: Vec<NewUnreadable>, stop: &CancellationToken) -> bool {
-        let mut waiting = vec![(arrivals, unreadable)];
-        while let Some((mut group, mut unreadable)) = waiting.pop() {
-            let mut backoff = database_backoff();
-            for tries in 1.. {
-                let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &unreadable)).await;
-                let timed_out = stored.is_err();
-                let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
-                match after_failure(Suspect::of(&error, timed_out), group.len(), tries) {
-                    AfterFailure::Halve => {
-                        // One of them is to blame; the others must not wait for it.
-                        tracing::warn!(error = %error, messages = group.len(), "a batch cannot be stored; halving it");
-                        let second = group.split_off(group.len() / 2);
-                        waiting.extend([(group, unreadable), (second, Vec::new())]);
-                        break;
-                    }
-                    AfterFailure::SetAside => {
-                        let detail = format!("the database refused it: {error}");
-                        tracing::error!(detail, "a message is kept as unreadable");
-                        unreadable.extend(
-                            group
-                                .drain(..)
-                                .map(|arrival| arrival.unreadable(Reason::RefusedByDatabase, &detail, mint::now_ms())),
-                        );
-                    }
-                    AfterFailure::TryAgain => {
-                        tracing::warn!(error = %error, messages = group.len(), "cannot store; trying again");
-                        tokio::select! {
-                            () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
-                            () = stop.cancelled() => return false,
-                        }
-                    }
-                }
-            }
-        }
-        true
-    }
-}
-
-/// What is done with arrivals that could not be stored.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum AfterFailure {
-    TryAgain,
-    /// Each half is stored by itself.
-    Halve,
-    /// The only one of them is kept as an unreadable message.
-    SetAside,
-}
-
-/// What a failure to store says about the arrivals.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Suspect {
-    /// One of them holds a value that the database refuses, now and the next time.
-    Value,
-    /// The server answered with another error, or took too long: one of them may be the cause.
-    Batch,
-    /// The server did not answer: nothing is known against any of them.
-    Nobody,
-}
-
-impl Suspect {
-    fn of(error: &sqlx::Error, timed_out: bool) -> Self {
-        if store::is_data_error(error) {
-            Self::Value
-        } else if timed_out || error.as_database_error().is_some() {
-            Self::Batch
-        } else {
-            Self::Nobody
-        }
-    }
-}
-
-/// A refused value is found by halving, and the arrival that holds it is set aside. A batch that fails for another reason
-/// is halved after [`HALVE_AFTER`] tries, and a single arrival set aside after [`SET_ASIDE_AFTER`], so that none holds up
-/// the rest for ever; it is tried again later from where it is kept. No arrival at all are unreadable messages alone: those
-/// are bytes, and never refused for what they hold.
-fn after_failure(suspect: Suspect, arrivals: usize, tries: u32) -> AfterFailure {
-    match (suspect, arrivals) {
-        (Suspect::Value, 1) => AfterFailure::SetAside,
-        (Suspect::Batch, 1) if tries >= SET_ASIDE_AFTER => AfterFailure::SetAside,
-        (Suspect::Value, 2..) => AfterFailure::Halve,
-        (Suspect::Batch, 2..) if tries >= HALVE_AFTER => AfterFailure::Halve,
-        (Suspect::Value | Suspect::Batch | Suspect::Nobody, _) => AfterFailure::TryAgain,
-    }
 }
 
 /// Messages that are stored in one transaction and acknowledged in one call.
@@ -448,24 +354,6 @@ fn hand_back_delay(attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn a_batch_is_halved_for_a_refused_value_at_once_and_for_other_errors_of_the_server_after_some_tries() {
-        use AfterFailure::{Halve, SetAside, TryAgain};
-        for (suspect, arrivals, tries, expected) in [
-            (Suspect::Value, 100, 1, Halve),
-            (Suspect::Value, 1, 1, SetAside),
-            (Suspect::Value, 0, 1, TryAgain),
-            (Suspect::Batch, 100, HALVE_AFTER - 1, TryAgain),
-            (Suspect::Batch, 100, HALVE_AFTER, Halve),
-            (Suspect::Batch, 1, SET_ASIDE_AFTER - 1, TryAgain),
-            (Suspect::Batch, 1, SET_ASIDE_AFTER, SetAside),
-            (Suspect::Batch, 0, 1_000, TryAgain),
-            (Suspect::Nobody, 100, 1_000, TryAgain),
-        ] {
-            assert_eq!(after_failure(suspect, arrivals, tries), expected, "{suspect:?} {arrivals} {tries}");
-        }
-    }
 
     #[test]
     fn a_message_is_handed_back_ever_more_rarely_so_that_it_outlives_an_outage() {
