@@ -9,7 +9,6 @@
 
 use std::time::Duration;
 
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::EventHeader;
 use shared::id::{EventId, uuid_v7};
@@ -134,10 +133,7 @@ impl Releaser {
                 Ok(_) => return Tried::StillUnreadable(Reason::AnswerNotReadable, "it is not one message".to_owned()),
                 Err(error) => return Tried::StillUnreadable(Reason::AnswerNotReadable, error.to_string()),
             },
-            Some(content_type) => {
-                let body = Value::String(String::from_utf8_lossy(&row.message).into_owned());
-                leased::read_body(content_type, &body.to_string())
-            }
+            Some(content_type) => leased::read_text(content_type, String::from_utf8_lossy(&row.message).into_owned()),
         };
         match decode(raw, body) {
             Decoded::Unreadable { reason, detail, .. } => Tried::StillUnreadable(reason, detail),
@@ -272,8 +268,12 @@ mod tests {
     fn a_message_has_the_same_id_each_time_the_queue_hands_it_out() {
         let accepted = Some(NOW_MS - 5_000);
         assert_eq!(raw(accepted).id(NOW_MS), raw(accepted).id(NOW_MS + 86_400_000));
-        let other = RawMessage { message_id: "other".to_owned(), ..raw(accepted) };
-        assert_ne!(raw(accepted).id(NOW_MS), other.id(NOW_MS));
+        for other in [
+            RawMessage { message_id: "other".to_owned(), ..raw(accepted) },
+            RawMessage { bytes: b"other".to_vec(), ..raw(accepted) },
+        ] {
+            assert_ne!(raw(accepted).id(NOW_MS), other.id(NOW_MS));
+        }
     }
 
     #[test]

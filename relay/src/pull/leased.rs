@@ -34,6 +34,46 @@ pub enum LeasedBody {
     },
 }
 
+/// An answer as it almost always is: read in one pass.
+#[derive(Deserialize)]
+struct PlainAnswer {
+    result: PlainResult,
+}
+
+#[derive(Deserialize)]
+struct PlainResult {
+    messages: Vec<PlainMessage>,
+}
+
+#[derive(Deserialize)]
+struct PlainMessage {
+    id: String,
+    lease_id: String,
+    attempts: u32,
+    timestamp_ms: u64,
+    body: String,
+    metadata: PlainMetadata,
+}
+
+#[derive(Deserialize)]
+struct PlainMetadata {
+    #[serde(rename = "CF-Content-Type")]
+    content_type: String,
+}
+
+impl PlainMessage {
+    fn leased(self) -> Leased {
+        Leased {
+            message_id: self.id,
+            lease_id: self.lease_id,
+            attempts: self.attempts,
+            accepted_at_ms: Some(self.timestamp_ms),
+            body: read_text(&self.metadata.content_type, self.body),
+            content_type: self.metadata.content_type,
+        }
+    }
+}
+
 #[derive(Deserialize)]
 struct Answer<'a> {
     #[serde(borrow)]
@@ -66,6 +106,9 @@ struct PulledMessage<'a> {
 /// # Errors
 /// If it is no JSON, or no answer to a pull. A message without a lease is left out: it returns to the queue by itself.
 pub fn read(answer: &[u8]) -> serde_json::Result<Vec<Leased>> {
+    if let Ok(plain) = serde_json::from_slice::<PlainAnswer>(answer) {
+        return Ok(plain.result.messages.into_iter().map(PlainMessage::leased).collect());
+    }
     let answer: Answer<'_> = serde_json::from_slice(answer)?;
     let messages = answer.result.unwrap_or_default().messages.unwrap_or_default();
     Ok(messages.into_iter().filter_map(|message| read_message(message.get())).collect())
@@ -106,16 +149,23 @@ fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
 }
 
 /// A body from its JSON.
-#[must_use]
-pub fn read_body(content_type: &str, body: &str) -> LeasedBody {
-    let unreadable = |raw: String, reason: String| LeasedBody::Unreadable { raw: raw.into_bytes(), reason };
-    let text: String = match serde_json::from_str(body) {
-        Ok(text) => text,
+fn read_body(content_type: &str, body: &str) -> LeasedBody {
+    match serde_json::from_str(body) {
+        Ok(text) => read_text(content_type, text),
         Err(error) if body.starts_with('"') => {
-            return unreadable(body.to_owned(), format!("the queue gave a body that stands for no text: {error}"));
+            unreadable(body.to_owned(), format!("the queue gave a body that stands for no text: {error}"))
         }
-        Err(_) => return unreadable(body.to_owned(), "the queue gave a body that is not a string".to_owned()),
-    };
+        Err(_) => unreadable(body.to_owned(), "the queue gave a body that is not a string".to_owned()),
+    }
+}
+
+fn unreadable(raw: String, reason: String) -> LeasedBody {
+    LeasedBody::Unreadable { raw: raw.into_bytes(), reason }
+}
+
+/// A body from the string that the API gave. Undoes the encoding of its content type.
+#[must_use]
+pub fn read_text(content_type: &str, text: String) -> LeasedBody {
     match content_type {
         "text" => LeasedBody::Message(text.into_bytes()),
         "bytes" => match BASE64.decode(&text) {
