@@ -188,8 +188,8 @@ impl Configuration {
         self.current.subscribe()
     }
 
-    /// Reads again unless the snapshot has this version, which has been committed. What is returned has that change in it,
-    /// or a later state of the database. Takes at most [`READ_WITHIN`].
+    /// Reads again unless the snapshot has this version, which has been committed. The snapshot returned contains that change,
+    /// or is newer. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
@@ -216,17 +216,20 @@ impl Configuration {
             let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let before = self.current();
             let snapshot = read(&self.pool, &self.master_keys, &before).await?;
-            if snapshot.version.revision < before.version.revision {
+            let went_back = snapshot.version != before.version && snapshot.version.revision <= before.version.revision;
+            self.current.send_replace(Arc::new(snapshot));
+            *last = number;
+            if went_back {
                 tracing::warn!(
-                    revision = snapshot.version.revision,
+                    revision = self.current().version.revision,
                     before = before.version.revision,
                     "the configuration in the database is older than the one in memory, as after a restore or a failover \
                      to a standby that lagged; it is active now, and what the edge holds is compared with it"
                 );
-                store::edge_checks::make_all_due(&self.pool).await?;
+                if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
+                    tracing::warn!(error = %error, "the comparisons with the edge cannot be made due; they come in their turn");
+                }
             }
-            self.current.send_replace(Arc::new(snapshot));
-            *last = number;
         }
         Ok(self.current())
     }

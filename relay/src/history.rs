@@ -9,6 +9,7 @@
 //! One replica at a time does it. Every step is a statement of its own, and what an interrupted run has left is found in
 //! the catalogue by the next one.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::id::uuid_v7_floor;
@@ -18,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
+use crate::wall_clock::WallClock;
 use crate::{mint, store};
 
 /// How many days of partitions are made ahead.
@@ -95,15 +97,15 @@ pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 /// Makes and drops partitions until `stop`; the first time at once.
-pub async fn run(pool: PgPool, retention: Retention, stop: CancellationToken) {
+pub async fn run(pool: PgPool, retention: Retention, clock: Arc<WallClock>, stop: CancellationToken) {
     loop {
-        let pause = match keep(&pool, retention).await {
+        let pause = match keep(&pool, retention, &clock).await {
             Ok(Kept::Done) => EVERY.mul_f64(1.0 + mint::jitter()),
             Ok(Kept::Unfinished) => AGAIN,
             // A delivery that expires may be of a day without a partition; it is made, and the next run goes on.
             Err(error) if MissingPartitions::default().make(&pool, &error).await.unwrap_or(false) => AGAIN,
             Err(error) => {
-                tracing::error!(error = %error, "history cannot be kept in order now; trying again");
+                tracing::error!(error = %error, "the partitions of history could not be maintained; trying again");
                 AGAIN
             }
         };
@@ -122,8 +124,13 @@ enum Kept {
     Unfinished,
 }
 
-async fn keep(pool: &PgPool, retention: Retention) -> Result<Kept, sqlx::Error> {
+async fn keep(pool: &PgPool, retention: Retention, clock: &WallClock) -> Result<Kept, sqlx::Error> {
     make_days(pool).await?;
+    // One of the two clocks is wrong, and what is dropped does not come back.
+    if let Some(wrong) = clock.is_wrong().await? {
+        tracing::warn!(reason = wrong, "no history is dropped until this has passed");
+        return Ok(Kept::Unfinished);
+    }
     let Some(mut maintenance) = Maintenance::begin(pool).await? else {
         // Another replica is at it.
         return Ok(Kept::Done);

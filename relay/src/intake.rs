@@ -87,22 +87,23 @@ impl Intake {
         let mut snapshot = self.snapshot_for(arrivals).await?;
         let mut round = 0;
         loop {
-            // The routes are asked again only if the configuration has changed. The pause bounds what it costs if it is
-            // changed without end.
-            tokio::time::sleep(retry::stale_pause(round)).await;
             let mut prepared = arrival::prepare(arrivals, &snapshot, &self.evaluator, plausible).await;
             if let Err(refused) = check(&mut prepared) {
                 return Ok(Err(refused));
             }
             match self.write(&prepared.batch, snapshot.version, plausible.now_ms).await? {
-                Admitted::StaleConfiguration => snapshot = self.configuration.refresh().await?,
+                Admitted::StaleConfiguration => {
+                    // Before the configuration is read, so that what is read is as new as it can be.
+                    tokio::time::sleep(retry::stale_pause(round)).await;
+                    snapshot = self.configuration.refresh().await?;
+                    round += 1;
+                }
                 Admitted::Stored { stored, duplicates } => {
                     tracing::debug!(stored = stored.len(), duplicates, "stored");
                     self.engine.fresh(prepared.fresh(&stored));
                     return Ok(Ok(()));
                 }
             }
-            round += 1;
         }
     }
 

@@ -23,7 +23,7 @@ pub fn uuid() -> Uuid {
 }
 
 /// How far the clock may go back, as when it is slewed, without disturbing the order of ids. A clock that was set forward
-/// by days and back must not leave all later ids in days that have not come.
+/// by days and back must not put all later ids into future days.
 const SET_BACK: u64 = 10;
 
 static GENERATOR: Mutex<Generator> = Mutex::new(Generator::new());

@@ -43,7 +43,7 @@ use self::pace::Pace;
 /// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
-/// After how many leases a message is kept as it is in the database before it is read: a queue hands it out a hundred times.
+/// A message that was leased more often than this is stored before it is read: the queue gives it up after a hundred leases.
 const MANY_LEASES: u32 = 20;
 
 const TIMED_OUT: &str = "timed out";
@@ -103,8 +103,7 @@ impl Puller {
                     pace.after(asked, found)
                 }
                 Ok(Pulled::KeptApart) => {
-                    // There may be more of its kind: messages that are pulled alone do not harm one another.
-                    batch.failed(1, now);
+                    batch.kept_apart(now);
                     backoff.reset();
                     pace.after(1, 1)
                 }
@@ -113,6 +112,10 @@ impl Puller {
                         api::Error::Status { retry_after: Some(pause), .. } => *pause,
                         api::Error::Unread(_) => {
                             batch.failed(asked, now);
+                            backoff.next_pause(mint::jitter())
+                        }
+                        api::Error::TimedOut | api::Error::Status { status: 502 | 504 | 524, .. } => {
+                            batch.timed_out(asked);
                             backoff.next_pause(mint::jitter())
                         }
                         api::Error::Status { .. }

@@ -19,7 +19,7 @@
 use std::num::NonZeroU32;
 
 use serde::{Deserialize, Serialize};
-use shared::id::{CustomerId, DestinationId, ReplayId, SourceId};
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7};
 use uuid::Uuid;
 
 use crate::configuration::Rate;
@@ -107,7 +107,7 @@ pub struct New {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn plan(app: &App, new: &New) -> Result<i64, sqlx::Error> {
-    let until = mint::uuid();
+    let until = uuid_v7(app.clock.now_ms().await?, mint::random());
     count(app, new, until).await
 }
 
@@ -116,7 +116,7 @@ pub async fn plan(app: &App, new: &New) -> Result<i64, sqlx::Error> {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
-    let until = mint::uuid();
+    let until = uuid_v7(app.clock.now_ms().await?, mint::random());
     let (rate_limit, rate_per) = match new.rate {
         None => (None, None),
         Some(rate) => (i32::try_from(rate.limit.get()).ok(), Some(rate.per_name().to_owned())),

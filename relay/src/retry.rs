@@ -149,14 +149,14 @@ pub fn database_backoff() -> Backoff {
     Backoff(growth(Duration::from_millis(50), 2.0, Duration::from_secs(1)))
 }
 
-/// The pause before something that was decided by an outdated configuration is decided again for the `round`th time: none
-/// before the first and the second, then 5 ms, doubled up to a second. Whoever changes the configuration without end slows
-/// it down, and the database is not asked without end.
+/// The pause after the `round`th time, counted from 0, that something was decided by a configuration that had changed
+/// before it was stored: none after the first, then 5 ms, doubled up to a second. It bounds what it costs if the
+/// configuration changes without end.
 #[must_use]
 pub fn stale_pause(round: u32) -> Duration {
     match round {
-        0 | 1 => Duration::ZERO,
-        _ => Duration::from_millis(5 << (round - 2).min(8)).min(Duration::from_secs(1)),
+        0 => Duration::ZERO,
+        _ => Duration::from_millis(5 << (round - 1).min(8)).min(Duration::from_secs(1)),
     }
 }
 

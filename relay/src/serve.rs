@@ -131,7 +131,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     feeding.spawn(replay::run(app.clone(), stop.clone()));
     feeding.spawn(unreadable::run(releaser, stop.clone()));
     feeding.spawn(sync::run(app.clone(), stop.clone()));
-    feeding.spawn(history::run(pool.clone(), app.config.retention, stop.clone()));
+    feeding.spawn(history::run(pool.clone(), app.config.retention, Arc::clone(&app.clock), stop.clone()));
 
     announce(&format!("relay listening on http://{address}"));
     tracing::info!(%address, edge = %app.config.edge_url, queues = app.config.queue.queue_ids.len(), "relay started");

@@ -82,11 +82,12 @@ pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Err
 }
 
 /// Makes the session's commits wait for the disk, whatever the role, the database or the server says: a message is
-/// acknowledged after its commit. `remote_apply` waits for more than that and stays.
+/// acknowledged after its commit. `remote_apply` waits for more than that and stays. It is set even if it is right, so that a
+/// later change of the server's setting does not lower it.
 async fn wait_for_disk(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "select set_config('synchronous_commit', 'on', false)
-         where current_setting('synchronous_commit') in ('off', 'local', 'remote_write')"
+        "select set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply'
+                                                 then 'remote_apply' else 'on' end, false)"
     )
     .fetch_optional(connection)
     .await?;

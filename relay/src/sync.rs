@@ -7,15 +7,23 @@ use tokio_util::sync::CancellationToken;
 
 use crate::App;
 use crate::edge::{check, push};
+use crate::store::edge_checks;
 
 /// How soon a put that failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
+
+/// How soon after a relay has started what the edge holds is compared with every source.
+const COMPARED_WITHIN: Duration = Duration::from_secs(600);
 
 /// How often the table is looked at for sources to put and comparisons that are due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// Runs until `stop`. What is cut off then is found in the table again.
 pub async fn run(app: App, stop: CancellationToken) {
+    // The database may have been restored while no relay ran.
+    if let Err(error) = edge_checks::make_all_due(&app.pool, COMPARED_WITHIN).await {
+        tracing::warn!(error = %error, "the comparisons with the edge cannot be made due; they come in their turn");
+    }
     let work = async {
         loop {
             let behind = push_all(&app).await;

@@ -1,12 +1,13 @@
 //! Messages that could not be stored as what they are: they are kept byte for byte, tried again, and released.
 //!
-//! The cause often passes without anybody: a newer relay knows the version, a body or a source comes back, a clock is set
-//! right. So each message is tried again by itself, after a minute and then ever more rarely, down to once an hour, and all
-//! of them when a relay starts. An operator can have one, or all of a reason, tried at once.
+//! The cause often passes by itself: a newer relay knows the version, a body or a source comes back, a clock is set right.
+//! So each message is tried again, after a minute and then ever more rarely, down to once a day; when a relay starts; and
+//! those of an unknown source when a source appears. An operator can have one, or all of a reason, tried at once.
 //!
-//! A try is begun in the database before it is made. A message that ends the relay is tried
-//! [`MAX_UNFINISHED_TRIES`](crate::store::unreadable::MAX_UNFINISHED_TRIES) times by itself and no more.
+//! A try is begun in the database before it is made. A message that has ended the relay
+//! [`MAX_UNFINISHED_TRIES`](crate::store::unreadable::MAX_UNFINISHED_TRIES) times is tried once a day.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use sha2::{Digest as _, Sha256};
@@ -15,6 +16,7 @@ use shared::id::{EventId, uuid_v7};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::configuration::Snapshot;
 use crate::edge::{Edge, FetchError};
 use crate::history::Retention;
 use crate::intake::{Intake, Stored};
@@ -68,8 +70,14 @@ impl RawMessage {
     /// An id that is the same each time the queue hands the message out.
     #[must_use]
     pub fn id(&self, now_ms: u64) -> Uuid {
-        let hash =
-            Sha256::new().chain_update(&self.queue_id).chain_update([0]).chain_update(&self.message_id).finalize();
+        // With its bytes, in case the queue names no id.
+        let hash = Sha256::new()
+            .chain_update(&self.queue_id)
+            .chain_update([0])
+            .chain_update(&self.message_id)
+            .chain_update([0])
+            .chain_update(&self.bytes)
+            .finalize();
         let mut random = [0; 10];
         random.copy_from_slice(&hash[..10]);
         let accepted = self
@@ -113,7 +121,10 @@ impl Releaser {
         match &tried {
             Tried::Released(event) => unreadable::released(pool, id, event.map(EventId::uuid)).await?,
             Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
-            Tried::NotNow(_) => unreadable::not_tried(pool, id).await?,
+            Tried::NotNow(_) => {
+                unreadable::not_tried(pool, id).await?;
+                unreadable::postpone_like(pool, id).await?;
+            }
         }
         Ok(tried)
     }
@@ -206,10 +217,18 @@ impl Releaser {
 /// them.
 pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let pool = &releaser.intake.pool;
-    if let Err(error) = unreadable::try_now(pool, None).await {
+    if let Err(error) = unreadable::try_after_start(pool).await {
         tracing::warn!(error = %error, "cannot make the unreadable messages due; they are tried in their turn");
     }
+    let mut known = releaser.intake.configuration.current();
     while !stop.is_cancelled() {
+        if let Err(reason) = may_try(&releaser, &mut known).await {
+            tracing::warn!(reason, "unreadable messages are not tried until this has passed");
+            tokio::select! {
+                () = tokio::time::sleep(LOOK_EVERY) => continue,
+                () = stop.cancelled() => return,
+            }
+        }
         match unreadable::begin_next_try(pool).await {
             Ok(Some(row)) => {
                 try_one(&releaser, row).await;
@@ -224,6 +243,19 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
             () = stop.cancelled() => {}
         }
     }
+}
+
+/// Whether messages can be judged now. Makes those of unknown sources due if a source has appeared.
+async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), String> {
+    if let Some(wrong) = releaser.intake.clock.is_wrong().await.map_err(|error| error.to_string())? {
+        return Err(wrong);
+    }
+    let current = releaser.intake.configuration.current();
+    if current.sources.keys().any(|id| !known.sources.contains_key(id)) {
+        unreadable::try_now(&releaser.intake.pool, Reason::UnknownSource).await.map_err(|error| error.to_string())?;
+    }
+    *known = current;
+    Ok(())
 }
 
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {

@@ -80,7 +80,8 @@ pub struct Source {
 }
 
 /// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
-/// when the relay last compared (some minutes after each change, and once a day); else `pending`, which ends by itself.
+/// when the relay last compared (some minutes after each change, and once a day); else `pending`: `edge_error` says why, and the relay goes on
+/// trying.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeState {

@@ -32,12 +32,13 @@ pub struct UnreadableMessage {
     pub queue_id: String,
     /// The queue's own id of it.
     pub queue_message_id: String,
-    /// In bytes.
+    /// In bytes, with a body that was fetched.
     pub size: i32,
     pub stored_at: Timestamp,
     /// How often the relay has tried to release it by itself.
     pub tries: i32,
-    /// When the relay tries it next; null if only an operator can release it.
+    /// When the relay tries it next; null if it is released, or if only an operator can release it: because its event is
+    /// past the retention of bodies, or because ten tries ended with the relay.
     pub next_try_at: Option<Timestamp>,
     pub released_at: Option<Timestamp>,
     /// The event that it has become.
@@ -107,14 +108,17 @@ pub(super) async fn show(
     Ok(Json(view(find(&app, &id).await?)))
 }
 
-/// The message itself, byte for byte: the header line of the edge and the body that follows it.
+/// The message itself, byte for byte: the header line of the edge and the body that follows it. A large body, which was in
+/// the edge's storage and has been fetched, follows the message.
 #[utoipa::path(get, path = "/v1/unreadable-messages/{id}/message", tag = "unreadable messages",
     params(("id" = String, Path)),
     responses((status = 200, content_type = "application/octet-stream", description = "the bytes that came out of the queue"), Refusals))]
 pub(super) async fn message(State(app): State<App>, _: Caller, Segment(id): Segment) -> Result<Response, ApiError> {
     let id = parse(&id)?;
     let row = unreadable::find(&app.pool, id).await?.ok_or(NOT_FOUND)?;
-    let mut response = row.message.into_response();
+    let mut bytes = row.message;
+    bytes.extend(row.body.unwrap_or_default());
+    let mut response = bytes.into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -152,7 +156,7 @@ pub(super) async fn release_many(
     _: Caller,
     Body(ReleaseOfMany { reason }): Body<ReleaseOfMany>,
 ) -> Result<(StatusCode, Json<ReleasesBegun>), ApiError> {
-    let messages = unreadable::try_now(&app.pool, Some(reason)).await?;
+    let messages = unreadable::try_now(&app.pool, reason).await?;
     app.releaser.intake.unreadable_due.notify_one();
     Ok((StatusCode::ACCEPTED, Json(ReleasesBegun { messages })))
 }

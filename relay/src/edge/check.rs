@@ -20,6 +20,9 @@ const IN_ONE_ROUND: i64 = 50;
 /// How long a round may take before it leaves the rest to a later one.
 const ROUND: Duration = Duration::from_secs(20);
 
+/// After so many comparisons in a row that fail, the edge is away.
+const FAILURES: u32 = 3;
+
 /// How long one call may take.
 const PATIENCE: Duration = Duration::from_secs(4);
 
@@ -127,8 +130,8 @@ pub fn after(revision: u64) -> i64 {
     i64::try_from(revision).unwrap_or(i64::MAX).saturating_add(1)
 }
 
-/// Makes the comparisons that are due, and puts or deletes again what differs. It ends with the first one that fails: the
-/// claims of the rest expire, and they are due again.
+/// Makes the comparisons that are due, and puts or deletes again what differs. It ends after [`FAILURES`] in a row that fail:
+/// the claims of the rest expire, and they are due again.
 pub async fn round(app: &App) {
     let started = Instant::now();
     let claimed = match edge_checks::claim(&app.pool, IN_ONE_ROUND).await {
@@ -138,6 +141,7 @@ pub async fn round(app: &App) {
             return;
         }
     };
+    let mut failures = 0;
     for claim in claimed {
         if started.elapsed() >= ROUND {
             return;
@@ -146,9 +150,15 @@ pub async fn round(app: &App) {
             Claimed::Source(id) => check_source(app, id).await,
             Claimed::Deleted(id) => check_deleted(app, id).await,
         };
-        if let Err(problem) = result {
-            tracing::warn!(problem, "cannot compare sources with what the edge holds; trying again");
-            return;
+        match result {
+            Ok(()) => failures = 0,
+            Err(problem) => {
+                tracing::warn!(problem, "cannot compare a source with what the edge holds; trying again");
+                failures += 1;
+                if failures >= FAILURES {
+                    return;
+                }
+            }
         }
     }
 }

@@ -31,6 +31,9 @@ const MAX_ANSWER_BYTES: usize = 100_000_000;
 pub enum Error {
     #[error("the queue's API cannot be reached: {0}")]
     Unreachable(String),
+    /// It was reached.
+    #[error("the queue's API did not answer within {} s", TIMEOUT.as_secs())]
+    TimedOut,
     #[error("the queue {queue} has no pull consumer: `relay doctor` shows the command that adds it")]
     PullNotEnabled { queue: String },
     #[error("the queue's API refused the token (status {status}): it needs Queues read and edit for this account")]
@@ -151,7 +154,10 @@ impl Queue {
     /// The bytes of a 200 answer.
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, Error> {
         let response = request.bearer_auth(&self.token).send().await;
-        let mut response = response.map_err(|error| Error::Unreachable(chain(&error)))?;
+        let mut response = response.map_err(|error| match error.is_timeout() && !error.is_connect() {
+            true => Error::TimedOut,
+            false => Error::Unreachable(chain(&error)),
+        })?;
         let status = response.status();
         let retry_after = response
             .headers()

@@ -51,7 +51,7 @@ pub struct Plausible {
     /// By the database's clock, Unix milliseconds.
     pub now_ms: u64,
     from_ms: u64,
-    /// What an event is that is older.
+    /// The reason given to an event that is older.
     older: Reason,
 }
 

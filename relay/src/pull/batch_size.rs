@@ -12,6 +12,9 @@ use super::api::BATCH;
 /// failed, so that its messages are pulled by the smaller size when they come back.
 const AVOIDED_FOR: Duration = Duration::from_secs(600);
 
+/// For how long messages are pulled one by one after one of them was kept apart.
+const ALONE_FOR: Duration = Duration::from_secs(60);
+
 /// The size of the next pull of one queue, shared by all its pulls.
 #[derive(Debug)]
 pub struct BatchSize {
@@ -40,6 +43,20 @@ impl BatchSize {
         let smallest = self.avoided(now).map_or(asked, |size| size.min(asked));
         self.failed = Some((smallest, now));
         self.size = self.size.min(asked / 2).max(1);
+    }
+
+    /// A pull of `asked` messages was not answered in time, which may be for its size. Larger ones are not avoided: the
+    /// queue's API may only have been away.
+    pub fn timed_out(&mut self, asked: usize) {
+        self.size = self.size.min(asked / 2).max(1);
+    }
+
+    /// The message that spoilt the answers was found and is gone. There may be more of its kind, so the next messages are
+    /// pulled one by one for a while, where they do not harm one another.
+    pub fn kept_apart(&mut self, now: Instant) {
+        let avoided_since = now.checked_sub(AVOIDED_FOR.saturating_sub(ALONE_FOR)).unwrap_or(now);
+        self.failed = Some((1, avoided_since));
+        self.size = 1;
     }
 
     /// The answer to a pull of `asked` messages was read and held `found`. Only a full answer shows that the line can
@@ -107,6 +124,26 @@ mod tests {
         batch.failed(25, now);
         assert_eq!(grow(&mut batch, now + Duration::from_secs(599)), 24, "the next size below 25");
         assert_eq!(grow(&mut batch, now + Duration::from_secs(600)), 100);
+    }
+
+    #[test]
+    fn after_a_message_was_kept_apart_the_next_are_alone_for_a_minute() {
+        let now = Instant::now() + AVOIDED_FOR;
+        let mut batch = BatchSize::default();
+        batch.failed(100, now);
+        batch.kept_apart(now);
+        assert_eq!(grow(&mut batch, now + Duration::from_secs(59)), 1);
+        assert_eq!(grow(&mut batch, now + Duration::from_secs(60)), 100);
+    }
+
+    #[test]
+    fn a_pull_that_was_not_answered_in_time_halves_the_size_until_one_is() {
+        let now = Instant::now();
+        let mut batch = BatchSize::default();
+        batch.timed_out(100);
+        batch.timed_out(50);
+        assert_eq!(batch.get(), 25);
+        assert_eq!(grow(&mut batch, now), 100);
     }
 
     #[test]

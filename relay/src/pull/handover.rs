@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use shared::envelope::SecretHandedOver;
 use shared::id::{CustomerId, SourceId};
-use shared::provider::{self, NewSource};
+use shared::provider::{self, NewSource, Provider};
 use shared::source::Secret;
 use sqlx::PgPool;
 use tokio::sync::Notify;
@@ -31,30 +31,24 @@ impl Handover {
     /// must not plant a second one.
     ///
     /// # Errors
-    /// Where it cannot be opened, or not now; or the database cannot be asked.
+    /// Returns an error if the secret cannot be taken now, or not by this relay; the message has to be kept then.
     pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
         let later = |error: sqlx::Error| FetchError::Later(error.to_string());
-        let Some(customer) = self.customer(id).await.map_err(later)? else {
-            tracing::warn!(source = %id, "a secret was handed over to a source that does not exist");
-            return Ok(());
-        };
+        let gone = || FetchError::Gone(format!("there is no source {id} for the secret that was handed over"));
+        let customer = self.customer(id).await.map_err(later)?.ok_or_else(gone)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
-        let Some(row) = found else { return Ok(()) };
-        let refuse = |reason: String| {
+        let row = found.ok_or_else(gone)?;
+        let before = secrets::open_source_secrets(&self.config.master_keys, &row).map_err(FetchError::Gone)?;
+        let provider = provider::find(&row.provider)
+            .ok_or_else(|| FetchError::Gone(format!("this relay does not know the provider {}", row.provider)))?;
+        // Before the edge is asked: whoever knows the URL may send many of these.
+        if let Some(reason) = not_awaited(&before, provider) {
             tracing::warn!(source = row.name, reason, "a secret that was handed over is not taken");
-            Ok(())
-        };
-        // Before the edge is asked: anybody may send many of these.
-        let before = match self.awaiting(&row) {
-            Ok(before) => before,
-            Err(reason) => return refuse(reason),
-        };
+            return Ok(());
+        }
         let secret = self.edge.open_secret(id, &handed_over.sealed).await?;
-        let content = match self.content(&row, id, before, secret) {
-            Ok(content) => content,
-            Err(reason) => return refuse(reason),
-        };
+        let content = self.content(&row, id, provider, before, secret).map_err(FetchError::Gone)?;
         // Changed meanwhile: the message returns and is looked at again.
         let updated = sources::update(&self.pool, customer, id, row.revision, &content).await.map_err(later)?;
         let (row, version) = updated.ok_or_else(|| later(sqlx::Error::RowNotFound))?;
@@ -71,20 +65,14 @@ impl Handover {
         Ok(self.configuration.refresh().await?.sources.get(&id).map(|source| source.customer_id))
     }
 
-    /// The secrets of a source that awaits its first one: those that are retired.
-    fn awaiting(&self, row: &SourceRow) -> Result<SourceSecrets, String> {
-        let before = secrets::open_source_secrets(&self.config.master_keys, row)?;
-        if before.active.is_empty() {
-            return Ok(before);
-        }
-        Err("the source has a secret already; take it away to have another handed over".to_owned())
-    }
-
-    fn content(&self, row: &SourceRow, id: SourceId, before: SourceSecrets, secret: Secret) -> Result<Content, String> {
-        let provider = provider::find(&row.provider).ok_or("its provider is not known")?;
-        if !provider.hands_over_secret() {
-            return Err(format!("{} does not hand over secrets", provider.name));
-        }
+    fn content(
+        &self,
+        row: &SourceRow,
+        id: SourceId,
+        provider: &Provider,
+        before: SourceSecrets,
+        secret: Secret,
+    ) -> Result<Content, String> {
         let after = before.replaced_by(vec![secret]);
         let source = NewSource {
             id,
@@ -100,4 +88,12 @@ impl Handover {
         let secrets = secrets::seal_source_secrets(&self.config.master_keys, id, &after)?;
         Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets })
     }
+}
+
+/// Why a source takes no secret that is handed over; `None` if it awaits one.
+fn not_awaited(before: &SourceSecrets, provider: &Provider) -> Option<String> {
+    if !before.active.is_empty() {
+        return Some("the source has a secret already; remove it to have another one handed over".to_owned());
+    }
+    (!provider.hands_over_secret()).then(|| format!("{} does not hand over secrets", provider.name))
 }

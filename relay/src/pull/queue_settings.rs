@@ -195,31 +195,43 @@ fn days(duration: Duration) -> String {
     }
 }
 
-/// Asks once for the configuration of the queues and logs a warning for each finding. Start does not wait for it, and
-/// nothing depends on it.
+/// How soon it is asked again for the configuration of the queues if the API did not answer.
+const ASK_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
+
+/// Asks for the configuration of the queues and logs a warning for each finding; again after an hour if the API did not
+/// answer for all of them. Start does not wait for it, and nothing depends on it.
 pub async fn warn(queues: Vec<Queue>, stop: CancellationToken) {
     let look = async {
-        let mut found = Vec::new();
-        for queue in &queues {
-            match queue.settings().await {
-                Ok(settings) => found.push(settings),
-                Err(error) => {
-                    tracing::warn!(
-                        queue = queue.id(),
-                        "how the queues are configured is not known, `relay doctor` checks it: {error}"
-                    );
-                    return;
-                }
+        while let Err(unknown) = look_once(&queues).await {
+            for (queue, error) in unknown {
+                tracing::warn!(queue, "how this queue is configured is not known; `relay doctor` checks it: {error}");
             }
-        }
-        for finding in findings(&found) {
-            tracing::warn!(queue = finding.queue, command = finding.command, "events can be lost: {}", finding.problem);
+            tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }
     };
     tokio::select! {
         () = look => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// The queues whose configuration is not known, and why.
+async fn look_once(queues: &[Queue]) -> Result<(), Vec<(String, Error)>> {
+    let (mut found, mut unknown) = (Vec::new(), Vec::new());
+    for queue in queues {
+        match queue.settings().await {
+            Ok(settings) => found.push(settings),
+            Err(error) => unknown.push((queue.id().to_owned(), error)),
+        }
+    }
+    // Whether a dead-letter queue is pulled is only known if all of them are.
+    if !unknown.is_empty() {
+        return Err(unknown);
+    }
+    for finding in findings(&found) {
+        tracing::warn!(queue = finding.queue, command = finding.command, "events can be lost: {}", finding.problem);
+    }
+    Ok(())
 }
 
 #[cfg(test)]

@@ -13,6 +13,9 @@ use crate::{mint, store};
 /// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
 const PATIENCE: Duration = Duration::from_secs(70);
 
+/// How long the database may take to tell its time, which shows that it is there.
+const ANSWER_WITHIN: Duration = Duration::from_secs(5);
+
 /// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
 const HALVE_AFTER: u32 = 5;
 
@@ -30,11 +33,12 @@ impl Puller {
         let mut waiting = vec![(arrivals, unreadable)];
         while let Some((mut group, mut unreadable)) = waiting.pop() {
             let mut backoff = database_backoff();
+            let mut answers = false;
             for tries in 1.. {
                 let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &unreadable)).await;
                 let timed_out = stored.is_err();
                 let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
-                match after_failure(Suspect::of(&error, timed_out), group.len(), tries) {
+                match after_failure(Suspect::of(&error, timed_out, answers), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
                         tracing::warn!(error = %error, messages = group.len(), "a batch cannot be stored; halving it");
@@ -43,7 +47,7 @@ impl Puller {
                         break;
                     }
                     AfterFailure::SetAside => {
-                        let detail = format!("the database refused it: {error}");
+                        let detail = format!("the database could not store it: {error}");
                         tracing::error!(detail, "a message is kept as unreadable");
                         unreadable.extend(
                             group
@@ -57,6 +61,8 @@ impl Puller {
                             () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
                             () = stop.cancelled() => return false,
                         }
+                        let asked = tokio::time::timeout(ANSWER_WITHIN, store::health::now(&self.intake.pool)).await;
+                        answers = matches!(asked, Ok(Ok(_)));
                     }
                 }
             }
@@ -82,15 +88,17 @@ enum Suspect {
     Value,
     /// The server answered with another error, or took too long: one of them may be the cause.
     Batch,
-    /// The server did not answer: nothing is known against any of them.
+    /// The database is away, or has no resources: nothing is known against any of them.
     Nobody,
 }
 
 impl Suspect {
-    fn of(error: &sqlx::Error, timed_out: bool) -> Self {
+    /// `answers` says whether the database has answered another statement since the last failure: a connection that breaks
+    /// with each try, while others work, may break because of what is stored.
+    fn of(error: &sqlx::Error, timed_out: bool, answers: bool) -> Self {
         if store::is_data_error(error) {
             Self::Value
-        } else if timed_out || error.as_database_error().is_some() {
+        } else if timed_out || answers || !store::passes_by_itself(error) {
             Self::Batch
         } else {
             Self::Nobody

@@ -3,12 +3,13 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Instant;
 
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, SourceId};
 use uuid::Uuid;
 
-use super::cut::{self, CHUNK_BYTES, GROUP_BYTES};
+use super::cut::{self, CHUNK_BYTES, CHUNK_DELIVERIES, GROUP_BYTES, MAKE_WITHIN};
 use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES};
@@ -135,6 +136,7 @@ pub(super) async fn plan(
         })
         .collect();
     planned.truncate(cut::first(planned.iter().map(Planned::bytes), CHUNK_BYTES));
+    planned.truncate(cut::first(planned.iter().map(|event| event.routes.len() as u64), CHUNK_DELIVERIES));
     Ok(Plan::Events(planned))
 }
 
@@ -155,16 +157,17 @@ pub(super) async fn make(
             Ok(of_deliveries(deliveries, replay.destination_id, first_with_body, snapshot))
         }
         Plan::Events(planned) => {
-            let mut chunk = Chunk {
-                cursor: planned.last().map(|event| event.row.id),
-                processed: planned.len(),
-                ..Chunk::default()
-            };
+            let mut chunk = Chunk::default();
             let mut rechecks = Rechecks::default();
             let mut rest = planned.as_slice();
-            while !rest.is_empty() {
+            let begun = Instant::now();
+            // Slow filters must not keep other replays from their turn, nor a chunk from ever being stored.
+            while !rest.is_empty() && (chunk.processed == 0 || begun.elapsed() < MAKE_WITHIN) {
                 let (group, after) = rest.split_at(cut::first(rest.iter().map(Planned::bytes), GROUP_BYTES));
-                add_group(&mut chunk, app, replay, filter, group, snapshot, &mut rechecks).await?;
+                let whole = add_group(&mut chunk, app, replay, filter, group, snapshot, &mut rechecks, begun).await?;
+                if !whole {
+                    break;
+                }
                 rest = after;
             }
             Ok(chunk)
@@ -188,7 +191,9 @@ fn of_deliveries(
     }
 }
 
-/// Adds what a group of events makes to the chunk. The contents of the group are in memory until it returns.
+/// Adds what a group of events makes to the chunk; returns whether it came to the end of the group in time. The contents of
+/// the group are in memory until it returns.
+#[expect(clippy::too_many_arguments, reason = "the parts of one chunk")]
 async fn add_group(
     chunk: &mut Chunk,
     app: &App,
@@ -197,9 +202,15 @@ async fn add_group(
     group: &[Planned],
     snapshot: &Snapshot,
     rechecks: &mut Rechecks,
-) -> Result<(), sqlx::Error> {
+    begun: Instant,
+) -> Result<bool, sqlx::Error> {
     let mut contents = read(app, group).await?;
     for event in group {
+        if chunk.processed > 0 && begun.elapsed() >= MAKE_WITHIN {
+            return Ok(false);
+        }
+        chunk.processed += 1;
+        chunk.cursor = Some(event.row.id);
         // Each is dropped with its turn of the loop.
         let content = contents.remove(&event.row.id);
         let is_gone = match (event.reads, &content) {
@@ -230,7 +241,7 @@ async fn add_group(
             route_id,
         }));
     }
-    Ok(())
+    Ok(true)
 }
 
 /// What is needed of the contents of a group, by the id of the event.

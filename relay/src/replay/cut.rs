@@ -14,14 +14,20 @@ pub(super) const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 /// are read together.
 pub(super) const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 
-/// How many of the first rows are taken together if they may have `most_bytes` together; at least one, if there is any.
-/// `sizes` are the bytes that each row takes.
-pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most_bytes: u64) -> usize {
+/// The most deliveries that one chunk makes, unless a single event makes more: what one transaction writes.
+pub(super) const CHUNK_DELIVERIES: u64 = 20_000;
+
+/// How long a chunk may be made before it is stored as far as it has come.
+pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How many of the first rows are taken together if they may have `most` together; at least one, if there is any. `sizes`
+/// are the bytes that each row takes, or the deliveries that it makes.
+pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most: u64) -> usize {
     let mut total = 0_u64;
     let mut rows = 0;
     for size in sizes {
         total = total.saturating_add(size);
-        if rows > 0 && total > most_bytes {
+        if rows > 0 && total > most {
             break;
         }
         rows += 1;
@@ -30,8 +36,14 @@ pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most_bytes: u64) -> us
 }
 
 /// How many rows a replay takes at a time: a quarter of a second's worth of its rate, so that a rate is not a burst every
-/// second.
-pub(super) fn rows_of(rate: Option<Rate>) -> usize {
+/// second. A quarter of that for each time that the chunk has been begun before: one that is too much for the relay or the
+/// database becomes small enough, or its reason for failing names a few events.
+pub(super) fn rows_of(rate: Option<Rate>, begun: i16) -> usize {
+    let parts = 4_usize.saturating_pow(u32::try_from(begun).unwrap_or(0));
+    (rows_by_rate(rate) / parts).max(1)
+}
+
+fn rows_by_rate(rate: Option<Rate>) -> usize {
     let Some(rate) = rate else { return CHUNK_ROWS };
     let per_second = f64::from(rate.limit.get()) / rate.per.as_secs_f64();
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "capped at the size of a chunk")]
@@ -74,7 +86,13 @@ mod tests {
 
     #[test]
     fn a_replay_without_a_rate_takes_full_chunks_and_never_waits() {
-        assert_eq!((rows_of(None), wait_after(CHUNK_ROWS, None)), (CHUNK_ROWS, Duration::ZERO));
+        assert_eq!((rows_of(None, 0), wait_after(CHUNK_ROWS, None)), (CHUNK_ROWS, Duration::ZERO));
+    }
+
+    #[test]
+    fn a_chunk_that_was_begun_before_takes_fewer_rows_each_time() {
+        assert_eq!([0, 1, 2, 3, 4, 5].map(|begun| rows_of(None, begun)), [1_000, 250, 62, 15, 3, 1]);
+        assert_eq!(rows_of(rate(10, 60), 4), 1);
     }
 
     #[test]
@@ -84,7 +102,7 @@ mod tests {
             (rate(10, 60), 1, Duration::from_secs(6)),
             (rate(100_000, 1), 1_000, Duration::from_millis(10)),
         ] {
-            assert_eq!((rows_of(rate), wait_after(rows, rate)), (rows, pause));
+            assert_eq!((rows_of(rate, 0), wait_after(rows, rate)), (rows, pause));
         }
         assert_eq!(wait_after(5, rate(100, 1)), Duration::from_millis(50), "a chunk that was cut by bytes");
     }

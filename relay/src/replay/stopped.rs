@@ -26,7 +26,7 @@ pub(super) fn kept(error: &sqlx::Error) -> String {
 pub(super) fn reason(begun: i16, error: Option<&str>, place: &Place) -> String {
     let cause = match error {
         Some(error) => format!("the last error of the database was: {error}"),
-        None => "the relay ended each time before it could finish the chunk".to_owned(),
+        None => "the relay ended, or lost its database, each time before it could finish the chunk".to_owned(),
     };
     let place = match place {
         Place::Chunk(first, last) if first == last => format!(
@@ -70,8 +70,8 @@ mod tests {
         assert_eq!(
             alone,
             format!(
-                "the replay was started 5 times at the same place without finishing a chunk; the relay ended each time \
-                 before it could finish the chunk. It stood at event {event}, received at 2025-11-24T16:00:00.123Z. \
+                "the replay was started 5 times at the same place without finishing a chunk; the relay ended, or \
+                 lost its database, each time before it could finish the chunk. It stood at event {event}, received at 2025-11-24T16:00:00.123Z. \
                  Create a new replay with filter.after later than that to go on behind this event."
             )
         );

@@ -31,6 +31,9 @@ const AGAIN: Duration = Duration::from_secs(1);
 /// How many times a chunk may be begun at the same place.
 const MOST_BEGUN: i16 = 5;
 
+/// How often a chunk is made in one turn because the configuration changes before it is stored.
+const MOST_ROUNDS: u32 = 3;
+
 /// How long a chunk belongs to the replica that has begun it, unless it renews that. So much later another one goes on
 /// after a crash.
 const LEASE: Duration = Duration::from_secs(5);
@@ -65,6 +68,8 @@ enum Turn {
     },
     /// Another replica is at it, or it has ended, or a shutdown has begun.
     NotNow,
+    /// The configuration has changed each time before the chunk was stored; the other replays have their turn first.
+    Overtaken,
     Completed,
     /// It cannot go on, for this reason.
     Failed(String),
@@ -82,6 +87,10 @@ impl Worker {
             }
         };
         self.owed.retain(|id, _| rows.iter().any(|row| row.id == *id));
+        if let Ok(Some(wrong)) = self.app.clock.is_wrong().await {
+            tracing::warn!(reason = wrong, "replays wait until this has passed");
+            return LOOK_EVERY;
+        }
         let mut pause = LOOK_EVERY;
         for row in rows {
             if self.stop.is_cancelled() {
@@ -99,7 +108,7 @@ impl Worker {
         let replay = ReplayId::from_uuid(row.id);
         match self.advance(&row).await {
             Ok(Turn::Moved { pause }) => pause,
-            Ok(Turn::NotNow) => AGAIN,
+            Ok(Turn::NotNow | Turn::Overtaken) => AGAIN,
             Ok(Turn::Completed) => {
                 tracing::info!(%replay, "replay completed");
                 LOOK_EVERY
@@ -131,8 +140,14 @@ impl Worker {
             return self.fail(row, MOST_BEGUN, reason).await;
         }
         let snapshot = self.app.configuration.refresh().await?;
-        if !begun::begin(&self.app.pool, row, MOST_BEGUN, LEASE).await? {
-            return Ok(Turn::NotNow);
+        match begun::begin(&self.app.pool, row, MOST_BEGUN, LEASE).await {
+            Ok(true) => {}
+            Ok(false) => return Ok(Turn::NotNow),
+            Err(error) => {
+                // It may have been written although its answer was lost.
+                self.owed.insert(row.id, row.cursor_id);
+                return Err(error);
+            }
         }
         let ended = tokio::select! {
             biased;
@@ -141,6 +156,10 @@ impl Worker {
             () = self.stop.cancelled() => None,
         };
         match ended {
+            Some(Ok(Turn::Overtaken)) => {
+                self.give_back(row).await;
+                Ok(Turn::Overtaken)
+            }
             Some(Ok(turn)) => Ok(turn),
             None => {
                 self.give_back(row).await;
@@ -175,7 +194,7 @@ impl Worker {
 
     /// Where a replay stands.
     async fn place(&self, row: &ReplayRow, filter: &Filter) -> Place {
-        let rows = cut::rows_of(rate_of(row));
+        let rows = cut::rows_of(rate_of(row), MOST_BEGUN - 1);
         let plan = chunk::plan(&self.app, row, filter, rows, &self.app.configuration.current()).await;
         match plan.ok().and_then(|plan| plan.ends()) {
             Some((first, last)) => Place::Chunk(first, last),
@@ -196,11 +215,8 @@ async fn advance(
     mut snapshot: Arc<Snapshot>,
 ) -> Result<Turn, sqlx::Error> {
     let rate = rate_of(row);
-    let rows = cut::rows_of(rate);
-    let mut round = 0;
-    loop {
-        tokio::time::sleep(stale_pause(round)).await;
-        round += 1;
+    let rows = cut::rows_of(rate, row.begun_here());
+    for round in 0..MOST_ROUNDS {
         let plan = chunk::plan(app, row, filter, rows, &snapshot).await?;
         let chunk = chunk::make(app, row, filter, &plan, &snapshot).await?;
         if chunk.cursor.is_none() {
@@ -209,7 +225,10 @@ async fn advance(
         }
         let pause = cut::wait_after(chunk.processed, rate);
         match replays::advance(&app.pool, row, snapshot.version, &chunk, pause).await? {
-            Advanced::StaleConfiguration => snapshot = app.configuration.refresh().await?,
+            Advanced::StaleConfiguration => {
+                tokio::time::sleep(stale_pause(round)).await;
+                snapshot = app.configuration.refresh().await?;
+            }
             Advanced::Elsewhere => return Ok(Turn::NotNow),
             Advanced::Moved => {
                 let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
@@ -220,6 +239,7 @@ async fn advance(
             }
         }
     }
+    Ok(Turn::Overtaken)
 }
 
 /// Renews the lease of a chunk for as long as it is polled.

@@ -67,12 +67,20 @@ pub async fn claim(pool: &PgPool, limit: i64) -> Result<Vec<Claimed>, sqlx::Erro
     Ok(claimed.collect())
 }
 
-/// Makes the comparison of every source due: the database has gone back, and the edge may hold newer revisions.
+/// Makes the comparison of every source due within this time: the database may have gone back, and the edge may hold newer
+/// revisions.
 ///
 /// # Errors
 /// The query fails.
-pub async fn make_all_due(pool: &PgPool) -> Result<(), sqlx::Error> {
-    sqlx::query!("update sources set edge_check_at = now() where edge_check_at > now()").execute(pool).await?;
+pub async fn make_all_due(pool: &PgPool, within: Duration) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sources set edge_check_at = now() + random() * $1::float8 * interval '1 second'
+         where id in (select id from sources where edge_check_at > now() + $1::float8 * interval '1 second'
+                      order by id for update skip locked)",
+        within.as_secs_f64()
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 

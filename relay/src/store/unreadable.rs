@@ -6,8 +6,14 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// How many tries may end with the relay before a message is not tried any more by itself.
+/// How many tries may end with the relay before a message is tried only once a day.
 pub const MAX_UNFINISHED_TRIES: i32 = 3;
+
+/// How many tries may end with the relay before a message is not tried any more by itself.
+const GIVEN_UP_AFTER: i32 = 10;
+
+/// The most messages that one statement makes due.
+const DUE_AT_ONCE: i64 = 10_000;
 
 /// Why a message could not be stored as what it is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
@@ -143,8 +149,8 @@ pub struct Selection {
     pub released: Option<bool>,
 }
 
-/// Keeps messages; those that are kept already stay as they are. They are tried again in a minute, except for those that
-/// nothing is known against: at once.
+/// Keeps messages; those that are kept already stay as they are. They are due in a minute; those that were only leased too
+/// often are due at once.
 ///
 /// # Errors
 /// Returns an error if the query fails; then none of them is kept.
@@ -183,8 +189,8 @@ pub async fn page(
 ) -> Result<Vec<SummaryRow>, sqlx::Error> {
     sqlx::query_as!(
         SummaryRow,
-        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) as "size!", stored_at, tries,
-                  nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
+        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
+                  stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
            from unreadable_messages
            where ($1::uuid is null or id < $1) and ($2::text is null or reason = $2)
              and ($3::boolean is null or (released_at is not null) = $3)
@@ -205,8 +211,8 @@ pub async fn page(
 pub async fn summary(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<SummaryRow>, sqlx::Error> {
     sqlx::query_as!(
         SummaryRow,
-        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) as "size!", stored_at, tries,
-                  nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
+        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
+                  stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
            from unreadable_messages where id = $1"#,
         id.uuid()
     )
@@ -232,7 +238,7 @@ pub async fn find(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<Unrea
 /// Begins the next try that is due and returns its message, `None` if none is due.
 ///
 /// That the try has begun is committed before it is made: a message that ends the relay each time is not tried for ever.
-/// The next one comes after a minute, doubled with each try up to an hour.
+/// The next one comes after a minute, doubled with each try up to a day.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -242,13 +248,15 @@ pub async fn begin_next_try(pool: &PgPool) -> Result<Option<UnreadableRow>, sqlx
         "update unreadable_messages
          set tries = tries + 1, unfinished_tries = unfinished_tries + 1,
              next_try_at = case when unfinished_tries + 1 < $1
-                                then now() + least(interval '1 minute' * 2 ^ least(tries, 6), interval '1 hour')
+                                then now() + least(interval '1 minute' * 2 ^ least(tries, 11), interval '1 day')
+                                when unfinished_tries + 1 < $2 then now() + interval '1 day'
                                 else 'infinity' end
          where id = (select id from unreadable_messages
                      where released_at is null and next_try_at <= now()
                      order by next_try_at, id limit 1 for update skip locked)
          returning id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at",
-        MAX_UNFINISHED_TRIES
+        MAX_UNFINISHED_TRIES,
+        GIVEN_UP_AFTER
     )
     .fetch_optional(pool)
     .await
@@ -280,7 +288,7 @@ pub async fn still_unreadable(pool: &PgPool, id: Uuid, reason: Reason, detail: &
         "update unreadable_messages
          set reason = $2, detail = $3, unfinished_tries = 0,
              next_try_at = case when not $4 then 'infinity'
-                                when next_try_at = 'infinity' then now() + interval '1 hour'
+                                when next_try_at = 'infinity' then now() + interval '1 day'
                                 else next_try_at end
          where id = $1 and released_at is null",
         id,
@@ -301,7 +309,7 @@ pub async fn not_tried(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages
          set unfinished_tries = 0,
-             next_try_at = case when next_try_at = 'infinity' then now() + interval '1 hour' else next_try_at end
+             next_try_at = case when next_try_at = 'infinity' then now() + interval '1 day' else next_try_at end
          where id = $1 and released_at is null",
         id
     )
@@ -310,20 +318,68 @@ pub async fn not_tried(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Makes all messages of a reason due that have not been released; without one, all that are still tried by themselves.
-/// Returns how many they are.
+/// Makes the messages of a reason due that have not been released, those that are no longer tried by themselves among
+/// them. Returns how many they are.
+///
+/// # Errors
+/// Returns an error if the query fails; some of them may be due by then.
+pub async fn try_now(pool: &PgPool, reason: Reason) -> Result<u64, sqlx::Error> {
+    let mut all = 0;
+    loop {
+        let due = sqlx::query!(
+            "update unreadable_messages set next_try_at = now(), unfinished_tries = 0
+             where id in (select id from unreadable_messages
+                          where released_at is null and next_try_at > now() and reason = $1
+                          order by next_try_at, id limit $2)",
+            reason.name(),
+            DUE_AT_ONCE
+        )
+        .execute(pool)
+        .await?
+        .rows_affected();
+        all += due;
+        if due < DUE_AT_ONCE.unsigned_abs() {
+            return Ok(all);
+        }
+    }
+}
+
+/// Makes the messages due that are still tried by themselves, some thousands at most: a relay that has just started may be
+/// able to read them. The others come in their turn.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn try_now(pool: &PgPool, reason: Option<Reason>) -> Result<u64, sqlx::Error> {
-    let due = sqlx::query!(
-        "update unreadable_messages
-         set next_try_at = now(), unfinished_tries = case when $1::text is null then unfinished_tries else 0 end
-         where released_at is null and next_try_at <= 'infinity'
-           and case when $1::text is null then next_try_at < 'infinity' else reason = $1 end",
-        reason.map(Reason::name)
+pub async fn try_after_start(pool: &PgPool) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages set next_try_at = now()
+         where id in (select id from unreadable_messages
+                      where released_at is null and next_try_at > now() and next_try_at < 'infinity'
+                        and unfinished_tries < $1
+                      order by next_try_at, id limit $2)",
+        MAX_UNFINISHED_TRIES,
+        DUE_AT_ONCE
     )
     .execute(pool)
     .await?;
-    Ok(due.rows_affected())
+    Ok(())
+}
+
+/// Lets the messages that are due and have the reason of this one wait for a minute: what it needs does not answer, and
+/// messages of other reasons must not wait for that.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn postpone_like(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages set next_try_at = now() + interval '1 minute'
+         where id in (select id from unreadable_messages
+                      where released_at is null and next_try_at <= now()
+                        and reason = (select reason from unreadable_messages where id = $1)
+                      order by next_try_at, id limit $2)",
+        id,
+        DUE_AT_ONCE
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
 }

@@ -54,7 +54,7 @@ const EVERY_DAY: [(&str, &str); 10] = [
     ),
     (
         "update unreadable_messages set next_try_at = now()",
-        "all that wait, by a small index for each day, when a relay starts or an operator asks",
+        "those that wait, by a small index for each day, when a relay starts, a source appears, or an operator asks",
     ),
     (
         "select destination_id, event_id, exists",
