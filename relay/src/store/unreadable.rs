@@ -328,9 +328,9 @@ pub async fn try_now(pool: &PgPool, reason: Reason) -> Result<u64, sqlx::Error> 
     loop {
         let due = sqlx::query!(
             "update unreadable_messages set next_try_at = now(), unfinished_tries = 0
-             where id in (select id from unreadable_messages
+             where id = any(array(select id from unreadable_messages
                           where released_at is null and next_try_at > now() and reason = $1
-                          order by next_try_at, id limit $2)",
+                          order by next_try_at, id limit $2))",
             reason.name(),
             DUE_AT_ONCE
         )
@@ -352,10 +352,10 @@ pub async fn try_now(pool: &PgPool, reason: Reason) -> Result<u64, sqlx::Error> 
 pub async fn try_after_start(pool: &PgPool) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now()
-         where id in (select id from unreadable_messages
+         where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at > now() and next_try_at < 'infinity'
                         and unfinished_tries < $1
-                      order by next_try_at, id limit $2)",
+                      order by next_try_at, id limit $2))",
         MAX_UNFINISHED_TRIES,
         DUE_AT_ONCE
     )
@@ -372,10 +372,10 @@ pub async fn try_after_start(pool: &PgPool) -> Result<(), sqlx::Error> {
 pub async fn postpone_like(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now() + interval '1 minute'
-         where id in (select id from unreadable_messages
+         where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at <= now()
                         and reason = (select reason from unreadable_messages where id = $1)
-                      order by next_try_at, id limit $2)",
+                      order by next_try_at, id limit $2))",
         id,
         DUE_AT_ONCE
     )
