@@ -134,7 +134,7 @@ async fn serve_warns_of_such_a_queue_and_starts_without_the_api() {
     gateway.relay.stop().await.expect("stops");
     gateway.queue.fault(|faults| faults.dropped_connections = Times::UntilCleared);
     gateway.relay.start_again().await.expect("starts although the API is away");
-    logged(&gateway.relay, "how the queues are configured is not known").await;
+    logged(&gateway.relay, "how this queue is configured is not known").await;
     gateway.queue.clear_faults();
     gateway.push(&line.source, json!({ "after": true }).to_string().as_bytes());
     line.receiver.wait_for(1, SOON).await;
