@@ -50,6 +50,8 @@ pub enum Outcome {
     },
     /// The owner's: the transform fails. The delivery waits for a person.
     Untransformable { reason: String },
+    /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
+    Unsendable { reason: String },
     /// Ours: nothing was sent and nothing is counted; it is tried again soon.
     NotSent { reason: String },
 }

@@ -49,7 +49,7 @@ pub(super) fn judge(
     };
     match outcome {
         Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
-        Outcome::Untransformable { reason } => {
+        Outcome::Untransformable { reason } | Outcome::Unsendable { reason } => {
             // PostgreSQL's text holds every character but this one.
             let reason = reason.replace('\0', "\u{fffd}");
             judged(None, item.attempts, Next::Parked { reason }, Verdict::Unknown)
@@ -136,7 +136,8 @@ fn overload(failure: &Failure) -> Option<Reason> {
             | SendFailure::Tls
             | SendFailure::Unreachable
             | SendFailure::NoResponse
-            | SendFailure::Request(_),
+            | SendFailure::TooMuch
+            | SendFailure::Ours(_),
         )
         | Failure::Status(_)
         | Failure::Gone => None,

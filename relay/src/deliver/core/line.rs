@@ -298,7 +298,10 @@ impl Line {
         let mut consequences = Consequences::default();
         match judged.verdict {
             Verdict::Succeeded => {
-                self.aimd.succeeded(sent_us, taken_us, limit, now_us);
+                // That of the head, if there was an attempt: the excerpt of a body may be waited for.
+                let latency_us =
+                    judged.attempt.as_ref().map_or(taken_us, |attempt| f64::from(attempt.latency_ms) * 1e3);
+                self.aimd.succeeded(sent_us, latency_us, limit, now_us);
                 self.failing.ended();
             }
             Verdict::Failed | Verdict::Throttled => match self.failing.failed(now_us) {
