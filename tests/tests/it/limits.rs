@@ -1,4 +1,4 @@
-//! limits: answers without an end, and URLs that cannot be sent.
+//! limits: answers without an end, a machine without descriptors, and callers that say nothing.
 
 use std::time::Duration;
 
@@ -6,7 +6,10 @@ use serde_json::{Value, json};
 use tests::gateway::{Gateway, RelayOnly};
 use tests::provider::Provider;
 use tests::receiver::{Behaviour, Receiver};
+use tests::relay::{RelaySettings, run};
 use tests::wait::until;
+use tokio::io::AsyncWriteExt as _;
+use tokio::net::TcpStream;
 
 const SOON: Duration = Duration::from_secs(90);
 
@@ -64,4 +67,66 @@ async fn a_delivery_to_a_stored_url_that_cannot_be_sent_is_held_with_the_reason_
     let reason = held["held_reason"].as_str().unwrap_or_default();
     assert!(reason.contains("no request can be made of the url"), "{held}");
     assert!(!gateway.relay.log().contains("sesame"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lack_of_descriptors_costs_no_attempt_and_everything_is_delivered() {
+    let settings = |settings: RelaySettings| settings.with_open_files(90).with("TIDEGATE_DATABASE_CONNECTIONS", "4");
+    let gateway = Gateway::relay_only_with(settings).await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let receiver = Receiver::behaving(Behaviour::Delay(Duration::from_secs(3))).await.expect("starts");
+    let settings = json!({ "max_concurrency": 150, "timeout_ms": 60_000 });
+    let destination = gateway.api.create_destination("crowded", &receiver.url(), settings).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    for number in 0..150 {
+        gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
+    }
+    until("a connection that cannot be opened", SOON, async || {
+        let log = gateway.relay.log();
+        if log.contains("Too many open files") { Ok(()) } else { Err("nothing is said".to_owned()) }
+    })
+    .await;
+    receiver.always(Behaviour::Status(200));
+    until("all to be delivered", SOON, async || match receiver.ids().len() {
+        150 => Ok(()),
+        count => Err(format!("{count} of 150")),
+    })
+    .await;
+    for delivery in succeeded(&gateway, 150).await {
+        assert_eq!(delivery["attempts"], 1, "{delivery}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_say_nothing_take_no_descriptor_that_a_delivery_needs() {
+    let settings = |settings: RelaySettings| settings.with_open_files(200).with("TIDEGATE_DATABASE_CONNECTIONS", "4");
+    let gateway = Gateway::relay_only_with(settings).await;
+    let line = gateway.line("calm").await;
+    let address = gateway.relay.url().trim_start_matches("http://").to_owned();
+    let mut silent = Vec::new();
+    for number in 0..400 {
+        let mut socket = TcpStream::connect(&address).await.expect("connects");
+        if number % 2 == 0 {
+            socket.write_all(b"POST /v1/sources HTTP/1.1\r\nhost: a").await.expect("sends");
+        }
+        silent.push(socket);
+    }
+    for number in 0..50 {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    line.receiver.wait_for(50, SOON).await;
+    drop(silent);
+    for delivery in succeeded(&gateway, 50).await {
+        assert_eq!(delivery["attempts"], 1, "{delivery}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_and_serve_warn_of_too_few_files() {
+    let gateway = Gateway::relay_only_with(|settings| settings.with_open_files(1_000)).await;
+    assert!(gateway.relay.log().contains("may open 1000 files and needs"), "{}", gateway.relay.log());
+    let many = gateway.relay.settings().clone().with("TIDEGATE_MAX_IN_FLIGHT", "10");
+    let printed = run("doctor", many.variables()).await.expect("runs");
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.lines().any(|line| line.contains("files") && line.starts_with("ok")), "{printed}");
 }
