@@ -11,6 +11,8 @@ use tests::wait::until;
 use tokio::io::AsyncWriteExt as _;
 use tokio::net::TcpStream;
 
+use crate::deliver::attempts_of_the_only_delivery;
+
 const SOON: Duration = Duration::from_secs(90);
 
 /// Waits until so many deliveries have succeeded, and gives them.
@@ -129,4 +131,25 @@ async fn doctor_and_serve_warn_of_too_few_files() {
     let printed = run("doctor", many.variables()).await.expect("runs");
     let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
     assert!(printed.lines().any(|line| line.contains("files") && line.starts_with("ok")), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_answers_429_is_left_alone_and_no_delivery_uses_up_its_schedule() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let receiver = Receiver::start().await.expect("starts");
+    receiver.next([Behaviour::Status(429), Behaviour::Status(429)]);
+    // One attempt is all that there is.
+    let settings = json!({ "retry": { "schedule_s": [0] } });
+    let destination = gateway.api.create_destination("busy", &receiver.url(), settings).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    gateway.push(&source, b"{}");
+    let requests = receiver.wait_for(3, SOON).await;
+    let pauses: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(pauses[0] >= Duration::from_millis(790) && pauses[1] >= Duration::from_millis(1_590), "{pauses:?}");
+    let delivery = &succeeded(&gateway, 1).await[0];
+    assert_eq!(delivery["attempts"], 3, "{delivery}");
+    let attempts = attempts_of_the_only_delivery(&gateway.api, 3).await;
+    let statuses: Vec<&Value> = attempts.iter().map(|attempt| &attempt["status"]).collect();
+    assert_eq!(statuses, [&json!(429), &json!(429), &json!(200)]);
 }
