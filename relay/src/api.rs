@@ -35,6 +35,7 @@ pub mod rate;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
+pub mod server;
 pub mod sources;
 pub mod stats;
 pub mod time;

@@ -435,6 +435,7 @@ fn item(row: store::pending::DueRow) -> Item {
         due_us: mint::unix_ms(row.due_at) * 1000,
         attempts: u16::try_from(row.attempts).unwrap_or(0),
         schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
+        throttled: u16::try_from(row.throttled).unwrap_or(0),
         order_key: row.order_key,
         is_behind: row.is_behind,
     }

@@ -13,7 +13,7 @@ use crate::config::Config;
 use crate::edge::Edge;
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
-use crate::{secrets, store};
+use crate::{descriptors, secrets, store};
 
 /// Checks and prints one line per finding.
 ///
@@ -22,6 +22,7 @@ use crate::{secrets, store};
 pub async fn doctor(config: &Config) -> Result<(), String> {
     let mut report = Report::default();
     report.line("settings", &Check::Ok("complete".to_owned()));
+    report.line("files", &check::files(descriptors::raise(), config));
     match store::connect(&config.database_url, 4) {
         Err(error) => report.line("database", &Check::Fail(format!("DATABASE_URL cannot be used: {error}"))),
         Ok(pool) => database(&pool, &config.master_keys, &mut report).await,

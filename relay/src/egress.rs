@@ -4,26 +4,37 @@
 //! forgery). Two checks make that so, and neither is enough alone:
 //!
 //! - [`Egress::check_url`] vets what stands in the URL: scheme, user info, port and literal addresses. It is called
-//!   when a destination is created or updated, and again by [`Egress::request`] before every send, because the policy
+//!   when a destination is created or updated, and again by [`Egress::post`] before every send, because the policy
 //!   may have changed since. A literal address never reaches a resolver, so nothing else would see it.
 //! - The client's resolver vets what a host name resolves to, at connect time, and the connector dials exactly the
 //!   addresses that are left. There is no second lookup that could answer differently (DNS rebinding).
 //!
 //! Redirects are returned and never followed, no proxy is taken from the environment (it would resolve the name
-//! itself), nothing is decompressed, and a response is kept to what [`read_capped`] is asked for.
+//! itself), and nothing is decompressed. What comes before the head of an answer is bounded in bytes and in time, and of
+//! its body only an excerpt is read ([`Answer::excerpt`]). A library with fewer features than reqwest is used because it
+//! lets the relay count what a connection sends (`allowance.rs`).
 //!
 //! Names are resolved by hickory-resolver and not by the C library: a lookup there blocks a thread for as long as the
 //! name's server likes, and a few hundred slow names would take every thread that other destinations need. It also
 //! caches by the records' time to live. It reads the machine's resolver configuration and hosts file; where there is
 //! none to read it knows only the hosts file, and literal addresses still work.
 
+use std::pin::pin;
 use std::time::Duration;
 
-use reqwest::header::{ACCEPT_ENCODING, HeaderMap, HeaderValue};
-use reqwest::{Client, Method, RequestBuilder, Response};
+use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, USER_AGENT};
+use http::{Method, Request, StatusCode};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::{Bytes, Incoming};
+use hyper_util::client::legacy::Client;
+use hyper_util::client::legacy::connect::{Connected, capture_connection};
+use hyper_util::rt::{TokioExecutor, TokioTimer};
+use tokio::time::Instant;
 use url::Url;
 
 mod address;
+mod allowance;
+mod connector;
 mod failure;
 mod policy;
 mod resolver;
@@ -34,16 +45,17 @@ pub use address::is_public;
 pub use failure::{EgressError, SendFailure};
 pub use policy::{EgressPolicy, Ports};
 
+use allowance::{Allowance, OfRequest};
+use connector::Connector;
 use resolver::VettingResolver;
+
+const AGENT: &str = concat!("Tidegate/", env!("CARGO_PKG_VERSION"));
 
 /// How much of a response is kept, in bytes.
 pub const RESPONSE_EXCERPT_BYTES: usize = 16 * 1024;
 
 /// How long resolving, connecting and the TLS handshake may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
-
-/// The deadline of a whole attempt that sets none of its own: the upper end of what Standard Webhooks recommends.
-pub const DEFAULT_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Below the 5 s after which Node.js closes an idle connection: an idle connection is given up before the other side
 /// does it in the moment of a send.
@@ -74,10 +86,17 @@ pub const OF_THE_CONNECTION: [&str; 13] = [
 const MAX_RESPONSE_HEADERS: usize = 100;
 const MAX_RESPONSE_HEADER_BYTES: u32 = 64 * 1024;
 
+/// How much of an answer's body, over HTTP/2, may be on its way before it is read: what is kept of it and a little more.
+const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
+const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
+
+/// How long the excerpt of a body is waited for once the head of the answer is there. The status has decided by then.
+pub const EXCERPT_WITHIN: Duration = Duration::from_secs(2);
+
 /// A shared pool of outgoing connections and the policy that guards them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Egress {
-    client: Client,
+    client: Client<Connector, Full<Bytes>>,
     policy: EgressPolicy,
 }
 
@@ -87,32 +106,21 @@ impl Egress {
     /// # Errors
     /// [`EgressError::Client`] where the resolver or the TLS backend cannot be set up on this machine.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
-        let mut headers = HeaderMap::new();
-        headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
-        let client = Client::builder()
-            .default_headers(headers)
-            .user_agent(concat!("Tidegate/", env!("CARGO_PKG_VERSION")))
-            .dns_resolver(VettingResolver::new(policy.clone())?)
-            .redirect(reqwest::redirect::Policy::none())
-            .referer(false)
-            .no_proxy()
-            .no_gzip()
-            .no_brotli()
-            .no_zstd()
-            .no_deflate()
-            .timeout(DEFAULT_TIMEOUT)
-            .connect_timeout(CONNECT_TIMEOUT)
+        let connector = Connector::new(VettingResolver::new(policy.clone())?)?;
+        let client = Client::builder(TokioExecutor::new())
+            .timer(TokioTimer::new())
+            .pool_timer(TokioTimer::new())
             .pool_idle_timeout(POOL_IDLE_TIMEOUT)
             .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
             .http1_max_headers(MAX_RESPONSE_HEADERS)
             .http2_max_header_list_size(MAX_RESPONSE_HEADER_BYTES)
-            .tcp_nodelay(true)
-            .build()
-            .map_err(|error| EgressError::Client(error.to_string()))?;
+            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+            .build(connector);
         Ok(Self { client, policy })
     }
 
-    /// Vets a URL as far as it can be without resolving its host.
+    /// Vets a URL as far as it can be without resolving its host, and makes sure that a request can be made of it.
     ///
     /// # Errors
     /// The reason why a request to it would be refused. A host name that is accepted may still resolve to addresses
@@ -121,41 +129,104 @@ impl Egress {
         self.policy.check_url(url)
     }
 
-    /// Begins a request to a URL that passes [`Self::check_url`]. The timeout set on it is over the whole attempt,
-    /// reading the response included.
+    /// Posts to a URL that passes [`Self::check_url`] and waits for the head of the answer, for `timeout` at most. What is
+    /// sent before the head is complete is bounded too.
     ///
     /// # Errors
-    /// As [`Self::check_url`].
-    pub fn request(&self, method: Method, url: &Url) -> Result<RequestBuilder, EgressError> {
-        self.check_url(url)?;
-        Ok(self.client.request(method, url.clone()))
+    /// Why there is no answer.
+    pub async fn post(
+        &self,
+        url: &Url,
+        headers: HeaderMap,
+        body: Vec<u8>,
+        timeout: Duration,
+    ) -> Result<Answer, SendFailure> {
+        self.check_url(url).map_err(SendFailure::Blocked)?;
+        let mut request = Request::new(Full::new(Bytes::from(body)));
+        *request.method_mut() = Method::POST;
+        *request.uri_mut() = policy::uri(url).map_err(SendFailure::Blocked)?;
+        *request.headers_mut() = headers;
+        for (name, value) in [(ACCEPT, "*/*"), (ACCEPT_ENCODING, "identity"), (USER_AGENT, AGENT)] {
+            request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+        }
+        match tokio::time::timeout(timeout, self.exchange(request)).await {
+            Ok(answered) => answered,
+            Err(_) => Err(SendFailure::Timeout),
+        }
     }
 
-    /// The shared client. It vets what host names resolve to, but not literal addresses and ports: whoever sends with
-    /// it calls [`Self::check_url`] on the very same URL first, or uses [`Self::request`].
-    #[must_use]
-    pub fn client(&self) -> &Client {
-        &self.client
+    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, SendFailure> {
+        let mut connection = capture_connection(&mut request);
+        let mut response = pin!(self.client.request(request));
+        let mut of_request = None;
+        let early = {
+            // As soon as the connection is known: what it sends from then on is sent for this request.
+            let known = async { begin(connection.wait_for_connection_metadata().await.as_ref()) };
+            tokio::select! {
+                biased;
+                response = &mut response => Some(response),
+                found = known => {
+                    of_request = found;
+                    None
+                }
+            }
+        };
+        let response = match early {
+            Some(response) => {
+                of_request = begin(connection.connection_metadata().as_ref());
+                response
+            }
+            None => response.await,
+        };
+        match response {
+            Ok(response) => {
+                let (head, body) = response.into_parts();
+                Ok(Answer { status: head.status, headers: head.headers, body, _of_request: of_request })
+            }
+            Err(_) if of_request.as_ref().is_some_and(OfRequest::is_spent) => Err(SendFailure::TooMuch),
+            Err(error) => Err(SendFailure::from(&error)),
+        }
     }
 }
 
-/// Reads at most `max` bytes of a response's body; the second value says whether there was more, or might have been.
-///
-/// What is beyond `max` is not read: the response is dropped and with it its connection. A body that breaks off or runs
-/// into the attempt's deadline counts as cut short too, for the status has been received by then and decides.
-pub async fn read_capped(mut response: Response, max: usize) -> (Vec<u8>, bool) {
-    let mut kept = Vec::new();
-    loop {
-        match response.chunk().await {
-            Ok(Some(chunk)) => {
-                let room = max - kept.len();
-                kept.extend_from_slice(&chunk[..chunk.len().min(room)]);
-                if chunk.len() > room {
-                    return (kept, true);
+fn begin(connection: Option<&Connected>) -> Option<OfRequest> {
+    let mut extras = http::Extensions::new();
+    connection?.get_extras(&mut extras);
+    extras.get::<Allowance>().map(Allowance::begin)
+}
+
+/// An answer whose head has arrived.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: StatusCode,
+    pub headers: HeaderMap,
+    body: Incoming,
+    /// Until the body has been dropped.
+    _of_request: Option<OfRequest>,
+}
+
+impl Answer {
+    /// Reads at most `max` bytes of the body, and only what arrives within [`EXCERPT_WITHIN`]; the second value says whether
+    /// there was more, or might have been.
+    ///
+    /// What is beyond that is not read: the body is dropped and with it its connection. A body that breaks off counts as
+    /// cut short too, because the status has been received by then and decides.
+    pub async fn excerpt(mut self, max: usize) -> (Vec<u8>, bool) {
+        let until = Instant::now() + EXCERPT_WITHIN;
+        let mut kept = Vec::new();
+        loop {
+            match tokio::time::timeout_at(until, self.body.frame()).await {
+                Ok(Some(Ok(frame))) => {
+                    let Ok(data) = frame.into_data() else { continue };
+                    let room = max - kept.len();
+                    kept.extend_from_slice(&data[..data.len().min(room)]);
+                    if data.len() > room {
+                        return (kept, true);
+                    }
                 }
+                Ok(None) => return (kept, false),
+                Ok(Some(Err(_))) | Err(_) => return (kept, true),
             }
-            Ok(None) => return (kept, false),
-            Err(_) => return (kept, true),
         }
     }
 }

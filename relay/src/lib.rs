@@ -10,6 +10,7 @@ pub mod api;
 pub mod config;
 pub mod configuration;
 pub mod deliver;
+pub mod descriptors;
 pub mod doctor;
 pub mod edge;
 pub mod egress;

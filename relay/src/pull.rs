@@ -43,6 +43,13 @@ use self::pace::Pace;
 /// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
 const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
+/// A fetch that had so much time and did not end has failed; one that had less was begun too late.
+const FETCH_ALONE: Duration = Duration::from_secs(20);
+
+/// How soon a message comes back whose body could not be fetched for want of time. Nothing has failed, and others of the
+/// pull were fetched meanwhile.
+const NOT_REACHED_DELAY: Duration = Duration::from_secs(5);
+
 /// A message that was leased more often than this is stored before it is read: the queue gives it up after a hundred leases.
 const MANY_LEASES: u32 = 20;
 
@@ -197,7 +204,7 @@ impl Puller {
                             small.keep(raw, Reason::SecretNotOpenable, &detail, now_ms);
                         }
                         Err(FetchError::Later(reason)) => {
-                            self.hand_back(&lease_id, attempts, &reason).await;
+                            self.hand_back(lease_id, hand_back_delay(attempts), &reason).await;
                             continue;
                         }
                     }
@@ -209,10 +216,22 @@ impl Puller {
         if !self.finish(small, &stop).await {
             return Pulled::Messages { asked, found: count };
         }
+        let mut not_reached = Vec::new();
         for message in large {
-            if !self.take_large(message, deadline, &stop).await {
+            let memory = tokio::time::timeout_at(deadline, self.large_bodies.acquire()).await;
+            if memory.is_err() || Instant::now() >= deadline {
+                not_reached.push(message.lease_id);
+            } else if !self.take_large(message, deadline, &stop).await {
                 break;
             }
+        }
+        if !not_reached.is_empty() {
+            tracing::info!(
+                queue = self.queue.id(),
+                messages = not_reached.len(),
+                "large bodies of a pull were not reached in time; their messages are handed back for a moment"
+            );
+            self.hand_back_all(&not_reached, NOT_REACHED_DELAY).await;
         }
         Pulled::Messages { asked, found: count }
     }
@@ -272,8 +291,8 @@ impl Puller {
     /// One event whose body is at the edge: fetched, stored, acknowledged, and deleted there. One at a time, because each
     /// may be as large as the cap allows.
     async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
-        let _memory = self.large_bodies.acquire().await;
         let Large { raw, lease_id, attempts, header, body: stored } = message;
+        let begun = Instant::now();
         let fetch = self.edge.fetch_body(&stored.key, stored.size, &stored.sha256);
         let fetched = tokio::time::timeout_at(deadline, fetch).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
@@ -286,11 +305,15 @@ impl Puller {
                     // Handed out a second time, after the body was stored and deleted.
                     Ok(true) => {}
                     Ok(false) => group.keep(raw, Reason::BodyMissing, &detail, mint::now_ms()),
-                    Err(error) => return self.hand_back(&lease_id, attempts, &error.to_string()).await,
+                    Err(error) => {
+                        return self.hand_back(lease_id, hand_back_delay(attempts), &error.to_string()).await;
+                    }
                 }
             }
-            Ok(Err(FetchError::Later(reason))) => return self.hand_back(&lease_id, attempts, &reason).await,
-            Err(_) => return self.hand_back(&lease_id, attempts, TIMED_OUT).await,
+            Ok(Err(FetchError::Later(reason))) => {
+                return self.hand_back(lease_id, hand_back_delay(attempts), &reason).await;
+            }
+            Err(_) => return self.hand_back(lease_id, cut_delay(begun.elapsed(), attempts), TIMED_OUT).await,
         }
         // An unreadable message refers to its body, be it the wrong one: it stays for the operator who looks.
         let keep_body = !group.unreadable.is_empty();
@@ -307,16 +330,19 @@ impl Puller {
         true
     }
 
-    async fn hand_back(&self, lease: &str, attempts: u32, reason: &str) -> bool {
-        let delay = hand_back_delay(attempts);
+    async fn hand_back(&self, lease: String, delay: Duration, reason: &str) -> bool {
         tracing::warn!(
             delay_s = delay.as_secs(),
             "what a message refers to cannot be had now, it is handed back: {reason}"
         );
-        if let Err(error) = self.queue.hand_back(lease, delay).await {
-            tracing::warn!("a message could not be handed back; it returns when its lease ends: {error}");
-        }
+        self.hand_back_all(&[lease], delay).await;
         true
+    }
+
+    async fn hand_back_all(&self, leases: &[String], delay: Duration) {
+        if let Err(error) = self.queue.hand_back(leases, delay).await {
+            tracing::warn!("messages could not be handed back; they return when their leases end: {error}");
+        }
     }
 }
 
@@ -354,9 +380,22 @@ fn hand_back_delay(attempts: u32) -> Duration {
     Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))
 }
 
+/// The same for a message whose body was cut off by the deadline of its pull, after the fetch took so long: bodies that
+/// were fetched before it may have used up the time.
+fn cut_delay(taken: Duration, attempts: u32) -> Duration {
+    if taken < FETCH_ALONE { NOT_REACHED_DELAY } else { hand_back_delay(attempts) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_fetch_that_had_its_time_is_put_off_for_longer_and_longer() {
+        let seconds = |taken_s, attempts| cut_delay(Duration::from_secs(taken_s), attempts).as_secs();
+        assert_eq!((seconds(1, 1), seconds(19, 15)), (5, 5));
+        assert_eq!((seconds(20, 1), seconds(30, 15)), (10, 6 * 3600));
+    }
 
     #[test]
     fn a_message_is_handed_back_ever_more_rarely_so_that_it_outlives_an_outage() {

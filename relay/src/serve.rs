@@ -10,6 +10,7 @@ use tokio::sync::{Semaphore, oneshot};
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
+use crate::api::server::Patience;
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::deliver::{self, Engine};
@@ -22,7 +23,7 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
-use crate::{App, api, history, replay, store, sync, unreadable};
+use crate::{App, api, descriptors, history, replay, store, sync, unreadable};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
@@ -35,6 +36,10 @@ const EVALUATIONS_WAITING: usize = 4_096;
 /// # Errors
 /// What keeps it from starting, for a person.
 pub async fn serve(config: Config) -> Result<(), String> {
+    let files = descriptors::raise();
+    if let Some(shortage) = descriptors::shortage(files, &config) {
+        tracing::warn!("{shortage}");
+    }
     let say = |what: &'static str| move |error: sqlx::Error| format!("{what}: {error}");
     let pool = store::connect(&config.database_url, config.database_connections)
         .map_err(say("DATABASE_URL cannot be used"))?;
@@ -104,7 +109,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
 
     let http = tokio::spawn({
         let (router, stop) = (api::router(app.clone()), stop_serving.clone());
-        async move { axum::serve(listener, router).with_graceful_shutdown(stop.cancelled_owned()).await }
+        api::server::serve(listener, router, descriptors::api_connections(files), Patience::default(), stop)
     });
     let delivering = tokio::spawn(engine.run(
         deliver::Parts {

@@ -315,6 +315,21 @@ impl RelayOnly {
         body: impl Into<Bytes>,
         verifications: impl IntoIterator<Item = Verification>,
     ) -> Vec<EventId> {
+        self.push_large_leased(source, headers, body, verifications, 0)
+    }
+
+    /// As [`RelayOnly::push_large`], with messages that the queue has handed out so often before.
+    ///
+    /// # Panics
+    /// As [`RelayOnly::push_large`].
+    pub fn push_large_leased(
+        &self,
+        source: &Source,
+        headers: &[(&str, &str)],
+        body: impl Into<Bytes>,
+        verifications: impl IntoIterator<Item = Verification>,
+        attempts: u32,
+    ) -> Vec<EventId> {
         let body = body.into();
         let sha256 = hex::encode(Sha256::digest(&body));
         let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
@@ -333,7 +348,7 @@ impl RelayOnly {
             };
             let key = id.to_string();
             self.edge.store_body(&key, body.clone());
-            self.queue.push(&encode_stored(&header, &key, body.len() as u64, &sha256));
+            self.queue.push_leased(&encode_stored(&header, &key, body.len() as u64, &sha256), attempts);
             ids.push(id);
         }
         ids.sort_unstable();

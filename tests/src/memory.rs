@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use crate::error::{Doing as _, Error, Result};
-use crate::process::is_alive;
+use crate::process::{is_alive, through_shell};
 
 /// How the folders of this harness begin; the id of the process that made them follows.
 const PREFIX: &str = "tidegate-";
@@ -117,16 +117,8 @@ impl Limit {
     /// environment that the command changes is kept; its working folder is not.
     #[must_use]
     pub fn wrap(&self, command: &Command) -> Command {
-        let mut wrapped = Command::new("sh");
-        wrapped.args(["-c", "echo $$ > \"$1\" && shift && exec \"$@\"", "sh"]);
-        wrapped.arg(self.folder.join("cgroup.procs")).arg(command.get_program()).args(command.get_args());
-        for (name, value) in command.get_envs() {
-            match value {
-                Some(value) => wrapped.env(name, value),
-                None => wrapped.env_remove(name),
-            };
-        }
-        wrapped
+        let folder = self.folder.join("cgroup.procs");
+        through_shell(command, "echo $$ > \"$1\" && shift && exec \"$@\"", folder.as_os_str())
     }
 
     /// How many processes in it the system has killed because of the limit.

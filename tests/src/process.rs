@@ -4,6 +4,7 @@
 //! [`Process`] is dropped. Where this process itself dies without dropping anything, a *watchdog* does it: a small
 //! shell that reads from a pipe whose other end only this process holds, and acts when the pipe ends.
 
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io::Write as _;
 use std::os::unix::process::CommandExt as _;
@@ -41,6 +42,20 @@ impl Signal {
             Self::Continue => "CONT",
         }
     }
+}
+
+/// The same command as one that a shell replaces itself by: `script` has `argument` as `$1` and the command after it. The
+/// environment that the command changes is kept; its working folder is not.
+pub(crate) fn through_shell(command: &Command, script: &str, argument: &OsStr) -> Command {
+    let mut wrapped = Command::new("sh");
+    wrapped.args(["-c", script, "sh"]).arg(argument).arg(command.get_program()).args(command.get_args());
+    for (name, value) in command.get_envs() {
+        match value {
+            Some(value) => wrapped.env(name, value),
+            None => wrapped.env_remove(name),
+        };
+    }
+    wrapped
 }
 
 /// A running child process with everything it started.

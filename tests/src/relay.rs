@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::api::Api;
 use crate::error::{Doing as _, Error, Result};
 use crate::memory::{self, Limit};
-use crate::process::{Process, Signal};
+use crate::process::{Process, Signal, through_shell};
 use crate::queue::LocalQueue;
 use crate::tools;
 
@@ -16,11 +16,12 @@ const STARTS_WITHIN: Duration = Duration::from_secs(60);
 /// How long it may take to finish or hand back what is in flight.
 const STOPS_WITHIN: Duration = Duration::from_secs(40);
 
-/// What the relay is started with: its environment, and how much memory it may use.
+/// What the relay is started with: its environment, how much memory it may use, and how many files it may have open.
 #[derive(Debug, Clone)]
 pub struct RelaySettings {
     variables: BTreeMap<String, String>,
     memory_limit: Option<u64>,
+    open_files: Option<u32>,
 }
 
 impl RelaySettings {
@@ -44,7 +45,7 @@ impl RelaySettings {
             ("NO_COLOR", "1"),
         ];
         let variables = settings.map(|(name, value)| (name.to_owned(), value.to_owned())).into();
-        Self { variables, memory_limit: None }
+        Self { variables, memory_limit: None, open_files: None }
     }
 
     /// The same with another value for a variable.
@@ -59,6 +60,13 @@ impl RelaySettings {
     #[must_use]
     pub fn with_memory_limit(mut self, bytes: u64) -> Self {
         self.memory_limit = Some(bytes);
+        self
+    }
+
+    /// The same with a limit for the files that the process may have open, sockets among them; it cannot raise it.
+    #[must_use]
+    pub fn with_open_files(mut self, count: u32) -> Self {
+        self.open_files = Some(count);
         self
     }
 
@@ -122,6 +130,10 @@ impl Relay {
     pub async fn start(settings: RelaySettings) -> Result<Self> {
         let program = tools::blocking(tools::relay).await?;
         let mut command = settings.command(&program, "serve");
+        if let Some(count) = settings.open_files {
+            let count = count.to_string();
+            command = through_shell(&command, "ulimit -n \"$1\" && shift && exec \"$@\"", count.as_ref());
+        }
         let limit = settings.memory_limit.map(Limit::new).transpose()?;
         if let Some(limit) = &limit {
             command = limit.wrap(&command);

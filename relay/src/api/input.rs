@@ -1,5 +1,7 @@
 //! Reading requests: the body, the query and the path, with errors that say which field is wrong and what to do.
 
+use std::error::Error;
+
 use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
 use http::StatusCode;
@@ -7,6 +9,7 @@ use http::request::Parts;
 use serde::de::DeserializeOwned;
 
 use super::problem::{ApiError, FieldError};
+use super::server::Late;
 
 /// A JSON body. Its content type is not looked at: `curl -d` sends a wrong one.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -73,8 +76,14 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
 async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
+        _ if is_late(&rejection) => ApiError::TooSlow,
         _ => ApiError::Unreadable(format!("the body could not be received: {}", rejection.body_text())),
     })
+}
+
+/// Whether the body did not arrive in time.
+fn is_late(error: &(dyn Error + 'static)) -> bool {
+    std::iter::successors(Some(error), |error| (*error).source()).any(|error| error.is::<Late>())
 }
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {

@@ -30,6 +30,8 @@ pub enum ApiError {
     /// The request cannot be read: what is wrong and what to do.
     Unreadable(String),
     TooLarge,
+    /// The body did not arrive in time.
+    TooSlow,
     /// Fields with wrong values.
     Invalid(Vec<FieldError>),
     Conflict(Conflict),
@@ -167,6 +169,7 @@ impl ApiError {
             | Self::MethodNotAllowed
             | Self::Unreadable(_)
             | Self::TooLarge
+            | Self::TooSlow
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
             | Self::NotTried(_)
@@ -201,6 +204,9 @@ impl ApiError {
             }
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "/problems/body-too-large", "the body is too large", "body_too_large")
+            }
+            Self::TooSlow => {
+                (StatusCode::REQUEST_TIMEOUT, "/problems/body-too-slow", "the body came too slowly", "body_too_slow")
             }
             Self::Invalid(errors) => (
                 StatusCode::UNPROCESSABLE_ENTITY,
@@ -256,6 +262,7 @@ impl ApiError {
             }
             Self::Unreadable(detail) => detail.clone(),
             Self::TooLarge => format!("send at most {} bytes", super::MAX_BODY_BYTES),
+            Self::TooSlow => "the body did not arrive in time; send the request again".to_owned(),
             Self::Invalid(errors) => {
                 let errors: Vec<String> = errors
                     .iter()
@@ -329,6 +336,7 @@ impl IntoResponse for ApiError {
             | Self::MethodNotAllowed
             | Self::Unreadable(_)
             | Self::TooLarge
+            | Self::TooSlow
             | Self::Invalid(_)
             | Self::Conflict(_)
             | Self::StillUnreadable(_)

@@ -10,7 +10,7 @@
 //!
 //! One decision, one file: which lane goes next ([`shares`]), what of the table is in memory ([`window`], [`budget`]),
 //! who yields when slots are short ([`noise`]), how much a destination can take ([`aimd`]), whether it is sent to at all
-//! ([`breaker`], [`failing`]), what goes one after the other ([`order`]), and what an answer means ([`answer`]). A [`line`] puts them together for one destination.
+//! ([`breaker`], [`failing`], [`throttle`]), what goes one after the other ([`order`]), and what an answer means ([`answer`]). A [`line`] puts them together for one destination.
 //! Every input costs as much as the lines it concerns, never as much as there are lines.
 
 mod aimd;
@@ -26,6 +26,7 @@ mod order;
 mod shares;
 #[cfg(test)]
 mod tests;
+mod throttle;
 mod tuning;
 mod window;
 
@@ -41,10 +42,11 @@ pub use self::failing::Run;
 pub use self::health::Health;
 pub use self::message::{Command, Disabling, Found, Input, Limits};
 
-use self::answer::{frees_key, judge, put_back};
+use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
 use self::budget::Budget;
 use self::health::Due;
 use self::line::{Consequences, Everyone, Line, Step};
+use self::throttle::Throttle;
 use self::tuning::{BEHIND_WAIT_US, READ_AGAIN_US};
 use super::item::Item;
 use super::lane::Lane;
@@ -278,8 +280,14 @@ impl Core {
         };
         let policy =
             self.snapshot.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
-        let judged = judge(item, outcome, &policy, known_gone, jitter, now_us);
-        if let (Some(line), Some(sent_us)) = (line, sent_us) {
+        let mut line = line.zip(sent_us);
+        let pause_until_us = asks_for_a_pause(&outcome).then(|| match &mut line {
+            Some((line, sent_us)) => line.throttle.throttled(*sent_us, jitter, now_us),
+            // Another replica owns it, and learns of it by itself.
+            None => Throttle::default().throttled(now_us, jitter, now_us),
+        });
+        let judged = judge(item, outcome, &policy, Known { gone: known_gone, pause_until_us }, jitter, now_us);
+        if let Some((line, sent_us)) = line {
             #[expect(clippy::cast_precision_loss, reason = "a duration")]
             self.everyone.used.time.add(now_us.saturating_sub(sent_us) as f64, now_us);
             let Consequences { recall, disable } = line.learn(item.id, &judged, sent_us, jitter, now_us);
@@ -304,6 +312,7 @@ impl Core {
             epoch,
             replay_id: item.replay_id.map(ReplayId::uuid),
             attempts: i16::try_from(judged.attempts).unwrap_or(i16::MAX),
+            throttled: i16::try_from(judged.throttled).unwrap_or(i16::MAX),
             order_key: item.order_key,
             frees_key: frees_key(&judged, skips),
             attempt: judged.attempt,

@@ -23,6 +23,8 @@ pub struct Item {
     pub attempts: u16,
     /// Of those, the ones made before the present retry schedule began.
     pub schedule_start: u16,
+    /// Of the attempts of the present schedule, those that it is not charged for: they were answered with 429.
+    pub throttled: u16,
     /// A hash of the key of deliveries that go one after the other; `None` where it has no order.
     pub order_key: Option<i64>,
     /// An earlier one of its key was pending when it was read.

@@ -1,4 +1,17 @@
-//! What one attempt came to: whose fault it was decides whether it counts.
+//! What one attempt came to: whose fault it was decides what it counts for.
+//!
+//! | answer | the delivery | the destination |
+//! |---|---|---|
+//! | 2xx | has succeeded | works |
+//! | 410 | is dead | is disabled |
+//! | 429 with `Retry-After` | has failed once | is sent less, and nothing until then; its breaker stays as it is |
+//! | 429 without | is tried again, and is not charged for it at first | is sent less, and nothing for a pause that doubles with each |
+//! | 401, 403, 407, 408 | has failed once | fails: its credentials or its front are wrong for every delivery |
+//! | every other 4xx, such as 400, 404, 409, 413, 422 | has failed once | answers: it refuses this delivery, and its breaker stays as it is |
+//! | 1xx, 3xx, 5xx, no answer | has failed once | fails |
+//! | not sent, because of this relay | is tried again soon, and is not charged | nothing is known |
+//!
+//! Whatever is not 2xx belongs to the run of attempts without a success that disables a destination after days.
 
 use crate::egress::SendFailure;
 use crate::store::settle::AttemptRow;
@@ -15,6 +28,12 @@ pub enum Failure {
 }
 
 impl Failure {
+    /// Whether the destination works and refuses this one delivery.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status(400..=499)) && !matches!(self, Self::Status(401 | 403 | 407 | 408 | 429))
+    }
+
     /// The error class, as the API and the tables name it.
     #[must_use]
     pub fn code(&self) -> &'static str {
@@ -50,6 +69,8 @@ pub enum Outcome {
     },
     /// The owner's: the transform fails. The delivery waits for a person.
     Untransformable { reason: String },
+    /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
+    Unsendable { reason: String },
     /// Ours: nothing was sent and nothing is counted; it is tried again soon.
     NotSent { reason: String },
 }

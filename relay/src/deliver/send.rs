@@ -3,15 +3,15 @@
 use std::sync::Arc;
 use std::time::Instant;
 
+use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use http::{Method, StatusCode};
 use sqlx::PgPool;
 use tracing::Instrument as _;
 
 use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
 use crate::configuration::{Configuration, Destination, Expression, Snapshot};
-use crate::egress::{Egress, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure, read_capped};
+use crate::egress::{Egress, EgressError, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform};
 use crate::route::{self, EventView};
 use crate::store::settle::AttemptRow;
@@ -42,7 +42,8 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Makes one attempt. It never takes much longer than the destination's timeout.
+    /// Makes one attempt. It never takes much longer than the destination's timeout and
+    /// [`EXCERPT_WITHIN`](crate::egress::EXCERPT_WITHIN) together.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Outcome {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await
@@ -107,35 +108,33 @@ impl Sender {
 
     async fn send(&self, destination: &Destination, headers: HeaderMap, body: Vec<u8>) -> Outcome {
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
+        let answer = self.egress.post(&destination.url, headers, body, destination.timeout).await;
+        // Of the head: what a body takes says nothing about how long the destination needed.
+        let latency_ms = i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX);
         let attempt = |status: Option<StatusCode>, failure: Option<&Failure>, excerpt: Option<String>| AttemptRow {
             id: mint::uuid(),
             started_at,
-            latency_ms: i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX),
+            latency_ms,
             status: status.and_then(|status| i16::try_from(status.as_u16()).ok()),
             error: failure.map(Failure::code),
             detail: failure.map(Failure::describe),
             response_excerpt: excerpt,
         };
-        let no_answer = |failure: SendFailure| {
-            if let SendFailure::Request(reason) = failure {
-                return Outcome::NotSent { reason };
+        let answer = match answer {
+            Ok(answer) => answer,
+            Err(SendFailure::Ours(reason)) => return Outcome::NotSent { reason },
+            Err(SendFailure::Blocked(error @ EgressError::Unsendable)) => {
+                return Outcome::Unsendable { reason: error.to_string() };
             }
-            let failure = Failure::NoAnswer(failure);
-            Outcome::Failed { attempt: attempt(None, Some(&failure), None), failure, retry_after_ms: None }
+            Err(failure) => {
+                let failure = Failure::NoAnswer(failure);
+                return Outcome::Failed { attempt: attempt(None, Some(&failure), None), failure, retry_after_ms: None };
+            }
         };
-        let request = match self.egress.request(Method::POST, &destination.url) {
-            Ok(request) => request.headers(headers).timeout(destination.timeout).body(body),
-            Err(error) => return no_answer(SendFailure::Blocked(error)),
-        };
-        let response = match request.send().await {
-            Ok(response) => response,
-            Err(error) => return no_answer(SendFailure::from(&error)),
-        };
-        let status = response.status();
-        let retry_after = response.headers().get(RETRY_AFTER).and_then(|value| value.to_str().ok());
+        let status = answer.status;
+        let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after_ms = retry_after.and_then(|value| retry::parse_retry_after(value, mint::now_ms()));
-        // The status has arrived and decides; a body that drips is cut off by the timeout over the whole attempt.
-        let (excerpt, cut) = read_capped(response, RESPONSE_EXCERPT_BYTES).await;
+        let (excerpt, cut) = answer.excerpt(RESPONSE_EXCERPT_BYTES).await;
         let excerpt = excerpt_text(&excerpt, cut);
         if status.is_success() {
             return Outcome::Succeeded { attempt: attempt(Some(status), None, excerpt) };

@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
 
+use crate::config::Config;
+use crate::descriptors;
 use crate::store::health::{Health, Standbys};
 
 /// How far the clocks of the relay and the database may differ.
@@ -29,6 +31,15 @@ impl Check {
             Ok(text) => Self::Ok(text),
             Err(text) => Self::Fail(text),
         }
+    }
+}
+
+/// `limit` is how many files a process that is started like this one may have open.
+pub(super) fn files(limit: Option<u64>, config: &Config) -> Check {
+    match (descriptors::shortage(limit, config), limit) {
+        (Some(shortage), _) => Check::Warn(shortage),
+        (None, Some(limit)) => Check::Ok(format!("{limit} may be open")),
+        (None, None) => Check::Ok("any number may be open".to_owned()),
     }
 }
 

@@ -4,6 +4,15 @@ use std::error::Error;
 use std::io;
 use std::net::IpAddr;
 
+use hickory_resolver::net::NetError;
+use hyper_util::client::legacy as client;
+use rustix::io::Errno;
+
+use super::connector::ConnectFailure;
+
+/// What the system says if this machine, or this process, has no descriptors, ports or memory left.
+const OURS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
+
 /// Why the guard does not let a request out. The text is for the destination's owner: of a host name it never says
 /// what it resolves to, for that would map the relay's network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -26,6 +35,12 @@ pub enum EgressError {
     /// A port that the policy does not allow.
     #[error("blocked: port {0} may not be called; use 443, 80 or a free port above 1023")]
     PortBlocked(u16),
+    /// A URL that no request can be made of.
+    #[error(
+        "no request can be made of the url: its host holds a character that http does not allow, such as {{ }} \" or `, \
+         or is no host name; correct the host"
+    )]
+    Unsendable,
     /// An entry of the allow-list that is no range.
     #[error("\"{0}\" is not an ip range; write it like 10.0.0.0/8")]
     AllowList(String),
@@ -44,6 +59,7 @@ impl EgressError {
             Self::NoHost => "egress_no_host",
             Self::AddressBlocked(_) | Self::HostBlocked(_) => "egress_blocked",
             Self::PortBlocked(_) => "egress_port_blocked",
+            Self::Unsendable => "egress_url_unsendable",
             Self::AllowList(_) => "egress_allow_list",
             Self::Client(_) => "egress_client",
         }
@@ -77,9 +93,12 @@ pub enum SendFailure {
     /// The connection broke, or what came back is not HTTP.
     #[error("the connection ended before a valid response arrived")]
     NoResponse,
-    /// The request could not be built: our fault, and no attempt of the destination's.
-    #[error("the request could not be built: {0}")]
-    Request(String),
+    /// More was sent before the head of the answer was complete than any head needs.
+    #[error("too much was sent before the head of the answer was complete")]
+    TooMuch,
+    /// This machine lacks descriptors, ports or memory: nothing was sent, and it is no attempt of the destination's.
+    #[error("this machine cannot open a connection now: {0}")]
+    Ours(String),
 }
 
 impl SendFailure {
@@ -95,7 +114,8 @@ impl SendFailure {
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::NoResponse => "no_response",
-            Self::Request(_) => "request_invalid",
+            Self::TooMuch => "too_much_before_answer",
+            Self::Ours(_) => "not_sent",
         }
     }
 }
@@ -103,48 +123,67 @@ impl SendFailure {
 /// The resolver's own failure, so that it can be told from a failed connection.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve the host name")]
-pub(super) struct NotResolved(#[source] pub(super) hickory_resolver::net::NetError);
+pub(super) struct NotResolved(#[source] pub(super) NetError);
 
-impl From<&reqwest::Error> for SendFailure {
+impl From<&client::Error> for SendFailure {
     /// Decides by the types in the error's chain, never by a text.
-    fn from(error: &reqwest::Error) -> Self {
-        if let Some(blocked) = find::<EgressError>(error) {
-            return Self::Blocked(blocked.clone());
-        }
-        if error.is_builder() {
-            return Self::Request(error.to_string());
-        }
-        if error.is_timeout() {
-            return if error.is_connect() { Self::ConnectTimeout } else { Self::Timeout };
-        }
-        if find::<NotResolved>(error).is_some() {
-            return Self::NameNotResolved;
-        }
-        if !error.is_connect() {
-            return Self::NoResponse;
-        }
-        match find::<io::Error>(error).map(innermost_kind) {
-            Some(io::ErrorKind::ConnectionRefused) => Self::Refused,
-            // rustls reports what the peer sent it as invalid data, and a peer that hangs up as an early end.
-            Some(io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset) => {
-                Self::Tls
+    fn from(error: &client::Error) -> Self {
+        match find::<ConnectFailure>(error) {
+            Some(ConnectFailure::Late) => Self::ConnectTimeout,
+            Some(ConnectFailure::Tcp(error)) => dialled(error.as_ref()),
+            Some(ConnectFailure::Tls(error)) => {
+                ours(error).unwrap_or(if innermost(error).kind() == io::ErrorKind::TimedOut {
+                    Self::ConnectTimeout
+                } else {
+                    Self::Tls
+                })
             }
-            Some(io::ErrorKind::TimedOut) => Self::ConnectTimeout,
-            Some(_) | None => Self::Unreachable,
+            None => Self::NoResponse,
         }
     }
 }
 
-/// The first error of type `T` in a chain of sources.
-fn find<'a, T: Error + 'static>(error: &'a reqwest::Error) -> Option<&'a T> {
-    std::iter::successors(error.source(), |error: &&'a (dyn Error + 'static)| (*error).source())
-        .find_map(|error| error.downcast_ref::<T>())
+/// Why resolving or dialling has failed.
+fn dialled(error: &(dyn Error + 'static)) -> SendFailure {
+    if let Some(blocked) = find::<EgressError>(error) {
+        return SendFailure::Blocked(blocked.clone());
+    }
+    if let Some(ours) = ours(error) {
+        return ours;
+    }
+    if find::<NotResolved>(error).is_some() {
+        return SendFailure::NameNotResolved;
+    }
+    match find::<io::Error>(error).map(|error| innermost(error).kind()) {
+        Some(io::ErrorKind::ConnectionRefused) => SendFailure::Refused,
+        Some(io::ErrorKind::TimedOut) => SendFailure::ConnectTimeout,
+        Some(_) | None => SendFailure::Unreachable,
+    }
 }
 
-/// The kind of the I/O error that another one may be wrapped round: such wrapping is no source.
-fn innermost_kind(mut error: &io::Error) -> io::ErrorKind {
+/// The failure, if this machine lacks what a connection needs.
+fn ours(error: &(dyn Error + 'static)) -> Option<SendFailure> {
+    // The resolver's error does not name the I/O error as its source.
+    let resolving = find::<NotResolved>(error)
+        .and_then(|error| if let NetError::Io(error) = &error.0 { Some(error.as_ref()) } else { None });
+    let error = resolving.or_else(|| find::<io::Error>(error)).map(innermost)?;
+    let is_ours = Errno::from_io_error(error).is_some_and(|code| OURS.contains(&code));
+    is_ours.then(|| SendFailure::Ours(error.to_string()))
+}
+
+/// The first error of type `T` in an error and its sources.
+fn find<'a, T: Error + 'static>(error: &'a (dyn Error + 'static)) -> Option<&'a T> {
+    chain(error).find_map(|error| error.downcast_ref::<T>())
+}
+
+fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn Error + 'static)> {
+    std::iter::successors(Some(error), |error| (*error).source())
+}
+
+/// The I/O error that another one may be wrapped round: such wrapping is no source.
+fn innermost(mut error: &io::Error) -> &io::Error {
     while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
         error = inner;
     }
-    error.kind()
+    error
 }

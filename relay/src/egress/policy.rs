@@ -3,10 +3,12 @@
 use std::collections::BTreeSet;
 use std::net::IpAddr;
 
+use http::Uri;
 use ipnet::IpNet;
 use url::{Host, Url};
 
 use super::address::is_allowed;
+use super::connector::server_name;
 use super::failure::EgressError;
 
 /// Ports above 1023 on which databases, brokers and administration interfaces listen. A request that is not HTTP to
@@ -77,8 +79,17 @@ impl EgressPolicy {
             return Err(EgressError::AddressBlocked(ip));
         }
         let port = url.port_or_known_default().unwrap_or_default();
-        if self.ports.allow(port) { Ok(()) } else { Err(EgressError::PortBlocked(port)) }
+        if self.ports.allow(port) { uri(url).map(drop) } else { Err(EgressError::PortBlocked(port)) }
     }
+}
+
+/// The URL as a request is sent to it. A host with `{` in it is right by WHATWG's standard and wrong by that of HTTP, and a
+/// certificate can be for fewer names still.
+pub(super) fn uri(url: &Url) -> Result<Uri, EgressError> {
+    let uri = Uri::try_from(url.as_str()).map_err(|_| EgressError::Unsendable)?;
+    let host = uri.host().ok_or(EgressError::Unsendable)?;
+    let has_name = url.scheme() != "https" || server_name(host).is_some();
+    if has_name { Ok(uri) } else { Err(EgressError::Unsendable) }
 }
 
 impl Ports {
@@ -168,6 +179,27 @@ mod tests {
         // The parser itself refuses an empty host and a zone id.
         for url in ["http:///", "http://[fe80::1%25eth0]/", "http://[example.com]/"] {
             assert!(!matches!(Url::parse(url).map(|url| policy.check_url(&url)), Ok(Ok(()))), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_http_cannot_carry_is_refused() {
+        let policy = EgressPolicy::default();
+        for url in [
+            "http://{tenant}.example.com/hook",
+            "http://a}b.example/",
+            "http://a`b.example/",
+            "http://a\"b.example/",
+            "https://{tenant}.example.com/hook?token=secret",
+            "https://a..example/",
+        ] {
+            let url = Url::parse(url).expect(url);
+            let error = policy.check_url(&url).expect_err(url.as_str());
+            assert_eq!(error.code(), "egress_url_unsendable", "{url}");
+            assert!(!error.to_string().contains("secret"), "{error}");
+        }
+        for url in ["http://example.com/{tenant}/`x`?q={\"a\":'b|c^d'}&e=[1]", "https://under_score.example.com/"] {
+            assert_eq!(check(&policy, url), Ok(()), "{url}");
         }
     }
 

@@ -1,15 +1,20 @@
 //! The resolver of the outgoing client: it answers only with addresses that may be called.
 
+use std::error::Error;
 use std::net::SocketAddr;
+use std::pin::Pin;
+use std::task::{Context, Poll};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
-use reqwest::dns::{Addrs, Name, Resolve, Resolving};
+use hyper_util::client::legacy::connect::dns::Name;
+use tower_service::Service;
 
 use super::failure::{EgressError, NotResolved};
 use super::policy::EgressPolicy;
 
+#[derive(Clone)]
 pub(super) struct VettingResolver {
     resolver: TokioResolver,
     policy: EgressPolicy,
@@ -29,19 +34,27 @@ impl VettingResolver {
     }
 }
 
-impl Resolve for VettingResolver {
-    fn resolve(&self, name: Name) -> Resolving {
+impl Service<Name> for VettingResolver {
+    type Response = std::vec::IntoIter<SocketAddr>;
+    type Error = Box<dyn Error + Send + Sync>;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, name: Name) -> Self::Future {
         let resolver = self.resolver.clone();
         let policy = self.policy.clone();
         Box::pin(async move {
             let found = resolver.lookup_ip(name.as_str()).await.map_err(NotResolved)?;
-            // Port 0 stands for the port of the URL.
+            // The connector puts the port of the URL in the place of 0.
             let allowed: Vec<SocketAddr> =
                 found.iter().filter(|ip| policy.allows(*ip)).map(|ip| SocketAddr::new(ip, 0)).collect();
             if allowed.is_empty() {
                 return Err(EgressError::HostBlocked(name.as_str().to_owned()).into());
             }
-            Ok(Box::new(allowed.into_iter()) as Addrs)
+            Ok(allowed.into_iter())
         })
     }
 }

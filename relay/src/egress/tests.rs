@@ -63,9 +63,48 @@ fn egress(allow: &str) -> Egress {
     Egress::new(EgressPolicy { allow, ports: Ports::Any }).expect("a client")
 }
 
-async fn send(egress: &Egress, url: &Url) -> Result<Response, SendFailure> {
-    let request = egress.request(Method::GET, url).map_err(SendFailure::Blocked)?;
-    request.send().await.map_err(|error| SendFailure::from(&error))
+async fn send(egress: &Egress, url: &Url) -> Result<Answer, SendFailure> {
+    send_within(egress, url, Duration::from_secs(30)).await
+}
+
+async fn send_within(egress: &Egress, url: &Url, timeout: Duration) -> Result<Answer, SendFailure> {
+    egress.post(url, HeaderMap::new(), Vec::new(), timeout).await
+}
+
+/// A server that writes `begin` to each connection, and then `again` over and over until the connection ends. It counts
+/// the connections that have ended.
+async fn streaming(begin: &'static [u8], again: &'static [u8], pace: Duration) -> (Url, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().expect("an address"))).expect("a url");
+    let ended = Arc::new(AtomicUsize::new(0));
+    let count = Arc::clone(&ended);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let count = Arc::clone(&count);
+            tokio::spawn(async move {
+                let _ = socket.read(&mut [0; 1024]).await;
+                let mut written = socket.write_all(begin).await;
+                while written.is_ok() {
+                    if !pace.is_zero() {
+                        tokio::time::sleep(pace).await;
+                    }
+                    written = socket.write_all(again).await;
+                }
+                count.fetch_add(1, SeqCst);
+            });
+        }
+    });
+    (url, ended)
+}
+
+/// Waits until so many connections have ended.
+async fn ended(count: &AtomicUsize, expected: usize) {
+    let all = async {
+        while count.load(SeqCst) < expected {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(30), all).await.expect("the connections end");
 }
 
 #[tokio::test]
@@ -76,7 +115,7 @@ async fn a_literal_loopback_address_is_refused_unless_it_is_allowed() {
     assert_eq!(failure.code(), "egress_blocked");
     assert_eq!(receiver.connections(), 0);
     let response = send(&egress("127.0.0.0/8"), &url).await.expect("accepted");
-    assert_eq!((response.status().as_u16(), receiver.connections()), (200, 1));
+    assert_eq!((response.status.as_u16(), receiver.connections()), (200, 1));
 }
 
 #[tokio::test]
@@ -88,9 +127,6 @@ async fn a_name_that_resolves_to_loopback_is_refused_when_it_is_connected() {
     let failure = send(&guarded, &url).await.expect_err("refused");
     assert_eq!(failure, SendFailure::Blocked(EgressError::HostBlocked("localhost".to_owned())));
     assert!(!failure.to_string().contains("127."), "what a name resolves to is not told: {failure}");
-    // The plain client has the same resolver.
-    let error = guarded.client().get(url.clone()).send().await.expect_err("refused");
-    assert_eq!(SendFailure::from(&error).code(), "egress_blocked");
     assert_eq!(receiver.connections(), 0);
     assert!(send(&egress("127.0.0.0/8"), &url).await.is_ok());
     assert_eq!(receiver.connections(), 1);
@@ -103,7 +139,7 @@ async fn a_redirect_is_returned_and_not_followed() {
         let answer = format!("HTTP/1.1 307 Temporary Redirect\r\nlocation: {location}\r\ncontent-length: 0\r\n\r\n");
         let receiver = Receiver::answering(answer).await;
         let response = send(&egress("127.0.0.1"), &receiver.url("127.0.0.1")).await.expect("a response");
-        assert_eq!(response.status().as_u16(), 307);
+        assert_eq!(response.status.as_u16(), 307);
         assert_eq!(receiver.connections(), 1);
     }
     assert_eq!(target.connections(), 0);
@@ -121,9 +157,8 @@ async fn blocked_refused_unresolved_and_late_are_told_apart() {
     assert_eq!(send(&open, &unresolved).await.expect_err("unresolved"), SendFailure::NameNotResolved);
 
     let silent = Receiver::answering("").await;
-    let request = open.request(Method::GET, &silent.url("127.0.0.1")).expect("allowed");
-    let error = request.timeout(Duration::from_millis(50)).send().await.expect_err("late");
-    assert_eq!(SendFailure::from(&error), SendFailure::Timeout);
+    let late = send_within(&open, &silent.url("127.0.0.1"), Duration::from_millis(50)).await;
+    assert_eq!(late.expect_err("late"), SendFailure::Timeout);
 
     let nonsense = Receiver::answering("220 smtp ready\r\n\r\n").await;
     assert_eq!(send(&open, &nonsense.url("127.0.0.1")).await.expect_err("no http"), SendFailure::NoResponse);
@@ -155,7 +190,7 @@ async fn connections_are_used_again() {
     let egress = egress("127.0.0.1");
     for _ in 0..5 {
         let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
-        assert_eq!(read_capped(response, RESPONSE_EXCERPT_BYTES).await, (b"ok".to_vec(), false));
+        assert_eq!(response.excerpt(RESPONSE_EXCERPT_BYTES).await, (b"ok".to_vec(), false));
     }
     assert_eq!(receiver.connections(), 1);
 }
@@ -169,17 +204,86 @@ async fn a_response_is_kept_up_to_the_cap() {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
         let receiver = Receiver::answering([head.into_bytes(), vec![b'x'; length]].concat()).await;
         let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
-        let (bytes, cut) = read_capped(response, 100).await;
+        let (bytes, cut) = response.excerpt(100).await;
         assert_eq!((bytes.len(), cut), (kept, truncated), "{length}");
     }
 }
 
 #[tokio::test]
-async fn a_body_that_never_ends_is_cut_at_the_deadline_and_what_came_is_kept() {
+async fn a_storm_of_interim_answers_fails_long_before_the_timeout() {
+    let storm = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n".repeat(64).leak();
+    let (url, closed) = streaming(storm, storm, Duration::ZERO).await;
+    let egress = egress("127.0.0.1");
+    let failures = tokio::time::timeout(Duration::from_secs(60), async {
+        [send(&egress, &url).await, send_within(&egress, &url, Duration::from_secs(3_600)).await]
+    });
+    for failure in failures.await.expect("it does not wait for the timeout") {
+        assert_eq!(failure.expect_err("no answer"), SendFailure::TooMuch);
+    }
+    ended(&closed, 2).await;
+}
+
+#[tokio::test]
+async fn a_head_that_drips_fails_at_the_timeout_and_its_connection_ends() {
+    let (url, closed) = streaming(b"HTTP/1.1 200 OK\r\nx: ", b"y", Duration::from_millis(5)).await;
+    let failure = send_within(&egress("127.0.0.1"), &url, Duration::from_millis(300)).await.expect_err("no answer");
+    assert_eq!(failure, SendFailure::Timeout);
+    ended(&closed, 1).await;
+}
+
+#[tokio::test]
+async fn a_few_interim_answers_are_passed_over() {
+    let answer = format!("{}{OK}", "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n".repeat(100));
+    let receiver = Receiver::answering(answer).await;
+    let egress = egress("127.0.0.1");
+    for _ in 0..200 {
+        let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
+        assert_eq!(response.excerpt(100).await, (b"ok".to_vec(), false));
+    }
+    assert_eq!(receiver.connections(), 1, "each request has an allowance of its own");
+}
+
+#[tokio::test]
+async fn an_answer_counts_though_its_body_never_ends_or_drips_and_its_connection_is_dropped() {
+    let egress = egress("127.0.0.1");
+    for pace in [Duration::ZERO, Duration::from_millis(10)] {
+        let chunk: &'static [u8] = if pace.is_zero() {
+            [b"1000\r\n".as_slice(), &[b'x'; 4096], b"\r\n"].concat().leak()
+        } else {
+            b"1\r\nx\r\n"
+        };
+        let (url, closed) = streaming(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk, pace).await;
+        let response = send_within(&egress, &url, Duration::from_secs(3_600)).await.expect("an answer");
+        assert_eq!(response.status.as_u16(), 200);
+        let (excerpt, cut) = response.excerpt(RESPONSE_EXCERPT_BYTES).await;
+        assert!(cut && !excerpt.is_empty() && excerpt.iter().all(|byte| *byte == b'x'), "{}", excerpt.len());
+        assert_eq!(excerpt.len() == RESPONSE_EXCERPT_BYTES, pace.is_zero(), "{}", excerpt.len());
+        ended(&closed, 1).await;
+    }
+}
+
+#[tokio::test]
+async fn a_body_that_stops_is_cut_and_what_came_is_kept() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\npart").await;
-    let request = egress("127.0.0.1").request(Method::GET, &receiver.url("127.0.0.1")).expect("allowed");
-    let response = request.timeout(Duration::from_millis(200)).send().await.expect("a head");
-    assert_eq!(read_capped(response, 100).await, (b"part".to_vec(), true));
+    let response = send(&egress("127.0.0.1"), &receiver.url("127.0.0.1")).await.expect("a head");
+    assert_eq!(response.excerpt(100).await, (b"part".to_vec(), true));
+}
+
+#[tokio::test]
+async fn a_reset_over_plain_http_is_no_tls_failure() {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = Url::parse(&format!("http://{}/", listener.local_addr().expect("an address"))).expect("a url");
+    tokio::spawn(async move {
+        while let Ok((socket, _)) = listener.accept().await {
+            // With this set, closing it resets the connection.
+            let _ = socket.set_zero_linger();
+        }
+    });
+    let egress = egress("127.0.0.1");
+    for _ in 0..50 {
+        let failure = send(&egress, &url).await.expect_err("reset");
+        assert!(matches!(failure, SendFailure::NoResponse | SendFailure::Unreachable), "{failure:?}");
+    }
 }
 
 const CHILD_TARGET: &str = "TIDEGATE_TEST_CHILD_TARGET";
@@ -208,5 +312,5 @@ async fn a_proxy_in_the_environment_is_not_used() {
 #[ignore = "run by a_proxy_in_the_environment_is_not_used in a process of its own"]
 async fn child_sends_to_the_address_in_its_environment() {
     let url = std::env::var(CHILD_TARGET).expect("the target").parse().expect("a url");
-    assert_eq!(send(&egress("127.0.0.1"), &url).await.expect("a response").status().as_u16(), 200);
+    assert_eq!(send(&egress("127.0.0.1"), &url).await.expect("a response").status.as_u16(), 200);
 }

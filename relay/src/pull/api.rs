@@ -114,12 +114,14 @@ impl Queue {
         Ok(())
     }
 
-    /// Hands a message back, to be leased again after `delay`.
+    /// Hands messages back, to be leased again after `delay`.
     ///
     /// # Errors
-    /// See [`Error`]; the message returns when its lease ends.
-    pub async fn hand_back(&self, lease: &str, delay: Duration) -> Result<(), Error> {
-        let retries = json!([{ "lease_id": lease, "delay_seconds": delay.as_secs() }]);
+    /// See [`Error`]; the messages return when their leases end.
+    pub async fn hand_back(&self, leases: &[String], delay: Duration) -> Result<(), Error> {
+        let delay_s = delay.as_secs();
+        let retries: Vec<Value> =
+            leases.iter().map(|lease| json!({ "lease_id": lease, "delay_seconds": delay_s })).collect();
         let _: Value = self.post("messages/ack", &json!({ "acks": [], "retries": retries })).await?;
         Ok(())
     }

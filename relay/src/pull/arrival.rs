@@ -274,6 +274,7 @@ fn items(
         due_us: 0,
         attempts: 0,
         schedule_start: 0,
+        throttled: 0,
         order_key: delivery.order_key,
         is_behind: false,
     })

@@ -17,6 +17,7 @@ pub struct DueRow {
     pub due_at: OffsetDateTime,
     pub attempts: i16,
     pub schedule_start: i16,
+    pub throttled: i16,
     pub order_key: Option<i64>,
     /// An earlier delivery of its key is pending and goes first. One that is retried has a time of its own.
     pub is_behind: bool,
@@ -59,6 +60,7 @@ pub async fn due(
         r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
                   due.source_id as "source_id?", due.route_id as "route_id?", due.replay_id as "replay_id?",
                   due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
+                  due.throttled as "throttled?",
                   due.order_key as "order_key?",
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
@@ -118,6 +120,7 @@ pub async fn due(
             due_at: head.due_at?,
             attempts: head.attempts?,
             schedule_start: head.schedule_start?,
+            throttled: head.throttled?,
             order_key: head.order_key,
             is_behind: head.is_behind,
             received_at: event.received_at,

@@ -24,6 +24,8 @@ pub struct Settlement {
     pub attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far, this one included.
     pub attempts: i16,
+    /// Of those of the present schedule, the ones it is not charged for.
+    pub throttled: i16,
     /// Of a delivery that goes in order.
     pub order_key: Option<i64>,
     /// The next one of its key may go.
@@ -187,6 +189,7 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
     let mut due = Vec::new();
     let mut reasons = Vec::new();
     let mut attempts = Vec::new();
+    let mut throttled = Vec::new();
     for row in rows {
         match &row.next {
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
@@ -201,20 +204,24 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
         }
         ids.push(row.delivery_id);
         attempts.push(row.attempts);
+        throttled.push(row.throttled);
     }
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     sqlx::query_scalar!(
         "update pending_deliveries
-         set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts
-         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[]) as later (id, due_at, parked_reason, attempts)
+         set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts,
+             throttled = later.throttled
+         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[])
+              as later (id, due_at, parked_reason, attempts, throttled)
          where pending_deliveries.id = later.id
          returning pending_deliveries.id",
         &ids,
         &due as &[Option<OffsetDateTime>],
         &reasons as &[Option<&str>],
-        &attempts
+        &attempts,
+        &throttled
     )
     .fetch_all(connection)
     .await

@@ -4,6 +4,7 @@
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use axum::body::{Body, Bytes};
 use http::{Method, Request, Response, StatusCode, Uri};
@@ -28,6 +29,7 @@ struct Shared {
     sources: Mutex<BTreeMap<String, Stored>>,
     bodies: Mutex<HashMap<String, Bytes>>,
     missing: Mutex<Vec<String>>,
+    body_takes: Mutex<Duration>,
 }
 
 /// What it holds of a source.
@@ -84,6 +86,11 @@ impl EdgeStandIn {
         lock(&self.shared.bodies).insert(key.to_owned(), body.into());
     }
 
+    /// How long it takes from now on until a stored body is answered.
+    pub fn slow_down_bodies(&self, takes: Duration) {
+        *lock(&self.shared.body_takes) = takes;
+    }
+
     /// What its status says is missing, as the edge does if a binding or a secret is not there.
     pub fn set_missing(&self, missing: &[&str]) {
         *lock(&self.shared.missing) = missing.iter().map(|text| (*text).to_owned()).collect();
@@ -102,6 +109,10 @@ async fn answer(shared: Arc<Shared>, token: String, request: Request<Incoming>) 
     let authorised = head.headers.get("authorization").is_some_and(|value| value == token.as_str());
     if !authorised && head.uri.path() != "/healthz" {
         return Ok(reply(StatusCode::UNAUTHORIZED, json!({ "error": "unauthorized" }).to_string()));
+    }
+    if head.method == Method::GET && head.uri.path().starts_with("/admin/bodies/") {
+        let takes = *lock(&shared.body_takes);
+        tokio::time::sleep(takes).await;
     }
     Ok(respond(&shared, &head.method, &head.uri, body))
 }

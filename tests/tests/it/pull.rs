@@ -4,6 +4,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::json;
+use shared::envelope::Verification;
 use tests::gateway::{Gateway, RelayOnly};
 use tests::queue::{Counters, DEAD, Garble, Garbled};
 use tests::wait::until;
@@ -78,4 +79,21 @@ async fn a_message_that_spoils_the_answer_is_kept_apart_and_its_neighbours_are_d
         assert_eq!((acked, dead_lettered), (100, 0));
         assert!(most_attempts <= attempts, "a message was leased {most_attempts} times");
     }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_that_a_pull_does_not_reach_come_back_soon_however_often_they_were_leased() {
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("large").await;
+    gateway.relay.stop().await.expect("stops");
+    // Two of them fill the time of a pull.
+    gateway.edge.slow_down_bodies(Duration::from_secs(14));
+    let verified = vec![Verification::Verified; 4];
+    // A body that had failed so often would come back after hours.
+    let pushed = gateway.push_large_leased(&line.source, &[], vec![b'x'; 200_000], verified, 14);
+    gateway.relay.start_again().await.expect("starts again");
+    line.receiver.wait_for(4, Duration::from_secs(150)).await;
+    assert_eq!(line.receiver.ids(), pushed.iter().map(ToString::to_string).collect());
+    let Counters { most_attempts, .. } = gateway.queue.counters();
+    assert!(most_attempts <= 17, "a message was leased {most_attempts} times");
 }

@@ -34,7 +34,8 @@ pub(in crate::api) struct DestinationSettings {
     /// The most attempts at the same time.
     #[schema(minimum = 1, maximum = 1000, default = 10)]
     max_concurrency: Option<i64>,
-    /// How long an attempt may take, from connecting to the end of the answer, in milliseconds.
+    /// How long an attempt may take, from connecting to the end of the answer's head, in milliseconds. Of the answer's
+    /// body only what arrives within two seconds is kept.
     #[schema(minimum = 100, maximum = 120_000, default = 15_000)]
     timeout_ms: Option<i64>,
     /// Either `{"schedule_s": […]}`, the wait before each attempt in seconds, or `{"initial_s", "multiplier", "max_s",
@@ -139,6 +140,14 @@ mod tests {
         for url in ["http://127.0.0.1/", "http://169.254.169.254/", "http://[::ffff:10.0.0.1]/"] {
             let refused = check(serde_json::json!({"url": url})).err();
             assert_eq!(refused, Some(("egress_blocked", vec!["url".to_owned()])), "{url}");
+        }
+    }
+
+    #[test]
+    fn a_url_that_no_request_can_be_made_of_is_refused() {
+        for url in ["https://{tenant}.example.com/", "http://a`b.example/", "https://a\"b.example/"] {
+            let refused = check(serde_json::json!({"url": url})).err();
+            assert_eq!(refused, Some(("egress_url_unsendable", vec!["url".to_owned()])), "{url}");
         }
     }
 

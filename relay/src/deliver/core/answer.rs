@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 
 use super::aimd::Reason;
 use super::breaker::Verdict;
-use super::tuning::{DISABLING_HOLD_US, MAX_HOLD_US, NOT_SENT_WAIT_US};
+use super::tuning::{DISABLING_HOLD_US, MAX_HOLD_US, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE};
 use crate::deliver::item::Item;
 use crate::deliver::outcome::{Failure, Outcome};
 use crate::egress::SendFailure;
@@ -18,6 +18,8 @@ pub(super) struct Judged {
     pub(super) attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far.
     pub(super) attempts: u16,
+    /// Of those, the ones it is not charged for.
+    pub(super) throttled: u16,
     pub(super) next: Next,
     pub(super) verdict: Verdict,
     /// It cannot take so much.
@@ -28,12 +30,26 @@ pub(super) struct Judged {
     pub(super) gone: bool,
 }
 
-/// Judges an answer. `known_gone` where the destination had answered 410 while this was in flight; `jitter` is in 0..1.
+/// What is known of the destination besides its answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    /// It had answered 410 while this was in flight.
+    pub(super) gone: bool,
+    /// Nothing is sent until then, in microseconds, because of this answer; there if it [`asks_for_a_pause`].
+    pub(super) pause_until_us: Option<u64>,
+}
+
+/// Whether the destination wants less, and does not say for how long.
+pub(super) fn asks_for_a_pause(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { failure: Failure::Status(429), retry_after_ms: None | Some(0), .. })
+}
+
+/// Judges an answer; `jitter` is in 0..1.
 pub(super) fn judge(
     item: &Item,
     outcome: Outcome,
     policy: &RetryPolicy,
-    known_gone: bool,
+    known: Known,
     jitter: f64,
     now_us: u64,
 ) -> Judged {
@@ -41,6 +57,7 @@ pub(super) fn judge(
     let judged = |attempt, attempts, next, verdict| Judged {
         attempt,
         attempts,
+        throttled: item.throttled,
         next,
         verdict,
         overloaded: None,
@@ -49,7 +66,7 @@ pub(super) fn judge(
     };
     match outcome {
         Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
-        Outcome::Untransformable { reason } => {
+        Outcome::Untransformable { reason } | Outcome::Unsendable { reason } => {
             // PostgreSQL's text holds every character but this one.
             let reason = reason.replace('\0', "\u{fffd}");
             judged(None, item.attempts, Next::Parked { reason }, Verdict::Unknown)
@@ -59,12 +76,26 @@ pub(super) fn judge(
             let next = Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000));
             judged(None, item.attempts, next, Verdict::Unknown)
         }
-        Outcome::Failed { attempt, failure: Failure::Gone, .. } if known_gone => {
+        Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
             // Held as what was not sent yet, until the destination is resumed.
             judged(Some(attempt), attempts, Next::RetryAt(timestamp(now_us / 1000)), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure, retry_after_ms } => {
-            let made = u32::from(attempts.saturating_sub(item.schedule_start));
+            let overloaded = overload(&failure);
+            if let Some(until_us) = known.pause_until_us
+                && item.throttled < THROTTLED_FOR_FREE
+            {
+                let next = Next::RetryAt(timestamp(until_us / 1000));
+                return Judged {
+                    throttled: item.throttled + 1,
+                    overloaded,
+                    hold_until_us: Some(until_us),
+                    ..judged(Some(attempt), attempts, next, verdict(&failure))
+                };
+            }
+            let charged = attempts.saturating_sub(item.schedule_start).saturating_sub(item.throttled);
+            let made = u32::from(charged.max(1));
+            let asked_us = hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us);
             let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter, now_us / 1000) {
                 retry::Next::At { due_ms } => Next::RetryAt(timestamp(due_ms)),
                 retry::Next::Settled => Next::Succeeded,
@@ -73,8 +104,8 @@ pub(super) fn judge(
                 }
             };
             Judged {
-                overloaded: overload(&failure),
-                hold_until_us: hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us),
+                overloaded,
+                hold_until_us: asked_us.max(known.pause_until_us),
                 gone: failure == Failure::Gone,
                 ..judged(Some(attempt), attempts, next, verdict(&failure))
             }
@@ -103,6 +134,7 @@ pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, until: OffsetDateTim
         replay_id: item.replay_id.map(ReplayId::uuid),
         attempt: None,
         attempts: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+        throttled: i16::try_from(item.throttled).unwrap_or(i16::MAX),
         order_key: item.order_key,
         frees_key: false,
         next: Next::Behind { until },
@@ -121,6 +153,7 @@ fn verdict(failure: &Failure) -> Verdict {
         // It is disabled by that, which is more than a breaker does.
         Failure::Gone => Verdict::Unknown,
         Failure::Status(429) => Verdict::Throttled,
+        failure if failure.is_refusal() => Verdict::Refused,
         Failure::Status(_) | Failure::NoAnswer(_) => Verdict::Failed,
     }
 }
@@ -136,7 +169,8 @@ fn overload(failure: &Failure) -> Option<Reason> {
             | SendFailure::Tls
             | SendFailure::Unreachable
             | SendFailure::NoResponse
-            | SendFailure::Request(_),
+            | SendFailure::TooMuch
+            | SendFailure::Ours(_),
         )
         | Failure::Status(_)
         | Failure::Gone => None,

@@ -17,6 +17,8 @@ pub(super) struct Breaker {
     since_us: u64,
     failures_in_a_row: u32,
     share: Share,
+    /// As [`Self::share`], with what says nothing of its health: for those who look.
+    all: Share,
     /// How often it has opened without being closed for long.
     openings: u32,
 }
@@ -39,6 +41,9 @@ pub(super) enum Verdict {
     Failed,
     /// It lives, and does not want so much: a reason to go slower, none to stop.
     Throttled,
+    /// It answers, and refuses this one delivery. That says nothing of the others: a front may answer so for a destination
+    /// that is down.
+    Refused,
     /// Nothing: no attempt was made.
     Unknown,
 }
@@ -99,16 +104,21 @@ impl Breaker {
         }
     }
 
-    /// Attempts and failures of late: in the present period of [`SHARE_PERIOD_US`] and the one before.
+    /// Attempts and failures of late, refused ones among them: in the present period of [`SHARE_PERIOD_US`] and the one
+    /// before.
     pub(super) fn recent(&self) -> (u32, u32) {
-        self.share.sum()
+        self.all.sum()
     }
 
     /// Learns from an answer. `jitter` is in 0..1.
     pub(super) fn answered(&mut self, id: DeliveryId, verdict: Verdict, jitter: f64, now_us: u64) -> Option<Change> {
         match verdict {
-            Verdict::Succeeded => self.share.add(false, now_us),
-            Verdict::Failed => self.share.add(true, now_us),
+            Verdict::Succeeded | Verdict::Failed => {
+                let failed = verdict == Verdict::Failed;
+                self.share.add(failed, now_us);
+                self.all.add(failed, now_us);
+            }
+            Verdict::Refused => self.all.add(true, now_us),
             Verdict::Throttled | Verdict::Unknown => {}
         }
         match self.state {
@@ -118,12 +128,13 @@ impl Breaker {
             State::HalfOpen { probe } if probe != Some(id) => None,
             State::HalfOpen { .. } => match verdict {
                 Verdict::Succeeded => {
-                    (self.failures_in_a_row, self.share) = (0, Share::default());
+                    (self.failures_in_a_row, self.share, self.all) = (0, Share::default(), Share::default());
                     self.enter(State::Closed, now_us);
                     Some(Change::Closed)
                 }
                 Verdict::Failed | Verdict::Throttled => Some(self.open(jitter, now_us)),
-                Verdict::Unknown => {
+                // The next one is the probe.
+                Verdict::Refused | Verdict::Unknown => {
                     self.state = State::HalfOpen { probe: None };
                     None
                 }
@@ -135,7 +146,7 @@ impl Breaker {
         let failed = match verdict {
             Verdict::Succeeded => false,
             Verdict::Failed => true,
-            Verdict::Throttled | Verdict::Unknown => return None,
+            Verdict::Throttled | Verdict::Refused | Verdict::Unknown => return None,
         };
         self.failures_in_a_row = if failed { self.failures_in_a_row + 1 } else { 0 };
         if !failed || (self.failures_in_a_row < FAILURES_IN_A_ROW && !self.share.is_too_much()) {
@@ -272,5 +283,29 @@ mod tests {
             assert_eq!(breaker.answered(id(1), verdict, 0.5, START_US), None);
             assert_eq!(breaker.answered(id(1), Verdict::Throttled, 0.5, START_US), None);
         }
+    }
+
+    #[test]
+    fn refused_deliveries_neither_open_it_nor_keep_it_open() {
+        let mut breaker = Breaker::default();
+        for _ in 0..1_000 {
+            assert_eq!(breaker.answered(id(1), Verdict::Refused, 0.5, START_US), None);
+        }
+        assert_eq!(breaker.recent(), (1_000, 1_000), "they are shown");
+        for _ in 1..FAILURES_IN_A_ROW {
+            breaker.answered(id(1), Verdict::Failed, 0.5, START_US);
+            assert_eq!(breaker.answered(id(1), Verdict::Refused, 0.5, START_US), None, "no failure in the row");
+        }
+        assert_eq!(breaker.answered(id(1), Verdict::Failed, 0.5, START_US), Some(Change::Opened));
+
+        let now_us = breaker.open_until(START_US).expect("open");
+        for number in 2..10 {
+            assert_eq!(breaker.admit(now_us), Admission::Go, "a refused probe makes way for another");
+            breaker.sent(id(number));
+            assert_eq!(breaker.answered(id(number), Verdict::Refused, 0.5, now_us), None);
+        }
+        breaker.admit(now_us);
+        breaker.sent(id(20));
+        assert_eq!(breaker.answered(id(20), Verdict::Succeeded, 0.5, now_us), Some(Change::Closed));
     }
 }

@@ -15,6 +15,7 @@ use super::health::Reports;
 use super::noise::{self, Use};
 use super::order::{Keys, Turn};
 use super::shares::{Slots, Turns};
+use super::throttle::Throttle;
 use super::tuning::DISABLING_HOLD_US;
 use super::window::Window;
 use super::{Disabling, Found, Limits};
@@ -40,6 +41,7 @@ pub(super) struct Line {
     pace: Option<Pace>,
     /// Nothing is sent until then: the destination asked for it (Retry-After), or is being disabled.
     held_until_us: u64,
+    pub(super) throttle: Throttle,
     pub(super) breaker: Breaker,
     pub(super) aimd: Aimd,
     pub(super) failing: Failing,
@@ -96,6 +98,7 @@ impl Line {
             sent_before_gone: HashSet::new(),
             pace: None,
             held_until_us: 0,
+            throttle: Throttle::default(),
             breaker: Breaker::default(),
             aimd: Aimd::unreduced(),
             failing: Failing::default(),
@@ -197,6 +200,7 @@ impl Line {
         } else if !was_active {
             // Somebody has looked after it: what was learned is out of date.
             self.held_until_us = 0;
+            self.throttle = Throttle::default();
             self.breaker = Breaker::default();
             self.aimd = Aimd::unreduced();
             self.failing.ended();
@@ -298,10 +302,14 @@ impl Line {
         let mut consequences = Consequences::default();
         match judged.verdict {
             Verdict::Succeeded => {
-                self.aimd.succeeded(sent_us, taken_us, limit, now_us);
+                // That of the head, if there was an attempt: the excerpt of a body may be waited for.
+                let latency_us =
+                    judged.attempt.as_ref().map_or(taken_us, |attempt| f64::from(attempt.latency_ms) * 1e3);
+                self.aimd.succeeded(sent_us, latency_us, limit, now_us);
                 self.failing.ended();
+                self.throttle.succeeded(sent_us);
             }
-            Verdict::Failed | Verdict::Throttled => match self.failing.failed(now_us) {
+            Verdict::Failed | Verdict::Throttled | Verdict::Refused => match self.failing.failed(now_us) {
                 Consequence::Nothing => {}
                 Consequence::Recall => consequences.recall = true,
                 Consequence::Disable(run) => {

@@ -76,6 +76,7 @@ fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
         due_us,
         attempts: 0,
         schedule_start: 0,
+        throttled: 0,
         order_key: None,
         is_behind: false,
     }

@@ -30,6 +30,18 @@ pub(super) const DISABLING_HOLD_US: u64 = 10 * SECOND;
 /// the hour; the delivery that was answered with it waits for as long as it says.
 pub(super) const MAX_HOLD_US: u64 = 3_600 * SECOND;
 
+/// How long a destination is left alone that answers 429 and does not say for how long: twice as long with each, up to
+/// the longest. Most limits are per second or per minute.
+pub(super) const FIRST_THROTTLE_PAUSE_US: u64 = SECOND;
+pub(super) const LONGEST_THROTTLE_PAUSE_US: u64 = 300 * SECOND;
+
+/// How far such a pause is spread to either side.
+pub(super) const THROTTLE_SPREAD: f64 = 0.2;
+
+/// So many such answers a delivery is not charged for: at the longest pause more than eight hours, and far longer where
+/// many deliveries wait, because each pause is for all of them. Later ones count, so that it ends one day.
+pub(super) const THROTTLED_FOR_FREE: u16 = 100;
+
 /// Failures in a row that open a breaker: more than a deployment's hiccup at the default concurrency of ten.
 pub(super) const FAILURES_IN_A_ROW: u32 = 10;
 

@@ -132,12 +132,81 @@ fn a_destination_that_answers_429_is_sent_half_as_much_and_is_not_cut_off() {
     let mut in_flight = sends(&core.handle(Input::Fresh(items), START_US));
     assert_eq!(in_flight.len(), 8);
     for round in 1..=20 {
+        let now_us = START_US + round * 2_000;
         for item in std::mem::take(&mut in_flight) {
-            in_flight.extend(sends(&core.handle(answered(item, failed(429, None)), START_US + round)));
+            in_flight.extend(sends(&core.handle(answered(item, failed(429, Some(1))), now_us)));
         }
+        in_flight.extend(sends(&core.handle(Input::Woken, now_us + 1_000)));
         let expected = [4, 2, 1][usize::try_from(round - 1).expect("small").min(2)];
         assert_eq!(in_flight.len(), expected, "round {round}");
     }
+}
+
+#[test]
+fn a_429_that_does_not_say_for_how_long_holds_the_line_for_a_growing_pause_and_charges_nothing() {
+    let mut destination = destination(1);
+    destination.max_concurrency = 1;
+    let mut core = core_with(&destination);
+    let mut now_us = START_US;
+    let mut next = item(&destination, 1, START_US);
+    for (attempts, pause_s) in [(1_u16, 1), (2, 2), (3, 4), (4, 8)] {
+        let sent = sends(&core.handle(Input::Fresh(vec![next.clone()]), now_us));
+        assert_eq!(sent.len(), 1);
+        let settled = settlements(&core.handle(answered(sent[0].clone(), failed(429, None)), now_us));
+        let until_us = now_us + pause_s * 1_000_000;
+        assert_eq!(settled[0].next, Next::RetryAt(timestamp(until_us / 1_000)));
+        assert_eq!((settled[0].attempts, settled[0].throttled), (attempts as i16, attempts as i16));
+        core.handle(Input::Settled(settled), now_us);
+        let other = item(&destination, 100 + u32::from(attempts), now_us);
+        assert!(sends(&core.handle(Input::Fresh(vec![other.clone()]), until_us - 1)).is_empty(), "all are held");
+        core.handle(Input::DeliveryCancelled(destination.id, other.id), until_us - 1);
+        now_us = until_us;
+        for lane in reads(&core.handle(Input::Woken, now_us)) {
+            core.handle(found(&destination, lane, Vec::new()), now_us);
+        }
+        (next.attempts, next.throttled) = (attempts, attempts);
+    }
+    // The schedule of three attempts begins only now.
+    let sent = sends(&core.handle(Input::Fresh(vec![next]), now_us));
+    let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), now_us));
+    assert_eq!(settled[0].next, Next::RetryAt(timestamp(now_us / 1_000 + 10_000)));
+    assert_eq!((settled[0].attempts, settled[0].throttled), (5, 4));
+}
+
+#[test]
+fn a_delivery_that_is_answered_429_without_end_is_charged_at_last() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let mut worn = item(&destination, 1, START_US);
+    let most = tuning::THROTTLED_FOR_FREE;
+    (worn.attempts, worn.throttled) = (most + 2, most);
+    let sent = sends(&core.handle(Input::Fresh(vec![worn]), START_US));
+    let commands = core.handle(answered(sent[0].clone(), failed(429, None)), START_US);
+    let settled = settlements(&commands);
+    assert!(matches!(&settled[0].next, Next::Dead { reason, .. } if reason.contains("429")), "{:?}", settled[0].next);
+    let fresh = Input::Fresh(vec![item(&destination, 2, START_US)]);
+    assert!(sends(&core.handle(fresh, START_US + 900_000)).is_empty(), "the pause is kept all the same");
+}
+
+#[test]
+fn deliveries_that_are_refused_use_up_their_own_attempts_and_hold_up_nobody() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    for (number, status) in (0..).zip([400, 404, 405, 409, 413, 415, 422].repeat(20)) {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US));
+        assert_eq!(sent.len(), 1, "{number}");
+        let settled = settlements(&core.handle(answered(sent[0].clone(), failed(status, None)), START_US));
+        assert_eq!(settled[0].next, Next::RetryAt(timestamp(START_US / 1_000 + 10_000)));
+        assert_eq!((settled[0].attempts, settled[0].throttled), (1, 0));
+        core.handle(Input::Settled(settled), START_US);
+    }
+    assert_eq!(core.lines[&destination.id].breaker.state(), BreakerState::Closed);
+    // What is wrong for every delivery opens it.
+    for (number, status) in (1_000..).zip([401, 403, 407, 408, 500].repeat(2)) {
+        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US));
+        core.handle(answered(sent[0].clone(), failed(status, None)), START_US);
+    }
+    assert!(matches!(core.lines[&destination.id].breaker.state(), BreakerState::Open { .. }));
 }
 
 #[test]

@@ -29,12 +29,16 @@ impl Checks {
     pub(super) fn settled(&self, row: &Item, settlement: &Settlement) {
         let more = i32::from(settlement.attempts) - i32::from(row.attempts);
         assert_eq!(more, i32::from(settlement.attempt.is_some()), "attempts of {}", row.id);
+        let free = i32::from(settlement.throttled) - i32::from(row.throttled);
+        assert!((0..=more).contains(&free), "{free} of {more} attempts of {} are not charged", row.id);
     }
 
     /// What is sent is in the table, and within the rate of its destination.
     pub(super) fn sent(&mut self, item: &Item, row: Option<&Item>, destination: &Destination, epoch: i64, now_us: u64) {
         match row {
-            Some(row) => assert_eq!(row.attempts, item.attempts, "sent as the row was before"),
+            Some(row) => {
+                assert_eq!((row.attempts, row.throttled), (item.attempts, item.throttled), "sent as the row was before")
+            }
             None => assert!(self.cancelled.contains(&item.id), "sent after it had ended"),
         }
         assert_eq!(destination.state, DestinationState::Active);

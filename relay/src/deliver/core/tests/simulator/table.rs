@@ -3,8 +3,8 @@
 use super::world::Read;
 use super::*;
 
-/// Longer than the longest wait of the schedule, and than any Retry-After.
-const LONGEST_WAIT_US: u64 = 60_000_000;
+/// Longer than the longest wait of the schedule, than any Retry-After, and than the longest pause after 429.
+const LONGEST_WAIT_US: u64 = 420_000_000;
 
 /// When a parked delivery is due.
 const NEVER_US: u64 = u64::MAX;
@@ -70,6 +70,7 @@ impl Table {
             Next::RetryAt(at) => {
                 row.due_us = unix_ms(*at) * 1000;
                 row.attempts = u16::try_from(settlement.attempts).expect("small");
+                row.throttled = u16::try_from(settlement.throttled).expect("small");
             }
             Next::Parked { .. } => row.due_us = NEVER_US,
             Next::Behind { until } if is_behind => row.due_us = unix_ms(*until) * 1000,

@@ -24,6 +24,7 @@ enum Mood {
     Down,
     Throttling,
     Flaky,
+    Refusing,
     Gone,
 }
 
@@ -219,8 +220,9 @@ impl World {
             (Mood::Down, _) => failed(500, None),
             (Mood::Throttling, 2..15) => failed(if self.random.random_bool(0.5) { 429 } else { 503 }, retry_after_ms),
             (Mood::Flaky, 2..8) => failed(500, None),
+            (Mood::Refusing, 2..15) => failed(if self.random.random_bool(0.5) { 400 } else { 422 }, None),
             (Mood::Gone, _) => failed(410, None),
-            (Mood::Up | Mood::Throttling | Mood::Flaky, _) => succeeded(),
+            (Mood::Up | Mood::Throttling | Mood::Flaky | Mood::Refusing, _) => succeeded(),
         };
         let jitter = self.random.random_range(0.0..1.0);
         self.tell(replica, Input::Answered { item, epoch, shard, outcome, jitter });
@@ -300,7 +302,8 @@ impl World {
     }
 
     fn change_mood(&mut self) {
-        let moods = [Mood::Up, Mood::Down, Mood::Throttling, Mood::Flaky, Mood::Flaky, Mood::Up, Mood::Gone];
+        let moods =
+            [Mood::Up, Mood::Down, Mood::Throttling, Mood::Flaky, Mood::Flaky, Mood::Refusing, Mood::Up, Mood::Gone];
         let mood = moods[self.random.random_range(0..moods.len())];
         let chosen = self.random.random_range(0..self.receivers.len());
         if let Some(receiver) = self.receivers.values_mut().nth(chosen) {

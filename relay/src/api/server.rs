@@ -1,0 +1,223 @@
+//! Listens for the API: takes connections up to a limit, and ends those that are too slow.
+//!
+//! Connections beyond the limit are not accepted: they wait in the kernel and take no descriptor.
+
+use std::convert::Infallible;
+use std::io;
+use std::pin::{Pin, pin};
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use axum::Router;
+use http::Request;
+use hyper::body::{Body, Bytes, Frame, Incoming, SizeHint};
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Sleep, sleep};
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+use tower_service::Service as _;
+
+/// The most connections at a time.
+pub const MAX_CONNECTIONS: usize = 1_024;
+
+/// How long a caller may take.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Patience {
+    /// With the head of a request; also how long a connection may be idle.
+    pub head: Duration,
+    /// With the body of a request.
+    pub body: Duration,
+    /// With taking nothing of an answer.
+    pub write: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { head: Duration::from_secs(10), body: Duration::from_secs(20), write: Duration::from_secs(30) }
+    }
+}
+
+/// How long after an error nothing is accepted: mostly a lack of descriptors, which ends when others are closed.
+const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
+
+/// Serves until `stop`, with at most so many `connections` at a time; then takes none and waits until the requests that
+/// are under way have been answered.
+pub async fn serve(
+    listener: TcpListener,
+    router: Router,
+    connections: usize,
+    patience: Patience,
+    stop: CancellationToken,
+) {
+    let slots = Arc::new(Semaphore::new(connections));
+    let tasks = TaskTracker::new();
+    while let Some((socket, slot)) = accept(&listener, &slots, &stop).await {
+        tasks.spawn(connection(socket, router.clone(), patience, stop.clone(), slot));
+    }
+    // Whoever connects now is refused, and finds another replica.
+    drop(listener);
+    tasks.close();
+    tasks.wait().await;
+}
+
+/// The next connection, when there is room for it; `None` after `stop`.
+async fn accept(
+    listener: &TcpListener,
+    slots: &Arc<Semaphore>,
+    stop: &CancellationToken,
+) -> Option<(TcpStream, OwnedSemaphorePermit)> {
+    let accepted = async {
+        let slot = Arc::clone(slots).acquire_owned().await.ok()?;
+        loop {
+            match listener.accept().await {
+                Ok((socket, _)) => return Some((socket, slot)),
+                Err(error) => {
+                    tracing::warn!(%error, "the API cannot accept a connection; trying again");
+                    sleep(ACCEPT_AGAIN).await;
+                }
+            }
+        }
+    };
+    tokio::select! {
+        accepted = accepted => accepted,
+        () = stop.cancelled() => None,
+    }
+}
+
+async fn connection(
+    socket: TcpStream,
+    router: Router,
+    patience: Patience,
+    stop: CancellationToken,
+    _slot: OwnedSemaphorePermit,
+) {
+    // Without it an answer in two writes waits for the caller's delayed acknowledgement.
+    if socket.set_nodelay(true).is_err() {
+        return;
+    }
+    let service = service_fn(move |request: Request<Incoming>| {
+        let mut router = router.clone();
+        async move {
+            let answered: Result<_, Infallible> =
+                router.call(request.map(|body| Timed::new(body, patience.body))).await;
+            answered
+        }
+    });
+    let connection = http1::Builder::new()
+        .timer(TokioTimer::new())
+        .header_read_timeout(patience.head)
+        .serve_connection(TokioIo::new(Impatient { socket, write: patience.write, until: None }), service);
+    let mut connection = pin!(connection);
+    let ended = tokio::select! {
+        ended = connection.as_mut() => ended,
+        () = stop.cancelled() => {
+            connection.as_mut().graceful_shutdown();
+            connection.await
+        }
+    };
+    if let Err(error) = ended {
+        tracing::debug!(%error, "a connection to the API has ended early");
+    }
+}
+
+/// The body of a request did not arrive in time.
+#[derive(Debug, thiserror::Error)]
+#[error("the body of the request did not arrive in time")]
+pub(super) struct Late;
+
+/// A body that has to arrive in time.
+struct Timed {
+    body: Incoming,
+    until: Pin<Box<Sleep>>,
+}
+
+impl Timed {
+    fn new(body: Incoming, within: Duration) -> Self {
+        Self { body, until: Box::pin(sleep(within)) }
+    }
+}
+
+impl Body for Timed {
+    type Data = Bytes;
+    type Error = Box<dyn std::error::Error + Send + Sync>;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Self::Error>>> {
+        match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => Poll::Ready(frame.map(|frame| frame.map_err(Into::into))),
+            Poll::Pending => self.until.as_mut().poll(context).map(|()| Some(Err(Late.into()))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        self.body.is_end_stream()
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        self.body.size_hint()
+    }
+}
+
+/// A socket whose writes fail if nothing is taken of them for a while.
+struct Impatient {
+    socket: TcpStream,
+    write: Duration,
+    until: Option<Pin<Box<Sleep>>>,
+}
+
+impl Impatient {
+    fn or_late<T>(&mut self, written: Poll<io::Result<T>>, context: &mut Context<'_>) -> Poll<io::Result<T>> {
+        if written.is_ready() {
+            self.until = None;
+            return written;
+        }
+        let until = self.until.get_or_insert_with(|| Box::pin(sleep(self.write)));
+        until.as_mut().poll(context).map(|()| Err(io::ErrorKind::TimedOut.into()))
+    }
+}
+
+impl AsyncRead for Impatient {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.get_mut().socket).poll_read(context, buf)
+    }
+}
+
+impl AsyncWrite for Impatient {
+    fn poll_write(mut self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write(context, bytes);
+        self.or_late(written, context)
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.socket).poll_shutdown(context)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = Pin::new(&mut self.socket).poll_write_vectored(context, parts);
+        self.or_late(written, context)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.socket.is_write_vectored()
+    }
+}
+
+#[cfg(test)]
+#[path = "server/tests.rs"]
+mod tests;

@@ -1,0 +1,155 @@
+//! Through real sockets, with little patience.
+
+use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
+
+use axum::body::Bytes;
+use axum::routing::{get, post};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::sync::Notify;
+use tokio::task::JoinHandle;
+
+use super::*;
+use crate::api::input::Body as Json;
+
+/// Long enough for everything that has to happen, even on a machine that is busy.
+const SOON: Duration = Duration::from_secs(60);
+
+const SHORT: Patience =
+    Patience { head: Duration::from_millis(400), body: Duration::from_millis(400), write: Duration::from_millis(400) };
+
+/// No caller of a test is late by it.
+const LONG: Patience =
+    Patience { head: Duration::from_secs(600), body: Duration::from_secs(600), write: Duration::from_secs(600) };
+
+struct Running {
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    serving: JoinHandle<()>,
+}
+
+impl Running {
+    async fn start(router: Router, connections: usize, patience: Patience) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, router, connections, patience, stop.clone()));
+        Self { address, stop, serving }
+    }
+
+    /// A connection that has sent this.
+    async fn send(&self, bytes: &str) -> TcpStream {
+        let mut socket = TcpStream::connect(self.address).await.expect("connects");
+        socket.write_all(bytes.as_bytes()).await.expect("sends");
+        socket
+    }
+}
+
+/// What comes until the server closes the connection.
+async fn rest(mut socket: TcpStream) -> String {
+    let mut text = Vec::new();
+    let read = tokio::time::timeout(SOON, socket.read_to_end(&mut text)).await.expect("the server closes it");
+    // What the server has not read makes its end a reset.
+    let _ = read;
+    String::from_utf8_lossy(&text).into_owned()
+}
+
+fn router() -> Router {
+    Router::new()
+        .route("/", get(|| async { "here" }))
+        .route("/json", post(|Json(value): Json<serde_json::Value>| async move { value.to_string() }))
+        .route("/large", get(|| async { Bytes::from(vec![b'x'; 64 << 20]) }))
+}
+
+const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
+
+#[tokio::test]
+async fn connections_that_say_nothing_or_half_a_head_are_closed() {
+    // Both ends are in this process.
+    let files = crate::descriptors::raise();
+    assert!(files.is_none_or(|files| files > 3_000), "the hard limit of open files is {files:?}");
+    let server = Running::start(router(), MAX_CONNECTIONS, SHORT).await;
+    let mut sockets = Vec::new();
+    for number in 0..1_000 {
+        sockets.push(server.send(if number % 2 == 0 { "" } else { "GET / HTTP/1.1\r\nhost: " }).await);
+    }
+    for socket in sockets {
+        assert!(!rest(socket).await.contains("200 OK"));
+    }
+    assert!(rest(server.send(REQUEST).await).await.ends_with("here"));
+}
+
+#[tokio::test]
+async fn a_connection_that_is_idle_after_a_request_is_closed() {
+    let server = Running::start(router(), 1, SHORT).await;
+    let text = rest(server.send("GET / HTTP/1.1\r\nhost: a\r\n\r\n").await).await;
+    assert!(text.starts_with("HTTP/1.1 200 OK") && text.ends_with("here"), "{text}");
+}
+
+#[tokio::test]
+async fn half_a_body_is_answered_with_408_and_the_connection_is_closed() {
+    let server = Running::start(router(), 1, SHORT).await;
+    let text = rest(server.send("POST /json HTTP/1.1\r\nhost: a\r\ncontent-length: 100\r\n\r\n{").await).await;
+    assert!(text.starts_with("HTTP/1.1 408 ") && text.contains("body_too_slow"), "{text}");
+    let whole = "POST /json HTTP/1.1\r\nhost: a\r\nconnection: close\r\ncontent-length: 2\r\n\r\n{}";
+    assert!(rest(server.send(whole).await).await.ends_with("{}"));
+}
+
+#[tokio::test]
+async fn a_caller_that_takes_nothing_of_its_answer_loses_its_place() {
+    let server = Running::start(router(), 1, Patience { write: SHORT.write, ..LONG }).await;
+    let greedy = server.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    assert!(rest(server.send(REQUEST).await).await.ends_with("here"), "the only place is free again");
+    assert!(rest(greedy).await.len() < 64 << 20);
+}
+
+#[tokio::test]
+async fn connections_beyond_the_limit_wait_until_others_have_ended() {
+    let (now, most, go_on) =
+        (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)), Arc::new(Semaphore::new(0)));
+    let busy = {
+        let (now, most, go_on) = (Arc::clone(&now), Arc::clone(&most), Arc::clone(&go_on));
+        move || async move {
+            most.fetch_max(now.fetch_add(1, SeqCst) + 1, SeqCst);
+            go_on.acquire().await.expect("is open").forget();
+            now.fetch_sub(1, SeqCst);
+            "done"
+        }
+    };
+    let server = Running::start(Router::new().route("/", get(busy)), 2, LONG).await;
+    let mut waiting = Vec::new();
+    for _ in 0..10 {
+        waiting.push(server.send(REQUEST).await);
+    }
+    for socket in waiting {
+        go_on.add_permits(1);
+        // The first to come is not always the first to be answered.
+        drop(tokio::spawn(rest(socket)));
+    }
+    go_on.add_permits(1);
+    assert!(rest(server.send(REQUEST).await).await.ends_with("done"), "all before it have been answered");
+    assert_eq!(most.load(SeqCst), 2);
+}
+
+#[tokio::test]
+async fn a_shutdown_closes_what_is_idle_and_answers_what_is_under_way() {
+    let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
+    let slow = {
+        let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
+        move || async move {
+            begun.notify_one();
+            go_on.notified().await;
+            "done"
+        }
+    };
+    let server = Running::start(router().route("/slow", get(slow)), 10, LONG).await;
+    let idle = server.send("").await;
+    let under_way = server.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    begun.notified().await;
+    server.stop.cancel();
+    assert_eq!(rest(idle).await, "");
+    assert!(!server.serving.is_finished());
+    go_on.notify_one();
+    assert!(rest(under_way).await.ends_with("done"));
+    tokio::time::timeout(SOON, server.serving).await.expect("it ends").expect("without a panic");
+    assert!(TcpStream::connect(server.address).await.is_err());
+}

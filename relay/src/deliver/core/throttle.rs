@@ -1,0 +1,85 @@
+//! The pauses of a destination that answers 429 and does not say for how long.
+//!
+//! The first pause is short, and each 429 to what was sent after a pause doubles it. A success ends the run.
+
+use super::tuning::{FIRST_THROTTLE_PAUSE_US, LONGEST_THROTTLE_PAUSE_US, THROTTLE_SPREAD};
+
+/// The run of pauses of one destination.
+#[derive(Debug, Default)]
+pub(super) struct Throttle {
+    /// Pauses since the last success.
+    pauses: u32,
+    /// When the last of them began, and until when it lasts, in microseconds.
+    since_us: u64,
+    until_us: u64,
+}
+
+impl Throttle {
+    /// A 429 to what was sent at `sent_us`: returns until when nothing is sent, in microseconds. `jitter` is in 0..1.
+    pub(super) fn throttled(&mut self, sent_us: u64, jitter: f64, now_us: u64) -> u64 {
+        // What was sent before the pause began belongs to it.
+        if self.pauses > 0 && sent_us <= self.since_us {
+            return self.until_us;
+        }
+        self.until_us = now_us + pause_us(self.pauses, jitter);
+        self.since_us = now_us;
+        self.pauses = self.pauses.saturating_add(1);
+        self.until_us
+    }
+
+    /// What was sent at `sent_us` has succeeded.
+    pub(super) fn succeeded(&mut self, sent_us: u64) {
+        if sent_us > self.since_us {
+            *self = Self::default();
+        }
+    }
+}
+
+/// The pause after so many others.
+fn pause_us(pauses: u32, jitter: f64) -> u64 {
+    let pause_us = FIRST_THROTTLE_PAUSE_US.saturating_mul(2_u64.saturating_pow(pauses)).min(LONGEST_THROTTLE_PAUSE_US);
+    let factor = 1.0 - THROTTLE_SPREAD + 2.0 * THROTTLE_SPREAD * jitter.clamp(0.0, 1.0);
+    #[expect(
+        clippy::cast_possible_truncation,
+        clippy::cast_sign_loss,
+        clippy::cast_precision_loss,
+        reason = "minutes, in microseconds"
+    )]
+    let spread_us = (pause_us as f64 * factor) as u64;
+    spread_us
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECOND: u64 = 1_000_000;
+
+    #[test]
+    fn each_429_to_what_was_sent_after_a_pause_doubles_it_up_to_five_minutes() {
+        let mut throttle = Throttle::default();
+        let mut now_us = 1_000 * SECOND;
+        for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
+            let until_us = throttle.throttled(now_us, 0.5, now_us);
+            assert_eq!(until_us - now_us, seconds * SECOND);
+            assert_eq!(throttle.throttled(now_us - 1, 0.5, now_us + 1), until_us, "sent before: the same pause");
+            now_us = until_us;
+        }
+    }
+
+    #[test]
+    fn a_success_after_a_pause_begins_with_the_first_pause_again() {
+        let mut throttle = Throttle::default();
+        throttle.throttled(1, 0.5, 10);
+        throttle.succeeded(5);
+        assert_eq!(throttle.throttled(20, 0.5, 30), 30 + 2 * SECOND, "a success of before tells nothing");
+        throttle.succeeded(31);
+        assert_eq!(throttle.throttled(40, 0.5, 50), 50 + SECOND);
+    }
+
+    #[test]
+    fn pauses_are_spread() {
+        let pause = |jitter| Throttle::default().throttled(1, jitter, 10) - 10;
+        assert_eq!((pause(0.0), pause(1.0)), (800_000, 1_200_000));
+    }
+}

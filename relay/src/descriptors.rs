@@ -1,0 +1,71 @@
+//! File descriptors: every connection takes one, and a process that has none left can neither send nor be asked.
+
+use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
+
+use crate::config::Config;
+
+/// What a relay keeps open besides its connections to destinations, to the database and to its own API: the queue, the
+/// edge, the name servers, the runtime, and connections that have just been given up.
+const OTHERS: u64 = 128;
+
+/// The part of all descriptors that connections to the API may take, if they are few: deliveries need the others.
+const API_PART: u64 = 4;
+
+/// Raises the limit of this process as far as it may, and returns how many descriptors it may have open; `None` if there
+/// is no limit.
+#[must_use]
+pub fn raise() -> Option<u64> {
+    let limit = getrlimit(Resource::Nofile);
+    if limit.current != limit.maximum {
+        let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
+        if let Err(error) = setrlimit(Resource::Nofile, raised) {
+            tracing::warn!(%error, "the limit of open files cannot be raised");
+        }
+    }
+    getrlimit(Resource::Nofile).current
+}
+
+/// How many connections to the API may be open at a time, under a limit of descriptors.
+#[must_use]
+pub fn api_connections(limit: Option<u64>) -> usize {
+    let part = limit.map_or(u64::MAX, |limit| (limit / API_PART).max(1));
+    usize::try_from(part).unwrap_or(usize::MAX).min(crate::api::server::MAX_CONNECTIONS)
+}
+
+/// What is wrong with a limit of descriptors under these settings, and what to do.
+#[must_use]
+pub fn shortage(limit: Option<u64>, config: &Config) -> Option<String> {
+    short(limit, config.max_in_flight, config.database_connections)
+}
+
+fn short(limit: Option<u64>, max_in_flight: usize, database_connections: u32) -> Option<String> {
+    let limit = limit?;
+    let in_flight = u64::try_from(max_in_flight).unwrap_or(u64::MAX);
+    let api = u64::try_from(api_connections(Some(limit))).unwrap_or(u64::MAX);
+    let needed = in_flight.saturating_add(database_connections.into()).saturating_add(api).saturating_add(OTHERS);
+    (limit < needed).then(|| {
+        format!(
+            "this process may open {limit} files and needs {needed}: {in_flight} for attempts (TIDEGATE_MAX_IN_FLIGHT), \
+             {database_connections} for the database, {api} for the API and {OTHERS} for all else; raise the hard limit \
+             (LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit -Hn) or lower TIDEGATE_MAX_IN_FLIGHT"
+        )
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_defaults_need_more_than_the_usual_soft_limit_and_less_than_the_usual_hard_one() {
+        let short = |limit| short(limit, 1_024, 16);
+        assert!(short(Some(1_024)).is_some_and(|text| text.contains("1024 files and needs 1424")));
+        assert_eq!((short(Some(4_096)), short(Some(524_288)), short(None)), (None, None, None));
+    }
+
+    #[test]
+    fn the_api_takes_a_quarter_of_few_descriptors_and_never_more_than_its_limit() {
+        assert_eq!((api_connections(Some(100)), api_connections(Some(2))), (25, 1));
+        assert_eq!((api_connections(Some(1 << 40)), api_connections(None)), (1_024, 1_024));
+    }
+}

@@ -1,0 +1,183 @@
+//! Opens connections: resolves, dials, and does the TLS handshake, within [`CONNECT_TIMEOUT`].
+//!
+//! It knows which of these steps has failed, and counts what is read above TLS.
+
+use std::error::Error;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+
+use http::Uri;
+use http::uri::Scheme;
+use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
+use hyper_util::rt::TokioIo;
+use rustls_platform_verifier::Verifier;
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tokio_rustls::rustls::ClientConfig;
+use tokio_rustls::rustls::crypto::aws_lc_rs;
+use tokio_rustls::rustls::pki_types::ServerName;
+use tower_service::Service;
+
+use super::CONNECT_TIMEOUT;
+use super::allowance::Allowance;
+use super::failure::EgressError;
+use super::resolver::VettingResolver;
+
+/// Opens a connection to the origin of a URL.
+#[derive(Clone)]
+pub(super) struct Connector {
+    tcp: HttpConnector<VettingResolver>,
+    tls: TlsConnector,
+}
+
+/// The step that failed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ConnectFailure {
+    #[error("connecting took too long")]
+    Late,
+    /// Resolving or dialling.
+    #[error("cannot connect")]
+    Tcp(#[source] Box<dyn Error + Send + Sync>),
+    #[error("the tls handshake failed")]
+    Tls(#[source] io::Error),
+}
+
+impl Connector {
+    pub(super) fn new(resolver: VettingResolver) -> Result<Self, EgressError> {
+        let client = |error: tokio_rustls::rustls::Error| EgressError::Client(error.to_string());
+        let mut tcp = HttpConnector::new_with_resolver(resolver);
+        tcp.enforce_http(false);
+        tcp.set_nodelay(true);
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        let verifier = Verifier::new(Arc::clone(&provider)).map_err(client)?;
+        let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
+        let mut config = versions
+            .map_err(client)?
+            .dangerous()
+            .with_custom_certificate_verifier(Arc::new(verifier))
+            .with_no_client_auth();
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+        Ok(Self { tcp, tls: TlsConnector::from(Arc::new(config)) })
+    }
+}
+
+/// The name that the certificate of a host has to be for; `None` if no certificate can be for it.
+pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(host.to_owned()).ok()
+}
+
+impl Service<Uri> for Connector {
+    type Response = TokioIo<Counted>;
+    type Error = ConnectFailure;
+    type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Self::Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, uri: Uri) -> Self::Future {
+        let (tcp, tls) = (self.tcp.clone(), self.tls.clone());
+        Box::pin(async move {
+            let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(tcp, tls, uri)).await;
+            let stream = connected.unwrap_or(Err(ConnectFailure::Late))?;
+            Ok(TokioIo::new(Counted { stream, allowance: Allowance::default() }))
+        })
+    }
+}
+
+async fn connect(
+    mut tcp: HttpConnector<VettingResolver>,
+    tls: TlsConnector,
+    uri: Uri,
+) -> Result<Stream, ConnectFailure> {
+    let is_tls = uri.scheme() == Some(&Scheme::HTTPS);
+    let name = uri.host().and_then(server_name);
+    std::future::poll_fn(|context| tcp.poll_ready(context)).await.map_err(|error| ConnectFailure::Tcp(error.into()))?;
+    let socket = tcp.call(uri).await.map_err(|error| ConnectFailure::Tcp(error.into()))?.into_inner();
+    if !is_tls {
+        return Ok(Stream::Plain(socket));
+    }
+    let name = name.ok_or_else(|| ConnectFailure::Tls(io::ErrorKind::InvalidInput.into()))?;
+    let stream = tls.connect(name, socket).await.map_err(ConnectFailure::Tls)?;
+    Ok(Stream::Tls(Box::new(stream)))
+}
+
+/// An open connection that fails when more is read than its requests allow.
+pub(super) struct Counted {
+    stream: Stream,
+    allowance: Allowance,
+}
+
+enum Stream {
+    Plain(TcpStream),
+    Tls(Box<TlsStream<TcpStream>>),
+}
+
+impl Connection for Counted {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().extra(self.allowance.clone());
+        match &self.stream {
+            Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
+            Stream::Tls(_) | Stream::Plain(_) => connected,
+        }
+    }
+}
+
+impl AsyncRead for Counted {
+    fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        let before = buf.filled().len();
+        ready!(match &mut this.stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_read(context, buf),
+            Stream::Tls(stream) => Pin::new(stream).poll_read(context, buf),
+        })?;
+        let is_allowed = this.allowance.take(buf.filled().len() - before);
+        Poll::Ready(if is_allowed { Ok(()) } else { Err(io::Error::other("more was sent than any answer needs")) })
+    }
+}
+
+impl AsyncWrite for Counted {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
+            Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
+        }
+    }
+
+    fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_flush(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_flush(context),
+        }
+    }
+
+    fn poll_shutdown(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_shutdown(context),
+            Stream::Tls(stream) => Pin::new(stream).poll_shutdown(context),
+        }
+    }
+
+    fn poll_write_vectored(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        parts: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        match &mut self.get_mut().stream {
+            Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+            Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
+        }
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        match &self.stream {
+            Stream::Plain(stream) => stream.is_write_vectored(),
+            Stream::Tls(stream) => stream.is_write_vectored(),
+        }
+    }
+}
