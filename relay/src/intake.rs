@@ -3,10 +3,12 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use time::Date;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::configuration::{Configuration, Snapshot};
 use crate::deliver::Handle;
@@ -18,6 +20,10 @@ use crate::store::partitions::with_partitions;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::wall_clock::WallClock;
 use crate::{mint, retry, store};
+
+/// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
+/// lease of its messages.
+const ROUTE_WITHIN: Duration = Duration::from_secs(20);
 
 /// What it takes to store. Cheap to clone.
 #[derive(Clone)]
@@ -85,12 +91,13 @@ impl Intake {
         mut check: impl FnMut(&mut Prepared) -> Result<(), E>,
     ) -> Result<Result<(), E>, sqlx::Error> {
         let mut snapshot = self.snapshot_for(arrivals).await?;
+        let until = Instant::now() + ROUTE_WITHIN;
         let mut round = 0;
         loop {
             // The routes are asked again only if the configuration has changed. The pause bounds what it costs if it is
             // changed without end.
             tokio::time::sleep(retry::stale_pause(round)).await;
-            let mut prepared = arrival::prepare(arrivals, &snapshot, &self.evaluator, plausible).await;
+            let mut prepared = arrival::prepare(arrivals, &snapshot, &self.evaluator, plausible, until).await;
             if let Err(refused) = check(&mut prepared) {
                 return Ok(Err(refused));
             }

@@ -4,9 +4,10 @@ use std::sync::{Arc, OnceLock};
 
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
+use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey};
+use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
 
 /// The answer of one route.
 #[derive(Debug, Clone)]
@@ -70,16 +71,18 @@ pub struct EventView<'a> {
     pub body: &'a [u8],
 }
 
-/// Asks every route of the event's source.
-pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>) -> Vec<Answer> {
+/// Asks every route of the event's source, and waits for the answers until `until`.
+pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>, until: Instant) -> Vec<Answer> {
+    let turn = Turn { source: event.source_id, until };
     let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
     let asked = OnceLock::new();
     let asked = || Arc::clone(asked.get_or_init(|| Arc::new(input(event))));
-    let mut answers = ask_filters(evaluator, routes, asked).await;
+    let mut answers = ask_filters(evaluator, turn, routes, asked).await;
     let ordered = |answer: &&mut Answer| answer.verdict == Verdict::Matched && answer.route.order_key.is_some();
     let keys: Vec<OrderKey> =
         answers.iter_mut().filter(ordered).filter_map(|answer| order_key(&answer.route)).collect();
-    let mut keys = if keys.is_empty() { Vec::new() } else { evaluator.order_keys(keys, asked()).await }.into_iter();
+    let mut keys =
+        if keys.is_empty() { Vec::new() } else { evaluator.order_keys(turn, keys, asked()).await }.into_iter();
     for answer in answers.iter_mut().filter(ordered) {
         order(answer, &mut keys);
     }
@@ -90,12 +93,13 @@ pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'
 /// see [`evaluated`].
 pub async fn ask_filters(
     evaluator: &Evaluator,
+    turn: Turn,
     routes: &[Arc<Route>],
     input: impl FnOnce() -> Arc<Input>,
 ) -> Vec<Answer> {
     let filters: Vec<Filter> = routes.iter().filter_map(|route| evaluated(route)).cloned().collect();
     let mut results =
-        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, input()).await }.into_iter();
+        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(turn, filters, input()).await }.into_iter();
     routes
         .iter()
         .map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results), order_key: None })

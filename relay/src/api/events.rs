@@ -1,5 +1,7 @@
 //! Events: what was received, byte for byte, and what became of it.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -8,6 +10,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use serde::{Deserialize, Serialize};
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -24,6 +27,9 @@ use crate::store::events::{self, EventRow, Selection, SummaryRow};
 use crate::{App, mint, store};
 
 pub(super) mod release;
+
+/// How long a caller waits for what the routes say of an event.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// The most deliveries that are shown with their event; `GET /v1/deliveries?event=` has all.
 const DELIVERIES_SHOWN: i64 = 200;
@@ -248,7 +254,7 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
                 Some(_) => Some(Rechecker::of(app, customer, event.source_id).await?.check(&event)),
                 None => None,
             };
-            (route::ask(&app.evaluator, &snapshot, &event).await, recheck)
+            (route::ask(&app.evaluator, &snapshot, &event, Instant::now() + ASK_WITHIN).await, recheck)
         }
         // No filter can be asked; what the routes said then shows in the deliveries.
         None => (Vec::new(), None),

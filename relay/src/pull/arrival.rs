@@ -7,6 +7,7 @@ use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId, uuid_v7_ms};
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::configuration::{Snapshot, Source};
@@ -118,12 +119,13 @@ impl Arrival {
     }
 }
 
-/// Extracts, routes and makes the rows of a batch.
+/// Extracts, routes and makes the rows of a batch. A route that has not answered at `until` is undecided.
 pub async fn prepare(
     arrivals: &[Arrival],
     snapshot: &Snapshot,
     evaluator: &Evaluator,
     plausible: Plausible,
+    until: Instant,
 ) -> Prepared {
     let mut prepared = Prepared { batch: Batch::default(), unreadable: Vec::new(), items: HashMap::new() };
     for (at, arrival) in arrivals.iter().enumerate() {
@@ -133,7 +135,9 @@ pub async fn prepare(
             }
             Content::Event { header, body, .. } => {
                 match (snapshot.sources.get(&header.source), plausible.check(header.id)) {
-                    (Some(source), Ok(())) => event(&mut prepared, header, body, source, snapshot, evaluator).await,
+                    (Some(source), Ok(())) => {
+                        event(&mut prepared, header, body, source, snapshot, evaluator, until).await
+                    }
                     (_, Err((reason, detail))) => prepared.unreadable.push((at, reason, detail)),
                     (None, Ok(())) => {
                         let detail = format!("there is no source {}", header.source);
@@ -153,6 +157,7 @@ async fn event(
     source: &Source,
     snapshot: &Snapshot,
     evaluator: &Evaluator,
+    until: Instant,
 ) {
     let Extracted { provider_event_id, event_type, dedupe_key } = match &source.extractor {
         Some(extractor) => extractor.extract(&header.query, &header.headers, body),
@@ -184,7 +189,7 @@ async fn event(
         // Never forwarded until it is released.
         Verification::Failed(_) => Vec::new(),
         Verification::Verified | Verification::Stale | Verification::Unsigned => {
-            route::ask(evaluator, snapshot, &view).await
+            route::ask(evaluator, snapshot, &view, until).await
         }
     };
     let deliveries = deliveries(&answers);

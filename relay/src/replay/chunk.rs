@@ -3,6 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, SourceId};
@@ -11,12 +12,15 @@ use uuid::Uuid;
 use super::cut::{self, CHUNK_BYTES, GROUP_BYTES};
 use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{EventFields, Input, MAX_BODY_BYTES};
+use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::recheck::Rechecks;
 use crate::route::{self, EventView, Verdict};
 use crate::store::replays::events::{self, EventRow, PlannedRow};
 use crate::store::replays::{self, Chunk, DeliveryRow, Made, ReplayRow};
 use crate::{App, mint};
+
+/// How long the filters of one event may take, the time in which they wait for their turn included.
+const ASK_WITHIN: Duration = Duration::from_secs(20);
 
 /// The rows of a chunk, before anything of their contents is read.
 pub(super) enum Plan {
@@ -281,7 +285,9 @@ async fn routed(
     event: &Planned,
     content: Option<EventRow>,
 ) -> Vec<(Uuid, Option<Uuid>)> {
-    let answers = route::ask_filters(&app.evaluator, &event.routes, || Arc::new(input(event, content, snapshot))).await;
+    let turn = Turn::within(SourceId::from_uuid(event.row.source_id), ASK_WITHIN);
+    let answers =
+        route::ask_filters(&app.evaluator, turn, &event.routes, || Arc::new(input(event, content, snapshot))).await;
     answers
         .into_iter()
         .filter(|answer| {
