@@ -437,5 +437,6 @@ fn item(row: store::pending::DueRow) -> Item {
         schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
         order_key: row.order_key,
         is_behind: row.is_behind,
+        not_sent: u16::try_from(row.not_sent).unwrap_or(0),
     }
 }

@@ -152,9 +152,9 @@ pub enum RouteOutcome {
     NotMatched,
     /// The filter fails on this event.
     FilterFailed,
-    /// The filter could not be evaluated in time; a delivery is made and held.
+    /// The filter could not be evaluated; a delivery is made and held until it can be.
     Undecided,
-    /// The filter matches and the order key fails on this event: its delivery waits for a person.
+    /// The filter matches and the order key fails on this event: its delivery is held until the route is changed.
     Unordered,
 }
 
@@ -329,8 +329,8 @@ fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
         Verdict::Off => (RouteOutcome::Off, Some("the route is switched off".to_owned())),
         Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
         Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
-        Verdict::Undecided { reason } => (RouteOutcome::Undecided, Some(reason)),
-        Verdict::Unordered { reason } => (RouteOutcome::Unordered, Some(reason)),
+        Verdict::Undecided { reason, .. } => (RouteOutcome::Undecided, Some(reason)),
+        Verdict::Unordered { reason, .. } => (RouteOutcome::Unordered, Some(reason)),
     };
     let destination = snapshot.destinations.get(&answer.route.destination_id);
     RouteAnswer {

@@ -104,7 +104,7 @@ impl Sender {
                 content_type: HeaderValue::from_str(transformed.content_type).ok(),
                 body: transformed.body,
             }),
-            Err(error) if error.is_ours() => Err(Outcome::NotSent { reason: error.to_string() }),
+            Err(error) if error.is_ours() => Err(Outcome::TransformLate { reason: error.to_string() }),
             Err(error) => Err(Outcome::Untransformable { reason: error.to_string() }),
         }
     }

@@ -229,22 +229,16 @@ async fn event(
 pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
     for Answer { route, verdict, order_key } in answers {
-        let parked_reason = match verdict {
-            Verdict::Matched => None,
-            Verdict::Undecided { reason } => {
-                Some(format!("the filter could not be evaluated: {}", without_nul(reason.clone())))
-            }
-            Verdict::Unordered { reason } => {
-                Some(format!("its order key could not be evaluated: {}", without_nul(reason.clone())))
-            }
-            Verdict::Off | Verdict::NotMatched | Verdict::FilterFailed { .. } => continue,
-        };
+        let undecided = verdict.undecided();
+        if *verdict != Verdict::Matched && undecided.is_none() {
+            continue;
+        }
         deliveries.push(NewDelivery {
             id: mint::uuid(),
             destination_id: route.destination_id.uuid(),
             route_id: route.id.uuid(),
             order_key: *order_key,
-            parked_reason,
+            undecided,
         });
     }
     deliveries
@@ -257,7 +251,7 @@ fn items(
     provider_event_id: Option<&str>,
     event_type: Option<&str>,
 ) -> Vec<Item> {
-    let due = deliveries.iter().filter(|delivery| delivery.parked_reason.is_none());
+    let due = deliveries.iter().filter(|delivery| delivery.undecided.is_none());
     let small = i32::try_from(body.len()).is_ok_and(|size| size <= SMALL_BODY_BYTES);
     let event = Arc::new(Event {
         id: header.id,
@@ -281,6 +275,7 @@ fn items(
         schedule_start: 0,
         order_key: delivery.order_key,
         is_behind: false,
+        not_sent: 0,
     })
     .collect()
 }

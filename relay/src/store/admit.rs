@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::configuration::Version;
 use super::counters::{self, SourceCounts};
+use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 
 /// An event to be stored, with the answer of its routes.
@@ -37,8 +38,16 @@ pub struct NewDelivery {
     pub route_id: Uuid,
     /// A hash of the key of deliveries that go one after the other.
     pub order_key: Option<i64>,
-    /// Waits for a person, for this reason.
-    pub parked_reason: Option<String>,
+    /// Why it is not sent before its route has been asked again.
+    pub undecided: Option<Undecided>,
+}
+
+/// Why a route could not say whether, or in which order, a delivery is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecided {
+    pub reason: String,
+    /// Whether the relay asks again by itself; else only after a change of the route.
+    pub again: bool,
 }
 
 /// Requests that the edge refused.
@@ -327,15 +336,19 @@ pub(crate) async fn insert_deliveries(
     let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
     let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
-    let parked: Vec<Option<&str>> = new.iter().map(|(_, delivery)| delivery.parked_reason.as_deref()).collect();
+    let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
+    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         order_key, due_at)
+                                         order_key, due_at, parked_at, undecided, decide_at)
          select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key,
-                case when parked_reason is null then now() else 'infinity' end
+                case when parked_reason is null then now() else 'infinity' end,
+                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when again then now() + $10::float8 * interval '1 second' end
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                     $8::bigint[])
-              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key)",
+                     $8::bigint[], $9::bool[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again)",
         &ids,
         &customer_ids,
         &destination_ids,
@@ -343,7 +356,9 @@ pub(crate) async fn insert_deliveries(
         &source_ids,
         &route_ids,
         &parked as &[Option<&str>],
-        &order_keys as &[Option<i64>]
+        &order_keys as &[Option<i64>],
+        &again,
+        FIRST_PAUSE_S
     )
     .execute(connection)
     .await?;
