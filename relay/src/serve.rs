@@ -61,6 +61,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         clock: Arc::clone(&clock),
         dedupe_days: config.retention.dedupe_days.into(),
         days: Arc::default(),
+        holding: Arc::default(),
         unreadable_due: Arc::default(),
     };
     let config = Arc::new(config);

@@ -1,17 +1,13 @@
 //! Stores what was pulled, however long the database is away and whatever one message holds.
 
-use std::time::Duration;
-
 use tokio_util::sync::CancellationToken;
 
 use super::Puller;
 use super::arrival::Arrival;
+use crate::intake::NotStored;
 use crate::retry::database_backoff;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::{mint, store};
-
-/// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
-const PATIENCE: Duration = Duration::from_secs(70);
 
 /// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
 const HALVE_AFTER: u32 = 5;
@@ -31,10 +27,8 @@ impl Puller {
         while let Some((mut group, mut unreadable)) = waiting.pop() {
             let mut backoff = database_backoff();
             for tries in 1.. {
-                let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &unreadable)).await;
-                let timed_out = stored.is_err();
-                let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
-                match after_failure(Suspect::of(&error, timed_out), group.len(), tries) {
+                let Err(error) = self.intake.store(&group, &unreadable).await else { break };
+                match after_failure(Suspect::of(&error), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
                         tracing::warn!(error = %error, messages = group.len(), "a batch cannot be stored; halving it");
@@ -87,13 +81,12 @@ enum Suspect {
 }
 
 impl Suspect {
-    fn of(error: &sqlx::Error, timed_out: bool) -> Self {
-        if store::is_data_error(error) {
-            Self::Value
-        } else if timed_out || error.as_database_error().is_some() {
-            Self::Batch
-        } else {
-            Self::Nobody
+    fn of(error: &NotStored) -> Self {
+        match error {
+            NotStored::TookTooLong => Self::Batch,
+            NotStored::Failed(error) if store::is_data_error(error) => Self::Value,
+            NotStored::Failed(error) if error.as_database_error().is_some() => Self::Batch,
+            NotStored::Failed(_) => Self::Nobody,
         }
     }
 }

@@ -86,9 +86,51 @@ pub enum Admitted {
 /// Where the database cannot be asked or refuses a value; then nothing was written.
 pub async fn admit(pool: &PgPool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    write(transaction, batch, version, dedupe_days).await
+}
+
+/// The configuration, held as it is until something is stored by it or this is dropped.
+pub struct Held {
+    transaction: sqlx::PgTransaction<'static>,
+    version: Version,
+}
+
+/// Holds the configuration: it does not change until a batch is stored or the answer is dropped.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub async fn hold(pool: &PgPool) -> Result<Held, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    let version = super::configuration::version(&mut *transaction).await?;
+    Ok(Held { transaction, version })
+}
+
+impl Held {
+    /// What is held.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// As [`admit`].
+    ///
+    /// # Errors
+    /// As [`admit`].
+    pub async fn admit(self, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+        write(self.transaction, batch, version, dedupe_days).await
+    }
+}
+
+async fn write(
+    mut transaction: sqlx::PgTransaction<'_>,
+    batch: &Batch,
+    version: Version,
+    dedupe_days: i32,
+) -> Result<Admitted, sqlx::Error> {
     let connection = &mut *transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
-    super::configuration::hold(connection).await?;
     let known = sqlx::query!(
         r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>"
            from configuration"#,

@@ -34,6 +34,14 @@ async fn change(gateway: &RelayOnly, path: &str, change: Value) {
     reply.expect_status(200);
 }
 
+/// Makes one of two changes after the other, ten times a second, without end.
+async fn changes(gateway: &RelayOnly, method: reqwest::Method, changes: [(String, Value); 2]) {
+    for (path, body) in changes.iter().cycle() {
+        gateway.api.try_call(method.clone(), path, Some(body)).await.expect("answers").expect_status(200);
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+}
+
 async fn deliveries(gateway: &RelayOnly, of: &Filtered, state: &str, count: usize) -> Vec<Value> {
     let path = format!("/v1/deliveries?destination={}&state={state}", of.destination);
     until(&format!("{count} deliveries that are {state}"), SOON, async || match gateway.api.all(&path).await {
@@ -120,6 +128,47 @@ async fn what_the_relay_could_not_decide_is_decided_again_by_itself() {
     gateway.api.post(&format!("/v1/destinations/{}/resume", line.destination), &json!({})).await.expect_status(200);
     let received = line.receiver.wait_for(1, SOON).await;
     assert_eq!(received[0].header("webhook-id"), wanted.to_string());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_changed_without_end_keeps_no_event_from_being_stored() {
+    let gateway = Gateway::relay_only().await;
+    let slow = "body.all(a, body.all(b, a + b >= 0))";
+    let line = filtered(&gateway, "line", json!({ "filter": slow })).await;
+    let unrelated = gateway.line("unrelated").await;
+    let own = gateway.api.create_destination("own", &unrelated.receiver.url(), json!({})).await;
+    let own = gateway.api.create_route(&line.source.id, &own.id, json!({ "enabled": false })).await;
+    let body = serde_json::to_vec(&(0..200).collect::<Vec<_>>()).expect("JSON");
+
+    let unrelated = format!("/v1/destinations/{}", unrelated.destination.id);
+    let elsewhere = changes(
+        &gateway,
+        reqwest::Method::POST,
+        [(format!("{unrelated}/pause"), json!({})), (format!("{unrelated}/resume"), json!({}))],
+    );
+    let stored = async {
+        let events: Vec<_> = (0..40).map(|_| gateway.push(&line.source, &body)).collect();
+        line.receiver.wait_for(events.len(), SOON).await;
+        drained(&gateway.queue, SOON).await;
+    };
+    tokio::select! {
+        () = elsewhere => unreachable!("it is changed without end"),
+        () = stored => {}
+    }
+    // Its own routes are asked again each time, until the configuration is held.
+    let own = format!("/v1/routes/{own}");
+    let filters = [json!({ "filter": "true" }), json!({ "filter": "true && true" })];
+    let here = changes(&gateway, reqwest::Method::PATCH, filters.map(|filter| (own.clone(), filter)));
+    let stored = async {
+        let events: Vec<_> = (0..40).map(|_| gateway.push(&line.source, &body)).collect();
+        line.receiver.wait_for(40 + events.len(), SOON).await;
+        drained(&gateway.queue, SOON).await;
+    };
+    tokio::select! {
+        () = here => unreachable!("it is changed without end"),
+        () = stored => {}
+    }
+    assert_eq!(line.receiver.ids().len(), 80);
 }
 
 #[tokio::test(flavor = "multi_thread")]
