@@ -33,8 +33,8 @@ const PATIENCE: Duration = Duration::from_secs(70);
 /// asked.
 const HOLD_AFTER: u32 = 3;
 
-/// How long routes may be asked while the configuration is held: whoever changes it waits for that, and so do all that
-/// store. PostgreSQL ends a transaction that idles for ten seconds.
+/// How long routes may be asked while the configuration is held: a change waits for that, and so does everything that is
+/// stored after the change. PostgreSQL ends a transaction that idles for ten seconds.
 const HOLD_WITHIN: Duration = Duration::from_secs(3);
 
 /// What it takes to store. Cheap to clone.
@@ -49,7 +49,7 @@ pub struct Intake {
     pub dedupe_days: i32,
     /// Days whose partitions are known to exist.
     pub days: Arc<Mutex<HashSet<Date>>>,
-    /// Whoever holds the configuration while it asks routes: one at a time, because it takes two connections.
+    /// Held while the configuration is held: by one batch at a time, because it takes two connections.
     pub holding: Arc<tokio::sync::Mutex<()>>,
     /// Wakes [`crate::unreadable`], which tries unreadable messages again.
     pub unreadable_due: Arc<Notify>,
@@ -119,8 +119,8 @@ impl Intake {
     /// Routes and stores. What `check` refuses is returned, and nothing is written.
     ///
     /// If the configuration changes meanwhile, the routes of the sources that have changed are asked again. After
-    /// [`HOLD_AFTER`] rounds the configuration is held while they are asked, so that whoever changes it without end does not
-    /// keep anything from being stored.
+    /// [`HOLD_AFTER`] rounds the configuration is held while they are asked, so that changes without end do not keep
+    /// anything from being stored.
     async fn admit<E>(
         &self,
         arrivals: &[Arrival],

@@ -1,7 +1,7 @@
 //! What makes an evaluation end: a meter that the program itself asks.
 //!
 //! Work is counted in steps. A step is what takes about 100 nanoseconds: a node of the syntax tree evaluated once,
-//! [`COMPARED_PER_STEP`] bytes compared or searched, and so on. The count depends on the expression and the event alone, so
+//! [`SCANNED_PER_STEP`] bytes of a text read, and so on. The count depends on the expression and the event alone, so
 //! the same event always gets the same answer, however busy the machine is. Each operation is charged before it runs, so
 //! none costs more than what is left.
 //!
@@ -37,7 +37,10 @@ pub(super) const SEARCH: &str = "@search";
 /// `@match(@meter, text, pattern)`: whether the text matches.
 pub(super) const MATCH: &str = "@match";
 
-/// How many bytes of values are compared, searched or copied in a step.
+/// How many bytes of a text are read in a step.
+const SCANNED_PER_STEP: u64 = 256;
+
+/// How many bytes of values are compared or copied in a step; a value has at least 32 besides its text.
 const COMPARED_PER_STEP: u64 = 64;
 
 static METER_TYPE: Type = Type::new_unspecified_type(METER);
@@ -152,7 +155,7 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload(STEP, STEP, vec![METER_TYPE.to_owned(), INT_TYPE], step)?;
     env.add_overload(CHARGE, CHARGE, of_value(), |arguments| pass(arguments, Meter::copy))?;
     env.add_overload(SCAN, SCAN, of_value(), |arguments| {
-        pass(arguments, |meter, value| meter.work(steps(text_bytes(value), COMPARED_PER_STEP)))
+        pass(arguments, |meter, value| meter.work(steps(text_bytes(value), SCANNED_PER_STEP)))
     })?;
     env.add_overload(COMPARE, COMPARE, of_value(), |arguments| pass(arguments, Meter::compare))?;
     env.add_overload(SEARCH, SEARCH, of_value(), |arguments| {
