@@ -18,7 +18,7 @@ use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::intake::Intake;
 use crate::route::{self, Verdict};
 use crate::store::partitions::with_partitions;
-use crate::store::undecided::{self, Decision, EventRow, Row};
+use crate::store::undecided::{self, Decided, Decision, EventRow, Row};
 use crate::{mint, side_by_side};
 
 /// How often the relay looks for what is to be decided.
@@ -32,6 +32,9 @@ const RELEASED_AT_ONCE: i64 = 500;
 
 /// How long a route may take to answer, the time in which it waits for its turn included.
 const ASK_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a decision is written again because something else in the configuration has changed meanwhile.
+const WRITTEN_AT_MOST: usize = 20;
 
 /// Decides what is due until `stop`.
 pub async fn run(intake: Intake, stop: CancellationToken) {
@@ -82,12 +85,36 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), s
             Some(event) => ask(intake, snapshot, row, route, event).await,
         },
     };
-    let decided = with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, snapshot.version, &decision))?;
-    if decided {
-        tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
-        intake.engine.look(DestinationId::from_uuid(row.destination_id));
+    let mut version = snapshot.version;
+    for _ in 0..WRITTEN_AT_MOST {
+        match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
+            Decided::Done => {
+                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
+                intake.engine.look(DestinationId::from_uuid(row.destination_id));
+                return Ok(());
+            }
+            Decided::NotUndecided => return Ok(()),
+            Decided::StaleConfiguration => {
+                let newer = intake.configuration.refresh().await?;
+                if !is_same_for(row, snapshot, &newer) {
+                    // It is asked again at the time that was written when it was taken.
+                    return Ok(());
+                }
+                version = newer.version;
+            }
+        }
     }
     Ok(())
+}
+
+/// Whether what was said by one snapshot is valid by another: they share what has not changed.
+fn is_same_for(row: &Row, then: &Snapshot, now: &Snapshot) -> bool {
+    let source = SourceId::from_uuid(row.source_id);
+    let of = |snapshot: &Snapshot| {
+        let route = row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id)));
+        (route.map(Arc::as_ptr), snapshot.sources.get(&source).map(Arc::as_ptr))
+    };
+    of(then) == of(now)
 }
 
 async fn event(intake: &Intake, row: &Row, route: &Route) -> Result<Option<EventRow>, sqlx::Error> {

@@ -124,16 +124,25 @@ pub async fn event(pool: &PgPool, id: Uuid, largest_body: i32) -> Result<Option<
     .await
 }
 
-/// Writes what the route of an undecided delivery said by the configuration `version`. Returns false and writes nothing if
-/// the configuration is another one by now, or if the delivery is no longer undecided.
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    Done,
+    /// Nothing was written: the configuration is another one than that by which the route was asked.
+    StaleConfiguration,
+    /// Nothing was written: the delivery is no longer undecided.
+    NotUndecided,
+}
+
+/// Writes what the route of an undecided delivery said by the configuration `version`.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn decide(pool: &PgPool, id: Uuid, version: Version, decision: &Decision) -> Result<bool, sqlx::Error> {
+pub async fn decide(pool: &PgPool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     configuration::hold(&mut transaction).await?;
     if configuration::version(&mut *transaction).await? != version {
-        return Ok(false);
+        return Ok(Decided::StaleConfiguration);
     }
     let changed = match decision {
         Decision::Matched { order_key } => make_due(&mut transaction, id, *order_key).await?,
@@ -141,7 +150,7 @@ pub async fn decide(pool: &PgPool, id: Uuid, version: Version, decision: &Decisi
         Decision::Undecided { reason, again } => keep(&mut transaction, id, reason, *again).await?,
     };
     transaction.commit().await?;
-    Ok(changed)
+    Ok(if changed { Decided::Done } else { Decided::NotUndecided })
 }
 
 async fn make_due(connection: &mut PgConnection, id: Uuid, order_key: Option<i64>) -> Result<bool, sqlx::Error> {
