@@ -40,10 +40,23 @@ pub struct Source {
     pub id: SourceId,
     pub customer_id: CustomerId,
     pub name: String,
+    /// What `extractor` was made of.
+    provider: String,
+    config: serde_json::Value,
     /// Finds the provider's own id and the event's type; `None` where this relay does not know the provider.
     pub extractor: Option<Extractor>,
     /// Whether it gets what happens in the gateway itself.
     pub is_operational: bool,
+}
+
+impl Source {
+    fn is_same(&self, other: &Self) -> bool {
+        let key = |source: &Self| (source.id, source.customer_id, source.is_operational);
+        key(self) == key(other)
+            && self.name == other.name
+            && self.provider == other.provider
+            && self.config == other.config
+    }
 }
 
 /// A destination as the engine needs it to deliver.
@@ -108,6 +121,17 @@ pub struct Route {
     pub enabled: bool,
 }
 
+impl Route {
+    /// An expression that does not compile is compiled again, and is not the same then.
+    fn is_same(&self, other: &Self) -> bool {
+        let key = |route: &Self| (route.id, route.source_id, route.destination_id, route.poison, route.enabled);
+        key(self) == key(other)
+            && Expression::are_same(self.filter.as_ref(), other.filter.as_ref())
+            && Expression::are_same(self.transform.as_ref(), other.transform.as_ref())
+            && Expression::are_same(self.order_key.as_ref(), other.order_key.as_ref())
+    }
+}
+
 /// What a delivery that fails means for the later ones of its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
@@ -142,6 +166,16 @@ impl Poison {
 pub struct Expression<T> {
     pub source: String,
     pub compiled: Result<T, ExpressionError>,
+}
+
+impl<T> Expression<T> {
+    fn are_same(one: Option<&Self>, other: Option<&Self>) -> bool {
+        match (one, other) {
+            (None, None) => true,
+            (Some(one), Some(other)) => one.source == other.source && one.compiled.is_ok() && other.compiled.is_ok(),
+            (Some(_), None) | (None, Some(_)) => false,
+        }
+    }
 }
 
 /// All of it, at one version.
@@ -243,14 +277,8 @@ async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<S
     let rows = store::configuration::read(pool).await?;
     let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {
-        let source = Source {
-            id: SourceId::from_uuid(row.id),
-            customer_id: CustomerId::from_uuid(row.customer_id),
-            name: row.name,
-            is_operational: row.provider == operational::PROVIDER,
-            extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
-        };
-        snapshot.sources.insert(source.id, Arc::new(source));
+        let source = kept(before.sources.get(&SourceId::from_uuid(row.id)), source(row), Source::is_same);
+        snapshot.sources.insert(source.id, source);
     }
     for row in rows.destinations {
         let id = DestinationId::from_uuid(row.id);
@@ -263,11 +291,28 @@ async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<S
         }
     }
     for row in rows.routes {
-        let route = Arc::new(route(row, before));
+        let route = kept(before.routes.get(&RouteId::from_uuid(row.id)), route(row, before), Route::is_same);
         snapshot.routes_of_source.entry(route.source_id).or_default().push(Arc::clone(&route));
         snapshot.routes.insert(route.id, route);
     }
     Ok(snapshot)
+}
+
+/// The one of before if it is the same, so that a pointer tells what has changed.
+fn kept<T>(before: Option<&Arc<T>>, now: T, is_same: fn(&T, &T) -> bool) -> Arc<T> {
+    before.filter(|before| is_same(before, &now)).map_or_else(|| Arc::new(now), Arc::clone)
+}
+
+fn source(row: store::configuration::SourceRow) -> Source {
+    Source {
+        id: SourceId::from_uuid(row.id),
+        customer_id: CustomerId::from_uuid(row.customer_id),
+        name: row.name,
+        is_operational: row.provider == operational::PROVIDER,
+        extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
+        provider: row.provider,
+        config: row.config,
+    }
 }
 
 fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -> Result<Destination, String> {

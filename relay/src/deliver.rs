@@ -438,5 +438,6 @@ fn item(row: store::pending::DueRow) -> Item {
         throttled: u16::try_from(row.throttled).unwrap_or(0),
         order_key: row.order_key,
         is_behind: row.is_behind,
+        not_sent: u16::try_from(row.not_sent).unwrap_or(0),
     }
 }

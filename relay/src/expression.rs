@@ -9,7 +9,8 @@
 //! | `body` | the JSON value where the body is JSON, else its text where it is UTF-8, else `null`; an empty body is `null` |
 //!
 //! A **filter** has to give a boolean. One that fails, most often at a field that this event does not have, does not
-//! match; the error is its reason, shown to the owner. `has(body.customer.email) && …` or `body.?customer.?email.orValue("")`
+//! match; the error is its reason, shown to the owner. One that was ended before it could look at the event decides nothing
+//! ([`ExpressionError::cannot_look`]). `has(body.customer.email) && …` or `body.?customer.?email.orValue("")`
 //! ask for a field without failing. An **order key** gives any value that JSON can hold: events with the same value are
 //! delivered one after the other, and `null` stands for no order. A **transform** gives the new body: text is sent as `text/plain`, bytes as
 //! `application/octet-stream`, everything else as JSON.
@@ -17,11 +18,15 @@
 //! # What an expression may cost
 //!
 //! The interpreter (crate `cel`) has no limits of its own, and a short expression can ask for any amount of work or
-//! memory. So a program is rewritten when it is compiled: each turn of a loop asks a meter first, and what `+`, lists
-//! and maps copy is charged to it (see `meter`). That ends an evaluation from within after [`MAX_STEPS`] turns,
-//! [`MAX_COPIED_BYTES`] or [`DEADLINE`]. The first two depend on the event alone, so the same event always gets the
-//! same answer; the deadline is the net below them, and being late is our fault ([`ExpressionError::is_ours`]): a
-//! delivery is not decided by it. Size, nesting and names are checked when an expression is saved.
+//! memory. So a program is rewritten when it is compiled: each turn of a loop, each copy, and each call and comparison
+//! that reads a long text asks a meter first (see `meter`). That ends an evaluation from within after [`MAX_STEPS`] or
+//! [`MAX_COPIED_BYTES`], and the evaluations of one event after [`MAX_STEPS_OF_EVENT`]. Both depend on the expressions and
+//! the event alone, so the same event always gets the same answer. [`DEADLINE`] is the net below them, and being late is
+//! the relay's fault ([`ExpressionError::is_ours`]): a delivery is not decided by it. Size, nesting, names and the patterns
+//! of `matches` are checked when an expression is saved.
+//!
+//! Filters and order keys have threads of their own, and so have transforms: neither waits for the other. On each, sources
+//! take turns (see `lines`).
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -30,17 +35,20 @@ mod compile;
 mod error;
 mod evaluator;
 mod input;
+mod instrument;
+mod lines;
 mod meter;
+mod pattern;
 mod program;
 #[cfg(test)]
 mod tests;
 mod value;
 
 pub use error::{ExpressionError, Position};
-pub use evaluator::Evaluator;
+pub use evaluator::{Evaluator, Turn};
 pub use input::{EventFields, Input};
 
-use program::Program;
+use program::{Evaluated, Limits, Program};
 
 /// The longest expression, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 4 * 1024;
@@ -58,14 +66,25 @@ pub const MAX_BODY_BYTES: usize = 1024 * 1024;
 /// The largest result of a transform, in bytes.
 pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
 
-/// The most turns of loops in one evaluation.
-pub const MAX_STEPS: u64 = 200_000;
+/// The most work of one evaluation, in steps. A step takes about 100 nanoseconds, see `meter`.
+pub const MAX_STEPS: u64 = 2_000_000;
+
+/// The most work of the filters of one event, and of its order keys, in steps, over all routes of its source.
+pub const MAX_STEPS_OF_EVENT: u64 = 3 * MAX_STEPS;
 
 /// The most bytes that one evaluation may copy into new text, lists and maps.
 pub const MAX_COPIED_BYTES: u64 = 16 * 1024 * 1024;
 
-/// How long one evaluation may take.
-pub const DEADLINE: Duration = Duration::from_millis(100);
+/// The largest compiled size of the patterns of `matches` in one expression, in bytes.
+pub const MAX_PATTERN_BYTES: usize = 1024 * 1024;
+
+/// How long one evaluation may take by the clock. Only a machine that has no time for it takes so long for
+/// [`MAX_STEPS`].
+pub const DEADLINE: Duration = Duration::from_secs(5);
+
+/// The longest part of the parser's and the interpreter's messages that is kept, in characters: some hold a whole value of
+/// the event.
+const MAX_MESSAGE_CHARS: usize = 300;
 
 /// An expression that decides whether an event goes to a route's destination. Cheap to clone.
 #[derive(Debug, Clone)]
@@ -86,9 +105,13 @@ impl Filter {
     ///
     /// # Errors
     /// Why the expression has no boolean value for this event. That is "not matched" unless
-    /// [`ExpressionError::is_ours`].
+    /// [`ExpressionError::is_ours`] or [`ExpressionError::cannot_look`].
     pub fn matches(&self, input: &Input) -> Result<bool, ExpressionError> {
-        self.0.evaluate(input, DEADLINE, value::boolean)
+        self.evaluate(input, MAX_STEPS).result
+    }
+
+    fn evaluate(&self, input: &Input, steps: u64) -> Evaluated<bool> {
+        self.0.evaluate(input, Limits { steps, ..Limits::default() }, value::boolean)
     }
 
     /// Whether the filter reads `body`; false only if it cannot. One that does gives its answer for a body of more than
@@ -122,7 +145,11 @@ impl OrderKey {
     /// # Errors
     /// Why the expression has no value for this event.
     pub fn hash(&self, input: &Input) -> Result<Option<i64>, ExpressionError> {
-        self.0.evaluate(input, DEADLINE, value::key_hash)
+        self.evaluate(input, MAX_STEPS).result
+    }
+
+    fn evaluate(&self, input: &Input, steps: u64) -> Evaluated<Option<i64>> {
+        self.0.evaluate(input, Limits { steps, ..Limits::default() }, value::key_hash)
     }
 }
 
@@ -149,6 +176,6 @@ impl Transform {
     /// # Errors
     /// Why the expression has no value for this event, or none that can be sent.
     pub fn apply(&self, input: &Input) -> Result<Transformed, ExpressionError> {
-        self.0.evaluate(input, DEADLINE, value::body)
+        self.0.evaluate(input, Limits::default(), value::body).result
     }
 }

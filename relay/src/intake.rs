@@ -3,21 +3,39 @@
 use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
 use sqlx::PgPool;
 use time::Date;
 use tokio::sync::Notify;
+use tokio::time::Instant;
 
 use crate::configuration::{Configuration, Snapshot};
 use crate::deliver::Handle;
 use crate::expression::Evaluator;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
-use crate::store::admit::{Admitted, Batch};
+use crate::pull::routing::Routing;
+use crate::store::admit::{Admitted, Batch, Held};
 use crate::store::configuration::Version;
 use crate::store::partitions::with_partitions;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::wall_clock::WallClock;
 use crate::{mint, retry, store};
+
+/// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
+/// lease of its messages.
+const ROUTE_WITHIN: Duration = Duration::from_secs(20);
+
+/// How long the database may take for one of the steps of storing.
+const PATIENCE: Duration = Duration::from_secs(70);
+
+/// After how many rounds, each of which was in vain because the configuration had changed, it is held while routes are
+/// asked.
+const HOLD_AFTER: u32 = 3;
+
+/// How long routes may be asked while the configuration is held: a change waits for that, and so does everything that is
+/// stored after the change. PostgreSQL ends a transaction that idles for ten seconds.
+const HOLD_WITHIN: Duration = Duration::from_secs(3);
 
 /// What it takes to store. Cheap to clone.
 #[derive(Clone)]
@@ -31,6 +49,8 @@ pub struct Intake {
     pub dedupe_days: i32,
     /// Days whose partitions are known to exist.
     pub days: Arc<Mutex<HashSet<Date>>>,
+    /// Held while the configuration is held: by one batch at a time, because it takes two connections.
+    pub holding: Arc<tokio::sync::Mutex<()>>,
     /// Wakes [`crate::unreadable`], which tries unreadable messages again.
     pub unreadable_due: Arc<Notify>,
 }
@@ -44,14 +64,33 @@ pub enum Stored {
     Unreadable(Reason, String),
 }
 
+/// Why nothing was stored.
+#[derive(Debug, thiserror::Error)]
+pub enum NotStored {
+    #[error(transparent)]
+    Failed(#[from] sqlx::Error),
+    /// The database took longer than [`PATIENCE`].
+    #[error("the database took longer than {} s", PATIENCE.as_secs())]
+    TookTooLong,
+}
+
+impl From<NotStored> for sqlx::Error {
+    fn from(error: NotStored) -> Self {
+        match error {
+            NotStored::Failed(error) => error,
+            NotStored::TookTooLong => Self::PoolTimedOut,
+        }
+    }
+}
+
 impl Intake {
     /// Stores all of it, or nothing: events with their deliveries, and what cannot be stored as what it is as an unreadable
     /// message. It can be repeated: what is stored already is found by its id.
     ///
     /// # Errors
-    /// Returns an error if the database does not answer, or refuses some of it (see [`store::is_data_error`]).
-    pub async fn store(&self, arrivals: &[Arrival], unreadable: &[NewUnreadable]) -> Result<(), sqlx::Error> {
-        let plausible = Plausible::from_queue(self.clock.now_ms().await?);
+    /// Returns an error if the database does not answer in time, or refuses some of it (see [`store::is_data_error`]).
+    pub async fn store(&self, arrivals: &[Arrival], unreadable: &[NewUnreadable]) -> Result<(), NotStored> {
+        let plausible = Plausible::from_queue(in_time(self.clock.now_ms()).await?);
         let stored = self.admit(arrivals, plausible, |prepared| {
             // Copies: this future may be dropped before anything is stored.
             prepared.batch.unreadable = unreadable.to_vec();
@@ -68,7 +107,7 @@ impl Intake {
     ///
     /// # Errors
     /// As [`Intake::store`].
-    pub async fn store_one(&self, arrival: Arrival, plausible: Plausible) -> Result<Stored, sqlx::Error> {
+    pub async fn store_one(&self, arrival: Arrival, plausible: Plausible) -> Result<Stored, NotStored> {
         let arrivals = [arrival];
         let stored = self.admit(&arrivals, plausible, |prepared| match prepared.unreadable.pop() {
             Some((_, reason, detail)) => Err(Stored::Unreadable(reason, detail)),
@@ -78,24 +117,43 @@ impl Intake {
     }
 
     /// Routes and stores. What `check` refuses is returned, and nothing is written.
+    ///
+    /// If the configuration changes meanwhile, the routes of the sources that have changed are asked again. After
+    /// [`HOLD_AFTER`] rounds the configuration is held while they are asked, so that changes without end do not keep
+    /// anything from being stored.
     async fn admit<E>(
         &self,
         arrivals: &[Arrival],
         plausible: Plausible,
         mut check: impl FnMut(&mut Prepared) -> Result<(), E>,
-    ) -> Result<Result<(), E>, sqlx::Error> {
-        let mut snapshot = self.snapshot_for(arrivals).await?;
+    ) -> Result<Result<(), E>, NotStored> {
+        let until = Instant::now() + ROUTE_WITHIN;
+        let mut snapshot = in_time(self.snapshot_for(arrivals)).await?;
+        let mut routing = Routing::of(arrivals.len());
         let mut round = 0;
         loop {
-            let mut prepared = arrival::prepare(arrivals, &snapshot, &self.evaluator, plausible).await;
+            let turn = if round >= HOLD_AFTER { Some(self.holding.lock().await) } else { None };
+            let held = match &turn {
+                Some(_) => Some(in_time(store::admit::hold(&self.pool)).await?),
+                None => None,
+            };
+            let until = match &held {
+                Some(held) => {
+                    snapshot = in_time(self.configuration.after(held.version())).await?;
+                    until.min(Instant::now() + HOLD_WITHIN)
+                }
+                None => until,
+            };
+            routing.ask(arrivals, &snapshot, &self.evaluator, until).await;
+            let mut prepared = arrival::prepare(arrivals, &snapshot, &routing, plausible);
             if let Err(refused) = check(&mut prepared) {
                 return Ok(Err(refused));
             }
-            match self.write(&prepared.batch, snapshot.version, plausible.now_ms).await? {
+            match in_time(self.write(&prepared.batch, snapshot.version, held, plausible.now_ms)).await? {
                 Admitted::StaleConfiguration => {
                     // Before the configuration is read, so that what is read is as new as it can be.
                     tokio::time::sleep(retry::stale_pause(round)).await;
-                    snapshot = self.configuration.refresh().await?;
+                    snapshot = in_time(self.configuration.refresh()).await?;
                     round += 1;
                 }
                 Admitted::Stored { stored, duplicates } => {
@@ -116,7 +174,13 @@ impl Intake {
         Ok(snapshot)
     }
 
-    async fn write(&self, batch: &Batch, version: Version, now_ms: u64) -> Result<Admitted, sqlx::Error> {
+    async fn write(
+        &self,
+        batch: &Batch,
+        version: Version,
+        held: Option<Held>,
+        now_ms: u64,
+    ) -> Result<Admitted, sqlx::Error> {
         let mut days: Vec<Date> =
             batch.events.iter().map(|event| mint::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
         days.push(mint::timestamp(now_ms).date());
@@ -131,6 +195,17 @@ impl Intake {
                 }
             }
         }
-        with_partitions!(&self.pool, store::admit::admit(&self.pool, batch, version, self.dedupe_days))
+        match held {
+            Some(held) => held.admit(batch, version, self.dedupe_days).await,
+            None => with_partitions!(&self.pool, store::admit::admit(&self.pool, batch, version, self.dedupe_days)),
+        }
+    }
+}
+
+/// Waits for the database. It does not cover the time in which routes are asked, which has a limit of its own.
+async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, NotStored> {
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(answered) => answered.map_err(NotStored::Failed),
+        Err(_) => Err(NotStored::TookTooLong),
     }
 }

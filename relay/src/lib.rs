@@ -27,9 +27,11 @@ pub mod route;
 pub mod secrets;
 pub mod send;
 pub mod serve;
+pub mod side_by_side;
 pub mod signing;
 pub mod store;
 pub mod sync;
+pub mod undecided;
 pub mod unreadable;
 pub mod wall_clock;
 

@@ -77,7 +77,7 @@ pub async fn destination_disabled(
         .filter(|source| source.is_operational && source.customer_id == destination.customer_id)
         .map(|source| arrival(source.id, &key, &happening, mint::now_ms()));
     let arrivals: Vec<_> = sources.collect();
-    if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await }
+    if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await.map_err(Into::into) }
 }
 
 /// An event as if it had been posted in the form of Standard Webhooks, `key` being its `webhook-id`.

@@ -29,6 +29,7 @@ pub mod handover;
 pub mod leased;
 pub mod pace;
 pub mod queue_settings;
+pub mod routing;
 pub mod spoilt_answer;
 mod storing;
 

@@ -4,9 +4,11 @@ use std::sync::{Arc, OnceLock};
 
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
+use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey};
+use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
+use crate::store::admit::Undecided;
 
 /// The answer of one route.
 #[derive(Debug, Clone)]
@@ -29,15 +31,34 @@ pub enum Verdict {
     FilterFailed {
         reason: String,
     },
-    /// The filter could not be evaluated in time, which decides nothing: a delivery is made and waits for a person.
+    /// The filter could not be evaluated, which decides nothing: a delivery is made and held until it can be.
     Undecided {
         reason: String,
+        /// Whether the relay is the cause and asks again by itself; else only after a change of the route.
+        again: bool,
     },
-    /// The filter matches and the order key fails on this event: a delivery is made and waits for a person, because it
-    /// must not overtake others.
+    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not overtake
+    /// others.
     Unordered {
         reason: String,
+        /// As of [`Verdict::Undecided`].
+        again: bool,
     },
+}
+
+impl Verdict {
+    /// Why the delivery that is made is held; `None` if none is made, or if it is due.
+    #[must_use]
+    pub fn undecided(&self) -> Option<Undecided> {
+        let (what, reason, again) = match self {
+            Self::Undecided { reason, again } => ("the filter", reason, *again),
+            Self::Unordered { reason, again } => ("its order key", reason, *again),
+            Self::Matched | Self::Off | Self::NotMatched | Self::FilterFailed { .. } => return None,
+        };
+        // PostgreSQL's text holds every character but this one.
+        let reason = format!("{what} could not be evaluated: {reason}").replace('\0', "\u{fffd}");
+        Some(Undecided { reason, again })
+    }
 }
 
 /// What an expression sees of an event.
@@ -70,16 +91,28 @@ pub struct EventView<'a> {
     pub body: &'a [u8],
 }
 
-/// Asks every route of the event's source.
-pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>) -> Vec<Answer> {
+/// Asks every route of the event's source, and waits for the answers until `until`.
+pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>, until: Instant) -> Vec<Answer> {
+    let turn = Turn { source: event.source_id, until };
     let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
+    ask_routes(evaluator, turn, routes, || Arc::new(input(event))).await
+}
+
+/// Asks the filters and the order keys of these routes. `input` is called at most once.
+pub async fn ask_routes(
+    evaluator: &Evaluator,
+    turn: Turn,
+    routes: &[Arc<Route>],
+    input: impl Fn() -> Arc<Input>,
+) -> Vec<Answer> {
     let asked = OnceLock::new();
-    let asked = || Arc::clone(asked.get_or_init(|| Arc::new(input(event))));
-    let mut answers = ask_filters(evaluator, routes, asked).await;
+    let asked = || Arc::clone(asked.get_or_init(&input));
+    let mut answers = ask_filters(evaluator, turn, routes, asked).await;
     let ordered = |answer: &&mut Answer| answer.verdict == Verdict::Matched && answer.route.order_key.is_some();
     let keys: Vec<OrderKey> =
         answers.iter_mut().filter(ordered).filter_map(|answer| order_key(&answer.route)).collect();
-    let mut keys = if keys.is_empty() { Vec::new() } else { evaluator.order_keys(keys, asked()).await }.into_iter();
+    let mut keys =
+        if keys.is_empty() { Vec::new() } else { evaluator.order_keys(turn, keys, asked()).await }.into_iter();
     for answer in answers.iter_mut().filter(ordered) {
         order(answer, &mut keys);
     }
@@ -90,12 +123,13 @@ pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'
 /// see [`evaluated`].
 pub async fn ask_filters(
     evaluator: &Evaluator,
+    turn: Turn,
     routes: &[Arc<Route>],
     input: impl FnOnce() -> Arc<Input>,
 ) -> Vec<Answer> {
     let filters: Vec<Filter> = routes.iter().filter_map(|route| evaluated(route)).cloned().collect();
     let mut results =
-        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(filters, input()).await }.into_iter();
+        if filters.is_empty() { Vec::new() } else { evaluator.matches_all(turn, filters, input()).await }.into_iter();
     routes
         .iter()
         .map(|route| Answer { route: Arc::clone(route), verdict: verdict(route, &mut results), order_key: None })
@@ -116,18 +150,19 @@ fn order_key(route: &Route) -> Option<OrderKey> {
 /// Gives a match its key; takes the next of `keys` where it was evaluated.
 fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>, ExpressionError>>) {
     let broken = answer.route.order_key.as_ref().and_then(|key| key.compiled.as_ref().err());
-    let reason = match broken {
-        Some(error) => error.to_string(),
+    let (reason, again) = match broken {
+        // Another relay may know it.
+        Some(error) => (error.to_string(), true),
         None => match keys.next() {
             Some(Ok(key)) => {
                 answer.order_key = key;
                 return;
             }
-            Some(Err(error)) => error.to_string(),
-            None => "the order key was not evaluated".to_owned(),
+            Some(Err(error)) => (error.to_string(), error.is_ours()),
+            None => ("the order key was not evaluated".to_owned(), true),
         },
     };
-    answer.verdict = Verdict::Unordered { reason };
+    answer.verdict = Verdict::Unordered { reason, again };
 }
 
 /// What a route says; takes the next of `results` where its filter was evaluated.
@@ -139,7 +174,8 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
         None => return Verdict::Matched,
         Some(filter) => {
             if let Err(error) = &filter.compiled {
-                return Verdict::Undecided { reason: error.to_string() };
+                // Another relay may know it.
+                return Verdict::Undecided { reason: error.to_string(), again: true };
             }
         }
     }
@@ -147,11 +183,11 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
         Some(Ok(true)) => Verdict::Matched,
         Some(Ok(false)) => Verdict::NotMatched,
         Some(Err(error)) => undecided(&error),
-        None => Verdict::Undecided { reason: "the filter was not evaluated".to_owned() },
+        None => Verdict::Undecided { reason: "the filter was not evaluated".to_owned(), again: true },
     }
 }
 
 fn undecided(error: &ExpressionError) -> Verdict {
-    let reason = error.to_string();
-    if error.is_ours() { Verdict::Undecided { reason } } else { Verdict::FilterFailed { reason } }
+    let (reason, again) = (error.to_string(), error.is_ours());
+    if again || error.cannot_look() { Verdict::Undecided { reason, again } } else { Verdict::FilterFailed { reason } }
 }

@@ -23,7 +23,7 @@ use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
-use crate::{App, api, descriptors, history, replay, store, sync, unreadable};
+use crate::{App, api, descriptors, history, replay, store, sync, undecided, unreadable};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
@@ -66,6 +66,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         clock: Arc::clone(&clock),
         dedupe_days: config.retention.dedupe_days.into(),
         days: Arc::default(),
+        holding: Arc::default(),
         unreadable_due: Arc::default(),
     };
     let config = Arc::new(config);
@@ -135,6 +136,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     }
     feeding.spawn(replay::run(app.clone(), stop.clone()));
     feeding.spawn(unreadable::run(releaser, stop.clone()));
+    feeding.spawn(undecided::run(intake.clone(), stop.clone()));
     feeding.spawn(sync::run(app.clone(), stop.clone()));
     feeding.spawn(history::run(pool.clone(), app.config.retention, Arc::clone(&app.clock), stop.clone()));
 

@@ -25,6 +25,7 @@ pub mod routes;
 pub mod sealed;
 pub mod settle;
 pub mod sources;
+pub mod undecided;
 pub mod unreadable;
 
 /// Who owns everything in a deployment that serves one team; the first migration makes its row.

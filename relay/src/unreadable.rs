@@ -202,7 +202,7 @@ impl Releaser {
             Err(error) => return Tried::NotNow(error.to_string()),
         };
         let plausible = Plausible::from_history(now_ms, self.retention.first_with_body(now_ms));
-        match self.intake.store_one(arrival, plausible).await {
+        match self.intake.store_one(arrival, plausible).await.map_err(sqlx::Error::from) {
             Ok(Stored::Done) => Tried::Released(event),
             Ok(Stored::Unreadable(reason, detail)) => Tried::StillUnreadable(reason, detail),
             Err(error) if store::is_data_error(&error) => {

@@ -42,9 +42,10 @@ pub struct Delivery {
     /// When it is tried next, where it is to be tried.
     pub next_attempt_at: Option<Timestamp>,
     pub attempts: i16,
-    /// The error class of the last attempt, of a delivery that is dead.
+    /// The error class of the last attempt, of a delivery that is dead; `not_sent` while a delivery waits because the relay
+    /// could not send it.
     pub error: Option<String>,
-    /// Why it is dead or cancelled.
+    /// Why it is dead or cancelled, or could not be sent.
     pub reason: Option<String>,
     pub settled_at: Option<Timestamp>,
 }
@@ -55,7 +56,8 @@ pub struct Delivery {
 pub enum DeliveryState {
     /// Waits for its next attempt, or is being sent.
     Pending,
-    /// Waits for a person: its destination is paused or disabled, or its transform fails.
+    /// Waits: its destination is paused or disabled, its transform fails until its route is changed, or its filter could not
+    /// be evaluated and is asked again.
     Held,
     Succeeded,
     /// Given up; it can be retried or replayed.

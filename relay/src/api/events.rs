@@ -1,5 +1,7 @@
 //! Events: what was received, byte for byte, and what became of it.
 
+use std::time::Duration;
+
 use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
@@ -8,6 +10,7 @@ use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use serde::{Deserialize, Serialize};
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
+use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
@@ -24,6 +27,9 @@ use crate::store::events::{self, EventRow, Selection, SummaryRow};
 use crate::{App, mint, store};
 
 pub(super) mod release;
+
+/// How long a caller waits for what the routes say of an event.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// The most deliveries that are shown with their event; `GET /v1/deliveries?event=` has all.
 const DELIVERIES_SHOWN: i64 = 200;
@@ -146,9 +152,9 @@ pub enum RouteOutcome {
     NotMatched,
     /// The filter fails on this event.
     FilterFailed,
-    /// The filter could not be evaluated in time; a delivery is made and held.
+    /// The filter could not be evaluated; a delivery is made and held until it can be.
     Undecided,
-    /// The filter matches and the order key fails on this event: its delivery waits for a person.
+    /// The filter matches and the order key fails on this event: its delivery is held until the route is changed.
     Unordered,
 }
 
@@ -248,7 +254,7 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
                 Some(_) => Some(Rechecker::of(app, customer, event.source_id).await?.check(&event)),
                 None => None,
             };
-            (route::ask(&app.evaluator, &snapshot, &event).await, recheck)
+            (route::ask(&app.evaluator, &snapshot, &event, Instant::now() + ASK_WITHIN).await, recheck)
         }
         // No filter can be asked; what the routes said then shows in the deliveries.
         None => (Vec::new(), None),
@@ -323,8 +329,8 @@ fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
         Verdict::Off => (RouteOutcome::Off, Some("the route is switched off".to_owned())),
         Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
         Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
-        Verdict::Undecided { reason } => (RouteOutcome::Undecided, Some(reason)),
-        Verdict::Unordered { reason } => (RouteOutcome::Unordered, Some(reason)),
+        Verdict::Undecided { reason, .. } => (RouteOutcome::Undecided, Some(reason)),
+        Verdict::Unordered { reason, .. } => (RouteOutcome::Unordered, Some(reason)),
     };
     let destination = snapshot.destinations.get(&answer.route.destination_id);
     RouteAnswer {

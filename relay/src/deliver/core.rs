@@ -330,7 +330,7 @@ impl Core {
             };
             line.settled(delivery, matches!(settlement.next, Next::Behind { .. }));
             match &settlement.next {
-                Next::RetryAt(at) => {
+                Next::RetryAt(at) | Next::NotSent { at, .. } => {
                     let attempts = u16::try_from(settlement.attempts).unwrap_or(0);
                     let lane = Lane::of(settlement.replay_id.is_some(), attempts);
                     self.due_at(destination, lane, crate::mint::unix_ms(*at) * 1000, now_us);

@@ -29,6 +29,8 @@ pub struct Item {
     pub order_key: Option<i64>,
     /// An earlier one of its key was pending when it was read.
     pub is_behind: bool,
+    /// How often in a row it was due and nothing was sent because of the relay.
+    pub not_sent: u16,
 }
 
 impl Item {

@@ -67,10 +67,12 @@ pub enum Outcome {
         /// What the answer's Retry-After asks for, in milliseconds.
         retry_after_ms: Option<u64>,
     },
-    /// The owner's: the transform fails. The delivery waits for a person.
+    /// The owner's: the transform fails. The delivery is held until its route is changed.
     Untransformable { reason: String },
     /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
     Unsendable { reason: String },
-    /// Ours: nothing was sent and nothing is counted; it is tried again soon.
+    /// The relay's: the transform was not evaluated in time. It is tried again a few times, and then held.
+    TransformLate { reason: String },
+    /// The relay's: nothing was sent and nothing is counted as an attempt; it is tried again.
     NotSent { reason: String },
 }

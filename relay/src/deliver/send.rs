@@ -1,7 +1,7 @@
 //! One attempt: builds the request, signs exactly the bytes that are sent, sends it and reads the answer.
 
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
@@ -12,7 +12,7 @@ use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
 use crate::configuration::{Configuration, Destination, Expression, Snapshot};
 use crate::egress::{Egress, EgressError, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
-use crate::expression::{Evaluator, Transform};
+use crate::expression::{Evaluator, Transform, Turn};
 use crate::route::{self, EventView};
 use crate::store::settle::AttemptRow;
 use crate::{mint, retry, store};
@@ -33,6 +33,9 @@ const NOT_PASSED_ON: [&str; 11] = [
     "x-real-ip",
 ];
 
+/// How long a transform may take, the time in which it waits for its turn included.
+const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
+
 /// What a sender needs besides the delivery.
 pub struct Sender {
     pub pool: PgPool,
@@ -42,7 +45,7 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Makes one attempt. It never takes much longer than the destination's timeout and
+    /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`], the destination's timeout and
     /// [`EXCERPT_WITHIN`](crate::egress::EXCERPT_WITHIN) together.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Outcome {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
@@ -96,12 +99,13 @@ impl Sender {
             Ok(transform) => transform.clone(),
             Err(error) => return Err(Outcome::Untransformable { reason: error.to_string() }),
         };
-        match self.evaluator.apply(transform, Arc::new(route::input(&view))).await {
+        let turn = Turn::within(event.source_id, TRANSFORM_WITHIN);
+        match self.evaluator.apply(turn, transform, Arc::new(route::input(&view))).await {
             Ok(transformed) => Ok(Content {
                 content_type: HeaderValue::from_str(transformed.content_type).ok(),
                 body: transformed.body,
             }),
-            Err(error) if error.is_ours() => Err(Outcome::NotSent { reason: error.to_string() }),
+            Err(error) if error.is_ours() => Err(Outcome::TransformLate { reason: error.to_string() }),
             Err(error) => Err(Outcome::Untransformable { reason: error.to_string() }),
         }
     }

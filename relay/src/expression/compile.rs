@@ -8,11 +8,12 @@ use std::thread;
 use std::time::Duration;
 
 use cel::Env;
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, SourceInfo};
+use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo};
 
 use super::error::{ExpressionError, Position};
-use super::meter;
-use super::{MAX_DEPTH, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES};
+use super::pattern::{PatternError, Patterns};
+use super::{MAX_DEPTH, MAX_MESSAGE_CHARS, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES};
+use super::{instrument, meter};
 
 /// Virtual memory, of which little is touched: unoptimised, the parser needs some 170 KiB for each level of nesting.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -31,8 +32,8 @@ const TYPE_NAMES: [&str; 11] =
     ["bool", "bytes", "double", "int", "list", "map", "null_type", "optional", "string", "type", "uint"];
 
 /// The standard functions, global and member. The interpreter finds out only when it comes to a call that a function
-/// does not exist; that is too late for whoever saves the expression.
-pub(super) const FUNCTIONS: [&str; 20] = [
+/// does not exist; that is too late for its owner. [`MATCHES`] is checked by itself.
+pub(super) const FUNCTIONS: [&str; 19] = [
     "bool",
     "bytes",
     "contains",
@@ -41,7 +42,6 @@ pub(super) const FUNCTIONS: [&str; 20] = [
     "endsWith",
     "hasValue",
     "int",
-    "matches",
     "none",
     "of",
     "ofNonZeroValue",
@@ -55,6 +55,9 @@ pub(super) const FUNCTIONS: [&str; 20] = [
     "value",
 ];
 
+/// `text.matches(pattern)`, which the meter answers and not the standard library.
+pub(super) const MATCHES: &str = "matches";
+
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::stdlib();
     meter::declare(&mut environment).expect("the standard library has no names that begin with @");
@@ -66,8 +69,19 @@ pub(super) fn environment() -> Arc<Env> {
     Arc::clone(&ENVIRONMENT)
 }
 
-/// Parses, checks and instruments an expression; the second value says whether it uses `body`.
-pub(super) fn compile(source: &str) -> Result<(IdedExpr, bool), ExpressionError> {
+/// An expression that can be evaluated.
+#[derive(Debug)]
+pub(super) struct Compiled {
+    /// With the meter in it.
+    pub(super) expression: IdedExpr,
+    pub(super) patterns: Patterns,
+    pub(super) uses_body: bool,
+    /// The nodes of its syntax tree, the meter's not counted.
+    pub(super) nodes: u64,
+}
+
+/// Parses, checks and instruments an expression.
+pub(super) fn compile(source: &str) -> Result<Compiled, ExpressionError> {
     if source.trim().is_empty() {
         return Err(ExpressionError::Empty);
     }
@@ -119,14 +133,16 @@ impl Drop for Slot {
     }
 }
 
-fn compile_here(source: &str) -> Result<(IdedExpr, bool), ExpressionError> {
+fn compile_here(source: &str) -> Result<Compiled, ExpressionError> {
     let program = environment().compile(source).map_err(|errors| syntax_error(&errors))?;
-    let mut check = Check { source, info: program.source_info(), bound: vec![], uses_body: false };
+    let mut check =
+        Check { source, info: program.source_info(), bound: vec![], uses_body: false, patterns: Patterns::default() };
     check.node(program.expression(), 0, 0)?;
-    let uses_body = check.uses_body;
+    let Check { uses_body, patterns, .. } = check;
     let mut expression = program.expression().clone();
-    meter::instrument(&mut expression);
-    Ok((expression, uses_body))
+    let nodes = instrument::nodes(&expression);
+    instrument::instrument(&mut expression);
+    Ok(Compiled { expression, patterns, uses_body, nodes })
 }
 
 fn syntax_error(errors: &cel::ParseErrors) -> ExpressionError {
@@ -137,8 +153,12 @@ fn syntax_error(errors: &cel::ParseErrors) -> ExpressionError {
             line: first.map_or(1, |error| counted(error.pos.0)),
             column: first.map_or(1, |error| counted(error.pos.1)),
         },
-        message: first.map_or_else(|| "not a cel expression".to_owned(), |error| error.msg.chars().take(300).collect()),
+        message: first.map_or_else(|| "not a cel expression".to_owned(), |error| short(&error.msg)),
     }
+}
+
+fn short(message: &str) -> String {
+    message.chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
 /// A walk over a syntax tree that finds at once what an evaluation would find late or not survive.
@@ -148,6 +168,7 @@ struct Check<'a> {
     /// The variables of the loops that surround the node.
     bound: Vec<&'a str>,
     uses_body: bool,
+    patterns: Patterns,
 }
 
 impl<'a> Check<'a> {
@@ -190,10 +211,34 @@ impl<'a> Check<'a> {
     fn call(&mut self, id: u64, call: &'a CallExpr, depth: usize, loops: usize) -> Result<(), ExpressionError> {
         // Operators have names that no one can write, such as `_+_`, `!_` and `@in`.
         let operator = call.func_name.contains(['_', '@']);
+        if call.func_name == MATCHES {
+            return self.matches(id, call, depth, loops);
+        }
         if !operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
             return Err(ExpressionError::UnknownFunction { position: self.position(id), name: call.func_name.clone() });
         }
         call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(|part| self.node(part, depth + 1, loops))
+    }
+
+    /// `subject.matches('…')` or `matches(subject, '…')`. The pattern is compiled here, so it has to be written out.
+    fn matches(&mut self, id: u64, call: &'a CallExpr, depth: usize, loops: usize) -> Result<(), ExpressionError> {
+        let (subject, pattern) = match (&call.target, call.args.as_slice()) {
+            (Some(subject), [pattern]) => (subject.as_ref(), pattern),
+            (None, [subject, pattern]) => (subject, pattern),
+            _ => {
+                let name = MATCHES.to_owned();
+                return Err(ExpressionError::UnknownFunction { position: self.position(id), name });
+            }
+        };
+        let position = self.position(pattern.id);
+        let Expr::Literal(LiteralValue::String(text)) = &pattern.expr else {
+            return Err(ExpressionError::PatternNotLiteral { position });
+        };
+        self.patterns.add(text.inner()).map_err(|error| match error {
+            PatternError::Syntax(message) => ExpressionError::PatternSyntax { position, message: short(&message) },
+            PatternError::TooLarge => ExpressionError::PatternTooLarge { position },
+        })?;
+        self.node(subject, depth + 1, loops)
     }
 
     fn comprehension(

@@ -3,8 +3,8 @@
 use std::fmt;
 
 use super::{
-    DEADLINE, MAX_BODY_BYTES, MAX_COPIED_BYTES, MAX_DEPTH, MAX_NESTED_LOOPS, MAX_OUTPUT_BYTES, MAX_SOURCE_BYTES,
-    MAX_STEPS,
+    MAX_BODY_BYTES, MAX_COPIED_BYTES, MAX_DEPTH, MAX_NESTED_LOOPS, MAX_OUTPUT_BYTES, MAX_PATTERN_BYTES,
+    MAX_SOURCE_BYTES, MAX_STEPS, MAX_STEPS_OF_EVENT,
 };
 
 /// Where in an expression something is: line and column, both counted from 1.
@@ -44,12 +44,27 @@ pub enum ExpressionError {
     /// More loops inside each other than [`MAX_NESTED_LOOPS`].
     #[error("more than {MAX_NESTED_LOOPS} loops stand inside each other; chain them instead")]
     TooManyNestedLoops,
+    /// The pattern of `matches` is not a literal text, so that it cannot be compiled when the expression is saved.
+    #[error("{position}: the pattern of matches has to be a text that is written out, such as matches('^a+$')")]
+    PatternNotLiteral { position: Position },
+    /// The pattern of `matches` is not a regular expression.
+    #[error("{position}: the pattern of matches is not a regular expression: {message}")]
+    PatternSyntax { position: Position, message: String },
+    /// The patterns of `matches` are larger than [`MAX_PATTERN_BYTES`] together.
+    #[error(
+        "{position}: the patterns of matches have more than {MAX_PATTERN_BYTES} bytes together when they are compiled; \
+         use shorter repetitions, or [A-Za-z0-9_] for \\w and [0-9] for \\d"
+    )]
+    PatternTooLarge { position: Position },
     /// Compiling took too long.
     #[error("the expression takes too long to compile; simplify it")]
     CompileTooSlow,
     /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
     #[error("the body has {0} bytes; expressions look into bodies of up to {MAX_BODY_BYTES}")]
     BodyTooLarge(usize),
+    /// The expression looks into a body whose JSON is nested too deeply to be read.
+    #[error("the json of the body is nested too deeply for an expression to look into it")]
+    BodyTooDeep,
     /// A field, key or index that the event does not have.
     #[error("the event has no \"{0}\"; ask with has(…) first, or use .?name.orValue(…)")]
     MissingField(String),
@@ -65,13 +80,19 @@ pub enum ExpressionError {
     /// A transform's value is larger than [`MAX_OUTPUT_BYTES`].
     #[error("the transform's value is larger than {MAX_OUTPUT_BYTES} bytes")]
     OutputTooLarge,
-    /// More turns of loops than [`MAX_STEPS`] or more copied than [`MAX_COPIED_BYTES`].
+    /// More work than [`MAX_STEPS`] or more copied than [`MAX_COPIED_BYTES`].
     #[error(
-        "the expression is too expensive for this event: more than {MAX_STEPS} loop turns or {MAX_COPIED_BYTES} bytes copied"
+        "the expression is too expensive for this event: more than {MAX_STEPS} steps or {MAX_COPIED_BYTES} bytes copied"
     )]
     TooExpensive,
-    /// Not done within [`DEADLINE`].
-    #[error("the expression was not evaluated within {} ms", DEADLINE.as_millis())]
+    /// The filters, or the order keys, of the routes before this one have used up [`MAX_STEPS_OF_EVENT`].
+    #[error(
+        "the expressions of the source's routes are too expensive together for this event: more than \
+         {MAX_STEPS_OF_EVENT} steps"
+    )]
+    TooExpensiveTogether,
+    /// The relay was too busy to evaluate it in time.
+    #[error("the relay was too busy to evaluate the expression in time")]
     TooSlow,
     /// Too many evaluations wait already.
     #[error("too many expressions are being compiled or evaluated; try again")]
@@ -93,14 +114,19 @@ impl ExpressionError {
             Self::UnknownFunction { .. } => "expression_unknown_function",
             Self::TooDeep => "expression_too_deep",
             Self::TooManyNestedLoops => "expression_too_many_nested_loops",
+            Self::PatternNotLiteral { .. } => "expression_pattern_not_literal",
+            Self::PatternSyntax { .. } => "expression_pattern_syntax",
+            Self::PatternTooLarge { .. } => "expression_pattern_too_large",
             Self::CompileTooSlow => "expression_compile_too_slow",
             Self::BodyTooLarge(_) => "expression_body_too_large",
+            Self::BodyTooDeep => "expression_body_too_deep",
             Self::MissingField(_) => "expression_missing_field",
             Self::Evaluation(_) => "expression_failed",
             Self::NotBoolean(_) => "expression_not_boolean",
             Self::NotJson(_) => "expression_not_json",
             Self::OutputTooLarge => "expression_output_too_large",
             Self::TooExpensive => "expression_too_expensive",
+            Self::TooExpensiveTogether => "expression_too_expensive_together",
             Self::TooSlow => "expression_too_slow",
             Self::Busy => "expression_busy",
             Self::Internal => "expression_internal",
@@ -120,14 +146,26 @@ impl ExpressionError {
             | Self::UnknownFunction { .. }
             | Self::TooDeep
             | Self::TooManyNestedLoops
+            | Self::PatternNotLiteral { .. }
+            | Self::PatternSyntax { .. }
+            | Self::PatternTooLarge { .. }
             | Self::CompileTooSlow
             | Self::BodyTooLarge(_)
+            | Self::BodyTooDeep
             | Self::MissingField(_)
             | Self::Evaluation(_)
             | Self::NotBoolean(_)
             | Self::NotJson(_)
             | Self::OutputTooLarge
-            | Self::TooExpensive => false,
+            | Self::TooExpensive
+            | Self::TooExpensiveTogether => false,
         }
+    }
+
+    /// Whether the expression was ended before it could look at the event: it says nothing about the event, and says the
+    /// same each time until the expression is changed.
+    #[must_use]
+    pub fn cannot_look(&self) -> bool {
+        matches!(self, Self::BodyTooLarge(_) | Self::BodyTooDeep | Self::TooExpensive | Self::TooExpensiveTogether)
     }
 }

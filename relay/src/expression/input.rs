@@ -37,7 +37,8 @@ pub struct Input {
     body_bytes: usize,
     event_value: OnceLock<Box<dyn Val>>,
     headers_value: OnceLock<Box<dyn Val>>,
-    body_value: OnceLock<Box<dyn Val>>,
+    /// `None` if its JSON is nested too deeply to be read.
+    body_value: OnceLock<Option<Box<dyn Val>>>,
 }
 
 impl Input {
@@ -72,15 +73,22 @@ impl Input {
         self.body.is_some()
     }
 
+    /// Whether the body is JSON that is nested too deeply to be read.
+    pub(super) fn is_body_too_deep(&self) -> bool {
+        self.body.is_some() && self.body_bytes <= MAX_BODY_BYTES && self.body_value().is_none()
+    }
+
+    fn body_value(&self) -> Option<&dyn Val> {
+        let body = self.body.as_deref()?;
+        self.body_value.get_or_init(|| body_value(body)).as_deref()
+    }
+
     pub(super) fn get(&self, name: &str) -> Option<&dyn Val> {
         let value = match name {
             "event" => self.event_value.get_or_init(|| event_value(&self.event)),
             "headers" => self.headers_value.get_or_init(|| headers_value(&self.headers)),
             // The program has refused a larger one before.
-            "body" if self.body_bytes <= MAX_BODY_BYTES => {
-                let body = self.body.as_deref()?;
-                self.body_value.get_or_init(|| body_value(body))
-            }
+            "body" if self.body_bytes <= MAX_BODY_BYTES => return self.body_value(),
             _ => return None,
         };
         Some(value.as_ref())
@@ -119,8 +127,13 @@ fn headers_value(headers: &HeaderList) -> Box<dyn Val> {
     from_json(Json::Object(map))
 }
 
-fn body_value(body: &[u8]) -> Box<dyn Val> {
-    let value = serde_json::from_slice(body).ok();
+fn body_value(body: &[u8]) -> Option<Box<dyn Val>> {
     let text = || std::str::from_utf8(body).ok().filter(|text| !text.is_empty()).map(Json::from);
-    from_json(value.or_else(text).unwrap_or(Json::Null))
+    let value = match serde_json::from_slice(body) {
+        Ok(value) => value,
+        // The parser has no code for it.
+        Err(error) if error.to_string().starts_with("recursion limit exceeded") => return None,
+        Err(_) => text().unwrap_or(Json::Null),
+    };
+    Some(from_json(value))
 }

@@ -1,33 +1,54 @@
 //! What makes an evaluation end: a meter that the program itself asks.
 //!
-//! [`instrument`] rewrites a syntax tree so that
+//! Work is counted in steps. A step is what takes about 100 nanoseconds: a node of the syntax tree evaluated once,
+//! [`SCANNED_PER_STEP`] bytes of a text read, and so on. The count depends on the expression and the event alone, so
+//! the same event always gets the same answer, however busy the machine is. Each operation is charged before it runs, so
+//! none costs more than what is left.
 //!
-//! - each turn of a loop begins with `@step(@meter)`, which fails once the meter has run out. It stands where the
-//!   macros put the customer's own expression, because the interpreter recognises the shapes of their loops and runs
-//!   those without copying the list at every turn; the shapes are kept;
-//! - what is copied or grows (the value of `a + b`, the elements of lists, the entries of maps) passes through
-//!   `@charge(@meter, …)`, which takes its weight off the meter. A value that is not copied costs nothing.
-//!
-//! No customer can write these names: `@` is no letter of CEL. An error inside `&&`, `||`, `all` or `exists` can be
-//! absorbed by the other operand, so what the meter says after the evaluation counts and not only its error.
+//! `instrument` rewrites a syntax tree so that it calls the functions that are declared here. No customer can write their
+//! names: `@` is no letter of CEL. An error inside `&&`, `||`, `all` or `exists` can be absorbed by the other operand, so
+//! what the meter says after the evaluation counts and not only its error.
 
 use std::any::Any;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
 use std::time::Instant;
 
-use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-use cel::common::types::{CelBool, DYN_TYPE, Type};
+use cel::common::types::{CelBool, CelInt, CelMap, CelString, DYN_TYPE, INT_TYPE, STRING_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
-use super::value::weight;
-use super::{ExpressionError, MAX_COPIED_BYTES, MAX_STEPS};
+use super::pattern::Patterns;
+use super::value::{text_bytes, weight};
+use super::{ExpressionError, MAX_COPIED_BYTES};
 
+/// The name that gives the meter of the evaluation.
 pub(super) const METER: &str = "@meter";
-const STEP: &str = "@step";
-const CHARGE: &str = "@charge";
+/// `@step(@meter, n)`: true; a turn of a loop, of `n` steps.
+pub(super) const STEP: &str = "@step";
+/// `@charge(@meter, value)`: the value, which is about to be copied.
+pub(super) const CHARGE: &str = "@charge";
+/// `@scan(@meter, value)`: the value, which a function is about to read if it is text.
+pub(super) const SCAN: &str = "@scan";
+/// `@compare(@meter, value)`: the value, which is about to be compared in all its parts.
+pub(super) const COMPARE: &str = "@compare";
+/// `@search(@meter, value)`: the value, in which another one is about to be looked for.
+pub(super) const SEARCH: &str = "@search";
+/// `@match(@meter, text, pattern)`: whether the text matches.
+pub(super) const MATCH: &str = "@match";
+
+/// How many bytes of a text are read in a step.
+const SCANNED_PER_STEP: u64 = 256;
+
+/// How many bytes of values are compared or copied in a step; a value has at least 32 besides its text.
+const COMPARED_PER_STEP: u64 = 64;
 
 static METER_TYPE: Type = Type::new_unspecified_type(METER);
+
+/// How many steps an amount of work is, rounded up.
+pub(super) fn steps(amount: u64, per_step: u64) -> u64 {
+    amount.div_ceil(per_step)
+}
 
 /// What is left for one evaluation. It is used by one thread; the atomics are there because the interpreter hands
 /// values out by shared reference.
@@ -37,6 +58,7 @@ pub(super) struct Meter {
     bytes: AtomicU64,
     deadline: Instant,
     spent: AtomicU8,
+    patterns: Arc<Patterns>,
 }
 
 const WITHIN: u8 = 0;
@@ -44,12 +66,13 @@ const OVER_BUDGET: u8 = 1;
 const OVER_TIME: u8 = 2;
 
 impl Meter {
-    pub(super) fn new(deadline: Instant) -> Self {
+    pub(super) fn new(steps: u64, deadline: Instant, patterns: Arc<Patterns>) -> Self {
         Self {
-            steps: AtomicU64::new(MAX_STEPS),
+            steps: AtomicU64::new(steps),
             bytes: AtomicU64::new(MAX_COPIED_BYTES),
             deadline,
             spent: AtomicU8::new(WITHIN),
+            patterns,
         }
     }
 
@@ -60,6 +83,28 @@ impl Meter {
             OVER_TIME => Err(ExpressionError::TooSlow),
             _ => Err(ExpressionError::TooExpensive),
         }
+    }
+
+    /// The steps that are left; none if the evaluation was ended for what it cost.
+    pub(super) fn left(&self) -> u64 {
+        if self.spent.load(Relaxed) == OVER_BUDGET { 0 } else { self.steps.load(Relaxed) }
+    }
+
+    /// Charges work that is about to be done.
+    pub(super) fn work(&self, steps: u64) -> Result<(), ExecutionError> {
+        self.take(&self.steps, steps)
+    }
+
+    fn copy(&self, value: &dyn Val) -> Result<(), ExecutionError> {
+        let bytes = weight(value, MAX_COPIED_BYTES);
+        self.take(&self.bytes, bytes)?;
+        // A value of a few bytes is part of the step that made it.
+        self.work(bytes / COMPARED_PER_STEP)
+    }
+
+    fn compare(&self, value: &dyn Val) -> Result<(), ExecutionError> {
+        let enough = self.steps.load(Relaxed).saturating_mul(COMPARED_PER_STEP);
+        self.work(weight(value, enough) / COMPARED_PER_STEP)
     }
 
     fn take(&self, budget: &AtomicU64, amount: u64) -> Result<(), ExecutionError> {
@@ -93,6 +138,7 @@ impl Val for Meter {
             bytes: AtomicU64::new(self.bytes.load(Relaxed)),
             deadline: self.deadline,
             spent: AtomicU8::new(self.spent.load(Relaxed)),
+            patterns: Arc::clone(&self.patterns),
         })
     }
 
@@ -105,122 +151,52 @@ impl StaticVal for Meter {}
 
 /// Adds the meter's functions to an environment.
 pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
-    env.add_overload(STEP, STEP, vec![METER_TYPE.to_owned()], step)?;
-    env.add_overload(CHARGE, CHARGE, vec![METER_TYPE.to_owned(), DYN_TYPE], charge)
+    let of_value = || vec![METER_TYPE.to_owned(), DYN_TYPE];
+    env.add_overload(STEP, STEP, vec![METER_TYPE.to_owned(), INT_TYPE], step)?;
+    env.add_overload(CHARGE, CHARGE, of_value(), |arguments| pass(arguments, Meter::copy))?;
+    env.add_overload(SCAN, SCAN, of_value(), |arguments| {
+        pass(arguments, |meter, value| meter.work(steps(text_bytes(value), SCANNED_PER_STEP)))
+    })?;
+    env.add_overload(COMPARE, COMPARE, of_value(), |arguments| pass(arguments, Meter::compare))?;
+    env.add_overload(SEARCH, SEARCH, of_value(), |arguments| {
+        pass(arguments, |meter, value| {
+            // A map is asked by the hash of the key.
+            if value.downcast_ref::<CelMap<'_>>().is_some() { meter.work(1) } else { meter.compare(value) }
+        })
+    })?;
+    env.add_overload(MATCH, MATCH, vec![METER_TYPE.to_owned(), STRING_TYPE, STRING_TYPE], is_match)
+}
+
+fn meter_of<'a>(arguments: &'a [CowVal<'_, '_>]) -> Result<&'a Meter, ExecutionError> {
+    let meter = arguments.first().and_then(|meter| meter.downcast_ref::<Meter>());
+    meter.ok_or_else(ExecutionError::missing_argument_or_target)
 }
 
 fn step<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
-    let meter = arguments.first().and_then(|meter| meter.downcast_ref::<Meter>());
-    let meter = meter.ok_or_else(ExecutionError::missing_argument_or_target)?;
-    meter.take(&meter.steps, 1)?;
+    let steps = arguments.get(1).and_then(|steps| steps.downcast_ref::<CelInt>());
+    let steps = steps.and_then(|steps| u64::try_from(*steps.inner()).ok());
+    meter_of(&arguments)?.work(steps.ok_or_else(ExecutionError::missing_argument_or_target)?)?;
     Ok(CowVal::owned(CelBool::from(true)))
 }
 
-fn charge<'b, 'v>(mut arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+/// Charges a value and returns it.
+fn pass<'b, 'v>(
+    mut arguments: Vec<CowVal<'b, 'v>>,
+    charge: fn(&Meter, &dyn Val) -> Result<(), ExecutionError>,
+) -> Result<CowVal<'b, 'v>, ExecutionError> {
     let value = arguments.pop().ok_or_else(ExecutionError::missing_argument_or_target)?;
-    let meter = arguments.first().and_then(|meter| meter.downcast_ref::<Meter>());
-    let meter = meter.ok_or_else(ExecutionError::missing_argument_or_target)?;
-    meter.take(&meter.bytes, weight(value.as_ref(), MAX_COPIED_BYTES))?;
+    charge(meter_of(&arguments)?, value.as_ref())?;
     Ok(value)
 }
 
-/// Puts the meter into a syntax tree.
-pub(super) fn instrument(node: &mut IdedExpr) {
-    match &mut node.expr {
-        Expr::Call(call) => {
-            call.target.iter_mut().for_each(|target| instrument(target));
-            call.args.iter_mut().for_each(instrument);
-            if call.func_name == operators::ADD {
-                wrap(node, charged);
-            }
-        }
-        Expr::Comprehension(comprehension) => instrument_loop(comprehension),
-        Expr::List(list) => list.elements.iter_mut().for_each(instrument_copied),
-        Expr::Map(map) => map.entries.iter_mut().for_each(|entry| instrument_entry(&mut entry.expr)),
-        Expr::Struct(structure) => structure.entries.iter_mut().for_each(|entry| instrument_entry(&mut entry.expr)),
-        Expr::Select(select) => instrument(&mut select.operand),
-        Expr::Ident(_) | Expr::Literal(_) | Expr::Unspecified => {}
-    }
-}
-
-fn instrument_copied(node: &mut IdedExpr) {
-    instrument(node);
-    wrap(node, charged);
-}
-
-fn instrument_entry(entry: &mut EntryExpr) {
-    match entry {
-        EntryExpr::StructField(field) => instrument_copied(&mut field.value),
-        EntryExpr::MapEntry(entry) => {
-            instrument_copied(&mut entry.key);
-            instrument_copied(&mut entry.value);
-        }
-    }
-}
-
-/// The steps of the standard macros, where `x` is the customer's: `@result && x`, `@result || x`,
-/// `x ? @result + … : @result`, `@result + [x]`.
-fn instrument_loop(comprehension: &mut ComprehensionExpr) {
-    instrument(&mut comprehension.iter_range);
-    instrument(&mut comprehension.result);
-    let accumulator = comprehension.accu_var.clone();
-    let Expr::Call(call) = &mut comprehension.loop_step.expr else {
-        return wrap(&mut comprehension.loop_step, stepped);
+fn is_match<'b, 'v>(arguments: Vec<CowVal<'b, 'v>>) -> Result<CowVal<'b, 'v>, ExecutionError> {
+    let meter = meter_of(&arguments)?;
+    let text = |at: usize| arguments.get(at).and_then(|value| value.downcast_ref::<CelString<'_>>());
+    let (Some(text), Some(pattern)) = (text(1), text(2)) else {
+        return Err(ExecutionError::missing_argument_or_target());
     };
-    let customers = match (call.func_name.as_str(), call.args.as_mut_slice()) {
-        (operators::LOGICAL_AND | operators::LOGICAL_OR, [_, condition]) => condition,
-        (operators::CONDITIONAL, [condition, step, _]) => {
-            if let Some(element) = appended(step, &accumulator) {
-                instrument_copied(element);
-            }
-            condition
-        }
-        _ => match appended(&mut comprehension.loop_step, &accumulator) {
-            Some(element) => {
-                instrument_copied(element);
-                return wrap(element, stepped);
-            }
-            None => &mut comprehension.loop_step,
-        },
-    };
-    instrument(customers);
-    wrap(customers, stepped);
-}
-
-/// The `x` of `@result + [x]`.
-fn appended<'a>(step: &'a mut IdedExpr, accumulator: &str) -> Option<&'a mut IdedExpr> {
-    let Expr::Call(call) = &mut step.expr else { return None };
-    match (call.func_name.as_str(), call.args.as_mut_slice()) {
-        (operators::ADD, [IdedExpr { expr: Expr::Ident(name), .. }, IdedExpr { expr: Expr::List(list), .. }])
-            if name == accumulator =>
-        {
-            list.elements.first_mut()
-        }
-        _ => None,
-    }
-}
-
-fn wrap(node: &mut IdedExpr, with: fn(IdedExpr) -> Expr) {
-    let id = node.id;
-    let inner = std::mem::take(node);
-    *node = IdedExpr { id, expr: with(inner) };
-}
-
-fn charged(inner: IdedExpr) -> Expr {
-    call(CHARGE, vec![ident(METER), inner])
-}
-
-/// `@step(@meter) ? inner : false`: the second branch is never taken, for `@step` is true or fails.
-fn stepped(inner: IdedExpr) -> Expr {
-    let step = IdedExpr { id: 0, expr: call(STEP, vec![ident(METER)]) };
-    let never = IdedExpr { id: 0, expr: Expr::Literal(LiteralValue::Boolean(false.into())) };
-    call(operators::CONDITIONAL, vec![step, inner, never])
-}
-
-fn call(name: &str, args: Vec<IdedExpr>) -> Expr {
-    Expr::Call(CallExpr { func_name: name.to_owned(), target: None, args })
-}
-
-fn ident(name: &str) -> IdedExpr {
-    IdedExpr { id: 0, expr: Expr::Ident(name.to_owned()) }
+    let pattern = meter.patterns.get(pattern.inner());
+    let pattern = pattern.ok_or_else(|| ExecutionError::function_error(MATCH, "the pattern was not compiled"))?;
+    meter.work(pattern.cost(text.inner().len()))?;
+    Ok(CowVal::owned(CelBool::from(pattern.is_match(text.inner()))))
 }

@@ -1,6 +1,7 @@
 //! A compiled expression and its evaluation.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use cel::common::ast::IdedExpr;
@@ -8,23 +9,43 @@ use cel::common::value::{CowVal, Val};
 use cel::context::VariableResolver;
 use cel::{Context, ExecutionError, Value};
 
-use super::compile;
+use super::compile::{self, Compiled};
 use super::input::Input;
 use super::meter::{METER, Meter};
-use super::{ExpressionError, MAX_BODY_BYTES};
-
-/// The longest part of the interpreter's messages that is kept: some hold a whole value of the event.
-const MAX_MESSAGE_CHARS: usize = 300;
+use super::pattern::Patterns;
+use super::{DEADLINE, ExpressionError, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, MAX_STEPS};
 
 #[derive(Debug)]
 pub(super) struct Program {
     expression: IdedExpr,
+    patterns: Arc<Patterns>,
     uses_body: bool,
+    nodes: u64,
+}
+
+/// What an evaluation may cost.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Limits {
+    pub(super) steps: u64,
+    pub(super) deadline: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self { steps: MAX_STEPS, deadline: DEADLINE }
+    }
+}
+
+/// What an evaluation gave, and the steps that it took; all that it was given if it needed more.
+pub(super) struct Evaluated<T> {
+    pub(super) result: Result<T, ExpressionError>,
+    pub(super) steps: u64,
 }
 
 impl Program {
     pub(super) fn compile(source: &str) -> Result<Self, ExpressionError> {
-        compile::compile(source).map(|(expression, uses_body)| Self { expression, uses_body })
+        let Compiled { expression, patterns, uses_body, nodes } = compile::compile(source)?;
+        Ok(Self { expression, patterns: Arc::new(patterns), uses_body, nodes })
     }
 
     pub(super) fn uses_body(&self) -> bool {
@@ -35,9 +56,27 @@ impl Program {
     pub(super) fn evaluate<T>(
         &self,
         input: &Input,
-        deadline: Duration,
+        limits: Limits,
         read: fn(&dyn Val) -> Result<T, ExpressionError>,
-    ) -> Result<T, ExpressionError> {
+    ) -> Evaluated<T> {
+        if let Err(error) = self.check_body(input) {
+            return Evaluated { result: Err(error), steps: 0 };
+        }
+        let meter = Meter::new(limits.steps, Instant::now() + limits.deadline, Arc::clone(&self.patterns));
+        let names = Names { input, meter: &meter };
+        let mut context = Context::with_env(compile::environment());
+        context.set_variable_resolver(&names);
+        // The interpreter has panics in places that it holds unreachable. Nothing of ours is half changed by one.
+        let result = catch_unwind(AssertUnwindSafe(|| {
+            meter.work(self.nodes).map_err(|error| explain(&error))?;
+            let value = Value::resolve_val(&self.expression, &context).map_err(|error| explain(&error))?;
+            read(value.as_ref())
+        }));
+        let result = meter.verdict().and_then(|()| result.unwrap_or(Err(ExpressionError::Internal)));
+        Evaluated { result, steps: limits.steps - meter.left() }
+    }
+
+    fn check_body(&self, input: &Input) -> Result<(), ExpressionError> {
         if self.uses_body && input.body_bytes() > MAX_BODY_BYTES {
             return Err(ExpressionError::BodyTooLarge(input.body_bytes()));
         }
@@ -45,17 +84,10 @@ impl Program {
         if self.uses_body && !input.has_body() {
             return Err(ExpressionError::Internal);
         }
-        let meter = Meter::new(Instant::now() + deadline);
-        let names = Names { input, meter: &meter };
-        let mut context = Context::with_env(compile::environment());
-        context.set_variable_resolver(&names);
-        // The interpreter has panics in places that it holds unreachable. Nothing of ours is half changed by one.
-        let result = catch_unwind(AssertUnwindSafe(|| {
-            let value = Value::resolve_val(&self.expression, &context).map_err(|error| explain(&error))?;
-            read(value.as_ref())
-        }));
-        meter.verdict()?;
-        result.unwrap_or(Err(ExpressionError::Internal))
+        if self.uses_body && input.is_body_too_deep() {
+            return Err(ExpressionError::BodyTooDeep);
+        }
+        Ok(())
     }
 }
 

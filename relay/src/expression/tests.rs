@@ -1,9 +1,11 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::Duration;
 
 use serde_json::{Value as Json, json};
 use shared::header::HeaderList;
+use shared::id::SourceId;
+use tokio::task::JoinHandle;
 
 use super::*;
 
@@ -112,6 +114,13 @@ fn only_an_expression_that_looks_into_the_body_minds_its_size() {
     assert_eq!(ask("event.type == 'invoice.paid'"), Ok(true));
     assert_eq!(ask("size(body) > 0"), Err(ExpressionError::BodyTooLarge(MAX_BODY_BYTES + 1)));
     assert_eq!(ask("[1].all(x, has(.body.x))"), Err(ExpressionError::BodyTooLarge(MAX_BODY_BYTES + 1)));
+    let deep = input_of(format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000)).as_bytes());
+    let ask = |source: &str| Filter::compile(source).expect(source).matches(&deep);
+    assert_eq!(ask("event.type == 'invoice.paid'"), Ok(true));
+    assert_eq!(ask("size(body) > 0"), Err(ExpressionError::BodyTooDeep));
+    for error in [ExpressionError::BodyTooLarge(1), ExpressionError::BodyTooDeep, ExpressionError::TooExpensive] {
+        assert!(error.cannot_look() && !error.is_ours(), "{error}");
+    }
 }
 
 #[test]
@@ -254,27 +263,142 @@ fn loops_of_every_kind_end_when_they_have_cost_too_much() {
         "!(body.all(a, body.all(b, a + b >= 0)) && false)",
     ] {
         let filter = Filter::compile(source).expect(source);
-        let began = Instant::now();
-        let error = filter.matches(&input).expect_err(source);
-        assert!(matches!(error, ExpressionError::TooExpensive | ExpressionError::TooSlow), "{source}: {error}");
-        assert!(began.elapsed() < Duration::from_secs(5), "{source}: {:?}", began.elapsed());
+        let Evaluated { result, steps } = filter.0.evaluate(&input, BY_WORK, value::boolean);
+        assert_eq!((result, steps), (Err(ExpressionError::TooExpensive), MAX_STEPS), "{source}");
     }
+}
+
+/// Leaves the budget alone to decide, however slow the machine is.
+const BY_WORK: Limits = Limits { steps: MAX_STEPS, deadline: Duration::from_secs(3600) };
+
+/// What a filter says, and the steps that it took, decided by its work alone.
+fn by_work(source: &str, input: &Input) -> (Result<bool, ExpressionError>, u64) {
+    let filter = Filter::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
+    let Evaluated { result, steps } = filter.0.evaluate(input, BY_WORK, value::boolean);
+    (result, steps)
 }
 
 #[test]
 fn a_budget_that_is_spent_gives_the_same_answer_every_time() {
-    let filter = Filter::compile("body.all(a, body.all(b, a + b >= 0))").expect("good");
+    let source = "body.all(a, body.all(b, a + b >= 0))";
     let input = numbers(2_000);
-    // An hour's deadline leaves the budget alone to decide.
-    let ask = || filter.0.evaluate(&input, Duration::from_secs(3600), value::boolean);
-    assert_eq!((ask(), ask()), (Err(ExpressionError::TooExpensive), Err(ExpressionError::TooExpensive)));
-    assert_eq!(filter.0.evaluate(&numbers(400), Duration::from_secs(3600), value::boolean), Ok(true));
+    assert_eq!(by_work(source, &input), (Err(ExpressionError::TooExpensive), MAX_STEPS));
+    assert_eq!(by_work(source, &input), (Err(ExpressionError::TooExpensive), MAX_STEPS));
+    let (result, steps) = by_work(source, &numbers(400));
+    assert_eq!((result, by_work(source, &numbers(400)).1), (Ok(true), steps));
+}
+
+/// A body with one text of `bytes` bytes, of a and b in an order without a pattern.
+fn text(bytes: usize) -> Input {
+    let mut state = 1_u32;
+    let letters = (0..bytes).map(|_| {
+        state = state.wrapping_mul(1_664_525).wrapping_add(1_013_904_223);
+        if state >> 31 == 0 { 'a' } else { 'b' }
+    });
+    input_of(json!({ "s": letters.collect::<String>(), "t": "x" }).to_string().as_bytes())
+}
+
+#[test]
+fn a_pattern_that_could_search_for_long_costs_too_much_before_it_searches() {
+    let large = text(1_000_000);
+    for pattern in ["[ab]*a[ab]{900}[c-z]", "a[ab]{900}[c-z]", "(?s).*a.{400}[c-z]"] {
+        let (result, steps) = by_work(&format!("body.s.matches('{pattern}')"), &large);
+        assert_eq!((result, steps), (Err(ExpressionError::TooExpensive), MAX_STEPS), "{pattern}");
+        let (result, steps) = by_work(&format!("matches(body.s, '{pattern}') || true"), &large);
+        assert_eq!((result, steps), (Err(ExpressionError::TooExpensive), MAX_STEPS), "{pattern}");
+    }
+    // In a loop each search is charged.
+    let searches = "body.all(a, 'aaaaaaaaaaaaaaaa'.matches('^[ab]*a[ab]{90}|a+$'))";
+    assert_eq!(by_work(searches, &numbers(100_000)).0, Err(ExpressionError::TooExpensive));
+}
+
+#[test]
+fn a_pattern_is_compiled_when_the_expression_is_saved_and_refused_with_its_place() {
+    let refused = |source: &str| Filter::compile(source).expect_err(source);
+    for source in [
+        r"event.type.matches(r'(?:\pL|\pN){150}x')",
+        r"event.type.matches(r'\w{60}')",
+        "event.type.matches('((a{100}){100}){100}')",
+    ] {
+        assert_eq!(refused(source), ExpressionError::PatternTooLarge { position: Position { line: 1, column: 20 } });
+    }
+    let many = (0..90).map(|number| format!(r"'a'.matches(r'\w{number}')")).collect::<Vec<_>>().join(" || ");
+    assert_eq!(refused(&many).code(), "expression_pattern_too_large", "they count together");
+    let broken = refused("event.type.matches('a(')");
+    assert!(matches!(&broken, ExpressionError::PatternSyntax { .. }), "{broken:?}");
+    assert!(broken.to_string().contains("unclosed group"), "{broken}");
+    for source in ["event.type.matches(body.s)", "event.type.matches('a' + 'b')", "matches('a', event.type)"] {
+        assert_eq!(refused(source).code(), "expression_pattern_not_literal", "{source}");
+    }
+    for source in ["event.type.matches()", "matches('a')", "'a'.matches('a', 'b')"] {
+        assert_eq!(refused(source).code(), "expression_unknown_function", "{source}");
+    }
+}
+
+#[test]
+fn ordinary_patterns_match_as_they_are_written() {
+    for (source, expected) in [
+        (r"body.customer.email.matches(r'^[\w.+-]+@[\w-]+\.[a-z]{2,}$')", true),
+        ("event.type.matches('^invoice[.](paid|failed)$')", true),
+        ("matches(event.type, 'paid') && 'abc'.matches('') && 'Ünï'.matches('(?i)ünÏ')", true),
+        ("event.type.matches('^paid')", false),
+    ] {
+        assert_eq!(matches(source), Ok(expected), "{source}");
+    }
+    let error = matches("body.amount.matches('4')").expect_err("is a number");
+    assert!(matches!(error, ExpressionError::Evaluation(_)), "{error}");
+    let (result, steps) = by_work("body.s.matches('c')", &text(1_000_000));
+    assert_eq!(result, Ok(false));
+    assert!(steps < MAX_STEPS / 2, "a plain search of a large body is affordable: {steps}");
+}
+
+#[test]
+fn reading_long_texts_is_charged_by_their_length() {
+    let (small, large) = (text(10), text(1_000_000));
+    for source in [
+        "body.s.contains(body.t)",
+        "body.s.startsWith(body.t + body.t)",
+        "body.s.endsWith('y')",
+        "string(body.s) != 'y'",
+        "size(bytes(body.s)) > 0",
+        "size(body.s) > 0",
+        "body.s == body.t || true",
+        "[body.s == body.s].exists(x, x)",
+        "body.s < body.t",
+        "body == body",
+        "!(body.t in [body.s])",
+    ] {
+        let (few, many) = (by_work(source, &small), by_work(source, &large));
+        assert!(few.0.is_ok() && many.0.is_ok(), "{source}: {few:?} {many:?}");
+        assert!(many.1 > few.1 + 1_000_000 / 256 / 2, "{source}: {few:?} {many:?}");
+    }
+    // What is written out is small, and so is what is compared with it.
+    let source = "body.s == 'x' || body.t == 'x' && headers != null && 'x-tag' in headers";
+    assert_eq!(by_work(source, &small), by_work(source, &large));
+    let input =
+        input_of(json!({ "list": (0..1_000).collect::<Vec<_>>(), "s": "x".repeat(500_000) }).to_string().as_bytes());
+    for turn in
+        ["body.s.contains('y')", "body.s == body.s + 'x'", "body == body", "size(body.s) == 1", "n in body.list"]
+    {
+        let source = format!("body.list.exists(n, body.list.exists(m, {turn} && n < 0))");
+        assert_eq!(by_work(&source, &input).0, Err(ExpressionError::TooExpensive), "{source}");
+    }
+}
+
+#[test]
+fn a_turn_of_a_loop_costs_as_much_as_what_it_evaluates() {
+    let long = vec!["n >= 0"; 200].join(" && ");
+    let (short, long) =
+        (by_work("body.all(n, n >= 0)", &numbers(1_000)), by_work(&format!("body.all(n, {long})"), &numbers(1_000)));
+    assert_eq!((short.0, long.0), (Ok(true), Ok(true)));
+    assert!(long.1 > 100 * short.1, "{} {}", long.1, short.1);
 }
 
 #[test]
 fn an_evaluation_that_is_late_is_ours() {
     let filter = Filter::compile("body.all(a, a >= 0)").expect("good");
-    let error = filter.0.evaluate(&numbers(1_000), Duration::ZERO, value::boolean).expect_err("late");
+    let limits = Limits { deadline: Duration::ZERO, ..Limits::default() };
+    let error = filter.0.evaluate(&numbers(1_000), limits, value::boolean).result.expect_err("late");
     assert_eq!(error, ExpressionError::TooSlow);
     assert!(error.is_ours());
 }
@@ -299,46 +423,104 @@ fn growth_is_stopped_before_it_takes_the_memory() {
     }
 }
 
+/// A turn of a source, whose caller waits for as long as a test may take.
+fn turn(source: u8) -> Turn {
+    Turn::within(SourceId::mint(1, [source; 10]), Duration::from_secs(60))
+}
+
+/// Takes the only thread that decides until it is told to go on.
+async fn block(evaluator: &Evaluator) -> (std::sync::mpsc::Sender<()>, JoinHandle<Result<(), ExpressionError>>) {
+    let (release, wait) = std::sync::mpsc::channel::<()>();
+    let (started, running) = tokio::sync::oneshot::channel();
+    let evaluator = evaluator.clone();
+    let work = move || {
+        let _ = started.send(());
+        let _ = wait.recv();
+    };
+    let blocked = tokio::spawn(async move { evaluator.decide(turn(0), work).await });
+    running.await.expect("the only thread is taken");
+    (release, blocked)
+}
+
 #[tokio::test]
 async fn the_evaluator_answers_in_order_and_shares_the_input() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     let input = Arc::new(input());
     let compile = |source: &str| Filter::compile(source).expect(source);
-    assert_eq!(evaluator.matches(compile("body.live"), Arc::clone(&input)).await, Ok(true));
     let filters = vec![compile("body.live"), compile("body.nothing"), compile("!body.live")];
-    let answers = evaluator.matches_all(filters, Arc::clone(&input)).await;
+    let answers = evaluator.matches_all(turn(1), filters, Arc::clone(&input)).await;
     assert_eq!(answers, [Ok(true), Err(ExpressionError::MissingField("nothing".to_owned())), Ok(false)]);
     let transform = Transform::compile("body.customer").expect("good");
-    assert_eq!(evaluator.apply(transform, input).await.expect("a body").content_type, "application/json");
+    assert_eq!(evaluator.apply(turn(1), transform, input).await.expect("a body").content_type, "application/json");
 }
 
 #[tokio::test]
-async fn a_full_queue_is_told_at_once() {
+async fn the_filters_of_an_event_have_a_budget_together() {
+    let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
+    let filter = Filter::compile("body.all(a, body.all(b, a + b >= 0))").expect("good");
+    let answers = evaluator.matches_all(turn(1), vec![filter; 30], Arc::new(numbers(2_000))).await;
+    let (own, together): (Vec<_>, Vec<_>) =
+        answers.iter().partition(|answer| **answer == Err(ExpressionError::TooExpensive));
+    assert_eq!((own.len(), together.len()), (3, 27));
+    assert!(together.iter().all(|answer| **answer == Err(ExpressionError::TooExpensiveTogether)), "{together:?}");
+}
+
+#[tokio::test]
+async fn filters_do_not_wait_for_transforms_nor_transforms_for_filters() {
+    let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
+    let (release, blocked) = block(&evaluator).await;
+    let transform = Transform::compile("'made'").expect("good");
+    let made = evaluator.apply(turn(1), transform, Arc::new(input())).await;
+    assert_eq!(made.map(|made| made.body), Ok(b"made".to_vec()));
+    release.send(()).expect("the thread waits");
+    assert_eq!(blocked.await.expect("no panic"), Ok(()));
+}
+
+#[tokio::test]
+async fn sources_take_turns_on_a_thread() {
+    let evaluator = Evaluator::start(NonZeroUsize::MIN, 100).expect("threads");
+    let (release, blocked) = block(&evaluator).await;
+    let order = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let ask = |source: u8| {
+        let (evaluator, order) = (evaluator.clone(), Arc::clone(&order));
+        Box::pin(async move { evaluator.decide(turn(source), move || order.lock().expect("whole").push(source)).await })
+    };
+    let mut waiting: Vec<_> = [1, 1, 1, 1, 2].into_iter().map(ask).collect();
+    for future in &mut waiting {
+        // Polling it once puts it into the queue.
+        assert!(poll_once(future.as_mut()).await.is_none());
+    }
+    release.send(()).expect("the thread waits");
+    for future in waiting {
+        assert_eq!(future.await, Ok(()));
+    }
+    assert_eq!(*order.lock().expect("whole"), [1, 2, 1, 1, 1]);
+    assert_eq!(blocked.await.expect("no panic"), Ok(()));
+}
+
+#[tokio::test]
+async fn a_caller_waits_for_room_and_for_its_turn_until_its_time_is_over() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 1).expect("threads");
-    let (release, wait) = std::sync::mpsc::channel::<()>();
-    let (started, running) = tokio::sync::oneshot::channel();
-    let blocker = tokio::spawn({
-        let evaluator = evaluator.clone();
-        async move {
-            evaluator
-                .evaluate(1, move || {
-                    let _ = started.send(());
-                    let _ = wait.recv();
-                })
-                .await
-        }
-    });
-    running.await.expect("the only thread is taken");
+    let (release, blocked) = block(&evaluator).await;
     let filter = Filter::compile("true").expect("good");
     let input = Arc::new(input());
-    let waiting = evaluator.matches(filter.clone(), Arc::clone(&input));
+    let ask = |turn| evaluator.matches_all(turn, vec![filter.clone()], Arc::clone(&input));
+    let now = || Turn::within(SourceId::mint(1, [3; 10]), Duration::ZERO);
+    let waiting = ask(turn(1));
     tokio::pin!(waiting);
-    // Polling it once puts it into the queue.
     assert!(poll_once(waiting.as_mut()).await.is_none());
-    assert_eq!(evaluator.matches(filter, input).await, Err(ExpressionError::Busy));
+    assert_eq!(ask(now()).await, [Err(ExpressionError::Busy)], "there is no room");
+    let patient = ask(turn(2));
+    tokio::pin!(patient);
+    assert!(poll_once(patient.as_mut()).await.is_none());
     release.send(()).expect("the thread waits");
-    assert_eq!(waiting.await, Ok(true));
-    assert_eq!(blocker.await.expect("no panic"), Ok(()));
+    assert_eq!(waiting.await, [Ok(true)]);
+    assert_eq!(patient.await, [Ok(true)]);
+    assert_eq!(blocked.await.expect("no panic"), Ok(()));
+    let (release, blocked) = block(&evaluator).await;
+    assert_eq!(ask(now()).await, [Err(ExpressionError::TooSlow)], "the thread is taken");
+    release.send(()).expect("the thread waits");
+    assert_eq!(blocked.await.expect("no panic"), Ok(()));
 }
 
 async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {

@@ -69,6 +69,13 @@ pub(super) fn body(value: &dyn Val) -> Result<Transformed, ExpressionError> {
     }
 }
 
+/// The length of a text or of bytes, in bytes; 0 for every other value.
+pub(super) fn text_bytes(value: &dyn Val) -> u64 {
+    let text = value.downcast_ref::<CelString<'_>>().map(|text| text.inner().len());
+    let bytes = || value.downcast_ref::<CelBytes<'_>>().map(|bytes| bytes.inner().len());
+    text.or_else(bytes).map_or(0, |length| u64::try_from(length).unwrap_or(u64::MAX))
+}
+
 /// How many bytes a copy of a value takes, up to `enough`: beyond it nothing more is counted.
 pub(super) fn weight(value: &dyn Val, enough: u64) -> u64 {
     let length = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);

@@ -9,11 +9,11 @@ use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId, uuid_v7_ms};
 use uuid::Uuid;
 
+use super::routing::{Routed, Routing};
 use crate::configuration::{Snapshot, Source};
 use crate::deliver::item::{Event, Item};
-use crate::expression::Evaluator;
 use crate::mint;
-use crate::route::{self, Answer, EventView, Verdict};
+use crate::route::{Answer, Verdict};
 use crate::store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
 use crate::store::pending::SMALL_BODY_BYTES;
 use crate::store::unreadable::{NewUnreadable, Reason};
@@ -24,9 +24,6 @@ const OLDEST_MS: u64 = 20 * 86_400_000;
 
 /// How far an event's id may lie in the future, for clocks that differ.
 const NEWEST_MS: u64 = 86_400_000;
-
-/// The longest provider's id and event type that are kept, in bytes.
-const LONGEST_NAME_BYTES: usize = 512;
 
 /// A message that could be read, with what it was read from.
 pub struct Arrival {
@@ -118,13 +115,9 @@ impl Arrival {
     }
 }
 
-/// Extracts, routes and makes the rows of a batch.
-pub async fn prepare(
-    arrivals: &[Arrival],
-    snapshot: &Snapshot,
-    evaluator: &Evaluator,
-    plausible: Plausible,
-) -> Prepared {
+/// Makes the rows of a batch, by what the routes said.
+#[must_use]
+pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, plausible: Plausible) -> Prepared {
     let mut prepared = Prepared { batch: Batch::default(), unreadable: Vec::new(), items: HashMap::new() };
     for (at, arrival) in arrivals.iter().enumerate() {
         match &arrival.content {
@@ -132,8 +125,9 @@ pub async fn prepare(
                 prepared.batch.rejections.push(rejection(arrival.raw.id(plausible.now_ms), sample));
             }
             Content::Event { header, body, .. } => {
-                match (snapshot.sources.get(&header.source), plausible.check(header.id)) {
-                    (Some(source), Ok(())) => event(&mut prepared, header, body, source, snapshot, evaluator).await,
+                let source = snapshot.sources.get(&header.source).zip(routing.get(at));
+                match (source, plausible.check(header.id)) {
+                    (Some((source, routed)), Ok(())) => event(&mut prepared, header, body, source, routed),
                     (_, Err((reason, detail))) => prepared.unreadable.push((at, reason, detail)),
                     (None, Ok(())) => {
                         let detail = format!("there is no source {}", header.source);
@@ -146,48 +140,9 @@ pub async fn prepare(
     prepared
 }
 
-async fn event(
-    prepared: &mut Prepared,
-    header: &EventHeader,
-    body: &[u8],
-    source: &Source,
-    snapshot: &Snapshot,
-    evaluator: &Evaluator,
-) {
-    let Extracted { provider_event_id, event_type, dedupe_key } = match &source.extractor {
-        Some(extractor) => extractor.extract(&header.query, &header.headers, body),
-        None => Extracted { provider_event_id: None, event_type: None, dedupe_key: None },
-    };
-    // PostgreSQL's text holds every character but this one.
-    let (provider_event_id, event_type) = (provider_event_id.map(without_nul), event_type.map(without_nul));
-    // An index entry has a limit. What is longer than any id or type is not looked for; the dedupe key is a hash of it.
-    let provider_event_id = provider_event_id.filter(|id| id.len() <= LONGEST_NAME_BYTES);
-    let event_type = event_type.filter(|event_type| event_type.len() <= LONGEST_NAME_BYTES);
-    let dedupe_key = match &header.verification {
-        // A forged request must not take the key of the genuine one.
-        Verification::Failed(_) => None,
-        Verification::Verified | Verification::Stale | Verification::Unsigned => dedupe_key,
-    };
-    let view = EventView {
-        id: header.id,
-        source_id: header.source,
-        source_name: &source.name,
-        event_type: event_type.as_deref(),
-        provider_event_id: provider_event_id.as_deref(),
-        received_at_ms: header.received_at_ms,
-        method: &header.method,
-        query: &header.query,
-        headers: &header.headers,
-        body,
-    };
-    let answers = match &header.verification {
-        // Never forwarded until it is released.
-        Verification::Failed(_) => Vec::new(),
-        Verification::Verified | Verification::Stale | Verification::Unsigned => {
-            route::ask(evaluator, snapshot, &view).await
-        }
-    };
-    let deliveries = deliveries(&answers);
+fn event(prepared: &mut Prepared, header: &EventHeader, body: &[u8], source: &Source, routed: &Routed) {
+    let Extracted { provider_event_id, event_type, dedupe_key } = routed.names.clone();
+    let deliveries = deliveries(&routed.answers);
     let items = items(&deliveries, header, body, provider_event_id.as_deref(), event_type.as_deref());
     if !items.is_empty() {
         prepared.items.insert(header.id.uuid(), items);
@@ -224,22 +179,16 @@ async fn event(
 pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
     for Answer { route, verdict, order_key } in answers {
-        let parked_reason = match verdict {
-            Verdict::Matched => None,
-            Verdict::Undecided { reason } => {
-                Some(format!("the filter could not be evaluated: {}", without_nul(reason.clone())))
-            }
-            Verdict::Unordered { reason } => {
-                Some(format!("its order key could not be evaluated: {}", without_nul(reason.clone())))
-            }
-            Verdict::Off | Verdict::NotMatched | Verdict::FilterFailed { .. } => continue,
-        };
+        let undecided = verdict.undecided();
+        if *verdict != Verdict::Matched && undecided.is_none() {
+            continue;
+        }
         deliveries.push(NewDelivery {
             id: mint::uuid(),
             destination_id: route.destination_id.uuid(),
             route_id: route.id.uuid(),
             order_key: *order_key,
-            parked_reason,
+            undecided,
         });
     }
     deliveries
@@ -252,7 +201,7 @@ fn items(
     provider_event_id: Option<&str>,
     event_type: Option<&str>,
 ) -> Vec<Item> {
-    let due = deliveries.iter().filter(|delivery| delivery.parked_reason.is_none());
+    let due = deliveries.iter().filter(|delivery| delivery.undecided.is_none());
     let small = i32::try_from(body.len()).is_ok_and(|size| size <= SMALL_BODY_BYTES);
     let event = Arc::new(Event {
         id: header.id,
@@ -277,6 +226,7 @@ fn items(
         throttled: 0,
         order_key: delivery.order_key,
         is_behind: false,
+        not_sent: 0,
     })
     .collect()
 }
@@ -295,7 +245,7 @@ fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
     }
 }
 
-fn without_nul(text: String) -> String {
+pub(super) fn without_nul(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 

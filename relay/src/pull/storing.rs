@@ -6,12 +6,10 @@ use tokio_util::sync::CancellationToken;
 
 use super::Puller;
 use super::arrival::Arrival;
+use crate::intake::NotStored;
 use crate::retry::database_backoff;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::{mint, store};
-
-/// How long storing may take before it is tried again. It can be repeated: what is stored is found by its id.
-const PATIENCE: Duration = Duration::from_secs(70);
 
 /// How long the database may take to tell its time, which shows that it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -35,10 +33,8 @@ impl Puller {
             let mut backoff = database_backoff();
             let mut answers = false;
             for tries in 1.. {
-                let stored = tokio::time::timeout(PATIENCE, self.intake.store(&group, &unreadable)).await;
-                let timed_out = stored.is_err();
-                let Err(error) = stored.unwrap_or(Err(sqlx::Error::PoolTimedOut)) else { break };
-                match after_failure(Suspect::of(&error, timed_out, answers), group.len(), tries) {
+                let Err(error) = self.intake.store(&group, &unreadable).await else { break };
+                match after_failure(Suspect::of(&error, answers), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
                         tracing::warn!(error = %error, messages = group.len(), "a batch cannot be stored; halving it");
@@ -95,13 +91,11 @@ enum Suspect {
 impl Suspect {
     /// `answers` says whether the database has answered another statement since the last failure: a connection that breaks
     /// with each try, while others work, may break because of what is stored.
-    fn of(error: &sqlx::Error, timed_out: bool, answers: bool) -> Self {
-        if store::is_data_error(error) {
-            Self::Value
-        } else if timed_out || answers || !store::passes_by_itself(error) {
-            Self::Batch
-        } else {
-            Self::Nobody
+    fn of(error: &NotStored, answers: bool) -> Self {
+        match error {
+            NotStored::Failed(error) if store::is_data_error(error) => Self::Value,
+            NotStored::Failed(error) if !answers && store::passes_by_itself(error) => Self::Nobody,
+            NotStored::Failed(_) | NotStored::TookTooLong => Self::Batch,
         }
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, SourceId};
@@ -12,12 +12,16 @@ use uuid::Uuid;
 use super::cut::{self, CHUNK_BYTES, CHUNK_DELIVERIES, GROUP_BYTES, MAKE_WITHIN};
 use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{EventFields, Input, MAX_BODY_BYTES};
+use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::recheck::Rechecks;
 use crate::route::{self, EventView, Verdict};
+use crate::store::admit::Undecided;
 use crate::store::replays::events::{self, EventRow, PlannedRow};
 use crate::store::replays::{self, Chunk, DeliveryRow, Made, ReplayRow};
 use crate::{App, mint};
+
+/// How long the filters of one event may take, the time in which they wait for their turn included.
+const ASK_WITHIN: Duration = Duration::from_secs(20);
 
 /// The rows of a chunk, before anything of their contents is read.
 pub(super) enum Plan {
@@ -230,15 +234,22 @@ async fn add_group(
             chunk.released.push(event.row.id);
         }
         let targets = match replay.destination_id {
-            Some(destination) => vec![(destination, route_between(snapshot, event.row.source_id, destination))],
+            Some(destination) => {
+                vec![Target {
+                    destination_id: destination,
+                    route_id: route_between(snapshot, event.row.source_id, destination),
+                    undecided: None,
+                }]
+            }
             None => routed(app, snapshot, event, content).await,
         };
-        chunk.made.extend(targets.into_iter().map(|(destination_id, route_id)| Made {
+        chunk.made.extend(targets.into_iter().map(|target| Made {
             id: mint::uuid(),
-            destination_id,
+            destination_id: target.destination_id,
             event_id: event.row.id,
             source_id: event.row.source_id,
-            route_id,
+            route_id: target.route_id,
+            undecided: target.undecided,
         }));
     }
     Ok(true)
@@ -285,20 +296,28 @@ async fn verifies(
     rechecks.verifies(app, CustomerId::from_uuid(replay.customer_id), &view).await
 }
 
-/// Where the routes of an event send it, with the ids of these routes.
-async fn routed(
-    app: &App,
-    snapshot: &Snapshot,
-    event: &Planned,
-    content: Option<EventRow>,
-) -> Vec<(Uuid, Option<Uuid>)> {
-    let answers = route::ask_filters(&app.evaluator, &event.routes, || Arc::new(input(event, content, snapshot))).await;
+/// Where an event goes, and the route that says so.
+struct Target {
+    destination_id: Uuid,
+    route_id: Option<Uuid>,
+    undecided: Option<Undecided>,
+}
+
+/// Where the routes of an event send it. A replay does not go in order, so their order keys are not asked.
+async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option<EventRow>) -> Vec<Target> {
+    let turn = Turn::within(SourceId::from_uuid(event.row.source_id), ASK_WITHIN);
+    let answers =
+        route::ask_filters(&app.evaluator, turn, &event.routes, || Arc::new(input(event, content, snapshot))).await;
     answers
         .into_iter()
-        .filter(|answer| {
-            matches!(answer.verdict, Verdict::Matched | Verdict::Undecided { .. } | Verdict::Unordered { .. })
+        .filter_map(|answer| {
+            let undecided = answer.verdict.undecided();
+            (answer.verdict == Verdict::Matched || undecided.is_some()).then(|| Target {
+                destination_id: answer.route.destination_id.uuid(),
+                route_id: Some(answer.route.id.uuid()),
+                undecided,
+            })
         })
-        .map(|answer| (answer.route.destination_id.uuid(), Some(answer.route.id.uuid())))
         .collect()
 }
 
@@ -339,6 +358,7 @@ fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Op
         event_id: delivery.event_id,
         source_id: delivery.source_id,
         route_id: route_id.or(delivery.route_id),
+        undecided: None,
     })
 }
 

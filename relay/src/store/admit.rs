@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::configuration::Version;
 use super::counters::{self, SourceCounts};
+use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 
 /// An event to be stored, with the answer of its routes.
@@ -37,8 +38,16 @@ pub struct NewDelivery {
     pub route_id: Uuid,
     /// A hash of the key of deliveries that go one after the other.
     pub order_key: Option<i64>,
-    /// Waits for a person, for this reason.
-    pub parked_reason: Option<String>,
+    /// Why it is not sent before its route has been asked again.
+    pub undecided: Option<Undecided>,
+}
+
+/// Why a route could not say whether, or in which order, a delivery is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecided {
+    pub reason: String,
+    /// Whether the relay asks again by itself; else only after a change of the route.
+    pub again: bool,
 }
 
 /// Requests that the edge refused.
@@ -77,9 +86,51 @@ pub enum Admitted {
 /// Where the database cannot be asked or refuses a value; then nothing was written.
 pub async fn admit(pool: &PgPool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    write(transaction, batch, version, dedupe_days).await
+}
+
+/// The configuration, held as it is until something is stored by it or this is dropped.
+pub struct Held {
+    transaction: sqlx::PgTransaction<'static>,
+    version: Version,
+}
+
+/// Holds the configuration: it does not change until a batch is stored or the answer is dropped.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub async fn hold(pool: &PgPool) -> Result<Held, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    let version = super::configuration::version(&mut *transaction).await?;
+    Ok(Held { transaction, version })
+}
+
+impl Held {
+    /// What is held.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// As [`admit`].
+    ///
+    /// # Errors
+    /// As [`admit`].
+    pub async fn admit(self, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+        write(self.transaction, batch, version, dedupe_days).await
+    }
+}
+
+async fn write(
+    mut transaction: sqlx::PgTransaction<'_>,
+    batch: &Batch,
+    version: Version,
+    dedupe_days: i32,
+) -> Result<Admitted, sqlx::Error> {
     let connection = &mut *transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
-    super::configuration::hold(connection).await?;
     let known = sqlx::query!(
         r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>"
            from configuration"#,
@@ -327,15 +378,19 @@ pub(crate) async fn insert_deliveries(
     let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
     let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
-    let parked: Vec<Option<&str>> = new.iter().map(|(_, delivery)| delivery.parked_reason.as_deref()).collect();
+    let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
+    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         order_key, due_at)
+                                         order_key, due_at, parked_at, undecided, decide_at)
          select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key,
-                case when parked_reason is null then now() else 'infinity' end
+                case when parked_reason is null then now() else 'infinity' end,
+                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when again then now() + $10::float8 * interval '1 second' end
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                     $8::bigint[])
-              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key)",
+                     $8::bigint[], $9::bool[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again)",
         &ids,
         &customer_ids,
         &destination_ids,
@@ -343,7 +398,9 @@ pub(crate) async fn insert_deliveries(
         &source_ids,
         &route_ids,
         &parked as &[Option<&str>],
-        &order_keys as &[Option<i64>]
+        &order_keys as &[Option<i64>],
+        &again,
+        FIRST_PAUSE_S
     )
     .execute(connection)
     .await?;

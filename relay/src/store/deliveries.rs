@@ -85,7 +85,8 @@ pub async fn page(
                                 when destinations.state = 'disabled' then
                                     'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
                                 when destinations.id is null then 'the destination does not exist' end as held_reason,
-                           nullif(due_at, 'infinity') as due_at, attempts, null::text as error, null::text as reason,
+                           nullif(due_at, 'infinity') as due_at, attempts,
+                           case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
                     from pending_deliveries pending left join destinations on destinations.id = destination_id
                     where pending.customer_id = $1 and ($2::uuid is null or pending.id = $2)
@@ -181,7 +182,10 @@ pub async fn retry(
 ) -> Result<Retried, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let pending = sqlx::query_scalar!(
-        "update pending_deliveries set due_at = now(), parked_reason = null where customer_id = $1 and id = $2
+        "update pending_deliveries
+         set due_at = now(), parked_reason = null, parked_at = null, undecided = false, decide_at = null, not_sent = 0,
+             not_sent_reason = null
+         where customer_id = $1 and id = $2
          returning destination_id",
         customer.uuid(),
         id.uuid()

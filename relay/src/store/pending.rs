@@ -21,6 +21,8 @@ pub struct DueRow {
     pub order_key: Option<i64>,
     /// An earlier delivery of its key is pending and goes first. One that is retried has a time of its own.
     pub is_behind: bool,
+    /// How often in a row it was due and nothing was sent because of the relay.
+    pub not_sent: i16,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
@@ -60,8 +62,7 @@ pub async fn due(
         r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
                   due.source_id as "source_id?", due.route_id as "route_id?", due.replay_id as "replay_id?",
                   due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
-                  due.throttled as "throttled?",
-                  due.order_key as "order_key?",
+                  due.throttled as "throttled?", due.not_sent as "not_sent?", due.order_key as "order_key?",
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
@@ -123,6 +124,7 @@ pub async fn due(
             throttled: head.throttled?,
             order_key: head.order_key,
             is_behind: head.is_behind,
+            not_sent: head.not_sent?,
             received_at: event.received_at,
             event_type: event.event_type.clone(),
             provider_event_id: event.provider_event_id.clone(),

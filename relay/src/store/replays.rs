@@ -7,7 +7,9 @@ use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::admit::Undecided;
 use super::configuration::Version;
+use super::undecided::FIRST_PAUSE_S;
 
 pub mod begun;
 pub mod events;
@@ -88,6 +90,8 @@ pub struct Made {
     pub event_id: Uuid,
     pub source_id: Uuid,
     pub route_id: Option<Uuid>,
+    /// Why it is not sent before its route has been asked again.
+    pub undecided: Option<Undecided>,
 }
 
 /// A chunk of a replay.
@@ -328,11 +332,18 @@ pub async fn advance(
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
     let sources: Vec<Uuid> = made.iter().map(|made| made.source_id).collect();
     let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id).collect();
+    let undecided = || made.iter().map(|made| made.undecided.as_ref());
+    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
     sqlx::query!(
-        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at)
-         select id, $6, destination_id, event_id, source_id, route_id, $7, now()
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[])
-              as made (id, destination_id, event_id, source_id, route_id)
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
+                                         parked_reason, parked_at, undecided, decide_at)
+         select id, $6, destination_id, event_id, source_id, route_id, $7,
+                case when parked_reason is null then now() else 'infinity' end, parked_reason,
+                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when again then now() + $10::float8 * interval '1 second' end
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[])
+              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again)
          where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
         &destinations,
@@ -340,7 +351,10 @@ pub async fn advance(
         &sources,
         &routes as &[Option<Uuid>],
         replay.customer_id,
-        replay.id
+        replay.id,
+        &parked as &[Option<&str>],
+        &again,
+        FIRST_PAUSE_S
     )
     .execute(&mut *transaction)
     .await?;

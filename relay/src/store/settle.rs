@@ -53,7 +53,13 @@ pub enum Next {
         reason: String,
     },
     RetryAt(OffsetDateTime),
-    /// Waits for a person, who mends the transform and retries it.
+    /// Nothing was sent because of the relay, for the `times`th time in a row. It is due again then.
+    NotSent {
+        at: OffsetDateTime,
+        times: u16,
+        reason: String,
+    },
+    /// Its transform fails. It is held until its route is changed, or until it is retried by hand.
     Parked {
         reason: String,
     },
@@ -150,7 +156,7 @@ async fn finish(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Re
         let (state, error, reason) = match &row.next {
             Next::Succeeded => ("succeeded", None, None),
             Next::Dead { error, reason } => ("dead", Some(*error), Some(reason.as_str())),
-            Next::RetryAt(_) | Next::Parked { .. } | Next::Behind { .. } => continue,
+            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
         };
         ids.push(row.delivery_id);
         states.push(state);
@@ -188,20 +194,21 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
     let mut ids = Vec::new();
     let mut due = Vec::new();
     let mut reasons = Vec::new();
+    let mut not_sent = Vec::new();
+    let mut not_sent_reasons = Vec::new();
     let mut attempts = Vec::new();
     let mut throttled = Vec::new();
     for row in rows {
-        match &row.next {
+        let (at, parked, times, reason) = match &row.next {
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
-            Next::RetryAt(at) => {
-                due.push(Some(*at));
-                reasons.push(None);
-            }
-            Next::Parked { reason } => {
-                due.push(None);
-                reasons.push(Some(reason.as_str()));
-            }
-        }
+            Next::RetryAt(at) => (Some(*at), None, 0, None),
+            Next::NotSent { at, times, reason } => (Some(*at), None, *times, Some(reason.as_str())),
+            Next::Parked { reason } => (None, Some(reason.as_str()), 0, None),
+        };
+        due.push(at);
+        reasons.push(parked);
+        not_sent.push(i16::try_from(times).unwrap_or(i16::MAX));
+        not_sent_reasons.push(reason);
         ids.push(row.delivery_id);
         attempts.push(row.attempts);
         throttled.push(row.throttled);
@@ -212,15 +219,18 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
     sqlx::query_scalar!(
         "update pending_deliveries
          set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts,
-             throttled = later.throttled
-         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[])
-              as later (id, due_at, parked_reason, attempts, throttled)
+             parked_at = case when later.parked_reason is not null then now() end, undecided = false, decide_at = null,
+             not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled
+         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[])
+              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled)
          where pending_deliveries.id = later.id
          returning pending_deliveries.id",
         &ids,
         &due as &[Option<OffsetDateTime>],
         &reasons as &[Option<&str>],
         &attempts,
+        &not_sent,
+        &not_sent_reasons as &[Option<&str>],
         &throttled
     )
     .fetch_all(connection)
@@ -231,7 +241,7 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
 async fn stand_back(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
     let behind = rows.iter().filter_map(|row| match &row.next {
         Next::Behind { until } => Some((row.delivery_id, *until)),
-        Next::Succeeded | Next::Dead { .. } | Next::RetryAt(_) | Next::Parked { .. } => None,
+        Next::Succeeded | Next::Dead { .. } | Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } => None,
     });
     let (ids, until): (Vec<Uuid>, Vec<OffsetDateTime>) = behind.unzip();
     if ids.is_empty() {
@@ -291,7 +301,7 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
         match row.next {
             Next::Succeeded => count.succeeded += 1,
             Next::Dead { .. } => count.dead += 1,
-            Next::RetryAt(_) | Next::Parked { .. } | Next::Behind { .. } => {}
+            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
         }
         if let Some(attempt) = &row.attempt {
             count.failed_attempts += i64::from(attempt.error.is_some());
@@ -312,7 +322,7 @@ async fn count_replays(
         let (succeeded, dead) = match row.next {
             Next::Succeeded => (1, 0),
             Next::Dead { .. } => (0, 1),
-            Next::RetryAt(_) | Next::Parked { .. } | Next::Behind { .. } => continue,
+            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
         };
         let count = counts.entry(replay).or_default();
         *count = (count.0 + succeeded, count.1 + dead);

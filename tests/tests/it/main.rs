@@ -9,6 +9,7 @@ mod doctor;
 mod durable;
 mod edge_sync;
 mod explain;
+mod expression;
 mod handshake;
 mod history;
 mod keys;

@@ -3,8 +3,9 @@
 use axum::Json;
 use axum::extract::State;
 use shared::id::{CustomerId, DestinationId};
+use tokio::time::Instant;
 
-use super::{EventDetail, detail, find, headers, view};
+use super::{ASK_WITHIN, EventDetail, detail, find, headers, view};
 use crate::api::auth::Caller;
 use crate::api::input::Segment;
 use crate::api::problem::{ApiError, Conflict, Refusals};
@@ -44,7 +45,8 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
     let headers = headers(row);
     let mut snapshot = app.configuration.refresh().await?;
     for _ in 0..ROUNDS {
-        let answers = route::ask(&app.evaluator, &snapshot, &view(row, &headers, body)).await;
+        let answers =
+            route::ask(&app.evaluator, &snapshot, &view(row, &headers, body), Instant::now() + ASK_WITHIN).await;
         let event = NewEvent {
             id: row.id,
             customer_id: row.customer_id,

@@ -5,7 +5,9 @@ use time::OffsetDateTime;
 
 use super::aimd::Reason;
 use super::breaker::Verdict;
-use super::tuning::{DISABLING_HOLD_US, MAX_HOLD_US, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE};
+use super::tuning::{
+    DISABLING_HOLD_US, LATE_TRANSFORMS, LONGEST_NOT_SENT_WAIT_US, MAX_HOLD_US, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE,
+};
 use crate::deliver::item::Item;
 use crate::deliver::outcome::{Failure, Outcome};
 use crate::egress::SendFailure;
@@ -67,14 +69,15 @@ pub(super) fn judge(
     match outcome {
         Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
         Outcome::Untransformable { reason } | Outcome::Unsendable { reason } => {
-            // PostgreSQL's text holds every character but this one.
-            let reason = reason.replace('\0', "\u{fffd}");
+            judged(None, item.attempts, Next::Parked { reason: storable(&reason) }, Verdict::Unknown)
+        }
+        Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
+            let reason = storable(&format!("{reason}; it was tried {LATE_TRANSFORMS} times"));
             judged(None, item.attempts, Next::Parked { reason }, Verdict::Unknown)
         }
-        Outcome::NotSent { reason } => {
+        Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
             tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
-            let next = Next::RetryAt(timestamp((now_us + NOT_SENT_WAIT_US) / 1000));
-            judged(None, item.attempts, next, Verdict::Unknown)
+            judged(None, item.attempts, not_sent(item, &reason, now_us), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
             // Held as what was not sent yet, until the destination is resumed.
@@ -113,13 +116,27 @@ pub(super) fn judge(
     }
 }
 
+fn not_sent(item: &Item, reason: &str, now_us: u64) -> Next {
+    let wait_us = (NOT_SENT_WAIT_US << item.not_sent.min(16)).min(LONGEST_NOT_SENT_WAIT_US);
+    Next::NotSent {
+        at: timestamp((now_us + wait_us) / 1000),
+        times: item.not_sent.saturating_add(1),
+        reason: storable(reason),
+    }
+}
+
+/// A text as PostgreSQL can hold it, which is every character but this one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// Whether the next delivery of the key may go: this one has ended, or its route says that others do not wait for it.
 pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
     match judged.next {
         Next::Succeeded | Next::Dead { .. } => true,
         Next::RetryAt(_) => skips && judged.attempt.is_some(),
         Next::Parked { .. } => skips,
-        Next::Behind { .. } => false,
+        Next::NotSent { .. } | Next::Behind { .. } => false,
     }
 }
 

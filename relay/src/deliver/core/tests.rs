@@ -79,6 +79,7 @@ fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
         throttled: 0,
         order_key: None,
         is_behind: false,
+        not_sent: 0,
     }
 }
 
@@ -241,6 +242,29 @@ fn retry_after_on_429_holds_the_whole_line_and_costs_no_reads() {
     assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US + 1)), []);
     assert_eq!(core.wake_at_us(), Some(START_US + 5_000_000));
     assert_eq!(sends(&core.handle(Input::Woken, START_US + 5_000_000)).len(), 1);
+}
+
+#[test]
+fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_reasons_of_the_relay_never_end() {
+    let destination = destination(1);
+    let answer = |outcome: fn(String) -> Outcome, not_sent| {
+        let mut core = core_with(&destination);
+        let item = Item { not_sent, ..item(&destination, 1, START_US) };
+        let sent = sends(&core.handle(Input::Fresh(vec![item]), START_US));
+        let settled = settlements(&core.handle(answered(sent[0].clone(), outcome("why\0".to_owned())), START_US));
+        assert_eq!((settled[0].attempts, settled[0].attempt.is_some()), (0, false), "it is not an attempt");
+        settled[0].next.clone()
+    };
+    let late = |reason| Outcome::TransformLate { reason };
+    let not_sent = |reason| Outcome::NotSent { reason };
+    for (before, wait_s) in [(0, 5), (1, 10), (2, 20), (6, 300)] {
+        let at = timestamp(START_US / 1000 + wait_s * 1000);
+        let next = Next::NotSent { at, times: before + 1, reason: "why\u{fffd}".to_owned() };
+        assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
+    }
+    let Next::Parked { reason } = answer(late, 7) else { panic!("it has an end") };
+    assert_eq!(reason, "why\u{fffd}; it was tried 8 times");
+    assert!(matches!(answer(not_sent, 1_000), Next::NotSent { times: 1_001, .. }));
 }
 
 #[test]

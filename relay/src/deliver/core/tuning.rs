@@ -10,8 +10,12 @@ const SECOND: u64 = 1_000_000;
 /// Times in the table are remembered to a tenth of a second, so that a million retries are not a million times.
 pub(super) const DUE_STEP_US: u64 = SECOND / 10;
 
-/// How long a delivery waits that could not be sent for a reason of our own.
+/// How long a delivery waits that could not be sent because of the relay; doubled each time, up to the second.
 pub(super) const NOT_SENT_WAIT_US: u64 = 5 * SECOND;
+pub(super) const LONGEST_NOT_SENT_WAIT_US: u64 = 300 * SECOND;
+
+/// How often in a row a transform may be late before its delivery is parked: about ten minutes.
+pub(super) const LATE_TRANSFORMS: u16 = 8;
 
 /// How long after a read that failed the next one is made.
 pub(super) const READ_AGAIN_US: u64 = SECOND;

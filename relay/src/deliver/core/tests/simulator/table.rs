@@ -71,6 +71,11 @@ impl Table {
                 row.due_us = unix_ms(*at) * 1000;
                 row.attempts = u16::try_from(settlement.attempts).expect("small");
                 row.throttled = u16::try_from(settlement.throttled).expect("small");
+                row.not_sent = 0;
+            }
+            Next::NotSent { at, times, .. } => {
+                row.due_us = unix_ms(*at) * 1000;
+                row.not_sent = *times;
             }
             Next::Parked { .. } => row.due_us = NEVER_US,
             Next::Behind { until } if is_behind => row.due_us = unix_ms(*until) * 1000,

@@ -215,6 +215,7 @@ impl World {
         let mood = self.receivers[&item.destination_id].mood;
         let retry_after_ms = self.random.random_bool(0.5).then(|| self.random.random_range(0..3_000));
         let outcome = match (mood, self.random.random_range(0..20)) {
+            (_, 0) if self.random.random_bool(0.5) => Outcome::TransformLate { reason: "a test".to_owned() },
             (_, 0) => Outcome::NotSent { reason: "a test".to_owned() },
             (_, 1) => Outcome::Untransformable { reason: "a test".to_owned() },
             (Mood::Down, _) => failed(500, None),

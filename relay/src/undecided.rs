@@ -1,0 +1,165 @@
+//! Decides again what a route could not decide when its event was stored, and releases what a route has parked once the
+//! route is changed.
+//!
+//! A filter or an order key that the relay could not evaluate in time is asked again after ten seconds, then ever more
+//! rarely, down to every quarter of an hour. One that cannot look at the event, or an order key that fails, is asked again
+//! when its route is changed; and what was held because a transform failed is then due. The time of the next try is written
+//! before each try, so a relay that ends during one costs only that time.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use shared::id::{DestinationId, EventId, RouteId, SourceId};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use crate::configuration::{Route, Snapshot};
+use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
+use crate::intake::Intake;
+use crate::route::{self, Verdict};
+use crate::store::partitions::with_partitions;
+use crate::store::undecided::{self, Decided, Decision, EventRow, Row};
+use crate::{mint, side_by_side};
+
+/// How often the relay looks for what is to be decided.
+const LOOK_EVERY: Duration = Duration::from_secs(5);
+
+/// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
+const AT_ONCE: i64 = 16;
+
+/// How many parked deliveries are released in one statement.
+const RELEASED_AT_ONCE: i64 = 500;
+
+/// How long a route may take to answer, the time in which it waits for its turn included.
+const ASK_WITHIN: Duration = Duration::from_secs(60);
+
+/// How often a decision is written again because something else in the configuration has changed meanwhile.
+const WRITTEN_AT_MOST: usize = 20;
+
+/// Decides what is due until `stop`.
+pub async fn run(intake: Intake, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let more = tokio::select! {
+            more = look(&intake) => more,
+            () = stop.cancelled() => return,
+        };
+        match more {
+            Ok(true) => continue,
+            Ok(false) => {}
+            Err(error) => tracing::warn!(error = %error, "cannot decide undecided deliveries; trying again"),
+        }
+        tokio::select! {
+            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = stop.cancelled() => {}
+        }
+    }
+}
+
+/// Returns whether there is more to do at once.
+async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
+    let (destinations, released) = undecided::release_changed(&intake.pool, RELEASED_AT_ONCE).await?;
+    for destination in destinations {
+        intake.engine.look(DestinationId::from_uuid(destination));
+    }
+    let rows = undecided::take(&intake.pool, AT_ONCE).await?;
+    if rows.is_empty() {
+        return Ok(is_full(released, RELEASED_AT_ONCE));
+    }
+    let snapshot = intake.configuration.refresh().await?;
+    let more = is_full(released, RELEASED_AT_ONCE) || is_full(rows.len(), AT_ONCE);
+    for decided in side_by_side::all(rows.iter().map(|row| decide(intake, &snapshot, row))).await {
+        decided?;
+    }
+    Ok(more)
+}
+
+fn is_full(found: usize, limit: i64) -> bool {
+    i64::try_from(found).is_ok_and(|found| found >= limit)
+}
+
+async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), sqlx::Error> {
+    let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
+        None => Decision::NotMatched("its route has been deleted before its filter could be evaluated".to_owned()),
+        Some(route) => match event(intake, row, route).await? {
+            None => Decision::NotMatched("its event is no longer kept".to_owned()),
+            Some(event) => ask(intake, snapshot, row, route, event).await,
+        },
+    };
+    let mut version = snapshot.version;
+    for _ in 0..WRITTEN_AT_MOST {
+        match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
+            Decided::Done => {
+                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
+                intake.engine.look(DestinationId::from_uuid(row.destination_id));
+                return Ok(());
+            }
+            Decided::NotUndecided => return Ok(()),
+            Decided::StaleConfiguration => {
+                let newer = intake.configuration.refresh().await?;
+                if !is_same_for(row, snapshot, &newer) {
+                    // It is asked again at the time that was written when it was taken.
+                    return Ok(());
+                }
+                version = newer.version;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Whether what was said by one snapshot is valid by another: they share what has not changed.
+fn is_same_for(row: &Row, then: &Snapshot, now: &Snapshot) -> bool {
+    let source = SourceId::from_uuid(row.source_id);
+    let of = |snapshot: &Snapshot| {
+        let route = row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id)));
+        (route.map(Arc::as_ptr), snapshot.sources.get(&source).map(Arc::as_ptr))
+    };
+    of(then) == of(now)
+}
+
+async fn event(intake: &Intake, row: &Row, route: &Route) -> Result<Option<EventRow>, sqlx::Error> {
+    let reads_body = route::evaluated(route).is_some() || route.order_key.is_some();
+    let largest = if reads_body { i32::try_from(MAX_BODY_BYTES).unwrap_or(i32::MAX) } else { -1 };
+    undecided::event(&intake.pool, row.event_id, largest).await
+}
+
+async fn ask(intake: &Intake, snapshot: &Snapshot, row: &Row, route: &Arc<Route>, event: EventRow) -> Decision {
+    let turn = Turn::within(SourceId::from_uuid(row.source_id), ASK_WITHIN);
+    let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
+    let answers = route::ask_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
+    let Some(answer) = answers.into_iter().next() else {
+        return Decision::Undecided { reason: "the route did not answer".to_owned(), again: true };
+    };
+    if let Some(undecided) = answer.verdict.undecided() {
+        return Decision::Undecided { reason: undecided.reason, again: undecided.again };
+    }
+    match answer.verdict {
+        Verdict::Off => {
+            Decision::NotMatched("its route was switched off before its filter could be evaluated".to_owned())
+        }
+        Verdict::NotMatched => Decision::NotMatched("the filter is false for this event".to_owned()),
+        Verdict::FilterFailed { reason } => {
+            Decision::NotMatched(format!("the filter fails on this event: {reason}").replace('\0', "\u{fffd}"))
+        }
+        Verdict::Matched | Verdict::Undecided { .. } | Verdict::Unordered { .. } => {
+            Decision::Matched { order_key: answer.order_key }
+        }
+    }
+}
+
+fn input(event_id: Uuid, source: SourceId, snapshot: &Snapshot, event: EventRow) -> Input {
+    let fields = EventFields {
+        id: EventId::from_uuid(event_id).to_string(),
+        event_type: event.event_type,
+        source: snapshot.sources.get(&source).map_or_else(String::new, |source| source.name.clone()),
+        provider_event_id: event.provider_event_id,
+        received_at_ms: mint::unix_ms(event.received_at),
+        method: event.method,
+        query: event.query,
+    };
+    let headers = serde_json::from_value(event.headers).unwrap_or_default();
+    match event.body {
+        Some(body) => Input::new(fields, headers, body),
+        None => Input::without_body(fields, headers, usize::try_from(event.body_size).unwrap_or(usize::MAX)),
+    }
+}
