@@ -11,11 +11,10 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
-use sqlx::PgPool;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +23,7 @@ use crate::configuration::{Configuration, POLL};
 use crate::egress::Egress;
 use crate::intake::Intake;
 use crate::operational::{self, Cause};
+use crate::store::Pool;
 use crate::{mint, store};
 
 pub mod clock;
@@ -48,9 +48,6 @@ use crate::store::settle::Settlement;
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
-
-/// How long the database may take to answer before it is asked again.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -163,6 +160,7 @@ impl Engine {
             pool: pool.clone(),
             intake,
             tasks: tasks.clone(),
+            finding: Arc::default(),
         };
 
         let mut poll = tokio::time::interval(POLL);
@@ -222,9 +220,11 @@ struct Machine {
     settlements: Arc<mpsc::UnboundedSender<Settlement>>,
     reports: mpsc::UnboundedSender<Health>,
     under_way: Arc<UnderWay>,
-    pool: PgPool,
+    pool: Pool,
     intake: Intake,
     tasks: TaskTracker,
+    /// Held while the table is asked when the next deliveries are due.
+    finding: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Machine {
@@ -285,8 +285,7 @@ impl Machine {
             let begins: Vec<_> = reads.iter().map(|read| mint::timestamp(read.begin_us / 1000)).collect();
             let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
             let bodies = reads.iter().all(|read| read.bodies);
-            let due = store::pending::due(&pool, &destinations, &lanes, &begins, &limits, &known, bodies);
-            let due = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            let due = match store::pending::due(&pool, &destinations, &lanes, &begins, &limits, &known, bodies).await {
                 Ok(due) => due,
                 Err(error) => {
                     tracing::warn!(error = %error, "cannot read what is due; trying again");
@@ -313,12 +312,15 @@ impl Machine {
     /// Looks for lanes that hold nothing whether something has come due in the table: retries of an earlier owner, and
     /// what other replicas have stored.
     fn find_next_due(&self) {
+        // A database that is slow must not be asked ever more often at a time.
+        let Ok(finding) = Arc::clone(&self.finding).try_lock_owned() else { return };
         let idle = self.core.idle_lines(self.clock.now_us());
         if idle.is_empty() {
             return;
         }
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
+            let _finding = finding;
             let ids: Vec<_> = idle.iter().map(|id| id.uuid()).collect();
             match store::pending::next_due(&pool, &ids).await {
                 Ok(rows) => {
@@ -372,7 +374,7 @@ impl Machine {
                 }
                 store::destinations::disable(&intake.pool, id.uuid(), &reason).await
             };
-            match tokio::time::timeout(PATIENCE, disabled).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            match disabled.await {
                 Ok(Some(version)) => {
                     tracing::warn!(destination = %id, reason, "destination disabled; its deliveries are held");
                     let _ = intake.configuration.after(version).await;

@@ -12,11 +12,11 @@
 use std::time::Duration;
 
 use shared::id::uuid_v7_floor;
-use sqlx::PgPool;
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::store::Pool;
 use crate::store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
 use crate::{mint, store};
 
@@ -84,7 +84,7 @@ fn floor(now_ms: u64, days: u16) -> Uuid {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn make_days(pool: &Pool) -> Result<(), sqlx::Error> {
     let today = store::health::now(pool).await?.date();
     for ahead in 0..=DAYS_AHEAD {
         if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
@@ -95,7 +95,7 @@ pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 /// Makes and drops partitions until `stop`; the first time at once.
-pub async fn run(pool: PgPool, retention: Retention, stop: CancellationToken) {
+pub async fn run(pool: Pool, retention: Retention, stop: CancellationToken) {
     loop {
         let pause = match keep(&pool, retention).await {
             Ok(Kept::Done) => EVERY.mul_f64(1.0 + mint::jitter()),
@@ -122,15 +122,13 @@ enum Kept {
     Unfinished,
 }
 
-async fn keep(pool: &PgPool, retention: Retention) -> Result<Kept, sqlx::Error> {
+async fn keep(pool: &Pool, retention: Retention) -> Result<Kept, sqlx::Error> {
     make_days(pool).await?;
     let Some(mut maintenance) = Maintenance::begin(pool).await? else {
         // Another replica is at it.
         return Ok(Kept::Done);
     };
-    let kept = drop_what_is_past(&mut maintenance, retention).await;
-    maintenance.end().await?;
-    kept
+    drop_what_is_past(&mut maintenance, retention).await
 }
 
 async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> Result<Kept, sqlx::Error> {

@@ -4,7 +4,6 @@ use std::collections::HashSet;
 use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 
-use sqlx::PgPool;
 use time::Date;
 use tokio::sync::Notify;
 
@@ -12,6 +11,7 @@ use crate::configuration::{Configuration, Snapshot};
 use crate::deliver::Handle;
 use crate::expression::Evaluator;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
+use crate::store::Pool;
 use crate::store::admit::{Admitted, Batch};
 use crate::store::configuration::Version;
 use crate::store::partitions::with_partitions;
@@ -22,7 +22,7 @@ use crate::{mint, retry, store};
 /// What it takes to store. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub configuration: Arc<Configuration>,
     pub evaluator: Arc<Evaluator>,
     pub engine: Handle,

@@ -20,6 +20,7 @@ use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
+use crate::store::Pool;
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
 use crate::{App, api, history, replay, store, sync, unreadable};
@@ -36,9 +37,9 @@ const EVALUATIONS_WAITING: usize = 4_096;
 /// What keeps it from starting, for a person.
 pub async fn serve(config: Config) -> Result<(), String> {
     let say = |what: &'static str| move |error: sqlx::Error| format!("{what}: {error}");
-    let pool = store::connect(&config.database_url, config.database_connections)
-        .map_err(say("DATABASE_URL cannot be used"))?;
-    store::MIGRATOR.run(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    let pool =
+        Pool::new(&config.database_url, config.database_connections).map_err(say("DATABASE_URL cannot be used"))?;
+    store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
     history::make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
     let configuration = Configuration::load(pool.clone(), config.master_keys.clone())
         .await

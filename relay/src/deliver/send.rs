@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use http::{Method, StatusCode};
-use sqlx::PgPool;
 use tracing::Instrument as _;
 
 use super::item::{Event, Item};
@@ -14,6 +13,7 @@ use crate::configuration::{Configuration, Destination, Expression, Snapshot};
 use crate::egress::{Egress, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure, read_capped};
 use crate::expression::{Evaluator, Transform};
 use crate::route::{self, EventView};
+use crate::store::Pool;
 use crate::store::settle::AttemptRow;
 use crate::{mint, retry, store};
 
@@ -35,14 +35,14 @@ const NOT_PASSED_ON: [&str; 11] = [
 
 /// What a sender needs besides the delivery.
 pub struct Sender {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub egress: Egress,
     pub configuration: Arc<Configuration>,
     pub evaluator: Arc<Evaluator>,
 }
 
 impl Sender {
-    /// Makes one attempt. It never takes much longer than the destination's timeout.
+    /// Makes one attempt. It takes at most the destination's timeout, and 25 s more if its body has to be read first.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Outcome {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await

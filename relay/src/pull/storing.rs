@@ -90,7 +90,7 @@ impl Suspect {
     fn of(error: &sqlx::Error, timed_out: bool) -> Self {
         if store::is_data_error(error) {
             Self::Value
-        } else if timed_out || error.as_database_error().is_some() {
+        } else if timed_out || store::is_silence(error) || error.as_database_error().is_some() {
             Self::Batch
         } else {
             Self::Nobody

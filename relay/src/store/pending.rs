@@ -2,9 +2,10 @@
 
 use std::collections::HashMap;
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::store::{LARGE_BYTES, Pool};
 
 /// A delivery that is due, with its event. The body is left out where it is large; see [`body`].
 pub struct DueRow {
@@ -46,7 +47,7 @@ pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn due(
-    pool: &PgPool,
+    pool: &Pool,
     destinations: &[Uuid],
     lanes: &[i16],
     begins: &[OffsetDateTime],
@@ -144,7 +145,7 @@ pub struct NextDueRow {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn next_due(pool: &PgPool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
+pub async fn next_due(pool: &Pool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
     sqlx::query_as!(
         NextDueRow,
         r#"select idle.destination_id as "destination_id!", lanes.lane as "lane!", first.due_at as "due_at!"
@@ -165,6 +166,13 @@ pub async fn next_due(pool: &PgPool, destinations: &[Uuid]) -> Result<Vec<NextDu
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn body(pool: &PgPool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar!("select body from event_bodies where event_id = $1", event).fetch_optional(pool).await
+pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event)
+        .fetch_optional(&mut connection)
+        .await?;
+    if body.as_ref().is_some_and(|body| body.len() > LARGE_BYTES) {
+        connection.shrink_buffers();
+    }
+    Ok(body)
 }

@@ -18,6 +18,7 @@ pub mod kill;
 pub mod replay;
 pub mod replicas;
 pub mod replicas_kill;
+pub mod silent;
 pub mod steady;
 pub mod throughput;
 
@@ -95,6 +96,11 @@ pub const ALL: &[Case] = &[
         name: "chaos",
         what: "PostgreSQL restarted, connections cut and used up, transactions left open, under load",
         run: |options| Box::pin(chaos::run(options)),
+    },
+    Case {
+        name: "silent",
+        what: "the database falls silent without closing its connections, under load",
+        run: |options| Box::pin(silent::run(options)),
     },
     Case {
         name: "snapshots",

@@ -28,6 +28,7 @@ mod route;
 mod secrets;
 mod send;
 mod settings;
+mod silent;
 mod stats;
 mod store;
 mod unreadable;
