@@ -113,6 +113,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
             egress: app.egress.clone(),
             max_in_flight: app.config.max_in_flight,
             max_waiting_bytes: app.config.max_waiting_bytes,
+            max_in_flight_bytes: app.config.max_in_flight_bytes,
         },
         engine_stopped,
     ));

@@ -8,6 +8,7 @@ use crate::error::Result;
 
 pub mod ceiling;
 pub mod chaos;
+pub mod crowd;
 pub mod dead;
 pub mod edge;
 pub mod fanout;
@@ -101,6 +102,11 @@ pub const ALL: &[Case] = &[
         name: "silent",
         what: "the database falls silent without closing its connections, under load",
         run: |options| Box::pin(silent::run(options)),
+    },
+    Case {
+        name: "crowd",
+        what: "a relay that starts when thousands of destinations are behind",
+        run: |options| Box::pin(crowd::run(options)),
     },
     Case {
         name: "snapshots",

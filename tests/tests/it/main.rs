@@ -12,6 +12,7 @@ mod explain;
 mod handshake;
 mod history;
 mod keys;
+mod memory;
 mod pace;
 mod pull;
 mod quarantine;
