@@ -1,7 +1,7 @@
 //! A database that falls silent without closing its connections, as in a failover: the relay leaves it and goes on.
 
 use std::collections::BTreeSet;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::json;
 use shared::envelope::Verification;
@@ -40,9 +40,13 @@ async fn a_database_that_falls_silent_under_load_is_left_and_nothing_is_lost() {
     resume(&gateway, &large).await;
     bodies_are_read(&mut database).await;
     proxy.silence();
-    events.extend((0..100).map(|_| gateway.push(&small.source, b"{}")));
-
+    let silent = Instant::now();
+    let after: Vec<EventId> = (0..100).map(|_| gateway.push(&small.source, b"{}")).collect();
+    any_arrived(&small, &after).await;
+    let first = silent.elapsed();
+    events.extend(after);
     arrived(&small, &events).await;
+    println!("the first event is delivered {first:?} after the silence began, all after {:?}", silent.elapsed());
     until("the API to answer", SOON, async || match gateway.api.get("/v1/sources?limit=1").await.status {
         200 => Ok(()),
         status => Err(format!("it answers {status}")),
@@ -100,6 +104,14 @@ async fn arrived(line: &Line, events: &[EventId]) {
         let missing: BTreeSet<String> =
             events.iter().map(ToString::to_string).filter(|id| !there.contains(id)).collect();
         if missing.is_empty() { Ok(()) } else { Err(format!("{} of {} are missing", missing.len(), events.len())) }
+    })
+    .await;
+}
+
+async fn any_arrived(line: &Line, events: &[EventId]) {
+    until("an event at its destination", SOON, async || {
+        let there = line.receiver.ids();
+        if events.iter().any(|id| there.contains(&id.to_string())) { Ok(()) } else { Err("none is there".to_owned()) }
     })
     .await;
 }
