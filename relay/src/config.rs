@@ -69,6 +69,8 @@ settings! {
         "the most attempts at one time, over all destinations (1 to 20000)";
     MAX_WAITING_BYTES = "TIDEGATE_MAX_WAITING_BYTES", Some("67108864"),
         "the most bytes of bodies that wait in memory to be sent, over all destinations (0 to 17179869184); others are read from the database when they are sent";
+    MAX_IN_FLIGHT_BYTES = "TIDEGATE_MAX_IN_FLIGHT_BYTES", Some("134217728"),
+        "the most bytes of bodies larger than 64 KiB that attempts hold at one time, over all destinations (0 to 17179869184); a larger one is sent alone. One destination leaves a part of it to the others";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
         "how long a shutdown may take to store and settle what is under way, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
@@ -93,6 +95,7 @@ pub struct Config {
     pub max_body_bytes: u64,
     pub max_in_flight: usize,
     pub max_waiting_bytes: usize,
+    pub max_in_flight_bytes: usize,
     pub shutdown: Duration,
 }
 
@@ -170,6 +173,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let max_body_bytes = reader.parse(&MAX_BODY_BYTES, |text| within(text, 1, 25_000_000));
     let max_in_flight = reader.parse(&MAX_IN_FLIGHT, |text| within(text, 1, 20_000));
     let max_waiting_bytes = reader.parse(&MAX_WAITING_BYTES, |text| within(text, 0, 1 << 34));
+    let max_in_flight_bytes = reader.parse(&MAX_IN_FLIGHT_BYTES, |text| within(text, 0, 1 << 34));
     let shutdown = reader.parse(&SHUTDOWN_S, |text| within(text, 0, 300).map(Duration::from_secs));
 
     let config = (|| {
@@ -193,6 +197,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
             max_body_bytes: max_body_bytes?,
             max_in_flight: usize::try_from(max_in_flight?).ok()?,
             max_waiting_bytes: usize::try_from(max_waiting_bytes?).unwrap_or(usize::MAX),
+            max_in_flight_bytes: usize::try_from(max_in_flight_bytes?).unwrap_or(usize::MAX),
             shutdown: shutdown?,
         })
     })();

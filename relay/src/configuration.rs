@@ -17,7 +17,6 @@ use shared::extract::Extractor;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use url::Url;
@@ -25,6 +24,7 @@ use url::Url;
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
+use crate::store::Pool;
 use crate::store::configuration::Version;
 use crate::{operational, store};
 
@@ -190,7 +190,7 @@ pub struct Snapshot {
 
 /// The snapshot of this replica.
 pub struct Configuration {
-    pool: PgPool,
+    pool: Pool,
     master_keys: Vec<SealingKey>,
     current: watch::Sender<Arc<Snapshot>>,
     /// How many reads have begun.
@@ -204,7 +204,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn load(pool: PgPool, master_keys: Vec<SealingKey>) -> Result<Self, sqlx::Error> {
+    pub async fn load(pool: Pool, master_keys: Vec<SealingKey>) -> Result<Self, sqlx::Error> {
         let snapshot = read(&pool, &master_keys, &Snapshot::default()).await?;
         let (current, _) = watch::channel(Arc::new(snapshot));
         Ok(Self { pool, master_keys, current, begun: AtomicU64::new(0), reading: tokio::sync::Mutex::new(0) })
@@ -273,7 +273,7 @@ async fn in_time<T>(read: impl Future<Output = Result<T, sqlx::Error>>) -> Resul
     tokio::time::timeout(READ_WITHIN, read).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
 }
 
-async fn read(pool: &PgPool, keys: &[SealingKey], before: &Snapshot) -> Result<Snapshot, sqlx::Error> {
+async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Snapshot, sqlx::Error> {
     let rows = store::configuration::read(pool).await?;
     let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {

@@ -11,11 +11,9 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
-use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
-use sqlx::PgPool;
+use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
@@ -24,6 +22,7 @@ use crate::configuration::{Configuration, POLL};
 use crate::egress::Egress;
 use crate::intake::Intake;
 use crate::operational::{self, Cause};
+use crate::store::Pool;
 use crate::{mint, store};
 
 pub mod clock;
@@ -33,24 +32,23 @@ pub mod lane;
 pub mod lease;
 pub mod outcome;
 pub mod pace;
+mod read;
 pub mod report;
 pub mod send;
 pub mod settle;
 
 use self::clock::Clock;
-use self::core::{Command, Core, Disabling, Found, Health, Input, Limits, Run};
-use self::item::{Event, Item};
+use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
+use self::item::Item;
 use self::lane::Lane;
 use self::lease::UnderWay;
 use self::outcome::Outcome;
+use self::read::Read;
 use self::send::Sender;
 use crate::store::settle::Settlement;
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
-
-/// How long the database may take to answer before it is asked again.
-const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -101,6 +99,8 @@ pub struct Parts {
     pub max_in_flight: usize,
     /// Bytes of bodies that wait in memory to be sent, over all destinations.
     pub max_waiting_bytes: usize,
+    /// Bytes of large bodies of attempts in flight, over all destinations.
+    pub max_in_flight_bytes: usize,
 }
 
 /// The engine, ready to run.
@@ -126,7 +126,7 @@ impl Engine {
     /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
     /// no longer than that. Gives its shards back before it returns.
     pub async fn run(mut self, parts: Parts, mut stop: oneshot::Receiver<Instant>) {
-        let Parts { intake, egress, max_in_flight, max_waiting_bytes } = parts;
+        let Parts { intake, egress, max_in_flight, max_waiting_bytes, max_in_flight_bytes } = parts;
         let (pool, configuration) = (intake.pool.clone(), Arc::clone(&intake.configuration));
         let evaluator = Arc::clone(&intake.evaluator);
         let replica = mint::uuid();
@@ -144,6 +144,11 @@ impl Engine {
         let leasing = tokio::spawn(keeper.run(leaving.clone(), background.clone()));
         let (reports, report_inbox) = mpsc::unbounded_channel();
         let reporting = tokio::spawn(report::run(pool.clone(), report_inbox));
+        let (reads, read_inbox) = mpsc::unbounded_channel();
+        let read_inbox = Arc::new(tokio::sync::Mutex::new(read_inbox));
+        let reading: Vec<_> = (0..read::AT_ONCE)
+            .map(|_| tokio::spawn(read::run(pool.clone(), Arc::clone(&read_inbox), self.handle.clone())))
+            .collect();
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
             core: Core::new(Limits {
@@ -152,6 +157,8 @@ impl Engine {
                 line: 1_000,
                 read: 500,
                 bodies: max_waiting_bytes,
+                rows: 64 << 20,
+                in_flight_bytes: max_in_flight_bytes,
                 unseen_us: 20_000_000,
             }),
             clock: self.handle.clock,
@@ -159,10 +166,12 @@ impl Engine {
             sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
             settlements,
             reports,
+            reads,
             under_way,
             pool: pool.clone(),
             intake,
             tasks: tasks.clone(),
+            finding: Arc::default(),
         };
 
         let mut poll = tokio::time::interval(POLL);
@@ -195,22 +204,12 @@ impl Engine {
         let _ = leasing.await;
         watching.abort();
         settling.abort();
+        reading.iter().for_each(tokio::task::JoinHandle::abort);
         reporting.abort();
         if let Err(error) = store::leases::release(&pool, replica).await {
             tracing::warn!(error = %error, "could not give the shards back; another replica takes them when the lease has expired");
         }
     }
-}
-
-/// A lane whose table is to be read.
-struct Read {
-    destination: DestinationId,
-    lane: Lane,
-    epoch: i64,
-    limit: usize,
-    begin_us: u64,
-    known: Vec<DeliveryId>,
-    bodies: bool,
 }
 
 /// The core with what carries its commands out.
@@ -221,15 +220,17 @@ struct Machine {
     sender: Arc<Sender>,
     settlements: Arc<mpsc::UnboundedSender<Settlement>>,
     reports: mpsc::UnboundedSender<Health>,
+    reads: mpsc::UnboundedSender<Read>,
     under_way: Arc<UnderWay>,
-    pool: PgPool,
+    pool: Pool,
     intake: Intake,
     tasks: TaskTracker,
+    /// Held while the table is asked when the next deliveries are due.
+    finding: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Machine {
     fn take(&mut self, inputs: Vec<Input>) {
-        let mut reads = Vec::new();
         for input in inputs {
             let answered = if let Input::Answered { shard, .. } = &input { Some(*shard) } else { None };
             let owned_until_us = if let Input::Owned { until_us, .. } = &input { Some(*until_us) } else { None };
@@ -237,7 +238,8 @@ impl Machine {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
                     Command::Read { destination, lane, epoch, limit, begin_us, known, bodies } => {
-                        reads.push(Read { destination, lane, epoch, limit, begin_us, known, bodies });
+                        let read = Read { destination, lane, epoch, limit, begin_us, known, bodies };
+                        let _ = self.reads.send(read);
                     }
                     Command::Settle(settlement) => {
                         self.under_way.begun(settlement.shard);
@@ -256,9 +258,6 @@ impl Machine {
                 self.under_way.heard(until_us);
             }
         }
-        if !reads.is_empty() {
-            self.read(reads);
-        }
     }
 
     fn send(&self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
@@ -275,50 +274,18 @@ impl Machine {
         });
     }
 
-    /// Reads for all lanes that asked, in one statement.
-    fn read(&self, reads: Vec<Read>) {
-        let (pool, handle) = (self.pool.clone(), self.handle.clone());
-        self.tasks.spawn(async move {
-            let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
-            let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
-            let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
-            let begins: Vec<_> = reads.iter().map(|read| mint::timestamp(read.begin_us / 1000)).collect();
-            let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
-            let bodies = reads.iter().all(|read| read.bodies);
-            let due = store::pending::due(&pool, &destinations, &lanes, &begins, &limits, &known, bodies);
-            let due = match tokio::time::timeout(PATIENCE, due).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
-                Ok(due) => due,
-                Err(error) => {
-                    tracing::warn!(error = %error, "cannot read what is due; trying again");
-                    for Read { destination, lane, epoch, .. } in reads {
-                        handle.tell(Input::NotFound { destination, lane, epoch });
-                    }
-                    return;
-                }
-            };
-            let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
-            for row in due.rows {
-                let item = item(row);
-                found.entry((item.destination_id, item.lane())).or_default().push(item);
-            }
-            for Read { destination, lane, epoch, limit, .. } in reads {
-                let items = found.remove(&(destination, lane)).unwrap_or_default();
-                let complete = items.len() < limit;
-                let found = Found { items, complete, read_us: mint::unix_ms(due.read_at) * 1000 };
-                handle.tell(Input::Found { destination, lane, epoch, found });
-            }
-        });
-    }
-
     /// Looks for lanes that hold nothing whether something has come due in the table: retries of an earlier owner, and
     /// what other replicas have stored.
     fn find_next_due(&self) {
+        // A database that is slow must not be asked ever more often at a time.
+        let Ok(finding) = Arc::clone(&self.finding).try_lock_owned() else { return };
         let idle = self.core.idle_lines(self.clock.now_us());
         if idle.is_empty() {
             return;
         }
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
+            let _finding = finding;
             let ids: Vec<_> = idle.iter().map(|id| id.uuid()).collect();
             match store::pending::next_due(&pool, &ids).await {
                 Ok(rows) => {
@@ -372,7 +339,7 @@ impl Machine {
                 }
                 store::destinations::disable(&intake.pool, id.uuid(), &reason).await
             };
-            match tokio::time::timeout(PATIENCE, disabled).await.unwrap_or(Err(sqlx::Error::PoolTimedOut)) {
+            match disabled.await {
                 Ok(Some(version)) => {
                     tracing::warn!(destination = %id, reason, "destination disabled; its deliveries are held");
                     let _ = intake.configuration.after(version).await;
@@ -411,33 +378,5 @@ async fn sleep_until(at: Option<tokio::time::Instant>) {
     match at {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
-    }
-}
-
-fn item(row: store::pending::DueRow) -> Item {
-    let event = Event {
-        id: EventId::from_uuid(row.event_id),
-        source_id: SourceId::from_uuid(row.source_id),
-        event_type: row.event_type,
-        provider_event_id: row.provider_event_id,
-        received_at_ms: mint::unix_ms(row.received_at),
-        method: row.method,
-        query: row.query,
-        headers: serde_json::from_value::<HeaderList>(row.headers).unwrap_or_default(),
-        body: row.body,
-    };
-    Item {
-        id: DeliveryId::from_uuid(row.id),
-        destination_id: DestinationId::from_uuid(row.destination_id),
-        event: Arc::new(event),
-        route_id: row.route_id.map(RouteId::from_uuid),
-        replay_id: row.replay_id.map(ReplayId::from_uuid),
-        due_us: mint::unix_ms(row.due_at) * 1000,
-        attempts: u16::try_from(row.attempts).unwrap_or(0),
-        schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
-        throttled: u16::try_from(row.throttled).unwrap_or(0),
-        order_key: row.order_key,
-        is_behind: row.is_behind,
-        not_sent: u16::try_from(row.not_sent).unwrap_or(0),
     }
 }

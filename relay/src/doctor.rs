@@ -6,13 +6,13 @@ use std::time::SystemTime;
 
 use shared::id::{DestinationId, SourceId};
 use shared::seal::SealingKey;
-use sqlx::PgPool;
 
 use self::check::{Check, Sealed};
 use crate::config::Config;
 use crate::edge::Edge;
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
+use crate::store::Pool;
 use crate::{descriptors, secrets, store};
 
 /// Checks and prints one line per finding.
@@ -23,7 +23,7 @@ pub async fn doctor(config: &Config) -> Result<(), String> {
     let mut report = Report::default();
     report.line("settings", &Check::Ok("complete".to_owned()));
     report.line("files", &check::files(descriptors::raise(), config));
-    match store::connect(&config.database_url, 4) {
+    match Pool::new(&config.database_url, 4) {
         Err(error) => report.line("database", &Check::Fail(format!("DATABASE_URL cannot be used: {error}"))),
         Ok(pool) => database(&pool, &config.master_keys, &mut report).await,
     }
@@ -66,7 +66,7 @@ impl Report {
     }
 }
 
-async fn database(pool: &PgPool, keys: &[SealingKey], report: &mut Report) {
+async fn database(pool: &Pool, keys: &[SealingKey], report: &mut Report) {
     let health = match store::health::look(pool).await {
         Ok(health) => health,
         Err(error) => {
@@ -92,7 +92,7 @@ async fn database(pool: &PgPool, keys: &[SealingKey], report: &mut Report) {
     }
 }
 
-async fn sealed_sources(pool: &PgPool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
+async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
     let (mut sealed, mut after) = (Sealed::default(), None);
     loop {
         let page = store::sealed::sources(pool, after).await?;
@@ -107,7 +107,7 @@ async fn sealed_sources(pool: &PgPool, keys: &[SealingKey]) -> Result<Sealed, sq
     }
 }
 
-async fn sealed_destinations(pool: &PgPool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
+async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
     let (mut sealed, mut after) = (Sealed::default(), None);
     loop {
         let page = store::sealed::destinations(pool, after).await?;

@@ -13,11 +13,11 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use shared::id::uuid_v7_floor;
-use sqlx::PgPool;
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
+use crate::store::Pool;
 use crate::store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
 use crate::wall_clock::WallClock;
 use crate::{mint, store};
@@ -86,7 +86,7 @@ fn floor(now_ms: u64, days: u16) -> Uuid {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn make_days(pool: &Pool) -> Result<(), sqlx::Error> {
     let today = store::health::now(pool).await?.date();
     for ahead in 0..=DAYS_AHEAD {
         if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
@@ -97,7 +97,7 @@ pub async fn make_days(pool: &PgPool) -> Result<(), sqlx::Error> {
 }
 
 /// Makes and drops partitions until `stop`; the first time at once.
-pub async fn run(pool: PgPool, retention: Retention, clock: Arc<WallClock>, stop: CancellationToken) {
+pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: CancellationToken) {
     loop {
         let pause = match keep(&pool, retention, &clock).await {
             Ok(Kept::Done) => EVERY.mul_f64(1.0 + mint::jitter()),
@@ -124,7 +124,7 @@ enum Kept {
     Unfinished,
 }
 
-async fn keep(pool: &PgPool, retention: Retention, clock: &WallClock) -> Result<Kept, sqlx::Error> {
+async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> Result<Kept, sqlx::Error> {
     make_days(pool).await?;
     // One of the two clocks is wrong, and what is dropped does not come back.
     if let Some(wrong) = clock.is_wrong().await? {
@@ -135,9 +135,7 @@ async fn keep(pool: &PgPool, retention: Retention, clock: &WallClock) -> Result<
         // Another replica is at it.
         return Ok(Kept::Done);
     };
-    let kept = drop_what_is_past(&mut maintenance, retention).await;
-    maintenance.end().await?;
-    kept
+    drop_what_is_past(&mut maintenance, retention).await
 }
 
 async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> Result<Kept, sqlx::Error> {

@@ -5,7 +5,6 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use sqlx::PgPool;
 use time::Date;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -15,6 +14,7 @@ use crate::deliver::Handle;
 use crate::expression::Evaluator;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
 use crate::pull::routing::Routing;
+use crate::store::Pool;
 use crate::store::admit::{Admitted, Batch, Held};
 use crate::store::configuration::Version;
 use crate::store::partitions::with_partitions;
@@ -40,7 +40,7 @@ const HOLD_WITHIN: Duration = Duration::from_secs(3);
 /// What it takes to store. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub configuration: Arc<Configuration>,
     pub evaluator: Arc<Evaluator>,
     pub engine: Handle,

@@ -39,7 +39,7 @@ pub mod wall_clock;
 #[derive(Clone)]
 pub struct App {
     pub config: Arc<config::Config>,
-    pub pool: sqlx::PgPool,
+    pub pool: store::Pool,
     pub configuration: Arc<configuration::Configuration>,
     pub edge: edge::Edge,
     pub engine: deliver::Handle,

@@ -77,8 +77,8 @@ fn main() -> ExitCode {
 }
 
 async fn migrate(url: &str) -> Result<(), String> {
-    let pool = store::connect(url, 4).map_err(|error| format!("DATABASE_URL cannot be used: {error}"))?;
-    store::MIGRATOR.run(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    let pool = store::Pool::new(url, 4).map_err(|error| format!("DATABASE_URL cannot be used: {error}"))?;
+    store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
     tracing::info!("the database is up to date");
     Ok(())
 }

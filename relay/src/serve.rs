@@ -21,6 +21,7 @@ use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
+use crate::store::Pool;
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
 use crate::{App, api, descriptors, history, replay, store, sync, undecided, unreadable};
@@ -41,9 +42,9 @@ pub async fn serve(config: Config) -> Result<(), String> {
         tracing::warn!("{shortage}");
     }
     let say = |what: &'static str| move |error: sqlx::Error| format!("{what}: {error}");
-    let pool = store::connect(&config.database_url, config.database_connections)
-        .map_err(say("DATABASE_URL cannot be used"))?;
-    store::MIGRATOR.run(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    let pool =
+        Pool::new(&config.database_url, config.database_connections).map_err(say("DATABASE_URL cannot be used"))?;
+    store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
     history::make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
     let configuration = Configuration::load(pool.clone(), config.master_keys.clone())
         .await
@@ -118,6 +119,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
             egress: app.egress.clone(),
             max_in_flight: app.config.max_in_flight,
             max_waiting_bytes: app.config.max_waiting_bytes,
+            max_in_flight_bytes: app.config.max_in_flight_bytes,
         },
         engine_stopped,
     ));

@@ -4,9 +4,6 @@
 
 use std::time::Duration;
 
-use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
-use sqlx::{Connection as _, PgConnection, PgPool};
-
 pub mod admit;
 pub mod configuration;
 pub mod counters;
@@ -19,6 +16,7 @@ pub mod health;
 pub mod leases;
 pub mod partitions;
 pub mod pending;
+pub mod pool;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
@@ -28,81 +26,34 @@ pub mod sources;
 pub mod undecided;
 pub mod unreadable;
 
+pub use self::pool::{Connection, Pool, Transaction, is_silence};
+
 /// Who owns everything in a deployment that serves one team; the first migration makes its row.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
     shared::id::CustomerId::from_uuid(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 
+/// After a read of more bytes than this the buffer of the connection is given back: it keeps the size of the largest row,
+/// and every connection of the pool comes to such a read sooner or later.
+const LARGE_BYTES: usize = 256 * 1024;
+
+/// The most deliveries that one statement inserts.
+const ROWS_AT_ONCE: usize = 5_000;
+
 /// The migrations, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// How long a connection may have idled and still be used without a look at whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(1);
+/// The longest that all migrations together may take.
+const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
 
-/// Opens the pool. It connects when it is first used, so that a relay survives a database that starts later.
+/// Brings the tables to what this relay knows.
 ///
 /// # Errors
-/// Where the address cannot be read.
-pub fn connect(database_url: &str, connections: u32) -> Result<PgPool, sqlx::Error> {
-    let options: PgConnectOptions = database_url.parse()?;
-    let options = options.application_name("tidegate-relay").options([
-        // A transaction that is left open keeps every dead row of every table; nothing here takes this long.
-        ("idle_in_transaction_session_timeout", "10s"),
-        ("statement_timeout", "60s"),
-        ("timezone", "UTC"),
-        // A plan that is kept is made for any values: it takes in every partition, and for a filter that may be left out
-        // it cannot use the index. To plan costs a fraction of a millisecond, once for a batch.
-        ("plan_cache_mode", "force_custom_plan"),
-        // The planner takes the head of a queue for the whole of it: compiling the statement takes a second, running it
-        // two milliseconds.
-        ("jit", "off"),
-    ]);
-    Ok(PgPoolOptions::new()
-        .max_connections(connections)
-        .min_connections(2)
-        .acquire_timeout(Duration::from_secs(10))
-        // A ping before every use would double the statements; one that has idled may have been cut without a word.
-        .test_before_acquire(false)
-        .after_connect(|connection, _| {
-            Box::pin(async move {
-                match wait_for_disk(connection).await {
-                    // The pool would log it as an error of ours. The first use fails, as on any connection that is cut.
-                    Err(error) if has_ended_connection(&error) => Ok(()),
-                    result => result,
-                }
-            })
-        })
-        .before_acquire(|connection, state| {
-            Box::pin(async move {
-                if state.idle_for >= PING_AFTER {
-                    connection.ping().await?;
-                }
-                Ok(true)
-            })
-        })
-        .connect_lazy_with(options))
-}
-
-/// Makes the session's commits wait for the disk, whatever the role, the database or the server says: a message is
-/// acknowledged after its commit. `remote_apply` waits for more than that and stays. It is set even if it is right, so that a
-/// later change of the server's setting does not lower it.
-async fn wait_for_disk(connection: &mut PgConnection) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "select set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply'
-                                                 then 'remote_apply' else 'on' end, false)"
-    )
-    .fetch_optional(connection)
-    .await?;
-    Ok(())
-}
-
-/// Whether nothing more can be done on the connection that gave this error.
-fn has_ended_connection(error: &sqlx::Error) -> bool {
-    if matches!(error, sqlx::Error::Io(_)) {
-        return true;
-    }
-    // Class 57P is "operator intervention" that ends sessions (PostgreSQL, appendix A).
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| code.starts_with("57P"))
+/// Returns an error if the database cannot be reached, a migration fails, or all of them take longer than ten minutes; what
+/// was committed stays, and the next call goes on from there.
+pub async fn migrate(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
+    let mut connection = pool.detached().await?;
+    let migrated = tokio::time::timeout(MIGRATE_WITHIN, MIGRATOR.run(connection.migrating()?)).await;
+    migrated.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
 }
 
 /// Whether the database refused a value that it was given, so that trying the same again would fail the same way.

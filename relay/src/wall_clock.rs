@@ -7,8 +7,7 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use sqlx::PgPool;
-
+use crate::store::Pool;
 use crate::{mint, store};
 
 /// How far the two clocks may differ.
@@ -26,7 +25,7 @@ const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The relay's clock.
 pub struct WallClock {
-    pool: PgPool,
+    pool: Pool,
     last: Mutex<Option<Comparison>>,
 }
 
@@ -41,7 +40,7 @@ struct Comparison {
 
 impl WallClock {
     #[must_use]
-    pub fn new(pool: PgPool) -> Self {
+    pub fn new(pool: Pool) -> Self {
         Self { pool, last: Mutex::new(None) }
     }
 

@@ -140,10 +140,36 @@ impl Gateway {
     /// # Panics
     /// As [`Gateway::start`].
     pub async fn relay_only_by_proxy() -> (RelayOnly, Proxy) {
-        let database = ready(Database::create().await);
+        Self::relay_only_by_proxy_with(|settings| settings).await
+    }
+
+    /// As [`Gateway::relay_only_by_proxy`], with other settings.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only_by_proxy_with(change: impl FnOnce(RelaySettings) -> RelaySettings) -> (RelayOnly, Proxy) {
+        Self::relay_only_by_proxy_on(ready(Database::create().await), change).await
+    }
+
+    /// As [`Gateway::relay_only_by_proxy_with`], on a server of the caller's own.
+    ///
+    /// # Panics
+    /// As [`Gateway::start`].
+    pub async fn relay_only_by_proxy_on_server_with(
+        server: &Server,
+        change: impl FnOnce(RelaySettings) -> RelaySettings,
+    ) -> (RelayOnly, Proxy) {
+        Self::relay_only_by_proxy_on(ready(Database::create_on(server).await), change).await
+    }
+
+    async fn relay_only_by_proxy_on(
+        database: Database,
+        change: impl FnOnce(RelaySettings) -> RelaySettings,
+    ) -> (RelayOnly, Proxy) {
         let proxy = ready(Proxy::start(ready(database.address())).await.doing(|| "cannot start the proxy".to_owned()));
         let url = ready(database.url_at(proxy.address()));
-        (Self::relay_only_on(database, |settings| settings.with("DATABASE_URL", &url)).await, proxy)
+        let change = |settings: RelaySettings| change(settings.with("DATABASE_URL", &url));
+        (Self::relay_only_on(database, change).await, proxy)
     }
 
     /// Starts the edge with a local queue, without a relay.

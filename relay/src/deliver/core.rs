@@ -43,7 +43,7 @@ pub use self::health::Health;
 pub use self::message::{Command, Disabling, Found, Input, Limits};
 
 use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
-use self::budget::Budget;
+use self::budget::{Budget, counted_bytes};
 use self::health::Due;
 use self::line::{Consequences, Everyone, Line, Step};
 use self::throttle::Throttle;
@@ -84,7 +84,7 @@ impl Core {
     pub fn new(limits: Limits) -> Self {
         Self {
             limits,
-            budget: Budget::new(limits.bodies),
+            budget: Budget::new(limits.bodies, limits.rows),
             clock: SetClock::default(),
             owned: HashMap::new(),
             snapshot: Arc::default(),
@@ -269,11 +269,12 @@ impl Core {
         let id = item.destination_id;
         self.everyone.slots.give_back(item.lane());
         self.everyone.used.in_flight -= 1;
+        self.everyone.bytes_in_flight -= counted_bytes(item.event.body_bytes);
         self.freed += 1;
         let line = self.lines.get_mut(&id).filter(|line| line.epoch == epoch);
         let (line, sent_us, known_gone) = match line {
             Some(line) => {
-                let (sent_us, known_gone) = line.landed(item.id);
+                let (sent_us, known_gone) = line.landed(item);
                 (Some(line), sent_us, known_gone)
             }
             None => (None, None, false),
@@ -371,6 +372,7 @@ impl Core {
                 Step::Send(item) => {
                     self.everyone.slots.take(item.lane());
                     self.everyone.used.in_flight += 1;
+                    self.everyone.bytes_in_flight += counted_bytes(item.event.body_bytes);
                     let (destination, epoch) = (Arc::clone(&line.destination), line.epoch);
                     self.turn.push_back(destination.id);
                     commands.push(Command::Send { item, destination, epoch });
@@ -411,7 +413,7 @@ impl Core {
     fn read(&mut self, destination: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         for lane in Lane::ALL {
-            if let Some((limit, begin_us)) = line.read(lane, now_us, &self.limits) {
+            if let Some((limit, begin_us)) = line.read(lane, now_us, &self.limits, &self.budget) {
                 let (epoch, known, bodies) = (line.epoch, line.known(), self.budget.has_room());
                 commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, bodies });
             }

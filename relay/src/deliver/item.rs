@@ -54,9 +54,19 @@ pub struct Event {
     pub headers: HeaderList,
     /// `None` where the body is large, or where too many wait in memory: it is read from the database when it is sent.
     pub body: Option<Vec<u8>>,
+    /// The size of the body, be it here or not.
+    pub body_bytes: usize,
 }
 
 impl Event {
+    /// About how many bytes of memory it takes without its body.
+    #[must_use]
+    pub fn bytes_besides_body(&self) -> usize {
+        // The structs, and for each header two strings with their allocations.
+        let headers: usize = self.headers.iter().map(|(name, value)| name.len() + value.len() + 80).sum();
+        500 + self.query.len() + headers
+    }
+
     /// The same without its body.
     #[must_use]
     pub fn without_body(&self) -> Self {
@@ -70,6 +80,7 @@ impl Event {
             query: self.query.clone(),
             headers: self.headers.clone(),
             body: None,
+            body_bytes: self.body_bytes,
         }
     }
 }

@@ -8,12 +8,12 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Handle;
 use super::core::Input;
+use crate::store::Pool;
 use crate::store::leases::{self, Held, Shard};
 
 mod under_way;
@@ -40,7 +40,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(20);
 
 /// Keeps the lease of one replica.
 pub struct Keeper {
-    pool: PgPool,
+    pool: Pool,
     replica: Uuid,
     engine: Handle,
     under_way: Arc<UnderWay>,
@@ -54,7 +54,7 @@ pub struct Keeper {
 
 impl Keeper {
     #[must_use]
-    pub fn new(pool: PgPool, replica: Uuid, engine: Handle, under_way: Arc<UnderWay>) -> Self {
+    pub fn new(pool: Pool, replica: Uuid, engine: Handle, under_way: Arc<UnderWay>) -> Self {
         Self { pool, replica, engine, under_way, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
     }
 

@@ -4,10 +4,10 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 use shared::id::DestinationId;
-use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use super::core::Health;
+use crate::store::Pool;
 use crate::store::destination_health;
 
 /// The most rows of one statement.
@@ -17,7 +17,7 @@ const BATCH: usize = 1_000;
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// Writes reports until the channel closes; of one destination only the newest.
-pub async fn run(pool: PgPool, mut inbox: mpsc::UnboundedReceiver<Health>) {
+pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Health>) {
     let mut waiting: HashMap<DestinationId, Health> = HashMap::new();
     loop {
         let mut arrived = Vec::new();

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant};
 
 use http::StatusCode;
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
-use sqlx::PgPool;
 use tracing::Instrument as _;
 
 use super::item::{Event, Item};
@@ -14,6 +13,7 @@ use crate::configuration::{Configuration, Destination, Expression, Snapshot};
 use crate::egress::{Egress, EgressError, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform, Turn};
 use crate::route::{self, EventView};
+use crate::store::Pool;
 use crate::store::settle::AttemptRow;
 use crate::{mint, retry, store};
 
@@ -38,7 +38,7 @@ const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
 
 /// What a sender needs besides the delivery.
 pub struct Sender {
-    pub pool: PgPool,
+    pub pool: Pool,
     pub egress: Egress,
     pub configuration: Arc<Configuration>,
     pub evaluator: Arc<Evaluator>,
@@ -46,7 +46,7 @@ pub struct Sender {
 
 impl Sender {
     /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`], the destination's timeout and
-    /// [`EXCERPT_WITHIN`](crate::egress::EXCERPT_WITHIN) together.
+    /// [`EXCERPT_WITHIN`](crate::egress::EXCERPT_WITHIN) together, and 25 s more if its body has to be read first.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Outcome {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await

@@ -3,11 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::PgPool;
 use tokio::sync::mpsc;
 
 use crate::mint;
 use crate::retry::database_backoff;
+use crate::store::Pool;
 use crate::store::partitions::with_partitions;
 use crate::store::settle::{Next, Settlement, settle};
 
@@ -17,12 +17,9 @@ const LINGER: Duration = Duration::from_millis(5);
 /// The most settlements of one transaction.
 const BATCH: usize = 500;
 
-/// How long a transaction may take before it is tried again. It can be repeated: attempts are found by their ids.
-const PATIENCE: Duration = Duration::from_secs(70);
-
 /// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
 /// keeps the batch and tries again: what has been sent is not forgotten.
-pub async fn run(pool: PgPool, mut inbox: mpsc::UnboundedReceiver<Settlement>, written: impl Fn(Vec<Settlement>)) {
+pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Settlement>, written: impl Fn(Vec<Settlement>)) {
     while let Some(first) = inbox.recv().await {
         let mut batch = vec![first];
         let deadline = tokio::time::Instant::now() + LINGER;
@@ -37,15 +34,11 @@ pub async fn run(pool: PgPool, mut inbox: mpsc::UnboundedReceiver<Settlement>, w
     }
 }
 
-async fn write(pool: &PgPool, batch: &[Settlement]) {
+async fn write(pool: &Pool, batch: &[Settlement]) {
     let mut backoff = database_backoff();
     loop {
-        // The server's own limit of a statement is shorter; what waits longer has lost its connection.
-        let written = tokio::time::timeout(PATIENCE, async { with_partitions!(pool, settle(pool, batch)) }).await;
-        let Ok(written) = written else {
-            tracing::warn!(attempts = batch.len(), "the database does not answer; settling again");
-            continue;
-        };
+        // It can be repeated: attempts are found by their ids.
+        let written: Result<_, sqlx::Error> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
                 let lost = batch.len() - settled.len();

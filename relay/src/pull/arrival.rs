@@ -213,6 +213,7 @@ fn items(
         query: header.query.clone(),
         headers: header.headers.clone(),
         body: small.then(|| body.to_vec()),
+        body_bytes: body.len(),
     });
     due.map(|delivery| Item {
         id: DeliveryId::from_uuid(delivery.id),

@@ -6,20 +6,20 @@ use shared::envelope::SecretHandedOver;
 use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource, Provider};
 use shared::source::Secret;
-use sqlx::PgPool;
 use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::{Edge, FetchError};
 use crate::secrets::{self, SourceSecrets};
+use crate::store::Pool;
 use crate::store::sources::{self, Content, SourceRow};
 
 /// What is needed to change a source.
 #[derive(Clone)]
 pub struct Handover {
     pub config: Arc<Config>,
-    pub pool: PgPool,
+    pub pool: Pool,
     pub configuration: Arc<Configuration>,
     pub edge: Edge,
     /// Wakes [`crate::sync`], which tells the edge of the secret.

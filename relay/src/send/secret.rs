@@ -31,7 +31,7 @@ pub(super) async fn find(
     let unreachable = |error: sqlx::Error| {
         format!("the secret cannot be read from DATABASE_URL: {error}; or set TIDEGATE_SOURCE_SECRET")
     };
-    let pool = store::connect(&url, 4).map_err(unreachable)?;
+    let pool = store::Pool::new(&url, 4).map_err(unreachable)?;
     let row = store::sources::find(&pool, store::DEFAULT_CUSTOMER, Some(id), None).await.map_err(unreachable)?;
     let row = row.ok_or("DATABASE_URL is not the database of the relay at TIDEGATE_URL: the source is not in it")?;
     let opened = secrets::open_source_secrets(&keys, &row)

@@ -4,13 +4,13 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use shared::envelope::Failure;
-use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use super::configuration::Version;
 use super::counters::{self, SourceCounts};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
+use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
 
 /// An event to be stored, with the answer of its routes.
 pub struct NewEvent {
@@ -84,7 +84,7 @@ pub enum Admitted {
 ///
 /// # Errors
 /// Where the database cannot be asked or refuses a value; then nothing was written.
-pub async fn admit(pool: &PgPool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     write(transaction, batch, version, dedupe_days).await
@@ -92,7 +92,7 @@ pub async fn admit(pool: &PgPool, batch: &Batch, version: Version, dedupe_days: 
 
 /// The configuration, held as it is until something is stored by it or this is dropped.
 pub struct Held {
-    transaction: sqlx::PgTransaction<'static>,
+    transaction: Transaction,
     version: Version,
 }
 
@@ -100,7 +100,7 @@ pub struct Held {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn hold(pool: &PgPool) -> Result<Held, sqlx::Error> {
+pub async fn hold(pool: &Pool) -> Result<Held, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     let version = super::configuration::version(&mut *transaction).await?;
@@ -124,12 +124,12 @@ impl Held {
 }
 
 async fn write(
-    mut transaction: sqlx::PgTransaction<'_>,
+    mut transaction: Transaction,
     batch: &Batch,
     version: Version,
     dedupe_days: i32,
 ) -> Result<Admitted, sqlx::Error> {
-    let connection = &mut *transaction;
+    let connection: &mut Connection = &mut transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
     let known = sqlx::query!(
         r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>"
@@ -166,7 +166,7 @@ async fn write(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn is_stored(pool: &PgPool, event: Uuid) -> Result<bool, sqlx::Error> {
+pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool, sqlx::Error> {
     sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event).fetch_one(pool).await
 }
 
@@ -199,7 +199,7 @@ fn counts(
 /// Two replicas that store the same key at the same time meet in the primary key of the same day. Across midnight they
 /// can both be first: the event is then delivered twice, which at-least-once delivery allows.
 async fn claim_keys(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     events: &[&NewEvent],
     dedupe_days: i32,
 ) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
@@ -264,7 +264,7 @@ async fn claim_keys(
     Ok(duplicates)
 }
 
-async fn count_duplicates(connection: &mut PgConnection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {
+async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {
     if duplicates.is_empty() {
         return Ok(());
     }
@@ -288,7 +288,7 @@ async fn count_duplicates(connection: &mut PgConnection, duplicates: &HashMap<Uu
     Ok(())
 }
 
-async fn insert_events(connection: &mut PgConnection, events: &[&NewEvent]) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Result<HashSet<Uuid>, sqlx::Error> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -359,7 +359,7 @@ async fn insert_events(connection: &mut PgConnection, events: &[&NewEvent]) -> R
 }
 
 pub(crate) async fn insert_deliveries(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     events: &[&NewEvent],
     stored: &HashSet<Uuid>,
 ) -> Result<(), sqlx::Error> {
@@ -368,9 +368,17 @@ pub(crate) async fn insert_deliveries(
         .filter(|event| stored.contains(&event.id))
         .flat_map(|event| event.deliveries.iter().map(move |delivery| (*event, delivery)))
         .collect();
-    if new.is_empty() {
-        return Ok(());
+    // Not one statement for all: its time would grow with the number of destinations.
+    for new in new.chunks(ROWS_AT_ONCE) {
+        insert_some_deliveries(connection, new).await?;
     }
+    Ok(())
+}
+
+async fn insert_some_deliveries(
+    connection: &mut Connection,
+    new: &[(&NewEvent, &NewDelivery)],
+) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.id).collect();
     let customer_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.customer_id).collect();
     let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id).collect();
@@ -409,7 +417,7 @@ pub(crate) async fn insert_deliveries(
 
 /// Returns those that are new: the others are of messages that were stored before.
 async fn insert_rejections(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     rejections: &[NewRejection],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut inserted = HashSet::new();

@@ -1,8 +1,9 @@
 //! What the relay holds in memory, read at one version.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::store::{Connection, Pool, Transaction};
 
 /// Which state of the configuration something was read from or decided by.
 ///
@@ -72,7 +73,7 @@ pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version, sql
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error> {
+pub async fn hold(connection: &mut Connection) -> Result<(), sqlx::Error> {
     sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))").execute(connection).await?;
     Ok(())
 }
@@ -82,7 +83,7 @@ pub async fn hold(connection: &mut sqlx::PgConnection) -> Result<(), sqlx::Error
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn commit(mut transaction: sqlx::PgTransaction<'_>) -> Result<Version, sqlx::Error> {
+pub async fn commit(mut transaction: Transaction) -> Result<Version, sqlx::Error> {
     // Waits for those that hold it, see `hold`.
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *transaction).await?;
     let version = sqlx::query_as!(
@@ -100,7 +101,7 @@ pub async fn commit(mut transaction: sqlx::PgTransaction<'_>) -> Result<Version,
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn commit_if_any(
-    transaction: sqlx::PgTransaction<'_>,
+    transaction: Transaction,
     changed: &sqlx::postgres::PgQueryResult,
 ) -> Result<Option<Version>, sqlx::Error> {
     if changed.rows_affected() == 0 {
@@ -113,7 +114,7 @@ pub async fn commit_if_any(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn read(pool: &PgPool) -> Result<Rows, sqlx::Error> {
+pub async fn read(pool: &Pool) -> Result<Rows, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
     let version = version(&mut *transaction).await?;

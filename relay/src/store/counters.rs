@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::store::{Connection, Pool};
 
 /// How long attempts took at the most that are counted together, in milliseconds; the last count is of those that took
 /// longer.
@@ -42,7 +43,7 @@ impl DestinationCounts {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn add_to_sources(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     counts: &BTreeMap<Uuid, SourceCounts>,
 ) -> Result<(), sqlx::Error> {
     if counts.is_empty() {
@@ -73,7 +74,7 @@ pub async fn add_to_sources(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn add_to_destinations(
-    connection: &mut PgConnection,
+    connection: &mut Connection,
     counts: &BTreeMap<Uuid, DestinationCounts>,
 ) -> Result<(), sqlx::Error> {
     if counts.is_empty() {
@@ -129,11 +130,12 @@ pub struct Span {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn of_sources(
-    pool: &PgPool,
+    pool: &Pool,
     customer: Uuid,
     source: Option<Uuid>,
     span: Span,
 ) -> Result<BTreeMap<OffsetDateTime, SourceCounts>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     let rows = sqlx::query!(
         r#"select date_trunc($5, minute) as "at!", sum(stored)::bigint as "stored!",
                   sum(duplicates)::bigint as "duplicates!", sum(rejected)::bigint as "rejected!"
@@ -147,7 +149,7 @@ pub async fn of_sources(
         span.until,
         span.step
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await?;
     let rows = rows
         .into_iter()
@@ -160,11 +162,12 @@ pub async fn of_sources(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn of_destinations(
-    pool: &PgPool,
+    pool: &Pool,
     customer: Uuid,
     destination: Option<Uuid>,
     span: Span,
 ) -> Result<BTreeMap<OffsetDateTime, DestinationCounts>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     let rows = sqlx::query!(
         r#"select date_trunc($5, minute) as "at!", sum(succeeded)::bigint as "succeeded!", sum(dead)::bigint as "dead!",
                   sum(failed_attempts)::bigint as "failed_attempts!",
@@ -181,7 +184,7 @@ pub async fn of_destinations(
         span.until,
         span.step
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await?;
     let rows = rows.into_iter().map(|row| {
         let attempts = row.attempts.try_into().unwrap_or_default();

@@ -1,9 +1,10 @@
 //! Deliveries, pending and settled alike, as the API shows and changes them.
 
 use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::store::Pool;
 
 /// How far two replicas' clocks may be apart, in milliseconds, for all attempts of a delivery to be found.
 const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
@@ -64,11 +65,12 @@ pub struct AttemptRow {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     selection: &Selection,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
@@ -117,7 +119,7 @@ pub async fn page(
         selection.until,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await
 }
 
@@ -125,7 +127,7 @@ pub async fn page(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result<Option<DeliveryRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Option<DeliveryRow>, sqlx::Error> {
     let selection = Selection { id: Some(id), ..Selection::default() };
     page(pool, customer, &selection, 1).await.map(|mut rows| rows.pop())
 }
@@ -135,7 +137,7 @@ pub async fn find(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn attempts(
-    pool: &PgPool,
+    pool: &Pool,
     id: DeliveryId,
     cursor: Option<Uuid>,
     limit: i64,
@@ -175,7 +177,7 @@ pub enum Retried {
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
 pub async fn retry(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: DeliveryId,
     first_with_body: Uuid,
@@ -240,7 +242,7 @@ pub async fn retry(
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn cancel(pool: &PgPool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
+pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
     let cancelled = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries where customer_id = $1 and id = $2 returning *

@@ -1,12 +1,12 @@
 //! How destinations take what they are sent, as the engine that sends has seen it.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::deliver::core::{BreakerState, Health, Reason};
 use crate::deliver::lane::Lane;
 use crate::mint::timestamp;
+use crate::store::Pool;
 
 /// The most pending deliveries that are counted.
 pub const COUNTED: i64 = 10_000;
@@ -50,7 +50,7 @@ pub struct PendingRow {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn failing(pool: &PgPool, destination: Uuid) -> Result<Option<FailingRow>, sqlx::Error> {
+pub async fn failing(pool: &Pool, destination: Uuid) -> Result<Option<FailingRow>, sqlx::Error> {
     sqlx::query_as!(
         FailingRow,
         r#"select failing_since as "since!", failures from destination_health
@@ -66,7 +66,7 @@ pub async fn failing(pool: &PgPool, destination: Uuid) -> Result<Option<FailingR
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn write(pool: &PgPool, reports: &[&Health]) -> Result<(), sqlx::Error> {
+pub async fn write(pool: &Pool, reports: &[&Health]) -> Result<(), sqlx::Error> {
     // In one order everywhere, so that two replicas wait for each other and do not deadlock.
     let mut reports = reports.to_vec();
     reports.sort_unstable_by_key(|health| health.destination);
@@ -156,7 +156,7 @@ pub async fn write(pool: &PgPool, reports: &[&Health]) -> Result<(), sqlx::Error
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &PgPool, destination: Uuid) -> Result<Option<HealthRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>, sqlx::Error> {
     sqlx::query_as!(
         HealthRow,
         "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
@@ -174,7 +174,7 @@ pub async fn find(pool: &PgPool, destination: Uuid) -> Result<Option<HealthRow>,
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn pending(pool: &PgPool, destination: Uuid) -> Result<PendingRow, sqlx::Error> {
+pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow, sqlx::Error> {
     sqlx::query_as!(
         PendingRow,
         r#"select (select count(*) from (select from pending_deliveries where destination_id = $1 limit $2) counted)

@@ -1,11 +1,11 @@
 //! Destinations: what the API changes, and what the engine does to one that is gone.
 
 use shared::id::{CustomerId, DestinationId};
-use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
+use crate::store::{Connection, Pool};
 
 /// The most deliveries that one statement moves when a destination is deleted.
 const CANCEL_CHUNK: i64 = 10_000;
@@ -49,7 +49,7 @@ pub struct Content {
 /// # Errors
 /// `destination_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: DestinationId,
     name: &str,
@@ -86,7 +86,7 @@ pub async fn insert(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn update(
-    pool: &PgPool,
+    pool: &Pool,
     seen: &DestinationRow,
     content: &Content,
 ) -> Result<Option<(DestinationRow, Version)>, sqlx::Error> {
@@ -121,7 +121,7 @@ pub async fn update(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn set_signing_keys(
-    pool: &PgPool,
+    pool: &Pool,
     seen: &DestinationRow,
     signing_keys_sealed: &str,
 ) -> Result<Option<Version>, sqlx::Error> {
@@ -144,7 +144,7 @@ pub async fn set_signing_keys(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn find(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: Option<DestinationId>,
     name: Option<&str>,
@@ -165,7 +165,7 @@ pub async fn find(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     cursor: Option<Uuid>,
     limit: i64,
@@ -187,7 +187,7 @@ pub async fn page(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn set_state(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: DestinationId,
     state: &'static str,
@@ -210,7 +210,7 @@ pub async fn set_state(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<Version>, sqlx::Error> {
+pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let changed = sqlx::query!(
         "update destinations
@@ -229,7 +229,7 @@ pub async fn disable(pool: &PgPool, id: Uuid, reason: &str) -> Result<Option<Ver
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn delete(pool: &PgPool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>, sqlx::Error> {
+pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     // Without its destination a replay would deliver to the original ones.
     sqlx::query!(
@@ -255,7 +255,7 @@ pub async fn delete(pool: &PgPool, customer: CustomerId, id: DestinationId) -> R
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn cancel_orphans(pool: &PgPool, id: DestinationId) -> Result<i64, sqlx::Error> {
+pub async fn cancel_orphans(pool: &Pool, id: DestinationId) -> Result<i64, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let cancelled = cancel_pending(&mut transaction, id.uuid()).await?;
     transaction.commit().await?;
@@ -264,7 +264,7 @@ pub async fn cancel_orphans(pool: &PgPool, id: DestinationId) -> Result<i64, sql
 
 /// At most [`CANCEL_CHUNK`] rows, so that no statement grows with the backlog. An array and not `in`, which would be
 /// answered by reading the whole table.
-async fn cancel_pending(connection: &mut PgConnection, destination: Uuid) -> Result<i64, sqlx::Error> {
+async fn cancel_pending(connection: &mut Connection, destination: Uuid) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries

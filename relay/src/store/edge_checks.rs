@@ -3,10 +3,10 @@
 use std::time::Duration;
 
 use shared::id::SourceId;
-use sqlx::PgPool;
 use uuid::Uuid;
 
 use super::sources::SourceRow;
+use crate::store::Pool;
 
 /// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
 /// which is a minute.
@@ -41,7 +41,7 @@ pub struct DeletedRow {
 ///
 /// # Errors
 /// The query fails.
-pub async fn claim(pool: &PgPool, limit: i64) -> Result<Vec<Claimed>, sqlx::Error> {
+pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>, sqlx::Error> {
     let claimed = sqlx::query!(
         r#"with live as (
             update sources set edge_check_at = now() + $2::float8 * interval '1 second'
@@ -72,7 +72,7 @@ pub async fn claim(pool: &PgPool, limit: i64) -> Result<Vec<Claimed>, sqlx::Erro
 ///
 /// # Errors
 /// The query fails.
-pub async fn make_all_due(pool: &PgPool, within: Duration) -> Result<(), sqlx::Error> {
+pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update sources set edge_check_at = now() + random() * $1::float8 * interval '1 second'
          where id in (select id from sources where edge_check_at > now() + $1::float8 * interval '1 second'
@@ -88,7 +88,7 @@ pub async fn make_all_due(pool: &PgPool, within: Duration) -> Result<(), sqlx::E
 ///
 /// # Errors
 /// The query fails.
-pub async fn confirmed_source(pool: &PgPool, id: SourceId) -> Result<Option<SourceRow>, sqlx::Error> {
+pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<SourceRow>, sqlx::Error> {
     sqlx::query_as!(SourceRow, "select * from sources where id = $1 and edge_revision = revision", id.uuid())
         .fetch_optional(pool)
         .await
@@ -98,7 +98,7 @@ pub async fn confirmed_source(pool: &PgPool, id: SourceId) -> Result<Option<Sour
 ///
 /// # Errors
 /// The query fails.
-pub async fn deleted_source(pool: &PgPool, id: SourceId) -> Result<Option<DeletedRow>, sqlx::Error> {
+pub async fn deleted_source(pool: &Pool, id: SourceId) -> Result<Option<DeletedRow>, sqlx::Error> {
     sqlx::query_as!(DeletedRow, "select id, name, revision from deleted_sources where id = $1", id.uuid())
         .fetch_optional(pool)
         .await
@@ -108,7 +108,7 @@ pub async fn deleted_source(pool: &PgPool, id: SourceId) -> Result<Option<Delete
 ///
 /// # Errors
 /// The query fails.
-pub async fn source_is_held(pool: &PgPool, row: &SourceRow) -> Result<(), sqlx::Error> {
+pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update sources set edge_check_at = now() + $3::float8 * interval '1 second'
          where id = $1 and edge_revision = $2 and edge_check_at = $4",
@@ -129,7 +129,7 @@ pub async fn source_is_held(pool: &PgPool, row: &SourceRow) -> Result<(), sqlx::
 /// # Errors
 /// The query fails.
 pub async fn source_differs(
-    pool: &PgPool,
+    pool: &Pool,
     row: &SourceRow,
     least: i64,
     difference: &str,
@@ -153,7 +153,7 @@ pub async fn source_differs(
 ///
 /// # Errors
 /// The query fails.
-pub async fn deleted_is_gone(pool: &PgPool, id: SourceId) -> Result<(), sqlx::Error> {
+pub async fn deleted_is_gone(pool: &Pool, id: SourceId) -> Result<(), sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let over = sqlx::query!(
         "delete from deleted_sources where id = $1 and deleted_at < now() - $2::float8 * interval '1 second'",
@@ -179,7 +179,7 @@ pub async fn deleted_is_gone(pool: &PgPool, id: SourceId) -> Result<(), sqlx::Er
 ///
 /// # Errors
 /// The query fails.
-pub async fn raise_deleted(pool: &PgPool, id: SourceId, revision: i64) -> Result<(), sqlx::Error> {
+pub async fn raise_deleted(pool: &Pool, id: SourceId, revision: i64) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update deleted_sources set revision = greatest(revision, $2),
                                     edge_check_at = now() + $3::float8 * interval '1 second'

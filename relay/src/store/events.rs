@@ -3,12 +3,12 @@
 use std::collections::HashSet;
 
 use shared::id::{CustomerId, EventId, SourceId};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::{NewEvent, insert_deliveries};
 use super::configuration::Version;
+use crate::store::Pool;
 
 /// What is known of an event, without its headers and body.
 #[derive(Debug, Clone)]
@@ -66,11 +66,12 @@ pub struct Selection {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     selection: &Selection,
     limit: i64,
 ) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
@@ -89,7 +90,7 @@ pub async fn page(
         selection.until,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await
 }
 
@@ -97,7 +98,7 @@ pub async fn page(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &PgPool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>, sqlx::Error> {
     sqlx::query_as!(
         EventRow,
         r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
@@ -126,7 +127,7 @@ pub enum Released {
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn release(pool: &PgPool, event: &NewEvent, version: Version) -> Result<Released, sqlx::Error> {
+pub async fn release(pool: &Pool, event: &NewEvent, version: Version) -> Result<Released, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     if super::configuration::version(&mut *transaction).await? != version {

@@ -1,7 +1,8 @@
 //! What `doctor` and the readiness check ask of the database.
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
+
+use crate::store::Pool;
 
 pub struct Health {
     pub version: String,
@@ -16,7 +17,7 @@ pub struct Health {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn now(pool: &PgPool) -> Result<OffsetDateTime, sqlx::Error> {
+pub async fn now(pool: &Pool) -> Result<OffsetDateTime, sqlx::Error> {
     sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await
 }
 
@@ -24,7 +25,7 @@ pub async fn now(pool: &PgPool) -> Result<OffsetDateTime, sqlx::Error> {
 ///
 /// # Errors
 /// Where it cannot be asked.
-pub async fn look(pool: &PgPool) -> Result<Health, sqlx::Error> {
+pub async fn look(pool: &Pool) -> Result<Health, sqlx::Error> {
     let row = sqlx::query!(
         r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "number!",
                   current_setting('fsync') as "fsync!", clock_timestamp() as "now!",
@@ -57,7 +58,7 @@ pub struct Standbys {
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn standbys(pool: &PgPool) -> Result<Standbys, sqlx::Error> {
+pub async fn standbys(pool: &Pool) -> Result<Standbys, sqlx::Error> {
     sqlx::query_as!(
         Standbys,
         r#"select count(*) as "connected!", count(sync_state) as "visible!",

@@ -4,8 +4,9 @@
 //! expired one, is free. Taking a shard raises its epoch, and what is settled names the epoch, so that a replica which
 //! stalled and woke up late cannot write over its successor.
 
-use sqlx::PgPool;
 use uuid::Uuid;
+
+use crate::store::Pool;
 
 /// How many shards there are; a destination's is fixed by its id.
 pub const SHARDS: i64 = 256;
@@ -31,7 +32,7 @@ pub struct Held {
 ///
 /// # Errors
 /// Where the database cannot be asked; then the old lease goes on until it expires.
-pub async fn renew(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held, sqlx::Error> {
+pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held, sqlx::Error> {
     let seen = match prolong(pool, replica, lease_ms, leaving).await? {
         Some(seen) => seen,
         None => {
@@ -88,7 +89,7 @@ struct Seen {
 
 /// Prolongs the lease, where there is one. A single statement, because it is made all day: who takes the shards of a
 /// replica deletes its row in the same transaction, so that where the row is still there, what is read is true.
-async fn prolong(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>, sqlx::Error> {
+async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>, sqlx::Error> {
     sqlx::query_as!(
         Seen,
         r#"update replicas set expires_at = now() + $2::bigint * interval '1 millisecond', leaving = $3
@@ -108,7 +109,7 @@ async fn prolong(pool: &PgPool, replica: Uuid, lease_ms: i64, leaving: bool) -> 
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn give_back(pool: &PgPool, replica: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
+pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
     sqlx::query!("update shards set owner = null where owner = $1 and shard = any($2)", replica, shards)
         .execute(pool)
         .await?;
@@ -119,7 +120,7 @@ pub async fn give_back(pool: &PgPool, replica: Uuid, shards: &[i16]) -> Result<(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn release(pool: &PgPool, replica: Uuid) -> Result<(), sqlx::Error> {
+pub async fn release(pool: &Pool, replica: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "with gone as (delete from replicas where id = $1) update shards set owner = null where owner = $1",
         replica

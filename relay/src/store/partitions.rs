@@ -5,17 +5,18 @@
 //! detached, or a table that belongs to nothing: [`Maintenance::partitions`] finds both.
 
 use shared::id::{uuid_v7_floor, uuid_v7_ms};
-use sqlx::{AssertSqlSafe, Connection as _, PgConnection, PgPool};
+use sqlx::AssertSqlSafe;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
 use crate::mint;
+use crate::store::{Connection, Pool};
 
 /// Makes the partitions of one day where they are not there yet.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn create_day(pool: &PgPool, day: Date) -> Result<(), sqlx::Error> {
+pub async fn create_day(pool: &Pool, day: Date) -> Result<(), sqlx::Error> {
     sqlx::query!("select create_day($1)", day).execute(pool).await?;
     Ok(())
 }
@@ -37,7 +38,7 @@ impl MissingPartitions {
     ///
     /// # Errors
     /// Returns an error if the partition cannot be made.
-    pub async fn make(&mut self, pool: &PgPool, error: &sqlx::Error) -> Result<bool, sqlx::Error> {
+    pub async fn make(&mut self, pool: &Pool, error: &sqlx::Error) -> Result<bool, sqlx::Error> {
         let Some(day) = missing_day(error).filter(|_| self.made < MADE_AT_ONCE) else { return Ok(false) };
         self.made += 1;
         tracing::warn!(%day, "history has no partition of this day; making it");
@@ -171,9 +172,9 @@ impl Partition {
     }
 }
 
-/// The connection of the one replica that drops partitions; the right to do so goes with it.
+/// The connection of the one replica that drops partitions; the right to do so ends when it is dropped.
 pub struct Maintenance {
-    connection: PgConnection,
+    connection: Connection,
 }
 
 impl Maintenance {
@@ -181,27 +182,18 @@ impl Maintenance {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn begin(pool: &PgPool) -> Result<Option<Self>, sqlx::Error> {
+    pub async fn begin(pool: &Pool) -> Result<Option<Self>, sqlx::Error> {
         // Not of the pool: what is locked must not outlive this run, however it ends.
-        let mut connection = pool.acquire().await?.detach();
+        let mut connection = pool.detached().await?;
         let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('tidegate history')) as "locked!""#)
             .fetch_one(&mut connection)
             .await?;
         if !locked {
-            connection.close().await?;
             return Ok(None);
         }
         // Nobody waits behind this one for longer.
         sqlx::query!("set lock_timeout = '2s'").execute(&mut connection).await?;
         Ok(Some(Self { connection }))
-    }
-
-    /// Lets another replica have its turn.
-    ///
-    /// # Errors
-    /// Where the database cannot be asked.
-    pub async fn end(self) -> Result<(), sqlx::Error> {
-        self.connection.close().await
     }
 
     /// The database's clock, which is the same for all replicas.

@@ -1,17 +1,17 @@
 //! Reads what is due, per destination that can take it.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-/// A delivery that is due, with its event. The body is left out where it is large; see [`body`].
+use crate::store::{LARGE_BYTES, Pool};
+
+/// A delivery that is due.
 pub struct DueRow {
     pub id: Uuid,
     pub destination_id: Uuid,
     pub event_id: Uuid,
-    pub source_id: Uuid,
     pub route_id: Option<Uuid>,
     pub replay_id: Option<Uuid>,
     pub due_at: OffsetDateTime,
@@ -23,33 +23,54 @@ pub struct DueRow {
     pub is_behind: bool,
     /// How often in a row it was due and nothing was sent because of the relay.
     pub not_sent: i16,
+}
+
+/// The event of a delivery that is due. The body is left out where it is large; see [`body`].
+pub struct EventRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
     pub method: String,
     pub query: String,
     pub headers: serde_json::Value,
+    /// Of headers and query, in bytes.
+    pub head_size: i32,
     pub body: Option<Vec<u8>>,
+    /// In bytes.
+    pub body_size: i32,
 }
 
 /// What was due, and when that was by the database's clock.
 pub struct Due {
     pub rows: Vec<DueRow>,
+    pub events: HashMap<Uuid, EventRow>,
+    /// Destinations of which there was no room for all that was found.
+    pub left_out: HashSet<Uuid>,
     pub read_at: OffsetDateTime,
 }
+
+/// Events of one statement, so that what it brings is bounded before anything is known of their sizes.
+const EVENTS_AT_ONCE: usize = 250;
+
+/// After so many bytes of bodies no further ones are read, and after so many bytes in all no further deliveries.
+const MOST_BODY_BYTES: usize = 4 << 20;
+const MOST_BYTES: usize = 12 << 20;
 
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
 /// The first deliveries of lanes that are due since `begins[i]`, oldest first, but for those that are `known`: at most
-/// `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only where `bodies` says so.
+/// `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only where `bodies` says so. Some megabytes
+/// of it at most: the last ones are left out beyond that, and others come without their bodies.
 ///
 /// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
 ///
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn due(
-    pool: &PgPool,
+    pool: &Pool,
     destinations: &[Uuid],
     lanes: &[i16],
     begins: &[OffsetDateTime],
@@ -57,10 +78,9 @@ pub async fn due(
     known: &[Uuid],
     bodies: bool,
 ) -> Result<Due, sqlx::Error> {
-    let largest_body = if bodies { SMALL_BODY_BYTES } else { -1 };
-    let heads = sqlx::query!(
+    let mut heads = sqlx::query!(
         r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
-                  due.source_id as "source_id?", due.route_id as "route_id?", due.replay_id as "replay_id?",
+                  due.route_id as "route_id?", due.replay_id as "replay_id?",
                   due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
                   due.throttled as "throttled?", due.not_sent as "not_sent?", due.order_key as "order_key?",
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
@@ -90,51 +110,63 @@ pub async fn due(
     let Some(read_at) = heads.first().map(|head| head.read_at) else {
         return Err(sqlx::Error::RowNotFound);
     };
-    // A statement of its own, to which the ids are known when it is planned: only the partitions of their days are
-    // touched. As one with the above it would be a join, which reads all of history.
-    let mut event_ids: Vec<Uuid> = heads.iter().filter_map(|head| head.event_id).collect();
-    if event_ids.is_empty() {
-        return Ok(Due { rows: Vec::new(), read_at });
+    // What is left out has to be the end of its lane.
+    heads.sort_by_key(|head| (head.destination_id, head.due_at, head.id));
+    let mut due = Due { rows: Vec::new(), events: HashMap::new(), left_out: HashSet::new(), read_at };
+    let (mut body_bytes, mut bytes) = (0, 0);
+    for heads in heads.chunks(EVENTS_AT_ONCE) {
+        if bytes >= MOST_BYTES {
+            due.left_out.extend(heads.iter().filter_map(|head| head.destination_id));
+            continue;
+        }
+        let wanted = heads.iter().filter_map(|head| head.event_id).filter(|id| !due.events.contains_key(id));
+        for event in events(pool, wanted.collect(), bodies && body_bytes < MOST_BODY_BYTES).await? {
+            let of_body = event.body.as_ref().map_or(0, Vec::len);
+            body_bytes += of_body;
+            bytes += of_body + usize::try_from(event.head_size).unwrap_or(0);
+            due.events.insert(event.id, event);
+        }
+        due.rows.extend(heads.iter().filter_map(|head| {
+            Some(DueRow {
+                id: head.id?,
+                destination_id: head.destination_id?,
+                event_id: head.event_id?,
+                route_id: head.route_id,
+                replay_id: head.replay_id,
+                due_at: head.due_at?,
+                attempts: head.attempts?,
+                schedule_start: head.schedule_start?,
+                throttled: head.throttled?,
+                order_key: head.order_key,
+                is_behind: head.is_behind,
+                not_sent: head.not_sent?,
+            })
+        }));
     }
-    event_ids.sort_unstable();
-    event_ids.dedup();
-    let events = sqlx::query!(
-        r#"select events.id, received_at, type as event_type, provider_event_id, method, query, headers, body as "body?"
+    Ok(due)
+}
+
+/// The events with these ids, with their small bodies or without. A statement of its own, to which the ids are known when
+/// it is planned: only the partitions of their days are touched. As one with that of the deliveries it would be a join,
+/// which reads all of history.
+async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    sqlx::query_as!(
+        EventRow,
+        r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
+                  octet_length(headers::text) + octet_length(query) as "head_size!", body as "body?", body_size
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id = any($1) and body_size <= $2
            where events.id = any($1)"#,
-        &event_ids,
-        largest_body
+        &ids,
+        if bodies { SMALL_BODY_BYTES } else { -1 }
     )
     .fetch_all(pool)
-    .await?;
-    let events: HashMap<Uuid, _> = events.into_iter().map(|event| (event.id, event)).collect();
-    let rows = heads.into_iter().filter_map(|head| {
-        let event = events.get(&head.event_id?)?;
-        Some(DueRow {
-            id: head.id?,
-            destination_id: head.destination_id?,
-            event_id: event.id,
-            source_id: head.source_id?,
-            route_id: head.route_id,
-            replay_id: head.replay_id,
-            due_at: head.due_at?,
-            attempts: head.attempts?,
-            schedule_start: head.schedule_start?,
-            throttled: head.throttled?,
-            order_key: head.order_key,
-            is_behind: head.is_behind,
-            not_sent: head.not_sent?,
-            received_at: event.received_at,
-            event_type: event.event_type.clone(),
-            provider_event_id: event.provider_event_id.clone(),
-            method: event.method.clone(),
-            query: event.query.clone(),
-            headers: event.headers.clone(),
-            body: event.body.clone(),
-        })
-    });
-    Ok(Due { rows: rows.collect(), read_at })
+    .await
 }
 
 /// When the next delivery of a lane is due.
@@ -149,7 +181,7 @@ pub struct NextDueRow {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn next_due(pool: &PgPool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
+pub async fn next_due(pool: &Pool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
     sqlx::query_as!(
         NextDueRow,
         r#"select idle.destination_id as "destination_id!", lanes.lane as "lane!", first.due_at as "due_at!"
@@ -170,6 +202,13 @@ pub async fn next_due(pool: &PgPool, destinations: &[Uuid]) -> Result<Vec<NextDu
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn body(pool: &PgPool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
-    sqlx::query_scalar!("select body from event_bodies where event_id = $1", event).fetch_optional(pool).await
+pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event)
+        .fetch_optional(&mut connection)
+        .await?;
+    if body.as_ref().is_some_and(|body| body.len() > LARGE_BYTES) {
+        connection.shrink_buffers();
+    }
+    Ok(body)
 }

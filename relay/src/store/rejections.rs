@@ -1,9 +1,10 @@
 //! Requests that the edge refused, as the API shows them.
 
 use shared::id::{CustomerId, SourceId};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::store::Pool;
 
 /// Refused requests with one cause.
 #[derive(Debug, Clone)]
@@ -26,13 +27,14 @@ pub struct RejectionRow {
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     source: Option<SourceId>,
     from: Option<Uuid>,
     until: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<RejectionRow>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         RejectionRow,
         "select rejections.id, source_id, sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
@@ -46,6 +48,6 @@ pub async fn page(
         until,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await
 }

@@ -3,13 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::admit::Undecided;
 use super::configuration::Version;
 use super::undecided::FIRST_PAUSE_S;
+use crate::store::{Connection, Pool, ROWS_AT_ONCE};
 
 pub mod begun;
 pub mod events;
@@ -122,7 +122,8 @@ pub enum Advanced {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, sqlx::Error> {
+pub async fn count_events(pool: &Pool, selection: &Selection) -> Result<i64, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from events
            where customer_id = $1 and id >= $2 and id < $3 and (verification = 'failed') = $7
@@ -137,7 +138,7 @@ pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, s
         selection.destination_id,
         selection.failed
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *search)
     .await
 }
 
@@ -145,7 +146,8 @@ pub async fn count_events(pool: &PgPool, selection: &Selection) -> Result<i64, s
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn count_deliveries(pool: &PgPool, selection: &Selection, until: Uuid) -> Result<i64, sqlx::Error> {
+pub async fn count_deliveries(pool: &Pool, selection: &Selection, until: Uuid) -> Result<i64, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from settled_deliveries settled
            where customer_id = $1 and state = $2 and id < $3
@@ -171,7 +173,7 @@ pub async fn count_deliveries(pool: &PgPool, selection: &Selection, until: Uuid)
         selection.error,
         selection.event_type
     )
-    .fetch_one(pool)
+    .fetch_one(&mut *search)
     .await
 }
 
@@ -181,12 +183,13 @@ pub async fn count_deliveries(pool: &PgPool, selection: &Selection, until: Uuid)
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn next_deliveries(
-    pool: &PgPool,
+    pool: &Pool,
     selection: &Selection,
     until: Uuid,
     after: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id, event_id, source_id, destination_id, route_id,
@@ -222,7 +225,7 @@ pub async fn next_deliveries(
         after,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await
 }
 
@@ -230,7 +233,7 @@ pub async fn next_deliveries(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn insert(pool: &PgPool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
+pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id)
          values ($1, $2, $3, $4, $5, $6, 'running', $7, $8)",
@@ -252,7 +255,7 @@ pub async fn insert(pool: &PgPool, replay: &ReplayRow) -> Result<(), sqlx::Error
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &PgPool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
@@ -271,7 +274,7 @@ pub async fn find(pool: &PgPool, customer: Uuid, id: Uuid) -> Result<Option<Repl
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: Uuid,
     before: Option<Uuid>,
     limit: i64,
@@ -295,7 +298,7 @@ pub async fn page(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
+pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
@@ -313,7 +316,7 @@ pub async fn running(pool: &PgPool) -> Result<Vec<ReplayRow>, sqlx::Error> {
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
 pub async fn advance(
-    pool: &PgPool,
+    pool: &Pool,
     replay: &ReplayRow,
     version: Version,
     chunk: &Chunk,
@@ -327,6 +330,34 @@ pub async fn advance(
     let released = release(&mut transaction, &chunk.released).await?;
     let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);
     let made: Vec<&Made> = chunk.made.iter().filter(is_due).collect();
+    // Not one statement for all: its time would grow with the number of destinations.
+    for made in made.chunks(ROWS_AT_ONCE) {
+        insert_made(&mut transaction, replay, made).await?;
+    }
+    // Last, so that the row is locked for a moment only: others count what they settle in it.
+    let moved = sqlx::query!(
+        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
+                            next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
+                            begun = 0, begun_until = null, begun_error = null
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
+        replay.id,
+        replay.cursor_id,
+        chunk.cursor,
+        i64::try_from(chunk.processed).unwrap_or(i64::MAX),
+        i64::try_from(made.len()).unwrap_or(i64::MAX),
+        i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
+        pause.as_secs_f64()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(Advanced::Elsewhere);
+    }
+    transaction.commit().await?;
+    Ok(Advanced::Moved)
+}
+
+async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&Made]) -> Result<(), sqlx::Error> {
     let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
     let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
@@ -356,33 +387,13 @@ pub async fn advance(
         &again,
         FIRST_PAUSE_S
     )
-    .execute(&mut *transaction)
+    .execute(connection)
     .await?;
-    // Last, so that the row is locked for a moment only: others count what they settle in it.
-    let moved = sqlx::query!(
-        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
-                            next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
-                            begun = 0, begun_until = null, begun_error = null
-         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
-        replay.id,
-        replay.cursor_id,
-        chunk.cursor,
-        i64::try_from(chunk.processed).unwrap_or(i64::MAX),
-        i64::try_from(made.len()).unwrap_or(i64::MAX),
-        i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
-        pause.as_secs_f64()
-    )
-    .execute(&mut *transaction)
-    .await?;
-    if moved.rows_affected() == 0 {
-        return Ok(Advanced::Elsewhere);
-    }
-    transaction.commit().await?;
-    Ok(Advanced::Moved)
+    Ok(())
 }
 
 /// Marks events as released and returns those that were still waiting for it.
-async fn release(connection: &mut PgConnection, events: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -399,7 +410,7 @@ async fn release(connection: &mut PgConnection, events: &[Uuid]) -> Result<HashS
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn complete(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn complete(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!("update replays set state = 'completed', finished_at = now() where id = $1 and state = 'running'", id)
         .execute(pool)
         .await?;
@@ -410,7 +421,7 @@ pub async fn complete(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn cancel(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
+pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
     let cancelled = sqlx::query!(
         "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
          where id = $1 and state <> 'cancelled'",
@@ -425,7 +436,7 @@ pub async fn cancel(pool: &PgPool, id: Uuid) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn cancel_pending(pool: &PgPool, id: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
+pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
     sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries

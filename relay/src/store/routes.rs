@@ -1,12 +1,12 @@
 //! Routes as the API shows and changes them.
 
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
 use crate::configuration::Poison;
+use crate::store::Pool;
 
 /// A route with the names of what it joins.
 #[derive(Debug, Clone)]
@@ -40,7 +40,7 @@ pub struct Content {
 /// `one_route_joins_a_source_and_a_destination` where there is one between them, a foreign key where one of them is
 /// gone, or the database cannot be asked.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: RouteId,
     source: SourceId,
@@ -71,7 +71,7 @@ pub async fn insert(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn update(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: RouteId,
     content: &Content,
@@ -97,7 +97,7 @@ pub async fn update(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>, sqlx::Error> {
     sqlx::query_as!(
         RouteRow,
         "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
@@ -118,7 +118,7 @@ pub async fn find(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Op
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     source: Option<SourceId>,
     destination: Option<DestinationId>,
@@ -150,7 +150,7 @@ pub async fn page(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn delete(pool: &PgPool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
+pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *transaction)

@@ -1,7 +1,8 @@
 //! Everything that is sealed with the master key, page by page.
 
-use sqlx::PgPool;
 use uuid::Uuid;
+
+use crate::store::Pool;
 
 /// The sealed columns of a source.
 #[derive(Debug)]
@@ -23,7 +24,7 @@ pub struct SealedDestination {
 ///
 /// # Errors
 /// If the query fails.
-pub async fn sources(pool: &PgPool, after: Option<Uuid>) -> Result<Vec<SealedSource>, sqlx::Error> {
+pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSource>, sqlx::Error> {
     sqlx::query_as!(
         SealedSource,
         "select id, secrets_sealed, retired_secrets_sealed from sources
@@ -38,7 +39,7 @@ pub async fn sources(pool: &PgPool, after: Option<Uuid>) -> Result<Vec<SealedSou
 ///
 /// # Errors
 /// If the query fails.
-pub async fn destinations(pool: &PgPool, after: Option<Uuid>) -> Result<Vec<SealedDestination>, sqlx::Error> {
+pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>, sqlx::Error> {
     sqlx::query_as!(
         SealedDestination,
         "select id, signing_keys_sealed, headers_sealed from destinations

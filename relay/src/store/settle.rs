@@ -5,11 +5,11 @@
 
 use std::collections::{BTreeMap, HashSet};
 
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::counters::{self, DestinationCounts};
+use crate::store::{Connection, Pool};
 
 /// An attempt and what it made of its delivery.
 #[derive(Debug, Clone)]
@@ -74,7 +74,7 @@ pub enum Next {
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn settle(pool: &PgPool, settlements: &[Settlement]) -> Result<HashSet<Uuid>, sqlx::Error> {
+pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let shards: Vec<i16> = settlements.iter().map(|row| row.shard).collect();
     let epochs: Vec<i64> = settlements.iter().map(|row| row.epoch).collect();
@@ -104,7 +104,7 @@ pub async fn settle(pool: &PgPool, settlements: &[Settlement]) -> Result<HashSet
     Ok(settled)
 }
 
-async fn insert_attempts(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
     let with_attempt: Vec<(&Settlement, &AttemptRow)> =
         rows.iter().filter_map(|row| row.attempt.as_ref().map(|attempt| (*row, attempt))).collect();
     if with_attempt.is_empty() {
@@ -146,7 +146,7 @@ async fn insert_attempts(connection: &mut sqlx::PgConnection, rows: &[&Settlemen
 }
 
 /// Moves the deliveries that have ended from the hot table to history.
-async fn finish(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
     let mut ids = Vec::new();
     let mut states = Vec::new();
     let mut errors = Vec::new();
@@ -190,7 +190,7 @@ async fn finish(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Re
     .await
 }
 
-async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
     let mut ids = Vec::new();
     let mut due = Vec::new();
     let mut reasons = Vec::new();
@@ -238,7 +238,7 @@ async fn postpone(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> 
 }
 
 /// Takes deliveries that go after another one out of what is due. Where that one has ended meanwhile they stay.
-async fn stand_back(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
     let behind = rows.iter().filter_map(|row| match &row.next {
         Next::Behind { until } => Some((row.delivery_id, *until)),
         Next::Succeeded | Next::Dead { .. } | Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } => None,
@@ -268,7 +268,7 @@ async fn stand_back(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -
 
 /// Makes the next delivery of each key that has become free due now: the first that has not been tried. One that is
 /// retried keeps its own time.
-async fn free_keys(connection: &mut sqlx::PgConnection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
     let freed = rows.iter().filter(|row| row.frees_key);
     let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id, key)));
     let (destinations, keys): (Vec<Uuid>, Vec<i64>) = freed.unzip();
@@ -312,7 +312,7 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
 }
 
 async fn count_replays(
-    connection: &mut sqlx::PgConnection,
+    connection: &mut Connection,
     rows: &[&Settlement],
     settled: &HashSet<Uuid>,
 ) -> Result<(), sqlx::Error> {

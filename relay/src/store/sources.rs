@@ -1,12 +1,12 @@
 //! Sources: what the API changes and what the edge has to be told.
 
 use shared::id::{CustomerId, SourceId};
-use sqlx::PgPool;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
 use super::edge_checks;
+use crate::store::Pool;
 
 /// A source as it is stored.
 #[derive(Debug, Clone)]
@@ -50,7 +50,7 @@ pub struct SealedSecrets {
 /// # Errors
 /// `source_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
 pub async fn insert(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: SourceId,
     name: &str,
@@ -80,7 +80,7 @@ pub async fn insert(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn update(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: SourceId,
     seen_revision: i64,
@@ -112,7 +112,7 @@ pub async fn update(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn find(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: Option<SourceId>,
     name: Option<&str>,
@@ -133,7 +133,7 @@ pub async fn find(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     cursor: Option<Uuid>,
     limit: i64,
@@ -155,7 +155,7 @@ pub async fn page(
 /// # Errors
 /// The query fails.
 pub async fn delete(
-    pool: &PgPool,
+    pool: &Pool,
     customer: CustomerId,
     id: SourceId,
     revision: i64,
@@ -183,7 +183,7 @@ pub async fn delete(
 ///
 /// # Errors
 /// The query fails.
-pub async fn raise_to(pool: &PgPool, id: SourceId, least: i64) -> Result<Option<SourceRow>, sqlx::Error> {
+pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<SourceRow>, sqlx::Error> {
     sqlx::query_as!(
         SourceRow,
         "update sources set revision = greatest(revision, $2) where id = $1 returning *",
@@ -199,7 +199,7 @@ pub async fn raise_to(pool: &PgPool, id: SourceId, least: i64) -> Result<Option<
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn behind_edge(pool: &PgPool) -> Result<Vec<SourceRow>, sqlx::Error> {
+pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>, sqlx::Error> {
     sqlx::query_as!(SourceRow, "select * from sources where edge_revision < revision order by updated_at limit 1000")
         .fetch_all(pool)
         .await
@@ -210,12 +210,7 @@ pub async fn behind_edge(pool: &PgPool) -> Result<Vec<SourceRow>, sqlx::Error> {
 ///
 /// # Errors
 /// The query fails.
-pub async fn edge_confirmed(
-    pool: &PgPool,
-    id: SourceId,
-    revision: i64,
-    digest: Option<&str>,
-) -> Result<(), sqlx::Error> {
+pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Option<&str>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update sources set edge_revision = $2, edge_digest = $3, edge_check_at = now() + $4::float8 * interval '1 second',
                             edge_error = case when $2 = revision then null else edge_error end
@@ -234,7 +229,7 @@ pub async fn edge_confirmed(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn edge_failed(pool: &PgPool, id: SourceId, revision: i64, error: &str) -> Result<(), sqlx::Error> {
+pub async fn edge_failed(pool: &Pool, id: SourceId, revision: i64, error: &str) -> Result<(), sqlx::Error> {
     sqlx::query!("update sources set edge_error = $3 where id = $1 and edge_revision < $2", id.uuid(), revision, error)
         .execute(pool)
         .await?;

@@ -1,10 +1,10 @@
 //! Deliveries whose route could not say whether, or in which order, they are sent, and parked ones whose route has changed.
 
-use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
+use super::{Connection, Pool};
 
 /// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
 /// configuration within two seconds, and an attempt may be under way.
@@ -54,7 +54,7 @@ pub enum Decision {
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
-pub async fn release_changed(pool: &PgPool, limit: i64) -> Result<(Vec<Uuid>, usize), sqlx::Error> {
+pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize), sqlx::Error> {
     let rows = sqlx::query!(
         r#"update pending_deliveries
            set due_at = case when undecided then due_at else now() end,
@@ -88,7 +88,7 @@ pub async fn release_changed(pool: &PgPool, limit: i64) -> Result<(Vec<Uuid>, us
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
-pub async fn take(pool: &PgPool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
     sqlx::query_as!(
         Row,
         "update pending_deliveries
@@ -110,7 +110,7 @@ pub async fn take(pool: &PgPool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn event(pool: &PgPool, id: Uuid, largest_body: i32) -> Result<Option<EventRow>, sqlx::Error> {
+pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<EventRow>, sqlx::Error> {
     sqlx::query_as!(
         EventRow,
         r#"select received_at, type as event_type, provider_event_id, method, query, headers, body_size, body as "body?"
@@ -138,7 +138,7 @@ pub enum Decided {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn decide(pool: &PgPool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided, sqlx::Error> {
+pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     configuration::hold(&mut transaction).await?;
     if configuration::version(&mut *transaction).await? != version {
@@ -153,7 +153,7 @@ pub async fn decide(pool: &PgPool, id: Uuid, version: Version, decision: &Decisi
     Ok(if changed { Decided::Done } else { Decided::NotUndecided })
 }
 
-async fn make_due(connection: &mut PgConnection, id: Uuid, order_key: Option<i64>) -> Result<bool, sqlx::Error> {
+async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set due_at = now(), order_key = case when replay_id is null then $2::bigint end, parked_reason = null, parked_at = null,
@@ -167,7 +167,7 @@ async fn make_due(connection: &mut PgConnection, id: Uuid, order_key: Option<i64
     Ok(updated.rows_affected() > 0)
 }
 
-async fn keep(connection: &mut PgConnection, id: Uuid, reason: &str, again: bool) -> Result<bool, sqlx::Error> {
+async fn keep(connection: &mut Connection, id: Uuid, reason: &str, again: bool) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set parked_reason = $2, parked_at = now(), decide_at = case when $3 then decide_at end
@@ -181,7 +181,7 @@ async fn keep(connection: &mut PgConnection, id: Uuid, reason: &str, again: bool
     Ok(updated.rows_affected() > 0)
 }
 
-async fn end(connection: &mut PgConnection, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
+async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
     let ended = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries where id = $1 and undecided returning *

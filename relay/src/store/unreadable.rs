@@ -2,9 +2,10 @@
 //! could not be read.
 
 use shared::id::UnreadableMessageId;
-use sqlx::{PgConnection, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
+
+use crate::store::{Connection, Pool};
 
 /// How many tries may end with the relay before a message is tried only once a day.
 pub const MAX_UNFINISHED_TRIES: i32 = 3;
@@ -154,7 +155,7 @@ pub struct Selection {
 ///
 /// # Errors
 /// Returns an error if the query fails; then none of them is kept.
-pub async fn insert(connection: &mut PgConnection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
+pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
     for message in messages {
         sqlx::query!(
             "insert into unreadable_messages (id, queue_id, queue_message_id, content_type, reason, detail, message, body,
@@ -182,11 +183,12 @@ pub async fn insert(connection: &mut PgConnection, messages: &[NewUnreadable]) -
 /// # Errors
 /// Returns an error if the query fails.
 pub async fn page(
-    pool: &PgPool,
+    pool: &Pool,
     selection: Selection,
     cursor: Option<Uuid>,
     limit: i64,
 ) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
@@ -200,7 +202,7 @@ pub async fn page(
         selection.released,
         limit
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await
 }
 
@@ -208,7 +210,7 @@ pub async fn page(
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn summary(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<SummaryRow>, sqlx::Error> {
+pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<SummaryRow>, sqlx::Error> {
     sqlx::query_as!(
         SummaryRow,
         r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
@@ -224,7 +226,7 @@ pub async fn summary(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<Su
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>, sqlx::Error> {
     sqlx::query_as!(
         UnreadableRow,
         "select id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at
@@ -242,7 +244,7 @@ pub async fn find(pool: &PgPool, id: UnreadableMessageId) -> Result<Option<Unrea
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn begin_next_try(pool: &PgPool) -> Result<Option<UnreadableRow>, sqlx::Error> {
+pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>, sqlx::Error> {
     sqlx::query_as!(
         UnreadableRow,
         "update unreadable_messages
@@ -266,7 +268,7 @@ pub async fn begin_next_try(pool: &PgPool) -> Result<Option<UnreadableRow>, sqlx
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn released(pool: &PgPool, id: Uuid, event: Option<Uuid>) -> Result<(), sqlx::Error> {
+pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
                                         unfinished_tries = 0
@@ -283,7 +285,7 @@ pub async fn released(pool: &PgPool, id: Uuid, event: Option<Uuid>) -> Result<()
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn still_unreadable(pool: &PgPool, id: Uuid, reason: Reason, detail: &str) -> Result<(), sqlx::Error> {
+pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &str) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages
          set reason = $2, detail = $3, unfinished_tries = 0,
@@ -305,7 +307,7 @@ pub async fn still_unreadable(pool: &PgPool, id: Uuid, reason: Reason, detail: &
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn not_tried(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages
          set unfinished_tries = 0,
@@ -323,7 +325,7 @@ pub async fn not_tried(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails; some of them may be due by then.
-pub async fn try_now(pool: &PgPool, reason: Reason) -> Result<u64, sqlx::Error> {
+pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64, sqlx::Error> {
     let mut all = 0;
     loop {
         let due = sqlx::query!(
@@ -349,7 +351,7 @@ pub async fn try_now(pool: &PgPool, reason: Reason) -> Result<u64, sqlx::Error> 
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn try_after_start(pool: &PgPool) -> Result<(), sqlx::Error> {
+pub async fn try_after_start(pool: &Pool) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now()
          where id = any(array(select id from unreadable_messages
@@ -369,7 +371,7 @@ pub async fn try_after_start(pool: &PgPool) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn postpone_like(pool: &PgPool, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now() + interval '1 minute'
          where id = any(array(select id from unreadable_messages

@@ -8,6 +8,7 @@ use crate::error::Result;
 
 pub mod ceiling;
 pub mod chaos;
+pub mod crowd;
 pub mod dead;
 pub mod edge;
 pub mod fanout;
@@ -18,6 +19,7 @@ pub mod kill;
 pub mod replay;
 pub mod replicas;
 pub mod replicas_kill;
+pub mod silent;
 pub mod steady;
 pub mod throughput;
 
@@ -95,6 +97,16 @@ pub const ALL: &[Case] = &[
         name: "chaos",
         what: "PostgreSQL restarted, connections cut and used up, transactions left open, under load",
         run: |options| Box::pin(chaos::run(options)),
+    },
+    Case {
+        name: "silent",
+        what: "the database falls silent without closing its connections, under load",
+        run: |options| Box::pin(silent::run(options)),
+    },
+    Case {
+        name: "crowd",
+        what: "a relay that starts when thousands of destinations are behind",
+        run: |options| Box::pin(crowd::run(options)),
     },
     Case {
         name: "snapshots",

@@ -98,6 +98,12 @@ impl Sink {
         self.seen().times.len() as u64
     }
 
+    /// Different events so far whose number is at least `first`.
+    #[must_use]
+    pub fn different_from(&self, first: u64) -> u64 {
+        self.seen().times.keys().filter(|number| **number >= first).count() as u64
+    }
+
     /// The latencies since they were last taken.
     #[must_use]
     pub fn take_latencies(&self) -> Histogram<u64> {

@@ -13,7 +13,8 @@ use crate::error::{Doing as _, Error, Result};
 use crate::gateway::{Gateway, RelayOnly};
 use crate::postgres::Server;
 use crate::provider::Provider;
-use crate::relay::Relay;
+use crate::proxy::Proxy;
+use crate::relay::{Relay, RelaySettings};
 use crate::wait::try_until;
 
 /// Bytes of an event's body.
@@ -47,6 +48,18 @@ impl Stack {
         }
         gateway.shared_by(replicas, Duration::from_secs(60)).await;
         Ok(Self { others, gateway, server, numbers: AtomicU64::new(0) })
+    }
+
+    /// Starts one relay with a proxy between it and its PostgreSQL.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn start_by_proxy(change: impl FnOnce(RelaySettings) -> RelaySettings) -> Result<(Self, Proxy)> {
+        let server = Server::start_private().await?;
+        let (mut gateway, proxy) = Gateway::relay_only_by_proxy_on_server_with(&server, change).await;
+        gateway.relay.expect_errors();
+        gateway.shared_by(1, Duration::from_secs(60)).await;
+        Ok((Self { others: Vec::new(), gateway, server, numbers: AtomicU64::new(0) }, proxy))
     }
 
     /// Makes a source.

@@ -2,6 +2,7 @@
 
 use shared::id::{DestinationId, RouteId, SourceId};
 use shared::seal::{self, SealingKey};
+use sqlx::AssertSqlSafe;
 use sqlx::types::Uuid;
 
 use super::{RelayOnly, ready};
@@ -52,6 +53,57 @@ impl RelayOnly {
         .await;
         made.doing(|| "cannot make the destinations".to_owned())?;
         Ok(ids)
+    }
+}
+
+/// An id as the edge mints it, of now and random.
+const NEW_ID: &str = "(lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7'
+                       || substr(random, 1, 3) || '8' || substr(random, 4, 15))::uuid";
+
+impl RelayOnly {
+    /// Makes deliveries that have been due for an hour: `each` for every destination of [`RelayOnly::crowd`], each of an
+    /// event of its own, which is a copy of the first event of `source`.
+    ///
+    /// # Panics
+    /// Panics if the database refuses them.
+    pub async fn backlog(&self, source: &Source, each: usize) {
+        ready(self.try_backlog(source, each).await);
+    }
+
+    async fn try_backlog(&self, source: &Source, each: usize) -> Result<()> {
+        let source: SourceId = source.id.parse().doing(|| "the id of the source".to_owned())?;
+        let mut database = self.database.connect().await?;
+        let statement = format!(
+            "with first as materialized (
+                 select * from events where source_id = $1 order by id limit 1
+             ), new as materialized (
+                 select destinations.id as destination_id, routes.id as route_id, {NEW_ID} as id
+                 from destinations join routes on routes.destination_id = destinations.id,
+                      generate_series(1, $2) number,
+                      lateral (select md5(destinations.id::text || number) as random) made
+                 where destinations.name like 'crowd-%'
+             ), stored as (
+                 insert into events (id, customer_id, source_id, received_at, type, method, query, headers, body_size,
+                                     verification)
+                 select new.id, customer_id, source_id, now(), type, method, query, headers, 2, verification from first, new
+             ), bodies as (
+                 insert into event_bodies (event_id, body) select id, '{{}}' from new
+             )
+             insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, due_at)
+             select new.id, customer_id, destination_id, new.id, source_id, route_id, now() - interval '1 hour'
+             from first, new"
+        );
+        let doing = || "cannot make deliveries".to_owned();
+        let each = i32::try_from(each).doing(doing)?;
+        // Nothing of it has to survive a crash.
+        sqlx::raw_sql("set synchronous_commit = off").execute(&mut database).await.doing(doing)?;
+        let made = sqlx::query(AssertSqlSafe(statement)).bind(source.uuid()).bind(each).execute(&mut database).await;
+        made.doing(doing)?;
+        sqlx::raw_sql("analyze pending_deliveries; analyze events; analyze event_bodies")
+            .execute(&mut database)
+            .await
+            .doing(doing)?;
+        Ok(())
     }
 }
 

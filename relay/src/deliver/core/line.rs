@@ -9,7 +9,7 @@ use shared::id::DeliveryId;
 use super::aimd::Aimd;
 use super::answer::Judged;
 use super::breaker::{Admission, Breaker, Change, State, Verdict};
-use super::budget::Budget;
+use super::budget::{Budget, counted_bytes, fits_in_flight};
 use super::failing::{Consequence, Failing};
 use super::health::Reports;
 use super::noise::{self, Use};
@@ -36,6 +36,8 @@ pub(super) struct Line {
     keys: Keys,
     /// When each attempt in flight was sent, in microseconds.
     in_flight: HashMap<DeliveryId, u64>,
+    /// Bytes of the large bodies among them.
+    bytes_in_flight: usize,
     /// What was in flight when the destination answered 410: whatever it answers to these is as old as that.
     sent_before_gone: HashSet<DeliveryId>,
     pace: Option<Pace>,
@@ -68,6 +70,8 @@ struct Known {
 pub(super) struct Everyone {
     pub(super) slots: Slots,
     pub(super) used: Use,
+    /// Bytes of the large bodies of attempts in flight.
+    pub(super) bytes_in_flight: usize,
 }
 
 pub(super) enum Step {
@@ -95,6 +99,7 @@ impl Line {
             known: HashMap::new(),
             keys: Keys::default(),
             in_flight: HashMap::new(),
+            bytes_in_flight: 0,
             sent_before_gone: HashSet::new(),
             pace: None,
             held_until_us: 0,
@@ -118,7 +123,7 @@ impl Line {
     pub(super) fn fresh(&mut self, item: Item, budget: &Budget, limits: &Limits, now_us: u64) {
         let lane = item.lane();
         let window = &mut self.lanes[lane];
-        let room = window.is_up_to_date(now_us) && window.waiting() < limits.line;
+        let room = window.is_up_to_date(now_us) && window.waiting() < limits.line.min(budget.rows());
         if room && item.order_key.is_none() && self.is_active() && self.breaker.state() == State::Closed {
             self.take(lane, item, budget);
         } else {
@@ -135,8 +140,8 @@ impl Line {
             return Vec::new();
         }
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
-        let last_us = items.last().map_or(0, |item| item.due_us);
-        let seen_us = Some(if complete { read_us } else { last_us });
+        let last_us = items.last().map(|item| item.due_us);
+        let seen_us = if complete { Some(read_us) } else { last_us };
         let settled_meanwhile = self.lanes[lane].has_read(complete, seen_us, now_us);
         let mut behind = Vec::new();
         for item in items {
@@ -228,6 +233,10 @@ impl Line {
         let admitted =
             Lane::ALL.into_iter().filter(waiting).filter(|lane| everyone.slots.admits(*lane, limits.in_flight));
         let Some(lane) = self.turns.next(admitted) else { return Step::Yield };
+        let bytes = counted_bytes(self.lanes[lane].next_body_bytes());
+        if !fits_in_flight(bytes, self.bytes_in_flight, everyone.bytes_in_flight, limits.in_flight_bytes) {
+            return Step::Yield;
+        }
         if let Admission::Wait { until_us } = self.breaker.admit(now_us) {
             return Step::Wait { until_us };
         }
@@ -240,6 +249,7 @@ impl Line {
                 self.turns.went(lane);
                 self.slots.take(lane);
                 self.used.in_flight += 1;
+                self.bytes_in_flight += bytes;
                 self.in_flight.insert(item.id, now_us);
                 self.breaker.sent(item.id);
                 Step::Send(item)
@@ -250,12 +260,14 @@ impl Line {
 
     /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
     /// held, or has enough in memory, is not read, however much waits in the table.
-    pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits) -> Option<(usize, u64)> {
+    pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits, budget: &Budget) -> Option<(usize, u64)> {
         if !self.is_active() || self.blocked_until(now_us).is_some() {
             return None;
         }
-        let chunk = self.chunk(limits);
-        self.lanes[lane].read(now_us, chunk).map(|begin_us| (chunk, begin_us))
+        let chunk = self.chunk(limits).min(budget.rows());
+        let begin_us = self.lanes[lane].read(now_us, chunk)?;
+        self.lanes[lane].reserve(budget.reserve_rows(chunk));
+        Some((chunk, begin_us))
     }
 
     /// The deliveries whose rows are in the table and need not be read.
@@ -270,8 +282,12 @@ impl Line {
 
     /// An attempt is no longer in flight. Returns when it was sent, in microseconds, and whether the destination has
     /// answered 410 since.
-    pub(super) fn landed(&mut self, id: DeliveryId) -> (Option<u64>, bool) {
+    pub(super) fn landed(&mut self, item: &Item) -> (Option<u64>, bool) {
+        let id = item.id;
         let sent_us = self.in_flight.remove(&id);
+        if sent_us.is_some() {
+            self.bytes_in_flight -= counted_bytes(item.event.body_bytes);
+        }
         if let (Some(_), Some(known)) = (sent_us, self.known.get(&id)) {
             self.slots.give_back(known.lane);
             self.used.in_flight -= 1;

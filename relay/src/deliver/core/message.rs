@@ -26,6 +26,10 @@ pub struct Limits {
     pub read: usize,
     /// Bytes of the bodies that wait in memory, over all destinations.
     pub bodies: usize,
+    /// Bytes of all else of the deliveries that wait in memory, over all destinations.
+    pub rows: usize,
+    /// Bytes of the large bodies of attempts in flight, over all destinations. One that is larger by itself goes alone.
+    pub in_flight_bytes: usize,
     /// How long before a read rows may have become due that it does not see, because the transaction that writes them is
     /// not over, in microseconds. What is later still is found when a lane is read as a whole.
     pub unseen_us: u64,

@@ -17,6 +17,7 @@ use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
+mod memory;
 mod pacing;
 mod simulator;
 
@@ -24,7 +25,16 @@ const START_US: u64 = 1_764_000_000_000_000;
 /// Short, so that a row that is passed over is not found by chance.
 const UNSEEN_US: u64 = 100_000;
 
-const LIMITS: Limits = Limits { in_flight: 100, unsettled: 100, line: 50, read: 20, bodies: 10, unseen_us: UNSEEN_US };
+const LIMITS: Limits = Limits {
+    in_flight: 100,
+    unsettled: 100,
+    line: 50,
+    read: 20,
+    bodies: 10,
+    rows: 1 << 30,
+    in_flight_bytes: 1 << 30,
+    unseen_us: UNSEEN_US,
+};
 
 fn destination(number: u8) -> Destination {
     Destination {
@@ -66,6 +76,7 @@ fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
         query: String::new(),
         headers: HeaderList::default(),
         body: Some(Vec::new()),
+        body_bytes: 0,
     };
     Item {
         id: DeliveryId::mint(1, random),
@@ -374,39 +385,6 @@ fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
     }
     let remembered = core.lines[&destination.id].lanes[Lane::Fresh].remembered();
     assert!(remembered < 5, "{remembered}");
-}
-
-#[test]
-fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sent() {
-    let (mut one, mut other) = (destination(1), destination(2));
-    (one.max_concurrency, other.max_concurrency) = (1, 1);
-    let mut core = Core::new(LIMITS);
-    core.handle(owned([1, 2]), START_US);
-    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
-    read_empty(&mut core, &one);
-    read_empty(&mut core, &other);
-    let with_body = |destination: &Destination, number| {
-        let mut item = item(destination, number, START_US);
-        let event = Event { body: Some(vec![7; 6]), ..item.event.without_body() };
-        item.event = Arc::new(event);
-        item
-    };
-    let bodies = |items: &[Item]| items.iter().map(|item| item.event.body.is_some()).collect::<Vec<_>>();
-
-    let first = sends(&core.handle(Input::Fresh(vec![with_body(&one, 1)]), START_US));
-    assert_eq!((bodies(&first), core.budget.held()), (vec![true], 0), "what is sent waits no longer");
-    core.handle(Input::Fresh(vec![with_body(&one, 2), with_body(&one, 3)]), START_US);
-    assert_eq!(core.budget.held(), 6, "the second six of ten bytes do not fit");
-    let second = sends(&core.handle(Input::Fresh(vec![with_body(&other, 4)]), START_US));
-    assert_eq!(bodies(&second), [false], "the budget is that of all lines");
-    assert_eq!(bodies(&sends(&core.handle(answered(first[0].clone(), succeeded()), START_US))), [true]);
-    assert_eq!(core.budget.held(), 0);
-    core.handle(Input::Fresh(vec![with_body(&other, 5)]), START_US);
-    assert_eq!(core.budget.held(), 6, "there is room again");
-
-    other.state = DestinationState::Paused;
-    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
-    assert_eq!(core.budget.held(), 0, "what is dropped is given back");
 }
 
 #[test]

@@ -10,6 +10,20 @@ const SECOND: u64 = 1_000_000;
 /// Times in the table are remembered to a tenth of a second, so that a million retries are not a million times.
 pub(super) const DUE_STEP_US: u64 = SECOND / 10;
 
+/// How many times in the table a lane remembers, the earliest: a destination that fails has hundreds of thousands of
+/// retries. The later ones are found by the look at what is due next, every two seconds.
+pub(super) const MOST_DUE: usize = 128;
+
+/// About what a delivery takes in memory with its headers, in bytes; what it does take counts when it has been read.
+pub(super) const ROW_BYTES: usize = 4_096;
+
+/// One lane may have this part of what is still free for deliveries. Sixteen lanes that have all they may leave half of it
+/// free, and hundreds of them a little for one that has nothing.
+pub(super) const ROWS_PART: usize = 16;
+
+/// Bodies up to this size, in bytes, are not counted in flight: all slots together hold little of them.
+pub(super) const SMALL_IN_FLIGHT: usize = 64 * 1024;
+
 /// How long a delivery waits that could not be sent because of the relay; doubled each time, up to the second.
 pub(super) const NOT_SENT_WAIT_US: u64 = 5 * SECOND;
 pub(super) const LONGEST_NOT_SENT_WAIT_US: u64 = 300 * SECOND;

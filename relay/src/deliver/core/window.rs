@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashSet, VecDeque};
 
 use shared::id::DeliveryId;
 
-use super::budget::{Budget, Kept};
-use super::tuning::{DUE_STEP_US, READ_WHOLE_EVERY_US};
+use super::budget::{Budget, Kept, Reserved};
+use super::tuning::{DUE_STEP_US, MOST_DUE, READ_WHOLE_EVERY_US};
 use crate::deliver::item::Item;
 
 #[derive(Default)]
@@ -18,6 +18,8 @@ pub(super) struct Window {
     /// When something is known to be due in the table, in microseconds.
     due: BTreeSet<u64>,
     reading: bool,
+    /// For what the read under way may find.
+    reserved: Option<Reserved>,
     /// Something arrived in the table after the read under way had begun.
     missed: bool,
     /// The read under way may still show these as they were.
@@ -46,6 +48,11 @@ impl Window {
     /// The next delivery, to be sent.
     pub(super) fn pop(&mut self) -> Option<Item> {
         self.ready.pop_front().map(|kept| kept.item)
+    }
+
+    /// The size of the next delivery's body, in bytes; 0 if none waits.
+    pub(super) fn next_body_bytes(&self) -> usize {
+        self.ready.front().map_or(0, |kept| kept.item.event.body_bytes)
     }
 
     /// How many wait in memory.
@@ -105,7 +112,9 @@ impl Window {
         // By our clock. By the database's it may be past.
         self.let_go(due_us);
         let due_us = due_us.next_multiple_of(DUE_STEP_US);
-        self.due.insert(due_us).then_some(due_us)
+        let is_new = self.due.insert(due_us);
+        let forgotten = if self.due.len() > MOST_DUE { self.due.pop_last() } else { None };
+        (is_new && forgotten != Some(due_us)).then_some(due_us)
     }
 
     /// Whether the table is to be read now, where `chunk` rows are worth having in memory, and from which time on: from here
@@ -124,11 +133,17 @@ impl Window {
         Some(self.begin_us)
     }
 
+    /// Keeps room for what the read under way may find, until it has ended.
+    pub(super) fn reserve(&mut self, reserved: Reserved) {
+        self.reserved = Some(reserved);
+    }
+
     /// The read has ended and was complete, or there is more. All that is due before `seen_us` by the database's clock is
     /// known now, but for what is written late; `None` where what was found is not kept. Returns what was settled while it
     /// was under way.
     pub(super) fn has_read(&mut self, complete: bool, seen_us: Option<u64>, now_us: u64) -> HashSet<DeliveryId> {
         self.reading = false;
+        self.reserved = None;
         let let_go_us = self.let_go_us.take();
         if let Some(seen_us) = seen_us {
             let seen_us = seen_us.saturating_sub(self.unseen_us);
@@ -143,6 +158,7 @@ impl Window {
     /// The read has failed; it is made again at `again_us`.
     pub(super) fn has_not_read(&mut self, again_us: u64) {
         self.reading = false;
+        self.reserved = None;
         self.let_go_us = None;
         self.settled_meanwhile.clear();
         self.due.insert(again_us);

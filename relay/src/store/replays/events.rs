@@ -1,14 +1,10 @@
 //! The events of a replay: planned without their contents first, then read in groups as far as something needs them.
 
-use sqlx::{Connection as _, PgPool};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Selection;
-
-/// After a read of more bytes than this the buffer of the connection is given back: it keeps the size of the largest row,
-/// and every connection of the pool comes to such a read sooner or later.
-const LARGE_BYTES: usize = 256 * 1024;
+use crate::store::{LARGE_BYTES, Pool};
 
 /// An event that a replay has reached, without its contents.
 #[derive(Debug, Clone)]
@@ -43,12 +39,13 @@ pub struct EventRow {
 /// # Errors
 /// If the statement fails.
 pub async fn plan(
-    pool: &PgPool,
+    pool: &Pool,
     selection: &Selection,
     after: Option<Uuid>,
     limit: i64,
     with_head_size: bool,
 ) -> Result<Vec<PlannedRow>, sqlx::Error> {
+    let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         PlannedRow,
         r#"select events.id, source_id, body_size,
@@ -74,7 +71,7 @@ pub async fn plan(
         selection.failed,
         with_head_size
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *search)
     .await
 }
 
@@ -83,7 +80,7 @@ pub async fn plan(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn read(pool: &PgPool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>, sqlx::Error> {
+pub async fn read(pool: &Pool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>, sqlx::Error> {
     let mut connection = pool.acquire().await?;
     let rows = sqlx::query_as!(
         EventRow,
@@ -94,7 +91,7 @@ pub async fn read(pool: &PgPool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec
         ids,
         with_body
     )
-    .fetch_all(&mut *connection)
+    .fetch_all(&mut connection)
     .await?;
     let body_bytes: usize = rows.iter().filter_map(|row| row.body.as_ref()).map(Vec::len).sum();
     if body_bytes > LARGE_BYTES {

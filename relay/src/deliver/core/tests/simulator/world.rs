@@ -14,6 +14,13 @@ const RENEW_US: u64 = 3_000_000;
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
 
+/// So little that lanes get few rows at a time.
+const ROWS_BYTES: usize = 3 * 16 * 4_096;
+
+/// Large bodies, and how much of them may be in flight.
+const LARGE: usize = 100_000;
+const MOST_LARGE: usize = 250_000;
+
 /// How far clocks are apart at most: more than what a read looks back, less than [`table`]'s longest wait.
 const MOST_AHEAD_US: i64 = 50_000_000;
 
@@ -193,6 +200,9 @@ impl World {
             self.accepted += 1;
             let mut item = item(&destination, self.accepted, self.table_us() - took_us);
             item.replay_id = is_replay.then(|| ReplayId::mint(1, [1; 10]));
+            if self.random.random_bool(0.2) {
+                item.event = Arc::new(Event { body_bytes: LARGE, ..item.event.without_body() });
+            }
             item.route_id = Some(route(destination.shard).id);
             item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
             self.table.insert(item.clone(), took_us > UNSEEN_US);
@@ -245,8 +255,13 @@ impl World {
         let Read { destination, lane, epoch, limit, found, .. } = reads.swap_remove(at);
         let lost = self.random.random_bool(0.05);
         let input = match found {
-            Some((items, read_us)) if !lost => {
-                let complete = items.len() < limit;
+            Some((mut items, read_us)) if !lost => {
+                let mut complete = items.len() < limit;
+                if self.random.random_bool(0.1) {
+                    // There was no room for the rest, or for any.
+                    complete = false;
+                    items.truncate(self.random.random_range(0..=items.len()));
+                }
                 Input::Found { destination, lane, epoch, found: Found { items, complete, read_us } }
             }
             Some(_) | None => Input::NotFound { destination, lane, epoch },
@@ -463,6 +478,9 @@ impl World {
         let of_key = |flight: &&Flight| item.order_key.is_some() && flight.item.order_key == item.order_key;
         assert_eq!(together.iter().copied().filter(of_key).count(), 0, "two of a key in flight");
         assert!(together.len() < destination.max_concurrency, "{} in flight before", together.len());
+        let large: usize = flights.iter().map(|flight| flight.item.event.body_bytes).sum();
+        let bytes = item.event.body_bytes;
+        assert!(bytes == 0 || large == 0 || large + bytes <= MOST_LARGE, "{large} and {bytes} bytes in flight");
         self.replicas[replica].flights.push(Flight { item, epoch, shard });
     }
 }
@@ -470,7 +488,7 @@ impl World {
 impl Replica {
     fn new() -> Self {
         Self {
-            core: Core::new(LIMITS),
+            core: Core::new(Limits { rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
             polled_us: 0,
             cut_off_until_us: 0,

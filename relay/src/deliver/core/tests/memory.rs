@@ -1,0 +1,123 @@
+//! What the engine holds in memory, over all destinations.
+
+use super::*;
+
+/// A delivery with a body of this size, which is in the table.
+fn large(destination: &Destination, number: u32, body_bytes: usize) -> Item {
+    let mut item = item(destination, number, START_US);
+    item.event = Arc::new(Event { body_bytes, ..item.event.without_body() });
+    item
+}
+
+fn limits_of_reads(commands: &[Command]) -> Vec<usize> {
+    let limit = |command: &Command| if let Command::Read { limit, .. } = command { Some(*limit) } else { None };
+    commands.iter().filter_map(limit).collect()
+}
+
+#[test]
+fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sent() {
+    let (mut one, mut other) = (destination(1), destination(2));
+    (one.max_concurrency, other.max_concurrency) = (1, 1);
+    let mut core = Core::new(LIMITS);
+    core.handle(owned([1, 2]), START_US);
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    read_empty(&mut core, &one);
+    read_empty(&mut core, &other);
+    let with_body = |destination: &Destination, number| {
+        let mut item = item(destination, number, START_US);
+        let event = Event { body: Some(vec![7; 6]), ..item.event.without_body() };
+        item.event = Arc::new(event);
+        item
+    };
+    let bodies = |items: &[Item]| items.iter().map(|item| item.event.body.is_some()).collect::<Vec<_>>();
+
+    let first = sends(&core.handle(Input::Fresh(vec![with_body(&one, 1)]), START_US));
+    assert_eq!((bodies(&first), core.budget.held()), (vec![true], 0), "what is sent waits no longer");
+    core.handle(Input::Fresh(vec![with_body(&one, 2), with_body(&one, 3)]), START_US);
+    assert_eq!(core.budget.held(), 6, "the second six of ten bytes do not fit");
+    let second = sends(&core.handle(Input::Fresh(vec![with_body(&other, 4)]), START_US));
+    assert_eq!(bodies(&second), [false], "the budget is that of all lines");
+    assert_eq!(bodies(&sends(&core.handle(answered(first[0].clone(), succeeded()), START_US))), [true]);
+    assert_eq!(core.budget.held(), 0);
+    core.handle(Input::Fresh(vec![with_body(&other, 5)]), START_US);
+    assert_eq!(core.budget.held(), 6, "there is room again");
+
+    other.state = DestinationState::Paused;
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    assert_eq!(core.budget.held(), 0, "what is dropped is given back");
+}
+
+#[test]
+fn the_more_is_in_memory_the_fewer_deliveries_are_read_and_each_lane_gets_some() {
+    const ROWS: usize = 1_000 * 4_096;
+    let destinations: Vec<Destination> = (1..=200).map(destination).collect();
+    let mut core = Core::new(Limits { read: 500, rows: ROWS, ..LIMITS });
+    core.handle(owned(1..=200), START_US);
+    let commands = core.handle(snapshot(destinations.iter().map(clone)), START_US);
+    let limits = limits_of_reads(&commands);
+    assert_eq!(limits.len(), 3 * destinations.len(), "each lane of each destination is read");
+    assert_eq!(limits[0], 1_000 / 16, "the first takes its part of what is free");
+    assert_eq!(limits.iter().min(), Some(&1), "the last takes one at least");
+    let all: usize = limits.iter().sum();
+    assert!(all <= 1_000 + limits.len(), "{all}");
+
+    // What was found takes what it takes; the room for the rest is given back.
+    for destination in &destinations {
+        read_empty(&mut core, destination);
+    }
+    assert_eq!(core.budget.held_rows(), 0);
+}
+
+#[test]
+fn a_lane_of_which_a_read_brought_nothing_though_there_is_more_is_read_again() {
+    let destination = destination(1);
+    let mut core = Core::new(LIMITS);
+    core.handle(owned([1]), START_US);
+    core.handle(snapshot([clone(&destination)]), START_US);
+    let found = Found { items: Vec::new(), complete: false, read_us: START_US };
+    let again = core.handle(Input::Found { destination: destination.id, lane: Lane::Fresh, epoch: 1, found }, START_US);
+    assert_eq!(limits_of_reads(&again).len(), 1);
+}
+
+#[test]
+fn large_bodies_in_flight_are_bounded_and_one_destination_leaves_some_of_it_to_others() {
+    const MB: usize = 1_000_000;
+    let (mut one, mut other) = (destination(1), destination(2));
+    (one.max_concurrency, other.max_concurrency) = (50, 50);
+    let mut core = Core::new(Limits { in_flight_bytes: 10 * MB, ..LIMITS });
+    core.handle(owned([1, 2]), START_US);
+    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    let read = |core: &mut Core, destination: &Destination, numbers: std::ops::Range<u32>, bytes| {
+        let items = numbers.map(|number| large(destination, number, bytes)).collect();
+        sends(&core.handle(found(destination, Lane::Fresh, items), START_US))
+    };
+    let first = read(&mut core, &one, 0..20, MB);
+    assert_eq!(first.len(), 5, "half of it");
+    assert_eq!(read(&mut core, &other, 20..40, MB).len(), 3, "as much as is left then");
+    let next = first[..2].iter().flat_map(|item| sends(&core.handle(answered(item.clone(), succeeded()), START_US)));
+    assert_eq!(next.count(), 1, "two have left, and there is room for one of the others");
+}
+
+#[test]
+fn a_body_that_is_larger_than_all_that_may_be_in_flight_goes_alone() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    core.limits.in_flight_bytes = 100_000;
+    let items = (0..2).map(|number| large(&destination, number, 1_000_000)).collect();
+    let sent = sends(&core.handle(found(&destination, Lane::Fresh, items), START_US));
+    assert_eq!(sent.len(), 1);
+    assert_eq!(sends(&core.handle(answered(sent[0].clone(), succeeded()), START_US)).len(), 1);
+}
+
+#[test]
+fn a_lane_remembers_the_earliest_of_many_retries_and_leaves_the_others_to_the_table() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    for number in (0..10_000_u64).rev() {
+        let due_us = START_US + 1_000_000 + number * 1_000_000;
+        core.handle(Input::NextDue { destination: destination.id, lane: Lane::Retry, due_us }, START_US);
+    }
+    let lane = &core.lines[&destination.id].lanes[Lane::Retry];
+    assert_eq!(lane.remembered(), tuning::MOST_DUE);
+    assert_eq!(core.wake_at_us(), Some(START_US + 1_000_000), "the earliest");
+}

@@ -1,0 +1,167 @@
+//! Reads what is due, for all lanes that ask: in statements of a bounded size, a few at a time.
+//!
+//! After an outage thousands of lanes ask at one moment. One statement for all of them would take too long, and what it
+//! brings would not fit into memory.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::Arc;
+
+use shared::header::HeaderList;
+use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use tokio::sync::{Mutex, mpsc};
+use uuid::Uuid;
+
+use super::Handle;
+use super::core::{Found, Input};
+use super::item::{Event, Item};
+use super::lane::Lane;
+use crate::mint;
+use crate::store::Pool;
+use crate::store::pending::{self, Due, DueRow, EventRow};
+
+/// Statements that run at one time: a slow one must not hold up all others.
+pub(super) const AT_ONCE: usize = 2;
+
+/// After so many rows that its lanes may bring, a statement takes no further lane.
+const ROWS: usize = 1_500;
+
+/// The most lanes of one statement.
+const LANES: usize = 500;
+
+/// A lane whose table is to be read.
+#[derive(Debug)]
+pub(super) struct Read {
+    pub(super) destination: DestinationId,
+    pub(super) lane: Lane,
+    pub(super) epoch: i64,
+    pub(super) limit: usize,
+    pub(super) begin_us: u64,
+    pub(super) known: Vec<DeliveryId>,
+    pub(super) bodies: bool,
+}
+
+/// Reads until the channel closes. Several of these share an inbox.
+pub(super) async fn run(pool: Pool, inbox: Arc<Mutex<mpsc::UnboundedReceiver<Read>>>, handle: Handle) {
+    loop {
+        let group = {
+            let mut inbox = inbox.lock().await;
+            let Some(first) = inbox.recv().await else { return };
+            group(first, || inbox.try_recv().ok())
+        };
+        let mut groups = VecDeque::from([group]);
+        while let Some(mut group) = groups.pop_front() {
+            let Err(error) = read(&pool, &group, &handle).await else { continue };
+            if error.as_database_error().is_some() && group.len() > 1 {
+                // One lane that the database cannot read in time must not hold up the others.
+                tracing::warn!(error = %error, lanes = group.len(), "cannot read what is due; reading half of it");
+                let second = group.split_off(group.len() / 2);
+                groups.extend([group, second]);
+                continue;
+            }
+            tracing::warn!(error = %error, "cannot read what is due; trying again");
+            for Read { destination, lane, epoch, .. } in group {
+                handle.tell(Input::NotFound { destination, lane, epoch });
+            }
+        }
+    }
+}
+
+/// The lanes of one statement.
+fn group(first: Read, mut next: impl FnMut() -> Option<Read>) -> Vec<Read> {
+    let mut rows = first.limit;
+    let mut group = vec![first];
+    while rows < ROWS && group.len() < LANES {
+        let Some(read) = next() else { break };
+        rows += read.limit;
+        group.push(read);
+    }
+    group
+}
+
+/// Reads for these lanes and tells the engine what there is.
+async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> Result<(), sqlx::Error> {
+    let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
+    let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
+    let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
+    let begins: Vec<_> = reads.iter().map(|read| mint::timestamp(read.begin_us / 1000)).collect();
+    let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
+    let bodies = reads.iter().all(|read| read.bodies);
+    let due = pending::due(pool, &destinations, &lanes, &begins, &limits, &known, bodies).await?;
+    let Due { rows, events, left_out, read_at } = due;
+    let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|(id, row)| (id, Arc::new(event(row)))).collect();
+    let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
+    for row in rows {
+        // One that has no event any more is settled by the retention.
+        let Some(event) = events.get(&row.event_id) else { continue };
+        let item = item(&row, Arc::clone(event));
+        found.entry((item.destination_id, item.lane())).or_default().push(item);
+    }
+    for Read { destination, lane, epoch, limit, .. } in reads {
+        let items = found.remove(&(*destination, *lane)).unwrap_or_default();
+        let complete = items.len() < *limit && !left_out.contains(&destination.uuid());
+        let found = Found { items, complete, read_us: mint::unix_ms(read_at) * 1000 };
+        handle.tell(Input::Found { destination: *destination, lane: *lane, epoch: *epoch, found });
+    }
+    Ok(())
+}
+
+fn event(row: EventRow) -> Event {
+    Event {
+        id: EventId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        event_type: row.event_type,
+        provider_event_id: row.provider_event_id,
+        received_at_ms: mint::unix_ms(row.received_at),
+        method: row.method,
+        query: row.query,
+        headers: serde_json::from_value::<HeaderList>(row.headers).unwrap_or_default(),
+        body: row.body,
+        body_bytes: usize::try_from(row.body_size).unwrap_or(0),
+    }
+}
+
+fn item(row: &DueRow, event: Arc<Event>) -> Item {
+    Item {
+        id: DeliveryId::from_uuid(row.id),
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        event,
+        route_id: row.route_id.map(RouteId::from_uuid),
+        replay_id: row.replay_id.map(ReplayId::from_uuid),
+        due_us: mint::unix_ms(row.due_at) * 1000,
+        attempts: u16::try_from(row.attempts).unwrap_or(0),
+        schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
+        throttled: u16::try_from(row.throttled).unwrap_or(0),
+        order_key: row.order_key,
+        is_behind: row.is_behind,
+        not_sent: u16::try_from(row.not_sent).unwrap_or(0),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(limit: usize) -> Read {
+        let destination = DestinationId::mint(1, [1; 10]);
+        Read { destination, lane: Lane::Fresh, epoch: 1, limit, begin_us: 0, known: Vec::new(), bodies: true }
+    }
+
+    /// The rows that the lanes of each statement may bring.
+    fn groups(limits: impl IntoIterator<Item = usize>) -> Vec<Vec<usize>> {
+        let mut reads = limits.into_iter().map(read);
+        let mut groups = Vec::new();
+        while let Some(first) = reads.next() {
+            groups.push(group(first, || reads.next()).iter().map(|read| read.limit).collect());
+        }
+        groups
+    }
+
+    #[test]
+    fn lanes_are_read_together_up_to_some_rows_and_some_lanes() {
+        assert_eq!(groups([500; 7]), [vec![500; 3], vec![500; 3], vec![500]]);
+        assert_eq!(groups([1, 500]), [vec![1, 500]]);
+        let sizes: Vec<usize> = groups([1; 1_200]).iter().map(Vec::len).collect();
+        assert_eq!(sizes, [500, 500, 200]);
+        assert_eq!(groups([10_000, 1]), [vec![10_000], vec![1]]);
+    }
+}
