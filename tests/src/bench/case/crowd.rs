@@ -8,11 +8,16 @@ use crate::bench::run::{PATIENCE, count};
 use crate::bench::sink::Sink;
 use crate::bench::stack::Stack;
 use crate::error::{Doing as _, Error, Result};
+use crate::memory::Limit as MemoryLimit;
 use crate::receiver::Behaviour;
+use crate::tools::say;
 use crate::wait::try_until;
 
 /// Deliveries that wait for each destination.
 const EACH: usize = 300;
+
+/// The memory that the relay may use, in bytes; the system ends it if it needs more.
+const LIMIT: u64 = 400_000_000;
 
 const MB: f64 = 1_000_000.0;
 
@@ -37,7 +42,12 @@ pub async fn run(options: Options) -> Result<Report> {
     stack.gateway.backlog(&source, each).await;
 
     // From here on it listens, with the tables migrated; the shards of the one before it are free.
-    stack.gateway.relay.start_again().await?;
+    if let Err(problem) = MemoryLimit::new(LIMIT) {
+        say(&format!("crowd: the relay's memory is measured but not limited: {problem}"));
+        stack.gateway.relay.start_again().await?;
+    } else {
+        stack.gateway.relay.start_again_with(|settings| settings.with_memory_limit(LIMIT)).await?;
+    }
     let begun = Instant::now();
     while sink.count() == 0 && begun.elapsed() < PATIENCE {
         tokio::time::sleep(Duration::from_millis(1)).await;
