@@ -27,6 +27,7 @@ use crate::{mint, store};
 
 pub mod clock;
 pub mod core;
+mod excerpts;
 pub mod item;
 pub mod lane;
 pub mod lease;
@@ -39,12 +40,13 @@ pub mod settle;
 
 use self::clock::Clock;
 use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
+use self::excerpts::Excerpts;
 use self::item::Item;
 use self::lane::Lane;
 use self::lease::UnderWay;
 use self::outcome::Outcome;
 use self::read::Read;
-use self::send::Sender;
+use self::send::{Attempted, Sender};
 use crate::store::settle::Settlement;
 
 /// The most inputs taken before the commands they led to are carried out.
@@ -167,6 +169,7 @@ impl Engine {
             settlements,
             reports,
             reads,
+            excerpts: Arc::default(),
             under_way,
             pool: pool.clone(),
             intake,
@@ -221,6 +224,7 @@ struct Machine {
     settlements: Arc<mpsc::UnboundedSender<Settlement>>,
     reports: mpsc::UnboundedSender<Health>,
     reads: mpsc::UnboundedSender<Read>,
+    excerpts: Arc<Excerpts>,
     under_way: Arc<UnderWay>,
     pool: Pool,
     intake: Intake,
@@ -233,6 +237,8 @@ impl Machine {
     fn take(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             let answered = if let Input::Answered { shard, .. } = &input { Some(*shard) } else { None };
+            let attempt = if let Input::Answered { outcome, .. } = &input { outcome.attempt() } else { None };
+            let attempt = attempt.map(|attempt| attempt.id);
             let owned_until_us = if let Input::Owned { until_us, .. } = &input { Some(*until_us) } else { None };
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
@@ -243,7 +249,7 @@ impl Machine {
                     }
                     Command::Settle(settlement) => {
                         self.under_way.begun(settlement.shard);
-                        let _ = self.settlements.send(settlement);
+                        self.settle(settlement);
                     }
                     Command::Recall { destination, epoch } => self.recall(destination, epoch),
                     Command::Disable(destination, why) => self.disable(destination, why),
@@ -251,6 +257,10 @@ impl Machine {
                         let _ = self.reports.send(*health);
                     }
                 }
+            }
+            // Of an attempt that is not settled here.
+            if let Some(attempt) = attempt {
+                self.excerpts.take(attempt);
             }
             // Last: from its answer on it is the settlement that is under way.
             self.under_way.ended(answered);
@@ -260,16 +270,39 @@ impl Machine {
         }
     }
 
+    /// Hands a settlement to the writer: at once, or when the rest of the answer's excerpt has arrived.
+    fn settle(&self, mut settlement: Settlement) {
+        let settlements = Arc::clone(&self.settlements);
+        let rest = settlement.attempt.as_ref().and_then(|attempt| self.excerpts.take(attempt.id));
+        let Some(rest) = rest else {
+            let _ = settlements.send(settlement);
+            return;
+        };
+        self.tasks.spawn(async move {
+            let excerpt = rest.finish().await;
+            if let Some(attempt) = &mut settlement.attempt {
+                attempt.response_excerpt = excerpt;
+            }
+            let _ = settlements.send(settlement);
+        });
+    }
+
     fn send(&self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
         self.under_way.begun(destination.shard);
         let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
+        let excerpts = Arc::clone(&self.excerpts);
         self.tasks.spawn(async move {
             // In a task of its own, so that a panic in it is an attempt that was not made and not a slot lost for ever.
             let attempt = tokio::spawn({
                 let (item, destination) = (item.clone(), Arc::clone(&destination));
                 async move { sender.attempt(&item, &destination).await }
             });
-            let outcome = attempt.await.unwrap_or_else(|error| Outcome::NotSent { reason: error.to_string() });
+            let Attempted { mut outcome, rest } =
+                attempt.await.unwrap_or_else(|error| Outcome::NotSent { reason: error.to_string() }.into());
+            if let Some(rest) = rest {
+                // Before the outcome is told, which leads to the settlement that needs it.
+                excerpts.keep(&mut outcome, rest);
+            }
             handle.tell(Input::Answered { item, epoch, shard: destination.shard, outcome, jitter: mint::jitter() });
         });
     }

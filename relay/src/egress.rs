@@ -11,7 +11,7 @@
 //!
 //! Redirects are returned and never followed, no proxy is taken from the environment (it would resolve the name
 //! itself), and nothing is decompressed. What comes before the head of an answer is bounded in bytes and in time, and of
-//! its body only an excerpt is read ([`Answer::excerpt`]). A library with fewer features than reqwest is used because it
+//! its body only an excerpt is read ([`Excerpt`]). A library with fewer features than reqwest is used because it
 //! lets the relay count what a connection sends (`allowance.rs`).
 //!
 //! Names are resolved by hickory-resolver and not by the C library: a lookup there blocks a thread for as long as the
@@ -206,26 +206,65 @@ pub struct Answer {
 }
 
 impl Answer {
-    /// Reads at most `max` bytes of the body, and only what arrives within [`EXCERPT_WITHIN`]; the second value says whether
-    /// there was more, or might have been.
-    ///
-    /// What is beyond that is not read: the body is dropped and with it its connection. A body that breaks off counts as
-    /// cut short too, because the status has been received by then and decides.
-    pub async fn excerpt(mut self, max: usize) -> (Vec<u8>, bool) {
+    /// Begins to read at most `max` bytes of the body, and only what arrives within [`EXCERPT_WITHIN`] from now.
+    #[must_use]
+    pub fn excerpt(self, max: usize) -> Excerpt {
         let until = Instant::now() + EXCERPT_WITHIN;
-        let mut kept = Vec::new();
+        Excerpt { answer: self, max, until, kept: Vec::new(), end: None }
+    }
+}
+
+/// The first bytes of an answer's body, while they arrive.
+///
+/// What is beyond that is not read: the body is dropped with this and with it its connection. A body that breaks off counts
+/// as cut short too, because the status has been received by then and decides.
+#[derive(Debug)]
+pub struct Excerpt {
+    answer: Answer,
+    max: usize,
+    until: Instant,
+    kept: Vec<u8>,
+    /// Set when nothing more is read: whether there was more, or might have been.
+    end: Option<bool>,
+}
+
+impl Excerpt {
+    /// Reads on for a while; returns whether all of it is there.
+    pub async fn read_for(&mut self, time: Duration) -> bool {
+        let end = tokio::time::timeout_at(self.until.min(Instant::now() + time), self.read()).await;
+        self.end = end.ok().or(self.end);
+        self.end.is_some()
+    }
+
+    /// What has arrived, and whether there was more, or might have been.
+    #[must_use]
+    pub fn into_parts(self) -> (Vec<u8>, bool) {
+        (self.kept, self.end.unwrap_or(true))
+    }
+
+    /// Reads to the end of it and returns what [`Excerpt::into_parts`] returns.
+    pub async fn finish(mut self) -> (Vec<u8>, bool) {
+        self.read_for(EXCERPT_WITHIN).await;
+        self.into_parts()
+    }
+
+    /// Reads until nothing more is wanted; returns whether there was more. It can be dropped at any point and called again.
+    async fn read(&mut self) -> bool {
+        if let Some(cut) = self.end {
+            return cut;
+        }
         loop {
-            match tokio::time::timeout_at(until, self.body.frame()).await {
-                Ok(Some(Ok(frame))) => {
+            match self.answer.body.frame().await {
+                Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
-                    let room = max - kept.len();
-                    kept.extend_from_slice(&data[..data.len().min(room)]);
+                    let room = self.max - self.kept.len();
+                    self.kept.extend_from_slice(&data[..data.len().min(room)]);
                     if data.len() > room {
-                        return (kept, true);
+                        return true;
                     }
                 }
-                Ok(None) => return (kept, false),
-                Ok(Some(Err(_))) | Err(_) => return (kept, true),
+                None => return false,
+                Some(Err(_)) => return true,
             }
         }
     }

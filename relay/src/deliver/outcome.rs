@@ -76,3 +76,28 @@ pub enum Outcome {
     /// The relay's: nothing was sent and nothing is counted as an attempt; it is tried again.
     NotSent { reason: String },
 }
+
+impl Outcome {
+    /// The attempt that was made, if one was.
+    #[must_use]
+    pub fn attempt(&self) -> Option<&AttemptRow> {
+        match self {
+            Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
+            Self::Untransformable { .. }
+            | Self::Unsendable { .. }
+            | Self::TransformLate { .. }
+            | Self::NotSent { .. } => None,
+        }
+    }
+
+    /// As [`Outcome::attempt`].
+    pub fn attempt_mut(&mut self) -> Option<&mut AttemptRow> {
+        match self {
+            Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
+            Self::Untransformable { .. }
+            | Self::Unsendable { .. }
+            | Self::TransformLate { .. }
+            | Self::NotSent { .. } => None,
+        }
+    }
+}

@@ -10,7 +10,7 @@ use tracing::Instrument as _;
 use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
 use crate::configuration::{Configuration, Destination, Expression, Snapshot};
-use crate::egress::{Egress, EgressError, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
+use crate::egress::{Egress, EgressError, Excerpt, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform, Turn};
 use crate::route::{self, EventView};
 use crate::store::Pool;
@@ -36,6 +36,10 @@ const NOT_PASSED_ON: [&str; 11] = [
 /// How long a transform may take, the time in which it waits for its turn included.
 const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
 
+/// How long the body of an answer is waited for before its outcome counts. The body of most answers arrives together with
+/// the head; another is read afterwards, so that it does not use the destination's concurrency.
+const WITH_HEAD_WITHIN: Duration = Duration::from_millis(20);
+
 /// What a sender needs besides the delivery.
 pub struct Sender {
     pub pool: Pool,
@@ -45,22 +49,23 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`], the destination's timeout and
-    /// [`EXCERPT_WITHIN`](crate::egress::EXCERPT_WITHIN) together, and 25 s more if its body has to be read first.
-    pub async fn attempt(&self, item: &Item, destination: &Destination) -> Outcome {
+    /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`] and the destination's timeout together, and
+    /// 25 s more if its body has to be read first.
+    pub async fn attempt(&self, item: &Item, destination: &Destination) -> Attempted {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await
     }
 
-    async fn attempt_in_span(&self, item: &Item, destination: &Destination) -> Outcome {
+    async fn attempt_in_span(&self, item: &Item, destination: &Destination) -> Attempted {
         let body = match &item.event.body {
             Some(body) => body.clone(),
             None => match store::pending::body(&self.pool, item.event.id.uuid()).await {
                 Ok(Some(body)) => body,
                 Ok(None) => {
-                    return Outcome::Untransformable { reason: "the body of this event is no longer kept".to_owned() };
+                    let reason = "the body of this event is no longer kept".to_owned();
+                    return Outcome::Untransformable { reason }.into();
                 }
-                Err(error) => return Outcome::NotSent { reason: error.to_string() },
+                Err(error) => return Outcome::NotSent { reason: error.to_string() }.into(),
             },
         };
         let snapshot = self.configuration.current();
@@ -69,7 +74,7 @@ impl Sender {
             None => Content { content_type: content_type(&item.event), body },
             Some(transform) => match self.transformed(transform, &snapshot, &item.event, &body).await {
                 Ok(content) => content,
-                Err(outcome) => return outcome,
+                Err(outcome) => return outcome.into(),
             },
         };
         let headers = headers(&item.event, item, destination, content.content_type, &content.body);
@@ -110,7 +115,7 @@ impl Sender {
         }
     }
 
-    async fn send(&self, destination: &Destination, headers: HeaderMap, body: Vec<u8>) -> Outcome {
+    async fn send(&self, destination: &Destination, headers: HeaderMap, body: Vec<u8>) -> Attempted {
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
         let answer = self.egress.post(&destination.url, headers, body, destination.timeout).await;
         // Of the head: what a body takes says nothing about how long the destination needed.
@@ -126,25 +131,45 @@ impl Sender {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(SendFailure::Ours(reason)) => return Outcome::NotSent { reason },
+            Err(SendFailure::Ours(reason)) => return Outcome::NotSent { reason }.into(),
             Err(SendFailure::Blocked(error @ EgressError::Unsendable)) => {
-                return Outcome::Unsendable { reason: error.to_string() };
+                return Outcome::Unsendable { reason: error.to_string() }.into();
             }
             Err(failure) => {
                 let failure = Failure::NoAnswer(failure);
-                return Outcome::Failed { attempt: attempt(None, Some(&failure), None), failure, retry_after_ms: None };
+                let attempt = attempt(None, Some(&failure), None);
+                return Outcome::Failed { attempt, failure, retry_after_ms: None }.into();
             }
         };
         let status = answer.status;
         let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after_ms = retry_after.and_then(|value| retry::parse_retry_after(value, mint::now_ms()));
-        let (excerpt, cut) = answer.excerpt(RESPONSE_EXCERPT_BYTES).await;
-        let excerpt = excerpt_text(&excerpt, cut);
+        let mut excerpt = answer.excerpt(RESPONSE_EXCERPT_BYTES);
+        let (text, rest) = if excerpt.read_for(WITH_HEAD_WITHIN).await {
+            (excerpt_text(excerpt), None)
+        } else {
+            (None, Some(excerpt))
+        };
         if status.is_success() {
-            return Outcome::Succeeded { attempt: attempt(Some(status), None, excerpt) };
+            return Attempted { outcome: Outcome::Succeeded { attempt: attempt(Some(status), None, text) }, rest };
         }
         let failure = if status == StatusCode::GONE { Failure::Gone } else { Failure::Status(status.as_u16()) };
-        Outcome::Failed { attempt: attempt(Some(status), Some(&failure), excerpt), failure, retry_after_ms }
+        let attempt = attempt(Some(status), Some(&failure), text);
+        Attempted { outcome: Outcome::Failed { attempt, failure, retry_after_ms }, rest }
+    }
+}
+
+/// What an attempt came to.
+pub struct Attempted {
+    pub outcome: Outcome,
+    /// The answer's body, if not all that is kept of it arrived with the head: the outcome does not wait for it, and its
+    /// attempt has no excerpt yet.
+    pub rest: Option<Excerpt>,
+}
+
+impl From<Outcome> for Attempted {
+    fn from(outcome: Outcome) -> Self {
+        Self { outcome, rest: None }
     }
 }
 
@@ -206,12 +231,14 @@ fn headers(
     headers
 }
 
-fn excerpt_text(excerpt: &[u8], cut: bool) -> Option<String> {
+/// What has arrived of an answer's body, as text.
+pub(super) fn excerpt_text(excerpt: Excerpt) -> Option<String> {
+    let (excerpt, cut) = excerpt.into_parts();
     if excerpt.is_empty() {
         return None;
     }
     // PostgreSQL's text holds every character but this one.
-    let mut text = String::from_utf8_lossy(excerpt).replace('\0', "\u{fffd}");
+    let mut text = String::from_utf8_lossy(&excerpt).replace('\0', "\u{fffd}");
     if cut {
         text.push('…');
     }

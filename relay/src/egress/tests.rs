@@ -190,7 +190,7 @@ async fn connections_are_used_again() {
     let egress = egress("127.0.0.1");
     for _ in 0..5 {
         let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
-        assert_eq!(response.excerpt(RESPONSE_EXCERPT_BYTES).await, (b"ok".to_vec(), false));
+        assert_eq!(response.excerpt(RESPONSE_EXCERPT_BYTES).finish().await, (b"ok".to_vec(), false));
     }
     assert_eq!(receiver.connections(), 1);
 }
@@ -204,7 +204,7 @@ async fn a_response_is_kept_up_to_the_cap() {
         let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {length}\r\n\r\n");
         let receiver = Receiver::answering([head.into_bytes(), vec![b'x'; length]].concat()).await;
         let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
-        let (bytes, cut) = response.excerpt(100).await;
+        let (bytes, cut) = response.excerpt(100).finish().await;
         assert_eq!((bytes.len(), cut), (kept, truncated), "{length}");
     }
 }
@@ -238,7 +238,7 @@ async fn a_few_interim_answers_are_passed_over() {
     let egress = egress("127.0.0.1");
     for _ in 0..200 {
         let response = send(&egress, &receiver.url("127.0.0.1")).await.expect("a response");
-        assert_eq!(response.excerpt(100).await, (b"ok".to_vec(), false));
+        assert_eq!(response.excerpt(100).finish().await, (b"ok".to_vec(), false));
     }
     assert_eq!(receiver.connections(), 1, "each request has an allowance of its own");
 }
@@ -255,7 +255,7 @@ async fn an_answer_counts_though_its_body_never_ends_or_drips_and_its_connection
         let (url, closed) = streaming(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk, pace).await;
         let response = send_within(&egress, &url, Duration::from_secs(3_600)).await.expect("an answer");
         assert_eq!(response.status.as_u16(), 200);
-        let (excerpt, cut) = response.excerpt(RESPONSE_EXCERPT_BYTES).await;
+        let (excerpt, cut) = response.excerpt(RESPONSE_EXCERPT_BYTES).finish().await;
         assert!(cut && !excerpt.is_empty() && excerpt.iter().all(|byte| *byte == b'x'), "{}", excerpt.len());
         assert_eq!(excerpt.len() == RESPONSE_EXCERPT_BYTES, pace.is_zero(), "{}", excerpt.len());
         ended(&closed, 1).await;
@@ -266,7 +266,7 @@ async fn an_answer_counts_though_its_body_never_ends_or_drips_and_its_connection
 async fn a_body_that_stops_is_cut_and_what_came_is_kept() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\npart").await;
     let response = send(&egress("127.0.0.1"), &receiver.url("127.0.0.1")).await.expect("a head");
-    assert_eq!(response.excerpt(100).await, (b"part".to_vec(), true));
+    assert_eq!(response.excerpt(100).finish().await, (b"part".to_vec(), true));
 }
 
 #[tokio::test]

@@ -1,5 +1,7 @@
 //! limits: answers without an end, a machine without descriptors, and callers that say nothing.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -8,8 +10,8 @@ use tests::provider::Provider;
 use tests::receiver::{Behaviour, Receiver};
 use tests::relay::{RelaySettings, run};
 use tests::wait::until;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::deliver::attempts_of_the_only_delivery;
 
@@ -44,6 +46,50 @@ async fn an_answer_without_an_end_is_a_success_and_frees_its_slot() {
         let excerpt = attempts[0]["response_excerpt"].as_str().unwrap_or_default();
         assert!(excerpt.starts_with('.') && excerpt.ends_with('\u{2026}'), "{attempts:?}");
     }
+}
+
+/// A destination that answers 200 at once and never ends the body. Gives its URL, and the most answers that were open at one
+/// time.
+async fn endless() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let highest = Arc::clone(&most);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (open, highest) = (Arc::clone(&open), Arc::clone(&highest));
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                let _ = socket.read(&mut request).await;
+                highest.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: open\n\n";
+                let _ = socket.write_all(head).await;
+                // Until the relay closes it.
+                while matches!(socket.read(&mut request).await, Ok(1..)) {}
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (url, most)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_delivery_does_not_wait_for_the_body_of_an_answer() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let (url, most_open) = endless().await;
+    let destination = gateway.api.create_destination("endless", &url, json!({ "max_concurrency": 1 })).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    for number in 0..12 {
+        gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
+    }
+    for delivery in succeeded(&gateway, 12).await {
+        let id = delivery["id"].as_str().expect("an id");
+        let attempts = gateway.api.all(&format!("/v1/deliveries/{id}/attempts")).await;
+        assert_eq!(attempts[0]["response_excerpt"], ": open\n\n\u{2026}", "{attempts:?}");
+    }
+    // Bodies are waited for side by side, though the destination is sent one delivery at a time.
+    assert!(most_open.load(Ordering::SeqCst) >= 4, "{most_open:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -1,0 +1,63 @@
+//! Bodies of answers that arrive after their heads. An attempt counts from the head on, and its slot is free for the next
+//! delivery; only the row of the attempt waits for what is kept of the body.
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use uuid::Uuid;
+
+use super::outcome::Outcome;
+use super::send::excerpt_text;
+use crate::egress::{EXCERPT_WITHIN, Excerpt};
+
+/// The most bodies that are waited for at one time, over all destinations. Each has a connection, which is a file
+/// descriptor.
+const MOST: usize = 256;
+
+/// Excerpts that go on arriving, until their attempts are settled.
+pub(super) struct Excerpts {
+    places: Arc<Semaphore>,
+    /// By the id of the attempt.
+    waiting: Mutex<HashMap<Uuid, Rest>>,
+}
+
+/// An excerpt that goes on arriving.
+pub(super) struct Rest {
+    excerpt: Excerpt,
+    _place: OwnedSemaphorePermit,
+}
+
+impl Default for Excerpts {
+    fn default() -> Self {
+        Self { places: Arc::new(Semaphore::new(MOST)), waiting: Mutex::default() }
+    }
+}
+
+impl Excerpts {
+    /// Keeps the excerpt of an attempt for [`Excerpts::take`]. If there are too many of them, the attempt has what has
+    /// arrived.
+    pub(super) fn keep(&self, outcome: &mut Outcome, excerpt: Excerpt) {
+        let Some(attempt) = outcome.attempt_mut() else { return };
+        match Arc::clone(&self.places).try_acquire_owned() {
+            Ok(place) => {
+                let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
+                waiting.insert(attempt.id, Rest { excerpt, _place: place });
+            }
+            Err(_) => attempt.response_excerpt = excerpt_text(excerpt),
+        }
+    }
+
+    /// Hands out the excerpt of an attempt, if it has not arrived with the head.
+    pub(super) fn take(&self, attempt: Uuid) -> Option<Rest> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt)
+    }
+}
+
+impl Rest {
+    /// Waits for the rest of it, for [`EXCERPT_WITHIN`] from the head on.
+    pub(super) async fn finish(mut self) -> Option<String> {
+        self.excerpt.read_for(EXCERPT_WITHIN).await;
+        excerpt_text(self.excerpt)
+    }
+}
