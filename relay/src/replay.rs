@@ -17,6 +17,7 @@
 //! at one chunk must not end it at every start, and must not hold up other replays.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7};
@@ -24,7 +25,7 @@ use uuid::Uuid;
 
 use crate::configuration::Rate;
 use crate::store::partitions::with_partitions;
-use crate::store::replays::{self, ReplayRow, Selection};
+use crate::store::replays::{self, Left, ReplayRow, Selection};
 use crate::{App, mint};
 
 mod chunk;
@@ -152,13 +153,22 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
     Ok(row)
 }
 
+/// How soon a cancellation looks again at deliveries that others have locked.
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
+
 /// Ends a replay and cancels what it has made and what is not delivered yet.
 ///
 /// # Errors
 /// Where the database cannot be asked; it can be called again.
 pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
     replays::cancel(&app.pool, id.uuid()).await?;
-    while with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? > 0 {}
+    loop {
+        match with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? {
+            Left::More => {}
+            Left::Locked => tokio::time::sleep(LOCKED_PAUSE).await,
+            Left::Nothing => break,
+        }
+    }
     app.engine.replay_cancelled(id);
     Ok(())
 }
@@ -196,8 +206,6 @@ pub fn estimate_s(matched: i64, rate: Option<Rate>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn rate(limit: u32, per_s: u64) -> Option<Rate> {

@@ -148,7 +148,9 @@ async fn write(
     let unknown: Vec<&NewEvent> =
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
     let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
-    let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
+    let mut fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
+    // In one order everywhere: of two replicas that store the same events, one waits for the other at the first of them.
+    fresh.sort_unstable_by_key(|event| event.id);
 
     let stored = insert_events(connection, &fresh).await?;
     // After the events: a duplicate may be one of an event of the same batch.
@@ -274,9 +276,8 @@ async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid
         let holder = duplicates.get(holder).unwrap_or(holder);
         *counts.entry(*holder).or_default() += 1;
     }
-    let mut counts: Vec<(Uuid, i32)> = counts.into_iter().collect();
-    counts.sort_unstable();
     let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
+    lock_events(connection, &ids).await?;
     sqlx::query!(
         "update events set duplicates = duplicates + more.count
          from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)",
@@ -285,6 +286,16 @@ async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
+pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    if ids.len() > 1 {
+        sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
+            .fetch_all(connection)
+            .await?;
+    }
     Ok(())
 }
 
@@ -421,6 +432,8 @@ async fn insert_rejections(
     rejections: &[NewRejection],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut inserted = HashSet::new();
+    let mut rejections: Vec<&NewRejection> = rejections.iter().collect();
+    rejections.sort_unstable_by_key(|rejection| rejection.id);
     // Few and far between: the edge samples them.
     for rejection in rejections {
         let new = sqlx::query!(

@@ -6,12 +6,13 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admit::Undecided;
+use super::admit::{Undecided, lock_events};
 use super::configuration::Version;
 use super::undecided::FIRST_PAUSE_S;
 use crate::store::{Connection, Pool, ROWS_AT_ONCE};
 
 pub mod begun;
+pub mod counts;
 pub mod events;
 
 /// What a replay takes, with ids in place of names.
@@ -397,6 +398,7 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
     if events.is_empty() {
         return Ok(HashSet::new());
     }
+    lock_events(connection, events).await?;
     let released = sqlx::query_scalar!(
         "update events set verification = 'released' where id = any($1) and verification = 'failed' returning id",
         events
@@ -432,15 +434,17 @@ pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
     Ok(cancelled.rows_affected() > 0)
 }
 
-/// Cancels up to `limit` pending deliveries of a replay and returns how many they were.
+/// Cancels up to `limit` pending deliveries of a replay and returns whether any are left. Those that others have locked are
+/// among what is left: the caller tries again after a moment.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
+/// Returns an error if a query fails; some of them may be cancelled by then.
+pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left, sqlx::Error> {
+    let cancelled = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries
-               where id = any(array(select id from pending_deliveries where replay_id = $1 order by id limit $2))
+               where id = any(array(select id from pending_deliveries where replay_id = $1
+                                    order by id limit $2 for update skip locked))
                returning *
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
@@ -457,5 +461,23 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<i64, sq
         limit
     )
     .fetch_one(pool)
-    .await
+    .await?;
+    if cancelled > 0 {
+        return Ok(Left::More);
+    }
+    let locked =
+        sqlx::query_scalar!(r#"select exists (select from pending_deliveries where replay_id = $1) as "pending!""#, id)
+            .fetch_one(pool)
+            .await?;
+    Ok(if locked { Left::Locked } else { Left::Nothing })
+}
+
+/// What is left of the pending deliveries of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// There may be more.
+    More,
+    /// Only what others have locked, for instance because an attempt is being settled.
+    Locked,
+    Nothing,
 }

@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::counters::{self, DestinationCounts};
+use super::replays::{self, counts::Counts};
 use crate::store::{Connection, Pool};
 
 /// An attempt and what it made of its delivery.
@@ -97,7 +98,7 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<HashSet<U
     let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
     settled.extend(postpone(&mut transaction, &settlements).await?);
     free_keys(&mut transaction, &settlements).await?;
-    count_replays(&mut transaction, &settlements, &settled).await?;
+    replays::counts::add(&mut transaction, &replay_counts(&settlements, &settled)).await?;
     // Last, because two transactions that count for the same destination wait for each other from here to their commit.
     counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
     transaction.commit().await?;
@@ -311,36 +312,16 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
     counts
 }
 
-async fn count_replays(
-    connection: &mut Connection,
-    rows: &[&Settlement],
-    settled: &HashSet<Uuid>,
-) -> Result<(), sqlx::Error> {
-    let mut counts: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
-    for row in rows {
-        let Some(replay) = row.replay_id.filter(|_| settled.contains(&row.delivery_id)) else { continue };
-        let (succeeded, dead) = match row.next {
-            Next::Succeeded => (1, 0),
-            Next::Dead { .. } => (0, 1),
-            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
-        };
-        let count = counts.entry(replay).or_default();
-        *count = (count.0 + succeeded, count.1 + dead);
+/// What the settlements add to the counts of the replays that made their deliveries.
+fn replay_counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Counts> {
+    let mut counts: BTreeMap<Uuid, Counts> = BTreeMap::new();
+    for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {
+        let Some(replay) = row.replay_id else { continue };
+        match row.next {
+            Next::Succeeded => counts.entry(replay).or_default().succeeded += 1,
+            Next::Dead { .. } => counts.entry(replay).or_default().dead += 1,
+            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+        }
     }
-    if counts.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Uuid> = counts.keys().copied().collect();
-    let succeeded: Vec<i64> = counts.values().map(|count| count.0).collect();
-    let dead: Vec<i64> = counts.values().map(|count| count.1).collect();
-    sqlx::query!(
-        "update replays set succeeded = replays.succeeded + more.succeeded, dead = replays.dead + more.dead
-         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as more (id, succeeded, dead) where replays.id = more.id",
-        &ids,
-        &succeeded,
-        &dead
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    counts
 }

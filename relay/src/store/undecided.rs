@@ -50,7 +50,8 @@ pub enum Decision {
 }
 
 /// Looks for what was parked before its route was changed: undecided deliveries are to be decided now, and the others are
-/// due now. Returns the destinations of these, and how many deliveries were found in all, at most `limit`.
+/// due now. What others have locked is left for the next time. Returns the destinations of these, and how many deliveries
+/// were found in all, at most `limit`.
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
@@ -70,7 +71,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
                    select id from pending_deliveries pending
                    where pending.route_id = routes.id
                      and pending.parked_at < routes.updated_at + $2::float8 * interval '1 second'
-                   order by pending.parked_at limit $1
+                   order by pending.parked_at limit $1 for update of pending skip locked
                ) parked
                limit $1)
            returning destination_id, undecided"#,

@@ -156,6 +156,9 @@ pub struct Selection {
 /// # Errors
 /// Returns an error if the query fails; then none of them is kept.
 pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
+    let mut messages: Vec<&NewUnreadable> = messages.iter().collect();
+    // In one order everywhere, so that two replicas with the same messages wait for each other and do not deadlock.
+    messages.sort_unstable_by_key(|message| message.id);
     for message in messages {
         sqlx::query!(
             "insert into unreadable_messages (id, queue_id, queue_message_id, content_type, reason, detail, message, body,
@@ -321,7 +324,7 @@ pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
 }
 
 /// Makes the messages of a reason due that have not been released, those that are no longer tried by themselves among
-/// them. Returns how many they are.
+/// them. Returns how many they are. One that is being tried at this moment is left as it is.
 ///
 /// # Errors
 /// Returns an error if the query fails; some of them may be due by then.
@@ -332,7 +335,7 @@ pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64, sqlx::Error> {
             "update unreadable_messages set next_try_at = now(), unfinished_tries = 0
              where id = any(array(select id from unreadable_messages
                           where released_at is null and next_try_at > now() and reason = $1
-                          order by next_try_at, id limit $2))",
+                          order by next_try_at, id limit $2 for update skip locked))",
             reason.name(),
             DUE_AT_ONCE
         )
@@ -357,7 +360,7 @@ pub async fn try_after_start(pool: &Pool) -> Result<(), sqlx::Error> {
          where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at > now() and next_try_at < 'infinity'
                         and unfinished_tries < $1
-                      order by next_try_at, id limit $2))",
+                      order by next_try_at, id limit $2 for update skip locked))",
         MAX_UNFINISHED_TRIES,
         DUE_AT_ONCE
     )
@@ -377,7 +380,7 @@ pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
          where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at <= now()
                         and reason = (select reason from unreadable_messages where id = $1)
-                      order by next_try_at, id limit $2))",
+                      order by next_try_at, id limit $2 for update skip locked))",
         id,
         DUE_AT_ONCE
     )
