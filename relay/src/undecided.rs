@@ -79,7 +79,7 @@ fn is_full(found: usize, limit: i64) -> bool {
 
 async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), sqlx::Error> {
     let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
-        None => Decision::NotMatched("its route has been deleted before its filter could be evaluated".to_owned()),
+        None => Decision::NotMatched(without_route(snapshot, row).to_owned()),
         Some(route) => match event(intake, row, route).await? {
             None => Decision::NotMatched("its event is no longer kept".to_owned()),
             Some(event) => ask(intake, snapshot, row, route, event).await,
@@ -105,6 +105,15 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), s
         }
     }
     Ok(())
+}
+
+/// Why a delivery is cancelled whose route is gone.
+fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
+    if snapshot.destinations.contains_key(&DestinationId::from_uuid(row.destination_id)) {
+        "its route has been deleted before its filter could be evaluated"
+    } else {
+        "the destination was deleted"
+    }
 }
 
 /// Whether what was said by one snapshot is valid by another: they share what has not changed.

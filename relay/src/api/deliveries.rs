@@ -57,7 +57,7 @@ pub enum DeliveryState {
     /// Waits for its next attempt, or is being sent.
     Pending,
     /// Waits: its destination is paused or disabled, its transform fails until its route is changed, or its filter could not
-    /// be evaluated and is asked again.
+    /// be evaluated and is asked again. Or its destination was deleted, and it is about to be cancelled.
     Held,
     Succeeded,
     /// Given up; it can be retried or replayed.

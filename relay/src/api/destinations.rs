@@ -25,8 +25,8 @@ use super::time::Timestamp;
 use super::upsert::upsert;
 use crate::configuration::DestinationState;
 use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
+use crate::store::deleted_destinations;
 use crate::store::destinations::{self, Content, DestinationRow};
-use crate::store::partitions::with_partitions;
 use crate::{App, mint, secrets};
 use settings::{Checked, DestinationSettings, same_origin};
 
@@ -119,7 +119,12 @@ pub(super) async fn put(
     upsert(|| insert_or_update(&app, caller.customer, &name, checked.clone())).await
 }
 
-/// Deletes a destination with its routes. What is pending for it is cancelled.
+/// Deletes a destination with its routes. Its name is free at once, and nothing is sent to it any more; an attempt that is
+/// under way is not called back.
+///
+/// What is pending for it is cancelled in the background, which takes a while if it is much: some thousands a second. Until
+/// then such a delivery is shown as held, with that as its reason, counts as pending in the replay that made it, cannot be
+/// retried, and is not taken by a replay of what is cancelled. Replays that deliver to it are cancelled.
 #[utoipa::path(delete, path = "/v1/destinations/{id}", tag = "destinations",
     params(("id" = String, Path, description = "id or name")), responses((status = 204), Refusals))]
 pub(super) async fn delete(
@@ -128,12 +133,10 @@ pub(super) async fn delete(
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     let id = DestinationId::from_uuid(find(&app, caller.customer, &id).await?.id);
-    let version = with_partitions!(&app.pool, destinations::delete(&app.pool, caller.customer, id))?
-        .ok_or(ApiError::NotFound("destination"))?;
-    let in_force = in_force(&app, version).await;
-    // An event that was being stored by the old configuration may have added to it.
-    with_partitions!(&app.pool, destinations::cancel_orphans(&app.pool, id))?;
-    in_force?;
+    let version = deleted_destinations::delete(&app.pool, caller.customer, id).await?;
+    let version = version.ok_or(ApiError::NotFound("destination"))?;
+    app.deletions_pending.notify_one();
+    in_force(&app, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 

@@ -101,7 +101,8 @@ pub struct Replay {
     pub skipped_reason: Option<String>,
     /// How many deliveries have been made.
     pub created: i64,
-    /// Of these, how many are not settled yet.
+    /// Of these, how many are not settled yet. Those of a destination that was deleted are among them until they have been
+    /// cancelled, which happens in the background.
     pub pending: i64,
     pub succeeded: i64,
     pub dead: i64,
@@ -139,7 +140,12 @@ pub(super) async fn create(
         let plan = ReplayPlan { dry_run, matched, estimated_s: replay::estimate_s(matched, new.rate) };
         return Ok(Json(plan).into_response());
     }
-    let made = ReplayId::from_uuid(replay::create(&app, &new).await?.id);
+    let made = replay::create(&app, &new).await.map_err(|error| {
+        // Its destination has been deleted since it was looked up.
+        let is_gone = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
+        if is_gone { ApiError::Conflict(Conflict::ChangedMeanwhile) } else { error.into() }
+    })?;
+    let made = ReplayId::from_uuid(made.id);
     let row = find(&app, caller.customer, &made.to_string()).await?;
     Ok((StatusCode::CREATED, Json(view(row, app.config.retention)?)).into_response())
 }

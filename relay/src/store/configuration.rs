@@ -1,5 +1,8 @@
 //! What the relay holds in memory, read at one version.
 
+use std::ops::{Deref, DerefMut};
+
+use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -78,36 +81,65 @@ pub async fn hold(connection: &mut Connection) -> Result<(), sqlx::Error> {
     Ok(())
 }
 
-/// Commits a transaction that has changed a source, destination or route, and returns the new version. The row lock of the
-/// configuration puts such transactions in order, so that a version is never visible before the change it stands for.
-///
-/// # Errors
-/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn commit(mut transaction: Transaction) -> Result<Version, sqlx::Error> {
-    // Waits for those that hold it, see `hold`.
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *transaction).await?;
-    let version = sqlx::query_as!(
-        Version,
-        "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(version)
+/// A transaction that changes a source, destination or route. It locks the configuration before anything else, so it waits
+/// for those that hold it (see [`hold`]) while it has locked no row that they may want. Rolled back if it is dropped.
+#[derive(Debug)]
+pub struct Change {
+    transaction: Transaction,
 }
 
-/// As [`commit`], where the change has met any row; else there is nothing to commit, and no new version.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn commit_if_any(
-    transaction: Transaction,
-    changed: &sqlx::postgres::PgQueryResult,
-) -> Result<Option<Version>, sqlx::Error> {
-    if changed.rows_affected() == 0 {
-        return Ok(None);
+impl Change {
+    /// Begins a change, as the only one at this time.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails.
+    pub async fn begin(pool: &Pool) -> Result<Self, sqlx::Error> {
+        let mut transaction = pool.begin().await?;
+        sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))")
+            .execute(&mut *transaction)
+            .await?;
+        Ok(Self { transaction })
     }
-    commit(transaction).await.map(Some)
+
+    /// Commits it and returns the new version.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+    pub async fn commit(mut self) -> Result<Version, sqlx::Error> {
+        let version = sqlx::query_as!(
+            Version,
+            "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
+        )
+        .fetch_one(&mut *self)
+        .await?;
+        self.transaction.commit().await?;
+        Ok(version)
+    }
+
+    /// As [`Self::commit`], if the change has met any row; else there is nothing to commit, and no new version.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_if_any(self, changed: &PgQueryResult) -> Result<Option<Version>, sqlx::Error> {
+        if changed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        self.commit().await.map(Some)
+    }
+}
+
+impl Deref for Change {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Change {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
 }
 
 /// Everything, from one state of the database.

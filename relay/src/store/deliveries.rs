@@ -82,11 +82,12 @@ pub async fn page(
                            replay_id,
                            case when parked_reason is null and destinations.state = 'active' then 'pending' else 'held' end
                                as state,
-                           case when parked_reason is not null then parked_reason
+                           case when destinations.id is null then 'its destination was deleted; it is being cancelled'
+                                when parked_reason is not null then parked_reason
                                 when destinations.state = 'paused' then 'the destination is paused'
                                 when destinations.state = 'disabled' then
                                     'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
-                                when destinations.id is null then 'the destination does not exist' end as held_reason,
+                           end as held_reason,
                            nullif(due_at, 'infinity') as due_at, attempts,
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
@@ -183,6 +184,21 @@ pub async fn retry(
     first_with_body: Uuid,
 ) -> Result<Retried, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    // The destination is not deleted before this is committed.
+    super::configuration::hold(&mut transaction).await?;
+    let is_being_cancelled = sqlx::query_scalar!(
+        r#"select exists (
+               select from pending_deliveries pending
+               where customer_id = $1 and id = $2
+                 and not exists (select from destinations where destinations.id = pending.destination_id)) as "gone!""#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if is_being_cancelled {
+        return Ok(Retried::DestinationGone);
+    }
     let pending = sqlx::query_scalar!(
         "update pending_deliveries
          set due_at = now(), parked_reason = null, parked_at = null, undecided = false, decide_at = null, not_sent = 0,

@@ -4,6 +4,7 @@ mod api;
 mod chaos;
 mod crash;
 mod crowd;
+mod deleting;
 mod deliver;
 mod doctor;
 mod durable;
