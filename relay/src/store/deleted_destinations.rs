@@ -79,6 +79,9 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn, sqlx::Error> {
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(job) = job else { return Ok(Turn::Nothing) };
+    // The chunk comes in the order of an index. If the table's statistics do not know of the backlog yet, the planner expects
+    // few rows and would sort all of it for every chunk.
+    sqlx::query!("set local enable_sort = off").execute(&mut *transaction).await?;
     let cancelled = cancel_chunk(&mut transaction, job.id, limit).await?;
     let turn = if cancelled > 0 {
         Turn::Cancelled(cancelled)
