@@ -103,6 +103,15 @@ impl Arrival {
         }
     }
 
+    /// How many bytes its body has.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        match &self.content {
+            Content::Event { body, .. } => body.len(),
+            Content::Rejection(_) => 0,
+        }
+    }
+
     /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if it was
     /// elsewhere.
     #[must_use]

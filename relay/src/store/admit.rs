@@ -71,6 +71,17 @@ pub struct Batch {
     pub unreadable: Vec<NewUnreadable>,
 }
 
+impl Batch {
+    /// The bytes of bodies and unreadable messages.
+    fn bytes(&self) -> usize {
+        let events = self.events.iter().map(|event| event.body.len());
+        events.chain(self.unreadable.iter().map(NewUnreadable::bytes)).sum()
+    }
+}
+
+/// A batch of more bytes takes long to store.
+const SHORT_BYTES: usize = 1 << 20;
+
 /// What became of a batch.
 pub enum Admitted {
     /// Committed. `stored` are the events that are new; the others were there already, or are duplicates.
@@ -86,7 +97,11 @@ pub enum Admitted {
 /// Where the database cannot be asked or refuses a value; then nothing was written.
 pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    super::configuration::hold(&mut transaction).await?;
+    if batch.bytes() > SHORT_BYTES {
+        super::configuration::hold_for_long(&mut transaction).await?;
+    } else {
+        super::configuration::hold(&mut transaction).await?;
+    }
     write(transaction, batch, version, dedupe_days).await
 }
 
@@ -102,7 +117,7 @@ pub struct Held {
 /// Returns an error if a query fails.
 pub async fn hold(pool: &Pool) -> Result<Held, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    super::configuration::hold(&mut transaction).await?;
+    super::configuration::hold_for_long(&mut transaction).await?;
     let version = super::configuration::version(&mut *transaction).await?;
     Ok(Held { transaction, version })
 }

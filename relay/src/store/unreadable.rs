@@ -112,6 +112,14 @@ pub struct NewUnreadable {
     pub body: Option<Vec<u8>>,
 }
 
+impl NewUnreadable {
+    /// How many bytes are kept of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.message.len() + self.body.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// An unreadable message without its bytes.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {

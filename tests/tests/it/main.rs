@@ -34,6 +34,7 @@ mod settings;
 mod silent;
 mod stats;
 mod store;
+mod turns;
 mod unreadable;
 mod verify;
 mod whole;
