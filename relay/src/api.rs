@@ -128,6 +128,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(events::show))
         .routes(routes!(events::body))
         .routes(routes!(events::release::release))
+        .routes(routes!(deliveries::release::release))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
         .routes(routes!(deliveries::attempts))

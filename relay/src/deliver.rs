@@ -45,7 +45,7 @@ use self::lease::UnderWay;
 use self::outcome::Outcome;
 use self::read::Read;
 use self::send::Sender;
-use crate::store::settle::Settlement;
+use crate::store::settle::{Next, Settlement};
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
@@ -135,8 +135,12 @@ impl Engine {
         let (settlements, settle_inbox) = settle::channel();
         let under_way = Arc::new(UnderWay::default());
         let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
+        let parked = Arc::clone(&intake.parked);
         let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| {
             settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
+            if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
+                parked.notify_one();
+            }
             settled.tell(Input::Settled(batch));
         }));
         let leaving = CancellationToken::new();

@@ -15,7 +15,7 @@ use crate::expression::Evaluator;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
 use crate::pull::routing::Routing;
 use crate::store::Pool;
-use crate::store::admit::{Admitted, Batch, Held};
+use crate::store::admit::{Admitted, Batch, Held, NewEvent};
 use crate::store::configuration::Version;
 use crate::store::partitions::with_partitions;
 use crate::store::unreadable::{NewUnreadable, Reason};
@@ -53,6 +53,8 @@ pub struct Intake {
     pub holding: Arc<tokio::sync::Mutex<()>>,
     /// Wakes [`crate::unreadable`], which tries unreadable messages again.
     pub unreadable_due: Arc<Notify>,
+    /// Wakes [`crate::held`], which tells of deliveries that have begun to be parked.
+    pub parked: Arc<Notify>,
 }
 
 /// What became of an arrival that was stored by itself.
@@ -158,6 +160,9 @@ impl Intake {
                 }
                 Admitted::Stored { stored, duplicates } => {
                     tracing::debug!(stored = stored.len(), duplicates, "stored");
+                    if prepared.batch.events.iter().any(NewEvent::parks) {
+                        self.parked.notify_one();
+                    }
                     self.engine.fresh(prepared.fresh(&stored));
                     return Ok(Ok(()));
                 }

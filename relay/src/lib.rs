@@ -15,6 +15,7 @@ pub mod doctor;
 pub mod edge;
 pub mod egress;
 pub mod expression;
+pub mod held;
 pub mod history;
 pub mod intake;
 pub mod mint;

@@ -4,9 +4,10 @@
 use serde::Serialize;
 use shared::envelope::{self, EventHeader, Verification};
 use shared::header::HeaderList;
-use shared::id::{DestinationId, EventId, SourceId};
+use shared::id::{CustomerId, DestinationId, EventId, SourceId};
 
 use crate::configuration::{Destination, DestinationState};
+use crate::held::HeldBy;
 use crate::intake::Intake;
 use crate::mint;
 use crate::pull::arrival::{Arrival, Content};
@@ -28,6 +29,18 @@ pub enum Happening {
         /// For a person.
         reason: String,
     },
+    /// Deliveries of a destination have begun to be held, each by something of its own.
+    #[serde(rename = "deliveries.held")]
+    DeliveriesHeld {
+        destination: DestinationId,
+        name: String,
+        held_by: HeldBy,
+        /// Why the oldest of them is held.
+        reason: String,
+    },
+    /// Nothing can be sent to a destination, because of its settings: all its deliveries are held.
+    #[serde(rename = "destination.unusable")]
+    DestinationUnusable { destination: DestinationId, name: String, reason: String },
 }
 
 /// Why a destination is disabled.
@@ -70,12 +83,20 @@ pub async fn destination_disabled(
         cause,
         reason: reason.to_owned(),
     };
+    store(intake, destination.customer_id, &key, &happening).await
+}
+
+/// Stores what has happened as an event of each operational source of the customer. Under one `key` it is one event.
+///
+/// # Errors
+/// Returns an error if the database does not answer; then nothing was stored.
+pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: &Happening) -> Result<(), sqlx::Error> {
     let snapshot = intake.configuration.current();
     let sources = snapshot
         .sources
         .values()
-        .filter(|source| source.is_operational && source.customer_id == destination.customer_id)
-        .map(|source| arrival(source.id, &key, &happening, mint::now_ms()));
+        .filter(|source| source.is_operational && source.customer_id == customer)
+        .map(|source| arrival(source.id, key, happening, mint::now_ms()));
     let arrivals: Vec<_> = sources.collect();
     if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await.map_err(Into::into) }
 }

@@ -13,6 +13,7 @@ pub mod destinations;
 pub mod edge_checks;
 pub mod events;
 pub mod health;
+pub mod held;
 pub mod leases;
 pub mod partitions;
 pub mod pending;

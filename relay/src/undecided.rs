@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
+use crate::held::HeldBy;
 use crate::intake::Intake;
 use crate::route::{self, Verdict};
 use crate::store::partitions::with_partitions;
@@ -128,10 +129,11 @@ async fn ask(intake: &Intake, snapshot: &Snapshot, row: &Row, route: &Arc<Route>
     let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
     let answers = route::ask_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
-        return Decision::Undecided { reason: "the route did not answer".to_owned(), again: true };
+        let reason = "the route did not answer".to_owned();
+        return Decision::Undecided { by: HeldBy::Filter, reason, again: true };
     };
     if let Some(undecided) = answer.verdict.undecided() {
-        return Decision::Undecided { reason: undecided.reason, again: undecided.again };
+        return Decision::Undecided { by: undecided.by, reason: undecided.reason, again: undecided.again };
     }
     match answer.verdict {
         Verdict::Off => {

@@ -244,8 +244,9 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
         event: Some(EventId::from_uuid(row.id)),
         ..store::deliveries::Selection::default()
     };
-    let rows = store::deliveries::page(&app.pool, customer, &selection, DELIVERIES_SHOWN).await?;
     let snapshot = app.configuration.current();
+    let unusable = snapshot.unusable_ids();
+    let rows = store::deliveries::page(&app.pool, customer, &selection, &unusable, DELIVERIES_SHOWN).await?;
     let headers = headers(&row);
     let (routes, verification_now) = match store::pending::body(&app.pool, row.id).await? {
         Some(body) => {
@@ -264,7 +265,7 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
         method: row.method.clone(),
         query: row.query.clone(),
         headers: shown(&headers),
-        deliveries: rows.into_iter().map(deliveries::view).collect(),
+        deliveries: rows.into_iter().map(|row| deliveries::view(row, &snapshot)).collect(),
         routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
         verification_now,
         event: summary(SummaryRow {

@@ -57,9 +57,7 @@ impl Sender {
             Some(body) => body.clone(),
             None => match store::pending::body(&self.pool, item.event.id.uuid()).await {
                 Ok(Some(body)) => body,
-                Ok(None) => {
-                    return Outcome::Untransformable { reason: "the body of this event is no longer kept".to_owned() };
-                }
+                Ok(None) => return Outcome::BodyGone,
                 Err(error) => return Outcome::NotSent { reason: error.to_string() },
             },
         };

@@ -11,6 +11,7 @@ use super::counters::{self, SourceCounts};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
+use crate::held::HeldBy;
 
 /// An event to be stored, with the answer of its routes.
 pub struct NewEvent {
@@ -31,6 +32,14 @@ pub struct NewEvent {
     pub deliveries: Vec<NewDelivery>,
 }
 
+impl NewEvent {
+    /// Whether one of its deliveries is parked.
+    #[must_use]
+    pub fn parks(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.undecided.is_some())
+    }
+}
+
 /// A delivery to be made with its event.
 pub struct NewDelivery {
     pub id: Uuid,
@@ -45,6 +54,7 @@ pub struct NewDelivery {
 /// Why a route could not say whether, or in which order, a delivery is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undecided {
+    pub by: HeldBy,
     pub reason: String,
     /// Whether the relay asks again by itself; else only after a change of the route.
     pub again: bool,
@@ -404,16 +414,18 @@ async fn insert_some_deliveries(
     let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
+    let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         order_key, due_at, parked_at, undecided, decide_at)
-         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key,
+                                         parked_by, order_key, due_at, parked_at, undecided, decide_at)
+         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, parked_by, order_key,
                 case when parked_reason is null then now() else 'infinity' end,
                 case when parked_reason is not null then now() end, parked_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                     $8::bigint[], $9::bool[])
-              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again)",
+                     $8::bigint[], $9::bool[], $11::text[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again,
+                           parked_by)",
         &ids,
         &customer_ids,
         &destination_ids,
@@ -423,11 +435,17 @@ async fn insert_some_deliveries(
         &parked as &[Option<&str>],
         &order_keys as &[Option<i64>],
         &again,
-        FIRST_PAUSE_S
+        FIRST_PAUSE_S,
+        &parked_by as &[&str]
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What parks each delivery; of those that are not parked it means nothing.
+pub(crate) fn parked_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>) -> Vec<&'static str> {
+    undecided.map(|undecided| undecided.map_or(HeldBy::Transform, |why| why.by).name()).collect()
 }
 
 /// Returns those that are new: the others are of messages that were stored before.

@@ -22,7 +22,10 @@ pub struct DeliveryRow {
     pub replay_id: Option<Uuid>,
     /// `pending`, `held`, `succeeded`, `dead` or `cancelled`.
     pub state: String,
+    /// `None` too if the destination is among those that cannot be sent to.
     pub held_reason: Option<String>,
+    /// What parks it, if it is parked.
+    pub parked_by: Option<String>,
     /// When the next attempt is due; `None` where there is none to come.
     pub due_at: Option<OffsetDateTime>,
     pub attempts: i16,
@@ -59,8 +62,8 @@ pub struct AttemptRow {
     pub response_excerpt: Option<String>,
 }
 
-/// A page of deliveries, newest first: one statement over both tables, so that one that is settled meanwhile is neither
-/// missed nor shown twice.
+/// A page of deliveries, newest first. Those of the destinations `unusable` are held. It is one statement over both tables, so
+/// that one that is settled meanwhile is neither missed nor shown twice.
 ///
 /// # Errors
 /// Where the database cannot be asked.
@@ -68,30 +71,32 @@ pub async fn page(
     pool: &Pool,
     customer: CustomerId,
     selection: &Selection,
+    unusable: &[Uuid],
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
     let mut search = pool.begin_search().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
-                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason, due_at,
-                  attempts as "attempts!", error, reason, settled_at
+                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason,
+                  parked_by, due_at, attempts as "attempts!", error, reason, settled_at
            from (
                (select * from (
                     select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
                            replay_id,
-                           case when parked_reason is null and destinations.state = 'active' then 'pending' else 'held' end
-                               as state,
+                           case when parked_reason is null and destinations.state = 'active'
+                                     and destination_id <> all($1::uuid[]) then 'pending' else 'held' end as state,
                            case when parked_reason is not null then parked_reason
                                 when destinations.state = 'paused' then 'the destination is paused'
                                 when destinations.state = 'disabled' then
                                     'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
                                 when destinations.id is null then 'the destination does not exist' end as held_reason,
+                           case when parked_reason is not null then parked_by end as parked_by,
                            nullif(due_at, 'infinity') as due_at, attempts,
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
                     from pending_deliveries pending left join destinations on destinations.id = destination_id
-                    where pending.customer_id = $1 and ($2::uuid is null or pending.id = $2)
+                    where pending.customer_id = $10 and ($2::uuid is null or pending.id = $2)
                       and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
                       and $6::text is null
                       and ($7::uuid is null or pending.id >= $7) and ($8::uuid is null or pending.id < $8)
@@ -100,16 +105,16 @@ pub async fn page(
                 order by id desc limit $9)
                union all
                (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
-                       settled.state, null, null, attempts, error, reason, settled_at
+                       settled.state, null, null, null, attempts, error, reason, settled_at
                 from settled_deliveries settled left join destinations on destinations.id = destination_id
-                where settled.customer_id = $1 and ($2::uuid is null or settled.id = $2)
+                where settled.customer_id = $10 and ($2::uuid is null or settled.id = $2)
                   and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
                   and ($5::text is null or settled.state = $5) and ($6::text is null or error = $6)
                   and ($7::uuid is null or settled.id >= $7) and ($8::uuid is null or settled.id < $8)
                 order by settled.id desc limit $9)
            ) delivery
            order by id desc limit $9"#,
-        customer.uuid(),
+        unusable,
         selection.id.map(DeliveryId::uuid),
         selection.event.map(EventId::uuid),
         selection.destination.map(DestinationId::uuid),
@@ -117,7 +122,8 @@ pub async fn page(
         selection.error,
         selection.from,
         selection.until,
-        limit
+        limit,
+        customer.uuid()
     )
     .fetch_all(&mut *search)
     .await
@@ -127,9 +133,14 @@ pub async fn page(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Option<DeliveryRow>, sqlx::Error> {
+pub async fn find(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DeliveryId,
+    unusable: &[Uuid],
+) -> Result<Option<DeliveryRow>, sqlx::Error> {
     let selection = Selection { id: Some(id), ..Selection::default() };
-    page(pool, customer, &selection, 1).await.map(|mut rows| rows.pop())
+    page(pool, customer, &selection, unusable, 1).await.map(|mut rows| rows.pop())
 }
 
 /// A page of a delivery's attempts, oldest first. Whose delivery it is has to be asked before, with [`find`].

@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admit::Undecided;
+use super::admit::{Undecided, parked_by};
 use super::configuration::Version;
 use super::undecided::FIRST_PAUSE_S;
 use crate::store::{Connection, Pool, ROWS_AT_ONCE};
@@ -366,15 +366,17 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
     let undecided = || made.iter().map(|made| made.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
+    let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         parked_reason, parked_at, undecided, decide_at)
+                                         parked_reason, parked_by, parked_at, undecided, decide_at)
          select id, $6, destination_id, event_id, source_id, route_id, $7,
-                case when parked_reason is null then now() else 'infinity' end, parked_reason,
+                case when parked_reason is null then now() else 'infinity' end, parked_reason, parked_by,
                 case when parked_reason is not null then now() end, parked_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[])
-              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again)
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[],
+                     $11::text[])
+              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by)
          where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
         &destinations,
@@ -385,7 +387,8 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
         replay.id,
         &parked as &[Option<&str>],
         &again,
-        FIRST_PAUSE_S
+        FIRST_PAUSE_S,
+        &parked_by as &[&str]
     )
     .execute(connection)
     .await?;

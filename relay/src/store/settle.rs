@@ -9,6 +9,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::counters::{self, DestinationCounts};
+use crate::held::HeldBy;
 use crate::store::{Connection, Pool};
 
 /// An attempt and what it made of its delivery.
@@ -59,8 +60,9 @@ pub enum Next {
         times: u16,
         reason: String,
     },
-    /// Its transform fails. It is held until its route is changed, or until it is retried by hand.
+    /// It cannot be sent. It is held until its route is changed, or until it is retried by hand.
     Parked {
+        by: HeldBy,
         reason: String,
     },
     /// Nothing was sent: an earlier one of its key is pending. It is due when that lets it go, or else then.
@@ -194,6 +196,7 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     let mut ids = Vec::new();
     let mut due = Vec::new();
     let mut reasons = Vec::new();
+    let mut parked_by = Vec::new();
     let mut not_sent = Vec::new();
     let mut not_sent_reasons = Vec::new();
     let mut attempts = Vec::new();
@@ -203,10 +206,11 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
             Next::RetryAt(at) => (Some(*at), None, 0, None),
             Next::NotSent { at, times, reason } => (Some(*at), None, *times, Some(reason.as_str())),
-            Next::Parked { reason } => (None, Some(reason.as_str()), 0, None),
+            Next::Parked { by, reason } => (None, Some((*by, reason.as_str())), 0, None),
         };
         due.push(at);
-        reasons.push(parked);
+        reasons.push(parked.map(|(_, reason)| reason));
+        parked_by.push(parked.map_or(HeldBy::Transform, |(by, _)| by).name());
         not_sent.push(i16::try_from(times).unwrap_or(i16::MAX));
         not_sent_reasons.push(reason);
         ids.push(row.delivery_id);
@@ -220,9 +224,11 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         "update pending_deliveries
          set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts,
              parked_at = case when later.parked_reason is not null then now() end, undecided = false, decide_at = null,
-             not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled
-         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[])
-              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled)
+             not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled,
+             parked_by = later.parked_by
+         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[],
+                     $8::text[])
+              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by)
          where pending_deliveries.id = later.id
          returning pending_deliveries.id",
         &ids,
@@ -231,7 +237,8 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         &attempts,
         &not_sent,
         &not_sent_reasons as &[Option<&str>],
-        &throttled
+        &throttled,
+        &parked_by as &[&str]
     )
     .fetch_all(connection)
     .await

@@ -11,6 +11,7 @@ mod edge_sync;
 mod explain;
 mod expression;
 mod handshake;
+mod held;
 mod history;
 mod keys;
 mod limits;

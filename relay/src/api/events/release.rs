@@ -66,6 +66,9 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
         };
         match events::release(&app.pool, &event, snapshot.version).await? {
             Released::Done => {
+                if event.parks() {
+                    app.releaser.intake.parked.notify_one();
+                }
                 event.deliveries.iter().for_each(|made| app.engine.look(DestinationId::from_uuid(made.destination_id)));
                 return Ok(());
             }

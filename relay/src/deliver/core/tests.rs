@@ -273,7 +273,7 @@ fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_re
         let next = Next::NotSent { at, times: before + 1, reason: "why\u{fffd}".to_owned() };
         assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
     }
-    let Next::Parked { reason } = answer(late, 7) else { panic!("it has an end") };
+    let Next::Parked { reason, .. } = answer(late, 7) else { panic!("it has an end") };
     assert_eq!(reason, "why\u{fffd}; it was tried 8 times");
     assert!(matches!(answer(not_sent, 1_000), Next::NotSent { times: 1_001, .. }));
 }
