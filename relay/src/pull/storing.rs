@@ -79,7 +79,7 @@ fn split<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     for one in all {
         let size = bytes(&one);
         match parts.last_mut() {
-            Some(part) if size <= room => part.push(one),
+            Some(part) if room > 0 && size <= room => part.push(one),
             Some(_) | None => {
                 parts.push(vec![one]);
                 room = MOST_BYTES;
@@ -145,7 +145,7 @@ mod tests {
     fn a_batch_is_stored_in_parts_of_some_megabytes_and_a_larger_body_alone() {
         let mebibytes = |sizes: &[usize]| split(sizes.to_vec(), |size| size << 20);
         assert_eq!(mebibytes(&[]), Vec::<Vec<usize>>::new());
-        assert_eq!(mebibytes(&[0, 1, 3, 0]), [vec![0, 1, 3, 0]]);
+        assert_eq!(mebibytes(&[0, 1, 3, 0]), [vec![0, 1, 3], vec![0]]);
         assert_eq!(mebibytes(&[1, 1, 3, 24, 0, 4, 1]), [vec![1, 1], vec![3], vec![24], vec![0, 4], vec![1]]);
     }
 
