@@ -53,6 +53,8 @@ pub struct App {
     pub releaser: unreadable::Releaser,
     /// Wakes [`replay`], which works off replays.
     pub replays_pending: Arc<tokio::sync::Notify>,
+    /// Wakes [`replay::count`], which counts what replays match.
+    pub replays_to_count: Arc<tokio::sync::Notify>,
 }
 
 /// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which

@@ -104,6 +104,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         clock,
         releaser: releaser.clone(),
         replays_pending: Arc::default(),
+        replays_to_count: Arc::default(),
     };
     let stop = CancellationToken::new();
     let (stop_engine, engine_stopped) = oneshot::channel();
@@ -137,6 +138,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));
     }
     feeding.spawn(replay::run(app.clone(), stop.clone()));
+    feeding.spawn(replay::count(app.clone(), stop.clone()));
     feeding.spawn(unreadable::run(releaser, stop.clone()));
     feeding.spawn(undecided::run(intake.clone(), stop.clone()));
     feeding.spawn(sync::run(app.clone(), stop.clone()));

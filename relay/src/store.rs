@@ -21,6 +21,7 @@ pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub mod sealed;
+pub mod search;
 pub mod settle;
 pub mod sources;
 pub mod undecided;

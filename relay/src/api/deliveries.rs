@@ -126,7 +126,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Delivery>>, ApiError> {
     let mut problems = Problems::default();
     let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    let (from, until) = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
+    let range = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
     let event = query.event.as_deref().and_then(|text| {
         text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not the id of an event, evt_…"))).ok()
     });
@@ -137,9 +137,11 @@ pub(super) async fn list(
         destinations::id_of(&app, caller.customer, "destination", query.destination.as_deref(), &mut problems).await?;
     problems.finish()?;
     let state = query.state.map(DeliveryState::as_str);
-    let selection = Selection { id: None, event, destination, state, error: query.error, from, until };
-    let rows = deliveries::page(&app.pool, caller.customer, &selection, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, view)))
+    let selection = Selection { event, destination, state, error: query.error };
+    let mut search =
+        deliveries::Page { customer: caller.customer, selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&app, &mut search, range).await?;
+    Ok(Json(window.found(ended, search.found, |row| row.id, view)))
 }
 
 /// One delivery.

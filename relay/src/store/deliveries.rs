@@ -4,10 +4,12 @@ use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::search::{self, Order, Range, Search, remaining};
 use crate::store::Pool;
 
-/// How far two replicas' clocks may be apart, in milliseconds, for all attempts of a delivery to be found.
-const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
+/// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
+/// event, to be found.
+pub const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A delivery, wherever it is stored.
 #[derive(Debug, Clone)]
@@ -34,17 +36,78 @@ pub struct DeliveryRow {
 /// Which deliveries are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    pub id: Option<DeliveryId>,
     pub event: Option<EventId>,
     pub destination: Option<DestinationId>,
     pub state: Option<&'static str>,
     /// The error class of the last attempt; only settled deliveries have one.
     pub error: Option<String>,
-    /// Of the ids, inclusive.
-    pub from: Option<Uuid>,
-    /// Of the ids, exclusive.
-    pub until: Option<Uuid>,
 }
+
+/// A search for a page of deliveries, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<DeliveryRow>,
+}
+
+impl Page {
+    async fn settled_edge(
+        &self,
+        pool: &Pool,
+        range: Range,
+        rows: i64,
+        plain: bool,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let state = self.selection.state;
+        if state.is_some_and(|state| UNSETTLED.contains(&state)) {
+            return Ok(None);
+        }
+        let by = search::Settled { destination: self.selection.destination.map(DestinationId::uuid), state };
+        let by = if plain { search::Settled::default() } else { by };
+        by.edge(pool, Order::NewestFirst, range, rows).await
+    }
+
+    async fn pending_edge(
+        &self,
+        pool: &Pool,
+        range: Range,
+        rows: i64,
+        plain: bool,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let state = self.selection.state;
+        if self.selection.error.is_some() || state.is_some_and(|state| !UNSETTLED.contains(&state)) {
+            return Ok(None);
+        }
+        let destination = self.selection.destination.map(DestinationId::uuid);
+        let by = search::Pending { destination: destination.filter(|_| !plain) };
+        by.edge(pool, range, rows).await
+    }
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        // An index leads to the few deliveries of an event.
+        if self.selection.event.is_some() && !plain {
+            return Ok(None);
+        }
+        let settled = self.settled_edge(pool, range, rows, plain).await?;
+        let range = Range { from: settled.unwrap_or(range.from), ..range };
+        // Within the stretch of the one table the other may have more rows than that.
+        Ok(self.pending_edge(pool, range, rows, plain).await?.or(settled))
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The states of deliveries that are in `pending_deliveries`.
+const UNSETTLED: [&str; 2] = ["pending", "held"];
 
 /// An attempt as it is stored.
 #[derive(Debug, Clone)]
@@ -59,18 +122,16 @@ pub struct AttemptRow {
     pub response_excerpt: Option<String>,
 }
 
-/// A page of deliveries, newest first: one statement over both tables, so that one that is settled meanwhile is neither
-/// missed nor shown twice.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn page(
+/// The deliveries of a range of ids that match, newest first: one statement over both tables, so that one that is settled
+/// meanwhile is neither missed nor shown twice.
+async fn page(
     pool: &Pool,
     customer: CustomerId,
     selection: &Selection,
+    range: Range,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
@@ -91,45 +152,58 @@ pub async fn page(
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
                     from pending_deliveries pending left join destinations on destinations.id = destination_id
-                    where pending.customer_id = $1 and ($2::uuid is null or pending.id = $2)
-                      and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
-                      and $6::text is null
-                      and ($7::uuid is null or pending.id >= $7) and ($8::uuid is null or pending.id < $8)
+                    where pending.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                      and ($3::uuid is null or destination_id = $3)
+                      and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
+                      and pending.id >= $6 and pending.id < $7
                 ) waiting
-                where ($5::text is null or state = $5)
-                order by id desc limit $9)
+                where ($4::text is null or state = $4)
+                order by id desc limit $8)
                union all
                (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
                        settled.state, null, null, attempts, error, reason, settled_at
                 from settled_deliveries settled left join destinations on destinations.id = destination_id
-                where settled.customer_id = $1 and ($2::uuid is null or settled.id = $2)
-                  and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
-                  and ($5::text is null or settled.state = $5) and ($6::text is null or error = $6)
-                  and ($7::uuid is null or settled.id >= $7) and ($8::uuid is null or settled.id < $8)
-                order by settled.id desc limit $9)
+                where settled.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                  and ($3::uuid is null or destination_id = $3)
+                  and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
+                  and ($5::text is null or error = $5)
+                  and settled.id >= $6 and settled.id < $7
+                order by settled.id desc limit $8)
            ) delivery
-           order by id desc limit $9"#,
+           order by id desc limit $8"#,
         customer.uuid(),
-        selection.id.map(DeliveryId::uuid),
         selection.event.map(EventId::uuid),
         selection.destination.map(DestinationId::uuid),
         selection.state,
         selection.error,
-        selection.from,
-        selection.until,
+        range.from,
+        range.until,
         limit
     )
     .fetch_all(&mut *search)
     .await
 }
 
+/// The newest deliveries of an event.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn of_event(
+    pool: &Pool,
+    customer: CustomerId,
+    event: EventId,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let selection = Selection { event: Some(event), ..Selection::default() };
+    page(pool, customer, &selection, Range::ALL, limit).await
+}
+
 /// One delivery.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// If the statement fails.
 pub async fn find(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Option<DeliveryRow>, sqlx::Error> {
-    let selection = Selection { id: Some(id), ..Selection::default() };
-    page(pool, customer, &selection, 1).await.map(|mut rows| rows.pop())
+    page(pool, customer, &Selection::default(), Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
 }
 
 /// A page of a delivery's attempts, oldest first. Whose delivery it is has to be asked before, with [`find`].

@@ -5,6 +5,7 @@ use shared::id::UnreadableMessageId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::search::{self, Range, Search, remaining};
 use crate::store::{Connection, Pool};
 
 /// How many tries may end with the relay before a message is tried only once a day.
@@ -178,26 +179,40 @@ pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> 
     Ok(())
 }
 
-/// A page of unreadable messages, newest first.
-///
-/// # Errors
-/// Returns an error if the query fails.
-pub async fn page(
-    pool: &Pool,
-    selection: Selection,
-    cursor: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<SummaryRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+/// A search for a page of unreadable messages, newest first, without their bytes.
+#[derive(Debug)]
+pub struct Page {
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<SummaryRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, _: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        search::unreadable_messages(pool, range, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The unreadable messages of a range of ids that match, newest first, without their bytes.
+async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
                   stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
            from unreadable_messages
-           where ($1::uuid is null or id < $1) and ($2::text is null or reason = $2)
-             and ($3::boolean is null or (released_at is not null) = $3)
-           order by id desc limit $4"#,
-        cursor,
+           where id >= $1 and id < $2 and ($3::text is null or reason = $3)
+             and ($4::boolean is null or (released_at is not null) = $4)
+           order by id desc limit $5"#,
+        range.from,
+        range.until,
         selection.reason.map(Reason::name),
         selection.released,
         limit

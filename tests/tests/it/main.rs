@@ -19,6 +19,7 @@ mod pace;
 mod pull;
 mod quarantine;
 mod queue;
+mod rare;
 mod recipe;
 mod replay;
 mod replay_memory;
