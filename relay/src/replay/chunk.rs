@@ -138,7 +138,7 @@ pub(super) async fn plan(
 ) -> Result<Plan, sqlx::Error> {
     let selection = selection(filter, replay.customer_id, replay.until_id);
     let range = selection.ids.behind(replay.cursor_id);
-    let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::stretches(replay.begun_here()));
+    let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::STRETCHES);
     if filter.state.is_some() {
         let mut next = NextDeliveries { selection: &selection, limit, found: Vec::new() };
         let outcome = search::run(&app.pool, &mut next, Order::OldestFirst, range, limits).await?;

@@ -21,9 +21,11 @@ pub(super) const CHUNK_DELIVERIES: u64 = 20_000;
 /// How long a chunk may be made before it is stored as far as it has come.
 pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How long a turn may look for rows that match before it moves the cursor as far as it has come. Shorter than a second, because
-/// other replays wait for their turn meanwhile.
-const LOOK_WITHIN: Duration = Duration::from_millis(250);
+/// How far a turn looks for rows that match before it moves the cursor as far as it has come. Short, because other replays
+/// wait for their turn meanwhile. The same however often the chunk was begun before: a stretch that takes too long is cut in
+/// the turn itself.
+pub(super) const STRETCHES: Limits =
+    Limits { first: 2_000, largest: 20_000, total: 100_000, within: Duration::from_millis(250) };
 
 /// How many of the first rows are taken together if they may have `most` together; at least one, if there is any. `sizes`
 /// are the bytes that each row takes, or the deliveries that it makes.
@@ -46,14 +48,6 @@ pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most: u64) -> usize {
 pub(super) fn rows_of(rate: Option<Rate>, begun: i16) -> usize {
     let parts = 4_usize.saturating_pow(u32::try_from(begun).unwrap_or(0));
     (rows_by_rate(rate) / parts).max(1)
-}
-
-/// How far a replay looks at a time for rows that match. A sixteenth of that for each time that the chunk has been begun
-/// before, so that one whose stretch is too much for the database becomes small enough.
-pub(super) fn stretches(begun: i16) -> Limits {
-    let parts = 16_i64.saturating_pow(u32::try_from(begun).unwrap_or(0));
-    let of = |rows: i64| (rows / parts).max(1);
-    Limits { first: of(2_000), largest: of(20_000), total: of(100_000), within: LOOK_WITHIN }
 }
 
 fn rows_by_rate(rate: Option<Rate>) -> usize {
@@ -106,12 +100,6 @@ mod tests {
     fn a_chunk_that_was_begun_before_takes_fewer_rows_each_time() {
         assert_eq!([0, 1, 2, 3, 4, 5].map(|begun| rows_of(None, begun)), [1_000, 250, 62, 15, 3, 1]);
         assert_eq!(rows_of(rate(10, 60), 4), 1);
-    }
-
-    #[test]
-    fn a_chunk_that_was_begun_before_looks_at_fewer_rows_each_time() {
-        assert_eq!([0, 1, 2, 3, 4].map(|begun| stretches(begun).first), [2_000, 125, 7, 1, 1]);
-        assert_eq!([0, 1, 4].map(|begun| stretches(begun).total), [100_000, 6_250, 1]);
     }
 
     #[test]

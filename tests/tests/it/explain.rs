@@ -29,6 +29,10 @@ const GROWING: [&str; 11] = [
 /// one, and those of the dedupe window.
 const FEW_DAYS: usize = 5;
 
+/// How statements begin that may read a growing table from end to end.
+const MAY_SCAN: [(&str, &str); 1] =
+    [("select id, queue_id, queue_message_id, reason", "a stretch of a table that has few rows")];
+
 /// How statements begin that end the stretches of searches. Whatever the range, the order comes from an index and nothing is
 /// sorted: then they end after as many rows as they are asked for.
 const STRETCHES: [&str; 5] = [
@@ -281,7 +285,7 @@ async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it
         for left_out in [false, true].into_iter().take(if optional { 2 } else { 1 }) {
             let literals = statement.literals(&samples, left_out);
             let reads = statement.reads(&mut database, &literals).await;
-            if !reads.scanned.is_empty() {
+            if !reads.scanned.is_empty() && allowed(&MAY_SCAN, &name).is_none() {
                 wrong.push(format!("reads all of {:?}: {name} with {literals}", reads.scanned));
             }
             let many: Vec<&str> =
@@ -305,7 +309,7 @@ async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it
     assert!(wrong.is_empty(), "{}", wrong.join("\n"));
 
     // What is excused has to be there: a list that nobody needs any more hides the next mistake.
-    for (beginning, reason) in &EVERY_DAY {
+    for (beginning, reason) in MAY_SCAN.iter().chain(&EVERY_DAY) {
         let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
         assert!(found, "no statement begins with {beginning:?} ({reason})");
     }
