@@ -133,7 +133,12 @@ impl Core {
                     self.wakes.push(Reverse((now_us + READ_AGAIN_US, destination)));
                 }
             }
-            Input::NextDue { destination, lane, due_us } => self.due_at(destination, lane, due_us, now_us),
+            Input::NextDue { destination, lane, due_us } => {
+                // A line that cannot send now is not read, and is looked at again later.
+                if self.lines.get(&destination).is_some_and(|line| line.could_send(now_us)) {
+                    self.due_at(destination, lane, due_us, now_us);
+                }
+            }
             Input::Answered { item, epoch, shard, outcome, jitter } => {
                 self.answered(&item, epoch, shard, outcome, jitter, now_us, &mut commands);
             }
@@ -196,12 +201,10 @@ impl Core {
         self.everyone.slots.total()
     }
 
-    /// Lines of which a lane has nothing to send and is not blocked: only the table can tell whether there is something
-    /// else to do.
+    /// Whether any line could send now if there was something: only the table can tell.
     #[must_use]
-    pub fn idle_lines(&self, now_us: u64) -> Vec<DestinationId> {
-        let idle = self.lines.iter().filter(|(_, line)| Lane::ALL.into_iter().any(|lane| line.is_idle(lane, now_us)));
-        idle.map(|(id, _)| *id).collect()
+    pub fn could_send(&self, now_us: u64) -> bool {
+        self.lines.values().any(|line| line.could_send(now_us))
     }
 
     /// Makes the lines those of the owned shards and of the present configuration.

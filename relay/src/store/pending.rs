@@ -169,30 +169,40 @@ async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<Eve
     .await
 }
 
-/// When the next delivery of a lane is due.
+/// When the first delivery of a lane is due.
 pub struct NextDueRow {
     pub destination_id: Uuid,
     pub lane: i16,
-    pub due_at: OffsetDateTime,
+    /// `None` if all of the lane is parked.
+    pub due_at: Option<OffsetDateTime>,
 }
 
-/// When the first delivery of each lane of these destinations is due, be it past or to come; nothing for a lane that has
-/// none, or only parked ones.
+/// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
+/// any, of whichever destination, in the order of their destinations and numbers.
+///
+/// Each lane is one probe of the index, however many deliveries it has, and a lane without any costs nothing.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn next_due(pool: &Pool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
+/// Returns an error if the query fails.
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<Vec<NextDueRow>, sqlx::Error> {
     sqlx::query_as!(
         NextDueRow,
-        r#"select idle.destination_id as "destination_id!", lanes.lane as "lane!", first.due_at as "due_at!"
-           from unnest($1::uuid[]) as idle (destination_id)
-           cross join unnest(array[0, 1, 2]::smallint[]) as lanes (lane)
-           cross join lateral (
-               select due_at from pending_deliveries pending
-               where pending.destination_id = idle.destination_id and pending.lane = lanes.lane and due_at < 'infinity'
-               order by due_at limit 1
-           ) first"#,
-        destinations
+        r#"with recursive heads as (
+               (select destination_id, lane, due_at from pending_deliveries
+                where (destination_id, lane) > ($1, $2::smallint)
+                order by destination_id, lane, due_at, id limit 1)
+               union all
+               select next.* from heads cross join lateral (
+                   select destination_id, lane, due_at from pending_deliveries
+                   where (destination_id, lane) > (heads.destination_id, heads.lane)
+                   order by destination_id, lane, due_at, id limit 1
+               ) next
+           )
+           select destination_id as "destination_id!", lane as "lane!", nullif(due_at, 'infinity') as due_at
+           from heads limit $3"#,
+        after.0,
+        after.1,
+        limit
     )
     .fetch_all(pool)
     .await

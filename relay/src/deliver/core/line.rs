@@ -261,7 +261,7 @@ impl Line {
     /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
     /// held, or has enough in memory, is not read, however much waits in the table.
     pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits, budget: &Budget) -> Option<(usize, u64)> {
-        if !self.is_active() || self.blocked_until(now_us).is_some() {
+        if !self.could_send(now_us) {
             return None;
         }
         let chunk = self.chunk(limits).min(budget.rows());
@@ -275,9 +275,9 @@ impl Line {
         self.known.keys().copied().collect()
     }
 
-    /// Whether this lane could send and knows of nothing: only the table can tell whether there is something.
-    pub(super) fn is_idle(&self, lane: Lane, now_us: u64) -> bool {
-        self.is_active() && self.blocked_until(now_us).is_none() && self.lanes[lane].is_idle(now_us)
+    /// Whether it could send now if it had something.
+    pub(super) fn could_send(&self, now_us: u64) -> bool {
+        self.is_active() && self.blocked_until(now_us).is_none()
     }
 
     /// An attempt is no longer in flight. Returns when it was sent, in microseconds, and whether the destination has

@@ -67,7 +67,7 @@ pub enum Input {
         lane: Lane,
         epoch: i64,
     },
-    /// When the next delivery of a lane is due that may be idle, in microseconds.
+    /// When the first delivery of a lane in the table is due, in microseconds. The lane may be another replica's.
     NextDue {
         destination: DestinationId,
         lane: Lane,

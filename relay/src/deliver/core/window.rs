@@ -164,11 +164,6 @@ impl Window {
         self.due.insert(again_us);
     }
 
-    /// Whether nothing waits here and nothing is known to be due: only the table can tell.
-    pub(super) fn is_idle(&self, now_us: u64) -> bool {
-        self.ready.is_empty() && self.is_up_to_date(now_us)
-    }
-
     /// What is due before is not read.
     #[cfg(test)]
     pub(super) fn begin_us(&self) -> u64 {

@@ -7,7 +7,7 @@ use super::*;
 const LONGEST_WAIT_US: u64 = 420_000_000;
 
 /// When a parked delivery is due.
-const NEVER_US: u64 = u64::MAX;
+pub(super) const NEVER_US: u64 = u64::MAX;
 
 #[derive(Default)]
 pub(super) struct Table {
@@ -55,8 +55,20 @@ impl Table {
     }
 
     /// As `store::pending::next_due`.
-    pub(super) fn next_due(&self, destination: DestinationId, lane: Lane) -> Option<u64> {
-        self.of_lane(destination, lane).map(|item| item.due_us).filter(|due_us| *due_us != NEVER_US).min()
+    pub(super) fn next_due(
+        &self,
+        after: Option<(DestinationId, Lane)>,
+        limit: usize,
+    ) -> Vec<(DestinationId, Lane, u64)> {
+        let mut heads = BTreeMap::new();
+        for item in self.rows.values() {
+            let lane = (item.destination_id, item.lane());
+            if Some(lane) > after {
+                let due_us = heads.entry(lane).or_insert(item.due_us);
+                *due_us = item.due_us.min(*due_us);
+            }
+        }
+        heads.into_iter().take(limit).map(|((destination, lane), due_us)| (destination, lane, due_us)).collect()
     }
 
     /// As `store::settle`, of one row whose epoch is the present one.

@@ -1,6 +1,6 @@
 //! The model: what the engine is told, and what it has done.
 
-use super::table::{Table, route};
+use super::table::{NEVER_US, Table, route};
 use super::*;
 
 const DESTINATIONS: u8 = 3;
@@ -13,6 +13,9 @@ const RENEW_US: u64 = 3_000_000;
 
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
+
+/// So few that it takes several looks.
+const LANES_OF_A_LOOK: usize = 2;
 
 /// So little that lanes get few rows at a time.
 const ROWS_BYTES: usize = 3 * 16 * 4_096;
@@ -46,6 +49,8 @@ struct Replica {
     core: Core,
     renewed_us: u64,
     polled_us: u64,
+    /// The last lane of its last look at the table, if there may be more.
+    looked_until: Option<(DestinationId, Lane)>,
     /// It cannot reach the database until then: it neither renews nor reads nor settles.
     cut_off_until_us: u64,
     flights: Vec<Flight>,
@@ -418,15 +423,19 @@ impl World {
         }
     }
 
+    /// As `Machine::find_next_due`: a few lanes at a time, one after the other.
     fn poll(&mut self, replica: usize) {
-        self.replicas[replica].polled_us = self.now_us;
-        let mut idle = self.replicas[replica].core.idle_lines(self.now_us);
-        idle.sort_unstable();
-        for destination in idle {
-            for lane in Lane::ALL {
-                if let Some(due_us) = self.table.next_due(destination, lane) {
-                    self.tell(replica, Input::NextDue { destination, lane, due_us });
-                }
+        let state = &mut self.replicas[replica];
+        state.polled_us = self.now_us;
+        if !state.core.could_send(self.now_us) {
+            return;
+        }
+        let heads = self.table.next_due(state.looked_until, LANES_OF_A_LOOK);
+        let last = heads.last().filter(|_| heads.len() >= LANES_OF_A_LOOK);
+        state.looked_until = last.map(|(destination, lane, _)| (*destination, *lane));
+        for (destination, lane, due_us) in heads {
+            if due_us != NEVER_US {
+                self.tell(replica, Input::NextDue { destination, lane, due_us });
             }
         }
     }
@@ -491,6 +500,7 @@ impl Replica {
             core: Core::new(Limits { rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
             polled_us: 0,
+            looked_until: None,
             cut_off_until_us: 0,
             flights: Vec::new(),
             reads: Vec::new(),
