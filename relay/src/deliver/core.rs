@@ -46,8 +46,9 @@ use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
 use self::budget::{Budget, counted_bytes};
 use self::health::Due;
 use self::line::{Consequences, Everyone, Line, Step};
+use self::order::behind_wait_us;
 use self::throttle::Throttle;
-use self::tuning::{BEHIND_WAIT_US, READ_AGAIN_US};
+use self::tuning::READ_AGAIN_US;
 use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
@@ -121,8 +122,9 @@ impl Core {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
                     let behind = line.found(lane, found, &self.budget, now_us);
                     self.unsettled += behind.len();
-                    let (shard, until) = (line.destination.shard, timestamp((now_us + BEHIND_WAIT_US) / 1000));
-                    let put_back = behind.iter().map(|item| put_back(item, shard, epoch, until));
+                    let (shard, until) = (line.destination.shard, |item| now_us + behind_wait_us(item, now_us));
+                    let put_back =
+                        behind.iter().map(|item| put_back(item, shard, epoch, timestamp(until(item) / 1000)));
                     commands.extend(put_back.map(Command::Settle));
                     self.give_turn(destination);
                 }
@@ -417,8 +419,9 @@ impl Core {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         for lane in Lane::ALL {
             if let Some((limit, begin_us)) = line.read(lane, now_us, &self.limits, &self.budget) {
-                let (epoch, known, bodies) = (line.epoch, line.known(), self.budget.has_room());
-                commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, bodies });
+                let (epoch, bodies) = (line.epoch, self.budget.has_room());
+                let (known, busy) = (line.known(), line.busy(lane));
+                commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, busy, bodies });
             }
         }
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::routing::{Routed, Routing};
 use crate::configuration::{Snapshot, Source};
-use crate::deliver::item::{Event, Item};
+use crate::deliver::item::{Before, Event, Item};
 use crate::mint;
 use crate::route::{Answer, Verdict};
 use crate::store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
@@ -226,7 +226,7 @@ fn items(
         schedule_start: 0,
         throttled: 0,
         order_key: delivery.order_key,
-        is_behind: false,
+        before: Before::Nothing,
         not_sent: 0,
     })
     .collect()

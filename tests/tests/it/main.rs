@@ -15,6 +15,7 @@ mod history;
 mod keys;
 mod limits;
 mod memory;
+mod order;
 mod pace;
 mod pull;
 mod quarantine;

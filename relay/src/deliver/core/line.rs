@@ -48,6 +48,8 @@ pub(super) struct Line {
     pub(super) aimd: Aimd,
     pub(super) failing: Failing,
     used: Use,
+    /// How many reads in a row have brought only what is behind others of its key.
+    fruitless: u32,
     pub(super) reports: Reports,
     pub(super) in_turn: bool,
     /// Whether it waits until slots are not short any more.
@@ -108,6 +110,7 @@ impl Line {
             aimd: Aimd::unreduced(),
             failing: Failing::default(),
             used: Use::default(),
+            fruitless: 0,
             reports: Reports::default(),
             in_turn: false,
             yields: false,
@@ -144,18 +147,30 @@ impl Line {
         let seen_us = if complete { Some(read_us) } else { last_us };
         let settled_meanwhile = self.lanes[lane].has_read(complete, seen_us, now_us);
         let mut behind = Vec::new();
+        let waiting = self.lanes[lane].waiting();
         for item in items {
             if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {
                 continue;
             }
             match item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, &item)) {
                 Turn::Now => self.take(lane, item, budget),
-                Turn::AfterSettled => self.lanes[lane].let_go(item.due_us),
+                Turn::AfterSettled => {
+                    self.lanes[lane].let_go(item.due_us);
+                    if let Some(key) = item.order_key {
+                        // Before that no delivery of the key is unread, in whichever order they have become due.
+                        self.keys.read_in_vain(key, lane, self.lanes[lane].begin_us());
+                    }
+                }
                 Turn::Behind => {
-                    self.known.insert(item.id, Known { lane, order_key: None, due_us: item.due_us });
+                    self.known.insert(item.id, Known { lane, order_key: item.order_key, due_us: item.due_us });
                     behind.push(item);
                 }
             }
+        }
+        if self.lanes[lane].waiting() > waiting {
+            self.fruitless = 0;
+        } else if !behind.is_empty() {
+            self.fruitless = self.fruitless.saturating_add(1);
         }
         behind
     }
@@ -171,10 +186,13 @@ impl Line {
 
     /// A delivery has been settled, or is not ours to settle any more; `stays` where its row may be as it was.
     pub(super) fn settled(&mut self, id: DeliveryId, stays: bool) {
-        if let Some(Known { lane, due_us, .. }) = self.forget(id) {
+        if let Some(Known { lane, order_key, due_us }) = self.forget(id) {
             self.lanes[lane].settled(id);
             if stays {
                 self.lanes[lane].let_go(due_us);
+                if let Some(key) = order_key {
+                    self.keys.let_go(key, lane, due_us);
+                }
             }
         }
     }
@@ -275,6 +293,11 @@ impl Line {
         self.known.keys().copied().collect()
     }
 
+    /// The keys of which nothing is to be read in a lane.
+    pub(super) fn busy(&self, lane: Lane) -> Vec<i64> {
+        self.keys.busy(lane)
+    }
+
     /// Whether it could send now if it had something.
     pub(super) fn could_send(&self, now_us: u64) -> bool {
         self.is_active() && self.blocked_until(now_us).is_none()
@@ -370,8 +393,14 @@ impl Line {
 
     /// Whether a delivery is in memory, in flight, or about to be settled.
     #[cfg(test)]
-    pub(super) fn knows(&self, id: DeliveryId) -> bool {
+    pub(super) fn is_known(&self, id: DeliveryId) -> bool {
         self.known.contains_key(&id)
+    }
+
+    /// Whether a delivery is in memory, in flight, or about to be settled, or is read when another one of its key has been.
+    #[cfg(test)]
+    pub(super) fn knows(&self, lane: Lane, item: &Item) -> bool {
+        self.is_known(item.id) || item.order_key.is_some_and(|key| self.busy(lane).contains(&key))
     }
 
     /// How many attempts that were sent at `since_us` or later are in flight.
@@ -395,7 +424,12 @@ impl Line {
     fn forget(&mut self, id: DeliveryId) -> Option<Known> {
         let known = self.known.remove(&id)?;
         if let Some(key) = known.order_key {
-            self.keys.left(key, id);
+            let in_vain = self.keys.left(key, id);
+            for lane in Lane::ALL {
+                if let Some(due_us) = in_vain[lane] {
+                    self.lanes[lane].let_go_since(due_us);
+                }
+            }
         }
         Some(known)
     }
@@ -406,12 +440,15 @@ impl Line {
         self.look(now_us);
     }
 
-    /// How many deliveries are worth having in memory: two seconds of a slow destination's rate, or a probe.
+    /// How many deliveries are worth reading: two seconds of a slow destination's rate, or a probe; twice as many with each
+    /// read that has brought nothing to send, so that a long queue behind one delivery is not read one by one.
     fn chunk(&self, limits: &Limits) -> usize {
-        if self.breaker.state() != State::Closed {
-            return 1;
-        }
-        let by_rate = self.destination.rate.map_or(usize::MAX, |rate| {
+        let chunk = if self.breaker.state() == State::Closed { self.chunk_by_rate() } else { 1 };
+        chunk.saturating_mul(1 << self.fruitless.min(16)).min(limits.read)
+    }
+
+    fn chunk_by_rate(&self) -> usize {
+        self.destination.rate.map_or(usize::MAX, |rate| {
             let two_seconds = 2.0 * f64::from(rate.limit.get()) / rate.per.as_secs_f64();
             #[expect(
                 clippy::cast_possible_truncation,
@@ -419,8 +456,7 @@ impl Line {
                 reason = "saturates, and is then capped"
             )]
             (two_seconds as usize).max(8)
-        });
-        by_rate.min(limits.read)
+        })
     }
 }
 

@@ -129,6 +129,8 @@ pub enum Command {
         /// What is due before this time need not be read, in microseconds.
         begin_us: u64,
         known: Vec<DeliveryId>,
+        /// Keys of which no delivery can be taken now.
+        busy: Vec<i64>,
         /// Whether there is room for their bodies; else they are read when they are sent.
         bodies: bool,
     },

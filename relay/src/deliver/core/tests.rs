@@ -10,7 +10,7 @@ use shared::sign::SigningKey;
 use super::tuning::{DUE_STEP_US, FIRST_OPEN_US, READ_WHOLE_EVERY_US};
 use super::*;
 use crate::configuration::{Destination, DestinationState, Rate};
-use crate::deliver::item::Event;
+use crate::deliver::item::{Before, Event};
 use crate::deliver::outcome::Failure;
 use crate::mint::timestamp;
 use crate::retry::RetryPolicy;
@@ -18,6 +18,7 @@ use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
 mod memory;
+mod order;
 mod pacing;
 mod simulator;
 
@@ -89,7 +90,7 @@ fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
         schedule_start: 0,
         throttled: 0,
         order_key: None,
-        is_behind: false,
+        before: Before::Nothing,
         not_sent: 0,
     }
 }

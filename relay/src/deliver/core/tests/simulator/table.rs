@@ -42,14 +42,19 @@ impl Table {
 
     /// As `store::pending::due`.
     pub(super) fn due(&self, read: &Read, now_us: u64) -> Vec<Item> {
-        let Read { destination, lane, limit, begin_us, ref known, .. } = *read;
+        let Read { destination, lane, limit, begin_us, ref known, ref busy, .. } = *read;
         let due = self.of_lane(destination, lane).filter(|item| (begin_us..=now_us).contains(&item.due_us));
         let due = due.filter(|item| !known.contains(&item.id));
+        let due = due.filter(|item| item.order_key.is_none_or(|key| !busy.contains(&key)));
         let mut due: Vec<Item> = due.cloned().collect();
         due.sort_by_key(|item| (item.due_us, item.id));
         due.truncate(limit);
         for item in &mut due {
-            item.is_behind = self.in_front(item).is_some();
+            item.before = match self.in_front(item) {
+                None => Before::Nothing,
+                Some(_) if self.earlier(item).any(is_untried) => Before::Untried,
+                Some(_) => Before::Tried,
+            };
         }
         due
     }

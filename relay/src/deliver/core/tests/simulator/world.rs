@@ -20,6 +20,10 @@ const LANES_OF_A_LOOK: usize = 2;
 /// So little that lanes get few rows at a time.
 const ROWS_BYTES: usize = 3 * 16 * 4_096;
 
+/// How many keys there are: one read in vain shows that a key is in memory, and the next ones leave it out.
+const KEYS: i64 = 4;
+const MOST_IN_VAIN: u32 = 4;
+
 /// Large bodies, and how much of them may be in flight.
 const LARGE: usize = 100_000;
 const MOST_LARGE: usize = 250_000;
@@ -55,6 +59,9 @@ struct Replica {
     cut_off_until_us: u64,
     flights: Vec<Flight>,
     reads: Vec<Read>,
+    /// How many full reads of each lane in a row have brought nothing that was taken or put back, while nothing else
+    /// happened.
+    in_vain: BTreeMap<(DestinationId, Lane), u32>,
     unsettled: Vec<Settlement>,
     written: Vec<Settlement>,
 }
@@ -72,6 +79,7 @@ pub(super) struct Read {
     pub(super) limit: usize,
     pub(super) begin_us: u64,
     pub(super) known: Vec<DeliveryId>,
+    pub(super) busy: Vec<i64>,
     /// What it has found, once the database has answered, and when that was by its clock.
     found: Option<(Vec<Item>, u64)>,
 }
@@ -209,7 +217,7 @@ impl World {
                 item.event = Arc::new(Event { body_bytes: LARGE, ..item.event.without_body() });
             }
             item.route_id = Some(route(destination.shard).id);
-            item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
+            item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..KEYS));
             self.table.insert(item.clone(), took_us > UNSEEN_US);
             items.push(Item { due_us: 0, ..item });
         }
@@ -258,6 +266,7 @@ impl World {
             return;
         }
         let Read { destination, lane, epoch, limit, found, .. } = reads.swap_remove(at);
+        let mut full = None;
         let lost = self.random.random_bool(0.05);
         let input = match found {
             Some((mut items, read_us)) if !lost => {
@@ -267,11 +276,25 @@ impl World {
                     complete = false;
                     items.truncate(self.random.random_range(0..=items.len()));
                 }
+                full = (items.len() == limit).then(|| items.clone());
                 Input::Found { destination, lane, epoch, found: Found { items, complete, read_us } }
             }
             Some(_) | None => Input::NotFound { destination, lane, epoch },
         };
+        let mut in_vain = std::mem::take(&mut self.replicas[replica].in_vain);
         self.tell(replica, input);
+        let state = &mut self.replicas[replica];
+        let line = state.core.lines.get(&destination).filter(|line| line.epoch == epoch);
+        if let (Some(items), Some(line)) = (full, line)
+            && !items.iter().any(|item| line.is_known(item.id))
+        {
+            let times = in_vain.entry((destination, lane)).or_default();
+            *times += 1;
+            assert!(*times <= MOST_IN_VAIN, "the same rows are read again and again");
+        } else {
+            in_vain.remove(&(destination, lane));
+        }
+        state.in_vain = in_vain;
     }
 
     /// A transaction of settlements, or its success is told.
@@ -417,7 +440,7 @@ impl World {
         for line in owned {
             for (lane, row) in self.table.in_time(line.destination.id) {
                 let begin_us = line.lanes[lane].begin_us();
-                let found = row.due_us >= begin_us || line.knows(row.id);
+                let found = row.due_us >= begin_us || line.knows(lane, row);
                 assert!(found, "{} is due at {} and reads begin at {begin_us}", row.id, row.due_us);
             }
         }
@@ -442,14 +465,15 @@ impl World {
 
     fn tell(&mut self, replica: usize, input: Input) {
         let commands = self.replicas[replica].core.handle(input, self.now_us);
+        self.replicas[replica].in_vain.clear();
         self.checks.breakers(replica, &self.replicas[replica].core);
         self.check_that_nothing_is_passed_over(replica);
         let mut more = Vec::new();
         for command in commands {
             match command {
                 Command::Send { item, destination, epoch } => self.sent(replica, item, &destination, epoch),
-                Command::Read { destination, lane, epoch, limit, begin_us, known, .. } => {
-                    let read = Read { destination, lane, epoch, limit, begin_us, known, found: None };
+                Command::Read { destination, lane, epoch, limit, begin_us, known, busy, .. } => {
+                    let read = Read { destination, lane, epoch, limit, begin_us, known, busy, found: None };
                     self.replicas[replica].reads.push(read);
                 }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
@@ -504,6 +528,7 @@ impl Replica {
             cut_off_until_us: 0,
             flights: Vec::new(),
             reads: Vec::new(),
+            in_vain: BTreeMap::new(),
             unsettled: Vec::new(),
             written: Vec::new(),
         }
