@@ -52,8 +52,12 @@ pub(super) struct Line {
     fruitless: u32,
     pub(super) reports: Reports,
     pub(super) in_turn: bool,
-    /// Whether it waits until slots are not short any more.
+    /// Whether it waits for others to give slots back.
     pub(super) yields: bool,
+    /// Whether it has more than its fair share and takes what no other line wants.
+    pub(super) gives_way: bool,
+    /// Whether it is one of [`Everyone::wanting`].
+    pub(super) is_counted: bool,
     /// When it is woken because it waits for its rate, for Retry-After or for a probe; what is past is none.
     pub(super) wake_us: u64,
 }
@@ -74,11 +78,24 @@ pub(super) struct Everyone {
     pub(super) used: Use,
     /// Bytes of the large bodies of attempts in flight.
     pub(super) bytes_in_flight: usize,
+    /// How many lines have attempts in flight or wait for a slot.
+    pub(super) wanting: usize,
+}
+
+impl Everyone {
+    /// Counts a line that has changed.
+    pub(super) fn count(&mut self, line: &mut Line) {
+        let wants = line.wants_slots();
+        self.wanting = self.wanting + usize::from(wants) - usize::from(line.is_counted);
+        line.is_counted = wants;
+    }
 }
 
 pub(super) enum Step {
     Send(Item),
-    /// It would send if slots were not short.
+    /// It would send if it had less than its fair share, or if no other line wanted the slot.
+    GiveWay,
+    /// It would send if others gave slots or room back.
     Yield,
     /// Until then, or until something happens.
     Wait {
@@ -114,6 +131,8 @@ impl Line {
             reports: Reports::default(),
             in_turn: false,
             yields: false,
+            gives_way: false,
+            is_counted: false,
             wake_us: 0,
         }
     }
@@ -232,7 +251,8 @@ impl Line {
         self.is_active()
     }
 
-    pub(super) fn step(&mut self, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
+    /// What it does with a slot; `is_spare` if no other line wants that.
+    pub(super) fn step(&mut self, is_spare: bool, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
         if !self.is_active() {
             return Step::Wait { until_us: None };
         }
@@ -245,8 +265,9 @@ impl Line {
             return Step::Wait { until_us: None };
         }
         let short = noise::slots_are_short(everyone.slots.total(), limits.in_flight);
-        if short && noise::is_noisy(&self.used, &everyone.used, now_us) {
-            return Step::Yield;
+        let has_its_share = self.in_flight() >= noise::fair_share(limits.in_flight, everyone.wanting);
+        if short && !is_spare && has_its_share && noise::is_noisy(&self.used, &everyone.used, now_us) {
+            return Step::GiveWay;
         }
         let admitted =
             Lane::ALL.into_iter().filter(waiting).filter(|lane| everyone.slots.admits(*lane, limits.in_flight));
@@ -384,6 +405,12 @@ impl Line {
     /// Until when the destination has asked for a pause, in microseconds, if that is to come.
     pub(super) fn held_until(&self, now_us: u64) -> Option<u64> {
         Some(self.held_until_us).filter(|until_us| *until_us > now_us)
+    }
+
+    /// Whether it has attempts in flight or waits for a slot.
+    fn wants_slots(&self) -> bool {
+        let waits = self.in_turn || self.yields || self.gives_way;
+        self.in_flight() > 0 || (waits && Lane::ALL.into_iter().any(|lane| self.lanes[lane].waiting() > 0))
     }
 
     /// How many attempts are in flight.

@@ -111,7 +111,8 @@ pub(super) const LATENCY_LEAVES_PART: f64 = 4.0;
 pub(super) const FAILING_DISABLES_AFTER_US: u64 = 5 * 24 * 3_600 * SECOND;
 pub(super) const FAILING_DISABLES_AFTER_FAILURES: u64 = 10;
 
-/// The part of all slots beyond which they are short: then noisy destinations wait until others have what they want.
+/// The part of all slots beyond which they are short: then noisy destinations that have more than their fair share take what
+/// no other one wants.
 pub(super) const SLOTS_ARE_SHORT_PERCENT: usize = 75;
 
 /// A destination is noisy from this part of what is in flight, and this number, or from this part of the time that

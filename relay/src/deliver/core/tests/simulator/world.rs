@@ -24,6 +24,9 @@ const ROWS_BYTES: usize = 3 * 16 * 4_096;
 const KEYS: i64 = 4;
 const MOST_IN_VAIN: u32 = 4;
 
+/// Fewer attempts at one time than the destinations can take together.
+const SLOTS: usize = 12;
+
 /// Large bodies, and how much of them may be in flight.
 const LARGE: usize = 100_000;
 const MOST_LARGE: usize = 250_000;
@@ -466,6 +469,7 @@ impl World {
     fn tell(&mut self, replica: usize, input: Input) {
         let commands = self.replicas[replica].core.handle(input, self.now_us);
         self.replicas[replica].in_vain.clear();
+        Checks::slots(&self.replicas[replica].core, self.now_us);
         self.checks.breakers(replica, &self.replicas[replica].core);
         self.check_that_nothing_is_passed_over(replica);
         let mut more = Vec::new();
@@ -521,7 +525,7 @@ impl World {
 impl Replica {
     fn new() -> Self {
         Self {
-            core: Core::new(Limits { rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
+            core: Core::new(Limits { in_flight: SLOTS, rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
             polled_us: 0,
             looked_until: None,
