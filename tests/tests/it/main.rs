@@ -7,6 +7,7 @@ mod crowd;
 mod deliver;
 mod doctor;
 mod durable;
+mod edge_memory;
 mod edge_sync;
 mod explain;
 mod expression;
