@@ -17,6 +17,7 @@ use shared::extract::Extractor;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
+use shared::source::QuarantineLimits;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use url::Url;
@@ -45,6 +46,8 @@ pub struct Source {
     config: serde_json::Value,
     /// Finds the provider's own id and the event's type; `None` where this relay does not know the provider.
     pub extractor: Option<Extractor>,
+    /// How much is kept of its requests that fail.
+    pub quarantine: QuarantineLimits,
     /// Whether it gets what happens in the gateway itself.
     pub is_operational: bool,
 }
@@ -309,6 +312,7 @@ fn source(row: store::configuration::SourceRow) -> Source {
         customer_id: CustomerId::from_uuid(row.customer_id),
         name: row.name,
         is_operational: row.provider == operational::PROVIDER,
+        quarantine: provider::quarantine_limits(&row.config),
         extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
         provider: row.provider,
         config: row.config,

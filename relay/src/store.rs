@@ -17,6 +17,7 @@ pub mod leases;
 pub mod partitions;
 pub mod pending;
 pub mod pool;
+pub mod quarantine;
 pub mod rejections;
 pub mod replays;
 pub mod routes;

@@ -165,6 +165,10 @@ fn event(prepared: &mut Prepared, header: &EventHeader, body: &[u8], source: &So
             Verification::Unsigned => "unsigned",
             Verification::Failed(_) => "failed",
         },
+        quarantine: match header.verification {
+            Verification::Failed(_) => Some(source.quarantine),
+            Verification::Verified | Verification::Stale | Verification::Unsigned => None,
+        },
         failure: match &header.verification {
             Verification::Failed(Failure { cause, detail }) => {
                 Some(Failure { cause: without_nul(cause.clone()), detail: without_nul(detail.clone()) })

@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use shared::envelope::Failure;
+use shared::source::QuarantineLimits;
 use uuid::Uuid;
 
 use super::configuration::Version;
 use super::counters::{self, SourceCounts};
+use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
@@ -28,6 +30,8 @@ pub struct NewEvent {
     pub verification: &'static str,
     /// Why it was refused, where it is kept all the same.
     pub failure: Option<Failure>,
+    /// The limits of its source, where it failed and is kept all the same.
+    pub quarantine: Option<QuarantineLimits>,
     pub deliveries: Vec<NewDelivery>,
 }
 
@@ -73,8 +77,9 @@ pub struct Batch {
 
 /// What became of a batch.
 pub enum Admitted {
-    /// Committed. `stored` are the events that are new; the others were there already, or are duplicates.
-    Stored { stored: HashSet<Uuid>, duplicates: usize },
+    /// Committed. `stored` are the events that are new; the others were there already, are duplicates, or are beyond what
+    /// their source keeps of requests that fail. `full` are the sources of those, where their owner is to be told.
+    Stored { stored: HashSet<Uuid>, duplicates: usize, full: Vec<Full> },
     /// Nothing was written: the configuration is another one than that by which the events were routed.
     StaleConfiguration,
 }
@@ -149,6 +154,8 @@ async fn write(
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
     let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
     let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
+    let beyond = quarantine::charge(connection, &fresh).await?;
+    let fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
 
     let stored = insert_events(connection, &fresh).await?;
     // After the events: a duplicate may be one of an event of the same batch.
@@ -157,9 +164,9 @@ async fn write(
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
     // Last, because two transactions that count for the same source wait for each other from here to their commit.
-    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected)).await?;
+    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected, &beyond.events)).await?;
     transaction.commit().await?;
-    Ok(Admitted::Stored { stored, duplicates: duplicates.len() })
+    Ok(Admitted::Stored { stored, duplicates: duplicates.len(), full: beyond.full })
 }
 
 /// Whether an event is stored.
@@ -176,14 +183,17 @@ fn counts(
     stored: &HashSet<Uuid>,
     duplicates: &HashMap<Uuid, Uuid>,
     rejected: &HashSet<Uuid>,
+    beyond: &HashSet<Uuid>,
 ) -> BTreeMap<Uuid, SourceCounts> {
     let mut counts: BTreeMap<Uuid, SourceCounts> = BTreeMap::new();
     let mut seen = HashSet::new();
     for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
         let is_stored = stored.contains(&event.id);
         let is_duplicate = duplicates.contains_key(&event.id);
-        if is_stored || is_duplicate {
+        let is_beyond = beyond.contains(&event.id);
+        if is_stored || is_duplicate || is_beyond {
             let count = counts.entry(event.source_id).or_default();
+            count.rejected += i64::from(is_beyond);
             count.stored += i64::from(is_stored);
             count.duplicates += i64::from(is_duplicate);
         }

@@ -84,7 +84,19 @@ async fn post(url: &str, headers: &[(String, String)], framing: Framing, body: &
     }
 }
 
-/// Reads an answer up to the end of the connection.
+/// Whether an answer has all of its body: workerd keeps the connection open.
+fn is_whole(answer: &[u8]) -> bool {
+    let text = String::from_utf8_lossy(answer);
+    let Some((head, body)) = text.split_once("\r\n\r\n") else { return false };
+    let length =
+        head.lines().find_map(|line| line.to_ascii_lowercase().strip_prefix("content-length:").map(str::to_owned));
+    match length.and_then(|length| length.trim().parse::<usize>().ok()) {
+        Some(length) => body.len() >= length,
+        None => body.ends_with("0\r\n\r\n"),
+    }
+}
+
+/// Reads an answer.
 async fn answer(mut from: impl AsyncRead + Unpin) -> Answered {
     let mut bytes = Vec::new();
     let read = async {
@@ -95,6 +107,9 @@ async fn answer(mut from: impl AsyncRead + Unpin) -> Answered {
                 break;
             }
             bytes.extend_from_slice(&buffer[..count]);
+            if is_whole(&bytes) {
+                break;
+            }
         }
     };
     tokio::time::timeout(LONG, read).await.expect("the edge answers");

@@ -62,6 +62,7 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
             body: Vec::new(),
             verification: "released",
             failure: None,
+            quarantine: None,
             deliveries: arrival::deliveries(&answers),
         };
         match events::release(&app.pool, &event, snapshot.version).await? {
