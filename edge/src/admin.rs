@@ -11,7 +11,8 @@ use subtle::ConstantTimeEq;
 use worker::web_sys;
 
 use crate::bindings::{Bindings, Missing};
-use crate::request::{Head, read_body};
+use crate::body::read_body;
+use crate::request::Head;
 use crate::respond::Answer;
 use crate::route::AdminRoute;
 use crate::sources;
@@ -111,10 +112,9 @@ async fn open_secret(
     bindings: &Bindings,
 ) -> Result<Answer, Answer> {
     let keys = bindings.seal_keys().map_err(Answer::NotConfigured)?;
-    let body = read_body(request, head, MAX_SEALED_SECRET_BYTES)
-        .await
-        .map_err(|_| Answer::BodyTooLarge { max_bytes: MAX_SEALED_SECRET_BYTES })?;
-    let sealed = String::from_utf8_lossy(&body.bytes);
+    let body = read_body(request, head, MAX_SEALED_SECRET_BYTES).await;
+    let body = body.map_err(|error| Answer::of_body(error, MAX_SEALED_SECRET_BYTES))?;
+    let sealed = body.with(|bytes| String::from_utf8_lossy(bytes).into_owned()).unwrap_or_default();
     match seal::open(&keys, &sources::handed_over_key(id), sealed.trim()) {
         Ok(secret) => Ok(Answer::Secret(secret)),
         Err(error) => Err(Answer::CannotOpen(error.to_string())),

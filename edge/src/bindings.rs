@@ -8,6 +8,8 @@ use worker::js_sys::Reflect;
 use worker::wasm_bindgen::JsValue;
 use worker::{Env, Queue};
 
+use crate::body;
+
 /// The largest body accepted where `MAX_BODY_BYTES` is not set, in bytes: GitHub's maximum.
 const DEFAULT_MAX_BODY_BYTES: u64 = 25_000_000;
 
@@ -103,7 +105,8 @@ impl Bindings {
             return bytes;
         }
         let text = self.value("MAX_BODY_BYTES").and_then(|value| value.as_string());
-        let bytes = text.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_MAX_BODY_BYTES);
+        let bytes =
+            text.and_then(|text| text.trim().parse().ok()).unwrap_or(DEFAULT_MAX_BODY_BYTES).min(body::LARGEST_BYTES);
         MAX_BODY_BYTES.set(Some(bytes));
         bytes
     }

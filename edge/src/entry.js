@@ -7,6 +7,7 @@
 // event is in the queue, the whole request is answered by the way that handles every case.
 import Worker from "../build/index.js";
 import { head as head_of } from "./host.js";
+import { charge, free, read_watched } from "./small_bodies.js";
 
 const { receive, receive_unread, send_again } = Worker.prototype;
 const state = globalThis.__worker_init_state;
@@ -33,6 +34,8 @@ const ALGORITHMS = {
 // Keys that were imported, by algorithm and key.
 const KEYS = new Map();
 const MAX_KEYS = 1_000;
+// After how many seconds a provider comes again where there is no room for its body.
+const RETRY_AFTER_S = "10";
 // Status and headers of answers, by the line that says them: to make them is most of the work of making an answer.
 const ANSWERS = new Map();
 const MAX_ANSWERS = 100;
@@ -41,31 +44,45 @@ export default {
   async fetch(request, env, context) {
     const length = request.method === "POST" ? Number(request.headers.get("content-length")) : 0;
     if (!(length > 0 && length <= MAX_BYTES) || state.criticalError) return answer(request, env, context);
-    let body;
+    const charged = charge(length);
+    if (charged === undefined) return refuse(503, "too_busy");
     try {
-      // Cheaper than to ask for the bytes, which asks for this.
-      body = new Uint8Array(await request.arrayBuffer());
-    } catch {
-      return answer(request, env, context);
+      let body;
+      try {
+        // Cheaper than to ask for the bytes, which asks for this.
+        body = charged === 0 ? new Uint8Array(await request.arrayBuffer()) : await read_watched(request);
+      } catch {
+        return await answer(request, env, context);
+      }
+      if (body === undefined) return refuse(408, "body_too_slow");
+      const head = head_of(request);
+      const unread = body.length > LARGE_BYTES ? parts(guarded(receive_unread, head, body.length)) : undefined;
+      const taken = unread ?? parts(guarded(receive, head, body));
+      if (taken === undefined || (taken.check !== "" && !(await verifies(taken.check, body)))) {
+        return await answer(new Request(request, { body }), env, context);
+      }
+      // The queue takes the memory of bytes, so that each try makes its own.
+      const send = () =>
+        unread === undefined ? env.QUEUE.send(taken.message, TEXT) : env.QUEUE.send(behind(taken.message, body), BYTES);
+      try {
+        await send();
+      } catch (error) {
+        const refusal = await send_again(send, String(error));
+        if (refusal !== undefined) return respond(...refusal.split("\n"));
+      }
+      return respond(taken.head, taken.body);
+    } finally {
+      free(charged, length);
     }
-    const head = head_of(request);
-    const unread = body.length > LARGE_BYTES ? parts(guarded(receive_unread, head, body.length)) : undefined;
-    const taken = unread ?? parts(guarded(receive, head, body));
-    if (taken === undefined || (taken.check !== "" && !(await verifies(taken.check, body)))) {
-      return answer(new Request(request, { body }), env, context);
-    }
-    // The queue takes the memory of bytes, so that each try makes its own.
-    const send = () =>
-      unread === undefined ? env.QUEUE.send(taken.message, TEXT) : env.QUEUE.send(behind(taken.message, body), BYTES);
-    try {
-      await send();
-    } catch (error) {
-      const refusal = await send_again(send, String(error));
-      if (refusal !== undefined) return respond(...refusal.split("\n"));
-    }
-    return respond(taken.head, taken.body);
   },
 };
+
+/** Refuses a request before its source is known, as `respond.rs` does. */
+function refuse(status, error) {
+  const headers = { "content-type": "application/json", "x-content-type-options": "nosniff" };
+  if (status === 503) headers["retry-after"] = RETRY_AFTER_S;
+  return new Response(JSON.stringify({ error }), { status, headers });
+}
 
 /** Whether one of the signatures is that of one of the keys. Where the platform takes neither, Rust says what is wrong. */
 async function verifies(check, body) {
@@ -113,11 +130,16 @@ function behind(text, body) {
   return bytes;
 }
 
-/** The way of every request: awaited, so that a Worker that broke is known to have. */
+/**
+ * The way of every request: awaited, so that a Worker that broke is known to have. It goes on where the client goes away,
+ * so that what it holds is freed.
+ */
 async function answer(request, env, context) {
   if (state.criticalError) new Worker(context, env);
   try {
-    return await Worker.prototype.fetch.call({ env, ctx: context }, request);
+    const answered = Promise.resolve(Worker.prototype.fetch.call({ env, ctx: context }, request));
+    context.waitUntil(answered.catch(() => {}));
+    return await answered;
   } catch (error) {
     throw noted(error);
   }

@@ -8,13 +8,43 @@ export function head(request) {
   return head;
 }
 
-/**
- * The whole body, or undefined once it is larger than `cap` bytes: no more than that is ever held.
- * `declared` is the content-length, which the transport enforces, or -1 where the request states none.
- */
-export function body(request, cap, declared) {
-  if (request.body === null) return Promise.resolve(new Uint8Array(0));
-  return declared >= 0 ? request.bytes() : capped(request.body, cap);
+// What is read of a body at one time, in bytes: at least, if there is so much, and at most.
+const LEAST_PIECE = 65_536;
+const MOST_PIECE = 262_144;
+
+/** The whole body, null where there is none, or undefined where it does not arrive within so many milliseconds. */
+export function whole_body(request, within_ms) {
+  return request.body === null ? Promise.resolve(null) : in_time(request.bytes(), within_ms);
+}
+
+/** What `next_piece` reads from. Every piece is read into the same memory. */
+export function reader(request) {
+  if (request.body === null) return null;
+  return { from: request.body.getReader({ mode: "byob" }), memory: new ArrayBuffer(MOST_PIECE) };
+}
+
+/** The next piece, null at the end, or undefined where it does not arrive within so many milliseconds. */
+export async function next_piece(reader, within_ms) {
+  if (reader === null) return null;
+  const read = await in_time(reader.from.readAtLeast(LEAST_PIECE, new Uint8Array(reader.memory)), within_ms);
+  if (read === undefined) {
+    reader.from.cancel().catch(() => {});
+    return undefined;
+  }
+  if (read.value === undefined || read.value.byteLength === 0) return null;
+  reader.memory = read.value.buffer;
+  return read.value;
+}
+
+/** What a promise gives, or undefined where it takes longer than so many milliseconds. */
+export async function in_time(promise, within_ms) {
+  let timer;
+  const late = new Promise((resolve) => (timer = setTimeout(resolve, within_ms)));
+  try {
+    return await Promise.race([promise, late]);
+  } finally {
+    clearTimeout(timer);
+  }
 }
 
 async function capped(stream, cap) {
@@ -39,11 +69,28 @@ export function respond(status, headers, bytes) {
   return new Response(bytes.byteLength === 0 ? null : bytes.slice(), { status, headers: JSON.parse(headers) });
 }
 
-/** Puts a body into R2, which checks the digest on arrival, and answers the SHA-256 in hexadecimal. */
-export async function store(bucket, key, bytes) {
-  const sha256 = await crypto.subtle.digest("SHA-256", bytes);
-  await bucket.put(key, bytes, { sha256 });
+/**
+ * Puts a body of `size` bytes into R2, which checks the digest on arrival, and answers the SHA-256 in hexadecimal.
+ * `piece` gives a copy of the piece that begins at a byte: no more than some pieces are ever held besides the body.
+ */
+export async function store(bucket, key, size, piece) {
+  const digest = new crypto.DigestStream("SHA-256");
+  await pour(digest, size, piece);
+  const sha256 = await digest.digest;
+  const { readable, writable } = new FixedLengthStream(size);
+  await Promise.all([bucket.put(key, readable, { sha256 }), pour(writable, size, piece)]);
   return Array.from(new Uint8Array(sha256), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
+async function pour(stream, size, piece) {
+  const writer = stream.getWriter();
+  for (let at = 0; at < size;) {
+    const bytes = piece(at);
+    if (bytes === undefined || bytes.byteLength === 0) throw new Error("the body is not held any more");
+    at += bytes.byteLength;
+    await writer.write(bytes);
+  }
+  await writer.close();
 }
 
 /**

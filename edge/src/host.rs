@@ -39,19 +39,44 @@ pub(crate) fn head(request: &web_sys::Request) -> String {
     js::head(request)
 }
 
-/// The body of a request, or `None` where it is larger than `cap` bytes.
+/// A part of a body.
+pub(crate) enum Piece {
+    Bytes(Uint8Array),
+    End,
+    /// It did not arrive in time.
+    Late,
+}
+
+/// The whole body of a request, if it arrives within `within_ms`.
 ///
 /// # Errors
 /// The sender went away, or sent less than it had announced.
-pub(crate) async fn body(
-    request: &web_sys::Request,
-    cap: u64,
-    declared: Option<u64>,
-) -> Result<Option<Uint8Array>, JsValue> {
-    // Both are far below 2^53: `declared` is at most `cap`, and `cap` a configured size in bytes.
-    let declared = declared.map_or(-1.0, |bytes| bytes as f64);
-    let whole = js::body(request, cap as f64, declared).await?;
-    Ok(if whole.is_undefined() { None } else { Some(whole.unchecked_into()) })
+pub(crate) async fn whole_body(request: &web_sys::Request, within_ms: u64) -> Result<Piece, JsValue> {
+    js::whole_body(request, within_ms as f64).await.map(piece)
+}
+
+/// What [`next_piece`] reads the body of a request from.
+pub(crate) fn reader(request: &web_sys::Request) -> JsValue {
+    js::reader(request)
+}
+
+/// The next piece of a body, if it arrives within `within_ms`.
+///
+/// # Errors
+/// The sender went away, or sent less than it had announced.
+pub(crate) async fn next_piece(reader: &JsValue, within_ms: u64) -> Result<Piece, JsValue> {
+    js::next_piece(reader, within_ms as f64).await.map(piece)
+}
+
+/// `host.js` writes the end as null and a time that has run out as undefined.
+fn piece(value: JsValue) -> Piece {
+    if value.is_undefined() {
+        Piece::Late
+    } else if value.is_null() {
+        Piece::End
+    } else {
+        Piece::Bytes(value.unchecked_into())
+    }
 }
 
 /// A response; `headers` is a JSON list of pairs.
@@ -62,12 +87,21 @@ pub(crate) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<web_sys
     js::respond(status, headers, body)
 }
 
-/// Puts a body into R2 and returns its SHA-256 in lower-case hexadecimal.
+/// Puts a body of `size` bytes into R2 and returns its SHA-256 in lower-case hexadecimal. `pieces` gives the piece that
+/// begins at a byte.
 ///
 /// # Errors
-/// R2's own.
-pub(crate) async fn store(bucket: &JsValue, key: &str, body: &Uint8Array) -> Result<String, JsValue> {
-    Ok(js::store(bucket, key, body).await?.as_string().unwrap_or_default())
+/// R2's own, or a piece is not to be had.
+pub(crate) async fn store(
+    bucket: &JsValue,
+    key: &str,
+    size: usize,
+    pieces: impl Fn(usize) -> Option<Uint8Array> + 'static,
+) -> Result<String, JsValue> {
+    let pieces = Closure::<dyn Fn(f64) -> JsValue>::new(move |at: f64| {
+        pieces(at as usize).map_or(JsValue::UNDEFINED, Into::into)
+    });
+    Ok(js::store(bucket, key, size as f64, &pieces).await?.as_string().unwrap_or_default())
 }
 
 /// A document that was fetched.
@@ -99,7 +133,6 @@ pub(crate) async fn read_document(
 }
 
 mod js {
-    use worker::js_sys::Uint8Array;
     use worker::wasm_bindgen::prelude::*;
     use worker::web_sys;
 
@@ -114,11 +147,19 @@ mod js {
         pub(super) fn fill_random(bytes: &mut [u8]);
         pub(super) fn head(request: &web_sys::Request) -> String;
         #[wasm_bindgen(catch)]
-        pub(super) async fn body(request: &web_sys::Request, cap: f64, declared: f64) -> Result<JsValue, JsValue>;
+        pub(super) async fn whole_body(request: &web_sys::Request, within_ms: f64) -> Result<JsValue, JsValue>;
+        pub(super) fn reader(request: &web_sys::Request) -> JsValue;
+        #[wasm_bindgen(catch)]
+        pub(super) async fn next_piece(reader: &JsValue, within_ms: f64) -> Result<JsValue, JsValue>;
         #[wasm_bindgen(catch)]
         pub(super) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<web_sys::Response, JsValue>;
         #[wasm_bindgen(catch)]
-        pub(super) async fn store(bucket: &JsValue, key: &str, body: &Uint8Array) -> Result<JsValue, JsValue>;
+        pub(super) async fn store(
+            bucket: &JsValue,
+            key: &str,
+            size: f64,
+            piece: &Closure<dyn Fn(f64) -> JsValue>,
+        ) -> Result<JsValue, JsValue>;
         #[wasm_bindgen(catch)]
         pub(super) async fn read_document(
             url: &str,

@@ -3,18 +3,19 @@
 
 use std::rc::Rc;
 
-use shared::challenge::{Challenge, Reply, answer};
+use shared::challenge::{Challenge, MAX_CHALLENGE_BODY_BYTES, Reply, answer};
 use shared::envelope::{EventHeader, Failure, SecretHandedOver, Verification, encode_inline, encode_secret};
 use shared::id::EventId;
 use shared::seal;
-use shared::source::{OnFailure, Secret};
+use shared::source::{OnFailure, Secret, SourceConfig};
 use shared::verify::{KeyLocation, KeySet, Rejection, Verified, verify};
 use worker::{Context, web_sys};
 
 use crate::bindings::{Bindings, Missing};
+use crate::body::{Body, BodyError, read_body};
 use crate::enqueue::enqueue;
 use crate::rejections::{self, Refused};
-use crate::request::{Body, BodyError, Head, read_body};
+use crate::request::Head;
 use crate::respond::Answer;
 use crate::sources::{self, Source};
 use crate::store_body::store_body;
@@ -77,13 +78,28 @@ async fn try_ingest(
     if !head.fits() {
         return Err(Answer::HeadTooLarge);
     }
+    let (source, unread) = refuse_unread(reference, source, &head, bindings, now).await;
     let max_bytes = source.config.max_body_bytes.min(bindings.max_body_bytes());
-    let body = read_body(request, &head, max_bytes).await.map_err(|error| match error {
-        BodyError::TooLarge => Answer::BodyTooLarge { max_bytes },
-        BodyError::Broken => Answer::BrokenBody,
-    })?;
+    if head.declared().is_some_and(|bytes| bytes > max_bytes) {
+        return Err(Answer::BodyTooLarge { max_bytes });
+    }
+    let mut may_read = max_bytes;
+    if let Some(rejection) = &unread {
+        may_read = kept_bytes(&source).unwrap_or(0).min(max_bytes);
+        let declared = head.declared().unwrap_or(0);
+        if kept_bytes(&source).is_none() || declared > may_read {
+            let rejection = explain(&source, &head, &[], now, rejection.clone());
+            return Err(refuse(&source, &head, declared, &rejection, bindings, context, now));
+        }
+    }
+    let body = match (read_body(request, &head, may_read).await, unread) {
+        (Err(BodyError::TooLarge), Some(rejection)) => {
+            return Err(refuse(&source, &head, may_read, &rejection, bindings, context, now));
+        }
+        (body, _) => body.map_err(|error| Answer::of_body(error, max_bytes))?,
+    };
 
-    let (source, decision) = settle(reference, source, &head, &body.bytes, bindings, context, now).await;
+    let (source, decision) = settle(reference, source, &head, &body, bindings, context, now).await;
     match decision {
         Decision::Reply(reply) => Ok(Answer::Reply(reply)),
         Decision::Confirm { url, reply } => confirm(&url).await.map(|()| Answer::Reply(reply)),
@@ -98,19 +114,80 @@ async fn try_ingest(
         }
         Decision::Explain => Ok(Answer::SourcePage { html: head.wants_html() }),
         Decision::CannotSay => Err(Answer::TryAgain { after_s: RETRY_AFTER_S }),
-        Decision::Refuse { rejection, reply } if reply.is_some() || source.config.on_failure == OnFailure::Reject => {
-            let rejection = explain(&source, &head, &body.bytes, now, rejection);
-            let refused = Refused::new(source.config.id, &rejection, body.bytes.len(), head.remote_class());
-            rejections::note(refused, bindings.queue().map_err(unavailable)?, context, now);
-            Err(reply.map_or(Answer::SignatureRefused, Answer::Reply))
-        }
-        Decision::Refuse { rejection, .. } => {
-            let rejection = explain(&source, &head, &body.bytes, now, rejection);
+        Decision::Refuse { rejection, reply } => {
+            let explained = body.with(|bytes| explain(&source, &head, bytes, now, rejection));
+            let rejection = explained.ok_or(Answer::TooBusy)?;
+            let size = body.len() as u64;
+            if reply.is_some() || kept_bytes(&source).is_none_or(|most| size > most) {
+                let refused = refuse(&source, &head, size, &rejection, bindings, context, now);
+                return Err(reply.map_or(refused, Answer::Reply));
+            }
             let verification = Verification::Failed(Failure::from(&rejection));
             queue(source, head, body, verification, None, bindings, now).await
         }
         Decision::Accept { verification, reply } => queue(source, head, body, verification, reply, bindings, now).await,
     }
+}
+
+/// The largest body that a source keeps of a request which fails, in bytes; `None` if it keeps none.
+fn kept_bytes(source: &Source) -> Option<u64> {
+    match source.config.on_failure {
+        OnFailure::Reject => None,
+        OnFailure::Quarantine => Some(source.config.max_unverified_body_bytes),
+    }
+}
+
+/// Counts a refusal, so that the relay hears of it. `size` is that of the body as far as it is known.
+fn refuse(
+    source: &Source,
+    head: &Head,
+    size: u64,
+    rejection: &Rejection,
+    bindings: &Bindings,
+    context: &Context,
+    now: u64,
+) -> Answer {
+    match bindings.queue() {
+        Ok(queue) => {
+            rejections::note(Refused::new(source.config.id, rejection, size, head.remote_class()), queue, context, now);
+            Answer::SignatureRefused
+        }
+        Err(missing) => unavailable(missing),
+    }
+}
+
+/// Why a request is refused whatever its body is, by the newest configuration of its source: a secret may just have been
+/// added. `None` if the body has to be read.
+async fn refuse_unread(
+    reference: &str,
+    source: Rc<Source>,
+    head: &Head,
+    bindings: &Bindings,
+    now: u64,
+) -> (Rc<Source>, Option<Rejection>) {
+    let rejection = refused_by_head(&source, head, now);
+    if rejection.is_none() {
+        return (source, None);
+    }
+    match sources::reread(reference, bindings, now).await {
+        Some(newer) if newer.config.revision != source.config.revision => {
+            let rejection = refused_by_head(&newer, head, now);
+            (newer, rejection)
+        }
+        Some(_) | None => (source, rejection),
+    }
+}
+
+/// The same by this configuration. What may be a challenge, or only asks, is no refusal yet.
+pub(crate) fn refused_by_head(source: &Source, head: &Head, now: u64) -> Option<Rejection> {
+    let SourceConfig { challenges, secrets, .. } = &source.config;
+    let is_large = head.declared().is_some_and(|bytes| bytes > MAX_CHALLENGE_BODY_BYTES as u64);
+    let may_be_challenge =
+        if is_large { answer(challenges, secrets, &head.parts(), &[]).is_some() } else { !challenges.is_empty() };
+    if head.is_safe() || may_be_challenge {
+        return None;
+    }
+    source.verifier.refuse_unread(&head.parts(), now)
 }
 
 /// Decides, and where the decision is a refusal, makes sure of it: a secret may just have been added to the source, or a
@@ -119,7 +196,7 @@ async fn settle(
     reference: &str,
     source: Rc<Source>,
     head: &Head,
-    body: &[u8],
+    body: &Body,
     bindings: &Bindings,
     context: &Context,
     now: u64,
@@ -143,7 +220,7 @@ async fn settle(
         && let Some(location) = location
         && let Some(keys) = published_keys::refetch(&location, now).await
     {
-        let decision = decide(&source, Some(&keys), head, body, now);
+        let decision = decide_held(&source, Some(&keys), head, body, now);
         return (source, decision);
     }
     (source, decision)
@@ -153,18 +230,23 @@ async fn settle(
 async fn decide_with_keys(
     source: &Source,
     head: &Head,
-    body: &[u8],
+    body: &Body,
     context: &Context,
     now: u64,
 ) -> (Option<KeyLocation>, Decision) {
     // No keys are fetched for a request that none of them would verify: deciding without them tells why.
-    let location = source.verifier.key_location(&head.parts(), body).unwrap_or_default();
+    let location = body.with(|body| source.verifier.key_location(&head.parts(), body).unwrap_or_default()).flatten();
     let keys = match &location {
         Some(location) => published_keys::keys(location, context, now).await,
         None => None,
     };
-    let decision = decide(source, keys.as_deref(), head, body, now);
+    let decision = decide_held(source, keys.as_deref(), head, body, now);
     (location, decision)
+}
+
+/// Decides by a body that is held. One that is not held any more says nothing.
+fn decide_held(source: &Source, keys: Option<&KeySet>, head: &Head, body: &Body, now: u64) -> Decision {
+    body.with(|body| decide(source, keys, head, body, now)).unwrap_or(Decision::CannotSay)
 }
 
 pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now: u64) -> Decision {
@@ -239,7 +321,7 @@ async fn queue(
     now: u64,
 ) -> Result<Answer, Answer> {
     let header = header(&source, head, verification, now);
-    let message = match encode_inline(&header, &body.bytes) {
+    let message = match body.with(|bytes| encode_inline(&header, bytes)).ok_or(Answer::TooBusy)? {
         Some(message) => message,
         None => {
             let bucket = bindings.bodies_raw().map_err(unavailable)?;

@@ -36,8 +36,7 @@ pub(crate) struct Refused {
 }
 
 impl Refused {
-    pub(crate) fn new(source: SourceId, rejection: &Rejection, size: usize, remote: &'static str) -> Self {
-        let size = u64::try_from(size).unwrap_or(u64::MAX);
+    pub(crate) fn new(source: SourceId, rejection: &Rejection, size: u64, remote: &'static str) -> Self {
         Self { source, cause: rejection.code(), detail: rejection.detail(), size, remote }
     }
 }

@@ -1,8 +1,7 @@
-//! What arrives: the head of a request in one crossing, its body as the raw bytes and never more of them than allowed.
+//! What arrives: the head of a request, in one crossing. Its body is read by [`crate::body`].
 
 use shared::header::HeaderList;
 use shared::verify::RequestParts;
-use worker::js_sys::Uint8Array;
 use worker::web_sys;
 
 use crate::host;
@@ -30,21 +29,6 @@ pub(crate) struct Head {
     pub(crate) method: String,
     pub(crate) url: String,
     pub(crate) headers: HeaderList,
-}
-
-/// A body that was read.
-pub(crate) struct Body {
-    pub(crate) bytes: Vec<u8>,
-    /// The same bytes as the host holds them, so that a large body goes to R2 without being copied back.
-    pub(crate) host: Uint8Array,
-}
-
-/// Why a body was not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyError {
-    TooLarge,
-    /// The sender went away or sent less than it announced.
-    Broken,
 }
 
 impl Head {
@@ -109,23 +93,9 @@ impl Head {
     }
 
     /// The body's announced size in bytes.
-    fn declared(&self) -> Option<u64> {
+    pub(crate) fn declared(&self) -> Option<u64> {
         self.headers.get("content-length")?.trim().parse().ok()
     }
-}
-
-/// Reads a body of at most `cap` bytes.
-///
-/// # Errors
-/// See [`BodyError`].
-pub(crate) async fn read_body(request: &web_sys::Request, head: &Head, cap: u64) -> Result<Body, BodyError> {
-    let declared = head.declared();
-    if declared.is_some_and(|bytes| bytes > cap) {
-        return Err(BodyError::TooLarge);
-    }
-    let host = host::body(request, cap, declared).await.map_err(|_| BodyError::Broken)?.ok_or(BodyError::TooLarge)?;
-    let bytes = host.to_vec();
-    Ok(Body { bytes, host })
 }
 
 /// Whether a header is kept with an event. Not kept are those of one connection, Cloudflare's own, and `credentials`:

@@ -14,6 +14,7 @@ use worker::wasm_bindgen::JsValue;
 use worker::{ResponseBody, ResponseBuilder, web_sys};
 
 use crate::bindings::Missing;
+use crate::body::BodyError;
 use crate::host;
 use crate::sources::Source;
 
@@ -33,6 +34,10 @@ pub(crate) enum Answer {
     },
     HeadTooLarge,
     BrokenBody,
+    /// The body did not arrive in time.
+    SlowBody,
+    /// This isolate holds as many bodies as it may; the sender should come again.
+    TooBusy,
     BrokenHead,
     /// Nothing was accepted; the sender should come again after so many seconds.
     TryAgain {
@@ -95,6 +100,21 @@ pub(crate) enum Answer {
     Status(Value),
 }
 
+/// When a sender should come again after [`Answer::TooBusy`], in seconds.
+const BUSY_RETRY_AFTER_S: u32 = 10;
+
+impl Answer {
+    /// The answer where a body of at most `max_bytes` could not be read.
+    pub(crate) fn of_body(error: BodyError, max_bytes: u64) -> Self {
+        match error {
+            BodyError::TooLarge => Self::BodyTooLarge { max_bytes },
+            BodyError::Broken => Self::BrokenBody,
+            BodyError::TooSlow => Self::SlowBody,
+            BodyError::TooBusy => Self::TooBusy,
+        }
+    }
+}
+
 type Header = (Cow<'static, str>, Cow<'static, str>);
 
 /// An answer as the host takes it.
@@ -138,6 +158,9 @@ fn parts(answer: Answer) -> Parts {
         Answer::BodyTooLarge { max_bytes } => error(413, "body_too_large", Some(format!("at most {max_bytes} bytes"))),
         Answer::HeadTooLarge => error(431, "headers_too_large", None),
         Answer::BrokenBody => error(400, "body_incomplete", None),
+        Answer::SlowBody => error(408, "body_too_slow", None),
+        Answer::TooBusy => error(503, "too_busy", Some("too many bodies are being received; try again".to_owned()))
+            .with("retry-after", BUSY_RETRY_AFTER_S.to_string()),
         Answer::BrokenHead => error(400, "headers_unreadable", None),
         Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
         Answer::SourcePage { html } => page(html, "A webhook source", SOURCE_PAGE),
@@ -293,6 +316,8 @@ mod tests {
             Answer::BodyTooLarge { max_bytes: 1 },
             Answer::HeadTooLarge,
             Answer::BrokenBody,
+            Answer::SlowBody,
+            Answer::TooBusy,
             Answer::BrokenHead,
             Answer::TryAgain { after_s: 5 },
             Answer::NotFound,

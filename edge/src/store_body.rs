@@ -3,8 +3,8 @@
 use shared::envelope::{EventHeader, encode_stored};
 use worker::wasm_bindgen::JsValue;
 
+use crate::body::Body;
 use crate::host;
-use crate::request::Body;
 
 /// Puts a body into the bucket under its event's id and returns the message that refers to it.
 ///
@@ -15,7 +15,7 @@ use crate::request::Body;
 /// The bucket did not take it.
 pub(crate) async fn store_body(bucket: &JsValue, header: &EventHeader, body: &Body) -> Result<String, JsValue> {
     let key = header.id.to_string();
-    let sha256 = host::store(bucket, &key, &body.host).await?;
-    let size = u64::try_from(body.bytes.len()).unwrap_or(u64::MAX);
+    let sha256 = host::store(bucket, &key, body.len(), body.pieces()).await?;
+    let size = u64::try_from(body.len()).unwrap_or(u64::MAX);
     Ok(encode_stored(header, &key, size, &sha256))
 }

@@ -9,9 +9,9 @@
 
 use axum::Router;
 use axum::extract::DefaultBodyLimit;
-use axum::response::IntoResponse as _;
+use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::header::{CONTENT_TYPE, HeaderValue};
+use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -50,6 +50,7 @@ pub fn router(app: App) -> Router {
     let json = description().to_json().unwrap_or_default();
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate));
     Router::from(health::calls())
         .route(
@@ -61,6 +62,12 @@ pub fn router(app: App) -> Router {
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
         .with_state(app)
+}
+
+/// Answers to calls with the token are for that caller alone, and some hold secrets: nothing on the way keeps them.
+async fn not_stored(mut response: Response) -> Response {
+    response.headers_mut().insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+    response
 }
 
 /// The description of the whole API (`OpenAPI` 3.1), made of the calls themselves.
@@ -128,6 +135,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(events::show))
         .routes(routes!(events::body))
         .routes(routes!(events::release::release))
+        .routes(routes!(deliveries::release::release))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
         .routes(routes!(deliveries::attempts))

@@ -17,6 +17,7 @@ use shared::extract::Extractor;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
+use shared::source::QuarantineLimits;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 use url::Url;
@@ -45,6 +46,8 @@ pub struct Source {
     config: serde_json::Value,
     /// Finds the provider's own id and the event's type; `None` where this relay does not know the provider.
     pub extractor: Option<Extractor>,
+    /// How much is kept of its requests that fail.
+    pub quarantine: QuarantineLimits,
     /// Whether it gets what happens in the gateway itself.
     pub is_operational: bool,
 }
@@ -75,6 +78,24 @@ pub struct Destination {
     pub retry: RetryPolicy,
     pub state: DestinationState,
     pub state_changed_at: OffsetDateTime,
+}
+
+/// A destination that this relay cannot send to. Its deliveries wait in the table.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Unusable {
+    pub customer_id: CustomerId,
+    pub name: String,
+    /// What is wrong with it. It holds no secret.
+    pub reason: String,
+    pub updated_at: OffsetDateTime,
+}
+
+impl Unusable {
+    /// Why its deliveries are held.
+    #[must_use]
+    pub fn held_reason(&self) -> String {
+        format!("this relay cannot send to the destination: {}", self.reason)
+    }
 }
 
 /// How many deliveries a destination takes in a period.
@@ -122,6 +143,18 @@ pub struct Route {
 }
 
 impl Route {
+    /// What of it this relay cannot evaluate, and why; `None` if all of it can be. The deliveries that it makes are held.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        let filter = ("filter", self.filter.as_ref().and_then(|filter| filter.compiled.as_ref().err()));
+        let transform = ("transform", self.transform.as_ref().and_then(|transform| transform.compiled.as_ref().err()));
+        let order_key = ("order_key", self.order_key.as_ref().and_then(|key| key.compiled.as_ref().err()));
+        let problems = [filter, transform, order_key].into_iter();
+        let problems: Vec<String> =
+            problems.filter_map(|(what, error)| error.map(|error| format!("{what}: {error}"))).collect();
+        (!problems.is_empty()).then(|| problems.join("; "))
+    }
+
     /// An expression that does not compile is compiled again, and is not the same then.
     fn is_same(&self, other: &Self) -> bool {
         let key = |route: &Self| (route.id, route.source_id, route.destination_id, route.poison, route.enabled);
@@ -184,8 +217,25 @@ pub struct Snapshot {
     pub version: Version,
     pub sources: HashMap<SourceId, Arc<Source>>,
     pub destinations: HashMap<DestinationId, Arc<Destination>>,
+    /// Those that are not among `destinations`.
+    pub unusable: HashMap<DestinationId, Unusable>,
     pub routes: HashMap<RouteId, Arc<Route>>,
     pub routes_of_source: HashMap<SourceId, Vec<Arc<Route>>>,
+}
+
+impl Snapshot {
+    /// Whose a destination is, and its name, be it usable or not; `None` if there is none.
+    #[must_use]
+    pub fn customer_and_name(&self, id: DestinationId) -> Option<(CustomerId, &str)> {
+        let usable = self.destinations.get(&id).map(|found| (found.customer_id, found.name.as_str()));
+        usable.or_else(|| self.unusable.get(&id).map(|found| (found.customer_id, found.name.as_str())))
+    }
+
+    /// The ids of the destinations that this relay cannot send to.
+    #[must_use]
+    pub fn unusable_ids(&self) -> Vec<uuid::Uuid> {
+        self.unusable.keys().map(|id| id.uuid()).collect()
+    }
 }
 
 /// The snapshot of this replica.
@@ -282,12 +332,19 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Sna
     }
     for row in rows.destinations {
         let id = DestinationId::from_uuid(row.id);
+        let (customer_id, name) = (CustomerId::from_uuid(row.customer_id), row.name.clone());
+        let updated_at = row.updated_at;
         match destination(row, keys) {
             Ok(destination) => {
                 snapshot.destinations.insert(id, Arc::new(destination));
             }
-            // Its deliveries wait in the table until the cause is mended.
-            Err(problem) => tracing::error!(destination = %id, problem, "this destination cannot be delivered to"),
+            Err(reason) => {
+                let unusable = Unusable { customer_id, name, reason, updated_at };
+                if before.unusable.get(&id) != Some(&unusable) {
+                    tracing::error!(destination = %id, reason = unusable.reason, "this destination cannot be sent to; its deliveries are held");
+                }
+                snapshot.unusable.insert(id, unusable);
+            }
         }
     }
     for row in rows.routes {
@@ -309,6 +366,7 @@ fn source(row: store::configuration::SourceRow) -> Source {
         customer_id: CustomerId::from_uuid(row.customer_id),
         name: row.name,
         is_operational: row.provider == operational::PROVIDER,
+        quarantine: provider::quarantine_limits(&row.config),
         extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
         provider: row.provider,
         config: row.config,

@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
@@ -47,10 +47,19 @@ use self::lease::UnderWay;
 use self::outcome::Outcome;
 use self::read::Read;
 use self::send::{Attempted, Sender};
-use crate::store::settle::Settlement;
+use crate::store::settle::{Next, Settlement};
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
+
+/// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have
+/// deliveries, the next look goes on after them: with a hundred thousand lanes each is looked at once in 40 seconds.
+const LANES_OF_A_LOOK: i64 = 5_000;
+
+/// A look takes at most this part of the time, one in so many, unless it would be made too rarely: rows that are dead and
+/// still in the index make it slow.
+const LOOK_PART: u32 = 20;
+const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -137,8 +146,12 @@ impl Engine {
         let (settlements, settle_inbox) = settle::channel();
         let under_way = Arc::new(UnderWay::default());
         let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
+        let parked = Arc::clone(&intake.parked);
         let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| {
             settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
+            if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
+                parked.notify_one();
+            }
             settled.tell(Input::Settled(batch));
         }));
         let leaving = CancellationToken::new();
@@ -174,7 +187,7 @@ impl Engine {
             pool: pool.clone(),
             intake,
             tasks: tasks.clone(),
-            finding: Arc::default(),
+            next_look: Arc::default(),
         };
 
         let mut poll = tokio::time::interval(POLL);
@@ -229,8 +242,21 @@ struct Machine {
     pool: Pool,
     intake: Intake,
     tasks: TaskTracker,
-    /// Held while the table is asked when the next deliveries are due.
-    finding: Arc<tokio::sync::Mutex<()>>,
+    /// Locked while the table is asked when the next deliveries are due.
+    next_look: Arc<tokio::sync::Mutex<NextLook>>,
+}
+
+/// The next look for what is due in the table.
+struct NextLook {
+    /// The lane after which it begins: the last one of the look before, or before all.
+    after: (uuid::Uuid, i16),
+    not_before: Instant,
+}
+
+impl Default for NextLook {
+    fn default() -> Self {
+        Self { after: Default::default(), not_before: Instant::now() }
+    }
 }
 
 impl Machine {
@@ -243,8 +269,8 @@ impl Machine {
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {
                     Command::Send { item, destination, epoch } => self.send(item, &destination, epoch),
-                    Command::Read { destination, lane, epoch, limit, begin_us, known, bodies } => {
-                        let read = Read { destination, lane, epoch, limit, begin_us, known, bodies };
+                    Command::Read { destination, lane, epoch, limit, begin_us, known, busy, bodies } => {
+                        let read = Read { destination, lane, epoch, limit, begin_us, known, busy, bodies };
                         let _ = self.reads.send(read);
                     }
                     Command::Settle(settlement) => {
@@ -307,25 +333,27 @@ impl Machine {
         });
     }
 
-    /// Looks for lanes that hold nothing whether something has come due in the table: retries of an earlier owner, and
-    /// what other replicas have stored.
+    /// Looks in the table for what the lines do not know of: retries of an earlier owner, and what other replicas or the API
+    /// have made due.
     fn find_next_due(&self) {
         // A database that is slow must not be asked ever more often at a time.
-        let Ok(finding) = Arc::clone(&self.finding).try_lock_owned() else { return };
-        let idle = self.core.idle_lines(self.clock.now_us());
-        if idle.is_empty() {
+        let Ok(mut next) = Arc::clone(&self.next_look).try_lock_owned() else { return };
+        if Instant::now() < next.not_before || !self.core.could_send(self.clock.now_us()) {
             return;
         }
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
-            let _finding = finding;
-            let ids: Vec<_> = idle.iter().map(|id| id.uuid()).collect();
-            match store::pending::next_due(&pool, &ids).await {
+            let begun = Instant::now();
+            match store::pending::next_due(&pool, next.after, LANES_OF_A_LOOK).await {
                 Ok(rows) => {
+                    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= LANES_OF_A_LOOK);
+                    let last = rows.iter().map(|row| (row.destination_id, row.lane)).max();
+                    next.after = last.filter(|_| is_full).unwrap_or_default();
+                    next.not_before = begun + (begun.elapsed() * LOOK_PART).min(LOOK_AT_LEAST_EVERY);
                     for row in rows {
-                        let Some(lane) = Lane::from_number(row.lane) else { continue };
+                        let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
                         let destination = DestinationId::from_uuid(row.destination_id);
-                        handle.tell(Input::NextDue { destination, lane, due_us: mint::unix_ms(row.due_at) * 1000 });
+                        handle.tell(Input::NextDue { destination, lane, due_us: mint::unix_ms(due_at) * 1000 });
                     }
                 }
                 Err(error) => tracing::warn!(error = %error, "cannot read when the next delivery is due; trying again"),

@@ -6,10 +6,13 @@ use std::time::SystemTime;
 
 use shared::id::{DestinationId, SourceId};
 use shared::seal::SealingKey;
+use url::Url;
 
 use self::check::{Check, Sealed};
 use crate::config::Config;
+use crate::configuration::Configuration;
 use crate::edge::Edge;
+use crate::egress::{EgressPolicy, Ports};
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
 use crate::store::Pool;
@@ -25,7 +28,7 @@ pub async fn doctor(config: &Config) -> Result<(), String> {
     report.line("files", &check::files(descriptors::raise(), config));
     match Pool::new(&config.database_url, 4) {
         Err(error) => report.line("database", &Check::Fail(format!("DATABASE_URL cannot be used: {error}"))),
-        Ok(pool) => database(&pool, &config.master_keys, &mut report).await,
+        Ok(pool) => database(&pool, config, &mut report).await,
     }
     let edge = match Edge::new(&config.edge_url, config.edge_admin_token.reveal()) {
         Err(error) => Check::Fail(error.to_string()),
@@ -66,7 +69,8 @@ impl Report {
     }
 }
 
-async fn database(pool: &Pool, keys: &[SealingKey], report: &mut Report) {
+async fn database(pool: &Pool, config: &Config, report: &mut Report) {
+    let keys = config.master_keys.as_slice();
     let health = match store::health::look(pool).await {
         Ok(health) => health,
         Err(error) => {
@@ -89,6 +93,14 @@ async fn database(pool: &Pool, keys: &[SealingKey], report: &mut Report) {
             Err(error) => Check::Fail(format!("cannot be read: {error}")),
         };
         report.line("secrets", &check);
+        let policy = EgressPolicy { allow: config.egress_allow.clone(), ports: Ports::default() };
+        match Configuration::load(pool.clone(), keys.to_vec()).await {
+            Ok(configuration) => {
+                let refused = |url: &Url| policy.check_url(url).err().map(|error| error.to_string());
+                report.line("routing", &check::configuration(&configuration.current(), refused));
+            }
+            Err(error) => report.line("routing", &Check::Fail(format!("cannot be read: {error}"))),
+        }
     }
 }
 

@@ -5,6 +5,7 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use shared::id::SourceId;
 use time::Date;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -15,12 +16,13 @@ use crate::expression::Evaluator;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
 use crate::pull::routing::Routing;
 use crate::store::Pool;
-use crate::store::admit::{Admitted, Batch, Held};
+use crate::store::admit::{Admitted, Batch, Held, NewEvent};
 use crate::store::configuration::Version;
 use crate::store::partitions::with_partitions;
+use crate::store::quarantine::Full;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::wall_clock::WallClock;
-use crate::{mint, retry, store};
+use crate::{mint, operational, retry, store};
 
 /// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
 /// lease of its messages.
@@ -53,6 +55,8 @@ pub struct Intake {
     pub holding: Arc<tokio::sync::Mutex<()>>,
     /// Wakes [`crate::unreadable`], which tries unreadable messages again.
     pub unreadable_due: Arc<Notify>,
+    /// Wakes [`crate::held`], which tells of deliveries that have begun to be parked.
+    pub parked: Arc<Notify>,
 }
 
 /// What became of an arrival that was stored by itself.
@@ -156,12 +160,27 @@ impl Intake {
                     snapshot = in_time(self.configuration.refresh()).await?;
                     round += 1;
                 }
-                Admitted::Stored { stored, duplicates } => {
+                Admitted::Stored { stored, duplicates, full } => {
                     tracing::debug!(stored = stored.len(), duplicates, "stored");
+                    if prepared.batch.events.iter().any(NewEvent::parks) {
+                        self.parked.notify_one();
+                    }
                     self.engine.fresh(prepared.fresh(&stored));
+                    for full in full {
+                        self.quarantine_full(&snapshot, full).await;
+                    }
                     return Ok(Ok(()));
                 }
             }
+        }
+    }
+
+    /// Says that a source keeps no more of what fails. If that is not stored, it is told again when the count has doubled.
+    async fn quarantine_full(&self, snapshot: &Snapshot, full: Full) {
+        let Some(source) = snapshot.sources.get(&SourceId::from_uuid(full.source_id)) else { return };
+        tracing::warn!(source = %source.id, name = source.name, "the quarantine of a source is full; what fails is only counted");
+        if let Err(error) = operational::quarantine_full(self, source, full.hour).await {
+            tracing::warn!(%error, "an operational event is not stored");
         }
     }
 

@@ -9,12 +9,14 @@ use std::time::Duration;
 pub mod api;
 pub mod config;
 pub mod configuration;
+pub mod deleting;
 pub mod deliver;
 pub mod descriptors;
 pub mod doctor;
 pub mod edge;
 pub mod egress;
 pub mod expression;
+pub mod held;
 pub mod history;
 pub mod intake;
 pub mod mint;
@@ -53,6 +55,10 @@ pub struct App {
     pub releaser: unreadable::Releaser,
     /// Wakes [`replay`], which works off replays.
     pub replays_pending: Arc<tokio::sync::Notify>,
+    /// Wakes [`deleting`], which cancels what is pending for deleted destinations.
+    pub deletions_pending: Arc<tokio::sync::Notify>,
+    /// Wakes [`replay::count`], which counts what replays match.
+    pub replays_to_count: Arc<tokio::sync::Notify>,
 }
 
 /// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which

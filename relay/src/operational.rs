@@ -1,12 +1,17 @@
 //! Operational events: what happens in the gateway itself. They are stored as events of the sources whose provider is
 //! [`PROVIDER`], so that a route takes them to whoever is to know, by the same way as everything else.
 
+use std::pin::Pin;
+
 use serde::Serialize;
 use shared::envelope::{self, EventHeader, Verification};
 use shared::header::HeaderList;
-use shared::id::{DestinationId, EventId, SourceId};
+use shared::id::{CustomerId, DestinationId, EventId, SourceId};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
 
-use crate::configuration::{Destination, DestinationState};
+use crate::configuration::{Destination, DestinationState, Source};
+use crate::held::HeldBy;
 use crate::intake::Intake;
 use crate::mint;
 use crate::pull::arrival::{Arrival, Content};
@@ -27,6 +32,28 @@ pub enum Happening {
         cause: Cause,
         /// For a person.
         reason: String,
+    },
+    /// Deliveries of a destination have begun to be held, each by something of its own.
+    #[serde(rename = "deliveries.held")]
+    DeliveriesHeld {
+        destination: DestinationId,
+        name: String,
+        held_by: HeldBy,
+        /// Why the oldest of them is held.
+        reason: String,
+    },
+    /// Nothing can be sent to a destination, because of its settings: all its deliveries are held.
+    #[serde(rename = "destination.unusable")]
+    DestinationUnusable { destination: DestinationId, name: String, reason: String },
+    /// A source keeps no more of what fails until the next hour. What is verified is not touched by it.
+    #[serde(rename = "source.quarantine_full")]
+    QuarantineFull {
+        source: SourceId,
+        name: String,
+        /// The hour, RFC 3339.
+        hour: String,
+        events_per_hour: u64,
+        bytes_per_hour: u64,
     },
 }
 
@@ -64,18 +91,51 @@ pub async fn destination_disabled(
     }
     // It can be disabled only once before somebody changes its state again.
     let key = format!("{}/disabled/{}", destination.id, mint::unix_ms(destination.state_changed_at));
+    let customer = destination.customer_id;
     let happening = Happening::DestinationDisabled {
         destination: destination.id,
         name: destination.name.clone(),
         cause,
         reason: reason.to_owned(),
     };
+    store(intake, customer, &key, &happening).await
+}
+
+/// Stores that a source keeps no more of what fails in this hour: what is told twice is one event, by its key.
+///
+/// The type is written out because what stores calls this.
+///
+/// # Errors
+/// Returns an error if the database does not answer in time, or refuses it; nothing has been stored then.
+pub fn quarantine_full<'a>(
+    intake: &'a Intake,
+    source: &'a Source,
+    hour: OffsetDateTime,
+) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>> {
+    Box::pin(async move {
+        let key = format!("{}/quarantine_full/{}", source.id, mint::unix_ms(hour));
+        let happening = Happening::QuarantineFull {
+            source: source.id,
+            name: source.name.clone(),
+            hour: hour.format(&Rfc3339).unwrap_or_default(),
+            events_per_hour: source.quarantine.events_per_hour,
+            bytes_per_hour: source.quarantine.bytes_per_hour,
+        };
+        store(intake, source.customer_id, &key, &happening).await
+    })
+}
+
+/// Stores what has happened as an event of each operational source of the customer. Under one `key` it is one event.
+///
+/// # Errors
+/// Returns an error if the database does not answer; then nothing was stored.
+pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: &Happening) -> Result<(), sqlx::Error> {
     let snapshot = intake.configuration.current();
     let sources = snapshot
         .sources
         .values()
-        .filter(|source| source.is_operational && source.customer_id == destination.customer_id)
-        .map(|source| arrival(source.id, &key, &happening, mint::now_ms()));
+        .filter(|source| source.is_operational && source.customer_id == customer)
+        .map(|source| arrival(source.id, key, happening, mint::now_ms()));
     let arrivals: Vec<_> = sources.collect();
     if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await.map_err(Into::into) }
 }
@@ -84,7 +144,7 @@ pub async fn destination_disabled(
 fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> Arrival {
     let id = EventId::from_uuid(mint::uuid());
     let at = mint::timestamp(now_ms);
-    let timestamp = at.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+    let timestamp = at.format(&Rfc3339).unwrap_or_default();
     let body = serde_json::to_vec(&Body { happening, timestamp }).unwrap_or_default();
     let headers = [
         ("content-type", "application/json".to_owned()),

@@ -9,6 +9,10 @@
 //! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
 //! filters and transforms of today apply, unless the replay names a destination of its own.
 //!
+//! What a replay takes may be one row of a million. A chunk therefore looks at a stretch of history, bounded by the rows that
+//! it looks at, and moves the cursor over what does not match. How many rows match is counted in such stretches too, in the
+//! background ([`count`](self::count())), so that a replay begins at once however large history is.
+//!
 //! A chunk is bounded by rows and by the bytes that are read for it. It is planned without the contents of its events;
 //! headers are read only for filters, bodies only for filters that use them and to verify events in quarantine again, and
 //! both in groups of a few megabytes ([`cut`]), so that the memory of a replay does not depend on what is replayed.
@@ -17,21 +21,26 @@
 //! at one chunk must not end it at every start, and must not hold up other replays.
 
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7};
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7, uuid_v7_floor};
 use uuid::Uuid;
 
 use crate::configuration::Rate;
+use crate::store::deliveries::CLOCK_DIFFERENCE_MS;
 use crate::store::partitions::with_partitions;
-use crate::store::replays::{self, ReplayRow, Selection};
+use crate::store::replays::{self, Left, ReplayRow, Selection};
+use crate::store::search::Range;
 use crate::{App, mint};
 
 mod chunk;
+mod count;
 mod cut;
 mod stopped;
 mod worker;
 
+pub use count::run as count;
 pub use worker::run;
 
 /// What a replay takes, with ids; stored with it.
@@ -102,25 +111,40 @@ pub struct New {
     pub rate: Option<Rate>,
 }
 
-/// How many events or deliveries a replay would take, now.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn plan(app: &App, new: &New) -> Result<i64, sqlx::Error> {
-    let until = uuid_v7(app.clock.now_ms().await?, mint::random());
-    count(app, new, until).await
+/// What a dry run has counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Counted {
+    pub matched: i64,
+    /// The last id that was looked at; `None` if all of history was.
+    pub after: Option<Uuid>,
 }
 
-/// Makes a replay and wakes the worker.
+/// How many events or deliveries behind `after` a replay would take now, as far as one call counts.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// If a statement fails.
+pub async fn plan(app: &App, new: &New, after: Option<Uuid>) -> Result<Counted, sqlx::Error> {
+    let until = uuid_v7(app.clock.now_ms().await?, mint::random());
+    let selection = selection(&new.filter, new.customer_id.uuid(), until);
+    count::piece(&app.pool, &selection, after, count::DRY_RUN).await
+}
+
+/// Makes a replay and wakes the workers. What it matches is counted as far as that takes no time worth mentioning, and
+/// otherwise in the background.
+///
+/// # Errors
+/// If a statement fails.
 pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
     let until = uuid_v7(app.clock.now_ms().await?, mint::random());
     let (rate_limit, rate_per) = match new.rate {
         None => (None, None),
         Some(rate) => (i32::try_from(rate.limit.get()).ok(), Some(rate.per_name().to_owned())),
     };
+    let (matched, counting, count_after) =
+        match count::at_once(&app.pool, &selection(&new.filter, new.customer_id.uuid(), until)).await {
+            Some(Counted { matched, after }) => (matched, after.is_some(), after),
+            None => (0, true, None),
+        };
     let row = ReplayRow {
         id: mint::uuid(),
         customer_id: new.customer_id.uuid(),
@@ -129,7 +153,9 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         rate_limit,
         rate_per,
         state: "running".to_owned(),
-        matched: count(app, new, until).await?,
+        matched,
+        counting,
+        count_after,
         until_id: until,
         cursor_id: None,
         next_at: time::OffsetDateTime::now_utc(),
@@ -149,8 +175,14 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
     };
     replays::insert(&app.pool, &row).await?;
     app.replays_pending.notify_one();
+    if counting {
+        app.replays_to_count.notify_one();
+    }
     Ok(row)
 }
+
+/// How soon a cancellation looks again at deliveries that others have locked.
+const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
 /// Ends a replay and cancels what it has made and what is not delivered yet.
 ///
@@ -158,21 +190,26 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
 /// Where the database cannot be asked; it can be called again.
 pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
     replays::cancel(&app.pool, id.uuid()).await?;
-    while with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? > 0 {}
+    loop {
+        match with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? {
+            Left::More => {}
+            Left::Locked => tokio::time::sleep(LOCKED_PAUSE).await,
+            Left::Nothing => break,
+        }
+    }
     app.engine.replay_cancelled(id);
     Ok(())
 }
 
-async fn count(app: &App, new: &New, until: Uuid) -> Result<i64, sqlx::Error> {
-    let selection = selection(&new.filter, new.customer_id.uuid(), until);
-    match new.filter.state {
-        None => replays::count_events(&app.pool, &selection).await,
-        Some(_) => replays::count_deliveries(&app.pool, &selection, until).await,
-    }
-}
-
 fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
-    let floor = shared::id::uuid_v7_floor;
+    let events = Range {
+        from: filter.after_ms.map_or(Uuid::nil(), uuid_v7_floor),
+        until: filter.before_ms.map_or(until, uuid_v7_floor).min(until),
+    };
+    let ids = match filter.state {
+        None => events,
+        Some(_) => Range { from: filter.after_ms.map_or(Uuid::nil(), first_delivery), until },
+    };
     Selection {
         customer_id,
         source_id: filter.source.map(SourceId::uuid),
@@ -181,9 +218,14 @@ fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
         state: filter.state.map(|state| state.as_str().to_owned()),
         error: filter.error.clone(),
         failed: filter.verification.is_some(),
-        from_event: filter.after_ms.map_or(Uuid::nil(), floor),
-        until_event: filter.before_ms.map_or(until, floor).min(until),
+        events,
+        ids,
     }
+}
+
+/// Before the id of any delivery of an event that was received at this time, whatever the clocks of the replicas.
+fn first_delivery(received_ms: u64) -> Uuid {
+    uuid_v7_floor(received_ms.saturating_sub(CLOCK_DIFFERENCE_MS))
 }
 
 /// How long a replay of `matched` rows takes at least, in seconds; `None` where it has no rate.
@@ -196,8 +238,6 @@ pub fn estimate_s(matched: i64, rate: Option<Rate>) -> Option<f64> {
 
 #[cfg(test)]
 mod tests {
-    use std::time::Duration;
-
     use super::*;
 
     fn rate(limit: u32, per_s: u64) -> Option<Rate> {

@@ -8,6 +8,7 @@ use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
+use crate::held::HeldBy;
 use crate::store::admit::Undecided;
 
 /// The answer of one route.
@@ -50,14 +51,14 @@ impl Verdict {
     /// Why the delivery that is made is held; `None` if none is made, or if it is due.
     #[must_use]
     pub fn undecided(&self) -> Option<Undecided> {
-        let (what, reason, again) = match self {
-            Self::Undecided { reason, again } => ("the filter", reason, *again),
-            Self::Unordered { reason, again } => ("its order key", reason, *again),
+        let (by, what, reason, again) = match self {
+            Self::Undecided { reason, again } => (HeldBy::Filter, "the filter", reason, *again),
+            Self::Unordered { reason, again } => (HeldBy::OrderKey, "its order key", reason, *again),
             Self::Matched | Self::Off | Self::NotMatched | Self::FilterFailed { .. } => return None,
         };
         // PostgreSQL's text holds every character but this one.
         let reason = format!("{what} could not be evaluated: {reason}").replace('\0', "\u{fffd}");
-        Some(Undecided { reason, again })
+        Some(Undecided { by, reason, again })
     }
 }
 

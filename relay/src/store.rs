@@ -1,26 +1,50 @@
 //! PostgreSQL: all SQL of the relay is in this module, a file per concern, in the order of the data.
 //!
 //! Every function is one statement or one transaction, and none of them is ever open across an HTTP call.
+//!
+//! # The order of locks
+//!
+//! A transaction that takes several of these locks takes them in this order, so that two of them never wait for each other:
+//!
+//! 1. the configuration, by its advisory lock: shared by [`configuration::hold`], which everything does that makes a
+//!    delivery pending, or exclusive by [`configuration::Change`], which everything does that changes a source, a
+//!    destination or a route. It is the first statement of its transaction.
+//! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `destination_health`, `deleted_sources`,
+//!    `deleted_destinations`
+//! 3. the advisory lock of those who take shards, `replicas`, `shards`
+//! 4. what arrives: `event_keys`, `events`, `rejections`, `unreadable_messages`
+//! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
+//! 6. `replays`, in which many count: late, so that they are locked for a moment only
+//! 7. `source_counters`, `destination_counters`
+//!
+//! Several rows of one table are locked in the order of their keys, by a statement of their own if the plan of an update
+//! could choose another order. For `pending_deliveries` that would be a statement more for every batch that is settled.
+//! There [`settle`] alone waits for several rows; all others lock one row, or `skip locked` and come back for the rest.
+//! Rows that a transaction inserts under ids of its own do not count: nobody waits for them.
 
 use std::time::Duration;
 
 pub mod admit;
 pub mod configuration;
 pub mod counters;
+pub mod deleted_destinations;
 pub mod deliveries;
 pub mod destination_health;
 pub mod destinations;
 pub mod edge_checks;
 pub mod events;
 pub mod health;
+pub mod held;
 pub mod leases;
 pub mod partitions;
 pub mod pending;
 pub mod pool;
+pub mod quarantine;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub mod sealed;
+pub mod search;
 pub mod settle;
 pub mod sources;
 pub mod undecided;

@@ -15,6 +15,7 @@ use uuid::Uuid;
 
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
+use crate::held::HeldBy;
 use crate::intake::Intake;
 use crate::route::{self, Verdict};
 use crate::store::partitions::with_partitions;
@@ -79,7 +80,7 @@ fn is_full(found: usize, limit: i64) -> bool {
 
 async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), sqlx::Error> {
     let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
-        None => Decision::NotMatched("its route has been deleted before its filter could be evaluated".to_owned()),
+        None => Decision::NotMatched(without_route(snapshot, row).to_owned()),
         Some(route) => match event(intake, row, route).await? {
             None => Decision::NotMatched("its event is no longer kept".to_owned()),
             Some(event) => ask(intake, snapshot, row, route, event).await,
@@ -107,6 +108,15 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), s
     Ok(())
 }
 
+/// Why a delivery is cancelled whose route is gone.
+fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
+    if snapshot.destinations.contains_key(&DestinationId::from_uuid(row.destination_id)) {
+        "its route has been deleted before its filter could be evaluated"
+    } else {
+        "the destination was deleted"
+    }
+}
+
 /// Whether what was said by one snapshot is valid by another: they share what has not changed.
 fn is_same_for(row: &Row, then: &Snapshot, now: &Snapshot) -> bool {
     let source = SourceId::from_uuid(row.source_id);
@@ -128,10 +138,11 @@ async fn ask(intake: &Intake, snapshot: &Snapshot, row: &Row, route: &Arc<Route>
     let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
     let answers = route::ask_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
-        return Decision::Undecided { reason: "the route did not answer".to_owned(), again: true };
+        let reason = "the route did not answer".to_owned();
+        return Decision::Undecided { by: HeldBy::Filter, reason, again: true };
     };
     if let Some(undecided) = answer.verdict.undecided() {
-        return Decision::Undecided { reason: undecided.reason, again: undecided.again };
+        return Decision::Undecided { by: undecided.by, reason: undecided.reason, again: undecided.again };
     }
     match answer.verdict {
         Verdict::Off => {

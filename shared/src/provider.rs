@@ -26,7 +26,7 @@ use serde_json::Value;
 
 use crate::challenge::ChallengeRule;
 use crate::id::SourceId;
-use crate::source::{Acknowledgement, Secret, SourceConfig};
+use crate::source::{Acknowledgement, QuarantineLimits, Secret, SourceConfig};
 use crate::verify::template::Template;
 use crate::verify::{ConfigError, Scheme, Verifier};
 pub use facts::{SchemeFacts, SecretNeed};
@@ -148,6 +148,13 @@ pub fn find(id: &str) -> Option<&'static Provider> {
     CATALOGUE.iter().find(|provider| provider.id == id)
 }
 
+/// How much a source with the owner's `config` keeps of what fails. Problems of the config are passed over: they were
+/// reported when the source was saved.
+#[must_use]
+pub fn quarantine_limits(config: &Value) -> QuarantineLimits {
+    Options::read(&mut Fields::new(config), u64::MAX).quarantine
+}
+
 impl Provider {
     /// The configuration of a source of this provider.
     ///
@@ -181,6 +188,7 @@ impl Provider {
             challenges: challenges.collect(),
             acknowledgement: options.acknowledgement.unwrap_or_else(|| self.acknowledgement.clone()),
             max_body_bytes: options.max_body_bytes,
+            max_unverified_body_bytes: options.quarantine.body_bytes.min(options.max_body_bytes),
         })
     }
 

@@ -39,6 +39,30 @@ pub struct SourceConfig {
     pub acknowledgement: Acknowledgement,
     /// The largest body that is accepted, in bytes.
     pub max_body_bytes: u64,
+    /// The largest body that is kept of a request which fails, in bytes; one that is larger is refused.
+    #[serde(default = "default_unverified_body_bytes")]
+    pub max_unverified_body_bytes: u64,
+}
+
+/// How much a source keeps of what fails, where it keeps it ([`OnFailure::Quarantine`]). Anybody can send that.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct QuarantineLimits {
+    /// How many events are stored in one hour (UTC).
+    pub events_per_hour: u64,
+    /// How many bytes their bodies may have together.
+    pub bytes_per_hour: u64,
+    /// The largest body, in bytes.
+    pub body_bytes: u64,
+}
+
+impl Default for QuarantineLimits {
+    fn default() -> Self {
+        Self { events_per_hour: 5_000, bytes_per_hour: 50_000_000, body_bytes: 1_000_000 }
+    }
+}
+
+fn default_unverified_body_bytes() -> u64 {
+    QuarantineLimits::default().body_bytes
 }
 
 /// What happens to a request whose signature fails.

@@ -36,6 +36,7 @@ pub(crate) mod request;
 mod signature;
 mod timestamp;
 mod token;
+mod unread;
 
 #[cfg(test)]
 mod language;

@@ -16,7 +16,7 @@ use shared::id::SourceId;
 use shared::source::{Secret, SourceConfig};
 
 use crate::api::{Api, Reply, http_client};
-use crate::error::{Error, Result};
+use crate::error::{Doing as _, Error, Result};
 use crate::process::{Process, Signal};
 use crate::provider::{Provider, now_s};
 use crate::queue::LocalQueue;
@@ -189,6 +189,22 @@ impl Edge {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// The ids of the processes of workerd: wrangler has one for the Worker and one for its proxy.
+    ///
+    /// # Errors
+    /// Returns an error if the system has no `/proc`.
+    pub fn workerds(&self) -> Result<Vec<u32>> {
+        let group = self.id().to_string();
+        let processes = std::fs::read_dir("/proc").doing(|| "cannot read /proc".to_owned())?;
+        let stats = processes.flatten().filter_map(|process| std::fs::read_to_string(process.path().join("stat")).ok());
+        let found = stats.filter_map(|stat| {
+            // `1234 (workerd) S 1 1200 …`: the id, the name, the state, the parent and the group.
+            let (id, rest) = stat.split_once(" (workerd) ")?;
+            (rest.split(' ').nth(2) == Some(&group)).then(|| id.parse().ok())?
+        });
+        Ok(found.collect())
     }
 
     /// Whether it has ended.

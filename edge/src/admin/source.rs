@@ -8,8 +8,9 @@ use worker::{KvStore, web_sys};
 
 use super::unavailable;
 use crate::bindings::{Bindings, Missing};
+use crate::body::read_body;
 use crate::host;
-use crate::request::{Head, read_body};
+use crate::request::Head;
 use crate::respond::Answer;
 use crate::sources::{self, SourceError};
 use crate::stored::{self, Older, Stored};
@@ -27,10 +28,10 @@ pub(super) async fn put(
     head: &Head,
     bindings: &Bindings,
 ) -> Result<Answer, Answer> {
-    let body = read_body(request, head, MAX_CONFIGURATION_BYTES)
-        .await
-        .map_err(|_| Answer::BodyTooLarge { max_bytes: MAX_CONFIGURATION_BYTES })?;
-    let config = read_configuration(id, &body.bytes)?;
+    let body = read_body(request, head, MAX_CONFIGURATION_BYTES).await;
+    let body = body.map_err(|error| Answer::of_body(error, MAX_CONFIGURATION_BYTES))?;
+    let config = body.with(|bytes| read_configuration(id, bytes)).unwrap_or(Err(Answer::TooBusy))?;
+    drop(body);
     let stored = look(id, bindings).await?;
     stored::may_put(config.revision, stored.as_ref()).map_err(older)?;
     if is_taken(&config.name, id, bindings).await? {

@@ -13,8 +13,12 @@ use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
 use crate::App;
+use crate::configuration::Snapshot;
+use crate::held::HeldBy;
 use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
 use crate::store::partitions::with_partitions;
+
+pub(super) mod release;
 
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -39,6 +43,10 @@ pub struct Delivery {
     /// What a held delivery waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_reason: Option<String>,
+    /// What holds a delivery by itself. Left out if all deliveries of its destination are held: it is paused, disabled or
+    /// unusable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
     /// When it is tried next, where it is to be tried.
     pub next_attempt_at: Option<Timestamp>,
     pub attempts: i16,
@@ -56,8 +64,8 @@ pub struct Delivery {
 pub enum DeliveryState {
     /// Waits for its next attempt, or is being sent.
     Pending,
-    /// Waits: its destination is paused or disabled, its transform fails until its route is changed, or its filter could not
-    /// be evaluated and is asked again.
+    /// Waits: its destination is paused, disabled or unusable, or it is held by something of its own (`held_by`). Or its
+    /// destination was deleted, and it is about to be cancelled.
     Held,
     Succeeded,
     /// Given up; it can be retried or replayed.
@@ -126,7 +134,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Delivery>>, ApiError> {
     let mut problems = Problems::default();
     let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    let (from, until) = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
+    let range = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
     let event = query.event.as_deref().and_then(|text| {
         text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not the id of an event, evt_…"))).ok()
     });
@@ -137,9 +145,12 @@ pub(super) async fn list(
         destinations::id_of(&app, caller.customer, "destination", query.destination.as_deref(), &mut problems).await?;
     problems.finish()?;
     let state = query.state.map(DeliveryState::as_str);
-    let selection = Selection { id: None, event, destination, state, error: query.error, from, until };
-    let rows = deliveries::page(&app.pool, caller.customer, &selection, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, view)))
+    let snapshot = app.configuration.current();
+    let selection = Selection { event, destination, state, error: query.error, unusable: snapshot.unusable_ids() };
+    let mut search =
+        deliveries::Page { customer: caller.customer, selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&app, &mut search, range).await?;
+    Ok(Json(window.found(ended, search.found, |row| row.id, |row| view(row, &snapshot))))
 }
 
 /// One delivery.
@@ -204,14 +215,18 @@ pub(super) async fn cancel(
 }
 
 async fn find(app: &App, customer: CustomerId, id: DeliveryId) -> Result<Delivery, ApiError> {
-    deliveries::find(&app.pool, customer, id).await?.map(view).ok_or(ApiError::NotFound("delivery"))
+    let snapshot = app.configuration.current();
+    let row = deliveries::find(&app.pool, customer, id, snapshot.unusable_ids()).await?;
+    row.map(|row| view(row, &snapshot)).ok_or(ApiError::NotFound("delivery"))
 }
 
 fn read_id(text: &str) -> Result<DeliveryId, ApiError> {
     text.parse().map_err(|_| ApiError::NotFound("delivery"))
 }
 
-pub(super) fn view(row: DeliveryRow) -> Delivery {
+pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
+    let unusable = snapshot.unusable.get(&DestinationId::from_uuid(row.destination_id));
+    let unusable = unusable.filter(|_| row.state == "held").map(|unusable| unusable.held_reason());
     Delivery {
         id: DeliveryId::from_uuid(row.id),
         event_id: EventId::from_uuid(row.event_id),
@@ -223,7 +238,8 @@ pub(super) fn view(row: DeliveryRow) -> Delivery {
         // A held delivery is not tried at the time that is noted for it.
         next_attempt_at: row.due_at.filter(|_| row.state != "held").map(Timestamp),
         state: row.state,
-        held_reason: row.held_reason,
+        held_reason: row.held_reason.or(unusable),
+        held_by: row.parked_by.as_deref().map(HeldBy::from_name),
         attempts: row.attempts,
         error: row.error,
         reason: row.reason,

@@ -25,8 +25,8 @@ use super::time::Timestamp;
 use super::upsert::upsert;
 use crate::configuration::DestinationState;
 use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
+use crate::store::deleted_destinations;
 use crate::store::destinations::{self, Content, DestinationRow};
-use crate::store::partitions::with_partitions;
 use crate::{App, mint, secrets};
 use settings::{Checked, DestinationSettings, same_origin};
 
@@ -46,6 +46,10 @@ pub struct Destination {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state_reason: Option<String>,
     pub state_changed_at: Timestamp,
+    /// Why this relay cannot send to it, for instance because no master key opens its secrets; its deliveries are held. Left
+    /// out if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
     pub rate_limit: Option<RateLimit>,
     pub max_concurrency: i32,
     pub timeout_ms: i32,
@@ -119,7 +123,12 @@ pub(super) async fn put(
     upsert(|| insert_or_update(&app, caller.customer, &name, checked.clone())).await
 }
 
-/// Deletes a destination with its routes. What is pending for it is cancelled.
+/// Deletes a destination with its routes. Its name is free at once, and nothing is sent to it any more; an attempt that is
+/// under way is not called back.
+///
+/// What is pending for it is cancelled in the background, which takes a while if it is much: some thousands a second. Until
+/// then such a delivery is shown as held, with that as its reason, counts as pending in the replay that made it, cannot be
+/// retried, and is not taken by a replay of what is cancelled. Replays that deliver to it are cancelled.
 #[utoipa::path(delete, path = "/v1/destinations/{id}", tag = "destinations",
     params(("id" = String, Path, description = "id or name")), responses((status = 204), Refusals))]
 pub(super) async fn delete(
@@ -128,12 +137,10 @@ pub(super) async fn delete(
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
     let id = DestinationId::from_uuid(find(&app, caller.customer, &id).await?.id);
-    let version = with_partitions!(&app.pool, destinations::delete(&app.pool, caller.customer, id))?
-        .ok_or(ApiError::NotFound("destination"))?;
-    let in_force = in_force(&app, version).await;
-    // An event that was being stored by the old configuration may have added to it.
-    with_partitions!(&app.pool, destinations::cancel_orphans(&app.pool, id))?;
-    in_force?;
+    let version = deleted_destinations::delete(&app.pool, caller.customer, id).await?;
+    let version = version.ok_or(ApiError::NotFound("destination"))?;
+    app.deletions_pending.notify_one();
+    in_force(&app, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }
 
@@ -209,10 +216,10 @@ async fn update(app: &App, row: &DestinationRow, checked: Checked) -> Result<Des
         None if moved => (None, row.headers_sealed.is_some()),
         None => (row.headers_sealed.clone(), false),
     };
-    let mut keys = open_keys(app, row)?;
-    if let Some(key) = checked.signing_key.clone() {
-        keys = keys.rotated(key, DEFAULT_OVERLAP_S, mint::now_ms());
-    }
+    let keys = match checked.signing_key.clone() {
+        Some(key) => replaced_keys(app, row, key, DEFAULT_OVERLAP_S, mint::now_ms()),
+        None => open_keys(app, row)?,
+    };
     let content = content(app, id, checked, &keys, headers_sealed)?;
     let updated = destinations::update(&app.pool, row, &content).await?;
     let (row, version) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
@@ -267,7 +274,16 @@ fn seal_keys(app: &App, id: DestinationId, keys: &SigningKeys) -> Result<String,
 
 fn open_keys(app: &App, row: &DestinationRow) -> Result<SigningKeys, ApiError> {
     secrets::open_signing_keys(&app.config.master_keys, DestinationId::from_uuid(row.id), &row.signing_keys_sealed)
-        .map_err(ApiError::Internal)
+        .map_err(|_| ApiError::Conflict(Conflict::SecretClosed))
+}
+
+/// The signing keys with a new one in front. Those that do not open any more sign no more.
+fn replaced_keys(app: &App, row: &DestinationRow, new: SigningKey, overlap_s: u32, now_ms: u64) -> SigningKeys {
+    let id = DestinationId::from_uuid(row.id);
+    match secrets::open_signing_keys(&app.config.master_keys, id, &row.signing_keys_sealed) {
+        Ok(keys) => keys.rotated(new, overlap_s, now_ms),
+        Err(_) => SigningKeys::new(new),
+    }
 }
 
 fn seal_headers(app: &App, id: DestinationId, headers: &BTreeMap<String, String>) -> Result<Option<String>, ApiError> {
@@ -300,6 +316,7 @@ fn view(app: &App, row: DestinationRow) -> Destination {
         state: state_of(&row.state),
         state_reason: row.state_reason,
         state_changed_at: Timestamp(row.state_changed_at),
+        unusable: app.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone()),
         rate_limit: RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),
         max_concurrency: row.max_concurrency,
         timeout_ms: row.timeout_ms,

@@ -188,7 +188,7 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Event>>, ApiError> {
     let mut problems = Problems::default();
     let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    let (from, until) = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
+    let range = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
     let source = sources::id_of(&app, caller.customer, "source", query.source.as_deref(), &mut problems).await?;
     problems.finish()?;
     let selection = Selection {
@@ -196,11 +196,10 @@ pub(super) async fn list(
         event_type: query.event_type,
         provider_event_id: query.key,
         verification: query.verification.map(Verification::as_str),
-        from,
-        until,
     };
-    let rows = events::page(&app.pool, caller.customer, &selection, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, summary)))
+    let mut search = events::Page { customer: caller.customer, selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&app, &mut search, range).await?;
+    Ok(Json(window.found(ended, search.found, |row| row.id, summary)))
 }
 
 /// One event: its headers, its deliveries, and what every route says of it.
@@ -240,12 +239,10 @@ async fn find(app: &App, customer: CustomerId, id: &str) -> Result<EventRow, Api
 }
 
 async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventDetail, ApiError> {
-    let selection = store::deliveries::Selection {
-        event: Some(EventId::from_uuid(row.id)),
-        ..store::deliveries::Selection::default()
-    };
-    let rows = store::deliveries::page(&app.pool, customer, &selection, DELIVERIES_SHOWN).await?;
     let snapshot = app.configuration.current();
+    let event = EventId::from_uuid(row.id);
+    let unusable = snapshot.unusable_ids();
+    let rows = store::deliveries::of_event(&app.pool, customer, event, unusable, DELIVERIES_SHOWN).await?;
     let headers = headers(&row);
     let (routes, verification_now) = match store::pending::body(&app.pool, row.id).await? {
         Some(body) => {
@@ -264,7 +261,7 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
         method: row.method.clone(),
         query: row.query.clone(),
         headers: shown(&headers),
-        deliveries: rows.into_iter().map(deliveries::view).collect(),
+        deliveries: rows.into_iter().map(|row| deliveries::view(row, &snapshot)).collect(),
         routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
         verification_now,
         event: summary(SummaryRow {

@@ -22,6 +22,18 @@ pub struct Health {
     pub version: &'static str,
 }
 
+/// The relay can work.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    #[serde(flatten)]
+    pub health: Health,
+    /// How many destinations this relay cannot send to, for instance because no master key opens their secrets.
+    /// `GET /v1/destinations` says which and why.
+    pub unusable_destinations: usize,
+    /// How many routes have an expression that this relay cannot evaluate. `GET /v1/routes` says which and why.
+    pub unusable_routes: usize,
+}
+
 const HEALTHY: Health = Health { ok: true, version: env!("CARGO_PKG_VERSION") };
 
 pub(super) fn calls() -> OpenApiRouter<App> {
@@ -35,14 +47,22 @@ pub(super) async fn live() -> Json<Health> {
 }
 
 /// Whether the relay can work: the database answers, and the relay's clock agrees with the database's. 503 if not.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Health), Refusals))]
-pub(super) async fn ready(State(app): State<App>) -> Result<Json<Health>, ApiError> {
+/// Destinations and routes that it cannot use are counted; they hold up no others.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready), Refusals))]
+pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
     let ready = async {
         store::configuration::version(&app.pool).await?;
         app.clock.is_wrong().await
     };
     match tokio::time::timeout(READY_WITHIN, ready).await {
-        Ok(Ok(None)) => Ok(Json(HEALTHY)),
+        Ok(Ok(None)) => {
+            let snapshot = app.configuration.current();
+            Ok(Json(Ready {
+                health: HEALTHY,
+                unusable_destinations: snapshot.unusable.len(),
+                unusable_routes: snapshot.routes.values().filter(|route| route.problem().is_some()).count(),
+            }))
+        }
         Ok(Ok(Some(wrong))) => Err(ApiError::WrongClock(wrong)),
         Ok(Err(error)) => Err(ApiError::Unavailable(error.to_string())),
         Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs()))),

@@ -1,12 +1,18 @@
 //! Pages by key: a cursor names the last row that was shown, so that no page is missed or repeated while rows come in.
 
+use std::time::Duration;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use shared::id::uuid_v7_ms;
 use utoipa::{IntoParams, ToSchema};
 use uuid::Uuid;
 
 use super::problem::{ApiError, Problems};
+use super::time::Timestamp;
+use crate::store::search::{self, Limits, Order, Outcome, Range, Search};
+use crate::{App, mint};
 
 /// The size of a page that is not asked for another one.
 const DEFAULT_LIMIT: u32 = 50;
@@ -14,12 +20,19 @@ const DEFAULT_LIMIT: u32 = 50;
 /// The largest page.
 const MAX_LIMIT: u32 = 200;
 
+/// How far one call looks through history for the rows of a page.
+const LIST: Limits = Limits { first: 1_000, largest: 50_000, total: 200_000, within: Duration::from_secs(5) };
+
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// What to pass as `cursor` for the next page; null on the last one.
+    /// What to pass as `cursor` for the next page; null on the last one. A page can have fewer rows than `limit`, or none, and
+    /// still have a next one: see `scanned_until`.
     pub next_cursor: Option<String>,
+    /// Set if the call has ended before the page was full, because the filters match few of the rows that it has looked at:
+    /// all of history from now, or from the cursor, down to this time was looked at. `next_cursor` goes on from there.
+    pub scanned_until: Option<Timestamp>,
 }
 
 /// Which page of a list that has no filters.
@@ -73,12 +86,56 @@ impl Window {
     pub(crate) fn page<R, T>(self, mut rows: Vec<R>, id: impl Fn(&R) -> Uuid, view: impl FnMut(R) -> T) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
-        let next_cursor = rows.last().filter(|_| more).map(|row| URL_SAFE_NO_PAD.encode(id(row)));
-        Page { data: rows.into_iter().map(view).collect(), next_cursor }
+        let next_cursor = rows.last().filter(|_| more).map(|row| cursor(id(row)));
+        Page { data: rows.into_iter().map(view).collect(), next_cursor, scanned_until: None }
+    }
+
+    /// The page of a search through `range`, newest first.
+    ///
+    /// # Errors
+    /// If a statement fails.
+    pub(crate) async fn search<S: Search>(self, app: &App, search: &mut S, range: Range) -> Result<Ended, ApiError> {
+        let outcome = search::run(&app.pool, search, Order::NewestFirst, range, LIST).await?;
+        Ok(match outcome {
+            Outcome::Full | Outcome::End => Ended { rest: None },
+            Outcome::Stopped(rest) => Ended { rest: Some(rest.until) },
+        })
+    }
+
+    /// The page of the rows that a search has found.
+    pub(crate) fn found<R, T>(
+        self,
+        ended: Ended,
+        rows: Vec<R>,
+        id: impl Fn(&R) -> Uuid,
+        view: impl FnMut(R) -> T,
+    ) -> Page<T> {
+        let page = self.page(rows, id, view);
+        match (ended.rest, &page.next_cursor) {
+            (Some(rest), None) => Page {
+                next_cursor: Some(cursor(rest)),
+                scanned_until: Some(Timestamp(mint::timestamp(uuid_v7_ms(rest)))),
+                ..page
+            },
+            (Some(_), Some(_)) | (None, _) => page,
+        }
     }
 }
 
-fn decode(cursor: &str) -> Option<Uuid> {
+/// Where a search for a page has ended.
+#[derive(Debug, Clone, Copy)]
+pub(crate) struct Ended {
+    /// What was not looked at begins with this id, exclusive; `None` if nothing is left, or the page is full.
+    rest: Option<Uuid>,
+}
+
+/// What is passed as `cursor` to go on behind `id`.
+pub(crate) fn cursor(id: Uuid) -> String {
+    URL_SAFE_NO_PAD.encode(id)
+}
+
+/// The id that a cursor goes on behind.
+pub(crate) fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
@@ -100,6 +157,21 @@ mod tests {
         assert_eq!(page.data, ids[..2]);
         let next = window(None, page.next_cursor.as_deref()).expect("a window");
         assert_eq!(next.cursor, Some(ids[1]));
+    }
+
+    #[test]
+    fn a_page_whose_search_has_stopped_goes_on_where_that_was() {
+        let window = window(Some(2), None).expect("a window");
+        let stopped = Ended { rest: Some(Uuid::from_u128((1_764_000_000_123 << 80) + 1)) };
+        let page = window.found(stopped, Vec::<Uuid>::new(), |id| *id, |id| id);
+        assert_eq!(page.next_cursor.as_deref().and_then(decode), stopped.rest);
+        assert_eq!(page.scanned_until.map(|at| mint::unix_ms(at.0)), Some(1_764_000_000_123));
+        let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
+        let full = window.found(Ended { rest: None }, ids, |id| *id, |id| id);
+        assert_eq!(
+            (full.next_cursor.as_deref().and_then(decode), full.scanned_until),
+            (Some(Uuid::from_u128(1)), None)
+        );
     }
 
     #[test]

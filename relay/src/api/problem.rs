@@ -62,6 +62,8 @@ pub enum Conflict {
     BodyGone,
     NotFailed,
     ReplayFinished,
+    /// No master key opens the signing keys of a destination.
+    SecretClosed,
 }
 
 /// What is wrong with one field of a request.
@@ -300,6 +302,7 @@ impl Conflict {
             Self::BodyGone => "body_gone",
             Self::NotFailed => "not_failed",
             Self::ReplayFinished => "replay_finished",
+            Self::SecretClosed => "secret_closed",
         }
     }
 
@@ -315,6 +318,10 @@ impl Conflict {
             Self::BodyGone => "the body of this event is no longer kept, so it cannot be sent again",
             Self::NotFailed => "only an event in quarantine can be released: one whose signature failed",
             Self::ReplayFinished => "the replay has ended and nothing of it is pending",
+            Self::SecretClosed => {
+                "no key of TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key that it was \
+                 sealed with, or replace the secret with POST …/signing-secret/rotate"
+            }
         }
     }
 }

@@ -101,7 +101,7 @@ pub struct ProviderAcknowledgement {
 #[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Page<Provider>), Refusals))]
 pub(super) async fn list() -> Json<Page<Provider>> {
     let data = provider::catalogue().iter().map(view).collect();
-    Json(Page { data, next_cursor: None })
+    Json(Page { data, next_cursor: None, scanned_until: None })
 }
 
 /// One provider.

@@ -63,11 +63,12 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Rejection>>, ApiError> {
     let mut problems = Problems::default();
     let window = Window::read(query.limit, query.cursor.as_deref(), &mut problems);
-    let (from, until) = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
+    let range = id_range(query.after.as_deref(), query.before.as_deref(), window, &mut problems);
     let source = sources::id_of(&app, caller.customer, "source", query.source.as_deref(), &mut problems).await?;
     problems.finish()?;
-    let rows = rejections::page(&app.pool, caller.customer, source, from, until, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, view)))
+    let mut search = rejections::Page { customer: caller.customer, source, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&app, &mut search, range).await?;
+    Ok(Json(window.found(ended, search.found, |row| row.id, view)))
 }
 
 fn view(row: RejectionRow) -> Rejection {

@@ -5,12 +5,12 @@ use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 use serde::{Deserialize, Serialize};
-use shared::id::{CustomerId, DestinationId, ReplayId, SourceId};
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use utoipa::ToSchema;
 
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
-use super::page::{Page, PageQuery};
+use super::page::{Page, PageQuery, cursor, decode};
 use super::problem::{ApiError, Conflict, Problems, Refusals, past_retention};
 use super::rate::RateLimit;
 use super::time::{Timestamp, read_ms};
@@ -30,9 +30,11 @@ pub struct NewReplay {
     destination: Option<String>,
     /// How many deliveries are made at most in a period; each destination's own limits hold besides.
     rate_limit: Option<RateLimit>,
-    /// Only counts what would be delivered again.
+    /// Only counts what would be delivered again, as far as one call comes.
     #[serde(default)]
     dry_run: bool,
+    /// Only with `dry_run`: the `next_cursor` of a dry run with the same filter, to count on from there.
+    cursor: Option<String>,
 }
 
 /// What a replay takes.
@@ -91,8 +93,11 @@ pub struct Replay {
     #[schema(value_type = Option<String>)]
     pub destination: Option<DestinationId>,
     pub rate_limit: Option<RateLimit>,
-    /// What the filter matched when the replay was made.
-    pub matched: i64,
+    /// How many events or deliveries the filter matches, of those that were received before the replay was made; null while
+    /// they are counted, which a replay does not wait for, and if it was cancelled or failed before they were.
+    pub matched: Option<i64>,
+    /// How many of them have been found so far; the same as `matched` if that is not null.
+    pub matched_so_far: i64,
     /// How many of these have been taken.
     pub processed: i64,
     /// Of these, how many could not be delivered again.
@@ -101,12 +106,13 @@ pub struct Replay {
     pub skipped_reason: Option<String>,
     /// How many deliveries have been made.
     pub created: i64,
-    /// Of these, how many are not settled yet.
+    /// Of these, how many are not settled yet. Those of a destination that was deleted are among them until they have been
+    /// cancelled, which happens in the background.
     pub pending: i64,
     pub succeeded: i64,
     pub dead: i64,
     pub cancelled: i64,
-    /// How long it takes at least, in seconds, at its rate; null where it has none.
+    /// How long it takes at least, in seconds, at its rate; null if it has none, or `matched` is null.
     pub estimated_s: Option<f64>,
     /// Why it failed or was cancelled, where it stood, and what to do.
     pub error: Option<String>,
@@ -119,12 +125,23 @@ pub struct Replay {
 pub struct ReplayPlan {
     /// Always true: nothing was made.
     pub dry_run: bool,
+    /// How many events or deliveries the filter matches, of those that this call has looked at: the oldest first, beginning
+    /// behind the cursor.
     pub matched: i64,
+    /// Whether everything was looked at. If not, the rest is counted by another dry run with `cursor`; `matched` of both
+    /// together is the number of all.
+    pub complete: bool,
+    /// Up to which time everything was looked at; null if it is complete. It is the time at which an event was received, or with
+    /// a state, at which a delivery was made.
+    pub scanned_until: Option<Timestamp>,
+    /// What to pass as `cursor` to go on; null if it is complete.
+    pub next_cursor: Option<String>,
     /// How long it would take at least, in seconds, at its rate; null where it has none.
     pub estimated_s: Option<f64>,
 }
 
-/// Makes a replay, or with `dry_run` says what it would do.
+/// Makes a replay, or with `dry_run` says what it would do. Neither waits until all of a large history has been looked at:
+/// what a replay matches is counted while it runs, and a dry run says how far it has counted.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
     responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "a dry run"), Refusals))]
 pub(super) async fn create(
@@ -133,13 +150,26 @@ pub(super) async fn create(
     Body(request): Body<NewReplay>,
 ) -> Result<Response, ApiError> {
     let dry_run = request.dry_run;
+    let after = request.cursor.as_deref().and_then(decode);
     let new = read(&app, caller.customer, request).await?;
     if dry_run {
-        let matched = replay::plan(&app, &new).await?;
-        let plan = ReplayPlan { dry_run, matched, estimated_s: replay::estimate_s(matched, new.rate) };
+        let counted = replay::plan(&app, &new, after).await?;
+        let plan = ReplayPlan {
+            dry_run,
+            matched: counted.matched,
+            complete: counted.after.is_none(),
+            scanned_until: counted.after.map(|id| Timestamp(mint::timestamp(uuid_v7_ms(id)))),
+            next_cursor: counted.after.map(cursor),
+            estimated_s: replay::estimate_s(counted.matched, new.rate),
+        };
         return Ok(Json(plan).into_response());
     }
-    let made = ReplayId::from_uuid(replay::create(&app, &new).await?.id);
+    let made = replay::create(&app, &new).await.map_err(|error| {
+        // Its destination has been deleted since it was looked up.
+        let is_gone = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
+        if is_gone { ApiError::Conflict(Conflict::ChangedMeanwhile) } else { error.into() }
+    })?;
+    let made = ReplayId::from_uuid(made.id);
     let row = find(&app, caller.customer, &made.to_string()).await?;
     Ok((StatusCode::CREATED, Json(view(row, app.config.retention)?)).into_response())
 }
@@ -156,7 +186,7 @@ pub(super) async fn list(
     let rows = replays::page(&app.pool, caller.customer.uuid(), window.cursor, window.fetch()).await?;
     let page = window.page(rows, |row| row.id, |row| view(row, app.config.retention));
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, ApiError>>()?;
-    Ok(Json(Page { data, next_cursor: page.next_cursor }))
+    Ok(Json(Page { data, next_cursor: page.next_cursor, scanned_until: None }))
 }
 
 /// One replay and how far it is.
@@ -214,6 +244,13 @@ async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<
     if after_ms.zip(before_ms).is_some_and(|(after, before)| after >= before) {
         problems.add("filter.before", "is not later than filter.after");
     }
+    match request.cursor.as_deref() {
+        Some(_) if !request.dry_run => problems.add("cursor", "goes with dry_run only; leave it out"),
+        Some(text) if decode(text).is_none() => {
+            problems.add("cursor", "is not a next_cursor of a dry run; leave it out to count from the beginning");
+        }
+        Some(_) | None => {}
+    }
     if filter.error.is_some() && filter.state.is_none() {
         problems.add("filter.error", "needs filter.state, because only deliveries have errors; give dead");
     }
@@ -254,6 +291,7 @@ async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<
 fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
     let filter: Filter = serde_json::from_value(row.filter).map_err(|error| ApiError::Internal(error.to_string()))?;
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
+    let matched = (!row.counting).then_some(row.matched);
     Ok(Replay {
         id: ReplayId::from_uuid(row.id),
         state: row.state,
@@ -270,7 +308,8 @@ fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
         },
         destination: row.destination_id.map(DestinationId::from_uuid),
         rate_limit: rate.map(RateLimit::from),
-        matched: row.matched,
+        matched,
+        matched_so_far: matched.unwrap_or(row.matched.max(row.processed)),
         processed: row.processed,
         skipped: row.skipped,
         skipped_reason: (row.skipped > 0).then(|| past_retention(retention)),
@@ -279,7 +318,7 @@ fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
         succeeded: row.succeeded,
         dead: row.dead,
         cancelled: row.cancelled,
-        estimated_s: replay::estimate_s(row.matched, rate),
+        estimated_s: matched.and_then(|matched| replay::estimate_s(matched, rate)),
         error: row.error,
         created_at: Timestamp(row.created_at),
         finished_at: row.finished_at.map(Timestamp),

@@ -89,6 +89,10 @@ pub struct Route {
     pub order_key: Option<String>,
     pub poison: Poison,
     pub enabled: bool,
+    /// Which of its expressions this relay cannot evaluate, and why; the deliveries that it makes are held. Left out if all
+    /// can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -129,7 +133,7 @@ pub(super) async fn create(
     })?;
     in_force(&app, version).await?;
     let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
-    Ok((StatusCode::CREATED, Json(view(row))).into_response())
+    Ok((StatusCode::CREATED, Json(view(&app, row))).into_response())
 }
 
 /// A page of routes, newest first.
@@ -147,7 +151,7 @@ pub(super) async fn list(
         destinations::id_of(&app, caller.customer, "destination", query.destination.as_deref(), &mut problems).await?;
     problems.finish()?;
     let rows = routes::page(&app.pool, caller.customer, source, destination, window.cursor, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, view)))
+    Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
 }
 
 /// One route.
@@ -158,7 +162,7 @@ pub(super) async fn show(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Route>, ApiError> {
-    Ok(Json(view(find(&app, caller.customer, &id).await?)))
+    Ok(Json(view(&app, find(&app, caller.customer, &id).await?)))
 }
 
 /// Puts other expressions in place; what is left out is taken away.
@@ -238,7 +242,7 @@ async fn update(
     let version = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
     in_force(app, version).await?;
     let row = routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))?;
-    Ok(Json(view(row)))
+    Ok(Json(view(app, row)))
 }
 
 /// Compiles the expressions, so that what is stored can be used. Compiling waits for a thread of its own.
@@ -281,7 +285,8 @@ async fn joined(
     Ok(ids.map(|(source, destination)| (SourceId::from_uuid(source.id), DestinationId::from_uuid(destination.id))))
 }
 
-fn view(row: RouteRow) -> Route {
+fn view(app: &App, row: RouteRow) -> Route {
+    let snapshot = app.configuration.current();
     Route {
         id: RouteId::from_uuid(row.id),
         source_id: SourceId::from_uuid(row.source_id),
@@ -293,6 +298,7 @@ fn view(row: RouteRow) -> Route {
         order_key: row.order_key,
         poison: Poison::from_name(&row.poison),
         enabled: row.enabled,
+        unusable: snapshot.routes.get(&RouteId::from_uuid(row.id)).and_then(|route| route.problem()),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }

@@ -27,7 +27,7 @@ use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
 use crate::store::configuration::Version;
 use crate::store::sources::{self, Content, SourceRow};
-use crate::{App, mint, secrets};
+use crate::{App, mint, secrets, store};
 
 /// A secret shorter than this shows nothing of itself.
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
@@ -75,8 +75,28 @@ pub struct Source {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub edge_error: Option<String>,
     pub secrets: Vec<SecretHint>,
+    /// What is kept of the requests that fail. Shown of one source, if its config says `"on_failure": "quarantine"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
+}
+
+/// How much a source keeps in this hour (UTC) of the requests that fail, and how much it may. Set by `quarantine` in its
+/// config, as `{"events_per_hour": 5000, "bytes_per_hour": 50000000, "body_bytes": 1000000}`. What is beyond it is refused or
+/// only counted, as a rejection with the cause `quarantine_full`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Quarantine {
+    pub events_per_hour: u64,
+    pub bytes_per_hour: u64,
+    /// The largest body that is kept; the edge refuses larger ones.
+    pub body_bytes: u64,
+    /// Kept in this hour.
+    pub events: i64,
+    /// Of their bodies.
+    pub bytes: i64,
+    /// Beyond the limit in this hour.
+    pub rejected: i64,
 }
 
 /// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
@@ -130,7 +150,22 @@ pub(super) async fn show(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Source>, ApiError> {
-    Ok(Json(view(&app, find(&app, caller.customer, &id).await?)))
+    let row = find(&app, caller.customer, &id).await?;
+    let quarantine = if row.config["on_failure"] == "quarantine" { Some(quarantine(&app, &row).await?) } else { None };
+    Ok(Json(Source { quarantine, ..view(&app, row) }))
+}
+
+async fn quarantine(app: &App, row: &SourceRow) -> Result<Quarantine, ApiError> {
+    let limits = provider::quarantine_limits(&row.config);
+    let usage = store::quarantine::usage(&app.pool, SourceId::from_uuid(row.id)).await?;
+    Ok(Quarantine {
+        events_per_hour: limits.events_per_hour,
+        bytes_per_hour: limits.bytes_per_hour,
+        body_bytes: limits.body_bytes,
+        events: usage.map_or(0, |usage| usage.events),
+        bytes: usage.map_or(0, |usage| usage.bytes),
+        rejected: usage.map_or(0, |usage| usage.rejected),
+    })
 }
 
 /// Makes the source with this name, or changes it. What is left out is not kept, except the secrets.
@@ -362,6 +397,7 @@ fn view(app: &App, row: SourceRow) -> Source {
         edge,
         edge_error: row.edge_error.filter(|_| edge == EdgeState::Pending),
         secrets: secrets.active.iter().map(|secret| hint(secret.reveal())).collect(),
+        quarantine: None,
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }

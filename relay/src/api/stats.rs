@@ -84,7 +84,7 @@ pub struct EventStats {
     pub stored: i64,
     /// Repetitions by the provider, which are not stored again.
     pub duplicates: i64,
-    /// Requests that the edge refused.
+    /// Requests that the edge refused, and those that failed and were beyond what the source keeps of such.
     pub rejected: i64,
 }
 

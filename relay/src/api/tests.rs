@@ -54,6 +54,7 @@ fn every_call_is_described() {
         "get /v1/events/{id}/body",
         "post /v1/events/{id}/release",
         "get /v1/deliveries",
+        "post /v1/deliveries/release",
         "get /v1/deliveries/{id}",
         "get /v1/deliveries/{id}/attempts",
         "post /v1/deliveries/{id}/retry",

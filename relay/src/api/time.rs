@@ -4,11 +4,11 @@ use serde::{Serialize, Serializer};
 use shared::id::uuid_v7_floor;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-use uuid::Uuid;
 
 use super::page::Window;
 use super::problem::Problems;
 use crate::mint;
+use crate::store::search::Range;
 
 /// A time that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,21 +44,13 @@ pub(crate) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) 
     }
 }
 
-/// The range of `UUIDv7` ids, lower bound inclusive and upper bound exclusive, that were minted between `after` and
-/// `before` and come after the window's cursor in a list that begins with the newest.
-pub(crate) fn id_range(
-    after: Option<&str>,
-    before: Option<&str>,
-    window: Window,
-    problems: &mut Problems,
-) -> (Option<Uuid>, Option<Uuid>) {
+/// The range of `UUIDv7` ids that were minted between `after` and `before` and come after the window's cursor in a list that
+/// begins with the newest.
+pub(crate) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
     let from = read_ms("after", after, problems).map(uuid_v7_floor);
     let until = read_ms("before", before, problems).map(uuid_v7_floor);
-    let until = match (until, window.cursor) {
-        (Some(until), Some(cursor)) => Some(until.min(cursor)),
-        (until, cursor) => until.or(cursor),
-    };
-    (from, until)
+    let until = [until, window.cursor].into_iter().flatten().min();
+    Range { from: from.unwrap_or(Range::ALL.from), until: until.unwrap_or(Range::ALL.until) }
 }
 
 #[cfg(test)]
@@ -85,22 +77,20 @@ mod tests {
     #[test]
     fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
         let mut problems = Problems::default();
-        let window = |cursor: Option<Uuid>| {
-            let text = cursor.map(|id| {
-                use base64::Engine as _;
-                base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(id)
-            });
+        let window = |cursor: Option<uuid::Uuid>| {
+            let text = cursor.map(super::super::page::cursor);
             Window::read(None, text.as_deref(), &mut Problems::default())
         };
         let (older, newer) = (uuid_v7_floor(AT_MS - 1), uuid_v7_floor(AT_MS + 1));
-        let until = |cursor, problems: &mut Problems| id_range(None, Some(AT), window(cursor), problems).1;
-        assert_eq!(until(None, &mut problems), Some(uuid_v7_floor(AT_MS)));
-        assert_eq!(until(Some(older), &mut problems), Some(older));
-        assert_eq!(until(Some(newer), &mut problems), Some(uuid_v7_floor(AT_MS)));
+        let until = |cursor, problems: &mut Problems| id_range(None, Some(AT), window(cursor), problems).until;
+        assert_eq!(until(None, &mut problems), uuid_v7_floor(AT_MS));
+        assert_eq!(until(Some(older), &mut problems), older);
+        assert_eq!(until(Some(newer), &mut problems), uuid_v7_floor(AT_MS));
         assert_eq!(
             id_range(Some(AT), None, window(Some(older)), &mut problems),
-            (Some(uuid_v7_floor(AT_MS)), Some(older))
+            Range { from: uuid_v7_floor(AT_MS), until: older }
         );
+        assert_eq!(id_range(None, None, window(None), &mut problems), Range::ALL);
         assert!(problems.finish().is_ok());
     }
 

@@ -16,6 +16,7 @@ use super::page::{Page, Window};
 use super::problem::{ApiError, Problems, Refusals};
 use super::time::Timestamp;
 use crate::App;
+use crate::store::search::Range;
 use crate::store::unreadable::{self, Reason, Selection, SummaryRow};
 use crate::unreadable::Tried;
 
@@ -93,8 +94,10 @@ pub(super) async fn list(
     problems.finish()?;
     let released = query.state.map(|state| state == UnreadableState::Released);
     let selection = Selection { reason: query.reason, released };
-    let rows = unreadable::page(&app.pool, selection, window.cursor, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, view)))
+    let range = Range { until: window.cursor.unwrap_or(Range::ALL.until), ..Range::ALL };
+    let mut search = unreadable::Page { selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&app, &mut search, range).await?;
+    Ok(Json(window.found(ended, search.found, |row| row.id, view)))
 }
 
 /// One unreadable message.

@@ -46,8 +46,9 @@ use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
 use self::budget::{Budget, counted_bytes};
 use self::health::Due;
 use self::line::{Consequences, Everyone, Line, Step};
+use self::order::behind_wait_us;
 use self::throttle::Throttle;
-use self::tuning::{BEHIND_WAIT_US, READ_AGAIN_US};
+use self::tuning::READ_AGAIN_US;
 use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
@@ -66,8 +67,10 @@ pub struct Core {
     lines: HashMap<DestinationId, Line>,
     /// Lines that may have something to do, each at most once.
     turn: VecDeque<DestinationId>,
-    /// Lines that wait until slots are not short any more, each at most once.
+    /// Lines that wait for others to give slots back, each at most once.
     yielding: VecDeque<DestinationId>,
+    /// Lines that have more than their fair share and take what no other line wants, each at most once.
+    giving_way: VecDeque<DestinationId>,
     /// Slots that have been given back since the lines in [`Self::yielding`] were asked last.
     freed: usize,
     wakes: BinaryHeap<Reverse<(u64, DestinationId)>>,
@@ -91,6 +94,7 @@ impl Core {
             lines: HashMap::new(),
             turn: VecDeque::new(),
             yielding: VecDeque::new(),
+            giving_way: VecDeque::new(),
             freed: 0,
             wakes: BinaryHeap::new(),
             everyone: Everyone::default(),
@@ -121,8 +125,9 @@ impl Core {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
                     let behind = line.found(lane, found, &self.budget, now_us);
                     self.unsettled += behind.len();
-                    let (shard, until) = (line.destination.shard, timestamp((now_us + BEHIND_WAIT_US) / 1000));
-                    let put_back = behind.iter().map(|item| put_back(item, shard, epoch, until));
+                    let (shard, until) = (line.destination.shard, |item| now_us + behind_wait_us(item, now_us));
+                    let put_back =
+                        behind.iter().map(|item| put_back(item, shard, epoch, timestamp(until(item) / 1000)));
                     commands.extend(put_back.map(Command::Settle));
                     self.give_turn(destination);
                 }
@@ -133,7 +138,12 @@ impl Core {
                     self.wakes.push(Reverse((now_us + READ_AGAIN_US, destination)));
                 }
             }
-            Input::NextDue { destination, lane, due_us } => self.due_at(destination, lane, due_us, now_us),
+            Input::NextDue { destination, lane, due_us } => {
+                // A line that cannot send now is not read, and is looked at again later.
+                if self.lines.get(&destination).is_some_and(|line| line.could_send(now_us)) {
+                    self.due_at(destination, lane, due_us, now_us);
+                }
+            }
             Input::Answered { item, epoch, shard, outcome, jitter } => {
                 self.answered(&item, epoch, shard, outcome, jitter, now_us, &mut commands);
             }
@@ -196,20 +206,22 @@ impl Core {
         self.everyone.slots.total()
     }
 
-    /// Lines of which a lane has nothing to send and is not blocked: only the table can tell whether there is something
-    /// else to do.
+    /// Whether any line could send now if there was something: only the table can tell.
     #[must_use]
-    pub fn idle_lines(&self, now_us: u64) -> Vec<DestinationId> {
-        let idle = self.lines.iter().filter(|(_, line)| Lane::ALL.into_iter().any(|lane| line.is_idle(lane, now_us)));
-        idle.map(|(id, _)| *id).collect()
+    pub fn could_send(&self, now_us: u64) -> bool {
+        self.lines.values().any(|line| line.could_send(now_us))
     }
 
     /// Makes the lines those of the owned shards and of the present configuration.
     fn arrange(&mut self, now_us: u64) {
-        let (owned, snapshot) = (&self.owned, &self.snapshot);
+        let (owned, snapshot, everyone) = (&self.owned, &self.snapshot, &mut self.everyone);
         self.lines.retain(|id, line| {
             let shard = snapshot.destinations.get(id).map(|destination| destination.shard);
-            shard.and_then(|shard| owned.get(&shard)) == Some(&line.epoch)
+            let stays = shard.and_then(|shard| owned.get(&shard)) == Some(&line.epoch);
+            if !stays {
+                everyone.wanting -= usize::from(line.is_counted);
+            }
+            stays
         });
         let mut changed = Vec::new();
         for (id, destination) in &snapshot.destinations {
@@ -348,34 +360,46 @@ impl Core {
     }
 
     fn give_turn(&mut self, destination: DestinationId) {
-        if let Some(line) = self.lines.get_mut(&destination)
-            && !line.in_turn
-        {
-            line.in_turn = true;
-            self.turn.push_back(destination);
+        if let Some(line) = self.lines.get_mut(&destination) {
+            if !std::mem::replace(&mut line.in_turn, true) {
+                self.turn.push_back(destination);
+            }
+            self.everyone.count(line);
         }
     }
 
-    /// Lets every line in turn send one delivery, round after round, until nobody can.
+    /// Lets every line in turn send one delivery, round after round, until none can. What they leave free goes to the lines
+    /// that give way, one delivery each.
     fn run(&mut self, now_us: u64, commands: &mut Vec<Command>) {
         if self.draining || now_us >= self.owned_until_us {
             return;
         }
         self.ask_yielding();
-        while let Some(destination) = self.turn.pop_front() {
-            if self.in_flight() >= self.limits.in_flight || self.unsettled >= self.limits.unsettled {
-                self.turn.push_front(destination);
-                return;
-            }
+        while self.in_flight() < self.limits.in_flight && self.unsettled < self.limits.unsettled {
+            let in_turn = self.turn.pop_front();
+            let is_spare = in_turn.is_none();
+            let Some(destination) = in_turn.or_else(|| self.giving_way.pop_front()) else { return };
             let Some(line) = self.lines.get_mut(&destination) else { continue };
-            match line.step(now_us, &self.limits, &self.everyone) {
+            line.gives_way &= !is_spare;
+            match line.step(is_spare, now_us, &self.limits, &self.everyone) {
                 Step::Send(item) => {
                     self.everyone.slots.take(item.lane());
                     self.everyone.used.in_flight += 1;
                     self.everyone.bytes_in_flight += counted_bytes(item.event.body_bytes);
                     let (destination, epoch) = (Arc::clone(&line.destination), line.epoch);
-                    self.turn.push_back(destination.id);
+                    if is_spare {
+                        line.gives_way = true;
+                        self.giving_way.push_back(destination.id);
+                    } else {
+                        self.turn.push_back(destination.id);
+                    }
                     commands.push(Command::Send { item, destination, epoch });
+                }
+                Step::GiveWay => {
+                    line.in_turn = false;
+                    if !std::mem::replace(&mut line.gives_way, true) {
+                        self.giving_way.push_back(destination);
+                    }
                 }
                 Step::Yield => {
                     line.in_turn = false;
@@ -393,6 +417,7 @@ impl Core {
                     }
                 }
             }
+            self.everyone.count(line);
             self.read(destination, now_us, commands);
             self.report(destination, now_us, commands);
         }
@@ -414,8 +439,9 @@ impl Core {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         for lane in Lane::ALL {
             if let Some((limit, begin_us)) = line.read(lane, now_us, &self.limits, &self.budget) {
-                let (epoch, known, bodies) = (line.epoch, line.known(), self.budget.has_room());
-                commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, bodies });
+                let (epoch, bodies) = (line.epoch, self.budget.has_room());
+                let (known, busy) = (line.known(), line.busy(lane));
+                commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, busy, bodies });
             }
         }
     }

@@ -27,10 +27,20 @@ pub struct Item {
     pub throttled: u16,
     /// A hash of the key of deliveries that go one after the other; `None` where it has no order.
     pub order_key: Option<i64>,
-    /// An earlier one of its key was pending when it was read.
-    pub is_behind: bool,
+    /// What had to go before it when it was read.
+    pub before: Before,
     /// How often in a row it was due and nothing was sent because of the relay.
     pub not_sent: u16,
+}
+
+/// Which earlier deliveries of its key have to go before a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Before {
+    Nothing,
+    /// Only such as have been tried, or are held: it is the next one.
+    Tried,
+    /// Some that have not been tried.
+    Untried,
 }
 
 impl Item {

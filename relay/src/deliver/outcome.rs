@@ -71,6 +71,8 @@ pub enum Outcome {
     Untransformable { reason: String },
     /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
     Unsendable { reason: String },
+    /// The relay's: the body of the event is no longer kept. The delivery is parked until it is retried.
+    BodyGone,
     /// The relay's: the transform was not evaluated in time. It is tried again a few times, and then held.
     TransformLate { reason: String },
     /// The relay's: nothing was sent and nothing is counted as an attempt; it is tried again.
@@ -86,6 +88,7 @@ impl Outcome {
             Self::Untransformable { .. }
             | Self::Unsendable { .. }
             | Self::TransformLate { .. }
+            | Self::BodyGone
             | Self::NotSent { .. } => None,
         }
     }
@@ -97,6 +100,7 @@ impl Outcome {
             Self::Untransformable { .. }
             | Self::Unsendable { .. }
             | Self::TransformLate { .. }
+            | Self::BodyGone
             | Self::NotSent { .. } => None,
         }
     }

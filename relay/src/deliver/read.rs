@@ -13,11 +13,11 @@ use uuid::Uuid;
 
 use super::Handle;
 use super::core::{Found, Input};
-use super::item::{Event, Item};
+use super::item::{Before, Event, Item};
 use super::lane::Lane;
 use crate::mint;
 use crate::store::Pool;
-use crate::store::pending::{self, Due, DueRow, EventRow};
+use crate::store::pending::{self, Busy, Due, DueRow, EventRow};
 
 /// Statements that run at one time: a slow one must not hold up all others.
 pub(super) const AT_ONCE: usize = 2;
@@ -37,7 +37,15 @@ pub(super) struct Read {
     pub(super) limit: usize,
     pub(super) begin_us: u64,
     pub(super) known: Vec<DeliveryId>,
+    pub(super) busy: Vec<i64>,
     pub(super) bodies: bool,
+}
+
+impl Read {
+    fn busy(&self) -> impl Iterator<Item = Busy> + '_ {
+        let (destination, lane) = (self.destination.uuid(), self.lane.number());
+        self.busy.iter().map(move |key| Busy { destination, lane, key: *key })
+    }
 }
 
 /// Reads until the channel closes. Several of these share an inbox.
@@ -85,8 +93,9 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> Result<(), sqlx::
     let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
     let begins: Vec<_> = reads.iter().map(|read| mint::timestamp(read.begin_us / 1000)).collect();
     let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
+    let busy: Vec<Busy> = reads.iter().flat_map(Read::busy).collect();
     let bodies = reads.iter().all(|read| read.bodies);
-    let due = pending::due(pool, &destinations, &lanes, &begins, &limits, &known, bodies).await?;
+    let due = pending::due(pool, &destinations, &lanes, &begins, &limits, &known, &busy, bodies).await?;
     let Due { rows, events, left_out, read_at } = due;
     let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|(id, row)| (id, Arc::new(event(row)))).collect();
     let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
@@ -132,7 +141,11 @@ fn item(row: &DueRow, event: Arc<Event>) -> Item {
         schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
         throttled: u16::try_from(row.throttled).unwrap_or(0),
         order_key: row.order_key,
-        is_behind: row.is_behind,
+        before: match (row.is_behind, row.is_next) {
+            (false, _) => Before::Nothing,
+            (true, true) => Before::Tried,
+            (true, false) => Before::Untried,
+        },
         not_sent: u16::try_from(row.not_sent).unwrap_or(0),
     }
 }
@@ -143,7 +156,16 @@ mod tests {
 
     fn read(limit: usize) -> Read {
         let destination = DestinationId::mint(1, [1; 10]);
-        Read { destination, lane: Lane::Fresh, epoch: 1, limit, begin_us: 0, known: Vec::new(), bodies: true }
+        Read {
+            destination,
+            lane: Lane::Fresh,
+            epoch: 1,
+            limit,
+            begin_us: 0,
+            known: Vec::new(),
+            busy: Vec::new(),
+            bodies: true,
+        }
     }
 
     /// The rows that the lanes of each statement may bring.

@@ -61,10 +61,7 @@ impl Sender {
             Some(body) => body.clone(),
             None => match store::pending::body(&self.pool, item.event.id.uuid()).await {
                 Ok(Some(body)) => body,
-                Ok(None) => {
-                    let reason = "the body of this event is no longer kept".to_owned();
-                    return Outcome::Untransformable { reason }.into();
-                }
+                Ok(None) => return Outcome::BodyGone.into(),
                 Err(error) => return Outcome::NotSent { reason: error.to_string() }.into(),
             },
         };

@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
+use crate::held::HeldBy;
 use crate::mint;
 use crate::retry::database_backoff;
 use crate::store::Pool;
@@ -61,9 +62,13 @@ async fn write(pool: &Pool, batch: &[Settlement]) {
             Err(error) if crate::store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
                 tracing::error!(error = %error, delivery = %batch[0].delivery_id, "an attempt could not be written; its delivery is parked");
-                let reason = "its last attempt could not be written".to_owned();
-                let parked =
-                    Settlement { attempt: None, frees_key: false, next: Next::Parked { reason }, ..batch[0].clone() };
+                let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());
+                let parked = Settlement {
+                    attempt: None,
+                    frees_key: false,
+                    next: Next::Parked { by, reason },
+                    ..batch[0].clone()
+                };
                 Box::pin(write(pool, &[parked])).await;
                 return;
             }

@@ -3,8 +3,10 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use url::Url;
 
 use crate::config::Config;
+use crate::configuration::Snapshot;
 use crate::descriptors;
 use crate::store::health::{Health, Standbys};
 
@@ -117,6 +119,32 @@ pub(super) fn secrets(sources: Sealed, destinations: Sealed) -> Check {
         of("sources", sources),
         of("destinations", destinations)
     ))
+}
+
+/// The most destinations and routes that are named.
+const NAMED: usize = 5;
+
+/// Whether every destination can be sent to, and every route evaluated, by a relay of this version with these settings.
+/// `refused` says why a URL is not sent to by the settings of now.
+pub(super) fn configuration(snapshot: &Snapshot, refused: impl Fn(&Url) -> Option<String>) -> Check {
+    let destinations = snapshot
+        .unusable
+        .values()
+        .map(|destination| format!("destination {}: {}", destination.name, destination.reason));
+    let refused = snapshot.destinations.values().filter_map(|destination| {
+        Some(format!("destination {}: its URL is refused: {}", destination.name, refused(&destination.url)?))
+    });
+    let routes = snapshot.routes.values().filter_map(|route| Some(format!("route {}: {}", route.id, route.problem()?)));
+    let mut problems: Vec<String> = destinations.chain(refused).chain(routes).collect();
+    if problems.is_empty() {
+        let (destinations, routes) = (snapshot.destinations.len(), snapshot.routes.len());
+        return Check::Ok(format!("all {destinations} destinations and {routes} routes can be used"));
+    }
+    problems.sort_unstable();
+    let all = problems.len();
+    problems.truncate(NAMED);
+    let more = if all > NAMED { format!("; and {} more", all - NAMED) } else { String::new() };
+    Check::Fail(format!("{all} cannot be used: {}{more}", problems.join("; ")))
 }
 
 /// `status` is the answer of the edge's `/admin/status`.

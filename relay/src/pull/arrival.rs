@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::routing::{Routed, Routing};
 use crate::configuration::{Snapshot, Source};
-use crate::deliver::item::{Event, Item};
+use crate::deliver::item::{Before, Event, Item};
 use crate::mint;
 use crate::route::{Answer, Verdict};
 use crate::store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
@@ -103,6 +103,15 @@ impl Arrival {
         }
     }
 
+    /// How many bytes its body has.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        match &self.content {
+            Content::Event { body, .. } => body.len(),
+            Content::Rejection(_) => 0,
+        }
+    }
+
     /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if it was
     /// elsewhere.
     #[must_use]
@@ -165,6 +174,10 @@ fn event(prepared: &mut Prepared, header: &EventHeader, body: &[u8], source: &So
             Verification::Unsigned => "unsigned",
             Verification::Failed(_) => "failed",
         },
+        quarantine: match header.verification {
+            Verification::Failed(_) => Some(source.quarantine),
+            Verification::Verified | Verification::Stale | Verification::Unsigned => None,
+        },
         failure: match &header.verification {
             Verification::Failed(Failure { cause, detail }) => {
                 Some(Failure { cause: without_nul(cause.clone()), detail: without_nul(detail.clone()) })
@@ -226,7 +239,7 @@ fn items(
         schedule_start: 0,
         throttled: 0,
         order_key: delivery.order_key,
-        is_behind: false,
+        before: Before::Nothing,
         not_sent: 0,
     })
     .collect()

@@ -14,6 +14,9 @@ use crate::{mint, store};
 /// How long the database may take to tell its time, which shows that it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
+/// The most bytes of bodies that one transaction stores, unless it is one body: a change of the configuration waits for it.
+const MOST_BYTES: usize = 4 << 20;
+
 /// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
 const HALVE_AFTER: u32 = 5;
 
@@ -28,7 +31,9 @@ impl Puller {
         unreadable: Vec<NewUnreadable>,
         stop: &CancellationToken,
     ) -> bool {
-        let mut waiting = vec![(arrivals, unreadable)];
+        let mut waiting: Vec<_> =
+            split(arrivals, Arrival::body_bytes).into_iter().map(|arrivals| (arrivals, Vec::new())).collect();
+        waiting.extend(split(unreadable, NewUnreadable::bytes).into_iter().map(|unreadable| (Vec::new(), unreadable)));
         while let Some((mut group, mut unreadable)) = waiting.pop() {
             let mut backoff = database_backoff();
             let mut answers = false;
@@ -65,6 +70,24 @@ impl Puller {
         }
         true
     }
+}
+
+/// Parts of at most [`MOST_BYTES`], or of one that is larger, in the same order.
+fn split<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
+    let mut parts: Vec<Vec<T>> = Vec::new();
+    let mut room = 0;
+    for one in all {
+        let size = bytes(&one);
+        match parts.last_mut() {
+            Some(part) if room > 0 && size <= room => part.push(one),
+            Some(_) | None => {
+                parts.push(vec![one]);
+                room = MOST_BYTES;
+            }
+        }
+        room = room.saturating_sub(size);
+    }
+    parts
 }
 
 /// What is done with arrivals that could not be stored.
@@ -117,6 +140,14 @@ fn after_failure(suspect: Suspect, arrivals: usize, tries: u32) -> AfterFailure 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_batch_is_stored_in_parts_of_some_megabytes_and_a_larger_body_alone() {
+        let mebibytes = |sizes: &[usize]| split(sizes.to_vec(), |size| size << 20);
+        assert_eq!(mebibytes(&[]), Vec::<Vec<usize>>::new());
+        assert_eq!(mebibytes(&[0, 1, 3, 0]), [vec![0, 1, 3], vec![0]]);
+        assert_eq!(mebibytes(&[1, 1, 3, 24, 0, 4, 1]), [vec![1, 1], vec![3], vec![24], vec![0, 4], vec![1]]);
+    }
 
     #[test]
     fn a_batch_is_halved_for_a_refused_value_at_once_and_for_other_errors_of_the_server_after_some_tries() {

@@ -16,15 +16,23 @@ use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::recheck::Rechecks;
 use crate::route::{self, EventView, Verdict};
 use crate::store::admit::Undecided;
-use crate::store::replays::events::{self, EventRow, PlannedRow};
-use crate::store::replays::{self, Chunk, DeliveryRow, Made, ReplayRow};
+use crate::store::replays::events::{self, EventRow, NextEvents, PlannedRow};
+use crate::store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
+use crate::store::search::{self, Order, Outcome};
 use crate::{App, mint};
 
 /// How long the filters of one event may take, the time in which they wait for their turn included.
 const ASK_WITHIN: Duration = Duration::from_secs(20);
 
-/// The rows of a chunk, before anything of their contents is read.
-pub(super) enum Plan {
+/// What a chunk takes, before anything of its contents is read.
+pub(super) struct Plan {
+    rows: Rows,
+    /// The last id that was looked at, if nothing behind the rows matches up to there; `None` if the last row is the end of
+    /// the chunk.
+    end: Option<Uuid>,
+}
+
+enum Rows {
     Events(Vec<Planned>),
     Deliveries(Vec<DeliveryRow>),
 }
@@ -49,12 +57,19 @@ enum Reads {
 impl Plan {
     /// The first and the last event, by id, of the chunk; `None` if it is empty.
     pub(super) fn ends(&self) -> Option<(EventId, EventId)> {
-        let ids: Vec<Uuid> = match self {
-            Self::Events(events) => events.iter().map(|event| event.row.id).collect(),
-            Self::Deliveries(deliveries) => deliveries.iter().map(|delivery| delivery.event_id).collect(),
+        let ids: Vec<Uuid> = match &self.rows {
+            Rows::Events(events) => events.iter().map(|event| event.row.id).collect(),
+            Rows::Deliveries(deliveries) => deliveries.iter().map(|delivery| delivery.event_id).collect(),
         };
         let (first, last) = (ids.iter().min()?, ids.iter().max()?);
         Some((EventId::from_uuid(*first), EventId::from_uuid(*last)))
+    }
+
+    fn len(&self) -> usize {
+        match &self.rows {
+            Rows::Events(events) => events.len(),
+            Rows::Deliveries(deliveries) => deliveries.len(),
+        }
     }
 }
 
@@ -122,16 +137,19 @@ pub(super) async fn plan(
     snapshot: &Snapshot,
 ) -> Result<Plan, sqlx::Error> {
     let selection = selection(filter, replay.customer_id, replay.until_id);
-    let limit = i64::try_from(rows).unwrap_or(i64::MAX);
+    let range = selection.ids.behind(replay.cursor_id);
+    let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::STRETCHES);
     if filter.state.is_some() {
-        let deliveries =
-            replays::next_deliveries(&app.pool, &selection, replay.until_id, replay.cursor_id, limit).await?;
-        return Ok(Plan::Deliveries(deliveries));
+        let mut next = NextDeliveries { selection: &selection, limit, found: Vec::new() };
+        let outcome = search::run(&app.pool, &mut next, Order::OldestFirst, range, limits).await?;
+        return Ok(Plan { rows: Rows::Deliveries(next.found), end: end(outcome) });
     }
     let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
-    let rows =
-        events::plan(&app.pool, &selection, replay.cursor_id, limit, reads_any(replay, filter, snapshot)).await?;
-    let mut planned: Vec<Planned> = rows
+    let with_head_size = reads_any(replay, filter, snapshot);
+    let mut next = NextEvents { selection: &selection, with_head_size, limit, found: Vec::new() };
+    let outcome = search::run(&app.pool, &mut next, Order::OldestFirst, range, limits).await?;
+    let mut planned: Vec<Planned> = next
+        .found
         .into_iter()
         .map(|row| {
             let is_kept = row.has_body && row.id >= first_with_body;
@@ -139,9 +157,18 @@ pub(super) async fn plan(
             Planned::new(row, replay, filter, snapshot, is_kept)
         })
         .collect();
+    let found = planned.len();
     planned.truncate(cut::first(planned.iter().map(Planned::bytes), CHUNK_BYTES));
     planned.truncate(cut::first(planned.iter().map(|event| event.routes.len() as u64), CHUNK_DELIVERIES));
-    Ok(Plan::Events(planned))
+    let end = if planned.len() == found { end(outcome) } else { None };
+    Ok(Plan { rows: Rows::Events(planned), end })
+}
+
+fn end(outcome: Outcome) -> Option<Uuid> {
+    match outcome {
+        Outcome::Stopped(rest) => Some(rest.start()),
+        Outcome::Full | Outcome::End => None,
+    }
 }
 
 /// Decides which deliveries a planned chunk makes.
@@ -155,28 +182,40 @@ pub(super) async fn make(
     plan: &Plan,
     snapshot: &Snapshot,
 ) -> Result<Chunk, sqlx::Error> {
-    match plan {
-        Plan::Deliveries(deliveries) => {
+    let mut chunk = match &plan.rows {
+        Rows::Deliveries(deliveries) => {
             let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
-            Ok(of_deliveries(deliveries, replay.destination_id, first_with_body, snapshot))
+            of_deliveries(deliveries, replay.destination_id, first_with_body, snapshot)
         }
-        Plan::Events(planned) => {
-            let mut chunk = Chunk::default();
-            let mut rechecks = Rechecks::default();
-            let mut rest = planned.as_slice();
-            let begun = Instant::now();
-            // Slow filters must not keep other replays from their turn, nor a chunk from ever being stored.
-            while !rest.is_empty() && (chunk.processed == 0 || begun.elapsed() < MAKE_WITHIN) {
-                let (group, after) = rest.split_at(cut::first(rest.iter().map(Planned::bytes), GROUP_BYTES));
-                let whole = add_group(&mut chunk, app, replay, filter, group, snapshot, &mut rechecks, begun).await?;
-                if !whole {
-                    break;
-                }
-                rest = after;
-            }
-            Ok(chunk)
-        }
+        Rows::Events(planned) => of_events(app, replay, filter, planned, snapshot).await?,
+    };
+    if chunk.processed == plan.len() {
+        chunk.cursor = plan.end.or(chunk.cursor);
     }
+    Ok(chunk)
+}
+
+async fn of_events(
+    app: &App,
+    replay: &ReplayRow,
+    filter: &Filter,
+    planned: &[Planned],
+    snapshot: &Snapshot,
+) -> Result<Chunk, sqlx::Error> {
+    let mut chunk = Chunk::default();
+    let mut rechecks = Rechecks::default();
+    let mut rest = planned;
+    let begun = Instant::now();
+    // Slow filters must not keep other replays from their turn, nor a chunk from ever being stored.
+    while !rest.is_empty() && (chunk.processed == 0 || begun.elapsed() < MAKE_WITHIN) {
+        let (group, after) = rest.split_at(cut::first(rest.iter().map(Planned::bytes), GROUP_BYTES));
+        let whole = add_group(&mut chunk, app, replay, filter, group, snapshot, &mut rechecks, begun).await?;
+        if !whole {
+            break;
+        }
+        rest = after;
+    }
+    Ok(chunk)
 }
 
 fn of_deliveries(

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::configuration::Rate;
+use crate::store::search::Limits;
 
 /// The most rows of one chunk.
 pub(super) const CHUNK_ROWS: usize = 1_000;
@@ -19,6 +20,12 @@ pub(super) const CHUNK_DELIVERIES: u64 = 20_000;
 
 /// How long a chunk may be made before it is stored as far as it has come.
 pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
+
+/// How far a turn looks for rows that match before it moves the cursor as far as it has come. Short, because other replays
+/// wait for their turn meanwhile. The same however often the chunk was begun before: a stretch that takes too long is cut in
+/// the turn itself.
+pub(super) const STRETCHES: Limits =
+    Limits { first: 2_000, largest: 20_000, total: 100_000, within: Duration::from_millis(250) };
 
 /// How many of the first rows are taken together if they may have `most` together; at least one, if there is any. `sizes`
 /// are the bytes that each row takes, or the deliveries that it makes.

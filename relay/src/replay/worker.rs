@@ -231,6 +231,9 @@ async fn advance(
             }
             Advanced::Elsewhere => return Ok(Turn::NotNow),
             Advanced::Moved => {
+                if chunk.made.iter().any(|made| made.undecided.is_some()) {
+                    app.releaser.intake.parked.notify_one();
+                }
                 let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
                 for destination in destinations {
                     app.engine.look(DestinationId::from_uuid(destination));

@@ -4,13 +4,16 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use shared::envelope::Failure;
+use shared::source::QuarantineLimits;
 use uuid::Uuid;
 
 use super::configuration::Version;
 use super::counters::{self, SourceCounts};
+use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
+use crate::held::HeldBy;
 
 /// An event to be stored, with the answer of its routes.
 pub struct NewEvent {
@@ -28,7 +31,17 @@ pub struct NewEvent {
     pub verification: &'static str,
     /// Why it was refused, where it is kept all the same.
     pub failure: Option<Failure>,
+    /// The limits of its source, where it failed and is kept all the same.
+    pub quarantine: Option<QuarantineLimits>,
     pub deliveries: Vec<NewDelivery>,
+}
+
+impl NewEvent {
+    /// Whether one of its deliveries is parked.
+    #[must_use]
+    pub fn parks(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.undecided.is_some())
+    }
 }
 
 /// A delivery to be made with its event.
@@ -45,6 +58,7 @@ pub struct NewDelivery {
 /// Why a route could not say whether, or in which order, a delivery is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undecided {
+    pub by: HeldBy,
     pub reason: String,
     /// Whether the relay asks again by itself; else only after a change of the route.
     pub again: bool,
@@ -71,10 +85,22 @@ pub struct Batch {
     pub unreadable: Vec<NewUnreadable>,
 }
 
+impl Batch {
+    /// The bytes of bodies and unreadable messages.
+    fn bytes(&self) -> usize {
+        let events = self.events.iter().map(|event| event.body.len());
+        events.chain(self.unreadable.iter().map(NewUnreadable::bytes)).sum()
+    }
+}
+
+/// A batch of more bytes takes long to store.
+const SHORT_BYTES: usize = 1 << 20;
+
 /// What became of a batch.
 pub enum Admitted {
-    /// Committed. `stored` are the events that are new; the others were there already, or are duplicates.
-    Stored { stored: HashSet<Uuid>, duplicates: usize },
+    /// Committed. `stored` are the events that are new; the others were there already, are duplicates, or are beyond what
+    /// their source keeps of requests that fail. `full` are the sources of those, where their owner is to be told.
+    Stored { stored: HashSet<Uuid>, duplicates: usize, full: Vec<Full> },
     /// Nothing was written: the configuration is another one than that by which the events were routed.
     StaleConfiguration,
 }
@@ -86,7 +112,11 @@ pub enum Admitted {
 /// Where the database cannot be asked or refuses a value; then nothing was written.
 pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    super::configuration::hold(&mut transaction).await?;
+    if batch.bytes() > SHORT_BYTES {
+        super::configuration::hold_for_long(&mut transaction).await?;
+    } else {
+        super::configuration::hold(&mut transaction).await?;
+    }
     write(transaction, batch, version, dedupe_days).await
 }
 
@@ -102,7 +132,7 @@ pub struct Held {
 /// Returns an error if a query fails.
 pub async fn hold(pool: &Pool) -> Result<Held, sqlx::Error> {
     let mut transaction = pool.begin().await?;
-    super::configuration::hold(&mut transaction).await?;
+    super::configuration::hold_for_long(&mut transaction).await?;
     let version = super::configuration::version(&mut *transaction).await?;
     Ok(Held { transaction, version })
 }
@@ -149,6 +179,10 @@ async fn write(
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
     let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
     let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
+    let beyond = quarantine::charge(connection, &fresh).await?;
+    let mut fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
+    // In one order everywhere: of two replicas that store the same events, one waits for the other at the first of them.
+    fresh.sort_unstable_by_key(|event| event.id);
 
     let stored = insert_events(connection, &fresh).await?;
     // After the events: a duplicate may be one of an event of the same batch.
@@ -157,9 +191,9 @@ async fn write(
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
     // Last, because two transactions that count for the same source wait for each other from here to their commit.
-    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected)).await?;
+    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected, &beyond.events)).await?;
     transaction.commit().await?;
-    Ok(Admitted::Stored { stored, duplicates: duplicates.len() })
+    Ok(Admitted::Stored { stored, duplicates: duplicates.len(), full: beyond.full })
 }
 
 /// Whether an event is stored.
@@ -176,14 +210,17 @@ fn counts(
     stored: &HashSet<Uuid>,
     duplicates: &HashMap<Uuid, Uuid>,
     rejected: &HashSet<Uuid>,
+    beyond: &HashSet<Uuid>,
 ) -> BTreeMap<Uuid, SourceCounts> {
     let mut counts: BTreeMap<Uuid, SourceCounts> = BTreeMap::new();
     let mut seen = HashSet::new();
     for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
         let is_stored = stored.contains(&event.id);
         let is_duplicate = duplicates.contains_key(&event.id);
-        if is_stored || is_duplicate {
+        let is_beyond = beyond.contains(&event.id);
+        if is_stored || is_duplicate || is_beyond {
             let count = counts.entry(event.source_id).or_default();
+            count.rejected += i64::from(is_beyond);
             count.stored += i64::from(is_stored);
             count.duplicates += i64::from(is_duplicate);
         }
@@ -274,9 +311,8 @@ async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid
         let holder = duplicates.get(holder).unwrap_or(holder);
         *counts.entry(*holder).or_default() += 1;
     }
-    let mut counts: Vec<(Uuid, i32)> = counts.into_iter().collect();
-    counts.sort_unstable();
     let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
+    lock_events(connection, &ids).await?;
     sqlx::query!(
         "update events set duplicates = duplicates + more.count
          from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)",
@@ -285,6 +321,16 @@ async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
+pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    if ids.len() > 1 {
+        sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
+            .fetch_all(connection)
+            .await?;
+    }
     Ok(())
 }
 
@@ -389,16 +435,18 @@ async fn insert_some_deliveries(
     let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
+    let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         order_key, due_at, parked_at, undecided, decide_at)
-         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key,
+                                         parked_by, order_key, due_at, parked_at, undecided, decide_at)
+         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, parked_by, order_key,
                 case when parked_reason is null then now() else 'infinity' end,
                 case when parked_reason is not null then now() end, parked_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                     $8::bigint[], $9::bool[])
-              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again)",
+                     $8::bigint[], $9::bool[], $11::text[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again,
+                           parked_by)",
         &ids,
         &customer_ids,
         &destination_ids,
@@ -408,11 +456,17 @@ async fn insert_some_deliveries(
         &parked as &[Option<&str>],
         &order_keys as &[Option<i64>],
         &again,
-        FIRST_PAUSE_S
+        FIRST_PAUSE_S,
+        &parked_by as &[&str]
     )
     .execute(connection)
     .await?;
     Ok(())
+}
+
+/// What parks each delivery; of those that are not parked it means nothing.
+pub(crate) fn parked_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>) -> Vec<&'static str> {
+    undecided.map(|undecided| undecided.map_or(HeldBy::Transform, |why| why.by).name()).collect()
 }
 
 /// Returns those that are new: the others are of messages that were stored before.
@@ -421,6 +475,8 @@ async fn insert_rejections(
     rejections: &[NewRejection],
 ) -> Result<HashSet<Uuid>, sqlx::Error> {
     let mut inserted = HashSet::new();
+    let mut rejections: Vec<&NewRejection> = rejections.iter().collect();
+    rejections.sort_unstable_by_key(|rejection| rejection.id);
     // Few and far between: the edge samples them.
     for rejection in rejections {
         let new = sqlx::query!(

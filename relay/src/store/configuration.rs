@@ -1,9 +1,24 @@
 //! What the relay holds in memory, read at one version.
 
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
+use tokio::time::Instant;
 use uuid::Uuid;
 
 use crate::store::{Connection, Pool, Transaction};
+
+/// How long a change waits in the queue of those that want the configuration: so long it keeps others from storing.
+const WAIT: Duration = Duration::from_millis(100);
+
+/// How long it stays away from that queue before it waits again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a change may wait in all for those that hold the configuration.
+const TURN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Which state of the configuration something was read from or decided by.
 ///
@@ -46,6 +61,7 @@ pub struct DestinationRow {
     pub retry: serde_json::Value,
     pub state: String,
     pub state_changed_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
 }
 
 pub struct RouteRow {
@@ -68,46 +84,121 @@ pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version, sql
 }
 
 /// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
-/// revision is committed before the next one. A statement of its own, because the ones after it have to see what was
-/// committed while it waited.
+/// revision is committed before the next one. It is the first lock of its transaction. A statement of its own, because the
+/// ones after it have to see what was committed while it waited.
+///
+/// For transactions that end soon. One that may take longer calls [`hold_for_long`].
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn hold(connection: &mut Connection) -> Result<(), sqlx::Error> {
     sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))").execute(connection).await?;
     Ok(())
 }
 
-/// Commits a transaction that has changed a source, destination or route, and returns the new version. The row lock of the
-/// configuration puts such transactions in order, so that a version is never visible before the change it stands for.
+/// As [`hold`], for a transaction that may take longer than some 100 ms, for instance because it stores a large body. It
+/// waits until no change waits: such transactions that overlap without end would keep a change from its turn.
 ///
 /// # Errors
-/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn commit(mut transaction: Transaction) -> Result<Version, sqlx::Error> {
-    // Waits for those that hold it, see `hold`.
-    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))").execute(&mut *transaction).await?;
-    let version = sqlx::query_as!(
-        Version,
-        "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(version)
+/// Returns an error if the query fails.
+pub async fn hold_for_long(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate long configuration'))")
+        .execute(&mut *connection)
+        .await?;
+    hold(connection).await
 }
 
-/// As [`commit`], where the change has met any row; else there is nothing to commit, and no new version.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn commit_if_any(
+/// A transaction that changes a source, destination or route. It locks the configuration before anything else, so it waits
+/// for those that hold it (see [`hold`]) while it has locked no row that they may want. Rolled back if it is dropped.
+#[derive(Debug)]
+pub struct Change {
     transaction: Transaction,
-    changed: &sqlx::postgres::PgQueryResult,
-) -> Result<Option<Version>, sqlx::Error> {
-    if changed.rows_affected() == 0 {
-        return Ok(None);
+}
+
+impl Change {
+    /// Begins a change, as the only one at this time.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails, or if the configuration is held by others for [`TURN_WITHIN`].
+    pub async fn begin(pool: &Pool) -> Result<Self, sqlx::Error> {
+        let mut transaction = pool.begin().await?;
+        take_turn(&mut transaction).await?;
+        Ok(Self { transaction })
     }
-    commit(transaction).await.map(Some)
+
+    /// Commits it and returns the new version.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+    pub async fn commit(mut self) -> Result<Version, sqlx::Error> {
+        let version = sqlx::query_as!(
+            Version,
+            "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
+        )
+        .fetch_one(&mut *self)
+        .await?;
+        self.transaction.commit().await?;
+        Ok(version)
+    }
+
+    /// As [`Self::commit`], if the change has met any row; else there is nothing to commit, and no new version.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_if_any(self, changed: &PgQueryResult) -> Result<Option<Version>, sqlx::Error> {
+        if changed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        self.commit().await.map(Some)
+    }
+}
+
+impl Deref for Change {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Change {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}
+
+/// Waits for those that hold the configuration, see [`hold`], and keeps others from holding it.
+///
+/// Whoever comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the queue after
+/// [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
+async fn take_turn(transaction: &mut Transaction) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate long configuration'))")
+        .execute(&mut **transaction)
+        .await?;
+    // Without the savepoint the transaction would end with the first wait that is given up.
+    let limited = format!("SAVEPOINT turn; SET LOCAL lock_timeout = {}", WAIT.as_millis());
+    let until = Instant::now() + TURN_WITHIN;
+    loop {
+        sqlx::raw_sql(AssertSqlSafe(limited.as_str())).execute(&mut **transaction).await?;
+        let taken = sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))")
+            .execute(&mut **transaction)
+            .await;
+        match taken {
+            Ok(_) => break,
+            Err(error) if is_lock_timeout(&error) && Instant::now() < until => {
+                sqlx::raw_sql("ROLLBACK TO SAVEPOINT turn; RELEASE SAVEPOINT turn").execute(&mut **transaction).await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    sqlx::raw_sql("SET LOCAL lock_timeout = 0").execute(&mut **transaction).await?;
+    Ok(())
+}
+
+/// 55P03 is "lock not available" (PostgreSQL, appendix A).
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
 }
 
 /// Everything, from one state of the database.
@@ -124,7 +215,7 @@ pub async fn read(pool: &Pool) -> Result<Rows, sqlx::Error> {
     let destinations = sqlx::query_as!(
         DestinationRow,
         "select id, customer_id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per,
-                max_concurrency, timeout_ms, retry, state, state_changed_at
+                max_concurrency, timeout_ms, retry, state, state_changed_at, updated_at
          from destinations"
     )
     .fetch_all(&mut *transaction)

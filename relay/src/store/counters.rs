@@ -17,7 +17,7 @@ pub const LATENCIES_MS: [i32; 5] = [50, 250, 1_000, 5_000, 30_000];
 pub struct SourceCounts {
     pub stored: i64,
     pub duplicates: i64,
-    /// Requests that the edge refused.
+    /// Requests that the edge refused, and those that failed and were beyond what the source keeps of such.
     pub rejected: i64,
 }
 

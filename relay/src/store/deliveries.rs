@@ -4,10 +4,12 @@ use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::search::{self, Order, Range, Search, remaining};
 use crate::store::Pool;
 
-/// How far two replicas' clocks may be apart, in milliseconds, for all attempts of a delivery to be found.
-const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
+/// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
+/// event, to be found.
+pub const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
 
 /// A delivery, wherever it is stored.
 #[derive(Debug, Clone)]
@@ -22,7 +24,10 @@ pub struct DeliveryRow {
     pub replay_id: Option<Uuid>,
     /// `pending`, `held`, `succeeded`, `dead` or `cancelled`.
     pub state: String,
+    /// `None` too if the destination is among those that cannot be sent to.
     pub held_reason: Option<String>,
+    /// What parks it, if it is parked.
+    pub parked_by: Option<String>,
     /// When the next attempt is due; `None` where there is none to come.
     pub due_at: Option<OffsetDateTime>,
     pub attempts: i16,
@@ -34,17 +39,80 @@ pub struct DeliveryRow {
 /// Which deliveries are asked for.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
-    pub id: Option<DeliveryId>,
     pub event: Option<EventId>,
     pub destination: Option<DestinationId>,
     pub state: Option<&'static str>,
     /// The error class of the last attempt; only settled deliveries have one.
     pub error: Option<String>,
-    /// Of the ids, inclusive.
-    pub from: Option<Uuid>,
-    /// Of the ids, exclusive.
-    pub until: Option<Uuid>,
+    /// Destinations that this relay cannot use: what is pending for them is held.
+    pub unusable: Vec<Uuid>,
 }
+
+/// A search for a page of deliveries, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<DeliveryRow>,
+}
+
+impl Page {
+    async fn settled_edge(
+        &self,
+        pool: &Pool,
+        range: Range,
+        rows: i64,
+        plain: bool,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let state = self.selection.state;
+        if state.is_some_and(|state| UNSETTLED.contains(&state)) {
+            return Ok(None);
+        }
+        let by = search::Settled { destination: self.selection.destination.map(DestinationId::uuid), state };
+        let by = if plain { search::Settled::default() } else { by };
+        by.edge(pool, Order::NewestFirst, range, rows).await
+    }
+
+    async fn pending_edge(
+        &self,
+        pool: &Pool,
+        range: Range,
+        rows: i64,
+        plain: bool,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let state = self.selection.state;
+        if self.selection.error.is_some() || state.is_some_and(|state| !UNSETTLED.contains(&state)) {
+            return Ok(None);
+        }
+        let destination = self.selection.destination.map(DestinationId::uuid);
+        let by = search::Pending { destination: destination.filter(|_| !plain) };
+        by.edge(pool, range, rows).await
+    }
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        // An index leads to the few deliveries of an event.
+        if self.selection.event.is_some() && !plain {
+            return Ok(None);
+        }
+        let settled = self.settled_edge(pool, range, rows, plain).await?;
+        let range = Range { from: settled.unwrap_or(range.from), ..range };
+        // Within the stretch of the one table the other may have more rows than that.
+        Ok(self.pending_edge(pool, range, rows, plain).await?.or(settled))
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The states of deliveries that are in `pending_deliveries`.
+const UNSETTLED: [&str; 2] = ["pending", "held"];
 
 /// An attempt as it is stored.
 #[derive(Debug, Clone)]
@@ -59,77 +127,98 @@ pub struct AttemptRow {
     pub response_excerpt: Option<String>,
 }
 
-/// A page of deliveries, newest first: one statement over both tables, so that one that is settled meanwhile is neither
-/// missed nor shown twice.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn page(
+/// The deliveries of a range of ids that match, newest first: one statement over both tables, so that one that is settled
+/// meanwhile is neither missed nor shown twice.
+async fn page(
     pool: &Pool,
     customer: CustomerId,
     selection: &Selection,
+    range: Range,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
-                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason, due_at,
-                  attempts as "attempts!", error, reason, settled_at
+                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason,
+                  parked_by, due_at, attempts as "attempts!", error, reason, settled_at
            from (
                (select * from (
                     select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
                            replay_id,
-                           case when parked_reason is null and destinations.state = 'active' then 'pending' else 'held' end
-                               as state,
-                           case when parked_reason is not null then parked_reason
+                           case when parked_reason is null and destinations.state = 'active'
+                                     and destination_id <> all($9::uuid[]) then 'pending' else 'held' end as state,
+                           case when destinations.id is null then 'its destination was deleted; it is being cancelled'
+                                when parked_reason is not null then parked_reason
                                 when destinations.state = 'paused' then 'the destination is paused'
                                 when destinations.state = 'disabled' then
                                     'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
-                                when destinations.id is null then 'the destination does not exist' end as held_reason,
+                           end as held_reason,
+                           case when parked_reason is not null then parked_by end as parked_by,
                            nullif(due_at, 'infinity') as due_at, attempts,
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
                     from pending_deliveries pending left join destinations on destinations.id = destination_id
-                    where pending.customer_id = $1 and ($2::uuid is null or pending.id = $2)
-                      and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
-                      and $6::text is null
-                      and ($7::uuid is null or pending.id >= $7) and ($8::uuid is null or pending.id < $8)
+                    where pending.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                      and ($3::uuid is null or destination_id = $3)
+                      and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
+                      and pending.id >= $6 and pending.id < $7
                 ) waiting
-                where ($5::text is null or state = $5)
-                order by id desc limit $9)
+                where ($4::text is null or state = $4)
+                order by id desc limit $8)
                union all
                (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
-                       settled.state, null, null, attempts, error, reason, settled_at
+                       settled.state, null, null, null, attempts, error, reason, settled_at
                 from settled_deliveries settled left join destinations on destinations.id = destination_id
-                where settled.customer_id = $1 and ($2::uuid is null or settled.id = $2)
-                  and ($3::uuid is null or event_id = $3) and ($4::uuid is null or destination_id = $4)
-                  and ($5::text is null or settled.state = $5) and ($6::text is null or error = $6)
-                  and ($7::uuid is null or settled.id >= $7) and ($8::uuid is null or settled.id < $8)
-                order by settled.id desc limit $9)
+                where settled.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                  and ($3::uuid is null or destination_id = $3)
+                  and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
+                  and ($5::text is null or error = $5)
+                  and settled.id >= $6 and settled.id < $7
+                order by settled.id desc limit $8)
            ) delivery
-           order by id desc limit $9"#,
+           order by id desc limit $8"#,
         customer.uuid(),
-        selection.id.map(DeliveryId::uuid),
         selection.event.map(EventId::uuid),
         selection.destination.map(DestinationId::uuid),
         selection.state,
         selection.error,
-        selection.from,
-        selection.until,
-        limit
+        range.from,
+        range.until,
+        limit,
+        &selection.unusable
     )
     .fetch_all(&mut *search)
     .await
 }
 
+/// The newest deliveries of an event.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn of_event(
+    pool: &Pool,
+    customer: CustomerId,
+    event: EventId,
+    unusable: Vec<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let selection = Selection { event: Some(event), unusable, ..Selection::default() };
+    page(pool, customer, &selection, Range::ALL, limit).await
+}
+
 /// One delivery.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn find(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Option<DeliveryRow>, sqlx::Error> {
-    let selection = Selection { id: Some(id), ..Selection::default() };
-    page(pool, customer, &selection, 1).await.map(|mut rows| rows.pop())
+/// If the statement fails.
+pub async fn find(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DeliveryId,
+    unusable: Vec<Uuid>,
+) -> Result<Option<DeliveryRow>, sqlx::Error> {
+    let selection = Selection { unusable, ..Selection::default() };
+    page(pool, customer, &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
 }
 
 /// A page of a delivery's attempts, oldest first. Whose delivery it is has to be asked before, with [`find`].
@@ -183,6 +272,21 @@ pub async fn retry(
     first_with_body: Uuid,
 ) -> Result<Retried, sqlx::Error> {
     let mut transaction = pool.begin().await?;
+    // The destination is not deleted before this is committed.
+    super::configuration::hold(&mut transaction).await?;
+    let is_being_cancelled = sqlx::query_scalar!(
+        r#"select exists (
+               select from pending_deliveries pending
+               where customer_id = $1 and id = $2
+                 and not exists (select from destinations where destinations.id = pending.destination_id)) as "gone!""#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_one(&mut *transaction)
+    .await?;
+    if is_being_cancelled {
+        return Ok(Retried::DestinationGone);
+    }
     let pending = sqlx::query_scalar!(
         "update pending_deliveries
          set due_at = now(), parked_reason = null, parked_at = null, undecided = false, decide_at = null, not_sent = 0,
@@ -237,13 +341,13 @@ pub async fn retry(
     Ok(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) })
 }
 
-/// Cancels a delivery, and lets the next one of its order key go. Returns false where it is not pending, or not any more. An attempt that is under way is not called
-/// back.
+/// Cancels a delivery, and makes the next one of its order key due. Returns false if it is not pending, or not any more. An
+/// attempt that is under way is not called back.
 ///
 /// # Errors
-/// Where the database cannot be asked; then nothing was written.
+/// Returns an error if a query fails; the delivery may be cancelled by then.
 pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
-    let cancelled = sqlx::query_scalar!(
+    let cancelled = sqlx::query!(
         r#"with ended as (
                delete from pending_deliveries where customer_id = $1 and id = $2 returning *
            ), counted as (
@@ -255,20 +359,28 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
                       'cancelled by its owner', attempts, schedule_start
                from ended
                returning id
-           ), freed as (
-               update pending_deliveries set due_at = now()
-               where due_at > now() and id = (
-                   select waiting.id from pending_deliveries waiting
-                   join ended on ended.destination_id = waiting.destination_id and ended.order_key = waiting.order_key
-                   where waiting.id <> ended.id and waiting.attempts = waiting.schedule_start
-                     and waiting.parked_reason is null
-                   order by waiting.id limit 1)
            )
-           select count(*) as "count!" from moved"#,
+           select ended.destination_id, ended.order_key from moved join ended on ended.id = moved.id"#,
         customer.uuid(),
         id.uuid()
     )
-    .fetch_one(pool)
+    .fetch_optional(pool)
     .await?;
-    Ok(cancelled > 0)
+    let Some(cancelled) = cancelled else { return Ok(false) };
+    if let Some(key) = cancelled.order_key {
+        // Not in the transaction above: a settlement may have locked the next one and wait for this one. If the relay is
+        // killed in between, the next one is due when it was put back until.
+        sqlx::query!(
+            "update pending_deliveries set due_at = now()
+             where due_at > now() and id = (
+                 select id from pending_deliveries
+                 where destination_id = $1 and order_key = $2 and attempts = schedule_start and parked_reason is null
+                 order by id limit 1)",
+            cancelled.destination_id,
+            key
+        )
+        .execute(pool)
+        .await?;
+    }
+    Ok(true)
 }

@@ -1,14 +1,12 @@
-//! Destinations: what the API changes, and what the engine does to one that is gone.
+//! Destinations: what the API changes, and what the engine does to one that is gone. How they are deleted is in
+//! [`super::deleted_destinations`].
 
 use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::configuration::{self, Version};
-use crate::store::{Connection, Pool};
-
-/// The most deliveries that one statement moves when a destination is deleted.
-const CANCEL_CHUNK: i64 = 10_000;
+use super::configuration::{Change, Version};
+use crate::store::Pool;
 
 /// A destination as it is stored.
 #[derive(Debug, Clone)]
@@ -56,7 +54,7 @@ pub async fn insert(
     shard: i16,
     content: &Content,
 ) -> Result<(DestinationRow, Version), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let row = sqlx::query_as!(
         DestinationRow,
         "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
@@ -76,9 +74,9 @@ pub async fn insert(
         content.timeout_ms,
         content.retry
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *change)
     .await?;
-    Ok((row, configuration::commit(transaction).await?))
+    Ok((row, change.commit().await?))
 }
 
 /// Changes a destination. `None` where it has been changed or deleted since `seen` was read.
@@ -90,7 +88,7 @@ pub async fn update(
     seen: &DestinationRow,
     content: &Content,
 ) -> Result<Option<(DestinationRow, Version)>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let row = sqlx::query_as!(
         DestinationRow,
         "update destinations
@@ -110,10 +108,10 @@ pub async fn update(
         content.timeout_ms,
         content.retry
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut *change)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some((row, configuration::commit(transaction).await?)))
+    Ok(Some((row, change.commit().await?)))
 }
 
 /// Puts other signing keys in place. `None` where the destination has been changed or deleted since `seen` was read.
@@ -125,7 +123,7 @@ pub async fn set_signing_keys(
     seen: &DestinationRow,
     signing_keys_sealed: &str,
 ) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update destinations set signing_keys_sealed = $4, updated_at = clock_timestamp()
          where customer_id = $1 and id = $2 and updated_at = $3",
@@ -134,9 +132,9 @@ pub async fn set_signing_keys(
         seen.updated_at,
         signing_keys_sealed
     )
-    .execute(&mut *transaction)
+    .execute(&mut *change)
     .await?;
-    configuration::commit_if_any(transaction, &changed).await
+    change.commit_if_any(&changed).await
 }
 
 /// The destination with this id or this name.
@@ -192,7 +190,7 @@ pub async fn set_state(
     id: DestinationId,
     state: &'static str,
 ) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update destinations set state = $3, state_reason = null, state_changed_at = now(), updated_at = clock_timestamp()
          where customer_id = $1 and id = $2 and state <> $3",
@@ -200,9 +198,9 @@ pub async fn set_state(
         id.uuid(),
         state
     )
-    .execute(&mut *transaction)
+    .execute(&mut *change)
     .await?;
-    configuration::commit_if_any(transaction, &changed).await
+    change.commit_if_any(&changed).await
 }
 
 /// Disables an active destination, for this reason. Returns the new version of the configuration; `None` where it was
@@ -211,7 +209,7 @@ pub async fn set_state(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update destinations
          set state = 'disabled', state_reason = $2, state_changed_at = now(), updated_at = clock_timestamp()
@@ -219,74 +217,7 @@ pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Versi
         id,
         reason
     )
-    .execute(&mut *transaction)
+    .execute(&mut *change)
     .await?;
-    configuration::commit_if_any(transaction, &changed).await
-}
-
-/// Deletes a destination with its routes, and cancels what is pending for it, all in one transaction. Returns the new
-/// revision of the configuration; `None` where there is no such destination.
-///
-/// # Errors
-/// Where the database cannot be asked; then nothing was written.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
-    // Without its destination a replay would deliver to the original ones.
-    sqlx::query!(
-        "update replays set state = 'cancelled', finished_at = now(), error = 'its destination was deleted'
-         where customer_id = $1 and destination_id = $2 and state = 'running'",
-        customer.uuid(),
-        id.uuid()
-    )
-    .execute(&mut *transaction)
-    .await?;
-    let deleted =
-        sqlx::query!("delete from destinations where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
-            .execute(&mut *transaction)
-            .await?;
-    if deleted.rows_affected() == 0 {
-        return Ok(None);
-    }
-    while cancel_pending(&mut transaction, id.uuid()).await? >= CANCEL_CHUNK {}
-    configuration::commit(transaction).await.map(Some)
-}
-
-/// Cancels what was stored for a destination while it was being deleted. Returns how many they were.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn cancel_orphans(pool: &Pool, id: DestinationId) -> Result<i64, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
-    let cancelled = cancel_pending(&mut transaction, id.uuid()).await?;
-    transaction.commit().await?;
-    Ok(cancelled)
-}
-
-/// At most [`CANCEL_CHUNK`] rows, so that no statement grows with the backlog. An array and not `in`, which would be
-/// answered by reading the whole table.
-async fn cancel_pending(connection: &mut Connection, destination: Uuid) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
-        r#"with ended as (
-               delete from pending_deliveries
-               where id = any(array(
-                   select id from pending_deliveries where destination_id = $1 order by due_at, id limit $2))
-               returning *
-           ), moved as (
-               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, reason, attempts, schedule_start)
-               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
-                      'the destination was deleted', attempts, schedule_start
-               from ended
-               returning replay_id
-           ), counted as (
-               update replays set cancelled = replays.cancelled + more.count
-               from (select replay_id, count(*) as count from moved where replay_id is not null group by replay_id) more
-               where replays.id = more.replay_id
-           )
-           select count(*) as "count!" from moved"#,
-        destination,
-        CANCEL_CHUNK
-    )
-    .fetch_one(connection)
-    .await
+    change.commit_if_any(&changed).await
 }

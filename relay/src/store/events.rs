@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::admit::{NewEvent, insert_deliveries};
 use super::configuration::Version;
+use super::search::{self, Order, Range, Search, remaining};
 use crate::store::Pool;
 
 /// What is known of an event, without its headers and body.
@@ -55,23 +56,48 @@ pub struct Selection {
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
     pub verification: Option<&'static str>,
-    /// Of the ids, inclusive.
-    pub from: Option<Uuid>,
-    /// Of the ids, exclusive. The time the caller asks for, or its cursor, whichever is earlier.
-    pub until: Option<Uuid>,
 }
 
-/// A page of events, newest first.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn page(
+/// A search for a page of events, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<SummaryRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        // An index leads to the few events of a provider's id.
+        if self.selection.provider_event_id.is_some() && !plain {
+            return Ok(None);
+        }
+        let by = search::Events {
+            source: self.selection.source.map(SourceId::uuid),
+            in_quarantine: self.selection.verification == Some("failed"),
+        };
+        let by = if plain { search::Events::default() } else { by };
+        by.edge(pool, Order::NewestFirst, range, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The events of a range of ids that match, newest first.
+async fn page(
     pool: &Pool,
     customer: CustomerId,
     selection: &Selection,
+    range: Range,
     limit: i64,
 ) -> Result<Vec<SummaryRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
@@ -79,15 +105,15 @@ pub async fn page(
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
              and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
-             and ($6::uuid is null or events.id >= $6) and ($7::uuid is null or events.id < $7)
+             and events.id >= $6 and events.id < $7
            order by events.id desc limit $8"#,
         customer.uuid(),
         selection.source.map(SourceId::uuid),
         selection.event_type,
         selection.provider_event_id,
         selection.verification,
-        selection.from,
-        selection.until,
+        range.from,
+        range.until,
         limit
     )
     .fetch_all(&mut *search)

@@ -66,7 +66,7 @@ pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> 
          where shard in (
              select shard from shards
              where owner is null or not exists (select from replicas where replicas.id = shards.owner)
-             order by shard limit $2)",
+             order by shard limit $2 for update)",
         replica,
         missing
     )
@@ -110,9 +110,14 @@ async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Re
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
-    sqlx::query!("update shards set owner = null where owner = $1 and shard = any($2)", replica, shards)
-        .execute(pool)
-        .await?;
+    sqlx::query!(
+        "update shards set owner = null
+         where owner = $1 and shard in (select shard from shards where shard = any($2) order by shard for update)",
+        replica,
+        shards
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -122,7 +127,9 @@ pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<(),
 /// Where the database cannot be asked.
 pub async fn release(pool: &Pool, replica: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "with gone as (delete from replicas where id = $1) update shards set owner = null where owner = $1",
+        "with gone as (delete from replicas where id = $1)
+         update shards set owner = null
+         where owner = $1 and shard in (select shard from shards where owner = $1 order by shard for update)",
         replica
     )
     .execute(pool)

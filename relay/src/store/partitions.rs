@@ -262,7 +262,8 @@ impl Maintenance {
         }
     }
 
-    /// Makes pending deliveries of events before `first` dead, at most `limit`; says how many they were.
+    /// Makes pending deliveries of events before `first` dead, at most `limit`; says how many they were. Those that others
+    /// have locked are left for the next run.
     ///
     /// # Errors
     /// Where the database cannot be asked; then nothing was written.
@@ -271,7 +272,8 @@ impl Maintenance {
             r#"with ended as (
                    delete from pending_deliveries
                    where id = any(array(
-                       select id from pending_deliveries where event_id < $1 order by event_id limit $2))
+                       select id from pending_deliveries where event_id < $1 order by event_id limit $2
+                       for update skip locked))
                    returning *
                ), moved as (
                    insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id,
@@ -280,9 +282,12 @@ impl Maintenance {
                           attempts, schedule_start
                    from ended
                    returning replay_id
+               ), locked as (
+                   select id from replays where id = any(array(select replay_id from moved)) order by id for no key update
                ), counted as (
                    update replays set dead = replays.dead + more.count
                    from (select replay_id, count(*) from moved group by replay_id) as more (id, count)
+                   join locked on locked.id = more.id
                    where replays.id = more.id
                )
                select count(*) as "count!" from moved"#,

@@ -21,6 +21,8 @@ pub struct DueRow {
     pub order_key: Option<i64>,
     /// An earlier delivery of its key is pending and goes first. One that is retried has a time of its own.
     pub is_behind: bool,
+    /// None of those that go first waits for its first attempt.
+    pub is_next: bool,
     /// How often in a row it was due and nothing was sent because of the relay.
     pub not_sent: i16,
 }
@@ -42,6 +44,13 @@ pub struct EventRow {
     pub body_size: i32,
 }
 
+/// A key of which nothing is read in one lane.
+pub struct Busy {
+    pub destination: Uuid,
+    pub lane: i16,
+    pub key: i64,
+}
+
 /// What was due, and when that was by the database's clock.
 pub struct Due {
     pub rows: Vec<DueRow>,
@@ -61,14 +70,15 @@ const MOST_BYTES: usize = 12 << 20;
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
-/// The first deliveries of lanes that are due since `begins[i]`, oldest first, but for those that are `known`: at most
-/// `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only where `bodies` says so. Some megabytes
-/// of it at most: the last ones are left out beyond that, and others come without their bodies.
+/// The first deliveries of lanes that are due since `begins[i]`, oldest first, but for those that are `known` or of a `busy`
+/// key: at most `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only if `bodies` is true. Some
+/// megabytes of it at most: the last ones are left out beyond that, and others come without their bodies.
 ///
 /// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
+#[expect(clippy::too_many_arguments, reason = "the lanes of one statement, column by column")]
 pub async fn due(
     pool: &Pool,
     destinations: &[Uuid],
@@ -76,8 +86,12 @@ pub async fn due(
     begins: &[OffsetDateTime],
     limits: &[i64],
     known: &[Uuid],
+    busy: &[Busy],
     bodies: bool,
 ) -> Result<Due, sqlx::Error> {
+    let busy_destinations: Vec<Uuid> = busy.iter().map(|busy| busy.destination).collect();
+    let busy_lanes: Vec<i16> = busy.iter().map(|busy| busy.lane).collect();
+    let busy_keys: Vec<i64> = busy.iter().map(|busy| busy.key).collect();
     let mut heads = sqlx::query!(
         r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
                   due.route_id as "route_id?", due.replay_id as "replay_id?",
@@ -89,12 +103,22 @@ pub async fn due(
                         and earlier.id < due.id
                         and (coalesce(route.poison, 'block') = 'block'
                              or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
-                  ) as "is_behind!"
+                  ) as "is_behind!",
+                  due.order_key is not null and due.attempts = due.schedule_start
+                  and coalesce(route.poison, 'block') = 'block' and not exists (
+                      select from pending_deliveries earlier
+                      where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
+                        and earlier.id < due.id and earlier.attempts = earlier.schedule_start
+                        and earlier.parked_reason is null
+                  ) as "is_next!"
            from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::bigint[]) as ready (destination_id, lane, begin, most)
            left join lateral (
                select * from pending_deliveries pending
                where pending.destination_id = ready.destination_id and pending.lane = ready.lane
                  and due_at between ready.begin and now() and pending.id <> all($5)
+                 and (pending.order_key is null or (ready.destination_id, ready.lane, pending.order_key) not in (
+                     select destination_id, lane, order_key
+                     from unnest($6::uuid[], $7::smallint[], $8::bigint[]) as busy (destination_id, lane, order_key)))
                order by due_at, id limit ready.most
            ) due on true
            left join routes route on route.id = due.route_id and due.order_key is not null"#,
@@ -102,7 +126,10 @@ pub async fn due(
         lanes,
         begins,
         limits,
-        known
+        known,
+        &busy_destinations,
+        &busy_lanes,
+        &busy_keys
     )
     .fetch_all(pool)
     .await?;
@@ -139,6 +166,7 @@ pub async fn due(
                 throttled: head.throttled?,
                 order_key: head.order_key,
                 is_behind: head.is_behind,
+                is_next: head.is_next,
                 not_sent: head.not_sent?,
             })
         }));
@@ -169,30 +197,40 @@ async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<Eve
     .await
 }
 
-/// When the next delivery of a lane is due.
+/// When the first delivery of a lane is due.
 pub struct NextDueRow {
     pub destination_id: Uuid,
     pub lane: i16,
-    pub due_at: OffsetDateTime,
+    /// `None` if all of the lane is parked.
+    pub due_at: Option<OffsetDateTime>,
 }
 
-/// When the first delivery of each lane of these destinations is due, be it past or to come; nothing for a lane that has
-/// none, or only parked ones.
+/// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
+/// any, of whichever destination, in the order of their destinations and numbers.
+///
+/// Each lane is one probe of the index, however many deliveries it has, and a lane without any costs nothing.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn next_due(pool: &Pool, destinations: &[Uuid]) -> Result<Vec<NextDueRow>, sqlx::Error> {
+/// Returns an error if the query fails.
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<Vec<NextDueRow>, sqlx::Error> {
     sqlx::query_as!(
         NextDueRow,
-        r#"select idle.destination_id as "destination_id!", lanes.lane as "lane!", first.due_at as "due_at!"
-           from unnest($1::uuid[]) as idle (destination_id)
-           cross join unnest(array[0, 1, 2]::smallint[]) as lanes (lane)
-           cross join lateral (
-               select due_at from pending_deliveries pending
-               where pending.destination_id = idle.destination_id and pending.lane = lanes.lane and due_at < 'infinity'
-               order by due_at limit 1
-           ) first"#,
-        destinations
+        r#"with recursive heads as (
+               (select destination_id, lane, due_at from pending_deliveries
+                where (destination_id, lane) > ($1, $2::smallint)
+                order by destination_id, lane, due_at, id limit 1)
+               union all
+               select next.* from heads cross join lateral (
+                   select destination_id, lane, due_at from pending_deliveries
+                   where (destination_id, lane) > (heads.destination_id, heads.lane)
+                   order by destination_id, lane, due_at, id limit 1
+               ) next
+           )
+           select destination_id as "destination_id!", lane as "lane!", nullif(due_at, 'infinity') as due_at
+           from heads limit $3"#,
+        after.0,
+        after.1,
+        limit
     )
     .fetch_all(pool)
     .await

@@ -26,6 +26,9 @@ const STATEMENT: Limits = Limits { server: Duration::from_secs(13), here: Durati
 /// The same for a statement that may have to look through all of history.
 const SEARCH: Limits = Limits { server: Duration::from_secs(25), here: Duration::from_secs(28) };
 
+/// The same for a part of a search, which is made smaller if it takes longer.
+const STRETCH: Limits = Limits { server: Duration::from_secs(4), here: Duration::from_secs(6) };
+
 /// The same for maintenance, for which nothing waits.
 const MAINTENANCE: Limits = Limits { server: Duration::from_secs(60), here: Duration::from_secs(65) };
 
@@ -134,9 +137,22 @@ impl Pool {
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
     pub async fn begin_search(&self) -> Result<Transaction, Error> {
+        self.begin_within(SEARCH).await
+    }
+
+    /// Begins a transaction for a part of a search, whose statements have 4 seconds each. It is rolled back if it is
+    /// dropped.
+    ///
+    /// # Errors
+    /// Returns an error if there is no connection, or the statement fails.
+    pub async fn begin_stretch(&self) -> Result<Transaction, Error> {
+        self.begin_within(STRETCH).await
+    }
+
+    async fn begin_within(&self, limits: Limits) -> Result<Transaction, Error> {
         let mut connection = self.acquire().await?;
-        connection.limit = SEARCH.here;
-        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}", SEARCH.server.as_millis());
+        connection.limit = limits.here;
+        let begin = format!("BEGIN; SET LOCAL statement_timeout = {}", limits.server.as_millis());
         Transaction::begin(connection, begin).await
     }
 

@@ -4,6 +4,7 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::search::{self, Range, Search, remaining};
 use crate::store::Pool;
 
 /// Refused requests with one cause.
@@ -21,31 +22,50 @@ pub struct RejectionRow {
     pub remote: String,
 }
 
-/// A page of rejections, newest first. `from` and `until` are bounds of the ids, inclusive and exclusive. Those of
-/// sources that have been deleted belong to nobody and are left out.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn page(
+/// A search for a page of rejections, newest first. Those of sources that have been deleted belong to nobody and are left
+/// out.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub source: Option<SourceId>,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<RejectionRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        let source = self.source.map(SourceId::uuid).filter(|_| !plain);
+        search::rejections(pool, range, source, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, self.source, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The rejections of a range of ids, newest first.
+async fn page(
     pool: &Pool,
     customer: CustomerId,
     source: Option<SourceId>,
-    from: Option<Uuid>,
-    until: Option<Uuid>,
+    range: Range,
     limit: i64,
 ) -> Result<Vec<RejectionRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         RejectionRow,
         "select rejections.id, source_id, sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
          from rejections join sources on sources.id = rejections.source_id
          where sources.customer_id = $1 and ($2::uuid is null or source_id = $2)
-           and ($3::uuid is null or rejections.id >= $3) and ($4::uuid is null or rejections.id < $4)
+           and rejections.id >= $3 and rejections.id < $4
          order by rejections.id desc limit $5",
         customer.uuid(),
         source.map(SourceId::uuid),
-        from,
-        until,
+        range.from,
+        range.until,
         limit
     )
     .fetch_all(&mut *search)

@@ -6,13 +6,18 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admit::Undecided;
+use super::admit::{Undecided, lock_events, parked_by};
 use super::configuration::Version;
+use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::FIRST_PAUSE_S;
 use crate::store::{Connection, Pool, ROWS_AT_ONCE};
 
 pub mod begun;
+mod count;
+pub mod counts;
 pub mod events;
+
+pub use self::count::{Count, counted, counting};
 
 /// What a replay takes, with ids in place of names.
 #[derive(Debug, Clone, Default)]
@@ -26,10 +31,28 @@ pub struct Selection {
     pub error: Option<String>,
     /// Of the events, those whose signature failed and that have not been released; else all others.
     pub failed: bool,
-    /// Of the event's id, inclusive.
-    pub from_event: Uuid,
-    /// Of the event's id, exclusive.
-    pub until_event: Uuid,
+    /// Of the event's id.
+    pub events: Range,
+    /// Of the id of what is taken: the event, or if there is a state, the delivery.
+    pub ids: Range,
+}
+
+impl Selection {
+    /// The id of the last of `rows` rows among which the selection looks for what it takes; see [`Search::edge`].
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        match (&self.state, plain) {
+            (None, false) => {
+                let by = search::Events { source: self.source_id, in_quarantine: self.failed };
+                by.edge(pool, Order::OldestFirst, range, rows).await
+            }
+            (None, true) => search::Events::default().edge(pool, Order::OldestFirst, range, rows).await,
+            (Some(state), false) => {
+                let by = search::Settled { destination: self.destination_id, state: Some(state) };
+                by.edge(pool, Order::OldestFirst, range, rows).await
+            }
+            (Some(_), true) => search::Settled::default().edge(pool, Order::OldestFirst, range, rows).await,
+        }
+    }
 }
 
 /// A replay as it is stored.
@@ -42,7 +65,11 @@ pub struct ReplayRow {
     pub rate_limit: Option<i32>,
     pub rate_per: Option<String>,
     pub state: String,
+    /// How many rows it takes; while `counting`, how many were found so far.
     pub matched: i64,
+    pub counting: bool,
+    /// The last id that has been counted.
+    pub count_after: Option<Uuid>,
     pub until_id: Uuid,
     pub cursor_id: Option<Uuid>,
     pub next_at: OffsetDateTime,
@@ -73,6 +100,7 @@ impl ReplayRow {
 }
 
 /// A settled delivery that a replay has reached.
+#[derive(Debug)]
 pub struct DeliveryRow {
     pub id: Uuid,
     pub event_id: Uuid,
@@ -118,111 +146,69 @@ pub enum Advanced {
     StaleConfiguration,
 }
 
-/// How many events a selection matches.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn count_events(pool: &Pool, selection: &Selection) -> Result<i64, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
-    sqlx::query_scalar!(
-        r#"select count(*) as "count!" from events
-           where customer_id = $1 and id >= $2 and id < $3 and (verification = 'failed') = $7
-             and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
-             and ($6::uuid is null or exists (
-                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
-        selection.customer_id,
-        selection.from_event,
-        selection.until_event,
-        selection.source_id,
-        selection.event_type,
-        selection.destination_id,
-        selection.failed
-    )
-    .fetch_one(&mut *search)
-    .await
+/// A search for the next deliveries of a selection with a state, oldest first.
+#[derive(Debug)]
+pub struct NextDeliveries<'a> {
+    pub selection: &'a Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<DeliveryRow>,
 }
 
-/// How many deliveries a selection with a state matches.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn count_deliveries(pool: &Pool, selection: &Selection, until: Uuid) -> Result<i64, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
-    sqlx::query_scalar!(
-        r#"select count(*) as "count!" from settled_deliveries settled
-           where customer_id = $1 and state = $2 and id < $3
-             and event_id >= $4 and event_id < $5
-             and ($6::uuid is null or source_id = $6) and ($7::uuid is null or destination_id = $7)
-             and ($8::text is null or error = $8)
-             and ($9::text is null or exists (
-                 select from events where events.id = settled.event_id and events.type = $9))
-             and not exists (
-                 select from settled_deliveries later
-                 where later.event_id = settled.event_id and later.destination_id = settled.destination_id
-                   and later.id > settled.id)
-             and not exists (
-                 select from pending_deliveries pending
-                 where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id)"#,
-        selection.customer_id,
-        selection.state,
-        until,
-        selection.from_event,
-        selection.until_event,
-        selection.source_id,
-        selection.destination_id,
-        selection.error,
-        selection.event_type
-    )
-    .fetch_one(&mut *search)
-    .await
+impl Search for NextDeliveries<'_> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        self.selection.edge(pool, range, rows, plain).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(next_deliveries(pool, self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
 }
 
-/// The next deliveries of a selection with a state, oldest first. Only the last delivery of an event to a destination
-/// counts, so that what has been replayed to success since is not sent again.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn next_deliveries(
+/// The deliveries of a range of ids that a selection with a state takes, oldest first. Only the last delivery of an event
+/// to a destination counts, so that what has been replayed to success since is not sent again.
+async fn next_deliveries(
     pool: &Pool,
     selection: &Selection,
-    until: Uuid,
-    after: Option<Uuid>,
+    range: Range,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id, event_id, source_id, destination_id, route_id,
                   exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
            from settled_deliveries settled
-           where customer_id = $1 and state = $2 and id < $3
-             and event_id >= $4 and event_id < $5
-             and ($6::uuid is null or source_id = $6) and ($7::uuid is null or destination_id = $7)
-             and ($8::text is null or error = $8)
-             and ($9::text is null or exists (
-                 select from events where events.id = settled.event_id and events.type = $9))
+           where customer_id = $1 and state = $2 and id >= $3 and id < $4
+             and event_id >= $5 and event_id < $6
+             and ($7::uuid is null or source_id = $7) and ($8::uuid is null or destination_id = $8)
+             and ($9::text is null or error = $9)
+             and ($10::text is null or exists (
+                 select from events where events.id = settled.event_id and events.type = $10))
              and not exists (
                  select from settled_deliveries later
                  where later.event_id = settled.event_id and later.destination_id = settled.destination_id
-                   and later.id > settled.id and later.id < $3)
+                   and later.id > settled.id and later.id < $11)
              and not exists (
                  select from pending_deliveries pending
                  where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
-                   and pending.id < $3
+                   and pending.id < $11
                  -- Asked for each row: as a join it would read all that is pending, for every chunk.
                  offset 0)
-             and ($10::uuid is null or id > $10)
-           order by id limit $11"#,
+           order by id limit $12"#,
         selection.customer_id,
         selection.state,
-        until,
-        selection.from_event,
-        selection.until_event,
+        range.from,
+        range.until,
+        selection.events.from,
+        selection.events.until,
         selection.source_id,
         selection.destination_id,
         selection.error,
         selection.event_type,
-        after,
+        selection.ids.until,
         limit
     )
     .fetch_all(&mut *search)
@@ -235,8 +221,9 @@ pub async fn next_deliveries(
 /// Where the database cannot be asked.
 pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
     sqlx::query!(
-        "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id)
-         values ($1, $2, $3, $4, $5, $6, 'running', $7, $8)",
+        "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
+                              count_after)
+         values ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $10)",
         replay.id,
         replay.customer_id,
         replay.filter,
@@ -244,7 +231,9 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> 
         replay.rate_limit,
         replay.rate_per,
         replay.matched,
-        replay.until_id
+        replay.until_id,
+        replay.counting,
+        replay.count_after
     )
     .execute(pool)
     .await?;
@@ -260,7 +249,7 @@ pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<Replay
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
                 processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error
+                begun_after, begun_until, begun_error, counting, count_after
          from replays where customer_id = $1 and id = $2",
         customer,
         id
@@ -283,7 +272,7 @@ pub async fn page(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
                 processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error
+                begun_after, begun_until, begun_error, counting, count_after
          from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
         customer,
         before,
@@ -303,7 +292,7 @@ pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
                 processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
-                begun_after, begun_until, begun_error
+                begun_after, begun_until, begun_error, counting, count_after
          from replays where state = 'running' order by begun, next_at, id"
     )
     .fetch_all(pool)
@@ -366,15 +355,17 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
     let undecided = || made.iter().map(|made| made.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
+    let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         parked_reason, parked_at, undecided, decide_at)
+                                         parked_reason, parked_by, parked_at, undecided, decide_at)
          select id, $6, destination_id, event_id, source_id, route_id, $7,
-                case when parked_reason is null then now() else 'infinity' end, parked_reason,
+                case when parked_reason is null then now() else 'infinity' end, parked_reason, parked_by,
                 case when parked_reason is not null then now() end, parked_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end
-         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[])
-              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again)
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[],
+                     $11::text[])
+              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by)
          where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
         &destinations,
@@ -385,7 +376,8 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
         replay.id,
         &parked as &[Option<&str>],
         &again,
-        FIRST_PAUSE_S
+        FIRST_PAUSE_S,
+        &parked_by as &[&str]
     )
     .execute(connection)
     .await?;
@@ -397,6 +389,7 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
     if events.is_empty() {
         return Ok(HashSet::new());
     }
+    lock_events(connection, events).await?;
     let released = sqlx::query_scalar!(
         "update events set verification = 'released' where id = any($1) and verification = 'failed' returning id",
         events
@@ -406,14 +399,19 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
     Ok(released.into_iter().collect())
 }
 
-/// Marks a replay as worked off.
+/// Marks a replay as worked off. If what it matches has not been counted to the end, it is what has been taken.
 ///
 /// # Errors
 /// If the statement fails.
 pub async fn complete(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
-    sqlx::query!("update replays set state = 'completed', finished_at = now() where id = $1 and state = 'running'", id)
-        .execute(pool)
-        .await?;
+    sqlx::query!(
+        "update replays set state = 'completed', finished_at = now(), counting = false,
+                            matched = case when counting then processed else matched end
+         where id = $1 and state = 'running'",
+        id
+    )
+    .execute(pool)
+    .await?;
     Ok(())
 }
 
@@ -432,15 +430,17 @@ pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
     Ok(cancelled.rows_affected() > 0)
 }
 
-/// Cancels up to `limit` pending deliveries of a replay and returns how many they were.
+/// Cancels up to `limit` pending deliveries of a replay and returns whether any are left. Those that others have locked are
+/// among what is left: the caller tries again after a moment.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
-    sqlx::query_scalar!(
+/// Returns an error if a query fails; some of them may be cancelled by then.
+pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left, sqlx::Error> {
+    let cancelled = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries
-               where id = any(array(select id from pending_deliveries where replay_id = $1 order by id limit $2))
+               where id = any(array(select id from pending_deliveries where replay_id = $1
+                                    order by id limit $2 for update skip locked))
                returning *
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
@@ -457,5 +457,23 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<i64, sq
         limit
     )
     .fetch_one(pool)
-    .await
+    .await?;
+    if cancelled > 0 {
+        return Ok(Left::More);
+    }
+    let locked =
+        sqlx::query_scalar!(r#"select exists (select from pending_deliveries where replay_id = $1) as "pending!""#, id)
+            .fetch_one(pool)
+            .await?;
+    Ok(if locked { Left::Locked } else { Left::Nothing })
+}
+
+/// What is left of the pending deliveries of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// There may be more.
+    More,
+    /// Only what others have locked, for instance because an attempt is being settled.
+    Locked,
+    Nothing,
 }

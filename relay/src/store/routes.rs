@@ -4,7 +4,7 @@ use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::configuration::{self, Version};
+use super::configuration::{Change, Version};
 use crate::configuration::Poison;
 use crate::store::Pool;
 
@@ -47,7 +47,7 @@ pub async fn insert(
     destination: DestinationId,
     content: &Content,
 ) -> Result<Version, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     sqlx::query!(
         "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
@@ -61,9 +61,9 @@ pub async fn insert(
         content.poison.name(),
         content.enabled
     )
-    .execute(&mut *transaction)
+    .execute(&mut *change)
     .await?;
-    configuration::commit(transaction).await
+    change.commit().await
 }
 
 /// Changes a route and returns the new version of the configuration; `None` where there is no such route.
@@ -76,7 +76,7 @@ pub async fn update(
     id: RouteId,
     content: &Content,
 ) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
          where customer_id = $1 and id = $2",
@@ -88,9 +88,9 @@ pub async fn update(
         content.poison.name(),
         content.enabled
     )
-    .execute(&mut *transaction)
+    .execute(&mut *change)
     .await?;
-    configuration::commit_if_any(transaction, &changed).await
+    change.commit_if_any(&changed).await
 }
 
 /// One route.
@@ -151,9 +151,9 @@ pub async fn page(
 /// # Errors
 /// Where the database cannot be asked.
 pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
-        .execute(&mut *transaction)
+        .execute(&mut *change)
         .await?;
-    configuration::commit_if_any(transaction, &deleted).await
+    change.commit_if_any(&deleted).await
 }

@@ -9,6 +9,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::counters::{self, DestinationCounts};
+use super::replays::{self, counts::Counts};
+use crate::held::HeldBy;
 use crate::store::{Connection, Pool};
 
 /// An attempt and what it made of its delivery.
@@ -59,8 +61,9 @@ pub enum Next {
         times: u16,
         reason: String,
     },
-    /// Its transform fails. It is held until its route is changed, or until it is retried by hand.
+    /// It cannot be sent. It is held until its route is changed, or until it is retried by hand.
     Parked {
+        by: HeldBy,
         reason: String,
     },
     /// Nothing was sent: an earlier one of its key is pending. It is due when that lets it go, or else then.
@@ -97,7 +100,7 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<HashSet<U
     let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
     settled.extend(postpone(&mut transaction, &settlements).await?);
     free_keys(&mut transaction, &settlements).await?;
-    count_replays(&mut transaction, &settlements, &settled).await?;
+    replays::counts::add(&mut transaction, &replay_counts(&settlements, &settled)).await?;
     // Last, because two transactions that count for the same destination wait for each other from here to their commit.
     counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
     transaction.commit().await?;
@@ -194,6 +197,7 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     let mut ids = Vec::new();
     let mut due = Vec::new();
     let mut reasons = Vec::new();
+    let mut parked_by = Vec::new();
     let mut not_sent = Vec::new();
     let mut not_sent_reasons = Vec::new();
     let mut attempts = Vec::new();
@@ -203,10 +207,11 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
             Next::RetryAt(at) => (Some(*at), None, 0, None),
             Next::NotSent { at, times, reason } => (Some(*at), None, *times, Some(reason.as_str())),
-            Next::Parked { reason } => (None, Some(reason.as_str()), 0, None),
+            Next::Parked { by, reason } => (None, Some((*by, reason.as_str())), 0, None),
         };
         due.push(at);
-        reasons.push(parked);
+        reasons.push(parked.map(|(_, reason)| reason));
+        parked_by.push(parked.map_or(HeldBy::Transform, |(by, _)| by).name());
         not_sent.push(i16::try_from(times).unwrap_or(i16::MAX));
         not_sent_reasons.push(reason);
         ids.push(row.delivery_id);
@@ -220,9 +225,11 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         "update pending_deliveries
          set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts,
              parked_at = case when later.parked_reason is not null then now() end, undecided = false, decide_at = null,
-             not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled
-         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[])
-              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled)
+             not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled,
+             parked_by = later.parked_by
+         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[],
+                     $8::text[])
+              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by)
          where pending_deliveries.id = later.id
          returning pending_deliveries.id",
         &ids,
@@ -231,7 +238,8 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         &attempts,
         &not_sent,
         &not_sent_reasons as &[Option<&str>],
-        &throttled
+        &throttled,
+        &parked_by as &[&str]
     )
     .fetch_all(connection)
     .await
@@ -311,36 +319,16 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
     counts
 }
 
-async fn count_replays(
-    connection: &mut Connection,
-    rows: &[&Settlement],
-    settled: &HashSet<Uuid>,
-) -> Result<(), sqlx::Error> {
-    let mut counts: BTreeMap<Uuid, (i64, i64)> = BTreeMap::new();
-    for row in rows {
-        let Some(replay) = row.replay_id.filter(|_| settled.contains(&row.delivery_id)) else { continue };
-        let (succeeded, dead) = match row.next {
-            Next::Succeeded => (1, 0),
-            Next::Dead { .. } => (0, 1),
-            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
-        };
-        let count = counts.entry(replay).or_default();
-        *count = (count.0 + succeeded, count.1 + dead);
+/// What the settlements add to the counts of the replays that made their deliveries.
+fn replay_counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Counts> {
+    let mut counts: BTreeMap<Uuid, Counts> = BTreeMap::new();
+    for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {
+        let Some(replay) = row.replay_id else { continue };
+        match row.next {
+            Next::Succeeded => counts.entry(replay).or_default().succeeded += 1,
+            Next::Dead { .. } => counts.entry(replay).or_default().dead += 1,
+            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+        }
     }
-    if counts.is_empty() {
-        return Ok(());
-    }
-    let ids: Vec<Uuid> = counts.keys().copied().collect();
-    let succeeded: Vec<i64> = counts.values().map(|count| count.0).collect();
-    let dead: Vec<i64> = counts.values().map(|count| count.1).collect();
-    sqlx::query!(
-        "update replays set succeeded = replays.succeeded + more.succeeded, dead = replays.dead + more.dead
-         from unnest($1::uuid[], $2::bigint[], $3::bigint[]) as more (id, succeeded, dead) where replays.id = more.id",
-        &ids,
-        &succeeded,
-        &dead
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
+    counts
 }

@@ -4,7 +4,7 @@ use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::configuration::{self, Version};
+use super::configuration::{Change, Version};
 use super::edge_checks;
 use crate::store::Pool;
 
@@ -56,7 +56,7 @@ pub async fn insert(
     name: &str,
     content: &Content,
 ) -> Result<(SourceRow, Version), sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let row = sqlx::query_as!(
         SourceRow,
         "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
@@ -70,9 +70,9 @@ pub async fn insert(
         content.secrets.active,
         content.secrets.retired
     )
-    .fetch_one(&mut *transaction)
+    .fetch_one(&mut *change)
     .await?;
-    Ok((row, configuration::commit(transaction).await?))
+    Ok((row, change.commit().await?))
 }
 
 /// Changes a source from `seen_revision` to the next one. `None` where it has been changed or deleted since it was seen.
@@ -86,7 +86,7 @@ pub async fn update(
     seen_revision: i64,
     content: &Content,
 ) -> Result<Option<(SourceRow, Version)>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let row = sqlx::query_as!(
         SourceRow,
         "update sources set provider = $4, config = $5, secrets_sealed = $6, retired_secrets_sealed = $7,
@@ -101,10 +101,10 @@ pub async fn update(
         content.secrets.active,
         content.secrets.retired
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut *change)
     .await?;
     let Some(row) = row else { return Ok(None) };
-    Ok(Some((row, configuration::commit(transaction).await?)))
+    Ok(Some((row, change.commit().await?)))
 }
 
 /// The source with this id or this name.
@@ -160,7 +160,7 @@ pub async fn delete(
     id: SourceId,
     revision: i64,
 ) -> Result<Option<Version>, sqlx::Error> {
-    let mut transaction = pool.begin().await?;
+    let mut change = Change::begin(pool).await?;
     let deleted = sqlx::query!(
         "with deleted as (
             delete from sources where customer_id = $1 and id = $2 and revision = $3
@@ -173,9 +173,9 @@ pub async fn delete(
         revision,
         edge_checks::SOON.as_secs_f64()
     )
-    .execute(&mut *transaction)
+    .execute(&mut *change)
     .await?;
-    configuration::commit_if_any(transaction, &deleted).await
+    change.commit_if_any(&deleted).await
 }
 
 /// Raises a source's revision to `least`, unless it is there already, and changes nothing else: what is put to the edge from

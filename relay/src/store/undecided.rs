@@ -5,6 +5,7 @@ use uuid::Uuid;
 
 use super::configuration::{self, Version};
 use super::{Connection, Pool};
+use crate::held::HeldBy;
 
 /// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
 /// configuration within two seconds, and an attempt may be under way.
@@ -46,11 +47,12 @@ pub enum Decision {
     /// It is not to be sent, for this reason.
     NotMatched(String),
     /// It stays as it is, for this reason. `again` if the relay asks again by itself.
-    Undecided { reason: String, again: bool },
+    Undecided { by: HeldBy, reason: String, again: bool },
 }
 
 /// Looks for what was parked before its route was changed: undecided deliveries are to be decided now, and the others are
-/// due now. Returns the destinations of these, and how many deliveries were found in all, at most `limit`.
+/// due now. What others have locked is left for the next time. Returns the destinations of these, and how many deliveries
+/// were found in all, at most `limit`.
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
@@ -70,7 +72,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
                    select id from pending_deliveries pending
                    where pending.route_id = routes.id
                      and pending.parked_at < routes.updated_at + $2::float8 * interval '1 second'
-                   order by pending.parked_at limit $1
+                   order by pending.parked_at limit $1 for update of pending skip locked
                ) parked
                limit $1)
            returning destination_id, undecided"#,
@@ -147,7 +149,7 @@ pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision
     let changed = match decision {
         Decision::Matched { order_key } => make_due(&mut transaction, id, *order_key).await?,
         Decision::NotMatched(reason) => end(&mut transaction, id, reason).await?,
-        Decision::Undecided { reason, again } => keep(&mut transaction, id, reason, *again).await?,
+        Decision::Undecided { by, reason, again } => keep(&mut transaction, id, *by, reason, *again).await?,
     };
     transaction.commit().await?;
     Ok(if changed { Decided::Done } else { Decided::NotUndecided })
@@ -167,14 +169,21 @@ async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>)
     Ok(updated.rows_affected() > 0)
 }
 
-async fn keep(connection: &mut Connection, id: Uuid, reason: &str, again: bool) -> Result<bool, sqlx::Error> {
+async fn keep(
+    connection: &mut Connection,
+    id: Uuid,
+    by: HeldBy,
+    reason: &str,
+    again: bool,
+) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "update pending_deliveries
-         set parked_reason = $2, parked_at = now(), decide_at = case when $3 then decide_at end
+         set parked_reason = $2, parked_by = $4, parked_at = now(), decide_at = case when $3 then decide_at end
          where id = $1 and undecided",
         id,
         reason,
-        again
+        again,
+        by.name()
     )
     .execute(connection)
     .await?;

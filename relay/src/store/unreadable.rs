@@ -5,6 +5,7 @@ use shared::id::UnreadableMessageId;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::search::{self, Range, Search, remaining};
 use crate::store::{Connection, Pool};
 
 /// How many tries may end with the relay before a message is tried only once a day.
@@ -112,6 +113,14 @@ pub struct NewUnreadable {
     pub body: Option<Vec<u8>>,
 }
 
+impl NewUnreadable {
+    /// How many bytes are kept of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.message.len() + self.body.as_ref().map_or(0, Vec::len)
+    }
+}
+
 /// An unreadable message without its bytes.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
@@ -156,6 +165,9 @@ pub struct Selection {
 /// # Errors
 /// Returns an error if the query fails; then none of them is kept.
 pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
+    let mut messages: Vec<&NewUnreadable> = messages.iter().collect();
+    // In one order everywhere, so that two replicas with the same messages wait for each other and do not deadlock.
+    messages.sort_unstable_by_key(|message| message.id);
     for message in messages {
         sqlx::query!(
             "insert into unreadable_messages (id, queue_id, queue_message_id, content_type, reason, detail, message, body,
@@ -178,26 +190,40 @@ pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> 
     Ok(())
 }
 
-/// A page of unreadable messages, newest first.
-///
-/// # Errors
-/// Returns an error if the query fails.
-pub async fn page(
-    pool: &Pool,
-    selection: Selection,
-    cursor: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<SummaryRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+/// A search for a page of unreadable messages, newest first, without their bytes.
+#[derive(Debug)]
+pub struct Page {
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<SummaryRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, _: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        search::unreadable_messages(pool, range, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The unreadable messages of a range of ids that match, newest first, without their bytes.
+async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
                   stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
            from unreadable_messages
-           where ($1::uuid is null or id < $1) and ($2::text is null or reason = $2)
-             and ($3::boolean is null or (released_at is not null) = $3)
-           order by id desc limit $4"#,
-        cursor,
+           where id >= $1 and id < $2 and ($3::text is null or reason = $3)
+             and ($4::boolean is null or (released_at is not null) = $4)
+           order by id desc limit $5"#,
+        range.from,
+        range.until,
         selection.reason.map(Reason::name),
         selection.released,
         limit
@@ -321,7 +347,7 @@ pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
 }
 
 /// Makes the messages of a reason due that have not been released, those that are no longer tried by themselves among
-/// them. Returns how many they are.
+/// them. Returns how many they are. One that is being tried at this moment is left as it is.
 ///
 /// # Errors
 /// Returns an error if the query fails; some of them may be due by then.
@@ -332,7 +358,7 @@ pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64, sqlx::Error> {
             "update unreadable_messages set next_try_at = now(), unfinished_tries = 0
              where id = any(array(select id from unreadable_messages
                           where released_at is null and next_try_at > now() and reason = $1
-                          order by next_try_at, id limit $2))",
+                          order by next_try_at, id limit $2 for update skip locked))",
             reason.name(),
             DUE_AT_ONCE
         )
@@ -357,7 +383,7 @@ pub async fn try_after_start(pool: &Pool) -> Result<(), sqlx::Error> {
          where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at > now() and next_try_at < 'infinity'
                         and unfinished_tries < $1
-                      order by next_try_at, id limit $2))",
+                      order by next_try_at, id limit $2 for update skip locked))",
         MAX_UNFINISHED_TRIES,
         DUE_AT_ONCE
     )
@@ -377,7 +403,7 @@ pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
          where id = any(array(select id from unreadable_messages
                       where released_at is null and next_try_at <= now()
                         and reason = (select reason from unreadable_messages where id = $1)
-                      order by next_try_at, id limit $2))",
+                      order by next_try_at, id limit $2 for update skip locked))",
         id,
         DUE_AT_ONCE
     )

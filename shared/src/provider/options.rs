@@ -1,22 +1,27 @@
 //! The options that every source has, whatever its provider.
 
 use super::fields::Fields;
-use crate::source::{Acknowledgement, OnFailure, OnStale};
+use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits};
 use crate::verify::reference::{Reference, is_header_name};
 
 /// The fields that are read here.
-pub(super) const NAMES: [&str; 7] =
-    ["tolerance_s", "on_failure", "on_stale", "acknowledgement", "max_body_bytes", "key", "type"];
+pub(super) const NAMES: [&str; 8] =
+    ["tolerance_s", "on_failure", "quarantine", "on_stale", "acknowledgement", "max_body_bytes", "key", "type"];
 
 /// A week: more would make a timestamp worthless.
 const MAX_TOLERANCE_S: u64 = 604_800;
 const MAX_ACKNOWLEDGEMENT_BYTES: usize = 16_384;
+
+/// The most that a source may keep of what fails.
+const MOST_IN_QUARANTINE: QuarantineLimits =
+    QuarantineLimits { events_per_hour: 1_000_000, bytes_per_hour: 100_000_000_000, body_bytes: 25_000_000 };
 
 /// What an owner may say of any source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     pub(crate) tolerance_s: Option<u32>,
     pub(crate) on_failure: OnFailure,
+    pub(crate) quarantine: QuarantineLimits,
     pub(crate) on_stale: OnStale,
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) max_body_bytes: u64,
@@ -40,12 +45,23 @@ impl Options {
         Self {
             tolerance_s,
             on_failure: on_failure.unwrap_or_default(),
+            quarantine: fields.inside("quarantine", quarantine).unwrap_or_default(),
             on_stale: on_stale.unwrap_or_default(),
             acknowledgement: fields.inside("acknowledgement", acknowledgement),
             max_body_bytes: fields.integer("max_body_bytes", 1..=cap_bytes).unwrap_or(cap_bytes),
             key: fields.inside("key", place).flatten(),
             event_type: fields.inside("type", place).flatten(),
         }
+    }
+}
+
+fn quarantine(fields: &mut Fields<'_>) -> QuarantineLimits {
+    fields.only(["events_per_hour", "bytes_per_hour", "body_bytes"]);
+    let (most, usual) = (MOST_IN_QUARANTINE, QuarantineLimits::default());
+    QuarantineLimits {
+        events_per_hour: fields.integer("events_per_hour", 0..=most.events_per_hour).unwrap_or(usual.events_per_hour),
+        bytes_per_hour: fields.integer("bytes_per_hour", 0..=most.bytes_per_hour).unwrap_or(usual.bytes_per_hour),
+        body_bytes: fields.integer("body_bytes", 0..=most.body_bytes).unwrap_or(usual.body_bytes),
     }
 }
 

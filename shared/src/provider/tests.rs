@@ -4,7 +4,7 @@ use serde_json::json;
 
 use super::vectors::{samples, source};
 use super::*;
-use crate::source::{OnFailure, OnStale};
+use crate::source::{OnFailure, OnStale, QuarantineLimits};
 use crate::verify::reference::Reference;
 
 fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
@@ -99,8 +99,13 @@ fn every_source_takes_the_options() {
     let config = json!({
         "tolerance_s": 60, "on_failure": "quarantine", "on_stale": "accept_flagged", "max_body_bytes": 10,
         "acknowledgement": {"status": 202, "body": "ok", "content_type": "text/plain"},
+        "quarantine": {"events_per_hour": 7, "body_bytes": 9},
     });
     let resolved = source("stripe", &["a"], &config).expect("resolves");
+    let usual = QuarantineLimits::default();
+    assert_eq!(resolved.max_unverified_body_bytes, 9);
+    assert_eq!(quarantine_limits(&config), QuarantineLimits { events_per_hour: 7, body_bytes: 9, ..usual });
+    assert_eq!(quarantine_limits(&json!({"quarantine": {"bytes_per_hour": -1}})), usual);
     assert_eq!((resolved.on_failure, resolved.on_stale), (OnFailure::Quarantine, OnStale::AcceptFlagged));
     assert_eq!((resolved.max_body_bytes, resolved.acknowledgement.status), (10, 202));
     let mut scheme = resolved.scheme;
@@ -113,6 +118,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
     let config = json!({
         "tolerance_s": 0, "on_failure": "ignore", "on_stale": "ignore", "max_body_bytes": 1_000_001, "colour": "blue",
         "acknowledgement": {"status": 302, "colour": 1}, "key": {"pointer": "id"}, "type": {},
+        "quarantine": {"events_per_hour": -1, "colour": 1},
     });
     let mut fields = problems("stripe", &[""], &config);
     fields.sort();
@@ -124,6 +130,8 @@ fn everything_that_is_wrong_is_reported_at_once() {
         "max_body_bytes",
         "on_failure",
         "on_stale",
+        "quarantine.colour",
+        "quarantine.events_per_hour",
         "secrets",
         "tolerance_s",
         "type.header",

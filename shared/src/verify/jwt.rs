@@ -133,6 +133,15 @@ impl JwtVerifier {
         }
     }
 
+    /// Why the request is refused whatever its body is: it holds no token.
+    pub(super) fn refuse_unread(&self, incoming: &Incoming<'_>) -> Option<Rejection> {
+        let place = &self.rule.token.place;
+        if place.reads_body() {
+            return None;
+        }
+        View::new(incoming.request, &[], &self.rule.settings).text(place, Joins::Refused).err()
+    }
+
     pub(super) fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
         let view = View::new(incoming.request, incoming.body, &self.rule.settings);
         let text = view.text(&self.rule.token.place, Joins::Refused)?;

@@ -107,6 +107,29 @@ impl MacVerifier {
         Some(PlatformCheck { algorithm, keys, signatures, before, after, stale })
     }
 
+    /// Why the request is refused whatever its body is.
+    pub(super) fn refuse_unread(&self, incoming: &Incoming<'_>) -> Option<Rejection> {
+        let rule = &self.rule;
+        if rule.each.is_some() || rule.signature.place.reads_body() {
+            return None;
+        }
+        let view = View::new(incoming.request, &[], &rule.settings);
+        let texts = match self.signature_texts(&view) {
+            Ok(texts) => texts,
+            Err(rejection) => return Some(rejection),
+        };
+        if let Err(rejection) = self.candidates(&texts) {
+            return Some(rejection);
+        }
+        let required = rule.require.iter().flat_map(|equality| [&equality.left, &equality.right]);
+        let timed = rule.timestamp.iter().map(|timestamp| &timestamp.place);
+        let certificate = if let KeyEncoding::Certificate { place } = &rule.key_encoding { Some(place) } else { None };
+        if required.chain(timed).chain(certificate).any(Reference::reads_body) {
+            return None;
+        }
+        self.check_head(incoming, &self.reader(&view, &texts)).err()
+    }
+
     pub(super) fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
         let view = View::new(incoming.request, incoming.body, &self.rule.settings);
         verify_each(self.rule.each.as_ref(), &view, |view| self.verify_one(incoming, view))

@@ -29,9 +29,9 @@ pub(super) async fn start(queue: &LocalQueue, settings: &EdgeSettings, values: K
     let (built, workerd) = tools::blocking(|| Ok((tools::worker()?, tools::program("workerd")?))).await?;
     let folder = Folder(place::temporary("workerd")?);
     let modules = ["index.js", "index_bg.wasm"].map(|module| built.join(module));
-    for from in
-        modules.into_iter().chain(["entry.js", "host.js"].map(|name| place::repository().join("edge/src").join(name)))
-    {
+    let sources =
+        ["entry.js", "host.js", "small_bodies.js"].map(|name| place::repository().join("edge/src").join(name));
+    for from in modules.into_iter().chain(sources) {
         let to = folder.0.join(from.file_name().unwrap_or_default());
         std::fs::copy(&from, to).doing(|| format!("cannot copy {}", from.display()))?;
     }
@@ -92,6 +92,7 @@ const main :Workerd.Worker = (
   modules = [
     (name = "src/entry.js", esModule = embed "entry.js"),
     (name = "src/host.js", esModule = embed "host.js"),
+    (name = "src/small_bodies.js", esModule = embed "small_bodies.js"),
     (name = "build/index.js", esModule = embed "index.js"),
     (name = "build/index_bg.wasm", wasm = embed "index_bg.wasm")
   ],

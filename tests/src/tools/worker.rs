@@ -57,12 +57,13 @@ fn build() -> Result<PathBuf> {
     Ok(built)
 }
 
-/// Cargo names a `cdylib` without a hash, so the Worker of another clone lies where this clone's belongs, and a build
-/// that cargo believes to be fresh would take it.
+/// Cargo names a `cdylib` without a hash, and the packages of a workspace by their path within it. So what another clone
+/// has built of them lies where this clone's belongs, and a build that cargo believes to be fresh would take it.
 fn forget_other_clones(target: &Path) -> Result<()> {
     let mut clean = Command::new("cargo");
     clean
-        .args(["clean", "--quiet", "--locked", "--release", "--target", "wasm32-unknown-unknown", "--package", "edge"])
+        .args(["clean", "--quiet", "--locked", "--release", "--target", "wasm32-unknown-unknown"])
+        .args(["--package", "edge", "--package", "shared"])
         .current_dir(place::repository())
         .env("CARGO_TARGET_DIR", target);
     run_long("clearing the last Worker", &mut clean, "see the errors below")

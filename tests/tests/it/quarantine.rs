@@ -139,6 +139,89 @@ async fn a_release_of_many_takes_no_other_way_than_the_routes() {
     }
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_that_fails_is_kept_up_to_the_limit_of_the_hour_and_what_is_verified_is_not_touched_by_it() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("flooded").await;
+    let source = json!({
+        "provider": line.provider.id,
+        "config": { "on_failure": "quarantine", "quarantine": { "events_per_hour": 20 } },
+    });
+    gateway.api.put("/v1/sources/by-name/flooded", &source).await.expect_status(200);
+    let told = json!({ "name": "told", "provider": "tidegate", "secrets": Provider::standard_webhooks().secrets });
+    gateway.api.post("/v1/sources", &told).await.expect_status(201);
+    let mut database = gateway.database.connect().await.expect("connects");
+    until("an hour that does not end meanwhile", Duration::from_secs(200), async || {
+        let minute: f64 = sqlx::query_scalar("select extract(minute from now())::float8")
+            .fetch_one(&mut gateway.database.connect().await.expect("connects"))
+            .await
+            .expect("is known");
+        if minute < 58.0 { Ok(()) } else { Err(format!("it is minute {minute}")) }
+    })
+    .await;
+
+    let stranger = Provider::standard_webhooks();
+    for number in 0..120 {
+        quarantine(&gateway, &line.source, number, &stranger);
+        if number % 4 == 0 {
+            gateway.push(&line.source, format!("{{\"verified\":{number}}}").as_bytes());
+        }
+    }
+    drained(&gateway.queue, SOON).await;
+    line.receiver.wait_for(30, SOON).await;
+    let failed = async || gateway.api.all("/v1/events?source=flooded&verification=failed").await.len();
+    let verified = async || gateway.api.all("/v1/events?source=flooded&verification=verified").await.len();
+    assert_eq!((failed().await, verified().await), (20, 30));
+    let rejections = gateway.api.all("/v1/rejections?source=flooded").await;
+    assert_eq!(rejections.len(), 1, "one for the hour: {rejections:?}");
+    assert_eq!((&rejections[0]["cause"], &rejections[0]["count"]), (&json!("quarantine_full"), &json!(100)));
+    let shown = gateway.api.get("/v1/sources/flooded").await.expect_status(200);
+    let quarantine_of = |field: &str| shown["quarantine"][field].as_u64();
+    assert_eq!(
+        ["events_per_hour", "events", "rejected"].map(quarantine_of),
+        [Some(20), Some(20), Some(100)],
+        "{shown}"
+    );
+    let stats = gateway.api.get("/v1/stats?source=flooded&step=day").await.expect_status(200);
+    let sum =
+        |field: &str| stats["events"].as_array().map(|days| days.iter().filter_map(|day| day[field].as_i64()).sum());
+    assert_eq!((sum("stored"), sum("rejected")), (Some(50), Some(100)), "{stats}");
+    let told = gateway.api.all("/v1/events?source=told").await;
+    assert_eq!(told.len(), 1, "it is told once: {told:?}");
+    assert_eq!(told[0]["type"], "source.quarantine_full");
+
+    sqlx::query("update quarantine_usage set hour = hour - interval '1 hour'")
+        .execute(&mut database)
+        .await
+        .expect("moves");
+    for number in 200..210 {
+        quarantine(&gateway, &line.source, number, &stranger);
+    }
+    drained(&gateway.queue, SOON).await;
+    assert_eq!((failed().await, gateway.api.all("/v1/rejections?source=flooded").await.len()), (30, 1));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_that_fails_is_refused_if_it_is_larger_than_its_source_keeps() {
+    let edge = Gateway::bare_edge().await;
+    let (provider, stranger) = (Provider::github(), Provider::github());
+    let config = json!({ "on_failure": "quarantine", "quarantine": { "body_bytes": 50_000 } });
+    let source = edge.edge.put_source_with("small", &provider, config).await;
+    let send = async |signer: &Provider, size: usize| {
+        let request = signer.sign("delivery", &vec![b'x'; size], now_s());
+        request.send(&http_client(), &source.url).await.expect("answers").status().as_u16()
+    };
+    assert_eq!(send(&stranger, 50_000).await, 200, "kept");
+    assert_eq!(send(&stranger, 50_001).await, 401);
+    assert_eq!(send(&provider, 100_000).await, 200, "what is verified may be larger");
+    let unsigned = async |size: usize| {
+        let request = provider.sign("delivery", &vec![b'x'; size], now_s()).without_header("x-hub-signature-256");
+        request.send(&http_client(), &source.url).await.expect("answers").status().as_u16()
+    };
+    assert_eq!((unsigned(1_000).await, unsigned(60_000).await, unsigned(1_000_000).await), (200, 401, 401));
+    edge.wait_for_events(&source, 3).await;
+}
+
 /// Puts an event into the queue whose signature the edge has refused.
 fn quarantine(gateway: &RelayOnly, source: &Source, number: u32, signer: &Provider) -> EventId {
     let body = format!("{{\"number\":{number}}}");

@@ -58,3 +58,18 @@ async fn the_newest_four_replaced_secrets_are_remembered_sealed_until_one_is_in_
     let shown = gateway.api.get("/v1/sources/rotated").await.expect_status(200);
     assert_eq!(shown["secrets"].as_array().map(Vec::len), Some(1), "only what is accepted is shown: {shown}");
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn answers_that_show_a_secret_are_stored_nowhere_on_the_way() {
+    let gateway = Gateway::relay_only().await;
+    gateway.api.create_destination("shown", "https://example.com/hooks", json!({})).await;
+    let url = |path: &str| format!("{}{path}", gateway.relay.url());
+    for path in ["/v1/destinations/shown/signing-secret", "/v1/destinations/shown", "/v1/destinations/nobody"] {
+        let answer = http_client().get(url(path)).bearer_auth(gateway.relay.token()).send().await.expect("answers");
+        assert_eq!(answer.headers().get("cache-control").expect("is there"), "no-store", "{path}");
+    }
+    let rotated = http_client().post(url("/v1/destinations/shown/signing-secret/rotate"));
+    let rotated = rotated.bearer_auth(gateway.relay.token()).send().await.expect("answers");
+    assert_eq!(rotated.status(), 200);
+    assert_eq!(rotated.headers().get("cache-control").expect("is there"), "no-store");
+}

@@ -15,10 +15,12 @@ use super::super::problem::{ApiError, Refusals};
 use super::super::rate::RateLimit;
 use super::super::time::Timestamp;
 use super::{find, state_of};
-use crate::App;
 use crate::configuration::DestinationState;
+use crate::held::HeldBy;
 use crate::store::destination_health::{self, COUNTED, HealthRow, PendingRow};
 use crate::store::destinations::DestinationRow;
+use crate::store::held::CountRow;
+use crate::{App, store};
 
 /// How a destination takes what it is sent.
 #[derive(Debug, Serialize, ToSchema)]
@@ -43,6 +45,11 @@ pub struct DestinationHealth {
     /// The run of failures without one success; null where the last attempt succeeded.
     pub failing: Option<Failing>,
     pub pending: Pending,
+    /// Why this relay cannot send to it at all; left out if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
+    /// Deliveries that are held by something of their own, by what holds them; they are among those that are pending.
+    pub held: Vec<Held>,
     /// When the replica that sends wrote this; null where nothing has been sent yet.
     pub reported_at: Option<Timestamp>,
 }
@@ -126,6 +133,18 @@ pub struct Pending {
     pub oldest_due_at: Option<Timestamp>,
 }
 
+/// Deliveries that are held by something of their own.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Held {
+    pub held_by: HeldBy,
+    /// Counted up to 10,000.
+    pub count: i64,
+    /// There are more than were counted.
+    pub and_more: bool,
+    /// Since when the oldest of them is held.
+    pub since: Option<Timestamp>,
+}
+
 /// How a destination takes what it is sent: its breaker, its pace now and why, and what waits.
 #[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations",
     params(("id" = String, Path, description = "id or name")),
@@ -138,7 +157,20 @@ pub(crate) async fn health(
     let destination = find(&app, caller.customer, &id).await?;
     let report = destination_health::find(&app.pool, destination.id).await?;
     let pending = destination_health::pending(&app.pool, destination.id).await?;
-    Ok(Json(view(destination, report, &pending)))
+    let held = store::held::counts(&app.pool, destination.id).await?;
+    let id = DestinationId::from_uuid(destination.id);
+    let unusable = app.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone());
+    let health = view(destination, report, &pending);
+    Ok(Json(DestinationHealth { unusable, held: held.into_iter().map(held_view).collect(), ..health }))
+}
+
+fn held_view(row: CountRow) -> Held {
+    Held {
+        held_by: HeldBy::from_name(&row.parked_by),
+        count: row.count,
+        and_more: row.count >= store::held::COUNTED,
+        since: row.since.map(Timestamp),
+    }
 }
 
 fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &PendingRow) -> DestinationHealth {
@@ -183,6 +215,8 @@ fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &Pendin
             and_more: pending.count >= COUNTED,
             oldest_due_at: time(pending.oldest_due_at),
         },
+        unusable: None,
+        held: Vec::new(),
         reported_at: time(report.map(|report| report.reported_at)),
     }
 }

@@ -7,7 +7,7 @@ use shared::id::DestinationId;
 use shared::sign::SigningKey;
 use utoipa::ToSchema;
 
-use super::{find, open_keys, seal_keys};
+use super::{find, open_keys, replaced_keys, seal_keys};
 use crate::api::auth::Caller;
 use crate::api::in_force;
 use crate::api::input::{OptionalBody, Segment};
@@ -88,7 +88,7 @@ pub(in crate::api) async fn rotate_signing_secret(
     };
     let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
     let now_ms = mint::now_ms();
-    let keys = open_keys(&app, &row)?.rotated(new, overlap_s, now_ms);
+    let keys = replaced_keys(&app, &row, new, overlap_s, now_ms);
     let sealed = seal_keys(&app, DestinationId::from_uuid(row.id), &keys)?;
     let version = destinations::set_signing_keys(&app.pool, &row, &sealed).await?;
     in_force(&app, version.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?).await?;

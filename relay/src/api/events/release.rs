@@ -62,10 +62,14 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
             body: Vec::new(),
             verification: "released",
             failure: None,
+            quarantine: None,
             deliveries: arrival::deliveries(&answers),
         };
         match events::release(&app.pool, &event, snapshot.version).await? {
             Released::Done => {
+                if event.parks() {
+                    app.releaser.intake.parked.notify_one();
+                }
                 event.deliveries.iter().for_each(|made| app.engine.look(DestinationId::from_uuid(made.destination_id)));
                 return Ok(());
             }

@@ -11,6 +11,7 @@ use super::tuning::{
 use crate::deliver::item::Item;
 use crate::deliver::outcome::{Failure, Outcome};
 use crate::egress::SendFailure;
+use crate::held::HeldBy;
 use crate::mint::timestamp;
 use crate::retry::{self, RetryPolicy};
 use crate::store::settle::{AttemptRow, Next, Settlement};
@@ -66,14 +67,15 @@ pub(super) fn judge(
         hold_until_us: None,
         gone: false,
     };
+    let parked = |by, reason| judged(None, item.attempts, Next::Parked { by, reason }, Verdict::Unknown);
     match outcome {
         Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
-        Outcome::Untransformable { reason } | Outcome::Unsendable { reason } => {
-            judged(None, item.attempts, Next::Parked { reason: storable(&reason) }, Verdict::Unknown)
-        }
+        Outcome::Untransformable { reason } => parked(HeldBy::Transform, storable(&reason)),
+        Outcome::Unsendable { reason } => parked(HeldBy::Url, storable(&reason)),
+        Outcome::BodyGone => parked(HeldBy::Body, "the body of this event is no longer kept".to_owned()),
         Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
             let reason = storable(&format!("{reason}; it was tried {LATE_TRANSFORMS} times"));
-            judged(None, item.attempts, Next::Parked { reason }, Verdict::Unknown)
+            parked(HeldBy::Transform, reason)
         }
         Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
             tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");

@@ -48,10 +48,16 @@ pub(super) struct Line {
     pub(super) aimd: Aimd,
     pub(super) failing: Failing,
     used: Use,
+    /// How many reads in a row have brought only what is behind others of its key.
+    fruitless: u32,
     pub(super) reports: Reports,
     pub(super) in_turn: bool,
-    /// Whether it waits until slots are not short any more.
+    /// Whether it waits for others to give slots back.
     pub(super) yields: bool,
+    /// Whether it has more than its fair share and takes what no other line wants.
+    pub(super) gives_way: bool,
+    /// Whether it is one of [`Everyone::wanting`].
+    pub(super) is_counted: bool,
     /// When it is woken because it waits for its rate, for Retry-After or for a probe; what is past is none.
     pub(super) wake_us: u64,
 }
@@ -72,11 +78,24 @@ pub(super) struct Everyone {
     pub(super) used: Use,
     /// Bytes of the large bodies of attempts in flight.
     pub(super) bytes_in_flight: usize,
+    /// How many lines have attempts in flight or wait for a slot.
+    pub(super) wanting: usize,
+}
+
+impl Everyone {
+    /// Counts a line that has changed.
+    pub(super) fn count(&mut self, line: &mut Line) {
+        let wants = line.wants_slots();
+        self.wanting = self.wanting + usize::from(wants) - usize::from(line.is_counted);
+        line.is_counted = wants;
+    }
 }
 
 pub(super) enum Step {
     Send(Item),
-    /// It would send if slots were not short.
+    /// It would send if it had less than its fair share, or if no other line wanted the slot.
+    GiveWay,
+    /// It would send if others gave slots or room back.
     Yield,
     /// Until then, or until something happens.
     Wait {
@@ -108,9 +127,12 @@ impl Line {
             aimd: Aimd::unreduced(),
             failing: Failing::default(),
             used: Use::default(),
+            fruitless: 0,
             reports: Reports::default(),
             in_turn: false,
             yields: false,
+            gives_way: false,
+            is_counted: false,
             wake_us: 0,
         }
     }
@@ -144,18 +166,30 @@ impl Line {
         let seen_us = if complete { Some(read_us) } else { last_us };
         let settled_meanwhile = self.lanes[lane].has_read(complete, seen_us, now_us);
         let mut behind = Vec::new();
+        let waiting = self.lanes[lane].waiting();
         for item in items {
             if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {
                 continue;
             }
             match item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, &item)) {
                 Turn::Now => self.take(lane, item, budget),
-                Turn::AfterSettled => self.lanes[lane].let_go(item.due_us),
+                Turn::AfterSettled => {
+                    self.lanes[lane].let_go(item.due_us);
+                    if let Some(key) = item.order_key {
+                        // Before that no delivery of the key is unread, in whichever order they have become due.
+                        self.keys.read_in_vain(key, lane, self.lanes[lane].begin_us());
+                    }
+                }
                 Turn::Behind => {
-                    self.known.insert(item.id, Known { lane, order_key: None, due_us: item.due_us });
+                    self.known.insert(item.id, Known { lane, order_key: item.order_key, due_us: item.due_us });
                     behind.push(item);
                 }
             }
+        }
+        if self.lanes[lane].waiting() > waiting {
+            self.fruitless = 0;
+        } else if !behind.is_empty() {
+            self.fruitless = self.fruitless.saturating_add(1);
         }
         behind
     }
@@ -171,10 +205,13 @@ impl Line {
 
     /// A delivery has been settled, or is not ours to settle any more; `stays` where its row may be as it was.
     pub(super) fn settled(&mut self, id: DeliveryId, stays: bool) {
-        if let Some(Known { lane, due_us, .. }) = self.forget(id) {
+        if let Some(Known { lane, order_key, due_us }) = self.forget(id) {
             self.lanes[lane].settled(id);
             if stays {
                 self.lanes[lane].let_go(due_us);
+                if let Some(key) = order_key {
+                    self.keys.let_go(key, lane, due_us);
+                }
             }
         }
     }
@@ -214,7 +251,8 @@ impl Line {
         self.is_active()
     }
 
-    pub(super) fn step(&mut self, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
+    /// What it does with a slot; `is_spare` if no other line wants that.
+    pub(super) fn step(&mut self, is_spare: bool, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
         if !self.is_active() {
             return Step::Wait { until_us: None };
         }
@@ -227,8 +265,9 @@ impl Line {
             return Step::Wait { until_us: None };
         }
         let short = noise::slots_are_short(everyone.slots.total(), limits.in_flight);
-        if short && noise::is_noisy(&self.used, &everyone.used, now_us) {
-            return Step::Yield;
+        let has_its_share = self.in_flight() >= noise::fair_share(limits.in_flight, everyone.wanting);
+        if short && !is_spare && has_its_share && noise::is_noisy(&self.used, &everyone.used, now_us) {
+            return Step::GiveWay;
         }
         let admitted =
             Lane::ALL.into_iter().filter(waiting).filter(|lane| everyone.slots.admits(*lane, limits.in_flight));
@@ -261,7 +300,7 @@ impl Line {
     /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
     /// held, or has enough in memory, is not read, however much waits in the table.
     pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits, budget: &Budget) -> Option<(usize, u64)> {
-        if !self.is_active() || self.blocked_until(now_us).is_some() {
+        if !self.could_send(now_us) {
             return None;
         }
         let chunk = self.chunk(limits).min(budget.rows());
@@ -275,9 +314,14 @@ impl Line {
         self.known.keys().copied().collect()
     }
 
-    /// Whether this lane could send and knows of nothing: only the table can tell whether there is something.
-    pub(super) fn is_idle(&self, lane: Lane, now_us: u64) -> bool {
-        self.is_active() && self.blocked_until(now_us).is_none() && self.lanes[lane].is_idle(now_us)
+    /// The keys of which nothing is to be read in a lane.
+    pub(super) fn busy(&self, lane: Lane) -> Vec<i64> {
+        self.keys.busy(lane)
+    }
+
+    /// Whether it could send now if it had something.
+    pub(super) fn could_send(&self, now_us: u64) -> bool {
+        self.is_active() && self.blocked_until(now_us).is_none()
     }
 
     /// An attempt is no longer in flight. Returns when it was sent, in microseconds, and whether the destination has
@@ -363,6 +407,12 @@ impl Line {
         Some(self.held_until_us).filter(|until_us| *until_us > now_us)
     }
 
+    /// Whether it has attempts in flight or waits for a slot.
+    fn wants_slots(&self) -> bool {
+        let waits = self.in_turn || self.yields || self.gives_way;
+        self.in_flight() > 0 || (waits && Lane::ALL.into_iter().any(|lane| self.lanes[lane].waiting() > 0))
+    }
+
     /// How many attempts are in flight.
     pub(super) fn in_flight(&self) -> usize {
         self.in_flight.len()
@@ -370,8 +420,14 @@ impl Line {
 
     /// Whether a delivery is in memory, in flight, or about to be settled.
     #[cfg(test)]
-    pub(super) fn knows(&self, id: DeliveryId) -> bool {
+    pub(super) fn is_known(&self, id: DeliveryId) -> bool {
         self.known.contains_key(&id)
+    }
+
+    /// Whether a delivery is in memory, in flight, or about to be settled, or is read when another one of its key has been.
+    #[cfg(test)]
+    pub(super) fn knows(&self, lane: Lane, item: &Item) -> bool {
+        self.is_known(item.id) || item.order_key.is_some_and(|key| self.busy(lane).contains(&key))
     }
 
     /// How many attempts that were sent at `since_us` or later are in flight.
@@ -395,7 +451,12 @@ impl Line {
     fn forget(&mut self, id: DeliveryId) -> Option<Known> {
         let known = self.known.remove(&id)?;
         if let Some(key) = known.order_key {
-            self.keys.left(key, id);
+            let in_vain = self.keys.left(key, id);
+            for lane in Lane::ALL {
+                if let Some(due_us) = in_vain[lane] {
+                    self.lanes[lane].let_go_since(due_us);
+                }
+            }
         }
         Some(known)
     }
@@ -406,12 +467,15 @@ impl Line {
         self.look(now_us);
     }
 
-    /// How many deliveries are worth having in memory: two seconds of a slow destination's rate, or a probe.
+    /// How many deliveries are worth reading: two seconds of a slow destination's rate, or a probe; twice as many with each
+    /// read that has brought nothing to send, so that a long queue behind one delivery is not read one by one.
     fn chunk(&self, limits: &Limits) -> usize {
-        if self.breaker.state() != State::Closed {
-            return 1;
-        }
-        let by_rate = self.destination.rate.map_or(usize::MAX, |rate| {
+        let chunk = if self.breaker.state() == State::Closed { self.chunk_by_rate() } else { 1 };
+        chunk.saturating_mul(1 << self.fruitless.min(16)).min(limits.read)
+    }
+
+    fn chunk_by_rate(&self) -> usize {
+        self.destination.rate.map_or(usize::MAX, |rate| {
             let two_seconds = 2.0 * f64::from(rate.limit.get()) / rate.per.as_secs_f64();
             #[expect(
                 clippy::cast_possible_truncation,
@@ -419,8 +483,7 @@ impl Line {
                 reason = "saturates, and is then capped"
             )]
             (two_seconds as usize).max(8)
-        });
-        by_rate.min(limits.read)
+        })
     }
 }
 

@@ -67,7 +67,7 @@ pub enum Input {
         lane: Lane,
         epoch: i64,
     },
-    /// When the next delivery of a lane is due that may be idle, in microseconds.
+    /// When the first delivery of a lane in the table is due, in microseconds. The lane may be another replica's.
     NextDue {
         destination: DestinationId,
         lane: Lane,
@@ -129,6 +129,8 @@ pub enum Command {
         /// What is due before this time need not be read, in microseconds.
         begin_us: u64,
         known: Vec<DeliveryId>,
+        /// Keys of which no delivery can be taken now.
+        busy: Vec<i64>,
         /// Whether there is room for their bodies; else they are read when they are sent.
         bodies: bool,
     },

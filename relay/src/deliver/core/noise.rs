@@ -1,4 +1,5 @@
-//! Who takes more than a fair part: noisy destinations wait when slots are short (after Amazon SQS fair queues).
+//! Who takes more than a fair part: when slots are short, noisy destinations take what no other one wants (after Amazon SQS
+//! fair queues).
 
 use super::tuning::{NOISY_IN_FLIGHT, NOISY_PART, RECENT_HALF_LIFE_US, SLOTS_ARE_SHORT_PERCENT};
 
@@ -29,9 +30,14 @@ impl Recent {
     }
 }
 
-/// Whether slots are short: the rest is for destinations that are not noisy.
+/// Whether slots are short: the rest is first for destinations that are not noisy, or have less than their fair share.
 pub(super) fn slots_are_short(in_flight: usize, all_slots: usize) -> bool {
     in_flight * 100 >= all_slots * SLOTS_ARE_SHORT_PERCENT
+}
+
+/// How many of all slots each of those that want some may have whoever else wants them.
+pub(super) fn fair_share(all_slots: usize, wanting: usize) -> usize {
+    all_slots / wanting.max(1)
 }
 
 /// Whether a destination takes more than its part of `all`.

@@ -10,7 +10,7 @@ use shared::sign::SigningKey;
 use super::tuning::{DUE_STEP_US, FIRST_OPEN_US, READ_WHOLE_EVERY_US};
 use super::*;
 use crate::configuration::{Destination, DestinationState, Rate};
-use crate::deliver::item::Event;
+use crate::deliver::item::{Before, Event};
 use crate::deliver::outcome::Failure;
 use crate::mint::timestamp;
 use crate::retry::RetryPolicy;
@@ -18,6 +18,7 @@ use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
 mod memory;
+mod order;
 mod pacing;
 mod simulator;
 
@@ -89,7 +90,7 @@ fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
         schedule_start: 0,
         throttled: 0,
         order_key: None,
-        is_behind: false,
+        before: Before::Nothing,
         not_sent: 0,
     }
 }
@@ -273,7 +274,7 @@ fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_re
         let next = Next::NotSent { at, times: before + 1, reason: "why\u{fffd}".to_owned() };
         assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
     }
-    let Next::Parked { reason } = answer(late, 7) else { panic!("it has an end") };
+    let Next::Parked { reason, .. } = answer(late, 7) else { panic!("it has an end") };
     assert_eq!(reason, "why\u{fffd}; it was tried 8 times");
     assert!(matches!(answer(not_sent, 1_000), Next::NotSent { times: 1_001, .. }));
 }

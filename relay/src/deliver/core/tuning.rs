@@ -37,9 +37,12 @@ pub(super) const READ_AGAIN_US: u64 = SECOND;
 /// How often a lane is read from its very beginning, whatever is known of it.
 pub(super) const READ_WHOLE_EVERY_US: u64 = 60 * SECOND;
 
-/// How long a delivery that is behind another one of its key waits at most before it is read again. The one in front lets
-/// it go; this is for what happens at other replicas at the same moment.
+/// How long a delivery that is behind another one of its key waits before it is read again. The one in front makes it due
+/// when it lets it go; this is for what happens at other replicas at the same moment, for a route that stops blocking, and
+/// for one in front that ends by its age. The next one of a key waits for the shorter time. One behind it waits for as long
+/// as it has waited already, within these bounds, so that a key with a long queue costs next to nothing.
 pub(super) const BEHIND_WAIT_US: u64 = 600 * SECOND;
+pub(super) const LONGEST_BEHIND_WAIT_US: u64 = 6 * 3_600 * SECOND;
 
 /// How long a destination that is to be disabled is held until the table says that it is.
 pub(super) const DISABLING_HOLD_US: u64 = 10 * SECOND;
@@ -108,7 +111,8 @@ pub(super) const LATENCY_LEAVES_PART: f64 = 4.0;
 pub(super) const FAILING_DISABLES_AFTER_US: u64 = 5 * 24 * 3_600 * SECOND;
 pub(super) const FAILING_DISABLES_AFTER_FAILURES: u64 = 10;
 
-/// The part of all slots beyond which they are short: then noisy destinations wait until others have what they want.
+/// The part of all slots beyond which they are short: then noisy destinations that have more than their fair share take what
+/// no other one wants.
 pub(super) const SLOTS_ARE_SHORT_PERCENT: usize = 75;
 
 /// A destination is noisy from this part of what is in flight, and this number, or from this part of the time that

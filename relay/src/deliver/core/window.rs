@@ -99,6 +99,11 @@ impl Window {
         }
     }
 
+    /// Rows that were due since then were left out of reads, and are to be read again.
+    pub(super) fn let_go_since(&mut self, due_us: u64) {
+        self.let_go(due_us.saturating_sub(self.unseen_us));
+    }
+
     /// Something may be due in the table.
     pub(super) fn look(&mut self, now_us: u64) {
         self.missed = true;
@@ -164,13 +169,7 @@ impl Window {
         self.due.insert(again_us);
     }
 
-    /// Whether nothing waits here and nothing is known to be due: only the table can tell.
-    pub(super) fn is_idle(&self, now_us: u64) -> bool {
-        self.ready.is_empty() && self.is_up_to_date(now_us)
-    }
-
-    /// What is due before is not read.
-    #[cfg(test)]
+    /// What is due before is not read, in microseconds.
     pub(super) fn begin_us(&self) -> u64 {
         self.begin_us
     }

@@ -4,6 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::Selection;
+use crate::store::search::{Range, Search, remaining};
 use crate::store::{LARGE_BYTES, Pool};
 
 /// An event that a replay has reached, without its contents.
@@ -33,40 +34,56 @@ pub struct EventRow {
     pub body: Option<Vec<u8>>,
 }
 
-/// The next events of a selection, oldest first, without their contents. `with_head_size` asks for the size of their
-/// headers, which the database has to read for it.
-///
-/// # Errors
-/// If the statement fails.
-pub async fn plan(
+/// A search for the next events of a selection, oldest first, without their contents.
+#[derive(Debug)]
+pub struct NextEvents<'a> {
+    pub selection: &'a Selection,
+    /// Whether the size of their headers is asked for, which the database has to read for it.
+    pub with_head_size: bool,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<PlannedRow>,
+}
+
+impl Search for NextEvents<'_> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        self.selection.edge(pool, range, rows, plain).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(plan(pool, self.selection, range, wanted, self.with_head_size).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The events of a range of ids that a selection takes, oldest first, without their contents.
+async fn plan(
     pool: &Pool,
     selection: &Selection,
-    after: Option<Uuid>,
+    range: Range,
     limit: i64,
     with_head_size: bool,
 ) -> Result<Vec<PlannedRow>, sqlx::Error> {
-    let mut search = pool.begin_search().await?;
+    let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         PlannedRow,
         r#"select events.id, source_id, body_size,
-                  case when $10 then octet_length(headers::text) + octet_length(query) else 0 end as "head_size!",
+                  case when $9 then octet_length(headers::text) + octet_length(query) else 0 end as "head_size!",
                   event_bodies.event_id is not null as "has_body!"
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
-                   and ($7::uuid is null or event_bodies.event_id > $7)
-           where customer_id = $1 and events.id >= $2 and events.id < $3 and (verification = 'failed') = $9
+           where customer_id = $1 and events.id >= $2 and events.id < $3 and (verification = 'failed') = $8
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
-             and ($7::uuid is null or events.id > $7)
-           order by events.id limit $8"#,
+           order by events.id limit $7"#,
         selection.customer_id,
-        selection.from_event,
-        selection.until_event,
+        range.from,
+        range.until,
         selection.source_id,
         selection.event_type,
         selection.destination_id,
-        after,
         limit,
         selection.failed,
         with_head_size

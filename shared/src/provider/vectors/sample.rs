@@ -142,7 +142,10 @@ impl Sample {
         let (verifier, keys) = prepared.as_ref();
         let query = self.url.split_once('?').map_or("", |(_, query)| query);
         let request = RequestParts { method: &self.method, url: &self.url, query, headers: &headers };
-        verify(verifier, keys.as_ref(), &request, body, now_s * 1_000)
+        let outcome = verify(verifier, keys.as_ref(), &request, body, now_s * 1_000);
+        let unread = verifier.refuse_unread(&request, now_s * 1_000);
+        assert!(unread.is_none() || outcome.is_err(), "{} refuses unread what it accepts: {unread:?}", self.provider);
+        outcome
     }
 
     fn key_set(&self) -> Option<KeySet> {

@@ -59,24 +59,83 @@ fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
     assert_eq!(going_on, 6, "of the eight that are left two wait for slots of their own destination");
 }
 
+/// A core of a hundred slots, with destinations that may have all of them.
+fn core_of_greedy(destinations: &mut [Destination]) -> Core {
+    let mut core = Core::new(Limits { unsettled: 10_000, ..LIMITS });
+    destinations.iter_mut().for_each(|destination| destination.max_concurrency = 100);
+    core.handle(owned(destinations.iter().map(|destination| destination.shard)), START_US);
+    core.handle(snapshot(destinations.iter().map(clone)), START_US);
+    core
+}
+
+/// Sends what it can of 500 deliveries that are due.
+fn many(core: &mut Core, destination: &Destination) -> Vec<Item> {
+    let items = (0..500)
+        .map(|number| item(destination, u32::try_from(destination.shard).expect("small") * 1_000 + number, START_US));
+    sends(&core.handle(found(destination, Lane::Fresh, items.collect()), START_US))
+}
+
+fn count_of(items: &[Item], destination: &Destination) -> usize {
+    items.iter().filter(|item| item.destination_id == destination.id).count()
+}
+
 #[test]
-fn a_destination_that_takes_more_than_its_part_leaves_the_last_quarter_of_the_slots_to_others() {
-    let mut core = Core::new(LIMITS);
-    let (mut greedy, modest) = (destination(1), destination(2));
-    greedy.max_concurrency = 100;
-    core.handle(owned([1, 2]), START_US);
-    core.handle(snapshot([clone(&greedy), clone(&modest)]), START_US);
-    let many = (0..100).map(|number| item(&greedy, number, START_US)).collect();
-    let sent = sends(&core.handle(found(&greedy, Lane::Fresh, many), START_US));
-    assert_eq!(sent.len(), 75);
-    let few = (200..203).map(|number| item(&modest, number, START_US)).collect();
-    assert_eq!(sends(&core.handle(found(&modest, Lane::Fresh, few), START_US)).len(), 3);
-    // It goes on when slots are not short any more.
-    let mut going_on = 0;
-    for item in sent.into_iter().take(10) {
-        going_on += sends(&core.handle(answered(item, succeeded()), START_US)).len();
+fn a_few_destinations_use_all_slots_and_each_gets_its_fair_share_of_them() {
+    for count in [1, 2, 5] {
+        let mut destinations: Vec<Destination> = (1..=count).map(destination).collect();
+        let mut core = core_of_greedy(&mut destinations);
+        let mut in_flight = VecDeque::new();
+        for destination in &destinations {
+            in_flight.extend(many(&mut core, destination));
+        }
+        assert_eq!(in_flight.len(), 100, "{count} destinations");
+        // The first has all slots, and gives them up as it is answered.
+        for _ in 0..200 {
+            let item = in_flight.pop_front().expect("one is in flight");
+            in_flight.extend(sends(&core.handle(answered(item, succeeded()), START_US)));
+            assert_eq!(in_flight.len(), 100, "{count} destinations");
+        }
+        for destination in &destinations {
+            assert_eq!(count_of(in_flight.make_contiguous(), destination), 100 / usize::from(count));
+        }
+        assert_eq!(core.everyone.wanting, usize::from(count));
     }
-    assert_eq!(going_on, 7, "of ten slots that came back three are used by the other");
+}
+
+#[test]
+fn a_quiet_destination_gets_the_next_slot_that_comes_back_from_one_that_has_all() {
+    let mut destinations = [destination(1), destination(2)];
+    let mut core = core_of_greedy(&mut destinations);
+    let [greedy, quiet] = &destinations;
+    let sent = many(&mut core, greedy);
+    assert_eq!(sent.len(), 100);
+    let few = (0..3).map(|number| item(quiet, number, START_US)).collect();
+    assert!(sends(&core.handle(found(quiet, Lane::Fresh, few), START_US)).is_empty());
+    let next: Vec<Item> = sent
+        .iter()
+        .take(4)
+        .flat_map(|item| sends(&core.handle(answered(item.clone(), succeeded()), START_US)))
+        .collect();
+    assert_eq!((count_of(&next[..3], quiet), count_of(&next[3..], greedy)), (3, 1));
+
+    // While slots are not short it does not wait at all.
+    let mut core = core_of_greedy(&mut [destination(1), destination(2)]);
+    let few = (0..60).map(|number| item(greedy, number, START_US)).collect();
+    assert_eq!(sends(&core.handle(found(greedy, Lane::Fresh, few), START_US)).len(), 60);
+    let few = (0..3).map(|number| item(quiet, number, START_US)).collect();
+    assert_eq!(sends(&core.handle(found(quiet, Lane::Fresh, few), START_US)).len(), 3);
+}
+
+#[test]
+fn a_destination_that_leaves_is_no_longer_counted_among_those_that_want_slots() {
+    let mut destinations = [destination(1), destination(2)];
+    let mut core = core_of_greedy(&mut destinations);
+    let [stays, leaves] = &destinations;
+    many(&mut core, leaves);
+    many(&mut core, stays);
+    assert_eq!(core.everyone.wanting, 2);
+    core.handle(owned([stays.shard]), START_US);
+    assert_eq!(core.everyone.wanting, 1);
 }
 
 /// A core whose only destination has failed until its breaker opened.
@@ -99,7 +158,7 @@ fn while_a_breaker_is_open_nothing_is_sent_read_or_held_in_memory() {
         assert!(sends(&commands).is_empty() && reads(&commands).is_empty(), "{commands:?}");
     }
     assert_eq!(core.lines[&destination.id].lanes[Lane::Fresh].waiting(), 0);
-    assert_eq!(core.idle_lines(START_US + 1), []);
+    assert!(!core.could_send(START_US + 1));
     assert!(sends(&core.handle(Input::Woken, START_US + FIRST_OPEN_US - 1)).is_empty());
 }
 

@@ -52,6 +52,20 @@ impl Checks {
         }
     }
 
+    /// What wants slots is counted, and no slot is free while a line waits for one that no other line wants.
+    pub(super) fn slots(core: &Core, now_us: u64) {
+        let counted = core.lines.values().filter(|line| line.is_counted).count();
+        assert_eq!(core.everyone.wanting, counted);
+        assert!(
+            core.lines.values().all(|line| line.is_counted || line.in_flight() == 0),
+            "has slots and is not counted"
+        );
+        let may_send = now_us < core.owned_until_us && core.unsettled < core.limits.unsettled;
+        let has_slots = core.in_flight() < core.limits.in_flight;
+        assert!(!may_send || !has_slots || core.giving_way.is_empty(), "a slot is left free");
+        assert!(core.in_flight() <= core.limits.in_flight, "{} in flight", core.in_flight());
+    }
+
     /// Breakers only go from closed to open, from open to half-open, and from there to either.
     pub(super) fn breakers(&mut self, replica: usize, core: &Core) {
         for (id, line) in &core.lines {

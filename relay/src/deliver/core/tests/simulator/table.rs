@@ -7,7 +7,7 @@ use super::*;
 const LONGEST_WAIT_US: u64 = 420_000_000;
 
 /// When a parked delivery is due.
-const NEVER_US: u64 = u64::MAX;
+pub(super) const NEVER_US: u64 = u64::MAX;
 
 #[derive(Default)]
 pub(super) struct Table {
@@ -42,21 +42,38 @@ impl Table {
 
     /// As `store::pending::due`.
     pub(super) fn due(&self, read: &Read, now_us: u64) -> Vec<Item> {
-        let Read { destination, lane, limit, begin_us, ref known, .. } = *read;
+        let Read { destination, lane, limit, begin_us, ref known, ref busy, .. } = *read;
         let due = self.of_lane(destination, lane).filter(|item| (begin_us..=now_us).contains(&item.due_us));
         let due = due.filter(|item| !known.contains(&item.id));
+        let due = due.filter(|item| item.order_key.is_none_or(|key| !busy.contains(&key)));
         let mut due: Vec<Item> = due.cloned().collect();
         due.sort_by_key(|item| (item.due_us, item.id));
         due.truncate(limit);
         for item in &mut due {
-            item.is_behind = self.in_front(item).is_some();
+            item.before = match self.in_front(item) {
+                None => Before::Nothing,
+                Some(_) if self.earlier(item).any(is_untried) => Before::Untried,
+                Some(_) => Before::Tried,
+            };
         }
         due
     }
 
     /// As `store::pending::next_due`.
-    pub(super) fn next_due(&self, destination: DestinationId, lane: Lane) -> Option<u64> {
-        self.of_lane(destination, lane).map(|item| item.due_us).filter(|due_us| *due_us != NEVER_US).min()
+    pub(super) fn next_due(
+        &self,
+        after: Option<(DestinationId, Lane)>,
+        limit: usize,
+    ) -> Vec<(DestinationId, Lane, u64)> {
+        let mut heads = BTreeMap::new();
+        for item in self.rows.values() {
+            let lane = (item.destination_id, item.lane());
+            if Some(lane) > after {
+                let due_us = heads.entry(lane).or_insert(item.due_us);
+                *due_us = item.due_us.min(*due_us);
+            }
+        }
+        heads.into_iter().take(limit).map(|((destination, lane), due_us)| (destination, lane, due_us)).collect()
     }
 
     /// As `store::settle`, of one row whose epoch is the present one.

@@ -1,6 +1,6 @@
 //! The model: what the engine is told, and what it has done.
 
-use super::table::{Table, route};
+use super::table::{NEVER_US, Table, route};
 use super::*;
 
 const DESTINATIONS: u8 = 3;
@@ -14,8 +14,18 @@ const RENEW_US: u64 = 3_000_000;
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
 
+/// So few that it takes several looks.
+const LANES_OF_A_LOOK: usize = 2;
+
 /// So little that lanes get few rows at a time.
 const ROWS_BYTES: usize = 3 * 16 * 4_096;
+
+/// How many keys there are: one read in vain shows that a key is in memory, and the next ones leave it out.
+const KEYS: i64 = 4;
+const MOST_IN_VAIN: u32 = 4;
+
+/// Fewer attempts at one time than the destinations can take together.
+const SLOTS: usize = 12;
 
 /// Large bodies, and how much of them may be in flight.
 const LARGE: usize = 100_000;
@@ -46,10 +56,15 @@ struct Replica {
     core: Core,
     renewed_us: u64,
     polled_us: u64,
+    /// The last lane of its last look at the table, if there may be more.
+    looked_until: Option<(DestinationId, Lane)>,
     /// It cannot reach the database until then: it neither renews nor reads nor settles.
     cut_off_until_us: u64,
     flights: Vec<Flight>,
     reads: Vec<Read>,
+    /// How many full reads of each lane in a row have brought nothing that was taken or put back, while nothing else
+    /// happened.
+    in_vain: BTreeMap<(DestinationId, Lane), u32>,
     unsettled: Vec<Settlement>,
     written: Vec<Settlement>,
 }
@@ -67,6 +82,7 @@ pub(super) struct Read {
     pub(super) limit: usize,
     pub(super) begin_us: u64,
     pub(super) known: Vec<DeliveryId>,
+    pub(super) busy: Vec<i64>,
     /// What it has found, once the database has answered, and when that was by its clock.
     found: Option<(Vec<Item>, u64)>,
 }
@@ -204,7 +220,7 @@ impl World {
                 item.event = Arc::new(Event { body_bytes: LARGE, ..item.event.without_body() });
             }
             item.route_id = Some(route(destination.shard).id);
-            item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..4));
+            item.order_key = (!is_replay && self.random.random_bool(0.5)).then(|| self.random.random_range(0..KEYS));
             self.table.insert(item.clone(), took_us > UNSEEN_US);
             items.push(Item { due_us: 0, ..item });
         }
@@ -253,6 +269,7 @@ impl World {
             return;
         }
         let Read { destination, lane, epoch, limit, found, .. } = reads.swap_remove(at);
+        let mut full = None;
         let lost = self.random.random_bool(0.05);
         let input = match found {
             Some((mut items, read_us)) if !lost => {
@@ -262,11 +279,25 @@ impl World {
                     complete = false;
                     items.truncate(self.random.random_range(0..=items.len()));
                 }
+                full = (items.len() == limit).then(|| items.clone());
                 Input::Found { destination, lane, epoch, found: Found { items, complete, read_us } }
             }
             Some(_) | None => Input::NotFound { destination, lane, epoch },
         };
+        let mut in_vain = std::mem::take(&mut self.replicas[replica].in_vain);
         self.tell(replica, input);
+        let state = &mut self.replicas[replica];
+        let line = state.core.lines.get(&destination).filter(|line| line.epoch == epoch);
+        if let (Some(items), Some(line)) = (full, line)
+            && !items.iter().any(|item| line.is_known(item.id))
+        {
+            let times = in_vain.entry((destination, lane)).or_default();
+            *times += 1;
+            assert!(*times <= MOST_IN_VAIN, "the same rows are read again and again");
+        } else {
+            in_vain.remove(&(destination, lane));
+        }
+        state.in_vain = in_vain;
     }
 
     /// A transaction of settlements, or its success is told.
@@ -412,35 +443,41 @@ impl World {
         for line in owned {
             for (lane, row) in self.table.in_time(line.destination.id) {
                 let begin_us = line.lanes[lane].begin_us();
-                let found = row.due_us >= begin_us || line.knows(row.id);
+                let found = row.due_us >= begin_us || line.knows(lane, row);
                 assert!(found, "{} is due at {} and reads begin at {begin_us}", row.id, row.due_us);
             }
         }
     }
 
+    /// As `Machine::find_next_due`: a few lanes at a time, one after the other.
     fn poll(&mut self, replica: usize) {
-        self.replicas[replica].polled_us = self.now_us;
-        let mut idle = self.replicas[replica].core.idle_lines(self.now_us);
-        idle.sort_unstable();
-        for destination in idle {
-            for lane in Lane::ALL {
-                if let Some(due_us) = self.table.next_due(destination, lane) {
-                    self.tell(replica, Input::NextDue { destination, lane, due_us });
-                }
+        let state = &mut self.replicas[replica];
+        state.polled_us = self.now_us;
+        if !state.core.could_send(self.now_us) {
+            return;
+        }
+        let heads = self.table.next_due(state.looked_until, LANES_OF_A_LOOK);
+        let last = heads.last().filter(|_| heads.len() >= LANES_OF_A_LOOK);
+        state.looked_until = last.map(|(destination, lane, _)| (*destination, *lane));
+        for (destination, lane, due_us) in heads {
+            if due_us != NEVER_US {
+                self.tell(replica, Input::NextDue { destination, lane, due_us });
             }
         }
     }
 
     fn tell(&mut self, replica: usize, input: Input) {
         let commands = self.replicas[replica].core.handle(input, self.now_us);
+        self.replicas[replica].in_vain.clear();
+        Checks::slots(&self.replicas[replica].core, self.now_us);
         self.checks.breakers(replica, &self.replicas[replica].core);
         self.check_that_nothing_is_passed_over(replica);
         let mut more = Vec::new();
         for command in commands {
             match command {
                 Command::Send { item, destination, epoch } => self.sent(replica, item, &destination, epoch),
-                Command::Read { destination, lane, epoch, limit, begin_us, known, .. } => {
-                    let read = Read { destination, lane, epoch, limit, begin_us, known, found: None };
+                Command::Read { destination, lane, epoch, limit, begin_us, known, busy, .. } => {
+                    let read = Read { destination, lane, epoch, limit, begin_us, known, busy, found: None };
                     self.replicas[replica].reads.push(read);
                 }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
@@ -488,12 +525,14 @@ impl World {
 impl Replica {
     fn new() -> Self {
         Self {
-            core: Core::new(Limits { rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
+            core: Core::new(Limits { in_flight: SLOTS, rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
             polled_us: 0,
+            looked_until: None,
             cut_off_until_us: 0,
             flights: Vec::new(),
             reads: Vec::new(),
+            in_vain: BTreeMap::new(),
             unsettled: Vec::new(),
             written: Vec::new(),
         }

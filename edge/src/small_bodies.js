@@ -1,0 +1,58 @@
+// What the bodies that `entry.js` reads take of the isolate's memory, in bytes. `body/budget.rs` counts those that Rust reads.
+//
+// A request whose client goes away is ended without a word, so that its charge may never be given back. While little is
+// charged, nothing is watched: that costs nothing, and what is lost of it is never more than `UNWATCHED`. Above it a body
+// has to arrive in time, and what has been charged for longer than any request takes is forgotten.
+
+import { in_time } from "./host.js";
+
+// What they may take together; and what is charged before anything is watched.
+const SHARE = 20_000_000;
+const UNWATCHED = 6_000_000;
+// A body is in memory as it arrived and in its message. A small one is also copied for Rust, and a request takes some more.
+const COPIES = 2;
+const BESIDES = 8_192;
+// A charge is forgotten after one to two turns.
+const TURN_MS = 120_000;
+// How long a body that is watched may take to arrive.
+const READ_WITHIN_MS = 10_000;
+
+let unwatched = 0;
+let turn = 1;
+let turn_began = 0;
+let of_this_turn = 0;
+let of_last_turn = 0;
+
+const cost = (bytes) => COPIES * bytes + BESIDES;
+
+/** Charges a body: gives what `free` takes, which is 0 where it is not watched, or undefined where there is no room. */
+export function charge(bytes) {
+  const cost_of_it = cost(bytes);
+  if (unwatched + of_this_turn + of_last_turn + cost_of_it <= UNWATCHED) {
+    unwatched += cost_of_it;
+    return 0;
+  }
+  const now = Date.now();
+  if (now - turn_began >= TURN_MS) {
+    of_last_turn = now - turn_began < 2 * TURN_MS ? of_this_turn : 0;
+    of_this_turn = 0;
+    turn += 1;
+    turn_began = now;
+  }
+  if (unwatched + of_this_turn + of_last_turn + cost_of_it > SHARE) return undefined;
+  of_this_turn += cost_of_it;
+  return turn;
+}
+
+/** Gives a charge back. */
+export function free(charged, bytes) {
+  if (charged === 0) unwatched -= cost(bytes);
+  else if (charged === turn) of_this_turn -= cost(bytes);
+  // One that was forgotten is not given back.
+  else if (charged === turn - 1 && of_last_turn > 0) of_last_turn -= cost(bytes);
+}
+
+/** A body that is watched, or undefined where it does not arrive in time. */
+export function read_watched(request) {
+  return in_time(request.bytes(), READ_WITHIN_MS);
+}

@@ -1,0 +1,174 @@
+//! Deliveries that are held until something is done: they are seen, and an operational event says when it begins.
+//!
+//! A delivery is parked by something of its own ([`HeldBy`]). Whoever parks one wakes [`run`], which notes for each
+//! destination and kind since when there are any, and stores one event for it. It looks again while there are any, when a
+//! relay starts, and rarely besides, so that a relay that ends between the two hides nothing.
+//!
+//! All deliveries of a destination that this relay cannot send to at all are held by its configuration; [`tell_unusable`]
+//! stores an event of that.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::id::DestinationId;
+use tokio_util::sync::CancellationToken;
+use utoipa::ToSchema;
+
+use crate::configuration::Snapshot;
+use crate::intake::Intake;
+use crate::operational::{self, Happening};
+use crate::{mint, store};
+
+/// How long after a look the next one is at the earliest.
+const SPACING: Duration = Duration::from_secs(1);
+
+/// How often it is looked while some deliveries are parked: whether that has ended, and what is still to be told.
+const WHILE_HELD: Duration = Duration::from_secs(30);
+
+/// How often it is looked while none is known to be parked.
+const SWEEP: Duration = Duration::from_secs(600);
+
+/// What parks a delivery.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum HeldBy {
+    /// The filter of its route could not be evaluated: it is not known whether it is to be sent.
+    Filter,
+    /// The order key of its route could not be evaluated.
+    OrderKey,
+    /// The transform of its route fails, or was not evaluated in time again and again.
+    Transform,
+    /// No request can be made of the destination's URL.
+    Url,
+    /// The body of its event is no longer kept.
+    Body,
+    /// Its last attempt could not be written.
+    Attempt,
+}
+
+impl HeldBy {
+    /// All of them.
+    pub const ALL: [Self; 6] = [Self::Filter, Self::OrderKey, Self::Transform, Self::Url, Self::Body, Self::Attempt];
+
+    /// As the tables name it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Filter => "filter",
+            Self::OrderKey => "order_key",
+            Self::Transform => "transform",
+            Self::Url => "url",
+            Self::Body => "body",
+            Self::Attempt => "attempt",
+        }
+    }
+
+    /// From its name in the tables.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|by| by.name() == name).unwrap_or(Self::Transform)
+    }
+}
+
+/// Looks for destinations whose deliveries have begun to be parked until `stop`.
+pub async fn run(intake: Intake, stop: CancellationToken) {
+    while !stop.is_cancelled() {
+        let pause = match look(&intake).await {
+            Ok(true) => WHILE_HELD,
+            Ok(false) => SWEEP,
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot look for destinations with held deliveries; trying again");
+                WHILE_HELD
+            }
+        };
+        tokio::select! {
+            () = tokio::time::sleep(SPACING) => {}
+            () = stop.cancelled() => return,
+        }
+        tokio::select! {
+            () = intake.parked.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// Returns whether any destination has parked deliveries.
+async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
+    let (begun, any) = store::held::look(&intake.pool).await?;
+    for begun in begun {
+        let id = DestinationId::from_uuid(begun.destination_id);
+        let snapshot = intake.configuration.current();
+        if let Some((customer, name)) = snapshot.customer_and_name(id) {
+            tracing::warn!(destination = %id, held_by = begun.parked_by, reason = begun.reason, "deliveries are held");
+            let happening = Happening::DeliveriesHeld {
+                destination: id,
+                name: name.to_owned(),
+                held_by: HeldBy::from_name(&begun.parked_by),
+                reason: begun.reason.clone(),
+            };
+            // It begins once: what is told twice is one event by its key.
+            let key = format!("{id}/held/{}/{}", begun.parked_by, mint::unix_ms(begun.since));
+            match operational::store(intake, customer, &key, &happening).await {
+                Err(error) if store::is_data_error(&error) => {
+                    tracing::error!(error = %error, destination = %id, "the database refuses the event of its held deliveries");
+                }
+                stored => stored?,
+            }
+        }
+        store::held::told(&intake.pool, &begun).await?;
+    }
+    Ok(any)
+}
+
+/// Stores an event of each destination that this relay cannot send to, until `stop`. It is one event as long as the
+/// destination is not changed.
+pub async fn tell_unusable(intake: Intake, stop: CancellationToken) {
+    let mut changes = intake.configuration.subscribe();
+    let mut told = HashMap::new();
+    loop {
+        let snapshot = changes.borrow_and_update().clone();
+        let all_told = match tell_new(&intake, &snapshot, &mut told).await {
+            Ok(()) => true,
+            Err(error) => {
+                tracing::warn!(error = %error, "cannot store that a destination cannot be sent to; trying again");
+                false
+            }
+        };
+        tokio::select! {
+            changed = changes.changed() => if changed.is_err() { return },
+            () = tokio::time::sleep(WHILE_HELD), if !all_told => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// `told` says of which version of each destination an event was stored.
+async fn tell_new(
+    intake: &Intake,
+    snapshot: &Snapshot,
+    told: &mut HashMap<DestinationId, u64>,
+) -> Result<(), sqlx::Error> {
+    told.retain(|id, _| snapshot.unusable.contains_key(id));
+    for (id, destination) in &snapshot.unusable {
+        let version = mint::unix_ms(destination.updated_at);
+        if told.get(id) == Some(&version) {
+            continue;
+        }
+        let happening = Happening::DestinationUnusable {
+            destination: *id,
+            name: destination.name.clone(),
+            reason: destination.reason.clone(),
+        };
+        let key = format!("{id}/unusable/{version}");
+        match operational::store(intake, destination.customer_id, &key, &happening).await {
+            Err(error) if store::is_data_error(&error) => {
+                tracing::error!(error = %error, destination = %id, "the database refuses the event of an unusable destination");
+            }
+            stored => stored?,
+        }
+        told.insert(*id, version);
+    }
+    Ok(())
+}

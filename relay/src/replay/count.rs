@@ -1,0 +1,149 @@
+//! Counts what replays match, in pieces, while they run.
+//!
+//! A piece is committed with the place up to which it has counted, so the count goes on there after a crash. It runs ahead of
+//! the replay: what a replay has taken may not match its filter any more, so a count that the replay overtakes begins again at
+//! the replay's cursor, from the number of rows that were taken up to there.
+
+use std::time::Duration;
+
+use shared::id::ReplayId;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::{Counted, Filter, selection};
+use crate::App;
+use crate::store::Pool;
+use crate::store::replays::{self, Count, ReplayRow, Selection};
+use crate::store::search::{self, Limits, Order, Outcome};
+
+/// How far the call counts that makes a replay.
+const AT_ONCE: Limits = Limits { first: 20_000, largest: 20_000, total: 20_000, within: Duration::from_millis(200) };
+
+/// After how long that call gives its count up and leaves it to the background.
+const AT_ONCE_WITHIN: Duration = Duration::from_secs(1);
+
+/// How far a piece of the count in the background goes: then another replay has its turn.
+const PIECE: Limits = Limits { first: 5_000, largest: 50_000, total: 200_000, within: Duration::from_secs(1) };
+
+/// How far a piece goes that begins at the replay's cursor. It has to be written before the replay moves on, and so it is
+/// small.
+const AHEAD: Limits = Limits { first: 10_000, largest: 10_000, total: 10_000, within: Duration::from_secs(1) };
+
+/// How far one call of a dry run counts.
+pub(super) const DRY_RUN: Limits =
+    Limits { first: 5_000, largest: 100_000, total: 500_000, within: Duration::from_secs(5) };
+
+/// How soon the next pieces are counted.
+const AGAIN: Duration = Duration::from_millis(20);
+
+/// How often replays are looked for that another replica has made, or that could not be counted.
+const LOOK_EVERY: Duration = Duration::from_secs(10);
+
+/// Counts replays until `stop`.
+pub async fn run(app: App, stop: CancellationToken) {
+    loop {
+        let pause = tokio::select! {
+            pause = round(&app) => pause,
+            () = stop.cancelled() => return,
+        };
+        tokio::select! {
+            () = app.replays_to_count.notified() => {}
+            () = tokio::time::sleep(pause) => {}
+            () = stop.cancelled() => return,
+        }
+    }
+}
+
+/// A piece of each replay; says how long it is until the next.
+async fn round(app: &App) -> Duration {
+    let rows = match replays::counting(&app.pool).await {
+        Ok(rows) => rows,
+        Err(error) => {
+            tracing::warn!(error = %error, "cannot look for replays to be counted; trying again");
+            return LOOK_EVERY;
+        }
+    };
+    let mut pause = LOOK_EVERY;
+    for row in rows {
+        match count(app, &row).await {
+            Ok(()) => pause = AGAIN,
+            Err(error) => {
+                let replay = ReplayId::from_uuid(row.id);
+                tracing::warn!(%replay, error = %error, "cannot go on counting what the replay matches; trying again");
+            }
+        }
+    }
+    pause
+}
+
+/// Counts the next piece of a replay.
+async fn count(app: &App, row: &ReplayRow) -> Result<(), sqlx::Error> {
+    // The worker stops a replay whose filter cannot be read.
+    let Ok(filter) = serde_json::from_value::<Filter>(row.filter.clone()) else { return Ok(()) };
+    let selection = selection(&filter, row.customer_id, row.until_id);
+    let start = Start::of(row.cursor_id, row.processed, row.count_after, row.matched);
+    let counted = piece(&app.pool, &selection, start.after, start.limits).await?;
+    let matched = start.matched.saturating_add(counted.matched);
+    replays::counted(&app.pool, row, start.after, matched, counted.after, counted.after.is_some()).await?;
+    Ok(())
+}
+
+/// Where a piece begins.
+#[derive(Debug)]
+struct Start {
+    after: Option<Uuid>,
+    /// How many rows match up to there.
+    matched: i64,
+    limits: Limits,
+}
+
+impl Start {
+    fn of(cursor: Option<Uuid>, processed: i64, count_after: Option<Uuid>, matched: i64) -> Self {
+        match cursor >= count_after {
+            true => Self { after: cursor, matched: processed, limits: AHEAD },
+            false => Self { after: count_after, matched, limits: PIECE },
+        }
+    }
+}
+
+/// Counts what a selection matches behind `after`, as far as the limits allow.
+pub(super) async fn piece(
+    pool: &Pool,
+    selection: &Selection,
+    after: Option<Uuid>,
+    limits: Limits,
+) -> Result<Counted, sqlx::Error> {
+    let mut count = Count { selection, found: 0 };
+    let outcome = search::run(pool, &mut count, Order::OldestFirst, selection.ids.behind(after), limits).await?;
+    let after = match outcome {
+        Outcome::Stopped(rest) => Some(rest.start()),
+        Outcome::Full | Outcome::End => None,
+    };
+    Ok(Counted { matched: count.found, after })
+}
+
+/// The first piece of a new replay; `None` if it takes too long or fails.
+pub(super) async fn at_once(pool: &Pool, selection: &Selection) -> Option<Counted> {
+    let counted = tokio::time::timeout(AT_ONCE_WITHIN, piece(pool, selection, None, AT_ONCE)).await;
+    counted.ok().and_then(Result::ok)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_count_runs_ahead_of_its_replay_and_begins_again_at_it_if_it_is_overtaken() {
+        let id = |number| Some(Uuid::from_u128(number));
+        let start = |cursor, count_after| {
+            let start = Start::of(cursor, 3, count_after, 7);
+            (start.after, start.matched, start.limits.total)
+        };
+        assert_eq!(start(None, None), (None, 3, AHEAD.total));
+        assert_eq!(start(None, id(5)), (id(5), 7, PIECE.total));
+        assert_eq!(start(id(4), id(5)), (id(5), 7, PIECE.total));
+        assert_eq!(start(id(5), id(5)), (id(5), 3, AHEAD.total));
+        assert_eq!(start(id(6), id(5)), (id(6), 3, AHEAD.total));
+        assert_eq!(start(id(6), None), (id(6), 3, AHEAD.total));
+    }
+}

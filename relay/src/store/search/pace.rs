@@ -1,0 +1,107 @@
+//! How many rows a search looks at next, and when it stops.
+
+use std::time::Duration;
+
+/// What a stretch that took too long is divided by.
+const CUT: i64 = 16;
+
+/// How much larger each stretch is than the one before.
+const GROWTH: i64 = 4;
+
+/// How far a search may go.
+#[derive(Debug, Clone, Copy)]
+pub struct Limits {
+    /// The rows of the first stretch. Small, because most searches end in it.
+    pub first: i64,
+    /// The most rows of a stretch: what two statements look at within their time limit, also on a slow disk.
+    pub largest: i64,
+    /// After how many rows the search stops.
+    pub total: i64,
+    /// No stretch begins later than that.
+    pub within: Duration,
+}
+
+/// The size of the next stretch of a search.
+#[derive(Debug)]
+pub(super) struct Pace {
+    limits: Limits,
+    rows: i64,
+    looked: i64,
+    plain: bool,
+}
+
+impl Pace {
+    pub(super) fn new(limits: Limits) -> Self {
+        Self { limits, rows: limits.first.max(1), looked: 0, plain: false }
+    }
+
+    pub(super) fn rows(&self) -> i64 {
+        self.rows
+    }
+
+    /// Whether rows are counted among all of the table. An index that has few entries for the filters makes long stretches;
+    /// if one takes too long, the index did not help.
+    pub(super) fn plain(&self) -> bool {
+        self.plain
+    }
+
+    /// A stretch was looked at.
+    pub(super) fn looked(&mut self) {
+        self.looked = self.looked.saturating_add(self.rows);
+        self.rows = self.rows.saturating_mul(GROWTH).clamp(1, self.limits.largest.max(1));
+    }
+
+    /// A stretch took too long. Returns false if it cannot be made smaller.
+    pub(super) fn cut(&mut self) -> bool {
+        if self.rows == 1 && self.plain {
+            return false;
+        }
+        self.rows = (self.rows / CUT).max(1);
+        // Later stretches would take too long again.
+        self.limits.largest = self.rows;
+        self.plain = true;
+        true
+    }
+
+    pub(super) fn is_over(&self, elapsed: Duration) -> bool {
+        self.looked >= self.limits.total || elapsed >= self.limits.within
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LIMITS: Limits = Limits { first: 1_000, largest: 10_000, total: 20_000, within: Duration::from_secs(5) };
+
+    #[test]
+    fn stretches_grow_until_the_search_is_over() {
+        let mut pace = Pace::new(LIMITS);
+        let mut rows = Vec::new();
+        while !pace.is_over(Duration::ZERO) {
+            rows.push(pace.rows());
+            pace.looked();
+        }
+        assert_eq!(rows, [1_000, 4_000, 10_000, 10_000]);
+        assert!(Pace::new(LIMITS).is_over(Duration::from_secs(5)));
+    }
+
+    #[test]
+    fn a_stretch_that_takes_too_long_becomes_smaller_and_stays_so() {
+        let mut pace = Pace::new(LIMITS);
+        pace.looked();
+        assert!((pace.cut(), pace.rows(), pace.plain()) == (true, 250, true));
+        pace.looked();
+        assert_eq!(pace.rows(), 250);
+        assert!((pace.cut(), pace.rows()) == (true, 15));
+        assert!((pace.cut(), pace.rows()) == (true, 1));
+        assert!(!pace.cut(), "one row is the smallest");
+    }
+
+    #[test]
+    fn one_row_by_an_index_is_looked_at_again_without_it() {
+        let mut pace = Pace::new(Limits { first: 1, ..LIMITS });
+        assert!(pace.cut() && pace.plain());
+        assert!(!pace.cut());
+    }
+}

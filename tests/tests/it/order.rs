@@ -1,0 +1,60 @@
+//! deliver: what order per key costs.
+
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+use tests::gateway::Gateway;
+use tests::receiver::{Behaviour, Received, Receiver};
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The transactions of a database so far. Every statement of the relay that stands by itself is one.
+async fn transactions(database: &mut PgConnection) -> i64 {
+    sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
+        .fetch_one(database)
+        .await
+        .expect("reads")
+}
+
+fn key(request: &Received) -> String {
+    let body: Value = serde_json::from_slice(&request.body).expect("json");
+    body["key"].as_str().expect("a key").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_of_a_key_that_hangs_cost_no_statements_and_do_not_hold_up_a_retry_of_another_key() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.line("other").await.source;
+    let receiver = Receiver::start().await.expect("starts");
+    // At this rate eight deliveries are read at a time.
+    let settings = json!({
+        "rate_limit": { "limit": 3, "per": "second" },
+        "timeout_ms": 8_000,
+        "retry": { "schedule_s": [0, 8, 60] },
+    });
+    let destination = gateway.api.create_destination("ordered", &receiver.url(), settings).await;
+    let route = json!({ "order_key": "body.key", "poison": "skip" });
+    gateway.api.create_route(&source.id, &destination.id, route).await;
+
+    // Nine of one key fail, then one of another key. One in between succeeds, so that the breaker stays closed.
+    let mut sent = 0;
+    for (key, count, status) in [("a", 5, 500), ("between", 1, 200), ("a", 4, 500), ("b", 1, 500)] {
+        receiver.next(vec![Behaviour::Status(status); count]);
+        for _ in 0..count {
+            gateway.push(&source, json!({ "key": key }).to_string().as_bytes());
+        }
+        sent += count;
+        receiver.wait_for(sent, SOON).await;
+    }
+    receiver.always(Behaviour::Hang);
+
+    let mut database = gateway.database.connect().await.expect("connects");
+    receiver.wait_for(sent + 1, SOON).await;
+    let before = transactions(&mut database).await;
+    // The third retry is sent when the first one has timed out.
+    let retries = receiver.wait_for(sent + 3, SOON).await.split_off(sent);
+    let made = transactions(&mut database).await - before;
+    assert_eq!(retries.iter().map(key).collect::<Vec<_>>(), ["a", "b", "a"]);
+    assert!(made < 200, "{made} transactions in the eight seconds of a timeout");
+}
