@@ -341,7 +341,13 @@ impl Core {
             let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
                 continue;
             };
-            line.settled(delivery, matches!(settlement.next, Next::Behind { .. }));
+            let stays = match settlement.next {
+                Next::Behind { .. } => true,
+                // When another one of its key ends, it may be made due before the time that it was given.
+                Next::NotSent { .. } => settlement.order_key.is_some(),
+                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::RetryAt(_) => false,
+            };
+            line.settled(delivery, stays);
             match &settlement.next {
                 Next::RetryAt(at) | Next::NotSent { at, .. } => {
                     let attempts = u16::try_from(settlement.attempts).unwrap_or(0);
@@ -369,7 +375,7 @@ impl Core {
     }
 
     /// Lets every line in turn send one delivery, round after round, until none can. What they leave free goes to the lines
-    /// that give way, one delivery each.
+    /// that give way, one delivery each, but for what is kept for lines that come.
     fn run(&mut self, now_us: u64, commands: &mut Vec<Command>) {
         if self.draining || now_us >= self.owned_until_us {
             return;
@@ -378,7 +384,9 @@ impl Core {
         while self.in_flight() < self.limits.in_flight && self.unsettled < self.limits.unsettled {
             let in_turn = self.turn.pop_front();
             let is_spare = in_turn.is_none();
-            let Some(destination) = in_turn.or_else(|| self.giving_way.pop_front()) else { return };
+            let has_spare = self.in_flight() < noise::shared_slots(self.limits.in_flight);
+            let spare = || if has_spare { self.giving_way.pop_front() } else { None };
+            let Some(destination) = in_turn.or_else(spare) else { return };
             let Some(line) = self.lines.get_mut(&destination) else { continue };
             line.gives_way &= !is_spare;
             match line.step(is_spare, now_us, &self.limits, &self.everyone) {

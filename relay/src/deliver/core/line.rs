@@ -265,7 +265,8 @@ impl Line {
             return Step::Wait { until_us: None };
         }
         let short = noise::slots_are_short(everyone.slots.total(), limits.in_flight);
-        let has_its_share = self.in_flight() >= noise::fair_share(limits.in_flight, everyone.wanting);
+        let has_its_share =
+            self.in_flight() >= noise::fair_share(noise::shared_slots(limits.in_flight), everyone.wanting);
         if short && !is_spare && has_its_share && noise::is_noisy(&self.used, &everyone.used, now_us) {
             return Step::GiveWay;
         }

@@ -1,7 +1,7 @@
 //! Who takes more than a fair part: when slots are short, noisy destinations take what no other one wants (after Amazon SQS
 //! fair queues).
 
-use super::tuning::{NOISY_IN_FLIGHT, NOISY_PART, RECENT_HALF_LIFE_US, SLOTS_ARE_SHORT_PERCENT};
+use super::tuning::{KEPT_SLOTS_PART, NOISY_IN_FLIGHT, NOISY_PART, RECENT_HALF_LIFE_US, SLOTS_ARE_SHORT_PERCENT};
 
 /// What one destination takes, or all together.
 #[derive(Debug, Clone, Copy, Default)]
@@ -35,9 +35,15 @@ pub(super) fn slots_are_short(in_flight: usize, all_slots: usize) -> bool {
     in_flight * 100 >= all_slots * SLOTS_ARE_SHORT_PERCENT
 }
 
-/// How many of all slots each of those that want some may have whoever else wants them.
-pub(super) fn fair_share(all_slots: usize, wanting: usize) -> usize {
-    all_slots / wanting.max(1)
+/// How many slots are shared among those that want some. The rest is kept for destinations that come: attempts of the others
+/// may take as long as their timeout to give a slot back.
+pub(super) fn shared_slots(all_slots: usize) -> usize {
+    all_slots - all_slots / KEPT_SLOTS_PART
+}
+
+/// How many of the shared slots each of those that want some may have whoever else wants them.
+pub(super) fn fair_share(shared_slots: usize, wanting: usize) -> usize {
+    shared_slots / wanting.max(1)
 }
 
 /// Whether a destination takes more than its part of `all`.

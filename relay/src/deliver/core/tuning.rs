@@ -115,6 +115,9 @@ pub(super) const FAILING_DISABLES_AFTER_FAILURES: u64 = 10;
 /// no other one wants.
 pub(super) const SLOTS_ARE_SHORT_PERCENT: usize = 75;
 
+/// One in so many slots is kept for destinations that have less than their fair share.
+pub(super) const KEPT_SLOTS_PART: usize = 16;
+
 /// A destination is noisy from this part of what is in flight, and this number, or from this part of the time that
 /// attempts took recently.
 pub(super) const NOISY_PART: f64 = 0.1;

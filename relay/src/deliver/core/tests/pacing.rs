@@ -75,12 +75,15 @@ fn many(core: &mut Core, destination: &Destination) -> Vec<Item> {
     sends(&core.handle(found(destination, Lane::Fresh, items.collect()), START_US))
 }
 
+/// Of a hundred slots.
+const SHARED: usize = 94;
+
 fn count_of(items: &[Item], destination: &Destination) -> usize {
     items.iter().filter(|item| item.destination_id == destination.id).count()
 }
 
 #[test]
-fn a_few_destinations_use_all_slots_and_each_gets_its_fair_share_of_them() {
+fn a_few_destinations_share_all_slots_but_those_that_are_kept_for_others() {
     for count in [1, 2, 5] {
         let mut destinations: Vec<Destination> = (1..=count).map(destination).collect();
         let mut core = core_of_greedy(&mut destinations);
@@ -88,35 +91,36 @@ fn a_few_destinations_use_all_slots_and_each_gets_its_fair_share_of_them() {
         for destination in &destinations {
             in_flight.extend(many(&mut core, destination));
         }
-        assert_eq!(in_flight.len(), 100, "{count} destinations");
-        // The first has all slots, and gives them up as it is answered.
+        // The first has all that are shared, and gives them up as it is answered.
         for _ in 0..200 {
             let item = in_flight.pop_front().expect("one is in flight");
             in_flight.extend(sends(&core.handle(answered(item, succeeded()), START_US)));
-            assert_eq!(in_flight.len(), 100, "{count} destinations");
+            assert!(in_flight.len() >= SHARED, "{} of {count} destinations", in_flight.len());
         }
         for destination in &destinations {
-            assert_eq!(count_of(in_flight.make_contiguous(), destination), 100 / usize::from(count));
+            assert!(count_of(in_flight.make_contiguous(), destination) >= SHARED / usize::from(count));
         }
         assert_eq!(core.everyone.wanting, usize::from(count));
     }
 }
 
 #[test]
-fn a_quiet_destination_gets_the_next_slot_that_comes_back_from_one_that_has_all() {
+fn a_quiet_destination_does_not_wait_for_one_that_has_all_it_may_have() {
     let mut destinations = [destination(1), destination(2)];
     let mut core = core_of_greedy(&mut destinations);
     let [greedy, quiet] = &destinations;
     let sent = many(&mut core, greedy);
-    assert_eq!(sent.len(), 100);
-    let few = (0..3).map(|number| item(quiet, number, START_US)).collect();
-    assert!(sends(&core.handle(found(quiet, Lane::Fresh, few), START_US)).is_empty());
+    assert_eq!(sent.len(), SHARED);
+    let few = (0..10).map(|number| item(quiet, number, START_US)).collect();
+    assert_eq!(sends(&core.handle(found(quiet, Lane::Fresh, few), START_US)).len(), 100 - SHARED);
+    // What comes back goes to it too, until it has all that it wants.
     let next: Vec<Item> = sent
         .iter()
-        .take(4)
+        .take(11)
         .flat_map(|item| sends(&core.handle(answered(item.clone(), succeeded()), START_US)))
         .collect();
-    assert_eq!((count_of(&next[..3], quiet), count_of(&next[3..], greedy)), (3, 1));
+    let kept = 10 - (100 - SHARED);
+    assert_eq!((count_of(&next[..kept], quiet), count_of(&next[kept..], greedy)), (kept, 1));
 
     // While slots are not short it does not wait at all.
     let mut core = core_of_greedy(&mut [destination(1), destination(2)]);

@@ -61,7 +61,7 @@ impl Checks {
             "has slots and is not counted"
         );
         let may_send = now_us < core.owned_until_us && core.unsettled < core.limits.unsettled;
-        let has_slots = core.in_flight() < core.limits.in_flight;
+        let has_slots = core.in_flight() < noise::shared_slots(core.limits.in_flight);
         assert!(!may_send || !has_slots || core.giving_way.is_empty(), "a slot is left free");
         assert!(core.in_flight() <= core.limits.in_flight, "{} in flight", core.in_flight());
     }
