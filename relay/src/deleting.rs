@@ -7,19 +7,16 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use crate::store::Pool;
 use crate::store::deleted_destinations::{self, Turn};
 use crate::store::partitions::with_partitions;
+use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
 
 /// The most deliveries that one transaction cancels: some tens of milliseconds, for which an attempt that was under way may
 /// have to wait until it can be settled.
 const CHUNK: i64 = 2_000;
-
-/// How often the relay looks for deletions that another replica has left unfinished, and how long it waits after an error.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
 
 /// How soon the relay looks again at deliveries that others have locked.
 const AGAIN: Duration = Duration::from_millis(500);
@@ -27,8 +24,8 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// The shortest pause between two chunks.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
-/// Cancels until `stop`; `pending` says that there is something to do.
-pub async fn run(pool: Pool, pending: Arc<Notify>, stop: CancellationToken) {
+/// Cancels until `stop`; it is woken if there is something to do.
+pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
     loop {
         let begun = Instant::now();
         let turn = tokio::select! {
@@ -43,7 +40,7 @@ pub async fn run(pool: Pool, pending: Arc<Notify>, stop: CancellationToken) {
             tracing::info!(%destination, cancelled, "what was pending for a deleted destination is cancelled");
         }
         tokio::select! {
-            () = pending.notified(), if turn == Turn::Nothing => {}
+            () = wakers.deletions.notified(), if turn == Turn::Nothing => {}
             () = tokio::time::sleep(pause_after(turn, begun.elapsed())) => {}
             () = stop.cancelled() => return,
         }
@@ -54,7 +51,7 @@ pub async fn run(pool: Pool, pending: Arc<Notify>, stop: CancellationToken) {
 /// takes at most half of the time of one connection.
 fn pause_after(turn: Turn, took: Duration) -> Duration {
     match turn {
-        Turn::Nothing => LOOK_EVERY,
+        Turn::Nothing => UNWOKEN_LOOK_EVERY,
         Turn::Waits => AGAIN,
         Turn::Cancelled(_) | Turn::Done { .. } => took.max(LEAST_PAUSE),
     }
@@ -68,6 +65,6 @@ mod tests {
     fn a_chunk_that_takes_long_is_followed_by_a_long_pause() {
         let pause = |took_ms| pause_after(Turn::Cancelled(CHUNK), Duration::from_millis(took_ms));
         assert_eq!([0, 40, 900].map(|took_ms| pause(took_ms).as_millis()), [10, 40, 900]);
-        assert_eq!(pause_after(Turn::Nothing, Duration::ZERO), LOOK_EVERY, "nothing is to be done");
+        assert_eq!(pause_after(Turn::Nothing, Duration::ZERO), UNWOKEN_LOOK_EVERY, "nothing is to be done");
     }
 }

@@ -35,6 +35,7 @@ pub mod store;
 pub mod sync;
 pub mod undecided;
 pub mod unreadable;
+pub mod waiting;
 pub mod wall_clock;
 
 /// What the parts of a running relay share.
@@ -53,12 +54,8 @@ pub struct App {
     pub clock: Arc<wall_clock::WallClock>,
     /// Tries unreadable messages again.
     pub releaser: unreadable::Releaser,
-    /// Wakes [`replay`], which works off replays.
-    pub replays_pending: Arc<tokio::sync::Notify>,
-    /// Wakes [`deleting`], which cancels what is pending for deleted destinations.
-    pub deletions_pending: Arc<tokio::sync::Notify>,
-    /// Wakes [`replay::count`], which counts what replays match.
-    pub replays_to_count: Arc<tokio::sync::Notify>,
+    /// Wakes those that work in the background.
+    pub wakers: Arc<waiting::Wakers>,
 }
 
 /// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which

@@ -174,9 +174,9 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         begun_error: None,
     };
     replays::insert(&app.pool, &row).await?;
-    app.replays_pending.notify_one();
+    app.wakers.replays.notify_one();
     if counting {
-        app.replays_to_count.notify_one();
+        app.wakers.counts.notify_one();
     }
     Ok(row)
 }

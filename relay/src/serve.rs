@@ -24,7 +24,7 @@ use crate::pull::{self, Puller, queue_settings};
 use crate::store::Pool;
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
-use crate::{App, api, deleting, descriptors, held, history, replay, store, sync, undecided, unreadable};
+use crate::{App, api, deleting, descriptors, held, history, replay, store, sync, undecided, unreadable, waiting};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
@@ -104,9 +104,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
         edge_pending,
         clock,
         releaser: releaser.clone(),
-        replays_pending: Arc::default(),
-        deletions_pending: Arc::default(),
-        replays_to_count: Arc::default(),
+        wakers: Arc::default(),
     };
     let stop = CancellationToken::new();
     let (stop_engine, engine_stopped) = oneshot::channel();
@@ -139,11 +137,12 @@ pub async fn serve(config: Config) -> Result<(), String> {
         };
         feeding.spawn(Arc::new(puller).run(app.config.queue.idle, stop.clone()));
     }
+    feeding.spawn(waiting::run(pool.clone(), Arc::clone(&app.wakers), stop.clone()));
     feeding.spawn(replay::run(app.clone(), stop.clone()));
-    feeding.spawn(deleting::run(pool.clone(), Arc::clone(&app.deletions_pending), stop.clone()));
+    feeding.spawn(deleting::run(pool.clone(), Arc::clone(&app.wakers), stop.clone()));
     feeding.spawn(replay::count(app.clone(), stop.clone()));
     feeding.spawn(unreadable::run(releaser, stop.clone()));
-    feeding.spawn(undecided::run(intake.clone(), stop.clone()));
+    feeding.spawn(undecided::run(intake.clone(), Arc::clone(&app.wakers), stop.clone()));
     feeding.spawn(held::run(intake.clone(), stop.clone()));
     feeding.spawn(held::tell_unusable(intake.clone(), stop.clone()));
     feeding.spawn(sync::run(app.clone(), stop.clone()));

@@ -49,6 +49,7 @@ pub mod settle;
 pub mod sources;
 pub mod undecided;
 pub mod unreadable;
+pub mod waiting;
 
 pub use self::pool::{Connection, Pool, Transaction, is_silence};
 

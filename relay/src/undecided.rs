@@ -20,10 +20,8 @@ use crate::intake::Intake;
 use crate::route::{self, Verdict};
 use crate::store::partitions::with_partitions;
 use crate::store::undecided::{self, Decided, Decision, EventRow, Row};
+use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
 use crate::{mint, side_by_side};
-
-/// How often the relay looks for what is to be decided.
-const LOOK_EVERY: Duration = Duration::from_secs(5);
 
 /// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
 const AT_ONCE: i64 = 16;
@@ -38,7 +36,7 @@ const ASK_WITHIN: Duration = Duration::from_secs(60);
 const WRITTEN_AT_MOST: usize = 20;
 
 /// Decides what is due until `stop`.
-pub async fn run(intake: Intake, stop: CancellationToken) {
+pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let more = tokio::select! {
             more = look(&intake) => more,
@@ -50,7 +48,8 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
             Err(error) => tracing::warn!(error = %error, "cannot decide undecided deliveries; trying again"),
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = wakers.undecided.notified() => {}
+            () = tokio::time::sleep(UNWOKEN_LOOK_EVERY) => {}
             () = stop.cancelled() => {}
         }
     }

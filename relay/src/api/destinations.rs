@@ -139,7 +139,7 @@ pub(super) async fn delete(
     let id = DestinationId::from_uuid(find(&app, caller.customer, &id).await?.id);
     let version = deleted_destinations::delete(&app.pool, caller.customer, id).await?;
     let version = version.ok_or(ApiError::NotFound("destination"))?;
-    app.deletions_pending.notify_one();
+    app.wakers.deletions.notify_one();
     in_force(&app, version).await?;
     Ok(StatusCode::NO_CONTENT)
 }

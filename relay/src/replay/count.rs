@@ -15,6 +15,7 @@ use crate::App;
 use crate::store::Pool;
 use crate::store::replays::{self, Count, ReplayRow, Selection};
 use crate::store::search::{self, Limits, Order, Outcome};
+use crate::waiting::UNWOKEN_LOOK_EVERY;
 
 /// How far the call counts that makes a replay.
 const AT_ONCE: Limits = Limits { first: 20_000, largest: 20_000, total: 20_000, within: Duration::from_millis(200) };
@@ -36,8 +37,8 @@ pub(super) const DRY_RUN: Limits =
 /// How soon the next pieces are counted.
 const AGAIN: Duration = Duration::from_millis(20);
 
-/// How often replays are looked for that another replica has made, or that could not be counted.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How soon a count is tried again that has failed.
+const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// Counts replays until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -47,7 +48,7 @@ pub async fn run(app: App, stop: CancellationToken) {
             () = stop.cancelled() => return,
         };
         tokio::select! {
-            () = app.replays_to_count.notified() => {}
+            () = app.wakers.counts.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
@@ -60,16 +61,17 @@ async fn round(app: &App) -> Duration {
         Ok(rows) => rows,
         Err(error) => {
             tracing::warn!(error = %error, "cannot look for replays to be counted; trying again");
-            return LOOK_EVERY;
+            return AFTER_ERROR;
         }
     };
-    let mut pause = LOOK_EVERY;
+    let mut pause = UNWOKEN_LOOK_EVERY;
     for row in rows {
         match count(app, &row).await {
             Ok(()) => pause = AGAIN,
             Err(error) => {
                 let replay = ReplayId::from_uuid(row.id);
                 tracing::warn!(%replay, error = %error, "cannot go on counting what the replay matches; trying again");
+                pause = pause.min(AFTER_ERROR);
             }
         }
     }

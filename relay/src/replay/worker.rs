@@ -20,10 +20,11 @@ use crate::configuration::{self, Rate, Snapshot};
 use crate::retry::stale_pause;
 use crate::store::passes_by_itself;
 use crate::store::replays::{self, Advanced, ReplayRow, begun};
+use crate::waiting::UNWOKEN_LOOK_EVERY;
 use crate::{App, mint};
 
-/// How often replays are looked for that another replica has made, or has left unfinished.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+/// How soon the worker looks for replays again after an error.
+const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// How soon a replay is taken up again that could not go on.
 const AGAIN: Duration = Duration::from_secs(1);
@@ -47,7 +48,7 @@ pub async fn run(app: App, stop: CancellationToken) {
     while !worker.stop.is_cancelled() {
         let pause = worker.round().await;
         tokio::select! {
-            () = worker.app.replays_pending.notified() => {}
+            () = worker.app.wakers.replays.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = worker.stop.cancelled() => {}
         }
@@ -83,15 +84,15 @@ impl Worker {
             Ok(found) => found,
             Err::<_, sqlx::Error>(error) => {
                 tracing::warn!(error = %error, "cannot look for replays; trying again");
-                return LOOK_EVERY;
+                return AFTER_ERROR;
             }
         };
         self.owed.retain(|id, _| rows.iter().any(|row| row.id == *id));
         if let Ok(Some(wrong)) = self.app.clock.is_wrong().await {
             tracing::warn!(reason = wrong, "replays wait until this has passed");
-            return LOOK_EVERY;
+            return AFTER_ERROR;
         }
-        let mut pause = LOOK_EVERY;
+        let mut pause = UNWOKEN_LOOK_EVERY;
         for row in rows {
             if self.stop.is_cancelled() {
                 break;
@@ -111,11 +112,11 @@ impl Worker {
             Ok(Turn::NotNow | Turn::Overtaken) => AGAIN,
             Ok(Turn::Completed) => {
                 tracing::info!(%replay, "replay completed");
-                LOOK_EVERY
+                UNWOKEN_LOOK_EVERY
             }
             Ok(Turn::Failed(reason)) => {
                 tracing::error!(%replay, reason, "the replay is stopped");
-                LOOK_EVERY
+                UNWOKEN_LOOK_EVERY
             }
             Err(error) => {
                 tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");

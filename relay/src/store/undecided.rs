@@ -9,7 +9,7 @@ use crate::held::HeldBy;
 
 /// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
 /// configuration within two seconds, and an attempt may be under way.
-const OLD_ROUTE_S: f64 = 10.0;
+pub(super) const OLD_ROUTE_S: f64 = 10.0;
 
 /// The pause before the first time that the relay asks again by itself; it is doubled each time up to [`LONGEST_PAUSE_S`].
 pub(crate) const FIRST_PAUSE_S: f64 = 10.0;

@@ -92,6 +92,12 @@ async fn large_events_are_replayed_in_little_memory_by_routes_that_read_the_body
 async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("large").await;
+    let source = json!({
+        "provider": "standard_webhooks",
+        "secrets": line.provider.secrets,
+        "config": { "on_failure": "quarantine", "quarantine": { "bytes_per_hour": 10_000_000_000_u64 } },
+    });
+    gateway.api.put("/v1/sources/large", &source).await.expect_status(200);
     gateway.api.post("/v1/destinations/large/pause", &json!({})).await.expect_status(200);
     let failed = Verification::Failed(Failure {
         cause: "signature_mismatch".to_owned(),
