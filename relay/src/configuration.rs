@@ -1,16 +1,16 @@
 //! Sources, destinations and routes as they are held in memory, and when they are read again.
 //!
 //! Every change of them draws a new [`Version`] in the database. A replica that stores an event compares the version
-//! inside the transaction, so that no event is routed by an old configuration; the engine is told within [`POLL`].
+//! inside the transaction, so that no event is routed by an old configuration; the engine is told within twice [`POLL`].
 //!
 //! Versions are compared for equality. Their revision can go back, after a failover to a standby that lags or a restore:
 //! then what the database holds is read again, like after any other change.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use shared::extract::Extractor;
@@ -247,6 +247,8 @@ pub struct Configuration {
     begun: AtomicU64,
     /// The number of the last read that succeeded; held while one reads.
     reading: tokio::sync::Mutex<u64>,
+    /// When the version was compared with the database's for the last time.
+    compared: Mutex<Instant>,
 }
 
 impl Configuration {
@@ -257,7 +259,8 @@ impl Configuration {
     pub async fn load(pool: Pool, master_keys: Vec<SealingKey>) -> Result<Self, sqlx::Error> {
         let snapshot = read(&pool, &master_keys, &Snapshot::default()).await?;
         let (current, _) = watch::channel(Arc::new(snapshot));
-        Ok(Self { pool, master_keys, current, begun: AtomicU64::new(0), reading: tokio::sync::Mutex::new(0) })
+        let compared = Mutex::new(Instant::now());
+        Ok(Self { pool, master_keys, current, begun: AtomicU64::new(0), reading: tokio::sync::Mutex::new(0), compared })
     }
 
     /// The newest snapshot this replica has.
@@ -281,12 +284,37 @@ impl Configuration {
         in_time(self.read_unless(version)).await
     }
 
+    /// As [`Self::after`], for the database's version as it was at `read_at`.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails or the database does not answer in time.
+    pub async fn compare(&self, version: Version, read_at: Instant) -> Result<Arc<Snapshot>, sqlx::Error> {
+        let snapshot = self.after(version).await?;
+        self.note_compared(read_at);
+        Ok(snapshot)
+    }
+
+    /// How long ago the version was compared with the database's for the last time.
+    #[must_use]
+    pub fn compared_ago(&self) -> Duration {
+        self.compared.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
+    }
+
+    fn note_compared(&self, read_at: Instant) {
+        let mut compared = self.compared.lock().unwrap_or_else(PoisonError::into_inner);
+        *compared = read_at.max(*compared);
+    }
+
     /// Compares the version with the database's, and reads again if it is another one. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
     pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
-        in_time(async { self.read_unless(store::configuration::version(&self.pool).await?).await }).await
+        let read_at = Instant::now();
+        let snapshot =
+            in_time(async { self.read_unless(store::configuration::version(&self.pool).await?).await }).await?;
+        self.note_compared(read_at);
+        Ok(snapshot)
     }
 
     async fn read_unless(&self, version: Version) -> Result<Arc<Snapshot>, sqlx::Error> {

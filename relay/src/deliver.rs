@@ -334,18 +334,23 @@ impl Machine {
     }
 
     /// Looks in the table for what the lines do not know of: retries of an earlier owner, and what other replicas or the API
-    /// have made due.
+    /// have made due. Compares the version of the configuration too.
     fn find_next_due(&self) {
         // A database that is slow must not be asked ever more often at a time.
         let Ok(mut next) = Arc::clone(&self.next_look).try_lock_owned() else { return };
-        if Instant::now() < next.not_before || !self.core.could_send(self.clock.now_us()) {
+        if Instant::now() < next.not_before {
             return;
         }
+        let lanes = if self.core.could_send(self.clock.now_us()) { LANES_OF_A_LOOK } else { 0 };
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
+        let configuration = Arc::clone(&self.intake.configuration);
         self.tasks.spawn(async move {
             let begun = Instant::now();
-            match store::pending::next_due(&pool, next.after, LANES_OF_A_LOOK).await {
-                Ok(rows) => {
+            match store::pending::next_due(&pool, next.after, lanes).await {
+                Ok((version, rows)) => {
+                    if let Err(error) = configuration.compare(version, begun).await {
+                        tracing::warn!(error = %error, "cannot read the new configuration; trying again");
+                    }
                     let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= LANES_OF_A_LOOK);
                     let last = rows.iter().map(|row| (row.destination_id, row.lane)).max();
                     next.after = last.filter(|_| is_full).unwrap_or_default();
@@ -420,7 +425,8 @@ fn failing_reason(run: Run) -> String {
     format!("all {} attempts since {since} have failed; mend the destination and resume it", run.failures)
 }
 
-/// Tells the engine of every new configuration, and asks for it as long as nobody else does.
+/// Tells the engine of every new configuration, and looks for one if the look for what is due does not, because the database
+/// is slow.
 async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) {
     let mut changes = configuration.subscribe();
     let mut poll = tokio::time::interval(POLL);
@@ -428,7 +434,9 @@ async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) 
     loop {
         tokio::select! {
             _ = changes.changed() => handle.tell(Input::Configured(configuration.current())),
-            _ = poll.tick() => if let Err(error) = configuration.refresh().await {
+            _ = poll.tick() => if configuration.compared_ago() > POLL + POLL / 4
+                && let Err(error) = configuration.refresh().await
+            {
                 tracing::warn!(error = %error, "cannot look for a new configuration; trying again");
             },
         }

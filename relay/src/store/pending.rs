@@ -5,6 +5,7 @@ use std::collections::{HashMap, HashSet};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::store::configuration::Version;
 use crate::store::{LARGE_BYTES, Pool};
 
 /// A delivery that is due.
@@ -206,15 +207,15 @@ pub struct NextDueRow {
 }
 
 /// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
-/// any, of whichever destination, in the order of their destinations and numbers.
+/// any, of whichever destination, in the order of their destinations and numbers. The version of the configuration comes
+/// with it, so that a relay without work needs one statement for both.
 ///
 /// Each lane is one probe of the index, however many deliveries it has, and a lane without any costs nothing.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<Vec<NextDueRow>, sqlx::Error> {
-    sqlx::query_as!(
-        NextDueRow,
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<(Version, Vec<NextDueRow>), sqlx::Error> {
+    let rows = sqlx::query!(
         r#"with recursive heads as (
                (select destination_id, lane, due_at from pending_deliveries
                 where (destination_id, lane) > ($1, $2::smallint)
@@ -226,14 +227,23 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<Vec
                    order by destination_id, lane, due_at, id limit 1
                ) next
            )
-           select destination_id as "destination_id!", lane as "lane!", nullif(due_at, 'infinity') as due_at
-           from heads limit $3"#,
+           select configuration.revision, configuration.identity, first.destination_id as "destination_id?",
+                  first.lane as "lane?", nullif(first.due_at, 'infinity') as due_at
+           from configuration left join (select destination_id, lane, due_at from heads limit $3) first on true"#,
         after.0,
         after.1,
         limit
     )
     .fetch_all(pool)
-    .await
+    .await?;
+    // A row is there if no lane is.
+    let Some(version) = rows.first().map(|row| Version { revision: row.revision, identity: row.identity }) else {
+        return Err(sqlx::Error::RowNotFound);
+    };
+    let lanes = rows.into_iter().filter_map(|row| {
+        Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
+    });
+    Ok((version, lanes.collect()))
 }
 
 /// The body of one event; `None` where it is no longer kept.

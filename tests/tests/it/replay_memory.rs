@@ -97,7 +97,7 @@ async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
         "secrets": line.provider.secrets,
         "config": { "on_failure": "quarantine", "quarantine": { "bytes_per_hour": 10_000_000_000_u64 } },
     });
-    gateway.api.put("/v1/sources/large", &source).await.expect_status(200);
+    gateway.api.put("/v1/sources/by-name/large", &source).await.expect_status(200);
     gateway.api.post("/v1/destinations/large/pause", &json!({})).await.expect_status(200);
     let failed = Verification::Failed(Failure {
         cause: "signature_mismatch".to_owned(),
