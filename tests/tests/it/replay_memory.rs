@@ -93,7 +93,7 @@ async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("large").await;
     let source = json!({
-        "provider": "standard_webhooks",
+        "provider": "standard-webhooks",
         "secrets": line.provider.secrets,
         "config": { "on_failure": "quarantine", "quarantine": { "bytes_per_hour": 10_000_000_000_u64 } },
     });
