@@ -294,6 +294,7 @@ impl Puller {
     async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
+        let event = header.id.uuid();
         let fetch = self.edge.fetch_body(&stored.key, stored.size, &stored.sha256);
         let fetched = tokio::time::timeout_at(deadline, fetch).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
@@ -302,7 +303,7 @@ impl Puller {
                 group.arrivals.push(Arrival { raw, content: Content::Event { header, body, fetched: true } });
             }
             Ok(Err(FetchError::Gone(detail))) => {
-                match store::admit::is_stored(&self.intake.pool, header.id.uuid()).await {
+                match store::admit::is_stored(&self.intake.pool, event).await {
                     // Handed out a second time, after the body was stored and deleted.
                     Ok(true) => {}
                     Ok(false) => group.keep(raw, Reason::BodyMissing, &detail, mint::now_ms()),
@@ -321,10 +322,11 @@ impl Puller {
         if !self.finish(group, stop).await {
             return false;
         }
-        if keep_body {
+        // Left behind it costs storage and nothing else; the bucket's lifecycle rule takes it. The body of a duplicate is left:
+        // if the queue hands its message out again, nothing in the database says that it was worked off.
+        if keep_body || !store::admit::is_stored(&self.intake.pool, event).await.unwrap_or(false) {
             return true;
         }
-        // Left behind it costs storage and nothing else; the bucket's lifecycle rule takes it.
         if let Err(error) = self.edge.delete_body(&stored.key).await {
             tracing::warn!(key = stored.key, "a stored body was not deleted from the edge: {error}");
         }

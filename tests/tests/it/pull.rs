@@ -6,7 +6,8 @@ use std::time::Duration;
 use serde_json::json;
 use shared::envelope::Verification;
 use tests::gateway::{Gateway, RelayOnly};
-use tests::queue::{Counters, DEAD, Garble, Garbled};
+use tests::provider::now_s;
+use tests::queue::{Counters, DEAD, Garble, Garbled, Times};
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(90);
@@ -96,4 +97,25 @@ async fn large_bodies_that_a_pull_does_not_reach_come_back_soon_however_often_th
     assert_eq!(line.receiver.ids(), pushed.iter().map(ToString::to_string).collect());
     let Counters { most_attempts, .. } = gateway.queue.counters();
     assert!(most_attempts <= 17, "a message was leased {most_attempts} times");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_large_duplicate_that_the_queue_hands_out_again_is_still_a_duplicate() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("large").await;
+    let body = vec![b'x'; 200_000];
+    let signed = line.provider.sign("msg_1", &body, now_s());
+    let headers: Vec<(&str, &str)> =
+        signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let pushed = gateway.push_large(&line.source, &headers, body.clone(), [Verification::Verified]);
+    line.receiver.wait_for(1, SOON).await;
+    gateway.drained(SOON).await;
+
+    gateway.queue.fault(|faults| faults.forgotten_acks = Times::Next(2));
+    gateway.push_large(&line.source, &headers, body, [Verification::Verified]);
+    gateway.drained(SOON).await;
+    assert_eq!(gateway.api.all("/v1/unreadable-messages").await, [] as [serde_json::Value; 0]);
+    let event = gateway.api.get(&format!("/v1/events/{}", pushed[0])).await.expect_status(200);
+    assert!(event["duplicates"].as_u64() >= Some(1), "{event}");
+    assert_eq!(line.receiver.count(), 1);
 }
