@@ -56,8 +56,9 @@ pub struct QuarantineLimits {
 }
 
 impl Default for QuarantineLimits {
+    /// Enough for a busy source whose secret is wrong, and few enough for a disk if it is a flood.
     fn default() -> Self {
-        Self { events_per_hour: 5_000, bytes_per_hour: 50_000_000, body_bytes: 1_000_000 }
+        Self { events_per_hour: 50_000, bytes_per_hour: 250_000_000, body_bytes: 1_000_000 }
     }
 }
 

@@ -83,7 +83,7 @@ pub struct Source {
 }
 
 /// How much a source keeps in this hour (UTC) of the requests that fail, and how much it may. Set by `quarantine` in its
-/// config, as `{"events_per_hour": 5000, "bytes_per_hour": 50000000, "body_bytes": 1000000}`. What is beyond it is refused or
+/// config, as `{"events_per_hour": 50000, "bytes_per_hour": 250000000, "body_bytes": 1000000}`. What is beyond it is refused or
 /// only counted, as a rejection with the cause `quarantine_full`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Quarantine {
