@@ -20,7 +20,7 @@ use budget::{Budget, SMALL_BYTES, step};
 const READ_WITHIN_MS: u64 = 30_000;
 const PIECE_WITHIN_MS: u64 = 10_000;
 
-/// How often and after how long, in milliseconds, room is looked for again where there is none.
+/// How often a request looks for room, and how long it waits in between, in milliseconds.
 const TRIES: u32 = 12;
 const TRY_AFTER_MS: u64 = 250;
 

@@ -34,7 +34,7 @@ const ALGORITHMS = {
 // Keys that were imported, by algorithm and key.
 const KEYS = new Map();
 const MAX_KEYS = 1_000;
-// After how many seconds a provider comes again where there is no room for its body.
+// After how many seconds a provider is to send again, if there is no room for its body.
 const RETRY_AFTER_S = "10";
 // Status and headers of answers, by the line that says them: to make them is most of the work of making an answer.
 const ANSWERS = new Map();
@@ -131,7 +131,7 @@ function behind(text, body) {
 }
 
 /**
- * The way of every request: awaited, so that a Worker that broke is known to have. It goes on where the client goes away,
+ * The way of every request: awaited, so that a Worker that broke is known to have. It goes on if the client goes away,
  * so that what it holds is freed.
  */
 async function answer(request, env, context) {

@@ -12,7 +12,7 @@ export function head(request) {
 const LEAST_PIECE = 65_536;
 const MOST_PIECE = 262_144;
 
-/** The whole body, null where there is none, or undefined where it does not arrive within so many milliseconds. */
+/** The whole body; null if there is none, undefined if it does not arrive within so many milliseconds. */
 export function whole_body(request, within_ms) {
   return request.body === null ? Promise.resolve(null) : in_time(request.bytes(), within_ms);
 }
@@ -23,7 +23,7 @@ export function reader(request) {
   return { from: request.body.getReader({ mode: "byob" }), memory: new ArrayBuffer(MOST_PIECE) };
 }
 
-/** The next piece, null at the end, or undefined where it does not arrive within so many milliseconds. */
+/** The next piece; null at the end, undefined if it does not arrive within so many milliseconds. */
 export async function next_piece(reader, within_ms) {
   if (reader === null) return null;
   const read = await in_time(reader.from.readAtLeast(LEAST_PIECE, new Uint8Array(reader.memory)), within_ms);
@@ -36,7 +36,7 @@ export async function next_piece(reader, within_ms) {
   return read.value;
 }
 
-/** What a promise gives, or undefined where it takes longer than so many milliseconds. */
+/** The value of a promise; undefined if it takes longer than so many milliseconds. */
 export async function in_time(promise, within_ms) {
   let timer;
   const late = new Promise((resolve) => (timer = setTimeout(resolve, within_ms)));

@@ -104,7 +104,7 @@ pub(crate) enum Answer {
 const BUSY_RETRY_AFTER_S: u32 = 10;
 
 impl Answer {
-    /// The answer where a body of at most `max_bytes` could not be read.
+    /// The answer to a request whose body, of at most `max_bytes`, could not be read.
     pub(crate) fn of_body(error: BodyError, max_bytes: u64) -> Self {
         match error {
             BodyError::TooLarge => Self::BodyTooLarge { max_bytes },

@@ -25,7 +25,7 @@ let of_last_turn = 0;
 
 const cost = (bytes) => COPIES * bytes + BESIDES;
 
-/** Charges a body: gives what `free` takes, which is 0 where it is not watched, or undefined where there is no room. */
+/** Charges a body. Returns what `free` takes (0 if the body is not watched), or undefined if there is no room. */
 export function charge(bytes) {
   const cost_of_it = cost(bytes);
   if (unwatched + of_this_turn + of_last_turn + cost_of_it <= UNWATCHED) {
@@ -52,7 +52,7 @@ export function free(charged, bytes) {
   else if (charged === turn - 1 && of_last_turn > 0) of_last_turn -= cost(bytes);
 }
 
-/** A body that is watched, or undefined where it does not arrive in time. */
+/** Reads a body that is watched; undefined if it does not arrive in time. */
 export function read_watched(request) {
   return in_time(request.bytes(), READ_WITHIN_MS);
 }

@@ -262,9 +262,11 @@ impl Default for NextLook {
 impl Machine {
     fn take(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            let answered = if let Input::Answered { shard, .. } = &input { Some(*shard) } else { None };
-            let attempt = if let Input::Answered { outcome, .. } = &input { outcome.attempt() } else { None };
-            let attempt = attempt.map(|attempt| attempt.id);
+            let (answered, attempt) = if let Input::Answered { shard, outcome, .. } = &input {
+                (Some(*shard), outcome.attempt().map(|attempt| attempt.id))
+            } else {
+                (None, None)
+            };
             let owned_until_us = if let Input::Owned { until_us, .. } = &input { Some(*until_us) } else { None };
             for command in self.core.handle(input, self.clock.now_us()) {
                 match command {

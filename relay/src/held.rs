@@ -1,6 +1,6 @@
 //! Deliveries that are held until something is done: they are seen, and an operational event says when it begins.
 //!
-//! A delivery is parked by something of its own ([`HeldBy`]). Whoever parks one wakes [`run`], which notes for each
+//! A delivery is parked by something of its own ([`HeldBy`]). The code that parks one wakes [`run`], which notes for each
 //! destination and kind since when there are any, and stores one event for it. It looks again while there are any, when a
 //! relay starts, and rarely besides, so that a relay that ends between the two hides nothing.
 //!
@@ -108,7 +108,7 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
                 held_by: HeldBy::from_name(&begun.parked_by),
                 reason: begun.reason.clone(),
             };
-            // It begins once: what is told twice is one event by its key.
+            // The key makes it one event, even if it is stored twice.
             let key = format!("{id}/held/{}/{}", begun.parked_by, mint::unix_ms(begun.since));
             match operational::store(intake, customer, &key, &happening).await {
                 Err(error) if store::is_data_error(&error) => {

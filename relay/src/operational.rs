@@ -101,9 +101,9 @@ pub async fn destination_disabled(
     store(intake, customer, &key, &happening).await
 }
 
-/// Stores that a source keeps no more of what fails in this hour: what is told twice is one event, by its key.
+/// Stores that a source keeps no more of what fails in this hour. The key makes it one event, even if it is stored twice.
 ///
-/// The type is written out because what stores calls this.
+/// The return type is written out because `Intake::store` calls this, and is called by it.
 ///
 /// # Errors
 /// Returns an error if the database does not answer in time, or refuses it; nothing has been stored then.

@@ -20,7 +20,7 @@
 //! Several rows of one table are locked in the order of their keys, by a statement of their own if the plan of an update
 //! could choose another order. For `pending_deliveries` that would be a statement more for every batch that is settled.
 //! There [`settle`] alone waits for several rows; all others lock one row, or `skip locked` and come back for the rest.
-//! Rows that a transaction inserts under ids of its own do not count: nobody waits for them.
+//! Rows that a transaction inserts under ids of its own do not count: no other transaction waits for them.
 
 use std::time::Duration;
 

@@ -44,7 +44,8 @@ pub struct SourceConfig {
     pub max_unverified_body_bytes: u64,
 }
 
-/// How much a source keeps of what fails, where it keeps it ([`OnFailure::Quarantine`]). Anybody can send that.
+/// How much a source keeps of the requests that fail, if it keeps them ([`OnFailure::Quarantine`]). Anybody can send such
+/// requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuarantineLimits {
     /// How many events are stored in one hour (UTC).

@@ -122,7 +122,7 @@ impl Window {
     }
 }
 
-/// Where a search for a page has ended.
+/// How far a search for a page came.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ended {
     /// What was not looked at begins with this id, exclusive; `None` if nothing is left, or the page is full.

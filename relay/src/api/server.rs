@@ -60,7 +60,7 @@ pub async fn serve(
     while let Some((socket, slot)) = accept(&listener, &slots, &stop).await {
         tasks.spawn(connection(socket, router.clone(), patience, stop.clone(), slot));
     }
-    // Whoever connects now is refused, and finds another replica.
+    // A client that connects from here on is refused, and finds another replica.
     drop(listener);
     tasks.close();
     tasks.wait().await;

@@ -342,7 +342,7 @@ struct Target {
     undecided: Option<Undecided>,
 }
 
-/// Where the routes of an event send it. A replay does not go in order, so their order keys are not asked.
+/// The destinations to which the routes of an event send it. A replay does not go in order, so their order keys are not asked.
 async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option<EventRow>) -> Vec<Target> {
     let turn = Turn::within(SourceId::from_uuid(event.row.source_id), ASK_WITHIN);
     let answers =

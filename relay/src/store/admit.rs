@@ -31,7 +31,7 @@ pub struct NewEvent {
     pub verification: &'static str,
     /// Why it was refused, where it is kept all the same.
     pub failure: Option<Failure>,
-    /// The limits of its source, where it failed and is kept all the same.
+    /// The limits of its source, if its verification failed and the source keeps such events.
     pub quarantine: Option<QuarantineLimits>,
     pub deliveries: Vec<NewDelivery>,
 }

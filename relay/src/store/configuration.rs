@@ -169,8 +169,8 @@ impl DerefMut for Change {
 
 /// Waits for those that hold the configuration, see [`hold`], and keeps others from holding it.
 ///
-/// Whoever comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the queue after
-/// [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
+/// A transaction that comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the
+/// queue after [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
 async fn take_turn(transaction: &mut Transaction) -> Result<(), sqlx::Error> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate long configuration'))")
         .execute(&mut **transaction)

@@ -65,8 +65,8 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
 }
 
 /// Cancels up to `limit` deliveries of the deleted destination that has waited longest, unless other replicas work on all
-/// of them. Rows that others have locked are left for a later turn: nobody waits for this, and this waits for nobody who
-/// has locked a delivery.
+/// of them. Rows that other transactions have locked are left for a later turn, so this waits for no lock of a
+/// delivery.
 ///
 /// # Errors
 /// A query fails; then nothing was written, or the answer of the commit was lost.

@@ -168,7 +168,7 @@ impl Pool {
         Ok(connection)
     }
 
-    /// Closes all connections as soon as nobody uses them.
+    /// Closes each connection as soon as it is not in use.
     pub async fn close(&self) {
         self.inner.close().await;
     }

@@ -38,7 +38,7 @@ pub struct Full {
 pub struct Beyond {
     /// The events that must not be stored.
     pub events: HashSet<Uuid>,
-    /// The sources whose limit has to be told of now.
+    /// The sources of which the event `source.quarantine_full` is to be stored now.
     pub full: Vec<Full>,
 }
 
@@ -107,8 +107,8 @@ fn divide<'e>(usage: &mut Usage, limits: QuarantineLimits, events: &[&'e NewEven
     rejected
 }
 
-/// Whether the owner is told when the count goes from one number to another: at the first one, and again whenever the count
-/// has doubled, because a relay may have been killed before it told. What is told twice in an hour is one event.
+/// Whether the event is stored when the count goes from one number to another: at the first one, and again whenever the count
+/// has doubled, because a relay may have been killed before it stored it. Its key makes it one event an hour.
 fn is_told(before: i64, after: i64) -> bool {
     before.leading_zeros() != after.leading_zeros()
 }

@@ -22,7 +22,7 @@ pub struct RejectionRow {
     pub remote: String,
 }
 
-/// A search for a page of rejections, newest first. Those of sources that have been deleted belong to nobody and are left
+/// A search for a page of rejections, newest first. Those of deleted sources belong to no customer and are left
 /// out.
 #[derive(Debug)]
 pub struct Page {

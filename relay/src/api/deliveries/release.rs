@@ -89,7 +89,7 @@ pub(in crate::api) async fn release(
     Ok(Json(answer))
 }
 
-/// What is asked for; `None` where a problem was noted.
+/// Which deliveries the caller asks for; `None` if a problem was noted.
 async fn of(
     app: &App,
     caller: &Caller,

@@ -41,7 +41,7 @@ pub(super) fn shared_slots(all_slots: usize) -> usize {
     all_slots - all_slots / KEPT_SLOTS_PART
 }
 
-/// How many of the shared slots each of those that want some may have whoever else wants them.
+/// The fair share of a destination: the shared slots, divided by the destinations that want some.
 pub(super) fn fair_share(shared_slots: usize, wanting: usize) -> usize {
     shared_slots / wanting.max(1)
 }

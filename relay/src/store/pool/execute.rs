@@ -143,7 +143,7 @@ async fn fetch<'q, E: 'q + Execute<'q, Postgres>>(
 
 type Piece = Either<PgQueryResult, PgRow>;
 
-/// Where a piece of an answer waits until it is taken.
+/// Holds a piece of an answer until it is taken.
 #[derive(Clone, Default)]
 struct Slot(Arc<Mutex<Option<Piece>>>);
 
