@@ -76,6 +76,8 @@ pub struct Destination {
     pub max_concurrency: usize,
     pub timeout: Duration,
     pub retry: RetryPolicy,
+    /// Whether the query of the event's request is appended to `url`.
+    pub append_query: bool,
     pub state: DestinationState,
     pub state_changed_at: OffsetDateTime,
 }
@@ -425,6 +427,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
         max_concurrency: usize::try_from(row.max_concurrency).map_err(|error| error.to_string())?,
         timeout: Duration::from_millis(u64::try_from(row.timeout_ms).map_err(|error| error.to_string())?),
         retry: serde_json::from_value(row.retry).map_err(|error| error.to_string())?,
+        append_query: row.append_query,
         state: match row.state.as_str() {
             "active" => DestinationState::Active,
             "paused" => DestinationState::Paused,

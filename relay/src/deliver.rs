@@ -34,7 +34,9 @@ pub mod lease;
 pub mod outcome;
 pub mod pace;
 mod read;
+mod redirect;
 pub mod report;
+mod request;
 pub mod send;
 pub mod settle;
 

@@ -12,7 +12,13 @@
 //! Redirects are returned and never followed, no proxy is taken from the environment (it would resolve the name
 //! itself), and nothing is decompressed. What comes before the head of an answer is bounded in bytes and in time, and of
 //! its body only an excerpt is read ([`Excerpt`]). A library with fewer features than reqwest is used because it
-//! lets the relay count what a connection sends (`allowance.rs`).
+//! lets the relay see what passes on a connection (`wire.rs`). Three things come of that:
+//!
+//! - What a connection sends is counted (`allowance.rs`).
+//! - An answer counts by its status line, also if the client cannot read the rest of its head (`head.rs`). No request follows
+//!   an odd answer on the same connection.
+//! - A request on a connection of the pool that the destination has closed before any byte of an answer is sent again on a
+//!   new connection, once and within the same time. The destination may see it twice: the `webhook-id` is the same.
 //!
 //! Names are resolved by hickory-resolver and not by the C library: a lookup there blocks a thread for as long as the
 //! name's server likes, and a few hundred slow names would take every thread that other destinations need. It also
@@ -23,7 +29,7 @@ use std::pin::pin;
 use std::time::Duration;
 
 use http::header::{ACCEPT, ACCEPT_ENCODING, HeaderMap, HeaderValue, USER_AGENT};
-use http::{Method, Request, StatusCode};
+use http::{Method, Request, StatusCode, Uri};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::{Bytes, Incoming};
 use hyper_util::client::legacy::Client;
@@ -36,18 +42,20 @@ mod address;
 mod allowance;
 mod connector;
 mod failure;
+mod head;
 mod policy;
 mod resolver;
 #[cfg(test)]
 mod tests;
+mod wire;
 
 pub use address::is_public;
-pub use failure::{EgressError, SendFailure};
+pub use failure::{EgressError, SendFailure, TlsFailure};
 pub use policy::{EgressPolicy, Ports};
 
-use allowance::{Allowance, OfRequest};
 use connector::Connector;
 use resolver::VettingResolver;
+use wire::{OfRequest, Passed, Wire};
 
 const AGENT: &str = concat!("Tidegate/", env!("CARGO_PKG_VERSION"));
 
@@ -82,9 +90,12 @@ pub const OF_THE_CONNECTION: [&str; 13] = [
     "upgrade",
 ];
 
-/// The most headers, and bytes of headers over HTTP/2, that a response may have.
-const MAX_RESPONSE_HEADERS: usize = 100;
-const MAX_RESPONSE_HEADER_BYTES: u32 = 64 * 1024;
+/// The most headers of a response that are read. One with more of them counts by its status alone. The client makes room
+/// for so many for each response, so that a much larger number would cost every one of them.
+const MAX_RESPONSE_HEADERS: usize = 256;
+
+/// The most bytes of headers that a response over HTTP/2 may have.
+const MAX_RESPONSE_HEADER_BYTES: u32 = allowance::BYTES_PER_REQUEST as u32;
 
 /// How much of an answer's body, over HTTP/2, may be on its way before it is read: what is kept of it and a little more.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
@@ -96,8 +107,19 @@ pub const EXCERPT_WITHIN: Duration = Duration::from_secs(2);
 /// A shared pool of outgoing connections and the policy that guards them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Egress {
-    client: Client<Connector, Full<Bytes>>,
+    client: HttpClient,
+    /// As `client`, with a new connection for each request.
+    fresh: HttpClient,
     policy: EgressPolicy,
+}
+
+type HttpClient = Client<Connector, Full<Bytes>>;
+
+/// Why a request has no answer.
+enum Unanswered {
+    /// Its connection was an old one, and was closed before any byte of an answer.
+    ClosedBefore,
+    Failed(SendFailure),
 }
 
 impl Egress {
@@ -107,17 +129,8 @@ impl Egress {
     /// [`EgressError::Client`] where the resolver or the TLS backend cannot be set up on this machine.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
         let connector = Connector::new(VettingResolver::new(policy.clone())?)?;
-        let client = Client::builder(TokioExecutor::new())
-            .timer(TokioTimer::new())
-            .pool_timer(TokioTimer::new())
-            .pool_idle_timeout(POOL_IDLE_TIMEOUT)
-            .pool_max_idle_per_host(POOL_MAX_IDLE_PER_HOST)
-            .http1_max_headers(MAX_RESPONSE_HEADERS)
-            .http2_max_header_list_size(MAX_RESPONSE_HEADER_BYTES)
-            .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
-            .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
-            .build(connector);
-        Ok(Self { client, policy })
+        let (pooled, fresh) = (client(connector.clone(), POOL_MAX_IDLE_PER_HOST), client(connector, 0));
+        Ok(Self { client: pooled, fresh, policy })
     }
 
     /// Vets a URL as far as it can be without resolving its host, and makes sure that a request can be made of it.
@@ -130,77 +143,128 @@ impl Egress {
     }
 
     /// Posts to a URL that passes [`Self::check_url`] and waits for the head of the answer, for `timeout` at most. What is
-    /// sent before the head is complete is bounded too.
+    /// sent before the head is complete is bounded too. `headers` makes the headers for the body; it is called once more
+    /// if the request is sent again because an old connection was closed.
     ///
     /// # Errors
     /// Why there is no answer.
     pub async fn post(
         &self,
         url: &Url,
-        headers: HeaderMap,
+        headers: impl Fn(&[u8]) -> HeaderMap,
         body: Vec<u8>,
         timeout: Duration,
     ) -> Result<Answer, SendFailure> {
         self.check_url(url).map_err(SendFailure::Blocked)?;
-        let mut request = Request::new(Full::new(Bytes::from(body)));
-        *request.method_mut() = Method::POST;
-        *request.uri_mut() = policy::uri(url).map_err(SendFailure::Blocked)?;
-        *request.headers_mut() = headers;
-        for (name, value) in [(ACCEPT, "*/*"), (ACCEPT_ENCODING, "identity"), (USER_AGENT, AGENT)] {
-            request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
-        }
-        match tokio::time::timeout(timeout, self.exchange(request)).await {
-            Ok(answered) => answered,
-            Err(_) => Err(SendFailure::Timeout),
-        }
+        let uri = policy::uri(url).map_err(SendFailure::Blocked)?;
+        let body = Bytes::from(body);
+        let until = Instant::now() + timeout;
+        let answered = exchange(&self.client, request(&uri, headers(&body), &body), until).await;
+        let answered = match answered {
+            Err(Unanswered::ClosedBefore) => exchange(&self.fresh, request(&uri, headers(&body), &body), until).await,
+            answered => answered,
+        };
+        answered.map_err(|unanswered| match unanswered {
+            Unanswered::ClosedBefore => SendFailure::NoResponse,
+            Unanswered::Failed(failure) => failure,
+        })
     }
+}
 
-    async fn exchange(&self, mut request: Request<Full<Bytes>>) -> Result<Answer, SendFailure> {
-        let mut connection = capture_connection(&mut request);
-        let mut response = pin!(self.client.request(request));
-        let mut of_request = None;
-        let early = {
+/// A client that keeps so many idle connections for each host; with 0 it opens one for each request.
+fn client(connector: Connector, idle_per_host: usize) -> HttpClient {
+    Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(POOL_IDLE_TIMEOUT)
+        .pool_max_idle_per_host(idle_per_host)
+        .http1_max_headers(MAX_RESPONSE_HEADERS)
+        .http1_allow_spaces_after_header_name_in_responses(true)
+        .http1_allow_obsolete_multiline_headers_in_responses(true)
+        .http1_ignore_invalid_headers_in_responses(true)
+        .http2_max_header_list_size(MAX_RESPONSE_HEADER_BYTES)
+        .http2_initial_stream_window_size(STREAM_WINDOW_BYTES)
+        .http2_initial_connection_window_size(CONNECTION_WINDOW_BYTES)
+        .build(connector)
+}
+
+fn request(uri: &Uri, headers: HeaderMap, body: &Bytes) -> Request<Full<Bytes>> {
+    let mut request = Request::new(Full::new(body.clone()));
+    *request.method_mut() = Method::POST;
+    *request.uri_mut() = uri.clone();
+    *request.headers_mut() = headers;
+    for (name, value) in [(ACCEPT, "*/*"), (ACCEPT_ENCODING, "identity"), (USER_AGENT, AGENT)] {
+        request.headers_mut().entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    request
+}
+
+async fn exchange(
+    client: &HttpClient,
+    mut request: Request<Full<Bytes>>,
+    until: Instant,
+) -> Result<Answer, Unanswered> {
+    let asked = Instant::now();
+    let mut connection = capture_connection(&mut request);
+    let mut response = pin!(client.request(request));
+    let mut on: Option<OfRequest> = None;
+    let answered = tokio::time::timeout_at(until, async {
+        {
             // As soon as the connection is known: what it sends from then on is sent for this request.
-            let known = async { begin(connection.wait_for_connection_metadata().await.as_ref()) };
+            let known = async {
+                let found = wire(connection.wait_for_connection_metadata().await.as_ref());
+                on = found.map(|wire| wire.begin(asked));
+            };
             tokio::select! {
                 biased;
-                response = &mut response => Some(response),
-                found = known => {
-                    of_request = found;
-                    None
-                }
+                response = &mut response => return response,
+                () = known => {}
             }
-        };
-        let response = match early {
-            Some(response) => {
-                of_request = begin(connection.connection_metadata().as_ref());
-                response
-            }
-            None => response.await,
-        };
-        match response {
-            Ok(response) => {
-                let (head, body) = response.into_parts();
-                Ok(Answer { status: head.status, headers: head.headers, body, _of_request: of_request })
-            }
-            Err(_) if of_request.as_ref().is_some_and(OfRequest::is_spent) => Err(SendFailure::TooMuch),
-            Err(error) => Err(SendFailure::from(&error)),
         }
+        response.as_mut().await
+    })
+    .await;
+    // The client may have tried another connection before it had written anything.
+    if let Some(wire) = wire(connection.connection_metadata().as_ref())
+        && !on.as_ref().is_some_and(|on| on.is_on(&wire))
+    {
+        on = Some(wire.begin(asked));
+    }
+    let failed = match answered {
+        Ok(Ok(response)) => {
+            if on.as_ref().is_some_and(|on| !on.is_clean())
+                && let Some(connected) = connection.connection_metadata().as_ref()
+            {
+                connected.poison();
+            }
+            let (head, body) = response.into_parts();
+            return Ok(Answer { status: head.status, headers: head.headers, body: Some(body), _of_request: on });
+        }
+        Ok(Err(error)) => SendFailure::of(&error),
+        Err(_) => SendFailure::Timeout,
+    };
+    match on.map_or(Passed::Nothing, |on| on.passed()) {
+        Passed::Status(status) => Ok(Answer { status, headers: HeaderMap::new(), body: None, _of_request: None }),
+        Passed::ClosedBefore if failed == SendFailure::NoResponse => Err(Unanswered::ClosedBefore),
+        Passed::TooMuch if failed != SendFailure::Timeout => Err(Unanswered::Failed(SendFailure::TooMuch)),
+        Passed::ClosedBefore | Passed::TooMuch | Passed::Nothing => Err(Unanswered::Failed(failed)),
     }
 }
 
-fn begin(connection: Option<&Connected>) -> Option<OfRequest> {
+fn wire(connection: Option<&Connected>) -> Option<Wire> {
     let mut extras = http::Extensions::new();
     connection?.get_extras(&mut extras);
-    extras.get::<Allowance>().map(Allowance::begin)
+    extras.remove::<Wire>()
 }
 
-/// An answer whose head has arrived.
+/// An answer whose status has arrived.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
+    /// Empty if the head could not be read.
     pub headers: HeaderMap,
-    body: Incoming,
+    /// `None` if the head could not be read.
+    body: Option<Incoming>,
     /// Until the body has been dropped.
     _of_request: Option<OfRequest>,
 }
@@ -253,8 +317,9 @@ impl Excerpt {
         if let Some(cut) = self.end {
             return cut;
         }
+        let Some(body) = &mut self.answer.body else { return true };
         loop {
-            match self.answer.body.frame().await {
+            match body.frame().await {
                 Some(Ok(frame)) => {
                     let Ok(data) = frame.into_data() else { continue };
                     let room = self.max - self.kept.len();

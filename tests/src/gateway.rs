@@ -312,6 +312,14 @@ impl RelayOnly {
     /// # Panics
     /// Where the source has no id of the known form, or the body does not fit into a message.
     pub fn push_with(&self, source: &Source, headers: &[(&str, &str)], body: &[u8]) -> EventId {
+        self.push_request(source, "", headers, body)
+    }
+
+    /// As [`RelayOnly::push_with`], with the query of the request's URL.
+    ///
+    /// # Panics
+    /// As [`RelayOnly::push_with`].
+    pub fn push_request(&self, source: &Source, query: &str, headers: &[(&str, &str)], body: &[u8]) -> EventId {
         let received_at_ms = now_s() * 1_000;
         let id = EventId::mint(received_at_ms, rand::random());
         let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
@@ -320,7 +328,7 @@ impl RelayOnly {
             source,
             received_at_ms,
             method: "POST".to_owned(),
-            query: String::new(),
+            query: query.to_owned(),
             headers: HeaderList::new(headers.iter().copied()),
             verification: Verification::Verified,
         };

@@ -3,7 +3,7 @@
 //!
 //! In the order of the data: [`provider`] signs requests as Stripe and the others do, [`edge`] runs the Worker,
 //! [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`], [`receiver`]
-//! a destination. [`gateway`] starts all of them for a test, [`dev`] for a person. Below lie [`tools`] (what has to be
+//! a destination, [`raw_receiver`] one that speaks HTTP badly. [`gateway`] starts all of them for a test, [`dev`] for a person. Below lie [`tools`] (what has to be
 //! built or installed), [`process`], [`memory`], [`server`] and [`wait`].
 
 pub mod api;
@@ -22,6 +22,7 @@ pub mod provider;
 pub mod proxy;
 pub mod queue;
 pub mod random;
+pub mod raw_receiver;
 pub mod receiver;
 pub mod relay;
 pub mod server;

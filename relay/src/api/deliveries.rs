@@ -102,6 +102,9 @@ pub struct Attempt {
     pub detail: Option<String>,
     /// The first 16 KiB of the answer's body.
     pub response_excerpt: Option<String>,
+    /// Where a redirect points to: its scheme, host, port and path, up to 500 characters. Redirects are not followed. Null if
+    /// the answer was none.
+    pub location: Option<String>,
 }
 
 /// Which deliveries.
@@ -257,5 +260,6 @@ fn attempt_view(row: AttemptRow) -> Attempt {
         error: row.error,
         detail: row.detail,
         response_excerpt: row.response_excerpt,
+        location: row.location,
     }
 }

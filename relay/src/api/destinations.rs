@@ -55,6 +55,8 @@ pub struct Destination {
     pub timeout_ms: i32,
     #[schema(value_type = Object)]
     pub retry: Value,
+    /// Whether the query of the provider's request is appended to the URL.
+    pub append_query: bool,
     /// The names of the static headers; their values are not shown.
     pub header_names: Vec<String>,
     /// What the destination verifies deliveries with. Only shown when it is made; later by `/signing-secret`.
@@ -245,6 +247,7 @@ fn content(
         max_concurrency: checked.max_concurrency,
         timeout_ms: checked.timeout_ms,
         retry: serde_json::to_value(&checked.retry).map_err(|error| ApiError::Internal(error.to_string()))?,
+        append_query: checked.append_query,
     })
 }
 
@@ -321,6 +324,7 @@ fn view(app: &App, row: DestinationRow) -> Destination {
         max_concurrency: row.max_concurrency,
         timeout_ms: row.timeout_ms,
         retry: row.retry,
+        append_query: row.append_query,
         header_names: headers.into_keys().collect(),
         signing_secret: None,
         headers_cleared: false,

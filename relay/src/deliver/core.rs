@@ -25,7 +25,7 @@ mod noise;
 mod order;
 mod shares;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 mod throttle;
 mod tuning;
 mod window;

@@ -13,6 +13,8 @@
 //!
 //! Whatever is not 2xx belongs to the run of attempts without a success that disables a destination after days.
 
+use http::StatusCode;
+
 use crate::egress::SendFailure;
 use crate::store::settle::AttemptRow;
 
@@ -21,13 +23,38 @@ use crate::store::settle::AttemptRow;
 pub enum Failure {
     /// 410: the destination says that it is gone for good.
     Gone,
-    /// An answer that is neither 2xx nor 410. Redirects are among them: they are not followed.
+    /// An answer that is neither 2xx, 410 nor a redirect to somewhere.
     Status(u16),
+    /// 3xx with a `location`: it is not followed.
+    Redirect {
+        status: u16,
+        /// Where it points to, as [`super::redirect::target`] shows it.
+        location: String,
+    },
     /// No answer.
     NoAnswer(SendFailure),
 }
 
 impl Failure {
+    /// Of an answer that is not 2xx; `location` is where a redirect points to.
+    #[must_use]
+    pub fn of(status: StatusCode, location: Option<String>) -> Self {
+        match location {
+            _ if status == StatusCode::GONE => Self::Gone,
+            Some(location) => Self::Redirect { status: status.as_u16(), location },
+            None => Self::Status(status.as_u16()),
+        }
+    }
+
+    /// Where a redirect points to.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        match self {
+            Self::Redirect { location, .. } => Some(location),
+            Self::Gone | Self::Status(_) | Self::NoAnswer(_) => None,
+        }
+    }
+
     /// Whether the destination works and refuses this one delivery.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
@@ -39,7 +66,7 @@ impl Failure {
     pub fn code(&self) -> &'static str {
         match self {
             Self::Gone => "gone",
-            Self::Status(_) => "http_status",
+            Self::Status(_) | Self::Redirect { .. } => "http_status",
             Self::NoAnswer(failure) => failure.code(),
         }
     }
@@ -50,6 +77,9 @@ impl Failure {
         match self {
             Self::Gone => "status 410".to_owned(),
             Self::Status(status) => format!("status {status}"),
+            Self::Redirect { status, location } => {
+                format!("status {status}: redirects are not followed; it points to {location}")
+            }
             Self::NoAnswer(failure) => failure.to_string(),
         }
     }

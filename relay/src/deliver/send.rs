@@ -1,37 +1,23 @@
-//! One attempt: builds the request, signs exactly the bytes that are sent, sends it and reads the answer.
+//! One attempt: makes the body, sends the request and reads the answer.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
 use tracing::Instrument as _;
 
 use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
+use super::redirect;
+use super::request::{self, Described};
 use crate::configuration::{Configuration, Destination, Expression, Snapshot};
-use crate::egress::{Egress, EgressError, Excerpt, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
+use crate::egress::{Egress, EgressError, Excerpt, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform, Turn};
 use crate::route::{self, EventView};
 use crate::store::Pool;
 use crate::store::settle::AttemptRow;
 use crate::{mint, retry, store};
-
-/// Headers of the provider's request that are not passed on besides [`OF_THE_CONNECTION`]: what says who asked for what,
-/// what is a credential, and what the edge's platform added.
-const NOT_PASSED_ON: [&str; 11] = [
-    "accept",
-    "authorization",
-    "cdn-loop",
-    "cookie",
-    "forwarded",
-    "user-agent",
-    "via",
-    "x-forwarded-for",
-    "x-forwarded-host",
-    "x-forwarded-proto",
-    "x-real-ip",
-];
 
 /// How long a transform may take, the time in which it waits for its turn included.
 const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
@@ -67,15 +53,14 @@ impl Sender {
         };
         let snapshot = self.configuration.current();
         let route = item.route_id.and_then(|id| snapshot.routes.get(&id));
-        let content = match route.and_then(|route| route.transform.as_ref()) {
-            None => Content { content_type: content_type(&item.event), body },
+        let (body, described) = match route.and_then(|route| route.transform.as_ref()) {
+            None => (body, Described::ByProvider),
             Some(transform) => match self.transformed(transform, &snapshot, &item.event, &body).await {
-                Ok(content) => content,
+                Ok(made) => made,
                 Err(outcome) => return outcome.into(),
             },
         };
-        let headers = headers(&item.event, item, destination, content.content_type, &content.body);
-        self.send(destination, headers, content.body).await
+        self.send(item, destination, described, body).await
     }
 
     async fn transformed(
@@ -84,7 +69,7 @@ impl Sender {
         snapshot: &Snapshot,
         event: &Event,
         body: &[u8],
-    ) -> Result<Content, Outcome> {
+    ) -> Result<(Vec<u8>, Described), Outcome> {
         let view = EventView {
             id: event.id,
             source_id: event.source_id,
@@ -103,18 +88,20 @@ impl Sender {
         };
         let turn = Turn::within(event.source_id, TRANSFORM_WITHIN);
         match self.evaluator.apply(turn, transform, Arc::new(route::input(&view))).await {
-            Ok(transformed) => Ok(Content {
-                content_type: HeaderValue::from_str(transformed.content_type).ok(),
-                body: transformed.body,
-            }),
+            Ok(made) => Ok((made.body, Described::Anew(HeaderValue::from_str(made.content_type).ok()))),
             Err(error) if error.is_ours() => Err(Outcome::TransformLate { reason: error.to_string() }),
             Err(error) => Err(Outcome::Untransformable { reason: error.to_string() }),
         }
     }
 
-    async fn send(&self, destination: &Destination, headers: HeaderMap, body: Vec<u8>) -> Attempted {
+    async fn send(&self, item: &Item, destination: &Destination, described: Described, body: Vec<u8>) -> Attempted {
+        let url = match request::url(destination, &item.event.query) {
+            Ok(url) => url,
+            Err(error) => return Outcome::Unsendable { reason: error.to_string() }.into(),
+        };
+        let headers = |body: &[u8]| request::headers(item, destination, &described, body);
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
-        let answer = self.egress.post(&destination.url, headers, body, destination.timeout).await;
+        let answer = self.egress.post(&url, headers, body, destination.timeout).await;
         // Of the head: what a body takes says nothing about how long the destination needed.
         let latency_ms = i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX);
         let attempt = |status: Option<StatusCode>, failure: Option<&Failure>, excerpt: Option<String>| AttemptRow {
@@ -125,6 +112,7 @@ impl Sender {
             error: failure.map(Failure::code),
             detail: failure.map(Failure::describe),
             response_excerpt: excerpt,
+            location: failure.and_then(Failure::location).map(str::to_owned),
         };
         let answer = match answer {
             Ok(answer) => answer,
@@ -141,6 +129,8 @@ impl Sender {
         let status = answer.status;
         let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
         let retry_after_ms = retry_after.and_then(|value| retry::parse_retry_after(value, mint::now_ms()));
+        let location = answer.headers.get(LOCATION).filter(|_| status.is_redirection());
+        let location = location.and_then(|location| redirect::target(&url, location));
         let mut excerpt = answer.excerpt(RESPONSE_EXCERPT_BYTES);
         let (text, rest) = if excerpt.read_for(WITH_HEAD_WITHIN).await {
             (excerpt_text(excerpt), None)
@@ -150,7 +140,7 @@ impl Sender {
         if status.is_success() {
             return Attempted { outcome: Outcome::Succeeded { attempt: attempt(Some(status), None, text) }, rest };
         }
-        let failure = if status == StatusCode::GONE { Failure::Gone } else { Failure::Status(status.as_u16()) };
+        let failure = Failure::of(status, location);
         let attempt = attempt(Some(status), Some(&failure), text);
         Attempted { outcome: Outcome::Failed { attempt, failure, retry_after_ms }, rest }
     }
@@ -168,64 +158,6 @@ impl From<Outcome> for Attempted {
     fn from(outcome: Outcome) -> Self {
         Self { outcome, rest: None }
     }
-}
-
-struct Content {
-    content_type: Option<HeaderValue>,
-    body: Vec<u8>,
-}
-
-fn content_type(event: &Event) -> Option<HeaderValue> {
-    event.headers.get("content-type").and_then(|value| HeaderValue::from_str(value).ok())
-}
-
-/// The headers of a delivery: the provider's own, so that a receiver can verify them again, then the destination's, then
-/// ours. A provider that speaks Standard Webhooks itself has its headers passed on as `tidegate-original-webhook-…`.
-fn headers(
-    event: &Event,
-    item: &Item,
-    destination: &Destination,
-    content_type: Option<HeaderValue>,
-    body: &[u8],
-) -> HeaderMap {
-    let mut headers = HeaderMap::new();
-    for (name, value) in event.headers.iter() {
-        let platform = name.starts_with("cf-") || name.starts_with("sec-") || name.starts_with("proxy-");
-        if platform || OF_THE_CONNECTION.contains(&name) || NOT_PASSED_ON.contains(&name) {
-            continue;
-        }
-        let name = if name.starts_with("webhook-") {
-            HeaderName::from_bytes(format!("tidegate-original-{name}").as_bytes())
-        } else {
-            HeaderName::from_bytes(name.as_bytes())
-        };
-        if let (Ok(name), Ok(value)) = (name, HeaderValue::from_str(value)) {
-            headers.append(name, value);
-        }
-    }
-    headers.remove(CONTENT_TYPE);
-    for (name, value) in &destination.headers {
-        headers.insert(name, value.clone());
-    }
-    if let Some(content_type) = content_type {
-        headers.insert(CONTENT_TYPE, content_type);
-    }
-    let id = event.id.to_string();
-    let now_ms = mint::now_ms();
-    let timestamp_s = now_ms / 1000;
-    let signature = shared::sign::sign(destination.signing_keys.signing(now_ms), &id, timestamp_s, body);
-    for (name, value) in [
-        ("webhook-id", id),
-        ("webhook-timestamp", timestamp_s.to_string()),
-        ("webhook-signature", signature),
-        ("tidegate-delivery-id", item.id.to_string()),
-        ("tidegate-attempt", (u32::from(item.attempts) + 1).to_string()),
-    ] {
-        if let Ok(value) = HeaderValue::from_str(&value) {
-            headers.insert(name, value);
-        }
-    }
-    headers
 }
 
 /// What has arrived of an answer's body, as text.

@@ -1,6 +1,6 @@
 //! Opens connections: resolves, dials, and does the TLS handshake, within [`CONNECT_TIMEOUT`].
 //!
-//! It knows which of these steps has failed, and counts what is read above TLS.
+//! It knows which of these steps has failed, and writes down what passes above TLS.
 
 use std::error::Error;
 use std::io;
@@ -23,9 +23,9 @@ use tokio_rustls::rustls::pki_types::ServerName;
 use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
-use super::allowance::Allowance;
 use super::failure::EgressError;
 use super::resolver::VettingResolver;
+use super::wire::Wire;
 
 /// Opens a connection to the origin of a URL.
 #[derive(Clone)]
@@ -72,7 +72,7 @@ pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
 }
 
 impl Service<Uri> for Connector {
-    type Response = TokioIo<Counted>;
+    type Response = TokioIo<Watched>;
     type Error = ConnectFailure;
     type Future = Pin<Box<dyn Future<Output = Result<Self::Response, Self::Error>> + Send>>;
 
@@ -85,7 +85,7 @@ impl Service<Uri> for Connector {
         Box::pin(async move {
             let connected = tokio::time::timeout(CONNECT_TIMEOUT, connect(tcp, tls, uri)).await;
             let stream = connected.unwrap_or(Err(ConnectFailure::Late))?;
-            Ok(TokioIo::new(Counted { stream, allowance: Allowance::default() }))
+            Ok(TokioIo::new(Watched { wire: Wire::open(!stream.is_http2()), stream }))
         })
     }
 }
@@ -107,10 +107,10 @@ async fn connect(
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-/// An open connection that fails when more is read than its requests allow.
-pub(super) struct Counted {
+/// An open connection. It fails if more is read than its requests allow, and if a request follows an odd answer.
+pub(super) struct Watched {
     stream: Stream,
-    allowance: Allowance,
+    wire: Wire,
 }
 
 enum Stream {
@@ -118,35 +118,64 @@ enum Stream {
     Tls(Box<TlsStream<TcpStream>>),
 }
 
-impl Connection for Counted {
-    fn connected(&self) -> Connected {
-        let connected = Connected::new().extra(self.allowance.clone());
-        match &self.stream {
-            Stream::Tls(stream) if stream.get_ref().1.alpn_protocol() == Some(b"h2") => connected.negotiated_h2(),
-            Stream::Tls(_) | Stream::Plain(_) => connected,
+impl Stream {
+    fn is_http2(&self) -> bool {
+        match self {
+            Self::Tls(stream) => stream.get_ref().1.alpn_protocol() == Some(b"h2"),
+            Self::Plain(_) => false,
         }
     }
 }
 
-impl AsyncRead for Counted {
+impl Watched {
+    /// Does a write that begins with `bytes`.
+    fn write(
+        &mut self,
+        bytes: &[u8],
+        write: impl FnOnce(&mut Stream) -> Poll<io::Result<usize>>,
+    ) -> Poll<io::Result<usize>> {
+        if !self.wire.write(bytes) {
+            return Poll::Ready(Err(io::Error::other("the answer before was odd: no request follows it")));
+        }
+        let written = ready!(write(&mut self.stream));
+        if written.is_err() {
+            self.wire.end();
+        }
+        Poll::Ready(written)
+    }
+}
+
+impl Connection for Watched {
+    fn connected(&self) -> Connected {
+        let connected = Connected::new().extra(self.wire.clone());
+        if self.stream.is_http2() { connected.negotiated_h2() } else { connected }
+    }
+}
+
+impl AsyncRead for Watched {
     fn poll_read(self: Pin<&mut Self>, context: &mut Context<'_>, buf: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buf.filled().len();
-        ready!(match &mut this.stream {
+        let read = ready!(match &mut this.stream {
             Stream::Plain(stream) => Pin::new(stream).poll_read(context, buf),
             Stream::Tls(stream) => Pin::new(stream).poll_read(context, buf),
-        })?;
-        let is_allowed = this.allowance.take(buf.filled().len() - before);
+        });
+        let bytes = buf.filled().get(before..).unwrap_or_default();
+        if read.is_err() || bytes.is_empty() {
+            this.wire.end();
+            return Poll::Ready(read);
+        }
+        let is_allowed = this.wire.read(bytes);
         Poll::Ready(if is_allowed { Ok(()) } else { Err(io::Error::other("more was sent than any answer needs")) })
     }
 }
 
-impl AsyncWrite for Counted {
+impl AsyncWrite for Watched {
     fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        self.get_mut().write(bytes, |stream| match stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write(context, bytes),
             Stream::Tls(stream) => Pin::new(stream).poll_write(context, bytes),
-        }
+        })
     }
 
     fn poll_flush(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -168,10 +197,11 @@ impl AsyncWrite for Counted {
         context: &mut Context<'_>,
         parts: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        match &mut self.get_mut().stream {
+        let first = parts.iter().find(|part| !part.is_empty()).map_or(&[][..], |part| &part[..]);
+        self.get_mut().write(first, |stream| match stream {
             Stream::Plain(stream) => Pin::new(stream).poll_write_vectored(context, parts),
             Stream::Tls(stream) => Pin::new(stream).poll_write_vectored(context, parts),
-        }
+        })
     }
 
     fn is_write_vectored(&self) -> bool {

@@ -5,8 +5,8 @@ use std::io;
 use std::net::IpAddr;
 
 use hickory_resolver::net::NetError;
-use hyper_util::client::legacy as client;
 use rustix::io::Errno;
+use tokio_rustls::rustls;
 
 use super::connector::ConnectFailure;
 
@@ -82,23 +82,40 @@ pub enum SendFailure {
     #[error("connecting took too long; check that the host can be reached from outside")]
     ConnectTimeout,
     /// The TLS handshake failed.
-    #[error("the tls handshake failed; check the certificate, its chain and its host name")]
-    Tls,
+    #[error("the tls handshake failed; {0}")]
+    Tls(TlsFailure),
     /// Connecting failed in another way, such as no route to the network.
     #[error("the host could not be reached")]
     Unreachable,
     /// Connected, but the attempt's deadline passed.
     #[error("no complete response arrived in time")]
     Timeout,
-    /// The connection broke, or what came back is not HTTP.
+    /// The connection broke while the request was written, or before anything of a response arrived.
     #[error("the connection ended before a valid response arrived")]
     NoResponse,
+    /// What came back is not HTTP.
+    #[error("what came back is not an http response; check that an http server listens on this port")]
+    NotHttp,
     /// More was sent before the head of the answer was complete than any head needs.
     #[error("too much was sent before the head of the answer was complete")]
     TooMuch,
     /// This machine lacks descriptors, ports or memory: nothing was sent, and it is no attempt of the destination's.
     #[error("this machine cannot open a connection now: {0}")]
     Ours(String),
+}
+
+/// What was wrong in a TLS handshake.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum TlsFailure {
+    /// The certificate was refused.
+    #[error("check the certificate, its chain, its host name and until when it is valid")]
+    Certificate,
+    /// The other side closed or reset the connection.
+    #[error("the connection ended during it; check that this port speaks tls, and for whom")]
+    Ended,
+    /// The two sides do not understand each other.
+    #[error("check that this port speaks tls, in version 1.2 or 1.3")]
+    Protocol,
 }
 
 impl SendFailure {
@@ -110,12 +127,25 @@ impl SendFailure {
             Self::NameNotResolved => "name_not_resolved",
             Self::Refused => "connection_refused",
             Self::ConnectTimeout => "connect_timeout",
-            Self::Tls => "tls_failed",
+            Self::Tls(_) => "tls_failed",
             Self::Unreachable => "unreachable",
             Self::Timeout => "timeout",
             Self::NoResponse => "no_response",
+            Self::NotHttp => "not_http",
             Self::TooMuch => "too_much_before_answer",
             Self::Ours(_) => "not_sent",
+        }
+    }
+
+    /// Why the client has no response. Decides by the types in the error's chain, never by a text: which step has failed
+    /// comes first, and what the system said about it second.
+    pub(super) fn of(error: &(dyn Error + 'static)) -> Self {
+        match find::<ConnectFailure>(error) {
+            Some(ConnectFailure::Late) => Self::ConnectTimeout,
+            Some(ConnectFailure::Tcp(error)) => dialled(error.as_ref()),
+            Some(ConnectFailure::Tls(error)) => shaken(error),
+            None if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) => Self::NotHttp,
+            None => Self::NoResponse,
         }
     }
 }
@@ -124,24 +154,6 @@ impl SendFailure {
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve the host name")]
 pub(super) struct NotResolved(#[source] pub(super) NetError);
-
-impl From<&client::Error> for SendFailure {
-    /// Decides by the types in the error's chain, never by a text.
-    fn from(error: &client::Error) -> Self {
-        match find::<ConnectFailure>(error) {
-            Some(ConnectFailure::Late) => Self::ConnectTimeout,
-            Some(ConnectFailure::Tcp(error)) => dialled(error.as_ref()),
-            Some(ConnectFailure::Tls(error)) => {
-                ours(error).unwrap_or(if innermost(error).kind() == io::ErrorKind::TimedOut {
-                    Self::ConnectTimeout
-                } else {
-                    Self::Tls
-                })
-            }
-            None => Self::NoResponse,
-        }
-    }
-}
 
 /// Why resolving or dialling has failed.
 fn dialled(error: &(dyn Error + 'static)) -> SendFailure {
@@ -159,6 +171,30 @@ fn dialled(error: &(dyn Error + 'static)) -> SendFailure {
         Some(io::ErrorKind::TimedOut) => SendFailure::ConnectTimeout,
         Some(_) | None => SendFailure::Unreachable,
     }
+}
+
+/// Why the TLS handshake has failed.
+fn shaken(error: &io::Error) -> SendFailure {
+    if let Some(ours) = ours(error) {
+        return ours;
+    }
+    let innermost = innermost(error);
+    if let Some(error) = innermost.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()) {
+        let of_certificate =
+            matches!(error, rustls::Error::InvalidCertificate(_) | rustls::Error::NoCertificatesPresented);
+        return SendFailure::Tls(if of_certificate { TlsFailure::Certificate } else { TlsFailure::Protocol });
+    }
+    let kind = innermost.kind();
+    if kind == io::ErrorKind::TimedOut {
+        return SendFailure::ConnectTimeout;
+    }
+    let ended = [
+        io::ErrorKind::UnexpectedEof,
+        io::ErrorKind::ConnectionReset,
+        io::ErrorKind::ConnectionAborted,
+        io::ErrorKind::BrokenPipe,
+    ];
+    SendFailure::Tls(if ended.contains(&kind) { TlsFailure::Ended } else { TlsFailure::Protocol })
 }
 
 /// The failure, if this machine lacks what a connection needs.
@@ -186,4 +222,119 @@ fn innermost(mut error: &io::Error) -> &io::Error {
         error = inner;
     }
     error
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+
+    /// What a step says if it fails with this error.
+    type Step = fn(io::Error) -> Box<dyn Error>;
+
+    fn resolving(error: io::Error) -> Box<dyn Error> {
+        Box::new(ConnectFailure::Tcp(Box::new(NotResolved(NetError::Io(Arc::new(error))))))
+    }
+
+    fn dialling(error: io::Error) -> Box<dyn Error> {
+        Box::new(ConnectFailure::Tcp(Box::new(error)))
+    }
+
+    fn shaking(error: io::Error) -> Box<dyn Error> {
+        Box::new(ConnectFailure::Tls(error))
+    }
+
+    /// As the client gives it: wrapped once more.
+    fn sending(error: io::Error) -> Box<dyn Error> {
+        Box::new(io::Error::other(error))
+    }
+
+    fn system(code: Errno) -> io::Error {
+        io::Error::from_raw_os_error(code.raw_os_error())
+    }
+
+    #[test]
+    fn each_step_names_itself_whatever_the_system_said() {
+        let tls_ended = SendFailure::Tls(TlsFailure::Ended);
+        let tls_protocol = SendFailure::Tls(TlsFailure::Protocol);
+        let steps: [(&str, Step, [SendFailure; 6]); 4] = [
+            ("resolving", resolving, [const { SendFailure::NameNotResolved }; 6]),
+            (
+                "dialling",
+                dialling,
+                [
+                    SendFailure::Refused,
+                    SendFailure::Unreachable,
+                    SendFailure::ConnectTimeout,
+                    SendFailure::Unreachable,
+                    SendFailure::Unreachable,
+                    SendFailure::Unreachable,
+                ],
+            ),
+            (
+                "shaking hands",
+                shaking,
+                [
+                    tls_protocol.clone(),
+                    tls_ended.clone(),
+                    SendFailure::ConnectTimeout,
+                    tls_ended,
+                    tls_protocol.clone(),
+                    tls_protocol,
+                ],
+            ),
+            ("sending", sending, [const { SendFailure::NoResponse }; 6]),
+        ];
+        let codes =
+            [Errno::CONNREFUSED, Errno::CONNRESET, Errno::TIMEDOUT, Errno::PIPE, Errno::HOSTUNREACH, Errno::ACCESS];
+        for (step, fails, expected) in steps {
+            for (code, expected) in codes.into_iter().zip(expected) {
+                let failure = SendFailure::of(fails(system(code)).as_ref());
+                assert_eq!(failure, expected, "{step}: {code}");
+                assert_eq!(failure.code() == "tls_failed", matches!(failure, SendFailure::Tls(_)));
+            }
+        }
+    }
+
+    #[test]
+    fn what_this_machine_lacks_is_ours_in_every_step_that_opens_something() {
+        for code in OURS {
+            for fails in [resolving, dialling, shaking] {
+                let failure = SendFailure::of(fails(system(code)).as_ref());
+                assert!(matches!(failure, SendFailure::Ours(_)), "{code}: {failure:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_handshake_that_is_late_ended_refused_or_not_understood_is_told_apart() {
+        assert_eq!(SendFailure::of(&ConnectFailure::Late), SendFailure::ConnectTimeout);
+        let of =
+            |error: rustls::Error| SendFailure::of(shaking(io::Error::new(io::ErrorKind::InvalidData, error)).as_ref());
+        for error in [
+            rustls::Error::InvalidCertificate(rustls::CertificateError::Expired),
+            rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),
+            rustls::Error::InvalidCertificate(rustls::CertificateError::NotValidForName),
+            rustls::Error::NoCertificatesPresented,
+        ] {
+            assert_eq!(of(error), SendFailure::Tls(TlsFailure::Certificate));
+        }
+        for error in [
+            rustls::Error::AlertReceived(rustls::AlertDescription::HandshakeFailure),
+            rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType),
+        ] {
+            assert_eq!(of(error), SendFailure::Tls(TlsFailure::Protocol));
+        }
+        let cut = SendFailure::of(shaking(io::ErrorKind::UnexpectedEof.into()).as_ref());
+        assert_eq!(cut, SendFailure::Tls(TlsFailure::Ended));
+        assert!(!cut.to_string().contains("certificate"), "{cut}");
+    }
+
+    #[test]
+    fn a_guard_that_refuses_is_told_before_everything_else() {
+        let blocked = EgressError::HostBlocked("inside.example".to_owned());
+        let failure = SendFailure::of(&ConnectFailure::Tcp(Box::new(blocked.clone())));
+        assert_eq!(failure, SendFailure::Blocked(blocked));
+    }
 }

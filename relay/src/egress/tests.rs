@@ -11,6 +11,10 @@ use tokio::sync::mpsc;
 
 use super::*;
 
+mod odd;
+mod reuse;
+mod scripted;
+
 /// A server that gives the same answer to everyone and keeps the heads of the requests.
 struct Receiver {
     address: SocketAddr,
@@ -68,7 +72,7 @@ async fn send(egress: &Egress, url: &Url) -> Result<Answer, SendFailure> {
 }
 
 async fn send_within(egress: &Egress, url: &Url, timeout: Duration) -> Result<Answer, SendFailure> {
-    egress.post(url, HeaderMap::new(), Vec::new(), timeout).await
+    egress.post(url, |_| HeaderMap::new(), Vec::new(), timeout).await
 }
 
 /// A server that writes `begin` to each connection, and then `again` over and over until the connection ends. It counts
@@ -161,7 +165,7 @@ async fn blocked_refused_unresolved_and_late_are_told_apart() {
     assert_eq!(late.expect_err("late"), SendFailure::Timeout);
 
     let nonsense = Receiver::answering("220 smtp ready\r\n\r\n").await;
-    assert_eq!(send(&open, &nonsense.url("127.0.0.1")).await.expect_err("no http"), SendFailure::NoResponse);
+    assert_eq!(send(&open, &nonsense.url("127.0.0.1")).await.expect_err("no http"), SendFailure::NotHttp);
 
     let plain = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = Url::parse(&format!("https://{}/", plain.local_addr().expect("an address"))).expect("a url");
@@ -171,7 +175,7 @@ async fn blocked_refused_unresolved_and_late_are_told_apart() {
         // Held open until the client is done with it: what was written has to arrive before an end does.
         let _ = socket.read_to_end(&mut Vec::new()).await;
     });
-    assert_eq!(send(&open, &url).await.expect_err("no tls"), SendFailure::Tls);
+    assert_eq!(send(&open, &url).await.expect_err("no tls"), SendFailure::Tls(TlsFailure::Protocol));
 }
 
 #[tokio::test]
@@ -224,8 +228,8 @@ async fn a_storm_of_interim_answers_fails_long_before_the_timeout() {
 }
 
 #[tokio::test]
-async fn a_head_that_drips_fails_at_the_timeout_and_its_connection_ends() {
-    let (url, closed) = streaming(b"HTTP/1.1 200 OK\r\nx: ", b"y", Duration::from_millis(5)).await;
+async fn an_interim_answer_that_drips_fails_at_the_timeout_and_its_connection_ends() {
+    let (url, closed) = streaming(b"HTTP/1.1 103 Early Hints\r\nx: ", b"y", Duration::from_millis(5)).await;
     let failure = send_within(&egress("127.0.0.1"), &url, Duration::from_millis(300)).await.expect_err("no answer");
     assert_eq!(failure, SendFailure::Timeout);
     ended(&closed, 1).await;

@@ -125,6 +125,7 @@ pub struct AttemptRow {
     pub error: Option<String>,
     pub detail: Option<String>,
     pub response_excerpt: Option<String>,
+    pub location: Option<String>,
 }
 
 /// The deliveries of a range of ids that match, newest first: one statement over both tables, so that one that is settled
@@ -235,7 +236,7 @@ pub async fn attempts(
     let first = uuid_v7_floor(id.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
     sqlx::query_as!(
         AttemptRow,
-        "select id, number, started_at, latency_ms, status, error, detail, response_excerpt
+        "select id, number, started_at, latency_ms, status, error, detail, response_excerpt, location
          from attempts where delivery_id = $1 and id >= $2 and ($3::uuid is null or id > $3)
          order by id limit $4",
         id.uuid(),

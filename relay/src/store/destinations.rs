@@ -28,6 +28,7 @@ pub struct DestinationRow {
     pub state_changed_at: OffsetDateTime,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
+    pub append_query: bool,
 }
 
 /// What a destination's owner sets.
@@ -40,6 +41,7 @@ pub struct Content {
     pub max_concurrency: i32,
     pub timeout_ms: i32,
     pub retry: serde_json::Value,
+    pub append_query: bool,
 }
 
 /// Stores a new destination. The second value is the new version of the configuration.
@@ -58,8 +60,8 @@ pub async fn insert(
     let row = sqlx::query_as!(
         DestinationRow,
         "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
-                                   rate_per, max_concurrency, timeout_ms, retry)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
+                                   rate_per, max_concurrency, timeout_ms, retry, append_query)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          returning *",
         id.uuid(),
         customer.uuid(),
@@ -72,7 +74,8 @@ pub async fn insert(
         content.rate_per,
         content.max_concurrency,
         content.timeout_ms,
-        content.retry
+        content.retry,
+        content.append_query
     )
     .fetch_one(&mut *change)
     .await?;
@@ -93,7 +96,7 @@ pub async fn update(
         DestinationRow,
         "update destinations
          set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
-             max_concurrency = $9, timeout_ms = $10, retry = $11, updated_at = clock_timestamp()
+             max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp()
          where customer_id = $1 and id = $2 and updated_at = $3
          returning *",
         seen.customer_id,
@@ -106,7 +109,8 @@ pub async fn update(
         content.rate_per,
         content.max_concurrency,
         content.timeout_ms,
-        content.retry
+        content.retry,
+        content.append_query
     )
     .fetch_optional(&mut *change)
     .await?;

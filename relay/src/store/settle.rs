@@ -44,6 +44,8 @@ pub struct AttemptRow {
     pub error: Option<&'static str>,
     pub detail: Option<String>,
     pub response_excerpt: Option<String>,
+    /// Where a redirect points to.
+    pub location: Option<String>,
 }
 
 /// What becomes of a delivery.
@@ -125,11 +127,12 @@ async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> R
     let details: Vec<Option<&str>> = with_attempt.iter().map(|(_, attempt)| attempt.detail.as_deref()).collect();
     let excerpts: Vec<Option<&str>> =
         with_attempt.iter().map(|(_, attempt)| attempt.response_excerpt.as_deref()).collect();
+    let locations: Vec<Option<&str>> = with_attempt.iter().map(|(_, attempt)| attempt.location.as_deref()).collect();
     sqlx::query!(
         "insert into attempts (id, delivery_id, destination_id, event_id, number, started_at, latency_ms, status, error,
-                               detail, response_excerpt)
+                               detail, response_excerpt, location)
          select * from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::smallint[], $6::timestamptz[],
-                              $7::int[], $8::smallint[], $9::text[], $10::text[], $11::text[])
+                              $7::int[], $8::smallint[], $9::text[], $10::text[], $11::text[], $12::text[])
          on conflict (id) do nothing",
         &ids,
         &deliveries,
@@ -142,6 +145,7 @@ async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> R
         &errors as &[Option<&str>],
         &details as &[Option<&str>],
         &excerpts as &[Option<&str>],
+        &locations as &[Option<&str>],
     )
     .execute(connection)
     .await?;

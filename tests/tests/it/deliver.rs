@@ -292,10 +292,15 @@ async fn destinations_inside_are_refused_unless_the_configuration_allows_them() 
 async fn a_redirect_inside_is_a_failure_and_is_not_followed() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("redirect").await;
-    line.receiver.always(Behaviour::Redirect("http://169.254.169.254/latest/meta-data".to_owned()));
+    line.receiver.always(Behaviour::Redirect("http://169.254.169.254/latest/meta-data?token=secret".to_owned()));
     gateway.push(&line.source, b"{}");
     let attempts = attempts_of_the_only_delivery(&gateway.api, 1).await;
     assert_eq!((&attempts[0]["status"], &attempts[0]["error"]), (&json!(302), &json!("http_status")));
+    let shown = "http://169.254.169.254/latest/meta-data";
+    assert_eq!(attempts[0]["location"], shown);
+    let detail = attempts[0]["detail"].as_str().unwrap_or_default();
+    assert_eq!(detail, format!("status 302: redirects are not followed; it points to {shown}"));
+    assert!(!attempts[0].to_string().contains("secret"), "{attempts:?}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -35,6 +35,7 @@ mod retry;
 mod route;
 mod secrets;
 mod send;
+mod sent;
 mod settings;
 mod silent;
 mod stats;

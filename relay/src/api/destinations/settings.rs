@@ -42,6 +42,10 @@ pub(in crate::api) struct DestinationSettings {
     /// "attempts"}`. Left out: ten attempts over three days, as Standard Webhooks recommends.
     #[schema(value_type = Option<Object>)]
     retry: Option<Value>,
+    /// Appends the query of the provider's request to the URL, behind the URL's own query if it has one. A delivery whose
+    /// URL would be longer than 8,000 bytes by that is held. Every delivery has the query in `tidegate-original-query` too.
+    #[schema(default = false)]
+    append_query: Option<bool>,
     /// Sent with every delivery. They are sealed, and only their names are shown. Where PUT changes a destination and
     /// none are given, it keeps those it has, unless its URL leads to another scheme, host or port.
     headers: Option<BTreeMap<String, String>>,
@@ -58,6 +62,7 @@ pub(super) struct Checked {
     pub(super) max_concurrency: i32,
     pub(super) timeout_ms: i32,
     pub(super) retry: RetryPolicy,
+    pub(super) append_query: bool,
     pub(super) headers: Option<BTreeMap<String, String>>,
     pub(super) signing_key: Option<SigningKey>,
 }
@@ -84,6 +89,7 @@ impl DestinationSettings {
             max_concurrency: max_concurrency?,
             timeout_ms: timeout_ms?,
             retry: retry?,
+            append_query: self.append_query.unwrap_or(false),
             headers,
             signing_key,
         })
@@ -132,7 +138,12 @@ mod tests {
         assert_eq!(checked.url.as_str(), "https://example.com/a");
         assert_eq!((checked.max_concurrency, checked.timeout_ms), (10, 15_000));
         assert_eq!(checked.retry, RetryPolicy::default());
-        assert!(checked.rate.is_none() && checked.headers.is_none() && checked.signing_key.is_none());
+        assert!(
+            !checked.append_query
+                && checked.rate.is_none()
+                && checked.headers.is_none()
+                && checked.signing_key.is_none()
+        );
     }
 
     #[test]

@@ -163,7 +163,9 @@ pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, until: OffsetDateTim
 fn retried(failure: &Failure, retry_after_ms: Option<u64>) -> retry::Outcome {
     match failure {
         Failure::Gone => retry::Outcome::Gone,
-        Failure::Status(_) | Failure::NoAnswer(_) => retry::Outcome::Failed { retry_after_ms },
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => {
+            retry::Outcome::Failed { retry_after_ms }
+        }
     }
 }
 
@@ -173,7 +175,7 @@ fn verdict(failure: &Failure) -> Verdict {
         Failure::Gone => Verdict::Unknown,
         Failure::Status(429) => Verdict::Throttled,
         failure if failure.is_refusal() => Verdict::Refused,
-        Failure::Status(_) | Failure::NoAnswer(_) => Verdict::Failed,
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => Verdict::Failed,
     }
 }
 
@@ -185,13 +187,15 @@ fn overload(failure: &Failure) -> Option<Reason> {
             SendFailure::Blocked(_)
             | SendFailure::NameNotResolved
             | SendFailure::Refused
-            | SendFailure::Tls
+            | SendFailure::Tls(_)
             | SendFailure::Unreachable
             | SendFailure::NoResponse
+            | SendFailure::NotHttp
             | SendFailure::TooMuch
             | SendFailure::Ours(_),
         )
         | Failure::Status(_)
+        | Failure::Redirect { .. }
         | Failure::Gone => None,
     }
 }
@@ -202,7 +206,7 @@ fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
         // Nothing more until the table says what becomes of the destination.
         Failure::Gone => Some(DISABLING_HOLD_US),
         Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_HOLD_US)),
-        Failure::Status(_) | Failure::NoAnswer(_) => None,
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => None,
     }
 }
 

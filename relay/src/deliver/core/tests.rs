@@ -37,7 +37,7 @@ const LIMITS: Limits = Limits {
     unseen_us: UNSEEN_US,
 };
 
-fn destination(number: u8) -> Destination {
+pub(in crate::deliver) fn destination(number: u8) -> Destination {
     Destination {
         id: DestinationId::mint(1, [number; 10]),
         customer_id: crate::store::DEFAULT_CUSTOMER,
@@ -50,6 +50,7 @@ fn destination(number: u8) -> Destination {
         max_concurrency: 3,
         timeout: Duration::from_secs(1),
         retry: RetryPolicy::Schedule { schedule_s: vec![0, 10, 20] },
+        append_query: false,
         state: DestinationState::Active,
         state_changed_at: timestamp(0),
     }
@@ -64,7 +65,7 @@ fn owned(shards: impl IntoIterator<Item = i16>) -> Input {
     Input::Owned { shards: shards.into_iter().map(|shard| (shard, 1)).collect(), until_us: u64::MAX }
 }
 
-fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
+pub(in crate::deliver) fn item(destination: &Destination, number: u32, due_us: u64) -> Item {
     let mut random = [0; 10];
     random[..4].copy_from_slice(&number.to_be_bytes());
     let event = Event {
@@ -104,6 +105,7 @@ fn attempt() -> AttemptRow {
         error: None,
         detail: None,
         response_excerpt: None,
+        location: None,
     }
 }
 
