@@ -36,6 +36,7 @@ use hyper_util::client::legacy::Client;
 use hyper_util::client::legacy::connect::{Connected, capture_connection};
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use tokio::time::Instant;
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use url::Url;
 
 mod address;
@@ -128,7 +129,12 @@ impl Egress {
     /// # Errors
     /// [`EgressError::Client`] where the resolver or the TLS backend cannot be set up on this machine.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
-        let connector = Connector::new(VettingResolver::new(policy.clone())?)?;
+        Self::trusting(policy, Vec::new())
+    }
+
+    /// As [`Self::new`], trusting these certificates besides those that the machine trusts.
+    fn trusting(policy: EgressPolicy, roots: Vec<CertificateDer<'static>>) -> Result<Self, EgressError> {
+        let connector = Connector::new(VettingResolver::new(policy.clone())?, roots)?;
         let (pooled, fresh) = (client(connector.clone(), POOL_MAX_IDLE_PER_HOST), client(connector, 0));
         Ok(Self { client: pooled, fresh, policy })
     }
@@ -230,7 +236,7 @@ async fn exchange(
     {
         on = Some(wire.begin(asked));
     }
-    let failed = match answered {
+    let (failed, unread) = match answered {
         Ok(Ok(response)) => {
             if on.as_ref().is_some_and(|on| !on.is_clean())
                 && let Some(connected) = connection.connection_metadata().as_ref()
@@ -240,10 +246,10 @@ async fn exchange(
             let (head, body) = response.into_parts();
             return Ok(Answer { status: head.status, headers: head.headers, body: Some(body), _of_request: on });
         }
-        Ok(Err(error)) => SendFailure::of(&error),
-        Err(_) => SendFailure::Timeout,
+        Ok(Err(error)) => (SendFailure::of(&error), failure::is_unread(&error)),
+        Err(_) => (SendFailure::Timeout, false),
     };
-    match on.map_or(Passed::Nothing, |on| on.passed()) {
+    match on.map_or(Passed::Nothing, |on| on.passed(unread)) {
         Passed::Status(status) => Ok(Answer { status, headers: HeaderMap::new(), body: None, _of_request: None }),
         Passed::ClosedBefore if failed == SendFailure::NoResponse => Err(Unanswered::ClosedBefore),
         Passed::TooMuch if failed != SendFailure::Timeout => Err(Unanswered::Failed(SendFailure::TooMuch)),

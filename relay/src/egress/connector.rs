@@ -19,7 +19,7 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::ServerName;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
@@ -47,13 +47,14 @@ pub(super) enum ConnectFailure {
 }
 
 impl Connector {
-    pub(super) fn new(resolver: VettingResolver) -> Result<Self, EgressError> {
+    /// `roots` are trusted besides what the machine trusts.
+    pub(super) fn new(resolver: VettingResolver, roots: Vec<CertificateDer<'static>>) -> Result<Self, EgressError> {
         let client = |error: tokio_rustls::rustls::Error| EgressError::Client(error.to_string());
         let mut tcp = HttpConnector::new_with_resolver(resolver);
         tcp.enforce_http(false);
         tcp.set_nodelay(true);
         let provider = Arc::new(aws_lc_rs::default_provider());
-        let verifier = Verifier::new(Arc::clone(&provider)).map_err(client)?;
+        let verifier = Verifier::new_with_extra_roots(roots, Arc::clone(&provider)).map_err(client)?;
         let versions = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
         let mut config = versions
             .map_err(client)?

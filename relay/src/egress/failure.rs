@@ -150,6 +150,16 @@ impl SendFailure {
     }
 }
 
+/// Whether the other side has said that it has not read the request: it goes away, and the request came later than the last
+/// one that it answers, or it refuses the stream (RFC 9113, section 8.7).
+pub(super) fn is_unread(error: &(dyn Error + 'static)) -> bool {
+    find::<h2::Error>(error).is_some_and(|error| {
+        let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
+        let refused = error.is_reset() && error.reason() == Some(h2::Reason::REFUSED_STREAM);
+        error.is_remote() && (left || refused)
+    })
+}
+
 /// The resolver's own failure, so that it can be told from a failed connection.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve the host name")]

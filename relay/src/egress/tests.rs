@@ -14,6 +14,7 @@ use super::*;
 mod odd;
 mod reuse;
 mod scripted;
+mod tls;
 
 /// A server that gives the same answer to everyone and keeps the heads of the requests.
 struct Receiver {

@@ -135,8 +135,8 @@ impl OfRequest {
     }
 
     /// What has passed for it. Asked after the client has failed at it, and before it is given up, so that no other request
-    /// has its connection.
-    pub(super) fn passed(&self) -> Passed {
+    /// has its connection. `unread`: the other side has said that it has not read the request.
+    pub(super) fn passed(&self, unread: bool) -> Passed {
         let state = self.wire.state();
         // What was heard before it was written belongs to another request.
         let is_written = state.written > self.written_before;
@@ -146,7 +146,7 @@ impl OfRequest {
         if state.allowance.is_spent() {
             return Passed::TooMuch;
         }
-        let is_unheard = if state.is_http1 { !is_written || !state.head.is_heard() } else { state.ended };
+        let is_unheard = if state.is_http1 { !is_written || !state.head.is_heard() } else { state.ended || unread };
         if self.is_pooled && is_unheard { Passed::ClosedBefore } else { Passed::Nothing }
     }
 }
@@ -177,26 +177,26 @@ mod tests {
     #[test]
     fn a_new_connection_that_is_closed_without_an_answer_is_not_used_again_at_once() {
         let (wire, request) = fresh();
-        assert_eq!(request.passed(), Passed::Nothing);
+        assert_eq!(request.passed(false), Passed::Nothing);
         assert!(wire.write(POST));
         wire.end();
-        assert_eq!(request.passed(), Passed::Nothing);
+        assert_eq!(request.passed(false), Passed::Nothing);
     }
 
     #[test]
     fn an_old_connection_that_is_closed_counts_as_closed_before_whether_the_request_was_written_or_not() {
         let (wire, first) = fresh();
         assert!(wire.write(POST) && wire.read(OK));
-        assert_eq!(first.passed(), Passed::Status(StatusCode::OK));
+        assert_eq!(first.passed(false), Passed::Status(StatusCode::OK));
         drop(first);
         let second = wire.begin(Instant::now());
-        assert_eq!(second.passed(), Passed::ClosedBefore, "the answer before is not its");
+        assert_eq!(second.passed(false), Passed::ClosedBefore, "the answer before is not its");
         assert!(wire.write(POST));
-        assert_eq!(second.passed(), Passed::ClosedBefore);
+        assert_eq!(second.passed(false), Passed::ClosedBefore);
         assert!(wire.read(b"H"));
-        assert_eq!(second.passed(), Passed::Nothing, "a byte of an answer has come");
+        assert_eq!(second.passed(false), Passed::Nothing, "a byte of an answer has come");
         assert!(wire.read(b"TTP/1.1 503 No\r\nx"));
-        assert_eq!(second.passed(), Passed::Status(StatusCode::SERVICE_UNAVAILABLE));
+        assert_eq!(second.passed(false), Passed::Status(StatusCode::SERVICE_UNAVAILABLE));
     }
 
     #[test]
@@ -204,7 +204,7 @@ mod tests {
         let wire = Wire::open(true);
         let request = wire.begin(Instant::now() + Duration::from_millis(1));
         assert!(wire.write(POST));
-        assert_eq!(request.passed(), Passed::ClosedBefore);
+        assert_eq!(request.passed(false), Passed::ClosedBefore);
     }
 
     #[test]
@@ -212,7 +212,7 @@ mod tests {
         let asked = Instant::now();
         let wire = Wire::open(true);
         assert!(wire.write(POST) && wire.read(OK));
-        assert_eq!(wire.begin(asked).passed(), Passed::Status(StatusCode::OK));
+        assert_eq!(wire.begin(asked).passed(false), Passed::Status(StatusCode::OK));
     }
 
     #[test]
@@ -224,7 +224,7 @@ mod tests {
             drop(first);
             let second = wire.begin(Instant::now());
             assert!(!wire.write(POST));
-            assert_eq!(second.passed(), Passed::ClosedBefore);
+            assert_eq!(second.passed(false), Passed::ClosedBefore);
         }
     }
 
@@ -235,9 +235,10 @@ mod tests {
         let first = wire.begin(asked);
         let second = wire.begin(asked);
         assert!(wire.write(b"POST ") && wire.read(OK), "what looks like another protocol is not read");
-        assert_eq!((first.passed(), second.passed()), (Passed::Nothing, Passed::Nothing));
+        assert_eq!((first.passed(false), second.passed(false)), (Passed::Nothing, Passed::Nothing));
+        assert_eq!((first.passed(true), second.passed(true)), (Passed::Nothing, Passed::ClosedBefore));
         wire.end();
-        assert_eq!((first.passed(), second.passed()), (Passed::Nothing, Passed::ClosedBefore));
+        assert_eq!((first.passed(false), second.passed(false)), (Passed::Nothing, Passed::ClosedBefore));
     }
 
     #[test]
@@ -246,11 +247,11 @@ mod tests {
         assert!(wire.write(POST));
         let interim = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(10_000);
         while wire.read(&interim) {}
-        assert_eq!(request.passed(), Passed::TooMuch);
+        assert_eq!(request.passed(false), Passed::TooMuch);
 
         let (wire, request) = fresh();
         assert!(wire.write(POST) && wire.read(b"HTTP/1.1 200 OK\r\nx: "));
         while wire.read(&interim) {}
-        assert_eq!(request.passed(), Passed::Status(StatusCode::OK));
+        assert_eq!(request.passed(false), Passed::Status(StatusCode::OK));
     }
 }
