@@ -18,6 +18,7 @@ mod history;
 mod keys;
 mod limits;
 mod memory;
+mod odd_text;
 mod order;
 mod pace;
 mod pull;
