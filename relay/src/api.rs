@@ -29,6 +29,7 @@ pub mod health;
 mod input;
 mod name;
 pub mod page;
+mod patch;
 pub mod problem;
 pub mod providers;
 pub mod rate;
@@ -40,7 +41,6 @@ pub mod sources;
 pub mod stats;
 pub mod time;
 pub mod unreadable;
-mod upsert;
 
 /// The largest body of a request, in bytes.
 pub const MAX_BODY_BYTES: usize = 1_000_000;
@@ -92,7 +92,10 @@ fn description() -> utoipa::openapi::OpenApi {
     info(
         title = "Tidegate",
         description = "Receives webhooks at the edge, delivers them at the pace of each destination, shows and replays \
-                       everything. Lists are pages: pass next_cursor as cursor for the next one. Times are RFC 3339."
+                       everything. Lists are pages: pass next_cursor as cursor for the next one. Times are RFC 3339. \
+                       PATCH takes a JSON merge patch (RFC 7396): what is left out stays, objects are merged field by \
+                       field, null takes a field away so that it has its default, and lists are replaced. Texts must not \
+                       hold the character NUL."
     ),
     components(schemas(problem::Problem)),
     modifiers(&BearerToken),
@@ -118,11 +121,11 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(providers::list))
         .routes(routes!(providers::show))
         .routes(routes!(sources::create, sources::list))
-        .routes(routes!(sources::show, sources::delete))
+        .routes(routes!(sources::show, sources::change, sources::delete))
         .routes(routes!(sources::put))
         .routes(routes!(sources::add_secret))
         .routes(routes!(destinations::create, destinations::list))
-        .routes(routes!(destinations::show, destinations::delete))
+        .routes(routes!(destinations::show, destinations::change, destinations::delete))
         .routes(routes!(destinations::put))
         .routes(routes!(destinations::pause))
         .routes(routes!(destinations::resume))

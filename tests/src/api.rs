@@ -63,6 +63,11 @@ impl Api {
         self.call(reqwest::Method::PUT, path, Some(body)).await
     }
 
+    /// Calls a path with a JSON body.
+    pub async fn patch(&self, path: &str, body: &Value) -> Reply {
+        self.call(reqwest::Method::PATCH, path, Some(body)).await
+    }
+
     /// Calls a path.
     pub async fn delete(&self, path: &str) -> Reply {
         self.call(reqwest::Method::DELETE, path, None).await

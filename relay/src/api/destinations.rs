@@ -11,7 +11,6 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::{CustomerId, DestinationId};
 use shared::sign::SigningKey;
-use url::Url;
 use utoipa::ToSchema;
 
 use super::auth::Caller;
@@ -19,19 +18,21 @@ use super::in_force;
 use super::input::{Body, Params, Segment};
 use super::name;
 use super::page::{Page, PageQuery};
+use super::patch::dropped;
 use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
-use super::rate::{self, RateLimit};
+use super::rate::RateLimit;
 use super::time::Timestamp;
-use super::upsert::upsert;
 use crate::configuration::DestinationState;
-use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
+use crate::signing::SigningKeys;
 use crate::store::deleted_destinations;
-use crate::store::destinations::{self, Content, DestinationRow};
+use crate::store::destinations::{self, Changed, DestinationRow};
 use crate::{App, mint, secrets};
-use settings::{Checked, DestinationSettings, same_origin};
+use plan::{content, defaults, patched, settings_of};
+use settings::{DestinationChange, DestinationSettings};
 
 mod headers;
 pub mod health;
+mod plan;
 mod settings;
 pub(super) mod signing;
 
@@ -65,6 +66,10 @@ pub struct Destination {
     /// The change led to another scheme, host or port, and the static headers were not given again: they are gone.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub headers_cleared: bool,
+    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as
+    /// `["headers.x-team", "rate_limit"]`. Left out if there is nothing. Signing keys are not among it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -80,7 +85,12 @@ pub(super) async fn create(
     let mut problems = Problems::default();
     let name = name::required(settings.name.as_deref(), &mut problems);
     let checked = settings.check(&app.egress, &mut problems);
-    insert(&app, caller.customer, &name, problems.finish_with(checked)?).await
+    let checked = problems.finish_with(checked)?;
+    let id = DestinationId::from_uuid(mint::uuid());
+    let content = content(&app, id, None, checked, mint::now_ms())?;
+    let inserted = destinations::insert(&app.pool, caller.customer, id, &name, shard(id), &content).await;
+    let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
+    answer(&app, inserted.map_err(taken)?, true).await
 }
 
 /// A page of destinations, newest first.
@@ -108,7 +118,8 @@ pub(super) async fn show(
 }
 
 /// Makes the destination with this name, or changes it. What is left out gets its default, except the signing keys, which
-/// are kept, and the static headers, which are kept as long as the URL's scheme, host and port stay the same.
+/// are kept, and the static headers, which are kept as long as the URL's scheme, host and port stay the same; `dropped` names
+/// what is gone. Of calls at the same time the last one wins as a whole.
 #[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations", params(("name" = String, Path)),
     request_body = DestinationSettings,
     responses((status = 200, body = Destination, description = "changed"), (status = 201, body = Destination, description = "made"), Refusals))]
@@ -122,7 +133,29 @@ pub(super) async fn put(
     name::check_path(&name, settings.name.as_deref(), &mut problems);
     let checked = settings.check(&app.egress, &mut problems);
     let checked = problems.finish_with(checked)?;
-    upsert(|| insert_or_update(&app, caller.customer, &name, checked.clone())).await
+    let headers_are_given = checked.headers.is_some();
+    let new = DestinationId::from_uuid(mint::uuid());
+    let plan = |id, before: Option<&DestinationRow>| content(&app, id, before, checked, mint::now_ms());
+    let put = destinations::put(&app.pool, caller.customer, &name, (new, shard(new)), plan).await?;
+    answer(&app, put, headers_are_given).await
+}
+
+/// Changes a part of a destination. Changes of different fields at the same time are all kept.
+#[utoipa::path(patch, path = "/v1/destinations/{id}", tag = "destinations",
+    params(("id" = String, Path, description = "id or name")), request_body = DestinationChange,
+    responses((status = 200, body = Destination), Refusals))]
+pub(super) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+    Body(change): Body<DestinationChange>,
+) -> Result<Response, ApiError> {
+    let headers_are_given = change.headers.is_some();
+    let patch = change.into_patch()?;
+    let (id, name) = name::id_or_name(&id);
+    let plan = |row: &DestinationRow| patched(&app, row, patch, mint::now_ms());
+    let changed = destinations::change(&app.pool, caller.customer, id, name, plan).await?;
+    answer(&app, changed.ok_or(ApiError::NotFound("destination"))?, headers_are_given).await
 }
 
 /// Deletes a destination with its routes. Its name is free at once, and nothing is sent to it any more; an attempt that is
@@ -190,65 +223,21 @@ pub(super) async fn id_of(
     problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
 }
 
-async fn insert_or_update(app: &App, customer: CustomerId, name: &str, checked: Checked) -> Result<Response, ApiError> {
-    match destinations::find(&app.pool, customer, None, Some(name)).await? {
-        None => insert(app, customer, name, checked).await,
-        Some(row) => Ok(Json(update(app, &row, checked).await?).into_response()),
-    }
-}
-
-async fn insert(app: &App, customer: CustomerId, name: &str, checked: Checked) -> Result<Response, ApiError> {
-    let id = DestinationId::from_uuid(mint::uuid());
-    let key = checked.signing_key.clone().unwrap_or_else(|| SigningKey::generate_hmac(mint::random()));
-    let headers = checked.headers.clone().unwrap_or_default();
-    let content = content(app, id, checked, &SigningKeys::new(key.clone()), seal_headers(app, id, &headers)?)?;
-    let inserted = destinations::insert(&app.pool, customer, id, name, shard(id), &content).await;
-    let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
-    let (row, version) = inserted.map_err(taken)?;
+/// Waits until a change is in force, and answers with the destination as it left it.
+async fn answer(app: &App, changed: Changed, headers_are_given: bool) -> Result<Response, ApiError> {
+    let Changed { before, row, version } = changed;
     in_force(app, version).await?;
-    let destination = Destination { signing_secret: Some(key.to_text()), ..view(app, row) };
-    Ok((StatusCode::CREATED, Json(destination)).into_response())
-}
-
-async fn update(app: &App, row: &DestinationRow, checked: Checked) -> Result<Destination, ApiError> {
     let id = DestinationId::from_uuid(row.id);
-    let moved = !Url::parse(&row.url).is_ok_and(|old| same_origin(&old, &checked.url));
-    let (headers_sealed, headers_cleared) = match &checked.headers {
-        Some(headers) => (seal_headers(app, id, headers)?, false),
-        None if moved => (None, row.headers_sealed.is_some()),
-        None => (row.headers_sealed.clone(), false),
+    let Some(before) = before else {
+        let keys = open_keys(app, &row)?;
+        let signing_secret = keys.signing(mint::now_ms()).first().map(SigningKey::to_text);
+        return Ok((StatusCode::CREATED, Json(Destination { signing_secret, ..view(app, row) })).into_response());
     };
-    let keys = match checked.signing_key.clone() {
-        Some(key) => replaced_keys(app, row, key, DEFAULT_OVERLAP_S, mint::now_ms()),
-        None => open_keys(app, row)?,
-    };
-    let content = content(app, id, checked, &keys, headers_sealed)?;
-    let updated = destinations::update(&app.pool, row, &content).await?;
-    let (row, version) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    in_force(app, version).await?;
     app.engine.look(id);
-    Ok(Destination { headers_cleared, ..view(app, row) })
-}
-
-fn content(
-    app: &App,
-    id: DestinationId,
-    checked: Checked,
-    keys: &SigningKeys,
-    headers_sealed: Option<String>,
-) -> Result<Content, ApiError> {
-    let (rate_limit, rate_per) = rate::columns(checked.rate);
-    Ok(Content {
-        url: checked.url.into(),
-        signing_keys_sealed: seal_keys(app, id, keys)?,
-        headers_sealed,
-        rate_limit,
-        rate_per,
-        max_concurrency: checked.max_concurrency,
-        timeout_ms: checked.timeout_ms,
-        retry: serde_json::to_value(&checked.retry).map_err(|error| ApiError::Internal(error.to_string()))?,
-        append_query: checked.append_query,
-    })
+    let settings = |row: &DestinationRow| settings_of(row, header_names(app, row));
+    let dropped = dropped(&settings(&before), &settings(&row), &defaults()?);
+    let headers_cleared = !headers_are_given && before.headers_sealed.is_some() && row.headers_sealed.is_none();
+    Ok(Json(Destination { headers_cleared, dropped, ..view(app, row) }).into_response())
 }
 
 async fn set_state(
@@ -289,11 +278,11 @@ fn replaced_keys(app: &App, row: &DestinationRow, new: SigningKey, overlap_s: u3
     }
 }
 
-fn seal_headers(app: &App, id: DestinationId, headers: &BTreeMap<String, String>) -> Result<Option<String>, ApiError> {
-    if headers.is_empty() {
-        return Ok(None);
+fn open_headers(app: &App, row: &DestinationRow) -> Result<BTreeMap<String, String>, String> {
+    match &row.headers_sealed {
+        Some(sealed) => secrets::open_headers(&app.config.master_keys, DestinationId::from_uuid(row.id), sealed),
+        None => Ok(BTreeMap::new()),
     }
-    secrets::seal_headers(&app.config.master_keys, id, headers).map(Some).map_err(ApiError::Internal)
 }
 
 /// A state from its column.
@@ -305,13 +294,19 @@ fn state_of(name: &str) -> DestinationState {
     }
 }
 
-fn view(app: &App, row: DestinationRow) -> Destination {
+/// The names of the static headers; none if they cannot be opened.
+fn header_names(app: &App, row: &DestinationRow) -> Vec<String> {
     let id = DestinationId::from_uuid(row.id);
-    let headers = row.headers_sealed.as_ref().map(|sealed| secrets::open_headers(&app.config.master_keys, id, sealed));
-    let headers = headers.unwrap_or_else(|| Ok(BTreeMap::new())).unwrap_or_else(|problem| {
+    let headers = open_headers(app, row).unwrap_or_else(|problem| {
         tracing::error!(destination = %id, problem, "the static headers of this destination cannot be opened");
         BTreeMap::new()
     });
+    headers.into_keys().collect()
+}
+
+fn view(app: &App, row: DestinationRow) -> Destination {
+    let id = DestinationId::from_uuid(row.id);
+    let header_names = header_names(app, &row);
     Destination {
         id,
         name: row.name,
@@ -325,9 +320,10 @@ fn view(app: &App, row: DestinationRow) -> Destination {
         timeout_ms: row.timeout_ms,
         retry: row.retry,
         append_query: row.append_query,
-        header_names: headers.into_keys().collect(),
+        header_names,
         signing_secret: None,
         headers_cleared: false,
+        dropped: Vec::new(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }

@@ -1,12 +1,18 @@
-//! Reading requests: the body, the query and the path, with errors that say which field is wrong and what to do.
+//! Reads requests: the body, the query and the path, with errors that say which field is wrong and what to do.
+//!
+//! Every text of a request is read here. None of them holds the character NUL, which PostgreSQL can store neither as text
+//! nor in JSON; it can store every other character.
 
 use std::error::Error;
 
 use axum::body::Bytes;
-use axum::extract::{FromRequest, FromRequestParts, Path, Query, Request};
+use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use http::StatusCode;
 use http::request::Parts;
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
+use serde_json::Value;
+use url::form_urlencoded;
 
 use super::problem::{ApiError, FieldError};
 use super::server::Late;
@@ -41,8 +47,8 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        if parts.uri.query().is_some_and(|query| query.contains("%00")) {
-            return Err(ApiError::Invalid(vec![FieldError::new("", "the query holds the character %00; remove it")]));
+        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
+            without_nul(&name, &[&name, &value], "%00")?;
         }
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(query)) => Ok(Self(query)),
@@ -66,10 +72,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, ApiError> {
-        match Path::<String>::from_request_parts(parts, state).await {
-            Ok(Path(text)) => Ok(Self(text)),
-            Err(_) => Err(ApiError::NoSuchCall),
-        }
+        let params = RawPathParams::from_request_parts(parts, state).await.map_err(|_| ApiError::NoSuchCall)?;
+        let (name, value) = params.iter().next().ok_or(ApiError::NoSuchCall)?;
+        without_nul(name, &[value], "%00")?;
+        Ok(Self(value.to_owned()))
     }
 }
 
@@ -90,12 +96,30 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::Unreadable("the body is empty; send a json object".to_owned()));
     }
-    // No text column of the database can hold it.
-    if bytes.windows(6).any(|window| window == br"\u0000") {
-        return Err(ApiError::Invalid(vec![FieldError::new("", r"the body holds the character \u0000; remove it")]));
+    // The six characters may also be part of another text, behind a second backslash.
+    if bytes.windows(6).any(|window| window == br"\u0000")
+        && let Some(field) = serde_json::from_slice(bytes).ok().and_then(|value| field_with_nul(&value))
+    {
+        return Err(nul_in(&field, r"\u0000"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value: T = serde_path_to_error::deserialize(&mut deserializer).map_err(|error| {
+    let value = deserialize(&mut deserializer)?;
+    deserializer.end().map_err(|error| not_json(&error))?;
+    Ok(value)
+}
+
+/// Reads what was made of a body, with the same errors as for a body.
+///
+/// # Errors
+/// Returns the field that is wrong.
+pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
+    deserialize(value)
+}
+
+fn deserialize<'de, T: DeserializeOwned>(
+    deserializer: impl Deserializer<'de, Error = serde_json::Error>,
+) -> Result<T, ApiError> {
+    serde_path_to_error::deserialize(deserializer).map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         if !error.is_data() {
@@ -104,9 +128,38 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         let text = error.to_string();
         let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
         ApiError::Invalid(vec![field_error(&path, text)])
-    })?;
-    deserializer.end().map_err(|error| not_json(&error))?;
-    Ok(value)
+    })
+}
+
+fn without_nul(field: &str, texts: &[&str], written: &str) -> Result<(), ApiError> {
+    if texts.iter().any(|text| text.contains('\0')) { Err(nul_in(field, written)) } else { Ok(()) }
+}
+
+fn nul_in(field: &str, written: &str) -> ApiError {
+    ApiError::NulCharacter(FieldError::new(field, format!("holds the character {written}; remove it")))
+}
+
+/// The path of the first text in it that holds NUL, be it a value or a name.
+fn field_with_nul(value: &Value) -> Option<String> {
+    let below = |name: &str, inner: String| match inner.as_str() {
+        "" => name.to_owned(),
+        index if index.starts_with('[') => format!("{name}{inner}"),
+        _ => format!("{name}.{inner}"),
+    };
+    match value {
+        Value::String(text) => text.contains('\0').then(String::new),
+        Value::Array(values) => values
+            .iter()
+            .enumerate()
+            .find_map(|(index, value)| field_with_nul(value).map(|inner| below(&format!("[{index}]"), inner))),
+        Value::Object(fields) => fields.iter().find_map(|(name, value)| {
+            if name.contains('\0') {
+                return Some(name.clone());
+            }
+            field_with_nul(value).map(|inner| below(name, inner))
+        }),
+        Value::Null | Value::Bool(_) | Value::Number(_) => None,
+    }
 }
 
 fn not_json(error: &serde_json::Error) -> ApiError {
@@ -170,7 +223,26 @@ mod tests {
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":"many"}}"#).0, "inner.limit");
         assert_eq!(wrong(r#"{"name":1}"#).0, "name");
         assert_eq!(wrong("[]").0, "");
-        assert_eq!(wrong(r#"{"name":"a\u0000"}"#).0, "");
+    }
+
+    #[test]
+    fn the_text_that_holds_nul_is_named_wherever_it_is() {
+        let field = |body: &str| match json::<Value>(body.as_bytes()) {
+            Err(ApiError::NulCharacter(error)) => Some(error.field),
+            Ok(_) => None,
+            other => panic!("{body}: {other:?}"),
+        };
+        for (body, named) in [
+            (r#"{"name":"a\u0000"}"#, Some("name")),
+            (r#""\u0000""#, Some("")),
+            (r#"{"a":1,"b":[{"c":"d"},{"c":["","\u0000"]}]}"#, Some("b[1].c[1]")),
+            (r#"{"a":{"b\u0000":1}}"#, Some("a.b\0")),
+            (r#"{"name":"a\\u0000"}"#, None),
+            (r#"{"name":"a\\u0000","other":"\\\u0000"}"#, Some("other")),
+        ] {
+            assert_eq!(field(body).as_deref(), named, "{body}");
+        }
+        assert!(matches!(json::<Value>(br#"{"a":"\u0000""#), Err(ApiError::Unreadable(_))));
     }
 
     #[test]

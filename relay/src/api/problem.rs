@@ -29,6 +29,8 @@ pub enum ApiError {
     MethodNotAllowed,
     /// The request cannot be read: what is wrong and what to do.
     Unreadable(String),
+    /// The field holds the character NUL, which no text of the database can hold.
+    NulCharacter(FieldError),
     TooLarge,
     /// The body did not arrive in time.
     TooSlow,
@@ -85,6 +87,10 @@ impl FieldError {
     /// With the stable code of the part of the gateway that refused it.
     pub(crate) fn with_code(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into(), code: Some(code) }
+    }
+
+    fn text(&self) -> String {
+        if self.field.is_empty() { self.message.clone() } else { format!("{}: {}", self.field, self.message) }
     }
 }
 
@@ -164,6 +170,7 @@ impl ApiError {
         let (status, kind, title, code) = self.class();
         let errors = match self {
             Self::Invalid(errors) => errors.clone(),
+            Self::NulCharacter(error) => vec![error.clone()],
             Self::Unauthorized
             | Self::NotFound(_)
             | Self::PastRetention(_)
@@ -203,6 +210,9 @@ impl ApiError {
             ),
             Self::Unreadable(_) => {
                 (StatusCode::BAD_REQUEST, "/problems/unreadable", "the request cannot be read", "unreadable")
+            }
+            Self::NulCharacter(_) => {
+                (StatusCode::BAD_REQUEST, "/problems/unreadable", "the request cannot be read", "nul_character")
             }
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "/problems/body-too-large", "the body is too large", "body_too_large")
@@ -265,19 +275,8 @@ impl ApiError {
             Self::Unreadable(detail) => detail.clone(),
             Self::TooLarge => format!("send at most {} bytes", super::MAX_BODY_BYTES),
             Self::TooSlow => "the body did not arrive in time; send the request again".to_owned(),
-            Self::Invalid(errors) => {
-                let errors: Vec<String> = errors
-                    .iter()
-                    .map(|error| {
-                        if error.field.is_empty() {
-                            error.message.clone()
-                        } else {
-                            format!("{}: {}", error.field, error.message)
-                        }
-                    })
-                    .collect();
-                errors.join("; ")
-            }
+            Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
+            Self::NulCharacter(error) => error.text(),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) => detail.clone(),
             Self::Edge(detail) => detail.clone(),
@@ -310,7 +309,7 @@ impl Conflict {
         match self {
             Self::NameTaken => "the name is taken; choose another one, or change what has it with PUT …/by-name/{name}",
             Self::RouteExists => "a route joins this source and this destination already; change that one",
-            Self::ChangedMeanwhile => "somebody else changed or deleted it at the same time; read it and try again",
+            Self::ChangedMeanwhile => "another call changed or deleted it at the same time; read it and try again",
             Self::NotPending => "the delivery is settled already; only pending ones can be cancelled",
             Self::DestinationGone => {
                 "the destination of this delivery has been deleted; replay the event to another one"
@@ -345,6 +344,7 @@ impl IntoResponse for ApiError {
             | Self::TooLarge
             | Self::TooSlow
             | Self::Invalid(_)
+            | Self::NulCharacter(_)
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
             | Self::WrongClock(_) => {}

@@ -4,19 +4,21 @@ use axum::Json;
 use axum::extract::State;
 use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::{Deserialize, Deserializer, Serialize};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use utoipa::{IntoParams, ToSchema};
 
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
 use super::page::{Page, Window};
+use super::patch::{dropped, given};
 use super::problem::{ApiError, Conflict, FieldError, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
 use super::{destinations, in_force, sources};
 use crate::configuration::Poison;
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
-use crate::store::routes::{self, Content, RouteRow};
+use crate::store::routes::{self, Changed, Content, RouteRow};
 use crate::{App, mint};
 
 /// A route to be made, or to be put in the place of one.
@@ -54,21 +56,44 @@ impl RouteSettings {
     }
 }
 
-/// What changes of a route; what is left out stays, and null takes an expression away.
+/// What changes of a route, as a JSON merge patch (RFC 7396): what is left out stays, null gives the default.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteChange {
+    /// Null: every event matches.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     filter: Option<Option<String>>,
+    /// Null: the raw bytes are sent.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     transform: Option<Option<String>>,
+    /// Null: no delivery waits for another.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<String>)]
     order_key: Option<Option<String>>,
-    poison: Option<Poison>,
-    enabled: Option<bool>,
+    /// Null: "block".
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Poison>)]
+    poison: Option<Option<Poison>>,
+    /// Null: true.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    enabled: Option<Option<bool>>,
+}
+
+impl RouteChange {
+    /// What a route consists of once this has changed it.
+    fn content(self, row: &RouteRow) -> Content {
+        let text = |change: Option<Option<String>>, now: &Option<String>| change.unwrap_or_else(|| now.clone());
+        Content {
+            filter: text(self.filter, &row.filter),
+            transform: text(self.transform, &row.transform),
+            order_key: text(self.order_key, &row.order_key),
+            poison: self.poison.map_or_else(|| Poison::from_name(&row.poison), Option::unwrap_or_default),
+            enabled: self.enabled.map_or(row.enabled, |enabled| enabled.unwrap_or(true)),
+        }
+    }
 }
 
 /// A route.
@@ -93,6 +118,10 @@ pub struct Route {
     /// can be.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub unusable: Option<String>,
+    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["filter"]`. Left out if
+    /// there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -121,18 +150,17 @@ pub(super) async fn create(
     let mut problems = Problems::default();
     let joined = joined(&app, caller.customer, &settings, &mut problems).await?;
     let content = settings.content();
-    let content = compiled(content, &mut problems).await?;
+    Expressions::of(&content).check(&mut problems).await?;
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
     let inserted = routes::insert(&app.pool, caller.customer, id, source, destination, &content).await;
-    let version = inserted.map_err(|error| {
+    let (row, version) = inserted.map_err(|error| {
         if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
             return ApiError::Conflict(Conflict::ChangedMeanwhile);
         }
         conflict_of("one_route_joins_a_source_and_a_destination", Conflict::RouteExists)(error)
     })?;
     in_force(&app, version).await?;
-    let row = routes::find(&app.pool, caller.customer, id).await?.ok_or(ApiError::NotFound("route"))?;
     Ok((StatusCode::CREATED, Json(view(&app, row))).into_response())
 }
 
@@ -165,7 +193,7 @@ pub(super) async fn show(
     Ok(Json(view(&app, find(&app, caller.customer, &id).await?)))
 }
 
-/// Puts other expressions in place; what is left out is taken away.
+/// Puts other expressions in place; what is left out is taken away, and the answer names what that was.
 #[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)), request_body = RouteSettings,
     responses((status = 200, body = Route), Refusals))]
 pub(super) async fn replace(
@@ -188,10 +216,13 @@ pub(super) async fn replace(
         problems.add("destination", "is not the destination of this route; make another route instead");
     }
     let content = settings.content();
-    update(&app, caller.customer, RouteId::from_uuid(row.id), content, problems).await
+    Expressions::of(&content).check(&mut problems).await?;
+    problems.finish()?;
+    let changed = routes::change(&app.pool, caller.customer, RouteId::from_uuid(row.id), |_| content).await?;
+    answer(&app, changed).await
 }
 
-/// Changes a part of a route.
+/// Changes a part of a route. Changes of different fields at the same time are all kept.
 #[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)), request_body = RouteChange,
     responses((status = 200, body = Route), Refusals))]
 pub(super) async fn change(
@@ -200,15 +231,14 @@ pub(super) async fn change(
     Segment(id): Segment,
     Body(change): Body<RouteChange>,
 ) -> Result<Json<Route>, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
-    let content = Content {
-        filter: change.filter.unwrap_or(row.filter),
-        transform: change.transform.unwrap_or(row.transform),
-        order_key: change.order_key.unwrap_or(row.order_key),
-        poison: change.poison.unwrap_or_else(|| Poison::from_name(&row.poison)),
-        enabled: change.enabled.unwrap_or(row.enabled),
-    };
-    update(&app, caller.customer, RouteId::from_uuid(row.id), content, Problems::default()).await
+    let id = id.parse().map_err(|_| ApiError::NotFound("route"))?;
+    let mut problems = Problems::default();
+    // Each expression stands for itself, so those that stay are not looked at: a route that one of them makes unusable
+    // can be switched off.
+    Expressions::given(&change).check(&mut problems).await?;
+    problems.finish()?;
+    let changed = routes::change(&app.pool, caller.customer, id, |row| change.content(row)).await?;
+    answer(&app, changed).await
 }
 
 /// Takes a route away. What it has made already is still delivered.
@@ -230,36 +260,61 @@ async fn find(app: &App, customer: CustomerId, id: &str) -> Result<RouteRow, Api
     routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))
 }
 
-async fn update(
-    app: &App,
-    customer: CustomerId,
-    id: RouteId,
-    content: Content,
-    mut problems: Problems,
-) -> Result<Json<Route>, ApiError> {
-    let content = compiled(content, &mut problems).await?;
-    problems.finish()?;
-    let version = routes::update(&app.pool, customer, id, &content).await?.ok_or(ApiError::NotFound("route"))?;
+/// Waits until a change is in force, and answers with the route as it left it.
+async fn answer(app: &App, changed: Option<Changed>) -> Result<Json<Route>, ApiError> {
+    let Changed { before, row, version } = changed.ok_or(ApiError::NotFound("route"))?;
     in_force(app, version).await?;
-    let row = routes::find(&app.pool, customer, id).await?.ok_or(ApiError::NotFound("route"))?;
-    Ok(Json(view(app, row)))
+    let dropped = dropped(&settings_of(&before), &settings_of(&row), &defaults());
+    Ok(Json(Route { dropped, ..view(app, row) }))
 }
 
-/// Compiles the expressions, so that what is stored can be used. Compiling waits for a thread of its own.
-async fn compiled(content: Content, problems: &mut Problems) -> Result<Content, ApiError> {
-    let compile = move || {
-        let filter = content.filter.as_deref().and_then(|text| Filter::compile(text).err());
-        let transform = content.transform.as_deref().and_then(|text| Transform::compile(text).err());
-        let order_key = content.order_key.as_deref().and_then(|text| OrderKey::compile(text).err());
-        (content, filter, transform, order_key)
-    };
-    let done = tokio::task::spawn_blocking(compile).await;
-    let (content, filter, transform, order_key) = done.map_err(|error| ApiError::Internal(error.to_string()))?;
-    let problem = |field, error: ExpressionError| FieldError::with_code(field, error.code(), error.to_string());
-    filter.into_iter().for_each(|error| problems.push(problem("filter", error)));
-    transform.into_iter().for_each(|error| problems.push(problem("transform", error)));
-    order_key.into_iter().for_each(|error| problems.push(problem("order_key", error)));
-    Ok(content)
+/// The settings of a route that have a default.
+fn settings_of(row: &RouteRow) -> Value {
+    let RouteRow { filter, transform, order_key, poison, enabled, .. } = row;
+    json!({ "filter": filter, "transform": transform, "order_key": order_key, "poison": poison, "enabled": enabled })
+}
+
+fn defaults() -> Value {
+    json!({ "filter": null, "transform": null, "order_key": null, "poison": Poison::default().name(), "enabled": true })
+}
+
+/// The expressions that a request gives a route.
+struct Expressions {
+    filter: Option<String>,
+    transform: Option<String>,
+    order_key: Option<String>,
+}
+
+impl Expressions {
+    fn of(content: &Content) -> Self {
+        let Content { filter, transform, order_key, .. } = content;
+        Self { filter: filter.clone(), transform: transform.clone(), order_key: order_key.clone() }
+    }
+
+    fn given(change: &RouteChange) -> Self {
+        let RouteChange { filter, transform, order_key, .. } = change;
+        Self {
+            filter: filter.clone().flatten(),
+            transform: transform.clone().flatten(),
+            order_key: order_key.clone().flatten(),
+        }
+    }
+
+    /// Compiles them, so that what is stored can be used, and notes what is wrong. Compiling waits for a thread of its own.
+    async fn check(self, problems: &mut Problems) -> Result<(), ApiError> {
+        let compile = move || {
+            let filter = self.filter.as_deref().and_then(|text| Filter::compile(text).err());
+            let transform = self.transform.as_deref().and_then(|text| Transform::compile(text).err());
+            let order_key = self.order_key.as_deref().and_then(|text| OrderKey::compile(text).err());
+            [("filter", filter), ("transform", transform), ("order_key", order_key)]
+        };
+        let done = tokio::task::spawn_blocking(compile).await;
+        let errors = done.map_err(|error| ApiError::Internal(error.to_string()))?;
+        let problem = |field, error: ExpressionError| FieldError::with_code(field, error.code(), error.to_string());
+        let errors = errors.into_iter().filter_map(|(field, error)| Some(problem(field, error?)));
+        errors.for_each(|error| problems.push(error));
+        Ok(())
+    }
 }
 
 /// What is not there is noted.
@@ -299,14 +354,10 @@ fn view(app: &App, row: RouteRow) -> Route {
         poison: Poison::from_name(&row.poison),
         enabled: row.enabled,
         unusable: snapshot.routes.get(&RouteId::from_uuid(row.id)).and_then(|route| route.problem()),
+        dropped: Vec::new(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
-}
-
-/// Tells a field that is null from one that is left out.
-fn given<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<Option<String>>, D::Error> {
-    Option::deserialize(deserializer).map(Some)
 }
 
 #[cfg(test)]
@@ -316,7 +367,7 @@ mod tests {
     #[test]
     fn a_change_tells_null_from_left_out() {
         let change: RouteChange = serde_json::from_str(r#"{"filter": null, "enabled": false}"#).expect("a change");
-        assert_eq!((change.filter, change.transform, change.enabled), (Some(None), None, Some(false)));
+        assert_eq!((change.filter, change.transform, change.enabled), (Some(None), None, Some(Some(false))));
     }
 
     #[tokio::test]
@@ -324,7 +375,7 @@ mod tests {
         let mut problems = Problems::default();
         let settings = r#"{"filter": "event.", "transform": "nothing", "order_key": "body.(", "poison": "skip"}"#;
         let content = serde_json::from_str::<RouteSettings>(settings).expect("settings").content();
-        assert!(compiled(content, &mut problems).await.is_ok());
+        assert!(Expressions::of(&content).check(&mut problems).await.is_ok());
         let problem = problems.finish().map_err(|error| error.problem()).expect_err("three problems");
         assert_eq!(
             problem.errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(),

@@ -10,7 +10,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use shared::id::{CustomerId, SourceId};
-use shared::provider::{self, NewSource};
+use shared::provider;
 use shared::source::Secret;
 use utoipa::ToSchema;
 
@@ -19,38 +19,24 @@ use super::in_force;
 use super::input::{Body, Params, Segment};
 use super::name;
 use super::page::{Page, PageQuery};
+use super::patch::dropped;
 use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
 use super::time::Timestamp;
-use super::upsert::upsert;
 use crate::edge::source::Deletion;
 use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
 use crate::store::configuration::Version;
-use crate::store::sources::{self, Content, SourceRow};
+use crate::store::sources::{self, Changed, SourceRow};
 use crate::{App, mint, secrets, store};
+use settings::{SourceChange, SourceSettings, checked, content, defaults, open_secrets, patched, settings_of};
+
+mod settings;
 
 /// A secret shorter than this shows nothing of itself.
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 
 /// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
 const DELETION_TRIES: usize = 20;
-
-/// What a source consists of.
-#[derive(Debug, Clone, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct SourceSettings {
-    /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
-    #[schema(example = "stripe-live")]
-    name: Option<String>,
-    /// An id of `GET /v1/providers`.
-    #[schema(example = "stripe")]
-    provider: String,
-    /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
-    secrets: Option<Vec<String>>,
-    /// The provider's settings, and the options that every source has.
-    #[schema(value_type = Option<Object>)]
-    config: Option<Value>,
-}
 
 /// A secret to be added.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -78,6 +64,10 @@ pub struct Source {
     /// What is kept of the requests that fail. Shown of one source, if its config says `"on_failure": "quarantine"`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub quarantine: Option<Quarantine>,
+    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["config.on_failure"]`.
+    /// Left out if there is nothing. Secrets are not among it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
@@ -126,7 +116,11 @@ pub(super) async fn create(
 ) -> Result<Response, ApiError> {
     let mut problems = Problems::default();
     let name = name::required(settings.name.as_deref(), &mut problems);
-    insert(&app, caller.customer, &name, settings, problems).await
+    let id = SourceId::from_uuid(mint::uuid());
+    let content = content(&app, id, &name, settings, None, problems)?;
+    let inserted = sources::insert(&app.pool, caller.customer, id, &name, &content).await;
+    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
+    answer(&app, inserted.map_err(taken)?).await
 }
 
 /// A page of sources, newest first.
@@ -168,7 +162,8 @@ async fn quarantine(app: &App, row: &SourceRow) -> Result<Quarantine, ApiError> 
     })
 }
 
-/// Makes the source with this name, or changes it. What is left out is not kept, except the secrets.
+/// Makes the source with this name, or changes it. What is left out is not kept, except the secrets; `dropped` names what is
+/// gone. Of calls at the same time the last one wins as a whole.
 #[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = String, Path)),
     request_body = SourceSettings,
     responses((status = 200, body = Source, description = "changed"), (status = 201, body = Source, description = "made"), Refusals))]
@@ -181,7 +176,25 @@ pub(super) async fn put(
     let mut problems = Problems::default();
     name::check_path(&name, settings.name.as_deref(), &mut problems);
     problems.finish()?;
-    upsert(|| insert_or_update(&app, caller.customer, &name, settings.clone())).await
+    let new = SourceId::from_uuid(mint::uuid());
+    let plan = |id, before: Option<&SourceRow>| content(&app, id, &name, settings, before, Problems::default());
+    let put = sources::put(&app.pool, caller.customer, &name, new, plan).await?;
+    answer(&app, put).await
+}
+
+/// Changes a part of a source and puts it to the edge. Changes of different fields at the same time are all kept.
+#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
+    request_body = SourceChange, responses((status = 200, body = Source), Refusals))]
+pub(super) async fn change(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+    Body(change): Body<SourceChange>,
+) -> Result<Response, ApiError> {
+    let patch = change.into_patch()?;
+    let (id, name) = name::id_or_name(&id);
+    let changed = sources::change(&app.pool, caller.customer, id, name, |row| patched(&app, row, patch)).await?;
+    answer(&app, changed.ok_or(ApiError::NotFound("source"))?).await
 }
 
 /// Takes a source away: first at the edge, so that nothing is accepted for a source that is gone. Its events stay.
@@ -250,14 +263,18 @@ pub(super) async fn add_secret(
     caller: Caller,
     Segment(id): Segment,
     Body(NewSecret { secret }): Body<NewSecret>,
-) -> Result<Json<Source>, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
-    let before = open_secrets(&app, &row)?;
-    let mut active = vec![Secret::new(&secret)];
-    active.extend(before.active.iter().filter(|old| **old != Secret::new(&secret)).cloned());
-    let secrets = before.replaced_by(active);
-    let row = update(&app, &row, row.provider.clone(), row.config.clone(), &secrets).await?;
-    Ok(Json(view(&app, row)))
+) -> Result<Response, ApiError> {
+    let plan = |row: &SourceRow| {
+        let before = open_secrets(&app, row)?;
+        let mut active = vec![Secret::new(&secret)];
+        active.extend(before.active.iter().filter(|old| **old != Secret::new(&secret)).cloned());
+        let secrets = before.replaced_by(active);
+        let (provider, config) = (row.provider.clone(), row.config.clone());
+        checked(&app, SourceId::from_uuid(row.id), &row.name, provider, config, &secrets, Problems::default())
+    };
+    let (id, name) = name::id_or_name(&id);
+    let changed = sources::change(&app.pool, caller.customer, id, name, plan).await?;
+    answer(&app, changed.ok_or(ApiError::NotFound("source"))?).await
 }
 
 /// The source with this id or name.
@@ -282,103 +299,20 @@ pub(super) async fn id_of(
     problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
 }
 
-async fn insert_or_update(
-    app: &App,
-    customer: CustomerId,
-    name: &str,
-    settings: SourceSettings,
-) -> Result<Response, ApiError> {
-    let Some(row) = sources::find(&app.pool, customer, None, Some(name)).await? else {
-        return insert(app, customer, name, settings, Problems::default()).await;
-    };
-    let before = open_secrets(app, &row);
-    let secrets = match settings.secrets {
-        // Giving them anew is also the way out where those that are stored cannot be opened any more.
-        Some(secrets) => before.unwrap_or_default().replaced_by(secrets.iter().map(|text| Secret::new(text)).collect()),
-        None => before?,
-    };
-    let config = settings.config.unwrap_or_else(empty);
-    let row = update(app, &row, settings.provider, config, &secrets).await?;
-    Ok(Json(view(app, row)).into_response())
-}
-
-async fn insert(
-    app: &App,
-    customer: CustomerId,
-    name: &str,
-    settings: SourceSettings,
-    problems: Problems,
-) -> Result<Response, ApiError> {
-    let id = SourceId::from_uuid(mint::uuid());
-    let active = settings.secrets.unwrap_or_default().iter().map(|text| Secret::new(text)).collect();
-    let secrets = SourceSecrets { active, retired: Vec::new() };
-    let config = settings.config.unwrap_or_else(empty);
-    let content = content(app, id, name, settings.provider, config, &secrets, problems)?;
-    let inserted = sources::insert(&app.pool, customer, id, name, &content).await;
-    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
-    let (row, version) = inserted.map_err(taken)?;
-    let row = put_in_force(app, row, version).await?;
-    Ok((StatusCode::CREATED, Json(view(app, row))).into_response())
-}
-
-async fn update(
-    app: &App,
-    row: &SourceRow,
-    provider: String,
-    config: Value,
-    secrets: &SourceSecrets,
-) -> Result<SourceRow, ApiError> {
-    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
-    let content = content(app, id, &row.name, provider, config, secrets, Problems::default())?;
-    let updated = sources::update(&app.pool, customer, id, row.revision, &content).await?;
-    let (row, version) = updated.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?;
-    put_in_force(app, row, version).await
-}
-
-/// Checks all of it as the edge will, and seals the secrets.
-fn content(
-    app: &App,
-    id: SourceId,
-    name: &str,
-    provider: String,
-    config: Value,
-    secrets: &SourceSecrets,
-    mut problems: Problems,
-) -> Result<Content, ApiError> {
-    match provider::find(&provider) {
-        Some(found) => {
-            let max_body_bytes = app.config.max_body_bytes;
-            let source = NewSource { id, name, revision: 1, secrets: &secrets.active, config: &config, max_body_bytes };
-            for problem in found.resolve(source).err().unwrap_or_default() {
-                let field = match problem.field.as_str() {
-                    "secrets" | "provider" | "config" => problem.field,
-                    setting => format!("config.{setting}"),
-                };
-                problems.add(field, problem.problem);
-            }
-        }
-        None => {
-            let known: Vec<&str> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
-            problems.add("provider", format!("\"{provider}\" is not known; known are {}", known.join(", ")));
-        }
-    }
-    problems.finish()?;
-    let secrets = secrets::seal_source_secrets(&app.config.master_keys, id, secrets).map_err(ApiError::Internal)?;
-    Ok(Content { provider, config, secrets })
-}
-
-/// Waits until this replica stores by the change, puts the source to the edge, and returns its row as it is afterwards.
-async fn put_in_force(app: &App, row: SourceRow, version: Version) -> Result<SourceRow, ApiError> {
-    // The edge can have it before: whoever stores compares the version.
+/// Waits until this replica stores by the change, puts the source to the edge, and answers with it as it is afterwards.
+async fn answer(app: &App, changed: Changed) -> Result<Response, ApiError> {
+    let Changed { before, row, version } = changed;
+    // The edge can have it before: what stores compares the version.
     let in_force = in_force(app, version).await;
     push::push_or_retry(app, &row).await;
     in_force?;
+    let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
+    let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
-    sources::find(&app.pool, customer, Some(id), None).await?.ok_or(ApiError::NotFound("source"))
-}
-
-fn open_secrets(app: &App, row: &SourceRow) -> Result<SourceSecrets, ApiError> {
-    secrets::open_source_secrets(&app.config.master_keys, row).map_err(ApiError::Internal)
+    // If it was deleted meanwhile, the answer shows it as this call has left it.
+    let row = sources::find(&app.pool, customer, Some(id), None).await?.unwrap_or(row);
+    let source = Source { dropped: dropped.unwrap_or_default(), ..view(app, row) };
+    Ok((status, Json(source)).into_response())
 }
 
 fn view(app: &App, row: SourceRow) -> Source {
@@ -398,6 +332,7 @@ fn view(app: &App, row: SourceRow) -> Source {
         edge_error: row.edge_error.filter(|_| edge == EdgeState::Pending),
         secrets: secrets.active.iter().map(|secret| hint(secret.reveal())).collect(),
         quarantine: None,
+        dropped: Vec::new(),
         created_at: Timestamp(row.created_at),
         updated_at: Timestamp(row.updated_at),
     }
@@ -407,10 +342,6 @@ fn hint(secret: &str) -> SecretHint {
     let length = secret.chars().count();
     let shown = if length < LEAST_LENGTH_FOR_A_HINT { 0 } else { 4 };
     SecretHint { hint: std::iter::once('…').chain(secret.chars().skip(length - shown)).collect() }
-}
-
-fn empty() -> Value {
-    Value::Object(serde_json::Map::new())
 }
 
 #[cfg(test)]

@@ -30,12 +30,14 @@ fn every_call_is_described() {
         "post /v1/sources",
         "get /v1/sources",
         "get /v1/sources/{id}",
+        "patch /v1/sources/{id}",
         "delete /v1/sources/{id}",
         "put /v1/sources/by-name/{name}",
         "post /v1/sources/{id}/secrets",
         "post /v1/destinations",
         "get /v1/destinations",
         "get /v1/destinations/{id}",
+        "patch /v1/destinations/{id}",
         "delete /v1/destinations/{id}",
         "put /v1/destinations/by-name/{name}",
         "post /v1/destinations/{id}/pause",
@@ -119,6 +121,20 @@ fn the_path_of_every_call_has_its_parameters_described() {
         let wanted: BTreeSet<&str> =
             name.split('{').skip(1).filter_map(|part| part.split_once('}')).map(|(parameter, _)| parameter).collect();
         assert_eq!(described, wanted, "{name}");
+    }
+}
+
+#[test]
+fn patch_changes_each_field_that_put_sets_but_what_a_thing_is_called_and_joins() {
+    let description = described();
+    let fields = |schema: &str| -> BTreeSet<String> {
+        let properties = description.pointer(&format!("/components/schemas/{schema}/properties"));
+        properties.and_then(Value::as_object).expect("properties").keys().cloned().collect()
+    };
+    for thing in ["Source", "Destination", "Route"] {
+        let mut settings = fields(&format!("{thing}Settings"));
+        settings.retain(|field| !["name", "source", "destination"].contains(&field.as_str()));
+        assert_eq!(settings, fields(&format!("{thing}Change")), "{thing}");
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use shared::id::SourceId;
+use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource};
 use shared::source::SourceConfig;
 
@@ -61,9 +61,20 @@ async fn put(app: &App, mut row: SourceRow) -> Result<(), String> {
             }
             Put::OlderRevision { held: newer } => held = newer,
         }
+        let customer = CustomerId::from_uuid(row.customer_id);
+        let now = sources::find(&app.pool, customer, Some(id), None).await.map_err(query_failed)?;
+        // Without a row it was deleted meanwhile.
+        let Some(now) = now else { return Ok(()) };
+        if now.revision > row.revision {
+            // Another call has changed the source at the same time: what it has made is put, unless the edge has it.
+            if now.edge_revision == now.revision {
+                return Ok(());
+            }
+            row = now;
+            continue;
+        }
         match sources::raise_to(&app.pool, id, check::after(held)).await.map_err(query_failed)? {
             Some(raised) => row = raised,
-            // It was deleted meanwhile.
             None => return Ok(()),
         }
     }

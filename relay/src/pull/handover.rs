@@ -35,26 +35,22 @@ impl Handover {
     pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
         let later = |error: sqlx::Error| FetchError::Later(error.to_string());
-        let gone = || FetchError::Gone(format!("there is no source {id} for the secret that was handed over"));
-        let customer = self.customer(id).await.map_err(later)?.ok_or_else(gone)?;
+        let no_source = || FetchError::Gone(format!("there is no source {id} for the secret that was handed over"));
+        let customer = self.customer(id).await.map_err(later)?.ok_or_else(no_source)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
-        let row = found.ok_or_else(gone)?;
-        let before = secrets::open_source_secrets(&self.config.master_keys, &row).map_err(FetchError::Gone)?;
-        let provider = provider::find(&row.provider)
-            .ok_or_else(|| FetchError::Gone(format!("this relay does not know the provider {}", row.provider)))?;
         // Before the edge is asked: whoever knows the URL may send many of these.
-        if let Some(reason) = not_awaited(&before, provider) {
-            tracing::warn!(source = row.name, reason, "a secret that was handed over is not taken");
-            return Ok(());
+        if let Err(refused) = self.awaiting(&found.ok_or_else(no_source)?) {
+            return refused.answer();
         }
         let secret = self.edge.open_secret(id, &handed_over.sealed).await?;
-        let content = self.content(&row, id, provider, before, secret).map_err(FetchError::Gone)?;
-        // Changed meanwhile: the message returns and is looked at again.
-        let updated = sources::update(&self.pool, customer, id, row.revision, &content).await.map_err(later)?;
-        let (row, version) = updated.ok_or_else(|| later(sqlx::Error::RowNotFound))?;
-        self.configuration.after(version).await.map_err(later)?;
+        let changed = sources::change(&self.pool, customer, Some(id), None, |row| self.content(row, secret)).await;
+        let changed = match changed {
+            Ok(changed) => changed.ok_or_else(no_source)?,
+            Err(refused) => return refused.answer(),
+        };
+        self.configuration.after(changed.version).await.map_err(later)?;
         self.edge_pending.notify_one();
-        tracing::info!(source = row.name, "the provider has handed over the secret of this source");
+        tracing::info!(source = changed.row.name, "the provider has handed over the secret of this source");
         Ok(())
     }
 
@@ -65,15 +61,11 @@ impl Handover {
         Ok(self.configuration.refresh().await?.sources.get(&id).map(|source| source.customer_id))
     }
 
-    fn content(
-        &self,
-        row: &SourceRow,
-        id: SourceId,
-        provider: &Provider,
-        before: SourceSecrets,
-        secret: Secret,
-    ) -> Result<Content, String> {
+    /// The source with the secret.
+    fn content(&self, row: &SourceRow, secret: Secret) -> Result<Content, NotTaken> {
+        let (provider, before) = self.awaiting(row)?;
         let after = before.replaced_by(vec![secret]);
+        let id = SourceId::from_uuid(row.id);
         let source = NewSource {
             id,
             name: &row.name,
@@ -84,10 +76,51 @@ impl Handover {
         };
         let problems =
             |found: Vec<provider::ConfigProblem>| found.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ");
-        provider.resolve(source).map_err(problems)?;
-        let secrets = secrets::seal_source_secrets(&self.config.master_keys, id, &after)?;
+        provider.resolve(source).map_err(|found| gone(problems(found)))?;
+        let secrets = secrets::seal_source_secrets(&self.config.master_keys, id, &after).map_err(gone)?;
         Ok(Content { provider: row.provider.clone(), config: row.config.clone(), secrets })
     }
+
+    /// The provider and the secrets of a source that awaits a secret.
+    fn awaiting(&self, row: &SourceRow) -> Result<(&'static Provider, SourceSecrets), NotTaken> {
+        let before = secrets::open_source_secrets(&self.config.master_keys, row).map_err(gone)?;
+        let provider = provider::find(&row.provider)
+            .ok_or_else(|| gone(format!("this relay does not know the provider {}", row.provider)))?;
+        match not_awaited(&before, provider) {
+            Some(reason) => Err(NotTaken::NotAwaited { source: row.name.clone(), reason }),
+            None => Ok((provider, before)),
+        }
+    }
+}
+
+/// Why a secret is not taken.
+enum NotTaken {
+    /// The source does not await one; the message is done with.
+    NotAwaited { source: String, reason: String },
+    /// It cannot be taken now, or not by this relay.
+    Failed(FetchError),
+}
+
+impl NotTaken {
+    fn answer(self) -> Result<(), FetchError> {
+        match self {
+            Self::NotAwaited { source, reason } => {
+                tracing::warn!(source, reason, "a secret that was handed over is not taken");
+                Ok(())
+            }
+            Self::Failed(error) => Err(error),
+        }
+    }
+}
+
+impl From<sqlx::Error> for NotTaken {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Failed(FetchError::Later(error.to_string()))
+    }
+}
+
+fn gone(text: String) -> NotTaken {
+    NotTaken::Failed(FetchError::Gone(text))
 }
 
 /// Why a source takes no secret that is handed over; `None` if it awaits one.

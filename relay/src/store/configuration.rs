@@ -6,6 +6,7 @@ use std::time::Duration;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use uuid::Uuid;
 
@@ -17,7 +18,7 @@ const WAIT: Duration = Duration::from_millis(100);
 /// How long it stays away from that queue before it waits again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a change may wait in all for those that hold the configuration.
+/// How long a change may wait in all: for the changes of this relay before it, and for those that hold the configuration.
 const TURN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Which state of the configuration something was read from or decided by.
@@ -111,20 +112,28 @@ pub async fn hold_for_long(connection: &mut Connection) -> Result<(), sqlx::Erro
 
 /// A transaction that changes a source, destination or route. It locks the configuration before anything else, so it waits
 /// for those that hold it (see [`hold`]) while it has locked no row that they may want. Rolled back if it is dropped.
+///
+/// Changes are made one after the other, those of all relays: what one reads and then writes is not changed in between.
 #[derive(Debug)]
 pub struct Change {
+    // Dropped before the place, so that the next change of this relay begins after this one has ended.
     transaction: Transaction,
+    /// The first place among the changes of this relay. Those behind it wait in memory and take no connection.
+    _place: OwnedMutexGuard<()>,
 }
 
 impl Change {
     /// Begins a change, as the only one at this time.
     ///
     /// # Errors
-    /// Returns an error if a query fails, or if the configuration is held by others for [`TURN_WITHIN`].
+    /// Returns an error if a query fails, or if it does not get its turn within [`TURN_WITHIN`].
     pub async fn begin(pool: &Pool) -> Result<Self, sqlx::Error> {
+        let until = Instant::now() + TURN_WITHIN;
+        let place = tokio::time::timeout_at(until, pool.change_place()).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
         let mut transaction = pool.begin().await?;
-        take_turn(&mut transaction).await?;
-        Ok(Self { transaction })
+        take_turn(&mut transaction, until).await?;
+        Ok(Self { transaction, _place: place })
     }
 
     /// Commits it and returns the new version.
@@ -168,17 +177,16 @@ impl DerefMut for Change {
     }
 }
 
-/// Waits for those that hold the configuration, see [`hold`], and keeps others from holding it.
+/// Waits until that time for those that hold the configuration, see [`hold`], and keeps others from holding it.
 ///
 /// A transaction that comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the
 /// queue after [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
-async fn take_turn(transaction: &mut Transaction) -> Result<(), sqlx::Error> {
+async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<(), sqlx::Error> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate long configuration'))")
         .execute(&mut **transaction)
         .await?;
     // Without the savepoint the transaction would end with the first wait that is given up.
     let limited = format!("SAVEPOINT turn; SET LOCAL lock_timeout = {}", WAIT.as_millis());
-    let until = Instant::now() + TURN_WITHIN;
     loop {
         sqlx::raw_sql(AssertSqlSafe(limited.as_str())).execute(&mut **transaction).await?;
         let taken = sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))")

@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
-use crate::store::Pool;
+use crate::store::{Connection, Pool};
 
 /// A destination as it is stored.
 #[derive(Debug, Clone)]
@@ -44,10 +44,18 @@ pub struct Content {
     pub append_query: bool,
 }
 
-/// Stores a new destination. The second value is the new version of the configuration.
+/// What a change has made of a destination.
+pub struct Changed {
+    /// What it was before; `None` if it is new.
+    pub before: Option<DestinationRow>,
+    pub row: DestinationRow,
+    pub version: Version,
+}
+
+/// Stores a new destination.
 ///
 /// # Errors
-/// `destination_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
+/// Returns `destination_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
 pub async fn insert(
     pool: &Pool,
     customer: CustomerId,
@@ -55,9 +63,64 @@ pub async fn insert(
     name: &str,
     shard: i16,
     content: &Content,
-) -> Result<(DestinationRow, Version), sqlx::Error> {
+) -> Result<Changed, sqlx::Error> {
     let mut change = Change::begin(pool).await?;
-    let row = sqlx::query_as!(
+    let row = insert_in(&mut change, customer, id, name, shard, content).await?;
+    Ok(Changed { before: None, row, version: change.commit().await? })
+}
+
+/// Changes the destination with this id or this name to what `plan` makes of its row; no other change is made meanwhile.
+/// `None` if there is no such destination.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn change<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&DestinationRow) -> Result<Content, E>,
+) -> Result<Option<Changed>, E> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
+    let content = plan(&before)?;
+    let row = update_in(&mut change, &before, &content).await?;
+    Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
+}
+
+/// Changes the destination with this name, or stores a new one with the id and the shard of `new`. `plan` is given the id
+/// and the row, if there is one; no other change is made meanwhile.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn put<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    name: &str,
+    new: (DestinationId, i16),
+    plan: impl FnOnce(DestinationId, Option<&DestinationRow>) -> Result<Content, E>,
+) -> Result<Changed, E> {
+    let mut change = Change::begin(pool).await?;
+    let before = find_in(&mut change, customer, None, Some(name)).await?;
+    let (new, shard) = new;
+    let id = before.as_ref().map_or(new, |row| DestinationId::from_uuid(row.id));
+    let content = plan(id, before.as_ref())?;
+    let row = match &before {
+        Some(before) => update_in(&mut change, before, &content).await?,
+        None => insert_in(&mut change, customer, id, name, shard, &content).await?,
+    };
+    Ok(Changed { before, row, version: change.commit().await? })
+}
+
+async fn insert_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DestinationId,
+    name: &str,
+    shard: i16,
+    content: &Content,
+) -> Result<DestinationRow, sqlx::Error> {
+    sqlx::query_as!(
         DestinationRow,
         "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
                                    rate_per, max_concurrency, timeout_ms, retry, append_query)
@@ -77,22 +140,16 @@ pub async fn insert(
         content.retry,
         content.append_query
     )
-    .fetch_one(&mut *change)
-    .await?;
-    Ok((row, change.commit().await?))
+    .fetch_one(connection)
+    .await
 }
 
-/// Changes a destination. `None` where it has been changed or deleted since `seen` was read.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn update(
-    pool: &Pool,
+async fn update_in(
+    connection: &mut Connection,
     seen: &DestinationRow,
     content: &Content,
-) -> Result<Option<(DestinationRow, Version)>, sqlx::Error> {
-    let mut change = Change::begin(pool).await?;
-    let row = sqlx::query_as!(
+) -> Result<DestinationRow, sqlx::Error> {
+    sqlx::query_as!(
         DestinationRow,
         "update destinations
          set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
@@ -112,41 +169,51 @@ pub async fn update(
         content.retry,
         content.append_query
     )
-    .fetch_optional(&mut *change)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some((row, change.commit().await?)))
+    .fetch_one(connection)
+    .await
 }
 
-/// Puts other signing keys in place. `None` where the destination has been changed or deleted since `seen` was read.
+/// Gives the destination with this id or this name the sealed signing keys that `plan` makes of its row; no other change is
+/// made meanwhile. Returns what `plan` gives besides, and the new version of the configuration; `None` if there is no such
+/// destination.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn set_signing_keys(
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn change_signing_keys<T, E: From<sqlx::Error>>(
     pool: &Pool,
-    seen: &DestinationRow,
-    signing_keys_sealed: &str,
-) -> Result<Option<Version>, sqlx::Error> {
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&DestinationRow) -> Result<(T, String), E>,
+) -> Result<Option<(T, Version)>, E> {
     let mut change = Change::begin(pool).await?;
-    let changed = sqlx::query!(
-        "update destinations set signing_keys_sealed = $4, updated_at = clock_timestamp()
-         where customer_id = $1 and id = $2 and updated_at = $3",
-        seen.customer_id,
-        seen.id,
-        seen.updated_at,
+    let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
+    let (planned, signing_keys_sealed) = plan(&before)?;
+    sqlx::query!(
+        "update destinations set signing_keys_sealed = $2, updated_at = clock_timestamp() where id = $1",
+        before.id,
         signing_keys_sealed
     )
     .execute(&mut *change)
     .await?;
-    change.commit_if_any(&changed).await
+    Ok(Some((planned, change.commit().await?)))
 }
 
 /// The destination with this id or this name.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn find(
     pool: &Pool,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+) -> Result<Option<DestinationRow>, sqlx::Error> {
+    find_in(&mut pool.acquire().await?, customer, id, name).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
     customer: CustomerId,
     id: Option<DestinationId>,
     name: Option<&str>,
@@ -158,7 +225,7 @@ pub async fn find(
         id.map(DestinationId::uuid),
         name
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await
 }
 

@@ -8,11 +8,13 @@
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
+use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::pool::PoolConnection;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{AssertSqlSafe, Connection as _, Error, PgConnection, PgPool, Postgres};
+use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 
 mod execute;
@@ -52,6 +54,8 @@ const PING_WITHIN: Duration = Duration::from_secs(3);
 #[derive(Debug, Clone)]
 pub struct Pool {
     inner: PgPool,
+    /// Held by the one change of the configuration that may use a connection.
+    changes: Arc<tokio::sync::Mutex<()>>,
 }
 
 /// A statement was given up because the server did not answer; its connection is closed.
@@ -112,7 +116,7 @@ impl Pool {
                 })
             })
             .connect_lazy_with(options);
-        Ok(Self { inner })
+        Ok(Self { inner, changes: Arc::default() })
     }
 
     /// A connection, for statements that have to run on the same one.
@@ -121,6 +125,11 @@ impl Pool {
     /// Returns an error if none is free or can be opened within 10 seconds.
     pub async fn acquire(&self) -> Result<Connection, Error> {
         Ok(Connection::new(Inner::Pooled(Some(self.inner.acquire().await?)), STATEMENT))
+    }
+
+    /// Waits for the first place among the changes of the configuration, in the order of the calls.
+    pub(super) async fn change_place(&self) -> OwnedMutexGuard<()> {
+        Arc::clone(&self.changes).lock_owned().await
     }
 
     /// Begins a transaction. It is rolled back if it is dropped.

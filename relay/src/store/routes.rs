@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::configuration::{Change, Version};
 use crate::configuration::Poison;
-use crate::store::Pool;
+use crate::store::{Connection, Pool};
 
 /// A route with the names of what it joins.
 #[derive(Debug, Clone)]
@@ -34,7 +34,7 @@ pub struct Content {
     pub enabled: bool,
 }
 
-/// Stores a new route and returns the new version of the configuration.
+/// Stores a new route. The second value is the new version of the configuration.
 ///
 /// # Errors
 /// `one_route_joins_a_source_and_a_destination` where there is one between them, a foreign key where one of them is
@@ -46,7 +46,7 @@ pub async fn insert(
     source: SourceId,
     destination: DestinationId,
     content: &Content,
-) -> Result<Version, sqlx::Error> {
+) -> Result<(RouteRow, Version), sqlx::Error> {
     let mut change = Change::begin(pool).await?;
     sqlx::query!(
         "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
@@ -63,21 +63,44 @@ pub async fn insert(
     )
     .execute(&mut *change)
     .await?;
-    change.commit().await
+    let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok((row, change.commit().await?))
 }
 
-/// Changes a route and returns the new version of the configuration; `None` where there is no such route.
+/// What a change has made of a route.
+pub struct Changed {
+    /// What it was before.
+    pub before: RouteRow,
+    pub row: RouteRow,
+    pub version: Version,
+}
+
+/// Changes a route to what `plan` makes of its row; no other change is made meanwhile. `None` if there is no such route.
 ///
 /// # Errors
-/// Where the database cannot be asked.
-pub async fn update(
+/// Returns an error if a query fails.
+pub async fn change(
     pool: &Pool,
     customer: CustomerId,
     id: RouteId,
-    content: &Content,
-) -> Result<Option<Version>, sqlx::Error> {
+    plan: impl FnOnce(&RouteRow) -> Content,
+) -> Result<Option<Changed>, sqlx::Error> {
     let mut change = Change::begin(pool).await?;
-    let changed = sqlx::query!(
+    let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
+    let content = plan(&before);
+    update(&mut change, customer, id, &content).await?;
+    let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let version = change.commit().await?;
+    Ok(Some(Changed { before, row, version }))
+}
+
+async fn update(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: RouteId,
+    content: &Content,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
         "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
          where customer_id = $1 and id = $2",
         customer.uuid(),
@@ -88,16 +111,24 @@ pub async fn update(
         content.poison.name(),
         content.enabled
     )
-    .execute(&mut *change)
+    .execute(connection)
     .await?;
-    change.commit_if_any(&changed).await
+    Ok(())
 }
 
 /// One route.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>, sqlx::Error> {
+    find_in(&mut pool.acquire().await?, customer, id).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: RouteId,
+) -> Result<Option<RouteRow>, sqlx::Error> {
     sqlx::query_as!(
         RouteRow,
         "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
@@ -109,7 +140,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Opti
         customer.uuid(),
         id.uuid()
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await
 }
 

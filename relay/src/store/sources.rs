@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::configuration::{Change, Version};
 use super::edge_checks;
-use crate::store::Pool;
+use crate::store::{Connection, Pool};
 
 /// A source as it is stored.
 #[derive(Debug, Clone)]
@@ -45,19 +45,80 @@ pub struct SealedSecrets {
     pub retired: Option<String>,
 }
 
-/// Stores a new source. The second value is the new version of the configuration.
+/// What a change has made of a source.
+pub struct Changed {
+    /// What it was before; `None` if it is new.
+    pub before: Option<SourceRow>,
+    pub row: SourceRow,
+    pub version: Version,
+}
+
+/// Stores a new source.
 ///
 /// # Errors
-/// `source_name_is_unique_for_its_customer` where the name is taken, or the database cannot be asked.
+/// Returns `source_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
 pub async fn insert(
     pool: &Pool,
     customer: CustomerId,
     id: SourceId,
     name: &str,
     content: &Content,
-) -> Result<(SourceRow, Version), sqlx::Error> {
+) -> Result<Changed, sqlx::Error> {
     let mut change = Change::begin(pool).await?;
-    let row = sqlx::query_as!(
+    let row = insert_in(&mut change, customer, id, name, content).await?;
+    Ok(Changed { before: None, row, version: change.commit().await? })
+}
+
+/// Changes the source with this id or this name to what `plan` makes of its row; no other change is made meanwhile. `None`
+/// if there is no such source.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn change<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<SourceId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&SourceRow) -> Result<Content, E>,
+) -> Result<Option<Changed>, E> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
+    let content = plan(&before)?;
+    let row = update_in(&mut change, before.id, &content).await?;
+    Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
+}
+
+/// Changes the source with this name, or stores a new one with the id `new`. `plan` is given the id and the row, if there is
+/// one; no other change is made meanwhile.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn put<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    name: &str,
+    new: SourceId,
+    plan: impl FnOnce(SourceId, Option<&SourceRow>) -> Result<Content, E>,
+) -> Result<Changed, E> {
+    let mut change = Change::begin(pool).await?;
+    let before = find_in(&mut change, customer, None, Some(name)).await?;
+    let id = before.as_ref().map_or(new, |row| SourceId::from_uuid(row.id));
+    let content = plan(id, before.as_ref())?;
+    let row = match &before {
+        Some(before) => update_in(&mut change, before.id, &content).await?,
+        None => insert_in(&mut change, customer, id, name, &content).await?,
+    };
+    Ok(Changed { before, row, version: change.commit().await? })
+}
+
+async fn insert_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: SourceId,
+    name: &str,
+    content: &Content,
+) -> Result<SourceRow, sqlx::Error> {
+    sqlx::query_as!(
         SourceRow,
         "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
          values ($1, $2, $3, $4, $5, $6, $7)
@@ -70,49 +131,43 @@ pub async fn insert(
         content.secrets.active,
         content.secrets.retired
     )
-    .fetch_one(&mut *change)
-    .await?;
-    Ok((row, change.commit().await?))
+    .fetch_one(connection)
+    .await
 }
 
-/// Changes a source from `seen_revision` to the next one. `None` where it has been changed or deleted since it was seen.
-///
-/// # Errors
-/// Where the database cannot be asked.
-pub async fn update(
-    pool: &Pool,
-    customer: CustomerId,
-    id: SourceId,
-    seen_revision: i64,
-    content: &Content,
-) -> Result<Option<(SourceRow, Version)>, sqlx::Error> {
-    let mut change = Change::begin(pool).await?;
-    let row = sqlx::query_as!(
+/// Changes a source to its next revision. Others may raise the revision at the same time, and nothing else.
+async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> Result<SourceRow, sqlx::Error> {
+    sqlx::query_as!(
         SourceRow,
-        "update sources set provider = $4, config = $5, secrets_sealed = $6, retired_secrets_sealed = $7,
-                            revision = revision + 1, updated_at = now()
-         where customer_id = $1 and id = $2 and revision = $3
+        "update sources set provider = $2, config = $3, secrets_sealed = $4, retired_secrets_sealed = $5,
+                            revision = revision + 1, updated_at = clock_timestamp()
+         where id = $1
          returning *",
-        customer.uuid(),
-        id.uuid(),
-        seen_revision,
+        id,
         content.provider,
         content.config,
         content.secrets.active,
         content.secrets.retired
     )
-    .fetch_optional(&mut *change)
-    .await?;
-    let Some(row) = row else { return Ok(None) };
-    Ok(Some((row, change.commit().await?)))
+    .fetch_one(connection)
+    .await
 }
 
 /// The source with this id or this name.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn find(
     pool: &Pool,
+    customer: CustomerId,
+    id: Option<SourceId>,
+    name: Option<&str>,
+) -> Result<Option<SourceRow>, sqlx::Error> {
+    find_in(&mut pool.acquire().await?, customer, id, name).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
     customer: CustomerId,
     id: Option<SourceId>,
     name: Option<&str>,
@@ -124,7 +179,7 @@ pub async fn find(
         id.map(SourceId::uuid),
         name
     )
-    .fetch_optional(pool)
+    .fetch_optional(connection)
     .await
 }
 

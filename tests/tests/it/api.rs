@@ -1,4 +1,4 @@
-//! api: callers who come at the same time, and a database that is away.
+//! api: a change that cannot be read back, and a database that is away.
 
 use std::time::Duration;
 
@@ -8,25 +8,6 @@ use tests::postgres::{Server, Shutdown};
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(40);
-
-#[tokio::test(flavor = "multi_thread")]
-async fn whoever_puts_the_same_name_at_the_same_time_is_answered_with_success() {
-    let gateway = Gateway::relay_only().await;
-    let source = json!({ "provider": "github", "secrets": ["It's a Secret to Everybody"] });
-    let destination = json!({ "url": "http://127.0.0.1:9009/hook" });
-    for (kind, wanted) in [("sources", source), ("destinations", destination)] {
-        let mut calls = tokio::task::JoinSet::new();
-        for _ in 0..8 {
-            let (api, wanted) = (gateway.api.clone(), wanted.clone());
-            calls.spawn(async move { api.put(&format!("/v1/{kind}/by-name/shared"), &wanted).await });
-        }
-        let replies = calls.join_all().await;
-        let made = replies.iter().filter(|reply| reply.status == 201).count();
-        let changed = replies.iter().filter(|reply| reply.status == 200).count();
-        assert_eq!((made, changed), (1, 7), "{replies:?}");
-        assert_eq!(gateway.api.all(&format!("/v1/{kind}")).await.len(), 1);
-    }
-}
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_comes_into_force_by_itself() {

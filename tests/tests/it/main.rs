@@ -1,6 +1,7 @@
 //! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
 
 mod api;
+mod changes;
 mod chaos;
 mod crash;
 mod crowd;
@@ -18,8 +19,10 @@ mod history;
 mod keys;
 mod limits;
 mod memory;
+mod odd_text;
 mod order;
 mod pace;
+mod patch;
 mod pull;
 mod quarantine;
 mod queue;

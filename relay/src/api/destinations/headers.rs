@@ -16,6 +16,9 @@ const MAX_VALUE_BYTES: usize = 4_096;
 /// What the gateway sets itself.
 const OURS: [&str; 2] = ["webhook-", "tidegate-"];
 
+/// What is wrong with a name that differs from another one only in its case.
+pub(super) const TWICE: &str = "is given twice, in different case; leave one of them";
+
 /// The headers with their names in lower case; what is wrong is noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
     if headers.len() > MAX_HEADERS {
@@ -27,7 +30,7 @@ pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems)
         if let Some(problem) = problem(&lower, value) {
             problems.add(format!("headers.{name}"), problem);
         } else if checked.insert(lower, value.clone()).is_some() {
-            problems.add(format!("headers.{name}"), "stands there twice, in different case; leave one of them");
+            problems.add(format!("headers.{name}"), TWICE);
         }
     }
     checked

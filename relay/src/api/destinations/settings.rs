@@ -2,21 +2,22 @@
 
 use std::collections::BTreeMap;
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
 use shared::sign::SigningKey;
 use url::Url;
 use utoipa::ToSchema;
 
 use super::headers;
-use crate::api::problem::{FieldError, Problems};
+use crate::api::patch::given;
+use crate::api::problem::{ApiError, FieldError, Problems};
 use crate::api::rate::RateLimit;
 use crate::configuration::Rate;
 use crate::egress::Egress;
 use crate::retry::RetryPolicy;
 
-const DEFAULT_CONCURRENCY: i64 = 10;
-const DEFAULT_TIMEOUT_MS: i64 = 15_000;
+pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
+pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;
 const MAX_URL_BYTES: usize = 2_048;
 
 /// What a destination consists of.
@@ -54,8 +55,75 @@ pub(in crate::api) struct DestinationSettings {
     signing_secret: Option<String>,
 }
 
+/// What changes of a destination, as a JSON merge patch (RFC 7396): what is left out stays.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct DestinationChange {
+    /// If it leads to another scheme, host or port, the static headers are gone but for those that are given with it.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    url: Option<Value>,
+    /// Merged with what is there: `{"limit": 100}` keeps the period. Null: none.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    rate_limit: Option<Value>,
+    /// Null: 10.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000)]
+    max_concurrency: Option<Value>,
+    /// Null: 15,000.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<i64>, minimum = 100, maximum = 120_000)]
+    timeout_ms: Option<Value>,
+    /// Merged with what is there: `{"attempts": 5}` keeps the rest. To change from one form to the other set the fields of the
+    /// one that is left to null, as in `{"schedule_s": [0, 60], "initial_s": null, "multiplier": null, "max_s": null,
+    /// "attempts": null}`. Null: the default.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    retry: Option<Value>,
+    /// Null: false.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<bool>)]
+    append_query: Option<Value>,
+    /// Merged with those that are there, whatever the case of their names; one that is null is taken away. Null: all are.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    pub(super) headers: Option<Value>,
+    /// A key of your own, as for PUT: the one before goes on signing beside it for a day. Null is refused.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    signing_secret: Option<Value>,
+}
+
+impl DestinationChange {
+    /// The patch, with the names of headers in lower case, if nothing in it is refused whatever the destination is.
+    pub(super) fn into_patch(mut self) -> Result<Value, ApiError> {
+        let mut problems = Problems::default();
+        if let Some(Value::Object(headers)) = &mut self.headers {
+            *headers = in_lower_case(std::mem::take(headers), &mut problems);
+        }
+        if self.signing_secret == Some(Value::Null) {
+            problems.add(
+                "signing_secret",
+                "cannot be null; give another one, or leave it out to keep the one that is there",
+            );
+        }
+        problems.finish()?;
+        serde_json::to_value(self).map_err(|error| ApiError::Internal(error.to_string()))
+    }
+}
+
+fn in_lower_case(headers: Map<String, Value>, problems: &mut Problems) -> Map<String, Value> {
+    let mut lower = Map::new();
+    for (name, value) in headers {
+        if lower.insert(name.to_ascii_lowercase(), value).is_some() {
+            problems.add(format!("headers.{name}"), headers::TWICE);
+        }
+    }
+    lower
+}
+
 /// Settings that have passed every check.
-#[derive(Clone)]
 pub(super) struct Checked {
     pub(super) url: Url,
     pub(super) rate: Option<Rate>,

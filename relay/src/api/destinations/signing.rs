@@ -11,10 +11,11 @@ use super::{find, open_keys, replaced_keys, seal_keys};
 use crate::api::auth::Caller;
 use crate::api::in_force;
 use crate::api::input::{OptionalBody, Segment};
-use crate::api::problem::{ApiError, Conflict, Problems, Refusals};
+use crate::api::name;
+use crate::api::problem::{ApiError, Problems, Refusals};
 use crate::api::time::Timestamp;
 use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
-use crate::store::destinations;
+use crate::store::destinations::{self, DestinationRow};
 use crate::{App, mint};
 
 /// The longest overlap: 30 days, in seconds.
@@ -77,7 +78,6 @@ pub(in crate::api) async fn rotate_signing_secret(
     Segment(id): Segment,
     OptionalBody(rotation): OptionalBody<Rotation>,
 ) -> Result<Json<SigningSecret>, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
     let mut problems = Problems::default();
     let overlap_s = rotation.overlap_s.unwrap_or_else(|| i64::from(DEFAULT_OVERLAP_S));
     let overlap_s =
@@ -88,10 +88,15 @@ pub(in crate::api) async fn rotate_signing_secret(
     };
     let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
     let now_ms = mint::now_ms();
-    let keys = replaced_keys(&app, &row, new, overlap_s, now_ms);
-    let sealed = seal_keys(&app, DestinationId::from_uuid(row.id), &keys)?;
-    let version = destinations::set_signing_keys(&app.pool, &row, &sealed).await?;
-    in_force(&app, version.ok_or(ApiError::Conflict(Conflict::ChangedMeanwhile))?).await?;
+    let plan = |row: &DestinationRow| {
+        let keys = replaced_keys(&app, row, new, overlap_s, now_ms);
+        let sealed = seal_keys(&app, DestinationId::from_uuid(row.id), &keys)?;
+        Ok::<_, ApiError>((keys, sealed))
+    };
+    let (id, name) = name::id_or_name(&id);
+    let rotated = destinations::change_signing_keys(&app.pool, caller.customer, id, name, plan).await?;
+    let (keys, version) = rotated.ok_or(ApiError::NotFound("destination"))?;
+    in_force(&app, version).await?;
     signing_view(&keys, now_ms)
 }
 

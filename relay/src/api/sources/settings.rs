@@ -1,0 +1,136 @@
+//! What an owner says of a source, checked.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::id::SourceId;
+use shared::provider::{self, NewSource};
+use shared::source::Secret;
+use utoipa::ToSchema;
+
+use crate::api::input;
+use crate::api::patch::{given, merge};
+use crate::api::problem::{ApiError, Problems};
+use crate::secrets::SourceSecrets;
+use crate::store::sources::{Content, SourceRow};
+use crate::{App, secrets};
+
+/// What a source consists of.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SourceSettings {
+    /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
+    #[schema(example = "stripe-live")]
+    pub(super) name: Option<String>,
+    /// An id of `GET /v1/providers`.
+    #[schema(example = "stripe")]
+    provider: String,
+    /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
+    secrets: Option<Vec<String>>,
+    /// The provider's settings, and the options that every source has.
+    #[schema(value_type = Option<Object>)]
+    config: Option<Value>,
+}
+
+/// What changes of a source, as a JSON merge patch (RFC 7396): what is left out stays.
+#[derive(Debug, Deserialize, Serialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub(in crate::api) struct SourceChange {
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    provider: Option<Value>,
+    /// Put in the place of those that are accepted, as by PUT; `POST …/secrets` adds one. Null is refused.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Vec<String>>)]
+    secrets: Option<Value>,
+    /// Merged with what is there, field by field: `{"max_body_bytes": 5000}` changes that one, a field that is null gets its
+    /// default. Null: all of them do.
+    #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<Object>)]
+    config: Option<Value>,
+}
+
+impl SourceChange {
+    /// The patch, if nothing in it is refused whatever the source is.
+    pub(super) fn into_patch(self) -> Result<Value, ApiError> {
+        let mut problems = Problems::default();
+        if self.secrets == Some(Value::Null) {
+            problems.add("secrets", "cannot be null; give a list, or leave it out to keep those that are there");
+        }
+        problems.finish()?;
+        serde_json::to_value(self).map_err(|error| ApiError::Internal(error.to_string()))
+    }
+}
+
+/// What a source consists of once a patch has changed it.
+pub(super) fn patched(app: &App, row: &SourceRow, patch: Value) -> Result<Content, ApiError> {
+    let mut settings = settings_of(row);
+    merge(&mut settings, patch);
+    content(app, SourceId::from_uuid(row.id), &row.name, input::read(settings)?, Some(row), Problems::default())
+}
+
+/// What a source consists of by these settings. If secrets are left out it keeps those that it had before.
+pub(super) fn content(
+    app: &App,
+    id: SourceId,
+    name: &str,
+    settings: SourceSettings,
+    before: Option<&SourceRow>,
+    problems: Problems,
+) -> Result<Content, ApiError> {
+    let kept = before.map_or_else(|| Ok(SourceSecrets::default()), |row| open_secrets(app, row));
+    let secrets = match settings.secrets {
+        // This is also the way out if those that are stored cannot be opened any more.
+        Some(given) => kept.unwrap_or_default().replaced_by(given.iter().map(|text| Secret::new(text)).collect()),
+        None => kept?,
+    };
+    checked(app, id, name, settings.provider, settings.config.unwrap_or_else(empty), &secrets, problems)
+}
+
+/// Checks all of it as the edge will, and seals the secrets.
+pub(super) fn checked(
+    app: &App,
+    id: SourceId,
+    name: &str,
+    provider: String,
+    config: Value,
+    secrets: &SourceSecrets,
+    mut problems: Problems,
+) -> Result<Content, ApiError> {
+    match provider::find(&provider) {
+        Some(found) => {
+            let max_body_bytes = app.config.max_body_bytes;
+            let source = NewSource { id, name, revision: 1, secrets: &secrets.active, config: &config, max_body_bytes };
+            for problem in found.resolve(source).err().unwrap_or_default() {
+                let field = match problem.field.as_str() {
+                    "secrets" | "provider" | "config" => problem.field,
+                    setting => format!("config.{setting}"),
+                };
+                problems.add(field, problem.problem);
+            }
+        }
+        None => {
+            let known: Vec<&str> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
+            problems.add("provider", format!("\"{provider}\" is not known; known are {}", known.join(", ")));
+        }
+    }
+    problems.finish()?;
+    let secrets = secrets::seal_source_secrets(&app.config.master_keys, id, secrets).map_err(ApiError::Internal)?;
+    Ok(Content { provider, config, secrets })
+}
+
+/// The settings of a source, without its secrets.
+pub(super) fn settings_of(row: &SourceRow) -> Value {
+    json!({ "provider": row.provider, "config": row.config })
+}
+
+pub(super) fn defaults() -> Value {
+    json!({ "config": empty() })
+}
+
+pub(super) fn open_secrets(app: &App, row: &SourceRow) -> Result<SourceSecrets, ApiError> {
+    secrets::open_source_secrets(&app.config.master_keys, row).map_err(ApiError::Internal)
+}
+
+fn empty() -> Value {
+    Value::Object(serde_json::Map::new())
+}
