@@ -11,7 +11,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
@@ -31,6 +31,7 @@ mod excerpts;
 pub mod item;
 pub mod lane;
 pub mod lease;
+mod look;
 pub mod outcome;
 pub mod pace;
 mod read;
@@ -44,8 +45,8 @@ use self::clock::Clock;
 use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
 use self::excerpts::Excerpts;
 use self::item::Item;
-use self::lane::Lane;
 use self::lease::UnderWay;
+use self::look::NextLook;
 use self::outcome::Outcome;
 use self::read::Read;
 use self::send::{Attempted, Sender};
@@ -53,15 +54,6 @@ use crate::store::settle::{Next, Settlement};
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
-
-/// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have
-/// deliveries, the next look goes on after them: with a hundred thousand lanes each is looked at once in 40 seconds.
-const LANES_OF_A_LOOK: i64 = 5_000;
-
-/// A look takes at most this part of the time, one in so many, unless it would be made too rarely: rows that are dead and
-/// still in the index make it slow.
-const LOOK_PART: u32 = 20;
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -83,7 +75,12 @@ impl Handle {
         self.tell(Input::Look(destination));
     }
 
-    /// Says that what was pending of this replay has been cancelled.
+    /// Says that a caller has asked to send this delivery at once.
+    pub fn expedite(&self, destination: DestinationId, delivery: DeliveryId) {
+        self.tell(Input::Expedite(vec![(destination, delivery)]));
+    }
+
+    /// Says that deliveries of this replay have been cancelled.
     pub fn replay_cancelled(&self, replay: ReplayId) {
         self.tell(Input::ReplayCancelled(replay));
     }
@@ -149,16 +146,34 @@ impl Engine {
         let under_way = Arc::new(UnderWay::default());
         let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
         let parked = Arc::clone(&intake.parked);
-        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| {
+        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch, ids| {
             settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
             if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
                 parked.notify_one();
             }
+            let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| {
+                // What is put back may have stayed as it was.
+                ids.contains(&settlement.delivery_id) || matches!(settlement.next, Next::Behind { .. })
+            });
             settled.tell(Input::Settled(batch));
+            if !others.is_empty() {
+                settled.tell(Input::NotSettled(others));
+            }
         }));
         let leaving = CancellationToken::new();
         let keeper = lease::Keeper::new(pool.clone(), replica, self.handle.clone(), Arc::clone(&under_way));
-        let leasing = tokio::spawn(keeper.run(leaving.clone(), background.clone()));
+        let next_look = Arc::new(tokio::sync::Mutex::new(NextLook::default()));
+        let leasing = {
+            let (pool, next) = (pool.clone(), Arc::clone(&next_look));
+            let (leaving, stop) = (leaving.clone(), background.clone());
+            tokio::spawn(async move {
+                // Nothing is owned before, and so nothing is read that a signal of before would have told of.
+                tokio::select! {
+                    () = look::begin_signals(&pool, &next) => keeper.run(leaving, stop).await,
+                    () = stop.cancelled() => {}
+                }
+            })
+        };
         let (reports, report_inbox) = mpsc::unbounded_channel();
         let reporting = tokio::spawn(report::run(pool.clone(), report_inbox));
         let (reads, read_inbox) = mpsc::unbounded_channel();
@@ -189,7 +204,7 @@ impl Engine {
             pool: pool.clone(),
             intake,
             tasks: tasks.clone(),
-            next_look: Arc::default(),
+            next_look,
         };
 
         let mut poll = tokio::time::interval(POLL);
@@ -248,19 +263,6 @@ struct Machine {
     next_look: Arc<tokio::sync::Mutex<NextLook>>,
 }
 
-/// The next look for what is due in the table.
-struct NextLook {
-    /// The lane after which it begins: the last one of the look before, or before all.
-    after: (uuid::Uuid, i16),
-    not_before: Instant,
-}
-
-impl Default for NextLook {
-    fn default() -> Self {
-        Self { after: Default::default(), not_before: Instant::now() }
-    }
-}
-
 impl Machine {
     fn take(&mut self, inputs: Vec<Input>) {
         for input in inputs {
@@ -276,6 +278,9 @@ impl Machine {
                     Command::Read { destination, lane, epoch, limit, begin_us, known, busy, bodies } => {
                         let read = Read { destination, lane, epoch, limit, begin_us, known, busy, bodies };
                         let _ = self.reads.send(read);
+                    }
+                    Command::ReadExpedited { destination, epoch, deliveries } => {
+                        self.read_expedited(destination, epoch, deliveries);
                     }
                     Command::Settle(settlement) => {
                         self.under_way.begun(settlement.shard);
@@ -337,36 +342,23 @@ impl Machine {
         });
     }
 
-    /// Looks in the table for what the lines do not know of: retries of an earlier owner, and what other replicas or the API
-    /// have made due. Compares the version of the configuration too.
+    /// Looks in the tables for what the lines do not know of.
     fn find_next_due(&self) {
         // A database that is slow must not be asked ever more often at a time.
-        let Ok(mut next) = Arc::clone(&self.next_look).try_lock_owned() else { return };
-        if Instant::now() < next.not_before {
-            return;
-        }
-        let lanes = if self.core.could_send(self.clock.now_us()) { LANES_OF_A_LOOK } else { 0 };
-        let (pool, handle) = (self.pool.clone(), self.handle.clone());
+        let Ok(next) = Arc::clone(&self.next_look).try_lock_owned() else { return };
+        let lanes = self.core.could_send(self.clock.now_us());
         let configuration = Arc::clone(&self.intake.configuration);
+        self.tasks.spawn(look::look(self.pool.clone(), configuration, self.handle.clone(), next, lanes));
+    }
+
+    fn read_expedited(&self, destination: DestinationId, epoch: i64, asked: Vec<DeliveryId>) {
+        let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn(async move {
-            let begun = Instant::now();
-            match store::pending::next_due(&pool, next.after, lanes).await {
-                Ok((version, rows)) => {
-                    if let Err(error) = configuration.compare(version, begun).await {
-                        tracing::warn!(error = %error, "cannot read the new configuration; trying again");
-                    }
-                    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= LANES_OF_A_LOOK);
-                    let last = rows.iter().map(|row| (row.destination_id, row.lane)).max();
-                    next.after = last.filter(|_| is_full).unwrap_or_default();
-                    next.not_before = begun + (begun.elapsed() * LOOK_PART).min(LOOK_AT_LEAST_EVERY);
-                    for row in rows {
-                        let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
-                        let destination = DestinationId::from_uuid(row.destination_id);
-                        handle.tell(Input::NextDue { destination, lane, due_us: mint::unix_ms(due_at) * 1000 });
-                    }
-                }
-                Err(error) => tracing::warn!(error = %error, "cannot read when the next delivery is due; trying again"),
-            }
+            let items = read::expedited(&pool, destination, &asked).await.unwrap_or_else(|error| {
+                tracing::warn!(error = %error, "cannot read deliveries that are to be sent at once; the next look tries again");
+                Vec::new()
+            });
+            handle.tell(Input::Expedited { destination, epoch, asked, items });
         });
     }
 

@@ -37,6 +37,9 @@ const AGAIN: Duration = Duration::from_secs(60);
 /// The most deliveries that are given up in one statement.
 const EXPIRED_AT_ONCE: i64 = 5_000;
 
+/// The most old signals that are deleted in one statement.
+const SIGNALS_AT_ONCE: i64 = 5_000;
+
 const DAY_MS: u64 = 86_400_000;
 
 /// For how many days history is kept.
@@ -126,6 +129,7 @@ enum Kept {
 
 async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> Result<Kept, sqlx::Error> {
     make_days(pool).await?;
+    while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
     // One of the two clocks is wrong, and what is dropped does not come back.
     if let Some(wrong) = clock.is_wrong().await? {
         tracing::warn!(reason = wrong, "no history is dropped until this has passed");

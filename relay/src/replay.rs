@@ -192,13 +192,11 @@ pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
     replays::cancel(&app.pool, id.uuid()).await?;
     loop {
         match with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? {
-            Left::More => {}
+            Left::More => app.engine.replay_cancelled(id),
             Left::Locked => tokio::time::sleep(LOCKED_PAUSE).await,
-            Left::Nothing => break,
+            Left::Nothing => return Ok(()),
         }
     }
-    app.engine.replay_cancelled(id);
-    Ok(())
 }
 
 fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {

@@ -15,10 +15,13 @@ use super::time::{Timestamp, id_range};
 use crate::App;
 use crate::configuration::Snapshot;
 use crate::held::HeldBy;
-use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
+use crate::store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use crate::store::partitions::with_partitions;
 
 pub(super) mod release;
+mod waits;
+
+pub use waits::WaitsFor;
 
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
@@ -47,7 +50,12 @@ pub struct Delivery {
     /// unusable.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub held_by: Option<HeldBy>,
-    /// When it is tried next, where it is to be tried.
+    /// What a delivery that is pending or held waits for; null once it has ended.
+    pub waits_for: Option<WaitsFor>,
+    /// Until when `waits_for` lasts, if it is `pause` or `breaker`; else null.
+    pub held_until: Option<Timestamp>,
+    /// When it is tried next. In the past if `waits_for` is `turn`. Null if that is not known (`order`), if it is held, and
+    /// once it has ended.
     pub next_attempt_at: Option<Timestamp>,
     pub attempts: i16,
     /// The error class of the last attempt, of a delivery that is dead; `not_sent` while a delivery waits because the relay
@@ -183,7 +191,14 @@ pub(super) async fn attempts(
     Ok(Json(window.page(rows, |row| row.id, attempt_view)))
 }
 
-/// Tries a delivery again, now. One that was settled becomes pending again, with a fresh retry schedule and the same id.
+/// Sends a delivery now, whichever relay sends for its destination. One that was settled becomes pending again, with a fresh
+/// retry schedule and the same id; one that is held by something of its own is released.
+///
+/// It goes before all others of its destination, and it is sent even while the destination has asked for a pause or its breaker
+/// is open: if it succeeds that is over, and if it fails all stays as it was. It is not sent while the destination is paused or
+/// disabled, beyond its rate and its concurrency, or before an earlier delivery of its order key: then `waits_for` of the
+/// answer says what it waits for, and it is sent first as soon as that is over. Asking again before it is sent changes nothing
+/// and answers the same.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = Delivery), Refusals))]
 pub(super) async fn retry(
@@ -194,7 +209,7 @@ pub(super) async fn retry(
     let id = read_id(&id)?;
     let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
     match deliveries::retry(&app.pool, caller.customer, id, first_with_body).await? {
-        Retried::Due { destination } => app.engine.look(destination),
+        Retried::Due { destination } => app.engine.expedite(destination, id),
         Retried::NotFound => return Err(ApiError::NotFound("delivery")),
         Retried::DestinationGone => return Err(ApiError::Conflict(Conflict::DestinationGone)),
         Retried::BodyGone => return Err(ApiError::Conflict(Conflict::BodyGone)),
@@ -202,7 +217,9 @@ pub(super) async fn retry(
     Ok(Json(find(&app, caller.customer, id).await?))
 }
 
-/// Cancels a pending delivery. An attempt that is under way is not called back.
+/// Cancels a pending or held delivery. Whichever relay holds it does not send it any more after two seconds at most. An attempt
+/// that is under way by then is not called back; what it comes to does not change the delivery. One that is cancelled already
+/// is answered the same.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = Delivery), Refusals))]
 pub(super) async fn cancel(
@@ -211,10 +228,14 @@ pub(super) async fn cancel(
     Segment(id): Segment,
 ) -> Result<Json<Delivery>, ApiError> {
     let id = read_id(&id)?;
-    let cancelled = with_partitions!(&app.pool, deliveries::cancel(&app.pool, caller.customer, id))?;
+    match with_partitions!(&app.pool, deliveries::cancel(&app.pool, caller.customer, id))? {
+        Cancelled::Done => {}
+        Cancelled::NotPending => return Err(ApiError::Conflict(Conflict::NotPending)),
+        Cancelled::NotFound => return Err(ApiError::NotFound("delivery")),
+    }
     let delivery = find(&app, caller.customer, id).await?;
     app.engine.delivery_cancelled(delivery.destination_id, id);
-    if cancelled { Ok(Json(delivery)) } else { Err(ApiError::Conflict(Conflict::NotPending)) }
+    Ok(Json(delivery))
 }
 
 async fn find(app: &App, customer: CustomerId, id: DeliveryId) -> Result<Delivery, ApiError> {
@@ -230,6 +251,7 @@ fn read_id(text: &str) -> Result<DeliveryId, ApiError> {
 pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
     let unusable = snapshot.unusable.get(&DestinationId::from_uuid(row.destination_id));
     let unusable = unusable.filter(|_| row.state == "held").map(|unusable| unusable.held_reason());
+    let waits = waits::of(&row);
     Delivery {
         id: DeliveryId::from_uuid(row.id),
         event_id: EventId::from_uuid(row.event_id),
@@ -238,8 +260,9 @@ pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
         destination: row.destination_name,
         route_id: row.route_id.map(RouteId::from_uuid),
         replay_id: row.replay_id.map(ReplayId::from_uuid),
-        // A held delivery is not tried at the time that is noted for it.
-        next_attempt_at: row.due_at.filter(|_| row.state != "held").map(Timestamp),
+        waits_for: waits.map(|waits| waits.on),
+        held_until: waits.and_then(|waits| waits.until).map(Timestamp),
+        next_attempt_at: waits.and_then(|waits| waits.next_attempt_at).map(Timestamp),
         state: row.state,
         held_reason: row.held_reason.or(unusable),
         held_by: row.parked_by.as_deref().map(HeldBy::from_name),

@@ -200,7 +200,8 @@ pub(super) async fn show(
     view(find(&app, caller.customer, &id).await?, app.config.retention).map(Json)
 }
 
-/// Ends a replay and cancels what it has made and what is not delivered yet.
+/// Ends a replay and cancels what it has made and what is not delivered yet. Whichever relays hold such deliveries do not send
+/// them any more after two seconds at most. Attempts that are under way by then are not called back.
 #[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = String, Path)),
     responses((status = 200, body = Replay), Refusals))]
 pub(super) async fn cancel(
@@ -213,7 +214,12 @@ pub(super) async fn cancel(
     if row.state != "running" && pending <= 0 {
         return Err(ApiError::Conflict(Conflict::ReplayFinished));
     }
-    replay::cancel(&app, ReplayId::from_uuid(row.id)).await?;
+    // In a task of its own, so that a caller that hangs up does not leave a part of a large replay pending.
+    let cancelling = tokio::spawn({
+        let (app, id) = (app.clone(), ReplayId::from_uuid(row.id));
+        async move { replay::cancel(&app, id).await }
+    });
+    cancelling.await.map_err(|error| ApiError::Internal(error.to_string()))??;
     view(find(&app, caller.customer, &id).await?, app.config.retention).map(Json)
 }
 

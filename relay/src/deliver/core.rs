@@ -31,7 +31,7 @@ mod tuning;
 mod window;
 
 use std::cmp::Reverse;
-use std::collections::{BinaryHeap, HashMap, VecDeque};
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
@@ -148,6 +148,7 @@ impl Core {
                 self.answered(&item, epoch, shard, outcome, jitter, now_us, &mut commands);
             }
             Input::Settled(settlements) => self.settled(&settlements, now_us),
+            Input::NotSettled(settlements) => self.not_settled(&settlements, now_us),
             Input::Recalled { destination, epoch, run } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
                     line.failing.recalled(run);
@@ -158,14 +159,21 @@ impl Core {
                     line.failing.not_recalled();
                 }
             }
+            Input::Expedite(deliveries) => self.expedite(deliveries, now_us, &mut commands),
+            Input::Expedited { destination, epoch, asked, items } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    line.found_expedited(&asked, items, &self.budget);
+                    self.give_turn(destination);
+                }
+            }
             Input::ReplayCancelled(replay) => {
                 for line in self.lines.values_mut() {
-                    line.drop_ready(|item| item.replay_id == Some(replay));
+                    line.replay_cancelled(replay, now_us);
                 }
             }
             Input::DeliveryCancelled(destination, delivery) => {
                 if let Some(line) = self.lines.get_mut(&destination) {
-                    line.drop_ready(|item| item.id == delivery);
+                    line.delivery_cancelled(delivery);
                     // The next one of its key may go.
                     self.look(destination, now_us);
                 }
@@ -256,6 +264,23 @@ impl Core {
         }
     }
 
+    fn expedite(&mut self, deliveries: Vec<(DestinationId, DeliveryId)>, now_us: u64, commands: &mut Vec<Command>) {
+        if self.draining || now_us >= self.owned_until_us {
+            return;
+        }
+        let mut of_lines: BTreeMap<DestinationId, Vec<DeliveryId>> = BTreeMap::new();
+        for (destination, delivery) in deliveries {
+            of_lines.entry(destination).or_default().push(delivery);
+        }
+        for (destination, deliveries) in of_lines {
+            let Some(line) = self.lines.get_mut(&destination) else { continue };
+            let (epoch, deliveries) = (line.epoch, line.expedite(deliveries));
+            if !deliveries.is_empty() {
+                commands.push(Command::ReadExpedited { destination, epoch, deliveries });
+            }
+        }
+    }
+
     fn due_at(&mut self, destination: DestinationId, lane: Lane, due_us: u64, now_us: u64) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         if due_us <= now_us {
@@ -295,6 +320,11 @@ impl Core {
             self.snapshot.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
         let mut line = line.zip(sent_us);
         let pause_until_us = asks_for_a_pause(&outcome).then(|| match &mut line {
+            // A caller has asked for it in the middle of a pause, which that does not make longer.
+            Some((line, _)) if line.is_asked_probe(item.id) => match line.throttle.lasts_until(now_us) {
+                Some(until_us) => until_us,
+                None => line.throttle.throttled(now_us, jitter, now_us),
+            },
             Some((line, sent_us)) => line.throttle.throttled(*sent_us, jitter, now_us),
             // Another replica owns it, and learns of it by itself.
             None => Throttle::default().throttled(now_us, jitter, now_us),
@@ -325,6 +355,9 @@ impl Core {
             epoch,
             replay_id: item.replay_id.map(ReplayId::uuid),
             attempts: i16::try_from(judged.attempts).unwrap_or(i16::MAX),
+            attempts_before: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+            generation: item.generation,
+            expedited: item.expedited,
             throttled: i16::try_from(judged.throttled).unwrap_or(i16::MAX),
             order_key: item.order_key,
             frees_key: frees_key(&judged, skips),
@@ -362,6 +395,18 @@ impl Core {
                 line.order_settled(now_us);
             }
             self.give_turn(destination);
+        }
+    }
+
+    /// The rows of these may be due now, whatever became of the attempts: they are read again.
+    fn not_settled(&mut self, settlements: &[Settlement], now_us: u64) {
+        for settlement in settlements {
+            self.unsettled -= 1;
+            let destination = DestinationId::from_uuid(settlement.destination_id);
+            if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) {
+                line.settled(DeliveryId::from_uuid(settlement.delivery_id), true);
+                self.look(destination, now_us);
+            }
         }
     }
 

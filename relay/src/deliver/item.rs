@@ -31,6 +31,10 @@ pub struct Item {
     pub before: Before,
     /// How often in a row it was due and nothing was sent because of the relay.
     pub not_sent: u16,
+    /// Which stay in the table it is: 0, unless it was settled before and made pending again.
+    pub generation: i64,
+    /// A caller has asked to send it at once, and no attempt was made since.
+    pub expedited: bool,
 }
 
 /// Which earlier deliveries of its key have to go before a delivery.

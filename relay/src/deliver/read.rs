@@ -16,8 +16,8 @@ use super::core::{Found, Input};
 use super::item::{Before, Event, Item};
 use super::lane::Lane;
 use crate::mint;
-use crate::store::Pool;
 use crate::store::pending::{self, Busy, Due, DueRow, EventRow};
+use crate::store::{Pool, expedited};
 
 /// Statements that run at one time: a slow one must not hold up all others.
 pub(super) const AT_ONCE: usize = 2;
@@ -114,6 +114,21 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> Result<(), sqlx::
     Ok(())
 }
 
+/// Reads deliveries of a destination that are to be sent at once.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub(super) async fn expedited(
+    pool: &Pool,
+    destination: DestinationId,
+    deliveries: &[DeliveryId],
+) -> Result<Vec<Item>, sqlx::Error> {
+    let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
+    let (rows, events) = expedited::due(pool, destination.uuid(), &ids).await?;
+    let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|row| (row.id, Arc::new(event(row)))).collect();
+    Ok(rows.iter().filter_map(|row| Some(item(row, Arc::clone(events.get(&row.event_id)?)))).collect())
+}
+
 fn event(row: EventRow) -> Event {
     Event {
         id: EventId::from_uuid(row.id),
@@ -147,6 +162,8 @@ fn item(row: &DueRow, event: Arc<Event>) -> Item {
             (true, false) => Before::Untried,
         },
         not_sent: u16::try_from(row.not_sent).unwrap_or(0),
+        generation: row.generation,
+        expedited: row.expedited,
     }
 }
 

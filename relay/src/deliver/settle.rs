@@ -1,9 +1,11 @@
 //! Collects what is to be settled and writes it in batches: one transaction for many attempts.
 
+use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
+use uuid::Uuid;
 
 use crate::held::HeldBy;
 use crate::mint;
@@ -20,7 +22,13 @@ const BATCH: usize = 500;
 
 /// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
 /// keeps the batch and tries again: what has been sent is not forgotten.
-pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Settlement>, written: impl Fn(Vec<Settlement>)) {
+///
+/// `written` gets each batch and the deliveries that were settled by it.
+pub async fn run(
+    pool: Pool,
+    mut inbox: mpsc::UnboundedReceiver<Settlement>,
+    written: impl Fn(Vec<Settlement>, &HashSet<Uuid>),
+) {
     while let Some(first) = inbox.recv().await {
         let mut batch = vec![first];
         let deadline = tokio::time::Instant::now() + LINGER;
@@ -30,15 +38,15 @@ pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Settlement>, wri
                 Ok(None) | Err(_) => break,
             }
         }
-        write(&pool, &batch).await;
-        written(batch);
+        let settled = write(&pool, &batch).await;
+        written(batch, &settled);
     }
 }
 
-async fn write(pool: &Pool, batch: &[Settlement]) {
+async fn write(pool: &Pool, batch: &[Settlement]) -> HashSet<Uuid> {
     let mut backoff = database_backoff();
     loop {
-        // It can be repeated: attempts are found by their ids.
+        // It can be repeated: attempts are found by their ids, and a settlement names the state that it settles.
         let written: Result<_, sqlx::Error> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
@@ -49,15 +57,16 @@ async fn write(pool: &Pool, batch: &[Settlement]) {
                         "attempts of shards that have changed hands, or of cancelled deliveries, were not settled"
                     );
                 }
-                return;
+                return settled;
             }
             Err(error) if crate::store::is_data_error(&error) && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
                 tracing::error!(error = %error, "a batch of attempts was refused; writing them one by one");
+                let mut settled = HashSet::new();
                 for settlement in batch {
-                    Box::pin(write(pool, std::slice::from_ref(settlement))).await;
+                    settled.extend(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
                 }
-                return;
+                return settled;
             }
             Err(error) if crate::store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
@@ -69,8 +78,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) {
                     next: Next::Parked { by, reason },
                     ..batch[0].clone()
                 };
-                Box::pin(write(pool, &[parked])).await;
-                return;
+                return Box::pin(write(pool, &[parked])).await;
             }
             Err(error) => {
                 tracing::warn!(error = %error, attempts = batch.len(), "cannot settle; trying again");

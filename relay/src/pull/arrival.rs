@@ -241,6 +241,8 @@ fn items(
         order_key: delivery.order_key,
         before: Before::Nothing,
         not_sent: 0,
+        generation: 0,
+        expedited: false,
     })
     .collect()
 }

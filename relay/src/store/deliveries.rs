@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::search::{self, Order, Range, Search, remaining};
-use crate::store::Pool;
+use crate::store::{Connection, Pool};
 
 /// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
 /// event, to be found.
@@ -30,6 +30,16 @@ pub struct DeliveryRow {
     pub parked_by: Option<String>,
     /// When the next attempt is due; `None` where there is none to come.
     pub due_at: Option<OffsetDateTime>,
+    /// Whether that is past, by the database's clock.
+    pub is_due: bool,
+    /// A caller has asked to send it at once, and no attempt was made since.
+    pub expedited: bool,
+    /// An earlier delivery of its order key goes first.
+    pub is_behind: bool,
+    /// Until when its destination has asked for a pause, if that is to come.
+    pub paused_until: Option<OffsetDateTime>,
+    /// Until when the breaker of its destination is open, if that is to come.
+    pub open_until: Option<OffsetDateTime>,
     pub attempts: i16,
     pub error: Option<String>,
     pub reason: Option<String>,
@@ -142,7 +152,16 @@ async fn page(
         DeliveryRow,
         r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
                   destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason,
-                  parked_by, due_at, attempts as "attempts!", error, reason, settled_at
+                  parked_by, due_at, coalesce(due_at <= now(), false) as "is_due!", expedited as "expedited!",
+                  state = 'pending' and order_key is not null and attempts = schedule_start and exists (
+                      select from pending_deliveries earlier left join routes route on route.id = delivery.route_id
+                      where earlier.destination_id = delivery.destination_id and earlier.order_key = delivery.order_key
+                        and earlier.id < delivery.id
+                        and (coalesce(route.poison, 'block') = 'block'
+                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                  ) as "is_behind!",
+                  paused_until as "paused_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
+                  settled_at
            from (
                (select * from (
                     select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
@@ -156,7 +175,8 @@ async fn page(
                                     'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
                            end as held_reason,
                            case when parked_reason is not null then parked_by end as parked_by,
-                           nullif(due_at, 'infinity') as due_at, attempts,
+                           nullif(due_at, 'infinity') as due_at, expedited_at is not null as expedited, order_key,
+                           attempts, schedule_start,
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
                            null::timestamptz as settled_at
                     from pending_deliveries pending left join destinations on destinations.id = destination_id
@@ -169,7 +189,7 @@ async fn page(
                 order by id desc limit $8)
                union all
                (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
-                       settled.state, null, null, null, attempts, error, reason, settled_at
+                       settled.state, null, null, null, false, null, attempts, schedule_start, error, reason, settled_at
                 from settled_deliveries settled left join destinations on destinations.id = destination_id
                 where settled.customer_id = $1 and ($2::uuid is null or event_id = $2)
                   and ($3::uuid is null or destination_id = $3)
@@ -178,6 +198,11 @@ async fn page(
                   and settled.id >= $6 and settled.id < $7
                 order by settled.id desc limit $8)
            ) delivery
+           left join lateral (
+               select case when held_until > now() then held_until end as paused_until,
+                      case when breaker = 'open' and probe_at > now() then probe_at end as open_until
+               from destination_health where destination_id = delivery.destination_id and delivery.state = 'pending'
+           ) health on true
            order by id desc limit $8"#,
         customer.uuid(),
         selection.event.map(EventId::uuid),
@@ -261,11 +286,49 @@ pub enum Retried {
     BodyGone,
 }
 
-/// Makes a delivery due now. One that is settled is pending again, under the same id and with a fresh schedule, unless it
-/// or its event lies before `first_with_body`; one that is parked waits no more.
+/// How often a call looks for a delivery that other transactions move to and fro meanwhile.
+const MOVES: usize = 20;
+
+/// Which of the two tables a delivery is in.
+enum Place {
+    Pending {
+        /// Whether its destination is there: else it is about to be cancelled.
+        destination: bool,
+    },
+    Settled {
+        state: String,
+    },
+}
+
+/// Looks for a delivery in both tables, in one statement: transactions move it from one to the other, and one that looks into
+/// one after the other can miss it in both.
+async fn place(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+) -> Result<Option<Place>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select null::text as settled,
+                  exists (select from destinations where destinations.id = pending.destination_id) as "destination!"
+           from pending_deliveries pending where customer_id = $1 and id = $2
+           union all
+           select state, true from settled_deliveries where customer_id = $1 and id = $2"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| match row.settled {
+        Some(state) => Place::Settled { state },
+        None => Place::Pending { destination: row.destination },
+    }))
+}
+
+/// Marks a delivery to be sent at once. One that is settled is pending again, under the same id and with a fresh schedule, unless
+/// it or its event lies before `first_with_body`; one that is parked waits no more. One that is marked already stays as it is.
 ///
 /// # Errors
-/// Where the database cannot be asked; then nothing was written.
+/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
 pub async fn retry(
     pool: &Pool,
     customer: CustomerId,
@@ -275,34 +338,53 @@ pub async fn retry(
     let mut transaction = pool.begin().await?;
     // The destination is not deleted before this is committed.
     super::configuration::hold(&mut transaction).await?;
-    let is_being_cancelled = sqlx::query_scalar!(
-        r#"select exists (
-               select from pending_deliveries pending
-               where customer_id = $1 and id = $2
-                 and not exists (select from destinations where destinations.id = pending.destination_id)) as "gone!""#,
-        customer.uuid(),
-        id.uuid()
-    )
-    .fetch_one(&mut *transaction)
-    .await?;
-    if is_being_cancelled {
-        return Ok(Retried::DestinationGone);
+    for _ in 0..MOVES {
+        let retried = match place(&mut transaction, customer, id).await? {
+            None => return Ok(Retried::NotFound),
+            Some(Place::Pending { destination: false }) => return Ok(Retried::DestinationGone),
+            Some(Place::Pending { destination: true }) => expedite(&mut transaction, customer, id).await?,
+            Some(Place::Settled { .. }) => make_pending(&mut transaction, customer, id, first_with_body).await?,
+        };
+        match retried {
+            Some(retried @ Retried::Due { .. }) => {
+                transaction.commit().await?;
+                return Ok(retried);
+            }
+            Some(retried) => return Ok(retried),
+            // Another transaction has moved it since.
+            None => {}
+        }
     }
-    let pending = sqlx::query_scalar!(
+    Err(sqlx::Error::RowNotFound)
+}
+
+/// Marks a pending delivery to be sent at once; `None` if it is not pending any more.
+async fn expedite(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+) -> Result<Option<Retried>, sqlx::Error> {
+    let destination = sqlx::query_scalar!(
         "update pending_deliveries
-         set due_at = now(), parked_reason = null, parked_at = null, undecided = false, decide_at = null, not_sent = 0,
-             not_sent_reason = null
+         set due_at = least(due_at, now()), expedited_at = coalesce(expedited_at, now()), parked_reason = null,
+             parked_at = null, undecided = false, decide_at = null, not_sent = 0, not_sent_reason = null
          where customer_id = $1 and id = $2
          returning destination_id",
         customer.uuid(),
         id.uuid()
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(connection)
     .await?;
-    if let Some(destination) = pending {
-        transaction.commit().await?;
-        return Ok(Retried::Due { destination: DestinationId::from_uuid(destination) });
-    }
+    Ok(destination.map(|destination| Retried::Due { destination: DestinationId::from_uuid(destination) }))
+}
+
+/// Makes a settled delivery pending again, to be sent at once; `None` if it is not settled any more.
+async fn make_pending(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+    first_with_body: Uuid,
+) -> Result<Option<Retried>, sqlx::Error> {
     let settled = sqlx::query!(
         r#"select destination_id, event_id,
                   exists (select from destinations where destinations.id = settled.destination_id) as "destination!",
@@ -311,15 +393,15 @@ pub async fn retry(
         customer.uuid(),
         id.uuid()
     )
-    .fetch_optional(&mut *transaction)
+    .fetch_optional(&mut *connection)
     .await?;
-    let Some(settled) = settled else { return Ok(Retried::NotFound) };
+    let Some(settled) = settled else { return Ok(None) };
     if !settled.destination {
-        return Ok(Retried::DestinationGone);
+        return Ok(Some(Retried::DestinationGone));
     }
     // What is past its retention may be on the point of being dropped.
     if !settled.body || settled.event_id.min(id.uuid()) < first_with_body {
-        return Ok(Retried::BodyGone);
+        return Ok(Some(Retried::BodyGone));
     }
     sqlx::query!(
         "with back as (
@@ -331,28 +413,58 @@ pub async fn retry(
              from back where replays.id = back.replay_id
          )
          insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         attempts, schedule_start)
-         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, now(), attempts, attempts
+                                         attempts, schedule_start, expedited_at, generation)
+         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, now(), attempts, attempts, now(),
+                pg_current_xact_id()::text::bigint
          from back",
         id.uuid()
     )
-    .execute(&mut *transaction)
+    .execute(connection)
     .await?;
-    transaction.commit().await?;
-    Ok(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) })
+    Ok(Some(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) }))
 }
 
-/// Cancels a delivery, and makes the next one of its order key due. Returns false if it is not pending, or not any more. An
-/// attempt that is under way is not called back.
+/// What became of asking for a delivery to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is cancelled, by this call or before it.
+    Done,
+    /// It has ended in another way.
+    NotPending,
+    NotFound,
+}
+
+/// Cancels a delivery, and makes the next one of its order key due. The engines of all replicas find a signal of it. An attempt
+/// that is under way is not called back.
 ///
 /// # Errors
 /// Returns an error if a query fails; the delivery may be cancelled by then.
-pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
+pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Cancelled, sqlx::Error> {
+    for _ in 0..MOVES {
+        if end(pool, customer, id).await? {
+            return Ok(Cancelled::Done);
+        }
+        let mut connection = pool.acquire().await?;
+        match place(&mut connection, customer, id).await? {
+            None => return Ok(Cancelled::NotFound),
+            Some(Place::Settled { state }) if state == "cancelled" => return Ok(Cancelled::Done),
+            Some(Place::Settled { .. }) => return Ok(Cancelled::NotPending),
+            // It has become pending again since.
+            Some(Place::Pending { .. }) => {}
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
+}
+
+/// Cancels a delivery if it is pending, and says whether it was.
+async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
     let cancelled = sqlx::query!(
         r#"with ended as (
                delete from pending_deliveries where customer_id = $1 and id = $2 returning *
            ), counted as (
                update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
+           ), signalled as (
+               insert into delivery_signals (destination_id, delivery_id) select destination_id, id from ended
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
                                                state, reason, attempts, schedule_start)

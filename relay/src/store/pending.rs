@@ -6,6 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::store::configuration::Version;
+use crate::store::signals::Position;
 use crate::store::{LARGE_BYTES, Pool};
 
 /// A delivery that is due.
@@ -26,6 +27,10 @@ pub struct DueRow {
     pub is_next: bool,
     /// How often in a row it was due and nothing was sent because of the relay.
     pub not_sent: i16,
+    /// Which stay in the table it is.
+    pub generation: i64,
+    /// A caller has asked to send it at once, and no attempt was made since.
+    pub expedited: bool,
 }
 
 /// The event of a delivery that is due. The body is left out where it is large; see [`body`].
@@ -98,6 +103,7 @@ pub async fn due(
                   due.route_id as "route_id?", due.replay_id as "replay_id?",
                   due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
                   due.throttled as "throttled?", due.not_sent as "not_sent?", due.order_key as "order_key?",
+                  due.generation as "generation?", due.expedited_at is not null as "expedited!",
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
@@ -169,6 +175,8 @@ pub async fn due(
                 is_behind: head.is_behind,
                 is_next: head.is_next,
                 not_sent: head.not_sent?,
+                generation: head.generation?,
+                expedited: head.expedited,
             })
         }));
     }
@@ -178,7 +186,7 @@ pub async fn due(
 /// The events with these ids, with their small bodies or without. A statement of its own, to which the ids are known when
 /// it is planned: only the partitions of their days are touched. As one with that of the deliveries it would be a join,
 /// which reads all of history.
-async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>, sqlx::Error> {
+pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>, sqlx::Error> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -206,15 +214,29 @@ pub struct NextDueRow {
     pub due_at: Option<OffsetDateTime>,
 }
 
+/// What a look at the tables has shown.
+pub struct Look {
+    /// Of the configuration.
+    pub version: Version,
+    pub lanes: Vec<NextDueRow>,
+    /// Whether there are signals that this replica has not seen.
+    pub signals: bool,
+    /// The oldest transaction that was running then.
+    pub horizon: i64,
+    /// Whether a caller has asked to send a delivery at once.
+    pub expedited: bool,
+}
+
 /// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
-/// any, of whichever destination, in the order of their destinations and numbers. The version of the configuration comes
-/// with it, so that a relay without work needs one statement for both.
+/// any, of whichever destination, in the order of their destinations and numbers. With it come the version of the
+/// configuration, whether there are signals behind `position`, and whether any delivery is to be sent at once, so that a relay
+/// without work needs one statement for all of it.
 ///
 /// Each lane is one probe of the index, however many deliveries it has, and a lane without any costs nothing.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<(Version, Vec<NextDueRow>), sqlx::Error> {
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Position) -> Result<Look, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with recursive heads as (
                (select destination_id, lane, due_at from pending_deliveries
@@ -227,23 +249,29 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<(Ve
                    order by destination_id, lane, due_at, id limit 1
                ) next
            )
-           select configuration.revision, configuration.identity, first.destination_id as "destination_id?",
-                  first.lane as "lane?", nullif(first.due_at, 'infinity') as due_at
+           select configuration.revision, configuration.identity,
+                  exists (select from delivery_signals where written_by >= $4 and id <> all($5)) as "signals!",
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
+                  exists (select from pending_deliveries where expedited_at is not null) as "expedited!",
+                  first.destination_id as "destination_id?", first.lane as "lane?",
+                  nullif(first.due_at, 'infinity') as due_at
            from configuration left join (select destination_id, lane, due_at from heads limit $3) first on true"#,
         after.0,
         after.1,
-        limit
+        limit,
+        position.from(),
+        &position.seen()
     )
     .fetch_all(pool)
     .await?;
     // A row is there if no lane is.
-    let Some(version) = rows.first().map(|row| Version { revision: row.revision, identity: row.identity }) else {
-        return Err(sqlx::Error::RowNotFound);
-    };
+    let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
+    let version = Version { revision: first.revision, identity: first.identity };
+    let (signals, horizon, expedited) = (first.signals, first.horizon, first.expedited);
     let lanes = rows.into_iter().filter_map(|row| {
         Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
     });
-    Ok((version, lanes.collect()))
+    Ok(Look { version, lanes: lanes.collect(), signals, horizon, expedited })
 }
 
 /// The body of one event; `None` where it is no longer kept.

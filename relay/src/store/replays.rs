@@ -431,7 +431,7 @@ pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
 }
 
 /// Cancels up to `limit` pending deliveries of a replay and returns whether any are left. Those that others have locked are
-/// among what is left: the caller tries again after a moment.
+/// among what is left: the caller tries again after a moment. The engines of all replicas find one signal of it.
 ///
 /// # Errors
 /// Returns an error if a query fails; some of them may be cancelled by then.
@@ -451,6 +451,8 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left, s
                returning id
            ), counted as (
                update replays set cancelled = cancelled + (select count(*) from moved) where id = $1
+           ), signalled as (
+               insert into delivery_signals (replay_id) select $1::uuid where exists (select from ended)
            )
            select count(*) as "count!" from moved"#,
         id,

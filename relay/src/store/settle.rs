@@ -26,6 +26,13 @@ pub struct Settlement {
     pub attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far, this one included.
     pub attempts: i16,
+    /// Those before this one. Together with [`Self::generation`] it says which state of the delivery this settles: it is
+    /// written once, and not to a delivery that was cancelled and made pending again meanwhile.
+    pub attempts_before: i16,
+    /// Which stay in the table the delivery was read in.
+    pub generation: i64,
+    /// A caller had asked to send it at once when it was read.
+    pub expedited: bool,
     /// Of those of the present schedule, the ones it is not charged for.
     pub throttled: i16,
     /// Of a delivery that goes in order.
@@ -74,8 +81,8 @@ pub enum Next {
     },
 }
 
-/// Writes all of them and returns the deliveries that were settled; the others belong to another owner by now, or are
-/// gone.
+/// Writes all of them and returns the deliveries that were settled. The others belong to another owner by now, are gone, were
+/// made pending again, or had been written already, by a transaction whose answer was lost.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
@@ -159,6 +166,8 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
     let mut errors = Vec::new();
     let mut reasons = Vec::new();
     let mut attempts = Vec::new();
+    let mut before = Vec::new();
+    let mut generations = Vec::new();
     for row in rows {
         let (state, error, reason) = match &row.next {
             Next::Succeeded => ("succeeded", None, None),
@@ -170,6 +179,8 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
         errors.push(error);
         reasons.push(reason);
         attempts.push(row.attempts);
+        before.push(row.attempts_before);
+        generations.push(row.generation);
     }
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -177,9 +188,10 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
     sqlx::query_scalar!(
         "with ended as (
              delete from pending_deliveries
-             using unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[])
-                   as outcome (id, state, error, reason, attempts)
-             where pending_deliveries.id = outcome.id
+             using unnest($1::uuid[], $2::text[], $3::text[], $4::text[], $5::smallint[], $6::smallint[], $7::bigint[])
+                   as outcome (id, state, error, reason, attempts, before, generation)
+             where pending_deliveries.id = outcome.id and pending_deliveries.attempts = outcome.before
+               and pending_deliveries.generation = outcome.generation
              returning pending_deliveries.id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
                        outcome.state, outcome.error, outcome.reason, outcome.attempts, schedule_start
          )
@@ -191,12 +203,16 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
         &states as &[&str],
         &errors as &[Option<&str>],
         &reasons as &[Option<&str>],
-        &attempts
+        &attempts,
+        &before,
+        &generations
     )
     .fetch_all(connection)
     .await
 }
 
+/// Writes when deliveries are due again, or that they are held. One that a caller asked to send at once after its attempt was
+/// begun stays due now.
 async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
     let mut ids = Vec::new();
     let mut due = Vec::new();
@@ -206,6 +222,10 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     let mut not_sent_reasons = Vec::new();
     let mut attempts = Vec::new();
     let mut throttled = Vec::new();
+    let mut before = Vec::new();
+    let mut generations = Vec::new();
+    let mut was_sent = Vec::new();
+    let mut expedited = Vec::new();
     for row in rows {
         let (at, parked, times, reason) = match &row.next {
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
@@ -221,20 +241,30 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         ids.push(row.delivery_id);
         attempts.push(row.attempts);
         throttled.push(row.throttled);
+        before.push(row.attempts_before);
+        generations.push(row.generation);
+        was_sent.push(matches!(row.next, Next::RetryAt(_)));
+        expedited.push(row.expedited);
     }
     if ids.is_empty() {
         return Ok(Vec::new());
     }
     sqlx::query_scalar!(
         "update pending_deliveries
-         set due_at = coalesce(later.due_at, 'infinity'), parked_reason = later.parked_reason, attempts = later.attempts,
+         set due_at = case when later.was_sent and not later.expedited and expedited_at is not null
+                           then pending_deliveries.due_at else coalesce(later.due_at, 'infinity') end,
+             expedited_at = case when later.parked_reason is null and not (later.was_sent and later.expedited)
+                                 then expedited_at end,
+             parked_reason = later.parked_reason, attempts = later.attempts,
              parked_at = case when later.parked_reason is not null then now() end, undecided = false, decide_at = null,
              not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled,
              parked_by = later.parked_by
          from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[],
-                     $8::text[])
-              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by)
-         where pending_deliveries.id = later.id
+                     $8::text[], $9::smallint[], $10::bigint[], $11::bool[], $12::bool[])
+              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by, before,
+                        generation, was_sent, expedited)
+         where pending_deliveries.id = later.id and pending_deliveries.attempts = later.before
+           and pending_deliveries.generation = later.generation
          returning pending_deliveries.id",
         &ids,
         &due as &[Option<OffsetDateTime>],
@@ -243,7 +273,11 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         &not_sent,
         &not_sent_reasons as &[Option<&str>],
         &throttled,
-        &parked_by as &[&str]
+        &parked_by as &[&str],
+        &before,
+        &generations,
+        &was_sent,
+        &expedited
     )
     .fetch_all(connection)
     .await

@@ -2,6 +2,7 @@
 
 mod api;
 mod changes;
+mod by_hand;
 mod chaos;
 mod crash;
 mod crowd;

@@ -67,6 +67,31 @@ async fn events_deliveries_and_attempts_are_counted_by_source_and_by_destination
     api.get("/v1/stats?source=counted&destination=failing").await.expect_status(422);
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn attempts_whose_transaction_is_made_but_not_answered_are_counted_once() {
+    let (gateway, proxy) = Gateway::relay_only_by_proxy().await;
+    let api = &gateway.api;
+    let line = gateway.line("other").await;
+    let receiver = Receiver::start().await.expect("starts");
+    receiver.next([Behaviour::Status(500)]);
+    let retry = json!({ "retry": { "schedule_s": [0, 1] } });
+    let destination = api.create_destination("counted", &receiver.url(), retry).await;
+    let source = api.create_source("counted", &line.provider).await;
+    api.create_route(&source.id, &destination.id, json!({})).await;
+    // What the destination answers is written with the attempt.
+    proxy.lose_commits(b"answer 500", 1);
+    gateway.push(&source, b"{}");
+    let stats = until("the delivery to be settled and counted", SOON, async || {
+        let stats = api.get("/v1/stats?destination=counted").await.expect_status(200);
+        if sum(&stats["deliveries"], "succeeded") == 1 { Ok(stats) } else { Err(stats.to_string()) }
+    })
+    .await;
+    assert_eq!(proxy.lost_commits(), 1);
+    let deliveries = &stats["deliveries"];
+    let attempts: i64 = deliveries.as_array().expect("a list").iter().map(|step| sum(&step["attempts"], "count")).sum();
+    assert_eq!((sum(deliveries, "failed_attempts"), attempts), (1, 2), "{stats}");
+}
+
 fn sum(steps: &Value, what: &str) -> i64 {
     steps.as_array().expect("a list").iter().map(|step| step[what].as_i64().expect("a number")).sum()
 }

@@ -104,6 +104,22 @@ impl Breaker {
         }
     }
 
+    /// Whether it is half-open and its probe is under way.
+    pub(super) fn has_probe(&self) -> bool {
+        matches!(self.state, State::HalfOpen { probe: Some(_) })
+    }
+
+    /// The destination works: an attempt that a caller asked for has succeeded, whatever the state. Returns whether this has
+    /// closed it.
+    pub(super) fn close(&mut self, now_us: u64) -> bool {
+        if self.state == State::Closed {
+            return false;
+        }
+        (self.failures_in_a_row, self.share, self.all) = (0, Share::default(), Share::default());
+        self.enter(State::Closed, now_us);
+        true
+    }
+
     /// Attempts and failures of late, refused ones among them: in the present period of [`SHARE_PERIOD_US`] and the one
     /// before.
     pub(super) fn recent(&self) -> (u32, u32) {
@@ -127,11 +143,7 @@ impl Breaker {
             State::Open { .. } => None,
             State::HalfOpen { probe } if probe != Some(id) => None,
             State::HalfOpen { .. } => match verdict {
-                Verdict::Succeeded => {
-                    (self.failures_in_a_row, self.share, self.all) = (0, Share::default(), Share::default());
-                    self.enter(State::Closed, now_us);
-                    Some(Change::Closed)
-                }
+                Verdict::Succeeded => self.close(now_us).then_some(Change::Closed),
                 Verdict::Failed | Verdict::Throttled => Some(self.open(jitter, now_us)),
                 // The next one is the probe.
                 Verdict::Refused | Verdict::Unknown => {

@@ -4,7 +4,7 @@ use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 
-use shared::id::DeliveryId;
+use shared::id::{DeliveryId, ReplayId};
 
 use super::aimd::Aimd;
 use super::answer::Judged;
@@ -24,6 +24,10 @@ use crate::deliver::item::Item;
 use crate::deliver::lane::{Lane, PerLane};
 use crate::deliver::pace::{Pace, SetClock};
 
+mod expedited;
+
+use self::expedited::Expedited;
+
 /// The queue of one destination.
 pub(super) struct Line {
     pub(super) destination: Arc<Destination>,
@@ -34,6 +38,7 @@ pub(super) struct Line {
     /// Deliveries in memory, in flight, answered and not yet settled, or about to be put back.
     known: HashMap<DeliveryId, Known>,
     keys: Keys,
+    expedited: Expedited,
     /// When each attempt in flight was sent, in microseconds.
     in_flight: HashMap<DeliveryId, u64>,
     /// Bytes of the large bodies among them.
@@ -117,6 +122,7 @@ impl Line {
             slots: Slots::default(),
             known: HashMap::new(),
             keys: Keys::default(),
+            expedited: Expedited::default(),
             in_flight: HashMap::new(),
             bytes_in_flight: 0,
             sent_before_gone: HashSet::new(),
@@ -156,7 +162,8 @@ impl Line {
     /// What a read of a lane has found. Returns what is to be put back, because it is behind others of its key.
     pub(super) fn found(&mut self, lane: Lane, found: Found, budget: &Budget, now_us: u64) -> Vec<Item> {
         let Found { mut items, complete, read_us } = found;
-        if !self.is_active() || self.breaker.open_until(now_us).is_some() {
+        let discards = self.lanes[lane].discards();
+        if discards || !self.is_active() || self.breaker.open_until(now_us).is_some() {
             self.lanes[lane].has_read(complete, None, now_us);
             self.lanes[lane].look(now_us);
             return Vec::new();
@@ -201,12 +208,35 @@ impl Line {
                 self.forget(id);
             }
         }
+        for id in self.expedited.drop_ready(&is_gone) {
+            if let Some(Known { lane, due_us, .. }) = self.forget(id) {
+                self.lanes[lane].let_go(due_us);
+            }
+        }
+    }
+
+    /// A delivery was cancelled: it is not sent if it waits here, or is found by a read that is under way.
+    pub(super) fn delivery_cancelled(&mut self, id: DeliveryId) {
+        self.drop_ready(|item| item.id == id);
+        self.expedited.changed(id);
+        for lane in Lane::ALL {
+            self.lanes[lane].settled(id);
+        }
+    }
+
+    /// Deliveries of a replay were cancelled: those that wait here are not sent, and what a read that is under way finds is
+    /// read again.
+    pub(super) fn replay_cancelled(&mut self, replay: ReplayId, now_us: u64) {
+        self.drop_ready(|item| item.replay_id == Some(replay));
+        self.expedited.replay_cancelled();
+        self.lanes[Lane::Replay].is_outdated(now_us);
     }
 
     /// A delivery has been settled, or is not ours to settle any more; `stays` where its row may be as it was.
     pub(super) fn settled(&mut self, id: DeliveryId, stays: bool) {
         if let Some(Known { lane, order_key, due_us }) = self.forget(id) {
             self.lanes[lane].settled(id);
+            self.expedited.changed(id);
             if stays {
                 self.lanes[lane].let_go(due_us);
                 if let Some(key) = order_key {
@@ -256,6 +286,9 @@ impl Line {
         if !self.is_active() {
             return Step::Wait { until_us: None };
         }
+        if let Some(step) = self.step_expedited(now_us, limits, everyone) {
+            return step;
+        }
         if let Some(until_us) = self.blocked_until(now_us) {
             return Step::Wait { until_us: Some(until_us) };
         }
@@ -287,15 +320,20 @@ impl Line {
         match self.lanes[lane].pop() {
             Some(item) => {
                 self.turns.went(lane);
-                self.slots.take(lane);
-                self.used.in_flight += 1;
-                self.bytes_in_flight += bytes;
-                self.in_flight.insert(item.id, now_us);
-                self.breaker.sent(item.id);
-                Step::Send(item)
+                self.send(item, bytes, now_us)
             }
             None => Step::Wait { until_us: None },
         }
+    }
+
+    /// Sends a delivery that was taken out of what waits; `bytes` are those that it counts in flight.
+    fn send(&mut self, item: Item, bytes: usize, now_us: u64) -> Step {
+        self.slots.take(item.lane());
+        self.used.in_flight += 1;
+        self.bytes_in_flight += bytes;
+        self.in_flight.insert(item.id, now_us);
+        self.breaker.sent(item.id);
+        Step::Send(item)
     }
 
     /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
@@ -356,6 +394,7 @@ impl Line {
         let taken_us = as_f64(now_us.saturating_sub(sent_us));
         self.used.time.add(taken_us, now_us);
         self.reports.answered();
+        self.probed(id, judged.verdict, now_us);
         self.held_until_us = self.held_until_us.max(judged.hold_until_us.unwrap_or(0));
         if let Some(why) = judged.overloaded {
             self.aimd.overloaded(why, sent_us, limit, now_us);
@@ -411,7 +450,8 @@ impl Line {
     /// Whether it has attempts in flight or waits for a slot.
     fn wants_slots(&self) -> bool {
         let waits = self.in_turn || self.yields || self.gives_way;
-        self.in_flight() > 0 || (waits && Lane::ALL.into_iter().any(|lane| self.lanes[lane].waiting() > 0))
+        let has_some = self.expedited.is_waiting() || Lane::ALL.into_iter().any(|lane| self.lanes[lane].waiting() > 0);
+        self.in_flight() > 0 || (waits && has_some)
     }
 
     /// How many attempts are in flight.

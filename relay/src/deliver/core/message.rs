@@ -81,8 +81,11 @@ pub enum Input {
         outcome: Outcome,
         jitter: f64,
     },
-    /// Settled, or no longer ours to settle.
+    /// Settled.
     Settled(Vec<Settlement>),
+    /// Not settled: the shard is another replica's, or the delivery is not as it was when it was sent. Or it is settled, and the
+    /// answer of that transaction was lost.
+    NotSettled(Vec<Settlement>),
     /// What the table knows of a destination's run of failures; `None` where there is none.
     Recalled {
         destination: DestinationId,
@@ -94,7 +97,17 @@ pub enum Input {
         destination: DestinationId,
         epoch: i64,
     },
-    /// The deliveries of this replay were cancelled in the table.
+    /// Callers have asked to send these at once. They may be other replicas'.
+    Expedite(Vec<(DestinationId, DeliveryId)>),
+    /// The rows of deliveries that are to be sent at once have been read; `items` are those that still are, and none of them
+    /// if the read failed.
+    Expedited {
+        destination: DestinationId,
+        epoch: i64,
+        asked: Vec<DeliveryId>,
+        items: Vec<Item>,
+    },
+    /// Deliveries of this replay were cancelled in the table.
     ReplayCancelled(ReplayId),
     /// This delivery was cancelled in the table.
     DeliveryCancelled(DestinationId, DeliveryId),
@@ -133,6 +146,12 @@ pub enum Command {
         busy: Vec<i64>,
         /// Whether there is room for their bodies; else they are read when they are sent.
         bodies: bool,
+    },
+    /// Read the rows of these deliveries, which are to be sent at once.
+    ReadExpedited {
+        destination: DestinationId,
+        epoch: i64,
+        deliveries: Vec<DeliveryId>,
     },
     Settle(Settlement),
     /// Ask the table since when this destination has been failing.

@@ -17,6 +17,7 @@ use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
+mod expedited;
 mod memory;
 mod order;
 mod pacing;
@@ -93,6 +94,8 @@ pub(in crate::deliver) fn item(destination: &Destination, number: u32, due_us: u
         order_key: None,
         before: Before::Nothing,
         not_sent: 0,
+        generation: 0,
+        expedited: false,
     }
 }
 
@@ -127,6 +130,7 @@ fn sends(commands: &[Command]) -> Vec<Item> {
     let sent = commands.iter().filter_map(|command| match command {
         Command::Send { item, .. } => Some(item.clone()),
         Command::Read { .. }
+        | Command::ReadExpedited { .. }
         | Command::Settle(_)
         | Command::Recall { .. }
         | Command::Disable(..)
@@ -139,6 +143,7 @@ fn settlements(commands: &[Command]) -> Vec<Settlement> {
     let settled = commands.iter().filter_map(|command| match command {
         Command::Settle(settlement) => Some(settlement.clone()),
         Command::Read { .. }
+        | Command::ReadExpedited { .. }
         | Command::Send { .. }
         | Command::Recall { .. }
         | Command::Disable(..)
@@ -151,6 +156,7 @@ fn reads(commands: &[Command]) -> Vec<Lane> {
     let read = commands.iter().filter_map(|command| match command {
         Command::Read { lane, .. } => Some(*lane),
         Command::Send { .. }
+        | Command::ReadExpedited { .. }
         | Command::Settle(_)
         | Command::Recall { .. }
         | Command::Disable(..)
@@ -330,6 +336,7 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
         let begin = commands.iter().find_map(|command| match command {
             Command::Read { lane: Lane::Fresh, begin_us, .. } => Some(*begin_us),
             Command::Read { .. }
+            | Command::ReadExpedited { .. }
             | Command::Send { .. }
             | Command::Settle(_)
             | Command::Recall { .. }

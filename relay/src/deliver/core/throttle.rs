@@ -27,6 +27,11 @@ impl Throttle {
         self.until_us
     }
 
+    /// Until when the pause lasts, in microseconds, if one does now.
+    pub(super) fn lasts_until(&self, now_us: u64) -> Option<u64> {
+        Some(self.until_us).filter(|until_us| *until_us > now_us)
+    }
+
     /// What was sent at `sent_us` has succeeded.
     pub(super) fn succeeded(&mut self, sent_us: u64) {
         if sent_us > self.since_us {

@@ -14,6 +14,10 @@ pub(super) const DUE_STEP_US: u64 = SECOND / 10;
 /// retries. The later ones are found by the look at what is due next, every two seconds.
 pub(super) const MOST_DUE: usize = 128;
 
+/// The most deliveries of one destination in memory that callers have asked to send at once. Further ones are found by the
+/// look at the table, every two seconds.
+pub(super) const MOST_EXPEDITED: usize = 20;
+
 /// About what a delivery takes in memory with its headers, in bytes; what it does take counts when it has been read.
 pub(super) const ROW_BYTES: usize = 4_096;
 

@@ -22,6 +22,8 @@ pub(super) struct Window {
     reserved: Option<Reserved>,
     /// Something arrived in the table after the read under way had begun.
     missed: bool,
+    /// Rows have been cancelled since the read under way had begun: what it finds is not kept.
+    outdated: bool,
     /// The read under way may still show these as they were.
     settled_meanwhile: HashSet<DeliveryId>,
     /// See [`Limits::unseen_us`](super::Limits::unseen_us).
@@ -64,6 +66,19 @@ impl Window {
     /// it waits for its turn there.
     pub(super) fn is_up_to_date(&self, now_us: u64) -> bool {
         !self.reading && !self.is_due(now_us)
+    }
+
+    /// Rows have been cancelled. What a read that is under way finds may be among them, and is read again.
+    pub(super) fn is_outdated(&mut self, now_us: u64) {
+        if self.reading {
+            self.outdated = true;
+            self.look(now_us);
+        }
+    }
+
+    /// Whether what the read under way has found is not kept. Asked once, when it has ended.
+    pub(super) fn discards(&mut self) -> bool {
+        std::mem::take(&mut self.outdated)
     }
 
     /// A delivery has been settled, or is not ours to settle any more.
@@ -131,6 +146,7 @@ impl Window {
         self.due = self.due.split_off(&(now_us + 1));
         self.reading = true;
         self.missed = false;
+        self.outdated = false;
         if now_us >= self.whole_at_us {
             self.whole_at_us = now_us + READ_WHOLE_EVERY_US;
             self.begin_us = 0;

@@ -304,6 +304,7 @@ fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds()
             | Command::Send { .. }
             | Command::Settle(_)
             | Command::Recall { .. }
+            | Command::ReadExpedited { .. }
             | Command::Disable(..) => None,
         });
         reports.collect()

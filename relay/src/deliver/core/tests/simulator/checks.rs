@@ -5,6 +5,8 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Checks {
     cancelled: BTreeSet<DeliveryId>,
+    /// Destinations that were sent to because a caller asked for it.
+    asked: BTreeSet<DestinationId>,
     /// The state of each replica's breakers, by destination and epoch.
     breakers: BTreeMap<(usize, DestinationId, i64), BreakerState>,
     /// The theoretical arrival time of each destination's rate in an epoch, as in GCRA.
@@ -25,6 +27,11 @@ impl Checks {
         assert!(self.cancelled.contains(&id), "{id} was settled twice");
     }
 
+    /// What was sent before it was cancelled and made pending again.
+    pub(super) fn settled_as_another(&self, row: &Item) {
+        assert!(self.cancelled.contains(&row.id), "{} was settled as it was not", row.id);
+    }
+
     /// Attempts only grow, and by one at a time.
     pub(super) fn settled(&self, row: &Item, settlement: &Settlement) {
         let more = i32::from(settlement.attempts) - i32::from(row.attempts);
@@ -42,6 +49,9 @@ impl Checks {
             None => assert!(self.cancelled.contains(&item.id), "sent after it had ended"),
         }
         assert_eq!(destination.state, DestinationState::Active);
+        if item.expedited {
+            self.asked.insert(destination.id);
+        }
         if let Some(rate) = destination.rate {
             let period_us = u64::try_from(rate.per.as_micros()).expect("short") / u64::from(rate.limit.get());
             // The burst that `pace` allows: a twentieth of a second, at least two.
@@ -76,8 +86,10 @@ impl Checks {
                 | (BreakerState::Open { .. }, BreakerState::HalfOpen { .. })
                 | (BreakerState::HalfOpen { .. }, _) => true,
                 (BreakerState::Open { until_us: before }, BreakerState::Open { until_us: now }) => before == now,
-                // By a person, who has resumed the destination.
-                (BreakerState::Open { .. }, BreakerState::Closed) => line.breaker.since_us() == 0,
+                // By a caller, who has resumed the destination, or asked for a delivery that has succeeded.
+                (BreakerState::Open { .. }, BreakerState::Closed) => {
+                    line.breaker.since_us() == 0 || self.asked.contains(id)
+                }
                 (BreakerState::Closed, BreakerState::HalfOpen { .. }) => false,
             };
             assert!(legal, "a breaker went from {before:?} to {now:?}");

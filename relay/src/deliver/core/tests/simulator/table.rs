@@ -76,16 +76,28 @@ impl Table {
         heads.into_iter().take(limit).map(|((destination, lane), due_us)| (destination, lane, due_us)).collect()
     }
 
-    /// As `store::settle`, of one row whose epoch is the present one.
-    pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks) {
+    /// As `store::settle`, of one row whose epoch is the present one. Returns whether it was settled.
+    pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks) -> bool {
         let id = DeliveryId::from_uuid(settlement.delivery_id);
-        let Some(row) = self.rows.get(&id) else { return checks.settled_without_a_row(id) };
+        let Some(row) = self.rows.get(&id) else {
+            checks.settled_without_a_row(id);
+            return false;
+        };
+        let is_as_it_was =
+            row.generation == settlement.generation && i32::from(row.attempts) == i32::from(settlement.attempts_before);
+        if !is_as_it_was {
+            checks.settled_as_another(row);
+            return false;
+        }
         checks.settled(row, settlement);
         let is_behind = self.in_front(row).is_some();
-        let Some(row) = self.rows.get_mut(&id) else { return };
+        let Some(row) = self.rows.get_mut(&id) else { return false };
         match &settlement.next {
             Next::RetryAt(at) => {
-                row.due_us = unix_ms(*at) * 1000;
+                if settlement.expedited || !row.expedited {
+                    row.due_us = unix_ms(*at) * 1000;
+                    row.expedited = false;
+                }
                 row.attempts = u16::try_from(settlement.attempts).expect("small");
                 row.throttled = u16::try_from(settlement.throttled).expect("small");
                 row.not_sent = 0;
@@ -94,13 +106,64 @@ impl Table {
                 row.due_us = unix_ms(*at) * 1000;
                 row.not_sent = *times;
             }
-            Next::Parked { .. } => row.due_us = NEVER_US,
+            Next::Parked { .. } => {
+                row.due_us = NEVER_US;
+                row.expedited = false;
+            }
             Next::Behind { until } if is_behind => row.due_us = unix_ms(*until) * 1000,
             Next::Behind { .. } => {}
             Next::Succeeded | Next::Dead { .. } => {
                 self.rows.remove(&id);
             }
         }
+        true
+    }
+
+    /// As `store::expedited::marked`.
+    pub(super) fn marked(&self, now_us: u64) -> Vec<(DestinationId, DeliveryId)> {
+        let marked = self.rows.values().filter(|row| row.expedited && row.due_us <= now_us);
+        marked.map(|row| (row.destination_id, row.id)).collect()
+    }
+
+    /// As `store::expedited::due`.
+    pub(super) fn expedited(&self, asked: &[DeliveryId], now_us: u64) -> Vec<Item> {
+        let rows = asked.iter().filter_map(|id| self.rows.get(id));
+        let rows = rows.filter(|row| row.expedited && row.due_us <= now_us).cloned();
+        rows.map(|row| {
+            let before = if self.in_front(&row).is_some() { Before::Untried } else { Before::Nothing };
+            Item { before, ..row }
+        })
+        .collect()
+    }
+
+    /// A caller asks to send one at once.
+    pub(super) fn expedite(&mut self, number: usize, now_us: u64) -> Option<(DestinationId, DeliveryId)> {
+        let row = self.rows.values_mut().nth(number)?;
+        if row.due_us == NEVER_US && route_of(row.destination_id).poison == Poison::Skip {
+            self.came_back.insert(row.id);
+        }
+        // It stays due though an attempt of it that was under way is settled: its mark is found.
+        self.late.insert(row.id);
+        row.due_us = row.due_us.min(now_us);
+        row.expedited = true;
+        Some((row.destination_id, row.id))
+    }
+
+    /// A caller retries one that was just cancelled: it is back under its id, in no order and with a fresh schedule.
+    pub(super) fn make_pending(&mut self, item: Item, now_us: u64) {
+        self.late.insert(item.id);
+        let (generation, schedule_start) = (item.generation + 1, item.attempts);
+        let row =
+            Item { generation, schedule_start, due_us: now_us, order_key: None, throttled: 0, not_sent: 0, ..item };
+        self.rows.insert(row.id, Item { expedited: true, ..row });
+    }
+
+    /// A replay is cancelled: returns its deliveries.
+    pub(super) fn cancel_replay(&mut self) -> Vec<DeliveryId> {
+        let gone: Vec<DeliveryId> =
+            self.rows.values().filter(|row| row.replay_id.is_some()).map(|row| row.id).collect();
+        self.rows.retain(|_, row| row.replay_id.is_none());
+        gone
     }
 
     /// Makes the next one of a key due now.

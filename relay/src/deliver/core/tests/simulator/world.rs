@@ -2,6 +2,7 @@
 
 use super::table::{NEVER_US, Table, route};
 use super::*;
+use crate::store::signals::Signal;
 
 const DESTINATIONS: u8 = 3;
 const REPLICAS: usize = 2;
@@ -65,8 +66,20 @@ struct Replica {
     /// How many full reads of each lane in a row have brought nothing that was taken or put back, while nothing else
     /// happened.
     in_vain: BTreeMap<(DestinationId, Lane), u32>,
+    expedited_reads: Vec<ReadExpedited>,
+    /// How many signals it has read.
+    signals: usize,
     unsettled: Vec<Settlement>,
     written: Vec<Settlement>,
+    not_written: Vec<Settlement>,
+}
+
+/// A read of deliveries that are to be sent at once.
+struct ReadExpedited {
+    destination: DestinationId,
+    epoch: i64,
+    asked: Vec<DeliveryId>,
+    found: Option<Vec<Item>>,
 }
 
 struct Flight {
@@ -103,6 +116,9 @@ pub(super) struct World {
     shards: BTreeMap<i16, Owner>,
     receivers: BTreeMap<DestinationId, Receiver>,
     table: Table,
+    signals: Vec<Signal>,
+    /// What was cancelled, each with the number of the signal that says so.
+    gone: BTreeMap<DeliveryId, usize>,
     accepted: u32,
     to_accept: u32,
     checks: Checks,
@@ -129,10 +145,12 @@ impl World {
             random,
             now_us: START_US,
             ahead_us,
-            replicas: (0..REPLICAS).map(|_| Replica::new()).collect(),
+            replicas: (0..REPLICAS).map(|_| Replica::new(0)).collect(),
             shards,
             receivers,
             table: Table::default(),
+            signals: Vec::new(),
+            gone: BTreeMap::new(),
             accepted: 0,
             to_accept,
             checks: Checks::default(),
@@ -175,6 +193,8 @@ impl World {
             }
             80 if !calm => self.cancel(),
             81..83 => self.retry_parked(),
+            83 => self.expedite(),
+            84 if !calm && self.random.random_bool(0.1) => self.cancel_replay(),
             _ => self.pass_time(),
         }
     }
@@ -258,6 +278,9 @@ impl World {
     /// The database answers a read, or the answer arrives.
     fn read(&mut self, replica: usize) {
         let table_us = self.table_us();
+        if self.random.random_bool(0.5) && !self.replicas[replica].expedited_reads.is_empty() {
+            return self.read_expedited(replica);
+        }
         let reads = &mut self.replicas[replica].reads;
         if reads.is_empty() {
             return self.pass_time();
@@ -300,6 +323,21 @@ impl World {
         state.in_vain = in_vain;
     }
 
+    /// As [`Self::read`], of deliveries that are to be sent at once.
+    fn read_expedited(&mut self, replica: usize) {
+        let table_us = self.table_us();
+        let reads = &mut self.replicas[replica].expedited_reads;
+        let at = self.random.random_range(0..reads.len());
+        if reads[at].found.is_none() {
+            reads[at].found = Some(self.table.expedited(&reads[at].asked, table_us));
+            return;
+        }
+        let ReadExpedited { destination, epoch, asked, found } = reads.swap_remove(at);
+        let lost = self.random.random_bool(0.05);
+        let items = found.filter(|_| !lost).unwrap_or_default();
+        self.tell(replica, Input::Expedited { destination, epoch, asked, items });
+    }
+
     /// A transaction of settlements, or its success is told.
     fn settle(&mut self, replica: usize) {
         let state = &mut self.replicas[replica];
@@ -307,15 +345,20 @@ impl World {
             let written = std::mem::take(&mut state.written);
             return self.tell(replica, Input::Settled(written));
         }
+        if !state.not_written.is_empty() {
+            let not_written = std::mem::take(&mut state.not_written);
+            return self.tell(replica, Input::NotSettled(not_written));
+        }
         if state.unsettled.is_empty() {
             return self.pass_time();
         }
         let count = self.random.random_range(1..=state.unsettled.len());
         let batch: Vec<Settlement> = state.unsettled.drain(..count).collect();
+        let mut written = BTreeSet::new();
         for settlement in &batch {
             // As the database does it: only what names the present epoch is written.
-            if self.shards[&settlement.shard].epoch == settlement.epoch {
-                self.table.settle(settlement, &self.checks);
+            if self.shards[&settlement.shard].epoch == settlement.epoch && self.table.settle(settlement, &self.checks) {
+                written.insert(settlement.delivery_id);
             }
         }
         for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
@@ -324,7 +367,13 @@ impl World {
                 self.table.free(destination, settlement.order_key, self.table_us());
             }
         }
-        self.replicas[replica].written.extend(batch);
+        for settlement in batch {
+            let replica = &mut self.replicas[replica];
+            let is_written =
+                written.contains(&settlement.delivery_id) || matches!(settlement.next, Next::Behind { .. });
+            let written = if is_written { &mut replica.written } else { &mut replica.not_written };
+            written.push(settlement);
+        }
         self.table.check_who_waits(self.now_us);
     }
 
@@ -339,13 +388,45 @@ impl World {
         }
     }
 
+    /// A caller cancels one, and retries it at once or not.
     fn cancel(&mut self) {
         let chosen = self.random.random_range(0..50);
         let Some(item) = self.table.cancel(chosen, self.table_us()) else { return };
-        self.checks.cancelled(item.id);
+        let (destination, id) = (item.destination_id, item.id);
+        self.checks.cancelled(id);
+        self.gone.insert(id, self.signals.len());
+        self.signals.push(Signal::Delivery(destination, id));
         self.table.check_who_waits(self.now_us);
         let replica = self.random.random_range(0..REPLICAS);
-        self.tell(replica, Input::DeliveryCancelled(item.destination_id, item.id));
+        if self.random.random_bool(0.5) {
+            self.gone.remove(&id);
+            self.table.make_pending(item, self.table_us());
+            self.tell(replica, Input::DeliveryCancelled(destination, id));
+            return self.tell(replica, Input::Expedite(vec![(destination, id)]));
+        }
+        self.tell(replica, Input::DeliveryCancelled(destination, id));
+    }
+
+    fn cancel_replay(&mut self) {
+        let signal = self.signals.len();
+        for id in self.table.cancel_replay() {
+            self.checks.cancelled(id);
+            self.gone.insert(id, signal);
+        }
+        let replay = ReplayId::mint(1, [1; 10]);
+        self.signals.push(Signal::Replay(replay));
+        let replica = self.random.random_range(0..REPLICAS);
+        self.tell(replica, Input::ReplayCancelled(replay));
+    }
+
+    /// A caller asks to send one at once.
+    fn expedite(&mut self) {
+        let chosen = self.random.random_range(0..50);
+        let Some(asked) = self.table.expedite(chosen, self.table_us()) else { return self.pass_time() };
+        let replica = self.random.random_range(0..REPLICAS);
+        if self.random.random_bool(0.7) {
+            self.tell(replica, Input::Expedite(vec![asked]));
+        }
     }
 
     fn change_mood(&mut self) {
@@ -401,7 +482,7 @@ impl World {
     /// The process ends and another one begins: what it had in memory is gone, and what it had sent may have arrived.
     fn crash(&mut self, replica: usize) {
         self.checks.crashed(replica);
-        self.replicas[replica] = Replica::new();
+        self.replicas[replica] = Replica::new(self.signals.len());
         for owner in self.shards.values_mut().filter(|owner| owner.replica == Some(replica)) {
             *owner = Owner { replica: None, epoch: owner.epoch };
         }
@@ -453,6 +534,16 @@ impl World {
     fn poll(&mut self, replica: usize) {
         let state = &mut self.replicas[replica];
         state.polled_us = self.now_us;
+        for signal in self.signals[state.signals..].to_vec() {
+            self.replicas[replica].signals += 1;
+            match signal {
+                Signal::Delivery(destination, id) => self.tell(replica, Input::DeliveryCancelled(destination, id)),
+                Signal::Replay(replay) => self.tell(replica, Input::ReplayCancelled(replay)),
+            }
+        }
+        let marked = self.table.marked(self.table_us());
+        self.tell(replica, Input::Expedite(marked));
+        let state = &mut self.replicas[replica];
         if !state.core.could_send(self.now_us) {
             return;
         }
@@ -480,6 +571,10 @@ impl World {
                     let read = Read { destination, lane, epoch, limit, begin_us, known, busy, found: None };
                     self.replicas[replica].reads.push(read);
                 }
+                Command::ReadExpedited { destination, epoch, deliveries: asked } => {
+                    let read = ReadExpedited { destination, epoch, asked, found: None };
+                    self.replicas[replica].expedited_reads.push(read);
+                }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
                 Command::Recall { destination, epoch } => {
                     more.push(Input::Recalled { destination, epoch, run: None });
@@ -506,6 +601,10 @@ impl World {
         if let Some(row) = row {
             assert!(row.due_us <= self.table_us(), "sent {} us before it is due", row.due_us - self.table_us());
         }
+        if row.is_none() {
+            let signal = self.gone.get(&item.id).copied().unwrap_or_default();
+            assert!(signal >= self.replicas[replica].signals, "{} was sent though its signal was read", item.id);
+        }
         self.checks.sent(&item, row, destination, epoch, self.now_us);
         assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
         let flights = &self.replicas[replica].flights;
@@ -523,7 +622,7 @@ impl World {
 }
 
 impl Replica {
-    fn new() -> Self {
+    fn new(signals: usize) -> Self {
         Self {
             core: Core::new(Limits { in_flight: SLOTS, rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
@@ -532,9 +631,12 @@ impl Replica {
             cut_off_until_us: 0,
             flights: Vec::new(),
             reads: Vec::new(),
+            expedited_reads: Vec::new(),
+            signals,
             in_vain: BTreeMap::new(),
             unsettled: Vec::new(),
             written: Vec::new(),
+            not_written: Vec::new(),
         }
     }
 }

@@ -1,0 +1,139 @@
+//! What a delivery waits for, as its answer says it.
+
+use serde::Serialize;
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use crate::store::deliveries::DeliveryRow;
+
+/// What a delivery waits for that is pending or held.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum WaitsFor {
+    /// Its turn: it is sent as soon as the rate and the concurrency of its destination allow, or is being sent.
+    Turn,
+    /// The time of its next attempt, `next_attempt_at`.
+    Schedule,
+    /// The destination has asked for a pause (429, or 503 with `Retry-After`), until `held_until`.
+    Pause,
+    /// The destination fails, and nothing but probes is sent until `held_until`.
+    Breaker,
+    /// An earlier delivery of its order key.
+    Order,
+    /// The destination: it is paused, disabled, unusable or deleted. `held_reason` says which.
+    Destination,
+    /// To be released: `held_by` and `held_reason` say what holds it.
+    Release,
+}
+
+/// What a delivery waits for, and for how long.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Waits {
+    pub(super) on: WaitsFor,
+    pub(super) until: Option<OffsetDateTime>,
+    pub(super) next_attempt_at: Option<OffsetDateTime>,
+}
+
+/// What a delivery waits for; `None` if it has ended.
+pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
+    let waits = |on| Waits { on, until: None, next_attempt_at: None };
+    match row.state.as_str() {
+        "held" if row.parked_by.is_some() => return Some(waits(WaitsFor::Release)),
+        "held" => return Some(waits(WaitsFor::Destination)),
+        "pending" => {}
+        _ => return None,
+    }
+    if row.is_behind {
+        // The time in its row is when it is looked at again, should the one in front not make it due.
+        return Some(waits(WaitsFor::Order));
+    }
+    let due =
+        Waits { next_attempt_at: row.due_at, ..waits(if row.is_due { WaitsFor::Turn } else { WaitsFor::Schedule }) };
+    let held = [(WaitsFor::Pause, row.paused_until), (WaitsFor::Breaker, row.open_until)];
+    let held = held.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
+    Some(match held {
+        // What is sent at once is sent through both.
+        Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until) => {
+            Waits { on, until: Some(until), next_attempt_at: Some(until) }
+        }
+        Some(_) | None => due,
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::datetime;
+    use uuid::Uuid;
+
+    use super::*;
+
+    const NOW: OffsetDateTime = datetime!(2026-06-30 12:00 UTC);
+
+    fn in_s(seconds: i64) -> OffsetDateTime {
+        NOW + time::Duration::seconds(seconds)
+    }
+
+    /// Pending, and due since ten seconds.
+    fn due() -> DeliveryRow {
+        DeliveryRow {
+            id: Uuid::nil(),
+            event_id: Uuid::nil(),
+            source_id: Uuid::nil(),
+            destination_id: Uuid::nil(),
+            destination_name: None,
+            route_id: None,
+            replay_id: None,
+            state: "pending".to_owned(),
+            held_reason: None,
+            parked_by: None,
+            due_at: Some(in_s(-10)),
+            is_due: true,
+            expedited: false,
+            is_behind: false,
+            paused_until: None,
+            open_until: None,
+            attempts: 1,
+            error: None,
+            reason: None,
+            settled_at: None,
+        }
+    }
+
+    fn scheduled() -> DeliveryRow {
+        DeliveryRow { due_at: Some(in_s(60)), is_due: false, ..due() }
+    }
+
+    #[test]
+    fn a_delivery_that_is_due_waits_for_its_turn_and_another_for_its_time() {
+        let turn = Waits { on: WaitsFor::Turn, until: None, next_attempt_at: Some(in_s(-10)) };
+        assert_eq!(of(&due()), Some(turn));
+        let schedule = Waits { on: WaitsFor::Schedule, until: None, next_attempt_at: Some(in_s(60)) };
+        assert_eq!(of(&scheduled()), Some(schedule));
+    }
+
+    #[test]
+    fn a_pause_or_an_open_breaker_that_lasts_longer_is_what_it_waits_for_unless_it_is_sent_at_once() {
+        let paused = DeliveryRow { paused_until: Some(in_s(90)), open_until: Some(in_s(30)), ..scheduled() };
+        let until = |on, seconds| Waits { on, until: Some(in_s(seconds)), next_attempt_at: Some(in_s(seconds)) };
+        assert_eq!(of(&paused), Some(until(WaitsFor::Pause, 90)));
+        let open = DeliveryRow { open_until: Some(in_s(120)), ..paused.clone() };
+        assert_eq!(of(&open), Some(until(WaitsFor::Breaker, 120)));
+        let shorter = DeliveryRow { paused_until: Some(in_s(30)), ..scheduled() };
+        assert_eq!(of(&shorter).map(|waits| waits.on), Some(WaitsFor::Schedule));
+        let expedited = DeliveryRow { expedited: true, paused_until: Some(in_s(90)), ..due() };
+        assert_eq!(of(&expedited).map(|waits| waits.on), Some(WaitsFor::Turn));
+    }
+
+    #[test]
+    fn what_is_held_or_behind_another_one_has_no_time_and_what_has_ended_waits_for_nothing() {
+        let nothing_known = |on| Some(Waits { on, until: None, next_attempt_at: None });
+        let held = DeliveryRow { state: "held".to_owned(), ..due() };
+        assert_eq!(of(&held), nothing_known(WaitsFor::Destination));
+        let parked = DeliveryRow { parked_by: Some("transform".to_owned()), due_at: None, ..held };
+        assert_eq!(of(&parked), nothing_known(WaitsFor::Release));
+        let behind = DeliveryRow { is_behind: true, expedited: true, ..due() };
+        assert_eq!(of(&behind), nothing_known(WaitsFor::Order));
+        let dead = DeliveryRow { state: "dead".to_owned(), due_at: None, is_due: false, ..due() };
+        assert_eq!(of(&dead), None);
+    }
+}
