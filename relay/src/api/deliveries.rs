@@ -12,11 +12,11 @@ use super::input::{Params, Segment};
 use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
-use crate::App;
 use crate::configuration::Snapshot;
 use crate::held::HeldBy;
 use crate::store::deliveries::{self, AttemptRow, DeliveryRow, Retried, Selection};
 use crate::store::partitions::with_partitions;
+use crate::{App, undecided};
 
 pub(super) mod release;
 
@@ -180,7 +180,10 @@ pub(super) async fn attempts(
     Ok(Json(window.page(rows, |row| row.id, attempt_view)))
 }
 
-/// Tries a delivery again, now. One that was settled becomes pending again, with a fresh retry schedule and the same id.
+/// Tries a delivery again, now, with the transform that its route has now, or had last if it is deleted. One that was settled
+/// becomes pending again, with a fresh retry schedule and the same id. One that no filter has approved is decided first: the
+/// answer shows what became of it, which is `cancelled` with the reason if it is not to be sent, and `held` if that is still not
+/// known.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = Delivery), Refusals))]
 pub(super) async fn retry(
@@ -192,6 +195,7 @@ pub(super) async fn retry(
     let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
     match deliveries::retry(&app.pool, caller.customer, id, first_with_body).await? {
         Retried::Due { destination } => app.engine.look(destination),
+        Retried::Undecided => undecided::decide_now(&app.releaser.intake, id).await?,
         Retried::NotFound => return Err(ApiError::NotFound("delivery")),
         Retried::DestinationGone => return Err(ApiError::Conflict(Conflict::DestinationGone)),
         Retried::BodyGone => return Err(ApiError::Conflict(Conflict::BodyGone)),

@@ -184,7 +184,8 @@ pub(super) async fn put(
     upsert(|| insert_or_update(&app, caller.customer, &name, settings.clone())).await
 }
 
-/// Takes a source away: first at the edge, so that nothing is accepted for a source that is gone. Its events stay.
+/// Takes a source away with its routes: first at the edge, so that nothing is accepted for a source that is gone. Its events
+/// stay, and what is pending of them is still delivered with the transforms that it was routed with.
 #[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
     responses((status = 204), Refusals))]
 pub(super) async fn delete(

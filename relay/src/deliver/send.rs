@@ -9,7 +9,8 @@ use tracing::Instrument as _;
 
 use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
-use crate::configuration::{Configuration, Destination, Expression, Snapshot};
+use super::versions::Versions;
+use crate::configuration::{Configuration, Destination, Expression, Route, Snapshot};
 use crate::egress::{Egress, EgressError, Excerpt, OF_THE_CONNECTION, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform, Turn};
 use crate::route::{self, EventView};
@@ -46,11 +47,13 @@ pub struct Sender {
     pub egress: Egress,
     pub configuration: Arc<Configuration>,
     pub evaluator: Arc<Evaluator>,
+    pub(super) versions: Versions,
 }
 
 impl Sender {
     /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`] and the destination's timeout together, and
-    /// 25 s more if its body has to be read first.
+    /// 25 s more if its body has to be read first. If its route was changed or deleted since it was routed, reading the
+    /// transform takes 20 s at most, and two transforms may be tried.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Attempted {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await
@@ -65,30 +68,65 @@ impl Sender {
                 Err(error) => return Outcome::NotSent { reason: error.to_string() }.into(),
             },
         };
-        let snapshot = self.configuration.current();
-        let route = item.route_id.and_then(|id| snapshot.routes.get(&id));
-        let content = match route.and_then(|route| route.transform.as_ref()) {
-            None => Content { content_type: content_type(&item.event), body },
-            Some(transform) => match self.transformed(transform, &snapshot, &item.event, &body).await {
-                Ok(content) => content,
-                Err(outcome) => return outcome.into(),
-            },
+        let content = match self.content(item, body).await {
+            Ok(content) => content,
+            Err(outcome) => return outcome.into(),
         };
         let headers = headers(&item.event, item, destination, content.content_type, &content.body);
         self.send(destination, headers, content.body).await
     }
 
+    /// What is sent: what the transform makes of the body that the delivery was routed with.
+    async fn content(&self, item: &Item, body: Vec<u8>) -> Result<Content, Outcome> {
+        let raw = |body| Content { content_type: content_type(&item.event), body };
+        let Some(id) = item.route_id else { return Ok(raw(body)) };
+        let snapshot = self.configuration.current();
+        let current = snapshot.routes.get(&id);
+        if let Some(route) = current.filter(|route| route.version == item.route_version) {
+            return self.by_current(route, &snapshot, &item.event, body).await;
+        }
+        let version = match self.versions.get(id, item.route_version).await {
+            Ok(Some(version)) => version,
+            Ok(None) => return Err(Outcome::RouteGone),
+            Err(error) => return Err(Outcome::NotSent { reason: error.to_string() }),
+        };
+        let Some(transform) = &version.transform else { return Ok(raw(body)) };
+        // A snapshot may be older than the delivery.
+        let newer = current.filter(|route| route.version > item.route_version);
+        match (self.transformed(transform, &version.source_name, &item.event, &body).await, newer) {
+            // It would be held until its route is changed, which it has been.
+            (Err(Outcome::Untransformable { .. }), Some(route)) => {
+                self.by_current(route, &snapshot, &item.event, body).await
+            }
+            (content, _) => content,
+        }
+    }
+
+    async fn by_current(
+        &self,
+        route: &Route,
+        snapshot: &Snapshot,
+        event: &Event,
+        body: Vec<u8>,
+    ) -> Result<Content, Outcome> {
+        let Some(transform) = &route.transform else {
+            return Ok(Content { content_type: content_type(event), body });
+        };
+        let source_name = snapshot.sources.get(&event.source_id).map_or("", |source| source.name.as_str());
+        self.transformed(transform, source_name, event, &body).await
+    }
+
     async fn transformed(
         &self,
         transform: &Expression<Transform>,
-        snapshot: &Snapshot,
+        source_name: &str,
         event: &Event,
         body: &[u8],
     ) -> Result<Content, Outcome> {
         let view = EventView {
             id: event.id,
             source_id: event.source_id,
-            source_name: snapshot.sources.get(&event.source_id).map_or("", |source| source.name.as_str()),
+            source_name,
             event_type: event.event_type.as_deref(),
             provider_event_id: event.provider_event_id.as_deref(),
             received_at_ms: event.received_at_ms,

@@ -4,8 +4,10 @@ use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::held::{self, Released};
 use super::search::{self, Order, Range, Search, remaining};
-use crate::store::Pool;
+use super::undecided::NOT_APPROVED;
+use crate::store::{Pool, Transaction};
 
 /// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
 /// event, to be found.
@@ -254,17 +256,20 @@ pub enum Retried {
     Due {
         destination: DestinationId,
     },
+    /// No filter has approved it: it is held, and its route is to be asked now.
+    Undecided,
     NotFound,
     DestinationGone,
     /// The body of its event is no longer kept.
     BodyGone,
 }
 
-/// Makes a delivery due now. One that is settled is pending again, under the same id and with a fresh schedule, unless it
-/// or its event lies before `first_with_body`; one that is parked waits no more.
+/// Makes a delivery due now, by its route as it is now. One that is settled is pending again, under the same id and with a
+/// fresh schedule, unless it or its event lies before `first_with_body`; one that is parked waits no more, unless it is
+/// undecided.
 ///
 /// # Errors
-/// Where the database cannot be asked; then nothing was written.
+/// Returns an error if a query fails; then nothing was written.
 pub async fn retry(
     pool: &Pool,
     customer: CustomerId,
@@ -288,19 +293,14 @@ pub async fn retry(
         return Ok(Retried::DestinationGone);
     }
     let pending = sqlx::query_scalar!(
-        "update pending_deliveries
-         set due_at = now(), parked_reason = null, parked_at = null, undecided = false, decide_at = null, not_sent = 0,
-             not_sent_reason = null
-         where customer_id = $1 and id = $2
-         returning destination_id",
+        "select id from pending_deliveries where customer_id = $1 and id = $2 for update",
         customer.uuid(),
         id.uuid()
     )
     .fetch_optional(&mut *transaction)
     .await?;
-    if let Some(destination) = pending {
-        transaction.commit().await?;
-        return Ok(Retried::Due { destination: DestinationId::from_uuid(destination) });
+    if let Some(id) = pending {
+        return make_due(transaction, id).await;
     }
     let settled = sqlx::query!(
         r#"select destination_id, event_id,
@@ -330,15 +330,28 @@ pub async fn retry(
              from back where replays.id = back.replay_id
          )
          insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         attempts, schedule_start)
-         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, now(), attempts, attempts
+                                         attempts, schedule_start, undecided, parked_reason, parked_by)
+         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                case when undecided then 'infinity' else now() end, attempts, attempts, undecided,
+                case when undecided then $2 end, case when undecided then 'filter' else 'transform' end
          from back",
-        id.uuid()
+        id.uuid(),
+        NOT_APPROVED
     )
     .execute(&mut *transaction)
     .await?;
+    make_due(transaction, id.uuid()).await
+}
+
+/// Makes the pending delivery that the transaction has locked due, and commits.
+async fn make_due(mut transaction: Transaction, id: Uuid) -> Result<Retried, sqlx::Error> {
+    let released = held::make_due(&mut transaction, &[id]).await?;
     transaction.commit().await?;
-    Ok(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) })
+    Ok(match released.first() {
+        Some(Released { undecided: true, .. }) => Retried::Undecided,
+        Some(due) => Retried::Due { destination: DestinationId::from_uuid(due.destination_id) },
+        None => Retried::NotFound,
+    })
 }
 
 /// Cancels a delivery, and makes the next one of its order key due. Returns false if it is not pending, or not any more. An
@@ -354,9 +367,9 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
                update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, reason, attempts, schedule_start)
+                                               state, reason, attempts, schedule_start, undecided)
                select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
-                      'cancelled by its owner', attempts, schedule_start
+                      'cancelled by its owner', attempts, schedule_start, undecided
                from ended
                returning id
            )

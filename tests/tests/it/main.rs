@@ -33,6 +33,7 @@ mod request;
 mod restore;
 mod retry;
 mod route;
+mod routed;
 mod secrets;
 mod send;
 mod settings;
