@@ -142,6 +142,8 @@ pub struct Route {
     pub order_key: Option<Expression<OrderKey>>,
     pub poison: Poison,
     pub enabled: bool,
+    /// Of its transform: each change of that is a new version. Deliveries name the version that they were routed by.
+    pub version: i32,
 }
 
 impl Route {
@@ -159,7 +161,9 @@ impl Route {
 
     /// An expression that does not compile is compiled again, and is not the same then.
     fn is_same(&self, other: &Self) -> bool {
-        let key = |route: &Self| (route.id, route.source_id, route.destination_id, route.poison, route.enabled);
+        let key = |route: &Self| {
+            (route.id, route.source_id, route.destination_id, route.poison, route.enabled, route.version)
+        };
         key(self) == key(other)
             && Expression::are_same(self.filter.as_ref(), other.filter.as_ref())
             && Expression::are_same(self.transform.as_ref(), other.transform.as_ref())
@@ -465,6 +469,7 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
             .map(|text| compiled(text, before.and_then(|route| route.order_key.as_ref()), OrderKey::compile)),
         poison: Poison::from_name(&row.poison),
         enabled: row.enabled,
+        version: row.version,
     }
 }
 

@@ -40,6 +40,7 @@ pub mod report;
 mod request;
 pub mod send;
 pub mod settle;
+mod versions;
 
 use self::clock::Clock;
 use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
@@ -50,6 +51,7 @@ use self::look::NextLook;
 use self::outcome::Outcome;
 use self::read::Read;
 use self::send::{Attempted, Sender};
+use self::versions::Versions;
 use crate::store::settle::{Next, Settlement};
 
 /// The most inputs taken before the commands they led to are carried out.
@@ -195,7 +197,13 @@ impl Engine {
             }),
             clock: self.handle.clock,
             handle: self.handle.clone(),
-            sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator }),
+            sender: Arc::new(Sender {
+                pool: pool.clone(),
+                egress,
+                configuration,
+                evaluator,
+                versions: Versions::new(pool.clone()),
+            }),
             settlements,
             reports,
             reads,

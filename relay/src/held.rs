@@ -45,11 +45,14 @@ pub enum HeldBy {
     Body,
     /// Its last attempt could not be written.
     Attempt,
+    /// Its route was deleted or changed, and the transform that it was routed with is not known.
+    Route,
 }
 
 impl HeldBy {
     /// All of them.
-    pub const ALL: [Self; 6] = [Self::Filter, Self::OrderKey, Self::Transform, Self::Url, Self::Body, Self::Attempt];
+    pub const ALL: [Self; 7] =
+        [Self::Filter, Self::OrderKey, Self::Transform, Self::Url, Self::Body, Self::Attempt, Self::Route];
 
     /// As the tables name it.
     #[must_use]
@@ -61,6 +64,7 @@ impl HeldBy {
             Self::Url => "url",
             Self::Body => "body",
             Self::Attempt => "attempt",
+            Self::Route => "route",
         }
     }
 

@@ -40,6 +40,13 @@ const EXPIRED_AT_ONCE: i64 = 5_000;
 /// The most old signals that are deleted in one statement.
 const SIGNALS_AT_ONCE: i64 = 5_000;
 
+/// How many days a version of a route outlives the retention of the deliveries that name it. These are of events whose ids
+/// are at most a day newer than the version's end, and they have expired by then.
+const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
+
+/// The most versions of routes that are deleted in one statement.
+const FORGOTTEN_AT_ONCE: i64 = 1_000;
+
 const DAY_MS: u64 = 86_400_000;
 
 /// For how many days history is kept.
@@ -153,6 +160,8 @@ async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) 
         }
         tracing::warn!(deliveries = expired, reason, "pending deliveries are dead");
     }
+    let before = now - time::Duration::days(i64::from(retention.metadata_days) + ROUTE_VERSION_GRACE_DAYS);
+    while maintenance.forget_route_versions(before, FORGOTTEN_AT_ONCE).await? > 0 {}
     let mut kept = Kept::Done;
     for partition in maintenance.partitions().await? {
         if !is_past(&partition, now.date(), retention) {

@@ -1,5 +1,6 @@
 //! Which destinations an event goes to. Every route of its source gives an answer: matched, or why not.
 
+use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
 use shared::header::HeaderList;
@@ -47,19 +48,42 @@ pub enum Verdict {
     },
 }
 
-impl Verdict {
-    /// Why the delivery that is made is held; `None` if none is made, or if it is due.
+/// What an event becomes at a route.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Becomes {
+    /// A delivery that is due, in the order of its key if it has one.
+    Due { order_key: Option<i64> },
+    /// A delivery that is held: it is not known whether, or in which order, it is to be sent.
+    Held(Undecided),
+    /// No delivery, for this reason; one that was held until now is cancelled with it.
+    Nothing(Cow<'static, str>),
+}
+
+impl Answer {
+    /// What the event becomes. Everything that makes or releases deliveries decides by this: the intake, the release of an
+    /// event, replays, and the second look at deliveries that are held.
     #[must_use]
-    pub fn undecided(&self) -> Option<Undecided> {
-        let (by, what, reason, again) = match self {
-            Self::Undecided { reason, again } => (HeldBy::Filter, "the filter", reason, *again),
-            Self::Unordered { reason, again } => (HeldBy::OrderKey, "its order key", reason, *again),
-            Self::Matched | Self::Off | Self::NotMatched | Self::FilterFailed { .. } => return None,
+    pub fn becomes(&self) -> Becomes {
+        let held = |by, what: &str, reason: &str, again| {
+            let reason = storable(format!("{what} could not be evaluated: {reason}"));
+            Becomes::Held(Undecided { by, reason, again })
         };
-        // PostgreSQL's text holds every character but this one.
-        let reason = format!("{what} could not be evaluated: {reason}").replace('\0', "\u{fffd}");
-        Some(Undecided { by, reason, again })
+        match &self.verdict {
+            Verdict::Matched => Becomes::Due { order_key: self.order_key },
+            Verdict::Undecided { reason, again } => held(HeldBy::Filter, "the filter", reason, *again),
+            Verdict::Unordered { reason, again } => held(HeldBy::OrderKey, "its order key", reason, *again),
+            Verdict::Off => Becomes::Nothing("its route was switched off before its filter could be evaluated".into()),
+            Verdict::NotMatched => Becomes::Nothing("the filter is false for this event".into()),
+            Verdict::FilterFailed { reason } => {
+                Becomes::Nothing(storable(format!("the filter fails on this event: {reason}")).into())
+            }
+        }
     }
+}
+
+/// A text as PostgreSQL can hold it, which is every character but this one.
+fn storable(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// What an expression sees of an event.
@@ -191,4 +215,44 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
 fn undecided(error: &ExpressionError) -> Verdict {
     let (reason, again) = (error.to_string(), error.is_ours());
     if again || error.cannot_look() { Verdict::Undecided { reason, again } } else { Verdict::FilterFailed { reason } }
+}
+
+#[cfg(test)]
+mod tests {
+    use shared::id::{DestinationId, RouteId};
+
+    use super::*;
+    use crate::configuration::Poison;
+
+    fn becomes(verdict: Verdict) -> Becomes {
+        let route = Route {
+            id: RouteId::mint(1, [1; 10]),
+            source_id: SourceId::mint(1, [2; 10]),
+            destination_id: DestinationId::mint(1, [3; 10]),
+            filter: None,
+            transform: None,
+            order_key: None,
+            poison: Poison::default(),
+            enabled: true,
+            version: 1,
+        };
+        Answer { route: Arc::new(route), verdict, order_key: Some(7) }.becomes()
+    }
+
+    #[test]
+    fn only_what_a_route_approves_is_due() {
+        assert_eq!(becomes(Verdict::Matched), Becomes::Due { order_key: Some(7) });
+        let reason = || "no\0time".to_owned();
+        for (verdict, by) in [
+            (Verdict::Undecided { reason: reason(), again: true }, HeldBy::Filter),
+            (Verdict::Unordered { reason: reason(), again: true }, HeldBy::OrderKey),
+        ] {
+            let Becomes::Held(held) = becomes(verdict.clone()) else { panic!("{verdict:?}") };
+            assert_eq!((held.by, held.again), (by, true));
+            assert!(held.reason.ends_with("could not be evaluated: no\u{fffd}time"), "{}", held.reason);
+        }
+        for verdict in [Verdict::Off, Verdict::NotMatched, Verdict::FilterFailed { reason: reason() }] {
+            assert!(matches!(becomes(verdict.clone()), Becomes::Nothing(why) if !why.contains('\0')), "{verdict:?}");
+        }
+    }
 }

@@ -9,8 +9,8 @@
 //! 1. the configuration, by its advisory lock: shared by [`configuration::hold`], which everything does that makes a
 //!    delivery pending, or exclusive by [`configuration::Change`], which everything does that changes a source, a
 //!    destination or a route. It is the first statement of its transaction.
-//! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `destination_health`, `deleted_sources`,
-//!    `deleted_destinations`
+//! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `route_versions`, `destination_health`,
+//!    `deleted_sources`, `deleted_destinations`
 //! 3. the advisory lock of those who take shards, `replicas`, `shards`
 //! 4. what arrives: `event_keys`, `events`, `rejections`, `unreadable_messages`
 //! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
@@ -43,6 +43,7 @@ pub mod pool;
 pub mod quarantine;
 pub mod rejections;
 pub mod replays;
+pub mod route_versions;
 pub mod routes;
 pub mod sealed;
 pub mod search;

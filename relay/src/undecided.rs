@@ -9,7 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use shared::id::{DestinationId, EventId, RouteId, SourceId};
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -17,7 +17,8 @@ use crate::configuration::{Route, Snapshot};
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::held::HeldBy;
 use crate::intake::Intake;
-use crate::route::{self, Verdict};
+use crate::route::{self, Becomes};
+use crate::store::admit::Undecided;
 use crate::store::partitions::with_partitions;
 use crate::store::undecided::{self, Decided, Decision, EventRow, Row};
 use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
@@ -31,6 +32,9 @@ const RELEASED_AT_ONCE: i64 = 500;
 
 /// How long a route may take to answer, the time in which it waits for its turn included.
 const ASK_WITHIN: Duration = Duration::from_secs(60);
+
+/// The same while a caller of the API waits for the answer.
+const ASK_NOW_WITHIN: Duration = Duration::from_secs(10);
 
 /// How often a decision is written again because something else in the configuration has changed meanwhile.
 const WRITTEN_AT_MOST: usize = 20;
@@ -67,22 +71,32 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
     }
     let snapshot = intake.configuration.refresh().await?;
     let more = is_full(released, RELEASED_AT_ONCE) || is_full(rows.len(), AT_ONCE);
-    for decided in side_by_side::all(rows.iter().map(|row| decide(intake, &snapshot, row))).await {
+    for decided in side_by_side::all(rows.iter().map(|row| decide(intake, &snapshot, row, ASK_WITHIN))).await {
         decided?;
     }
     Ok(more)
+}
+
+/// Asks the route of one undecided delivery now, as the caller of the API wants it. Does nothing if it is not undecided.
+///
+/// # Errors
+/// Returns an error if a query fails; the delivery is then decided later, by [`run`].
+pub async fn decide_now(intake: &Intake, delivery: DeliveryId) -> Result<(), sqlx::Error> {
+    let Some(row) = undecided::take_one(&intake.pool, delivery.uuid()).await? else { return Ok(()) };
+    let snapshot = intake.configuration.refresh().await?;
+    decide(intake, &snapshot, &row, ASK_NOW_WITHIN).await
 }
 
 fn is_full(found: usize, limit: i64) -> bool {
     i64::try_from(found).is_ok_and(|found| found >= limit)
 }
 
-async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row) -> Result<(), sqlx::Error> {
+async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duration) -> Result<(), sqlx::Error> {
     let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
         None => Decision::NotMatched(without_route(snapshot, row).to_owned()),
         Some(route) => match event(intake, row, route).await? {
             None => Decision::NotMatched("its event is no longer kept".to_owned()),
-            Some(event) => ask(intake, snapshot, row, route, event).await,
+            Some(event) => ask(intake, snapshot, row, route, event, within).await,
         },
     };
     let mut version = snapshot.version;
@@ -132,28 +146,25 @@ async fn event(intake: &Intake, row: &Row, route: &Route) -> Result<Option<Event
     undecided::event(&intake.pool, row.event_id, largest).await
 }
 
-async fn ask(intake: &Intake, snapshot: &Snapshot, row: &Row, route: &Arc<Route>, event: EventRow) -> Decision {
-    let turn = Turn::within(SourceId::from_uuid(row.source_id), ASK_WITHIN);
+async fn ask(
+    intake: &Intake,
+    snapshot: &Snapshot,
+    row: &Row,
+    route: &Arc<Route>,
+    event: EventRow,
+    within: Duration,
+) -> Decision {
+    let turn = Turn::within(SourceId::from_uuid(row.source_id), within);
     let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
     let answers = route::ask_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
         let reason = "the route did not answer".to_owned();
         return Decision::Undecided { by: HeldBy::Filter, reason, again: true };
     };
-    if let Some(undecided) = answer.verdict.undecided() {
-        return Decision::Undecided { by: undecided.by, reason: undecided.reason, again: undecided.again };
-    }
-    match answer.verdict {
-        Verdict::Off => {
-            Decision::NotMatched("its route was switched off before its filter could be evaluated".to_owned())
-        }
-        Verdict::NotMatched => Decision::NotMatched("the filter is false for this event".to_owned()),
-        Verdict::FilterFailed { reason } => {
-            Decision::NotMatched(format!("the filter fails on this event: {reason}").replace('\0', "\u{fffd}"))
-        }
-        Verdict::Matched | Verdict::Undecided { .. } | Verdict::Unordered { .. } => {
-            Decision::Matched { order_key: answer.order_key }
-        }
+    match answer.becomes() {
+        Becomes::Due { order_key } => Decision::Matched { order_key, route_version: route.version },
+        Becomes::Held(Undecided { by, reason, again }) => Decision::Undecided { by, reason, again },
+        Becomes::Nothing(reason) => Decision::NotMatched(reason.into_owned()),
     }
 }
 

@@ -12,11 +12,11 @@ use super::input::{Params, Segment};
 use super::page::{Page, PageQuery, Window};
 use super::problem::{ApiError, Conflict, Problems, Refusals};
 use super::time::{Timestamp, id_range};
-use crate::App;
 use crate::configuration::Snapshot;
 use crate::held::HeldBy;
 use crate::store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
 use crate::store::partitions::with_partitions;
+use crate::{App, undecided};
 
 pub(super) mod release;
 mod waits;
@@ -192,7 +192,9 @@ pub(super) async fn attempts(
 }
 
 /// Sends a delivery now, whichever relay sends for its destination. One that was settled becomes pending again, with a fresh
-/// retry schedule and the same id; one that is held by something of its own is released.
+/// retry schedule and the same id; one that is held by something of its own is released. It is sent with the transform that its
+/// route has now, or had last if the route is deleted. One that no filter has approved is decided first: the answer shows what
+/// became of it, which is `cancelled` with the reason if it is not to be sent, and `held` if that is still not known.
 ///
 /// It goes before all others of its destination, and it is sent even while the destination has asked for a pause or its breaker
 /// is open: if it succeeds that is over, and if it fails all stays as it was. It is not sent while the destination is paused or
@@ -210,6 +212,7 @@ pub(super) async fn retry(
     let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
     match deliveries::retry(&app.pool, caller.customer, id, first_with_body).await? {
         Retried::Due { destination } => app.engine.expedite(destination, id),
+        Retried::Undecided => undecided::decide_now(&app.releaser.intake, id).await?,
         Retried::NotFound => return Err(ApiError::NotFound("delivery")),
         Retried::DestinationGone => return Err(ApiError::Conflict(Conflict::DestinationGone)),
         Retried::BodyGone => return Err(ApiError::Conflict(Conflict::BodyGone)),

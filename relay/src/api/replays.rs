@@ -7,6 +7,7 @@ use http::StatusCode;
 use serde::{Deserialize, Serialize};
 use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_ms};
 use utoipa::ToSchema;
+use uuid::Uuid;
 
 use super::auth::Caller;
 use super::input::{Body, Params, Segment};
@@ -26,7 +27,9 @@ use crate::{App, configuration, mint};
 pub struct NewReplay {
     /// What is delivered again; an empty one is everything.
     filter: ReplayFilter,
-    /// Id or name: deliver here, in place of the original destinations.
+    /// Id or name: deliver here, in place of the original destinations. No filter is asked. The transform is that of the route
+    /// between the source and this destination. Without such a route, deliveries (`filter.state`) keep the transform of their
+    /// own route, and events are sent as the provider sent them.
     destination: Option<String>,
     /// How many deliveries are made at most in a period; each destination's own limits hold besides.
     rate_limit: Option<RateLimit>,
@@ -109,6 +112,9 @@ pub struct Replay {
     /// Of these, how many are not settled yet. Those of a destination that was deleted are among them until they have been
     /// cancelled, which happens in the background.
     pub pending: i64,
+    /// Of these, how many are held by something of their own, for instance because their filter could not be evaluated. At most
+    /// 10,000 are counted.
+    pub held: i64,
     pub succeeded: i64,
     pub dead: i64,
     pub cancelled: i64,
@@ -171,7 +177,7 @@ pub(super) async fn create(
     })?;
     let made = ReplayId::from_uuid(made.id);
     let row = find(&app, caller.customer, &made.to_string()).await?;
-    Ok((StatusCode::CREATED, Json(view(row, app.config.retention)?)).into_response())
+    Ok((StatusCode::CREATED, Json(shown(&app, row).await?)).into_response())
 }
 
 /// A page of replays, newest first.
@@ -184,7 +190,10 @@ pub(super) async fn list(
 ) -> Result<Json<Page<Replay>>, ApiError> {
     let window = query.window()?;
     let rows = replays::page(&app.pool, caller.customer.uuid(), window.cursor, window.fetch()).await?;
-    let page = window.page(rows, |row| row.id, |row| view(row, app.config.retention));
+    let ids: Vec<Uuid> = rows.iter().map(|row| row.id).collect();
+    let held = replays::held(&app.pool, &ids).await?;
+    let held = |row: &ReplayRow| held.get(&row.id).copied().unwrap_or_default();
+    let page = window.page(rows, |row| row.id, |row| view(held(&row), row, app.config.retention));
     let data = page.data.into_iter().collect::<Result<Vec<Replay>, ApiError>>()?;
     Ok(Json(Page { data, next_cursor: page.next_cursor, scanned_until: None }))
 }
@@ -197,7 +206,7 @@ pub(super) async fn show(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<Replay>, ApiError> {
-    view(find(&app, caller.customer, &id).await?, app.config.retention).map(Json)
+    shown(&app, find(&app, caller.customer, &id).await?).await.map(Json)
 }
 
 /// Ends a replay and cancels what it has made and what is not delivered yet. Whichever relays hold such deliveries do not send
@@ -220,7 +229,7 @@ pub(super) async fn cancel(
         async move { replay::cancel(&app, id).await }
     });
     cancelling.await.map_err(|error| ApiError::Internal(error.to_string()))??;
-    view(find(&app, caller.customer, &id).await?, app.config.retention).map(Json)
+    shown(&app, find(&app, caller.customer, &id).await?).await.map(Json)
 }
 
 async fn find(app: &App, customer: CustomerId, id: &str) -> Result<ReplayRow, ApiError> {
@@ -294,7 +303,12 @@ async fn read(app: &App, customer_id: CustomerId, request: NewReplay) -> Result<
     Ok(New { customer_id, filter, destination, rate })
 }
 
-fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
+async fn shown(app: &App, row: ReplayRow) -> Result<Replay, ApiError> {
+    let held = replays::held(&app.pool, &[row.id]).await?.get(&row.id).copied();
+    view(held.unwrap_or_default(), row, app.config.retention)
+}
+
+fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
     let filter: Filter = serde_json::from_value(row.filter).map_err(|error| ApiError::Internal(error.to_string()))?;
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
     let matched = (!row.counting).then_some(row.matched);
@@ -321,6 +335,7 @@ fn view(row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
         skipped_reason: (row.skipped > 0).then(|| past_retention(retention)),
         created: row.created,
         pending: (row.created - row.succeeded - row.dead - row.cancelled).max(0),
+        held,
         succeeded: row.succeeded,
         dead: row.dead,
         cancelled: row.cancelled,

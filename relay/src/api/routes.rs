@@ -32,7 +32,9 @@ pub struct RouteSettings {
     /// CEL over `event`, `headers` and `body` that gives true or false. Left out: every event matches.
     #[schema(example = "event.type == 'invoice.paid' && body.data.object.amount_paid > 0")]
     filter: Option<String>,
-    /// CEL over the same that gives the new body. Left out: the raw bytes are sent.
+    /// CEL over the same that gives the new body. Left out: the raw bytes are sent. If it is changed, deliveries that are
+    /// pending are still sent with the one that they were routed with. Those that are held by their transform are released
+    /// with the new one, and so is what is released, retried by hand or replayed.
     transform: Option<String>,
     /// CEL over the same: deliveries for which it gives the same value go one after the other, in the order in which
     /// they were stored; null is no order. Left out: no delivery waits for another. Replays have no order.
@@ -241,7 +243,8 @@ pub(super) async fn change(
     answer(&app, changed).await
 }
 
-/// Takes a route away. What it has made already is still delivered.
+/// Takes a route away. What it has made already is still delivered, with the transform that it was routed with. Retries by hand
+/// and replays of it use the last transform that the route had.
 #[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)),
     responses((status = 204), Refusals))]
 pub(super) async fn delete(

@@ -197,7 +197,8 @@ pub(super) async fn change(
     answer(&app, changed.ok_or(ApiError::NotFound("source"))?).await
 }
 
-/// Takes a source away: first at the edge, so that nothing is accepted for a source that is gone. Its events stay.
+/// Takes a source away with its routes: first at the edge, so that nothing is accepted for a source that is gone. Its events
+/// stay, and what is pending of them is still delivered with the transforms that it was routed with.
 #[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
     responses((status = 204), Refusals))]
 pub(super) async fn delete(

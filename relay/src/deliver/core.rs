@@ -53,7 +53,7 @@ use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
 use super::pace::SetClock;
-use crate::configuration::{Poison, Snapshot};
+use crate::configuration::Snapshot;
 use crate::mint::timestamp;
 use crate::store::settle::{Next, Settlement};
 
@@ -342,10 +342,6 @@ impl Core {
             }
             self.give_turn(id);
         }
-        let skips = item
-            .route_id
-            .and_then(|id| self.snapshot.routes.get(&id))
-            .is_some_and(|route| route.poison == Poison::Skip);
         self.unsettled += 1;
         commands.push(Command::Settle(Settlement {
             delivery_id: item.id.uuid(),
@@ -360,7 +356,7 @@ impl Core {
             expedited: item.expedited,
             throttled: i16::try_from(judged.throttled).unwrap_or(i16::MAX),
             order_key: item.order_key,
-            frees_key: frees_key(&judged, skips),
+            frees_key: frees_key(&judged, item.skips),
             attempt: judged.attempt,
             next: judged.next,
         }));

@@ -15,6 +15,11 @@ pub struct Item {
     pub destination_id: DestinationId,
     pub event: Arc<Event>,
     pub route_id: Option<RouteId>,
+    /// The version of the route by which it was routed; means nothing without a route.
+    pub route_version: i32,
+    /// Later ones of its key do not wait while it is retried, as its route says. Known of deliveries that were read from the
+    /// table.
+    pub skips: bool,
     pub replay_id: Option<ReplayId>,
     /// When it became due by the database's clock, Unix time in microseconds; 0 where it has just been stored and that
     /// clock was not asked.

@@ -99,6 +99,8 @@ pub enum Outcome {
     },
     /// The owner's: the transform fails. The delivery is held until its route is changed.
     Untransformable { reason: String },
+    /// The transform that it was routed with is not known. The delivery is parked until it is released.
+    RouteGone,
     /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
     Unsendable { reason: String },
     /// The relay's: the body of the event is no longer kept. The delivery is parked until it is retried.
@@ -116,6 +118,7 @@ impl Outcome {
         match self {
             Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
             Self::Untransformable { .. }
+            | Self::RouteGone
             | Self::Unsendable { .. }
             | Self::TransformLate { .. }
             | Self::BodyGone
@@ -128,6 +131,7 @@ impl Outcome {
         match self {
             Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
             Self::Untransformable { .. }
+            | Self::RouteGone
             | Self::Unsendable { .. }
             | Self::TransformLate { .. }
             | Self::BodyGone

@@ -150,6 +150,8 @@ fn item(row: &DueRow, event: Arc<Event>) -> Item {
         destination_id: DestinationId::from_uuid(row.destination_id),
         event,
         route_id: row.route_id.map(RouteId::from_uuid),
+        route_version: row.route_version,
+        skips: row.skips,
         replay_id: row.replay_id.map(ReplayId::from_uuid),
         due_us: mint::unix_ms(row.due_at) * 1000,
         attempts: u16::try_from(row.attempts).unwrap_or(0),

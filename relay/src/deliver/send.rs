@@ -11,7 +11,8 @@ use super::item::{Event, Item};
 use super::outcome::{Failure, Outcome};
 use super::redirect;
 use super::request::{self, Described};
-use crate::configuration::{Configuration, Destination, Expression, Snapshot};
+use super::versions::Versions;
+use crate::configuration::{Configuration, Destination, Expression, Route, Snapshot};
 use crate::egress::{Egress, EgressError, Excerpt, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform, Turn};
 use crate::route::{self, EventView};
@@ -32,11 +33,13 @@ pub struct Sender {
     pub egress: Egress,
     pub configuration: Arc<Configuration>,
     pub evaluator: Arc<Evaluator>,
+    pub(super) versions: Versions,
 }
 
 impl Sender {
     /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`] and the destination's timeout together, and
-    /// 25 s more if its body has to be read first.
+    /// 25 s more if its body has to be read first. If its route was changed or deleted since it was routed, reading the
+    /// transform takes 20 s at most, and two transforms may be tried.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Attempted {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await
@@ -51,29 +54,61 @@ impl Sender {
                 Err(error) => return Outcome::NotSent { reason: error.to_string() }.into(),
             },
         };
-        let snapshot = self.configuration.current();
-        let route = item.route_id.and_then(|id| snapshot.routes.get(&id));
-        let (body, described) = match route.and_then(|route| route.transform.as_ref()) {
-            None => (body, Described::ByProvider),
-            Some(transform) => match self.transformed(transform, &snapshot, &item.event, &body).await {
-                Ok(made) => made,
-                Err(outcome) => return outcome.into(),
-            },
+        let (body, described) = match self.content(item, body).await {
+            Ok(made) => made,
+            Err(outcome) => return outcome.into(),
         };
         self.send(item, destination, described, body).await
+    }
+
+    /// What is sent: what the transform makes of the body that the delivery was routed with.
+    async fn content(&self, item: &Item, body: Vec<u8>) -> Result<(Vec<u8>, Described), Outcome> {
+        let Some(id) = item.route_id else { return Ok((body, Described::ByProvider)) };
+        let snapshot = self.configuration.current();
+        let current = snapshot.routes.get(&id);
+        if let Some(route) = current.filter(|route| route.version == item.route_version) {
+            return self.by_current(route, &snapshot, &item.event, body).await;
+        }
+        let version = match self.versions.get(id, item.route_version).await {
+            Ok(Some(version)) => version,
+            Ok(None) => return Err(Outcome::RouteGone),
+            Err(error) => return Err(Outcome::NotSent { reason: error.to_string() }),
+        };
+        let Some(transform) = &version.transform else { return Ok((body, Described::ByProvider)) };
+        // A snapshot may be older than the delivery. A route that has no transform any more does not send what had one.
+        let newer = current.filter(|route| route.version > item.route_version && route.transform.is_some());
+        match (self.transformed(transform, &version.source_name, &item.event, &body).await, newer) {
+            // It would be held until its route is changed, which it has been.
+            (Err(Outcome::Untransformable { .. }), Some(route)) => {
+                self.by_current(route, &snapshot, &item.event, body).await
+            }
+            (content, _) => content,
+        }
+    }
+
+    async fn by_current(
+        &self,
+        route: &Route,
+        snapshot: &Snapshot,
+        event: &Event,
+        body: Vec<u8>,
+    ) -> Result<(Vec<u8>, Described), Outcome> {
+        let Some(transform) = &route.transform else { return Ok((body, Described::ByProvider)) };
+        let source_name = snapshot.sources.get(&event.source_id).map_or("", |source| source.name.as_str());
+        self.transformed(transform, source_name, event, &body).await
     }
 
     async fn transformed(
         &self,
         transform: &Expression<Transform>,
-        snapshot: &Snapshot,
+        source_name: &str,
         event: &Event,
         body: &[u8],
     ) -> Result<(Vec<u8>, Described), Outcome> {
         let view = EventView {
             id: event.id,
             source_id: event.source_id,
-            source_name: snapshot.sources.get(&event.source_id).map_or("", |source| source.name.as_str()),
+            source_name,
             event_type: event.event_type.as_deref(),
             provider_event_id: event.provider_event_id.as_deref(),
             received_at_ms: event.received_at_ms,

@@ -13,7 +13,7 @@ use super::routing::{Routed, Routing};
 use crate::configuration::{Snapshot, Source};
 use crate::deliver::item::{Before, Event, Item};
 use crate::mint;
-use crate::route::{Answer, Verdict};
+use crate::route::{Answer, Becomes};
 use crate::store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
 use crate::store::pending::SMALL_BODY_BYTES;
 use crate::store::unreadable::{NewUnreadable, Reason};
@@ -191,16 +191,18 @@ fn event(prepared: &mut Prepared, header: &EventHeader, body: &[u8], source: &So
 /// The rows of the routes that matched, or could not tell.
 pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
-    for Answer { route, verdict, order_key } in answers {
-        let undecided = verdict.undecided();
-        if *verdict != Verdict::Matched && undecided.is_none() {
-            continue;
-        }
+    for answer in answers {
+        let (order_key, undecided) = match answer.becomes() {
+            Becomes::Due { order_key } => (order_key, None),
+            Becomes::Held(undecided) => (None, Some(undecided)),
+            Becomes::Nothing(_) => continue,
+        };
         deliveries.push(NewDelivery {
             id: mint::uuid(),
-            destination_id: route.destination_id.uuid(),
-            route_id: route.id.uuid(),
-            order_key: *order_key,
+            destination_id: answer.route.destination_id.uuid(),
+            route_id: answer.route.id.uuid(),
+            route_version: answer.route.version,
+            order_key,
             undecided,
         });
     }
@@ -233,6 +235,9 @@ fn items(
         destination_id: DestinationId::from_uuid(delivery.destination_id),
         event: Arc::clone(&event),
         route_id: Some(RouteId::from_uuid(delivery.route_id)),
+        route_version: delivery.route_version,
+        // Those that go in order are read from the table before they are sent.
+        skips: false,
         replay_id: None,
         due_us: 0,
         attempts: 0,

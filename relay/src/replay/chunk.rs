@@ -6,19 +6,21 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shared::header::HeaderList;
-use shared::id::{CustomerId, DestinationId, EventId, SourceId};
+use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
 use uuid::Uuid;
 
 use super::cut::{self, CHUNK_BYTES, CHUNK_DELIVERIES, GROUP_BYTES, MAKE_WITHIN};
 use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
+use crate::held::HeldBy;
 use crate::recheck::Rechecks;
-use crate::route::{self, EventView, Verdict};
+use crate::route::{self, Becomes, EventView};
 use crate::store::admit::Undecided;
 use crate::store::replays::events::{self, EventRow, NextEvents, PlannedRow};
 use crate::store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
 use crate::store::search::{self, Order, Outcome};
+use crate::store::undecided::NOT_APPROVED;
 use crate::{App, mint};
 
 /// How long the filters of one event may take, the time in which they wait for their turn included.
@@ -274,11 +276,8 @@ async fn add_group(
         }
         let targets = match replay.destination_id {
             Some(destination) => {
-                vec![Target {
-                    destination_id: destination,
-                    route_id: route_between(snapshot, event.row.source_id, destination),
-                    undecided: None,
-                }]
+                let route = route_between(snapshot, event.row.source_id, destination);
+                vec![Target { destination_id: destination, route, undecided: None }]
             }
             None => routed(app, snapshot, event, content).await,
         };
@@ -287,7 +286,8 @@ async fn add_group(
             destination_id: target.destination_id,
             event_id: event.row.id,
             source_id: event.row.source_id,
-            route_id: target.route_id,
+            route_id: target.route.as_ref().map(|route| route.id.uuid()),
+            route_version: target.route.as_ref().map(|route| route.version),
             undecided: target.undecided,
         }));
     }
@@ -335,10 +335,11 @@ async fn verifies(
     rechecks.verifies(app, CustomerId::from_uuid(replay.customer_id), &view).await
 }
 
-/// Where an event goes, and the route that says so.
+/// Where an event goes, and the route between its source and that destination, which transforms it. Without a route, which
+/// only the destination of a replay can be, it is sent as the provider sent it.
 struct Target {
     destination_id: Uuid,
-    route_id: Option<Uuid>,
+    route: Option<Arc<Route>>,
     undecided: Option<Undecided>,
 }
 
@@ -350,12 +351,12 @@ async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option
     answers
         .into_iter()
         .filter_map(|answer| {
-            let undecided = answer.verdict.undecided();
-            (answer.verdict == Verdict::Matched || undecided.is_some()).then(|| Target {
-                destination_id: answer.route.destination_id.uuid(),
-                route_id: Some(answer.route.id.uuid()),
-                undecided,
-            })
+            let undecided = match answer.becomes() {
+                Becomes::Due { .. } => None,
+                Becomes::Held(undecided) => Some(undecided),
+                Becomes::Nothing(_) => return None,
+            };
+            Some(Target { destination_id: answer.route.destination_id.uuid(), route: Some(answer.route), undecided })
         })
         .collect()
 }
@@ -386,30 +387,36 @@ fn source_name(snapshot: &Snapshot, source: SourceId) -> &str {
     snapshot.sources.get(&source).map_or("", |source| source.name.as_str())
 }
 
-/// The delivery that is made for a settled one; none if its destination is gone.
+/// The delivery that is made for a settled one; none if its destination is gone. It goes by the route between its source and
+/// its destination as it is now; without one, by the last version of the route that made the settled one. One that no filter
+/// has approved is asked about before it is sent.
 fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Option<Made> {
     let destination_id = other.unwrap_or(delivery.destination_id);
     snapshot.destinations.get(&DestinationId::from_uuid(destination_id))?;
-    let route_id = route_between(snapshot, delivery.source_id, destination_id);
+    let own = delivery.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id)));
+    let route = route_between(snapshot, delivery.source_id, destination_id).or_else(|| own.cloned());
     Some(Made {
         id: mint::uuid(),
         destination_id,
         event_id: delivery.event_id,
         source_id: delivery.source_id,
-        route_id: route_id.or(delivery.route_id),
-        undecided: None,
+        route_id: route.as_ref().map(|route| route.id.uuid()).or(delivery.route_id),
+        route_version: route.as_ref().map(|route| route.version),
+        undecided: delivery.undecided.then(|| Undecided {
+            by: HeldBy::Filter,
+            reason: NOT_APPROVED.to_owned(),
+            again: true,
+        }),
     })
 }
 
-fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option<Uuid> {
+fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option<Arc<Route>> {
     let routes = snapshot.routes_of_source.get(&SourceId::from_uuid(source))?;
-    routes.iter().find(|route| route.destination_id.uuid() == destination).map(|route| route.id.uuid())
+    routes.iter().find(|route| route.destination_id.uuid() == destination).cloned()
 }
 
 #[cfg(test)]
 mod tests {
-    use shared::id::RouteId;
-
     use super::*;
     use crate::configuration::{Expression, Poison};
     use crate::expression::Filter as RouteFilter;
@@ -425,6 +432,7 @@ mod tests {
             order_key: None,
             poison: Poison::default(),
             enabled,
+            version: 1,
         })
     }
 

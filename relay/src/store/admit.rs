@@ -49,6 +49,8 @@ pub struct NewDelivery {
     pub id: Uuid,
     pub destination_id: Uuid,
     pub route_id: Uuid,
+    /// The version of the route by which it is routed.
+    pub route_version: i32,
     /// A hash of the key of deliveries that go one after the other.
     pub order_key: Option<i64>,
     /// Why it is not sent before its route has been asked again.
@@ -431,6 +433,7 @@ async fn insert_some_deliveries(
     let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id).collect();
     let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
     let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
+    let versions: Vec<i32> = new.iter().map(|(_, delivery)| delivery.route_version).collect();
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
     let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
@@ -438,15 +441,15 @@ async fn insert_some_deliveries(
     let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         parked_by, order_key, due_at, parked_at, undecided, decide_at)
+                                         parked_by, order_key, due_at, parked_at, undecided, decide_at, route_version)
          select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, parked_by, order_key,
                 case when parked_reason is null then now() else 'infinity' end,
                 case when parked_reason is not null then now() end, parked_reason is not null,
-                case when again then now() + $10::float8 * interval '1 second' end
+                case when again then now() + $10::float8 * interval '1 second' end, route_version
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                     $8::bigint[], $9::bool[], $11::text[])
+                     $8::bigint[], $9::bool[], $11::text[], $12::int[])
               as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again,
-                           parked_by)",
+                           parked_by, route_version)",
         &ids,
         &customer_ids,
         &destination_ids,
@@ -457,7 +460,8 @@ async fn insert_some_deliveries(
         &order_keys as &[Option<i64>],
         &again,
         FIRST_PAUSE_S,
-        &parked_by as &[&str]
+        &parked_by as &[&str],
+        &versions
     )
     .execute(connection)
     .await?;

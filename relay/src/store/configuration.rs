@@ -75,6 +75,7 @@ pub struct RouteRow {
     pub order_key: Option<String>,
     pub poison: String,
     pub enabled: bool,
+    pub version: i32,
 }
 
 /// The version alone, to see whether anything has changed.
@@ -231,7 +232,8 @@ pub async fn read(pool: &Pool) -> Result<Rows, sqlx::Error> {
     .await?;
     let routes = sqlx::query_as!(
         RouteRow,
-        "select id, source_id, destination_id, filter, transform, order_key, poison, enabled from routes order by id"
+        "select id, source_id, destination_id, filter, transform, order_key, poison, enabled, version
+         from routes order by id"
     )
     .fetch_all(&mut *transaction)
     .await?;

@@ -9,6 +9,7 @@ use uuid::Uuid;
 
 use super::configuration::{Change, Version};
 use super::replays::counts::{self, Counts};
+use super::route_versions;
 use crate::store::{Connection, Pool};
 
 /// What became of a turn.
@@ -43,6 +44,8 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
     if found.is_none() {
         return Ok(None);
     }
+    // A replay can send what is cancelled now to another destination.
+    route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     sqlx::query!("delete from routes where destination_id = $1", id.uuid()).execute(&mut *change).await?;
     sqlx::query!("delete from destination_health where destination_id = $1", id.uuid()).execute(&mut *change).await?;
     // The deletion of the row changes all replays that name it: they are locked in the order in which all others do it.
@@ -117,9 +120,9 @@ async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64
                returning *
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, reason, attempts, schedule_start)
+                                               state, reason, attempts, schedule_start, undecided)
                select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
-                      'the destination was deleted', attempts, schedule_start
+                      'the destination was deleted', attempts, schedule_start, undecided
                from ended
            ), noted as (
                update deleted_destinations

@@ -4,7 +4,9 @@ use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use super::held::{self, Released};
 use super::search::{self, Order, Range, Search, remaining};
+use super::undecided::NOT_APPROVED;
 use crate::store::{Connection, Pool};
 
 /// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
@@ -280,6 +282,8 @@ pub enum Retried {
     Due {
         destination: DestinationId,
     },
+    /// No filter has approved it: it is held, and its route is to be asked now.
+    Undecided,
     NotFound,
     DestinationGone,
     /// The body of its event is no longer kept.
@@ -324,8 +328,9 @@ async fn place(
     }))
 }
 
-/// Marks a delivery to be sent at once. One that is settled is pending again, under the same id and with a fresh schedule, unless
-/// it or its event lies before `first_with_body`; one that is parked waits no more. One that is marked already stays as it is.
+/// Marks a delivery to be sent at once, by its route as it is now. One that is settled is pending again, under the same id and
+/// with a fresh schedule, unless it or its event lies before `first_with_body`; one that is parked waits no more, unless it is
+/// undecided. One that is marked already stays as it is.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
@@ -358,27 +363,24 @@ pub async fn retry(
     Err(sqlx::Error::RowNotFound)
 }
 
-/// Marks a pending delivery to be sent at once; `None` if it is not pending any more.
+/// Marks a pending delivery to be sent at once, unless it is undecided; `None` if it is not pending any more.
 async fn expedite(
     connection: &mut Connection,
     customer: CustomerId,
     id: DeliveryId,
 ) -> Result<Option<Retried>, sqlx::Error> {
-    let destination = sqlx::query_scalar!(
-        "update pending_deliveries
-         set due_at = least(due_at, now()), expedited_at = coalesce(expedited_at, now()), parked_reason = null,
-             parked_at = null, undecided = false, decide_at = null, not_sent = 0, not_sent_reason = null
-         where customer_id = $1 and id = $2
-         returning destination_id",
+    let pending = sqlx::query_scalar!(
+        "select id from pending_deliveries where customer_id = $1 and id = $2 for update",
         customer.uuid(),
         id.uuid()
     )
     .fetch_optional(connection)
     .await?;
-    Ok(destination.map(|destination| Retried::Due { destination: DestinationId::from_uuid(destination) }))
+    let Some(id) = pending else { return Ok(None) };
+    make_due(connection, id).await.map(Some)
 }
 
-/// Makes a settled delivery pending again, to be sent at once; `None` if it is not settled any more.
+/// Makes a settled delivery pending again, to be sent at once unless it is undecided; `None` if it is not settled any more.
 async fn make_pending(
     connection: &mut Connection,
     customer: CustomerId,
@@ -413,15 +415,28 @@ async fn make_pending(
              from back where replays.id = back.replay_id
          )
          insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         attempts, schedule_start, expedited_at, generation)
-         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, now(), attempts, attempts, now(),
-                pg_current_xact_id()::text::bigint
+                                         attempts, schedule_start, generation, undecided, parked_reason, parked_by)
+         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                case when undecided then 'infinity' else now() end, attempts, attempts,
+                pg_current_xact_id()::text::bigint, undecided,
+                case when undecided then $2 end, case when undecided then 'filter' else 'transform' end
          from back",
-        id.uuid()
+        id.uuid(),
+        NOT_APPROVED
     )
     .execute(connection)
     .await?;
-    Ok(Some(Retried::Due { destination: DestinationId::from_uuid(settled.destination_id) }))
+    make_due(connection, id.uuid()).await.map(Some)
+}
+
+/// Makes a pending delivery due that the transaction has locked.
+async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried, sqlx::Error> {
+    let released = held::make_due(connection, &[id], true).await?;
+    Ok(match released.first() {
+        Some(Released { undecided: true, .. }) => Retried::Undecided,
+        Some(due) => Retried::Due { destination: DestinationId::from_uuid(due.destination_id) },
+        None => Retried::NotFound,
+    })
 }
 
 /// What became of asking for a delivery to be cancelled.
@@ -467,9 +482,9 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, 
                insert into delivery_signals (destination_id, delivery_id) select destination_id, id from ended
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, reason, attempts, schedule_start)
+                                               state, reason, attempts, schedule_start, undecided)
                select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
-                      'cancelled by its owner', attempts, schedule_start
+                      'cancelled by its owner', attempts, schedule_start, undecided
                from ended
                returning id
            )

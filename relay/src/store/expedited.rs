@@ -54,17 +54,24 @@ pub async fn marked(pool: &Pool) -> Result<Vec<(DestinationId, DeliveryId)>, sql
 pub async fn due(pool: &Pool, destination: Uuid, ids: &[Uuid]) -> Result<(Vec<DueRow>, Vec<EventRow>), sqlx::Error> {
     let rows = sqlx::query_as!(
         DueRow,
-        r#"select due.id, due.destination_id, due.event_id, due.route_id, due.replay_id, due.due_at, due.attempts,
+        r#"select due.id, due.destination_id, due.event_id, due.route_id, due.route_version,
+                  coalesce(route.poison, gone.poison, 'block') = 'skip' as "skips!", due.replay_id, due.due_at, due.attempts,
                   due.schedule_start, due.throttled, due.order_key,
                   due.order_key is not null and due.attempts = due.schedule_start and exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id
-                        and (coalesce(route.poison, 'block') = 'block'
+                        and (coalesce(route.poison, gone.poison, 'block') = 'block'
                              or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
                   ) as "is_behind!",
                   false as "is_next!", due.not_sent, due.generation, true as "expedited!"
-           from pending_deliveries due left join routes route on route.id = due.route_id and due.order_key is not null
+           from pending_deliveries due
+           left join routes route on route.id = due.route_id and due.order_key is not null
+           left join lateral (
+               select poison from route_versions kept
+               where kept.route_id = due.route_id and due.order_key is not null and route.id is null
+               order by version desc limit 1
+           ) gone on true
            where due.id = any($1) and due.destination_id = $2 and due.expedited_at is not null and due.due_at <= now()
            order by due.expedited_at, due.id"#,
         ids,

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::held::HeldBy;
-use crate::store::Pool;
+use crate::store::{Connection, Pool};
 
 /// The most parked deliveries of one kind that are counted.
 pub const COUNTED: i64 = 10_000;
@@ -123,24 +123,45 @@ pub async fn release(
             .await?
         }
     };
-    let released = sqlx::query_as!(
+    let released = make_due(&mut transaction, &ids, false).await?;
+    transaction.commit().await?;
+    Ok(released)
+}
+
+/// Makes pending deliveries due now, by their routes as they are now, or as they were last if they are deleted. Those that
+/// are undecided stay parked, and their routes are asked again now. Everything that releases a pending delivery, or retries
+/// it by hand, does it by this. If `expedite`, they are sent before all others of their destinations. The caller has locked the
+/// rows.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub(super) async fn make_due(
+    connection: &mut Connection,
+    ids: &[Uuid],
+    expedite: bool,
+) -> Result<Vec<Released>, sqlx::Error> {
+    sqlx::query_as!(
         Released,
-        "update pending_deliveries
-         set due_at = case when undecided then due_at else now() end,
+        "update pending_deliveries pending
+         set due_at = case when undecided then due_at else least(due_at, now()) end,
+             expedited_at = case when $2 and not undecided then coalesce(expedited_at, now()) else expedited_at end,
              parked_reason = case when undecided then parked_reason end,
              parked_at = case when undecided then now() end,
              decide_at = case when undecided then now() end,
              decide_tries = 0,
              not_sent = 0,
-             not_sent_reason = null
+             not_sent_reason = null,
+             route_version = coalesce(
+                 (select version from routes where routes.id = pending.route_id),
+                 (select max(version) from route_versions kept where kept.route_id = pending.route_id),
+                 route_version)
          where id = any($1)
          returning destination_id, undecided",
-        &ids
+        ids,
+        expedite
     )
-    .fetch_all(&mut *transaction)
-    .await?;
-    transaction.commit().await?;
-    Ok(released)
+    .fetch_all(connection)
+    .await
 }
 
 /// The parked deliveries of a destination, by one kind of what parks them.

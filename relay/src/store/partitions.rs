@@ -277,9 +277,10 @@ impl Maintenance {
                    returning *
                ), moved as (
                    insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id,
-                                                   replay_id, state, error, reason, attempts, schedule_start)
+                                                   replay_id, state, error, reason, attempts, schedule_start,
+                                                   undecided)
                    select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'dead', 'expired', $3,
-                          attempts, schedule_start
+                          attempts, schedule_start, undecided
                    from ended
                    returning replay_id
                ), locked as (
@@ -297,6 +298,23 @@ impl Maintenance {
         )
         .fetch_one(&mut self.connection)
         .await
+    }
+
+    /// Deletes versions of routes that were kept before `before`, at most `limit`; says how many they were.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails; then nothing was written.
+    pub async fn forget_route_versions(&mut self, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+        let deleted = sqlx::query!(
+            "delete from route_versions where (route_id, version) in (
+                 select route_id, version from route_versions where kept_at < $1
+                 order by kept_at limit $2 for update skip locked)",
+            before,
+            limit
+        )
+        .execute(&mut self.connection)
+        .await?;
+        Ok(deleted.rows_affected())
     }
 
     /// Drops a partition, from whichever step it was left at.

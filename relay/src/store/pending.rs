@@ -15,6 +15,10 @@ pub struct DueRow {
     pub destination_id: Uuid,
     pub event_id: Uuid,
     pub route_id: Option<Uuid>,
+    /// The version of the route by which it was routed.
+    pub route_version: i32,
+    /// Of a delivery that goes in order: later ones of its key do not wait while it is retried.
+    pub skips: bool,
     pub replay_id: Option<Uuid>,
     pub due_at: OffsetDateTime,
     pub attempts: i16,
@@ -100,7 +104,8 @@ pub async fn due(
     let busy_keys: Vec<i64> = busy.iter().map(|busy| busy.key).collect();
     let mut heads = sqlx::query!(
         r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
-                  due.route_id as "route_id?", due.replay_id as "replay_id?",
+                  due.route_id as "route_id?", due.route_version as "route_version?",
+                  coalesce(route.poison, gone.poison, 'block') = 'skip' as "skips!", due.replay_id as "replay_id?",
                   due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
                   due.throttled as "throttled?", due.not_sent as "not_sent?", due.order_key as "order_key?",
                   due.generation as "generation?", due.expedited_at is not null as "expedited!",
@@ -108,11 +113,11 @@ pub async fn due(
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id
-                        and (coalesce(route.poison, 'block') = 'block'
+                        and (coalesce(route.poison, gone.poison, 'block') = 'block'
                              or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
                   ) as "is_behind!",
                   due.order_key is not null and due.attempts = due.schedule_start
-                  and coalesce(route.poison, 'block') = 'block' and not exists (
+                  and coalesce(route.poison, gone.poison, 'block') = 'block' and not exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id and earlier.attempts = earlier.schedule_start
@@ -128,7 +133,12 @@ pub async fn due(
                      from unnest($6::uuid[], $7::smallint[], $8::bigint[]) as busy (destination_id, lane, order_key)))
                order by due_at, id limit ready.most
            ) due on true
-           left join routes route on route.id = due.route_id and due.order_key is not null"#,
+           left join routes route on route.id = due.route_id and due.order_key is not null
+           left join lateral (
+               select poison from route_versions kept
+               where kept.route_id = due.route_id and due.order_key is not null and route.id is null
+               order by version desc limit 1
+           ) gone on true"#,
         destinations,
         lanes,
         begins,
@@ -166,6 +176,8 @@ pub async fn due(
                 destination_id: head.destination_id?,
                 event_id: head.event_id?,
                 route_id: head.route_id,
+                route_version: head.route_version?,
+                skips: head.skips,
                 replay_id: head.replay_id,
                 due_at: head.due_at?,
                 attempts: head.attempts?,

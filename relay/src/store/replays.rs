@@ -1,6 +1,6 @@
 //! Replay jobs: what they match, how far they are, and the deliveries they make.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use time::OffsetDateTime;
@@ -107,6 +107,8 @@ pub struct DeliveryRow {
     pub source_id: Uuid,
     pub destination_id: Uuid,
     pub route_id: Option<Uuid>,
+    /// Whether no filter has approved it.
+    pub undecided: bool,
     /// Whether the body of its event is still kept.
     pub body: bool,
 }
@@ -118,6 +120,8 @@ pub struct Made {
     pub event_id: Uuid,
     pub source_id: Uuid,
     pub route_id: Option<Uuid>,
+    /// The version of the route; `None` stands for the last one of a route that was deleted.
+    pub route_version: Option<i32>,
     /// Why it is not sent before its route has been asked again.
     pub undecided: Option<Undecided>,
 }
@@ -178,7 +182,7 @@ async fn next_deliveries(
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         DeliveryRow,
-        r#"select id, event_id, source_id, destination_id, route_id,
+        r#"select id, event_id, source_id, destination_id, route_id, undecided,
                   exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
            from settled_deliveries settled
            where customer_id = $1 and state = $2 and id >= $3 and id < $4
@@ -282,6 +286,32 @@ pub async fn page(
     .await
 }
 
+/// The most held deliveries of a replay that are counted.
+pub const HELD_COUNTED: i64 = 10_000;
+
+/// How many pending deliveries of each of these replays are parked, at most [`HELD_COUNTED`]. Replays without any are left
+/// out.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select replay.id as "id!", held.count as "count!" from unnest($1::uuid[]) as replay (id)
+           cross join lateral (
+               select count(*) as count from (
+                   select from pending_deliveries pending
+                   where pending.replay_id = replay.id and pending.due_at = 'infinity' limit $2
+               ) parked
+           ) held
+           where held.count > 0"#,
+        ids,
+        HELD_COUNTED
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.count)).collect())
+}
+
 /// The replays that are not finished, of all customers: those first that are not begun at their place already, because
 /// one that ends the relay again and again must not keep the others from moving; then the ones that are due first.
 ///
@@ -352,20 +382,22 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
     let sources: Vec<Uuid> = made.iter().map(|made| made.source_id).collect();
     let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id).collect();
+    let versions: Vec<Option<i32>> = made.iter().map(|made| made.route_version).collect();
     let undecided = || made.iter().map(|made| made.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
     let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         parked_reason, parked_by, parked_at, undecided, decide_at)
+                                         parked_reason, parked_by, parked_at, undecided, decide_at, route_version)
          select id, $6, destination_id, event_id, source_id, route_id, $7,
                 case when parked_reason is null then now() else 'infinity' end, parked_reason, parked_by,
                 case when parked_reason is not null then now() end, parked_reason is not null,
-                case when again then now() + $10::float8 * interval '1 second' end
+                case when again then now() + $10::float8 * interval '1 second' end,
+                coalesce(route_version, (select max(version) from route_versions kept where kept.route_id = made.route_id), 1)
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[],
-                     $11::text[])
-              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by)
+                     $11::text[], $12::int[])
+              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by, route_version)
          where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
         &destinations,
@@ -377,7 +409,8 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
         &parked as &[Option<&str>],
         &again,
         FIRST_PAUSE_S,
-        &parked_by as &[&str]
+        &parked_by as &[&str],
+        &versions as &[Option<i32>]
     )
     .execute(connection)
     .await?;
@@ -444,9 +477,9 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left, s
                returning *
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, attempts, schedule_start)
+                                               state, attempts, schedule_start, undecided)
                select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled', attempts,
-                      schedule_start
+                      schedule_start, undecided
                from ended
                returning id
            ), counted as (

@@ -5,6 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
+use super::route_versions;
 use crate::configuration::Poison;
 use crate::store::{Connection, Pool};
 
@@ -88,6 +89,7 @@ pub async fn change(
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
     let content = plan(&before);
+    route_versions::keep_if_changed(&mut change, customer.uuid(), id.uuid(), content.transform.as_deref()).await?;
     update(&mut change, customer, id, &content).await?;
     let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
     let version = change.commit().await?;
@@ -176,13 +178,14 @@ pub async fn page(
     .await
 }
 
-/// Deletes a route and returns the new version of the configuration; `None` where there is no such route. What it has
-/// made already is delivered.
+/// Deletes a route and returns the new version of the configuration; `None` if there is no such route. What it has made
+/// already is delivered with the transform that it was routed with.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
 pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
     let mut change = Change::begin(pool).await?;
+    route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *change)
         .await?;

@@ -300,9 +300,14 @@ async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result
            and exists (
                select from pending_deliveries earlier
                left join routes route on route.id = pending_deliveries.route_id
+               left join lateral (
+                   select poison from route_versions kept
+                   where kept.route_id = pending_deliveries.route_id and route.id is null
+                   order by version desc limit 1
+               ) gone on true
                where earlier.destination_id = pending_deliveries.destination_id
                  and earlier.order_key = pending_deliveries.order_key and earlier.id < pending_deliveries.id
-                 and (coalesce(route.poison, 'block') = 'block'
+                 and (coalesce(route.poison, gone.poison, 'block') = 'block'
                       or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null))",
         &ids,
         &until

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
-use super::edge_checks;
+use super::{edge_checks, route_versions};
 use crate::store::{Connection, Pool};
 
 /// A source as it is stored.
@@ -204,8 +204,8 @@ pub async fn page(
     .await
 }
 
-/// Deletes a source at a revision, and its routes; its events stay. The edge's tombstone of that revision is looked after
-/// from then on. Returns the new version of the configuration; `None` if the source was changed since, or is gone.
+/// Deletes a source at a revision, and its routes; its events stay, and what is pending of them is delivered as it was routed.
+/// The edge's tombstone of that revision is looked after from then on. Returns the new version of the configuration; `None` if the source was changed since, or is gone.
 ///
 /// # Errors
 /// The query fails.
@@ -216,6 +216,7 @@ pub async fn delete(
     revision: i64,
 ) -> Result<Option<Version>, sqlx::Error> {
     let mut change = Change::begin(pool).await?;
+    route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     let deleted = sqlx::query!(
         "with deleted as (
             delete from sources where customer_id = $1 and id = $2 and revision = $3

@@ -4,7 +4,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
-use super::{Connection, Pool};
+use super::{Connection, Pool, held};
 use crate::held::HeldBy;
 
 /// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
@@ -14,6 +14,9 @@ pub(super) const OLD_ROUTE_S: f64 = 10.0;
 /// The pause before the first time that the relay asks again by itself; it is doubled each time up to [`LONGEST_PAUSE_S`].
 pub(crate) const FIRST_PAUSE_S: f64 = 10.0;
 const LONGEST_PAUSE_S: f64 = 900.0;
+
+/// Why a delivery is held that has ended before a filter approved it, and is made again.
+pub(crate) const NOT_APPROVED: &str = "no filter has approved it yet; its route is asked";
 
 /// An undecided delivery.
 #[derive(Debug)]
@@ -42,47 +45,42 @@ pub struct EventRow {
 /// What a route said of an undecided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It is due now; in no order if a replay made it.
-    Matched { order_key: Option<i64> },
+    /// It is due now, routed by this version of its route; in no order if a replay made it.
+    Matched { order_key: Option<i64>, route_version: i32 },
     /// It is not to be sent, for this reason.
     NotMatched(String),
     /// It stays as it is, for this reason. `again` if the relay asks again by itself.
     Undecided { by: HeldBy, reason: String, again: bool },
 }
 
-/// Looks for what was parked before its route was changed: undecided deliveries are to be decided now, and the others are
-/// due now. What others have locked is left for the next time. Returns the destinations of these, and how many deliveries
-/// were found in all, at most `limit`.
+/// Looks for what was parked before its route was changed, and releases it (see [`held::make_due`]). What others have locked
+/// is left for the next time. Returns the destinations of those that are due now, and how many deliveries were found in all,
+/// at most `limit`.
 ///
 /// # Errors
-/// Returns an error if the query fails; then nothing was written.
+/// Returns an error if a query fails; then nothing was written.
 pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize), sqlx::Error> {
-    let rows = sqlx::query!(
-        r#"update pending_deliveries
-           set due_at = case when undecided then due_at else now() end,
-               parked_reason = case when undecided then parked_reason end,
-               parked_at = case when undecided then now() end,
-               decide_at = case when undecided then now() end,
-               decide_tries = 0,
-               not_sent = 0,
-               not_sent_reason = null
-           where id in (
-               select parked.id from routes
-               cross join lateral (
-                   select id from pending_deliveries pending
-                   where pending.route_id = routes.id
-                     and pending.parked_at < routes.updated_at + $2::float8 * interval '1 second'
-                   order by pending.parked_at limit $1 for update of pending skip locked
-               ) parked
-               limit $1)
-           returning destination_id, undecided"#,
+    let mut transaction = pool.begin().await?;
+    let ids = sqlx::query_scalar!(
+        r#"select parked.id as "id!" from routes
+           cross join lateral (
+               select id from pending_deliveries pending
+               where pending.route_id = routes.id
+                 and pending.parked_at < routes.updated_at + $2::float8 * interval '1 second'
+               order by pending.parked_at limit $1 for update of pending skip locked
+           ) parked
+           limit $1"#,
         limit,
         OLD_ROUTE_S
     )
-    .fetch_all(pool)
+    .fetch_all(&mut *transaction)
     .await?;
-    let found = rows.len();
-    Ok((rows.into_iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), found))
+    if ids.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let released = held::make_due(&mut transaction, &ids).await?;
+    transaction.commit().await?;
+    Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
 }
 
 /// Takes undecided deliveries that are to be decided now, and sets the time of the next try: it is there even if the relay
@@ -105,6 +103,23 @@ pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
         LONGEST_PAUSE_S
     )
     .fetch_all(pool)
+    .await
+}
+
+/// As [`take`], of one delivery, be it due or not; `None` if it is not undecided.
+///
+/// # Errors
+/// Returns an error if the query fails; then nothing was written.
+pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        "update pending_deliveries set decide_at = now() + $2::float8 * interval '1 second', decide_tries = 1
+         where id = $1 and undecided
+         returning id, event_id, source_id, destination_id, route_id",
+        id,
+        FIRST_PAUSE_S
+    )
+    .fetch_optional(pool)
     .await
 }
 
@@ -147,7 +162,9 @@ pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision
         return Ok(Decided::StaleConfiguration);
     }
     let changed = match decision {
-        Decision::Matched { order_key } => make_due(&mut transaction, id, *order_key).await?,
+        Decision::Matched { order_key, route_version } => {
+            make_due(&mut transaction, id, *order_key, *route_version).await?
+        }
         Decision::NotMatched(reason) => end(&mut transaction, id, reason).await?,
         Decision::Undecided { by, reason, again } => keep(&mut transaction, id, *by, reason, *again).await?,
     };
@@ -155,14 +172,20 @@ pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision
     Ok(if changed { Decided::Done } else { Decided::NotUndecided })
 }
 
-async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>) -> Result<bool, sqlx::Error> {
+async fn make_due(
+    connection: &mut Connection,
+    id: Uuid,
+    order_key: Option<i64>,
+    route_version: i32,
+) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set due_at = now(), order_key = case when replay_id is null then $2::bigint end, parked_reason = null, parked_at = null,
-             undecided = false, decide_at = null
+             undecided = false, decide_at = null, route_version = $3
          where id = $1 and undecided",
         id,
-        order_key
+        order_key,
+        route_version
     )
     .execute(connection)
     .await?;
@@ -198,9 +221,9 @@ async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool
                update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
            ), moved as (
                insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
-                                               state, reason, attempts, schedule_start)
+                                               state, reason, attempts, schedule_start, undecided)
                select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled', $2, attempts,
-                      schedule_start
+                      schedule_start, undecided
                from ended
                returning id
            )

@@ -63,7 +63,7 @@ const EVERY_DAY: [(&str, &str); 5] = [
         "a stretch of deliveries, and for each the other deliveries of its event by their index",
     ),
     (
-        "select id, event_id, source_id, destination_id, route_id, exists",
+        "select id, event_id, source_id, destination_id, route_id, undecided, exists",
         "a stretch of deliveries, and for each the other deliveries of its event by their index",
     ),
     (

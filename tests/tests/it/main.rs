@@ -37,6 +37,7 @@ mod request;
 mod restore;
 mod retry;
 mod route;
+mod routed;
 mod secrets;
 mod send;
 mod sent;

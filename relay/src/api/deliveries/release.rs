@@ -52,7 +52,8 @@ pub(in crate::api) struct ReleasedOfHeld {
     pub before: Timestamp,
 }
 
-/// Releases deliveries that are held by something of their own (`held_by`), up to 20,000 at a call. They are due now, and
+/// Releases deliveries that are held by something of their own (`held_by`), up to 20,000 at a call. They are due now, with the
+/// transform that their route has now, or had last if it is deleted, and
 /// those whose filter or order key could not be evaluated are decided again first. A delivery whose destination is paused,
 /// disabled or unusable waits for that. What is released twice is sent once.
 #[utoipa::path(post, path = "/v1/deliveries/release", tag = "deliveries", request_body = ReleaseOfHeld,

@@ -42,6 +42,10 @@ pub(super) struct Known {
     pub(super) pause_until_us: Option<u64>,
 }
 
+/// Why a delivery is held if the transform that it was routed with is not known.
+const ROUTE_GONE: &str = "the transform that it was routed with is not known any more; release it to send it with the one that \
+                          its route has now, or if its route is deleted, cancel it and replay its event";
+
 /// Whether the destination wants less, and does not say for how long.
 pub(super) fn asks_for_a_pause(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed { failure: Failure::Status(429), retry_after_ms: None | Some(0), .. })
@@ -72,6 +76,7 @@ pub(super) fn judge(
         Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
         Outcome::Untransformable { reason } => parked(HeldBy::Transform, storable(&reason)),
         Outcome::Unsendable { reason } => parked(HeldBy::Url, storable(&reason)),
+        Outcome::RouteGone => parked(HeldBy::Route, ROUTE_GONE.to_owned()),
         Outcome::BodyGone => parked(HeldBy::Body, "the body of this event is no longer kept".to_owned()),
         Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
             let reason = storable(&format!("{reason}; it was tried {LATE_TRANSFORMS} times"));

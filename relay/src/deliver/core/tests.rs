@@ -86,6 +86,8 @@ pub(in crate::deliver) fn item(destination: &Destination, number: u32, due_us: u
         destination_id: destination.id,
         event: Arc::new(event),
         route_id: None,
+        route_version: 1,
+        skips: false,
         replay_id: None,
         due_us,
         attempts: 0,

@@ -50,6 +50,7 @@ impl Table {
         due.sort_by_key(|item| (item.due_us, item.id));
         due.truncate(limit);
         for item in &mut due {
+            item.skips = route_of(item.destination_id).poison == Poison::Skip;
             item.before = match self.in_front(item) {
                 None => Before::Nothing,
                 Some(_) if self.earlier(item).any(is_untried) => Before::Untried,
@@ -245,6 +246,7 @@ pub(super) fn route(shard: i16) -> Route {
         order_key: None,
         poison: if shard == 2 { Poison::Skip } else { Poison::Block },
         enabled: true,
+        version: 1,
     }
 }
 
