@@ -35,9 +35,3 @@ create index pending_deliveries_parked_of_replay on pending_deliveries (replay_i
 
 -- Whether no filter has approved a delivery that has ended: it is decided before it is sent again.
 alter table settled_deliveries add column undecided boolean not null default false;
-
--- The texts are those that a relay of before wrote.
-update settled_deliveries set undecided = true
-where state = 'cancelled'
-  and (reason like 'the filter is false for this event%' or reason like 'the filter fails on this event%'
-       or reason like 'its route was switched off before%' or reason like 'its route has been deleted before%');

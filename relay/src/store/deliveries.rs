@@ -351,7 +351,7 @@ pub async fn retry(
             Some(Place::Settled { .. }) => make_pending(&mut transaction, customer, id, first_with_body).await?,
         };
         match retried {
-            Some(retried @ Retried::Due { .. }) => {
+            Some(retried @ (Retried::Due { .. } | Retried::Undecided)) => {
                 transaction.commit().await?;
                 return Ok(retried);
             }
@@ -374,7 +374,7 @@ async fn expedite(
         customer.uuid(),
         id.uuid()
     )
-    .fetch_optional(connection)
+    .fetch_optional(&mut *connection)
     .await?;
     let Some(id) = pending else { return Ok(None) };
     make_due(connection, id).await.map(Some)
@@ -424,7 +424,7 @@ async fn make_pending(
         id.uuid(),
         NOT_APPROVED
     )
-    .execute(connection)
+    .execute(&mut *connection)
     .await?;
     make_due(connection, id.uuid()).await.map(Some)
 }

@@ -78,7 +78,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
     if ids.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let released = held::make_due(&mut transaction, &ids).await?;
+    let released = held::make_due(&mut transaction, &ids, false).await?;
     transaction.commit().await?;
     Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
 }
