@@ -1,6 +1,7 @@
 //! The edge's admin routes: source configurations are put there, large bodies and handed-over secrets are fetched from
 //! there.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use http::StatusCode;
@@ -8,11 +9,15 @@ use reqwest::{Client, RequestBuilder, Response};
 use sha2::{Digest as _, Sha256};
 use shared::id::SourceId;
 use shared::source::Secret;
+use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
 pub mod check;
 pub mod push;
 pub mod source;
+
+/// How many sources can be written at the edge at the same time: a source always has the same place, and others share it.
+const TURNS: usize = 64;
 
 /// Whole call, a large body included.
 const TIMEOUT: Duration = Duration::from_secs(30);
@@ -23,6 +28,7 @@ pub struct Edge {
     client: Client,
     base: String,
     token: String,
+    turns: Arc<[Mutex<()>]>,
 }
 
 /// Why a body or a secret could not be fetched.
@@ -41,7 +47,15 @@ impl Edge {
     /// Where TLS cannot be set up on this machine.
     pub fn new(base: &Url, token: &str) -> Result<Self, reqwest::Error> {
         let client = crate::operator_client(TIMEOUT)?;
-        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token: token.to_owned() })
+        let turns = (0..TURNS).map(|_| Mutex::default()).collect();
+        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token: token.to_owned(), turns })
+    }
+
+    /// Waits until no other call of this relay writes this source at the edge. KV has no compare-and-set: of two writes at
+    /// the same time the older one can be the last.
+    pub async fn turn(&self, source: SourceId) -> MutexGuard<'_, ()> {
+        // The last byte of an id is random.
+        self.turns[usize::from(source.uuid().as_bytes()[15]) % TURNS].lock().await
     }
 
     /// Where a provider posts to: the edge takes the id of a source, and its name.

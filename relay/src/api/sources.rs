@@ -91,7 +91,7 @@ pub struct Quarantine {
 
 /// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
 /// when the relay last compared (some minutes after each change, and once a day); else `pending`: `edge_error` says why, and the relay goes on
-/// trying.
+/// trying. In the answer to a change it is about that change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeState {
@@ -227,7 +227,11 @@ async fn delete_everywhere(app: &App, row: &SourceRow) -> Result<Version, ApiErr
             least = row.revision.saturating_add(1);
             continue;
         }
-        match app.edge.delete_source(id, u64::try_from(row.revision).unwrap_or(0)).await {
+        let deletion = {
+            let _turn = app.edge.turn(id).await;
+            app.edge.delete_source(id, u64::try_from(row.revision).unwrap_or(0)).await
+        };
+        match deletion {
             Ok(Deletion::Done) => {}
             Ok(Deletion::OlderRevision { held }) => {
                 least = check::after(held);
@@ -300,7 +304,7 @@ pub(super) async fn id_of(
     problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
 }
 
-/// Waits until this replica stores by the change, puts the source to the edge, and answers with it as it is afterwards.
+/// Waits until this replica stores by the change, puts the source to the edge, and answers with it as this change left it.
 async fn answer(app: &App, changed: Changed) -> Result<Response, ApiError> {
     let Changed { before, row, version } = changed;
     // The edge can have it before: what stores compares the version.
@@ -310,8 +314,14 @@ async fn answer(app: &App, changed: Changed) -> Result<Response, ApiError> {
     let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
     let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
-    // If it was deleted meanwhile, the answer shows it as this call has left it.
-    let row = sources::find(&app.pool, customer, Some(id), None).await?.unwrap_or(row);
+    let row = match sources::find(&app.pool, customer, Some(id), None).await? {
+        // The edge may have a later change already, which contains this one.
+        Some(now) => {
+            SourceRow { edge_revision: now.edge_revision.min(row.revision), edge_error: now.edge_error, ..row }
+        }
+        // It was deleted meanwhile.
+        None => row,
+    };
     let source = Source { dropped: dropped.unwrap_or_default(), ..view(app, row) };
     Ok((status, Json(source)).into_response())
 }

@@ -194,6 +194,7 @@ async fn check_deleted(app: &App, id: SourceId) -> Result<(), String> {
         DeletedAction::DeleteAgain { revision } => {
             tracing::warn!(source = row.name, "the edge holds this deleted source again; it is deleted again");
             edge_checks::raise_deleted(&app.pool, id, revision).await.map_err(query_failed)?;
+            let _turn = app.edge.turn(id).await;
             match in_time(app.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {
                 Deletion::Done => Ok(()),
                 // The next comparison sees it.

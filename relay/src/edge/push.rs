@@ -17,13 +17,14 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How often a source is put in one go. After the first time the edge has held a newer revision each time.
 const TRIES: usize = 3;
 
-/// Puts the present revision of a source to the edge, and notes in its row how that went. If the edge holds a newer one,
-/// as after the database was set back, the row's revision is raised above it and put.
+/// Puts the newest revision of a source to the edge unless the edge has confirmed the one of `row` or a later one, and notes
+/// in its row how that went. If the edge holds a newer one, as after the database was set back, the row's revision is raised
+/// above it and put.
 ///
 /// # Errors
-/// Why the edge does not have it yet, as a text.
+/// Returns why the edge does not have it yet, as a text.
 pub async fn push(app: &App, row: &SourceRow) -> Result<(), String> {
-    let outcome = match tokio::time::timeout(PATIENCE, put(app, row.clone())).await {
+    let outcome = match tokio::time::timeout(PATIENCE, put_in_turn(app, row)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
     };
@@ -39,6 +40,17 @@ pub async fn push_or_retry(app: &App, row: &SourceRow) {
     if let Err(problem) = push(app, row).await {
         tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
         app.edge_pending.notify_one();
+    }
+}
+
+/// Calls that change a source at the same time wait for each other here, and one of them puts what the last has made.
+async fn put_in_turn(app: &App, row: &SourceRow) -> Result<(), String> {
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let _turn = app.edge.turn(id).await;
+    match sources::find(&app.pool, customer, Some(id), None).await.map_err(query_failed)? {
+        Some(newest) if newest.edge_revision < row.revision => put(app, newest).await,
+        // The edge has it, or it was deleted meanwhile.
+        Some(_) | None => Ok(()),
     }
 }
 
@@ -61,20 +73,9 @@ async fn put(app: &App, mut row: SourceRow) -> Result<(), String> {
             }
             Put::OlderRevision { held: newer } => held = newer,
         }
-        let customer = CustomerId::from_uuid(row.customer_id);
-        let now = sources::find(&app.pool, customer, Some(id), None).await.map_err(query_failed)?;
-        // Without a row it was deleted meanwhile.
-        let Some(now) = now else { return Ok(()) };
-        if now.revision > row.revision {
-            // Another call has changed the source at the same time: what it has made is put, unless the edge has it.
-            if now.edge_revision == now.revision {
-                return Ok(());
-            }
-            row = now;
-            continue;
-        }
         match sources::raise_to(&app.pool, id, check::after(held)).await.map_err(query_failed)? {
             Some(raised) => row = raised,
+            // It was deleted meanwhile.
             None => return Ok(()),
         }
     }

@@ -132,6 +132,26 @@ async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_e
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_are_added_at_the_same_time_are_all_accepted_once_each_call_is_answered() {
+    let gateway = Gateway::start_bare().await;
+    let source = gateway.api.create_source("shop", &Provider::github()).await;
+    for _ in 0..6 {
+        let providers = [Provider::github(), Provider::github(), Provider::github(), Provider::github()];
+        let add = async |provider: &Provider| {
+            let added = gateway.api.post("/v1/sources/shop/secrets", &json!({ "secret": provider.secrets[0] })).await;
+            added.expect_status(200)["edge"].clone()
+        };
+        let [a, b, c, d] = &providers;
+        let (a, b, c, d) = tokio::join!(add(a), add(b), add(c), add(d));
+        assert_eq!([a, b, c, d], ["active", "active", "active", "active"]);
+        for provider in &providers {
+            assert_eq!(send(&source.ingest_url, provider).await, 200);
+        }
+        give_secrets(&gateway, "shop", &Provider::github()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_source_is_put_again_after_the_database_was_set_back_without_a_later_change() {
     let mut gateway = Gateway::start_bare().await;
     let [first, lost] = [Provider::github(), Provider::github()];
