@@ -260,3 +260,27 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
         gateway.api.post(&format!("{unknown}/{what}"), &json!({})).await.expect_status(404);
     }
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn signals_of_what_was_cancelled_are_deleted_after_an_hour() {
+    let mut gateway = Gateway::relay_only().await;
+    let mut database = gateway.database.connect().await.expect("connects");
+    let insert = "insert into delivery_signals (written_at, replay_id)
+                  select now() - age * interval '1 minute', gen_random_uuid() from generate_series(1, 120) age";
+    sqlx::raw_sql(insert).execute(&mut database).await.expect("inserts");
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again().await.expect("starts");
+    until("the old ones to be deleted", SOON, async || {
+        let oldest: (i64, bool) = sqlx::query_as(
+            "select count(*), bool_or(written_at < now() - interval '61 minutes') from delivery_signals",
+        )
+        .fetch_one(&mut database)
+        .await
+        .map_err(|error| error.to_string())?;
+        match oldest {
+            (58..=60, false) => Ok(()),
+            other => Err(format!("{other:?}")),
+        }
+    })
+    .await;
+}

@@ -116,7 +116,7 @@ mod tests {
         let paused = DeliveryRow { paused_until: Some(in_s(90)), open_until: Some(in_s(30)), ..scheduled() };
         let until = |on, seconds| Waits { on, until: Some(in_s(seconds)), next_attempt_at: Some(in_s(seconds)) };
         assert_eq!(of(&paused), Some(until(WaitsFor::Pause, 90)));
-        let open = DeliveryRow { open_until: Some(in_s(120)), ..paused.clone() };
+        let open = DeliveryRow { open_until: Some(in_s(120)), ..paused };
         assert_eq!(of(&open), Some(until(WaitsFor::Breaker, 120)));
         let shorter = DeliveryRow { paused_until: Some(in_s(30)), ..scheduled() };
         assert_eq!(of(&shorter).map(|waits| waits.on), Some(WaitsFor::Schedule));

@@ -178,7 +178,7 @@ fn what_was_cancelled_is_dropped_from_what_waits_and_from_reads_that_are_under_w
     core.handle(found(&destination, Lane::Fresh, vec![items[2].clone(), items[3].clone()]), START_US);
     let replayed: Vec<Item> = (5..8).map(|number| Item { replay_id, ..item(&destination, number, START_US) }).collect();
     core.handle(Input::ReplayCancelled(ReplayId::mint(1, [9; 10])), START_US);
-    let commands = core.handle(found(&destination, Lane::Replay, replayed.clone()), START_US);
+    let commands = core.handle(found(&destination, Lane::Replay, replayed), START_US);
     assert_eq!(reads(&commands), [Lane::Replay], "it is read again");
 
     let mut sent_ids = Vec::new();

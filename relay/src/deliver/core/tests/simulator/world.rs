@@ -534,7 +534,7 @@ impl World {
     fn poll(&mut self, replica: usize) {
         let state = &mut self.replicas[replica];
         state.polled_us = self.now_us;
-        for signal in self.signals[state.signals..].to_vec() {
+        while let Some(signal) = self.signals.get(self.replicas[replica].signals).copied() {
             self.replicas[replica].signals += 1;
             match signal {
                 Signal::Delivery(destination, id) => self.tell(replica, Input::DeliveryCancelled(destination, id)),
