@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use serde_json::{Value, json};
-use shared::id::EventId;
+use shared::id::{EventId, RouteId};
 use sqlx::{AssertSqlSafe, PgConnection};
 use tests::api::{Destination, Source};
 use tests::gateway::{Gateway, RelayOnly, drained};
@@ -347,6 +347,66 @@ async fn what_no_filter_has_approved_is_decided_before_it_is_retried_or_replayed
     let approved = retry(&gateway, &held[1]).await;
     assert!(["pending", "succeeded"].contains(&approved["state"].as_str().expect("a state")), "{approved}");
     routed.bodies(2).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_that_was_routed_by_a_newer_route_than_the_relay_has_read_is_sent_by_that_one() {
+    let gateway = Gateway::relay_only().await;
+    let newer = "{'amount': body.amount, 'by': 'newer'}";
+    for (name, transform) in [("works", newer), ("fails", "body.missing")] {
+        let settings = json!({ "retry": { "schedule_s": [0, 3600] } });
+        let routed = Routed::to(&gateway, name, settings, json!({ "transform": STRIPS })).await;
+        routed.receiver.next([Behaviour::Status(500)]);
+        gateway.push(&routed.source, json!({ "amount": 1, "card": CARD }).to_string().as_bytes());
+        until("the first attempt to have failed", SOON, async || {
+            let pending = gateway.api.all("/v1/deliveries?state=pending").await;
+            if pending.iter().any(|pending| pending["attempts"] == 1) { Ok(()) } else { Err(format!("{pending:?}")) }
+        })
+        .await;
+        // As another relay has changed the route, routed by it and committed, before this one reads the configuration.
+        let id = routed.route.parse::<RouteId>().expect("an id").uuid();
+        let mut database = gateway.database.connect().await.expect("connects");
+        for statement in [
+            "begin".to_owned(),
+            format!("update routes set transform = '{}', version = 2 where id = '{id}'", transform.replace('\'', "''")),
+            format!("update pending_deliveries set route_version = 2, due_at = now() where route_id = '{id}'"),
+            "commit".to_owned(),
+        ] {
+            sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("is changed");
+        }
+        if name == "works" {
+            assert_eq!(routed.bodies(2).await[1], json!({ "amount": 1, "by": "newer" }));
+        } else {
+            let held = routed.deliveries(&gateway, "held", 1).await;
+            assert_eq!(held[0]["held_by"], "transform", "{held:?}");
+            assert_eq!(routed.receiver.count(), 1, "it is not sent by the older route");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_no_filter_had_approved_when_its_route_was_deleted_is_sent_only_if_a_new_route_approves_it() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let routed = Routed::new(&gateway, "shop", json!({})).await;
+    change_configuration(&gateway, "update routes set filter = 'future(body)'").await;
+    for amount in [1, 2] {
+        gateway.push(&routed.source, json!({ "amount": amount, "card": CARD }).to_string().as_bytes());
+    }
+    let held = routed.deliveries(&gateway, "held", 2).await;
+    routed.delete_route(&gateway).await;
+    for held in &held {
+        let answer = retry(&gateway, held).await;
+        let reason = answer["reason"].as_str().expect("a reason");
+        assert!(answer["state"] == "cancelled" && reason.contains("its route has been deleted"), "{answer}");
+    }
+    let route = json!({ "filter": "body.amount == 2", "transform": STRIPS });
+    gateway.api.create_route(&routed.source.id, &routed.destination.id, route).await;
+    let replay = replayed(&gateway, json!({ "filter": { "source": "shop", "state": "cancelled" } })).await;
+    assert_eq!(replay["created"], 2, "{replay}");
+    routed.deliveries(&gateway, "cancelled", 3).await;
+    routed.deliveries(&gateway, "succeeded", 1).await;
+    assert_eq!(routed.bodies(1).await, [json!({ "amount": 2, "of": "shop" })]);
 }
 
 #[tokio::test(flavor = "multi_thread")]
