@@ -3,6 +3,7 @@
 
 use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
+use url::Url;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
@@ -28,6 +29,8 @@ pub struct DestinationRow {
     pub state_changed_at: OffsetDateTime,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
+    /// When its URL led to another scheme, host or port for the last time.
+    pub moved_at: OffsetDateTime,
 }
 
 /// What a destination's owner sets.
@@ -79,6 +82,12 @@ pub async fn insert(
     Ok((row, change.commit().await?))
 }
 
+/// Whether two URLs lead to the same scheme, host and port: what is learned of one then holds for the other.
+fn same_origin(one: &str, other: &str) -> bool {
+    let origin = |url: &str| url.parse::<Url>().ok().map(|url| url.origin());
+    origin(one) == origin(other)
+}
+
 /// Changes a destination. `None` where it has been changed or deleted since `seen` was read.
 ///
 /// # Errors
@@ -93,7 +102,8 @@ pub async fn update(
         DestinationRow,
         "update destinations
          set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
-             max_concurrency = $9, timeout_ms = $10, retry = $11, updated_at = clock_timestamp()
+             max_concurrency = $9, timeout_ms = $10, retry = $11, updated_at = clock_timestamp(),
+             moved_at = case when $12 then clock_timestamp() else moved_at end
          where customer_id = $1 and id = $2 and updated_at = $3
          returning *",
         seen.customer_id,
@@ -106,7 +116,8 @@ pub async fn update(
         content.rate_per,
         content.max_concurrency,
         content.timeout_ms,
-        content.retry
+        content.retry,
+        !same_origin(&seen.url, &content.url)
     )
     .fetch_optional(&mut *change)
     .await?;

@@ -19,6 +19,7 @@ mod keys;
 mod limits;
 mod memory;
 mod order;
+mod owners;
 mod pace;
 mod pull;
 mod quarantine;

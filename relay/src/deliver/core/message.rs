@@ -7,6 +7,7 @@ use shared::id::{DeliveryId, DestinationId, ReplayId};
 
 use super::failing::Run;
 use super::health::Health;
+use super::learned::Learned;
 use crate::configuration::{Destination, Snapshot};
 use crate::deliver::item::Item;
 use crate::deliver::lane::Lane;
@@ -83,23 +84,34 @@ pub enum Input {
     },
     /// Settled, or no longer ours to settle.
     Settled(Vec<Settlement>),
-    /// What the table knows of a destination's run of failures; `None` where there is none.
-    Recalled {
-        destination: DestinationId,
-        epoch: i64,
-        run: Option<Run>,
-    },
-    /// The table could not be asked for that.
-    NotRecalled {
-        destination: DestinationId,
-        epoch: i64,
-    },
+    /// What is stored of destinations that this replica sends for since a short time.
+    Recalled(Vec<Recalled>),
+    /// Permits that have been stored ([`Health::permit_us`]).
+    Permitted(Vec<Permitted>),
     /// The deliveries of this replay were cancelled in the table.
     ReplayCancelled(ReplayId),
     /// This delivery was cancelled in the table.
     DeliveryCancelled(DestinationId, DeliveryId),
     /// Only time has passed.
     Woken,
+}
+
+/// What is stored of a destination.
+#[derive(Debug)]
+pub struct Recalled {
+    pub destination: DestinationId,
+    pub epoch: i64,
+    /// `None` if nothing has been sent to it yet.
+    pub learned: Option<Learned>,
+}
+
+/// A send that has been stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permitted {
+    pub destination: DestinationId,
+    pub epoch: i64,
+    /// When it was asked for, in microseconds.
+    pub asked_us: u64,
 }
 
 /// What was due in one lane.
@@ -135,13 +147,13 @@ pub enum Command {
         bodies: bool,
     },
     Settle(Settlement),
-    /// Ask the table since when this destination has been failing.
-    Recall {
-        destination: DestinationId,
-        epoch: i64,
-    },
+    /// Read what is stored of these destinations, each with the epoch of its shard. Nothing is sent to them before.
+    Recall(Vec<(DestinationId, i64)>),
+    /// Break off every attempt that is in flight and has not been answered: another replica may own its destination soon, and
+    /// sends it again.
+    BreakOff,
     Disable(DestinationId, Disabling),
-    /// Tell everybody how a destination takes what it is sent.
+    /// Store how a destination takes what it is sent, for the API and for the next owner.
     Report(Box<Health>),
 }
 

@@ -19,6 +19,7 @@ use crate::store::settle::AttemptRow;
 
 mod memory;
 mod order;
+mod ownership;
 mod pacing;
 mod simulator;
 
@@ -52,6 +53,7 @@ fn destination(number: u8) -> Destination {
         retry: RetryPolicy::Schedule { schedule_s: vec![0, 10, 20] },
         state: DestinationState::Active,
         state_changed_at: timestamp(0),
+        moved_at: timestamp(0),
     }
 }
 
@@ -126,7 +128,8 @@ fn sends(commands: &[Command]) -> Vec<Item> {
         Command::Send { item, .. } => Some(item.clone()),
         Command::Read { .. }
         | Command::Settle(_)
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
@@ -138,7 +141,8 @@ fn settlements(commands: &[Command]) -> Vec<Settlement> {
         Command::Settle(settlement) => Some(settlement.clone()),
         Command::Read { .. }
         | Command::Send { .. }
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
@@ -150,11 +154,25 @@ fn reads(commands: &[Command]) -> Vec<Lane> {
         Command::Read { lane, .. } => Some(*lane),
         Command::Send { .. }
         | Command::Settle(_)
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
     read.collect()
+}
+
+fn reports(commands: &[Command]) -> Vec<Health> {
+    let reports = commands.iter().filter_map(|command| match command {
+        Command::Report(health) => Some((**health).clone()),
+        Command::Read { .. }
+        | Command::Send { .. }
+        | Command::Settle(_)
+        | Command::Recall(_)
+        | Command::BreakOff
+        | Command::Disable(..) => None,
+    });
+    reports.collect()
 }
 
 /// A complete read of a lane.
@@ -174,11 +192,38 @@ fn read_empty(core: &mut Core, destination: &Destination) {
     }
 }
 
+/// A core that owns these destinations, of which nothing is stored; and what it does then.
+fn core_of<'a>(limits: Limits, destinations: impl IntoIterator<Item = &'a Destination>) -> (Core, Vec<Command>) {
+    let mut core = Core::new(limits);
+    let destinations: Vec<Destination> = destinations.into_iter().map(clone).collect();
+    core.handle(owned(destinations.iter().map(|destination| destination.shard)), START_US);
+    let commands = core.handle(snapshot(destinations), START_US);
+    let recalled = recalls(&commands).into_iter().map(|(destination, epoch)| nothing_of(destination, epoch));
+    let commands = core.handle(Input::Recalled(recalled.collect()), START_US);
+    (core, commands)
+}
+
+/// Whose stored state is asked for.
+fn recalls(commands: &[Command]) -> Vec<(DestinationId, i64)> {
+    let lines = commands.iter().filter_map(|command| match command {
+        Command::Recall(lines) => Some(lines.clone()),
+        Command::Read { .. }
+        | Command::Send { .. }
+        | Command::Settle(_)
+        | Command::BreakOff
+        | Command::Disable(..)
+        | Command::Report(_) => None,
+    });
+    lines.flatten().collect()
+}
+
+fn nothing_of(destination: DestinationId, epoch: i64) -> Recalled {
+    Recalled { destination, epoch, learned: None }
+}
+
 /// A core that owns one destination whose table has been found empty.
 fn core_with(destination: &Destination) -> Core {
-    let mut core = Core::new(LIMITS);
-    core.handle(owned([destination.shard]), START_US);
-    let commands = core.handle(snapshot([clone(destination)]), START_US);
+    let (mut core, commands) = core_of(LIMITS, [destination]);
     assert_eq!(reads(&commands), Lane::ALL, "a new line reads its table");
     read_empty(&mut core, destination);
     core
@@ -195,6 +240,7 @@ impl Destination {
             rate: other.rate,
             max_concurrency: other.max_concurrency,
             state: other.state,
+            moved_at: other.moved_at,
             retry: other.retry.clone(),
             ..self
         }
@@ -330,7 +376,8 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
             Command::Read { .. }
             | Command::Send { .. }
             | Command::Settle(_)
-            | Command::Recall { .. }
+            | Command::Recall(_)
+            | Command::BreakOff
             | Command::Disable(..)
             | Command::Report(_) => None,
         });

@@ -42,7 +42,11 @@ impl Table<'_> {
                     self.rows.retain(|row| row.id.uuid() != settlement.delivery_id);
                     Input::Settled(vec![settlement])
                 }
-                Command::Send { .. } | Command::Recall { .. } | Command::Disable(..) | Command::Report(_) => continue,
+                Command::Send { .. }
+                | Command::Recall(_)
+                | Command::BreakOff
+                | Command::Disable(..)
+                | Command::Report(_) => continue,
             };
             let more = core.handle(input, self.now_us);
             sent.extend(sends(&more));
