@@ -32,7 +32,7 @@ pub struct DestinationHealth {
     pub state_reason: Option<String>,
     pub state_changed_at: Timestamp,
     pub breaker: Breaker,
-    /// It asked for a pause until then (Retry-After).
+    /// It asked for a pause until then, with Retry-After (up to a day) or by answering 429 without it.
     pub held_until: Option<Timestamp>,
     pub concurrency: Concurrency,
     /// Null where it has no rate limit.
