@@ -2,12 +2,16 @@
 
 use super::table::{NEVER_US, Table, route};
 use super::*;
+use crate::egress::SendFailure;
 use crate::mint::timestamp_us;
 
 const DESTINATIONS: u8 = 3;
 pub(super) const REPLICAS: usize = 2;
 
 const RENEW_US: u64 = 3_000_000;
+
+/// How long an attempt may take.
+const TIMEOUT_US: u64 = 40_000_000;
 
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
@@ -41,6 +45,8 @@ enum Mood {
     Flaky,
     Refusing,
     Gone,
+    /// It does not answer.
+    Hanging,
 }
 
 struct Receiver {
@@ -81,6 +87,7 @@ pub(super) struct Flight {
     pub(super) shard: i16,
     /// When its destination was changed last, when it was sent.
     changed_us: u64,
+    sent_us: u64,
 }
 
 pub(super) struct Read {
@@ -117,6 +124,8 @@ pub(super) struct World {
     pub(super) stored: BTreeMap<DestinationId, Health>,
     accepted: u32,
     to_accept: u32,
+    /// How likely it is, where a process may end or lose the database, that it does.
+    turmoil: f64,
     pub(super) checks: Checks,
 }
 
@@ -138,6 +147,7 @@ impl World {
             (1..=DESTINATIONS).map(|shard| (i16::from(shard), Owner { replica: None, epoch: 0, free_us: 0 })).collect();
         let to_accept = random.random_range(20..90);
         let ahead_us = if random.random_bool(0.5) { random.random_range(-MOST_AHEAD_US..MOST_AHEAD_US) } else { 0 };
+        let turmoil = if random.random_bool(0.5) { 1.0 } else { 0.2 };
         let mut world = Self {
             random,
             now_us: START_US,
@@ -149,6 +159,7 @@ impl World {
             stored: BTreeMap::new(),
             accepted: 0,
             to_accept,
+            turmoil,
             checks: Checks::default(),
         };
         world.configure();
@@ -178,18 +189,19 @@ impl World {
         }
         match self.random.random_range(0..100) {
             0..12 => self.accept(),
-            12..38 => self.answer(replica),
-            38..52 if reachable => self.read(replica),
-            52..70 if reachable => self.settle(replica),
-            70..72 if reachable => self.recall(replica),
-            72..75 if reachable => self.write_reports(replica),
+            12..34 => self.answer(replica),
+            34..46 if reachable => self.read(replica),
+            46..61 if reachable => self.settle(replica),
+            61..68 if reachable => self.recall(replica),
+            68..75 if reachable => self.write_reports(replica),
             75..77 if !calm => self.change_mood(),
             77 if !calm => self.change_settings(),
-            78 if !calm && self.random.random_bool(0.2) => self.crash(replica),
-            78 if !calm && reachable && self.random.random_bool(0.2) => self.restart(replica),
-            79 if !calm && self.random.random_bool(0.2) => {
-                self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000);
-            }
+            78 | 79 if !calm && self.random.random_bool(self.turmoil) => match self.random.random_range(0..3) {
+                0 if reachable => self.restart(replica),
+                0 => self.pass_time(),
+                1 => self.crash(replica),
+                _ => self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000),
+            },
             80 if !calm => self.cancel(),
             81..83 => self.retry_parked(),
             _ => self.pass_time(),
@@ -257,13 +269,23 @@ impl World {
         if flights.is_empty() {
             return self.pass_time();
         }
-        let Flight { item, epoch, shard, changed_us } = flights.swap_remove(self.random.random_range(0..flights.len()));
+        let at = self.random.random_range(0..flights.len());
+        let is_hanging = self.receivers[&flights[at].item.destination_id].mood == Mood::Hanging;
+        if is_hanging && self.now_us < flights[at].sent_us + TIMEOUT_US {
+            return self.pass_time();
+        }
+        let Flight { item, epoch, shard, changed_us, .. } = flights.swap_remove(at);
         let mood = self.receivers[&item.destination_id].mood;
-        let retry_after_ms = self.random.random_bool(0.5).then(|| self.random.random_range(0..9_000));
+        let retry_after_ms = self.random.random_bool(0.5).then(|| self.random.random_range(0..30_000));
         let outcome = match (mood, self.random.random_range(0..20)) {
             (_, 0) if self.random.random_bool(0.5) => Outcome::TransformLate { reason: "a test".to_owned() },
             (_, 0) => Outcome::NotSent { reason: "a test".to_owned() },
             (_, 1) => Outcome::Untransformable { reason: "a test".to_owned() },
+            (Mood::Hanging, _) => Outcome::Failed {
+                attempt: attempt(),
+                failure: Failure::NoAnswer(SendFailure::Timeout),
+                retry_after_ms: None,
+            },
             (Mood::Down, _) => failed(500, None),
             (Mood::Throttling, 2..15) => failed(if self.random.random_bool(0.5) { 429 } else { 503 }, retry_after_ms),
             (Mood::Flaky, 2..8) => failed(500, None),
@@ -375,8 +397,19 @@ impl World {
     }
 
     fn change_mood(&mut self) {
-        let moods =
-            [Mood::Up, Mood::Down, Mood::Throttling, Mood::Flaky, Mood::Flaky, Mood::Refusing, Mood::Up, Mood::Gone];
+        let moods = [
+            Mood::Up,
+            Mood::Up,
+            Mood::Down,
+            Mood::Throttling,
+            Mood::Throttling,
+            Mood::Flaky,
+            Mood::Flaky,
+            Mood::Refusing,
+            Mood::Gone,
+            Mood::Hanging,
+            Mood::Hanging,
+        ];
         let mood = moods[self.random.random_range(0..moods.len())];
         let chosen = self.random.random_range(0..self.receivers.len());
         if let Some(receiver) = self.receivers.values_mut().nth(chosen) {
@@ -538,7 +571,7 @@ impl World {
         let bytes = item.event.body_bytes;
         assert!(bytes == 0 || large == 0 || large + bytes <= MOST_LARGE, "{large} and {bytes} bytes in flight");
         let changed_us = self.receivers[&item.destination_id].changed_us;
-        self.replicas[replica].flights.push(Flight { item, epoch, shard, changed_us });
+        self.replicas[replica].flights.push(Flight { item, epoch, shard, changed_us, sent_us: self.now_us });
     }
 
     /// Its connections are closed, and none of its attempts is answered.
@@ -555,9 +588,9 @@ impl World {
 /// None, or from fifty a second to one in ten seconds.
 fn rate(random: &mut StdRng) -> Option<Rate> {
     let (limit, per_s) = match random.random_range(0..10) {
-        0..5 => return None,
-        5..8 => (random.random_range(5..50), 1),
-        8 => (random.random_range(12..60), 60),
+        0..4 => return None,
+        4..7 => (random.random_range(5..50), 1),
+        7 => (random.random_range(12..60), 60),
         _ => (random.random_range(360..720), 3_600),
     };
     NonZeroU32::new(limit).map(|limit| Rate { limit, per: Duration::from_secs(per_s) })
