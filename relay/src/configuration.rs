@@ -27,7 +27,7 @@ use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::Pool;
 use crate::store::configuration::Version;
-use crate::{operational, store};
+use crate::{mint, operational, store};
 
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
@@ -80,6 +80,16 @@ pub struct Destination {
     pub append_query: bool,
     pub state: DestinationState,
     pub state_changed_at: OffsetDateTime,
+    /// When its URL led to another scheme, host or port for the last time.
+    pub moved_at: OffsetDateTime,
+}
+
+impl Destination {
+    /// Since when what is learned of it counts, Unix time in microseconds: the last change of its address or its state.
+    #[must_use]
+    pub fn learned_since_us(&self) -> u64 {
+        mint::unix_us(self.moved_at.max(self.state_changed_at))
+    }
 }
 
 /// A destination that this relay cannot send to. Its deliveries wait in the table.
@@ -438,6 +448,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
             _ => DestinationState::Disabled,
         },
         state_changed_at: row.state_changed_at,
+        moved_at: row.moved_at,
     })
 }
 

@@ -11,10 +11,11 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
+use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -35,6 +36,7 @@ mod look;
 pub mod outcome;
 pub mod pace;
 mod read;
+mod recall;
 mod redirect;
 pub mod report;
 mod request;
@@ -56,6 +58,9 @@ use crate::store::settle::{Next, Settlement};
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
+
+/// How long the last reports may take when the engine ends.
+const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -177,7 +182,13 @@ impl Engine {
             })
         };
         let (reports, report_inbox) = mpsc::unbounded_channel();
-        let reporting = tokio::spawn(report::run(pool.clone(), report_inbox));
+        let writer = report::Writer {
+            pool: pool.clone(),
+            clock: self.handle.clock,
+            engine: self.handle.clone(),
+            under_way: Arc::clone(&under_way),
+        };
+        let mut reporting = tokio::spawn(writer.run(report_inbox));
         let (reads, read_inbox) = mpsc::unbounded_channel();
         let read_inbox = Arc::new(tokio::sync::Mutex::new(read_inbox));
         let reading: Vec<_> = (0..read::AT_ONCE)
@@ -208,6 +219,7 @@ impl Engine {
             reports,
             reads,
             excerpts: Arc::default(),
+            attempts: HashMap::new(),
             under_way,
             pool: pool.clone(),
             intake,
@@ -241,6 +253,14 @@ impl Engine {
                 break;
             }
         }
+        // Before the shards are given back: the next owners go on from these.
+        machine.report_last();
+        drop(machine);
+        if tokio::time::timeout(LAST_REPORTS_WITHIN, &mut reporting).await.is_err() {
+            tracing::warn!(
+                "could not store what is known of the destinations in time; the next owners wait for one send of each rate"
+            );
+        }
         background.cancel();
         let _ = leasing.await;
         watching.abort();
@@ -263,6 +283,8 @@ struct Machine {
     reports: mpsc::UnboundedSender<Health>,
     reads: mpsc::UnboundedSender<Read>,
     excerpts: Arc<Excerpts>,
+    /// The attempts in flight, with the epochs they were sent in.
+    attempts: HashMap<(DeliveryId, i64), AbortHandle>,
     under_way: Arc<UnderWay>,
     pool: Pool,
     intake: Intake,
@@ -274,7 +296,8 @@ struct Machine {
 impl Machine {
     fn take(&mut self, inputs: Vec<Input>) {
         for input in inputs {
-            let (answered, attempt) = if let Input::Answered { shard, outcome, .. } = &input {
+            let (answered, attempt) = if let Input::Answered { item, epoch, shard, outcome, .. } = &input {
+                self.attempts.remove(&(item.id, *epoch));
                 (Some(*shard), outcome.attempt().map(|attempt| attempt.id))
             } else {
                 (None, None)
@@ -294,11 +317,12 @@ impl Machine {
                         self.under_way.begun(settlement.shard);
                         self.settle(settlement);
                     }
-                    Command::Recall { destination, epoch } => self.recall(destination, epoch),
-                    Command::Disable(destination, why) => self.disable(destination, why),
-                    Command::Report(health) => {
-                        let _ = self.reports.send(*health);
+                    Command::Recall(lines) => {
+                        self.tasks.spawn(recall::run(self.pool.clone(), self.handle.clone(), lines));
                     }
+                    Command::BreakOff => self.break_off(),
+                    Command::Disable(destination, why) => self.disable(destination, why),
+                    Command::Report(health) => self.report(*health),
                 }
             }
             // Of an attempt that is not settled here.
@@ -330,24 +354,45 @@ impl Machine {
         });
     }
 
-    fn send(&self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
+    fn send(&mut self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
         self.under_way.begun(destination.shard);
         let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
         let excerpts = Arc::clone(&self.excerpts);
+        // In a task of its own, so that a panic in it is an attempt that was not made and not a slot lost for ever.
+        let attempt = tokio::spawn({
+            let (item, destination) = (item.clone(), Arc::clone(&destination));
+            async move { sender.attempt(&item, &destination).await }
+        });
+        self.attempts.insert((item.id, epoch), attempt.abort_handle());
         self.tasks.spawn(async move {
-            // In a task of its own, so that a panic in it is an attempt that was not made and not a slot lost for ever.
-            let attempt = tokio::spawn({
-                let (item, destination) = (item.clone(), Arc::clone(&destination));
-                async move { sender.attempt(&item, &destination).await }
-            });
-            let Attempted { mut outcome, rest } =
-                attempt.await.unwrap_or_else(|error| Outcome::NotSent { reason: error.to_string() }.into());
+            let Attempted { mut outcome, rest } = attempt.await.unwrap_or_else(|error| not_made(&error).into());
             if let Some(rest) = rest {
                 // Before the outcome is told, which leads to the settlement that needs it.
                 excerpts.keep(&mut outcome, rest);
             }
             handle.tell(Input::Answered { item, epoch, shard: destination.shard, outcome, jitter: mint::jitter() });
         });
+    }
+
+    /// Closes the connections of all attempts that have not been answered.
+    fn break_off(&mut self) {
+        tracing::warn!(
+            attempts = self.attempts.len(),
+            "attempts are broken off, because another replica may send for their destinations"
+        );
+        self.attempts.drain().for_each(|(_, attempt)| attempt.abort());
+    }
+
+    fn report(&self, health: Health) {
+        self.under_way.begun(health.shard);
+        let _ = self.reports.send(health);
+    }
+
+    /// Stores what the next owners have to know.
+    fn report_last(&mut self) {
+        for health in self.core.last_reports(self.clock.now_us()) {
+            self.report(health);
+        }
     }
 
     /// Looks in the tables for what the lines do not know of.
@@ -367,26 +412,6 @@ impl Machine {
                 Vec::new()
             });
             handle.tell(Input::Expedited { destination, epoch, asked, items });
-        });
-    }
-
-    fn recall(&self, destination: DestinationId, epoch: i64) {
-        let (pool, handle) = (self.pool.clone(), self.handle.clone());
-        self.tasks.spawn(async move {
-            let input = match store::destination_health::failing(&pool, destination.uuid()).await {
-                Ok(row) => {
-                    let run = row.map(|row| Run {
-                        since_us: mint::unix_ms(row.since) * 1000,
-                        failures: u64::try_from(row.failures).unwrap_or(0),
-                    });
-                    Input::Recalled { destination, epoch, run }
-                }
-                Err(error) => {
-                    tracing::warn!(error = %error, destination = %destination, "cannot read since when it fails; the next failure asks again");
-                    Input::NotRecalled { destination, epoch }
-                }
-            };
-            handle.tell(input);
         });
     }
 
@@ -421,6 +446,17 @@ impl Machine {
             }
         });
     }
+}
+
+/// The outcome of an attempt whose task has not ended by itself.
+fn not_made(error: &tokio::task::JoinError) -> Outcome {
+    let reason = if error.is_cancelled() {
+        "the lease of this replica has ended, so the attempt was broken off; the destination may have received it"
+            .to_owned()
+    } else {
+        error.to_string()
+    };
+    Outcome::NotSent { reason }
 }
 
 fn failing_reason(run: Run) -> String {

@@ -6,6 +6,7 @@
 
 pub mod case;
 pub mod figure;
+pub mod limits;
 pub mod load;
 pub mod machine;
 pub mod meter;

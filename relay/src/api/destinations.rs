@@ -190,7 +190,8 @@ pub(super) async fn pause(
     set_state(&app, caller.customer, &id, "paused").await
 }
 
-/// Lets the deliveries of a paused or disabled destination go, at the rate of the destination.
+/// Lets the deliveries of a paused or disabled destination go, at the rate of the destination. What was learned of it before is
+/// forgotten: Retry-After, pauses, breaker, reduction and run of failures.
 #[utoipa::path(post, path = "/v1/destinations/{id}/resume", tag = "destinations",
     params(("id" = String, Path, description = "id or name")), responses((status = 200, body = Destination), Refusals))]
 pub(super) async fn resume(

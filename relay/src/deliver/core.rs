@@ -10,7 +10,9 @@
 //!
 //! One decision, one file: which lane goes next ([`shares`]), what of the table is in memory ([`window`], [`budget`]),
 //! who yields when slots are short ([`noise`]), how much a destination can take ([`aimd`]), whether it is sent to at all
-//! ([`breaker`], [`failing`], [`throttle`]), what goes one after the other ([`order`]), and what an answer means ([`answer`]). A [`line`] puts them together for one destination.
+//! ([`breaker`], [`failing`], [`throttle`]), what goes one after the other ([`order`]), what an answer means ([`answer`]),
+//! and what one owner leaves to the next ([`ownership`], [`learned`], [`permit`]). A [`line`] puts them together for one
+//! destination.
 //! Every input costs as much as the lines it concerns, never as much as there are lines.
 
 mod aimd;
@@ -19,10 +21,13 @@ mod breaker;
 mod budget;
 mod failing;
 mod health;
+mod learned;
 mod line;
 mod message;
 mod noise;
 mod order;
+mod ownership;
+mod permit;
 mod shares;
 #[cfg(test)]
 pub(super) mod tests;
@@ -36,23 +41,23 @@ use std::sync::Arc;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
-pub use self::aimd::Reason;
+pub use self::aimd::{Reason, Reduction};
 pub use self::breaker::State as BreakerState;
 pub use self::failing::Run;
 pub use self::health::Health;
-pub use self::message::{Command, Disabling, Found, Input, Limits};
+pub use self::learned::Learned;
+pub use self::message::{Command, Disabling, Found, Input, Limits, Permitted, Recalled};
 
 use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
 use self::budget::{Budget, counted_bytes};
 use self::health::Due;
-use self::line::{Consequences, Everyone, Line, Step};
+use self::line::{Everyone, Line, Step};
 use self::order::behind_wait_us;
 use self::throttle::Throttle;
 use self::tuning::READ_AGAIN_US;
 use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
-use super::pace::SetClock;
 use crate::configuration::Snapshot;
 use crate::mint::timestamp;
 use crate::store::settle::{Next, Settlement};
@@ -61,10 +66,11 @@ use crate::store::settle::{Next, Settlement};
 pub struct Core {
     limits: Limits,
     budget: Budget,
-    clock: SetClock,
     owned: HashMap<i16, i64>,
     snapshot: Arc<Snapshot>,
     lines: HashMap<DestinationId, Line>,
+    /// Lines of shards that are not owned any more, with their epochs, until what they have in flight has been answered.
+    leaving: HashMap<(DestinationId, i64), Line>,
     /// Lines that may have something to do, each at most once.
     turn: VecDeque<DestinationId>,
     /// Lines that wait for others to give slots back, each at most once.
@@ -80,6 +86,8 @@ pub struct Core {
     /// Nothing is sent after it, whether or not anyone has said so: a process that was stopped for a while finds itself
     /// behind it. Microseconds.
     owned_until_us: u64,
+    /// The time until which it owned is over, and what was in flight has been broken off.
+    is_fenced: bool,
 }
 
 impl Core {
@@ -88,10 +96,10 @@ impl Core {
         Self {
             limits,
             budget: Budget::new(limits.bodies, limits.rows),
-            clock: SetClock::default(),
             owned: HashMap::new(),
             snapshot: Arc::default(),
             lines: HashMap::new(),
+            leaving: HashMap::new(),
             turn: VecDeque::new(),
             yielding: VecDeque::new(),
             giving_way: VecDeque::new(),
@@ -101,23 +109,27 @@ impl Core {
             unsettled: 0,
             draining: false,
             owned_until_us: 0,
+            is_fenced: true,
         }
     }
 
     /// Takes an input at `now_us` (Unix time in microseconds, never running backwards) and says what is to be done.
     pub fn handle(&mut self, input: Input, now_us: u64) -> Vec<Command> {
-        self.clock.set_us(now_us);
         let mut commands = Vec::new();
+        self.fence(now_us, &mut commands);
         match input {
-            Input::Fenced => self.owned_until_us = 0,
+            Input::Fenced => {
+                self.owned_until_us = 0;
+                self.fence(now_us, &mut commands);
+            }
             Input::Owned { shards, until_us } => {
-                self.owned_until_us = until_us;
+                (self.owned_until_us, self.is_fenced) = (until_us, false);
                 self.owned = shards;
-                self.arrange(now_us);
+                self.arrange(now_us, &mut commands);
             }
             Input::Configured(snapshot) => {
                 self.snapshot = snapshot;
-                self.arrange(now_us);
+                self.arrange(now_us, &mut commands);
             }
             Input::Fresh(items) => self.fresh(items, now_us),
             Input::Look(destination) => self.look(destination, now_us),
@@ -149,16 +161,8 @@ impl Core {
             }
             Input::Settled(settlements) => self.settled(&settlements, now_us),
             Input::NotSettled(settlements) => self.not_settled(&settlements, now_us),
-            Input::Recalled { destination, epoch, run } => {
-                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
-                    line.failing.recalled(run);
-                }
-            }
-            Input::NotRecalled { destination, epoch } => {
-                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
-                    line.failing.not_recalled();
-                }
-            }
+            Input::Recalled(recalled) => self.recalled(recalled, now_us),
+            Input::Permitted(permitted) => self.permitted(&permitted),
             Input::Expedite(deliveries) => self.expedite(deliveries, now_us, &mut commands),
             Input::Expedited { destination, epoch, asked, items } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
@@ -194,7 +198,10 @@ impl Core {
     /// When [`Input::Woken`] is due, in microseconds.
     #[must_use]
     pub fn wake_at_us(&self) -> Option<u64> {
-        self.wakes.peek().map(|Reverse((at_us, _))| *at_us)
+        let wake_us = self.wakes.peek().map(|Reverse((at_us, _))| *at_us);
+        let ends = self.in_flight() > 0 && !self.is_fenced && self.owned_until_us < u64::MAX;
+        let fence_us = ends.then_some(self.owned_until_us);
+        wake_us.into_iter().chain(fence_us).min()
     }
 
     /// Stops sending; what is in flight is still answered and settled.
@@ -218,33 +225,6 @@ impl Core {
     #[must_use]
     pub fn could_send(&self, now_us: u64) -> bool {
         self.lines.values().any(|line| line.could_send(now_us))
-    }
-
-    /// Makes the lines those of the owned shards and of the present configuration.
-    fn arrange(&mut self, now_us: u64) {
-        let (owned, snapshot, everyone) = (&self.owned, &self.snapshot, &mut self.everyone);
-        self.lines.retain(|id, line| {
-            let shard = snapshot.destinations.get(id).map(|destination| destination.shard);
-            let stays = shard.and_then(|shard| owned.get(&shard)) == Some(&line.epoch);
-            if !stays {
-                everyone.wanting -= usize::from(line.is_counted);
-            }
-            stays
-        });
-        let mut changed = Vec::new();
-        for (id, destination) in &snapshot.destinations {
-            let Some(epoch) = owned.get(&destination.shard) else { continue };
-            let line =
-                self.lines.entry(*id).or_insert_with(|| Line::new(Arc::clone(destination), *epoch, &self.limits));
-            if line.configure(destination, &self.clock, now_us) {
-                changed.push(*id);
-            }
-        }
-        // In one order, so that the same inputs always lead to the same commands.
-        changed.sort_unstable();
-        for id in changed {
-            self.give_turn(id);
-        }
     }
 
     fn fresh(&mut self, items: Vec<Item>, now_us: u64) {
@@ -308,39 +288,38 @@ impl Core {
         self.everyone.used.in_flight -= 1;
         self.everyone.bytes_in_flight -= counted_bytes(item.event.body_bytes);
         self.freed += 1;
-        let line = self.lines.get_mut(&id).filter(|line| line.epoch == epoch);
-        let (line, sent_us, known_gone) = match line {
-            Some(line) => {
-                let (sent_us, known_gone) = line.landed(item);
-                (Some(line), sent_us, known_gone)
-            }
-            None => (None, None, false),
-        };
+        let is_here = self.lines.get(&id).is_some_and(|line| line.epoch == epoch);
+        let line = if is_here { self.lines.get_mut(&id) } else { self.leaving.get_mut(&(id, epoch)) };
+        let mut line = line.and_then(|line| line.landed(item).map(|landed| (line, landed)));
         let policy =
             self.snapshot.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
-        let mut line = line.zip(sent_us);
         let pause_until_us = asks_for_a_pause(&outcome).then(|| match &mut line {
             // A caller has asked for it in the middle of a pause, which that does not make longer.
-            Some((line, _)) if line.is_asked_probe(item.id) => match line.throttle.lasts_until(now_us) {
-                Some(until_us) => until_us,
-                None => line.throttle.throttled(now_us, jitter, now_us),
-            },
-            Some((line, sent_us)) => line.throttle.throttled(*sent_us, jitter, now_us),
-            // Another replica owns it, and learns of it by itself.
-            None => Throttle::default().throttled(now_us, jitter, now_us),
-        });
-        let judged = judge(item, outcome, &policy, Known { gone: known_gone, pause_until_us }, jitter, now_us);
-        if let Some((line, sent_us)) = line {
-            #[expect(clippy::cast_precision_loss, reason = "a duration")]
-            self.everyone.used.time.add(now_us.saturating_sub(sent_us) as f64, now_us);
-            let Consequences { recall, disable } = line.learn(item.id, &judged, sent_us, jitter, now_us);
-            if recall {
-                commands.push(Command::Recall { destination: id, epoch });
+            Some((line, landed)) if landed.teaches && line.is_asked_probe(item.id) => {
+                match line.throttle.lasts_until(now_us) {
+                    Some(until_us) => until_us,
+                    None => line.throttle.throttled(now_us, jitter, now_us),
+                }
             }
-            if let Some(why) = disable {
+            Some((line, landed)) if landed.teaches => line.throttle.throttled(landed.sent_us, jitter, now_us),
+            // Another owner learns of it by itself, and another address has not asked for it.
+            Some(_) | None => Throttle::default().throttled(now_us, jitter, now_us),
+        });
+        let known = Known { gone: line.as_ref().is_some_and(|(_, landed)| landed.known_gone), pause_until_us };
+        let judged = judge(item, outcome, &policy, known, jitter, now_us);
+        if let Some((line, landed)) = line {
+            #[expect(clippy::cast_precision_loss, reason = "a duration")]
+            self.everyone.used.time.add(now_us.saturating_sub(landed.sent_us) as f64, now_us);
+            if let Some(why) = line.learn(item.id, &judged, landed, jitter, now_us) {
                 commands.push(Command::Disable(id, why));
             }
+        }
+        if is_here {
+            // At once: the turn may come late, and the next owner has to know of it.
+            self.report(id, now_us, commands);
             self.give_turn(id);
+        } else {
+            self.is_leaving(id, epoch, now_us, commands);
         }
         self.unsettled += 1;
         commands.push(Command::Settle(Settlement {

@@ -2,7 +2,8 @@
 //!
 //! A shard that another replica is to have is first taken from the engine, which then sends nothing more for it, and
 //! given up only when nothing of it is under way any more. Else its next owner would send the same again, and the
-//! destination would get more at a time than it may. An attempt that hangs delays its own shard and no other.
+//! destination would get more at a time than it may. An attempt that hangs delays its own shard and no other. What the
+//! engine reports last of each destination is under way too: the next owner goes on from it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;

@@ -1,14 +1,19 @@
-//! Writes how destinations take what they are sent, so that every replica can say it.
+//! Stores how destinations take what they are sent: every replica can say it, and the next owner goes on from it.
 
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::id::DestinationId;
 use tokio::sync::mpsc;
 
-use super::core::Health;
-use crate::store::Pool;
+use super::Handle;
+use super::clock::Clock;
+use super::core::{Health, Input, Permitted};
+use super::lease::UnderWay;
 use crate::store::destination_health;
+use crate::store::{self, Pool};
 
 /// The most rows of one statement.
 const BATCH: usize = 1_000;
@@ -16,31 +21,80 @@ const BATCH: usize = 1_000;
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Writes reports until the channel closes; of one destination only the newest.
-pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Health>) {
-    let mut waiting: HashMap<DestinationId, Health> = HashMap::new();
-    loop {
-        let mut arrived = Vec::new();
-        if waiting.is_empty() {
-            inbox.recv_many(&mut arrived, BATCH).await;
-            if arrived.is_empty() {
-                return;
-            }
-        }
-        while let Ok(health) = inbox.try_recv() {
-            arrived.push(health);
-        }
-        waiting.extend(arrived.into_iter().map(|health| (health.destination, health)));
-        let batch: Vec<&Health> = waiting.values().take(BATCH).collect();
-        match destination_health::write(&pool, &batch).await {
-            Ok(()) => {
-                for id in batch.iter().map(|health| health.destination).collect::<Vec<_>>() {
-                    waiting.remove(&id);
+/// What the writer of reports works with.
+pub struct Writer {
+    pub pool: Pool,
+    pub clock: Clock,
+    pub engine: Handle,
+    /// Each report counts as under way until it has been written: its shard is not handed over before.
+    pub under_way: Arc<UnderWay>,
+}
+
+/// A report that is to be written.
+struct Waiting {
+    health: Health,
+    /// The shard of each report that it has taken the place of, and its own.
+    shards: Vec<i16>,
+}
+
+impl Writer {
+    /// Writes reports until the channel closes and all of them are written; of one destination only the newest.
+    pub async fn run(self, mut inbox: mpsc::UnboundedReceiver<Health>) {
+        let mut waiting: HashMap<DestinationId, Waiting> = HashMap::new();
+        loop {
+            let mut arrived = Vec::new();
+            if waiting.is_empty() {
+                inbox.recv_many(&mut arrived, BATCH).await;
+                if arrived.is_empty() {
+                    return;
                 }
             }
-            Err(error) => {
-                tracing::warn!(error = %error, "cannot write how destinations do; trying again");
-                tokio::time::sleep(AGAIN).await;
+            while let Ok(health) = inbox.try_recv() {
+                arrived.push(health);
+            }
+            arrived.into_iter().for_each(|health| add(&mut waiting, health));
+            let batch: Vec<&Health> = waiting.values().map(|waiting| &waiting.health).take(BATCH).collect();
+            match destination_health::write(&self.pool, &batch, self.clock.now_us()).await {
+                Ok(()) => {}
+                Err(error) if store::is_data_error(&error) => {
+                    // Written again it would be refused again, and keep its shards from being handed over.
+                    tracing::error!(error = %error, reports = batch.len(), "the database refuses reports of destinations; they are dropped");
+                }
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot write how destinations do; trying again");
+                    tokio::time::sleep(AGAIN).await;
+                    continue;
+                }
+            }
+            let written: Vec<DestinationId> = batch.iter().map(|health| health.destination).collect();
+            self.written(written.iter().filter_map(|id| waiting.remove(id)));
+        }
+    }
+
+    fn written(&self, reports: impl Iterator<Item = Waiting>) {
+        let mut permitted = Vec::new();
+        for Waiting { health: Health { destination, epoch, permit_us, .. }, shards } in reports {
+            permitted.extend(permit_us.map(|asked_us| Permitted { destination, epoch, asked_us }));
+            self.under_way.ended(shards);
+        }
+        if !permitted.is_empty() {
+            self.engine.tell(Input::Permitted(permitted));
+        }
+    }
+}
+
+/// Adds a report in place of an older one of its destination. A report of an earlier epoch never takes the place of a later one.
+fn add(waiting: &mut HashMap<DestinationId, Waiting>, health: Health) {
+    let shard = health.shard;
+    match waiting.entry(health.destination) {
+        Entry::Vacant(entry) => {
+            entry.insert(Waiting { health, shards: vec![shard] });
+        }
+        Entry::Occupied(mut entry) => {
+            let waiting = entry.get_mut();
+            waiting.shards.push(shard);
+            if health.epoch >= waiting.health.epoch {
+                waiting.health = health;
             }
         }
     }

@@ -63,6 +63,7 @@ pub struct DestinationRow {
     pub append_query: bool,
     pub state: String,
     pub state_changed_at: OffsetDateTime,
+    pub moved_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
 }
 
@@ -225,7 +226,7 @@ pub async fn read(pool: &Pool) -> Result<Rows, sqlx::Error> {
     let destinations = sqlx::query_as!(
         DestinationRow,
         "select id, customer_id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per,
-                max_concurrency, timeout_ms, retry, append_query, state, state_changed_at, updated_at
+                max_concurrency, timeout_ms, retry, append_query, state, state_changed_at, moved_at, updated_at
          from destinations"
     )
     .fetch_all(&mut *transaction)

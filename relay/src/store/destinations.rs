@@ -3,6 +3,7 @@
 
 use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
+use url::Url;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
@@ -29,6 +30,8 @@ pub struct DestinationRow {
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
     pub append_query: bool,
+    /// When its URL led to another scheme, host or port for the last time.
+    pub moved_at: OffsetDateTime,
 }
 
 /// What a destination's owner sets.
@@ -144,6 +147,12 @@ async fn insert_in(
     .await
 }
 
+/// Whether two URLs lead to the same scheme, host and port: what is learned of one then holds for the other.
+fn same_origin(one: &str, other: &str) -> bool {
+    let origin = |url: &str| url.parse::<Url>().ok().map(|url| url.origin());
+    origin(one) == origin(other)
+}
+
 async fn update_in(
     connection: &mut Connection,
     seen: &DestinationRow,
@@ -153,7 +162,8 @@ async fn update_in(
         DestinationRow,
         "update destinations
          set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
-             max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp()
+             max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp(),
+             moved_at = case when $13 then clock_timestamp() else moved_at end
          where customer_id = $1 and id = $2 and updated_at = $3
          returning *",
         seen.customer_id,
@@ -167,7 +177,8 @@ async fn update_in(
         content.max_concurrency,
         content.timeout_ms,
         content.retry,
-        content.append_query
+        content.append_query,
+        !same_origin(&seen.url, &content.url)
     )
     .fetch_one(connection)
     .await

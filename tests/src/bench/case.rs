@@ -74,7 +74,7 @@ pub const ALL: &[Case] = &[
     },
     Case {
         name: "replicas",
-        what: "one, two and four relays on one database",
+        what: "one, two and four relays on one database, and limits while each is restarted",
         run: |options| Box::pin(replicas::run(options)),
     },
     Case {
@@ -90,7 +90,7 @@ pub const ALL: &[Case] = &[
     Case { name: "kill", what: "kill -9 at random moments under load", run: |options| Box::pin(kill::run(options)) },
     Case {
         name: "replicas-kill",
-        what: "three relays under load, one of them killed every 20 seconds",
+        what: "three relays under load, one of them killed every 20 seconds, and limits meanwhile",
         run: |options| Box::pin(replicas_kill::run(options)),
     },
     Case {

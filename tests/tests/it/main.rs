@@ -1,8 +1,8 @@
 //! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
 
 mod api;
-mod changes;
 mod by_hand;
+mod changes;
 mod chaos;
 mod crash;
 mod crowd;
@@ -22,6 +22,7 @@ mod limits;
 mod memory;
 mod odd_text;
 mod order;
+mod owners;
 mod pace;
 mod patch;
 mod pull;

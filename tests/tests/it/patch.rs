@@ -42,7 +42,8 @@ async fn a_part_of_a_destination_is_changed_and_the_rest_stays() {
             "created_at": made["created_at"],
         }),
     );
-    let nothing = json!({ "rate_limit": null, "max_concurrency": null, "append_query": null, "headers": { "X-TEAM": null } });
+    let nothing =
+        json!({ "rate_limit": null, "max_concurrency": null, "append_query": null, "headers": { "X-TEAM": null } });
     assert_fields(
         &patch(nothing).await.expect_status(200),
         &json!({

@@ -32,7 +32,7 @@ pub struct DestinationHealth {
     pub state_reason: Option<String>,
     pub state_changed_at: Timestamp,
     pub breaker: Breaker,
-    /// It asked for a pause until then (Retry-After).
+    /// It asked for a pause until then, with Retry-After (up to a day) or by answering 429 without it.
     pub held_until: Option<Timestamp>,
     pub concurrency: Concurrency,
     /// Null where it has no rate limit.
@@ -174,7 +174,9 @@ fn held_view(row: CountRow) -> Held {
 }
 
 fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &PendingRow) -> DestinationHealth {
-    let report = report.as_ref();
+    let learned_since = report.as_ref().and_then(|report| report.learned_since);
+    // What was learned of another address is shown no more.
+    let report = report.as_ref().filter(|_| learned_since.is_none_or(|since| since >= destination.moved_at));
     let limit = RateLimit::of_columns(destination.rate_limit, destination.rate_per.as_deref());
     let time = |at: Option<time::OffsetDateTime>| at.map(Timestamp);
     DestinationHealth {

@@ -27,10 +27,12 @@ pub(in crate::api) struct DestinationSettings {
     /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
     #[schema(example = "billing")]
     pub(super) name: Option<String>,
-    /// http or https, to a public address unless the operator has allowed others.
+    /// http or https, to a public address unless the operator has allowed others. Another scheme, host or port ends what was
+    /// learned of the destination: Retry-After, pauses, breaker, reduction and run of failures. Another path does not.
     #[schema(example = "https://example.com/webhooks")]
     url: String,
-    /// Null or left out: as fast as the concurrency lets it.
+    /// Null or left out: as fast as the concurrency lets it. Sends are spaced evenly: a window of any length holds at most what the
+    /// rate allows in it, and from two a second on one more, or a twentieth of a second's worth less one if that is more.
     rate_limit: Option<RateLimit>,
     /// The most attempts at the same time.
     #[schema(minimum = 1, maximum = 1000, default = 10)]

@@ -41,6 +41,20 @@ pub enum Reason {
     Recovering,
 }
 
+/// How much less than the limits allow is sent, and why.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Reduction {
+    pub why: Reason,
+    /// Unix time in microseconds.
+    pub since_us: u64,
+    /// How many attempts may be in flight.
+    pub concurrency: f64,
+    /// Below it the concurrency doubles with each round of successes.
+    pub slow_start_below: f64,
+    /// The part of the rate, up to 1.
+    pub rate_factor: f64,
+}
+
 #[derive(Default)]
 struct Latency {
     attempts: u32,
@@ -53,6 +67,31 @@ impl Aimd {
         Self { reduced: None, latency: Latency::default() }
     }
 
+    /// What an earlier owner of the destination has reduced. The latencies begin anew.
+    pub(super) fn recalled(reduction: Option<Reduction>, now_us: u64) -> Self {
+        let reduced =
+            reduction.map(|Reduction { why, since_us, concurrency, slow_start_below, rate_factor }| Reduced {
+                concurrency,
+                slow_start_below,
+                rate_factor: rate_factor.clamp(LEAST_RATE_FACTOR, 1.0),
+                rate_grown_us: now_us,
+                at_us: since_us,
+                why,
+            });
+        Self { reduced, ..Self::unreduced() }
+    }
+
+    /// What is reduced, for the next owner.
+    pub(super) fn reduction(&self) -> Option<Reduction> {
+        self.reduced.as_ref().map(|reduced| Reduction {
+            why: reduced.why,
+            since_us: reduced.at_us,
+            concurrency: reduced.concurrency,
+            slow_start_below: reduced.slow_start_below,
+            rate_factor: reduced.rate_factor,
+        })
+    }
+
     /// How many attempts may be in flight, where the owner allows `limit`.
     pub(super) fn concurrency(&self, limit: usize) -> usize {
         self.reduced.as_ref().map_or(limit, |reduced| whole(reduced.concurrency).clamp(1, limit))
@@ -61,11 +100,6 @@ impl Aimd {
     /// What part of its rate limit the destination is sent, up to 1.
     pub(super) fn rate_factor(&self) -> f64 {
         self.reduced.as_ref().map_or(1.0, |reduced| reduced.rate_factor)
-    }
-
-    /// Why and since when, in microseconds, less is sent than allowed.
-    pub(super) fn reduced(&self) -> Option<(Reason, u64)> {
-        self.reduced.as_ref().map(|reduced| (reduced.why, reduced.at_us))
     }
 
     /// The latency of late, in microseconds; `None` before the first success.
@@ -194,7 +228,7 @@ mod tests {
         for second in 1..40 {
             round(&mut aimd, second * 1_000_000);
         }
-        assert_eq!((aimd.concurrency(LIMIT), aimd.rate_factor(), aimd.reduced()), (LIMIT, 1.0, None));
+        assert_eq!((aimd.concurrency(LIMIT), aimd.rate_factor(), aimd.reduction()), (LIMIT, 1.0, None));
     }
 
     #[test]
@@ -221,7 +255,7 @@ mod tests {
         assert_eq!(least, LIMIT / 4);
         for now_us in 120..5_000_000 {
             aimd.succeeded(now_us, 2_000_000.0, LIMIT, now_us * 1_000);
-            if aimd.reduced().is_none() {
+            if aimd.reduction().is_none() {
                 return;
             }
         }
@@ -235,6 +269,6 @@ mod tests {
             let latency_us = if now_us % 100 < 50 { 500.0 } else { 200_000.0 };
             aimd.succeeded(u64::from(now_us), latency_us, LIMIT, u64::from(now_us));
         }
-        assert_eq!(aimd.reduced(), None);
+        assert_eq!(aimd.reduction(), None);
     }
 }

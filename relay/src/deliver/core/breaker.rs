@@ -66,6 +66,20 @@ pub(super) enum Change {
 }
 
 impl Breaker {
+    /// A breaker as an earlier owner has left it. A probe of that owner is not waited for.
+    pub(super) fn recalled(state: State, since_us: u64, openings: u32) -> Self {
+        let state = match state {
+            State::HalfOpen { .. } => State::HalfOpen { probe: None },
+            State::Closed | State::Open { .. } => state,
+        };
+        Self { state, since_us, openings, ..Self::default() }
+    }
+
+    /// How often it has opened without being closed for long.
+    pub(super) fn openings(&self) -> u32 {
+        self.openings
+    }
+
     pub(super) fn state(&self) -> State {
         self.state
     }
@@ -271,6 +285,21 @@ mod tests {
         breaker.sent(id(5));
         assert_eq!(breaker.answered(id(5), Verdict::Succeeded, 0.5, now_us), Some(Change::Closed));
         assert_eq!(breaker.state(), State::Closed);
+    }
+
+    #[test]
+    fn another_owner_waits_for_the_same_probe_and_then_opens_it_for_twice_as_long() {
+        let before = open();
+        let mut breaker = Breaker::recalled(before.state(), before.since_us(), before.openings());
+        let until_us = START_US + FIRST_OPEN_US;
+        assert_eq!(breaker.admit(until_us - 1), Admission::Wait { until_us: Some(until_us) });
+        assert_eq!(breaker.admit(until_us), Admission::Go);
+        breaker.sent(id(2));
+        let mut breaker = Breaker::recalled(breaker.state(), breaker.since_us(), breaker.openings());
+        assert_eq!(breaker.admit(until_us), Admission::Go, "the probe of the owner before is not waited for");
+        breaker.sent(id(3));
+        assert_eq!(breaker.answered(id(3), Verdict::Failed, 0.5, until_us), Some(Change::Opened));
+        assert_eq!(breaker.open_until(until_us), Some(until_us + 2 * FIRST_OPEN_US));
     }
 
     #[test]

@@ -1,7 +1,7 @@
 //! Since when a destination has not had one success: what disables it after days.
 //!
-//! It is kept in the table `destination_health`, because no replica owns a destination for days; a line that has seen
-//! no success yet asks for it at its first failure.
+//! It is stored with each report, because no replica owns a destination for days, and recalled by the next owner before it
+//! sends anything.
 
 use super::tuning::{FAILING_DISABLES_AFTER_FAILURES, FAILING_DISABLES_AFTER_US};
 
@@ -16,68 +16,31 @@ pub struct Run {
 #[derive(Debug, Default)]
 pub(super) struct Failing {
     run: Option<Run>,
-    /// Whether the run is whole: what an earlier owner has seen of it is part of it.
-    whole: bool,
-    asked: bool,
-}
-
-/// What a failure leads to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Consequence {
-    Nothing,
-    /// The earlier part of the run is to be asked for.
-    Recall,
-    /// The destination is to be disabled.
-    Disable(Run),
 }
 
 impl Failing {
-    /// The run; `None` where the last answer was a success, or where the earlier part of it has not been told yet.
+    /// The run as earlier owners have seen it.
+    pub(super) fn recalled(run: Option<Run>) -> Self {
+        Self { run }
+    }
+
+    /// The run; `None` if the last answer was a success.
     pub(super) fn run(&self) -> Option<Run> {
-        self.run.filter(|_| self.whole)
+        self.run
     }
 
-    /// Whether [`Self::run`] is to take the place of what the table knows.
-    pub(super) fn is_whole(&self) -> bool {
-        self.whole
-    }
-
-    /// A success, or a person who has looked after it, ends the run.
+    /// A success ends the run.
     pub(super) fn ended(&mut self) {
-        *self = Self { run: None, whole: true, asked: false };
+        self.run = None;
     }
 
-    pub(super) fn failed(&mut self, now_us: u64) -> Consequence {
+    /// Counts a failure. Returns the run if the destination is to be disabled.
+    pub(super) fn failed(&mut self, now_us: u64) -> Option<Run> {
         let run = self.run.get_or_insert(Run { since_us: now_us, failures: 0 });
         run.failures += 1;
         let run = *run;
-        if !self.whole {
-            let first = !std::mem::replace(&mut self.asked, true);
-            return if first { Consequence::Recall } else { Consequence::Nothing };
-        }
         let for_days = now_us.saturating_sub(run.since_us) >= FAILING_DISABLES_AFTER_US;
-        if for_days && run.failures >= FAILING_DISABLES_AFTER_FAILURES {
-            Consequence::Disable(run)
-        } else {
-            Consequence::Nothing
-        }
-    }
-
-    /// What the table knows of the run: `None` where there was none.
-    pub(super) fn recalled(&mut self, earlier: Option<Run>) {
-        if self.whole {
-            return;
-        }
-        self.whole = true;
-        if let (Some(run), Some(earlier)) = (&mut self.run, earlier) {
-            run.since_us = run.since_us.min(earlier.since_us);
-            run.failures += earlier.failures;
-        }
-    }
-
-    /// The table could not be asked; the next failure asks again.
-    pub(super) fn not_recalled(&mut self) {
-        self.asked = false;
+        (for_days && run.failures >= FAILING_DISABLES_AFTER_FAILURES).then_some(run)
     }
 }
 
@@ -90,34 +53,28 @@ mod tests {
     #[test]
     fn five_days_of_failures_disable_and_one_success_in_between_begins_anew() {
         let mut failing = Failing::default();
-        assert_eq!(failing.failed(0), Consequence::Recall);
-        assert_eq!(failing.failed(6 * DAY_US), Consequence::Nothing, "not before the earlier part is known");
-        failing.recalled(None);
-        for _ in 0..7 {
-            assert_eq!(failing.failed(4 * DAY_US), Consequence::Nothing);
+        for day in [0, 3, 4, 4, 4, 4, 4, 4, 4] {
+            assert_eq!(failing.failed(day * DAY_US), None);
         }
-        let run = Run { since_us: 0, failures: 10 };
-        assert_eq!(failing.failed(5 * DAY_US), Consequence::Disable(run));
+        assert_eq!(failing.failed(5 * DAY_US), Some(Run { since_us: 0, failures: 10 }));
         failing.ended();
         for _ in 0..20 {
-            assert_eq!(failing.failed(6 * DAY_US), Consequence::Nothing);
+            assert_eq!(failing.failed(6 * DAY_US), None);
         }
     }
 
     #[test]
     fn what_an_earlier_owner_has_seen_is_part_of_the_run() {
-        let mut failing = Failing::default();
-        assert_eq!(failing.failed(4 * DAY_US), Consequence::Recall);
-        failing.recalled(Some(Run { since_us: 0, failures: 50 }));
-        assert_eq!(failing.failed(5 * DAY_US), Consequence::Disable(Run { since_us: 0, failures: 52 }));
+        let mut failing = Failing::recalled(Some(Run { since_us: 0, failures: 50 }));
+        assert_eq!(failing.failed(4 * DAY_US), None);
+        assert_eq!(failing.failed(5 * DAY_US), Some(Run { since_us: 0, failures: 52 }));
     }
 
     #[test]
     fn few_failures_far_apart_do_not_disable() {
         let mut failing = Failing::default();
-        failing.ended();
         for day in 0..9 {
-            assert_eq!(failing.failed(day * DAY_US), Consequence::Nothing);
+            assert_eq!(failing.failed(day * DAY_US), None);
         }
     }
 }

@@ -10,19 +10,20 @@ use super::aimd::Aimd;
 use super::answer::Judged;
 use super::breaker::{Admission, Breaker, Change, State, Verdict};
 use super::budget::{Budget, counted_bytes, fits_in_flight};
-use super::failing::{Consequence, Failing};
+use super::failing::Failing;
 use super::health::Reports;
 use super::noise::{self, Use};
 use super::order::{Keys, Turn};
+use super::permit::Permit;
 use super::shares::{Slots, Turns};
 use super::throttle::Throttle;
-use super::tuning::DISABLING_HOLD_US;
+use super::tuning::{DISABLING_HOLD_US, RESERVED_FROM_US};
 use super::window::Window;
 use super::{Disabling, Found, Limits};
 use crate::configuration::{Destination, DestinationState};
 use crate::deliver::item::Item;
 use crate::deliver::lane::{Lane, PerLane};
-use crate::deliver::pace::{Pace, SetClock};
+use crate::deliver::pace::Pace;
 
 mod expedited;
 
@@ -40,14 +41,21 @@ pub(super) struct Line {
     keys: Keys,
     expedited: Expedited,
     /// When each attempt in flight was sent, in microseconds.
-    in_flight: HashMap<DeliveryId, u64>,
+    pub(super) in_flight: HashMap<DeliveryId, u64>,
     /// Bytes of the large bodies among them.
     bytes_in_flight: usize,
     /// What was in flight when the destination answered 410: whatever it answers to these is as old as that.
-    sent_before_gone: HashSet<DeliveryId>,
-    pace: Option<Pace>,
+    pub(super) sent_before_gone: HashSet<DeliveryId>,
+    /// What was in flight when what was learned of the destination was forgotten: the answers to these teach nothing.
+    pub(super) sent_before_forgot: HashSet<DeliveryId>,
+    /// Whether what earlier owners have learned has been recalled; nothing is sent before.
+    pub(super) is_recalled: bool,
+    /// See [`Learned::since_us`](super::learned::Learned::since_us).
+    pub(super) learned_since_us: u64,
+    pub(super) pace: Option<Pace>,
+    pub(super) permit: Permit,
     /// Nothing is sent until then: the destination asked for it (Retry-After), or is being disabled.
-    held_until_us: u64,
+    pub(super) held_until_us: u64,
     pub(super) throttle: Throttle,
     pub(super) breaker: Breaker,
     pub(super) aimd: Aimd,
@@ -115,6 +123,8 @@ impl Line {
             lanes[lane] = Window::unread(limits.unseen_us);
         }
         Self {
+            learned_since_us: destination.learned_since_us(),
+            pace: destination.rate.map(Pace::new),
             destination,
             epoch,
             lanes,
@@ -126,7 +136,9 @@ impl Line {
             in_flight: HashMap::new(),
             bytes_in_flight: 0,
             sent_before_gone: HashSet::new(),
-            pace: None,
+            sent_before_forgot: HashSet::new(),
+            is_recalled: false,
+            permit: Permit::default(),
             held_until_us: 0,
             throttle: Throttle::default(),
             breaker: Breaker::default(),
@@ -261,29 +273,36 @@ impl Line {
     }
 
     /// Takes over a configuration and says whether the line may have something to do.
-    pub(super) fn configure(&mut self, destination: &Arc<Destination>, clock: &SetClock, now_us: u64) -> bool {
-        if self.pace.as_ref().map(Pace::rate) != destination.rate {
-            self.pace = destination.rate.map(|rate| Pace::new(rate, clock));
+    pub(super) fn configure(&mut self, destination: &Arc<Destination>, now_us: u64) -> bool {
+        match (&mut self.pace, destination.rate) {
+            (Some(pace), Some(rate)) if pace.rate() == rate => {}
+            (Some(pace), Some(rate)) => pace.set_rate(rate, now_us),
+            (pace, rate) => *pace = rate.map(Pace::new),
         }
         let was_active = self.is_active();
         self.destination = Arc::clone(destination);
+        let is_another = destination.learned_since_us() > self.learned_since_us;
+        self.learned_since_us = self.learned_since_us.max(destination.learned_since_us());
+        if is_another || (self.is_active() && !was_active) {
+            self.forget_learned();
+        }
         if !self.is_active() {
             self.forget_ready(now_us);
         } else if !was_active {
-            // Somebody has looked after it: what was learned is out of date.
-            self.held_until_us = 0;
-            self.throttle = Throttle::default();
-            self.breaker = Breaker::default();
-            self.aimd = Aimd::unreduced();
-            self.failing.ended();
             self.look(now_us);
         }
         self.is_active()
     }
 
+    /// Leaves its destination to another owner: nothing is sent any more, and only what is in flight is still learned from.
+    pub(super) fn leave(&mut self, now_us: u64) {
+        self.forget_ready(now_us);
+        (self.in_turn, self.yields, self.gives_way, self.is_counted) = (false, false, false, false);
+    }
+
     /// What it does with a slot; `is_spare` if no other line wants that.
     pub(super) fn step(&mut self, is_spare: bool, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
-        if !self.is_active() {
+        if !self.is_active() || !self.is_recalled {
             return Step::Wait { until_us: None };
         }
         if let Some(step) = self.step_expedited(now_us, limits, everyone) {
@@ -313,9 +332,8 @@ impl Line {
         if let Admission::Wait { until_us } = self.breaker.admit(now_us) {
             return Step::Wait { until_us };
         }
-        let factor = self.aimd.rate_factor();
-        if let Some(Err(wait_us)) = self.pace.as_mut().map(|pace| pace.take(factor)) {
-            return Step::Wait { until_us: Some(now_us + wait_us) };
+        if let Some(wait) = self.wait_for_pace(now_us) {
+            return wait;
         }
         match self.lanes[lane].pop() {
             Some(item) => {
@@ -333,7 +351,22 @@ impl Line {
         self.bytes_in_flight += bytes;
         self.in_flight.insert(item.id, now_us);
         self.breaker.sent(item.id);
+        self.reports.changed();
         Step::Send(item)
+    }
+
+    /// Takes one from its rate, or says what it waits for.
+    fn wait_for_pace(&mut self, now_us: u64) -> Option<Step> {
+        let pace = self.pace.as_mut()?;
+        let until_us = match pace.wait_us(now_us) {
+            Some(wait_us) => Some(now_us + wait_us),
+            None if pace.spacing_us() >= RESERVED_FROM_US && !self.permit.take(now_us) => None,
+            None => {
+                let wait_us = pace.take(self.aimd.rate_factor(), now_us).err()?;
+                Some(now_us + wait_us)
+            }
+        };
+        Some(Step::Wait { until_us })
     }
 
     /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
@@ -360,46 +393,49 @@ impl Line {
 
     /// Whether it could send now if it had something.
     pub(super) fn could_send(&self, now_us: u64) -> bool {
-        self.is_active() && self.blocked_until(now_us).is_none()
+        self.is_active() && self.is_recalled && self.blocked_until(now_us).is_none()
     }
 
-    /// An attempt is no longer in flight. Returns when it was sent, in microseconds, and whether the destination has
-    /// answered 410 since.
-    pub(super) fn landed(&mut self, item: &Item) -> (Option<u64>, bool) {
+    /// An attempt is no longer in flight; `None` if this line has not sent it.
+    pub(super) fn landed(&mut self, item: &Item) -> Option<Landed> {
         let id = item.id;
-        let sent_us = self.in_flight.remove(&id);
-        if sent_us.is_some() {
-            self.bytes_in_flight -= counted_bytes(item.event.body_bytes);
-        }
-        if let (Some(_), Some(known)) = (sent_us, self.known.get(&id)) {
+        let sent_us = self.in_flight.remove(&id)?;
+        self.bytes_in_flight -= counted_bytes(item.event.body_bytes);
+        if let Some(known) = self.known.get(&id) {
             self.slots.give_back(known.lane);
             self.used.in_flight -= 1;
             if let Some(key) = known.order_key {
                 self.keys.answered(key, id);
             }
         }
-        (sent_us, self.sent_before_gone.remove(&id))
+        let teaches = !self.sent_before_forgot.remove(&id);
+        let had_gone = self.sent_before_gone.remove(&id);
+        Some(Landed { sent_us, teaches, known_gone: had_gone || !teaches })
     }
 
-    /// Learns from an answer to what was sent at `sent_us`, in microseconds; `jitter` is in 0..1.
+    /// Learns from an answer; `jitter` is in 0..1. Returns why the destination is to be disabled, if it is.
     pub(super) fn learn(
         &mut self,
         id: DeliveryId,
         judged: &Judged,
-        sent_us: u64,
+        landed: Landed,
         jitter: f64,
         now_us: u64,
-    ) -> Consequences {
+    ) -> Option<Disabling> {
+        let sent_us = landed.sent_us;
         let limit = self.destination.max_concurrency;
         let taken_us = as_f64(now_us.saturating_sub(sent_us));
         self.used.time.add(taken_us, now_us);
-        self.reports.answered();
-        self.probed(id, judged.verdict, now_us);
+        self.reports.changed();
+        self.probed(id, if landed.teaches { judged.verdict } else { Verdict::Unknown }, now_us);
+        if !landed.teaches {
+            return None;
+        }
         self.held_until_us = self.held_until_us.max(judged.hold_until_us.unwrap_or(0));
         if let Some(why) = judged.overloaded {
             self.aimd.overloaded(why, sent_us, limit, now_us);
         }
-        let mut consequences = Consequences::default();
+        let mut disable = None;
         match judged.verdict {
             Verdict::Succeeded => {
                 // That of the head, if there was an attempt: the excerpt of a body may be waited for.
@@ -409,14 +445,12 @@ impl Line {
                 self.failing.ended();
                 self.throttle.succeeded(sent_us);
             }
-            Verdict::Failed | Verdict::Throttled | Verdict::Refused => match self.failing.failed(now_us) {
-                Consequence::Nothing => {}
-                Consequence::Recall => consequences.recall = true,
-                Consequence::Disable(run) => {
+            Verdict::Failed | Verdict::Throttled | Verdict::Refused => {
+                if let Some(run) = self.failing.failed(now_us) {
                     self.held_until_us = self.held_until_us.max(now_us + DISABLING_HOLD_US);
-                    consequences.disable = Some(Disabling::Failing(run));
+                    disable = Some(Disabling::Failing(run));
                 }
-            },
+            }
             Verdict::Unknown => {}
         }
         match self.breaker.answered(id, judged.verdict, jitter, now_us) {
@@ -427,9 +461,9 @@ impl Line {
         }
         if judged.gone {
             self.sent_before_gone = self.in_flight.keys().copied().collect();
-            consequences.disable = Some(Disabling::Gone);
+            disable = Some(Disabling::Gone);
         }
-        consequences
+        disable
     }
 
     /// How many attempts may be in flight now.
@@ -528,12 +562,15 @@ impl Line {
     }
 }
 
-/// What an answer leads to beside its settlement.
-#[derive(Debug, Default)]
-pub(super) struct Consequences {
-    /// What the table knows of the run of failures is to be asked for.
-    pub(super) recall: bool,
-    pub(super) disable: Option<Disabling>,
+/// An attempt that is no longer in flight.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Landed {
+    /// When it was sent, in microseconds.
+    pub(super) sent_us: u64,
+    /// Whether its answer says something of the destination as it is now.
+    pub(super) teaches: bool,
+    /// The destination is known to be gone, or this was sent to another address: a 410 is no news.
+    pub(super) known_gone: bool,
 }
 
 #[expect(clippy::cast_precision_loss, reason = "durations of attempts")]

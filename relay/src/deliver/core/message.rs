@@ -7,6 +7,7 @@ use shared::id::{DeliveryId, DestinationId, ReplayId};
 
 use super::failing::Run;
 use super::health::Health;
+use super::learned::Learned;
 use crate::configuration::{Destination, Snapshot};
 use crate::deliver::item::Item;
 use crate::deliver::lane::Lane;
@@ -86,17 +87,10 @@ pub enum Input {
     /// Not settled: the shard is another replica's, or the delivery is not as it was when it was sent. Or it is settled, and the
     /// answer of that transaction was lost.
     NotSettled(Vec<Settlement>),
-    /// What the table knows of a destination's run of failures; `None` where there is none.
-    Recalled {
-        destination: DestinationId,
-        epoch: i64,
-        run: Option<Run>,
-    },
-    /// The table could not be asked for that.
-    NotRecalled {
-        destination: DestinationId,
-        epoch: i64,
-    },
+    /// What is stored of destinations that this replica sends for since a short time.
+    Recalled(Vec<Recalled>),
+    /// Permits that have been stored ([`Health::permit_us`]).
+    Permitted(Vec<Permitted>),
     /// Callers have asked to send these at once. They may be other replicas'.
     Expedite(Vec<(DestinationId, DeliveryId)>),
     /// The rows of deliveries that are to be sent at once have been read; `items` are those that still are, and none of them
@@ -113,6 +107,24 @@ pub enum Input {
     DeliveryCancelled(DestinationId, DeliveryId),
     /// Only time has passed.
     Woken,
+}
+
+/// What is stored of a destination.
+#[derive(Debug)]
+pub struct Recalled {
+    pub destination: DestinationId,
+    pub epoch: i64,
+    /// `None` if nothing has been sent to it yet.
+    pub learned: Option<Learned>,
+}
+
+/// A send that has been stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Permitted {
+    pub destination: DestinationId,
+    pub epoch: i64,
+    /// When it was asked for, in microseconds.
+    pub asked_us: u64,
 }
 
 /// What was due in one lane.
@@ -154,13 +166,13 @@ pub enum Command {
         deliveries: Vec<DeliveryId>,
     },
     Settle(Settlement),
-    /// Ask the table since when this destination has been failing.
-    Recall {
-        destination: DestinationId,
-        epoch: i64,
-    },
+    /// Read what is stored of these destinations, each with the epoch of its shard. Nothing is sent to them before.
+    Recall(Vec<(DestinationId, i64)>),
+    /// Break off every attempt that is in flight and has not been answered: another replica may own its destination soon, and
+    /// sends it again.
+    BreakOff,
     Disable(DestinationId, Disabling),
-    /// Tell everybody how a destination takes what it is sent.
+    /// Store how a destination takes what it is sent, for the API and for the next owner.
     Report(Box<Health>),
 }
 

@@ -20,6 +20,7 @@ use crate::store::settle::AttemptRow;
 mod expedited;
 mod memory;
 mod order;
+mod ownership;
 mod pacing;
 mod simulator;
 
@@ -54,6 +55,7 @@ pub(in crate::deliver) fn destination(number: u8) -> Destination {
         append_query: false,
         state: DestinationState::Active,
         state_changed_at: timestamp(0),
+        moved_at: timestamp(0),
     }
 }
 
@@ -134,7 +136,8 @@ fn sends(commands: &[Command]) -> Vec<Item> {
         Command::Read { .. }
         | Command::ReadExpedited { .. }
         | Command::Settle(_)
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
@@ -147,7 +150,8 @@ fn settlements(commands: &[Command]) -> Vec<Settlement> {
         Command::Read { .. }
         | Command::ReadExpedited { .. }
         | Command::Send { .. }
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
@@ -160,11 +164,25 @@ fn reads(commands: &[Command]) -> Vec<Lane> {
         Command::Send { .. }
         | Command::ReadExpedited { .. }
         | Command::Settle(_)
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
     read.collect()
+}
+
+fn reports(commands: &[Command]) -> Vec<Health> {
+    let reports = commands.iter().filter_map(|command| match command {
+        Command::Report(health) => Some((**health).clone()),
+        Command::Read { .. }
+        | Command::Send { .. }
+        | Command::Settle(_)
+        | Command::Recall(_)
+        | Command::BreakOff
+        | Command::Disable(..) => None,
+    });
+    reports.collect()
 }
 
 /// A complete read of a lane.
@@ -184,11 +202,38 @@ fn read_empty(core: &mut Core, destination: &Destination) {
     }
 }
 
+/// A core that owns these destinations, of which nothing is stored; and what it does then.
+fn core_of<'a>(limits: Limits, destinations: impl IntoIterator<Item = &'a Destination>) -> (Core, Vec<Command>) {
+    let mut core = Core::new(limits);
+    let destinations: Vec<Destination> = destinations.into_iter().map(clone).collect();
+    core.handle(owned(destinations.iter().map(|destination| destination.shard)), START_US);
+    let commands = core.handle(snapshot(destinations), START_US);
+    let recalled = recalls(&commands).into_iter().map(|(destination, epoch)| nothing_of(destination, epoch));
+    let commands = core.handle(Input::Recalled(recalled.collect()), START_US);
+    (core, commands)
+}
+
+/// Whose stored state is asked for.
+fn recalls(commands: &[Command]) -> Vec<(DestinationId, i64)> {
+    let lines = commands.iter().filter_map(|command| match command {
+        Command::Recall(lines) => Some(lines.clone()),
+        Command::Read { .. }
+        | Command::Send { .. }
+        | Command::Settle(_)
+        | Command::BreakOff
+        | Command::Disable(..)
+        | Command::Report(_) => None,
+    });
+    lines.flatten().collect()
+}
+
+fn nothing_of(destination: DestinationId, epoch: i64) -> Recalled {
+    Recalled { destination, epoch, learned: None }
+}
+
 /// A core that owns one destination whose table has been found empty.
 fn core_with(destination: &Destination) -> Core {
-    let mut core = Core::new(LIMITS);
-    core.handle(owned([destination.shard]), START_US);
-    let commands = core.handle(snapshot([clone(destination)]), START_US);
+    let (mut core, commands) = core_of(LIMITS, [destination]);
     assert_eq!(reads(&commands), Lane::ALL, "a new line reads its table");
     read_empty(&mut core, destination);
     core
@@ -205,6 +250,7 @@ impl Destination {
             rate: other.rate,
             max_concurrency: other.max_concurrency,
             state: other.state,
+            moved_at: other.moved_at,
             retry: other.retry.clone(),
             ..self
         }
@@ -341,7 +387,8 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
             | Command::ReadExpedited { .. }
             | Command::Send { .. }
             | Command::Settle(_)
-            | Command::Recall { .. }
+            | Command::Recall(_)
+            | Command::BreakOff
             | Command::Disable(..)
             | Command::Report(_) => None,
         });

@@ -15,6 +15,16 @@ pub(super) struct Throttle {
 }
 
 impl Throttle {
+    /// The run as an earlier owner has left it. Whatever this one sends is sent after the last pause began.
+    pub(super) fn recalled(pauses: u32) -> Self {
+        Self { pauses, ..Self::default() }
+    }
+
+    /// Pauses since the last success.
+    pub(super) fn pauses(&self) -> u32 {
+        self.pauses
+    }
+
     /// A 429 to what was sent at `sent_us`: returns until when nothing is sent, in microseconds. `jitter` is in 0..1.
     pub(super) fn throttled(&mut self, sent_us: u64, jitter: f64, now_us: u64) -> u64 {
         // What was sent before the pause began belongs to it.
@@ -80,6 +90,15 @@ mod tests {
         assert_eq!(throttle.throttled(20, 0.5, 30), 30 + 2 * SECOND, "a success of before tells nothing");
         throttle.succeeded(31);
         assert_eq!(throttle.throttled(40, 0.5, 50), 50 + SECOND);
+    }
+
+    #[test]
+    fn another_owner_goes_on_with_the_pauses_of_the_one_before() {
+        let mut throttle = Throttle::recalled(3);
+        assert_eq!(throttle.throttled(10, 0.5, 20), 20 + 8 * SECOND);
+        let mut throttle = Throttle::recalled(3);
+        throttle.succeeded(10);
+        assert_eq!(throttle.throttled(20, 0.5, 30), 30 + SECOND);
     }
 
     #[test]

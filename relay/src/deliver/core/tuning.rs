@@ -51,9 +51,9 @@ pub(super) const LONGEST_BEHIND_WAIT_US: u64 = 6 * 3_600 * SECOND;
 /// How long a destination that is to be disabled is held until the table says that it is.
 pub(super) const DISABLING_HOLD_US: u64 = 10 * SECOND;
 
-/// The longest Retry-After that holds back a whole destination. A longer one would outlast any deployment or quota by
-/// the hour; the delivery that was answered with it waits for as long as it says.
-pub(super) const MAX_HOLD_US: u64 = 3_600 * SECOND;
+/// The longest Retry-After that holds back a whole destination: as long as the delivery itself waits for it. A day is what a
+/// daily quota asks for. Resuming the destination, or another address, ends it sooner.
+pub(super) const MAX_HOLD_US: u64 = crate::retry::MAX_RETRY_AFTER_MS * 1_000;
 
 /// How long a destination is left alone that answers 429 and does not say for how long: twice as long with each, up to
 /// the longest. Most limits are per second or per minute.
@@ -133,3 +133,13 @@ pub(super) const RECENT_HALF_LIFE_US: f64 = 30_000_000.0;
 /// How often a destination that is sent to is reported while its state does not change: as fresh as a person needs it,
 /// and a fifth of a row a second.
 pub(super) const REPORT_EVERY_US: u64 = 5 * SECOND;
+
+/// A hold that grows by less than this is not reported at once: so much of it a relay that is killed can lose.
+pub(super) const HOLD_STEP_US: u64 = SECOND;
+
+/// From this time between two sends on, the time of a send is stored before it is sent. It costs a row for each send, no more
+/// often than reports do. A faster rate loses at most this time if the owner is killed: the next one waits for one spacing.
+pub(super) const RESERVED_FROM_US: u64 = REPORT_EVERY_US;
+
+/// How long after a send was asked for it may be made. What is stored is the end of this time.
+pub(super) const PERMIT_US: u64 = SECOND;

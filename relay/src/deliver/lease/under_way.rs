@@ -4,7 +4,7 @@ use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
 use crate::store::leases::SHARDS;
 
-/// Attempts in flight and settlements that are not written yet, of each shard, and what the engine knows of its
+/// Attempts in flight, and settlements and reports that are not written yet, of each shard, and what the engine knows of its
 /// ownership.
 #[derive(Debug)]
 pub struct UnderWay {
@@ -19,14 +19,14 @@ impl Default for UnderWay {
 }
 
 impl UnderWay {
-    /// An attempt is sent, or its outcome goes to be settled.
+    /// An attempt is sent, its outcome goes to be settled, or a report goes to be written.
     pub fn begun(&self, shard: i16) {
         if let Some(count) = self.of(shard) {
             count.fetch_add(1, Ordering::SeqCst);
         }
     }
 
-    /// Attempts were answered, or have been settled.
+    /// Attempts were answered, or they or reports have been written.
     pub fn ended(&self, shards: impl IntoIterator<Item = i16>) {
         for shard in shards {
             if let Some(count) = self.of(shard) {

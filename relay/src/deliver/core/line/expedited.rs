@@ -124,9 +124,8 @@ impl Line {
         if !fits_in_flight(bytes, self.bytes_in_flight, everyone.bytes_in_flight, limits.in_flight_bytes) {
             return Some(Step::Yield);
         }
-        let factor = self.aimd.rate_factor();
-        if let Some(Err(wait_us)) = self.pace.as_mut().map(|pace| pace.take(factor)) {
-            return Some(Step::Wait { until_us: Some(now_us + wait_us) });
+        if let Some(wait) = self.wait_for_pace(now_us) {
+            return Some(wait);
         }
         let item = self.expedited.ready.pop_front()?.item;
         if is_left_alone {

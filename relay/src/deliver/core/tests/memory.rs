@@ -18,9 +18,7 @@ fn limits_of_reads(commands: &[Command]) -> Vec<usize> {
 fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sent() {
     let (mut one, mut other) = (destination(1), destination(2));
     (one.max_concurrency, other.max_concurrency) = (1, 1);
-    let mut core = Core::new(LIMITS);
-    core.handle(owned([1, 2]), START_US);
-    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    let (mut core, _) = core_of(LIMITS, [&one, &other]);
     read_empty(&mut core, &one);
     read_empty(&mut core, &other);
     let with_body = |destination: &Destination, number| {
@@ -51,9 +49,7 @@ fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sen
 fn the_more_is_in_memory_the_fewer_deliveries_are_read_and_each_lane_gets_some() {
     const ROWS: usize = 1_000 * 4_096;
     let destinations: Vec<Destination> = (1..=200).map(destination).collect();
-    let mut core = Core::new(Limits { read: 500, rows: ROWS, ..LIMITS });
-    core.handle(owned(1..=200), START_US);
-    let commands = core.handle(snapshot(destinations.iter().map(clone)), START_US);
+    let (mut core, commands) = core_of(Limits { read: 500, rows: ROWS, ..LIMITS }, &destinations);
     let limits = limits_of_reads(&commands);
     assert_eq!(limits.len(), 3 * destinations.len(), "each lane of each destination is read");
     assert_eq!(limits[0], 1_000 / 16, "the first takes its part of what is free");
@@ -71,9 +67,7 @@ fn the_more_is_in_memory_the_fewer_deliveries_are_read_and_each_lane_gets_some()
 #[test]
 fn a_lane_of_which_a_read_brought_nothing_though_there_is_more_is_read_again() {
     let destination = destination(1);
-    let mut core = Core::new(LIMITS);
-    core.handle(owned([1]), START_US);
-    core.handle(snapshot([clone(&destination)]), START_US);
+    let (mut core, _) = core_of(LIMITS, [&destination]);
     let found = Found { items: Vec::new(), complete: false, read_us: START_US };
     let again = core.handle(Input::Found { destination: destination.id, lane: Lane::Fresh, epoch: 1, found }, START_US);
     assert_eq!(limits_of_reads(&again).len(), 1);
@@ -84,9 +78,7 @@ fn large_bodies_in_flight_are_bounded_and_one_destination_leaves_some_of_it_to_o
     const MB: usize = 1_000_000;
     let (mut one, mut other) = (destination(1), destination(2));
     (one.max_concurrency, other.max_concurrency) = (50, 50);
-    let mut core = Core::new(Limits { in_flight_bytes: 10 * MB, ..LIMITS });
-    core.handle(owned([1, 2]), START_US);
-    core.handle(snapshot([clone(&one), clone(&other)]), START_US);
+    let (mut core, _) = core_of(Limits { in_flight_bytes: 10 * MB, ..LIMITS }, [&one, &other]);
     let read = |core: &mut Core, destination: &Destination, numbers: std::ops::Range<u32>, bytes| {
         let items = numbers.map(|number| large(destination, number, bytes)).collect();
         sends(&core.handle(found(destination, Lane::Fresh, items), START_US))

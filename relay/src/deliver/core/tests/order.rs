@@ -44,7 +44,8 @@ impl Table<'_> {
                 }
                 Command::Send { .. }
                 | Command::ReadExpedited { .. }
-                | Command::Recall { .. }
+                | Command::Recall(_)
+                | Command::BreakOff
                 | Command::Disable(..)
                 | Command::Report(_) => continue,
             };

@@ -34,10 +34,8 @@ fn live_traffic_is_sent_at_once_while_a_replay_has_all_the_slots_it_may_have() {
 
 #[test]
 fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
-    let mut core = Core::new(Limits { in_flight: 10, ..LIMITS });
     let destinations: Vec<Destination> = (1..=5).map(destination).collect();
-    core.handle(owned(1..=5), START_US);
-    core.handle(snapshot(destinations.iter().map(clone)), START_US);
+    let (mut core, _) = core_of(Limits { in_flight: 10, ..LIMITS }, &destinations);
     let mut sent = Vec::new();
     for destination in &destinations {
         let replay = (0..3).map(|number| replayed(destination, number)).collect();
@@ -61,11 +59,8 @@ fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
 
 /// A core of a hundred slots, with destinations that may have all of them.
 fn core_of_greedy(destinations: &mut [Destination]) -> Core {
-    let mut core = Core::new(Limits { unsettled: 10_000, ..LIMITS });
     destinations.iter_mut().for_each(|destination| destination.max_concurrency = 100);
-    core.handle(owned(destinations.iter().map(|destination| destination.shard)), START_US);
-    core.handle(snapshot(destinations.iter().map(clone)), START_US);
-    core
+    core_of(Limits { unsettled: 10_000, ..LIMITS }, &*destinations).0
 }
 
 /// Sends what it can of 500 deliveries that are due.
@@ -273,59 +268,26 @@ fn deliveries_that_are_refused_use_up_their_own_attempts_and_hold_up_nobody() {
 }
 
 #[test]
-fn a_destination_that_fails_asks_once_since_when_and_is_disabled_after_five_days() {
-    let destination = destination(1);
-    let mut core = core_with(&destination);
-    let fail = |core: &mut Core, number, now_us| {
-        let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, now_us)]), now_us));
-        core.handle(answered(sent[0].clone(), failed(500, None)), now_us)
-    };
-    let recalls =
-        |commands: &[Command]| commands.iter().filter(|command| matches!(command, Command::Recall { .. })).count();
-    let first = fail(&mut core, 1, START_US);
-    assert_eq!((recalls(&first), recalls(&fail(&mut core, 2, START_US))), (1, 0));
-    let run = Run { since_us: START_US - 5 * 24 * 3_600_000_000, failures: 100 };
-    core.handle(Input::Recalled { destination: destination.id, epoch: 1, run: Some(run) }, START_US);
-    let commands = fail(&mut core, 3, START_US);
-    let disabled = commands.iter().any(|command| {
-        matches!(command, Command::Disable(_, Disabling::Failing(whole)) if *whole == Run { failures: 103, ..run })
-    });
-    assert!(disabled, "{commands:?}");
-}
-
-#[test]
 fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds() {
     let destination = destination(1);
     let mut core = core_with(&destination);
-    let reports = |commands: Vec<Command>| -> Vec<Health> {
-        let reports = commands.into_iter().filter_map(|command| match command {
-            Command::Report(health) => Some(*health),
-            Command::Read { .. }
-            | Command::Send { .. }
-            | Command::Settle(_)
-            | Command::Recall { .. }
-            | Command::ReadExpedited { .. }
-            | Command::Disable(..) => None,
-        });
-        reports.collect()
-    };
     for number in 0..1_000 {
         let sent = core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US);
         let answer = core.handle(answered(sends(&sent)[0].clone(), succeeded()), START_US);
         let settled = Input::Settled(settlements(&answer));
-        let written = [sent, answer, core.handle(settled, START_US)].map(reports);
+        let written = [sent, answer, core.handle(settled, START_US)].map(|commands| reports(&commands));
         assert_eq!(written.concat(), [], "not per attempt");
     }
     let wake = core.wake_at_us().expect("a wake");
     assert_eq!(wake, START_US + tuning::REPORT_EVERY_US);
-    let later = reports(core.handle(Input::Woken, wake));
-    assert_eq!((later.len(), later[0].recent, later[0].breaker), (1, (1_000, 0), BreakerState::Closed));
+    let later = reports(&core.handle(Input::Woken, wake));
+    assert_eq!((later.len(), later[0].recent, later[0].learned.breaker), (1, (1_000, 0), BreakerState::Closed));
     assert_eq!(core.wake_at_us(), None, "nothing happens: nothing is said");
 
     for number in 2_000..2_010 {
         let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, wake)]), wake));
-        let changed = reports(core.handle(answered(sent[0].clone(), failed(500, None)), wake));
-        let opened = changed.first().map(|health| health.breaker);
+        let changed = reports(&core.handle(answered(sent[0].clone(), failed(500, None)), wake));
+        let opened = changed.first().map(|health| health.learned.breaker);
         let expected = (number == 2_009).then_some(BreakerState::Open { until_us: wake + FIRST_OPEN_US });
         assert_eq!(opened, expected);
     }

@@ -1,9 +1,9 @@
-//! The engine's decisions against a model of everything round them: two replicas, their leases, the table, and
+//! The engine's decisions against a model of everything round them: two replicas, their leases, the tables, and
 //! destinations that fail in every way there is. All of it is driven by one seed.
 //!
 //! A failing seed is printed with the step; `SEED=<number>` runs that one alone. `SEEDS=<number>` runs as many.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use rand::rngs::StdRng;
 use rand::{Rng as _, SeedableRng as _};
@@ -15,6 +15,7 @@ use crate::configuration::{Poison, Route};
 use crate::mint::unix_ms;
 
 mod checks;
+mod owners;
 mod table;
 mod world;
 

@@ -1,6 +1,9 @@
-//! What must hold at every step.
+//! What must hold at every step, whoever owns a destination.
 
 use super::*;
+
+/// How much of a hold the next owner may not know of, if the one before is killed.
+const HOLD_SLACK_US: u64 = super::super::super::tuning::HOLD_STEP_US;
 
 #[derive(Default)]
 pub(super) struct Checks {
@@ -9,8 +12,24 @@ pub(super) struct Checks {
     asked: BTreeSet<DestinationId>,
     /// The state of each replica's breakers, by destination and epoch.
     breakers: BTreeMap<(usize, DestinationId, i64), BreakerState>,
-    /// The theoretical arrival time of each destination's rate in an epoch, as in GCRA.
-    arrivals: BTreeMap<(DestinationId, i64), u64>,
+    /// The theoretical arrival time of each destination's rate, as in GCRA.
+    arrivals: BTreeMap<DestinationId, u64>,
+    /// What destinations have asked for with Retry-After.
+    holds: BTreeMap<DestinationId, Vec<Hold>>,
+    /// Breakers that are open by the newest report: until then, in microseconds.
+    open: BTreeMap<DestinationId, u64>,
+    /// When a delivery that a caller asked for succeeded last, in microseconds.
+    worked_us: BTreeMap<DestinationId, u64>,
+}
+
+/// A pause that a destination has asked for.
+struct Hold {
+    until_us: u64,
+    answered_us: u64,
+    /// The replica that was answered so.
+    replica: usize,
+    /// Whether a report of it has been written: a replica that is killed before that takes it with it.
+    is_stored: bool,
 }
 
 impl Checks {
@@ -18,8 +37,46 @@ impl Checks {
         self.cancelled.insert(id);
     }
 
+    /// A replica is gone, and what it has not stored.
     pub(super) fn crashed(&mut self, replica: usize) {
         self.breakers.retain(|(of, _, _), _| *of != replica);
+        for holds in self.holds.values_mut() {
+            holds.retain(|hold| hold.is_stored || hold.replica != replica);
+        }
+    }
+
+    /// A destination has asked for a pause.
+    pub(super) fn held(&mut self, destination: DestinationId, replica: usize, until_us: u64, now_us: u64) {
+        let hold = Hold { until_us, answered_us: now_us, replica, is_stored: false };
+        self.holds.entry(destination).or_default().push(hold);
+    }
+
+    /// A report has been written.
+    pub(super) fn reported(&mut self, replica: usize, health: &Health) {
+        for hold in self.holds.entry(health.destination).or_default() {
+            hold.is_stored |= hold.replica == replica && hold.answered_us <= health.at_us;
+        }
+        match health.learned.breaker {
+            BreakerState::Open { .. }
+                if self.worked_us.get(&health.destination).is_some_and(|at_us| health.at_us <= *at_us) =>
+            {
+                None
+            }
+            BreakerState::Open { until_us } => self.open.insert(health.destination, until_us),
+            BreakerState::Closed | BreakerState::HalfOpen { .. } => self.open.remove(&health.destination),
+        };
+    }
+
+    /// A destination has another address, or has been resumed: it has asked for nothing yet. Its rate goes on.
+    pub(super) fn begins_anew(&mut self, destination: DestinationId) {
+        self.holds.remove(&destination);
+        self.open.remove(&destination);
+    }
+
+    /// A delivery that a caller asked for has succeeded: that ends a pause, and closes the breaker.
+    pub(super) fn works(&mut self, destination: DestinationId, now_us: u64) {
+        self.begins_anew(destination);
+        self.worked_us.insert(destination, now_us);
     }
 
     /// What was cancelled may still be answered; everything else that is settled by the owner is in the table.
@@ -40,8 +97,15 @@ impl Checks {
         assert!((0..=more).contains(&free), "{free} of {more} attempts of {} are not charged", row.id);
     }
 
-    /// What is sent is in the table, and within the rate of its destination.
-    pub(super) fn sent(&mut self, item: &Item, row: Option<&Item>, destination: &Destination, epoch: i64, now_us: u64) {
+    /// What is sent is in the table, within the rate of its destination, and not while that is held or its breaker is open.
+    pub(super) fn sent(
+        &mut self,
+        item: &Item,
+        row: Option<&Item>,
+        destination: &Destination,
+        replica: usize,
+        now_us: u64,
+    ) {
         match row {
             Some(row) => {
                 assert_eq!((row.attempts, row.throttled), (item.attempts, item.throttled), "sent as the row was before")
@@ -51,15 +115,32 @@ impl Checks {
         assert_eq!(destination.state, DestinationState::Active);
         if item.expedited {
             self.asked.insert(destination.id);
+        } else {
+            self.is_not_left_alone(destination.id, replica, now_us);
         }
         if let Some(rate) = destination.rate {
-            let period_us = u64::try_from(rate.per.as_micros()).expect("short") / u64::from(rate.limit.get());
-            // The burst that `pace` allows: a twentieth of a second, at least two.
-            let burst = u64::from((rate.limit.get() / 20).max(2));
-            let arrival = self.arrivals.entry((destination.id, epoch)).or_default();
-            *arrival = (*arrival).max(now_us) + period_us;
-            assert!(*arrival <= now_us + period_us * burst + 1, "more than the rate and its burst");
+            let (limit, period_us) = (u64::from(rate.limit.get()), u64::try_from(rate.per.as_micros()).expect("short"));
+            // The burst that `pace` allows: a twentieth of a second, and two at rates of at least two a second.
+            let least = if limit * 1_000_000 >= 2 * period_us { 2 } else { 1 };
+            let burst = (limit * 50_000 / period_us).max(least);
+            let arrival = self.arrivals.entry(destination.id).or_default();
+            *arrival = (*arrival).max(now_us) + period_us / limit;
+            assert!(*arrival <= now_us + period_us / limit * burst + 1, "more than the rate and its burst");
         }
+    }
+
+    fn is_not_left_alone(&self, destination: DestinationId, replica: usize, now_us: u64) {
+        for hold in self.holds.get(&destination).into_iter().flatten() {
+            let slack_us = if hold.replica == replica { 0 } else { HOLD_SLACK_US };
+            let early_us = hold.until_us.saturating_sub(now_us);
+            assert!(
+                early_us <= slack_us,
+                "sent {early_us} us before the end of a hold, by {replica}, not {}",
+                hold.replica
+            );
+        }
+        let open_us = self.open.get(&destination).map_or(0, |until_us| until_us.saturating_sub(now_us));
+        assert_eq!(open_us, 0, "sent {open_us} us before the probe of a breaker that is open");
     }
 
     /// What wants slots is counted, and no slot is free while a line waits for one that no other line wants.
@@ -76,17 +157,18 @@ impl Checks {
         assert!(core.in_flight() <= core.limits.in_flight, "{} in flight", core.in_flight());
     }
 
-    /// Breakers only go from closed to open, from open to half-open, and from there to either.
+    /// Breakers only go from closed to open, from open to half-open, and from there to either. A new owner begins in any state.
     pub(super) fn breakers(&mut self, replica: usize, core: &Core) {
-        for (id, line) in &core.lines {
+        for (id, line) in core.lines.iter().filter(|(_, line)| line.is_recalled) {
             let now = line.breaker.state();
-            let before = self.breakers.insert((replica, *id, line.epoch), now).unwrap_or_default();
+            let Some(before) = self.breakers.insert((replica, *id, line.epoch), now) else { continue };
             let legal = match (before, now) {
                 (BreakerState::Closed, BreakerState::Closed | BreakerState::Open { .. })
                 | (BreakerState::Open { .. }, BreakerState::HalfOpen { .. })
                 | (BreakerState::HalfOpen { .. }, _) => true,
                 (BreakerState::Open { until_us: before }, BreakerState::Open { until_us: now }) => before == now,
-                // By a caller, who has resumed the destination, or asked for a delivery that has succeeded.
+                // By its owner, who has resumed the destination, given it another address, or asked for a delivery that has
+                // succeeded.
                 (BreakerState::Open { .. }, BreakerState::Closed) => {
                     line.breaker.since_us() == 0 || self.asked.contains(id)
                 }

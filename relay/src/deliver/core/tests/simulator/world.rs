@@ -2,15 +2,17 @@
 
 use super::table::{NEVER_US, Table, route};
 use super::*;
+use crate::egress::SendFailure;
+use crate::mint::timestamp_us;
 use crate::store::signals::Signal;
 
 const DESTINATIONS: u8 = 3;
-const REPLICAS: usize = 2;
+pub(super) const REPLICAS: usize = 2;
 
-/// A lease is sure for so long after its renewal, and may be somebody else's after so long.
-const SURE_US: u64 = 8_000_000;
-const EXPIRES_US: u64 = 12_000_000;
 const RENEW_US: u64 = 3_000_000;
+
+/// How long an attempt may take.
+const TIMEOUT_US: u64 = 40_000_000;
 
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
@@ -44,6 +46,8 @@ enum Mood {
     Flaky,
     Refusing,
     Gone,
+    /// It does not answer.
+    Hanging,
 }
 
 struct Receiver {
@@ -51,17 +55,25 @@ struct Receiver {
     rate: Option<Rate>,
     max_concurrency: usize,
     state: DestinationState,
+    /// When it was given another address, or its state was changed.
+    changed_us: u64,
 }
 
-struct Replica {
-    core: Core,
-    renewed_us: u64,
+pub(super) struct Replica {
+    pub(super) core: Core,
+    pub(super) renewed_us: u64,
+    /// Shards that it gives up as soon as nothing of them is under way.
+    pub(super) outgoing: BTreeSet<i16>,
+    /// Lines that are new and have not been told what is stored.
+    pub(super) recalls: Vec<(DestinationId, i64)>,
+    /// Reports that are not written.
+    pub(super) reports: Vec<Health>,
     polled_us: u64,
     /// The last lane of its last look at the table, if there may be more.
     looked_until: Option<(DestinationId, Lane)>,
     /// It cannot reach the database until then: it neither renews nor reads nor settles.
-    cut_off_until_us: u64,
-    flights: Vec<Flight>,
+    pub(super) cut_off_until_us: u64,
+    pub(super) flights: Vec<Flight>,
     reads: Vec<Read>,
     /// How many full reads of each lane in a row have brought nothing that was taken or put back, while nothing else
     /// happened.
@@ -69,7 +81,7 @@ struct Replica {
     expedited_reads: Vec<ReadExpedited>,
     /// How many signals it has read.
     signals: usize,
-    unsettled: Vec<Settlement>,
+    pub(super) unsettled: Vec<Settlement>,
     written: Vec<Settlement>,
     not_written: Vec<Settlement>,
 }
@@ -82,10 +94,13 @@ struct ReadExpedited {
     found: Option<Vec<Item>>,
 }
 
-struct Flight {
+pub(super) struct Flight {
     item: Item,
     epoch: i64,
-    shard: i16,
+    pub(super) shard: i16,
+    /// When its destination was changed last, when it was sent.
+    changed_us: u64,
+    sent_us: u64,
 }
 
 pub(super) struct Read {
@@ -102,45 +117,53 @@ pub(super) struct Read {
 
 /// The owner of a shard in the table.
 #[derive(Debug, Clone, Copy)]
-struct Owner {
-    replica: Option<usize>,
-    epoch: i64,
+pub(super) struct Owner {
+    pub(super) replica: Option<usize>,
+    pub(super) epoch: i64,
+    /// Without an owner: when the lease of the last one has expired.
+    pub(super) free_us: u64,
 }
 
 pub(super) struct World {
-    random: StdRng,
-    now_us: u64,
+    pub(super) random: StdRng,
+    pub(super) now_us: u64,
     /// How far the database's clock is ahead of those of the replicas.
     ahead_us: i64,
-    replicas: Vec<Replica>,
-    shards: BTreeMap<i16, Owner>,
+    pub(super) replicas: Vec<Replica>,
+    pub(super) shards: BTreeMap<i16, Owner>,
     receivers: BTreeMap<DestinationId, Receiver>,
     table: Table,
-    signals: Vec<Signal>,
+    /// The newest report of each destination.
+    pub(super) stored: BTreeMap<DestinationId, Health>,
+    pub(super) signals: Vec<Signal>,
     /// What was cancelled, each with the number of the signal that says so.
     gone: BTreeMap<DeliveryId, usize>,
     accepted: u32,
     to_accept: u32,
-    checks: Checks,
+    /// How likely it is, where a process may end or lose the database, that it does.
+    turmoil: f64,
+    pub(super) checks: Checks,
 }
 
 impl World {
     pub(super) fn new(seed: u64) -> Self {
         let mut random = StdRng::seed_from_u64(seed);
         let receivers = (1..=DESTINATIONS).map(|number| {
-            let limit = random.random_bool(0.5).then(|| random.random_range(5..50)).and_then(NonZeroU32::new);
             let receiver = Receiver {
                 mood: Mood::Up,
-                rate: limit.map(|limit| Rate { limit, per: Duration::from_secs(1) }),
+                rate: rate(&mut random),
                 max_concurrency: random.random_range(1..12),
                 state: DestinationState::Active,
+                changed_us: START_US,
             };
             (destination(number).id, receiver)
         });
         let receivers = receivers.collect();
-        let shards = (1..=DESTINATIONS).map(|shard| (i16::from(shard), Owner { replica: None, epoch: 0 })).collect();
+        let shards =
+            (1..=DESTINATIONS).map(|shard| (i16::from(shard), Owner { replica: None, epoch: 0, free_us: 0 })).collect();
         let to_accept = random.random_range(20..90);
         let ahead_us = if random.random_bool(0.5) { random.random_range(-MOST_AHEAD_US..MOST_AHEAD_US) } else { 0 };
+        let turmoil = if random.random_bool(0.5) { 1.0 } else { 0.2 };
         let mut world = Self {
             random,
             now_us: START_US,
@@ -149,10 +172,12 @@ impl World {
             shards,
             receivers,
             table: Table::default(),
+            stored: BTreeMap::new(),
             signals: Vec::new(),
             gone: BTreeMap::new(),
             accepted: 0,
             to_accept,
+            turmoil,
             checks: Checks::default(),
         };
         world.configure();
@@ -182,15 +207,19 @@ impl World {
         }
         match self.random.random_range(0..100) {
             0..12 => self.accept(),
-            12..40 => self.answer(replica),
-            40..55 if reachable => self.read(replica),
-            55..75 if reachable => self.settle(replica),
+            12..34 => self.answer(replica),
+            34..46 if reachable => self.read(replica),
+            46..61 if reachable => self.settle(replica),
+            61..68 if reachable => self.recall(replica),
+            68..75 if reachable => self.write_reports(replica),
             75..77 if !calm => self.change_mood(),
             77 if !calm => self.change_settings(),
-            78 if !calm && self.random.random_bool(0.2) => self.crash(replica),
-            79 if !calm && self.random.random_bool(0.2) => {
-                self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000);
-            }
+            78 | 79 if !calm && self.random.random_bool(self.turmoil) => match self.random.random_range(0..3) {
+                0 if reachable => self.restart(replica),
+                0 => self.pass_time(),
+                1 => self.crash(replica),
+                _ => self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000),
+            },
             80 if !calm => self.cancel(),
             81..83 => self.retry_parked(),
             83 => self.expedite(),
@@ -213,6 +242,9 @@ impl World {
             let (renews, polls) = (state.renewed_us + RENEW_US, state.polled_us + POLL_US);
             if reachable && self.now_us >= renews {
                 self.renew(replica);
+            }
+            if reachable {
+                self.give_up(replica);
             }
             if reachable && self.now_us >= polls {
                 self.poll(replica);
@@ -257,13 +289,23 @@ impl World {
         if flights.is_empty() {
             return self.pass_time();
         }
-        let Flight { item, epoch, shard } = flights.swap_remove(self.random.random_range(0..flights.len()));
+        let at = self.random.random_range(0..flights.len());
+        let is_hanging = self.receivers[&flights[at].item.destination_id].mood == Mood::Hanging;
+        if is_hanging && self.now_us < flights[at].sent_us + TIMEOUT_US {
+            return self.pass_time();
+        }
+        let Flight { item, epoch, shard, changed_us, .. } = flights.swap_remove(at);
         let mood = self.receivers[&item.destination_id].mood;
-        let retry_after_ms = self.random.random_bool(0.5).then(|| self.random.random_range(0..3_000));
+        let retry_after_ms = self.random.random_bool(0.5).then(|| self.random.random_range(0..30_000));
         let outcome = match (mood, self.random.random_range(0..20)) {
             (_, 0) if self.random.random_bool(0.5) => Outcome::TransformLate { reason: "a test".to_owned() },
             (_, 0) => Outcome::NotSent { reason: "a test".to_owned() },
             (_, 1) => Outcome::Untransformable { reason: "a test".to_owned() },
+            (Mood::Hanging, _) => Outcome::Failed {
+                attempt: attempt(),
+                failure: Failure::NoAnswer(SendFailure::Timeout),
+                retry_after_ms: None,
+            },
             (Mood::Down, _) => failed(500, None),
             (Mood::Throttling, 2..15) => failed(if self.random.random_bool(0.5) { 429 } else { 503 }, retry_after_ms),
             (Mood::Flaky, 2..8) => failed(500, None),
@@ -271,6 +313,15 @@ impl World {
             (Mood::Gone, _) => failed(410, None),
             (Mood::Up | Mood::Throttling | Mood::Flaky | Mood::Refusing, _) => succeeded(),
         };
+        if let Outcome::Failed { failure: Failure::Status(429 | 503), retry_after_ms: Some(wait_ms @ 1..), .. } = outcome
+            // What was sent before a change of the destination says nothing of it.
+            && changed_us == self.receivers[&item.destination_id].changed_us
+        {
+            self.checks.held(item.destination_id, replica, self.now_us + wait_ms * 1_000, self.now_us);
+        }
+        if item.expedited && matches!(outcome, Outcome::Succeeded { .. }) {
+            self.checks.works(item.destination_id, self.now_us);
+        }
         let jitter = self.random.random_range(0.0..1.0);
         self.tell(replica, Input::Answered { item, epoch, shard, outcome, jitter });
     }
@@ -430,8 +481,19 @@ impl World {
     }
 
     fn change_mood(&mut self) {
-        let moods =
-            [Mood::Up, Mood::Down, Mood::Throttling, Mood::Flaky, Mood::Flaky, Mood::Refusing, Mood::Up, Mood::Gone];
+        let moods = [
+            Mood::Up,
+            Mood::Up,
+            Mood::Down,
+            Mood::Throttling,
+            Mood::Throttling,
+            Mood::Flaky,
+            Mood::Flaky,
+            Mood::Refusing,
+            Mood::Gone,
+            Mood::Hanging,
+            Mood::Hanging,
+        ];
         let mood = moods[self.random.random_range(0..moods.len())];
         let chosen = self.random.random_range(0..self.receivers.len());
         if let Some(receiver) = self.receivers.values_mut().nth(chosen) {
@@ -439,15 +501,38 @@ impl World {
         }
     }
 
-    /// Somebody changes a destination.
+    /// The owner of a destination changes it: its state and its limits, or its address.
     fn change_settings(&mut self) {
         let chosen = self.random.random_range(0..self.receivers.len());
         let (paused, concurrency) = (self.random.random_bool(0.3), self.random.random_range(1..12));
-        if let Some(receiver) = self.receivers.values_mut().nth(chosen) {
-            receiver.state = if paused { DestinationState::Paused } else { DestinationState::Active };
+        let moves = self.random.random_bool(0.3);
+        let Some(id) = self.receivers.keys().nth(chosen).copied() else { return };
+        if moves {
+            self.begins_anew(id);
+        } else {
+            self.set_state(id, if paused { DestinationState::Paused } else { DestinationState::Active });
+        }
+        if let Some(receiver) = self.receivers.get_mut(&id) {
             receiver.max_concurrency = concurrency;
         }
         self.configure();
+    }
+
+    fn set_state(&mut self, id: DestinationId, state: DestinationState) {
+        if let Some(receiver) = self.receivers.get_mut(&id)
+            && receiver.state != state
+        {
+            receiver.state = state;
+            self.begins_anew(id);
+        }
+    }
+
+    /// From here on what was learned of a destination is out of date.
+    fn begins_anew(&mut self, id: DestinationId) {
+        if let Some(receiver) = self.receivers.get_mut(&id) {
+            receiver.changed_us = (receiver.changed_us + 1).max(self.now_us);
+        }
+        self.checks.begins_anew(id);
     }
 
     fn calm_down(&mut self) {
@@ -455,9 +540,11 @@ impl World {
         if self.receivers.values().all(calm) {
             return;
         }
-        for receiver in self.receivers.values_mut() {
-            (receiver.mood, receiver.state) = (Mood::Up, DestinationState::Active);
+        let ids: Vec<DestinationId> = self.receivers.keys().copied().collect();
+        for id in ids {
+            self.set_state(id, DestinationState::Active);
         }
+        self.receivers.values_mut().for_each(|receiver| receiver.mood = Mood::Up);
         self.configure();
     }
 
@@ -468,10 +555,15 @@ impl World {
         }
     }
 
-    fn snapshot(&self) -> Input {
+    /// Whether a report is of the destination as it is now.
+    pub(super) fn is_present(&self, health: &Health) -> bool {
+        self.receivers[&health.destination].changed_us == health.learned.since_us
+    }
+
+    pub(super) fn snapshot(&self) -> Input {
         let destinations = self.receivers.values().zip(1..).map(|(receiver, number)| {
-            let Receiver { rate, max_concurrency, state, .. } = *receiver;
-            Destination { rate, max_concurrency, state, ..destination(number) }
+            let Receiver { rate, max_concurrency, state, changed_us, .. } = *receiver;
+            Destination { rate, max_concurrency, state, moved_at: timestamp_us(changed_us), ..destination(number) }
         });
         let destinations = destinations.map(|destination| (destination.id, Arc::new(destination))).collect();
         let routes = (1..=DESTINATIONS).map(|number| route(i16::from(number)));
@@ -479,46 +571,11 @@ impl World {
         Input::Configured(Arc::new(Snapshot { destinations, routes, ..Snapshot::default() }))
     }
 
-    /// The process ends and another one begins: what it had in memory is gone, and what it had sent may have arrived.
-    fn crash(&mut self, replica: usize) {
-        self.checks.crashed(replica);
-        self.replicas[replica] = Replica::new(self.signals.len());
-        for owner in self.shards.values_mut().filter(|owner| owner.replica == Some(replica)) {
-            *owner = Owner { replica: None, epoch: owner.epoch };
-        }
-        let snapshot = self.snapshot();
-        self.tell(replica, snapshot);
-    }
-
-    /// As `store::leases` does it: gives back what is too much, takes what is free, up to a fair share.
-    fn renew(&mut self, replica: usize) {
-        let now_us = self.now_us;
-        let expired: Vec<bool> =
-            self.replicas.iter().map(|replica| now_us >= replica.renewed_us + EXPIRES_US).collect();
-        let others = (0..REPLICAS).filter(|other| *other != replica && !expired[*other]).count();
-        let share = (self.shards.len() + others) / (others + 1);
-        let mut owned = self.shards.values().filter(|owner| owner.replica == Some(replica)).count();
-        for owner in self.shards.values_mut() {
-            let free = owner.replica.is_none_or(|other| other != replica && expired[other]);
-            if owned > share && owner.replica == Some(replica) {
-                owner.replica = None;
-                owned -= 1;
-            } else if owned < share && free {
-                *owner = Owner { replica: Some(replica), epoch: owner.epoch + 1 };
-                owned += 1;
-            }
-        }
-        let mine = self.shards.iter().filter(|(_, owner)| owner.replica == Some(replica));
-        let shards: HashMap<i16, i64> = mine.map(|(shard, owner)| (*shard, owner.epoch)).collect();
-        self.replicas[replica].renewed_us = now_us;
-        self.tell(replica, Input::Owned { shards, until_us: now_us + SURE_US });
-    }
-
     /// A row that no read would find is known, unless it was written late.
     fn check_that_nothing_is_passed_over(&self, replica: usize) {
         let lines = self.replicas[replica].core.lines.values();
         let owned = lines.filter(|line| {
-            let Owner { replica: owner, epoch } = self.shards[&line.destination.shard];
+            let Owner { replica: owner, epoch, .. } = self.shards[&line.destination.shard];
             owner == Some(replica) && epoch == line.epoch
         });
         for line in owned {
@@ -557,7 +614,7 @@ impl World {
         }
     }
 
-    fn tell(&mut self, replica: usize, input: Input) {
+    pub(super) fn tell(&mut self, replica: usize, input: Input) {
         let commands = self.replicas[replica].core.handle(input, self.now_us);
         self.replicas[replica].in_vain.clear();
         Checks::slots(&self.replicas[replica].core, self.now_us);
@@ -576,16 +633,13 @@ impl World {
                     self.replicas[replica].expedited_reads.push(read);
                 }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
-                Command::Recall { destination, epoch } => {
-                    more.push(Input::Recalled { destination, epoch, run: None });
-                }
+                Command::Recall(lines) => self.replicas[replica].recalls.extend(lines),
+                Command::BreakOff => more.extend(self.broken_off(replica)),
                 Command::Disable(destination, _) => {
-                    if let Some(receiver) = self.receivers.get_mut(&destination) {
-                        receiver.state = DestinationState::Disabled;
-                    }
+                    self.set_state(destination, DestinationState::Disabled);
                     more.push(self.snapshot());
                 }
-                Command::Report(_) => {}
+                Command::Report(health) => self.replicas[replica].reports.push(*health),
             }
         }
         for input in more {
@@ -605,27 +659,53 @@ impl World {
             let signal = self.gone.get(&item.id).copied().unwrap_or_default();
             assert!(signal >= self.replicas[replica].signals, "{} was sent though its signal was read", item.id);
         }
-        self.checks.sent(&item, row, destination, epoch, self.now_us);
+        self.checks.sent(&item, row, destination, replica, self.now_us);
         assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
-        let flights = &self.replicas[replica].flights;
-        let together: Vec<&Flight> =
-            flights.iter().filter(|flight| flight.shard == shard && flight.epoch == epoch).collect();
+        // Whoever has sent them, in whatever epoch.
+        let everywhere = self.replicas.iter().flat_map(|replica| &replica.flights);
+        let together: Vec<&Flight> = everywhere.filter(|flight| flight.shard == shard).collect();
         assert!(together.iter().all(|flight| flight.item.id != item.id), "{} is in flight twice", item.id);
         let of_key = |flight: &&Flight| item.order_key.is_some() && flight.item.order_key == item.order_key;
         assert_eq!(together.iter().copied().filter(of_key).count(), 0, "two of a key in flight");
         assert!(together.len() < destination.max_concurrency, "{} in flight before", together.len());
+        let flights = &self.replicas[replica].flights;
         let large: usize = flights.iter().map(|flight| flight.item.event.body_bytes).sum();
         let bytes = item.event.body_bytes;
         assert!(bytes == 0 || large == 0 || large + bytes <= MOST_LARGE, "{large} and {bytes} bytes in flight");
-        self.replicas[replica].flights.push(Flight { item, epoch, shard });
+        let changed_us = self.receivers[&item.destination_id].changed_us;
+        self.replicas[replica].flights.push(Flight { item, epoch, shard, changed_us, sent_us: self.now_us });
+    }
+
+    /// Its connections are closed, and none of its attempts is answered.
+    fn broken_off(&mut self, replica: usize) -> Vec<Input> {
+        let flights = std::mem::take(&mut self.replicas[replica].flights);
+        let answer = |Flight { item, epoch, shard, .. }| {
+            let outcome = Outcome::NotSent { reason: "broken off".to_owned() };
+            Input::Answered { item, epoch, shard, outcome, jitter: 0.5 }
+        };
+        flights.into_iter().map(answer).collect()
     }
 }
 
+/// None, or from fifty a second to one in ten seconds.
+fn rate(random: &mut StdRng) -> Option<Rate> {
+    let (limit, per_s) = match random.random_range(0..10) {
+        0..4 => return None,
+        4..7 => (random.random_range(5..50), 1),
+        7 => (random.random_range(12..60), 60),
+        _ => (random.random_range(360..720), 3_600),
+    };
+    NonZeroU32::new(limit).map(|limit| Rate { limit, per: Duration::from_secs(per_s) })
+}
+
 impl Replica {
-    fn new(signals: usize) -> Self {
+    pub(super) fn new(signals: usize) -> Self {
         Self {
             core: Core::new(Limits { in_flight: SLOTS, rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
+            outgoing: BTreeSet::new(),
+            recalls: Vec::new(),
+            reports: Vec::new(),
             polled_us: 0,
             looked_until: None,
             cut_off_until_us: 0,

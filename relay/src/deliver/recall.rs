@@ -1,0 +1,39 @@
+//! Reads what earlier owners of destinations have stored of them, for lines that are new.
+
+use std::time::Duration;
+
+use shared::id::DestinationId;
+
+use super::Handle;
+use super::core::{Input, Recalled};
+use crate::store::Pool;
+use crate::store::destination_health;
+
+/// The most destinations of one statement.
+const BATCH: usize = 5_000;
+
+/// How long after a failure it is tried again.
+const AGAIN: Duration = Duration::from_secs(1);
+
+/// Reads what is stored of these destinations, each with the epoch of its shard, and tells the engine. Goes on until the
+/// database has answered: nothing is sent to them before.
+pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i64)>) {
+    for batch in lines.chunks(BATCH) {
+        let ids: Vec<uuid::Uuid> = batch.iter().map(|(destination, _)| destination.uuid()).collect();
+        let stored = loop {
+            match destination_health::recall(&pool, &ids).await {
+                Ok(stored) => break stored,
+                Err(error) => {
+                    tracing::warn!(error = %error, "cannot read what is known of destinations; nothing is sent to them before");
+                    tokio::time::sleep(AGAIN).await;
+                }
+            }
+        };
+        let now_us = engine.clock.now_us();
+        let recalled = batch.iter().map(|(destination, epoch)| {
+            let learned = stored.get(&destination.uuid()).map(|row| row.learned(*epoch, now_us));
+            Recalled { destination: *destination, epoch: *epoch, learned }
+        });
+        engine.tell(Input::Recalled(recalled.collect()));
+    }
+}
