@@ -346,14 +346,18 @@ impl Core {
             self.unsettled -= 1;
             let destination = DestinationId::from_uuid(settlement.destination_id);
             let delivery = DeliveryId::from_uuid(settlement.delivery_id);
-            let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
-                continue;
-            };
             let stays = match settlement.next {
                 Next::Behind { .. } => true,
                 // When another one of its key ends, it may be made due before the time that it was given.
                 Next::NotSent { .. } => settlement.order_key.is_some(),
                 Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::RetryAt(_) => false,
+            };
+            let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
+                // It comes back if its destination could not be sent to for a while.
+                if let Some(line) = self.leaving.get_mut(&(destination, settlement.epoch)) {
+                    line.settled(delivery, stays);
+                }
+                continue;
             };
             line.settled(delivery, stays);
             match &settlement.next {

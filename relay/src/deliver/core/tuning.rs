@@ -141,5 +141,6 @@ pub(super) const HOLD_STEP_US: u64 = SECOND;
 /// often than reports do. A faster rate loses at most this time if the owner is killed: the next one waits for one spacing.
 pub(super) const RESERVED_FROM_US: u64 = REPORT_EVERY_US;
 
-/// How long after a send was asked for it may be made. What is stored is the end of this time.
-pub(super) const PERMIT_US: u64 = SECOND;
+/// How long after a send was asked for it may be made: longer than a database takes that is of any use. What is stored is the end
+/// of this time, so the next owner of one that was killed waits for as much longer.
+pub(super) const PERMIT_US: u64 = 5 * SECOND;

@@ -145,6 +145,23 @@ fn what_is_answered_while_a_shard_is_handed_over_is_told_to_the_next_owner() {
 }
 
 #[test]
+fn a_destination_that_comes_back_goes_on_as_the_line_it_was() {
+    let destination = destination(1);
+    let mut core = core_with(&destination);
+    let items = (1..=2).map(|number| item(&destination, number, START_US)).collect();
+    let sent = sends(&core.handle(Input::Fresh(items), START_US));
+    core.handle(snapshot([]), START_US);
+    let failed = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
+    core.handle(Input::Settled(failed), START_US);
+    let commands = core.handle(snapshot([clone(&destination)]), START_US);
+    assert_eq!((recalls(&commands), core.leaving.len()), (Vec::new(), 0), "it has forgotten nothing");
+    assert_eq!((reads(&commands), core.lines[&destination.id].in_flight()), (Lane::ALL.to_vec(), 1));
+    let retry = Item { attempts: 1, ..sent[0].clone() };
+    let again = sends(&core.handle(found(&destination, Lane::Retry, vec![retry]), START_US));
+    assert_eq!(again.len(), 1, "what was settled meanwhile is sent again when it is due");
+}
+
+#[test]
 fn a_replica_that_ends_reports_what_is_not_stored_and_its_rates() {
     let (free, rated) = (destination(2), rated(20, Duration::from_secs(1)));
     let (mut core, _) = core_of(LIMITS, [&free, &rated]);
@@ -199,7 +216,7 @@ fn a_send_of_a_slow_rate_waits_until_it_is_stored_and_the_heir_of_a_killed_owner
     assert_eq!(asked.last().and_then(|health| health.permit_us), Some(until_us));
 
     // One that is stored too late is asked for again.
-    let late_us = until_us + 2 * SECOND;
+    let late_us = until_us + PERMIT_US + 1;
     let permit = Permitted { destination: destination.id, epoch: 2, asked_us: until_us };
     let commands = next.handle(Input::Permitted(vec![permit]), late_us);
     assert!(sends(&commands).is_empty());
