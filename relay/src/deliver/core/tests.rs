@@ -176,6 +176,7 @@ fn reports(commands: &[Command]) -> Vec<Health> {
     let reports = commands.iter().filter_map(|command| match command {
         Command::Report(health) => Some((**health).clone()),
         Command::Read { .. }
+        | Command::ReadExpedited { .. }
         | Command::Send { .. }
         | Command::Settle(_)
         | Command::Recall(_)
@@ -218,6 +219,7 @@ fn recalls(commands: &[Command]) -> Vec<(DestinationId, i64)> {
     let lines = commands.iter().filter_map(|command| match command {
         Command::Recall(lines) => Some(lines.clone()),
         Command::Read { .. }
+        | Command::ReadExpedited { .. }
         | Command::Send { .. }
         | Command::Settle(_)
         | Command::BreakOff

@@ -10,7 +10,8 @@ fn asked(commands: &[Command]) -> Vec<DeliveryId> {
         Command::Read { .. }
         | Command::Send { .. }
         | Command::Settle(_)
-        | Command::Recall { .. }
+        | Command::Recall(_)
+        | Command::BreakOff
         | Command::Disable(..)
         | Command::Report(_) => None,
     });
