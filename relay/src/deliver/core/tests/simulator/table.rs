@@ -132,7 +132,7 @@ impl Table {
         let rows = rows.filter(|row| row.expedited && row.due_us <= now_us).cloned();
         rows.map(|row| {
             let before = if self.in_front(&row).is_some() { Before::Untried } else { Before::Nothing };
-            Item { before, ..row }
+            Item { before, skips: route_of(row.destination_id).poison == Poison::Skip, ..row }
         })
         .collect()
     }
