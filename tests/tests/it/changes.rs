@@ -13,11 +13,11 @@ const SOON: Duration = Duration::from_secs(60);
 /// A call: its method, path and body.
 type Call = (&'static str, String, Value);
 
-/// Makes all calls at the same time. Gives the replies in the order of the calls.
-async fn at_once(api: &Api, calls: impl IntoIterator<Item = Call>) -> Vec<Reply> {
+/// Makes all calls at the same time, each of the next one of the relays. Gives the replies in the order of the calls.
+async fn at_once(relays: &[&Api], calls: impl IntoIterator<Item = Call>) -> Vec<Reply> {
     let mut tasks = JoinSet::new();
-    for (number, (method, path, body)) in calls.into_iter().enumerate() {
-        let api = api.clone();
+    for ((number, (method, path, body)), api) in calls.into_iter().enumerate().zip(relays.iter().cycle()) {
+        let api = (*api).clone();
         tasks.spawn(async move {
             let reply = match method {
                 "PUT" => api.put(&path, &body).await,
@@ -51,6 +51,8 @@ async fn held_by_edge(gateway: &RelayOnly, name: &str) -> Value {
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_different_fields_of_a_route_at_the_same_time_are_all_kept() {
     let gateway = Gateway::relay_only().await;
+    let another = gateway.another_relay().await;
+    let relays = [&gateway.api, &another.api()];
     gateway.line("shared").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
     let path = format!("/v1/routes/{}", route["id"].as_str().expect("an id"));
@@ -62,7 +64,7 @@ async fn changes_of_different_fields_of_a_route_at_the_same_time_are_all_kept() 
         });
         let patches = wanted.as_object().expect("fields").iter();
         let calls = patches.map(|(field, value)| ("PATCH", path.clone(), json!({ field.as_str(): value })));
-        let replies = at_once(&gateway.api, calls).await;
+        let replies = at_once(&relays, calls).await;
         assert_eq!(count(&replies, 200), replies.len(), "{replies:?}");
         let now = gateway.api.get(&path).await.expect_status(200);
         for (field, value) in wanted.as_object().expect("fields") {
@@ -74,6 +76,8 @@ async fn changes_of_different_fields_of_a_route_at_the_same_time_are_all_kept() 
 #[tokio::test(flavor = "multi_thread")]
 async fn changes_of_one_destination_of_every_kind_at_the_same_time_are_all_kept() {
     let gateway = Gateway::relay_only().await;
+    let another = gateway.another_relay().await;
+    let relays = [&gateway.api, &another.api()];
     let made = gateway.api.create_destination("shared", "http://127.0.0.1:9009/hook", json!({})).await;
     let path = format!("/v1/destinations/{}", made.id);
     let patches = json!({
@@ -90,7 +94,7 @@ async fn changes_of_one_destination_of_every_kind_at_the_same_time_are_all_kept(
     for (field, value) in patches.as_object().expect("fields") {
         calls.push(("PATCH", path.clone(), json!({ field.as_str(): value })));
     }
-    let replies = at_once(&gateway.api, calls).await;
+    let replies = at_once(&relays, calls).await;
     assert_eq!(count(&replies, 200), replies.len(), "{replies:?}");
 
     let now = gateway.api.get(&path).await.expect_status(200);
@@ -110,6 +114,8 @@ async fn changes_of_one_destination_of_every_kind_at_the_same_time_are_all_kept(
 #[tokio::test(flavor = "multi_thread")]
 async fn secrets_that_are_added_to_a_source_at_the_same_time_as_its_settings_change_are_all_kept() {
     let gateway = Gateway::relay_only().await;
+    let another = gateway.another_relay().await;
+    let relays = [&gateway.api, &another.api()];
     let secret = |number: usize| format!("secret-number-{number}");
     let wanted = json!({ "name": "shared", "provider": "github", "secrets": [secret(0)] });
     gateway.api.post("/v1/sources", &wanted).await.expect_status(201);
@@ -119,7 +125,7 @@ async fn secrets_that_are_added_to_a_source_at_the_same_time_as_its_settings_cha
     for config in [json!({ "on_failure": "quarantine" }), json!({ "max_body_bytes": 5_000 })] {
         calls.push(("PATCH", "/v1/sources/shared".to_owned(), json!({ "config": config })));
     }
-    let replies = at_once(&gateway.api, calls).await;
+    let replies = at_once(&relays, calls).await;
     assert_eq!(count(&replies, 200), replies.len(), "{replies:?}");
 
     let held = held_by_edge(&gateway, "shared").await;
@@ -133,6 +139,8 @@ async fn secrets_that_are_added_to_a_source_at_the_same_time_as_its_settings_cha
 #[tokio::test(flavor = "multi_thread")]
 async fn fifty_puts_of_one_name_at_the_same_time_succeed_and_the_last_one_wins_as_a_whole() {
     let gateway = Gateway::relay_only().await;
+    let another = gateway.another_relay().await;
+    let relays = [&gateway.api, &another.api()];
     let source = |number: u64| {
         json!({ "provider": "github", "secrets": [format!("secret-number-{number:04}")],
                 "config": { "max_body_bytes": 5_000 + number } })
@@ -144,7 +152,7 @@ async fn fifty_puts_of_one_name_at_the_same_time_succeed_and_the_last_one_wins_a
     let sources = (1..=50).map(|number| ("PUT", "/v1/sources/by-name/shared".to_owned(), source(number)));
     let destinations =
         (1..=50).map(|number| ("PUT", "/v1/destinations/by-name/shared".to_owned(), destination(number)));
-    let (sources, destinations) = tokio::join!(at_once(&gateway.api, sources), at_once(&gateway.api, destinations));
+    let (sources, destinations) = tokio::join!(at_once(&relays, sources), at_once(&relays, destinations));
     for replies in [&sources, &destinations] {
         assert_eq!((count(replies, 201), count(replies, 200)), (1, 49), "{replies:?}");
     }
@@ -171,6 +179,8 @@ async fn fifty_puts_of_one_name_at_the_same_time_succeed_and_the_last_one_wins_a
 #[tokio::test(flavor = "multi_thread")]
 async fn puts_posts_and_deletions_of_one_name_at_the_same_time_are_each_answered_by_what_was_there() {
     let gateway = Gateway::relay_only().await;
+    let another = gateway.another_relay().await;
+    let relays = [&gateway.api, &another.api()];
     let source = json!({ "provider": "github", "secrets": ["It's a Secret to Everybody"] });
     let destination = json!({ "url": "http://127.0.0.1:9009/hook" });
     for (kind, wanted) in [("sources", source), ("destinations", destination)] {
@@ -181,7 +191,7 @@ async fn puts_posts_and_deletions_of_one_name_at_the_same_time_are_each_answered
             1 => ("POST", format!("/v1/{kind}"), named.clone()),
             _ => ("DELETE", format!("/v1/{kind}/contested"), Value::Null),
         });
-        let replies = at_once(&gateway.api, calls).await;
+        let replies = at_once(&relays, calls).await;
         let mut there = 0_i64;
         for (number, reply) in replies.iter().enumerate() {
             let expected: &[u16] = match number % 3 {
@@ -212,7 +222,7 @@ async fn changes_that_wait_for_their_turn_keep_no_connection_from_others() {
     }
     let api = gateway.api.clone();
     let calls = (0..40).map(move |_| ("PATCH", path.clone(), json!({ "poison": "skip" })));
-    let changes = tokio::spawn(async move { at_once(&api, calls).await });
+    let changes = tokio::spawn(async move { at_once(&[&api], calls).await });
     let mut observer = gateway.database.connect().await.expect("connects");
     until("a change to wait for the configuration", SOON, async || {
         let waiting: i64 = sqlx::query_scalar(
