@@ -70,11 +70,12 @@ impl Head {
     /// The next bytes that were read.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.heard |= !bytes.is_empty();
-        for byte in bytes {
-            if matches!(self.place, Place::Over) {
-                return;
-            }
+        let mut rest = bytes;
+        while let [byte, after @ ..] = rest
+            && !matches!(self.place, Place::Over)
+        {
             self.step(*byte);
+            rest = after.get(self.plain(after)..).unwrap_or_default();
         }
     }
 
@@ -91,6 +92,15 @@ impl Head {
     /// Whether another request may follow: nothing was answered, or the whole head is as RFC 9112 says.
     pub(super) fn is_clean(&self) -> bool {
         !self.heard || (matches!(self.place, Place::Over) && !self.odd)
+    }
+
+    /// How many of these bytes say nothing where they stand. Most of a head is the values of headers.
+    fn plain(&self, bytes: &[u8]) -> usize {
+        let in_text = matches!(self.place, Place::Reason | Place::Value { is_length: false });
+        if !in_text || self.after_cr {
+            return 0;
+        }
+        bytes.iter().position(u8::is_ascii_control).unwrap_or(bytes.len())
     }
 
     fn step(&mut self, byte: u8) {
