@@ -99,3 +99,50 @@ fn add(waiting: &mut HashMap<DestinationId, Waiting>, health: Health) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::deliver::core::{BreakerState, Learned};
+    use crate::deliver::lane::PerLane;
+
+    fn report(epoch: i64, in_flight: usize) -> Health {
+        Health {
+            destination: DestinationId::mint(1, [1; 10]),
+            shard: 7,
+            epoch,
+            learned: Learned {
+                since_us: 0,
+                held_until_us: None,
+                pauses: 0,
+                breaker: BreakerState::Closed,
+                breaker_since_us: None,
+                openings: 0,
+                reduced: None,
+                failing: None,
+                paced_us: None,
+                is_last: false,
+            },
+            permit_us: None,
+            concurrency: 10,
+            rate_factor: 1.0,
+            in_flight,
+            waiting: PerLane::default(),
+            recent: (0, 0),
+            latency_us: None,
+            at_us: 0,
+        }
+    }
+
+    #[test]
+    fn the_newest_report_of_a_destination_is_written_and_all_of_them_end_with_it() {
+        let mut waiting = HashMap::new();
+        // The last report of an earlier epoch comes when the answers to what was in flight have come.
+        for health in [report(2, 1), report(2, 2), report(1, 3)] {
+            add(&mut waiting, health);
+        }
+        let written: Vec<Waiting> = waiting.into_values().collect();
+        assert_eq!((written.len(), written[0].health.epoch, written[0].health.in_flight), (1, 2, 2));
+        assert_eq!(written[0].shards, [7, 7, 7]);
+    }
+}
