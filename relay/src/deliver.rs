@@ -47,6 +47,7 @@ use self::lease::UnderWay;
 use self::outcome::Outcome;
 use self::read::Read;
 use self::send::{Attempted, Sender};
+use crate::store::pending::NextDue;
 use crate::store::settle::{Next, Settlement};
 
 /// The most inputs taken before the commands they led to are carried out.
@@ -74,6 +75,11 @@ impl Handle {
         if !items.is_empty() {
             self.tell(Input::Fresh(items));
         }
+    }
+
+    /// Says that a delivery that has just been stored for this destination waits so long for its first attempt.
+    pub fn later(&self, destination: DestinationId, wait: Duration) {
+        self.tell(Input::Later { destination, wait });
     }
 
     /// Says that something may be due in the table for this destination.
@@ -147,12 +153,12 @@ impl Engine {
         let under_way = Arc::new(UnderWay::default());
         let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
         let parked = Arc::clone(&intake.parked);
-        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch| {
+        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch, at_us| {
             settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
             if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
                 parked.notify_one();
             }
-            settled.tell(Input::Settled(batch));
+            settled.tell(Input::Settled { settlements: batch, at_us });
         }));
         let leaving = CancellationToken::new();
         let keeper = lease::Keeper::new(pool.clone(), replica, self.handle.clone(), Arc::clone(&under_way));
@@ -193,8 +199,7 @@ impl Engine {
         let mut poll = tokio::time::interval(POLL);
         let mut stopping = None;
         loop {
-            let wake =
-                machine.core.wake_at_us().map(|at_us| tokio::time::Instant::from_std(machine.clock.instant(at_us)));
+            let wake = machine.core.wake_at_us().map(|at_us| machine.clock.timer(at_us));
             let mut inputs = Vec::new();
             tokio::select! {
                 _ = self.inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}
@@ -349,7 +354,7 @@ impl Machine {
         self.tasks.spawn(async move {
             let begun = Instant::now();
             match store::pending::next_due(&pool, next.after, lanes).await {
-                Ok((version, rows)) => {
+                Ok(NextDue { version, lanes: rows, now }) => {
                     if let Err(error) = configuration.compare(version, begun).await {
                         tracing::warn!(error = %error, "cannot read the new configuration; trying again");
                     }
@@ -360,7 +365,9 @@ impl Machine {
                     for row in rows {
                         let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
                         let destination = DestinationId::from_uuid(row.destination_id);
-                        handle.tell(Input::NextDue { destination, lane, due_us: mint::unix_ms(due_at) * 1000 });
+                        let (due_us, now_us) = (mint::unix_us(due_at), mint::unix_us(now));
+                        let wait = Duration::from_micros(due_us.saturating_sub(now_us));
+                        handle.tell(Input::NextDue { destination, lane, due_us, wait });
                     }
                 }
                 Err(error) => tracing::warn!(error = %error, "cannot read when the next delivery is due; trying again"),

@@ -70,6 +70,12 @@ pub fn timestamp(at_ms: u64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(i128::from(at_ms) * 1_000_000).unwrap_or(LAST)
 }
 
+/// Unix microseconds of a time of the database; 0 for what lies before 1970.
+#[must_use]
+pub fn unix_us(at: OffsetDateTime) -> u64 {
+    u64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(0)
+}
+
 /// Unix milliseconds of a time of the database; 0 for what lies before 1970.
 #[must_use]
 pub fn unix_ms(at: OffsetDateTime) -> u64 {

@@ -312,7 +312,20 @@ impl RelayOnly {
     /// # Panics
     /// Where the source has no id of the known form, or the body does not fit into a message.
     pub fn push_with(&self, source: &Source, headers: &[(&str, &str)], body: &[u8]) -> EventId {
-        let received_at_ms = now_s() * 1_000;
+        self.push_received(source, now_s() * 1_000, headers, body)
+    }
+
+    /// As [`RelayOnly::push_with`], from an edge that received it at this time by its own clock, in Unix milliseconds.
+    ///
+    /// # Panics
+    /// As [`RelayOnly::push_with`].
+    pub fn push_received(
+        &self,
+        source: &Source,
+        received_at_ms: u64,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> EventId {
         let id = EventId::mint(received_at_ms, rand::random());
         let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
         let header = EventHeader {

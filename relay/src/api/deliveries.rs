@@ -180,7 +180,8 @@ pub(super) async fn attempts(
     Ok(Json(window.page(rows, |row| row.id, attempt_view)))
 }
 
-/// Tries a delivery again, now. One that was settled becomes pending again, with a fresh retry schedule and the same id.
+/// Tries a delivery again, now. One that was settled becomes pending again, with a fresh retry schedule and the same id; the
+/// wait before the first attempt of the schedule is left out.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = Delivery), Refusals))]
 pub(super) async fn retry(

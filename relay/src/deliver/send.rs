@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
+use http::header::{CONTENT_TYPE, DATE, HeaderMap, HeaderName, HeaderValue, RETRY_AFTER};
 use tracing::Instrument as _;
 
 use super::item::{Event, Item};
@@ -140,7 +140,10 @@ impl Sender {
         };
         let status = answer.status;
         let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after_ms = retry_after.and_then(|value| retry::parse_retry_after(value, mint::now_ms()));
+        // A date in it is one of the destination's clock, which its answer tells.
+        let date = answer.headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(retry::parse_date);
+        let retry_after_ms =
+            retry_after.and_then(|value| retry::parse_retry_after(value, date.unwrap_or_else(mint::now_ms)));
         let mut excerpt = answer.excerpt(RESPONSE_EXCERPT_BYTES);
         let (text, rest) = if excerpt.read_for(WITH_HEAD_WITHIN).await {
             (excerpt_text(excerpt), None)

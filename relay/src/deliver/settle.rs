@@ -18,9 +18,10 @@ const LINGER: Duration = Duration::from_millis(5);
 /// The most settlements of one transaction.
 const BATCH: usize = 500;
 
-/// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
-/// keeps the batch and tries again: what has been sent is not forgotten.
-pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Settlement>, written: impl Fn(Vec<Settlement>)) {
+/// Writes batches until the channel closes, and reports each one that is written, with the time that its waits were added to
+/// (see [`Input::Settled`](super::core::Input::Settled)). While the database does not answer it keeps the batch and tries
+/// again: what has been sent is not forgotten.
+pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Settlement>, written: impl Fn(Vec<Settlement>, u64)) {
     while let Some(first) = inbox.recv().await {
         let mut batch = vec![first];
         let deadline = tokio::time::Instant::now() + LINGER;
@@ -30,34 +31,36 @@ pub async fn run(pool: Pool, mut inbox: mpsc::UnboundedReceiver<Settlement>, wri
                 Ok(None) | Err(_) => break,
             }
         }
-        write(&pool, &batch).await;
-        written(batch);
+        let at_us = write(&pool, &batch).await;
+        written(batch, at_us);
     }
 }
 
-async fn write(pool: &Pool, batch: &[Settlement]) {
+/// Returns the earliest time that waits were added to, in microseconds by the database's clock.
+async fn write(pool: &Pool, batch: &[Settlement]) -> u64 {
     let mut backoff = database_backoff();
     loop {
         // It can be repeated: attempts are found by their ids.
         let written: Result<_, sqlx::Error> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
-                let lost = batch.len() - settled.len();
+                let lost = batch.len() - settled.ids.len();
                 if lost > 0 {
                     tracing::info!(
                         lost,
                         "attempts of shards that have changed hands, or of cancelled deliveries, were not settled"
                     );
                 }
-                return;
+                return settled.at.map_or(u64::MAX, mint::unix_us);
             }
             Err(error) if crate::store::is_data_error(&error) && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
                 tracing::error!(error = %error, "a batch of attempts was refused; writing them one by one");
+                let mut at_us = u64::MAX;
                 for settlement in batch {
-                    Box::pin(write(pool, std::slice::from_ref(settlement))).await;
+                    at_us = at_us.min(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
                 }
-                return;
+                return at_us;
             }
             Err(error) if crate::store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
@@ -69,8 +72,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) {
                     next: Next::Parked { by, reason },
                     ..batch[0].clone()
                 };
-                Box::pin(write(pool, &[parked])).await;
-                return;
+                return Box::pin(write(pool, &[parked])).await;
             }
             Err(error) => {
                 tracing::warn!(error = %error, attempts = batch.len(), "cannot settle; trying again");

@@ -289,8 +289,8 @@ pub async fn retry(
     }
     let pending = sqlx::query_scalar!(
         "update pending_deliveries
-         set due_at = now(), parked_reason = null, parked_at = null, undecided = false, decide_at = null, not_sent = 0,
-             not_sent_reason = null
+         set due_at = now(), not_before = null, parked_reason = null, parked_at = null, undecided = false, decide_at = null,
+             not_sent = 0, not_sent_reason = null
          where customer_id = $1 and id = $2
          returning destination_id",
         customer.uuid(),
@@ -371,8 +371,8 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
         // Not in the transaction above: a settlement may have locked the next one and wait for this one. If the relay is
         // killed in between, the next one is due when it was put back until.
         sqlx::query!(
-            "update pending_deliveries set due_at = now()
-             where due_at > now() and id = (
+            "update pending_deliveries set due_at = greatest(now(), not_before)
+             where due_at > greatest(now(), not_before) and id = (
                  select id from pending_deliveries
                  where destination_id = $1 and order_key = $2 and attempts = schedule_start and parked_reason is null
                  order by id limit 1)",

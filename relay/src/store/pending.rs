@@ -206,6 +206,15 @@ pub struct NextDueRow {
     pub due_at: Option<OffsetDateTime>,
 }
 
+/// When the first delivery of each of some lanes is due.
+pub struct NextDue {
+    /// Of the configuration.
+    pub version: Version,
+    pub lanes: Vec<NextDueRow>,
+    /// The time by the database's clock.
+    pub now: OffsetDateTime,
+}
+
 /// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
 /// any, of whichever destination, in the order of their destinations and numbers. The version of the configuration comes
 /// with it, so that a relay without work needs one statement for both.
@@ -214,7 +223,7 @@ pub struct NextDueRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<(Version, Vec<NextDueRow>), sqlx::Error> {
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<NextDue, sqlx::Error> {
     let rows = sqlx::query!(
         r#"with recursive heads as (
                (select destination_id, lane, due_at from pending_deliveries
@@ -227,7 +236,7 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<(Ve
                    order by destination_id, lane, due_at, id limit 1
                ) next
            )
-           select configuration.revision, configuration.identity, first.destination_id as "destination_id?",
+           select configuration.revision, configuration.identity, now() as "now!", first.destination_id as "destination_id?",
                   first.lane as "lane?", nullif(first.due_at, 'infinity') as due_at
            from configuration left join (select destination_id, lane, due_at from heads limit $3) first on true"#,
         after.0,
@@ -237,13 +246,15 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64) -> Result<(Ve
     .fetch_all(pool)
     .await?;
     // A row is there if no lane is.
-    let Some(version) = rows.first().map(|row| Version { revision: row.revision, identity: row.identity }) else {
+    let Some((version, now)) =
+        rows.first().map(|row| (Version { revision: row.revision, identity: row.identity }, row.now))
+    else {
         return Err(sqlx::Error::RowNotFound);
     };
     let lanes = rows.into_iter().filter_map(|row| {
         Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
     });
-    Ok((version, lanes.collect()))
+    Ok(NextDue { version, lanes: lanes.collect(), now })
 }
 
 /// The body of one event; `None` where it is no longer kept.

@@ -42,7 +42,7 @@ pub struct EventRow {
 /// What a route said of an undecided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It is due now; in no order if a replay made it.
+    /// It is due now, or when the wait for its first attempt is over; in no order if a replay made it.
     Matched { order_key: Option<i64> },
     /// It is not to be sent, for this reason.
     NotMatched(String),
@@ -158,7 +158,7 @@ pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision
 async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "update pending_deliveries
-         set due_at = now(), order_key = case when replay_id is null then $2::bigint end, parked_reason = null, parked_at = null,
+         set due_at = greatest(now(), not_before), order_key = case when replay_id is null then $2::bigint end, parked_reason = null, parked_at = null,
              undecided = false, decide_at = null
          where id = $1 and undecided",
         id,

@@ -2,6 +2,7 @@
 
 mod api;
 mod chaos;
+mod clocks;
 mod crash;
 mod crowd;
 mod deleting;
@@ -18,6 +19,7 @@ mod history;
 mod keys;
 mod limits;
 mod memory;
+mod midnight;
 mod order;
 mod pace;
 mod pull;
@@ -26,6 +28,7 @@ mod queue;
 mod rare;
 mod recipe;
 mod replay;
+mod replay_bounds;
 mod replay_memory;
 mod replay_stopped;
 mod replicas;

@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
@@ -67,11 +68,18 @@ pub enum Input {
         lane: Lane,
         epoch: i64,
     },
-    /// When the first delivery of a lane in the table is due, in microseconds. The lane may be another replica's.
+    /// When the first delivery of a lane in the table is due: in microseconds by the database's clock, and how long that is
+    /// from now. The lane may be another replica's.
     NextDue {
         destination: DestinationId,
         lane: Lane,
         due_us: u64,
+        wait: Duration,
+    },
+    /// A delivery that has just been stored waits so long for its first attempt.
+    Later {
+        destination: DestinationId,
+        wait: Duration,
     },
     /// An attempt has ended. `jitter` is a random number from 0 to 1.
     Answered {
@@ -81,8 +89,12 @@ pub enum Input {
         outcome: Outcome,
         jitter: f64,
     },
-    /// Settled, or no longer ours to settle.
-    Settled(Vec<Settlement>),
+    /// Settled, or no longer ours to settle. Waits were added to `at_us`, in microseconds by the database's clock, or to a
+    /// later time.
+    Settled {
+        settlements: Vec<Settlement>,
+        at_us: u64,
+    },
     /// What the table knows of a destination's run of failures; `None` where there is none.
     Recalled {
         destination: DestinationId,
