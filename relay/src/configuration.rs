@@ -14,6 +14,7 @@ use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
 use shared::extract::Extractor;
+use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
@@ -23,7 +24,7 @@ use tokio::sync::watch;
 use url::Url;
 
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
-use crate::retry::RetryPolicy;
+use crate::retry::{self, RetryPolicy};
 use crate::signing::SigningKeys;
 use crate::store::Pool;
 use crate::store::configuration::Version;
@@ -59,6 +60,12 @@ impl Source {
             && self.name == other.name
             && self.provider == other.provider
             && self.config == other.config
+    }
+
+    /// The key that the copies of an event share; `None` if the provider names no id.
+    #[must_use]
+    pub fn key(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Option<[u8; 32]> {
+        self.extractor.as_ref()?.extract(query, headers, body).dedupe_key
     }
 }
 
@@ -245,6 +252,13 @@ impl Snapshot {
     pub fn customer_and_name(&self, id: DestinationId) -> Option<(CustomerId, &str)> {
         let usable = self.destinations.get(&id).map(|found| (found.customer_id, found.name.as_str()));
         usable.or_else(|| self.unusable.get(&id).map(|found| (found.customer_id, found.name.as_str())))
+    }
+
+    /// How long a new delivery to a destination waits for its first attempt; not at all if it is held anyway, because this
+    /// relay cannot send there.
+    #[must_use]
+    pub fn first_wait(&self, id: DestinationId) -> Duration {
+        self.destinations.get(&id).map_or(Duration::ZERO, |destination| retry::first_wait(&destination.retry))
     }
 
     /// The ids of the destinations that this relay cannot send to.

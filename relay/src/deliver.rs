@@ -77,6 +77,11 @@ impl Handle {
         }
     }
 
+    /// Says that a delivery that has just been stored for this destination waits so long for its first attempt.
+    pub fn later(&self, destination: DestinationId, wait: Duration) {
+        self.tell(Input::Later { destination, wait });
+    }
+
     /// Says that something may be due in the table for this destination.
     pub fn look(&self, destination: DestinationId) {
         self.tell(Input::Look(destination));
@@ -153,16 +158,17 @@ impl Engine {
         let under_way = Arc::new(UnderWay::default());
         let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
         let parked = Arc::clone(&intake.parked);
-        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch, ids| {
+        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch, done| {
             settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
             if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
                 parked.notify_one();
             }
             let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| {
                 // What is put back may have stayed as it was.
-                ids.contains(&settlement.delivery_id) || matches!(settlement.next, Next::Behind { .. })
+                done.ids.contains(&settlement.delivery_id) || matches!(settlement.next, Next::Behind { .. })
             });
-            settled.tell(Input::Settled(batch));
+            let at_us = done.at.map_or(u64::MAX, mint::unix_us);
+            settled.tell(Input::Settled { settlements: batch, at_us });
             if !others.is_empty() {
                 settled.tell(Input::NotSettled(others));
             }
@@ -230,8 +236,7 @@ impl Engine {
         let mut poll = tokio::time::interval(POLL);
         let mut stopping = None;
         loop {
-            let wake =
-                machine.core.wake_at_us().map(|at_us| tokio::time::Instant::from_std(machine.clock.instant(at_us)));
+            let wake = machine.core.wake_at_us().map(|at_us| machine.clock.timer(at_us));
             let mut inputs = Vec::new();
             tokio::select! {
                 _ = self.inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}

@@ -166,6 +166,9 @@ impl Intake {
                         self.parked.notify_one();
                     }
                     self.engine.fresh(prepared.fresh(&stored));
+                    for (destination, wait) in prepared.later(&stored) {
+                        self.engine.later(destination, wait);
+                    }
                     for full in full {
                         self.quarantine_full(&snapshot, full).await;
                     }

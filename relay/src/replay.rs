@@ -2,9 +2,9 @@
 //!
 //! A replay takes events, or settled deliveries if its filter names a state, in the order of their ids and in chunks. Each
 //! chunk makes its deliveries and moves the cursor in one transaction, so a replay goes on after a crash where it was, and
-//! no chunk is made twice. What it takes ends at an id that is minted when it is made: no event whose id was minted later,
-//! which is when it was received, is part of it. An event with an earlier id that is stored while the replay runs is part
-//! of it if the cursor has not passed its id yet.
+//! no chunk is made twice. What it takes was stored, or with a state settled, before it was made, by the database's clock:
+//! ids are minted by edges and relays, so an event with an earlier id may be stored while the replay runs, and one with a
+//! later id may be there already. What is being written at the very moment at which the replay is made may be part of it.
 //!
 //! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
 //! filters and transforms of today apply, unless the replay names a destination of its own.
@@ -24,14 +24,15 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7, uuid_v7_floor};
+use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_floor};
+use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::configuration::Rate;
 use crate::store::deliveries::CLOCK_DIFFERENCE_MS;
 use crate::store::partitions::with_partitions;
-use crate::store::replays::{self, Left, ReplayRow, Selection};
-use crate::store::search::Range;
+use crate::store::replays::{self, Left, Newest, ReplayRow, Selection};
+use crate::store::search::{Range, after};
 use crate::{App, mint};
 
 mod chunk;
@@ -124,8 +125,8 @@ pub struct Counted {
 /// # Errors
 /// If a statement fails.
 pub async fn plan(app: &App, new: &New, after: Option<Uuid>) -> Result<Counted, sqlx::Error> {
-    let until = uuid_v7(app.clock.now_ms().await?, mint::random());
-    let selection = selection(&new.filter, new.customer_id.uuid(), until);
+    let (until, now) = bounds(app, &new.filter).await?;
+    let selection = selection(&new.filter, new.customer_id.uuid(), until, now);
     count::piece(&app.pool, &selection, after, count::DRY_RUN).await
 }
 
@@ -135,13 +136,13 @@ pub async fn plan(app: &App, new: &New, after: Option<Uuid>) -> Result<Counted, 
 /// # Errors
 /// If a statement fails.
 pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
-    let until = uuid_v7(app.clock.now_ms().await?, mint::random());
+    let (until, now) = bounds(app, &new.filter).await?;
     let (rate_limit, rate_per) = match new.rate {
         None => (None, None),
         Some(rate) => (i32::try_from(rate.limit.get()).ok(), Some(rate.per_name().to_owned())),
     };
     let (matched, counting, count_after) =
-        match count::at_once(&app.pool, &selection(&new.filter, new.customer_id.uuid(), until)).await {
+        match count::at_once(&app.pool, &selection(&new.filter, new.customer_id.uuid(), until, now)).await {
             Some(Counted { matched, after }) => (matched, after.is_some(), after),
             None => (0, true, None),
         };
@@ -158,7 +159,7 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         count_after,
         until_id: until,
         cursor_id: None,
-        next_at: time::OffsetDateTime::now_utc(),
+        next_at: now,
         processed: 0,
         created: 0,
         skipped: 0,
@@ -166,7 +167,7 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         dead: 0,
         cancelled: 0,
         error: None,
-        created_at: time::OffsetDateTime::now_utc(),
+        created_at: now,
         finished_at: None,
         begun: 0,
         begun_after: None,
@@ -199,13 +200,22 @@ pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
     }
 }
 
-fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
+/// The id before which everything is that a replay can take which is made now, and the time of now by the database's clock.
+async fn bounds(app: &App, filter: &Filter) -> Result<(Uuid, OffsetDateTime), sqlx::Error> {
+    let from = uuid_v7_floor(app.clock.now_ms().await?);
+    let Newest { now, event_id, delivery_id } = replays::newest(&app.pool, from).await?;
+    let last = if filter.state.is_some() { delivery_id } else { event_id };
+    Ok((last.map_or(from, after), now))
+}
+
+fn selection(filter: &Filter, customer_id: Uuid, until: Uuid, made_at: OffsetDateTime) -> Selection {
     let events = Range {
         from: filter.after_ms.map_or(Uuid::nil(), uuid_v7_floor),
-        until: filter.before_ms.map_or(until, uuid_v7_floor).min(until),
+        until: filter.before_ms.map_or(Uuid::max(), uuid_v7_floor),
     };
     let ids = match filter.state {
-        None => events,
+        None => Range { until: events.until.min(until), ..events },
+        // The clock that minted an event's id may be ahead of the one that minted its delivery's.
         Some(_) => Range { from: filter.after_ms.map_or(Uuid::nil(), first_delivery), until },
     };
     Selection {
@@ -218,6 +228,7 @@ fn selection(filter: &Filter, customer_id: Uuid, until: Uuid) -> Selection {
         failed: filter.verification.is_some(),
         events,
         ids,
+        made_at,
     }
 }
 

@@ -1,4 +1,6 @@
-//! When a failed delivery is tried again, and when it is given up. Pure: the clock and the randomness are arguments.
+//! How long a delivery waits for each attempt, and when it is given up. Pure: the randomness is an argument, and so is the
+//! clock for a `Retry-After` that is a date. A wait is a duration and no time: whoever stores it adds it to the time of the
+//! database, which all replicas share.
 //!
 //! The default schedule is the one that the Standard Webhooks specification recommends (1.0.0, "Retries"). Every delay
 //! is spread by ±20 %, so that what failed together does not come back together. `Retry-After` (RFC 9110 section
@@ -41,8 +43,8 @@ pub enum Outcome {
 pub enum Next {
     /// Delivered: nothing more to do.
     Settled,
-    /// The next attempt, Unix time in milliseconds.
-    At { due_ms: u64 },
+    /// The next attempt, so many milliseconds from now.
+    In { wait_ms: u64 },
     /// Given up; it can be replayed.
     Dead { reason: DeadReason },
 }
@@ -79,7 +81,7 @@ pub fn judge(status: u16, retry_after: Option<&str>, now_ms: u64) -> Outcome {
 
 /// Decides what follows an attempt. `attempts_made` counts it too and is at least 1; `jitter` is in 0..1.
 #[must_use]
-pub fn next(policy: &RetryPolicy, attempts_made: u32, outcome: &Outcome, jitter: f64, now_ms: u64) -> Next {
+pub fn next(policy: &RetryPolicy, attempts_made: u32, outcome: &Outcome, jitter: f64) -> Next {
     let asked_for_ms = match outcome {
         Outcome::Succeeded => return Next::Settled,
         Outcome::Gone => return Next::Dead { reason: DeadReason::Gone },
@@ -88,14 +90,14 @@ pub fn next(policy: &RetryPolicy, attempts_made: u32, outcome: &Outcome, jitter:
     let Some(delay_ms) = delay_before(policy, attempts_made.saturating_add(1)) else {
         return Next::Dead { reason: DeadReason::AttemptsExhausted };
     };
-    Next::At { due_ms: now_ms.saturating_add(spread(delay_ms, jitter).max(asked_for_ms)) }
+    Next::In { wait_ms: spread(delay_ms, jitter).max(asked_for_ms) }
 }
 
-/// When the first attempt of a delivery is due, Unix time in milliseconds. It is not spread: fresh deliveries go out at
-/// the pace of their events.
+/// How long a new delivery waits for its first attempt. It is not spread: fresh deliveries go out at the pace of their
+/// events.
 #[must_use]
-pub fn first_due_ms(policy: &RetryPolicy, now_ms: u64) -> u64 {
-    now_ms.saturating_add(delay_before(policy, 1).unwrap_or(0))
+pub fn first_wait(policy: &RetryPolicy) -> Duration {
+    Duration::from_millis(delay_before(policy, 1).unwrap_or(0))
 }
 
 /// The wait before attempt number `attempt` (counted from 1) in milliseconds, before it is spread; `None` where the
@@ -118,7 +120,8 @@ pub fn delay_before(policy: &RetryPolicy, attempt: u32) -> Option<u64> {
 }
 
 /// Reads a `Retry-After` value as a wait from now in milliseconds: seconds, or a date in any of the three forms of
-/// RFC 9110 section 5.6.7. A date that has passed is 0; what is neither is `None`. Not capped.
+/// RFC 9110 section 5.6.7. A date that has passed is 0; what is neither is `None`. Not capped. `now_ms` is the time by the clock
+/// of whoever has written the value, see [`parse_date`].
 #[must_use]
 pub fn parse_retry_after(value: &str, now_ms: u64) -> Option<u64> {
     let value = value.trim();
@@ -126,9 +129,14 @@ pub fn parse_retry_after(value: &str, now_ms: u64) -> Option<u64> {
         // More digits than a number holds still ask for a very long wait.
         return Some(value.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1000));
     }
-    let date = httpdate::parse_http_date(value).ok()?;
-    let date_ms = date.duration_since(UNIX_EPOCH).map_or(0, milliseconds);
-    Some(date_ms.saturating_sub(now_ms))
+    Some(parse_date(value)?.saturating_sub(now_ms))
+}
+
+/// Reads a date in any of the three forms of RFC 9110 section 5.6.7, such as the `Date` of an answer, in Unix milliseconds.
+#[must_use]
+pub fn parse_date(value: &str) -> Option<u64> {
+    let date = httpdate::parse_http_date(value.trim()).ok()?;
+    Some(date.duration_since(UNIX_EPOCH).map_or(0, milliseconds))
 }
 
 /// The growing pauses between calls that fail.

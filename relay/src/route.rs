@@ -3,8 +3,9 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+use sha2::{Digest as _, Sha256};
 use shared::header::HeaderList;
-use shared::id::{EventId, SourceId};
+use shared::id::{EventId, RouteId, SourceId};
 use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
@@ -17,7 +18,7 @@ use crate::store::admit::Undecided;
 pub struct Answer {
     pub route: Arc<Route>,
     pub verdict: Verdict,
-    /// Of a delivery that goes in order: a hash of its key.
+    /// Of a delivery that goes in order: a hash of its route and its key.
     pub order_key: Option<i64>,
 }
 
@@ -180,7 +181,7 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
         Some(error) => (error.to_string(), true),
         None => match keys.next() {
             Some(Ok(key)) => {
-                answer.order_key = key;
+                answer.order_key = key.map(|key| of_route(answer.route.id, key));
                 return;
             }
             Some(Err(error)) => (error.to_string(), error.is_ours()),
@@ -188,6 +189,13 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
         },
     };
     answer.verdict = Verdict::Unordered { reason, again };
+}
+
+/// The hash of an order key of a route: the same key of another route to the same destination is another order. Migration
+/// 0017 computes the same.
+fn of_route(route: RouteId, key: i64) -> i64 {
+    let hash = Sha256::new().chain_update(route.uuid().as_bytes()).chain_update(key.to_be_bytes()).finalize();
+    hash.first_chunk().copied().map_or(key, i64::from_be_bytes)
 }
 
 /// What a route says; takes the next of `results` where its filter was evaluated.
@@ -254,5 +262,13 @@ mod tests {
         for verdict in [Verdict::Off, Verdict::NotMatched, Verdict::FilterFailed { reason: reason() }] {
             assert!(matches!(becomes(verdict.clone()), Becomes::Nothing(why) if !why.contains('\0')), "{verdict:?}");
         }
+    }
+
+    #[test]
+    fn the_same_key_of_two_routes_is_two_orders() {
+        let (one, other) = (RouteId::mint(1, [1; 10]), RouteId::mint(1, [2; 10]));
+        assert_eq!(of_route(one, 7), of_route(one, 7));
+        assert_ne!(of_route(one, 7), of_route(other, 7));
+        assert_ne!(of_route(one, 7), of_route(one, 8));
     }
 }

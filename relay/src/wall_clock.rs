@@ -13,6 +13,9 @@ use crate::{mint, store};
 /// How far the two clocks may differ.
 pub const TOLERANCE: Duration = Duration::from_secs(60);
 
+/// From which difference on the log warns, in milliseconds: receivers see the relay's clock in `webhook-timestamp`.
+const WARN_MS: u64 = 5_000;
+
 /// How long a comparison is good for.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
@@ -59,6 +62,9 @@ impl WallClock {
         let theirs = mint::unix_ms(theirs.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
         let (steady, ours) = (Instant::now(), SystemTime::now());
         let ahead_ms = ahead(before, mint::now_ms(), theirs);
+        if is_new_difference(last.map(|last| last.ahead_ms), ahead_ms) {
+            tracing::warn!("{}", describe(ahead_ms));
+        }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Comparison { steady, ours, ahead_ms });
         Ok(ahead_ms)
     }
@@ -80,6 +86,12 @@ impl WallClock {
         let ahead_ms = self.ahead_ms().await?;
         Ok((u128::from(ahead_ms.unsigned_abs()) > TOLERANCE.as_millis()).then(|| describe(ahead_ms)))
     }
+}
+
+/// Whether a difference is worth a line in the log: one that lasts is told once.
+fn is_new_difference(before: Option<i64>, ahead_ms: i64) -> bool {
+    let is_far = |ahead_ms: i64| ahead_ms.unsigned_abs() > WARN_MS;
+    is_far(ahead_ms) && !before.is_some_and(is_far)
 }
 
 fn describe(ahead_ms: i64) -> String {
@@ -117,6 +129,13 @@ mod tests {
         assert!(!after(30, 30), "the comparison is old");
         assert!(!after(10, 13), "set forward, or suspended for three seconds");
         assert!(!after(10, 5), "set back");
+    }
+
+    #[test]
+    fn a_difference_of_seconds_is_told_when_it_begins() {
+        let told = |before, now| is_new_difference(before, now);
+        assert!(told(None, 6_000) && told(Some(0), -6_000));
+        assert!(!told(Some(6_000), 7_000) && !told(Some(0), 4_000) && !told(Some(9_000), 0));
     }
 
     #[test]

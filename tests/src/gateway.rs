@@ -320,7 +320,31 @@ impl RelayOnly {
     /// # Panics
     /// As [`RelayOnly::push_with`].
     pub fn push_request(&self, source: &Source, query: &str, headers: &[(&str, &str)], body: &[u8]) -> EventId {
-        let received_at_ms = now_s() * 1_000;
+        self.push_received_at(source, now_s() * 1_000, query, headers, body)
+    }
+
+    /// As [`RelayOnly::push_with`], from an edge that received it at this time by its own clock, in Unix milliseconds.
+    ///
+    /// # Panics
+    /// As [`RelayOnly::push_with`].
+    pub fn push_received(
+        &self,
+        source: &Source,
+        received_at_ms: u64,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> EventId {
+        self.push_received_at(source, received_at_ms, "", headers, body)
+    }
+
+    fn push_received_at(
+        &self,
+        source: &Source,
+        received_at_ms: u64,
+        query: &str,
+        headers: &[(&str, &str)],
+        body: &[u8],
+    ) -> EventId {
         let id = EventId::mint(received_at_ms, rand::random());
         let source: SourceId = source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id));
         let header = EventHeader {

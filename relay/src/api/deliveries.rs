@@ -191,8 +191,8 @@ pub(super) async fn attempts(
     Ok(Json(window.page(rows, |row| row.id, attempt_view)))
 }
 
-/// Sends a delivery now, whichever relay sends for its destination. One that was settled becomes pending again, with a fresh
-/// retry schedule and the same id; one that is held by something of its own is released. It is sent with the transform that its
+/// Sends a delivery now, whichever relay sends for its destination. One that was settled becomes pending again, with the same
+/// id and a fresh retry schedule, without the wait before its first attempt; one that is held by something of its own is released. It is sent with the transform that its
 /// route has now, or had last if the route is deleted. One that no filter has approved is decided first: the answer shows what
 /// became of it, which is `cancelled` with the reason if it is not to be sent, and `held` if that is still not known.
 ///

@@ -32,6 +32,9 @@ pub struct Ready {
     pub unusable_destinations: usize,
     /// How many routes have an expression that this relay cannot evaluate. `GET /v1/routes` says which and why.
     pub unusable_routes: usize,
+    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. From a minute on the
+    /// relay is not ready.
+    pub clock_ahead_ms: i64,
 }
 
 const HEALTHY: Health = Health { ok: true, version: env!("CARGO_PKG_VERSION") };
@@ -52,18 +55,20 @@ pub(super) async fn live() -> Json<Health> {
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
     let ready = async {
         store::configuration::version(&app.pool).await?;
-        app.clock.is_wrong().await
+        let wrong = app.clock.is_wrong().await?;
+        Ok::<_, sqlx::Error>((wrong, app.clock.ahead_ms().await?))
     };
     match tokio::time::timeout(READY_WITHIN, ready).await {
-        Ok(Ok(None)) => {
+        Ok(Ok((None, clock_ahead_ms))) => {
             let snapshot = app.configuration.current();
             Ok(Json(Ready {
                 health: HEALTHY,
                 unusable_destinations: snapshot.unusable.len(),
                 unusable_routes: snapshot.routes.values().filter(|route| route.problem().is_some()).count(),
+                clock_ahead_ms,
             }))
         }
-        Ok(Ok(Some(wrong))) => Err(ApiError::WrongClock(wrong)),
+        Ok(Ok((Some(wrong), _))) => Err(ApiError::WrongClock(wrong)),
         Ok(Err(error)) => Err(ApiError::Unavailable(error.to_string())),
         Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs()))),
     }

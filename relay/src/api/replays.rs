@@ -96,8 +96,8 @@ pub struct Replay {
     #[schema(value_type = Option<String>)]
     pub destination: Option<DestinationId>,
     pub rate_limit: Option<RateLimit>,
-    /// How many events or deliveries the filter matches, of those that were received before the replay was made; null while
-    /// they are counted, which a replay does not wait for, and if it was cancelled or failed before they were.
+    /// How many events or deliveries the filter matches, of those that were stored, or with a state settled, before the replay
+    /// was made; null while they are counted, which a replay does not wait for, and if it was cancelled or failed before they were.
     pub matched: Option<i64>,
     /// How many of them have been found so far; the same as `matched` if that is not null.
     pub matched_so_far: i64,
@@ -146,7 +146,9 @@ pub struct ReplayPlan {
     pub estimated_s: Option<f64>,
 }
 
-/// Makes a replay, or with `dry_run` says what it would do. Neither waits until all of a large history has been looked at:
+/// Makes a replay, or with `dry_run` says what it would do. It takes events that were stored, or with a state deliveries that were
+/// settled, before the call, by the database's clock. What it makes are new deliveries: they wait for the first entry of their
+/// destination's retry schedule. Neither call waits until all of a large history has been looked at:
 /// what a replay matches is counted while it runs, and a dry run says how far it has counted.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
     responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "a dry run"), Refusals))]
@@ -311,7 +313,8 @@ async fn shown(app: &App, row: ReplayRow) -> Result<Replay, ApiError> {
 fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, ApiError> {
     let filter: Filter = serde_json::from_value(row.filter).map_err(|error| ApiError::Internal(error.to_string()))?;
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
-    let matched = (!row.counting).then_some(row.matched);
+    // What was being stored when the replay was made may have been counted before its commit and taken after it.
+    let matched = (!row.counting).then_some(row.matched.max(row.processed));
     Ok(Replay {
         id: ReplayId::from_uuid(row.id),
         state: row.state,

@@ -36,8 +36,9 @@ pub struct RouteSettings {
     /// pending are still sent with the one that they were routed with. Those that are held by their transform are released
     /// with the new one, and so is what is released, retried by hand or replayed.
     transform: Option<String>,
-    /// CEL over the same: deliveries for which it gives the same value go one after the other, in the order in which
-    /// they were stored; null is no order. Left out: no delivery waits for another. Replays have no order.
+    /// CEL over the same: deliveries of this route for which it gives the same value go one after the other, in the order in
+    /// which they were stored; null and the empty text are no order. Left out: no delivery waits for another. Replays have no
+    /// order.
     #[schema(example = "body.data.object.customer")]
     order_key: Option<String>,
     /// What a delivery that fails means for the later ones of its key; "block" where it is left out.

@@ -1,12 +1,48 @@
 //! The engine's clock: Unix time that never runs backwards.
 
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-/// Unix time at the start, counted on by the monotonic clock: a correction of the system's clock neither opens a rate
-/// limit nor closes it. It may therefore differ from the system's time by what was corrected since the start.
+use rustix::time::{ClockId, clock_gettime};
+
+/// The clock that counts on while the machine is suspended. `Instant` does not on Linux: after a night of suspension it
+/// would say that a lease of ten seconds has not ended.
+#[cfg(any(target_os = "linux", target_os = "android"))]
+const SUSPENSION_COUNTS: ClockId = ClockId::Boottime;
+#[cfg(not(any(target_os = "linux", target_os = "android")))]
+const SUSPENSION_COUNTS: ClockId = ClockId::Monotonic;
+
+/// A moment as the time since the machine was started, suspensions included.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Moment(Duration);
+
+impl Moment {
+    /// This moment.
+    #[must_use]
+    pub fn now() -> Self {
+        let time = clock_gettime(SUSPENSION_COUNTS);
+        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
+        Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
+    }
+
+    /// How long ago it was.
+    #[must_use]
+    pub fn elapsed(self) -> Duration {
+        Self::now().since(self)
+    }
+
+    /// How long after `earlier` it is; zero if it is before that.
+    #[must_use]
+    pub fn since(self, earlier: Self) -> Duration {
+        self.0.saturating_sub(earlier.0)
+    }
+}
+
+/// Unix time at the start, counted on by a steady clock: a correction of the system's clock neither opens a rate limit nor
+/// closes it. It may therefore differ from the system's time by what was corrected since the start, and from the database's
+/// by any amount: what is written for others to wait for is a duration, which the database adds to its own time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
-    started: Instant,
+    started: Moment,
     started_us: u64,
 }
 
@@ -14,25 +50,48 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        Self { started: Instant::now(), started_us: u64::try_from(since.as_micros()).unwrap_or(u64::MAX) }
+        Self { started: Moment::now(), started_us: microseconds(since) }
     }
 
     /// Unix time in microseconds.
     #[must_use]
     pub fn now_us(&self) -> u64 {
-        self.started_us + u64::try_from(self.started.elapsed().as_micros()).unwrap_or(0)
+        self.at_us(Moment::now())
     }
 
     /// The Unix time of a moment in microseconds; what lies before the start is the start.
     #[must_use]
-    pub fn at_us(&self, at: Instant) -> u64 {
-        let since = at.saturating_duration_since(self.started);
-        self.started_us + u64::try_from(since.as_micros()).unwrap_or(0)
+    pub fn at_us(&self, at: Moment) -> u64 {
+        self.started_us.saturating_add(microseconds(at.since(self.started)))
     }
 
-    /// The moment of a Unix time in microseconds, for a timer; what is past is the start.
+    /// When a timer has to fire for a Unix time in microseconds; what is past is now. A timer stands still while the machine
+    /// is suspended, so it is set anew after every other thing that happens.
     #[must_use]
-    pub fn instant(&self, at_us: u64) -> Instant {
-        self.started + Duration::from_micros(at_us.saturating_sub(self.started_us))
+    pub fn timer(&self, at_us: u64) -> tokio::time::Instant {
+        tokio::time::Instant::now() + Duration::from_micros(at_us.saturating_sub(self.now_us()))
+    }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_suspension_counts_as_time_and_a_moment_before_the_start_is_the_start() {
+        let clock = Clock { started: Moment(Duration::from_secs(100)), started_us: 7_000_000 };
+        assert_eq!(clock.at_us(Moment(Duration::from_secs(99))), 7_000_000);
+        assert_eq!(clock.at_us(Moment(Duration::from_secs(100 + 8 * 3_600))), 7_000_000 + 8 * 3_600_000_000);
+    }
+
+    #[tokio::test]
+    async fn a_timer_for_what_is_past_fires_at_once() {
+        let clock = Clock::start();
+        tokio::time::sleep_until(clock.timer(0)).await;
+        tokio::time::sleep_until(clock.timer(clock.now_us() + 1_000)).await;
     }
 }

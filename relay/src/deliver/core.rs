@@ -14,6 +14,10 @@
 //! and what one owner leaves to the next ([`ownership`], [`learned`], [`permit`]). A [`line`] puts them together for one
 //! destination.
 //! Every input costs as much as the lines it concerns, never as much as there are lines.
+//!
+//! There are two clocks. When something is done goes by the engine's own, `now_us`. When a row is due goes by the
+//! database's, which may be another by any amount. What is written is a wait, which the database adds to its time; what is
+//! read is a time of the database, or a wait from the moment of the reading. The two are never compared.
 
 mod aimd;
 mod answer;
@@ -38,6 +42,7 @@ mod window;
 use std::cmp::Reverse;
 use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
@@ -52,14 +57,13 @@ use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
 use self::budget::{Budget, counted_bytes};
 use self::health::Due;
 use self::line::{Everyone, Line, Step};
-use self::order::behind_wait_us;
+use self::order::behind_wait;
 use self::throttle::Throttle;
 use self::tuning::READ_AGAIN_US;
 use super::item::Item;
 use super::lane::Lane;
 use super::outcome::Outcome;
 use crate::configuration::Snapshot;
-use crate::mint::timestamp;
 use crate::store::settle::{Next, Settlement};
 
 /// The state of the engine.
@@ -135,11 +139,11 @@ impl Core {
             Input::Look(destination) => self.look(destination, now_us),
             Input::Found { destination, lane, epoch, found } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    let read_us = found.read_us;
                     let behind = line.found(lane, found, &self.budget, now_us);
                     self.unsettled += behind.len();
-                    let (shard, until) = (line.destination.shard, |item| now_us + behind_wait_us(item, now_us));
-                    let put_back =
-                        behind.iter().map(|item| put_back(item, shard, epoch, timestamp(until(item) / 1000)));
+                    let (shard, wait) = (line.destination.shard, |item| behind_wait(item, read_us));
+                    let put_back = behind.iter().map(|item| put_back(item, shard, epoch, wait(item)));
                     commands.extend(put_back.map(Command::Settle));
                     self.give_turn(destination);
                 }
@@ -150,16 +154,20 @@ impl Core {
                     self.wakes.push(Reverse((now_us + READ_AGAIN_US, destination)));
                 }
             }
-            Input::NextDue { destination, lane, due_us } => {
+            Input::NextDue { destination, lane, due_us, wait } => {
                 // A line that cannot send now is not read, and is looked at again later.
                 if self.lines.get(&destination).is_some_and(|line| line.could_send(now_us)) {
-                    self.due_at(destination, lane, due_us, now_us);
+                    self.due_in(destination, lane, wait, due_us, now_us);
                 }
+            }
+            Input::Later { destination, wait } => {
+                // It was written just now, so the next read begins before it anyway.
+                self.due_in(destination, Lane::Fresh, wait, u64::MAX, now_us);
             }
             Input::Answered { item, epoch, shard, outcome, jitter } => {
                 self.answered(&item, epoch, shard, outcome, jitter, now_us, &mut commands);
             }
-            Input::Settled(settlements) => self.settled(&settlements, now_us),
+            Input::Settled { settlements, at_us } => self.settled(&settlements, at_us, now_us),
             Input::NotSettled(settlements) => self.not_settled(&settlements, now_us),
             Input::Recalled(recalled) => self.recalled(recalled, now_us),
             Input::Permitted(permitted) => self.permitted(&permitted),
@@ -261,13 +269,14 @@ impl Core {
         }
     }
 
-    fn due_at(&mut self, destination: DestinationId, lane: Lane, due_us: u64, now_us: u64) {
+    /// A row is due after a wait that begins now, and at `due_us` by the database's clock: by that the table is read.
+    fn due_in(&mut self, destination: DestinationId, lane: Lane, wait: Duration, due_us: u64, now_us: u64) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
-        if due_us <= now_us {
-            line.lanes[lane].let_go(due_us);
+        line.lanes[lane].let_go(due_us);
+        if wait.is_zero() {
             line.lanes[lane].look(now_us);
             self.give_turn(destination);
-        } else if let Some(wake_us) = line.lanes[lane].due_at(due_us) {
+        } else if let Some(wake_us) = line.lanes[lane].due_at(now_us.saturating_add(microseconds(wait))) {
             self.wakes.push(Reverse((wake_us, destination)));
         }
     }
@@ -341,7 +350,7 @@ impl Core {
         }));
     }
 
-    fn settled(&mut self, settlements: &[Settlement], now_us: u64) {
+    fn settled(&mut self, settlements: &[Settlement], at_us: u64, now_us: u64) {
         for settlement in settlements {
             self.unsettled -= 1;
             let destination = DestinationId::from_uuid(settlement.destination_id);
@@ -350,7 +359,7 @@ impl Core {
                 Next::Behind { .. } => true,
                 // When another one of its key ends, it may be made due before the time that it was given.
                 Next::NotSent { .. } => settlement.order_key.is_some(),
-                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::RetryAt(_) => false,
+                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::RetryIn(_) => false,
             };
             let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
                 // It comes back if its destination could not be sent to for a while.
@@ -361,10 +370,11 @@ impl Core {
             };
             line.settled(delivery, stays);
             match &settlement.next {
-                Next::RetryAt(at) | Next::NotSent { at, .. } => {
+                Next::RetryIn(wait) | Next::NotSent { wait, .. } => {
                     let attempts = u16::try_from(settlement.attempts).unwrap_or(0);
                     let lane = Lane::of(settlement.replay_id.is_some(), attempts);
-                    self.due_at(destination, lane, crate::mint::unix_ms(*at) * 1000, now_us);
+                    let due_us = at_us.saturating_add(microseconds(*wait));
+                    self.due_in(destination, lane, *wait, due_us, now_us);
                 }
                 Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
             }
@@ -486,4 +496,8 @@ impl Core {
             Due::Never => {}
         }
     }
+}
+
+fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -7,12 +7,13 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Handle;
+use super::clock::Moment;
 use super::core::Input;
 use crate::store::Pool;
 use crate::store::leases::{self, Held, Shard};
@@ -35,6 +36,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
 /// clock, which began it later than this one did: no other replica can own the shards yet.
 const FENCE_AFTER: Duration = Duration::from_secs(8);
+const FENCE_AFTER_US: u64 = 8_000_000;
 
 /// How often it is looked whether a shard that is to be given up has come to rest.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -46,7 +48,7 @@ pub struct Keeper {
     engine: Handle,
     under_way: Arc<UnderWay>,
     /// When the last renewal that succeeded was begun.
-    renewed: Option<Instant>,
+    renewed: Option<Moment>,
     /// Shards that are to be given up, and that the engine has been told not to send for.
     outgoing: BTreeSet<i16>,
     /// The `until_us` that the engine was told last.
@@ -98,7 +100,7 @@ impl Keeper {
 
     /// Whether the database could be asked.
     async fn renew(&mut self, leaving: bool) -> bool {
-        let begun = Instant::now();
+        let begun = Moment::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
         let renewal = leases::renew(&self.pool, self.replica, lease_ms, leaving);
         match tokio::time::timeout(self.patience(), renewal).await {
@@ -106,7 +108,7 @@ impl Keeper {
                 self.renewed = Some(begun);
                 self.outgoing = outgoing(&held, &self.outgoing);
                 let kept = held.shards.iter().filter(|held| !self.outgoing.contains(&held.shard));
-                self.told_us = self.engine.clock.at_us(begun + FENCE_AFTER);
+                self.told_us = self.engine.clock.at_us(begun) + FENCE_AFTER_US;
                 self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
                 return true;
             }

@@ -61,7 +61,7 @@ pub(super) async fn look(
             return;
         }
     };
-    let Look { version, lanes: rows, signals, horizon, expedited } = looked;
+    let Look { version, lanes: rows, now, signals, horizon, expedited } = looked;
     if let Err(error) = configuration.compare(version, begun).await {
         tracing::warn!(error = %error, "cannot read the new configuration; trying again");
     }
@@ -84,7 +84,9 @@ pub(super) async fn look(
     for row in rows {
         let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
         let destination = DestinationId::from_uuid(row.destination_id);
-        handle.tell(Input::NextDue { destination, lane, due_us: mint::unix_ms(due_at) * 1000 });
+        let (due_us, now_us) = (mint::unix_us(due_at), mint::unix_us(now));
+        let wait = Duration::from_micros(due_us.saturating_sub(now_us));
+        handle.tell(Input::NextDue { destination, lane, due_us, wait });
     }
 }
 

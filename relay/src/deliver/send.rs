@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use http::StatusCode;
-use http::header::{HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::{DATE, HeaderValue, LOCATION, RETRY_AFTER};
 use tracing::Instrument as _;
 
 use super::item::{Event, Item};
@@ -163,7 +163,10 @@ impl Sender {
         };
         let status = answer.status;
         let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        let retry_after_ms = retry_after.and_then(|value| retry::parse_retry_after(value, mint::now_ms()));
+        // A date in it is one of the destination's clock, which its answer tells.
+        let date = answer.headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(retry::parse_date);
+        let retry_after_ms =
+            retry_after.and_then(|value| retry::parse_retry_after(value, date.unwrap_or_else(mint::now_ms)));
         let location = answer.headers.get(LOCATION).filter(|_| status.is_redirection());
         let location = location.and_then(|location| redirect::target(&url, location));
         let mut excerpt = answer.excerpt(RESPONSE_EXCERPT_BYTES);

@@ -1,18 +1,16 @@
 //! Collects what is to be settled and writes it in batches: one transaction for many attempts.
 
-use std::collections::HashSet;
 use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::sync::mpsc;
-use uuid::Uuid;
 
 use crate::held::HeldBy;
 use crate::mint;
 use crate::retry::database_backoff;
 use crate::store::Pool;
 use crate::store::partitions::with_partitions;
-use crate::store::settle::{Next, Settlement, settle};
+use crate::store::settle::{Next, Settled, Settlement, settle};
 
 /// How long the first settlement of a batch waits for others.
 const LINGER: Duration = Duration::from_millis(5);
@@ -23,11 +21,11 @@ const BATCH: usize = 500;
 /// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
 /// keeps the batch and tries again: what has been sent is not forgotten.
 ///
-/// `written` gets each batch and the deliveries that were settled by it.
+/// `written` gets each batch with what was settled of it, and when.
 pub async fn run(
     pool: Pool,
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
-    written: impl Fn(Vec<Settlement>, &HashSet<Uuid>),
+    written: impl Fn(Vec<Settlement>, &Settled),
 ) {
     while let Some(first) = inbox.recv().await {
         let mut batch = vec![first];
@@ -43,14 +41,14 @@ pub async fn run(
     }
 }
 
-async fn write(pool: &Pool, batch: &[Settlement]) -> HashSet<Uuid> {
+async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
     let mut backoff = database_backoff();
     loop {
         // It can be repeated: attempts are found by their ids, and a settlement names the state that it settles.
         let written: Result<_, sqlx::Error> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
-                let lost = batch.len() - settled.len();
+                let lost = batch.len() - settled.ids.len();
                 if lost > 0 {
                     tracing::info!(
                         lost,
@@ -62,9 +60,9 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> HashSet<Uuid> {
             Err(error) if crate::store::is_data_error(&error) && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
                 tracing::error!(error = %error, "a batch of attempts was refused; writing them one by one");
-                let mut settled = HashSet::new();
+                let mut settled = Settled::default();
                 for settlement in batch {
-                    settled.extend(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
+                    settled.add(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
                 }
                 return settled;
             }

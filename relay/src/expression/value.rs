@@ -42,10 +42,11 @@ pub(super) fn boolean(value: &dyn Val) -> Result<bool, ExpressionError> {
     bool.ok_or_else(|| ExpressionError::NotBoolean(value.get_type().name().to_owned()))
 }
 
-/// An order key's answer: the first 64 bits of the SHA-256 of its JSON; `None` for null.
+/// An order key's answer: the first 64 bits of the SHA-256 of its JSON; `None` for null and for the empty text, which are no
+/// key. An expression that ends with `orValue("")` means by it that there is none, and not one order for all such events.
 pub(super) fn key_hash(value: &dyn Val) -> Result<Option<i64>, ExpressionError> {
     let json = to_json(value, &mut MAX_OUTPUT_BYTES.clone())?;
-    if json.is_null() {
+    if json.is_null() || json == "" {
         return Ok(None);
     }
     let text = serde_json::to_vec(&json).map_err(|_| ExpressionError::Internal)?;

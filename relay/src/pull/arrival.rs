@@ -2,6 +2,7 @@
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
@@ -83,13 +84,21 @@ pub struct Prepared {
     /// The arrivals that cannot be stored as what they are, by their place, and why.
     pub unreadable: Vec<(usize, Reason, String)>,
     items: HashMap<Uuid, Vec<Item>>,
+    /// The deliveries that wait for their first attempt, by their events.
+    later: HashMap<Uuid, Vec<(DestinationId, Duration)>>,
 }
 
 impl Prepared {
-    /// The deliveries of the events that were new.
+    /// The deliveries of the events that were new, of which each is due now.
     #[must_use]
-    pub fn fresh(mut self, stored: &HashSet<Uuid>) -> Vec<Item> {
+    pub fn fresh(&mut self, stored: &HashSet<Uuid>) -> Vec<Item> {
         stored.iter().filter_map(|event| self.items.remove(event)).flatten().collect()
+    }
+
+    /// The destinations of those that wait for their first attempt, and how long each waits.
+    pub fn later<'a>(&'a self, stored: &'a HashSet<Uuid>) -> impl Iterator<Item = (DestinationId, Duration)> + 'a {
+        let of_stored = self.later.iter().filter(|(event, _)| stored.contains(event));
+        of_stored.flat_map(|(_, deliveries)| deliveries.iter().copied())
     }
 }
 
@@ -127,7 +136,8 @@ impl Arrival {
 /// Makes the rows of a batch, by what the routes said.
 #[must_use]
 pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, plausible: Plausible) -> Prepared {
-    let mut prepared = Prepared { batch: Batch::default(), unreadable: Vec::new(), items: HashMap::new() };
+    let mut prepared =
+        Prepared { batch: Batch::default(), unreadable: Vec::new(), items: HashMap::new(), later: HashMap::new() };
     for (at, arrival) in arrivals.iter().enumerate() {
         match &arrival.content {
             Content::Rejection(sample) => {
@@ -136,7 +146,7 @@ pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, pla
             Content::Event { header, body, .. } => {
                 let source = snapshot.sources.get(&header.source).zip(routing.get(at));
                 match (source, plausible.check(header.id)) {
-                    (Some((source, routed)), Ok(())) => event(&mut prepared, header, body, source, routed),
+                    (Some((source, routed)), Ok(())) => event(&mut prepared, snapshot, header, body, source, routed),
                     (_, Err((reason, detail))) => prepared.unreadable.push((at, reason, detail)),
                     (None, Ok(())) => {
                         let detail = format!("there is no source {}", header.source);
@@ -149,12 +159,28 @@ pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, pla
     prepared
 }
 
-fn event(prepared: &mut Prepared, header: &EventHeader, body: &[u8], source: &Source, routed: &Routed) {
+fn event(
+    prepared: &mut Prepared,
+    snapshot: &Snapshot,
+    header: &EventHeader,
+    body: &[u8],
+    source: &Source,
+    routed: &Routed,
+) {
     let Extracted { provider_event_id, event_type, dedupe_key } = routed.names.clone();
-    let deliveries = deliveries(&routed.answers);
+    let deliveries = deliveries(snapshot, &routed.answers);
     let items = items(&deliveries, header, body, provider_event_id.as_deref(), event_type.as_deref());
     if !items.is_empty() {
         prepared.items.insert(header.id.uuid(), items);
+    }
+    let waits = |delivery: &&NewDelivery| delivery.undecided.is_none() && !delivery.first_wait.is_zero();
+    let later: Vec<_> = deliveries
+        .iter()
+        .filter(waits)
+        .map(|delivery| (DestinationId::from_uuid(delivery.destination_id), delivery.first_wait))
+        .collect();
+    if !later.is_empty() {
+        prepared.later.insert(header.id.uuid(), later);
     }
     prepared.batch.events.push(NewEvent {
         id: header.id.uuid(),
@@ -189,7 +215,7 @@ fn event(prepared: &mut Prepared, header: &EventHeader, body: &[u8], source: &So
 }
 
 /// The rows of the routes that matched, or could not tell.
-pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
+pub(crate) fn deliveries(snapshot: &Snapshot, answers: &[Answer]) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
     for answer in answers {
         let (order_key, undecided) = match answer.becomes() {
@@ -203,6 +229,7 @@ pub(crate) fn deliveries(answers: &[Answer]) -> Vec<NewDelivery> {
             route_id: answer.route.id.uuid(),
             route_version: answer.route.version,
             order_key,
+            first_wait: snapshot.first_wait(answer.route.destination_id),
             undecided,
         });
     }
@@ -216,7 +243,7 @@ fn items(
     provider_event_id: Option<&str>,
     event_type: Option<&str>,
 ) -> Vec<Item> {
-    let due = deliveries.iter().filter(|delivery| delivery.undecided.is_none());
+    let due = deliveries.iter().filter(|delivery| delivery.undecided.is_none() && delivery.first_wait.is_zero());
     let small = i32::try_from(body.len()).is_ok_and(|size| size <= SMALL_BODY_BYTES);
     let event = Arc::new(Event {
         id: header.id,

@@ -17,6 +17,7 @@ use crate::held::HeldBy;
 use crate::recheck::Rechecks;
 use crate::route::{self, Becomes, EventView};
 use crate::store::admit::Undecided;
+use crate::store::keys::Claim;
 use crate::store::replays::events::{self, EventRow, NextEvents, PlannedRow};
 use crate::store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
 use crate::store::search::{self, Order, Outcome};
@@ -81,7 +82,8 @@ impl Planned {
             Some(_) => Vec::new(),
             None => routes_of(snapshot, row.source_id, filter.destination),
         };
-        let reads = if is_kept { reads(filter.verifies_now, &routes, body_bytes(&row)) } else { Reads::Nothing };
+        let reads =
+            if is_kept { reads(filter.verification.is_some(), &routes, body_bytes(&row)) } else { Reads::Nothing };
         Self { row, routes, reads }
     }
 
@@ -100,12 +102,13 @@ fn body_bytes(row: &PlannedRow) -> usize {
     usize::try_from(row.body_size).unwrap_or(0)
 }
 
-/// What has to be read of an event to ask the filters of these routes, and to verify it again.
-fn reads(verifies_now: bool, routes: &[Arc<Route>], body_bytes: usize) -> Reads {
+/// What has to be read of an event to ask the filters of these routes; all of it if it is released from quarantine, to verify
+/// it again and to find the provider's id in it.
+fn reads(releases: bool, routes: &[Arc<Route>], body_bytes: usize) -> Reads {
     let filters: Vec<_> = routes.iter().filter_map(|route| route::evaluated(route)).collect();
     // Of a larger body a filter that reads it makes nothing: its size is enough.
     let body = body_bytes <= MAX_BODY_BYTES && filters.iter().any(|filter| filter.uses_body());
-    match (verifies_now || body, filters.is_empty()) {
+    match (releases || body, filters.is_empty()) {
         (true, _) => Reads::HeadAndBody,
         (false, false) => Reads::Head,
         (false, true) => Reads::Nothing,
@@ -118,7 +121,7 @@ fn reads_any(replay: &ReplayRow, filter: &Filter, snapshot: &Snapshot) -> bool {
     let by_route = |route: &Arc<Route>| {
         filter.source.is_none_or(|source| route.source_id == source) && route::evaluated(route).is_some()
     };
-    filter.verifies_now || replay.destination_id.is_none() && routes.any(by_route)
+    filter.verification.is_some() || replay.destination_id.is_none() && routes.any(by_route)
 }
 
 /// The routes of a source, or only those to one destination.
@@ -138,7 +141,7 @@ pub(super) async fn plan(
     rows: usize,
     snapshot: &Snapshot,
 ) -> Result<Plan, sqlx::Error> {
-    let selection = selection(filter, replay.customer_id, replay.until_id);
+    let selection = selection(filter, replay.customer_id, replay.until_id, replay.created_at);
     let range = selection.ids.behind(replay.cursor_id);
     let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::STRETCHES);
     if filter.state.is_some() {
@@ -233,6 +236,7 @@ fn of_deliveries(
         skipped: deliveries.len() - whole.clone().count(),
         made: whole.filter_map(|delivery| again(delivery, destination, snapshot)).collect(),
         released: Vec::new(),
+        claims: Vec::new(),
     }
 }
 
@@ -273,6 +277,7 @@ async fn add_group(
         }
         if filter.verification.is_some() {
             chunk.released.push(event.row.id);
+            chunk.claims.extend(content.as_ref().and_then(|content| claim(snapshot, event, content)));
         }
         let targets = match replay.destination_id {
             Some(destination) => {
@@ -288,6 +293,7 @@ async fn add_group(
             source_id: event.row.source_id,
             route_id: target.route.as_ref().map(|route| route.id.uuid()),
             route_version: target.route.as_ref().map(|route| route.version),
+            first_wait: first_wait(snapshot, target.destination_id),
             undecided: target.undecided,
         }));
     }
@@ -333,6 +339,14 @@ async fn verifies(
         body,
     };
     rechecks.verifies(app, CustomerId::from_uuid(replay.customer_id), &view).await
+}
+
+/// The claim of an event that is released to the key of its repetitions.
+fn claim(snapshot: &Snapshot, event: &Planned, content: &EventRow) -> Option<Claim> {
+    let source = snapshot.sources.get(&SourceId::from_uuid(event.row.source_id))?;
+    let headers: HeaderList = serde_json::from_value(content.headers.clone()).unwrap_or_default();
+    let key = source.key(&content.query, &headers, content.body.as_deref()?)?;
+    Some(Claim { source_id: event.row.source_id, key, event_id: event.row.id })
 }
 
 /// Where an event goes, and the route between its source and that destination, which transforms it. Without a route, which
@@ -402,12 +416,18 @@ fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Op
         source_id: delivery.source_id,
         route_id: route.as_ref().map(|route| route.id.uuid()).or(delivery.route_id),
         route_version: route.as_ref().map(|route| route.version),
+        first_wait: first_wait(snapshot, destination_id),
         undecided: delivery.undecided.then(|| Undecided {
             by: HeldBy::Filter,
             reason: NOT_APPROVED.to_owned(),
             again: true,
         }),
     })
+}
+
+/// How long a new delivery to a destination waits for its first attempt.
+fn first_wait(snapshot: &Snapshot, destination: Uuid) -> Duration {
+    snapshot.first_wait(DestinationId::from_uuid(destination))
 }
 
 fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option<Arc<Route>> {

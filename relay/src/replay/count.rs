@@ -82,7 +82,7 @@ async fn round(app: &App) -> Duration {
 async fn count(app: &App, row: &ReplayRow) -> Result<(), sqlx::Error> {
     // The worker stops a replay whose filter cannot be read.
     let Ok(filter) = serde_json::from_value::<Filter>(row.filter.clone()) else { return Ok(()) };
-    let selection = selection(&filter, row.customer_id, row.until_id);
+    let selection = selection(&filter, row.customer_id, row.until_id, row.created_at);
     let start = Start::of(row.cursor_id, row.processed, row.count_after, row.matched);
     let counted = piece(&app.pool, &selection, start.after, start.limits).await?;
     let matched = start.matched.saturating_add(counted.matched);

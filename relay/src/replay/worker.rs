@@ -18,6 +18,7 @@ use super::stopped::{self, Place};
 use super::{Filter, chunk, cut};
 use crate::configuration::{self, Rate, Snapshot};
 use crate::retry::stale_pause;
+use crate::store::partitions::with_partitions;
 use crate::store::passes_by_itself;
 use crate::store::replays::{self, Advanced, ReplayRow, begun};
 use crate::waiting::UNWOKEN_LOOK_EVERY;
@@ -225,7 +226,9 @@ async fn advance(
             return Ok(Turn::Completed);
         }
         let pause = cut::wait_after(chunk.processed, rate);
-        match replays::advance(&app.pool, row, snapshot.version, &chunk, pause).await? {
+        let days = app.releaser.intake.dedupe_days;
+        let version = snapshot.version;
+        match with_partitions!(&app.pool, replays::advance(&app.pool, row, version, &chunk, pause, days))? {
             Advanced::StaleConfiguration => {
                 tokio::time::sleep(stale_pause(round)).await;
                 snapshot = app.configuration.refresh().await?;

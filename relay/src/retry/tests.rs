@@ -16,9 +16,9 @@ fn exponential() -> RetryPolicy {
 
 /// The wait before every attempt in seconds, as `next` decides it with a jitter that changes nothing.
 fn waits_s(policy: &RetryPolicy) -> Vec<u64> {
-    let first = first_due_ms(policy, NOW) - NOW;
-    let later = (1..).map_while(|made| match next(policy, made, &FAILED, 0.5, NOW) {
-        Next::At { due_ms } => Some(due_ms - NOW),
+    let first = milliseconds(first_wait(policy));
+    let later = (1..).map_while(|made| match next(policy, made, &FAILED, 0.5) {
+        Next::In { wait_ms } => Some(wait_ms),
         Next::Dead { reason: DeadReason::AttemptsExhausted } => None,
         Next::Settled | Next::Dead { reason: DeadReason::Gone } => panic!("a failure was not taken for one"),
     });
@@ -45,13 +45,13 @@ fn the_exponential_form_grows_up_to_its_maximum() {
 #[test]
 fn a_delivery_is_dead_after_its_last_attempt_and_after_410() {
     let exhausted = Next::Dead { reason: DeadReason::AttemptsExhausted };
-    assert_eq!(next(&RetryPolicy::default(), 10, &FAILED, 0.5, NOW), exhausted);
-    assert_eq!(next(&exponential(), 7, &FAILED, 0.5, NOW), exhausted);
+    assert_eq!(next(&RetryPolicy::default(), 10, &FAILED, 0.5), exhausted);
+    assert_eq!(next(&exponential(), 7, &FAILED, 0.5), exhausted);
     let patient = Outcome::Failed { retry_after_ms: Some(1_000) };
-    assert_eq!(next(&exponential(), 7, &patient, 0.5, NOW), exhausted);
+    assert_eq!(next(&exponential(), 7, &patient, 0.5), exhausted);
     let gone = Next::Dead { reason: DeadReason::Gone };
-    assert_eq!(next(&RetryPolicy::default(), 1, &Outcome::Gone, 0.5, NOW), gone);
-    assert_eq!(next(&RetryPolicy::default(), 10, &Outcome::Succeeded, 0.5, NOW), Next::Settled);
+    assert_eq!(next(&RetryPolicy::default(), 1, &Outcome::Gone, 0.5), gone);
+    assert_eq!(next(&RetryPolicy::default(), 10, &Outcome::Succeeded, 0.5), Next::Settled);
 }
 
 #[test]
@@ -102,11 +102,18 @@ fn retry_after_is_read_in_all_of_its_forms() {
 }
 
 #[test]
+fn a_date_in_retry_after_is_a_wait_from_the_date_of_the_answer() {
+    let answered_ms = parse_date("Sun, 06 Nov 1994 08:49:07 GMT").expect("a date");
+    assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", answered_ms), Some(30_000));
+    assert_eq!(parse_date("yesterday"), None);
+}
+
+#[test]
 fn retry_after_is_granted_up_to_a_day() {
-    let asks = |retry_after_ms| next(&RetryPolicy::default(), 1, &Outcome::Failed { retry_after_ms }, 0.5, NOW);
-    assert_eq!(asks(Some(60_000)), Next::At { due_ms: NOW + 60_000 });
-    assert_eq!(asks(Some(1_000)), Next::At { due_ms: NOW + 5_000 }, "never shorter than the policy");
-    assert_eq!(asks(Some(u64::MAX)), Next::At { due_ms: NOW + 86_400_000 });
+    let asks = |retry_after_ms| next(&RetryPolicy::default(), 1, &Outcome::Failed { retry_after_ms }, 0.5);
+    assert_eq!(asks(Some(60_000)), Next::In { wait_ms: 60_000 });
+    assert_eq!(asks(Some(1_000)), Next::In { wait_ms: 5_000 }, "never shorter than the policy");
+    assert_eq!(asks(Some(u64::MAX)), Next::In { wait_ms: 86_400_000 });
 }
 
 #[test]
@@ -184,9 +191,8 @@ proptest! {
         policy in any_policy(), made in 1..60_u32, jitter in 0.0..1.0, asked: Option<u64>,
     ) {
         let outcome = Outcome::Failed { retry_after_ms: asked };
-        match (next(&policy, made, &outcome, jitter, NOW), delay_before(&policy, made + 1)) {
-            (Next::At { due_ms }, Some(delay_ms)) => {
-                let wait_ms = due_ms - NOW;
+        match (next(&policy, made, &outcome, jitter), delay_before(&policy, made + 1)) {
+            (Next::In { wait_ms }, Some(delay_ms)) => {
                 let asked_ms = asked.unwrap_or(0).min(MAX_RETRY_AFTER_MS);
                 prop_assert!(wait_ms >= asked_ms);
                 prop_assert!(wait_ms + 1 >= delay_ms / 5 * 4);

@@ -2,6 +2,7 @@
 //! rejections and unreadable messages. The queue is acknowledged only after it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
 
 use shared::envelope::Failure;
 use shared::source::QuarantineLimits;
@@ -9,6 +10,7 @@ use uuid::Uuid;
 
 use super::configuration::Version;
 use super::counters::{self, SourceCounts};
+use super::keys::{self, Claim, NEAR_MIDNIGHT_S, Window};
 use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
@@ -37,6 +39,12 @@ pub struct NewEvent {
 }
 
 impl NewEvent {
+    /// The claim to its key, if it has one.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim> {
+        Some(Claim { source_id: self.source_id, key: self.dedupe_key?, event_id: self.id })
+    }
+
     /// Whether one of its deliveries is parked.
     #[must_use]
     pub fn parks(&self) -> bool {
@@ -53,6 +61,8 @@ pub struct NewDelivery {
     pub route_version: i32,
     /// A hash of the key of deliveries that go one after the other.
     pub order_key: Option<i64>,
+    /// How long it waits for its first attempt.
+    pub first_wait: Duration,
     /// Why it is not sent before its route has been asked again.
     pub undecided: Option<Undecided>,
 }
@@ -163,23 +173,28 @@ async fn write(
 ) -> Result<Admitted, sqlx::Error> {
     let connection: &mut Connection = &mut transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
-    let known = sqlx::query!(
-        r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>"
+    let found = sqlx::query!(
+        r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>",
+                  (now() - $2::float8 * interval '1 second')::date < (now() + $2 * interval '1 second')::date
+                      as "near_midnight!"
            from configuration"#,
-        &ids
+        &ids,
+        NEAR_MIDNIGHT_S
     )
     .fetch_one(&mut *connection)
     .await?;
-    if (Version { revision: known.revision, identity: known.identity }) != version {
+    if (Version { revision: found.revision, identity: found.identity }) != version {
         return Ok(Admitted::StaleConfiguration);
     }
 
     // A message that the queue hands out again is not a duplicate of the provider's.
-    let known: HashSet<Uuid> = known.known.into_iter().collect();
+    let known: HashSet<Uuid> = found.known.into_iter().collect();
     let mut arrived = HashSet::new();
     let unknown: Vec<&NewEvent> =
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
-    let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
+    let claims: Vec<Claim> = unknown.iter().filter_map(|event| event.claim()).collect();
+    let window = Window { days: dedupe_days, near_midnight: found.near_midnight };
+    let duplicates = keys::claim(connection, &claims, window).await?;
     let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
     let beyond = quarantine::charge(connection, &fresh).await?;
     let mut fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
@@ -231,76 +246,6 @@ fn counts(
         counts.entry(rejection.source_id).or_default().rejected += rejection.count;
     }
     counts
-}
-
-/// Claims the events' keys and returns the events whose key another event has, each with that event.
-///
-/// Two replicas that store the same key at the same time meet in the primary key of the same day. Across midnight they
-/// can both be first: the event is then delivered twice, which at-least-once delivery allows.
-async fn claim_keys(
-    connection: &mut Connection,
-    events: &[&NewEvent],
-    dedupe_days: i32,
-) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
-    let mut first = HashMap::new();
-    let mut duplicates: HashMap<Uuid, Uuid> = HashMap::new();
-    for event in events {
-        let Some(key) = event.dedupe_key else { continue };
-        let holder = *first.entry((event.source_id, key)).or_insert(event.id);
-        if holder != event.id {
-            duplicates.insert(event.id, holder);
-        }
-    }
-    if first.is_empty() {
-        return Ok(duplicates);
-    }
-    // In one order everywhere, so that two replicas with the same keys wait for each other and do not deadlock.
-    let mut claims: Vec<_> = first.into_iter().collect();
-    claims.sort_unstable();
-    let source_ids: Vec<Uuid> = claims.iter().map(|((source, _), _)| *source).collect();
-    let keys: Vec<Vec<u8>> = claims.iter().map(|((_, key), _)| key.to_vec()).collect();
-    let event_ids: Vec<Uuid> = claims.iter().map(|(_, event)| *event).collect();
-    let claimed = sqlx::query_scalar!(
-        r#"insert into event_keys (source_id, key, day, event_id)
-           select claim.source_id, claim.key, current_date, claim.event_id
-           from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
-           where not exists (
-               select from event_keys held
-               where held.source_id = claim.source_id and held.key = claim.key
-                 and held.day between current_date - $4::int and current_date)
-           on conflict do nothing
-           returning event_id"#,
-        &source_ids,
-        &keys,
-        &event_ids,
-        dedupe_days
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let claimed: HashSet<Uuid> = claimed.into_iter().collect();
-    let lost: Vec<usize> = (0..event_ids.len()).filter(|at| !claimed.contains(&event_ids[*at])).collect();
-    if !lost.is_empty() {
-        let lost_sources: Vec<Uuid> = lost.iter().map(|at| source_ids[*at]).collect();
-        let lost_keys: Vec<Vec<u8>> = lost.iter().map(|at| keys[*at].clone()).collect();
-        let lost_events: Vec<Uuid> = lost.iter().map(|at| event_ids[*at]).collect();
-        let holders = sqlx::query!(
-            r#"select claim.event_id as "event_id!", held.event_id as holder
-               from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
-               join event_keys held on held.source_id = claim.source_id and held.key = claim.key
-                and held.day between current_date - $4::int and current_date"#,
-            &lost_sources,
-            &lost_keys,
-            &lost_events,
-            dedupe_days
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        // A key held by the event itself is a claim from a transaction that another replica has just committed for the
-        // same message; the insert of the event finds it there.
-        duplicates
-            .extend(holders.into_iter().filter(|row| row.holder != row.event_id).map(|row| (row.event_id, row.holder)));
-    }
-    Ok(duplicates)
 }
 
 async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {
@@ -435,21 +380,24 @@ async fn insert_some_deliveries(
     let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
     let versions: Vec<i32> = new.iter().map(|(_, delivery)| delivery.route_version).collect();
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
+    let waits: Vec<f64> = new.iter().map(|(_, delivery)| delivery.first_wait.as_secs_f64()).collect();
     let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
     let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         parked_by, order_key, due_at, parked_at, undecided, decide_at, route_version)
+                                         parked_by, order_key, due_at, not_before, parked_at, undecided, decide_at,
+                                         route_version)
          select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, parked_by, order_key,
-                case when parked_reason is null then now() else 'infinity' end,
+                case when parked_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
+                case when wait_s > 0 then now() + wait_s * interval '1 second' end,
                 case when parked_reason is not null then now() end, parked_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end, route_version
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
-                     $8::bigint[], $9::bool[], $11::text[], $12::int[])
+                     $8::bigint[], $9::bool[], $11::text[], $12::int[], $13::float8[])
               as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again,
-                           parked_by, route_version)",
+                           parked_by, route_version, wait_s)",
         &ids,
         &customer_ids,
         &destination_ids,
@@ -461,7 +409,8 @@ async fn insert_some_deliveries(
         &again,
         FIRST_PAUSE_S,
         &parked_by as &[&str],
-        &versions
+        &versions,
+        &waits
     )
     .execute(connection)
     .await?;

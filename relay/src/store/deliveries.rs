@@ -499,8 +499,8 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, 
         // Not in the transaction above: a settlement may have locked the next one and wait for this one. If the relay is
         // killed in between, the next one is due when it was put back until.
         sqlx::query!(
-            "update pending_deliveries set due_at = now()
-             where due_at > now() and id = (
+            "update pending_deliveries set due_at = greatest(now(), not_before)
+             where due_at > greatest(now(), not_before) and id = (
                  select id from pending_deliveries
                  where destination_id = $1 and order_key = $2 and attempts = schedule_start and parked_reason is null
                  order by id limit 1)",

@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::admit::{NewEvent, insert_deliveries};
 use super::configuration::Version;
+use super::keys;
 use super::search::{self, Order, Range, Search, remaining};
 use crate::store::Pool;
 
@@ -149,16 +150,24 @@ pub enum Released {
     NotWaiting,
 }
 
-/// Marks an event as released and makes its deliveries, routed by the configuration `version`.
+/// Marks an event as released and makes its deliveries, routed by the configuration `version`. From then on its repetitions are
+/// duplicates, unless another event has its key already.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn release(pool: &Pool, event: &NewEvent, version: Version) -> Result<Released, sqlx::Error> {
+pub async fn release(
+    pool: &Pool,
+    event: &NewEvent,
+    version: Version,
+    dedupe_days: i32,
+) -> Result<Released, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     if super::configuration::version(&mut *transaction).await? != version {
         return Ok(Released::StaleConfiguration);
     }
+    let window = keys::window(&mut transaction, dedupe_days).await?;
+    keys::claim(&mut transaction, event.claim().as_slice(), window).await?;
     let released = sqlx::query!(
         "update events set verification = 'released' where customer_id = $1 and id = $2 and verification = 'failed'",
         event.customer_id,

@@ -145,6 +145,7 @@ pub(super) async fn make_due(
         "update pending_deliveries pending
          set due_at = case when undecided then due_at else least(due_at, now()) end,
              expedited_at = case when $2 and not undecided then coalesce(expedited_at, now()) else expedited_at end,
+             not_before = null,
              parked_reason = case when undecided then parked_reason end,
              parked_at = case when undecided then now() end,
              decide_at = case when undecided then now() end,

@@ -231,6 +231,8 @@ pub struct Look {
     /// Of the configuration.
     pub version: Version,
     pub lanes: Vec<NextDueRow>,
+    /// The time by the database's clock.
+    pub now: OffsetDateTime,
     /// Whether there are signals that this replica has not seen.
     pub signals: bool,
     /// The oldest transaction that was running then.
@@ -261,7 +263,7 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
                    order by destination_id, lane, due_at, id limit 1
                ) next
            )
-           select configuration.revision, configuration.identity,
+           select configuration.revision, configuration.identity, now() as "now!",
                   exists (select from delivery_signals where written_by >= $4 and id <> all($5)) as "signals!",
                   pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
                   exists (select from pending_deliveries where expedited_at is not null) as "expedited!",
@@ -280,10 +282,11 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
     let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
     let version = Version { revision: first.revision, identity: first.identity };
     let (signals, horizon, expedited) = (first.signals, first.horizon, first.expedited);
+    let now = first.now;
     let lanes = rows.into_iter().filter_map(|row| {
         Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
     });
-    Ok(Look { version, lanes: lanes.collect(), signals, horizon, expedited })
+    Ok(Look { version, lanes: lanes.collect(), now, signals, horizon, expedited })
 }
 
 /// The body of one event; `None` where it is no longer kept.

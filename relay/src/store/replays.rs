@@ -8,6 +8,7 @@ use uuid::Uuid;
 
 use super::admit::{Undecided, lock_events, parked_by};
 use super::configuration::Version;
+use super::keys::{self, Claim};
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::FIRST_PAUSE_S;
 use crate::store::{Connection, Pool, ROWS_AT_ONCE};
@@ -20,7 +21,7 @@ pub mod events;
 pub use self::count::{Count, counted, counting};
 
 /// What a replay takes, with ids in place of names.
-#[derive(Debug, Clone, Default)]
+#[derive(Debug, Clone)]
 pub struct Selection {
     pub customer_id: Uuid,
     pub source_id: Option<Uuid>,
@@ -35,6 +36,8 @@ pub struct Selection {
     pub events: Range,
     /// Of the id of what is taken: the event, or if there is a state, the delivery.
     pub ids: Range,
+    /// What was stored, or if there is a state, settled later than this is not taken.
+    pub made_at: OffsetDateTime,
 }
 
 impl Selection {
@@ -122,6 +125,8 @@ pub struct Made {
     pub route_id: Option<Uuid>,
     /// The version of the route; `None` stands for the last one of a route that was deleted.
     pub route_version: Option<i32>,
+    /// How long it waits for its first attempt.
+    pub first_wait: Duration,
     /// Why it is not sent before its route has been asked again.
     pub undecided: Option<Undecided>,
 }
@@ -137,6 +142,8 @@ pub struct Chunk {
     pub made: Vec<Made>,
     /// The events that leave quarantine with it. Where there are any, nothing is made for others.
     pub released: Vec<Uuid>,
+    /// Their keys: from then on a repetition is a duplicate.
+    pub claims: Vec<Claim>,
 }
 
 /// What became of a chunk.
@@ -185,7 +192,7 @@ async fn next_deliveries(
         r#"select id, event_id, source_id, destination_id, route_id, undecided,
                   exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
            from settled_deliveries settled
-           where customer_id = $1 and state = $2 and id >= $3 and id < $4
+           where customer_id = $1 and state = $2 and id >= $3 and id < $4 and settled_at <= $13
              and event_id >= $5 and event_id < $6
              and ($7::uuid is null or source_id = $7) and ($8::uuid is null or destination_id = $8)
              and ($9::text is null or error = $9)
@@ -213,9 +220,38 @@ async fn next_deliveries(
         selection.error,
         selection.event_type,
         selection.ids.until,
-        limit
+        limit,
+        selection.made_at
     )
     .fetch_all(&mut *search)
+    .await
+}
+
+/// What is stored with ids of a time to come, because they come from the clocks of edges and relays.
+#[derive(Debug, Clone, Copy)]
+pub struct Newest {
+    /// The time by the database's clock.
+    pub now: OffsetDateTime,
+    /// The greatest id of an event.
+    pub event_id: Option<Uuid>,
+    /// The greatest id of a delivery, pending or settled.
+    pub delivery_id: Option<Uuid>,
+}
+
+/// Looks what is stored with ids from `from` on, which is the present time. Only the partitions of today and of the coming days
+/// are touched: a day of history that cannot be read does not keep a replay from being made.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest, sqlx::Error> {
+    sqlx::query_as!(
+        Newest,
+        r#"select now() as "now!", (select id from events where id >= $1 order by id desc limit 1) as event_id,
+                  greatest((select id from settled_deliveries where id >= $1 order by id desc limit 1),
+                           (select id from pending_deliveries where id >= $1 order by id desc limit 1)) as delivery_id"#,
+        from
+    )
+    .fetch_one(pool)
     .await
 }
 
@@ -226,8 +262,8 @@ async fn next_deliveries(
 pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
-                              count_after)
-         values ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $10)",
+                              count_after, created_at)
+         values ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $10, $11)",
         replay.id,
         replay.customer_id,
         replay.filter,
@@ -237,7 +273,8 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> 
         replay.matched,
         replay.until_id,
         replay.counting,
-        replay.count_after
+        replay.count_after,
+        replay.created_at
     )
     .execute(pool)
     .await?;
@@ -340,11 +377,16 @@ pub async fn advance(
     version: Version,
     chunk: &Chunk,
     pause: Duration,
+    dedupe_days: i32,
 ) -> Result<Advanced, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     if super::configuration::version(&mut *transaction).await? != version {
         return Ok(Advanced::StaleConfiguration);
+    }
+    if !chunk.claims.is_empty() {
+        let window = keys::window(&mut transaction, dedupe_days).await?;
+        keys::claim(&mut transaction, &chunk.claims, window).await?;
     }
     let released = release(&mut transaction, &chunk.released).await?;
     let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);
@@ -383,21 +425,25 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
     let sources: Vec<Uuid> = made.iter().map(|made| made.source_id).collect();
     let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id).collect();
     let versions: Vec<Option<i32>> = made.iter().map(|made| made.route_version).collect();
+    let waits: Vec<f64> = made.iter().map(|made| made.first_wait.as_secs_f64()).collect();
     let undecided = || made.iter().map(|made| made.undecided.as_ref());
     let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
     let parked_by = parked_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         parked_reason, parked_by, parked_at, undecided, decide_at, route_version)
+                                         not_before, parked_reason, parked_by, parked_at, undecided, decide_at,
+                                         route_version)
          select id, $6, destination_id, event_id, source_id, route_id, $7,
-                case when parked_reason is null then now() else 'infinity' end, parked_reason, parked_by,
+                case when parked_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
+                case when wait_s > 0 then now() + wait_s * interval '1 second' end, parked_reason, parked_by,
                 case when parked_reason is not null then now() end, parked_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end,
                 coalesce(route_version, (select max(version) from route_versions kept where kept.route_id = made.route_id), 1)
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[],
-                     $11::text[], $12::int[])
-              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by, route_version)
+                     $11::text[], $12::int[], $13::float8[])
+              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by, route_version,
+                       wait_s)
          where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
         &destinations,
@@ -410,7 +456,8 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
         &again,
         FIRST_PAUSE_S,
         &parked_by as &[&str],
-        &versions as &[Option<i32>]
+        &versions as &[Option<i32>],
+        &waits
     )
     .execute(connection)
     .await?;
@@ -432,14 +479,15 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
     Ok(released.into_iter().collect())
 }
 
-/// Marks a replay as worked off. If what it matches has not been counted to the end, it is what has been taken.
+/// Marks a replay as worked off. If what it matches has not been counted to the end, it is what has been taken. It is no less
+/// than that: what was being stored when the replay was made may have been counted before its commit and taken after it.
 ///
 /// # Errors
 /// If the statement fails.
 pub async fn complete(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
     sqlx::query!(
         "update replays set state = 'completed', finished_at = now(), counting = false,
-                            matched = case when counting then processed else matched end
+                            matched = case when counting then processed else greatest(matched, processed) end
          where id = $1 and state = 'running'",
         id
     )

@@ -116,7 +116,9 @@ pub fn remaining(limit: i64, found: usize) -> i64 {
     limit.saturating_sub(i64::try_from(found).unwrap_or(i64::MAX)).max(0)
 }
 
-fn after(id: Uuid) -> Uuid {
+/// The id that follows `id`.
+#[must_use]
+pub fn after(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
 }
 

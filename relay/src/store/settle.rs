@@ -4,6 +4,7 @@
 //! the shard since is not settled: the new owner has it in its table and sends it again, with the same `webhook-id`.
 
 use std::collections::{BTreeMap, HashSet};
+use std::time::Duration;
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -63,10 +64,11 @@ pub enum Next {
         error: &'static str,
         reason: String,
     },
-    RetryAt(OffsetDateTime),
-    /// Nothing was sent because of the relay, for the `times`th time in a row. It is due again then.
+    /// It is due again so long after this is written.
+    RetryIn(Duration),
+    /// Nothing was sent because of the relay, for the `times`th time in a row. It is due again so long after this is written.
     NotSent {
-        at: OffsetDateTime,
+        wait: Duration,
         times: u16,
         reason: String,
     },
@@ -75,31 +77,53 @@ pub enum Next {
         by: HeldBy,
         reason: String,
     },
-    /// Nothing was sent: an earlier one of its key is pending. It is due when that lets it go, or else then.
+    /// Nothing was sent: an earlier one of its key is pending. It is due when that one frees the key, or else so long after
+    /// this is written.
     Behind {
-        until: OffsetDateTime,
+        wait: Duration,
     },
 }
 
-/// Writes all of them and returns the deliveries that were settled. The others belong to another owner by now, are gone, were
-/// made pending again, or had been written already, by a transaction whose answer was lost.
+/// What was written.
+#[derive(Debug, Default)]
+pub struct Settled {
+    /// The deliveries that were settled. The others belong to another owner by now, are gone, were made pending again, or had
+    /// been written already, by a transaction whose answer was lost.
+    pub ids: HashSet<Uuid>,
+    /// The time that waits were added to, by the database's clock; `None` if nothing was written.
+    pub at: Option<OffsetDateTime>,
+}
+
+impl Settled {
+    /// Adds what another transaction has written.
+    pub fn add(&mut self, other: Self) {
+        self.ids.extend(other.ids);
+        self.at = self.at.into_iter().chain(other.at).min();
+    }
+}
+
+/// Writes all of them.
+///
+/// Waits are added to `now()`, the time at which the transaction began. That is after the answer, so no wait is shorter
+/// than it should be, and reads compare with the `now()` of their own transactions.
 ///
 /// # Errors
-/// Where the database cannot be asked; then nothing was written.
-pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<HashSet<Uuid>, sqlx::Error> {
+/// Returns an error if a query fails; then nothing was written.
+pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled, sqlx::Error> {
     let mut transaction = pool.begin().await?;
     let shards: Vec<i16> = settlements.iter().map(|row| row.shard).collect();
     let epochs: Vec<i64> = settlements.iter().map(|row| row.epoch).collect();
     // The shard rows stay locked until the commit: a shard cannot change hands between this check and what follows.
     let ours = sqlx::query!(
-        "select shard, epoch from shards
+        r#"select shard, epoch, now() as "now!" from shards
          where (shard, epoch) in (select * from unnest($1::smallint[], $2::bigint[]))
-         order by shard for share",
+         order by shard for share"#,
         &shards,
         &epochs
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let at = ours.first().map(|row| row.now);
     let ours: HashSet<(i16, i64)> = ours.into_iter().map(|row| (row.shard, row.epoch)).collect();
     let settlements: Vec<&Settlement> =
         settlements.iter().filter(|row| ours.contains(&(row.shard, row.epoch))).collect();
@@ -113,7 +137,7 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<HashSet<U
     // Last, because two transactions that count for the same destination wait for each other from here to their commit.
     counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
     transaction.commit().await?;
-    Ok(settled)
+    Ok(Settled { ids: settled, at })
 }
 
 async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
@@ -172,7 +196,7 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
         let (state, error, reason) = match &row.next {
             Next::Succeeded => ("succeeded", None, None),
             Next::Dead { error, reason } => ("dead", Some(*error), Some(reason.as_str())),
-            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
+            Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
         };
         ids.push(row.delivery_id);
         states.push(state);
@@ -215,7 +239,7 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
 /// begun stays due now.
 async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
     let mut ids = Vec::new();
-    let mut due = Vec::new();
+    let mut waits = Vec::new();
     let mut reasons = Vec::new();
     let mut parked_by = Vec::new();
     let mut not_sent = Vec::new();
@@ -227,13 +251,13 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     let mut was_sent = Vec::new();
     let mut expedited = Vec::new();
     for row in rows {
-        let (at, parked, times, reason) = match &row.next {
+        let (wait, parked, times, reason) = match &row.next {
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
-            Next::RetryAt(at) => (Some(*at), None, 0, None),
-            Next::NotSent { at, times, reason } => (Some(*at), None, *times, Some(reason.as_str())),
+            Next::RetryIn(wait) => (Some(*wait), None, 0, None),
+            Next::NotSent { wait, times, reason } => (Some(*wait), None, *times, Some(reason.as_str())),
             Next::Parked { by, reason } => (None, Some((*by, reason.as_str())), 0, None),
         };
-        due.push(at);
+        waits.push(wait.map(|wait| wait.as_secs_f64()));
         reasons.push(parked.map(|(_, reason)| reason));
         parked_by.push(parked.map_or(HeldBy::Transform, |(by, _)| by).name());
         not_sent.push(i16::try_from(times).unwrap_or(i16::MAX));
@@ -243,7 +267,7 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         throttled.push(row.throttled);
         before.push(row.attempts_before);
         generations.push(row.generation);
-        was_sent.push(matches!(row.next, Next::RetryAt(_)));
+        was_sent.push(matches!(row.next, Next::RetryIn(_)));
         expedited.push(row.expedited);
     }
     if ids.is_empty() {
@@ -252,22 +276,23 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     sqlx::query_scalar!(
         "update pending_deliveries
          set due_at = case when later.was_sent and not later.expedited and expedited_at is not null
-                           then pending_deliveries.due_at else coalesce(later.due_at, 'infinity') end,
+                           then pending_deliveries.due_at
+                           else coalesce(now() + later.wait_s * interval '1 second', 'infinity') end,
              expedited_at = case when later.parked_reason is null and not (later.was_sent and later.expedited)
                                  then expedited_at end,
              parked_reason = later.parked_reason, attempts = later.attempts,
              parked_at = case when later.parked_reason is not null then now() end, undecided = false, decide_at = null,
              not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled,
              parked_by = later.parked_by
-         from unnest($1::uuid[], $2::timestamptz[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[],
+         from unnest($1::uuid[], $2::float8[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[],
                      $8::text[], $9::smallint[], $10::bigint[], $11::bool[], $12::bool[])
-              as later (id, due_at, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by, before,
+              as later (id, wait_s, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by, before,
                         generation, was_sent, expedited)
          where pending_deliveries.id = later.id and pending_deliveries.attempts = later.before
            and pending_deliveries.generation = later.generation
          returning pending_deliveries.id",
         &ids,
-        &due as &[Option<OffsetDateTime>],
+        &waits as &[Option<f64>],
         &reasons as &[Option<&str>],
         &attempts,
         &not_sent,
@@ -286,16 +311,16 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
 /// Takes deliveries that go after another one out of what is due. Where that one has ended meanwhile they stay.
 async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
     let behind = rows.iter().filter_map(|row| match &row.next {
-        Next::Behind { until } => Some((row.delivery_id, *until)),
-        Next::Succeeded | Next::Dead { .. } | Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } => None,
+        Next::Behind { wait } => Some((row.delivery_id, wait.as_secs_f64())),
+        Next::Succeeded | Next::Dead { .. } | Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } => None,
     });
-    let (ids, until): (Vec<Uuid>, Vec<OffsetDateTime>) = behind.unzip();
+    let (ids, waits): (Vec<Uuid>, Vec<f64>) = behind.unzip();
     if ids.is_empty() {
         return Ok(());
     }
     sqlx::query!(
-        "update pending_deliveries set due_at = later.due_at
-         from unnest($1::uuid[], $2::timestamptz[]) as later (id, due_at)
+        "update pending_deliveries set due_at = now() + later.wait_s * interval '1 second'
+         from unnest($1::uuid[], $2::float8[]) as later (id, wait_s)
          where pending_deliveries.id = later.id and pending_deliveries.parked_reason is null
            and exists (
                select from pending_deliveries earlier
@@ -310,7 +335,7 @@ async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result
                  and (coalesce(route.poison, gone.poison, 'block') = 'block'
                       or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null))",
         &ids,
-        &until
+        &waits
     )
     .execute(connection)
     .await?;
@@ -318,7 +343,7 @@ async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result
 }
 
 /// Makes the next delivery of each key that has become free due now: the first that has not been tried. One that is
-/// retried keeps its own time.
+/// retried keeps its own time, and the wait before a first attempt is not cut short.
 async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
     let freed = rows.iter().filter(|row| row.frees_key);
     let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id, key)));
@@ -327,8 +352,8 @@ async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<
         return Ok(());
     }
     sqlx::query!(
-        "update pending_deliveries set due_at = now()
-         where due_at > now() and id in (
+        "update pending_deliveries set due_at = greatest(now(), not_before)
+         where due_at > greatest(now(), not_before) and id in (
              select first.id from unnest($1::uuid[], $2::bigint[]) as freed (destination_id, order_key)
              cross join lateral (
                  select id from pending_deliveries waiting
@@ -352,7 +377,7 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
         match row.next {
             Next::Succeeded => count.succeeded += 1,
             Next::Dead { .. } => count.dead += 1,
-            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
         }
         if let Some(attempt) = &row.attempt {
             count.failed_attempts += i64::from(attempt.error.is_some());
@@ -370,7 +395,7 @@ fn replay_counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid
         match row.next {
             Next::Succeeded => counts.entry(replay).or_default().succeeded += 1,
             Next::Dead { .. } => counts.entry(replay).or_default().dead += 1,
-            Next::RetryAt(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
         }
     }
     counts

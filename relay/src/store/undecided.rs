@@ -45,7 +45,8 @@ pub struct EventRow {
 /// What a route said of an undecided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It is due now, routed by this version of its route; in no order if a replay made it.
+    /// It is due now, or when the wait for its first attempt is over, routed by this version of its route; in no order if a
+    /// replay made it.
     Matched { order_key: Option<i64>, route_version: i32 },
     /// It is not to be sent, for this reason.
     NotMatched(String),
@@ -180,8 +181,8 @@ async fn make_due(
 ) -> Result<bool, sqlx::Error> {
     let updated = sqlx::query!(
         "update pending_deliveries
-         set due_at = now(), order_key = case when replay_id is null then $2::bigint end, parked_reason = null, parked_at = null,
-             undecided = false, decide_at = null, route_version = $3
+         set due_at = greatest(now(), not_before), order_key = case when replay_id is null then $2::bigint end,
+             parked_reason = null, parked_at = null, undecided = false, decide_at = null, route_version = $3
          where id = $1 and undecided",
         id,
         order_key,

@@ -125,6 +125,34 @@ async fn all_of_a_source_is_released_by_replays_once_each_and_forged_requests_ca
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_repetition_of_an_event_that_was_released_is_a_duplicate() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("repeated").await;
+    let stranger = Provider::standard_webhooks();
+    let released = [1, 2].map(|number| quarantine(&gateway, &line.source, number, &stranger));
+    gateway.drained(SOON).await;
+    gateway.api.post(&format!("/v1/events/{}/release", released[0]), &json!({})).await.expect_status(200);
+    let filter = json!({ "source": line.source.id, "verification": "failed" });
+    let replay = gateway.api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201);
+    finished(&gateway, &replay).await;
+    line.receiver.wait_for(2, SOON).await;
+    for number in [1, 2] {
+        let request =
+            line.provider.sign(&format!("msg_{number}"), format!("{{\"number\":{number}}}").as_bytes(), now_s());
+        let headers: Vec<(&str, &str)> =
+            request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        gateway.push_with(&line.source, &headers, &request.body);
+    }
+    gateway.drained(SOON).await;
+    let events = gateway.api.all("/v1/events?source=repeated").await;
+    assert_eq!(events.len(), 2, "{events:?}");
+    for event in &events {
+        assert_eq!((&event["verification"], &event["duplicates"]), (&json!("released"), &json!(1)), "{event}");
+    }
+    assert_eq!(line.receiver.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_release_of_many_takes_no_other_way_than_the_routes() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("whole").await;

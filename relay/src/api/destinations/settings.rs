@@ -42,7 +42,8 @@ pub(in crate::api) struct DestinationSettings {
     #[schema(minimum = 100, maximum = 120_000, default = 15_000)]
     timeout_ms: Option<i64>,
     /// Either `{"schedule_s": […]}`, the wait before each attempt in seconds, or `{"initial_s", "multiplier", "max_s",
-    /// "attempts"}`. Left out: ten attempts over three days, as Standard Webhooks recommends.
+    /// "attempts"}`. Every new delivery waits for the first entry of `schedule_s`; one that is retried or released by hand goes
+    /// at once. Left out: ten attempts over three days, as Standard Webhooks recommends, the first one at once.
     #[schema(value_type = Option<Object>)]
     retry: Option<Value>,
     /// Appends the query of the provider's request to the URL, behind the URL's own query if it has one. A delivery whose

@@ -2,7 +2,7 @@
 
 use axum::Json;
 use axum::extract::State;
-use shared::id::{CustomerId, DestinationId};
+use shared::id::{CustomerId, DestinationId, SourceId};
 use tokio::time::Instant;
 
 use super::{ASK_WITHIN, EventDetail, detail, find, headers, view};
@@ -12,6 +12,7 @@ use crate::api::problem::{ApiError, Conflict, Refusals};
 use crate::pull::arrival;
 use crate::store::admit::NewEvent;
 use crate::store::events::{self, EventRow, Released};
+use crate::store::partitions::with_partitions;
 use crate::{App, route, store};
 
 /// How often the routes are asked again because somebody changes them at the same time.
@@ -54,8 +55,11 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
             received_at: row.received_at,
             event_type: row.event_type.clone(),
             provider_event_id: row.provider_event_id.clone(),
-            // It was stored without one, and what claims a key is an event that was verified.
-            dedupe_key: None,
+            // It was stored without one, because nothing had verified it. Its owner has now.
+            dedupe_key: snapshot
+                .sources
+                .get(&SourceId::from_uuid(row.source_id))
+                .and_then(|source| source.key(&row.query, &headers, body)),
             method: row.method.clone(),
             query: row.query.clone(),
             headers: row.headers.clone(),
@@ -63,9 +67,10 @@ async fn route_and_release(app: &App, row: &EventRow, body: &[u8]) -> Result<(),
             verification: "released",
             failure: None,
             quarantine: None,
-            deliveries: arrival::deliveries(&answers),
+            deliveries: arrival::deliveries(&snapshot, &answers),
         };
-        match events::release(&app.pool, &event, snapshot.version).await? {
+        let days = app.releaser.intake.dedupe_days;
+        match with_partitions!(&app.pool, events::release(&app.pool, &event, snapshot.version, days))? {
             Released::Done => {
                 if event.parks() {
                     app.releaser.intake.parked.notify_one();

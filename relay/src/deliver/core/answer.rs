@@ -1,7 +1,8 @@
 //! What an answer means: for its delivery, and for its destination.
 
+use std::time::Duration;
+
 use shared::id::ReplayId;
-use time::OffsetDateTime;
 
 use super::aimd::Reason;
 use super::breaker::Verdict;
@@ -12,7 +13,6 @@ use crate::deliver::item::Item;
 use crate::deliver::outcome::{Failure, Outcome};
 use crate::egress::SendFailure;
 use crate::held::HeldBy;
-use crate::mint::timestamp;
 use crate::retry::{self, RetryPolicy};
 use crate::store::settle::{AttemptRow, Next, Settlement};
 
@@ -84,18 +84,18 @@ pub(super) fn judge(
         }
         Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
             tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
-            judged(None, item.attempts, not_sent(item, &reason, now_us), Verdict::Unknown)
+            judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
             // Held as what was not sent yet, until the destination is resumed.
-            judged(Some(attempt), attempts, Next::RetryAt(timestamp(now_us / 1000)), Verdict::Unknown)
+            judged(Some(attempt), attempts, Next::RetryIn(Duration::ZERO), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure, retry_after_ms } => {
             let overloaded = overload(&failure);
             if let Some(until_us) = known.pause_until_us
                 && item.throttled < THROTTLED_FOR_FREE
             {
-                let next = Next::RetryAt(timestamp(until_us / 1000));
+                let next = Next::RetryIn(Duration::from_micros(until_us.saturating_sub(now_us)));
                 return Judged {
                     throttled: item.throttled + 1,
                     overloaded,
@@ -106,8 +106,8 @@ pub(super) fn judge(
             let charged = attempts.saturating_sub(item.schedule_start).saturating_sub(item.throttled);
             let made = u32::from(charged.max(1));
             let asked_us = hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us);
-            let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter, now_us / 1000) {
-                retry::Next::At { due_ms } => Next::RetryAt(timestamp(due_ms)),
+            let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter) {
+                retry::Next::In { wait_ms } => Next::RetryIn(Duration::from_millis(wait_ms)),
                 retry::Next::Settled => Next::Succeeded,
                 retry::Next::Dead { reason } => {
                     Next::Dead { error: failure.code(), reason: dead_reason(reason, attempts, &failure) }
@@ -123,10 +123,10 @@ pub(super) fn judge(
     }
 }
 
-fn not_sent(item: &Item, reason: &str, now_us: u64) -> Next {
+fn not_sent(item: &Item, reason: &str) -> Next {
     let wait_us = (NOT_SENT_WAIT_US << item.not_sent.min(16)).min(LONGEST_NOT_SENT_WAIT_US);
     Next::NotSent {
-        at: timestamp((now_us + wait_us) / 1000),
+        wait: Duration::from_micros(wait_us),
         times: item.not_sent.saturating_add(1),
         reason: storable(reason),
     }
@@ -141,14 +141,14 @@ fn storable(text: &str) -> String {
 pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
     match judged.next {
         Next::Succeeded | Next::Dead { .. } => true,
-        Next::RetryAt(_) => skips && judged.attempt.is_some(),
+        Next::RetryIn(_) => skips && judged.attempt.is_some(),
         Next::Parked { .. } => skips,
         Next::NotSent { .. } | Next::Behind { .. } => false,
     }
 }
 
-/// Puts a delivery back that was read and is behind another one of its key.
-pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, until: OffsetDateTime) -> Settlement {
+/// Puts a delivery back for a while that was read and is behind another one of its key.
+pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, wait: Duration) -> Settlement {
     Settlement {
         delivery_id: item.id.uuid(),
         destination_id: item.destination_id.uuid(),
@@ -164,7 +164,7 @@ pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, until: OffsetDateTim
         throttled: i16::try_from(item.throttled).unwrap_or(i16::MAX),
         order_key: item.order_key,
         frees_key: false,
-        next: Next::Behind { until },
+        next: Next::Behind { wait },
     }
 }
 

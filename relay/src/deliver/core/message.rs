@@ -2,6 +2,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
@@ -68,11 +69,18 @@ pub enum Input {
         lane: Lane,
         epoch: i64,
     },
-    /// When the first delivery of a lane in the table is due, in microseconds. The lane may be another replica's.
+    /// When the first delivery of a lane in the table is due: in microseconds by the database's clock, and how long that is
+    /// from now. The lane may be another replica's.
     NextDue {
         destination: DestinationId,
         lane: Lane,
         due_us: u64,
+        wait: Duration,
+    },
+    /// A delivery that has just been stored waits so long for its first attempt.
+    Later {
+        destination: DestinationId,
+        wait: Duration,
     },
     /// An attempt has ended. `jitter` is a random number from 0 to 1.
     Answered {
@@ -82,8 +90,11 @@ pub enum Input {
         outcome: Outcome,
         jitter: f64,
     },
-    /// Settled.
-    Settled(Vec<Settlement>),
+    /// Settled. Waits were added to `at_us`, in microseconds by the database's clock, or to a later time.
+    Settled {
+        settlements: Vec<Settlement>,
+        at_us: u64,
+    },
     /// Not settled: the shard is another replica's, or the delivery is not as it was when it was sent. Or it is settled, and the
     /// answer of that transaction was lost.
     NotSettled(Vec<Settlement>),

@@ -11,6 +11,7 @@
 //! memory has been settled.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use shared::id::DeliveryId;
 
@@ -99,11 +100,12 @@ impl Keys {
     }
 }
 
-/// How long a delivery that is behind another one of its key waits before it is read again, in microseconds.
-pub(super) fn behind_wait_us(item: &Item, now_us: u64) -> u64 {
-    let waited_us = now_us.saturating_sub(item.id.minted_at_ms() * 1_000);
-    match item.before {
+/// How long a delivery that is behind another one of its key waits before it is read again. It was read at `read_us` by the
+/// database's clock.
+pub(super) fn behind_wait(item: &Item, read_us: u64) -> Duration {
+    let waited_us = read_us.saturating_sub(item.id.minted_at_ms() * 1_000);
+    Duration::from_micros(match item.before {
         Before::Tried => BEHIND_WAIT_US,
         Before::Untried | Before::Nothing => waited_us.clamp(BEHIND_WAIT_US, LONGEST_BEHIND_WAIT_US),
-    }
+    })
 }

@@ -82,7 +82,9 @@ impl Core {
         self.everyone.wanting -= usize::from(line.is_counted);
         line.leave(now_us);
         let epoch = line.epoch;
-        if std::env::var("MUT").ok().as_deref() == Some("d") { return; }
+        if std::env::var("MUT").ok().as_deref() == Some("d") {
+            return;
+        }
         self.leaving.insert((id, epoch), line);
         self.is_leaving(id, epoch, now_us, commands);
     }

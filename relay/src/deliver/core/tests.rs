@@ -17,6 +17,7 @@ use crate::retry::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
+mod clocks;
 mod expedited;
 mod memory;
 mod order;
@@ -128,6 +129,15 @@ fn failed(status: u16, retry_after_ms: Option<u64>) -> Outcome {
 fn answered(item: Item, outcome: Outcome) -> Input {
     let shard = i16::from(item.destination_id.uuid().as_bytes()[15]);
     Input::Answered { item, epoch: 1, shard, outcome, jitter: 0.5 }
+}
+
+/// Settlements that were written at a time of the database's clock.
+fn written(settlements: Vec<Settlement>, at_us: u64) -> Input {
+    Input::Settled { settlements, at_us }
+}
+
+fn seconds(seconds: u64) -> Duration {
+    Duration::from_secs(seconds)
 }
 
 fn sends(commands: &[Command]) -> Vec<Item> {
@@ -283,7 +293,7 @@ fn a_delivery_that_is_known_is_not_taken_from_a_read_again() {
     // A read that began before the settlement was written still shows the row.
     assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), [Lane::Fresh]);
     let settled = settlements(&core.handle(answered(first.clone(), succeeded()), START_US));
-    core.handle(Input::Settled(settled), START_US);
+    core.handle(written(settled, START_US), START_US);
     assert!(sends(&core.handle(found(&destination, Lane::Fresh, vec![first]), START_US)).is_empty());
     assert!(core.is_idle());
 }
@@ -328,8 +338,8 @@ fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_re
     let late = |reason| Outcome::TransformLate { reason };
     let not_sent = |reason| Outcome::NotSent { reason };
     for (before, wait_s) in [(0, 5), (1, 10), (2, 20), (6, 300)] {
-        let at = timestamp(START_US / 1000 + wait_s * 1000);
-        let next = Next::NotSent { at, times: before + 1, reason: "why\u{fffd}".to_owned() };
+        let wait = seconds(wait_s);
+        let next = Next::NotSent { wait, times: before + 1, reason: "why\u{fffd}".to_owned() };
         assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
     }
     let Next::Parked { reason, .. } = answer(late, 7) else { panic!("it has an end") };
@@ -347,9 +357,9 @@ fn a_failed_delivery_is_due_again_on_its_schedule_and_dead_after_the_last_attemp
         let sent = sends(&core.handle(Input::Fresh(vec![next.clone()]), now_us));
         assert_eq!(sent.len(), 1);
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), now_us));
-        assert_eq!(settled[0].next, Next::RetryAt(timestamp(now_us / 1000 + wait_s * 1000)), "jitter 0.5 is none");
+        assert_eq!(settled[0].next, Next::RetryIn(seconds(wait_s)), "jitter 0.5 is none");
         assert_eq!(settled[0].attempts, attempts);
-        core.handle(Input::Settled(settled), now_us);
+        core.handle(written(settled, now_us), now_us);
         let due_us = (now_us + wait_s * 1_000_000).next_multiple_of(DUE_STEP_US);
         assert_eq!(reads(&core.handle(Input::Woken, due_us - 1)), [], "the table is read when it is due");
         now_us += wait_s * 1_000_000;
@@ -400,7 +410,7 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
     assert_eq!(begin(&mut core, START_US + 1), Some(START_US - UNSEEN_US), "what is written late is still seen");
     assert_eq!(begin(&mut core, START_US + 2), Some(START_US + 1 - behind_us - UNSEEN_US));
     let due_us = START_US - behind_us - 7_000_000;
-    let due = Input::NextDue { destination: destination.id, lane: Lane::Fresh, due_us };
+    let due = Input::NextDue { destination: destination.id, lane: Lane::Fresh, due_us, wait: Duration::ZERO };
     let commands = core.handle(due, START_US + 3);
     let of_due = |command: &Command| matches!(command, Command::Read { begin_us, .. } if *begin_us == due_us);
     assert!(commands.iter().any(of_due), "a row that is there is found, whatever was thought");
@@ -472,16 +482,16 @@ fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_
 
     let commands = core.handle(answered(sent[1].clone(), failed(410, None)), START_US + 1_000_000);
     let second = settlements(&commands);
-    assert_eq!(second[0].next, Next::RetryAt(timestamp(START_US / 1000 + 1_000)), "due when it is resumed");
+    assert_eq!(second[0].next, Next::RetryIn(Duration::ZERO), "due when it is resumed");
     assert_eq!(second[0].attempts, 1, "the attempt was made and is kept");
     assert!(commands.iter().all(|command| !matches!(command, Command::Disable(..))), "once is enough");
-    core.handle(Input::Settled(first.into_iter().chain(second).collect()), START_US + 1_000_000);
+    core.handle(written(first.into_iter().chain(second).collect(), START_US + 1_000_000), START_US + 1_000_000);
 
     // The last one answers after its owner has resumed the destination: its answer is older than that.
     let long_after = START_US + 60_000_000;
     let third = settlements(&core.handle(answered(sent[2].clone(), failed(410, None)), long_after));
-    assert!(matches!(third[0].next, Next::RetryAt(_)), "{:?}", third[0].next);
-    core.handle(Input::Settled(third), long_after);
+    assert!(matches!(third[0].next, Next::RetryIn(_)), "{:?}", third[0].next);
+    core.handle(written(third, long_after), long_after);
 
     // What is sent since is asked anew.
     let again = sends(&core.handle(found(&destination, Lane::Fresh, vec![sent[1].clone()]), long_after));

@@ -15,7 +15,7 @@ use crate::deliver::item::Item;
 pub(super) struct Window {
     /// What may be sent, in its order.
     ready: VecDeque<Kept>,
-    /// When something is known to be due in the table, in microseconds.
+    /// When something is known to be due in the table, by the engine's clock, in microseconds.
     due: BTreeSet<u64>,
     reading: bool,
     /// For what the read under way may find.
@@ -28,7 +28,7 @@ pub(super) struct Window {
     settled_meanwhile: HashSet<DeliveryId>,
     /// See [`Limits::unseen_us`](super::Limits::unseen_us).
     unseen_us: u64,
-    /// What is due before this is known, but for what is written late: where the next read begins.
+    /// What is due before this by the database's clock is known, but for what is written late: where the next read begins.
     begin_us: u64,
     /// The same for what has been let go of since the read under way had begun.
     let_go_us: Option<u64>,
@@ -106,7 +106,7 @@ impl Window {
         gone
     }
 
-    /// A row that is due at this time is not known any more, and is to be read again.
+    /// A row that is due at this time by the database's clock is not known, or not any more, and is to be read.
     pub(super) fn let_go(&mut self, due_us: u64) {
         self.begin_us = self.begin_us.min(due_us);
         if self.reading {
@@ -127,10 +127,9 @@ impl Window {
         }
     }
 
-    /// Something is due in the table at a time to come. Returns when to wake up for it, unless that is known already.
+    /// Something is due in the table at a time to come by the engine's clock. Returns when to wake up for it, unless that is
+    /// known already.
     pub(super) fn due_at(&mut self, due_us: u64) -> Option<u64> {
-        // By our clock. By the database's it may be past.
-        self.let_go(due_us);
         let due_us = due_us.next_multiple_of(DUE_STEP_US);
         let is_new = self.due.insert(due_us);
         let forgotten = if self.due.len() > MOST_DUE { self.due.pop_last() } else { None };

@@ -34,7 +34,7 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64,
     let mut search = pool.begin_stretch().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from events
-           where customer_id = $1 and id >= $2 and id < $3 and (verification = 'failed') = $7
+           where customer_id = $1 and id >= $2 and id < $3 and stored_at <= $8 and (verification = 'failed') = $7
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
@@ -44,7 +44,8 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64,
         selection.source_id,
         selection.event_type,
         selection.destination_id,
-        selection.failed
+        selection.failed,
+        selection.made_at
     )
     .fetch_one(&mut *search)
     .await
@@ -55,7 +56,7 @@ async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<
     let mut search = pool.begin_stretch().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from settled_deliveries settled
-           where customer_id = $1 and state = $2 and id >= $3 and id < $4
+           where customer_id = $1 and state = $2 and id >= $3 and id < $4 and settled_at <= $12
              and event_id >= $5 and event_id < $6
              and ($7::uuid is null or source_id = $7) and ($8::uuid is null or destination_id = $8)
              and ($9::text is null or error = $9)
@@ -82,7 +83,8 @@ async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<
         selection.destination_id,
         selection.error,
         selection.event_type,
-        selection.ids.until
+        selection.ids.until,
+        selection.made_at
     )
     .fetch_one(&mut *search)
     .await

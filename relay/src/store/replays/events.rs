@@ -73,7 +73,8 @@ async fn plan(
                   event_bodies.event_id is not null as "has_body!"
            from events left join event_bodies
                 on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
-           where customer_id = $1 and events.id >= $2 and events.id < $3 and (verification = 'failed') = $8
+           where customer_id = $1 and events.id >= $2 and events.id < $3 and stored_at <= $10
+             and (verification = 'failed') = $8
              and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
              and ($6::uuid is null or exists (
                  select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
@@ -86,7 +87,8 @@ async fn plan(
         selection.destination_id,
         limit,
         selection.failed,
-        with_head_size
+        with_head_size,
+        selection.made_at
     )
     .fetch_all(&mut *search)
     .await

@@ -106,8 +106,8 @@ fn a_lane_remembers_the_earliest_of_many_retries_and_leaves_the_others_to_the_ta
     let destination = destination(1);
     let mut core = core_with(&destination);
     for number in (0..10_000_u64).rev() {
-        let due_us = START_US + 1_000_000 + number * 1_000_000;
-        core.handle(Input::NextDue { destination: destination.id, lane: Lane::Retry, due_us }, START_US);
+        let (due_us, wait) = (START_US + 1_000_000 + number * 1_000_000, seconds(1 + number));
+        core.handle(Input::NextDue { destination: destination.id, lane: Lane::Retry, due_us, wait }, START_US);
     }
     let lane = &core.lines[&destination.id].lanes[Lane::Retry];
     assert_eq!(lane.remembered(), tuning::MOST_DUE);

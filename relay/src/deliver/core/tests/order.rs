@@ -40,7 +40,7 @@ impl Table<'_> {
                 }
                 Command::Settle(settlement) => {
                     self.rows.retain(|row| row.id.uuid() != settlement.delivery_id);
-                    Input::Settled(vec![settlement])
+                    written(vec![settlement], self.now_us)
                 }
                 Command::Send { .. }
                 | Command::ReadExpedited { .. }
@@ -109,7 +109,7 @@ fn a_probe_that_is_behind_a_long_queue_of_one_key_is_found_in_few_reads() {
     for number in 0..10 {
         let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US));
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
-        core.handle(Input::Settled(settled), START_US);
+        core.handle(written(settled, START_US), START_US);
     }
     let behind = |number| {
         let before = if number == 100 { Before::Tried } else { Before::Untried };
@@ -130,7 +130,7 @@ fn the_next_of_a_key_is_read_again_every_ten_minutes_and_those_behind_it_ever_mo
     let wait_s = |before, waited_s: u64| {
         let id = DeliveryId::mint(START_US / 1_000 - waited_s * 1_000, [1; 10]);
         let item = Item { id, before, ..item(&destination(1), 1, START_US) };
-        behind_wait_us(&item, START_US) / 1_000_000
+        behind_wait(&item, START_US).as_secs()
     };
     let day_s = 24 * 3_600;
     assert_eq!([0, 600, 5_000, day_s].map(|waited_s| wait_s(Before::Untried, waited_s)), [600, 600, 5_000, 21_600]);

@@ -143,7 +143,7 @@ fn core_with_open_breaker(destination: &Destination) -> Core {
     for number in 0..10 {
         let sent = sends(&core.handle(Input::Fresh(vec![item(destination, number, START_US)]), START_US));
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
-        core.handle(Input::Settled(settled), START_US);
+        core.handle(written(settled, START_US), START_US);
     }
     core
 }
@@ -212,9 +212,9 @@ fn a_429_that_does_not_say_for_how_long_holds_the_line_for_a_growing_pause_and_c
         assert_eq!(sent.len(), 1);
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(429, None)), now_us));
         let until_us = now_us + pause_s * 1_000_000;
-        assert_eq!(settled[0].next, Next::RetryAt(timestamp(until_us / 1_000)));
+        assert_eq!(settled[0].next, Next::RetryIn(seconds(pause_s)));
         assert_eq!((settled[0].attempts, settled[0].throttled), (attempts as i16, attempts as i16));
-        core.handle(Input::Settled(settled), now_us);
+        core.handle(written(settled, now_us), now_us);
         let other = item(&destination, 100 + u32::from(attempts), now_us);
         assert!(sends(&core.handle(Input::Fresh(vec![other.clone()]), until_us - 1)).is_empty(), "all are held");
         core.handle(Input::DeliveryCancelled(destination.id, other.id), until_us - 1);
@@ -227,7 +227,7 @@ fn a_429_that_does_not_say_for_how_long_holds_the_line_for_a_growing_pause_and_c
     // The schedule of three attempts begins only now.
     let sent = sends(&core.handle(Input::Fresh(vec![next]), now_us));
     let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), now_us));
-    assert_eq!(settled[0].next, Next::RetryAt(timestamp(now_us / 1_000 + 10_000)));
+    assert_eq!(settled[0].next, Next::RetryIn(seconds(10)));
     assert_eq!((settled[0].attempts, settled[0].throttled), (5, 4));
 }
 
@@ -254,9 +254,9 @@ fn deliveries_that_are_refused_use_up_their_own_attempts_and_hold_up_nobody() {
         let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US));
         assert_eq!(sent.len(), 1, "{number}");
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(status, None)), START_US));
-        assert_eq!(settled[0].next, Next::RetryAt(timestamp(START_US / 1_000 + 10_000)));
+        assert_eq!(settled[0].next, Next::RetryIn(seconds(10)));
         assert_eq!((settled[0].attempts, settled[0].throttled), (1, 0));
-        core.handle(Input::Settled(settled), START_US);
+        core.handle(written(settled, START_US), START_US);
     }
     assert_eq!(core.lines[&destination.id].breaker.state(), BreakerState::Closed);
     // What is wrong for every delivery opens it.
@@ -274,7 +274,7 @@ fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds()
     for number in 0..1_000 {
         let sent = core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US);
         let answer = core.handle(answered(sends(&sent)[0].clone(), succeeded()), START_US);
-        let settled = Input::Settled(settlements(&answer));
+        let settled = written(settlements(&answer), START_US);
         let written = [sent, answer, core.handle(settled, START_US)].map(|commands| reports(&commands));
         assert_eq!(written.concat(), [], "not per attempt");
     }

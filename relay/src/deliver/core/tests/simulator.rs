@@ -12,7 +12,6 @@ use shared::id::RouteId;
 
 use super::*;
 use crate::configuration::{Poison, Route};
-use crate::mint::unix_ms;
 
 mod checks;
 mod owners;

@@ -78,7 +78,7 @@ impl Table {
     }
 
     /// As `store::settle`, of one row whose epoch is the present one. Returns whether it was settled.
-    pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks) -> bool {
+    pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks, now_us: u64) -> bool {
         let id = DeliveryId::from_uuid(settlement.delivery_id);
         let Some(row) = self.rows.get(&id) else {
             checks.settled_without_a_row(id);
@@ -93,25 +93,26 @@ impl Table {
         checks.settled(row, settlement);
         let is_behind = self.in_front(row).is_some();
         let Some(row) = self.rows.get_mut(&id) else { return false };
+        let after = |wait: Duration| now_us + microseconds(wait);
         match &settlement.next {
-            Next::RetryAt(at) => {
+            Next::RetryIn(wait) => {
                 if settlement.expedited || !row.expedited {
-                    row.due_us = unix_ms(*at) * 1000;
+                    row.due_us = after(*wait);
                     row.expedited = false;
                 }
                 row.attempts = u16::try_from(settlement.attempts).expect("small");
                 row.throttled = u16::try_from(settlement.throttled).expect("small");
                 row.not_sent = 0;
             }
-            Next::NotSent { at, times, .. } => {
-                row.due_us = unix_ms(*at) * 1000;
+            Next::NotSent { wait, times, .. } => {
+                row.due_us = after(*wait);
                 row.not_sent = *times;
             }
             Next::Parked { .. } => {
                 row.due_us = NEVER_US;
                 row.expedited = false;
             }
-            Next::Behind { until } if is_behind => row.due_us = unix_ms(*until) * 1000,
+            Next::Behind { wait } if is_behind => row.due_us = after(*wait),
             Next::Behind { .. } => {}
             Next::Succeeded | Next::Dead { .. } => {
                 self.rows.remove(&id);

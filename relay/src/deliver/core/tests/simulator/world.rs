@@ -34,8 +34,11 @@ const SLOTS: usize = 12;
 const LARGE: usize = 100_000;
 const MOST_LARGE: usize = 250_000;
 
-/// How far clocks are apart at most: more than what a read looks back, less than [`table`]'s longest wait.
-const MOST_AHEAD_US: i64 = 50_000_000;
+/// How far clocks are apart at most: far more than what a read looks back, and than any wait.
+const MOST_AHEAD_US: i64 = 8 * 3_600_000_000;
+
+/// How long the machines are suspended at most.
+const MOST_SUSPENDED_US: u64 = 8 * 3_600_000_000;
 
 /// What a destination does with what it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -84,6 +87,8 @@ pub(super) struct Replica {
     pub(super) unsettled: Vec<Settlement>,
     written: Vec<Settlement>,
     not_written: Vec<Settlement>,
+    /// When the first of them was written, by the database's clock.
+    written_us: u64,
 }
 
 /// A read of deliveries that are to be sent at once.
@@ -224,6 +229,9 @@ impl World {
             81..83 => self.retry_parked(),
             83 => self.expedite(),
             84 if !calm && self.random.random_bool(0.1) => self.cancel_replay(),
+            85 if !calm && self.random.random_bool(0.1) => {
+                self.now_us += self.random.random_range(0..MOST_SUSPENDED_US);
+            }
             _ => self.pass_time(),
         }
     }
@@ -393,8 +401,9 @@ impl World {
     fn settle(&mut self, replica: usize) {
         let state = &mut self.replicas[replica];
         if !state.written.is_empty() && self.random.random_bool(0.7) {
-            let written = std::mem::take(&mut state.written);
-            return self.tell(replica, Input::Settled(written));
+            let settlements = std::mem::take(&mut state.written);
+            let at_us = std::mem::replace(&mut state.written_us, u64::MAX);
+            return self.tell(replica, Input::Settled { settlements, at_us });
         }
         if !state.not_written.is_empty() {
             let not_written = std::mem::take(&mut state.not_written);
@@ -406,16 +415,19 @@ impl World {
         let count = self.random.random_range(1..=state.unsettled.len());
         let batch: Vec<Settlement> = state.unsettled.drain(..count).collect();
         let mut written = BTreeSet::new();
+        let table_us = self.table_us();
         for settlement in &batch {
             // As the database does it: only what names the present epoch is written.
-            if self.shards[&settlement.shard].epoch == settlement.epoch && self.table.settle(settlement, &self.checks) {
+            if self.shards[&settlement.shard].epoch == settlement.epoch
+                && self.table.settle(settlement, &self.checks, table_us)
+            {
                 written.insert(settlement.delivery_id);
             }
         }
         for settlement in batch.iter().filter(|settlement| settlement.frees_key) {
             if self.shards[&settlement.shard].epoch == settlement.epoch {
                 let destination = DestinationId::from_uuid(settlement.destination_id);
-                self.table.free(destination, settlement.order_key, self.table_us());
+                self.table.free(destination, settlement.order_key, table_us);
             }
         }
         for settlement in batch {
@@ -425,7 +437,9 @@ impl World {
             let written = if is_written { &mut replica.written } else { &mut replica.not_written };
             written.push(settlement);
         }
-        self.table.check_who_waits(self.now_us);
+        let state = &mut self.replicas[replica];
+        state.written_us = state.written_us.min(table_us);
+        self.table.check_who_waits(table_us);
     }
 
     /// A person retries what is parked.
@@ -447,7 +461,7 @@ impl World {
         self.checks.cancelled(id);
         self.gone.insert(id, self.signals.len());
         self.signals.push(Signal::Delivery(destination, id));
-        self.table.check_who_waits(self.now_us);
+        self.table.check_who_waits(self.table_us());
         let replica = self.random.random_range(0..REPLICAS);
         if self.random.random_bool(0.5) {
             self.gone.remove(&id);
@@ -607,9 +621,11 @@ impl World {
         let heads = self.table.next_due(state.looked_until, LANES_OF_A_LOOK);
         let last = heads.last().filter(|_| heads.len() >= LANES_OF_A_LOOK);
         state.looked_until = last.map(|(destination, lane, _)| (*destination, *lane));
+        let table_us = self.table_us();
         for (destination, lane, due_us) in heads {
             if due_us != NEVER_US {
-                self.tell(replica, Input::NextDue { destination, lane, due_us });
+                let wait = Duration::from_micros(due_us.saturating_sub(table_us));
+                self.tell(replica, Input::NextDue { destination, lane, due_us, wait });
             }
         }
     }
@@ -717,6 +733,7 @@ impl Replica {
             unsettled: Vec::new(),
             written: Vec::new(),
             not_written: Vec::new(),
+            written_us: u64::MAX,
         }
     }
 }
