@@ -12,7 +12,7 @@ pub(super) const REPLICAS: usize = 2;
 const RENEW_US: u64 = 3_000_000;
 
 /// How long an attempt may take.
-const TIMEOUT_US: u64 = 40_000_000;
+const TIMEOUT_US: u64 = 120_000_000;
 
 /// How often a replica looks for what is due in the table.
 const POLL_US: u64 = 2_000_000;
@@ -703,13 +703,14 @@ impl World {
     }
 }
 
-/// None, or from fifty a second to one in ten seconds.
+/// None, or from fifty a second to one in forty seconds.
 fn rate(random: &mut StdRng) -> Option<Rate> {
     let (limit, per_s) = match random.random_range(0..10) {
         0..4 => return None,
         4..7 => (random.random_range(5..50), 1),
         7 => (random.random_range(12..60), 60),
-        _ => (random.random_range(360..720), 3_600),
+        8 => (random.random_range(360..720), 3_600),
+        _ => (random.random_range(90..180), 3_600),
     };
     NonZeroU32::new(limit).map(|limit| Rate { limit, per: Duration::from_secs(per_s) })
 }
