@@ -220,9 +220,9 @@ pub(super) async fn retry(
     Ok(Json(find(&app, caller.customer, id).await?))
 }
 
-/// Cancels a pending or held delivery. Whichever relay holds it does not send it any more after two seconds at most. An attempt
-/// that is under way by then is not called back; what it comes to does not change the delivery. One that is cancelled already
-/// is answered the same.
+/// Cancels a pending or held delivery. The relay that sends for its destination learns of it usually within two seconds and
+/// does not send it any more. An attempt that is under way by then is not called back, and does not change the delivery. One that
+/// is cancelled already is answered the same.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", params(("id" = String, Path)),
     responses((status = 200, body = Delivery), Refusals))]
 pub(super) async fn cancel(

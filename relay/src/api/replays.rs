@@ -211,8 +211,8 @@ pub(super) async fn show(
     shown(&app, find(&app, caller.customer, &id).await?).await.map(Json)
 }
 
-/// Ends a replay and cancels what it has made and what is not delivered yet. Whichever relays hold such deliveries do not send
-/// them any more after two seconds at most. Attempts that are under way by then are not called back.
+/// Ends a replay and cancels what it has made and what is not delivered yet. The relays that send for its destinations learn of
+/// it usually within two seconds. Attempts that are under way by then are not called back.
 #[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = String, Path)),
     responses((status = 200, body = Replay), Refusals))]
 pub(super) async fn cancel(

@@ -107,6 +107,8 @@ impl Checks {
         now_us: u64,
     ) {
         match row {
+            // It was cancelled and made pending again, and the signal of that has not been read.
+            Some(row) if row.generation != item.generation => assert!(self.cancelled.contains(&item.id)),
             Some(row) => {
                 assert_eq!((row.attempts, row.throttled), (item.attempts, item.throttled), "sent as the row was before")
             }
