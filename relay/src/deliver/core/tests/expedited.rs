@@ -35,7 +35,7 @@ fn held_core(destination: &Destination) -> (Core, Item) {
     let mut core = core_with(destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(503, Some(3_600_000))), START_US);
-    core.handle(Input::Settled(settlements(&commands)), START_US);
+    core.handle(written(settlements(&commands), START_US), START_US);
     let held = Item { attempts: 1, ..sent[0].clone() };
     (core, held)
 }
@@ -45,7 +45,7 @@ fn open_core(destination: &Destination) -> Core {
     for number in 0..FAILURES_IN_A_ROW {
         let sent = sends(&core.handle(Input::Fresh(vec![item(destination, number, START_US)]), START_US));
         let commands = core.handle(answered(sent[0].clone(), failed(500, None)), START_US);
-        core.handle(Input::Settled(settlements(&commands)), START_US);
+        core.handle(written(settlements(&commands), START_US), START_US);
     }
     assert!(matches!(core.lines[&destination.id].breaker.state(), BreakerState::Open { .. }));
     core
@@ -71,8 +71,8 @@ fn a_failure_of_what_was_asked_for_leaves_the_hold_as_it_was() {
         let (mut core, held) = held_core(&destination);
         let sent = sends(&expedite(&mut core, &held, START_US + 1));
         let settled = settlements(&core.handle(answered(sent[0].clone(), failure), START_US + 2));
-        assert!(settled[0].expedited && matches!(settled[0].next, Next::RetryAt(_)));
-        core.handle(Input::Settled(settled), START_US + 2);
+        assert!(settled[0].expedited && matches!(settled[0].next, Next::RetryIn(_)));
+        core.handle(written(settled, START_US + 2), START_US + 2);
         let line = &core.lines[&destination.id];
         assert_eq!(line.held_until(START_US + 3), Some(START_US + 3_600_000_000));
     }
@@ -84,7 +84,7 @@ fn a_pause_after_429_is_not_made_longer_by_what_was_asked_for_in_the_middle_of_i
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(429, None)), START_US);
-    core.handle(Input::Settled(settlements(&commands)), START_US);
+    core.handle(written(settlements(&commands), START_US), START_US);
     let until_us = core.lines[&destination.id].held_until(START_US);
     let again = Item { attempts: 1, ..sent[0].clone() };
     let sent = sends(&expedite(&mut core, &again, START_US + 1));
@@ -187,7 +187,7 @@ fn what_was_cancelled_is_dropped_from_what_waits_and_from_reads_that_are_under_w
     while let Some(item) = next.pop() {
         sent_ids.push(item.id);
         let commands = core.handle(answered(item, succeeded()), START_US + 1);
-        core.handle(Input::Settled(settlements(&commands)), START_US + 1);
+        core.handle(written(settlements(&commands), START_US + 1), START_US + 1);
         next = sends(&commands);
     }
     assert_eq!(sent_ids, [items[0].id, items[3].id]);

@@ -127,7 +127,7 @@ fn a_pause_after_429_goes_on_growing_with_the_next_owner() {
     let sent = send_fresh(&mut next, &destination, 2, now_us);
     let answer = answered_by_heir(sent[0].clone(), failed(429, None));
     let settled = settlements(&next.handle(answer, now_us));
-    assert_eq!(settled[0].next, Next::RetryAt(timestamp(now_us / 1_000 + 2_000)));
+    assert_eq!(settled[0].next, Next::RetryIn(seconds(2)));
 }
 
 #[test]
@@ -152,7 +152,7 @@ fn a_destination_that_comes_back_goes_on_as_the_line_it_was() {
     let sent = sends(&core.handle(Input::Fresh(items), START_US));
     core.handle(snapshot([]), START_US);
     let failed = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
-    core.handle(Input::Settled(failed), START_US);
+    core.handle(written(failed, START_US), START_US);
     let commands = core.handle(snapshot([clone(&destination)]), START_US);
     assert_eq!((recalls(&commands), core.leaving.len()), (Vec::new(), 0), "it has forgotten nothing");
     assert_eq!((reads(&commands), core.lines[&destination.id].in_flight()), (Lane::ALL.to_vec(), 1));
@@ -244,7 +244,7 @@ fn another_address_ends_what_was_learned_and_late_answers_of_the_old_one_teach_n
     assert_eq!((learned.held_until_us, learned.failing, learned.since_us), (None, None, now_us));
     let late = core.handle(answered(second[0].clone(), failed(410, None)), now_us);
     assert!(late.iter().all(|command| !matches!(command, Command::Disable(..))), "{late:?}");
-    assert_eq!(settlements(&late)[0].next, Next::RetryAt(timestamp(now_us / 1_000)), "it goes to the new address");
+    assert_eq!(settlements(&late)[0].next, Next::RetryIn(Duration::ZERO), "it goes to the new address");
     assert!(core.could_send(now_us) && core.lines[&destination.id].failing.run().is_none());
     core.handle(Input::Fresh(vec![item(&destination, 3, now_us)]), now_us);
     assert!(sends(&core.handle(Input::Woken, now_us + 4 * SECOND - 1)).is_empty(), "the rate goes on");
