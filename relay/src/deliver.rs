@@ -163,10 +163,7 @@ impl Engine {
             if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
                 parked.notify_one();
             }
-            let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| {
-                // What is put back may have stayed as it was.
-                done.ids.contains(&settlement.delivery_id) || matches!(settlement.next, Next::Behind { .. })
-            });
+            let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| done.has(settlement));
             let at_us = done.at.map_or(u64::MAX, mint::unix_us);
             settled.tell(Input::Settled { settlements: batch, at_us });
             if !others.is_empty() {

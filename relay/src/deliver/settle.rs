@@ -48,7 +48,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
         let written: Result<_, sqlx::Error> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
-                let lost = batch.len() - settled.ids.len();
+                let lost = batch.iter().filter(|settlement| !settled.has(settlement)).count();
                 if lost > 0 {
                     tracing::info!(
                         lost,

@@ -95,6 +95,12 @@ pub struct Settled {
 }
 
 impl Settled {
+    /// Whether this was settled. What was put back was, though its row may have stayed as it was.
+    #[must_use]
+    pub fn has(&self, settlement: &Settlement) -> bool {
+        matches!(settlement.next, Next::Behind { .. }) || self.ids.contains(&settlement.delivery_id)
+    }
+
     /// Adds what another transaction has written.
     pub fn add(&mut self, other: Self) {
         self.ids.extend(other.ids);
