@@ -297,7 +297,7 @@ impl World {
             // What was sent before a change of the destination says nothing of it.
             && changed_us == self.receivers[&item.destination_id].changed_us
         {
-            self.checks.held(item.destination_id, replica, self.now_us + wait_ms * 1_000, self.now_us);
+            self.checks.held(item.destination_id, (replica, epoch), self.now_us + wait_ms * 1_000, self.now_us);
         }
         let jitter = self.random.random_range(0.0..1.0);
         self.tell(replica, Input::Answered { item, epoch, shard, outcome, jitter });
@@ -557,7 +557,7 @@ impl World {
         if let Some(row) = row {
             assert!(row.due_us <= self.table_us(), "sent {} us before it is due", row.due_us - self.table_us());
         }
-        self.checks.sent(&item, row, destination, replica, self.now_us);
+        self.checks.sent(&item, row, destination, (replica, epoch), self.now_us);
         assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
         // Whoever has sent them, in whatever epoch.
         let everywhere = self.replicas.iter().flat_map(|replica| &replica.flights);
