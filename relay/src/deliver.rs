@@ -63,8 +63,9 @@ const LANES_OF_A_LOOK: i64 = 5_000;
 const LOOK_PART: u32 = 20;
 const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
-/// How long the last reports may take when the engine ends.
+/// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
+const LAST_REPORTS_AT_LEAST: Duration = Duration::from_millis(200);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -231,7 +232,9 @@ impl Engine {
         // Before the shards are given back: the next owners go on from these.
         machine.report_last();
         drop(machine);
-        if tokio::time::timeout(LAST_REPORTS_WITHIN, &mut reporting).await.is_err() {
+        let now = tokio::time::Instant::now();
+        let until = stopping.unwrap_or(now).clamp(now + LAST_REPORTS_AT_LEAST, now + LAST_REPORTS_WITHIN);
+        if tokio::time::timeout_at(until, &mut reporting).await.is_err() {
             tracing::warn!(
                 "could not store what is known of the destinations in time; the next owners wait for one send of each rate"
             );
