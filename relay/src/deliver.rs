@@ -59,8 +59,9 @@ use crate::store::settle::{Next, Settlement};
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
 
-/// How long the last reports may take when the engine ends.
+/// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
+const LAST_REPORTS_AT_LEAST: Duration = Duration::from_millis(200);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -258,7 +259,9 @@ impl Engine {
         // Before the shards are given back: the next owners go on from these.
         machine.report_last();
         drop(machine);
-        if tokio::time::timeout(LAST_REPORTS_WITHIN, &mut reporting).await.is_err() {
+        let now = tokio::time::Instant::now();
+        let until = stopping.unwrap_or(now).clamp(now + LAST_REPORTS_AT_LEAST, now + LAST_REPORTS_WITHIN);
+        if tokio::time::timeout_at(until, &mut reporting).await.is_err() {
             tracing::warn!(
                 "could not store what is known of the destinations in time; the next owners wait for one send of each rate"
             );

@@ -26,8 +26,9 @@ pub(super) struct Checks {
 struct Hold {
     until_us: u64,
     answered_us: u64,
-    /// The replica that was answered so.
+    /// The replica that was answered so, and the epoch in which it owned the destination.
     replica: usize,
+    epoch: i64,
     /// Whether a report of it has been written: a replica that is killed before that takes it with it.
     is_stored: bool,
 }
@@ -46,15 +47,16 @@ impl Checks {
     }
 
     /// A destination has asked for a pause.
-    pub(super) fn held(&mut self, destination: DestinationId, replica: usize, until_us: u64, now_us: u64) {
-        let hold = Hold { until_us, answered_us: now_us, replica, is_stored: false };
+    pub(super) fn held(&mut self, destination: DestinationId, owner: (usize, i64), until_us: u64, now_us: u64) {
+        let hold = Hold { until_us, answered_us: now_us, replica: owner.0, epoch: owner.1, is_stored: false };
         self.holds.entry(destination).or_default().push(hold);
     }
 
     /// A report has been written.
     pub(super) fn reported(&mut self, replica: usize, health: &Health) {
         for hold in self.holds.entry(health.destination).or_default() {
-            hold.is_stored |= hold.replica == replica && hold.answered_us <= health.at_us;
+            let is_of_it = (hold.replica, hold.epoch) == (replica, health.epoch);
+            hold.is_stored |= is_of_it && hold.answered_us <= health.at_us;
         }
         match health.learned.breaker {
             BreakerState::Open { .. }
@@ -103,7 +105,7 @@ impl Checks {
         item: &Item,
         row: Option<&Item>,
         destination: &Destination,
-        replica: usize,
+        owner: (usize, i64),
         now_us: u64,
     ) {
         match row {
@@ -118,7 +120,7 @@ impl Checks {
         if item.expedited {
             self.asked.insert(destination.id);
         } else {
-            self.is_not_left_alone(destination.id, replica, now_us);
+            self.is_not_left_alone(destination.id, owner, now_us);
         }
         if let Some(rate) = destination.rate {
             let (limit, period_us) = (u64::from(rate.limit.get()), u64::try_from(rate.per.as_micros()).expect("short"));
@@ -131,17 +133,14 @@ impl Checks {
         }
     }
 
-    fn is_not_left_alone(&self, destination: DestinationId, replica: usize, now_us: u64) {
+    fn is_not_left_alone(&self, destination: DestinationId, owner: (usize, i64), now_us: u64) {
         // One that loses the database before it has stored a hold takes it with it, as one that is killed.
-        let is_known = |hold: &&Hold| hold.is_stored || hold.replica == replica;
+        let is_own = |hold: &Hold| (hold.replica, hold.epoch) == owner;
+        let is_known = |hold: &&Hold| hold.is_stored || is_own(hold);
         for hold in self.holds.get(&destination).into_iter().flatten().filter(is_known) {
-            let slack_us = if hold.replica == replica { 0 } else { HOLD_SLACK_US };
+            let slack_us = if is_own(hold) { 0 } else { HOLD_SLACK_US };
             let early_us = hold.until_us.saturating_sub(now_us);
-            assert!(
-                early_us <= slack_us,
-                "sent {early_us} us before the end of a hold, by {replica}, not {}",
-                hold.replica
-            );
+            assert!(early_us <= slack_us, "sent {early_us} us before the end of a hold, by {owner:?}");
         }
         let open_us = self.open.get(&destination).map_or(0, |until_us| until_us.saturating_sub(now_us));
         assert_eq!(open_us, 0, "sent {open_us} us before the probe of a breaker that is open");

@@ -325,7 +325,7 @@ impl World {
             // What was sent before a change of the destination says nothing of it.
             && changed_us == self.receivers[&item.destination_id].changed_us
         {
-            self.checks.held(item.destination_id, replica, self.now_us + wait_ms * 1_000, self.now_us);
+            self.checks.held(item.destination_id, (replica, epoch), self.now_us + wait_ms * 1_000, self.now_us);
         }
         if item.expedited && matches!(outcome, Outcome::Succeeded { .. }) {
             self.checks.works(item.destination_id, self.now_us);
@@ -675,7 +675,7 @@ impl World {
             let signal = self.gone.get(&item.id).copied().unwrap_or_default();
             assert!(signal >= self.replicas[replica].signals, "{} was sent though its signal was read", item.id);
         }
-        self.checks.sent(&item, row, destination, replica, self.now_us);
+        self.checks.sent(&item, row, destination, (replica, epoch), self.now_us);
         assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
         // Whoever has sent them, in whatever epoch.
         let everywhere = self.replicas.iter().flat_map(|replica| &replica.flights);
