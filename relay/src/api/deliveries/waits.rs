@@ -26,6 +26,10 @@ pub enum WaitsFor {
     Release,
 }
 
+/// The attempt that was answered with a pause is due again when the pause ends, and later by what its writing took. Up to this
+/// it is the pause that it waits for.
+const WRITTEN_WITHIN: time::Duration = time::Duration::seconds(2);
+
 /// What a delivery waits for, and for how long.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waits {
@@ -53,8 +57,8 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     let held = held.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
     Some(match held {
         // What is sent at once is sent through both.
-        Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until) => {
-            Waits { on, until: Some(until), next_attempt_at: Some(until) }
+        Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until + WRITTEN_WITHIN) => {
+            Waits { on, until: Some(until), next_attempt_at: row.due_at.max(Some(until)) }
         }
         Some(_) | None => due,
     })
@@ -118,6 +122,9 @@ mod tests {
         assert_eq!(of(&paused), Some(until(WaitsFor::Pause, 90)));
         let open = DeliveryRow { open_until: Some(in_s(120)), ..paused };
         assert_eq!(of(&open), Some(until(WaitsFor::Breaker, 120)));
+        let written = DeliveryRow { paused_until: Some(in_s(59)), ..scheduled() };
+        let pause = Waits { on: WaitsFor::Pause, until: Some(in_s(59)), next_attempt_at: Some(in_s(60)) };
+        assert_eq!(of(&written), Some(pause), "written a second after the answer");
         let shorter = DeliveryRow { paused_until: Some(in_s(30)), ..scheduled() };
         assert_eq!(of(&shorter).map(|waits| waits.on), Some(WaitsFor::Schedule));
         let expedited = DeliveryRow { expedited: true, paused_until: Some(in_s(90)), ..due() };
