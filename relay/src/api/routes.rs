@@ -34,7 +34,8 @@ pub struct RouteSettings {
     filter: Option<String>,
     /// CEL over the same that gives the new body. Left out: the raw bytes are sent. If it is changed, deliveries that are
     /// pending are still sent with the one that they were routed with. Those that are held by their transform are released
-    /// with the new one, and so is what is released, retried by hand or replayed.
+    /// with the new one; if there is none any more they stay held. What is released or retried by hand, or replayed, is sent
+    /// by the route as it is now.
     transform: Option<String>,
     /// CEL over the same: deliveries of this route for which it gives the same value go one after the other, in the order in
     /// which they were stored; null and the empty text are no order. Left out: no delivery waits for another. Replays have no

@@ -4,7 +4,7 @@ use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::held::{self, Released};
+use super::held::{self, Release, Released};
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::NOT_APPROVED;
 use crate::store::{Connection, Pool};
@@ -431,7 +431,7 @@ async fn make_pending(
 
 /// Makes a pending delivery due that the transaction has locked.
 async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried, sqlx::Error> {
-    let released = held::make_due(connection, &[id], true).await?;
+    let released = held::make_due(connection, &[id], Release::Retry).await?;
     Ok(match released.first() {
         Some(Released { undecided: true, .. }) => Retried::Undecided,
         Some(due) => Retried::Due { destination: DestinationId::from_uuid(due.destination_id) },

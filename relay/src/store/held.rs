@@ -123,22 +123,32 @@ pub async fn release(
             .await?
         }
     };
-    let released = make_due(&mut transaction, &ids, false).await?;
+    let released = make_due(&mut transaction, &ids, Release::ByCaller).await?;
     transaction.commit().await?;
     Ok(released)
 }
 
+/// Why pending deliveries are made due.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Release {
+    /// Their route was changed. No caller has asked for them, so what was routed with a transform is not sent without one.
+    RouteChanged,
+    /// A caller releases what is parked.
+    ByCaller,
+    /// A caller retries one delivery: it is sent before all others of its destination.
+    Retry,
+}
+
 /// Makes pending deliveries due now, by their routes as they are now, or as they were last if they are deleted. Those that
 /// are undecided stay parked, and their routes are asked again now. Everything that releases a pending delivery, or retries
-/// it by hand, does it by this. If `expedite`, they are sent before all others of their destinations. The caller has locked the
-/// rows.
+/// it by hand, does it by this. The caller has locked the rows.
 ///
 /// # Errors
 /// Returns an error if the query fails.
 pub(super) async fn make_due(
     connection: &mut Connection,
     ids: &[Uuid],
-    expedite: bool,
+    release: Release,
 ) -> Result<Vec<Released>, sqlx::Error> {
     sqlx::query_as!(
         Released,
@@ -152,14 +162,17 @@ pub(super) async fn make_due(
              decide_tries = 0,
              not_sent = 0,
              not_sent_reason = null,
-             route_version = coalesce(
-                 (select version from routes where routes.id = pending.route_id),
-                 (select max(version) from route_versions kept where kept.route_id = pending.route_id),
-                 route_version)
+             route_version = case
+                 when $3 and (select transform is null from routes where routes.id = pending.route_id) then route_version
+                 else coalesce(
+                     (select version from routes where routes.id = pending.route_id),
+                     (select max(version) from route_versions kept where kept.route_id = pending.route_id),
+                     route_version) end
          where id = any($1)
          returning destination_id, undecided",
         ids,
-        expedite
+        release == Release::Retry,
+        release == Release::RouteChanged
     )
     .fetch_all(connection)
     .await

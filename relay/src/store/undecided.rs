@@ -4,7 +4,8 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{self, Version};
-use super::{Connection, Pool, held};
+use super::held::{self, Release};
+use super::{Connection, Pool};
 use crate::held::HeldBy;
 
 /// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
@@ -79,7 +80,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
     if ids.is_empty() {
         return Ok((Vec::new(), 0));
     }
-    let released = held::make_due(&mut transaction, &ids, false).await?;
+    let released = held::make_due(&mut transaction, &ids, Release::RouteChanged).await?;
     transaction.commit().await?;
     Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
 }

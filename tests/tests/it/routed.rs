@@ -266,6 +266,29 @@ async fn a_transform_that_fails_is_repaired_by_a_change_for_what_is_held_and_for
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_is_held_by_its_transform_is_not_sent_without_one_unless_a_caller_asks_for_it() {
+    let gateway = Gateway::relay_only().await;
+    let routed = Routed::new(&gateway, "shop", json!({ "transform": "body.missing" })).await;
+    gateway.push(&routed.source, json!({ "amount": 1, "card": CARD }).to_string().as_bytes());
+    let held = routed.deliveries(&gateway, "held", 1).await;
+    routed.change(&gateway, json!({ "transform": null })).await;
+    let mut connection = gateway.database.connect().await.expect("connects");
+    until("what is held to be tried again after the change", SOON, async || {
+        assert_eq!(routed.receiver.count(), 0, "the destination got the raw body");
+        let query = "select count(*) from pending_deliveries join routes on routes.id = route_id
+                     where parked_by = 'transform' and parked_at > routes.updated_at";
+        match sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await.expect("counts") {
+            1 => Ok(()),
+            count => Err(format!("{count} were parked since")),
+        }
+    })
+    .await;
+    assert_eq!(routed.deliveries(&gateway, "held", 1).await[0]["held_by"], "transform");
+    retry(&gateway, &held[0]).await;
+    assert_eq!(routed.bodies(1).await, [json!({ "amount": 1, "card": CARD })], "as the route is now");
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn deliveries_of_a_deleted_route_keep_what_a_failing_one_means_for_the_later_ones_of_its_key() {
     let gateway = Gateway::relay_only().await;
     for (poison, arrive) in [("skip", 2), ("block", 1)] {
