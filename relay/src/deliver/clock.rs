@@ -4,6 +4,8 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use rustix::time::{ClockId, clock_gettime};
 
+use super::core::microseconds;
+
 /// The clock that counts on while the machine is suspended. `Instant` does not on Linux: after a night of suspension it
 /// would say that a lease of ten seconds has not ended.
 #[cfg(any(target_os = "linux", target_os = "android"))]
@@ -34,6 +36,14 @@ impl Moment {
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)
+    }
+}
+
+impl std::ops::Add<Duration> for Moment {
+    type Output = Self;
+
+    fn add(self, wait: Duration) -> Self {
+        Self(self.0.saturating_add(wait))
     }
 }
 
@@ -71,10 +81,6 @@ impl Clock {
     pub fn timer(&self, at_us: u64) -> tokio::time::Instant {
         tokio::time::Instant::now() + Duration::from_micros(at_us.saturating_sub(self.now_us()))
     }
-}
-
-fn microseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 #[cfg(test)]

@@ -498,6 +498,7 @@ impl Core {
     }
 }
 
-fn microseconds(duration: Duration) -> u64 {
+/// A duration in microseconds; the longest ones are all the same.
+pub(super) fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }

@@ -36,7 +36,6 @@ const AGAIN: Duration = Duration::from_millis(500);
 /// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
 /// clock, which began it later than this one did: no other replica can own the shards yet.
 const FENCE_AFTER: Duration = Duration::from_secs(8);
-const FENCE_AFTER_US: u64 = 8_000_000;
 
 /// How often it is looked whether a shard that is to be given up has come to rest.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -108,7 +107,7 @@ impl Keeper {
                 self.renewed = Some(begun);
                 self.outgoing = outgoing(&held, &self.outgoing);
                 let kept = held.shards.iter().filter(|held| !self.outgoing.contains(&held.shard));
-                self.told_us = self.engine.clock.at_us(begun) + FENCE_AFTER_US;
+                self.told_us = self.engine.clock.at_us(begun + FENCE_AFTER);
                 self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
                 return true;
             }
