@@ -3,7 +3,6 @@
 
 use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
-use url::Url;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
@@ -45,6 +44,8 @@ pub struct Content {
     pub timeout_ms: i32,
     pub retry: serde_json::Value,
     pub append_query: bool,
+    /// Its URL led to another scheme, host or port before.
+    pub moves: bool,
 }
 
 /// What a change has made of a destination.
@@ -147,12 +148,6 @@ async fn insert_in(
     .await
 }
 
-/// Whether two URLs lead to the same scheme, host and port: what is learned of one then holds for the other.
-fn same_origin(one: &str, other: &str) -> bool {
-    let origin = |url: &str| url.parse::<Url>().ok().map(|url| url.origin());
-    origin(one) == origin(other)
-}
-
 async fn update_in(
     connection: &mut Connection,
     seen: &DestinationRow,
@@ -178,7 +173,7 @@ async fn update_in(
         content.timeout_ms,
         content.retry,
         content.append_query,
-        !same_origin(&seen.url, &content.url)
+        content.moves
     )
     .fetch_one(connection)
     .await

@@ -27,9 +27,10 @@ pub(super) fn content(
     checked: Checked,
     now_ms: u64,
 ) -> Result<Content, ApiError> {
+    let moves = before.is_some_and(|row| !is_origin(row, &checked.url));
     let headers_sealed = match (&checked.headers, before) {
         (Some(headers), _) => seal_headers(app, id, headers)?,
-        (None, Some(row)) if is_origin(row, &checked.url) => row.headers_sealed.clone(),
+        (None, Some(row)) if !moves => row.headers_sealed.clone(),
         (None, Some(_) | None) => None,
     };
     let keys = match (checked.signing_key, before) {
@@ -48,6 +49,7 @@ pub(super) fn content(
         timeout_ms: checked.timeout_ms,
         retry: to_json(&checked.retry)?,
         append_query: checked.append_query,
+        moves,
     })
 }
 
