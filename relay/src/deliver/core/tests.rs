@@ -141,59 +141,35 @@ fn seconds(seconds: u64) -> Duration {
 }
 
 fn sends(commands: &[Command]) -> Vec<Item> {
-    let sent = commands.iter().filter_map(|command| match command {
-        Command::Send { item, .. } => Some(item.clone()),
-        Command::Read { .. }
-        | Command::ReadExpedited { .. }
-        | Command::Settle(_)
-        | Command::Recall(_)
-        | Command::BreakOff
-        | Command::Disable(..)
-        | Command::Report(_) => None,
-    });
-    sent.collect()
+    let sent = |command: &Command| if let Command::Send { item, .. } = command { Some(item.clone()) } else { None };
+    commands.iter().filter_map(sent).collect()
 }
 
 fn settlements(commands: &[Command]) -> Vec<Settlement> {
-    let settled = commands.iter().filter_map(|command| match command {
-        Command::Settle(settlement) => Some(settlement.clone()),
-        Command::Read { .. }
-        | Command::ReadExpedited { .. }
-        | Command::Send { .. }
-        | Command::Recall(_)
-        | Command::BreakOff
-        | Command::Disable(..)
-        | Command::Report(_) => None,
-    });
-    settled.collect()
+    let settled = |command: &Command| if let Command::Settle(settled) = command { Some(settled.clone()) } else { None };
+    commands.iter().filter_map(settled).collect()
 }
 
 fn reads(commands: &[Command]) -> Vec<Lane> {
-    let read = commands.iter().filter_map(|command| match command {
-        Command::Read { lane, .. } => Some(*lane),
-        Command::Send { .. }
-        | Command::ReadExpedited { .. }
-        | Command::Settle(_)
-        | Command::Recall(_)
-        | Command::BreakOff
-        | Command::Disable(..)
-        | Command::Report(_) => None,
-    });
-    read.collect()
+    let read = |command: &Command| if let Command::Read { lane, .. } = command { Some(*lane) } else { None };
+    commands.iter().filter_map(read).collect()
+}
+
+/// What the first read of a lane among these commands begins with.
+fn begin_of(commands: &[Command], lane: Lane) -> Option<u64> {
+    commands.iter().find_map(|command| {
+        if let Command::Read { lane: read, begin_us, .. } = command {
+            (*read == lane).then_some(*begin_us)
+        } else {
+            None
+        }
+    })
 }
 
 fn reports(commands: &[Command]) -> Vec<Health> {
-    let reports = commands.iter().filter_map(|command| match command {
-        Command::Report(health) => Some((**health).clone()),
-        Command::Read { .. }
-        | Command::ReadExpedited { .. }
-        | Command::Send { .. }
-        | Command::Settle(_)
-        | Command::Recall(_)
-        | Command::BreakOff
-        | Command::Disable(..) => None,
-    });
-    reports.collect()
+    let reported =
+        |command: &Command| if let Command::Report(health) = command { Some((**health).clone()) } else { None };
+    commands.iter().filter_map(reported).collect()
 }
 
 /// A complete read of a lane.
@@ -226,17 +202,8 @@ fn core_of<'a>(limits: Limits, destinations: impl IntoIterator<Item = &'a Destin
 
 /// Whose stored state is asked for.
 fn recalls(commands: &[Command]) -> Vec<(DestinationId, i64)> {
-    let lines = commands.iter().filter_map(|command| match command {
-        Command::Recall(lines) => Some(lines.clone()),
-        Command::Read { .. }
-        | Command::ReadExpedited { .. }
-        | Command::Send { .. }
-        | Command::Settle(_)
-        | Command::BreakOff
-        | Command::Disable(..)
-        | Command::Report(_) => None,
-    });
-    lines.flatten().collect()
+    let recalled = |command: &Command| if let Command::Recall(lines) = command { Some(lines.clone()) } else { None };
+    commands.iter().filter_map(recalled).flatten().collect()
 }
 
 fn nothing_of(destination: DestinationId, epoch: i64) -> Recalled {
@@ -393,17 +360,7 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
     let behind_us = 3_600_000_000;
     let begin = |core: &mut Core, now_us| {
         let commands = core.handle(Input::Look(destination.id), now_us);
-        let begin = commands.iter().find_map(|command| match command {
-            Command::Read { lane: Lane::Fresh, begin_us, .. } => Some(*begin_us),
-            Command::Read { .. }
-            | Command::ReadExpedited { .. }
-            | Command::Send { .. }
-            | Command::Settle(_)
-            | Command::Recall(_)
-            | Command::BreakOff
-            | Command::Disable(..)
-            | Command::Report(_) => None,
-        });
+        let begin = begin_of(&commands, Lane::Fresh);
         core.handle(found_at(&destination, Lane::Fresh, Vec::new(), now_us - behind_us), now_us);
         begin
     };

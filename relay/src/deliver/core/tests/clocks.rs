@@ -4,17 +4,6 @@ use super::*;
 
 const HOUR_US: u64 = 3_600_000_000;
 
-/// What the first read of a lane among these commands begins with.
-fn begin_of(commands: &[Command], lane: Lane) -> Option<u64> {
-    commands.iter().find_map(|command| {
-        if let Command::Read { lane: read, begin_us, .. } = command {
-            (*read == lane).then_some(*begin_us)
-        } else {
-            None
-        }
-    })
-}
-
 #[test]
 fn a_retry_is_read_after_its_wait_however_far_the_databases_clock_is_from_ours() {
     for database_us in [START_US - HOUR_US, START_US, START_US + HOUR_US] {

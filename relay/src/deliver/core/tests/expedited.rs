@@ -5,17 +5,10 @@ use crate::deliver::core::tuning::{FAILURES_IN_A_ROW, MOST_EXPEDITED};
 
 /// The deliveries whose rows are to be read, to be sent at once.
 fn asked(commands: &[Command]) -> Vec<DeliveryId> {
-    let asked = commands.iter().filter_map(|command| match command {
-        Command::ReadExpedited { deliveries, .. } => Some(deliveries.clone()),
-        Command::Read { .. }
-        | Command::Send { .. }
-        | Command::Settle(_)
-        | Command::Recall(_)
-        | Command::BreakOff
-        | Command::Disable(..)
-        | Command::Report(_) => None,
-    });
-    asked.flatten().collect()
+    let asked = |command: &Command| {
+        if let Command::ReadExpedited { deliveries, .. } = command { Some(deliveries.clone()) } else { None }
+    };
+    commands.iter().filter_map(asked).flatten().collect()
 }
 
 fn expedited(item: &Item) -> Item {
