@@ -36,7 +36,8 @@ pub struct Item {
     pub before: Before,
     /// How often in a row it was due and nothing was sent because of the relay.
     pub not_sent: u16,
-    /// Which stay in the table it is: 0, unless it was settled before and made pending again.
+    /// Tells apart the times at which it was pending: 0 the first time, and else the id of the transaction that made it pending
+    /// again after it was settled.
     pub generation: i64,
     /// A caller has asked to send it at once, and no attempt was made since.
     pub expedited: bool,

@@ -100,7 +100,7 @@ pub(super) async fn begin_signals(pool: &Pool, next_look: &Mutex<NextLook>) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(error = %error, "cannot read where signals begin; trying again");
+                tracing::warn!(error = %error, "cannot read where the signals of cancelled deliveries begin; nothing is sent until that is read; trying again");
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }

@@ -15,8 +15,8 @@ const BATCH: usize = 5_000;
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);
 
-/// Reads what is stored of these destinations, each with the epoch of its shard, and tells the engine. Goes on until the
-/// database has answered: nothing is sent to them before.
+/// Reads what is stored of these destinations, each with the epoch of its shard, and tells the engine. It retries until the
+/// query succeeds: the engine sends nothing to them before that.
 pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i64)>) {
     for batch in lines.chunks(BATCH) {
         let ids: Vec<uuid::Uuid> = batch.iter().map(|(destination, _)| destination.uuid()).collect();
@@ -24,7 +24,7 @@ pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i
             match destination_health::recall(&pool, &ids).await {
                 Ok(stored) => break stored,
                 Err(error) => {
-                    tracing::warn!(error = %error, "cannot read what is known of destinations; nothing is sent to them before");
+                    tracing::warn!(error = %error, "cannot read what earlier owners have stored of destinations; nothing is sent to them until it is read; trying again");
                     tokio::time::sleep(AGAIN).await;
                 }
             }

@@ -61,7 +61,7 @@ impl Writer {
                     tracing::error!(error = %error, reports = batch.len(), "the database refuses reports of destinations; they are dropped");
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, "cannot write how destinations do; trying again");
+                    tracing::warn!(error = %error, "cannot store the reports of destinations; trying again");
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 }

@@ -205,7 +205,8 @@ pub async fn page(
 }
 
 /// Deletes a source at a revision, and its routes; its events stay, and what is pending of them is delivered as it was routed.
-/// The edge's tombstone of that revision is looked after from then on. Returns the new version of the configuration; `None` if the source was changed since, or is gone.
+/// The edge's tombstone of that revision is compared again from then on. Returns the new version of the configuration; `None`
+/// if the source was changed since, or is gone.
 ///
 /// # Errors
 /// The query fails.
