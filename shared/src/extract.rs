@@ -1,7 +1,5 @@
 //! What the relay reads out of an event: the provider's own id, its type, and the key that duplicates share.
 
-pub(crate) mod form;
-
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -42,12 +40,7 @@ impl Extractor {
     pub fn extract(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
         let request = RequestParts { method: "POST", url: "", query, headers };
         let settings = BTreeMap::new();
-        let form = form::read(headers, body);
-        let whole = View::new(&request, body, &settings);
-        let view = match &form {
-            Some(form) => whole.of_item(form),
-            None => whole,
-        };
+        let view = View::new(&request, body, &settings);
         let id = self.ids.iter().find_map(|(template, signed)| Some((render(template, &view)?, *signed)));
         Extracted {
             event_type: self.types.iter().find_map(|template| render(template, &view)),

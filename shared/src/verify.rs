@@ -28,7 +28,7 @@ pub mod url_form;
 
 mod build;
 mod certificate;
-mod checksum;
+pub(crate) mod checksum;
 mod credentials;
 mod explain;
 mod mac;

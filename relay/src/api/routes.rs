@@ -248,9 +248,9 @@ async fn update(
 /// Compiles the expressions, so that what is stored can be used. Compiling waits for a thread of its own.
 async fn compiled(content: Content, problems: &mut Problems) -> Result<Content, ApiError> {
     let compile = move || {
-        let filter = content.filter.as_deref().and_then(|text| Filter::compile(text).err());
-        let transform = content.transform.as_deref().and_then(|text| Transform::compile(text).err());
-        let order_key = content.order_key.as_deref().and_then(|text| OrderKey::compile(text).err());
+        let filter = content.filter.as_deref().and_then(|text| Filter::check(text).err());
+        let transform = content.transform.as_deref().and_then(|text| Transform::check(text).err());
+        let order_key = content.order_key.as_deref().and_then(|text| OrderKey::check(text).err());
         (content, filter, transform, order_key)
     };
     let done = tokio::task::spawn_blocking(compile).await;

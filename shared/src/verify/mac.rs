@@ -146,12 +146,12 @@ impl MacVerifier {
         }
     }
 
-    fn reader<'v>(&'v self, view: &'v View<'v>, texts: &'v Texts<'v>) -> Reader<'v> {
+    fn reader<'v, 'b>(&'v self, view: &'v View<'b>, texts: &'v Texts<'v>) -> Reader<'v, 'b> {
         Reader { view, signature: SignatureValue::new(&self.rule.signature, texts.first()) }
     }
 
     /// Checks all but the signature, and answers whether the time that was signed is out of tolerance.
-    fn check_head(&self, incoming: &Incoming<'_>, reader: &Reader<'_>) -> Result<bool, Rejection> {
+    fn check_head(&self, incoming: &Incoming<'_>, reader: &Reader<'_, '_>) -> Result<bool, Rejection> {
         let stale = match &self.rule.timestamp {
             Some(timestamp) => incoming.tolerate(timestamp.check(&reader.text(&timestamp.place)?, incoming.now_ms))?,
             None => false,
@@ -161,7 +161,7 @@ impl MacVerifier {
         Ok(stale)
     }
 
-    fn check_fields(&self, reader: &Reader<'_>) -> Result<(), Rejection> {
+    fn check_fields(&self, reader: &Reader<'_, '_>) -> Result<(), Rejection> {
         for equality in &self.rule.require {
             // What is compared is known to the sender, so time tells nothing.
             if reader.text(&equality.left)? != reader.text(&equality.right)? {
@@ -172,7 +172,7 @@ impl MacVerifier {
     }
 
     /// The URL of the certificate, where the request names one: it is at a host of the rule.
-    fn certificate_url<'v>(&self, reader: &Reader<'v>) -> Result<Option<Cow<'v, str>>, Rejection> {
+    fn certificate_url<'v>(&self, reader: &Reader<'v, '_>) -> Result<Option<Cow<'v, str>>, Rejection> {
         let KeyEncoding::Certificate { place } = &self.rule.key_encoding else { return Ok(None) };
         let url = reader.text(place)?;
         if is_certificate_url(&url, &self.rule.hosts) {
@@ -216,7 +216,7 @@ impl MacVerifier {
     fn find(
         &self,
         incoming: &Incoming<'_>,
-        reader: &Reader<'_>,
+        reader: &Reader<'_, '_>,
         candidates: &[Candidate],
     ) -> Result<Option<usize>, Rejection> {
         let parts = self.rule.content.parts();
