@@ -154,6 +154,43 @@ mod tests {
     }
 
     #[test]
+    fn ids_and_types_are_read_out_of_what_providers_really_send() {
+        let extracted = |headers: &[(&str, &str)], body: &[u8]| {
+            let headers = HeaderList::new(headers.iter().copied());
+            extract(find("stripe").expect("in the catalogue"), &Value::Null, "", &headers, body)
+        };
+        let plain = extracted(&[], br#"{"id":"evt_1","type":"a.b"}"#);
+        assert_eq!(names(&plain), (Some("evt_1"), Some("a.b")));
+        let utf16: Vec<u8> = r#"{"id":"evt_1","type":"a.b"}"#.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let deep = format!(r#"{{"id":"evt_1","type":"a.b","x":{}{}}}"#, "[".repeat(4_000), "]".repeat(4_000));
+        let cases: [(&[(&str, &str)], &[u8]); 8] = [
+            (&[], br#"{"id":"evt_1","type":"a.b","title":"ship it \ud83d"}"#),
+            (&[], b"\xef\xbb\xbf{\"id\":\"evt_1\",\"type\":\"a.b\"}"),
+            (
+                &[("content-type", "application/json; charset=iso-8859-1")],
+                b"{\"id\":\"evt_1\",\"type\":\"a.b\",\"n\":\"\xe9\"}",
+            ),
+            (&[], b"{\"id\":\"evt_1\",\"type\":\"a.b\",\"n\":\"\xe9\"}"),
+            (&[], br#"{"id":"evt_1","type":"a.b","ratio":1e400}"#),
+            (&[], &utf16),
+            (&[], deep.as_bytes()),
+            (&[("content-encoding", "gzip")], &crate::reader::gzip(br#"{"id":"evt_1","type":"a.b"}"#)),
+        ];
+        for (headers, body) in cases {
+            assert_eq!(extracted(headers, body), plain, "{headers:?} {:?}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn ids_that_are_numbers_differ_where_their_digits_do() {
+        let own = json!({"header": "x-signature", "key": {"pointer": "/id"}});
+        let id = |id: &str| read("custom", &own, &[], &format!(r#"{{"id":{id}}}"#));
+        let (one, other) = (id("36893488147419103233"), id("36893488147419103234"));
+        assert_eq!(one.provider_event_id.as_deref(), Some("36893488147419103233"));
+        assert_ne!(one.dedupe_key, other.dedupe_key);
+    }
+
+    #[test]
     fn without_an_id_nothing_is_a_duplicate() {
         for provider in ["none", "token", "basic", "custom", "stripe", "github"] {
             let extracted = read(provider, &json!({"header": "x-signature"}), &[], "no json");

@@ -40,6 +40,8 @@ mod tests;
 
 use std::borrow::Cow;
 
+#[cfg(test)]
+pub(crate) use coding::gzip;
 pub use document::{Document, Json, Step, Value};
 pub use number::{Number, compare};
 
@@ -79,7 +81,8 @@ impl<'a> Content<'a> {
 /// Reads a body. Only one that is content-encoded is measured by `max_decoded_bytes`.
 #[must_use]
 pub fn read<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) -> Content<'a> {
-    match std::str::from_utf8(body).map(parse::json) {
+    let text = std::str::from_utf8(charset::without_mark(body));
+    match text.map(parse::json) {
         Ok(Ok(document)) => return Content::Document(document),
         Ok(Err(NotJson::TooDeep)) => return Content::TooDeep,
         Ok(Err(NotJson::Other)) | Err(_) => {}
@@ -88,6 +91,17 @@ pub fn read<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) 
         Decoded::AsItIs => read_plain(headers, body, true),
         Decoded::Into(bytes) => owned(read_plain(headers, &bytes, false)),
         Decoded::TooLarge => Content::TooLarge,
+    }
+}
+
+/// The bytes inside the content-encoding of a body; the body itself if it has none that is known. `None` if they are more
+/// than `max_decoded_bytes`.
+#[must_use]
+pub fn decoded<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) -> Option<Cow<'a, [u8]>> {
+    match coding::decode(headers, body, max_decoded_bytes) {
+        Decoded::AsItIs => Some(Cow::Borrowed(body)),
+        Decoded::Into(bytes) => Some(Cow::Owned(bytes)),
+        Decoded::TooLarge => None,
     }
 }
 

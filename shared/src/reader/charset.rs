@@ -54,12 +54,17 @@ pub(super) fn text<'a>(bytes: &'a [u8], label: Option<&str>) -> (Cow<'a, str>, b
         let unit = if is("utf-16be") { u16::from_be_bytes } else { u16::from_le_bytes };
         return (utf16(bytes, unit), true);
     }
-    let bytes = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
+    let bytes = without_mark(bytes);
     match std::str::from_utf8(bytes) {
         Ok(text) => (Cow::Borrowed(text), true),
         Err(_) if is_latin(label) => (Cow::Owned(windows_1252(bytes)), true),
         Err(_) => (String::from_utf8_lossy(bytes), false),
     }
+}
+
+/// The bytes behind the byte order mark of UTF-8, if there is one.
+pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
+    bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
 
 /// The text of a field of a form.

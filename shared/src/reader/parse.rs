@@ -5,8 +5,6 @@ use std::borrow::Cow;
 use super::MAX_LEVELS;
 use super::document::{Document, Kind, Node};
 
-const BYTE_ORDER_MARK: char = '\u{feff}';
-
 /// Why a text is not read as JSON.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum NotJson {
@@ -17,7 +15,6 @@ pub(super) enum NotJson {
 
 /// Reads a text that is one JSON value, with nothing but white space around it.
 pub(super) fn json(text: &str) -> Result<Document<'_>, NotJson> {
-    let text = text.strip_prefix(BYTE_ORDER_MARK).unwrap_or(text);
     // Places are counted in 32 bits.
     if u32::try_from(text.len()).is_err() {
         return Err(NotJson::Other);
