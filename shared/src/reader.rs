@@ -8,8 +8,8 @@
 //!    copy of a signed request with other headers must not be read as something else.
 //! 2. The content-encodings `gzip` and `deflate` are undone, up to a limit; gzip also without a header that names it. A body
 //!    that is not encoded as its header says is taken as it is: some proxies decode a body and keep the header.
-//! 3. A byte order mark, the zeros of UTF-16, or the charset of `content-type` say how the bytes become text
-//!    ([`charset`](self) names those that are known). JSON is looked for again.
+//! 3. A byte order mark, the zeros of UTF-16, or the charset of `content-type` say how the bytes become text:
+//!    UTF-8, UTF-16, windows-1252. JSON is looked for again.
 //! 4. `application/x-www-form-urlencoded` and `multipart/form-data` become objects of their fields.
 //! 5. Whatever else is text stays text.
 //!
@@ -26,7 +26,8 @@
 //! | `payload` as the only text of a form, holding JSON (GitHub, Slack) | that JSON |
 //! | a file of a multipart form | an object of `name`, `filename`, `type` and `size` |
 //!
-//! A document takes at most six times the size of its text beside that text, and time in proportion to it.
+//! A document takes time in proportion to its text, and twelve bytes for each value and each name beside it: at most six times
+//! its size, and ordinarily less than once.
 
 mod charset;
 mod coding;
@@ -105,13 +106,12 @@ pub fn decoded<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usiz
     }
 }
 
-/// The most bytes that the body of a request becomes when it is decoded for its id, its type or its signature: eight times
-/// its size, but at least 1 MiB and at most 16 MiB.
+/// The most bytes that a body of `body_bytes` may become when its content-encoding is undone: 32 times its size, at least
+/// 64 KiB and at most 4 MiB. JSON seldom becomes more than ten times smaller, so memory and time stay in proportion to what
+/// was sent.
 #[must_use]
 pub fn decoded_limit(body_bytes: usize) -> usize {
-    const LEAST: usize = 1024 * 1024;
-    const MOST: usize = 16 * LEAST;
-    body_bytes.saturating_mul(8).clamp(LEAST, MOST)
+    body_bytes.saturating_mul(32).clamp(64 * 1024, 4 * 1024 * 1024)
 }
 
 /// Reads bytes that are not content-encoded. `is_not_json` says that they are not JSON as they are.

@@ -76,9 +76,11 @@ pub enum ExpressionError {
     /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
     #[error("the body has {0} bytes; expressions look into bodies of up to {MAX_BODY_BYTES}")]
     BodyTooLarge(usize),
-    /// The expression looks into a body that is content-encoded, and is larger than [`MAX_BODY_BYTES`] when it is decoded.
+    /// The expression looks into a body that becomes too large when its content-encoding is undone: larger than
+    /// [`MAX_BODY_BYTES`] or than [`shared::reader::decoded_limit`] allows.
     #[error(
-        "the body has more than {MAX_BODY_BYTES} bytes when its content-encoding is undone; expressions look no further"
+        "the body becomes too large when its content-encoding is undone: more than {MAX_BODY_BYTES} bytes, or more than 32 \
+         times its size"
     )]
     DecodedBodyTooLarge,
     /// The expression looks into a body whose JSON is nested too deeply to be read.

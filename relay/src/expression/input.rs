@@ -138,7 +138,7 @@ fn headers_value(headers: &HeaderList) -> Box<dyn Val> {
 }
 
 fn body_value(headers: &HeaderList, body: &[u8]) -> Result<Box<dyn Val>, ExpressionError> {
-    match reader::read(headers, body, MAX_BODY_BYTES) {
+    match reader::read(headers, body, MAX_BODY_BYTES.min(reader::decoded_limit(body.len()))) {
         Content::Document(document) => Ok(from_json(document.root())),
         Content::Text(text) => Ok(from_plain(text.into())),
         Content::Nothing => Ok(from_plain(Json::Null)),

@@ -283,7 +283,10 @@ fn the_parts_of_a_multipart_form_are_an_object() {
 }
 
 #[test]
-fn a_body_that_is_decoded_may_become_eight_times_as_large() {
-    const MIB: usize = 1024 * 1024;
-    assert_eq!([0, MIB / 8, MIB, 3 * MIB].map(decoded_limit), [MIB, MIB, 8 * MIB, 16 * MIB]);
+fn what_a_body_may_become_is_in_proportion_to_it() {
+    const KIB: usize = 1024;
+    assert_eq!(
+        [0, 2 * KIB, 10 * KIB, 128 * KIB, KIB * KIB].map(decoded_limit),
+        [64 * KIB, 64 * KIB, 320 * KIB, 4 * KIB * KIB, 4 * KIB * KIB]
+    );
 }
