@@ -24,6 +24,7 @@
 //! | comments, trailing commas, single quotes, something behind the value | no JSON, so text |
 //! | a field of a form that stands more than once | a list of its values |
 //! | `payload` as the only text of a form, holding JSON (GitHub, Slack) | that JSON |
+//! | a form of more than 10,000 fields | nothing: [`Content::TooLarge`] |
 //! | a file of a multipart form | an object of `name`, `filename`, `type` and `size` |
 //!
 //! A document takes time in proportion to its text, and twelve bytes for each value and each name beside it: at most six times
@@ -64,7 +65,7 @@ pub enum Content<'a> {
     Nothing,
     /// JSON with more than [`MAX_LEVELS`] levels.
     TooDeep,
-    /// Decoded, it would be larger than the limit.
+    /// Decoded, it would be larger than the limit; or it is a form of more fields than are read.
     TooLarge,
 }
 

@@ -76,11 +76,11 @@ pub enum ExpressionError {
     /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
     #[error("the body has {0} bytes; expressions look into bodies of up to {MAX_BODY_BYTES}")]
     BodyTooLarge(usize),
-    /// The expression looks into a body that becomes too large when its content-encoding is undone: larger than
-    /// [`MAX_BODY_BYTES`] or than [`shared::reader::decoded_limit`] allows.
+    /// The expression looks into a body that becomes too large when it is read: larger than [`MAX_BODY_BYTES`] or than
+    /// [`shared::reader::decoded_limit`] allows, or a form of too many fields.
     #[error(
-        "the body becomes too large when its content-encoding is undone: more than {MAX_BODY_BYTES} bytes, or more than 32 \
-         times its size"
+        "the body becomes too large when it is read: more than {MAX_BODY_BYTES} bytes or 32 times its size when its \
+         content-encoding is undone, or more than 10000 fields of a form"
     )]
     DecodedBodyTooLarge,
     /// The expression looks into a body whose JSON is nested too deeply to be read.

@@ -10,6 +10,9 @@ use crate::header::HeaderList;
 /// The most encodings that are undone, one inside the other.
 const MAX_CODINGS: usize = 2;
 
+/// The most members of gzip that may stand one behind the other: each costs as much as some ten thousand bytes.
+const MAX_MEMBERS: usize = 16;
+
 /// How a member of gzip begins (RFC 1952): two bytes by which it is known, and the only method.
 const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 
@@ -72,12 +75,15 @@ fn whole(bytes: &[u8], format: DataFormat, max_bytes: usize) -> Option<Vec<u8>> 
 /// say.
 fn gunzip(bytes: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
     let (mut out, mut rest) = (Vec::new(), bytes);
-    while !rest.is_empty() {
+    for _ in 0..MAX_MEMBERS {
+        if rest.is_empty() {
+            break;
+        }
         let data = behind_header(rest)?;
         let before = out.len();
         let consumed = inflated(data, DataFormat::Raw, max_bytes, &mut out)?;
         if out.len() > max_bytes {
-            break;
+            return Some(out);
         }
         // The checksum, and the length by its last 32 bits.
         let (trailer, next) = data.get(consumed..)?.split_first_chunk::<8>()?;
@@ -87,7 +93,7 @@ fn gunzip(bytes: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
         }
         rest = next;
     }
-    Some(out)
+    rest.is_empty().then_some(out)
 }
 
 /// What stands behind the header of a member of gzip.
@@ -155,6 +161,8 @@ mod tests {
         assert_eq!(of(&["X-GZIP"], &gzip(b"{}")), into());
         assert_eq!(of(&[], &gzip(b"{}")), into(), "known by its first bytes");
         assert_eq!(of(&["gzip"], &[gzip(b"{"), gzip(b"}")].concat()), into(), "two members");
+        let most = gzip(b"").repeat(MAX_MEMBERS - 1);
+        assert_eq!(of(&["gzip"], &[gzip(b"{}"), most].concat()), into());
         assert_eq!(of(&["deflate"], &zlib), into());
         assert_eq!(of(&["deflate"], &bare), into());
         assert_eq!(of(&["identity, gzip"], &gzip(b"{}")), into());
@@ -170,6 +178,7 @@ mod tests {
             (&["gzip"], gzip(b"{}")[..12].to_vec()),
             (&["gzip"], [gzip(b"{}"), b"?".to_vec()].concat()),
             (&["gzip", "gzip", "gzip"], gzip(&gzip(&gzip(b"{}")))),
+            (&["gzip"], gzip(b"").repeat(MAX_MEMBERS + 1)),
             (&["identity"], b"{}".to_vec()),
             (&[], b"\x1f\x8b".to_vec()),
         ] {

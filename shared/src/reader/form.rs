@@ -9,6 +9,9 @@ use super::{Content, charset, parse};
 /// what it is asked to send as a form.
 const PAYLOAD: &str = "payload";
 
+/// The most fields of a form that are read.
+pub(super) const MAX_FIELDS: usize = 10_000;
+
 /// A field of a form: its name and what it holds.
 pub(super) type Field<'a> = (Cow<'a, str>, Entry<'a>);
 
@@ -20,14 +23,14 @@ pub(super) enum Entry<'a> {
 }
 
 /// The fields of a body of the type `application/x-www-form-urlencoded`.
-pub(super) fn fields<'a>(text: &'a str, label: Option<&str>) -> Vec<Field<'a>> {
-    let decode = |text: &'a str| match text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
+pub(super) fn fields<'a>(text: &'a str, label: Option<&str>) -> impl Iterator<Item = Field<'a>> {
+    let decode = move |text: &'a str| match text.bytes().any(|byte| matches!(byte, b'%' | b'+')) {
         false => Cow::Borrowed(text),
         true => Cow::Owned(charset::field(unescaped(text.as_bytes()), label)),
     };
     let pairs = text.split('&').filter(|pair| !pair.is_empty());
     let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
-    pairs.map(|(name, value)| (decode(name), Entry::Text(decode(value)))).collect()
+    pairs.map(move |(name, value)| (decode(name), Entry::Text(decode(value))))
 }
 
 /// Blanks for `+`, and bytes for `%` and two hexadecimal digits; other `%` stay.
@@ -49,7 +52,11 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
 }
 
 /// The object of the fields, or what `payload` holds.
-pub(super) fn document(mut fields: Vec<Field<'_>>) -> Content<'static> {
+pub(super) fn document<'a>(fields: impl Iterator<Item = Field<'a>>) -> Content<'static> {
+    let mut fields: Vec<_> = fields.take(MAX_FIELDS + 1).collect();
+    if fields.len() > MAX_FIELDS {
+        return Content::TooLarge;
+    }
     let mut texts = fields.iter().filter_map(|(name, entry)| match entry {
         Entry::Text(text) => Some((name, text)),
         Entry::File { .. } => None,

@@ -253,6 +253,9 @@ fn the_fields_of_a_form_are_an_object() {
         })
     );
     assert_eq!(of_type("text/plain", "a=1"), json!("text: a=1"));
+    let many = |fields: usize| of_type(FORM, "a&".repeat(fields));
+    assert_eq!(many(form::MAX_FIELDS)["a"].as_array().map(Vec::len), Some(form::MAX_FIELDS));
+    assert_eq!(many(form::MAX_FIELDS + 1), json!("too large"));
 }
 
 #[test]
