@@ -86,7 +86,7 @@ fn sorted(plain: Plain) -> Plain {
             fields.sort_by(|(one, _), (other, _)| one.cmp(other));
             Plain::Object(fields)
         }
-        other => other,
+        other @ (Plain::Null | Plain::Bool(_) | Plain::Number(_) | Plain::Text(_)) => other,
     }
 }
 

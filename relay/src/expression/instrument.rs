@@ -78,10 +78,12 @@ fn instrument_call(call: &mut CallExpr) {
 
 /// The left operand of a comparison whose right one is not written out.
 fn instrument_left(left: &mut IdedExpr, charge: &str) {
-    match &left.expr {
-        Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) => {}
-        Expr::Literal(_) => return,
-        _ => wrap(left, |inner| metered(charge, inner)),
+    if let Expr::Literal(literal) = &left.expr {
+        if !matches!(literal, LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) {
+            return;
+        }
+    } else {
+        wrap(left, |inner| metered(charge, inner));
     }
     wrap(left, |inner| call(COMPARABLE, vec![inner]));
 }

@@ -26,7 +26,13 @@ impl<'a> Lookup<'a> {
                 let Expr::Literal(LiteralValue::String(name)) = &key.expr else { return None };
                 Some(Self { id: key.id, of, name: name.inner() })
             }
-            _ => None,
+            Expr::Comprehension(_)
+            | Expr::Ident(_)
+            | Expr::List(_)
+            | Expr::Literal(_)
+            | Expr::Map(_)
+            | Expr::Struct(_)
+            | Expr::Unspecified => None,
         }
     }
 
@@ -65,7 +71,12 @@ pub(super) fn no_condition(node: &IdedExpr) -> Option<(u64, &'static str)> {
                 _ => None,
             };
         }
-        _ => return None,
+        Expr::Literal(LiteralValue::Boolean(_))
+        | Expr::Comprehension(_)
+        | Expr::Ident(_)
+        | Expr::Select(_)
+        | Expr::Struct(_)
+        | Expr::Unspecified => return None,
     };
     Some((node.id, kind))
 }

@@ -130,7 +130,8 @@ fn with_headers(headers: &[(&str, &str)], body: &[u8]) -> Input {
 fn what_providers_really_send_is_read() {
     let form = ("content-type", "application/x-www-form-urlencoded");
     let utf16: Vec<u8> = "{\"a\":\"é\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
-    let cases: [(&[(&str, &str)], &[u8], &str); 9] = [
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], &'a str);
+    let cases: [Case<'_>; 9] = [
         (
             &[],
             br#"{"action":"opened","title":"ship it \ud83d"}"#,

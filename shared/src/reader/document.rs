@@ -169,7 +169,6 @@ impl<'d> Json<'d> {
     }
 
     /// The value and all that it holds, in order.
-    #[must_use]
     pub fn walk(&self) -> impl Iterator<Item = Step<'d>> + use<'d> {
         let Self { document, at } = *self;
         let end = document.behind(at);

@@ -26,9 +26,8 @@ fn plain(json: Json<'_>) -> Plain {
         Value::Array => json.items().expect("an array").map(plain).collect(),
         Value::Object => {
             let mut map = serde_json::Map::new();
-            let mut names = json.walk().skip(1);
             let mut depth = 0;
-            while let Some(step) = names.next() {
+            for step in json.walk().skip(1) {
                 match step {
                     Step::Name(name) if depth == 0 => {
                         map.insert(name.to_owned(), plain(json.get(name).expect("is there")));
