@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use shared::extract::Extractor;
 use shared::provider::{catalogue, find};
 
+use super::plain_reader;
 use super::wire::Wire;
 
 /// Two JSON pointers, to the id and to the type of an event, and a request.
@@ -19,32 +20,15 @@ pub fn extraction(data: &[u8]) -> bool {
     }
     let config = json!({"key": {"pointer": id}, "type": {"pointer": kind}});
     let extracted = Extractor::new(provider, &config).extract(wire.query(), &wire.headers, &wire.body);
-    let document: Option<Value> = serde_json::from_slice(&wire.body).ok();
-    let plainly = |path| document.as_ref().and_then(|document| text_at(document, path));
+    // Other bodies are those of the target `reader`.
+    if wire.headers.get("content-encoding").is_some() || serde_json::from_slice::<Value>(&wire.body).is_err() {
+        return extracted.provider_event_id.is_some() && extracted.event_type.is_some();
+    }
+    let document = plain_reader::document(&wire.headers, &wire.body);
+    let plainly = |path: &str| {
+        document.as_ref().and_then(|document| document.pointer(path)?.text()).filter(|text| !text.is_empty())
+    };
     assert_eq!(extracted.provider_event_id, plainly(&id), "{id}");
     assert_eq!(extracted.event_type, plainly(&kind), "{kind}");
     extracted.provider_event_id.is_some() && extracted.event_type.is_some()
-}
-
-/// The text at a JSON pointer (RFC 6901), where it is a text, a number or a truth value and not empty.
-fn text_at(document: &Value, path: &str) -> Option<String> {
-    let mut at = document;
-    for name in path.split('/').skip(1) {
-        let name = name.replace("~1", "/").replace("~0", "~");
-        at = match at {
-            Value::Object(map) => map.get(&name)?,
-            Value::Array(list) => {
-                let plain = name == "0" || (!name.starts_with('0') && name.chars().all(|c| c.is_ascii_digit()));
-                list.get(name.parse::<usize>().ok().filter(|_| plain)?)?
-            }
-            Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => return None,
-        };
-    }
-    let text = match at {
-        Value::String(text) => text.clone(),
-        Value::Number(number) => number.to_string(),
-        Value::Bool(truth) => truth.to_string(),
-        Value::Null | Value::Array(_) | Value::Object(_) => return None,
-    };
-    (!text.is_empty()).then_some(text)
 }

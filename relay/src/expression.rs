@@ -6,7 +6,10 @@
 //! |---|---|
 //! | `event` | `id`, `source`, `method`, `query`: text. `type`, `provider_event_id`: text or `null`. `received_at`: RFC 3339 text, `received_at_ms`: number |
 //! | `headers` | a map from lower-case names to text; the values of a repeated header are joined with `", "` (RFC 9110 section 5.3) |
-//! | `body` | the JSON value where the body is JSON, else its text where it is UTF-8, else `null`; an empty body is `null` |
+//! | `body` | what [`shared::reader`] reads: the JSON value, or an object of the fields of a form; else the text, if it is text; else `null`, as for an empty body |
+//!
+//! Header names that are written out match in any case. Whole numbers of the body are `int` or `uint`, others `double`; one
+//! that none of them holds keeps its digits (see `number`).
 //!
 //! A **filter** has to give a boolean. One that fails, most often at a field that this event does not have, does not
 //! match; the error is its reason, shown to the owner. One that was ended before it could look at the event decides nothing
@@ -38,6 +41,8 @@ mod input;
 mod instrument;
 mod lines;
 mod meter;
+mod never;
+mod number;
 mod pattern;
 mod program;
 #[cfg(test)]
@@ -100,6 +105,15 @@ impl Filter {
         Program::compile(source).map(|program| Self(Arc::new(program)))
     }
 
+    /// Whether an expression may be saved: it has to compile, and no part of it may be one that can never have an answer,
+    /// such as a field that `event` does not have, or a text in the place of a condition.
+    ///
+    /// # Errors
+    /// What is wrong with the expression and where.
+    pub fn check(source: &str) -> Result<(), ExpressionError> {
+        Program::check(source, true)
+    }
+
     /// Whether the event matches. Needs a stack of some hundred kilobytes and up to [`DEADLINE`]: on threads that serve
     /// others use [`Evaluator::matches`].
     ///
@@ -139,6 +153,15 @@ impl OrderKey {
         Program::compile(source).map(|program| Self(Arc::new(program)))
     }
 
+    /// Whether an expression may be saved: it has to compile, and no part of it may be one that can never have an answer,
+    /// such as a field that `event` does not have.
+    ///
+    /// # Errors
+    /// What is wrong with the expression and where.
+    pub fn check(source: &str) -> Result<(), ExpressionError> {
+        Program::check(source, false)
+    }
+
     /// A hash of the event's key; `None` where the value is `null`. As [`Filter::matches`], use
     /// [`Evaluator::order_keys`] on threads that serve others.
     ///
@@ -170,7 +193,16 @@ impl Transform {
         Program::compile(source).map(|program| Self(Arc::new(program)))
     }
 
-    /// The new body. The keys of JSON objects are in alphabetical order, so that the same event gives the same bytes.
+    /// Whether an expression may be saved: it has to compile, and no part of it may be one that can never have an answer,
+    /// such as a field that `event` does not have.
+    ///
+    /// # Errors
+    /// What is wrong with the expression and where.
+    pub fn check(source: &str) -> Result<(), ExpressionError> {
+        Program::check(source, false)
+    }
+
+    /// The new body. The names of JSON objects are in alphabetical order, so that the same event gives the same bytes.
     /// As [`Filter::matches`], use [`Evaluator::apply`] on threads that serve others.
     ///
     /// # Errors

@@ -1,7 +1,5 @@
 //! What the relay reads out of an event: the provider's own id, its type, and the key that duplicates share.
 
-pub(crate) mod form;
-
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -42,12 +40,7 @@ impl Extractor {
     pub fn extract(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
         let request = RequestParts { method: "POST", url: "", query, headers };
         let settings = BTreeMap::new();
-        let form = form::read(headers, body);
-        let whole = View::new(&request, body, &settings);
-        let view = match &form {
-            Some(form) => whole.of_item(form),
-            None => whole,
-        };
+        let view = View::new(&request, body, &settings);
         let id = self.ids.iter().find_map(|(template, signed)| Some((render(template, &view)?, *signed)));
         Extracted {
             event_type: self.types.iter().find_map(|template| render(template, &view)),
@@ -158,6 +151,43 @@ mod tests {
         assert_eq!(read("custom", &own, &form, "id=7&kind=a").provider_event_id.as_deref(), Some("7"));
         let stripe = r#"{"id":"evt_1","type":"invoice.paid"}"#;
         assert_eq!(read("stripe", &Value::Null, &form, stripe), read("stripe", &Value::Null, &[], stripe));
+    }
+
+    #[test]
+    fn ids_and_types_are_read_out_of_what_providers_really_send() {
+        let extracted = |headers: Headers<'_>, body: &[u8]| {
+            let headers = HeaderList::new(headers.iter().copied());
+            extract(find("stripe").expect("in the catalogue"), &Value::Null, "", &headers, body)
+        };
+        let plain = extracted(&[], br#"{"id":"evt_1","type":"a.b"}"#);
+        assert_eq!(names(&plain), (Some("evt_1"), Some("a.b")));
+        let utf16: Vec<u8> = r#"{"id":"evt_1","type":"a.b"}"#.encode_utf16().flat_map(u16::to_be_bytes).collect();
+        let deep = format!(r#"{{"id":"evt_1","type":"a.b","x":{}{}}}"#, "[".repeat(4_000), "]".repeat(4_000));
+        let cases: [(Headers<'_>, &[u8]); 8] = [
+            (&[], br#"{"id":"evt_1","type":"a.b","title":"ship it \ud83d"}"#),
+            (&[], b"\xef\xbb\xbf{\"id\":\"evt_1\",\"type\":\"a.b\"}"),
+            (
+                &[("content-type", "application/json; charset=iso-8859-1")],
+                b"{\"id\":\"evt_1\",\"type\":\"a.b\",\"n\":\"\xe9\"}",
+            ),
+            (&[], b"{\"id\":\"evt_1\",\"type\":\"a.b\",\"n\":\"\xe9\"}"),
+            (&[], br#"{"id":"evt_1","type":"a.b","ratio":1e400}"#),
+            (&[], &utf16),
+            (&[], deep.as_bytes()),
+            (&[("content-encoding", "gzip")], &crate::reader::gzip(br#"{"id":"evt_1","type":"a.b"}"#)),
+        ];
+        for (headers, body) in cases {
+            assert_eq!(extracted(headers, body), plain, "{headers:?} {:?}", String::from_utf8_lossy(body));
+        }
+    }
+
+    #[test]
+    fn ids_that_are_numbers_differ_where_their_digits_do() {
+        let own = json!({"header": "x-signature", "key": {"pointer": "/id"}});
+        let id = |id: &str| read("custom", &own, &[], &format!(r#"{{"id":{id}}}"#));
+        let (one, other) = (id("36893488147419103233"), id("36893488147419103234"));
+        assert_eq!(one.provider_event_id.as_deref(), Some("36893488147419103233"));
+        assert_ne!(one.dedupe_key, other.dedupe_key);
     }
 
     #[test]

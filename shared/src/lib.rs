@@ -11,6 +11,7 @@ pub mod extract;
 pub mod header;
 pub mod id;
 pub mod provider;
+pub mod reader;
 pub mod sample;
 pub mod seal;
 pub mod sign;

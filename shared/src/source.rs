@@ -119,6 +119,11 @@ impl Secret {
         Self(text.trim().to_owned())
     }
 
+    /// The secret with what was taken off at its end, as far as that is guessed: a line feed of a file, or a blank.
+    pub(crate) fn with_white_space(&self) -> [Self; 3] {
+        ["\n", "\r\n", " "].map(|space| Self(format!("{}{space}", self.0)))
+    }
+
     /// The secret itself, to be used and not to be shown.
     #[must_use]
     pub fn reveal(&self) -> &str {

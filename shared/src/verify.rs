@@ -28,7 +28,7 @@ pub mod url_form;
 
 mod build;
 mod certificate;
-mod checksum;
+pub(crate) mod checksum;
 mod credentials;
 mod explain;
 mod mac;
@@ -72,6 +72,8 @@ pub struct Verifier {
     on_stale: OnStale,
     /// What accepts the retired secrets too, only to explain a refusal.
     retired: Option<Box<Verifier>>,
+    /// What accepts the secrets with white space at their end too, only to explain a refusal.
+    spaced: Option<Box<Verifier>>,
 }
 
 /// What a successful verification has shown. Only [`verify`] makes one.
@@ -125,12 +127,17 @@ impl Verifier {
     /// itself would verify nothing.
     pub fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
         let verifier = match Self::of(&config.scheme, &config.secrets) {
-            Err(ConfigError::NoSecret) if hands_over_secret(&config.challenges) => {
-                Self { first: Check::AwaitsSecret, others: Vec::new(), on_stale: OnStale::Reject, retired: None }
-            }
+            Err(ConfigError::NoSecret) if hands_over_secret(&config.challenges) => Self {
+                first: Check::AwaitsSecret,
+                others: Vec::new(),
+                on_stale: OnStale::Reject,
+                retired: None,
+                spaced: None,
+            },
             made => made?,
         };
-        Ok(Self { on_stale: config.on_stale, retired: explain::retired(config), ..verifier })
+        let (retired, spaced) = (explain::retired(config), explain::spaced(config));
+        Ok(Self { on_stale: config.on_stale, retired, spaced, ..verifier })
     }
 
     /// The same for a scheme and secrets that are not in a source's configuration yet.
@@ -139,7 +146,7 @@ impl Verifier {
     /// As [`Verifier::new`].
     pub fn of(scheme: &Scheme, secrets: &[Secret]) -> Result<Self, ConfigError> {
         let (first, others) = build::checks(scheme, secrets)?;
-        Ok(Self { first, others, on_stale: OnStale::Reject, retired: None })
+        Ok(Self { first, others, on_stale: OnStale::Reject, retired: None, spaced: None })
     }
 
     /// Where the provider publishes the keys that [`verify`] needs for this request; `None` where it needs none.

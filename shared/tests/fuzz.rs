@@ -75,6 +75,15 @@ const PIECES: &[&str] = &[
     "a",
     "F",
     "bodySHA256=",
+    "\\ud83d",
+    "\\ude00",
+    "\u{feff}",
+    "NaN",
+    "-Infinity",
+    "1e400",
+    "36893488147419103233",
+    "payload=",
+    "charset=latin1",
 ];
 
 /// One change of an input. Places are counted in bytes or lines of what is there.
@@ -203,6 +212,7 @@ bounded! {
     no_event_is_read_otherwise_than_plainly: extraction;
     no_text_is_an_id_that_is_not_one: id;
     no_key_is_taken_that_is_none: keys;
+    no_body_is_read_otherwise_than_plainly: reader;
     no_request_is_accepted_that_its_provider_did_not_sign: request;
     no_scheme_accepts_what_nobody_signed: scheme;
     no_signature_is_read_otherwise_than_plainly: signature;

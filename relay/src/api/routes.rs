@@ -308,9 +308,9 @@ impl Expressions {
     /// Compiles them, so that what is stored can be used, and notes what is wrong. Compiling waits for a thread of its own.
     async fn check(self, problems: &mut Problems) -> Result<(), ApiError> {
         let compile = move || {
-            let filter = self.filter.as_deref().and_then(|text| Filter::compile(text).err());
-            let transform = self.transform.as_deref().and_then(|text| Transform::compile(text).err());
-            let order_key = self.order_key.as_deref().and_then(|text| OrderKey::compile(text).err());
+            let filter = self.filter.as_deref().and_then(|text| Filter::check(text).err());
+            let transform = self.transform.as_deref().and_then(|text| Transform::check(text).err());
+            let order_key = self.order_key.as_deref().and_then(|text| OrderKey::check(text).err());
             [("filter", filter), ("transform", transform), ("order_key", order_key)]
         };
         let done = tokio::task::spawn_blocking(compile).await;

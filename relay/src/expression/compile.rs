@@ -11,6 +11,7 @@ use cel::Env;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo};
 
 use super::error::{ExpressionError, Position};
+use super::never::{Lookup, conditions, lower_header_names, no_condition};
 use super::pattern::{PatternError, Patterns};
 use super::{MAX_DEPTH, MAX_MESSAGE_CHARS, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES};
 use super::{instrument, meter};
@@ -78,6 +79,10 @@ pub(super) struct Compiled {
     pub(super) uses_body: bool,
     /// The nodes of its syntax tree, the meter's not counted.
     pub(super) nodes: u64,
+    /// Why a part of it can never have an answer, if one cannot.
+    pub(super) never: Option<ExpressionError>,
+    /// Why its value is never true or false, if it is not.
+    pub(super) no_condition: Option<ExpressionError>,
 }
 
 /// Parses, checks and instruments an expression.
@@ -135,14 +140,16 @@ impl Drop for Slot {
 
 fn compile_here(source: &str) -> Result<Compiled, ExpressionError> {
     let program = environment().compile(source).map_err(|errors| syntax_error(&errors))?;
-    let mut check =
-        Check { source, info: program.source_info(), bound: vec![], uses_body: false, patterns: Patterns::default() };
+    let (info, bound, patterns) = (program.source_info(), vec![], Patterns::default());
+    let mut check = Check { source, info, bound, uses_body: false, patterns, never: None };
     check.node(program.expression(), 0, 0)?;
-    let Check { uses_body, patterns, .. } = check;
+    let no_condition = check.no_condition(program.expression());
+    let Check { uses_body, patterns, never, .. } = check;
     let mut expression = program.expression().clone();
+    lower_header_names(&mut expression);
     let nodes = instrument::nodes(&expression);
     instrument::instrument(&mut expression);
-    Ok(Compiled { expression, patterns, uses_body, nodes })
+    Ok(Compiled { expression, patterns, uses_body, nodes, never, no_condition })
 }
 
 fn syntax_error(errors: &cel::ParseErrors) -> ExpressionError {
@@ -169,12 +176,17 @@ struct Check<'a> {
     bound: Vec<&'a str>,
     uses_body: bool,
     patterns: Patterns,
+    /// The first part that can never have an answer.
+    never: Option<ExpressionError>,
 }
 
 impl<'a> Check<'a> {
     fn node(&mut self, node: &'a IdedExpr, depth: usize, loops: usize) -> Result<(), ExpressionError> {
         if depth > MAX_DEPTH {
             return Err(ExpressionError::TooDeep);
+        }
+        if self.never.is_none() {
+            self.never = Lookup::of(node).and_then(|lookup| self.misses(&lookup));
         }
         match &node.expr {
             Expr::Ident(name) => self.name(node.id, name),
@@ -199,6 +211,24 @@ impl<'a> Check<'a> {
         }
     }
 
+    fn misses(&self, lookup: &Lookup<'_>) -> Option<ExpressionError> {
+        let Expr::Ident(of) = &lookup.of.expr else { return None };
+        let of = of.trim_start_matches('.');
+        if self.bound.contains(&of) || !lookup.misses(of) {
+            return None;
+        }
+        let (position, name) = (self.position(lookup.id), lookup.name.to_owned());
+        Some(match of {
+            "event" => ExpressionError::UnknownField { position, name },
+            _ => ExpressionError::NotHeaderName { position, name },
+        })
+    }
+
+    fn no_condition(&self, node: &IdedExpr) -> Option<ExpressionError> {
+        let (id, kind) = no_condition(node)?;
+        Some(ExpressionError::LiteralNotBoolean { position: self.position(id), kind })
+    }
+
     fn name(&mut self, id: u64, name: &str) -> Result<(), ExpressionError> {
         let plain = name.trim_start_matches('.');
         self.uses_body |= plain == "body";
@@ -216,6 +246,9 @@ impl<'a> Check<'a> {
         }
         if !operator && !FUNCTIONS.contains(&call.func_name.as_str()) {
             return Err(ExpressionError::UnknownFunction { position: self.position(id), name: call.func_name.clone() });
+        }
+        if self.never.is_none() {
+            self.never = conditions(call).iter().find_map(|operand| self.no_condition(operand));
         }
         call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(|part| self.node(part, depth + 1, loops))
     }

@@ -35,6 +35,20 @@ pub enum ExpressionError {
     /// A name that is neither given nor bound by a loop.
     #[error("{position}: \"{name}\" is not known; an expression sees event, headers and body")]
     UnknownName { position: Position, name: String },
+    /// A field that no event has.
+    #[error(
+        "{position}: event has no field \"{name}\"; it has id, type, source, provider_event_id, received_at, \
+         received_at_ms, method and query, and what the provider sent is in body and headers"
+    )]
+    UnknownField { position: Position, name: String },
+    /// A text in the place of the name of a header that can be none.
+    #[error("{position}: \"{name}\" is not the name of a header, so no event has it; write one such as x-github-event")]
+    NotHeaderName { position: Position, name: String },
+    /// A value that is written out in a place where only true and false have a meaning.
+    #[error(
+        "{position}: {kind} stands where true or false has to be; compare it with something, as in event.type == 'push'"
+    )]
+    LiteralNotBoolean { position: Position, kind: &'static str },
     /// A function that does not exist, or a macro with the wrong number of arguments.
     #[error("{position}: there is no function \"{name}\" with these arguments")]
     UnknownFunction { position: Position, name: String },
@@ -62,6 +76,13 @@ pub enum ExpressionError {
     /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
     #[error("the body has {0} bytes; expressions look into bodies of up to {MAX_BODY_BYTES}")]
     BodyTooLarge(usize),
+    /// The expression looks into a body that becomes too large when it is read: larger than [`MAX_BODY_BYTES`] or than
+    /// [`shared::reader::decoded_limit`] allows, or a form of too many fields.
+    #[error(
+        "the body becomes too large when it is read: more than {MAX_BODY_BYTES} bytes or 32 times its size when its \
+         content-encoding is undone, or more than 10000 fields of a form"
+    )]
+    DecodedBodyTooLarge,
     /// The expression looks into a body whose JSON is nested too deeply to be read.
     #[error("the json of the body is nested too deeply for an expression to look into it")]
     BodyTooDeep,
@@ -111,6 +132,9 @@ impl ExpressionError {
             Self::SourceTooLong(_) => "expression_too_long",
             Self::Syntax { .. } => "expression_syntax",
             Self::UnknownName { .. } => "expression_unknown_name",
+            Self::UnknownField { .. } => "expression_unknown_field",
+            Self::NotHeaderName { .. } => "expression_not_header_name",
+            Self::LiteralNotBoolean { .. } => "expression_not_boolean",
             Self::UnknownFunction { .. } => "expression_unknown_function",
             Self::TooDeep => "expression_too_deep",
             Self::TooManyNestedLoops => "expression_too_many_nested_loops",
@@ -118,7 +142,7 @@ impl ExpressionError {
             Self::PatternSyntax { .. } => "expression_pattern_syntax",
             Self::PatternTooLarge { .. } => "expression_pattern_too_large",
             Self::CompileTooSlow => "expression_compile_too_slow",
-            Self::BodyTooLarge(_) => "expression_body_too_large",
+            Self::BodyTooLarge(_) | Self::DecodedBodyTooLarge => "expression_body_too_large",
             Self::BodyTooDeep => "expression_body_too_deep",
             Self::MissingField(_) => "expression_missing_field",
             Self::Evaluation(_) => "expression_failed",
@@ -143,6 +167,9 @@ impl ExpressionError {
             | Self::SourceTooLong(_)
             | Self::Syntax { .. }
             | Self::UnknownName { .. }
+            | Self::UnknownField { .. }
+            | Self::NotHeaderName { .. }
+            | Self::LiteralNotBoolean { .. }
             | Self::UnknownFunction { .. }
             | Self::TooDeep
             | Self::TooManyNestedLoops
@@ -151,6 +178,7 @@ impl ExpressionError {
             | Self::PatternTooLarge { .. }
             | Self::CompileTooSlow
             | Self::BodyTooLarge(_)
+            | Self::DecodedBodyTooLarge
             | Self::BodyTooDeep
             | Self::MissingField(_)
             | Self::Evaluation(_)
@@ -166,6 +194,13 @@ impl ExpressionError {
     /// same each time until the expression is changed.
     #[must_use]
     pub fn cannot_look(&self) -> bool {
-        matches!(self, Self::BodyTooLarge(_) | Self::BodyTooDeep | Self::TooExpensive | Self::TooExpensiveTogether)
+        matches!(
+            self,
+            Self::BodyTooLarge(_)
+                | Self::DecodedBodyTooLarge
+                | Self::BodyTooDeep
+                | Self::TooExpensive
+                | Self::TooExpensiveTogether
+        )
     }
 }

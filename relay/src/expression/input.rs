@@ -5,11 +5,12 @@ use std::sync::OnceLock;
 use cel::common::value::Val;
 use serde_json::{Value as Json, json};
 use shared::header::HeaderList;
+use shared::reader::{self, Content};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use super::MAX_BODY_BYTES;
-use super::value::from_json;
+use super::value::{dismantle, from_json, from_plain};
+use super::{ExpressionError, MAX_BODY_BYTES};
 
 /// What the name `event` gives.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -37,8 +38,15 @@ pub struct Input {
     body_bytes: usize,
     event_value: OnceLock<Box<dyn Val>>,
     headers_value: OnceLock<Box<dyn Val>>,
-    /// `None` if its JSON is nested too deeply to be read.
-    body_value: OnceLock<Option<Box<dyn Val>>>,
+    body_value: OnceLock<Result<Box<dyn Val>, ExpressionError>>,
+}
+
+impl Drop for Input {
+    fn drop(&mut self) {
+        if let Some(Ok(value)) = self.body_value.take() {
+            dismantle(value);
+        }
+    }
 }
 
 impl Input {
@@ -46,7 +54,9 @@ impl Input {
     #[must_use]
     pub fn new(event: EventFields, headers: HeaderList, body: Vec<u8>) -> Self {
         let body_bytes = body.len();
-        Self { body: Some(body), ..Self::without_body(event, headers, body_bytes) }
+        let mut input = Self::without_body(event, headers, body_bytes);
+        input.body = Some(body);
+        input
     }
 
     /// Takes an event whose body of `body_bytes` bytes was not read. Expressions that do not use `body` give what they
@@ -65,22 +75,22 @@ impl Input {
         }
     }
 
-    pub(super) fn body_bytes(&self) -> usize {
-        self.body_bytes
+    /// Why expressions cannot look into the body, if they cannot.
+    pub(super) fn body_problem(&self) -> Option<ExpressionError> {
+        if self.body_bytes > MAX_BODY_BYTES {
+            return Some(ExpressionError::BodyTooLarge(self.body_bytes));
+        }
+        match self.body_value() {
+            Some(Ok(_)) => None,
+            Some(Err(problem)) => Some(problem.clone()),
+            // The mistake of a caller, which must decide nothing.
+            None => Some(ExpressionError::Internal),
+        }
     }
 
-    pub(super) fn has_body(&self) -> bool {
-        self.body.is_some()
-    }
-
-    /// Whether the body is JSON that is nested too deeply to be read.
-    pub(super) fn is_body_too_deep(&self) -> bool {
-        self.body.is_some() && self.body_bytes <= MAX_BODY_BYTES && self.body_value().is_none()
-    }
-
-    fn body_value(&self) -> Option<&dyn Val> {
+    fn body_value(&self) -> Option<&Result<Box<dyn Val>, ExpressionError>> {
         let body = self.body.as_deref()?;
-        self.body_value.get_or_init(|| body_value(body)).as_deref()
+        Some(self.body_value.get_or_init(|| body_value(&self.headers, body)))
     }
 
     pub(super) fn get(&self, name: &str) -> Option<&dyn Val> {
@@ -88,7 +98,7 @@ impl Input {
             "event" => self.event_value.get_or_init(|| event_value(&self.event)),
             "headers" => self.headers_value.get_or_init(|| headers_value(&self.headers)),
             // The program has refused a larger one before.
-            "body" if self.body_bytes <= MAX_BODY_BYTES => return self.body_value(),
+            "body" if self.body_bytes <= MAX_BODY_BYTES => return self.body_value()?.as_deref().ok(),
             _ => return None,
         };
         Some(value.as_ref())
@@ -99,7 +109,7 @@ fn event_value(event: &EventFields) -> Box<dyn Val> {
     let received_at = OffsetDateTime::from_unix_timestamp_nanos(i128::from(event.received_at_ms) * 1_000_000)
         .ok()
         .and_then(|at| at.format(&Rfc3339).ok());
-    from_json(json!({
+    from_plain(json!({
         "id": event.id,
         "type": event.event_type,
         "source": event.source,
@@ -124,16 +134,15 @@ fn headers_value(headers: &HeaderList) -> Box<dyn Val> {
             }
         }
     }
-    from_json(Json::Object(map))
+    from_plain(Json::Object(map))
 }
 
-fn body_value(body: &[u8]) -> Option<Box<dyn Val>> {
-    let text = || std::str::from_utf8(body).ok().filter(|text| !text.is_empty()).map(Json::from);
-    let value = match serde_json::from_slice(body) {
-        Ok(value) => value,
-        // The parser has no code for it.
-        Err(error) if error.to_string().starts_with("recursion limit exceeded") => return None,
-        Err(_) => text().unwrap_or(Json::Null),
-    };
-    Some(from_json(value))
+fn body_value(headers: &HeaderList, body: &[u8]) -> Result<Box<dyn Val>, ExpressionError> {
+    match reader::read(headers, body, MAX_BODY_BYTES.min(reader::decoded_limit(body.len()))) {
+        Content::Document(document) => Ok(from_json(document.root())),
+        Content::Text(text) => Ok(from_plain(text.into())),
+        Content::Nothing => Ok(from_plain(Json::Null)),
+        Content::TooDeep => Err(ExpressionError::BodyTooDeep),
+        Content::TooLarge => Err(ExpressionError::DecodedBodyTooLarge),
+    }
 }

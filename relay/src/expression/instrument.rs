@@ -6,11 +6,13 @@
 //! - What is copied or grows (the value of `a + b`, the elements of lists, the entries of maps) passes through
 //!   `@charge(@meter, …)`. A value that is not copied costs nothing.
 //! - What a function or a comparison reads passes through `@scan`, `@compare` or `@search`, and `matches` becomes `@match`.
+//! - Numbers that could meet one of [`super::number`] pass through `@comparable` and `@nearest`.
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::compile::MATCHES;
 use super::meter::{CHARGE, COMPARE, MATCH, METER, SCAN, SEARCH, STEP};
+use super::number::{COMPARABLE, NEAREST};
 
 /// The functions that read all of a text or of bytes.
 const READS_TEXT: [&str; 10] =
@@ -40,14 +42,18 @@ pub(super) fn instrument(node: &mut IdedExpr) {
 fn instrument_call(call: &mut CallExpr) {
     match (call.func_name.as_str(), call.args.as_mut_slice()) {
         // A comparison reads no more than the smaller operand has, and what is written out is small.
-        (operators::EQUALS | operators::NOT_EQUALS, [left, right]) if !is_literal(left) && !is_literal(right) => {
-            wrap(left, |inner| metered(COMPARE, inner));
+        (operators::EQUALS | operators::NOT_EQUALS, [left, right]) if !is_literal(right) => {
+            instrument_left(left, COMPARE);
         }
         (operators::LESS | operators::LESS_EQUALS | operators::GREATER | operators::GREATER_EQUALS, [left, right])
-            if !is_literal(left) && !is_literal(right) =>
+            if !is_literal(right) =>
         {
-            wrap(left, |inner| metered(SCAN, inner))
+            instrument_left(left, SCAN);
         }
+        (
+            operators::ADD | operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO,
+            operands,
+        ) => operands.iter_mut().filter(|operand| may_be_number(operand)).for_each(to_nearest),
         // The elements of a list that is written out are charged as copies.
         (operators::IN, [_, right]) if !matches!(right.expr, Expr::List(_)) => {
             wrap(right, |inner| metered(SEARCH, inner));
@@ -61,10 +67,38 @@ fn instrument_call(call: &mut CallExpr) {
             let operands = call.target.iter_mut().map(|target| &mut **target).chain(arguments);
             operands.filter(|operand| !is_literal(operand)).for_each(|operand| {
                 wrap(operand, |inner| metered(SCAN, inner));
+                if matches!(name, "double" | "int" | "uint") {
+                    to_nearest(operand);
+                }
             });
         }
         _ => {}
     }
+}
+
+/// The left operand of a comparison whose right one is not written out.
+fn instrument_left(left: &mut IdedExpr, charge: &str) {
+    if let Expr::Literal(literal) = &left.expr {
+        if !matches!(literal, LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) {
+            return;
+        }
+    } else {
+        wrap(left, |inner| metered(charge, inner));
+    }
+    wrap(left, |inner| call(COMPARABLE, vec![inner]));
+}
+
+/// Whether the value of an operand could be a number that no double holds: one of the body, and no result.
+fn may_be_number(operand: &IdedExpr) -> bool {
+    match &operand.expr {
+        Expr::Literal(_) | Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => false,
+        Expr::Call(call) => call.func_name != CHARGE,
+        Expr::Ident(_) | Expr::Select(_) | Expr::Comprehension(_) | Expr::Unspecified => true,
+    }
+}
+
+fn to_nearest(operand: &mut IdedExpr) {
+    wrap(operand, |inner| call(NEAREST, vec![inner]));
 }
 
 fn is_literal(node: &IdedExpr) -> bool {

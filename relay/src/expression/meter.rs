@@ -18,6 +18,7 @@ use cel::common::types::{CelBool, CelInt, CelMap, CelString, DYN_TYPE, INT_TYPE,
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
+use super::number;
 use super::pattern::Patterns;
 use super::value::{text_bytes, weight};
 use super::{ExpressionError, MAX_COPIED_BYTES};
@@ -149,8 +150,9 @@ impl Val for Meter {
 
 impl StaticVal for Meter {}
 
-/// Adds the meter's functions to an environment.
+/// Adds the meter's functions, and those of [`number`], to an environment.
 pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
+    number::declare(env)?;
     let of_value = || vec![METER_TYPE.to_owned(), DYN_TYPE];
     env.add_overload(STEP, STEP, vec![METER_TYPE.to_owned(), INT_TYPE], step)?;
     env.add_overload(CHARGE, CHARGE, of_value(), |arguments| pass(arguments, Meter::copy))?;

@@ -13,7 +13,7 @@ use super::compile::{self, Compiled};
 use super::input::Input;
 use super::meter::{METER, Meter};
 use super::pattern::Patterns;
-use super::{DEADLINE, ExpressionError, MAX_BODY_BYTES, MAX_MESSAGE_CHARS, MAX_STEPS};
+use super::{DEADLINE, ExpressionError, MAX_MESSAGE_CHARS, MAX_STEPS};
 
 #[derive(Debug)]
 pub(super) struct Program {
@@ -44,8 +44,14 @@ pub(super) struct Evaluated<T> {
 
 impl Program {
     pub(super) fn compile(source: &str) -> Result<Self, ExpressionError> {
-        let Compiled { expression, patterns, uses_body, nodes } = compile::compile(source)?;
+        let Compiled { expression, patterns, uses_body, nodes, .. } = compile::compile(source)?;
         Ok(Self { expression, patterns: Arc::new(patterns), uses_body, nodes })
+    }
+
+    /// Compiles an expression that is to be saved, and refuses one that can never have an answer.
+    pub(super) fn check(source: &str, is_condition: bool) -> Result<(), ExpressionError> {
+        let Compiled { never, no_condition, .. } = compile::compile(source)?;
+        never.or(no_condition.filter(|_| is_condition)).map_or(Ok(()), Err)
     }
 
     pub(super) fn uses_body(&self) -> bool {
@@ -59,7 +65,7 @@ impl Program {
         limits: Limits,
         read: fn(&dyn Val) -> Result<T, ExpressionError>,
     ) -> Evaluated<T> {
-        if let Err(error) = self.check_body(input) {
+        if let Some(error) = self.uses_body.then(|| input.body_problem()).flatten() {
             return Evaluated { result: Err(error), steps: 0 };
         }
         let meter = Meter::new(limits.steps, Instant::now() + limits.deadline, Arc::clone(&self.patterns));
@@ -74,20 +80,6 @@ impl Program {
         }));
         let result = meter.verdict().and_then(|()| result.unwrap_or(Err(ExpressionError::Internal)));
         Evaluated { result, steps: limits.steps - meter.left() }
-    }
-
-    fn check_body(&self, input: &Input) -> Result<(), ExpressionError> {
-        if self.uses_body && input.body_bytes() > MAX_BODY_BYTES {
-            return Err(ExpressionError::BodyTooLarge(input.body_bytes()));
-        }
-        // A caller's mistake, which must decide nothing.
-        if self.uses_body && !input.has_body() {
-            return Err(ExpressionError::Internal);
-        }
-        if self.uses_body && input.is_body_too_deep() {
-            return Err(ExpressionError::BodyTooDeep);
-        }
-        Ok(())
     }
 }
 

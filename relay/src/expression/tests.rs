@@ -107,6 +107,178 @@ fn a_body_that_is_not_json_is_text_or_null() {
     assert_eq!(sees(b"", "body == null"), Ok(true));
 }
 
+/// So many arrays inside each other, the innermost empty.
+fn nested(levels: usize) -> String {
+    format!("{}{}", "[".repeat(levels), "]".repeat(levels))
+}
+
+/// `{"action":"opened","n":36893488147419103233}`, by GNU gzip.
+const GZIP: &[u8] = include_bytes!("testdata/event.json.gz");
+
+/// Two million blanks, by GNU gzip.
+const BOMB: &[u8] = include_bytes!("testdata/blanks.gz");
+
+fn with_headers(headers: &[(&str, &str)], body: &[u8]) -> Input {
+    Input::new(
+        EventFields { event_type: Some("invoice.paid".to_owned()), ..EventFields::default() },
+        HeaderList::new(headers.iter().copied()),
+        body.to_vec(),
+    )
+}
+
+#[test]
+fn what_providers_really_send_is_read() {
+    let form = ("content-type", "application/x-www-form-urlencoded");
+    let utf16: Vec<u8> = "{\"a\":\"é\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
+    type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], &'a str);
+    let cases: [Case<'_>; 9] = [
+        (
+            &[],
+            br#"{"action":"opened","title":"ship it \ud83d"}"#,
+            "body.action == 'opened' && body.title.startsWith('ship')",
+        ),
+        (&[], b"\xef\xbb\xbf{\"a\":1}", "body.a == 1"),
+        (&[("content-type", "application/json; charset=ISO-8859-1")], b"{\"a\":\"\xe9\"}", "body.a == 'é'"),
+        (&[], &utf16, "body.a == 'é'"),
+        (&[("content-encoding", "gzip")], GZIP, "body.action == 'opened'"),
+        (&[form], b"payload=%7B%22action%22%3A%22opened%22%7D", "body.action == 'opened'"),
+        (&[form], b"a=1&b=x+y&b=z", "body.a == '1' && body.b == ['x y', 'z']"),
+        (
+            &[("content-type", "multipart/form-data; boundary=b")],
+            b"--b\r\ncontent-disposition: form-data; name=\"a\"; filename=\"x\"\r\n\r\n123\r\n--b--",
+            "body.a.filename == 'x' && body.a.size == 3",
+        ),
+        (&[], b"{\"kind\":\"order\",\"ratio\":1e400}", "body.kind == 'order'"),
+    ];
+    for (headers, body, source) in cases {
+        let filter = Filter::compile(source).expect(source);
+        assert_eq!(filter.matches(&with_headers(headers, body)), Ok(true), "{source}");
+    }
+}
+
+#[tokio::test]
+async fn a_body_of_thousands_of_levels_is_read_compared_and_passed_on() {
+    let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
+    let levels = shared::reader::MAX_LEVELS - 1;
+    let body = format!("{{\"a\":{},\"a\":{},\"b\":\"x\"}}", nested(levels), nested(levels));
+    let input = Arc::new(input_of(body.as_bytes()));
+    let filter = |source: &str| Filter::compile(source).expect(source);
+    let filters = vec![filter("body.b == 'x'"), filter("body == body && [body.a] == [body.a]")];
+    assert_eq!(evaluator.matches_all(turn(1), filters, Arc::clone(&input)).await, [Ok(true), Ok(true)]);
+    let transform = Transform::compile("{'in': [body.a]}").expect("good");
+    let made = evaluator.apply(turn(1), transform, Arc::clone(&input)).await.expect("a body");
+    assert_eq!(String::from_utf8(made.body), Ok(format!("{{\"in\":[{}]}}", nested(levels))));
+    let key = OrderKey::compile("body.a").expect("good");
+    assert!(matches!(evaluator.order_keys(turn(1), vec![key], input).await[..], [Ok(Some(_))]));
+}
+
+#[test]
+fn numbers_keep_their_digits() {
+    let body = br#"{"a":36893488147419103233,"b":36893488147419103234,"c":0.12345678901234567890,"i":7,"u":18446744073709551615,
+        "d":0.5,"huge":1e400,"tiny":-1e-400,"inf":Infinity,"nan":NaN}"#;
+    let input = input_of(body);
+    for source in [
+        "body.a != body.b && body.a == body.a && body.a < body.b && !(body.b <= body.a) && body.a in [body.a]",
+        "body.i < body.a && body.u < body.a && body.d < body.a && body.a > body.i && body.a > body.u && body.a > body.d",
+        "body.i != body.a && body.a != body.i && body.i > body.c && body.c < body.i && body.c > body.tiny",
+        "1 < body.a && 1u < body.a && 1.5 < body.a && body.a > 1 && body.a > 1u && body.a > 1.5 && !(1 == body.a)",
+        "body.c == 0.12345678901234568 && 0.12345678901234568 == body.c && body.d > body.c",
+        "body.huge > body.a && body.huge > 1.0 && body.tiny < 0 && body.tiny < body.i",
+        "string(body.a) == '36893488147419103233' && double(body.c) == 0.12345678901234568 && int(body.c) == 0",
+        "body.c * 2.0 > 0.24 && 2.0 * body.c < 0.25 && body.c + body.c > 0.24 && -body.c < 0.0 && 1.0 - body.c > 0.8",
+        "[body.a, body.b].exists(n, n == body.b) && [1, 2].all(n, n < body.a)",
+        "body.inf > body.a && body.nan != body.nan",
+        "{'n': body.a} == {'n': body.a} && {'n': body.a} != {'n': body.b}",
+    ] {
+        assert_eq!(Filter::compile(source).expect(source).matches(&input), Ok(true), "{source}");
+    }
+    let error = Filter::compile("body.a < 'x'").expect("good").matches(&input).expect_err("two kinds");
+    assert!(matches!(error, ExpressionError::Evaluation(_)), "{error}");
+    let transform = Transform::compile("{'a': body.a, 'c': [body.c], 'huge': body.huge}").expect("good");
+    let made = transform.apply(&input).expect("a body").body;
+    let expected = r#"{"a":36893488147419103233,"c":[0.12345678901234567890],"huge":1e400}"#;
+    assert_eq!(String::from_utf8(made).as_deref(), Ok(expected));
+    let key = |source: &str| OrderKey::compile(source).expect(source).hash(&input);
+    assert_ne!(key("body.a"), key("body.b"));
+    let long = input_of(format!("[1{}]", "0".repeat(1_000)).as_bytes());
+    let of_long = Transform::compile("body").expect("good").apply(&long);
+    assert_eq!(of_long, Err(ExpressionError::NotJson("a number that is not finite".to_owned())), "beyond what is kept");
+}
+
+#[test]
+fn names_of_headers_match_in_any_case() {
+    for source in [
+        "headers['X-Tag'] == 'a, b'",
+        "'X-TAG' in headers && !('X-Other' in headers)",
+        "headers[?'X-Tag'].orValue('') == 'a, b' && headers.?Host.orValue('none') == 'none'",
+        "has(headers.Host) == false && [1].all(n, headers['X-Tag'] == 'a, b' && n == 1)",
+        "{'k': headers['X-Tag']}.k == 'a, b' && [headers['X-Tag']] == ['a, b']",
+        "[{'X-Tag': 'own'}].all(headers, headers['X-Tag'] == 'own')",
+        "body.type == 'invoice.paid' && {'X-Tag': 1}['X-Tag'] == 1 && !('Type' in body)",
+    ] {
+        assert_eq!(matches(source), Ok(true), "{source}");
+    }
+}
+
+#[test]
+fn what_can_never_have_an_answer_is_refused_when_it_is_saved() {
+    let code = |source: &str| Filter::check(source).expect_err(source).code();
+    for source in [
+        "event.action == 'opened'",
+        "event.headers['x-tag'] == 'a'",
+        "event['kind'] == 'a'",
+        "event.?kind.orValue('a') == 'a'",
+        "event[?'kind'].hasValue()",
+        "has(event.kind) && event.kind == 'a'",
+        "'kind' in event",
+        "body.all(line, line == event.kind)",
+    ] {
+        assert_eq!(code(source), "expression_unknown_field", "{source}");
+        assert!(Filter::compile(source).is_ok(), "what was saved before is used: {source}");
+    }
+    for source in ["headers['x tag'] == 'a'", "'x:tag' in headers", "headers[''] == 'a'"] {
+        assert_eq!(code(source), "expression_not_header_name", "{source}");
+    }
+    for source in [
+        "'push'",
+        "42",
+        "null",
+        "['push']",
+        "{'a': true}",
+        "event.type == 'a' ? 'yes' : 'no'",
+        "event.type == 'a' || 'b'",
+        "event.type == 'a' && 1",
+        "!'a'",
+        "body.lines.exists(line, line.sku == 'x' || 'y')",
+        "'a' ? true : false",
+    ] {
+        assert_eq!(code(source), "expression_not_boolean", "{source}");
+    }
+    let error = Filter::check("event.type == 'a' ||\n  'b'").expect_err("a text");
+    assert_eq!(
+        error.to_string(),
+        "line 2, column 3: a text stands where true or false has to be; compare it with something, as in event.type == \
+         'push'"
+    );
+    let error = Filter::check("event.acton == 'a'").expect_err("unknown").to_string();
+    assert!(error.contains("no field \"acton\"; it has id, type,") && error.contains("in body and headers"), "{error}");
+    assert_eq!(code("event.type.matches('a(')"), "expression_pattern_syntax");
+    for source in [
+        "true",
+        "event.id != '' && event['type'] != null && 'query' in event && event.received_at_ms > 0",
+        "event.source == 'a' || event.method == 'b' || event.provider_event_id == null || event.received_at == ''",
+        "[{'kind': 1}].all(event, event.kind == 1)",
+        "body.event.action == 'opened' && headers['X-GitHub-Event'] == 'push'",
+        "event.type == 'a' ? body.live : false",
+    ] {
+        assert_eq!(Filter::check(source), Ok(()), "{source}");
+    }
+    assert_eq!(Transform::check("{'id': event.id, 'text': 'x'}"), Ok(()));
+    assert_eq!(Transform::check("event.kind").expect_err("unknown").code(), "expression_unknown_field");
+    assert_eq!(OrderKey::check("'always the same'"), Ok(()));
+    assert_eq!(OrderKey::check("event.kind").expect_err("unknown").code(), "expression_unknown_field");
+}
+
 #[test]
 fn only_an_expression_that_looks_into_the_body_minds_its_size() {
     let large = input_of(&vec![b'x'; MAX_BODY_BYTES + 1]);
@@ -114,11 +286,20 @@ fn only_an_expression_that_looks_into_the_body_minds_its_size() {
     assert_eq!(ask("event.type == 'invoice.paid'"), Ok(true));
     assert_eq!(ask("size(body) > 0"), Err(ExpressionError::BodyTooLarge(MAX_BODY_BYTES + 1)));
     assert_eq!(ask("[1].all(x, has(.body.x))"), Err(ExpressionError::BodyTooLarge(MAX_BODY_BYTES + 1)));
-    let deep = input_of(format!("{}1{}", "[".repeat(1_000), "]".repeat(1_000)).as_bytes());
+    let deep = input_of(nested(shared::reader::MAX_LEVELS + 1).as_bytes());
     let ask = |source: &str| Filter::compile(source).expect(source).matches(&deep);
     assert_eq!(ask("event.type == 'invoice.paid'"), Ok(true));
     assert_eq!(ask("size(body) > 0"), Err(ExpressionError::BodyTooDeep));
-    for error in [ExpressionError::BodyTooLarge(1), ExpressionError::BodyTooDeep, ExpressionError::TooExpensive] {
+    let bomb = with_headers(&[("content-encoding", "gzip")], BOMB);
+    let ask = |source: &str| Filter::compile(source).expect(source).matches(&bomb);
+    assert_eq!(ask("event.type == 'invoice.paid'"), Ok(true));
+    assert_eq!(ask("size(body) > 0"), Err(ExpressionError::DecodedBodyTooLarge));
+    for error in [
+        ExpressionError::BodyTooLarge(1),
+        ExpressionError::DecodedBodyTooLarge,
+        ExpressionError::BodyTooDeep,
+        ExpressionError::TooExpensive,
+    ] {
         assert!(error.cannot_look() && !error.is_ours(), "{error}");
     }
 }

@@ -19,6 +19,9 @@ const ENCODINGS: [(&str, SignatureEncoding); 3] = [
     ("base64url", SignatureEncoding::Base64Url),
 ];
 
+/// Whether what is signed is inside the content-encoding.
+const SIGNED: [(&str, bool); 2] = [("as_sent", false), ("decoded", true)];
+
 const UNITS: [(&str, TimestampUnit); 2] = [("s", TimestampUnit::Seconds), ("ms", TimestampUnit::Milliseconds)];
 
 /// The scheme that the settings describe, or `None` and a problem for each that is wrong.
@@ -29,6 +32,7 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
     let encoding = setting("encoding").and_then(|text| fields.choice("encoding", text, &ENCODINGS));
     let unit = setting("timestamp_unit").and_then(|text| fields.choice("timestamp_unit", text, &UNITS));
     let key_encoding = setting("key_encoding").and_then(|text| key_encoding(fields, text));
+    let decoded = setting("signed_body").and_then(|text| fields.choice("signed_body", text, &SIGNED));
     let content = setting("content").and_then(|text| content(fields, text));
     let timestamp_header = setting("timestamp_header").map(|name| Reference::Header(name.to_owned()));
     let place = Reference::Header(setting("header")?.to_owned());
@@ -54,6 +58,7 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
         each: None,
         urls: Vec::new(),
         hosts: Vec::new(),
+        decoded: decoded?,
         settings: BTreeMap::new(),
     };
     if let Some(timestamp) = &rule.timestamp

@@ -191,3 +191,36 @@ fn a_custom_scheme_is_described_by_its_owner() {
     assert!(problems("custom", &["a"], &with("timestamp_header", "x-time")).contains(&"timestamp_header".to_owned()));
     assert_eq!(problems("custom", &["a"], &with("header", "x signature")), ["header"]);
 }
+
+#[test]
+fn a_custom_source_may_verify_what_is_inside_the_content_encoding() {
+    use hmac::{Hmac, KeyInit as _, Mac as _};
+
+    use crate::header::HeaderList;
+    use crate::reader::gzip;
+    use crate::verify::{RequestParts, Verifier, verify};
+
+    let sign = |body: &[u8]| {
+        let mut mac = Hmac::<sha2::Sha256>::new_from_slice(b"s").expect("a key");
+        mac.update(body);
+        hex::encode(mac.finalize().into_bytes())
+    };
+    let accepts = |signed_body: &str, signed: &[u8], sent: &[u8], encoding: &str| {
+        let config = json!({"header": "x-sign", "signed_body": signed_body});
+        let scheme = find("custom").expect("in the catalogue").scheme_of(&config).expect("a scheme");
+        let verifier = Verifier::of(&scheme, &[Secret::new("s")]).expect("a verifier");
+        let headers = HeaderList::new([("x-sign", sign(signed).as_str()), ("content-encoding", encoding)]);
+        let request = RequestParts { method: "POST", url: "https://in.example/a", query: "", headers: &headers };
+        verify(&verifier, None, &request, sent, 0).is_ok()
+    };
+    let (plain, packed) = (b"{\"a\":1}".as_slice(), gzip(b"{\"a\":1}"));
+    assert!(accepts("decoded", plain, &packed, "gzip"));
+    assert!(accepts("decoded", plain, plain, "gzip"), "a proxy has decoded it");
+    assert!(!accepts("decoded", b"{\"a\":2}", &packed, "gzip"));
+    assert!(!accepts("decoded", &packed, &packed, "gzip"));
+    assert!(accepts("as_sent", &packed, &packed, "gzip"));
+    assert!(!accepts("as_sent", plain, &packed, "gzip"));
+    let bomb = gzip(&vec![b' '; 2_000_000]);
+    assert!(!accepts("decoded", &vec![b' '; 2_000_000], &bomb, "gzip"), "beyond the limit");
+    assert_eq!(problems("custom", &["a"], &json!({"header": "x-sign", "signed_body": "both"})), ["signed_body"]);
+}

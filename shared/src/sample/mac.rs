@@ -1,9 +1,10 @@
 //! Signing by a rule of [`crate::verify::rule`]: what it reads is written, in the grammar that it is read with.
 
+use std::collections::BTreeMap;
+
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit, Mac};
-use serde_json::Value;
 use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 
@@ -49,8 +50,10 @@ pub(super) fn sign(
 /// The items that a rule holds for one by one; the whole request where it names none.
 pub(super) fn items(each: Option<&Each>, request: &SampleRequest) -> Result<Vec<Item>, SignError> {
     let Some(each) = each else { return Ok(vec![Item(None)]) };
-    let document: Value = serde_json::from_slice(&request.body).unwrap_or_default();
-    let pointers = each.pointers(&document)?;
+    let pointers = request.look(&BTreeMap::new(), |view| match view.document() {
+        Some(document) => each.pointers(document),
+        None => Err(each.missing()),
+    })?;
     Ok(pointers.into_iter().map(|pointer| Item(Some(pointer))).collect())
 }
 
@@ -66,9 +69,12 @@ impl Item {
     }
 
     fn look<R>(&self, request: &SampleRequest, rule: &MacRule, look: impl FnOnce(&View<'_>) -> R) -> R {
-        request.look(&rule.settings, |view| match self.0.as_ref().zip(view.document()) {
-            Some((pointer, document)) => look(&view.of_item(document.pointer(pointer).unwrap_or(&Value::Null))),
-            None => look(view),
+        request.look(&rule.settings, |view| {
+            let item = self.0.as_ref().and_then(|pointer| view.document()?.pointer(pointer));
+            match item {
+                Some(item) => look(&view.of_item(item)),
+                None => look(view),
+            }
         })
     }
 }

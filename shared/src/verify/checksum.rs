@@ -3,7 +3,7 @@
 const TABLE: [u32; 256] = table();
 
 /// The CRC-32 of some bytes.
-pub(super) fn crc32(bytes: &[u8]) -> u32 {
+pub(crate) fn crc32(bytes: &[u8]) -> u32 {
     let step = |crc: u32, byte: &u8| {
         let [low, ..] = (crc ^ u32::from(*byte)).to_le_bytes();
         (crc >> 8) ^ TABLE[usize::from(low)]

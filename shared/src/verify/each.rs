@@ -4,12 +4,12 @@ use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
-use serde_json::Value;
 
 use super::Verified;
 use super::reference::{Reference, pointer};
 use super::rejection::Rejection;
 use super::request::View;
+use crate::reader::Json;
 
 /// Where the items stand: `value[]`, or `notificationItems[].NotificationRequestItem` where each is wrapped once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -42,20 +42,27 @@ pub(super) fn verify_each(
         let one = verify(&view.of_item(item))?;
         whole = Some(whole.map_or(one, |before: Verified| before.and(one)));
     }
-    whole.ok_or_else(|| missing(&each.list))
+    whole.ok_or_else(|| each.missing())
 }
 
 impl Each {
     /// The JSON pointers of the items in a document.
-    pub(crate) fn pointers(&self, document: &Value) -> Result<Vec<String>, Rejection> {
-        let list = document.pointer(&self.list).and_then(Value::as_array);
-        let entries = list.filter(|list| !list.is_empty()).ok_or_else(|| missing(&self.list))?;
-        Ok((0..entries.len()).map(|index| format!("{}/{index}{}", self.list, self.item)).collect())
+    pub(crate) fn pointers(&self, document: Json<'_>) -> Result<Vec<String>, Rejection> {
+        let entries = document.pointer(&self.list).and_then(|list| list.items()).map_or(0, Iterator::count);
+        if entries == 0 {
+            return Err(self.missing());
+        }
+        Ok((0..entries).map(|index| format!("{}/{index}{}", self.list, self.item)).collect())
     }
 
-    fn entries<'v>(&self, view: &'v View<'_>) -> Result<&'v [Value], Rejection> {
-        let list = view.document().and_then(|document| document.pointer(&self.list)).and_then(Value::as_array);
-        list.map(Vec::as_slice).ok_or_else(|| missing(&self.list))
+    /// The rejection of a request that has no such list.
+    pub(crate) fn missing(&self) -> Rejection {
+        missing(&self.list)
+    }
+
+    fn entries<'v>(&self, view: &'v View<'_>) -> Result<impl Iterator<Item = Json<'v>> + use<'v>, Rejection> {
+        let list = view.document().and_then(|document| document.pointer(&self.list)).and_then(|list| list.items());
+        list.ok_or_else(|| self.missing())
     }
 }
 

@@ -1,10 +1,12 @@
-//! What the owner of a source is told of a signature that fails: whether it is that of a secret which was retired, or of
-//! the body before somebody rewrote it. Nothing here accepts a request.
+//! What the owner of a source is told of a signature that fails: whether it is that of a secret which was retired, of a
+//! secret with white space at its end, or of the body before somebody rewrote it. Nothing here accepts a request.
 
 mod rewritten;
 
+use super::key::KeyEncoding;
 use super::rejection::{Rejection, SignedForm};
 use super::request::RequestParts;
+use super::rule::Scheme;
 use super::{KeySet, Verifier, verify};
 use crate::source::{Secret, SourceConfig};
 
@@ -31,6 +33,9 @@ impl Verifier {
         if is_secret && self.retired.as_ref().is_some_and(|retired| holds(retired, body)) {
             return Rejection::SecretRetired;
         }
+        if is_secret && self.spaced.as_ref().is_some_and(|spaced| holds(spaced, body)) {
+            return Rejection::SecretWithWhiteSpace;
+        }
         if !is_signature || body.len() > MAX_EXPLAINED_BODY_BYTES {
             return rejection;
         }
@@ -47,17 +52,37 @@ impl Verifier {
     }
 }
 
-/// A verifier that also takes the retired secrets of a source. What it accepts and the source's own refuses is signed with
-/// one of them; those in force stay in it, because several secrets may have to hold at once.
+/// A verifier that also takes the retired secrets of a source.
 pub(super) fn retired(config: &SourceConfig) -> Option<Box<Verifier>> {
-    let with = |retired: &[&Secret]| -> Option<Verifier> {
-        let secrets: Vec<_> = config.secrets.iter().chain(retired.iter().copied()).cloned().collect();
+    with_more(config, config.retired_secrets.iter())
+}
+
+/// A verifier that also takes the secrets of a source with white space at their end, where a secret is used as it is written.
+pub(super) fn spaced(config: &SourceConfig) -> Option<Box<Verifier>> {
+    let spaced: Vec<_> = config.secrets.iter().take(1).flat_map(Secret::with_white_space).collect();
+    if uses_text(&config.scheme) { with_more(config, spaced.iter()) } else { None }
+}
+
+/// A verifier that takes some more secrets. What it accepts and the source's own refuses is signed with one of them; those
+/// in force stay in it, because several secrets may have to hold at once.
+fn with_more<'a>(config: &SourceConfig, more: impl Iterator<Item = &'a Secret>) -> Option<Box<Verifier>> {
+    let with = |more: &[&Secret]| -> Option<Verifier> {
+        let secrets: Vec<_> = config.secrets.iter().chain(more.iter().copied()).cloned().collect();
         Some(Verifier { on_stale: config.on_stale, ..Verifier::of(&config.scheme, &secrets).ok()? })
     };
-    // One that is no key of this scheme any more must not hide the others.
-    let retired = config.retired_secrets.iter().filter(|secret| with(&[secret]).is_some());
-    let retired: Vec<_> = retired.take(MAX_RETIRED_SECRETS).collect();
-    if retired.is_empty() { None } else { with(&retired).map(Box::new) }
+    // One that is no key of this scheme must not hide the others.
+    let more: Vec<_> = more.filter(|secret| with(&[secret]).is_some()).take(MAX_RETIRED_SECRETS).collect();
+    if more.is_empty() { None } else { with(&more).map(Box::new) }
+}
+
+fn uses_text(scheme: &Scheme) -> bool {
+    match scheme {
+        Scheme::Mac(rule) => rule.key_encoding == KeyEncoding::Utf8,
+        Scheme::Basic => true,
+        Scheme::AnyOf { rules } | Scheme::AllOf { rules } => rules.iter().any(uses_text),
+        // White space at the end of a header is taken off on its way.
+        Scheme::Token(_) | Scheme::Jwt(_) | Scheme::None => false,
+    }
 }
 
 #[cfg(test)]
@@ -102,6 +127,20 @@ mod tests {
         for (secret, code) in [("old", "secret_retired"), ("older", "secret_retired"), ("other", "signature_mismatch")]
         {
             assert_eq!(explained(&verifier, &[("x-sign", &sign(secret, b"{}"))], b"{}"), code, "{secret}");
+        }
+    }
+
+    #[test]
+    fn a_secret_with_white_space_at_its_end_is_told_and_refused() {
+        let verifier = verifier(HMAC, r#"["s","other"]"#, r#"["old"]"#);
+        for (secret, code) in [
+            ("s\n", "secret_with_white_space"),
+            ("s\r\n", "secret_with_white_space"),
+            ("s ", "secret_with_white_space"),
+            ("s\n\n", "signature_mismatch"),
+            ("old", "secret_retired"),
+        ] {
+            assert_eq!(explained(&verifier, &[("x-sign", &sign(secret, b"{}"))], b"{}"), code, "{secret:?}");
         }
     }
 

@@ -20,6 +20,7 @@ use super::rule::MacRule;
 use super::signature::{Candidate, MAX_SIGNATURES, SignatureValue};
 use super::template::Part;
 use super::{ConfigError, Incoming, Verified};
+use crate::reader;
 use crate::source::Secret;
 use content::Reader;
 use keys::Keys;
@@ -56,7 +57,8 @@ impl MacVerifier {
         match &self.rule.key_encoding {
             KeyEncoding::KeySet { url } => Ok(Some(KeyLocation { url: url.clone(), form: KeyForm::JwkSet })),
             KeyEncoding::Certificate { .. } => {
-                let view = View::new(request, body, &self.rule.settings);
+                let body = self.body(request, body);
+                let view = View::new(request, &body, &self.rule.settings);
                 let texts = self.signature_texts(&view)?;
                 self.candidates(&texts)?;
                 let reader = self.reader(&view, &texts);
@@ -90,7 +92,7 @@ impl MacVerifier {
         let timed = rule.timestamp.iter().map(|timestamp| &timestamp.place);
         let bodies = rule.content.references().filter(|reference| **reference == Reference::Body).count();
         let elsewhere = others.chain(required).chain(timed).chain([&rule.signature.place]).any(Reference::reads_body);
-        if bodies > 1 || elsewhere || rule.each.is_some() || !rule.urls.is_empty() {
+        if bodies > 1 || elsewhere || rule.each.is_some() || !rule.urls.is_empty() || rule.decoded {
             return None;
         }
         // Before the head is read: for RSA, and without keys, all of it would be read in vain.
@@ -131,8 +133,16 @@ impl MacVerifier {
     }
 
     pub(super) fn verify(&self, incoming: &Incoming<'_>) -> Result<Verified, Rejection> {
-        let view = View::new(incoming.request, incoming.body, &self.rule.settings);
+        let body = self.body(incoming.request, incoming.body);
+        let view = View::new(incoming.request, &body, &self.rule.settings);
         verify_each(self.rule.each.as_ref(), &view, |view| self.verify_one(incoming, view))
+    }
+
+    /// What is signed as the body. One that becomes too large when it is decoded stays as it is: no signature is over it.
+    fn body<'a>(&self, request: &RequestParts<'_>, body: &'a [u8]) -> Cow<'a, [u8]> {
+        let limit = reader::decoded_limit(body.len());
+        let decoded = self.rule.decoded.then(|| reader::decoded(request.headers, body, limit));
+        decoded.flatten().unwrap_or(Cow::Borrowed(body))
     }
 
     fn verify_one(&self, incoming: &Incoming<'_>, view: &View<'_>) -> Result<Verified, Rejection> {
@@ -146,12 +156,12 @@ impl MacVerifier {
         }
     }
 
-    fn reader<'v>(&'v self, view: &'v View<'v>, texts: &'v Texts<'v>) -> Reader<'v> {
+    fn reader<'v, 'b>(&'v self, view: &'v View<'b>, texts: &'v Texts<'v>) -> Reader<'v, 'b> {
         Reader { view, signature: SignatureValue::new(&self.rule.signature, texts.first()) }
     }
 
     /// Checks all but the signature, and answers whether the time that was signed is out of tolerance.
-    fn check_head(&self, incoming: &Incoming<'_>, reader: &Reader<'_>) -> Result<bool, Rejection> {
+    fn check_head(&self, incoming: &Incoming<'_>, reader: &Reader<'_, '_>) -> Result<bool, Rejection> {
         let stale = match &self.rule.timestamp {
             Some(timestamp) => incoming.tolerate(timestamp.check(&reader.text(&timestamp.place)?, incoming.now_ms))?,
             None => false,
@@ -161,7 +171,7 @@ impl MacVerifier {
         Ok(stale)
     }
 
-    fn check_fields(&self, reader: &Reader<'_>) -> Result<(), Rejection> {
+    fn check_fields(&self, reader: &Reader<'_, '_>) -> Result<(), Rejection> {
         for equality in &self.rule.require {
             // What is compared is known to the sender, so time tells nothing.
             if reader.text(&equality.left)? != reader.text(&equality.right)? {
@@ -172,7 +182,7 @@ impl MacVerifier {
     }
 
     /// The URL of the certificate, where the request names one: it is at a host of the rule.
-    fn certificate_url<'v>(&self, reader: &Reader<'v>) -> Result<Option<Cow<'v, str>>, Rejection> {
+    fn certificate_url<'v>(&self, reader: &Reader<'v, '_>) -> Result<Option<Cow<'v, str>>, Rejection> {
         let KeyEncoding::Certificate { place } = &self.rule.key_encoding else { return Ok(None) };
         let url = reader.text(place)?;
         if is_certificate_url(&url, &self.rule.hosts) {
@@ -216,7 +226,7 @@ impl MacVerifier {
     fn find(
         &self,
         incoming: &Incoming<'_>,
-        reader: &Reader<'_>,
+        reader: &Reader<'_, '_>,
         candidates: &[Candidate],
     ) -> Result<Option<usize>, Rejection> {
         let parts = self.rule.content.parts();

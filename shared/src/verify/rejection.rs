@@ -36,6 +36,8 @@ pub enum Rejection {
     SignatureMismatch { secrets: usize },
     /// A signature or token is good for a secret that was retired.
     SecretRetired,
+    /// A signature is good for a secret with white space at its end, which is taken off here when it is entered.
+    SecretWithWhiteSpace,
     /// A signature is good for another form of the body, which somebody on the way has rewritten.
     BodyRewritten { signed: SignedForm },
     /// The token or the credentials match none of the secrets.
@@ -95,6 +97,7 @@ impl Rejection {
             Self::RequirementFailed { .. } => "requirement_failed",
             Self::SignatureMismatch { .. } => "signature_mismatch",
             Self::SecretRetired => "secret_retired",
+            Self::SecretWithWhiteSpace => "secret_with_white_space",
             Self::BodyRewritten { .. } => "body_rewritten",
             Self::TokenMismatch { .. } => "token_mismatch",
             Self::CredentialsMalformed => "credentials_malformed",
@@ -147,6 +150,11 @@ impl Rejection {
             Self::SignatureMismatch { secrets: 1 } => "no signature matches the secret".to_owned(),
             Self::SignatureMismatch { secrets } => format!("no signature matches any of {secrets} secrets"),
             Self::SecretRetired => "signature valid for a retired secret".to_owned(),
+            Self::SecretWithWhiteSpace => {
+                "signature valid for the secret with white space at its end; take it off at the sender, such as the line \
+                 feed of a file"
+                    .to_owned()
+            }
             Self::BodyRewritten { signed } => {
                 let signed = match signed {
                     SignedForm::CompactJson => "its compact JSON",
@@ -218,6 +226,7 @@ impl Rejection {
             Self::SignatureMismatch { .. }
             | Self::TokenMismatch { .. }
             | Self::SecretRetired
+            | Self::SecretWithWhiteSpace
             | Self::BodyRewritten { .. } => 6,
             Self::KeysUnavailable | Self::SecretAwaited => 7,
         }

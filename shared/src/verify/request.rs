@@ -7,13 +7,13 @@ use std::collections::BTreeMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use super::checksum::crc32;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use crate::header::HeaderList;
+use crate::reader::{self, Document, Json, Value};
 use crate::source::Secret;
 
 /// How the platform joins the values of a header that was sent more than once.
@@ -46,29 +46,29 @@ pub(crate) enum Joins {
     Allowed,
 }
 
-/// A request and its body, or one item of it; the body is parsed as JSON at most once, and only when a reference asks for
-/// it.
+/// A request and its body, or one item of it; the body is read at most once, and only when a reference asks for it.
 pub(crate) struct View<'a> {
     request: &'a RequestParts<'a>,
     body: &'a [u8],
     settings: &'a BTreeMap<String, String>,
     secrets: &'a [Secret],
-    json: OnceCell<Option<Value>>,
+    content: OnceCell<Option<Document<'a>>>,
     /// What `json:` looks at in place of the body.
-    item: Option<&'a Value>,
+    item: Option<Json<'a>>,
 }
 
 impl<'a> View<'a> {
     pub(crate) fn new(request: &'a RequestParts<'a>, body: &'a [u8], settings: &'a BTreeMap<String, String>) -> Self {
-        Self { request, body, settings, secrets: &[], json: OnceCell::new(), item: None }
+        Self { request, body, settings, secrets: &[], content: OnceCell::new(), item: None }
     }
 
     /// The same request, of whose body `json:` sees only this item.
-    pub(crate) fn of_item<'i>(&self, item: &'i Value) -> View<'i>
+    pub(crate) fn of_item<'i>(&self, item: Json<'i>) -> View<'i>
     where
         'a: 'i,
     {
-        View { item: Some(item), json: OnceCell::new(), ..*self }
+        let Self { request, body, settings, secrets, .. } = *self;
+        View { request, body, settings, secrets, content: OnceCell::new(), item: Some(item) }
     }
 
     /// Lets the functions that sign something for a challenge use the first of these secrets.
@@ -153,9 +153,10 @@ impl<'a> View<'a> {
         self.body
     }
 
-    /// The body as JSON, or the item of it that is looked at.
-    pub(crate) fn document(&self) -> Option<&Value> {
-        self.item.or_else(|| self.json.get_or_init(|| serde_json::from_slice(self.body).ok()).as_ref())
+    /// The body as [`reader`] reads it, or the item of it that is looked at.
+    pub(crate) fn document(&self) -> Option<Json<'_>> {
+        let read = || reader::read(self.request.headers, self.body, reader::decoded_limit(self.body.len())).document();
+        self.item.or_else(|| self.content.get_or_init(read).as_ref().map(Document::root))
     }
 
     /// The URL that the sender was given: the one it asked for, or the setting `public_url`. To that, the parameters are
@@ -210,11 +211,10 @@ impl<'a> View<'a> {
     }
 
     fn json(&self, pointer: &str) -> Option<Cow<'_, str>> {
-        match self.document()?.pointer(pointer)? {
-            Value::String(text) => Some(Cow::Borrowed(text)),
-            Value::Number(number) => Some(Cow::Owned(number.to_string())),
-            Value::Bool(truth) => Some(Cow::Borrowed(if *truth { "true" } else { "false" })),
-            Value::Null | Value::Array(_) | Value::Object(_) => None,
+        match self.document()?.pointer(pointer)?.value() {
+            Value::String(text) | Value::Number(text) => Some(Cow::Borrowed(text)),
+            Value::Bool(truth) => Some(Cow::Borrowed(if truth { "true" } else { "false" })),
+            Value::Null | Value::Array | Value::Object => None,
         }
     }
 

@@ -63,6 +63,10 @@ pub struct MacRule {
     /// The hosts at which the certificate may be that the request names; only for a key `x509url:`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
+    /// Whether the sender signs the body before it encodes it (`content-encoding`): then the body of all references is what
+    /// is inside the encoding.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub decoded: bool,
     /// The values of the `cfg:` references in this rule. The one named `public_url` also takes the place of the request's
     /// own URL: the sender signs the URL that was configured at it, which a proxy may have changed on the way.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]

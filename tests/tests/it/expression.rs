@@ -88,7 +88,7 @@ async fn a_filter_that_cannot_read_the_body_holds_the_event_until_its_route_can_
     let body = json!({ "ref": "main", "more": "x".repeat(1_200_000) }).to_string();
     let wanted = gateway.push_large(&by_body.source, &[("x-kind", "push")], body.clone(), [Verification::Verified]);
     let others = gateway.push_large(&by_body.source, &[("x-kind", "else")], body, [Verification::Verified]);
-    let deep = gateway.push(&by_body.source, format!("{}{}", "[".repeat(500), "]".repeat(500)).as_bytes());
+    let deep = gateway.push(&by_body.source, format!("{}{}", "[".repeat(6_000), "]".repeat(6_000)).as_bytes());
     assert_eq!(by_header.wait_for(1, SOON).await[0].header("webhook-id"), wanted[0].to_string());
     let held = deliveries(&gateway, &by_body, "held", 3).await;
     for held in &held {

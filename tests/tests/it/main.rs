@@ -1,6 +1,7 @@
 //! The tests of the whole, in the order of the data: real workerd, real PostgreSQL, real sockets.
 
 mod api;
+mod bodies;
 mod by_hand;
 mod changes;
 mod chaos;

@@ -1,7 +1,7 @@
 //! What Amazon SNS signs: docs.aws.amazon.com, "Verifying the signatures of Amazon SNS messages", and the key lists of
 //! `aws-js-sns-message-validator`.
 
-use serde_json::Value;
+use crate::reader::{Json, Value};
 
 /// The fields that are signed where they are there, in this order.
 const FIELDS: [&str; 8] = ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
@@ -15,18 +15,18 @@ const CONFIRMATION: &[&str] = &["Message", "MessageId", "SubscribeURL", "Timesta
 ///
 /// Only the message itself may hold a line feed: in another field it could stand for the end of it, and one signature
 /// would be good for two messages.
-pub(super) fn canonical(message: &Value) -> Option<String> {
+pub(super) fn canonical(message: Json<'_>) -> Option<String> {
     let required = match message.get("Type")?.as_str()? {
         "Notification" => NOTIFICATION,
         "SubscriptionConfirmation" | "UnsubscribeConfirmation" => CONFIRMATION,
         _ => return None,
     };
-    if !required.iter().all(|name| message.get(name).is_some_and(Value::is_string)) {
+    if !required.iter().all(|name| message.get(name).is_some_and(|value| value.as_str().is_some())) {
         return None;
     }
     let mut out = String::new();
     for name in FIELDS {
-        let Some(value) = message.get(name).filter(|value| !value.is_null()) else { continue };
+        let Some(value) = message.get(name).filter(|value| value.value() != Value::Null) else { continue };
         let text = value.as_str().filter(|text| name == "Message" || !text.contains('\n'))?;
         out.push_str(name);
         out.push('\n');
@@ -43,10 +43,17 @@ pub(in crate::verify) fn covers(pointer: &str) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::*;
+    use serde_json::Value;
+
+    use super::canonical;
+    use super::covers;
+    use crate::header::HeaderList;
+    use crate::reader;
 
     fn of(message: Value) -> Option<String> {
-        canonical(&message)
+        let body = message.to_string();
+        let content = reader::read(&HeaderList::default(), body.as_bytes(), 0);
+        canonical(content.document().expect("JSON").root())
     }
 
     fn notification() -> Value {

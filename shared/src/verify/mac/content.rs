@@ -9,12 +9,12 @@ use crate::verify::signature::SignatureValue;
 use crate::verify::template::Part;
 
 /// Resolves references, those to the fields of the signature header included.
-pub(super) struct Reader<'v> {
-    pub(super) view: &'v View<'v>,
+pub(super) struct Reader<'v, 'b> {
+    pub(super) view: &'v View<'b>,
     pub(super) signature: SignatureValue<'v>,
 }
 
-impl<'v> Reader<'v> {
+impl<'v> Reader<'v, '_> {
     pub(super) fn text(&self, reference: &Reference) -> Result<Cow<'v, str>, Rejection> {
         match self.field(reference) {
             Some(field) => field,
