@@ -12,7 +12,7 @@
 //! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `destination_health`, `deleted_sources`,
 //!    `deleted_destinations`
 //! 3. the advisory lock of those who take shards, `replicas`, `shards`
-//! 4. what arrives: `event_keys`, `events`, `rejections`, `unreadable_messages`
+//! 4. what arrives: `event_keys`, `events`, `event_duplicates`, `event_bodies`, `rejections`, `unreadable_messages`
 //! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
 //! 6. `replays`, in which many count: late, so that they are locked for a moment only
 //! 7. `source_counters`, `destination_counters`
@@ -26,6 +26,7 @@ use std::time::Duration;
 
 pub mod admit;
 pub mod configuration;
+mod copies;
 pub mod counters;
 pub mod deleted_destinations;
 pub mod deliveries;

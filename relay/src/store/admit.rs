@@ -4,10 +4,12 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use shared::envelope::Failure;
+use shared::extract::DedupeKey;
 use shared::source::QuarantineLimits;
 use uuid::Uuid;
 
 use super::configuration::Version;
+use super::copies::{self, Copies};
 use super::counters::{self, SourceCounts};
 use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
@@ -23,7 +25,7 @@ pub struct NewEvent {
     pub received_at: time::OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
-    pub dedupe_key: Option<[u8; 32]>,
+    pub dedupe_key: Option<DedupeKey>,
     pub method: String,
     pub query: String,
     pub headers: serde_json::Value,
@@ -177,23 +179,22 @@ async fn write(
     let mut arrived = HashSet::new();
     let unknown: Vec<&NewEvent> =
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
-    let duplicates = claim_keys(connection, &unknown, dedupe_days).await?;
-    let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
+    let copies = copies::claim_keys(connection, &unknown, dedupe_days).await?;
+    let fresh: Vec<&NewEvent> = unknown.iter().copied().filter(|event| !copies.of.contains_key(&event.id)).collect();
     let beyond = quarantine::charge(connection, &fresh).await?;
     let mut fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
     // In one order everywhere: of two replicas that store the same events, one waits for the other at the first of them.
     fresh.sort_unstable_by_key(|event| event.id);
 
-    let stored = insert_events(connection, &fresh).await?;
-    // After the events: a duplicate may be one of an event of the same batch.
-    count_duplicates(connection, &duplicates).await?;
+    let stored = insert_events(connection, &fresh, &copies).await?;
+    copies::record(connection, &copies, &unknown).await?;
     insert_deliveries(connection, &fresh, &stored).await?;
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
     // Last, because two transactions that count for the same source wait for each other from here to their commit.
-    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected, &beyond.events)).await?;
+    counters::add_to_sources(connection, &counts(batch, &stored, &copies.of, &rejected, &beyond.events)).await?;
     transaction.commit().await?;
-    Ok(Admitted::Stored { stored, duplicates: duplicates.len(), full: beyond.full })
+    Ok(Admitted::Stored { stored, duplicates: copies.of.len(), full: beyond.full })
 }
 
 /// Whether an event is stored.
@@ -231,99 +232,6 @@ fn counts(
     counts
 }
 
-/// Claims the events' keys and returns the events whose key another event has, each with that event.
-///
-/// Two replicas that store the same key at the same time meet in the primary key of the same day. Across midnight they
-/// can both be first: the event is then delivered twice, which at-least-once delivery allows.
-async fn claim_keys(
-    connection: &mut Connection,
-    events: &[&NewEvent],
-    dedupe_days: i32,
-) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
-    let mut first = HashMap::new();
-    let mut duplicates: HashMap<Uuid, Uuid> = HashMap::new();
-    for event in events {
-        let Some(key) = event.dedupe_key else { continue };
-        let holder = *first.entry((event.source_id, key)).or_insert(event.id);
-        if holder != event.id {
-            duplicates.insert(event.id, holder);
-        }
-    }
-    if first.is_empty() {
-        return Ok(duplicates);
-    }
-    // In one order everywhere, so that two replicas with the same keys wait for each other and do not deadlock.
-    let mut claims: Vec<_> = first.into_iter().collect();
-    claims.sort_unstable();
-    let source_ids: Vec<Uuid> = claims.iter().map(|((source, _), _)| *source).collect();
-    let keys: Vec<Vec<u8>> = claims.iter().map(|((_, key), _)| key.to_vec()).collect();
-    let event_ids: Vec<Uuid> = claims.iter().map(|(_, event)| *event).collect();
-    let claimed = sqlx::query_scalar!(
-        r#"insert into event_keys (source_id, key, day, event_id)
-           select claim.source_id, claim.key, current_date, claim.event_id
-           from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
-           where not exists (
-               select from event_keys held
-               where held.source_id = claim.source_id and held.key = claim.key
-                 and held.day between current_date - $4::int and current_date)
-           on conflict do nothing
-           returning event_id"#,
-        &source_ids,
-        &keys,
-        &event_ids,
-        dedupe_days
-    )
-    .fetch_all(&mut *connection)
-    .await?;
-    let claimed: HashSet<Uuid> = claimed.into_iter().collect();
-    let lost: Vec<usize> = (0..event_ids.len()).filter(|at| !claimed.contains(&event_ids[*at])).collect();
-    if !lost.is_empty() {
-        let lost_sources: Vec<Uuid> = lost.iter().map(|at| source_ids[*at]).collect();
-        let lost_keys: Vec<Vec<u8>> = lost.iter().map(|at| keys[*at].clone()).collect();
-        let lost_events: Vec<Uuid> = lost.iter().map(|at| event_ids[*at]).collect();
-        let holders = sqlx::query!(
-            r#"select claim.event_id as "event_id!", held.event_id as holder
-               from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
-               join event_keys held on held.source_id = claim.source_id and held.key = claim.key
-                and held.day between current_date - $4::int and current_date"#,
-            &lost_sources,
-            &lost_keys,
-            &lost_events,
-            dedupe_days
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        // A key held by the event itself is a claim from a transaction that another replica has just committed for the
-        // same message; the insert of the event finds it there.
-        duplicates
-            .extend(holders.into_iter().filter(|row| row.holder != row.event_id).map(|row| (row.event_id, row.holder)));
-    }
-    Ok(duplicates)
-}
-
-async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {
-    if duplicates.is_empty() {
-        return Ok(());
-    }
-    let mut counts: HashMap<Uuid, i32> = HashMap::new();
-    for holder in duplicates.values() {
-        // The first of a batch may itself be a duplicate of an older event.
-        let holder = duplicates.get(holder).unwrap_or(holder);
-        *counts.entry(*holder).or_default() += 1;
-    }
-    let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
-    lock_events(connection, &ids).await?;
-    sqlx::query!(
-        "update events set duplicates = duplicates + more.count
-         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)",
-        &ids,
-        &counts
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
 pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
     if ids.len() > 1 {
@@ -334,7 +242,11 @@ pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Re
     Ok(())
 }
 
-async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn insert_events(
+    connection: &mut Connection,
+    events: &[&NewEvent],
+    copies: &Copies,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -350,6 +262,7 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Res
     let mut verifications = Vec::with_capacity(events.len());
     let mut failure_causes = Vec::with_capacity(events.len());
     let mut failure_details = Vec::with_capacity(events.len());
+    let mut same_keys = Vec::with_capacity(events.len());
     let mut bodies = Vec::with_capacity(events.len());
     for event in events {
         ids.push(event.id);
@@ -364,18 +277,20 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Res
         verifications.push(event.verification);
         failure_causes.push(event.failure.as_ref().map(|failure| failure.cause.as_str()));
         failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
+        same_keys.push(copies.same_key.get(&event.id).copied());
         bodies.push(event.body.as_slice());
     }
     let stored = sqlx::query_scalar!(
         r#"with stored as (
                insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
-                                   headers, body_size, verification, failure_cause, failure_detail)
+                                   headers, body_size, verification, failure_cause, failure_detail, same_key_as)
                select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                      octet_length(body), verification, failure_cause, failure_detail
+                      octet_length(body), verification, failure_cause, failure_detail, same_key_as
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
-                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[])
+                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[],
+                           $14::uuid[])
                     as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                              verification, body, failure_cause, failure_detail)
+                              verification, body, failure_cause, failure_detail, same_key_as)
                on conflict (id) do nothing
                returning id
            ), bodies as (
@@ -398,6 +313,7 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Res
         &bodies as &[&[u8]],
         &failure_causes as &[Option<&str>],
         &failure_details as &[Option<&str>],
+        &same_keys as &[Option<Uuid>],
     )
     .fetch_all(connection)
     .await?;

@@ -12,7 +12,7 @@ use super::rejection::Rejection;
 use super::request::View;
 
 /// Where the items stand: `value[]`, or `notificationItems[].NotificationRequestItem` where each is wrapped once more.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Each {
     text: String,
     /// The JSON pointer (RFC 6901) to the list.
@@ -37,8 +37,7 @@ pub(super) fn verify_each(
 ) -> Result<Verified, Rejection> {
     let Some(each) = each else { return verify(view) };
     let mut whole = None;
-    for entry in each.entries(view)? {
-        let item = entry.pointer(&each.item).ok_or_else(|| missing(&format!("{}/…{}", each.list, each.item)))?;
+    for item in each.items(view)? {
         let one = verify(&view.of_item(item))?;
         whole = Some(whole.map_or(one, |before: Verified| before.and(one)));
     }
@@ -50,12 +49,22 @@ impl Each {
     pub(crate) fn pointers(&self, document: &Value) -> Result<Vec<String>, Rejection> {
         let list = document.pointer(&self.list).and_then(Value::as_array);
         let entries = list.filter(|list| !list.is_empty()).ok_or_else(|| missing(&self.list))?;
-        Ok((0..entries.len()).map(|index| format!("{}/{index}{}", self.list, self.item)).collect())
+        Ok((0..entries.len()).map(|index| self.pointer_of(index)).collect())
     }
 
-    fn entries<'v>(&self, view: &'v View<'_>) -> Result<&'v [Value], Rejection> {
+    /// The JSON pointer of the item at `index`, whether there is one or not.
+    pub(crate) fn pointer_of(&self, index: usize) -> String {
+        format!("{}/{index}{}", self.list, self.item)
+    }
+
+    /// The items of a request, of which there may be none.
+    pub(super) fn items<'v>(&self, view: &'v View<'_>) -> Result<Vec<&'v Value>, Rejection> {
         let list = view.document().and_then(|document| document.pointer(&self.list)).and_then(Value::as_array);
-        list.map(Vec::as_slice).ok_or_else(|| missing(&self.list))
+        let entries = list.ok_or_else(|| missing(&self.list))?.iter();
+        let item = |entry: &'v Value| {
+            entry.pointer(&self.item).ok_or_else(|| missing(&format!("{}/…{}", self.list, self.item)))
+        };
+        entries.map(item).collect()
     }
 }
 

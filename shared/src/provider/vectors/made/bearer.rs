@@ -19,6 +19,10 @@ pub(super) fn tokens() -> Vec<Sample> {
         ("telegram", "x-telegram-bot-api-secret-token", "", Value::Null),
         ("cloudflare-notifications", "cf-webhook-auth", "", Value::Null),
         ("token", "authorization", "Bearer ", json!({"prefix": "Bearer"})),
+        ("cartesia", "x-webhook-secret", "", Value::Null),
+        ("vapi", "x-vapi-secret", "", Value::Null),
+        ("rev-ai", "authorization", "Bearer ", json!({"prefix": "Bearer"})),
+        ("speechmatics", "x-own", "", json!({"header": "X-Own"})),
     ]
     .into_iter()
     .map(|(provider, header, prefix, config)| {
@@ -68,11 +72,12 @@ pub(super) fn web_tokens() -> Vec<Sample> {
             Some(300),
         ),
         monday,
+        of("livekit", "authorization", "", json!({"iss": "key", "sha256": BASE64.encode(Sha256::digest(BODY))}), None),
     ]
 }
 
 pub(super) fn unsigned() -> Vec<Sample> {
-    ["none", "runpod", "modal", "together"]
+    ["none", "runpod", "modal", "together", "d-id", "gladia", "higgsfield", "kling", "luma"]
         .map(|provider| {
             let mut sample = bearing(provider, &[], "");
             sample.secrets.clear();
