@@ -2,6 +2,7 @@
 
 pub(crate) mod form;
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
@@ -9,6 +10,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::header::HeaderList;
 use crate::provider::{Places, Provider};
+use crate::verify::function::Function;
+use crate::verify::reference::Reference;
 use crate::verify::request::{Joins, RequestParts, View};
 use crate::verify::template::{Part, Template};
 
@@ -101,13 +104,21 @@ fn dedupe_key(id: &str, alone: bool, body: &[u8], any_body: bool) -> DedupeKey {
     DedupeKey { key: key.finalize().into(), body: first, any_body }
 }
 
+/// The value of a reference for who reads an event; it may be empty.
+pub(crate) fn text<'v>(reference: &Reference, view: &'v View<'_>, joins: Joins) -> Option<Cow<'v, str>> {
+    match reference {
+        Reference::Function(Function::Items(items)) => items.value(view).map(Cow::Owned),
+        other => view.text(other, joins).ok(),
+    }
+}
+
 /// `None` where a part is missing or the whole is empty.
 fn render(template: &Template, view: &View<'_>) -> Option<String> {
     let mut out = String::new();
     for part in template.parts() {
         match part {
             Part::Literal(text) => out.push_str(text),
-            Part::Reference(reference) => out.push_str(&view.text(reference, Joins::Refused).ok()?),
+            Part::Reference(reference) => out.push_str(&text(reference, view, Joins::Refused)?),
         }
     }
     (!out.is_empty()).then_some(out)

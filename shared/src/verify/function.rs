@@ -44,7 +44,8 @@ impl Function {
             Self::FirstItem => first_item::of(view.body()).map(str::to_owned).ok_or_else(missing),
             Self::FormSortedConcat => form::sorted_concat(&view.url(), view.body()).ok_or_else(missing),
             Self::HubspotUri => Ok(hubspot::uri(&view.url())),
-            Self::Items(items) => items.value(view).ok_or_else(missing),
+            // Only the id of an event is made of it, which the edge does not read: see `extract`.
+            Self::Items(_) => Err(missing()),
             Self::SignedHeaders(place) => headers::values(view, &names(place)?),
             Self::SnsCanonical => view.document().and_then(sns::canonical).ok_or_else(missing),
         }

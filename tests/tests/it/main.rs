@@ -2,6 +2,7 @@
 
 mod api;
 mod chaos;
+mod copies;
 mod crash;
 mod crowd;
 mod deleting;

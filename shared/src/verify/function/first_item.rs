@@ -36,6 +36,9 @@ fn end_of_object(text: &[u8]) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+    use serde_json::Value;
+
     use super::*;
 
     #[test]
@@ -59,5 +62,27 @@ mod tests {
             assert_eq!(of(body.as_bytes()), None, "{body}");
         }
         assert_eq!(of(b"[{\"a\":\"\xff\"}]"), None, "it is no text");
+    }
+
+    /// JSON whose texts hold what could be taken for its structure.
+    fn values() -> impl Strategy<Value = Value> {
+        let text = || r#"[\[\]{}",:\\a\u{e9}]{0,6}"#;
+        let leaf = text().prop_map(Value::from);
+        leaf.prop_recursive(4, 24, 4, move |inner| {
+            let list = prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from);
+            let object = prop::collection::btree_map(text(), inner, 0..4);
+            prop_oneof![list, object.prop_map(|map| Value::Object(map.into_iter().collect()))]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_written_first_is_found_whatever_is_in_it(values in prop::collection::vec(values(), 1..4), pretty: bool) {
+            let write = |value: &Value| if pretty { format!("{value:#}") } else { value.to_string() };
+            let body = write(&Value::from(values.clone()));
+            let items: Vec<&serde_json::value::RawValue> = serde_json::from_str(&body).expect("a list");
+            let first = items[0].get();
+            prop_assert_eq!(of(body.as_bytes()), values[0].is_object().then_some(first));
+        }
     }
 }

@@ -22,7 +22,7 @@ impl Items {
     /// The fields of the only item, joined with dots. Of several items the fields of the first, how many more there are,
     /// and the SHA-256 of all fields of all items in their order: `EV1+2.5feceb66…`. `None` if the list is missing or
     /// empty, or if an item lacks a field.
-    pub(super) fn value(&self, view: &View<'_>) -> Option<String> {
+    pub(crate) fn value(&self, view: &View<'_>) -> Option<String> {
         let items = self.list.items(view).ok()?;
         let mut first = String::new();
         let mut all = Sha256::new();

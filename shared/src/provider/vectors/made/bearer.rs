@@ -62,7 +62,11 @@ pub(super) fn web_tokens() -> Vec<Sample> {
     let mut monday =
         of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
     monday.fields_only = true;
+    let body = BASE64.encode(Sha256::digest(BODY));
+    let mut livekit = of("livekit", "authorization", "", json!({"iss": "key", "sha256": body}), None);
+    livekit.config = json!({"api_key": "key"});
     vec![
+        livekit,
         of("netlify", "x-webhook-signature", "", json!({"iss": "netlify", "sha256": hash}), None),
         of(
             "vonage",
@@ -72,7 +76,6 @@ pub(super) fn web_tokens() -> Vec<Sample> {
             Some(300),
         ),
         monday,
-        of("livekit", "authorization", "", json!({"iss": "key", "sha256": BASE64.encode(Sha256::digest(BODY))}), None),
     ]
 }
 
