@@ -106,10 +106,10 @@ fn dedupe_key(id: &str, alone: bool, body: &[u8], any_body: bool) -> DedupeKey {
 
 /// The value of a reference for who reads an event; it may be empty.
 pub(crate) fn text<'v>(reference: &Reference, view: &'v View<'_>, joins: Joins) -> Option<Cow<'v, str>> {
-    match reference {
-        Reference::Function(Function::Items(items)) => items.value(view).map(Cow::Owned),
-        other => view.text(other, joins).ok(),
+    if let Reference::Function(Function::Items(items)) = reference {
+        return items.value(view).map(Cow::Owned);
     }
+    view.text(reference, joins).ok()
 }
 
 /// `None` where a part is missing or the whole is empty.

@@ -135,10 +135,7 @@ fn key_template(text: &str) -> Result<Template, String> {
     }
     let template: Template = text.parse().map_err(|error| format!("{error}"))?;
     if let Some(reference) = template.references().find(|reference| !is_for_keys(reference)) {
-        let hint = match reference {
-            Reference::Body => "; write {sha256hex:body}",
-            _ => "",
-        };
+        let hint = if *reference == Reference::Body { "; write {sha256hex:body}" } else { "" };
         return Err(format!(
             "{{{reference}}} cannot be a part of a key{hint}; use {{json:<path>}}, {{json?:<path>}}, {{h:<header>}}, \
              {{query:<name>}}, {{sha256hex:body}} or {{fn:items(<list>[]:<field>)}}"

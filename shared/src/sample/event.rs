@@ -197,9 +197,11 @@ fn filled(
 
 /// The places that a template reads; of a list of items those of the first.
 fn places_of(template: &Template) -> Vec<Reference> {
-    let places = template.references().map(|reference| match reference {
-        Reference::Function(Function::Items(items)) => items.first_fields().collect(),
-        other => vec![other.clone()],
+    let places = template.references().map(|reference| {
+        if let Reference::Function(Function::Items(items)) = reference {
+            return items.first_fields();
+        }
+        vec![reference.clone()]
     });
     places.flatten().collect()
 }

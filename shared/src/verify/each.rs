@@ -12,7 +12,7 @@ use super::rejection::Rejection;
 use super::request::View;
 
 /// Where the items stand: `value[]`, or `notificationItems[].NotificationRequestItem` where each is wrapped once more.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Each {
     text: String,
     /// The JSON pointer (RFC 6901) to the list.

@@ -11,24 +11,23 @@ use crate::verify::request::{Joins, View};
 
 /// `items(<list>[]:<field>+<field>…)`, such as `items(events[]:id)`. Every field has to be in every item, unless a `?`
 /// stands after it.
+///
+/// It is kept as its text, and taken apart when an event is read: references are all over the Worker, and stay small.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Items {
-    list: Each,
-    fields: Vec<Reference>,
-    text: String,
-}
+pub struct Items(String);
 
 impl Items {
     /// The fields of the only item, joined with dots. Of several items the fields of the first, how many more there are,
     /// and the SHA-256 of all fields of all items in their order: `EV1+2.5feceb66…`. `None` if the list is missing or
     /// empty, or if an item lacks a field.
     pub(crate) fn value(&self, view: &View<'_>) -> Option<String> {
-        let items = self.list.items(view).ok()?;
+        let (list, fields) = read(&self.0)?;
+        let items = list.items(view).ok()?;
         let mut first = String::new();
         let mut all = Sha256::new();
         for (index, item) in items.iter().enumerate() {
             let view = view.of_item(item);
-            for (place, field) in self.fields.iter().enumerate() {
+            for (place, field) in fields.iter().enumerate() {
                 let text = view.text(field, Joins::Refused).ok()?;
                 // The length keeps the fields apart, whatever letters are in them.
                 all.update((text.len() as u64).to_be_bytes());
@@ -47,32 +46,38 @@ impl Items {
     }
 
     /// The JSON pointers (RFC 6901) of the fields of the first item.
-    pub(crate) fn first_fields(&self) -> impl Iterator<Item = Reference> {
-        let first = self.list.pointer_of(0);
-        self.fields.iter().filter_map(move |field| {
+    pub(crate) fn first_fields(&self) -> Vec<Reference> {
+        let Some((list, fields)) = read(&self.0) else { return Vec::new() };
+        let first = list.pointer_of(0);
+        let of_first = |field| {
             let Reference::Json { pointer, optional } = field else { return None };
-            Some(Reference::Json { pointer: format!("{first}{pointer}"), optional: *optional })
-        })
+            Some(Reference::Json { pointer: format!("{first}{pointer}"), optional })
+        };
+        fields.into_iter().filter_map(of_first).collect()
     }
+}
+
+/// The list and the fields of its items.
+fn read(text: &str) -> Option<(Each, Vec<Reference>)> {
+    let (list, fields) = text.split_once(':')?;
+    let field = |name: &str| {
+        let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
+        (!name.is_empty()).then(|| Reference::Json { pointer: pointer(name), optional })
+    };
+    Some((list.parse().ok()?, fields.split('+').map(field).collect::<Option<_>>()?))
 }
 
 impl FromStr for Items {
     type Err = ();
 
     fn from_str(text: &str) -> Result<Self, ()> {
-        let (list, fields) = text.split_once(':').ok_or(())?;
-        let field = |name: &str| {
-            let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
-            (!name.is_empty()).then(|| Reference::Json { pointer: pointer(name), optional })
-        };
-        let fields = fields.split('+').map(field).collect::<Option<_>>().ok_or(())?;
-        Ok(Self { list: list.parse().map_err(|_| ())?, fields, text: text.to_owned() })
+        read(text).map(|_| Self(text.to_owned())).ok_or(())
     }
 }
 
 impl fmt::Display for Items {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
+        f.write_str(&self.0)
     }
 }
 
