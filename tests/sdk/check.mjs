@@ -334,12 +334,6 @@ const providers = {
     const { verifySignature } = await import("@vonage/jwt");
     return { verify: async (job) => verifySignature(job.headers.authorization.replace("Bearer ", ""), job.secret) };
   },
-  livekit: async () => {
-    const { WebhookReceiver } = await import("livekit-server-sdk");
-    return {
-      verify: throwing((job) => new WebhookReceiver("devkey", job.secret).receive(job.body, job.headers.authorization)),
-    };
-  },
   telnyx: async () => {
     const { default: Telnyx } = await import("telnyx");
     const { webhooks } = new Telnyx({ apiKey: "key" });

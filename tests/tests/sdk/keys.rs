@@ -32,7 +32,6 @@ pub(crate) fn cases() -> Vec<Case> {
         sns("aws-sns-sha1", "1"),
         messagebird(),
         vonage(),
-        livekit(),
         pubsub(),
     ]
 }
@@ -121,16 +120,6 @@ fn vonage() -> Case {
     let claims = json!({"iss": "Vonage", "iat": NOW_S, "jti": "1", "payload_hash": hash});
     let token = token(&json!({"alg": "HS256"}), &claims, |text| hmac_sha256(case.secret.as_bytes(), &[text]));
     case.request.headers.insert("authorization".to_owned(), format!("Bearer {token}"));
-    case
-}
-
-fn livekit() -> Case {
-    let mut case = unsigned("livekit", Place::Header("authorization"));
-    case.config = json!({"api_key": "devkey"});
-    let hash = BASE64.encode(Sha256::digest(&case.request.body));
-    let claims = json!({"iss": "devkey", "nbf": NOW_S, "exp": NOW_S + 300, "sha256": hash});
-    let token = token(&json!({"alg": "HS256"}), &claims, |text| hmac_sha256(case.secret.as_bytes(), &[text]));
-    case.request.headers.insert("authorization".to_owned(), token);
     case
 }
 
