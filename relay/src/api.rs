@@ -137,6 +137,7 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(events::list))
         .routes(routes!(events::show))
         .routes(routes!(events::body))
+        .routes(routes!(events::changed_copy_body))
         .routes(routes!(events::release::release))
         .routes(routes!(deliveries::release::release))
         .routes(routes!(deliveries::list))

@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use http::{HeaderMap, HeaderName, HeaderValue};
-use shared::extract::Extractor;
+use shared::extract::{DedupeKey, Extractor};
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
@@ -64,7 +64,7 @@ impl Source {
 
     /// The key that the copies of an event share; `None` if the provider names no id.
     #[must_use]
-    pub fn key(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Option<[u8; 32]> {
+    pub fn key(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Option<DedupeKey> {
         self.extractor.as_ref()?.extract(query, headers, body).dedupe_key
     }
 }

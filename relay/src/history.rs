@@ -78,6 +78,7 @@ impl Retention {
             Table::EventBodies => self.body_days,
             Table::EventKeys => self.dedupe_days,
             Table::Events
+            | Table::EventDuplicates
             | Table::SettledDeliveries
             | Table::Attempts
             | Table::Rejections

@@ -12,7 +12,8 @@
 //! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `route_versions`, `destination_health`,
 //!    `deleted_sources`, `deleted_destinations`
 //! 3. the advisory lock of those who take shards, `replicas`, `shards`
-//! 4. what arrives: the advisory locks of keys near midnight, `event_keys`, `events`, `rejections`, `unreadable_messages`
+//! 4. what arrives: the advisory locks of keys near midnight, `event_keys`, `events`, `event_duplicates`, `event_bodies`,
+//!    `rejections`, `unreadable_messages`
 //! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
 //! 6. `replays`, in which many count: late, so that they are locked for a moment only
 //! 7. `source_counters`, `destination_counters`
@@ -26,6 +27,7 @@ use std::time::Duration;
 
 pub mod admit;
 pub mod configuration;
+pub mod copies;
 pub mod counters;
 pub mod deleted_destinations;
 pub mod deliveries;
@@ -36,7 +38,7 @@ pub mod events;
 pub mod expedited;
 pub mod health;
 pub mod held;
-pub mod keys;
+mod keys;
 pub mod leases;
 pub mod partitions;
 pub mod pending;

@@ -1,12 +1,15 @@
 //! What the relay reads out of an event: the provider's own id, its type, and the key that duplicates share.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::header::HeaderList;
-use crate::provider::Provider;
+use crate::provider::{Places, Provider};
+use crate::verify::function::Function;
+use crate::verify::reference::Reference;
 use crate::verify::request::{Joins, RequestParts, View};
 use crate::verify::template::{Part, Template};
 
@@ -15,24 +18,44 @@ use crate::verify::template::{Part, Template};
 pub struct Extracted {
     pub provider_event_id: Option<String>,
     pub event_type: Option<String>,
-    /// The same for every copy of an event of one source; `None` where the provider names no id, so that nothing can be
-    /// told to be a copy.
-    pub dedupe_key: Option<[u8; 32]>,
+    /// What copies of the event are known by; `None` if the provider names no id, so that nothing can be told to be a copy.
+    pub dedupe_key: Option<DedupeKey>,
+}
+
+/// What the copies of an event are known by.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct DedupeKey {
+    /// The same for every copy of an event of one source.
+    pub key: [u8; 32],
+    /// The first 16 bytes of the SHA-256 of the body.
+    pub body: [u8; 16],
+    /// Whether an event with the same key and another body is a copy too. If not, it is an event of its own.
+    pub any_body: bool,
+}
+
+impl DedupeKey {
+    /// The key of an event whose `key` an event with another body holds: with it, a copy of this event is known too.
+    #[must_use]
+    pub fn with_body(&self) -> [u8; 32] {
+        let mut hash = Sha256::new();
+        hash.update(b"another body:");
+        hash.update(self.key);
+        hash.update(self.body);
+        hash.finalize().into()
+    }
 }
 
 /// Where the id and the type of a source's events stand, ready to be used many times.
 #[derive(Debug, Clone)]
 pub struct Extractor {
-    ids: Vec<(Template, bool)>,
-    types: Vec<Template>,
+    places: Places,
 }
 
 impl Extractor {
     /// Prepares extraction for a source of `provider` with the owner's `config`.
     #[must_use]
     pub fn new(provider: &Provider, config: &Value) -> Self {
-        let (ids, types) = provider.places(config);
-        Self { ids, types }
+        Self { places: provider.places(config) }
     }
 
     /// Reads an event: the query of its URL, its headers and its raw body.
@@ -41,10 +64,11 @@ impl Extractor {
         let request = RequestParts { method: "POST", url: "", query, headers };
         let settings = BTreeMap::new();
         let view = View::new(&request, body, &settings);
-        let id = self.ids.iter().find_map(|(template, signed)| Some((render(template, &view)?, *signed)));
+        let Places { ids, types, resend_changes_body } = &self.places;
+        let id = ids.iter().find_map(|(template, alone)| Some((render(template, &view)?, *alone)));
         Extracted {
-            event_type: self.types.iter().find_map(|template| render(template, &view)),
-            dedupe_key: id.as_ref().map(|(id, signed)| dedupe_key(id, (!signed).then_some(body))),
+            event_type: types.iter().find_map(|template| render(template, &view)),
+            dedupe_key: id.as_ref().map(|(id, alone)| dedupe_key(id, *alone, body, *resend_changes_body)),
             provider_event_id: id.map(|(id, _)| id),
         }
     }
@@ -56,19 +80,29 @@ pub fn extract(provider: &Provider, config: &Value, query: &str, headers: &Heade
     Extractor::new(provider, config).extract(query, headers, body)
 }
 
-/// An id that no signature covers says nothing alone: whoever changes it in a copy of a signed request, to the id of an
-/// event that is still to come, would have that event taken for the copy. So the body is part of the key then.
-fn dedupe_key(id: &str, unsigned_with: Option<&[u8]>) -> [u8; 32] {
-    let mut hash = Sha256::new();
-    match unsigned_with {
-        None => hash.update(b"signed:"),
-        Some(body) => {
-            hash.update(b"unsigned:");
-            hash.update(Sha256::digest(body));
-        }
+/// An id that no signature covers, beside a body that is signed, says nothing alone: whoever changes it in a copy of the
+/// request, to the id of an event that is still to come, would have that event taken for the copy. The body is part of the
+/// key then.
+fn dedupe_key(id: &str, alone: bool, body: &[u8], any_body: bool) -> DedupeKey {
+    let body: [u8; 32] = Sha256::digest(body).into();
+    let mut key = Sha256::new();
+    if alone {
+        key.update(b"signed:");
+    } else {
+        key.update(b"unsigned:");
+        key.update(body);
     }
-    hash.update(id);
-    hash.finalize().into()
+    key.update(id);
+    let [first @ .., _, _, _, _, _, _, _, _, _, _, _, _, _, _, _, _] = body;
+    DedupeKey { key: key.finalize().into(), body: first, any_body }
+}
+
+/// The value of a reference for who reads an event; it may be empty.
+pub(crate) fn text<'v>(reference: &Reference, view: &'v View<'_>, joins: Joins) -> Option<Cow<'v, str>> {
+    if let Reference::Function(Function::Items(items)) = reference {
+        return items.value(view).map(Cow::Owned);
+    }
+    view.text(reference, joins).ok()
 }
 
 /// `None` where a part is missing or the whole is empty.
@@ -77,7 +111,7 @@ fn render(template: &Template, view: &View<'_>) -> Option<String> {
     for part in template.parts() {
         match part {
             Part::Literal(text) => out.push_str(text),
-            Part::Reference(reference) => out.push_str(&view.text(reference, Joins::Refused).ok()?),
+            Part::Reference(reference) => out.push_str(&text(reference, view, Joins::Refused)?),
         }
     }
     (!out.is_empty()).then_some(out)
@@ -177,7 +211,10 @@ mod tests {
             (&[("content-encoding", "gzip")], &crate::reader::gzip(br#"{"id":"evt_1","type":"a.b"}"#)),
         ];
         for (headers, body) in cases {
-            assert_eq!(extracted(headers, body), plain, "{headers:?} {:?}", String::from_utf8_lossy(body));
+            let odd = extracted(headers, body);
+            let key = |extracted: &Extracted| extracted.dedupe_key.map(|key| key.key);
+            let seen = String::from_utf8_lossy(body);
+            assert_eq!((names(&odd), key(&odd)), (names(&plain), key(&plain)), "{headers:?} {seen:?}");
         }
     }
 
@@ -200,9 +237,10 @@ mod tests {
 
     #[test]
     fn an_unsigned_id_is_keyed_together_with_the_body() {
-        let key = |provider: &str, header: &str, id: &str, body: &str| {
+        let of = |provider: &str, header: &str, id: &str, body: &str| {
             read(provider, &Value::Null, &[(header, id)], body).dedupe_key.expect("a key")
         };
+        let key = |provider: &str, header: &str, id: &str, body: &str| of(provider, header, id, body).key;
         for (provider, header) in [("github", "x-github-delivery"), ("shopify", "x-shopify-webhook-id")] {
             assert_eq!(key(provider, header, "1", "{}"), key(provider, header, "1", "{}"));
             assert_ne!(key(provider, header, "1", "{}"), key(provider, header, "1", "{ }"), "{provider}");
@@ -211,6 +249,32 @@ mod tests {
         let signed = |id, body| key("openai", "webhook-id", id, body);
         assert_eq!(signed("1", "{}"), signed("1", "{ }"), "a signed id is enough");
         assert_ne!(signed("1", "{}"), signed("2", "{}"));
+        let token = |id, body| of("gitlab-token", "idempotency-key", id, body);
+        assert_eq!(token("1", "{}").key, token("1", "{ }").key, "who can change the body has the token");
+        assert_ne!(token("1", "{}").body, token("1", "{ }").body);
+    }
+
+    #[test]
+    fn whether_a_copy_may_have_another_body_is_said_by_the_catalogue_or_the_owner() {
+        let any_body = |provider: &str, config: Value, body: &str| {
+            read(provider, &config, &[], body).dedupe_key.expect("a key").any_body
+        };
+        assert!(any_body("gocardless", Value::Null, r#"{"events":[{"id":"EV1"}]}"#));
+        assert!(!any_body("paddle", Value::Null, r#"{"event_id":"e1"}"#));
+        assert!(any_body("paddle", json!({"resend_changes_body": true}), r#"{"event_id":"e1"}"#));
+        assert!(!any_body("gocardless", json!({"resend_changes_body": false}), r#"{"events":[{"id":"EV1"}]}"#));
+    }
+
+    #[test]
+    fn the_owner_may_give_a_template_of_the_key_or_none() {
+        let own = |key: &str| json!({"header": "x-signature", "key": key});
+        let body = r#"{"id":7,"at":"now","items":[{"id":"a"},{"id":"b"}]}"#;
+        let of = |key: &str| read("custom", &own(key), &[("x-id", "8")], body);
+        assert_eq!(of("{json:id}.{json:at}").provider_event_id.as_deref(), Some("7.now"));
+        assert_eq!(of("{h:x-id}-{json?:nowhere}").provider_event_id.as_deref(), Some("8-"));
+        assert!(of("{fn:items(items[]:id)}").provider_event_id.is_some_and(|id| id.starts_with("a+1.")));
+        assert_eq!(of("{json:nowhere}"), Extracted::default());
+        assert_eq!(read("stripe", &json!({"key": "none"}), &[], r#"{"id":"evt_1"}"#), Extracted::default());
     }
 
     #[test]
@@ -223,10 +287,11 @@ mod tests {
         let extracted = read("custom", &of_header, &[("x-id", "8")], body);
         assert_eq!(names(&extracted), (Some("8"), Some("a")));
         let other = read("custom", &of_header, &[("x-id", "8")], r#"{"data":{"id":9,"kind":"a"}}"#);
-        assert_ne!(extracted.dedupe_key, other.dedupe_key, "the header is not signed");
+        let key = |extracted: Extracted| extracted.dedupe_key.expect("a key").key;
+        assert_ne!(key(extracted), key(other), "the header is not signed");
         let mut signed = of_header;
         signed["content"] = json!("{h:x-id}.{body}");
-        let with = |body| read("custom", &signed, &[("x-id", "8")], body).dedupe_key;
+        let with = |body| read("custom", &signed, &[("x-id", "8")], body).dedupe_key.map(|key| key.key);
         assert_eq!(with("{}"), with("[]"), "the header is signed");
     }
 

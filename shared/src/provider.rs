@@ -32,6 +32,7 @@ use crate::verify::{ConfigError, Scheme, Verifier};
 pub use facts::{SchemeFacts, SecretNeed};
 pub use fields::ConfigProblem;
 use fields::Fields;
+use options::Key;
 pub(crate) use options::Options;
 pub use setting::{Setting, SettingKind};
 
@@ -81,6 +82,10 @@ pub struct Provider {
     /// item.
     #[serde(default)]
     pub event_type: Vec<Template>,
+    /// Whether the provider changes the body when it sends an event again, for instance by the number of the attempt. Then a
+    /// request whose key is known is a copy, whatever its body; otherwise one with another body is an event of its own.
+    #[serde(default)]
+    pub resend_changes_body: bool,
     /// The JSON pointer of the list in the body that holds several things which happened; empty where the body itself is
     /// the list. A batch is one event: it is stored, deduplicated and delivered as it came.
     #[serde(default)]
@@ -117,6 +122,16 @@ pub struct DeliveryFacts {
     /// Whether some of this is not from the provider itself.
     #[serde(default)]
     pub unconfirmed: bool,
+}
+
+/// Where the id and the type of a source's events stand.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Places {
+    /// Those of the id, each with whether it counts without the body.
+    pub(crate) ids: Vec<(Template, bool)>,
+    pub(crate) types: Vec<Template>,
+    /// As [`Provider::resend_changes_body`], unless the owner says otherwise.
+    pub(crate) resend_changes_body: bool,
 }
 
 /// What an owner says of a source.
@@ -203,26 +218,27 @@ impl Provider {
         fields.finish(scheme)
     }
 
-    /// Where the id and the type of an event stand: as the owner's config says, else as the catalogue does. With each place
-    /// of the id goes whether a signature covers it.
+    /// What is read out of the events of a source: as the owner's config says, else as the catalogue does.
     ///
     /// Problems of the config are passed over: they were reported when the source was saved.
-    pub(crate) fn places(&self, config: &Value) -> (Vec<(Template, bool)>, Vec<Template>) {
+    pub(crate) fn places(&self, config: &Value) -> Places {
         let mut fields = Fields::new(config);
         let options = Options::read(&mut fields, u64::MAX);
-        let ids = options.key.map_or_else(|| self.event_id.clone(), |reference| vec![Template::of(reference)]);
+        let resend_changes_body = options.resend_changes_body.unwrap_or(self.resend_changes_body);
+        let ids = match options.key {
+            None => self.event_id.clone(),
+            Some(Key::None) => Vec::new(),
+            Some(Key::Template(template)) => vec![template],
+        };
         let types =
             options.event_type.map_or_else(|| self.event_type.clone(), |reference| vec![Template::of(reference)]);
-        if ids.is_empty() {
-            return (Vec::new(), types);
-        }
         let settings = self.read_settings(&mut fields);
         let scheme = self.scheme(&mut fields, &settings);
-        let covered = |id: &Template| {
-            scheme.as_ref().is_some_and(|scheme| id.references().all(|reference| scheme.covers(reference)))
+        let alone = |id: &Template| {
+            scheme.as_ref().is_some_and(|scheme| id.references().all(|reference| scheme.identifies(reference)))
         };
-        let ids = ids.into_iter().map(|id| (covered(&id), id)).map(|(covered, id)| (id, covered)).collect();
-        (ids, types)
+        let ids = ids.into_iter().map(|id| (alone(&id), id)).map(|(alone, id)| (id, alone)).collect();
+        Places { ids, types, resend_changes_body }
     }
 
     fn read_settings(&self, fields: &mut Fields<'_>) -> BTreeMap<&str, String> {

@@ -9,7 +9,7 @@ use http::HeaderValue;
 use http::header::{CONTENT_DISPOSITION, CONTENT_TYPE, X_CONTENT_TYPE_OPTIONS};
 use serde::{Deserialize, Serialize};
 use shared::header::HeaderList;
-use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
+use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId, uuid_v7_ms};
 use tokio::time::Instant;
 use utoipa::{IntoParams, ToSchema};
 
@@ -60,6 +60,10 @@ pub struct Event {
     pub failure: Option<EventFailure>,
     /// How many more times the provider sent it.
     pub duplicates: i32,
+    /// The event that holds the same key with another body. Both are stored and delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub same_key_as: Option<EventId>,
 }
 
 /// Why the edge refused a request that is kept all the same.
@@ -73,11 +77,30 @@ pub struct EventFailure {
     pub detail: String,
 }
 
+/// A copy of an event whose body is another one, of a provider that changes the body when it sends an event again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangedCopy {
+    /// The id that the copy was answered with.
+    #[schema(value_type = String, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: EventId,
+    pub received_at: Timestamp,
+    /// The size of its body in bytes.
+    pub body_size: i32,
+}
+
 /// An event with everything that is known of it but its body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventDetail {
     #[serde(flatten)]
     pub event: Event,
+    /// The id that was asked for, if it is the one that a copy of this event was answered with. The first hundred or so
+    /// copies of an event can be asked for like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub duplicate_id: Option<EventId>,
+    /// The first copy whose body is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_copy: Option<ChangedCopy>,
     pub stored_at: Timestamp,
     pub method: String,
     pub query: String,
@@ -202,7 +225,8 @@ pub(super) async fn list(
     Ok(Json(window.found(ended, search.found, |row| row.id, summary)))
 }
 
-/// One event: its headers, its deliveries, and what every route says of it.
+/// One event: its headers, its deliveries, and what every route says of it. The id that a copy was answered with gives the
+/// event that it is a copy of.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(("id" = String, Path)),
     responses((status = 200, body = EventDetail), Refusals))]
 pub(super) async fn show(
@@ -210,8 +234,14 @@ pub(super) async fn show(
     caller: Caller,
     Segment(id): Segment,
 ) -> Result<Json<EventDetail>, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
-    Ok(Json(detail(&app, caller.customer, row).await?))
+    let id: EventId = id.parse().map_err(|_| ApiError::NotFound("event"))?;
+    if let Some(row) = events::find(&app.pool, caller.customer, id).await? {
+        return Ok(Json(detail(&app, caller.customer, row).await?));
+    }
+    let event = events::of_duplicate(&app.pool, id).await?.ok_or(ApiError::NotFound("event"))?;
+    let row = events::find(&app.pool, caller.customer, event).await?.ok_or(ApiError::NotFound("event"))?;
+    let detail = detail(&app, caller.customer, row).await?;
+    Ok(Json(EventDetail { duplicate_id: Some(id), ..detail }))
 }
 
 /// The body of an event, byte for byte. It is a stranger's text: always an attachment, never shown by a browser.
@@ -221,8 +251,26 @@ pub(super) async fn body(State(app): State<App>, caller: Caller, Segment(id): Se
     let row = find(&app, caller.customer, &id).await?;
     let body = store::pending::body(&app.pool, row.id).await?;
     let body = body.ok_or(ApiError::PastRetention(app.config.retention))?;
-    let content_type = headers(&row).get("content-type").and_then(|value| HeaderValue::from_str(value).ok());
-    let disposition = format!("attachment; filename=\"{}\"", EventId::from_uuid(row.id));
+    Ok(attachment(&row, EventId::from_uuid(row.id), body))
+}
+
+/// The body of the first copy whose body is another one, byte for byte, as an attachment.
+#[utoipa::path(get, path = "/v1/events/{id}/changed-copy/body", tag = "events", params(("id" = String, Path)),
+    responses((status = 200, content_type = "application/octet-stream", description = "with the content type of the event"), Refusals))]
+pub(super) async fn changed_copy_body(
+    State(app): State<App>,
+    caller: Caller,
+    Segment(id): Segment,
+) -> Result<Response, ApiError> {
+    let row = find(&app, caller.customer, &id).await?;
+    let copy = events::changed_copy(&app.pool, row.id).await?.ok_or(ApiError::NotFound("changed copy"))?;
+    let body = events::changed_copy_body(&app.pool, row.id).await?.ok_or(ApiError::NotFound("changed copy"))?;
+    Ok(attachment(&row, EventId::from_uuid(copy.id), body))
+}
+
+fn attachment(row: &EventRow, id: EventId, body: Vec<u8>) -> Response {
+    let content_type = headers(row).get("content-type").and_then(|value| HeaderValue::from_str(value).ok());
+    let disposition = format!("attachment; filename=\"{id}\"");
     let mut response = body.into_response();
     let answered = response.headers_mut();
     answered.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
@@ -230,7 +278,7 @@ pub(super) async fn body(State(app): State<App>, caller: Caller, Segment(id): Se
     if let Ok(disposition) = HeaderValue::from_str(&disposition) {
         answered.insert(CONTENT_DISPOSITION, disposition);
     }
-    Ok(response)
+    response
 }
 
 async fn find(app: &App, customer: CustomerId, id: &str) -> Result<EventRow, ApiError> {
@@ -256,7 +304,14 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
         // No filter can be asked; what the routes said then shows in the deliveries.
         None => (Vec::new(), None),
     };
+    let changed_copy = events::changed_copy(&app.pool, row.id).await?;
     Ok(EventDetail {
+        duplicate_id: None,
+        changed_copy: changed_copy.map(|copy| ChangedCopy {
+            id: EventId::from_uuid(copy.id),
+            received_at: Timestamp(mint::timestamp(uuid_v7_ms(copy.id))),
+            body_size: copy.body_size,
+        }),
         stored_at: Timestamp(row.stored_at),
         method: row.method.clone(),
         query: row.query.clone(),
@@ -276,6 +331,7 @@ async fn detail(app: &App, customer: CustomerId, row: EventRow) -> Result<EventD
             failure_cause: row.failure_cause,
             failure_detail: row.failure_detail,
             duplicates: row.duplicates,
+            same_key_as: row.same_key_as,
         }),
     })
 }
@@ -317,6 +373,7 @@ fn summary(row: SummaryRow) -> Event {
         verification: row.verification,
         failure: row.failure_cause.zip(row.failure_detail).map(|(cause, detail)| EventFailure { cause, detail }),
         duplicates: row.duplicates,
+        same_key_as: row.same_key_as.map(EventId::from_uuid),
     }
 }
 

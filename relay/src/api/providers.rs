@@ -41,6 +41,9 @@ pub struct Provider {
     pub event_id: Vec<String>,
     /// Where the type of an event stands; of a batch that of its first item.
     pub event_type: Vec<String>,
+    /// Whether the body of an event may be another one when the provider sends it again. If not, a known id with another body
+    /// is an event of its own, marked `same_key_as`.
+    pub resend_changes_body: bool,
     /// The JSON pointer of the list, where one request holds several things that happened.
     pub items: Option<&'static str>,
     /// How many kinds of handshakes and pings are answered at the edge.
@@ -142,6 +145,7 @@ fn view(provider: &'static provider::Provider) -> Provider {
         unauthenticated: provider.unauthenticated.as_deref(),
         event_id: provider.event_id.iter().map(ToString::to_string).collect(),
         event_type: provider.event_type.iter().map(ToString::to_string).collect(),
+        resend_changes_body: provider.resend_changes_body,
         items: provider.items.as_deref(),
         challenges: provider.challenges.len(),
         delivery: ProviderDelivery {
@@ -192,6 +196,10 @@ mod tests {
         assert_eq!(topic["scheme"]["keys"], "body field SigningCertURL");
         assert_eq!(of("notion")["secret"], "handed_over");
         assert_eq!(of("together")["certain"], false);
+        assert_eq!(
+            (&of("line")["resend_changes_body"], &of("paddle")["resend_changes_body"]),
+            (&true.into(), &false.into())
+        );
         assert_eq!(of("discord")["acknowledgement"]["body"], "{\"type\":5}");
     }
 }

@@ -17,7 +17,7 @@ use crate::held::HeldBy;
 use crate::recheck::Rechecks;
 use crate::route::{self, Becomes, EventView};
 use crate::store::admit::Undecided;
-use crate::store::keys::Claim;
+use crate::store::copies::Claim;
 use crate::store::replays::events::{self, EventRow, NextEvents, PlannedRow};
 use crate::store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
 use crate::store::search::{self, Order, Outcome};
@@ -346,7 +346,7 @@ fn claim(snapshot: &Snapshot, event: &Planned, content: &EventRow) -> Option<Cla
     let source = snapshot.sources.get(&SourceId::from_uuid(event.row.source_id))?;
     let headers: HeaderList = serde_json::from_value(content.headers.clone()).unwrap_or_default();
     let key = source.key(&content.query, &headers, content.body.as_deref()?)?;
-    Some(Claim { source_id: event.row.source_id, key, event_id: event.row.id })
+    Some(Claim { source_id: event.row.source_id, event_id: event.row.id, key })
 }
 
 /// Where an event goes, and the route between its source and that destination, which transforms it. Without a route, which

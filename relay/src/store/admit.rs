@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::Duration;
 
 use shared::envelope::Failure;
+use shared::extract::DedupeKey;
 use shared::source::QuarantineLimits;
 use uuid::Uuid;
 
 use super::configuration::Version;
+use super::copies::{self, Claim, Copies};
 use super::counters::{self, SourceCounts};
-use super::keys::{self, Claim, NEAR_MIDNIGHT_S, Window};
+use super::keys::{NEAR_MIDNIGHT_S, Window};
 use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
@@ -25,7 +27,7 @@ pub struct NewEvent {
     pub received_at: time::OffsetDateTime,
     pub event_type: Option<String>,
     pub provider_event_id: Option<String>,
-    pub dedupe_key: Option<[u8; 32]>,
+    pub dedupe_key: Option<DedupeKey>,
     pub method: String,
     pub query: String,
     pub headers: serde_json::Value,
@@ -42,7 +44,7 @@ impl NewEvent {
     /// The claim to its key, if it has one.
     #[must_use]
     pub fn claim(&self) -> Option<Claim> {
-        Some(Claim { source_id: self.source_id, key: self.dedupe_key?, event_id: self.id })
+        Some(Claim { source_id: self.source_id, event_id: self.id, key: self.dedupe_key? })
     }
 
     /// Whether one of its deliveries is parked.
@@ -194,23 +196,22 @@ async fn write(
         batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
     let claims: Vec<Claim> = unknown.iter().filter_map(|event| event.claim()).collect();
     let window = Window { days: dedupe_days, near_midnight: found.near_midnight };
-    let duplicates = keys::claim(connection, &claims, window).await?;
-    let fresh: Vec<&NewEvent> = unknown.into_iter().filter(|event| !duplicates.contains_key(&event.id)).collect();
+    let copies = copies::claim(connection, &claims, window).await?;
+    let fresh: Vec<&NewEvent> = unknown.iter().copied().filter(|event| !copies.of.contains_key(&event.id)).collect();
     let beyond = quarantine::charge(connection, &fresh).await?;
     let mut fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
     // In one order everywhere: of two replicas that store the same events, one waits for the other at the first of them.
     fresh.sort_unstable_by_key(|event| event.id);
 
-    let stored = insert_events(connection, &fresh).await?;
-    // After the events: a duplicate may be one of an event of the same batch.
-    count_duplicates(connection, &duplicates).await?;
+    let stored = insert_events(connection, &fresh, &copies).await?;
+    copies::record(connection, &copies, &unknown).await?;
     insert_deliveries(connection, &fresh, &stored).await?;
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
     // Last, because two transactions that count for the same source wait for each other from here to their commit.
-    counters::add_to_sources(connection, &counts(batch, &stored, &duplicates, &rejected, &beyond.events)).await?;
+    counters::add_to_sources(connection, &counts(batch, &stored, &copies.of, &rejected, &beyond.events)).await?;
     transaction.commit().await?;
-    Ok(Admitted::Stored { stored, duplicates: duplicates.len(), full: beyond.full })
+    Ok(Admitted::Stored { stored, duplicates: copies.of.len(), full: beyond.full })
 }
 
 /// Whether an event is stored.
@@ -248,29 +249,6 @@ fn counts(
     counts
 }
 
-async fn count_duplicates(connection: &mut Connection, duplicates: &HashMap<Uuid, Uuid>) -> Result<(), sqlx::Error> {
-    if duplicates.is_empty() {
-        return Ok(());
-    }
-    let mut counts: HashMap<Uuid, i32> = HashMap::new();
-    for holder in duplicates.values() {
-        // The first of a batch may itself be a duplicate of an older event.
-        let holder = duplicates.get(holder).unwrap_or(holder);
-        *counts.entry(*holder).or_default() += 1;
-    }
-    let (ids, counts): (Vec<Uuid>, Vec<i32>) = counts.into_iter().unzip();
-    lock_events(connection, &ids).await?;
-    sqlx::query!(
-        "update events set duplicates = duplicates + more.count
-         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)",
-        &ids,
-        &counts
-    )
-    .execute(connection)
-    .await?;
-    Ok(())
-}
-
 /// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
 pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
     if ids.len() > 1 {
@@ -281,7 +259,11 @@ pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Re
     Ok(())
 }
 
-async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn insert_events(
+    connection: &mut Connection,
+    events: &[&NewEvent],
+    copies: &Copies,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -297,6 +279,7 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Res
     let mut verifications = Vec::with_capacity(events.len());
     let mut failure_causes = Vec::with_capacity(events.len());
     let mut failure_details = Vec::with_capacity(events.len());
+    let mut same_keys = Vec::with_capacity(events.len());
     let mut bodies = Vec::with_capacity(events.len());
     for event in events {
         ids.push(event.id);
@@ -311,18 +294,20 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Res
         verifications.push(event.verification);
         failure_causes.push(event.failure.as_ref().map(|failure| failure.cause.as_str()));
         failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
+        same_keys.push(copies.same_key.get(&event.id).copied());
         bodies.push(event.body.as_slice());
     }
     let stored = sqlx::query_scalar!(
         r#"with stored as (
                insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
-                                   headers, body_size, verification, failure_cause, failure_detail)
+                                   headers, body_size, verification, failure_cause, failure_detail, same_key_as)
                select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                      octet_length(body), verification, failure_cause, failure_detail
+                      octet_length(body), verification, failure_cause, failure_detail, same_key_as
                from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
-                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[])
+                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[],
+                           $14::uuid[])
                     as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
-                              verification, body, failure_cause, failure_detail)
+                              verification, body, failure_cause, failure_detail, same_key_as)
                on conflict (id) do nothing
                returning id
            ), bodies as (
@@ -345,6 +330,7 @@ async fn insert_events(connection: &mut Connection, events: &[&NewEvent]) -> Res
         &bodies as &[&[u8]],
         &failure_causes as &[Option<&str>],
         &failure_details as &[Option<&str>],
+        &same_keys as &[Option<Uuid>],
     )
     .fetch_all(connection)
     .await?;

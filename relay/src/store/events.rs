@@ -8,8 +8,8 @@ use uuid::Uuid;
 
 use super::admit::{NewEvent, insert_deliveries};
 use super::configuration::Version;
-use super::keys;
 use super::search::{self, Order, Range, Search, remaining};
+use super::{copies, keys};
 use crate::store::Pool;
 
 /// What is known of an event, without its headers and body.
@@ -27,6 +27,7 @@ pub struct SummaryRow {
     pub failure_cause: Option<String>,
     pub failure_detail: Option<String>,
     pub duplicates: i32,
+    pub same_key_as: Option<Uuid>,
 }
 
 /// An event without its body.
@@ -48,6 +49,14 @@ pub struct EventRow {
     pub failure_cause: Option<String>,
     pub failure_detail: Option<String>,
     pub duplicates: i32,
+    pub same_key_as: Option<Uuid>,
+}
+
+/// The first copy of an event whose body is another one.
+#[derive(Debug, Clone)]
+pub struct ChangedCopyRow {
+    pub id: Uuid,
+    pub body_size: i32,
 }
 
 /// Which events are asked for.
@@ -102,7 +111,7 @@ async fn page(
     sqlx::query_as!(
         SummaryRow,
         r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
-                  provider_event_id, body_size, verification, failure_cause, failure_detail, duplicates
+                  provider_event_id, body_size, verification, failure_cause, failure_detail, duplicates, same_key_as
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
              and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
@@ -130,7 +139,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
         EventRow,
         r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
                   type as event_type, provider_event_id, method, query, headers, body_size, verification,
-                  failure_cause, failure_detail, duplicates
+                  failure_cause, failure_detail, duplicates, same_key_as
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
@@ -138,6 +147,39 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
     )
     .fetch_optional(pool)
     .await
+}
+
+/// The event that a copy is one of, by the id that the copy was answered with.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn of_duplicate(pool: &Pool, copy: EventId) -> Result<Option<EventId>, sqlx::Error> {
+    let event = sqlx::query_scalar!("select event_id from event_duplicates where id = $1", copy.uuid());
+    Ok(event.fetch_optional(pool).await?.map(EventId::from_uuid))
+}
+
+/// The first copy of an event whose body is another one, if there is one and bodies are still kept.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopyRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ChangedCopyRow,
+        r#"select changed_copy_id as "id!", octet_length(changed_copy) as "body_size!"
+           from event_bodies where event_id = $1 and changed_copy_id is not null"#,
+        event
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Its body.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn changed_copy_body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let body = sqlx::query_scalar!("select changed_copy from event_bodies where event_id = $1", event);
+    Ok(body.fetch_optional(pool).await?.flatten())
 }
 
 /// What became of a release.
@@ -167,7 +209,7 @@ pub async fn release(
         return Ok(Released::StaleConfiguration);
     }
     let window = keys::window(&mut transaction, dedupe_days).await?;
-    keys::claim(&mut transaction, event.claim().as_slice(), window).await?;
+    copies::claim(&mut transaction, event.claim().as_slice(), window).await?;
     let released = sqlx::query!(
         "update events set verification = 'released' where customer_id = $1 and id = $2 and verification = 'failed'",
         event.customer_id,

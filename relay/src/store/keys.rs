@@ -1,113 +1,114 @@
-//! The keys of events: which id of a provider was seen on which day, so that a repetition is told.
+//! The keys of events: which id of a provider was seen on which day, so that a copy is known.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use uuid::Uuid;
 
 use super::Connection;
 
-/// The claim of an event to the key that its copies share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Claim {
-    pub source_id: Uuid,
-    pub key: [u8; 32],
-    pub event_id: Uuid,
+/// A key of one source.
+pub(super) type Key = (Uuid, [u8; 32]);
+
+/// The event that holds a key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) struct Holder {
+    pub(super) event_id: Uuid,
+    /// The beginning of the hash of its body. `None` for a key that was stored without it.
+    pub(super) body: Option<[u8; 16]>,
 }
 
 /// For how long a key is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Window {
+pub(super) struct Window {
     /// The days before today.
-    pub days: i32,
+    pub(super) days: i32,
     /// Whether a transaction of the same time may have begun on another day.
-    pub near_midnight: bool,
+    pub(super) near_midnight: bool,
 }
 
 /// How near to midnight (UTC) a transaction begins that may meet one of another day, in seconds: far longer than any of them
 /// lasts.
-pub const NEAR_MIDNIGHT_S: f64 = 600.0;
+pub(super) const NEAR_MIDNIGHT_S: f64 = 600.0;
 
-/// Claims keys, and returns the events whose key another event has, each with that event.
+/// Claims the keys that no event holds, each for its event, and returns the holder of every key.
 ///
 /// Two transactions that claim the same key at the same time meet in the primary key of their day. Near midnight they may
-/// claim it for two days; then they meet in an advisory lock, and look at the day after theirs too.
+/// claim it for two days; then they have met in [`meet`], and look at the day after theirs too.
 ///
 /// # Errors
 /// Returns an error if a query fails.
 pub(super) async fn claim(
     connection: &mut Connection,
-    claims: &[Claim],
+    claims: BTreeMap<Key, Holder>,
     window: Window,
-) -> Result<HashMap<Uuid, Uuid>, sqlx::Error> {
-    let mut first = HashMap::new();
-    let mut duplicates: HashMap<Uuid, Uuid> = HashMap::new();
-    for Claim { source_id, key, event_id } in claims {
-        let holder = *first.entry((*source_id, *key)).or_insert(*event_id);
-        if holder != *event_id {
-            duplicates.insert(*event_id, holder);
-        }
-    }
-    if first.is_empty() {
-        return Ok(duplicates);
+) -> Result<HashMap<Key, Holder>, sqlx::Error> {
+    if claims.is_empty() {
+        return Ok(HashMap::new());
     }
     // In one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
-    let mut claims: Vec<_> = first.into_iter().collect();
-    claims.sort_unstable();
-    let source_ids: Vec<Uuid> = claims.iter().map(|((source, _), _)| *source).collect();
-    let keys: Vec<Vec<u8>> = claims.iter().map(|((_, key), _)| key.to_vec()).collect();
-    let event_ids: Vec<Uuid> = claims.iter().map(|(_, event)| *event).collect();
-    if window.near_midnight {
-        meet(connection, claims.iter().map(|((_, key), _)| key)).await?;
-    }
+    let sources: Vec<Uuid> = claims.keys().map(|(source, _)| *source).collect();
+    let keys: Vec<&[u8]> = claims.keys().map(|(_, key)| key.as_slice()).collect();
+    let event_ids: Vec<Uuid> = claims.values().map(|holder| holder.event_id).collect();
+    let bodies: Vec<Option<&[u8]>> =
+        claims.values().map(|holder| holder.body.as_ref().map(<[u8; 16]>::as_slice)).collect();
     let days_after = i32::from(window.near_midnight);
     let claimed = sqlx::query_scalar!(
-        r#"insert into event_keys (source_id, key, day, event_id)
-           select claim.source_id, claim.key, now()::date, claim.event_id
-           from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
+        r#"insert into event_keys (source_id, key, day, event_id, body_hash)
+           select claim.source_id, claim.key, now()::date, claim.event_id, claim.body_hash
+           from unnest($1::uuid[], $2::bytea[], $3::uuid[], $4::bytea[]) as claim (source_id, key, event_id, body_hash)
            where not exists (
                select from event_keys held
                where held.source_id = claim.source_id and held.key = claim.key
-                 and held.day between now()::date - $4::int and now()::date + $5::int)
+                 and held.day between now()::date - $5::int and now()::date + $6::int)
            on conflict do nothing
            returning event_id"#,
-        &source_ids,
-        &keys,
+        &sources,
+        &keys as &[&[u8]],
         &event_ids,
+        &bodies as &[Option<&[u8]>],
         window.days,
         days_after
     )
     .fetch_all(&mut *connection)
     .await?;
     let claimed: HashSet<Uuid> = claimed.into_iter().collect();
-    let lost: Vec<usize> = (0..event_ids.len()).filter(|at| !claimed.contains(&event_ids[*at])).collect();
-    if !lost.is_empty() {
-        let lost_sources: Vec<Uuid> = lost.iter().map(|at| source_ids[*at]).collect();
-        let lost_keys: Vec<Vec<u8>> = lost.iter().map(|at| keys[*at].clone()).collect();
-        let lost_events: Vec<Uuid> = lost.iter().map(|at| event_ids[*at]).collect();
-        let holders = sqlx::query!(
-            r#"select claim.event_id as "event_id!", held.event_id as holder
-               from unnest($1::uuid[], $2::bytea[], $3::uuid[]) as claim (source_id, key, event_id)
-               join event_keys held on held.source_id = claim.source_id and held.key = claim.key
-                and held.day between now()::date - $4::int and now()::date + $5::int"#,
-            &lost_sources,
-            &lost_keys,
-            &lost_events,
-            window.days,
-            days_after
-        )
-        .fetch_all(&mut *connection)
-        .await?;
-        // A key held by the event itself is a claim from a transaction that another replica has just committed for the
-        // same message; the insert of the event finds it there.
-        duplicates
-            .extend(holders.into_iter().filter(|row| row.holder != row.event_id).map(|row| (row.event_id, row.holder)));
+    let lost: Vec<Key> =
+        claims.iter().filter(|(_, holder)| !claimed.contains(&holder.event_id)).map(|(key, _)| *key).collect();
+    let mut holders: HashMap<Key, Holder> = claims.into_iter().collect();
+    if lost.is_empty() {
+        return Ok(holders);
     }
-    Ok(duplicates)
+    let lost_sources: Vec<Uuid> = lost.iter().map(|(source, _)| *source).collect();
+    let lost_keys: Vec<&[u8]> = lost.iter().map(|(_, key)| key.as_slice()).collect();
+    // A key held by the event itself is a claim from a transaction that another replica has just committed for the same
+    // message; the insert of the event finds it there. Of two holders the older one counts.
+    let rows = sqlx::query!(
+        r#"select held.source_id, held.key, held.event_id, held.body_hash
+           from unnest($1::uuid[], $2::bytea[]) as claim (source_id, key)
+           join event_keys held on held.source_id = claim.source_id and held.key = claim.key
+            and held.day between now()::date - $3::int and now()::date + $4::int
+           order by held.day desc"#,
+        &lost_sources,
+        &lost_keys as &[&[u8]],
+        window.days,
+        days_after
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    for row in rows {
+        let Ok(key) = row.key.try_into() else { continue };
+        let body = row.body_hash.and_then(|hash| hash.try_into().ok());
+        holders.insert((row.source_id, key), Holder { event_id: row.event_id, body });
+    }
+    Ok(holders)
 }
 
 /// Waits for the transactions that have claimed one of these keys, whatever their day. Every transaction near midnight takes
 /// these locks in the order of their numbers, and before it claims anything.
-async fn meet(connection: &mut Connection, keys: impl Iterator<Item = &[u8; 32]>) -> Result<(), sqlx::Error> {
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub(super) async fn meet(connection: &mut Connection, keys: impl Iterator<Item = [u8; 32]>) -> Result<(), sqlx::Error> {
     // Different keys with the same number wait for each other without need.
     let mut numbers: Vec<i32> = keys.filter_map(|key| key.first_chunk().copied().map(i32::from_be_bytes)).collect();
     numbers.sort_unstable();

@@ -102,6 +102,7 @@ pub enum Table {
     Events,
     EventBodies,
     EventKeys,
+    EventDuplicates,
     SettledDeliveries,
     Attempts,
     Rejections,
@@ -111,10 +112,11 @@ pub enum Table {
 }
 
 impl Table {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 10] = [
         Self::Events,
         Self::EventBodies,
         Self::EventKeys,
+        Self::EventDuplicates,
         Self::SettledDeliveries,
         Self::Attempts,
         Self::Rejections,
@@ -128,6 +130,7 @@ impl Table {
             Self::Events => "events",
             Self::EventBodies => "event_bodies",
             Self::EventKeys => "event_keys",
+            Self::EventDuplicates => "event_duplicates",
             Self::SettledDeliveries => "settled_deliveries",
             Self::Attempts => "attempts",
             Self::Rejections => "rejections",
@@ -254,6 +257,7 @@ impl Maintenance {
                 .await
             }
             Table::EventKeys
+            | Table::EventDuplicates
             | Table::Attempts
             | Table::Rejections
             | Table::UnreadableMessages

@@ -8,7 +8,8 @@ use uuid::Uuid;
 
 use super::admit::{Undecided, lock_events, parked_by};
 use super::configuration::Version;
-use super::keys::{self, Claim};
+use super::copies::{self, Claim};
+use super::keys;
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::FIRST_PAUSE_S;
 use crate::store::{Connection, Pool, ROWS_AT_ONCE};
@@ -386,7 +387,7 @@ pub async fn advance(
     }
     if !chunk.claims.is_empty() {
         let window = keys::window(&mut transaction, dedupe_days).await?;
-        keys::claim(&mut transaction, &chunk.claims, window).await?;
+        copies::claim(&mut transaction, &chunk.claims, window).await?;
     }
     let released = release(&mut transaction, &chunk.released).await?;
     let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);

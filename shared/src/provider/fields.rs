@@ -67,6 +67,14 @@ impl<'a> Fields<'a> {
         number
     }
 
+    pub(crate) fn truth(&mut self, name: &str) -> Option<bool> {
+        let value = self.value(name)?;
+        if value.as_bool().is_none() {
+            self.problem(name, "must be true or false");
+        }
+        value.as_bool()
+    }
+
     /// The value of the one of `choices` that is named.
     pub(crate) fn choice<T: Copy>(&mut self, name: &str, text: &str, choices: &[(&str, T)]) -> Option<T> {
         let chosen = choices.iter().find(|(choice, _)| *choice == text).map(|(_, value)| *value);

@@ -2,15 +2,32 @@
 
 use super::fields::Fields;
 use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits};
+use crate::verify::function::Function;
 use crate::verify::reference::{Reference, is_header_name};
+use crate::verify::template::Template;
 
 /// The fields that are read here.
-pub(super) const NAMES: [&str; 8] =
-    ["tolerance_s", "on_failure", "quarantine", "on_stale", "acknowledgement", "max_body_bytes", "key", "type"];
+pub(super) const NAMES: [&str; 9] = [
+    "tolerance_s",
+    "on_failure",
+    "quarantine",
+    "on_stale",
+    "acknowledgement",
+    "max_body_bytes",
+    "key",
+    "resend_changes_body",
+    "type",
+];
 
 /// A week: more would make a timestamp worthless.
 const MAX_TOLERANCE_S: u64 = 604_800;
 const MAX_ACKNOWLEDGEMENT_BYTES: usize = 16_384;
+
+/// The longest template of a key, in bytes.
+const MAX_KEY_BYTES: usize = 1_024;
+
+/// What switches deduplication off.
+const NO_KEY: &str = "none";
 
 /// The most that a source may keep of what fails.
 const MOST_IN_QUARANTINE: QuarantineLimits =
@@ -25,10 +42,21 @@ pub(crate) struct Options {
     pub(crate) on_stale: OnStale,
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) max_body_bytes: u64,
-    /// Where the provider's id of an event stands.
-    pub(crate) key: Option<Reference>,
+    /// What names an event.
+    pub(crate) key: Option<Key>,
+    /// Whether the body of an event may be another one when it is sent again.
+    pub(crate) resend_changes_body: Option<bool>,
     /// Where the type of an event stands.
     pub(crate) event_type: Option<Reference>,
+}
+
+/// What an owner says of the key of events.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) enum Key {
+    /// Nothing is known to be a copy.
+    None,
+    /// Made of what stands in the request.
+    Template(Template),
 }
 
 impl Options {
@@ -49,7 +77,8 @@ impl Options {
             on_stale: on_stale.unwrap_or_default(),
             acknowledgement: fields.inside("acknowledgement", acknowledgement),
             max_body_bytes: fields.integer("max_body_bytes", 1..=cap_bytes).unwrap_or(cap_bytes),
-            key: fields.inside("key", place).flatten(),
+            key: key(fields),
+            resend_changes_body: fields.truth("resend_changes_body"),
             event_type: fields.inside("type", place).flatten(),
         }
     }
@@ -81,6 +110,56 @@ fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
         fields.problem("content_type", "is not a media type; write one such as application/json");
     }
     Acknowledgement { status, body, content_type }
+}
+
+fn key(fields: &mut Fields<'_>) -> Option<Key> {
+    let Some(text) = fields.value("key").and_then(serde_json::Value::as_str) else {
+        return fields.inside("key", place).flatten().map(|reference| Key::Template(Template::of(reference)));
+    };
+    if text == NO_KEY {
+        return Some(Key::None);
+    }
+    match key_template(text) {
+        Ok(template) => Some(Key::Template(template)),
+        Err(problem) => {
+            fields.problem("key", problem);
+            None
+        }
+    }
+}
+
+/// A template whose parts can be read out of every request, and which is not the same for all of them.
+fn key_template(text: &str) -> Result<Template, String> {
+    if text.len() > MAX_KEY_BYTES {
+        return Err(format!("must have at most {MAX_KEY_BYTES} bytes"));
+    }
+    let template: Template = text.parse().map_err(|error| format!("{error}"))?;
+    if let Some(reference) = template.references().find(|reference| !is_for_keys(reference)) {
+        let hint = if *reference == Reference::Body { "; write {sha256hex:body}" } else { "" };
+        return Err(format!(
+            "{{{reference}}} cannot be a part of a key{hint}; use {{json:<path>}}, {{json?:<path>}}, {{h:<header>}}, \
+             {{query:<name>}}, {{sha256hex:body}} or {{fn:items(<list>[]:<field>)}}"
+        ));
+    }
+    let is_needed = |reference: &Reference| !matches!(reference, Reference::Json { optional: true, .. });
+    if !template.references().any(is_needed) {
+        return Err(format!(
+            "is the same for many events; put something into it that every event has, such as {{json:id}}, or write \
+             \"{NO_KEY}\" to switch deduplication off"
+        ));
+    }
+    Ok(template)
+}
+
+fn is_for_keys(reference: &Reference) -> bool {
+    matches!(
+        reference,
+        Reference::Json { .. }
+            | Reference::Header(_)
+            | Reference::Query(_)
+            | Reference::BodySha256Hex
+            | Reference::Function(Function::Items(_))
+    )
 }
 
 fn place(fields: &mut Fields<'_>) -> Option<Reference> {

@@ -15,7 +15,12 @@ common knowledge, C one second source only. An entry that is marked *uncertain* 
 not published. Of how a provider delivers, \"~\" marks what is not from the provider itself.
 
 A batch, which holds several things that happened, is one event: its type is that of its first item, and it is stored,
-deduplicated and delivered as it came. An id that no signature covers only counts together with the body.
+deduplicated and delivered as it came.
+
+A request with a known id is a copy if its body is the same too. One with another body is an event of its own, marked
+`same_key_as`, unless the provider is said to change the body when it sends an event again. An id that no signature covers,
+beside a body that is signed, only counts together with the body. A source can name an id of its own: `\"key\"` in its
+`config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
 ";
 
 fn page() -> String {
@@ -78,6 +83,9 @@ fn section(page: &mut String, provider: &Provider) {
         |templates: &[String]| templates.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", else ");
     if !provider.event_id.is_empty() {
         line("Event id", &alternatives(&provider.event_id.iter().map(ToString::to_string).collect::<Vec<_>>()));
+    }
+    if provider.resend_changes_body {
+        line("Sent again", "the body may be another one; the same id is the same event");
     }
     if !provider.event_type.is_empty() {
         line("Event type", &alternatives(&provider.event_type.iter().map(ToString::to_string).collect::<Vec<_>>()));

@@ -142,6 +142,49 @@ fn everything_that_is_wrong_is_reported_at_once() {
 }
 
 #[test]
+fn a_key_that_cannot_be_read_or_names_nothing_is_refused_with_what_to_write() {
+    let problem = |key: Value| {
+        let mut problems = source("stripe", &["a"], &json!({"key": key})).expect_err("refused");
+        let problem = problems.remove(0);
+        assert!(problems.is_empty() && problem.field.starts_with("key"), "{problem}");
+        problem.problem
+    };
+    for (key, told) in [
+        (json!("{json:id"), "no closing brace"),
+        (json!("{jsn:id}"), "names no part of a request"),
+        (json!("{body}"), "write {sha256hex:body}"),
+        (json!("{secret}"), "cannot be a part of a key"),
+        (json!("{sig:t}"), "cannot be a part of a key"),
+        (json!("{cfg:header}"), "cannot be a part of a key"),
+        (json!("{fn:hubspot_uri}"), "cannot be a part of a key"),
+        (json!(""), "the same for many events"),
+        (json!("id"), "the same for many events"),
+        (json!("{json?:id}"), "the same for many events"),
+        (json!("x".repeat(1_025)), "at most 1024 bytes"),
+        (json!(7), "must be an object"),
+        (json!({"pointer": "id"}), "is not a JSON pointer"),
+    ] {
+        let problem = problem(key.clone());
+        assert!(problem.contains(told), "{key}: {problem}");
+    }
+    for key in [json!("none"), json!("{json:id}.{json?:at}"), json!("{fn:items(a[]:id)}"), json!({"header": "x-id"})] {
+        assert!(source("stripe", &["a"], &json!({"key": key})).is_ok(), "{key}");
+    }
+    assert_eq!(problems("stripe", &["a"], &json!({"resend_changes_body": "yes"})), ["resend_changes_body"]);
+}
+
+#[test]
+fn where_a_copy_may_have_another_body_no_id_is_keyed_with_the_body() {
+    for provider in catalogue().iter().filter(|provider| provider.resend_changes_body) {
+        let required = provider.settings.iter().filter(|setting| setting.required);
+        let config: serde_json::Map<_, _> = required.map(|setting| (setting.name.clone(), json!("x-own"))).collect();
+        let places = provider.places(&config.into());
+        let (first, alone) = places.ids.first().expect("an id");
+        assert!(alone, "{}: {first} is not signed", provider.id);
+    }
+}
+
+#[test]
 fn an_unknown_field_is_answered_with_the_known_ones() {
     let problems = source("fal", &[], &json!({"user_id": "u", "fal_user": "u"})).expect_err("refused");
     assert_eq!(problems[0].field, "fal_user");

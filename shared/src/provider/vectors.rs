@@ -3,6 +3,7 @@
 mod events;
 mod made;
 mod published;
+mod resends;
 mod sample;
 mod tampered;
 

@@ -11,7 +11,8 @@ use super::fresh::Fresh;
 use super::{Moment, SampleRequest};
 use crate::extract::Extractor;
 use crate::header::HeaderList;
-use crate::provider::Provider;
+use crate::provider::{Places, Provider};
+use crate::verify::function::Function;
 use crate::verify::reference::Reference;
 use crate::verify::template::{Part, Template};
 
@@ -81,7 +82,7 @@ pub fn compose(
     moment: Moment,
 ) -> Result<SampleRequest, ComposeError> {
     let fresh = Fresh::new(moment, "compose");
-    let (ids, types) = provider.places(config);
+    let Places { ids, types, .. } = provider.places(config);
     let ids: Vec<_> = ids.into_iter().map(|(template, _)| template).collect();
     let reader = Extractor::new(provider, config);
     let extracted = |request: &SampleRequest| {
@@ -114,11 +115,11 @@ pub fn compose(
     let Some(id) = wanted.id else { return Ok(request) };
     let is_id = |request: &SampleRequest| extracted(request).provider_event_id.is_some_and(|read| read.contains(id));
     let (present, absent): (Vec<_>, Vec<_>) = ids.iter().partition(|template| renders(&request, template));
-    let places = present.into_iter().chain(absent).flat_map(Template::references);
-    let places = places.filter(|place| !types.iter().flat_map(Template::references).any(|of_type| of_type == *place));
+    let places = present.into_iter().chain(absent).flat_map(places_of);
+    let places = places.filter(|place| !types.iter().flat_map(Template::references).any(|of_type| of_type == place));
     let mut written = places.filter_map(|place| {
         let mut written = request.clone();
-        written.set(place, id).ok().map(|()| written)
+        written.set(&place, id).ok().map(|()| written)
     });
     written.find(is_id).ok_or_else(|| ComposeError::Id {
         provider: provider.name.clone(),
@@ -183,14 +184,26 @@ fn filled(
     if places.iter().any(|template| renders(&request, template)) {
         return request;
     }
-    for place in places.first().into_iter().flat_map(Template::references) {
+    for place in places.first().into_iter().flat_map(places_of) {
         let is_mine = wanted.body.is_none() || !place.reads_body();
-        if is_mine && request.text(place).is_none() {
+        let optional = matches!(place, Reference::Json { optional: true, .. });
+        if is_mine && !optional && request.text(&place).is_none() {
             // What cannot be written has no value, which the reader allows.
-            let _ = request.set(place, &value());
+            let _ = request.set(&place, &value());
         }
     }
     request
+}
+
+/// The places that a template reads; of a list of items those of the first.
+fn places_of(template: &Template) -> Vec<Reference> {
+    let places = template.references().map(|reference| {
+        if let Reference::Function(Function::Items(items)) = reference {
+            return items.first_fields();
+        }
+        vec![reference.clone()]
+    });
+    places.flatten().collect()
 }
 
 fn renders(request: &SampleRequest, template: &Template) -> bool {

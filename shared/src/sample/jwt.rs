@@ -1,7 +1,7 @@
 //! Signing a JSON Web Token.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use base64::engine::general_purpose::{STANDARD, URL_SAFE_NO_PAD};
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::{Map, Value, json};
 use sha2::{Digest as _, Sha256, Sha384, Sha512};
@@ -49,6 +49,7 @@ fn claims(rule: &JwtRule, view: &View<'_>, fresh: &Fresh) -> Result<Map<String, 
             Claim::Setting(setting) => view.text(&Reference::Setting(setting.clone()), Joins::Allowed)?.into(),
             Claim::BodySha256Hex { optional: true } if view.body().is_empty() => continue,
             Claim::BodySha256Hex { .. } => sha256(view.body()),
+            Claim::BodySha256Base64 => STANDARD.encode(Sha256::digest(view.body())).into(),
             Claim::UrlSha256Hex => sha256(view.text(&Reference::Url, Joins::Allowed)?.as_bytes()),
         };
         claims.insert(name.clone(), value);

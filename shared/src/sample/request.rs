@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::{Map, Value};
 
 use super::SignError;
+use crate::extract;
 use crate::header::HeaderList;
 use crate::verify::reference::{Place, Reference, Role};
 use crate::verify::request::{Joins, RequestParts, View};
@@ -52,7 +53,8 @@ impl SampleRequest {
 
     /// The value that a reference has here for whoever reads an event; `None` where it has none or an empty one.
     pub(super) fn text(&self, reference: &Reference) -> Option<String> {
-        let text = self.look(&BTreeMap::new(), |view| view.text(reference, Joins::Allowed).ok().map(String::from));
+        let read = |view: &View<'_>| extract::text(reference, view, Joins::Allowed).map(String::from);
+        let text = self.look(&BTreeMap::new(), read);
         text.filter(|text| !text.is_empty())
     }
 

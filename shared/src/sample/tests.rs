@@ -166,18 +166,19 @@ fn a_type_is_written_where_the_provider_has_it() {
 #[test]
 fn an_id_is_written_where_the_provider_has_it() {
     let with_id = Wanted { id: Some("my-id"), ..Wanted::default() };
-    for (provider, id) in [
-        ("stripe", "my-id"),
-        ("github", "my-id"),
-        ("replicate", "my-id"),
-        ("elevenlabs", "post_call_transcription.my-id"),
-        ("adyen", "my-id.AUTHORISATION.true"),
-    ] {
+    for (provider, id) in
+        [("stripe", "my-id"), ("github", "my-id"), ("replicate", "my-id"), ("adyen", "my-id.AUTHORISATION.true")]
+    {
         let request = composed(provider, &json!({}), with_id, 1).expect("composes");
         let extracted = read(find(provider).expect("there"), &json!({}), &request);
         assert_eq!(extracted.provider_event_id.as_deref(), Some(id));
     }
-    for provider in ["xero", "airtable"] {
+    for (provider, begin) in [("elevenlabs", "post_call_transcription.my-id."), ("line", "my-id"), ("hubspot", "")] {
+        let request = composed(provider, &json!({}), with_id, 1).expect("composes");
+        let id = read(find(provider).expect("there"), &json!({}), &request).provider_event_id.expect("an id");
+        assert!(id.starts_with(begin) && id.contains("my-id"), "{provider}: {id}");
+    }
+    for provider in ["sendgrid", "airtable"] {
         assert!(matches!(composed(provider, &json!({}), with_id, 1), Err(ComposeError::Id { .. })), "{provider}");
     }
 }

@@ -37,8 +37,7 @@ pub(super) fn verify_each(
 ) -> Result<Verified, Rejection> {
     let Some(each) = each else { return verify(view) };
     let mut whole = None;
-    for entry in each.entries(view)? {
-        let item = entry.pointer(&each.item).ok_or_else(|| missing(&format!("{}/…{}", each.list, each.item)))?;
+    for item in each.items(view)? {
         let one = verify(&view.of_item(item))?;
         whole = Some(whole.map_or(one, |before: Verified| before.and(one)));
     }
@@ -52,7 +51,7 @@ impl Each {
         if entries == 0 {
             return Err(self.missing());
         }
-        Ok((0..entries).map(|index| format!("{}/{index}{}", self.list, self.item)).collect())
+        Ok((0..entries).map(|index| self.pointer_of(index)).collect())
     }
 
     /// The rejection of a request that has no such list.
@@ -60,9 +59,18 @@ impl Each {
         missing(&self.list)
     }
 
-    fn entries<'v>(&self, view: &'v View<'_>) -> Result<impl Iterator<Item = Json<'v>> + use<'v>, Rejection> {
+    /// The JSON pointer of the item at `index`, whether there is one or not.
+    pub(crate) fn pointer_of(&self, index: usize) -> String {
+        format!("{}/{index}{}", self.list, self.item)
+    }
+
+    /// The items of a request, of which there may be none.
+    pub(super) fn items<'v>(&self, view: &'v View<'_>) -> Result<Vec<Json<'v>>, Rejection> {
         let list = view.document().and_then(|document| document.pointer(&self.list)).and_then(|list| list.items());
-        list.ok_or_else(|| self.missing())
+        let item = |entry: Json<'v>| {
+            entry.pointer(&self.item).ok_or_else(|| missing(&format!("{}/…{}", self.list, self.item)))
+        };
+        list.ok_or_else(|| self.missing())?.map(item).collect()
     }
 }
 

@@ -1,8 +1,10 @@
 //! The functions of the rule language: what single providers sign and no template can say.
 
+mod first_item;
 mod form;
 mod headers;
 mod hubspot;
+mod items;
 pub(super) mod sns;
 
 use std::fmt;
@@ -11,14 +13,19 @@ use std::str::FromStr;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::View;
+pub use items::Items;
 
 /// A function of the request. The names stand beside each variant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Function {
+    /// `first_item`: the first item of a body that is a list, as it is written there (Segment).
+    FirstItem,
     /// `form_sorted_concat`: the parameters of a form body as Twilio signs them.
     FormSortedConcat,
     /// `hubspot_uri`: the URL with some of its percent-encoding undone, as `HubSpot` signs it.
     HubspotUri,
+    /// `items(<list>[]:<field>+<field>…)`: fields of every item of a list, with a hash if there are several items.
+    Items(Items),
     /// `signed_headers(<reference>)`: the values of the headers that a text names, joined with dots (Hook0).
     SignedHeaders(Box<Reference>),
     /// `sns_canonical`: the fields of a message of Amazon SNS as it signs them.
@@ -34,8 +41,11 @@ impl Function {
     ) -> Result<String, Rejection> {
         let missing = || Rejection::FieldMissing { reference: Reference::Function(self.clone()) };
         match self {
+            Self::FirstItem => first_item::of(view.body()).map(str::to_owned).ok_or_else(missing),
             Self::FormSortedConcat => form::sorted_concat(&view.url(), view.body()).ok_or_else(missing),
             Self::HubspotUri => Ok(hubspot::uri(&view.url())),
+            // Only the id of an event is made of it, which the edge does not read: see `extract`.
+            Self::Items(_) => Err(missing()),
             Self::SignedHeaders(place) => headers::values(view, &names(place)?),
             Self::SnsCanonical => view.document().and_then(sns::canonical).ok_or_else(missing),
         }
@@ -47,12 +57,17 @@ impl FromStr for Function {
 
     fn from_str(text: &str) -> Result<Self, ()> {
         match text {
+            "first_item" => Ok(Self::FirstItem),
             "form_sorted_concat" => Ok(Self::FormSortedConcat),
             "hubspot_uri" => Ok(Self::HubspotUri),
             "sns_canonical" => Ok(Self::SnsCanonical),
             other => {
-                let inner = other.strip_prefix("signed_headers(").and_then(|rest| rest.strip_suffix(')')).ok_or(())?;
-                Ok(Self::SignedHeaders(Box::new(inner.parse().map_err(|_| ())?)))
+                let (name, inner) = other.strip_suffix(')').and_then(|call| call.split_once('(')).ok_or(())?;
+                match name {
+                    "items" => inner.parse().map(Self::Items),
+                    "signed_headers" => Ok(Self::SignedHeaders(Box::new(inner.parse().map_err(|_| ())?))),
+                    _ => Err(()),
+                }
             }
         }
     }
@@ -61,8 +76,10 @@ impl FromStr for Function {
 impl fmt::Display for Function {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
+            Self::FirstItem => f.write_str("first_item"),
             Self::FormSortedConcat => f.write_str("form_sorted_concat"),
             Self::HubspotUri => f.write_str("hubspot_uri"),
+            Self::Items(items) => write!(f, "items({items})"),
             Self::SignedHeaders(place) => write!(f, "signed_headers({place})"),
             Self::SnsCanonical => f.write_str("sns_canonical"),
         }

@@ -193,6 +193,7 @@ fn a_rule_that_only_seems_to_verify_makes_no_verifier() {
         format!(r#"{{{hmac},"content":"{{body}}","urls":["as_is"]}}"#),
         format!(r#"{{{hmac},"content":"{{h*:x-a-}}{{body}}"}}"#),
         format!(r#"{{{hmac},"content":"{{sha256hex:body+url}}"}}"#),
+        format!(r#"{{{hmac},"content":"{{fn:items(a[]:id)}}{{body}}"}}"#),
         format!(r#"{{{digest},"content":"{{body}}"}}"#),
         format!(r#"{{{digest},"content":"{{secret}}"}}"#),
         format!(r#"{{{},"content":"{{secret}}{{body}}"}}"#, digest.replace("utf8", "hex")),

@@ -128,7 +128,7 @@ impl Reference {
             Self::HmacHex(inner) | Self::HmacBase64(inner) => inner.reads_json(),
             Self::Sha256HexOf(parts) => parts.iter().any(Self::reads_json),
             Self::Function(function) => match function {
-                Function::SnsCanonical => true,
+                Function::SnsCanonical | Function::FirstItem | Function::Items(_) => true,
                 Function::SignedHeaders(names) => names.reads_json(),
                 Function::FormSortedConcat | Function::HubspotUri => false,
             },
@@ -160,7 +160,7 @@ impl Reference {
             Self::HmacHex(inner) | Self::HmacBase64(inner) => inner.reads_body(),
             Self::Sha256HexOf(parts) => parts.iter().any(Self::reads_body),
             Self::Function(function) => match function {
-                Function::SnsCanonical | Function::FormSortedConcat => true,
+                Function::SnsCanonical | Function::FormSortedConcat | Function::FirstItem | Function::Items(_) => true,
                 Function::SignedHeaders(names) => names.reads_body(),
                 Function::HubspotUri => false,
             },
@@ -303,8 +303,10 @@ mod tests {
             "method",
             "secret",
             "lit:a literal: text",
+            "fn:first_item",
             "fn:form_sorted_concat",
             "fn:hubspot_uri",
+            "fn:items(events[]:id+data.at?)",
             "fn:signed_headers(sig:h)",
             "fn:sns_canonical",
             "sha256hex:query:challenge_code+cfg:verification_token+url",
@@ -343,6 +345,8 @@ mod tests {
             "fn:trust_me",
             "fn:signed_headers(bdy)",
             "fn:signed_headers",
+            "fn:items(id)",
+            "fn:items(events[]:id",
         ] {
             assert!(text.parse::<Reference>().is_err(), "{text}");
         }

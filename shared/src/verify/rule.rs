@@ -205,6 +205,30 @@ impl Scheme {
         }
     }
 
+    /// Whether an id that is read out of `reference` counts without the body: a signature covers it, or nothing of the
+    /// request is signed. A request that only carries a credential can be changed by those alone who have the credential,
+    /// and they can send any event of their own.
+    #[must_use]
+    pub fn identifies(&self, reference: &Reference) -> bool {
+        match self {
+            Self::AnyOf { rules } => !rules.is_empty() && rules.iter().all(|rule| rule.identifies(reference)),
+            Self::AllOf { rules } => rules.iter().all(Self::signs_nothing) || self.covers(reference),
+            Self::Mac(_) | Self::Jwt(_) | Self::Token(_) | Self::Basic | Self::None => {
+                self.signs_nothing() || self.covers(reference)
+            }
+        }
+    }
+
+    /// Whether it proves who has sent a request and nothing of what is in it.
+    fn signs_nothing(&self) -> bool {
+        match self {
+            Self::Token(_) | Self::Basic | Self::None => true,
+            Self::Jwt(rule) => !rule.is_bound(),
+            Self::Mac(_) => false,
+            Self::AnyOf { rules } | Self::AllOf { rules } => rules.iter().all(Self::signs_nothing),
+        }
+    }
+
     /// Every [`MacRule`] in it.
     pub fn mac_rules_mut(&mut self) -> Vec<&mut MacRule> {
         match self {
@@ -266,6 +290,7 @@ impl MacRule {
             if let Reference::Json { pointer, .. } = reference {
                 matches!(signed, Reference::Json { pointer: signed, .. } if signed == pointer)
                     || (*signed == Reference::Function(Function::SnsCanonical) && sns::covers(pointer))
+                    || (*signed == Reference::Function(Function::FirstItem) && pointer.starts_with("/0/"))
             } else {
                 *signed == Reference::Url && matches!(reference, Reference::Query(_))
             }
@@ -348,6 +373,39 @@ mod tests {
         assert!(covers("json:request_id"), "a part of the body whose hash is signed");
         assert!(!covers("h:x-other"));
         assert!(!scheme(r#"{"kind":"token","in":"h:x-token"}"#).covers(&Reference::Body));
+    }
+
+    #[test]
+    fn an_id_counts_alone_where_it_is_signed_or_nothing_is() {
+        let of = |rule: &str, id: &str| scheme(rule).identifies(&id.parse().expect("parses"));
+        let token = r#"{"kind":"token","in":"h:x-token"}"#;
+        let mac =
+            r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:a","enc":"hex"}}"#;
+        let jwt = |claims: &str| {
+            format!(
+                r#"{{"kind":"jwt","token":{{"in":"h:authorization"}},"alg":["HS256"],"key":"utf8","claims":{claims},"max_age":300}}"#
+            )
+        };
+        for rule in [token, r#"{"kind":"basic"}"#, r#"{"kind":"none"}"#, &jwt("{}"), &jwt(r#"{"iss":"a"}"#)] {
+            assert!(of(rule, "json:id") && of(rule, "h:x-id"), "{rule}");
+        }
+        for rule in [mac, &jwt(r#"{"a":"sha256hex:body"}"#), &jwt(r#"{"a":"sha256base64:body"}"#)] {
+            assert!(of(rule, "json:id") && !of(rule, "h:x-id"), "{rule}");
+        }
+        assert!(!of(&jwt(r#"{"a":"sha256hex:url"}"#), "json:id"));
+        let list = |kind: &str, rules: [&str; 2]| format!(r#"{{"kind":"{kind}","rules":[{},{}]}}"#, rules[0], rules[1]);
+        assert!(of(&list("any_of", [token, r#"{"kind":"basic"}"#]), "h:x-id"));
+        assert!(!of(&list("any_of", [token, mac]), "h:x-id"), "of a signed request only the id is changed");
+        assert!(!of(&list("all_of", [token, mac]), "h:x-id") && of(&list("all_of", [token, mac]), "json:id"));
+        assert!(!of(ADYEN, "json:id") && !scheme(r#"{"kind":"any_of","rules":[]}"#).identifies(&Reference::Body));
+    }
+
+    #[test]
+    fn the_first_item_is_covered_where_it_is_signed() {
+        let rule = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{fn:first_item}","sig":{"in":"h:a","enc":"hex"}}"#;
+        let covers = |id: &str| scheme(rule).covers(&id.parse().expect("parses"));
+        assert!(covers("json:/0/messageId"));
+        assert!(!covers("json:/1/messageId") && !covers("json:messageId") && !covers("json:/0") && !covers("body"));
     }
 
     #[test]

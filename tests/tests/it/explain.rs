@@ -11,10 +11,11 @@ use tests::place;
 use tests::postgres::Database;
 
 /// Tables that grow with what has been or is to be delivered.
-const GROWING: [&str; 11] = [
+const GROWING: [&str; 12] = [
     "events",
     "event_bodies",
     "event_keys",
+    "event_duplicates",
     "settled_deliveries",
     "attempts",
     "rejections",

@@ -10,10 +10,11 @@ use tests::gateway::{Gateway, Line, RelayOnly};
 use tests::wait::until;
 
 const SOON: Duration = Duration::from_secs(30);
-const TABLES: [&str; 9] = [
+const TABLES: [&str; 10] = [
     "events",
     "event_bodies",
     "event_keys",
+    "event_duplicates",
     "settled_deliveries",
     "attempts",
     "rejections",

@@ -6,6 +6,7 @@ mod by_hand;
 mod changes;
 mod chaos;
 mod clocks;
+mod copies;
 mod crash;
 mod crowd;
 mod deleting;

@@ -156,8 +156,8 @@ async fn an_id_that_is_too_long_for_an_index_stops_nothing_and_is_still_told_apa
     let line = gateway.line("long").await;
     // Random, because the index would compress a repetition.
     let long: String = (0..200).map(|_| uuid_text()).collect();
-    for body in [b"1", b"2"] {
-        gateway.push_with(&line.source, &[("webhook-id", &long)], body);
+    for _ in 0..2 {
+        gateway.push_with(&line.source, &[("webhook-id", &long)], b"1");
         drained(&gateway.queue, SOON).await;
     }
     gateway.push_with(&line.source, &[("webhook-id", "short")], b"3");

@@ -17,6 +17,8 @@ struct Event {
     config: Value,
     #[serde(default)]
     headers: BTreeMap<String, String>,
+    #[serde(default)]
+    query: String,
     body: String,
     id: Option<String>,
     r#type: Option<String>,
@@ -31,7 +33,7 @@ fn every_provider_names_its_events_in_its_own_place() {
     for event in events() {
         let provider = find(&event.provider).expect("in the catalogue");
         let headers = HeaderList::new(event.headers);
-        let extracted = extract(provider, &event.config, "", &headers, event.body.as_bytes());
+        let extracted = extract(provider, &event.config, &event.query, &headers, event.body.as_bytes());
         assert_eq!(extracted.provider_event_id, event.id, "{}: {}", event.provider, event.body);
         assert_eq!(extracted.event_type, event.r#type, "{}: {}", event.provider, event.body);
         assert_eq!(extracted.dedupe_key.is_some(), event.id.is_some(), "{}", event.provider);
@@ -52,7 +54,7 @@ fn an_id_that_no_signature_covers_is_keyed_together_with_the_body() {
     let of_header = |id: &str| find(id).expect("in the catalogue");
     let key = |provider: &str, header: &str, body: &str| {
         let headers = HeaderList::new([(header, "1")]);
-        extract(of_header(provider), &Value::Null, "", &headers, body.as_bytes()).dedupe_key.expect("a key")
+        extract(of_header(provider), &Value::Null, "", &headers, body.as_bytes()).dedupe_key.expect("a key").key
     };
     for (provider, header) in [
         ("linear", "linear-delivery"),

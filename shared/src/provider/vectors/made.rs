@@ -64,6 +64,9 @@ fn of_the_body() -> Vec<Sample> {
         ("docusign", "x-docusign-signature-1", "", Base64),
         ("typeform", "typeform-signature", "sha256=", Base64),
         ("x", "x-twitter-webhooks-signature", "sha256=", Base64),
+        ("bfl", "x-bfl-signature", "sha256=", Hex),
+        ("heygen", "heygen-signature", "", Hex),
+        ("heygen", "signature", "", Hex),
         ("custom", "x-signature", "", Hex),
     ];
     let mut samples: Vec<_> = sha256
@@ -77,6 +80,12 @@ fn of_the_body() -> Vec<Sample> {
         samples.push(hmac_of(provider, &hmac::<Hmac<Sha1>>(SECRET, &[BODY]), header, prefix, Hex));
     }
     samples.push(hmac_of("paystack", &hmac::<Hmac<Sha512>>(SECRET, &[BODY]), "x-paystack-signature", "", Hex));
+
+    // segment-docs: connections/destinations/catalog/actions-webhook: of a batch the first event is signed.
+    let mut batch = hmac_of("segment", &hmac::<Hmac<Sha1>>(SECRET, &[BODY]), "x-signature", "", Hex);
+    batch.body = format!("[{BODY},{{\"messageId\":\"2\"}}]");
+    batch.fields_only = true;
+    samples.push(batch);
 
     let mut airtable =
         hmac_of("airtable", &hmac::<Hmac<Sha256>>("key bytes", &[BODY]), "x-airtable-content-mac", "hmac-sha256=", Hex);
@@ -121,6 +130,8 @@ fn time_in_the_signature() -> Vec<Sample> {
         of("zoho-payments", "x-zoho-webhook-signature", ["t=", ",v="], ".", ms, 300),
         of("workos", "workos-signature", ["t=", ", v1="], ".", ms, 180),
         of("recurly", "recurly-signature", ["", ","], ".", ms, 300),
+        of("langfuse", "x-langfuse-signature", ["t=", ",v1="], ".", s, 300),
+        of("openrouter", "x-openrouter-signature", ["t=", ",v1="], ",", s, 300),
     ];
     let tag = BASE64.encode(hmac::<Hmac<Sha256>>(SECRET, &[NOW_MS, ".", BODY]));
     let value = format!("t={NOW_MS},s={tag}");
@@ -170,6 +181,12 @@ fn time_in_a_header() -> Vec<Sample> {
     if let Some(twitch) = samples.last_mut() {
         twitch.headers.insert("twitch-eventsub-message-id".to_owned(), "m1".to_owned());
     }
+    let tag = BASE64.encode(hmac::<Hmac<Sha256>>("key bytes", &["w1.", NOW, ".", BODY]));
+    let headers = [("x-webhook-id", "w1"), ("x-webhook-timestamp", NOW), ("x-webhook-signature", tag.as_str())];
+    let mut pollo = signed("pollo", headers, &tag, Base64);
+    pollo.secrets = vec![BASE64.encode("key bytes")];
+    pollo.wrong = Some(BASE64.encode("other bytes"));
+    samples.push(pollo);
     samples
 }
 
@@ -277,7 +294,16 @@ fn of_fields() -> Vec<Sample> {
     adyen.secrets = vec![hex::encode(key)];
     adyen.wrong = Some(hex::encode("other bytes"));
     adyen.fields_only = true;
-    vec![timed(mailgun, NOW, NEXT, 32_400), adyen]
+    let mut samples = vec![timed(mailgun, NOW, NEXT, 32_400), adyen];
+    for field in ["task_id", "taskId"] {
+        let tag = BASE64.encode(hmac::<Hmac<Sha256>>(SECRET, &["t1.", NOW]));
+        let headers = [("x-webhook-timestamp", NOW), ("x-webhook-signature", tag.as_str())];
+        let mut kie = signed("kie", headers, &tag, Base64);
+        kie.body = format!("{{\"code\":200,\"data\":{{\"{field}\":\"t1\",\"callbackType\":\"complete\"}}}}");
+        kie.fields_only = true;
+        samples.push(timed(kie, NOW, NEXT, 300));
+    }
+    samples
 }
 
 fn hmac_of(provider: &str, tag: &[u8], header: &str, prefix: &str, encoding: Encoding) -> Sample {

@@ -1,5 +1,7 @@
 //! What a token claims: that it is for this source, about this request, and of this time.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
@@ -26,6 +28,7 @@ pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &V
                 is(name, claimed, &Value::from(value))
             }
             Claim::BodySha256Hex { .. } => is_sha256_of(claimed, view.body()),
+            Claim::BodySha256Base64 => claimed.as_str() == Some(&BASE64.encode(Sha256::digest(view.body()))),
             Claim::UrlSha256Hex => is_sha256_of(claimed, view.text(&Reference::Url, Joins::Allowed)?.as_bytes()),
         };
         if !holds {

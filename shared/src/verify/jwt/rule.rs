@@ -70,6 +70,8 @@ pub enum Claim {
     Setting(String),
     /// `sha256hex:body`, and `sha256hex:body?` which may be missing where the body is empty.
     BodySha256Hex { optional: bool },
+    /// `sha256base64:body`: in the standard alphabet, padded (`LiveKit`).
+    BodySha256Base64,
     /// `sha256hex:url`
     UrlSha256Hex,
 }
@@ -78,7 +80,7 @@ impl JwtRule {
     /// Whether a claim binds the token to the body.
     #[must_use]
     pub fn covers_body(&self) -> bool {
-        self.claims.values().any(|claim| matches!(claim, Claim::BodySha256Hex { .. }))
+        self.claims.values().any(|claim| matches!(claim, Claim::BodySha256Hex { .. } | Claim::BodySha256Base64))
     }
 
     /// Whether the token's signature covers the value of `reference`.
@@ -88,6 +90,12 @@ impl JwtRule {
         let is_of_body = reference.reads_json() || matches!(reference, Reference::Body);
         (is_of_body && self.covers_body())
             || (is_of_url && self.claims.values().any(|claim| *claim == Claim::UrlSha256Hex))
+    }
+
+    /// Whether a claim binds the token to anything of the request: if none does, the token is good for every request.
+    #[must_use]
+    pub fn is_bound(&self) -> bool {
+        self.covers_body() || self.claims.values().any(|claim| *claim == Claim::UrlSha256Hex)
     }
 
     /// What is wrong with the rule itself, whatever the secrets.
@@ -156,6 +164,7 @@ impl TryFrom<Value> for Claim {
         match value {
             Value::String(text) => match text.as_str() {
                 "sha256hex:body" => Ok(Self::BodySha256Hex { optional: false }),
+                "sha256base64:body" => Ok(Self::BodySha256Base64),
                 "sha256hex:body?" => Ok(Self::BodySha256Hex { optional: true }),
                 "sha256hex:url" => Ok(Self::UrlSha256Hex),
                 other => match other.strip_prefix("cfg:") {
@@ -180,6 +189,7 @@ impl From<Claim> for Value {
             Claim::Setting(name) => Self::String(format!("cfg:{name}")),
             Claim::BodySha256Hex { optional: false } => "sha256hex:body".into(),
             Claim::BodySha256Hex { optional: true } => "sha256hex:body?".into(),
+            Claim::BodySha256Base64 => "sha256base64:body".into(),
             Claim::UrlSha256Hex => "sha256hex:url".into(),
         }
     }

@@ -1,6 +1,7 @@
 //! What is wrong with a rule itself, whatever the secrets.
 
 use crate::verify::ConfigError;
+use crate::verify::function::Function;
 use crate::verify::key::KeyEncoding;
 use crate::verify::reference::Reference;
 use crate::verify::rule::{Algorithm, MacRule};
@@ -24,6 +25,9 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
         return Some(
             "hmac functions and hashes of several values are for the replies to challenges, not for what is signed",
         );
+    }
+    if content().chain(required()).chain(timed()).any(|r| matches!(r, Reference::Function(Function::Items(_)))) {
+        return Some("the fields of items name events; they are not signed");
     }
     if content().chain(required()).chain(timed()).any(|r| matches!(r, Reference::HeaderSeries(_))) {
         return Some("a series of headers can only be where signatures stand");

@@ -37,6 +37,8 @@ insert into event_bodies select id, convert_to(repeat('x', 100), 'UTF8') from ev
 
 insert into event_keys select source_id, sha256(id::text::bytea), received_at::date, id from events;
 
+insert into event_duplicates select event_id, event_id from past where number / 40 % 2 = 0;
+
 insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, state, error, reason, attempts,
                                 schedule_start)
 select delivery_id, (select id from customers), destination_id, event_id, source_id, outcome.*, 1, 0

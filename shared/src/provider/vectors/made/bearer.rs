@@ -19,6 +19,10 @@ pub(super) fn tokens() -> Vec<Sample> {
         ("telegram", "x-telegram-bot-api-secret-token", "", Value::Null),
         ("cloudflare-notifications", "cf-webhook-auth", "", Value::Null),
         ("token", "authorization", "Bearer ", json!({"prefix": "Bearer"})),
+        ("cartesia", "x-webhook-secret", "", Value::Null),
+        ("vapi", "x-vapi-secret", "", Value::Null),
+        ("rev-ai", "authorization", "Bearer ", json!({"prefix": "Bearer"})),
+        ("speechmatics", "x-own", "", json!({"header": "X-Own"})),
     ]
     .into_iter()
     .map(|(provider, header, prefix, config)| {
@@ -58,7 +62,11 @@ pub(super) fn web_tokens() -> Vec<Sample> {
     let mut monday =
         of("monday", "authorization", "", json!({"accountId": 1, "iat": NOW_S, "exp": NOW_S + 300}), Some(300));
     monday.fields_only = true;
+    let body = BASE64.encode(Sha256::digest(BODY));
+    let mut livekit = of("livekit", "authorization", "", json!({"iss": "key", "sha256": body}), None);
+    livekit.config = json!({"api_key": "key"});
     vec![
+        livekit,
         of("netlify", "x-webhook-signature", "", json!({"iss": "netlify", "sha256": hash}), None),
         of(
             "vonage",
@@ -72,7 +80,7 @@ pub(super) fn web_tokens() -> Vec<Sample> {
 }
 
 pub(super) fn unsigned() -> Vec<Sample> {
-    ["none", "runpod", "modal", "together"]
+    ["none", "runpod", "modal", "together", "d-id", "gladia", "higgsfield", "kling", "luma"]
         .map(|provider| {
             let mut sample = bearing(provider, &[], "");
             sample.secrets.clear();

@@ -1,0 +1,132 @@
+//! The fields of every item of a list in the body: what names a batch, if only its items have ids.
+
+use std::fmt;
+use std::str::FromStr;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::verify::each::Each;
+use crate::verify::reference::{Reference, pointer};
+use crate::verify::request::{Joins, View};
+
+/// `items(<list>[]:<field>+<field>…)`, such as `items(events[]:id)`. Every field has to be in every item, unless a `?`
+/// stands after it.
+///
+/// It is kept as its text, and taken apart when an event is read: references are all over the Worker, and stay small.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Items(String);
+
+impl Items {
+    /// The fields of the only item, joined with dots. Of several items the fields of the first, how many more there are,
+    /// and the SHA-256 of all fields of all items in their order: `EV1+2.5feceb66…`. `None` if the list is missing or
+    /// empty, or if an item lacks a field.
+    pub(crate) fn value(&self, view: &View<'_>) -> Option<String> {
+        let (list, fields) = read(&self.0)?;
+        let items = list.items(view).ok()?;
+        let mut first = String::new();
+        let mut all = Sha256::new();
+        for (index, item) in items.iter().enumerate() {
+            let view = view.of_item(*item);
+            for (place, field) in fields.iter().enumerate() {
+                let text = view.text(field, Joins::Refused).ok()?;
+                // The length keeps the fields apart, whatever letters are in them.
+                all.update((text.len() as u64).to_be_bytes());
+                all.update(text.as_bytes());
+                if index == 0 {
+                    first.push_str(if place > 0 { "." } else { "" });
+                    first.push_str(&text);
+                }
+            }
+        }
+        match items.len() {
+            0 => None,
+            1 => Some(first),
+            count => Some(format!("{first}+{}.{}", count - 1, hex::encode(all.finalize()))),
+        }
+    }
+
+    /// The JSON pointers (RFC 6901) of the fields of the first item.
+    pub(crate) fn first_fields(&self) -> Vec<Reference> {
+        let Some((list, fields)) = read(&self.0) else { return Vec::new() };
+        let first = list.pointer_of(0);
+        let of_first = |field| {
+            let Reference::Json { pointer, optional } = field else { return None };
+            Some(Reference::Json { pointer: format!("{first}{pointer}"), optional })
+        };
+        fields.into_iter().filter_map(of_first).collect()
+    }
+}
+
+/// The list and the fields of its items.
+fn read(text: &str) -> Option<(Each, Vec<Reference>)> {
+    let (list, fields) = text.split_once(':')?;
+    let field = |name: &str| {
+        let (name, optional) = name.strip_suffix('?').map_or((name, false), |name| (name, true));
+        (!name.is_empty()).then(|| Reference::Json { pointer: pointer(name), optional })
+    };
+    Some((list.parse().ok()?, fields.split('+').map(field).collect::<Option<_>>()?))
+}
+
+impl FromStr for Items {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        read(text).map(|_| Self(text.to_owned())).ok_or(())
+    }
+}
+
+impl fmt::Display for Items {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::header::HeaderList;
+    use crate::verify::RequestParts;
+
+    fn of(items: &str, body: &str) -> Option<String> {
+        let headers = HeaderList::default();
+        let request = RequestParts { method: "POST", url: "", query: "", headers: &headers };
+        items.parse::<Items>().expect("parses").value(&View::new(&request, body.as_bytes(), &BTreeMap::new()))
+    }
+
+    #[test]
+    fn one_item_gives_its_fields_and_several_give_the_first_with_a_hash_of_all() {
+        assert_eq!(of("events[]:id", r#"{"events":[{"id":"EV1"}]}"#).as_deref(), Some("EV1"));
+        assert_eq!(of("[]:a.b+c", r#"[{"a":{"b":7},"c":"x"}]"#).as_deref(), Some("7.x"));
+        assert_eq!(of("v[].item:id+at?", r#"{"v":[{"item":{"id":1}}]}"#).as_deref(), Some("1."));
+        // printf '\0\0\0\0\0\0\0\x03EV1\0\0\0\0\0\0\0\x03EV2' | sha256sum
+        let hash = "89928dfa7f3d4d3e22ae984fe43e0900e820e3dcb1e29b04cbc8a34e265866f6";
+        let two = of("events[]:id", r#"{"events":[{"id":"EV1"},{"id":"EV2"}]}"#).expect("a value");
+        assert_eq!(two, format!("EV1+1.{hash}"));
+    }
+
+    #[test]
+    fn what_is_beside_the_fields_does_not_matter_and_every_item_does() {
+        let with = |attempt: u32, second: &str| {
+            of("[]:id", &format!(r#"[{{"id":"a","attempt":{attempt}}},{{"id":"{second}"}}]"#)).expect("a value")
+        };
+        assert_eq!(with(0, "b"), with(1, "b"));
+        assert_ne!(with(0, "b"), with(0, "c"));
+        let fields = |body| of("[]:a+b", body).expect("a value");
+        assert_ne!(
+            fields(r#"[{"a":"x","b":"yz"},{"a":"1","b":"2"}]"#),
+            fields(r#"[{"a":"xy","b":"z"},{"a":"1","b":"2"}]"#)
+        );
+    }
+
+    #[test]
+    fn a_list_that_is_missing_or_lacks_a_field_has_no_value() {
+        for body in ["", "{}", r#"{"events":[]}"#, r#"{"events":[{"id":"1"},{}]}"#, r#"{"events":{"id":"1"}}"#] {
+            assert_eq!(of("events[]:id", body), None, "{body}");
+        }
+        for text in ["", "events:id", "events[]", "events[]:", "events[]:a+", "events[]:?"] {
+            assert!(text.parse::<Items>().is_err(), "{text}");
+        }
+    }
+}
