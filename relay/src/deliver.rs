@@ -9,13 +9,16 @@
 //! A crash at any line of this costs at most a repetition: the row is in the table until its attempt is settled, and the
 //! next owner of the shard sends it again with the same `webhook-id`.
 
+use std::any::Any;
 use std::collections::HashMap;
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use futures_util::FutureExt as _;
+use futures_util::future::{AbortHandle, Abortable, Aborted};
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
-use tokio::task::AbortHandle;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -112,6 +115,10 @@ impl Handle {
         let _ = self.inbox.send(input);
     }
 }
+
+/// Why an attempt was not made that was in flight when the lease of its replica ended.
+const BROKEN_OFF: &str =
+    "the lease of this replica has ended, so the attempt was broken off; the destination may have received it";
 
 /// What the engine works with.
 pub struct Parts {
@@ -363,14 +370,17 @@ impl Machine {
         self.under_way.begun(destination.shard);
         let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
         let excerpts = Arc::clone(&self.excerpts);
-        // In a task of its own, so that a panic in it is an attempt that was not made and not a slot lost for ever.
-        let attempt = tokio::spawn({
-            let (item, destination) = (item.clone(), Arc::clone(&destination));
-            async move { sender.attempt(&item, &destination).await }
-        });
-        self.attempts.insert((item.id, epoch), attempt.abort_handle());
+        let (abort, registration) = AbortHandle::new_pair();
+        self.attempts.insert((item.id, epoch), abort);
         self.tasks.spawn(async move {
-            let Attempted { mut outcome, rest } = attempt.await.unwrap_or_else(|error| not_made(&error).into());
+            // After a panic it is an attempt that was not made, and not a slot that is lost for ever.
+            let attempt = AssertUnwindSafe(sender.attempt(&item, &destination)).catch_unwind();
+            let attempted = match Abortable::new(attempt, registration).await {
+                Ok(Ok(attempted)) => attempted,
+                Ok(Err(panic)) => Outcome::NotSent { reason: panic_message(panic.as_ref()) }.into(),
+                Err(Aborted) => Outcome::NotSent { reason: BROKEN_OFF.to_owned() }.into(),
+            };
+            let Attempted { mut outcome, rest } = attempted;
             if let Some(rest) = rest {
                 // Before the outcome is told, which leads to the settlement that needs it.
                 excerpts.keep(&mut outcome, rest);
@@ -454,14 +464,9 @@ impl Machine {
 }
 
 /// The outcome of an attempt whose task has not ended by itself.
-fn not_made(error: &tokio::task::JoinError) -> Outcome {
-    let reason = if error.is_cancelled() {
-        "the lease of this replica has ended, so the attempt was broken off; the destination may have received it"
-            .to_owned()
-    } else {
-        error.to_string()
-    };
-    Outcome::NotSent { reason }
+fn panic_message(panic: &(dyn Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
+    format!("the attempt panicked: {}", text.unwrap_or("without a message"))
 }
 
 fn failing_reason(run: Run) -> String {

@@ -99,7 +99,8 @@ pub(super) fn url<'a>(destination: &'a Destination, query: &str) -> Result<Cow<'
 /// ours. A provider that speaks Standard Webhooks itself has its headers passed on as `tidegate-original-webhook-…`.
 pub(super) fn headers(item: &Item, destination: &Destination, described: &Described, body: &[u8]) -> HeaderMap {
     let event = &item.event;
-    let mut headers = HeaderMap::new();
+    // Room for all of them at once: what the HTTP client adds too.
+    let mut headers = HeaderMap::with_capacity(event.headers.iter().len() + destination.headers.len() + 16);
     for (name, value) in event.headers.iter() {
         let platform = name.starts_with("cf-") || name.starts_with("sec-") || name.starts_with("proxy-");
         let outdated = *described != Described::ByProvider && OF_THE_BODY.contains(&name);

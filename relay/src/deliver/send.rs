@@ -48,7 +48,8 @@ impl Sender {
     async fn attempt_in_span(&self, item: &Item, destination: &Destination) -> Attempted {
         let body = match &item.event.body {
             Some(body) => body.clone(),
-            None => match store::pending::body(&self.pool, item.event.id.uuid()).await {
+            // Boxed, because most bodies are in memory and every attempt would be as large as this.
+            None => match Box::pin(store::pending::body(&self.pool, item.event.id.uuid())).await {
                 Ok(Some(body)) => body,
                 Ok(None) => return Outcome::BodyGone.into(),
                 Err(error) => return Outcome::NotSent { reason: error.to_string() }.into(),
