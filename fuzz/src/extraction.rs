@@ -24,7 +24,7 @@ pub fn extraction(data: &[u8]) -> bool {
     if wire.headers.get("content-encoding").is_some() || serde_json::from_slice::<Value>(&wire.body).is_err() {
         return extracted.provider_event_id.is_some() && extracted.event_type.is_some();
     }
-    let document = plain_reader::document(&wire.headers, &wire.body);
+    let document = plain_reader::document(&wire.headers, &wire.body).expect("JSON is known");
     let plainly = |path: &str| {
         document.as_ref().and_then(|document| document.pointer(path)?.text()).filter(|text| !text.is_empty())
     };

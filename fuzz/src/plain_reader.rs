@@ -14,24 +14,53 @@ pub(super) enum Plain {
     Object(Vec<(String, Plain)>),
 }
 
-/// A body that is not content-encoded, no multipart form and not in UTF-16; `None` if it is neither JSON nor a form.
-pub(super) fn document(headers: &HeaderList, body: &[u8]) -> Option<Plain> {
+/// A body that is written in a way which this reader does not know.
+#[derive(Debug)]
+pub(super) struct Unsure;
+
+/// A body that is not content-encoded; `None` if it is neither JSON nor a form.
+pub(super) fn document(headers: &HeaderList, body: &[u8]) -> Result<Option<Plain>, Unsure> {
     let kind = headers.get("content-type").unwrap_or_default().to_ascii_lowercase();
-    let body = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
-    if let Ok(text) = std::str::from_utf8(body)
+    let has_charset = kind.contains("charset");
+    let is_latin = kind.ends_with("; charset=latin1") && kind.matches("charset").count() == 1 && !kind.contains('"');
+    let unmarked = body.strip_prefix(b"\xef\xbb\xbf").unwrap_or(body);
+    if let Ok(text) = std::str::from_utf8(unmarked)
         && let Some(json) = json(text)
     {
-        return Some(json);
+        return Ok(Some(json));
     }
-    // Latin-1 alone: enough to see that the name of a charset is looked at.
-    let latin = || body.iter().map(|byte| char::from(*byte)).collect::<String>();
-    let text = match std::str::from_utf8(body) {
-        Ok(text) => text.to_owned(),
-        Err(_) if kind.contains("charset=latin1") && !body.iter().any(|byte| (0x80..0xa0).contains(byte)) => latin(),
-        Err(_) => String::from_utf8_lossy(body).into_owned(),
+    let text = match body {
+        [0xfe, 0xff, rest @ ..] => utf16(rest, u16::from_be_bytes),
+        [0xff, 0xfe, rest @ ..] => utf16(rest, u16::from_le_bytes),
+        _ if body.iter().take(4).any(|byte| *byte == 0) && has_charset => return Err(Unsure),
+        [0, 1..=0x7f, 0, 1..=0x7f, ..] => utf16(body, u16::from_be_bytes),
+        [1..=0x7f, 0, 1..=0x7f, 0, ..] => utf16(body, u16::from_le_bytes),
+        _ if kind.contains("utf-16") => return Err(Unsure),
+        _ => match std::str::from_utf8(unmarked) {
+            Ok(text) => text.to_owned(),
+            // Latin-1 alone: enough to see that the name of a charset is looked at.
+            Err(_) if is_latin && !body.iter().any(|byte| (0x80..0xa0).contains(byte)) => {
+                body.iter().map(|byte| char::from(*byte)).collect()
+            }
+            Err(_) if has_charset => return Err(Unsure),
+            Err(_) => String::from_utf8_lossy(unmarked).into_owned(),
+        },
     };
-    let is_form = kind.split(';').next().unwrap_or_default().trim() == "application/x-www-form-urlencoded";
-    json(&text).or_else(|| is_form.then(|| form(&text)))
+    if let Some(json) = json(&text) {
+        return Ok(Some(json));
+    }
+    match kind.split(';').next().unwrap_or_default().trim() {
+        "application/x-www-form-urlencoded" if has_charset && text.contains('%') => Err(Unsure),
+        "application/x-www-form-urlencoded" => Ok(Some(form(&text))),
+        "multipart/form-data" => multipart(headers.get("content-type").unwrap_or_default(), body),
+        _ => Ok(None),
+    }
+}
+
+fn utf16(bytes: &[u8], unit: fn([u8; 2]) -> u16) -> String {
+    let pairs: Vec<u16> = bytes.chunks_exact(2).map(|pair| unit([pair[0], pair[1]])).collect();
+    let cut = if bytes.len() % 2 == 1 { "\u{fffd}" } else { "" };
+    String::from_utf16_lossy(&pairs) + cut
 }
 
 pub(super) fn json(text: &str) -> Option<Plain> {
@@ -156,27 +185,105 @@ fn digits(letters: &[char]) -> Option<&[char]> {
 }
 
 fn form(text: &str) -> Plain {
+    let pairs = text.split('&').filter(|pair| !pair.is_empty());
+    let pairs = pairs.map(|pair| pair.split_once('=').unwrap_or((pair, "")));
+    fields(pairs.map(|(name, value)| (decoded(name), Plain::Text(decoded(value)))).collect())
+}
+
+/// The object of the fields of a form.
+fn fields(pairs: Vec<(String, Plain)>) -> Plain {
+    let texts: Vec<_> = pairs.iter().filter(|(_, value)| matches!(value, Plain::Text(_))).collect();
+    if let [(name, Plain::Text(text))] = texts.as_slice()
+        && name == "payload"
+        && let Some(json) = json(text)
+    {
+        return json;
+    }
     let mut fields: Vec<(String, Vec<Plain>)> = Vec::new();
-    for pair in text.split('&').filter(|pair| !pair.is_empty()) {
-        let (name, value) = pair.split_once('=').unwrap_or((pair, ""));
-        let (name, value) = (decoded(name), Plain::Text(decoded(value)));
+    for (name, value) in pairs {
         match fields.iter_mut().find(|(known, _)| *known == name) {
             Some((_, values)) => values.push(value),
             None => fields.push((name, vec![value])),
         }
-    }
-    if let [(name, values)] = fields.as_slice()
-        && name == "payload"
-        && let [Plain::Text(text)] = values.as_slice()
-        && let Some(json) = json(text)
-    {
-        return json;
     }
     let fields = fields.into_iter().map(|(name, mut values)| match values.len() {
         1 => (name, values.remove(0)),
         _ => (name, Plain::List(values)),
     });
     Plain::Object(fields.collect())
+}
+
+/// A form in parts, line by line. It knows one way to write each header.
+fn multipart(kind: &str, body: &[u8]) -> Result<Option<Plain>, Unsure> {
+    let boundary = kind.strip_prefix("multipart/form-data; boundary=").ok_or(Unsure)?;
+    if boundary.is_empty() || !boundary.bytes().all(|byte| byte.is_ascii_alphanumeric()) {
+        return Err(Unsure);
+    }
+    let delimiter = format!("--{boundary}");
+    let (mut parts, mut part): (Vec<Vec<u8>>, Option<Vec<u8>>) = (Vec::new(), None);
+    for line in body.split_inclusive(|byte| *byte == b'\n') {
+        if let Some(behind) = line.strip_prefix(delimiter.as_bytes()) {
+            parts.extend(part.take().map(|part| without_line_end(&part).to_vec()));
+            if behind.starts_with(b"--") || !behind.ends_with(b"\n") {
+                break;
+            }
+            part = Some(Vec::new());
+        } else if let Some(part) = &mut part {
+            part.extend(line);
+        }
+    }
+    parts.extend(part);
+    let pairs: Result<Vec<_>, _> = parts.iter().map(|part| part_field(part)).collect();
+    Ok(Some(fields(pairs?.into_iter().flatten().collect())))
+}
+
+fn without_line_end(bytes: &[u8]) -> &[u8] {
+    let bytes = bytes.strip_suffix(b"\n").unwrap_or(bytes);
+    bytes.strip_suffix(b"\r").unwrap_or(bytes)
+}
+
+/// The field that a part holds; `None` if it has no name, or no end of its headers.
+fn part_field(part: &[u8]) -> Result<Option<(String, Plain)>, Unsure> {
+    let (mut name, mut filename) = (String::new(), String::new());
+    let mut kind = "application/octet-stream".to_owned();
+    let mut rest = part;
+    loop {
+        let Some(at) = rest.iter().position(|byte| *byte == b'\n') else { return Ok(None) };
+        let line = without_line_end(&rest[..=at]);
+        rest = &rest[at + 1..];
+        if line.is_empty() {
+            break;
+        }
+        let line = std::str::from_utf8(line).map_err(|_| Unsure)?;
+        match line.split_once(": ").ok_or(Unsure)? {
+            ("content-disposition", value) => {
+                let value = value.strip_prefix("form-data; name=\"").and_then(|value| value.strip_suffix('"'));
+                let value = value.ok_or(Unsure)?;
+                let (first, second) = value.split_once("\"; filename=\"").unwrap_or((value, ""));
+                if [first, second].iter().any(|text| text.contains('"')) {
+                    return Err(Unsure);
+                }
+                (name, filename) = (first.trim().to_owned(), second.trim().to_owned());
+            }
+            ("content-type", value) if !value.contains("charset") => value.trim().clone_into(&mut kind),
+            ("x-other", _) => {}
+            _ => return Err(Unsure),
+        }
+    }
+    if name.is_empty() {
+        return Ok(None);
+    }
+    let text = |text: &str| Plain::Text(text.to_owned());
+    let value = match filename.as_str() {
+        "" => text(&String::from_utf8_lossy(rest)),
+        filename => Plain::Object(vec![
+            ("name".to_owned(), text(&name)),
+            ("filename".to_owned(), text(filename)),
+            ("type".to_owned(), text(&kind)),
+            ("size".to_owned(), Plain::Number(rest.len().to_string())),
+        ]),
+    };
+    Ok(Some((name, value)))
 }
 
 fn decoded(text: &str) -> String {

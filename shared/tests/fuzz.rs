@@ -199,12 +199,17 @@ fn run(name: &str, target: fn(&[u8]) -> bool) {
 }
 
 macro_rules! bounded {
-    ($($test:ident: $target:ident;)*) => {$(
-        #[test]
-        fn $test() {
-            run(stringify!($target), targets::$target);
-        }
-    )*};
+    ($($test:ident: $target:ident;)*) => {
+        /// All targets, in the order of their names.
+        const TARGETS: &[&str] = &[$(stringify!($target)),*];
+
+        $(
+            #[test]
+            fn $test() {
+                run(stringify!($target), targets::$target);
+            }
+        )*
+    };
 }
 
 bounded! {
@@ -218,4 +223,21 @@ bounded! {
     no_signature_is_read_otherwise_than_plainly: signature;
     no_text_is_read_and_not_written_again: template;
     no_token_is_accepted_that_was_not_signed: token;
+}
+
+#[test]
+fn every_fuzz_target_has_a_program_a_corpus_and_a_bounded_run() {
+    let fuzz = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz");
+    let names = |folder: &str| {
+        let files = fs::read_dir(fuzz.join(folder)).expect("a folder").map(|file| file.expect("a file").path());
+        let mut names: Vec<_> =
+            files.map(|file| file.file_stem().expect("a name").to_string_lossy().into_owned()).collect();
+        names.sort();
+        names
+    };
+    assert_eq!(names("fuzz_targets"), TARGETS);
+    assert_eq!(names("corpus"), TARGETS);
+    let manifest = fs::read_to_string(fuzz.join("Cargo.toml")).expect("reads");
+    let programs: Vec<_> = manifest.lines().filter_map(|line| line.strip_prefix("path = \"fuzz_targets/")).collect();
+    assert_eq!(programs, TARGETS.iter().map(|name| format!("{name}.rs\"")).collect::<Vec<_>>());
 }

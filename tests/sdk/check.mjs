@@ -5,7 +5,7 @@
 //   { "do": "verify", the same, "keys": { "<id or URL>": "<PEM>" } } -> { "accepted", "why" }
 //
 // It needs the packages of package.json in the folder that it is run in. Of SDKs that are slow to load, only the module
-// that verifies is loaded.
+// that verifies is loaded. clock.mjs has to be loaded first.
 
 import { createSecretKey } from "node:crypto";
 import { EventEmitter } from "node:events";
@@ -13,22 +13,10 @@ import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 
 const require = createRequire(`${process.cwd()}/`);
-const RealDate = Date;
-let now_ms = 0;
-
-// SDKs read the clock themselves: it stands still at the time of the job.
-globalThis.Date = class extends RealDate {
-  constructor(...parts) {
-    super(...(parts.length === 0 ? [now_ms] : parts));
-  }
-  static now() {
-    return now_ms;
-  }
-};
 
 const form = (body) => Object.fromEntries(new URLSearchParams(body));
 const asRequest = (job) => new Request(job.url, { method: job.method, headers: job.headers, body: job.body });
-const seconds = (job) => new RealDate(job.now_s * 1000);
+const seconds = (job) => new Date(job.now_s * 1000);
 
 async function adyenItems(job) {
   const { default: HmacValidator } = require("@adyen/api-library/lib/src/utils/hmacValidator.js");
@@ -310,8 +298,8 @@ const providers = {
     const { webhooks } = new WorkOS("key");
     return {
       sign: async (job) => {
-        const tag = await webhooks.computeSignature(now_ms, JSON.parse(job.body), job.secret);
-        return { "workos-signature": `t=${now_ms}, v1=${tag}` };
+        const tag = await webhooks.computeSignature(Date.now(), JSON.parse(job.body), job.secret);
+        return { "workos-signature": `t=${Date.now()}, v1=${tag}` };
       },
       verify: async (job) =>
         webhooks.verifyHeader({
@@ -333,6 +321,12 @@ const providers = {
   vonage: async () => {
     const { verifySignature } = await import("@vonage/jwt");
     return { verify: async (job) => verifySignature(job.headers.authorization.replace("Bearer ", ""), job.secret) };
+  },
+  livekit: async () => {
+    const { WebhookReceiver } = await import("livekit-server-sdk");
+    return {
+      verify: throwing((job) => new WebhookReceiver("devkey", job.secret).receive(job.body, job.headers.authorization)),
+    };
   },
   telnyx: async () => {
     const { default: Telnyx } = await import("telnyx");
@@ -374,7 +368,7 @@ const providers = {
 const loaded = new Map();
 
 async function answer(job) {
-  now_ms = job.now_s * 1000;
+  globalThis.standStillAt(job.now_s);
   // An SDK that does not load is a failure of the test, and no refusal.
   if (!loaded.has(job.provider)) loaded.set(job.provider, await providers[job.provider]());
   const sdk = loaded.get(job.provider);

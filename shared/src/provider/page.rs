@@ -85,7 +85,7 @@ fn section(page: &mut String, provider: &Provider) {
         line("Event id", &alternatives(&provider.event_id.iter().map(ToString::to_string).collect::<Vec<_>>()));
     }
     if provider.resend_changes_body {
-        line("Sent again", "the body may be another one; the same id is the same event");
+        line("Sent again", "the body may differ, and a request with a known id is a copy");
     }
     if !provider.event_type.is_empty() {
         line("Event type", &alternatives(&provider.event_type.iter().map(ToString::to_string).collect::<Vec<_>>()));

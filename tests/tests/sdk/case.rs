@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde::Serialize;
 use serde_json::Value;
+use shared::extract::{Extracted, extract};
 use shared::header::HeaderList;
 use shared::id::SourceId;
 use shared::provider::{NewSource, find};
@@ -93,12 +94,19 @@ impl Case {
         verify(&verifier, keys.as_ref(), &parts, request.body.as_bytes(), NOW_S * 1_000)
     }
 
-    /// A sample as `relay send` makes it; `None` where the provider signs with a private key.
-    pub(crate) fn sample(&self) -> Option<Request> {
+    /// What is read out of a request of this case's source, as the relay does.
+    pub(crate) fn extract(&self, request: &Request) -> Extracted {
+        let headers = HeaderList::new(request.headers.clone());
+        let query = request.url.split_once('?').map_or("", |(_, query)| query);
+        extract(find(self.provider).expect("in the catalogue"), &self.config, query, &headers, request.body.as_bytes())
+    }
+
+    /// A sample as `relay send` makes it; `None` if the provider signs with a private key.
+    pub(crate) fn sample(&self, wanted: Wanted<'_>) -> Option<Request> {
         let source = self.source(&self.secret);
         let moment = Moment { now_ms: NOW_S * 1_000, random: [5; 32] };
         let provider = find(self.provider).expect("in the catalogue");
-        let sample = compose(provider, &self.config, &self.request.url, Wanted::default(), moment).expect("composed");
+        let sample = compose(provider, &self.config, &self.request.url, wanted, moment).expect("composed");
         match sign(&source.scheme, &source.secrets, sample, moment) {
             Ok(sample) => Some(Request {
                 method: "POST",

@@ -32,6 +32,7 @@ pub(crate) fn cases() -> Vec<Case> {
         sns("aws-sns-sha1", "1"),
         messagebird(),
         vonage(),
+        livekit(),
         pubsub(),
     ]
 }
@@ -55,6 +56,10 @@ fn ed25519(
 ) -> Case {
     let key = SigningKey::from_bytes(&[7; 32]);
     let mut case = signed(provider, &[(signature, ""), (timestamp, time)]);
+    if provider == "telnyx" {
+        case.request.body =
+            json!({"data": {"id": "1", "event_type": "message.finalized", "payload": {"text": WORD}}}).to_string();
+    }
     let tag = key.sign(format!("{time}{between}{}", case.request.body).as_bytes()).to_bytes();
     case.request.headers.insert(signature.to_owned(), write(&tag));
     case.secret = write(key.verifying_key().as_bytes());
@@ -120,6 +125,16 @@ fn vonage() -> Case {
     let claims = json!({"iss": "Vonage", "iat": NOW_S, "jti": "1", "payload_hash": hash});
     let token = token(&json!({"alg": "HS256"}), &claims, |text| hmac_sha256(case.secret.as_bytes(), &[text]));
     case.request.headers.insert("authorization".to_owned(), format!("Bearer {token}"));
+    case
+}
+
+fn livekit() -> Case {
+    let mut case = unsigned("livekit", Place::Header("authorization"));
+    case.config = json!({"api_key": "devkey"});
+    let hash = BASE64.encode(Sha256::digest(&case.request.body));
+    let claims = json!({"iss": "devkey", "nbf": NOW_S, "exp": NOW_S + 300, "sha256": hash});
+    let token = token(&json!({"alg": "HS256"}), &claims, |text| hmac_sha256(case.secret.as_bytes(), &[text]));
+    case.request.headers.insert("authorization".to_owned(), token);
     case
 }
 

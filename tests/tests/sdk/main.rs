@@ -1,5 +1,5 @@
-//! The catalogue held against the providers' own SDKs: what a provider's SDK signs, or accepts, `shared` accepts, and what
-//! is changed in it both refuse.
+//! The catalogue held against the providers' own SDKs: what a provider's SDK signs, or accepts, `shared` accepts, what is
+//! changed in it both refuse, and of one request both read the same id and type.
 //!
 //! Where an SDK can sign, it has signed the request. Where it only verifies, the request is signed here, by a few lines that
 //! follow the provider's documentation and share nothing with the interpreter of rules.
@@ -7,12 +7,14 @@
 mod case;
 mod keys;
 mod node;
+mod read;
 mod sign;
 
 use std::collections::BTreeSet;
 
 use case::{Case, Signer, Tampered};
 use node::{Answer, Job};
+use shared::sample::Wanted;
 
 /// All cases, signed.
 fn cases() -> Vec<Case> {
@@ -70,7 +72,7 @@ fn every_sdk_and_we_accept_the_same_requests_and_refuse_the_same_changes() {
 #[test]
 fn every_sdk_accepts_what_relay_send_signs() {
     let cases: Vec<_> = sign::cases().into_iter().chain(keys::cases()).collect();
-    let samples: Vec<_> = cases.iter().filter_map(|case| Some((case, case.sample()?))).collect();
+    let samples: Vec<_> = cases.iter().filter_map(|case| Some((case, case.sample(Wanted::default())?))).collect();
     let jobs: Vec<_> = samples.iter().map(|(case, sample)| Job::verify(case, sample, &case.secret)).collect();
     let answers = node::run(&jobs);
     for ((case, sample), answer) in samples.iter().zip(&answers) {

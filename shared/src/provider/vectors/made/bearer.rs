@@ -80,7 +80,7 @@ pub(super) fn web_tokens() -> Vec<Sample> {
 }
 
 pub(super) fn unsigned() -> Vec<Sample> {
-    ["none", "runpod", "modal", "together", "d-id", "gladia", "higgsfield", "kling", "luma"]
+    ["none", "runpod", "modal", "together", "d-id", "gladia", "higgsfield", "kling", "luma", "runware"]
         .map(|provider| {
             let mut sample = bearing(provider, &[], "");
             sample.secrets.clear();
