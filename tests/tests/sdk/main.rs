@@ -8,6 +8,7 @@ mod case;
 mod keys;
 mod node;
 mod sign;
+mod urls;
 
 use std::collections::BTreeSet;
 
