@@ -41,7 +41,7 @@ impl RelaySettings {
             ("TIDEGATE_QUEUE_IDS", &queue.queue_ids()),
             ("TIDEGATE_QUEUE_TOKEN", queue.token()),
             ("TIDEGATE_QUEUE_API", &queue.api_url()),
-            ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8,::1"),
+            ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8,::1/128"),
             ("TIDEGATE_LOG", "info"),
             ("NO_COLOR", "1"),
         ];
