@@ -7,7 +7,9 @@
 //!   when a destination is created or updated, and again by [`Egress::post`] before every send, because the policy
 //!   may have changed since. A literal address never reaches a resolver, so nothing else would see it.
 //! - The client's resolver vets what a host name resolves to, at connect time, and the connector dials exactly the
-//!   addresses that are left. There is no second lookup that could answer differently (DNS rebinding).
+//!   addresses that are left. There is no second lookup that could answer differently (DNS rebinding). An address that is
+//!   not allowed is passed over and does not forbid the name. The addresses of one family are dialled one after the other,
+//!   and those of the other family too as soon as that fails or has taken 300 ms (RFC 8305).
 //!
 //! Redirects are returned and never followed, no proxy is taken from the environment (it would resolve the name
 //! itself), and nothing is decompressed. What comes before the head of an answer is bounded in bytes and in time, and of

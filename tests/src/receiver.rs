@@ -6,7 +6,7 @@ mod behaviour;
 mod signature;
 
 use std::collections::{HashSet, VecDeque};
-use std::net::SocketAddr;
+use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
@@ -74,10 +74,18 @@ impl Receiver {
     /// # Errors
     /// Where the port cannot be had.
     pub async fn start_on(port: u16) -> Result<Self> {
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into()).await
+    }
+
+    /// As [`Receiver::start`], on a certain address, which may be one of IPv6.
+    ///
+    /// # Errors
+    /// Returns an error if the address or the port is not available.
+    pub async fn start_at(address: SocketAddr) -> Result<Self> {
         let shared = Arc::new(Shared::default());
         let for_handler = Arc::clone(&shared);
-        let server = Server::start(port, move |request| answer(Arc::clone(&for_handler), request)).await;
-        Ok(Self { server: server.doing(|| format!("cannot listen on port {port}"))?, shared })
+        let server = Server::start_at(address, move |request| answer(Arc::clone(&for_handler), request)).await;
+        Ok(Self { server: server.doing(|| format!("cannot listen on {address}"))?, shared })
     }
 
     /// As [`Receiver::start`], with a behaviour other than 200.

@@ -25,7 +25,8 @@ pub struct RelaySettings {
 }
 
 impl RelaySettings {
-    /// Settings with fresh secrets that let it deliver to loopback.
+    /// Settings with fresh secrets that let it deliver to loopback, over IPv4 and IPv6: `localhost` has an address of either,
+    /// and many servers listen on one of them only.
     #[must_use]
     pub fn new(database_url: &str, queue: &LocalQueue, edge_url: &str, edge_admin_token: &str) -> Self {
         let master_key = crate::random::key();
@@ -40,7 +41,7 @@ impl RelaySettings {
             ("TIDEGATE_QUEUE_IDS", &queue.queue_ids()),
             ("TIDEGATE_QUEUE_TOKEN", queue.token()),
             ("TIDEGATE_QUEUE_API", &queue.api_url()),
-            ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8"),
+            ("TIDEGATE_EGRESS_ALLOW", "127.0.0.0/8,::1/128"),
             ("TIDEGATE_LOG", "info"),
             ("NO_COLOR", "1"),
         ];

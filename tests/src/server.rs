@@ -61,7 +61,19 @@ impl Server {
         H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
         F: Future<Output = Answer> + Send + 'static,
     {
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await?;
+        Self::start_at((Ipv4Addr::LOCALHOST, port).into(), handler).await
+    }
+
+    /// Listens on an address; port 0 takes a free one.
+    ///
+    /// # Errors
+    /// Returns an error if the address or the port is not available.
+    pub async fn start_at<H, F>(address: SocketAddr, handler: H) -> io::Result<Self>
+    where
+        H: Fn(Request<Incoming>) -> F + Send + Sync + 'static,
+        F: Future<Output = Answer> + Send + 'static,
+    {
+        let listener = TcpListener::bind(address).await?;
         let address = listener.local_addr()?;
         let handler: Handler = Arc::new(move |request| -> BoxedAnswer { Box::pin(handler(request)) });
         let connections = Arc::default();

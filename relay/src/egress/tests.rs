@@ -25,7 +25,11 @@ struct Receiver {
 
 impl Receiver {
     async fn answering(answer: impl Into<Vec<u8>>) -> Self {
-        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        Self::answering_at("127.0.0.1:0", answer).await
+    }
+
+    async fn answering_at(address: &str, answer: impl Into<Vec<u8>>) -> Self {
+        let listener = TcpListener::bind(address).await.expect("a port");
         let address = listener.local_addr().expect("an address");
         let connections = Arc::new(AtomicUsize::new(0));
         let (sender, requests) = mpsc::unbounded_channel();
@@ -135,6 +139,25 @@ async fn a_name_that_resolves_to_loopback_is_refused_when_it_is_connected() {
     assert_eq!(receiver.connections(), 0);
     assert!(send(&egress("127.0.0.0/8"), &url).await.is_ok());
     assert_eq!(receiver.connections(), 1);
+}
+
+#[tokio::test]
+async fn of_the_addresses_of_a_name_those_that_are_allowed_are_tried_until_one_answers() {
+    let v6 = Receiver::answering_at("[::1]:0", OK).await;
+    // Bound and not listening: a connection is refused, and nobody else takes the port.
+    let refusing = tokio::net::TcpSocket::new_v4().expect("a socket");
+    refusing.bind((std::net::Ipv4Addr::LOCALHOST, v6.address.port()).into()).expect("a free port");
+    assert!(send(&egress("127.0.0.0/8,::1"), &v6.url("localhost")).await.is_ok());
+    assert_eq!(v6.connections(), 1);
+    assert!(send(&egress("::1"), &v6.url("localhost")).await.is_ok(), "an address that is not allowed is passed over");
+    assert_eq!(v6.connections(), 2);
+    let failure = send(&egress("127.0.0.0/8"), &v6.url("localhost")).await.expect_err("refused");
+    assert_eq!((failure, v6.connections()), (SendFailure::Refused, 2));
+
+    let v4 = Receiver::answering(OK).await;
+    assert!(send(&egress("127.0.0.0/8,::1"), &v4.url("localhost")).await.is_ok());
+    let failure = send(&egress("10.0.0.0/8"), &v4.url("localhost")).await.expect_err("blocked");
+    assert_eq!((failure.code(), v4.connections()), ("egress_blocked", 1));
 }
 
 #[tokio::test]

@@ -57,6 +57,7 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
         require: Vec::new(),
         each: None,
         urls: Vec::new(),
+        queries: Vec::new(),
         hosts: Vec::new(),
         decoded: decoded?,
         settings: BTreeMap::new(),

@@ -19,6 +19,7 @@ use super::request::{Joins, RequestParts, View};
 use super::rule::MacRule;
 use super::signature::{Candidate, MAX_SIGNATURES, SignatureValue};
 use super::template::Part;
+use super::url_form::{MAX_RESPELLED_BYTES, first_match, has_other_forms};
 use super::{ConfigError, Incoming, Verified};
 use crate::reader;
 use crate::source::Secret;
@@ -63,7 +64,7 @@ impl MacVerifier {
                 self.candidates(&texts)?;
                 let reader = self.reader(&view, &texts);
                 self.check_fields(&reader)?;
-                reader.content(self.rule.content.parts(), None)?;
+                reader.content(self.rule.content.parts())?;
                 let url = self.certificate_url(&reader)?;
                 Ok(url.map(|url| KeyLocation { url: url.into_owned(), form: KeyForm::Certificate }))
             }
@@ -98,11 +99,14 @@ impl MacVerifier {
         // Before the head is read: for RSA, and without keys, all of it would be read in vain.
         let (algorithm, keys) = self.keys.for_platform(incoming)?;
         let view = View::new(incoming.request, &[], &rule.settings);
+        if rule.content.references().any(Reference::reads_url) && has_other_forms(&view.url(), &rule.queries) {
+            return None;
+        }
         let texts = self.signature_texts(&view).ok()?;
         let reader = self.reader(&view, &texts);
         let candidates = self.candidates(&texts).ok()?;
         let stale = self.check_head(incoming, &reader).ok()?;
-        let pieces = reader.content(parts, None).ok()?;
+        let pieces = reader.content(parts).ok()?;
         let text = |pieces: &[Cow<'_, [u8]>]| String::from_utf8(pieces.concat()).ok();
         let (before, after) = (text(pieces.get(..at)?)?, text(pieces.get(at + 1..)?)?);
         let signatures = candidates.iter().filter_map(|one| self.keys.signature_for_platform(one.bytes())).collect();
@@ -230,23 +234,19 @@ impl MacVerifier {
         candidates: &[Candidate],
     ) -> Result<Option<usize>, Rejection> {
         let parts = self.rule.content.parts();
-        if self.rule.urls.is_empty() {
-            return self.keys.find(incoming, parts, &reader.content(parts, None)?, candidates);
+        let mut content = reader.content(parts)?;
+        if !self.rule.content.references().any(Reference::reads_url) {
+            return self.keys.find(incoming, parts, &content, candidates);
         }
         let asked = reader.view.url();
-        let mut tried: Vec<Cow<'_, str>> = Vec::with_capacity(self.rule.urls.len());
-        for form in &self.rule.urls {
-            let url = form.of(&asked);
-            if tried.contains(&url) {
-                continue;
+        let is_small = content.iter().map(|piece| piece.len()).sum::<usize>() <= MAX_RESPELLED_BYTES;
+        let queries = is_small.then_some(self.rule.queries.as_slice());
+        first_match(&asked, &self.rule.urls, queries, |url| {
+            if url != asked.as_ref() {
+                reader.put_url(url, parts, &mut content)?;
             }
-            let found = self.keys.find(incoming, parts, &reader.content(parts, Some(&url))?, candidates)?;
-            if found.is_some() {
-                return Ok(found);
-            }
-            tried.push(url);
-        }
-        Ok(None)
+            self.keys.find(incoming, parts, &content, candidates)
+        })
     }
 }
 

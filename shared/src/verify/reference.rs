@@ -177,6 +177,11 @@ impl Reference {
             | Self::Secret => false,
         }
     }
+
+    /// Whether its value depends on how the URL is written.
+    pub(super) const fn reads_url(&self) -> bool {
+        matches!(self, Self::Url | Self::UrlSha256Hex | Self::Function(Function::HubspotUri))
+    }
 }
 
 impl FromStr for Reference {

@@ -12,6 +12,7 @@ use sha2::{Digest as _, Sha256};
 use super::checksum::crc32;
 use super::reference::Reference;
 use super::rejection::Rejection;
+use super::url_form::escaped;
 use crate::header::HeaderList;
 use crate::reader::{self, Document, Json, Value};
 use crate::source::Secret;
@@ -52,6 +53,8 @@ pub(crate) struct View<'a> {
     body: &'a [u8],
     settings: &'a BTreeMap<String, String>,
     secrets: &'a [Secret],
+    /// What takes the place of the URL that the sender was given.
+    url: Option<&'a str>,
     content: OnceCell<Option<Document<'a>>>,
     /// What `json:` looks at in place of the body.
     item: Option<Json<'a>>,
@@ -59,7 +62,7 @@ pub(crate) struct View<'a> {
 
 impl<'a> View<'a> {
     pub(crate) fn new(request: &'a RequestParts<'a>, body: &'a [u8], settings: &'a BTreeMap<String, String>) -> Self {
-        Self { request, body, settings, secrets: &[], content: OnceCell::new(), item: None }
+        Self { request, body, settings, secrets: &[], url: None, content: OnceCell::new(), item: None }
     }
 
     /// The same request, of whose body `json:` sees only this item.
@@ -67,8 +70,17 @@ impl<'a> View<'a> {
     where
         'a: 'i,
     {
+        let Self { request, body, settings, secrets, url, .. } = *self;
+        View { request, body, settings, secrets, url, content: OnceCell::new(), item: Some(item) }
+    }
+
+    /// The same request, sent to another URL.
+    pub(super) fn at_url<'u>(&self, url: &'u str) -> View<'u>
+    where
+        'a: 'u,
+    {
         let Self { request, body, settings, secrets, .. } = *self;
-        View { request, body, settings, secrets, content: OnceCell::new(), item: Some(item) }
+        View { request, body, settings, secrets, url: Some(url), content: OnceCell::new(), item: None }
     }
 
     /// Lets the functions that sign something for a challenge use the first of these secrets.
@@ -162,11 +174,15 @@ impl<'a> View<'a> {
     /// The URL that the sender was given: the one it asked for, or the setting `public_url`. To that, the parameters are
     /// added that the sender added itself, such as Twilio's `bodySHA256`.
     pub(super) fn url(&self) -> Cow<'a, str> {
+        if let Some(url) = self.url {
+            return Cow::Borrowed(url);
+        }
         let Some(public) = self.public_url() else { return Cow::Borrowed(self.request.url) };
         let asked = self.request.query;
         match public.split_once('?') {
             None if !asked.is_empty() => Cow::Owned(format!("{public}?{asked}")),
-            Some((_, query)) => match asked.strip_prefix(query) {
+            // The platform may have escaped what stands in the setting as the sender was given it.
+            Some((_, query)) => match asked.strip_prefix(query).or_else(|| asked.strip_prefix(&*escaped(query))) {
                 Some(added) if added.starts_with('&') => Cow::Owned(format!("{public}{added}")),
                 Some(_) | None => Cow::Borrowed(public),
             },

@@ -12,7 +12,7 @@ use super::key::KeyEncoding;
 use super::public_key::SignatureAlgorithm;
 use super::reference::Reference;
 use super::template::Template;
-use super::url_form::UrlForm;
+use super::url_form::{QueryForm, UrlForm};
 
 /// How the requests of a source are verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,10 +56,14 @@ pub struct MacRule {
     /// Where the rule holds for every item of a list in the body on its own, as Adyen signs: where the items stand.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
-    /// The forms of the URL that may have been signed, where a provider is not certain to sign the one it asked for
-    /// (Twilio). Empty stands for the URL as it is.
+    /// The ports that the signed URL may have, if a provider is not certain to sign the one it asked for (Twilio). Empty
+    /// stands for the URL as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<UrlForm>,
+    /// The forms of the query that the provider may have signed, besides those that are tried for every provider: the query
+    /// as it is, and with the characters that the platform escapes.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub queries: Vec<QueryForm>,
     /// The hosts at which the certificate may be that the request names; only for a key `x509url:`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
@@ -348,7 +352,8 @@ mod tests {
             r#"{"kind":"none"}"#,
             r#"{"kind":"token","in":"json:clientState","each":"value[]"}"#,
             r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}{fn:form_sorted_concat}",
-                "sig":{"in":"h:x-twilio-signature","enc":"base64"},"urls":["as_is","without_port","with_default_port"]}"#,
+                "sig":{"in":"h:x-twilio-signature","enc":"base64"},"urls":["as_is","without_port","with_default_port"],
+                "queries":["escaped","rewritten"]}"#,
             r#"{"kind":"mac","alg":"sha256","key":"utf8","content":"{secret}{method}{url}{body}",
                 "sig":{"in":"h*:x-signature-","enc":"hex"},"ts":{"in":"h:x-time","unit":"iso8601","tol":300}}"#,
         ] {

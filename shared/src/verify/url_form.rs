@@ -1,71 +1,140 @@
 //! The forms of a URL that a sender may have signed.
+//!
+//! A sender signs the URL that was entered at it, character by character. What arrives is another text at times, because a
+//! client or the platform has written it anew on the way. What becomes of a URL:
+//!
+//! | in the URL | workerd | workerd behind `wrangler dev`, and whatever reads it with `new URL` |
+//! |---|---|---|
+//! | `'` in the query | stays | `%27` |
+//! | `"` `<` `>` and control characters, anywhere | stay | `%22` `%3C` `%3E` `%01` |
+//! | characters beyond ASCII, as UTF-8 | stay | `%C3%BC` |
+//! | other bytes beyond ASCII | U+FFFD | `%EF%BF%BD` |
+//! | `^` `{` `}` and the backtick in the path | stay | escaped |
+//! | the same and `\` `[` `]` and the bar in the query; `'` in the path | stay | stay |
+//! | `\` in the path | stays | `/` |
+//! | `.` and `..` in the path | removed | removed |
+//! | `%2e` and `%2E` as a segment of the path | stay | removed |
+//! | `//` in the path; an empty query (`?`); `+`, `;`, `&&`; other escapes, right or wrong, in either case | stay | stay |
+//! | a fragment | stays | removed |
+//! | the host in upper case, `127.1` | stays | in lower case, `127.0.0.1` |
+//! | the default port of the scheme, an empty port | stays | removed |
+//! | a blank or a tab | the URL ends before it | the URL ends before it |
+//!
+//! Cloudflare's zones normalise incoming URLs by default: `%41` becomes `A`, escapes are written in upper case, and `//` in the
+//! path becomes `/`. Whether that touches the query is not documented; it can be switched off but for `//`.
+//!
+//! In the path of a source (`/in/{name}`) and in its host nothing of this happens, if they were entered as the relay gives
+//! them, so that only the query and the port are left. For a sender that was given another URL there is `public_url`.
+
+mod port;
+mod query;
 
 use std::borrow::Cow;
 
-use serde::{Deserialize, Serialize};
+pub use port::UrlForm;
+pub use query::QueryForm;
+pub(super) use query::escaped;
 
-/// How the URL that was signed follows from the one that was asked for. Nothing else of it is changed, so that the path and
-/// the query keep the characters that the sender signed.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum UrlForm {
-    AsIs,
-    WithoutPort,
-    /// With `:443`, or `:80` where the scheme is not `https`, unless it names a port.
-    WithDefaultPort,
-}
+/// Up to this size of what is signed, in bytes, other forms of the query are tried: what a wrong signature over a large body
+/// costs does not grow with the number of forms. Senders that sign the URL send small bodies.
+pub(super) const MAX_RESPELLED_BYTES: usize = 1_048_576;
 
-impl UrlForm {
-    pub(super) fn of(self, url: &str) -> Cow<'_, str> {
-        let Some((host, port, rest)) = split(url) else { return Cow::Borrowed(url) };
-        match self {
-            Self::WithoutPort if !port.is_empty() => Cow::Owned(format!("{host}{rest}")),
-            Self::WithDefaultPort if port.is_empty() => {
-                let secure = url.get(..8).is_some_and(|start| start.eq_ignore_ascii_case("https://"));
-                Cow::Owned(format!("{host}:{}{rest}", if secure { 443 } else { 80 }))
+/// The forms of the query that are tried for every sender, after the query as it is.
+const OF_EVERY_SENDER: &[QueryForm] = &[QueryForm::Apostrophes, QueryForm::Unescaped];
+
+const AS_IS: &[UrlForm] = &[UrlForm::AsIs];
+
+/// Tries the URLs that a sender may have signed, the one that was asked for first, until `attempt` finds something. No URL
+/// is tried twice, so that an ordinary one is tried once for each port that it may have been signed with. There are at most
+/// three ports and five forms of the query. `queries` are the forms that only this sender may have signed; if it is `None`,
+/// the query is taken as it is.
+pub(super) fn first_match<T, E>(
+    asked: &str,
+    ports: &[UrlForm],
+    queries: Option<&[QueryForm]>,
+    mut attempt: impl FnMut(&str) -> Result<Option<T>, E>,
+) -> Result<Option<T>, E> {
+    let ports = if ports.is_empty() { AS_IS } else { ports };
+    let mut tried: Vec<Cow<'_, str>> = Vec::with_capacity(ports.len());
+    let others = queries.into_iter().flat_map(|queries| OF_EVERY_SENDER.iter().chain(queries));
+    for query in std::iter::once(&QueryForm::AsIs).chain(others) {
+        let Some(spelled) = query.of(asked) else { continue };
+        for port in ports {
+            let url = port.of(spelled.clone());
+            if tried.contains(&url) {
+                continue;
             }
-            Self::AsIs | Self::WithoutPort | Self::WithDefaultPort => Cow::Borrowed(url),
+            let found = attempt(&url)?;
+            if found.is_some() {
+                return Ok(found);
+            }
+            tried.push(url);
         }
     }
+    Ok(None)
 }
 
-/// Everything up to the host, the port with its colon, and the rest. A colon begins a port only after an IPv6 literal and
-/// after what stands before an `@`.
-fn split(url: &str) -> Option<(&str, &str, &str)> {
-    let host_from = url.find("://")? + 3;
-    let rest_from = url[host_from..].find(['/', '?', '#']).map_or(url.len(), |at| host_from + at);
-    let authority = &url[host_from..rest_from];
-    let name_from = authority.rfind('@').map_or(0, |at| at + 1);
-    let literal_to = authority.rfind(']').map_or(name_from, |at| at.max(name_from));
-    let port_from = authority[literal_to..].find(':').map_or(authority.len(), |at| literal_to + at);
-    let port_from = host_from + port_from;
-    Some((&url[..port_from], &url[port_from..rest_from], &url[rest_from..]))
+/// Whether the query of a URL may have been signed in another form than the one that was asked for.
+pub(super) fn has_other_forms(asked: &str, queries: &[QueryForm]) -> bool {
+    OF_EVERY_SENDER.iter().chain(queries).any(|query| query.of(asked).is_some())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    fn tried(asked: &str, ports: &[UrlForm], queries: Option<&[QueryForm]>) -> Vec<String> {
+        let mut tried = Vec::new();
+        let found: Result<Option<()>, ()> = first_match(asked, ports, queries, |url| {
+            tried.push(url.to_owned());
+            Ok(None)
+        });
+        assert_eq!(found, Ok(None));
+        tried
+    }
+
+    const PORTS: [UrlForm; 3] = [UrlForm::AsIs, UrlForm::WithoutPort, UrlForm::WithDefaultPort];
+    const QUERIES: [QueryForm; 2] = [QueryForm::Escaped, QueryForm::Rewritten];
+
     #[test]
-    fn only_the_port_differs() {
-        for (url, without, with) in [
-            (
-                "https://a.example/in/x?y=%27'#z",
-                "https://a.example/in/x?y=%27'#z",
-                "https://a.example:443/in/x?y=%27'#z",
-            ),
-            ("https://a.example:8443/x", "https://a.example/x", "https://a.example:8443/x"),
-            ("HTTPS://a.example", "HTTPS://a.example", "HTTPS://a.example:443"),
-            ("http://u:p@a.example?b=c:1", "http://u:p@a.example?b=c:1", "http://u:p@a.example:80?b=c:1"),
-            ("http://[::1]/x", "http://[::1]/x", "http://[::1]:80/x"),
-            ("http://[::1]:8080/x:9", "http://[::1]/x:9", "http://[::1]:8080/x:9"),
-            ("no url", "no url", "no url"),
-        ] {
-            let of = |form: UrlForm| form.of(url).into_owned();
-            assert_eq!(
-                [of(UrlForm::AsIs), of(UrlForm::WithoutPort), of(UrlForm::WithDefaultPort)],
-                [url, without, with]
-            );
+    fn an_ordinary_url_is_tried_once_for_each_port() {
+        for asked in
+            ["https://a.example/in/x", "https://a.example/in/x?foo=1&bar=a%20b", "https://a.example/in/x?", "?"]
+        {
+            assert_eq!(tried(asked, &[], Some(&[])), [asked]);
         }
+        let asked = "https://a.example/in/x?foo=1&bar=a%20b";
+        assert_eq!(tried(asked, &PORTS, Some(&QUERIES)), [asked, "https://a.example:443/in/x?foo=1&bar=a%20b"]);
+    }
+
+    #[test]
+    fn every_form_is_tried_once_and_the_url_as_it_was_asked_for_first() {
+        let asked = "https://a.example:8443/x?n=O%27Brien&m=%22a+b%22&u=sip:1@b";
+        let all = tried(asked, &PORTS, Some(&QUERIES));
+        let queries = [
+            "n=O%27Brien&m=%22a+b%22&u=sip:1@b",
+            "n=O'Brien&m=%22a+b%22&u=sip:1@b",
+            "n=O'Brien&m=\"a+b\"&u=sip:1@b",
+            "n=O'Brien&m=%22a%20b%22&u=sip%3A1%40b",
+        ];
+        let expected: Vec<_> = queries
+            .iter()
+            .flat_map(|query| [format!("https://a.example:8443/x?{query}"), format!("https://a.example/x?{query}")])
+            .collect();
+        assert_eq!(all, expected);
+        assert_eq!(tried(asked, &PORTS, None), all[..2], "the query as it is");
+    }
+
+    #[test]
+    fn the_first_form_that_matches_ends_it() {
+        let mut count = 0;
+        let found: Result<_, ()> =
+            first_match("https://a.example/x?n=O%27Brien&m=a+b", &PORTS, Some(&QUERIES), |url| {
+                count += 1;
+                Ok(url.contains('\'').then(|| url.to_owned()))
+            });
+        assert_eq!(found, Ok(Some("https://a.example/x?n=O'Brien&m=a+b".to_owned())));
+        assert_eq!(count, 3, "both ports of the query as it is, and then this one");
+        assert_eq!(first_match("u", &PORTS, Some(&QUERIES), |_| Err::<Option<()>, _>("broken")), Err("broken"));
     }
 }

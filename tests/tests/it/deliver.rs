@@ -1,6 +1,7 @@
 //! deliver: what a destination receives, at which pace, and whom a bad one harms.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -317,6 +318,21 @@ async fn a_name_that_resolves_inside_is_blocked_when_it_is_connected_to() {
     let attempts = attempts_of_the_only_delivery(&gateway.api, 1).await;
     assert_eq!(attempts[0]["error"], "egress_blocked", "{attempts:?}");
     assert_eq!(receiver.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_name_is_reached_at_whichever_of_its_addresses_answers() {
+    // `localhost` has an address of either family.
+    let gateway = Gateway::relay_only().await;
+    for (name, address) in [("v6", IpAddr::from(Ipv6Addr::LOCALHOST)), ("v4", IpAddr::from(Ipv4Addr::LOCALHOST))] {
+        let source = gateway.api.create_source(name, &tests::provider::Provider::standard_webhooks()).await;
+        let receiver = Receiver::start_at((address, 0).into()).await.expect("starts");
+        let url = format!("http://localhost:{}/", receiver.address().port());
+        let destination = gateway.api.create_destination(name, &url, json!({})).await;
+        gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+        gateway.push(&source, b"{}");
+        receiver.wait_for(1, SOON).await;
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -53,5 +53,6 @@ mod stats;
 mod store;
 mod turns;
 mod unreadable;
+mod urls;
 mod verify;
 mod whole;

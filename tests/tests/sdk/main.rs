@@ -9,6 +9,7 @@ mod keys;
 mod node;
 mod read;
 mod sign;
+mod urls;
 
 use std::collections::BTreeSet;
 

@@ -9,6 +9,7 @@ use super::rule::{Claim, JwtRule};
 use crate::verify::reference::Reference;
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
+use crate::verify::url_form::first_match;
 
 /// Whether every claim of the rule is there with its value.
 pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &View<'_>) -> Result<(), Rejection> {
@@ -29,7 +30,10 @@ pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &V
             }
             Claim::BodySha256Hex { .. } => is_sha256_of(claimed, view.body()),
             Claim::BodySha256Base64 => claimed.as_str() == Some(&BASE64.encode(Sha256::digest(view.body()))),
-            Claim::UrlSha256Hex => is_sha256_of(claimed, view.text(&Reference::Url, Joins::Allowed)?.as_bytes()),
+            Claim::UrlSha256Hex => first_match(&view.url(), &[], Some(&[]), |url| {
+                Ok::<_, Rejection>(is_sha256_of(claimed, url.as_bytes()).then_some(()))
+            })?
+            .is_some(),
         };
         if !holds {
             return Err(Rejection::JwtClaimMismatch { name: name.clone() });

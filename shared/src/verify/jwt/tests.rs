@@ -10,11 +10,23 @@ const SECRET: &str = "36efdd1aace2e26cd490f0d951138253bef2f7c6d34d18981da781555c
 
 /// What happens to a token in the header `authorization`.
 fn outcome(rule: &Value, keys: Option<&KeySet>, token: &str, body: &[u8], now_s: u64) -> Result<usize, Rejection> {
+    outcome_at(URL, rule, keys, token, body, now_s)
+}
+
+fn outcome_at(
+    url: &str,
+    rule: &Value,
+    keys: Option<&KeySet>,
+    token: &str,
+    body: &[u8],
+    now_s: u64,
+) -> Result<usize, Rejection> {
     let scheme = serde_json::from_value(rule.clone()).expect("parses");
     let secrets = if keys.is_some() { Vec::new() } else { vec![Secret::new("other"), Secret::new(SECRET)] };
     let verifier = Verifier::of(&scheme, &secrets).expect("a verifier");
     let headers = HeaderList::new([("authorization", token)]);
-    let request = RequestParts { method: "POST", url: URL, query: "b=c", headers: &headers };
+    let query = url.split_once('?').map_or("", |(_, query)| query);
+    let request = RequestParts { method: "POST", url, query, headers: &headers };
     verify(&verifier, keys, &request, body, now_s * 1_000).map(|verified| verified.which().expect("a key"))
 }
 
@@ -130,6 +142,12 @@ fn a_hash_in_a_claim_is_that_of_the_body_or_the_url() {
     assert_eq!(of("sha256hex:body", json!({"iss": "a"}), b""), missing("hash"));
     assert_eq!(of("sha256hex:url", with(sha256(URL.as_bytes())), b""), Ok(1));
     assert_eq!(of("sha256hex:url", with(sha256(b"https://in.example/in/a")), b""), mismatch("hash"));
+    let at = |url: &str, signed: &str| {
+        let rule = symmetric(&json!({"iss": "a", "hash": "sha256hex:url"}));
+        outcome_at(url, &rule, None, &of_claims(&with(sha256(signed.as_bytes()))), b"", NOW_S)
+    };
+    assert_eq!(at("https://in.example/in/a?n=O%27Brien", "https://in.example/in/a?n=O'Brien"), Ok(1));
+    assert_eq!(at("https://in.example/in/a?n=O%2527Brien", "https://in.example/in/a?n=O'Brien"), mismatch("hash"));
 }
 
 #[test]

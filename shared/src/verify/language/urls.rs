@@ -1,10 +1,17 @@
 //! Rules that sign the URL.
 
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use hmac::{Hmac, KeyInit, Mac as _};
+use sha1::Sha1;
+use sha2::Sha256;
+
 use super::Case;
+use crate::verify::url_form::MAX_RESPELLED_BYTES;
 
 const TWILIO: &str = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}{fn:form_sorted_concat}",
     "sig":{"in":"h:x-twilio-signature","enc":"base64"},"urls":["as_is","without_port","with_default_port"],
-    "settings":SETTINGS}"#;
+    "queries":["escaped","rewritten"],"settings":SETTINGS}"#;
 const TWILIO_JSON: &str = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}",
     "sig":{"in":"h:x-twilio-signature","enc":"base64"},"require":[{"query:bodySHA256":"sha256hex:body"}],
     "settings":SETTINGS}"#;
@@ -89,4 +96,111 @@ fn a_parameter_counts_only_where_it_was_signed() {
     // The signature of the bare URL, with a hash that nobody signed.
     let (settings, headers) = (r#"{"public_url":"https://mycompany.com/a?x=1"}"#, vec![("x-twilio-signature", EMPTY)]);
     assert_eq!(Case { settings, headers, ..case }.code(), "field_missing");
+}
+
+/// A rule that signs the URL and then the body, with HMAC-SHA256 in hex.
+const SQUARE: &str = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{url}{body}",
+    "sig":{"in":"h:x-signature","enc":"hex"},"settings":SETTINGS}"#;
+
+/// A request whose body is `{}` and whose URL was signed as another one than it arrives as.
+fn signed_as(signed: &str, arrives: &'static str) -> Case {
+    let tag = hmac_sha256(b"s", &[signed.as_bytes(), b"{}"]);
+    let headers = [("x-signature", &*Box::leak(hex::encode(tag).into_boxed_str()))];
+    Case { url: arrives, body: "{}", ..Case::new(SQUARE, &["s"], &headers) }
+}
+
+fn hmac_sha256(key: &[u8], pieces: &[&[u8]]) -> Vec<u8> {
+    let mut mac = <Hmac<Sha256> as KeyInit>::new_from_slice(key).expect("a key");
+    pieces.iter().for_each(|piece| mac.update(piece));
+    mac.finalize().into_bytes().to_vec()
+}
+
+#[test]
+fn what_the_platform_escapes_in_a_query_may_have_been_signed_as_it_was_entered() {
+    for (signed, arrives) in [
+        ("https://in.example/in/a?n=O'Brien", "https://in.example/in/a?n=O%27Brien"),
+        ("https://in.example/in/a?n=O%27Brien", "https://in.example/in/a?n=O%27Brien"),
+        ("https://in.example/in/a?n=O'Brien", "https://in.example/in/a?n=O'Brien"),
+        ("https://in.example/in/a?n=O'B&m=%22+%3C&u=%C3%BC", "https://in.example/in/a?n=O%27B&m=%22+%3C&u=%C3%BC"),
+        ("https://in.example/in/a?n=O'B&m=\"<>&u=ü", "https://in.example/in/a?n=O%27B&m=%22%3C%3E&u=%C3%BC"),
+    ] {
+        assert_eq!(signed_as(signed, arrives).code(), "verified", "{signed} as {arrives}");
+    }
+    for (signed, arrives) in [
+        ("https://in.example/in/a?n=O'Brien", "https://in.example/in/a?n=O%2527Brien"),
+        ("https://in.example/in/a?n=O'Brien", "https://in.example/in/a?n=O%27brien"),
+        ("https://in.example/in/a?n=1&m=2", "https://in.example/in/a?n=1%26m=2"),
+        ("https://in.example/in/a?n=1&m=2", "https://in.example/in/a?m=2&n=1"),
+        ("https://in.example/in/a?n=a+b", "https://in.example/in/a?n=a%20b"),
+        ("https://in.example/in/a?n=a%2fb", "https://in.example/in/a?n=a%2Fb"),
+        ("https://in.example/in/a'?n", "https://in.example/in/a%27?n"),
+        ("https://in.example:443/in/a?n='", "https://in.example/in/a?n=%27"),
+    ] {
+        assert_eq!(signed_as(signed, arrives).code(), "signature_mismatch", "{signed} as {arrives}");
+    }
+}
+
+#[test]
+fn what_was_entered_at_the_sender_is_told_apart_from_what_it_added_also_if_the_platform_escapes_it() {
+    let settings = r#"{"public_url":"https://shop.example/hook?n=O'Brien"}"#;
+    let signed = "https://shop.example/hook?n=O'Brien&m=it's";
+    for arrives in [
+        "https://in.example/in/a?n=O'Brien&m=it's",
+        "https://in.example/in/a?n=O%27Brien&m=it%27s",
+        "https://in.example/in/a?n=O%27Brien&m=it's",
+    ] {
+        assert_eq!(Case { settings, ..signed_as(signed, arrives) }.code(), "verified", "{arrives}");
+    }
+    let bare = r#"{"public_url":"https://shop.example/hook"}"#;
+    assert_eq!(
+        Case { settings: bare, ..signed_as(signed, "https://in.example/in/a?n=O%27Brien&m=it%27s") }.code(),
+        "verified"
+    );
+    let unsigned = signed_as("https://shop.example/hook?n=O'Brien", "https://in.example/in/a?n=O%27Brien&m=2");
+    assert_eq!(Case { settings, ..unsigned }.code(), "signature_mismatch");
+}
+
+#[test]
+fn twilio_may_have_signed_a_query_that_was_written_anew() {
+    const ARRIVES: &str = "https://a.example/x?n=O'B&c=sip:1@b&s=a+b";
+    let of = |signed: &str, arrives: &'static str| {
+        let mut mac = <Hmac<Sha1> as KeyInit>::new_from_slice(b"12345").expect("a key");
+        mac.update(signed.as_bytes());
+        mac.update(b"a1");
+        let signature = BASE64.encode(mac.finalize().into_bytes());
+        Case { url: arrives, body: "a=1", ..twilio(Box::leak(signature.into_boxed_str())) }.code()
+    };
+    for signed in [
+        ARRIVES,
+        "https://a.example/x?n=O%27B&c=sip:1@b&s=a+b",
+        "https://a.example/x?n=O'B&c=sip%3A1%40b&s=a%20b",
+        "https://a.example:443/x?n=O'B&c=sip%3A1%40b&s=a%20b",
+        "https://a.example:443/x?n=O%27B&c=sip:1@b&s=a+b",
+    ] {
+        assert_eq!(of(signed, ARRIVES), "verified", "{signed}");
+    }
+    for signed in [
+        "https://a.example/x?c=sip:1@b&n=O'B&s=a+b",
+        "https://a.example/x?n=O'B&c=sip:1@b",
+        "https://a.example/x?n=O'B&c=sip:1@b&s=a%2Bb",
+        "https://a.example/y?n=O'B&c=sip:1@b&s=a+b",
+        "https://b.example/x?n=O'B&c=sip:1@b&s=a+b",
+    ] {
+        assert_eq!(of(signed, ARRIVES), "signature_mismatch", "{signed}");
+    }
+}
+
+#[test]
+fn only_the_url_as_it_arrives_is_tried_with_a_body_that_is_larger_than_such_senders_send() {
+    let small = signed_as("https://in.example/in/a?n=O'Brien", "https://in.example/in/a?n=O%27Brien");
+    assert_eq!(small.code(), "verified");
+    let body: &str = Box::leak("x".repeat(MAX_RESPELLED_BYTES).into_boxed_str());
+    let sign = |signed: &str| {
+        let tag = hmac_sha256(b"s", &[signed.as_bytes(), body.as_bytes()]);
+        vec![("x-signature", &*Box::leak(hex::encode(tag).into_boxed_str()))]
+    };
+    let headers = sign("https://in.example/in/a?n=O'Brien");
+    assert_eq!(Case { body, headers, ..small.clone() }.code(), "signature_mismatch");
+    let headers = sign("https://in.example/in/a?n=O%27Brien");
+    assert_eq!(Case { body, headers, ..small }.code(), "verified");
 }

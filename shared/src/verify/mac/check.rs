@@ -53,7 +53,8 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
     if rule.require.iter().any(|equality| !rule.signs(&equality.left)) {
         return Some("a requirement looks at something that is not signed, so anybody can change it");
     }
-    if !rule.urls.is_empty() && !content().any(|r| *r == Reference::Url) {
+    let has_url_forms = !rule.urls.is_empty() || !rule.queries.is_empty();
+    if has_url_forms && !content().any(|r| *r == Reference::Url) {
         return Some("forms of the url are given and the url is not signed; put {url} into the content");
     }
     let names_certificate = matches!(rule.key_encoding, KeyEncoding::Certificate { .. });

@@ -22,22 +22,21 @@ impl<'v> Reader<'v, '_> {
         }
     }
 
-    /// The pieces of the signed content, one for each part, without copying them together. `url` takes the place of the
-    /// request's own where it is given; the piece of `{secret}` is empty, because it is another one for each key.
+    /// The pieces of the signed content, one for each part, without copying them together. The piece of `{secret}` is
+    /// empty, because it is another one for each key.
     ///
     /// A header that stands before a literal may not contain it: `{id}.{time}.{body}` with a `.` in the id could be read
     /// in two ways, and a signature over one of them would be a signature over the other.
-    pub(super) fn content<'r>(&self, parts: &'r [Part], url: Option<&'r str>) -> Result<Vec<Cow<'r, [u8]>>, Rejection>
+    pub(super) fn content<'r>(&self, parts: &'r [Part]) -> Result<Vec<Cow<'r, [u8]>>, Rejection>
     where
         'v: 'r,
     {
         let mut pieces = Vec::with_capacity(parts.len());
         for (index, part) in parts.iter().enumerate() {
-            match (part, url) {
-                (Part::Literal(text), _) => pieces.push(Cow::Borrowed(text.as_bytes())),
-                (Part::Reference(Reference::Url), Some(url)) => pieces.push(Cow::Borrowed(url.as_bytes())),
-                (Part::Reference(Reference::Secret), _) => pieces.push(Cow::Borrowed(&[][..])),
-                (Part::Reference(reference), _) => {
+            match part {
+                Part::Literal(text) => pieces.push(Cow::Borrowed(text.as_bytes())),
+                Part::Reference(Reference::Secret) => pieces.push(Cow::Borrowed(&[][..])),
+                Part::Reference(reference) => {
                     let piece = self.bytes(reference)?;
                     if let Some(Part::Literal(separator)) = parts.get(index + 1)
                         && is_of_a_header(reference)
@@ -51,6 +50,19 @@ impl<'v> Reader<'v, '_> {
             }
         }
         Ok(pieces)
+    }
+
+    /// Makes the pieces of [`Reader::content`] those of the request at another URL.
+    pub(super) fn put_url(&self, url: &str, parts: &[Part], pieces: &mut [Cow<'_, [u8]>]) -> Result<(), Rejection> {
+        let view = self.view.at_url(url);
+        for (part, piece) in parts.iter().zip(pieces) {
+            if let Part::Reference(reference) = part
+                && reference.reads_url()
+            {
+                *piece = Cow::Owned(view.bytes(reference)?.into_owned());
+            }
+        }
+        Ok(())
     }
 
     fn bytes(&self, reference: &Reference) -> Result<Cow<'v, [u8]>, Rejection> {
