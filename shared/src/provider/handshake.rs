@@ -7,7 +7,7 @@ use crate::challenge::ChallengeRule;
 /// A handshake that senders of more than one provider make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Handshake {
-    /// Section 4 of "HTTP 1.1 Web Hooks for Event Delivery" of CloudEvents, as Azure Event Grid makes it: an OPTIONS request
+    /// Section 4 of "HTTP 1.1 Web Hooks for Event Delivery" of `CloudEvents`, as Azure Event Grid makes it: an OPTIONS request
     /// asks whether events of an origin may be sent.
     CloudEvents,
 }

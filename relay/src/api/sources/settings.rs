@@ -27,7 +27,7 @@ pub(in crate::api) struct SourceSettings {
     /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
     secrets: Option<Vec<String>>,
     /// The provider's settings, and the options that every source has, such as `"methods": ["GET"]` if the provider sends
-    /// events by GET, and `"handshake": "cloudevents"` to answer the handshake of CloudEvents.
+    /// events by GET, and `"handshake": "cloudevents"` to answer the handshake of `CloudEvents`.
     #[schema(value_type = Option<Object>)]
     config: Option<Value>,
 }
