@@ -14,6 +14,7 @@ use worker::{Context, web_sys};
 use crate::bindings::{Bindings, Missing};
 use crate::body::{Body, BodyError, read_body};
 use crate::enqueue::enqueue;
+use crate::purpose::{Purpose, purpose};
 use crate::rejections::{self, Refused};
 use crate::request::Head;
 use crate::respond::Answer;
@@ -46,6 +47,8 @@ pub(crate) enum Decision {
     Accept { verification: Verification, reply: Option<Reply> },
     /// A request that only asks: a person who opened the URL, or a provider's probe.
     Explain,
+    /// A GET that may be an event and is none of this source: its sender has to see a failure.
+    NotTaken,
     /// Answered with the reply where the provider tests for it, whatever the source does with other failures.
     Refuse { rejection: Rejection, reply: Option<Reply> },
     /// It cannot be said now: the provider's keys are not at hand.
@@ -113,6 +116,9 @@ async fn try_ingest(
             queue(source, head, body, verification, Some(reply), bindings, now).await
         }
         Decision::Explain => Ok(Answer::SourcePage { html: head.wants_html() }),
+        Decision::NotTaken => {
+            Err(refuse(&source, &head, body.len() as u64, &Rejection::MethodNotAllowed, bindings, context, now))
+        }
         Decision::CannotSay => Err(Answer::TryAgain { after_s: RETRY_AFTER_S }),
         Decision::Refuse { rejection, reply } => {
             let explained = body.with(|bytes| explain(&source, &head, bytes, now, rejection));
@@ -150,7 +156,11 @@ fn refuse(
     match bindings.queue() {
         Ok(queue) => {
             rejections::note(Refused::new(source.config.id, rejection, size, head.remote_class()), queue, context, now);
-            Answer::SignatureRefused
+            if *rejection == Rejection::MethodNotAllowed {
+                Answer::NotTaken { html: head.wants_html() }
+            } else {
+                Answer::SignatureRefused
+            }
         }
         Err(missing) => unavailable(missing),
     }
@@ -184,14 +194,14 @@ pub(crate) fn refused_by_head(source: &Source, head: &Head, now: u64) -> Option<
     let is_large = head.declared().is_some_and(|bytes| bytes > MAX_CHALLENGE_BODY_BYTES as u64);
     let may_be_challenge =
         if is_large { answer(challenges, secrets, &head.parts(), &[]).is_some() } else { !challenges.is_empty() };
-    if head.is_safe() || may_be_challenge {
+    if may_be_challenge || purpose(source, head) != Purpose::Event {
         return None;
     }
     source.verifier.refuse_unread(&head.parts(), now)
 }
 
-/// Decides, and where the decision is a refusal, makes sure of it: a secret may just have been added to the source, or a
-/// provider may have a new key.
+/// Decides, and where the decision is a refusal, makes sure of it: a secret may just have been added to the source, or GET
+/// to its methods, or a provider may have a new key.
 async fn settle(
     reference: &str,
     source: Rc<Source>,
@@ -204,12 +214,11 @@ async fn settle(
     let (location, decision) = decide_with_keys(&source, head, body, context, now).await;
     let may_be_new_key = match &decision {
         Decision::Refuse { rejection, .. } => rejection.may_be_new_key(),
-        Decision::CannotSay => false,
-        Decision::Reply(_)
-        | Decision::Confirm { .. }
-        | Decision::TakeSecret { .. }
-        | Decision::Accept { .. }
-        | Decision::Explain => return (source, decision),
+        // The source may just have been told to take what is not taken here, or only gets its page.
+        Decision::CannotSay | Decision::NotTaken | Decision::Explain => false,
+        Decision::Reply(_) | Decision::Confirm { .. } | Decision::TakeSecret { .. } | Decision::Accept { .. } => {
+            return (source, decision);
+        }
     };
     let newer = sources::reread(reference, bindings, now).await;
     if let Some(newer) = newer.filter(|newer| newer.config.revision != source.config.revision) {
@@ -256,8 +265,12 @@ pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: 
             return Decision::TakeSecret { secret, reply, keep: forward };
         }
         Some(challenge) if !challenge.must_verify && !challenge.forward => return Decision::Reply(challenge.reply),
-        None if head.is_safe() => return Decision::Explain,
-        challenge @ (Some(_) | None) => challenge,
+        None => match purpose(source, head) {
+            Purpose::Event => None,
+            Purpose::Page => return Decision::Explain,
+            Purpose::Unclear => return Decision::NotTaken,
+        },
+        challenge @ Some(_) => challenge,
     };
     match (verify(&source.verifier, keys, &parts, body, now), challenge) {
         (Ok(_), Some(Challenge { confirm: Some(url), reply, .. })) => Decision::Confirm { url, reply },
@@ -360,6 +373,7 @@ pub(crate) fn unavailable(error: impl std::fmt::Display) -> Answer {
 mod tests {
     use super::*;
     use shared::header::HeaderList;
+    use shared::source::SafeMethod;
 
     const NOW: u64 = 1_764_000_000_000;
 
@@ -432,6 +446,55 @@ mod tests {
         }
         for method in ["PUT", "PATCH", "DELETE"] {
             assert_eq!(decide(&open, None, &head(method, "s"), b"", NOW), accepted(Verification::Unsigned), "{method}");
+        }
+    }
+
+    #[test]
+    fn a_safe_request_is_verified_like_any_other_if_it_may_be_an_event() {
+        let taking = |scheme: &str, secrets: &str| {
+            let mut config = source(scheme, secrets, "").config;
+            config.methods = vec![SafeMethod::Get];
+            Source::new(config).expect("a usable configuration")
+        };
+        let asked = |method: &str, token: &str| Head {
+            url: "https://edge.example/in/orders?id=1".to_owned(),
+            ..head(method, token)
+        };
+        let token = r#"{"kind":"token","in":"h:x-token"}"#;
+        let of =
+            |source: &Source, head: &Head| (decide(source, None, head, b"", NOW), refused_by_head(source, head, NOW));
+        let mismatch = Rejection::TokenMismatch { secrets: 1 };
+        let refused = Decision::Refuse { rejection: mismatch.clone(), reply: None };
+        let get = taking(token, r#"["s"]"#);
+        assert_eq!(of(&get, &asked("GET", "s")), (accepted(Verification::Verified), None));
+        assert_eq!(of(&get, &asked("GET", "t")), (refused, Some(mismatch)), "its body is not read");
+        assert_eq!(of(&get, &asked("HEAD", "s")), (Decision::Explain, None));
+        let open = taking(r#"{"kind":"none"}"#, "[]");
+        assert_eq!(of(&open, &asked("GET", "")), (accepted(Verification::Unsigned), None));
+        assert_eq!(of(&with_token(""), &asked("GET", "s")), (Decision::NotTaken, None), "it does not say so");
+
+        // HMAC-SHA256 of "https://edge.example/in/orders?id=1" with the key "s".
+        let signature = "61fba139ac93909bad89cda686f40a6e408f67676bccf804d89d6e227abd0a69";
+        let over_address = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{url}",
+            "sig":{"in":"h:x-token","enc":"hex"}}"#;
+        let signing = source(over_address, r#"["s"]"#, "");
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            assert_eq!(of(&signing, &asked(method, signature)).0, accepted(Verification::Verified), "{method}");
+            let forged = of(&signing, &asked(method, &signature.replace('0', "1"))).0;
+            assert!(matches!(forged, Decision::Refuse { reply: None, .. }), "{method}: {forged:?}");
+        }
+    }
+
+    #[test]
+    fn a_challenge_by_get_is_answered_before_anything_else() {
+        let asks = r#"{"when":{"method":"GET","query:challenge":"*"},"verify":false,
+            "reply":{"status":200,"body":"pong"}}"#;
+        let mut config = source(r#"{"kind":"none"}"#, "[]", asks).config;
+        let asked = Head { url: "https://edge.example/in/orders?challenge=1".to_owned(), ..head("GET", "") };
+        for methods in [Vec::new(), vec![SafeMethod::Get]] {
+            config.methods = methods;
+            let source = Source::new(config.clone()).expect("a usable configuration");
+            assert!(is_reply(&decide(&source, None, &asked, b"", NOW)));
         }
     }
 

@@ -12,6 +12,7 @@ mod enqueue;
 mod host;
 mod ingest;
 mod published_keys;
+mod purpose;
 mod rejections;
 mod request;
 mod respond;

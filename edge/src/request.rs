@@ -67,7 +67,7 @@ impl Head {
         RequestParts { method: &self.method, url: &self.url, query: self.query(), headers: &self.headers }
     }
 
-    /// Whether the request is safe by RFC 9110, section 9.2.1: it asks, and is never an event.
+    /// Whether the request is safe by RFC 9110, section 9.2.1: by its method it only asks.
     pub(crate) fn is_safe(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
     }
@@ -75,6 +75,11 @@ impl Head {
     /// Whether whoever asks is a browser.
     pub(crate) fn wants_html(&self) -> bool {
         self.headers.get("accept").is_some_and(|accept| accept.contains("text/html"))
+    }
+
+    /// Whether a browser is to show what is answered to a person. Nothing but a browser says so.
+    pub(crate) fn is_navigation(&self) -> bool {
+        self.headers.get("sec-fetch-mode") == Some("navigate")
     }
 
     /// The class of the sender's address, as `RejectionSample` wants it.

@@ -43,6 +43,10 @@ pub(crate) enum Answer {
     TryAgain {
         after_s: u32,
     },
+    /// A GET that may be an event and is none of its source.
+    NotTaken {
+        html: bool,
+    },
     /// A person opened the URL of a source.
     SourcePage {
         html: bool,
@@ -163,8 +167,12 @@ fn parts(answer: Answer) -> Parts {
             .with("retry-after", BUSY_RETRY_AFTER_S.to_string()),
         Answer::BrokenHead => error(400, "headers_unreadable", None),
         Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
-        Answer::SourcePage { html } => page(html, "A webhook source", SOURCE_PAGE),
-        Answer::HomePage { html } => page(html, "Tidegate", HOME_PAGE),
+        Answer::NotTaken { html: true } => page(405, true, "Not taken", NOT_TAKEN).with("allow", POST),
+        Answer::NotTaken { html: false } => {
+            error(405, "method_not_allowed", Some(NOT_TAKEN.to_owned())).with("allow", POST)
+        }
+        Answer::SourcePage { html } => page(200, html, "A webhook source", SOURCE_PAGE),
+        Answer::HomePage { html } => page(200, html, "Tidegate", HOME_PAGE),
         Answer::Health => json_parts(200, &json!({ "ok": true, "version": env!("CARGO_PKG_VERSION") })),
         Answer::NotFound => error(404, "not_found", None),
         Answer::MethodNotAllowed { allow } => error(405, "method_not_allowed", None).with("allow", allow.to_owned()),
@@ -209,6 +217,12 @@ const NO_SNIFF: Header = (Cow::Borrowed("x-content-type-options"), Cow::Borrowed
 /// A secret is kept nowhere on its way.
 const NO_STORE: Header = (Cow::Borrowed("cache-control"), Cow::Borrowed("no-store"));
 
+/// The method that every source takes.
+const POST: &str = "POST";
+
+const NOT_TAKEN: &str = "No event was taken: this address takes POST requests, and this GET has a query. If the provider \
+    sends its events by GET, set methods to [\"GET\"] in the config of the source.";
+
 const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that is to send them: \
     it takes their POST requests, checks each signature and answers at once. There is nothing to see here; \
     what arrived stands in the dashboard of your Tidegate.";
@@ -252,10 +266,10 @@ fn error(status: u16, code: &str, message: Option<String>) -> Parts {
     json_parts(status, &value)
 }
 
-fn page(html: bool, title: &str, text: &str) -> Parts {
+fn page(status: u16, html: bool, title: &str, text: &str) -> Parts {
     if !html {
         let headers = vec![("content-type".into(), "text/plain; charset=utf-8".into()), NO_SNIFF];
-        return Parts { status: 200, headers, body: format!("{text}\n").into_bytes() };
+        return Parts { status, headers, body: format!("{text}\n").into_bytes() };
     }
     let body = format!(
         "<!doctype html><html lang=\"en\"><meta charset=\"utf-8\">\
@@ -266,7 +280,7 @@ fn page(html: bool, title: &str, text: &str) -> Parts {
         ("content-security-policy".into(), "default-src 'none'".into()),
         NO_SNIFF,
     ];
-    Parts { status: 200, headers, body: body.into_bytes() }
+    Parts { status, headers, body: body.into_bytes() }
 }
 
 impl Parts {
@@ -321,6 +335,8 @@ mod tests {
             Answer::BrokenHead,
             Answer::TryAgain { after_s: 5 },
             Answer::NotFound,
+            Answer::NotTaken { html: false },
+            Answer::NotTaken { html: true },
         ] {
             let status = parts(answer).status;
             assert!((400..600).contains(&status) && status != 410, "{status}");
@@ -350,6 +366,18 @@ mod tests {
         let later = parts(Answer::TryAgain { after_s: 60 });
         assert_eq!(later.status, 503);
         assert!(later.headers.contains(&("retry-after".into(), "60".into())));
+    }
+
+    #[test]
+    fn a_get_that_is_not_taken_is_answered_with_the_method_that_is_and_with_what_to_do() {
+        for html in [false, true] {
+            let refused = parts(Answer::NotTaken { html });
+            assert_eq!(refused.status, 405);
+            assert!(refused.headers.contains(&("allow".into(), "POST".into())), "{:?}", refused.headers);
+            let body = String::from_utf8(refused.body).expect("text");
+            assert!(body.contains("No event was taken") && body.contains("methods"), "{body}");
+            assert_eq!(body.starts_with("<!doctype html>"), html, "{body}");
+        }
     }
 
     #[test]

@@ -18,6 +18,9 @@ use crate::verify::template::{Part, Template};
 /// which must not be parsed on its way.
 pub const MAX_CHALLENGE_BODY_BYTES: usize = 4_096;
 
+/// The longest value of a header of a reply, in bytes: the longest secret that is handed over is sent back in one.
+const MAX_REPLY_HEADER_BYTES: usize = MAX_SECRET_BYTES;
+
 /// The lengths of a secret that a provider hands over, in bytes.
 const MIN_SECRET_BYTES: usize = 16;
 const MAX_SECRET_BYTES: usize = 512;
@@ -267,7 +270,9 @@ impl ReplyRule {
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         for (name, value) in &self.headers {
             let value = render(value, view, str::to_owned)?;
-            let harmless = is_header_name(name) && !value.bytes().any(|byte| byte.is_ascii_control());
+            // What a sender wrote must neither end the header nor be refused by the host, which would leave all headers out.
+            let visible = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
+            let harmless = is_header_name(name) && visible && value.len() <= MAX_REPLY_HEADER_BYTES;
             headers.push(harmless.then(|| (name.to_ascii_lowercase(), value))?);
         }
         // A reply repeats what its sender wrote: no browser may take it for a page.

@@ -27,7 +27,7 @@ pub struct Extracted {
 pub struct DedupeKey {
     /// The same for every copy of an event of one source.
     pub key: [u8; 32],
-    /// The first 16 bytes of the SHA-256 of the body.
+    /// The first 16 bytes of the SHA-256 of the body, or of the query if the body is empty.
     pub body: [u8; 16],
     /// Whether an event with the same key and another body is a copy too. If not, it is an event of its own.
     pub any_body: bool,
@@ -68,7 +68,9 @@ impl Extractor {
         let id = ids.iter().find_map(|(template, alone)| Some((render(template, &view)?, *alone)));
         Extracted {
             event_type: types.iter().find_map(|template| render(template, &view)),
-            dedupe_key: id.as_ref().map(|(id, alone)| dedupe_key(id, *alone, body, *resend_changes_body)),
+            dedupe_key: id
+                .as_ref()
+                .map(|(id, alone)| dedupe_key(id, *alone, content(query, body), *resend_changes_body)),
             provider_event_id: id.map(|(id, _)| id),
         }
     }
@@ -78,6 +80,12 @@ impl Extractor {
 #[must_use]
 pub fn extract(provider: &Provider, config: &Value, query: &str, headers: &HeaderList, body: &[u8]) -> Extracted {
     Extractor::new(provider, config).extract(query, headers, body)
+}
+
+/// What an event is told from others by, besides its id: its body or, if that is empty, the query. All of an event that comes
+/// by GET stands there.
+fn content<'e>(query: &'e str, body: &'e [u8]) -> &'e [u8] {
+    if body.is_empty() { query.as_bytes() } else { body }
 }
 
 /// An id that no signature covers, beside a body that is signed, says nothing alone: whoever changes it in a copy of the
@@ -252,6 +260,22 @@ mod tests {
         let token = |id, body| of("gitlab-token", "idempotency-key", id, body);
         assert_eq!(token("1", "{}").key, token("1", "{ }").key, "who can change the body has the token");
         assert_ne!(token("1", "{}").body, token("1", "{ }").body);
+    }
+
+    #[test]
+    fn events_without_a_body_are_told_apart_by_their_queries() {
+        let of = |provider: &str, query: &str, body: &str| {
+            let headers = HeaderList::new([("i-twilio-idempotency-token", "1")]);
+            let config = if provider == "twilio" { Value::Null } else { json!({"key": {"query": "id"}}) };
+            let provider = find(provider).expect("in the catalogue");
+            extract(provider, &config, query, &headers, body.as_bytes()).dedupe_key.expect("a key")
+        };
+        let (sent, delivered) = (of("none", "id=1&status=sent", ""), of("none", "id=1&status=delivered", ""));
+        assert_eq!(sent.key, delivered.key);
+        assert_ne!(sent.body, delivered.body, "the second is an event of its own");
+        assert_eq!(sent, of("none", "id=1&status=sent", ""), "and this is a copy");
+        assert_eq!(of("none", "id=1&a=1", "{}"), of("none", "id=1&a=2", "{}"), "a body says it alone");
+        assert_ne!(of("twilio", "a=1", "").key, of("twilio", "a=2", "").key, "the id is not signed, the query is");
     }
 
     #[test]

@@ -6,6 +6,7 @@
 mod custom;
 mod facts;
 mod fields;
+mod handshake;
 mod options;
 mod setting;
 
@@ -32,6 +33,7 @@ use crate::verify::{ConfigError, Scheme, Verifier};
 pub use facts::{SchemeFacts, SecretNeed};
 pub use fields::ConfigProblem;
 use fields::Fields;
+use handshake::Handshake;
 use options::Key;
 pub(crate) use options::Options;
 pub use setting::{Setting, SettingKind};
@@ -190,6 +192,7 @@ impl Provider {
         let scheme = fields.finish(scheme)?;
         let texts = self.texts(&settings);
         let challenges = self.challenges.iter().map(|rule| ChallengeRule { settings: texts.clone(), ..rule.clone() });
+        let asked_for = options.handshake.map(Handshake::rule).cloned();
         Ok(SourceConfig {
             id: source.id,
             name: source.name.to_owned(),
@@ -198,9 +201,10 @@ impl Provider {
             scheme,
             secrets: source.secrets.to_vec(),
             retired_secrets: Vec::new(),
+            methods: options.methods,
             on_failure: options.on_failure,
             on_stale: options.on_stale,
-            challenges: challenges.collect(),
+            challenges: challenges.chain(asked_for).collect(),
             acknowledgement: options.acknowledgement.unwrap_or_else(|| self.acknowledgement.clone()),
             max_body_bytes: options.max_body_bytes,
             max_unverified_body_bytes: options.quarantine.body_bytes.min(options.max_body_bytes),

@@ -29,6 +29,10 @@ pub struct SourceConfig {
     /// one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired_secrets: Vec<Secret>,
+    /// The methods whose requests are events although they only ask by RFC 9110, section 9.2.1. Those of all other methods
+    /// always are.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub methods: Vec<SafeMethod>,
     #[serde(default)]
     pub on_failure: OnFailure,
     #[serde(default)]
@@ -42,6 +46,13 @@ pub struct SourceConfig {
     /// The largest body that is kept of a request which fails, in bytes; one that is larger is refused.
     #[serde(default = "default_unverified_body_bytes")]
     pub max_unverified_body_bytes: u64,
+}
+
+/// A safe method whose requests may be events. HEAD and OPTIONS only probe an address, and are not among them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+pub enum SafeMethod {
+    #[serde(rename = "GET")]
+    Get,
 }
 
 /// How much a source keeps of the requests that fail, if it keeps them ([`OnFailure::Quarantine`]). Anybody can send such

@@ -34,6 +34,7 @@ mod explain;
 mod mac;
 pub(crate) mod request;
 mod signature;
+mod signed_address;
 mod timestamp;
 mod token;
 mod unread;

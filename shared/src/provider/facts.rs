@@ -108,6 +108,7 @@ fn in_words(reference: &str) -> String {
         },
         Some(("h*", prefix)) => format!("headers {prefix}1, 2, …"),
         Some(("json", path)) => format!("body field {path}"),
+        Some(("query", name)) => format!("parameter {name} of the query"),
         Some(("cfg", setting)) => format!("the setting {setting}"),
         Some(_) | None => reference.to_owned(),
     }

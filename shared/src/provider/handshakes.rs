@@ -14,6 +14,13 @@ use crate::verify::RequestParts;
 const TOPIC: &str = "arn:aws:sns:eu-west-1:123456789012:orders";
 const CONFIRM: &str = "https://sns.eu-west-1.amazonaws.com/?Action=ConfirmSubscription&TopicArn=a&Token=b";
 
+/// learn.microsoft.com, event-grid/end-point-validation-event-grid-events-schema
+const EVENT_GRID: &str = r#"[{"id":"2d1781af-3a4c-4d7c-bd0c-e34b19da4e66",
+    "topic":"/subscriptions/xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx","subject":"",
+    "data":{"validationCode":"512d38b6-c7b8-40c8-89fe-f46f9e9622b6","validationUrl":"https://rp-eastus2.eventgrid.azure.net:553/"},
+    "eventType":"Microsoft.EventGrid.SubscriptionValidationEvent","eventTime":"2018-01-25T22:12:19.4556811Z",
+    "metadataVersion":"1","dataVersion":"1"}]"#;
+
 /// A header that the reply must have.
 type OneHeader = Option<(&'static str, &'static str)>;
 
@@ -95,6 +102,23 @@ fn table() -> Vec<(Ask, u16, &'static str, OneHeader, &'static str, bool)> {
         (Ask::post("aws-sns", sns("UnsubscribeConfirmation", CONFIRM)), 200, text, None, "", true),
         (Ask::post("aws-sns-sha1", sns("SubscriptionConfirmation", CONFIRM)), 200, text, None, "", true),
         (Ask::post("aws-sns-sha1", sns("UnsubscribeConfirmation", CONFIRM)), 200, text, None, "", true),
+        (
+            Ask { method: "OPTIONS", ..Ask::post("azure-event-grid", "") }
+                .with(&[("webhook-request-origin", "eventgrid.azure.net"), ("webhook-request-rate", "120")]),
+            200,
+            text,
+            Some(("webhook-allowed-origin", "eventgrid.azure.net")),
+            "",
+            false,
+        ),
+        (
+            Ask::post("azure-event-grid", EVENT_GRID).with(&[("aeg-event-type", "SubscriptionValidation")]),
+            200,
+            json_type,
+            nosniff,
+            "{\"validationResponse\":\"512d38b6-c7b8-40c8-89fe-f46f9e9622b6\"}",
+            false,
+        ),
         (Ask::post("discord", "{\"application_id\":\"1\",\"type\":1}"), 200, json_type, None, "{\"type\":1}", true),
         (Ask::post("discord", "{\"version\":1,\"type\":0}"), 204, json_type, None, "", true),
         (
@@ -239,6 +263,9 @@ fn an_event_is_no_challenge() {
         ("github", "{}", &[("x-github-event", "push")][..]),
         ("intercom", "{\"topic\":\"user.created\"}", &[]),
         ("asana", "{\"events\":[{\"action\":\"added\"}]}", &[("x-hook-signature", "00")]),
+        ("azure-event-grid", "[{\"eventType\":\"order.paid\"}]", &[("aeg-event-type", "Notification")]),
+        ("azure-event-grid", EVENT_GRID, &[("aeg-event-type", "Notification")]),
+        ("azure-event-grid", "[]", &[("webhook-request-origin", "eventgrid.azure.net")]),
         ("aws-sns", "{\"Type\":\"Notification\",\"SubscribeURL\":\"https://sns.eu-west-1.amazonaws.com/\"}", &[]),
         ("discord", "{\"type\":2,\"data\":{\"name\":\"ask\"}}", &[]),
         ("dropbox", "{\"challenge\":\"x\"}", &[]),
@@ -334,4 +361,41 @@ fn senders_that_read_the_answer_get_one_unless_the_owner_says_otherwise() {
         let own = source(provider, secrets, &own).expect("resolves").acknowledgement;
         assert_eq!((own.status, own.body, own.content_type), (204, None, None), "{provider}");
     }
+}
+
+#[test]
+fn the_handshake_of_cloudevents_is_answered_where_the_owner_asks_for_it() {
+    let rules = |provider: &str, secrets: &[&str], handshake: Value| {
+        source(provider, secrets, &json!({ "handshake": handshake })).expect("resolves").challenges
+    };
+    let ask = |rules: &[_], method, origins: &[&str]| {
+        let headers = HeaderList::new(origins.iter().map(|origin| ("webhook-request-origin", *origin)));
+        let request = RequestParts { method, url: "https://in.example/in/a", query: "", headers: &headers };
+        answer(rules, &[], &request, b"")
+    };
+    for (provider, secrets) in
+        [("token", &["s"][..]), ("basic", &["a:b"]), ("none", &[]), ("github", &["s"]), ("azure-event-grid", &["s"])]
+    {
+        let rules = rules(provider, secrets, "cloudevents".into());
+        let challenge = ask(&rules, "OPTIONS", &["eventemitter.example.com"]).expect("a challenge");
+        assert!(!challenge.must_verify && !challenge.forward, "{provider}");
+        assert_eq!((challenge.reply.status, challenge.reply.body.len()), (200, 0), "{provider}");
+        for (name, value) in
+            [("webhook-allowed-origin", "eventemitter.example.com"), ("webhook-allowed-rate", "*"), ("allow", "POST")]
+        {
+            assert!(challenge.reply.headers.contains(&(name.to_owned(), value.to_owned())), "{provider}: {name}");
+        }
+        assert_eq!(ask(&rules, "POST", &["eventemitter.example.com"]), None, "{provider}: an event carries it too");
+        assert_eq!(ask(&rules, "OPTIONS", &[]), None, "{provider}");
+        let (longest, longer) = ("a".repeat(512), "a".repeat(513));
+        assert!(ask(&rules, "OPTIONS", &[&longest]).is_some(), "{provider}");
+        for origins in [&["a.example", "b.example"][..], &["a\r\nset-cookie: b"], &["\u{1f512}.example"], &[&longer]] {
+            assert_eq!(ask(&rules, "OPTIONS", origins), None, "{provider}: {origins:?}");
+        }
+    }
+    let silent = rules("token", &["s"], Value::Null);
+    assert_eq!(ask(&silent, "OPTIONS", &["eventemitter.example.com"]), None);
+    let problems = source("token", &["s"], &json!({ "handshake": "webhook" })).expect_err("refused");
+    assert_eq!(problems[0].field, "handshake");
+    assert!(problems[0].problem.contains("is not one of cloudevents"), "{}", problems[0]);
 }

@@ -1,13 +1,18 @@
 //! The options that every source has, whatever its provider.
 
+use serde_json::Value;
+
 use super::fields::Fields;
-use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits};
+use super::handshake::Handshake;
+use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits, SafeMethod};
 use crate::verify::function::Function;
 use crate::verify::reference::{Reference, is_header_name};
 use crate::verify::template::Template;
 
 /// The fields that are read here.
-pub(super) const NAMES: [&str; 9] = [
+pub(super) const NAMES: [&str; 11] = [
+    "methods",
+    "handshake",
     "tolerance_s",
     "on_failure",
     "quarantine",
@@ -36,6 +41,10 @@ const MOST_IN_QUARANTINE: QuarantineLimits =
 /// What an owner may say of any source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
+    /// The safe methods whose requests are events.
+    pub(crate) methods: Vec<SafeMethod>,
+    /// What is answered besides the handshakes of the provider.
+    pub(crate) handshake: Option<Handshake>,
     pub(crate) tolerance_s: Option<u32>,
     pub(crate) on_failure: OnFailure,
     pub(crate) quarantine: QuarantineLimits,
@@ -70,7 +79,12 @@ impl Options {
             let choices = [("reject", OnStale::Reject), ("accept_flagged", OnStale::AcceptFlagged)];
             fields.choice("on_stale", text, &choices)
         });
+        let handshake = fields
+            .text("handshake")
+            .and_then(|text| fields.choice("handshake", text, &[("cloudevents", Handshake::CloudEvents)]));
         Self {
+            methods: methods(fields),
+            handshake,
             tolerance_s,
             on_failure: on_failure.unwrap_or_default(),
             quarantine: fields.inside("quarantine", quarantine).unwrap_or_default(),
@@ -81,6 +95,29 @@ impl Options {
             resend_changes_body: fields.truth("resend_changes_body"),
             event_type: fields.inside("type", place).flatten(),
         }
+    }
+}
+
+fn methods(fields: &mut Fields<'_>) -> Vec<SafeMethod> {
+    let Some(value) = fields.value("methods") else { return Vec::new() };
+    let Some(names) = value.as_array() else {
+        fields.problem("methods", "must be a list; write [\"GET\"] if the provider sends events by GET");
+        return Vec::new();
+    };
+    if let Some(problem) = names.iter().find_map(method_problem) {
+        fields.problem("methods", problem);
+    }
+    if names.iter().any(|name| *name == "GET") { vec![SafeMethod::Get] } else { Vec::new() }
+}
+
+fn method_problem(name: &Value) -> Option<&'static str> {
+    match name.as_str() {
+        Some("GET") => None,
+        Some("POST" | "PUT" | "PATCH" | "DELETE") => {
+            Some("need not name POST, PUT, PATCH and DELETE, whose requests are always events; write [\"GET\"]")
+        }
+        Some("HEAD" | "OPTIONS") => Some("cannot name HEAD and OPTIONS, which only probe the address; write [\"GET\"]"),
+        Some(_) | None => Some("can only name \"GET\", in upper case"),
     }
 }
 
@@ -113,7 +150,7 @@ fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
 }
 
 fn key(fields: &mut Fields<'_>) -> Option<Key> {
-    let Some(text) = fields.value("key").and_then(serde_json::Value::as_str) else {
+    let Some(text) = fields.value("key").and_then(Value::as_str) else {
         return fields.inside("key", place).flatten().map(|reference| Key::Template(Template::of(reference)));
     };
     if text == NO_KEY {
@@ -163,22 +200,27 @@ fn is_for_keys(reference: &Reference) -> bool {
 }
 
 fn place(fields: &mut Fields<'_>) -> Option<Reference> {
-    fields.only(["header", "pointer"]);
-    match (fields.text("header"), fields.text("pointer")) {
-        (Some(name), None) if is_header_name(name) => Some(Reference::Header(name.to_ascii_lowercase())),
-        (None, Some(pointer)) if pointer.starts_with('/') => {
+    fields.only(["header", "pointer", "query"]);
+    match (fields.text("header"), fields.text("pointer"), fields.text("query")) {
+        (Some(name), None, None) if is_header_name(name) => Some(Reference::Header(name.to_ascii_lowercase())),
+        (None, Some(pointer), None) if pointer.starts_with('/') => {
             Some(Reference::Json { pointer: pointer.to_owned(), optional: false })
         }
-        (Some(name), None) => {
+        (None, None, Some(name)) if !name.is_empty() => Some(Reference::Query(name.to_owned())),
+        (Some(name), None, None) => {
             fields.problem("header", format!("\"{name}\" is not the name of a header"));
             None
         }
-        (None, Some(pointer)) => {
+        (None, Some(pointer), None) => {
             fields.problem("pointer", format!("\"{pointer}\" is not a JSON pointer; write one such as /data/id"));
             None
         }
-        (Some(_), Some(_)) | (None, None) => {
-            fields.problem("header", "give either header or pointer, such as {\"header\": \"x-event-id\"}");
+        (None, None, Some(_)) => {
+            fields.problem("query", "is empty; write the name of a parameter of the query");
+            None
+        }
+        _ => {
+            fields.problem("header", "give one of header, pointer and query, such as {\"header\": \"x-event-id\"}");
             None
         }
     }

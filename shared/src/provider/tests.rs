@@ -4,7 +4,8 @@ use serde_json::json;
 
 use super::vectors::{samples, source};
 use super::*;
-use crate::source::{OnFailure, OnStale, QuarantineLimits};
+use crate::header::HeaderList;
+use crate::source::{OnFailure, OnStale, QuarantineLimits, SafeMethod};
 use crate::verify::reference::Reference;
 
 fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
@@ -111,6 +112,43 @@ fn every_source_takes_the_options() {
     let mut scheme = resolved.scheme;
     let rule = scheme.mac_rules_mut().pop().expect("a rule");
     assert_eq!(rule.timestamp.as_ref().and_then(|timestamp| timestamp.tolerance_s), Some(60));
+}
+
+#[test]
+fn an_owner_names_get_where_events_come_by_it_and_nothing_else() {
+    let methods = |names: Value| source("none", &[], &json!({ "methods": names })).map(|source| source.methods);
+    assert_eq!(methods(json!(["GET"])), Ok(vec![SafeMethod::Get]));
+    assert_eq!(methods(json!(["GET", "GET"])), Ok(vec![SafeMethod::Get]));
+    for nothing in [json!([]), Value::Null] {
+        let source = source("none", &[], &json!({ "methods": nothing })).expect("resolves");
+        assert!(
+            !serde_json::to_string(&source).expect("JSON").contains("methods"),
+            "an older edge has not heard of it"
+        );
+    }
+    for (names, told) in [
+        (json!("GET"), "must be a list; write [\"GET\"]"),
+        (json!(["GET", "POST"]), "need not name POST"),
+        (json!(["HEAD"]), "only probe the address"),
+        (json!(["GET", "OPTIONS"]), "only probe the address"),
+        (json!(["get"]), "can only name \"GET\", in upper case"),
+        (json!([7]), "can only name \"GET\""),
+    ] {
+        let problems = methods(names.clone()).expect_err("refused");
+        assert!(problems.len() == 1 && problems[0].field == "methods", "{names}: {problems:?}");
+        assert!(problems[0].problem.contains(told), "{names}: {}", problems[0]);
+    }
+}
+
+#[test]
+fn the_id_and_the_type_of_an_event_may_stand_in_the_query() {
+    let config = json!({ "key": {"query": "id"}, "type": {"query": "status"} });
+    let provider = super::find("none").expect("in the catalogue");
+    let extracted = crate::extract::extract(provider, &config, "id=7&status=delivered", &HeaderList::default(), b"");
+    assert_eq!(extracted.provider_event_id.as_deref(), Some("7"));
+    assert_eq!(extracted.event_type.as_deref(), Some("delivered"));
+    assert_eq!(problems("none", &[], &json!({ "type": {"query": ""} })), ["type.query"]);
+    assert_eq!(problems("none", &[], &json!({ "type": {"query": "a", "header": "b"} })), ["type.header"]);
 }
 
 #[test]

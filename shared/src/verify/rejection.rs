@@ -66,6 +66,8 @@ pub enum Rejection {
     JwtExpired { ago_s: u64 },
     /// The token's time has not begun.
     JwtNotYetValid { ahead_s: u64 },
+    /// A GET that may be an event and is none of this source.
+    MethodNotAllowed,
 }
 
 /// The form of a body that a signature turned out to be over.
@@ -112,6 +114,7 @@ impl Rejection {
             Self::JwtClaimMismatch { .. } => "jwt_claim_mismatch",
             Self::JwtExpired { .. } => "jwt_expired",
             Self::JwtNotYetValid { .. } => "jwt_not_yet_valid",
+            Self::MethodNotAllowed => "method_not_allowed",
         }
     }
 
@@ -180,6 +183,9 @@ impl Rejection {
             }
             Self::JwtExpired { ago_s } => format!("the token expired {ago_s} s ago"),
             Self::JwtNotYetValid { ahead_s } => format!("the token is valid only in {ahead_s} s"),
+            Self::MethodNotAllowed => "a GET with a query is no event of this source; if its provider sends events by GET, \
+                                       set \"methods\": [\"GET\"] in its config"
+                .to_owned(),
         }
     }
 
@@ -213,7 +219,7 @@ impl Rejection {
     /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.
     pub(super) fn progress(&self) -> u8 {
         match self {
-            Self::HeaderMissing { .. } => 0,
+            Self::HeaderMissing { .. } | Self::MethodNotAllowed => 0,
             Self::HeaderEmpty { .. } | Self::HeaderRepeated { .. } | Self::CredentialsMalformed => 1,
             Self::SignatureVersionMissing { .. } | Self::FieldMissing { .. } | Self::FieldRepeated { .. } => 2,
             Self::TooManySignatures { .. } | Self::SeparatorInside { .. } | Self::TimestampMalformed { .. } => 3,

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use hmac::{Hmac, KeyInit as _, Mac as _};
-use serde_json::json;
+use serde_json::{Value, json};
 use sha2::Sha256;
 use tests::api::http_client;
 use tests::gateway::Gateway;
@@ -140,4 +140,48 @@ async fn the_catalogue_is_served_whole_and_entry_by_entry() {
     assert_eq!(all.len(), shared::provider::catalogue().len());
     assert_eq!(gateway.api.get("/v1/providers/stripe").await.expect_status(200), all[0]);
     gateway.api.get("/v1/providers/nobody").await.expect_status(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_of_cloudevents_is_allowed_where_the_owner_asks_for_its_handshake_and_its_token_is_not_kept() {
+    let edge = Gateway::shared_edge().await;
+    let secrets = [SECRET.to_owned()];
+    let handshake = json!({ "handshake": "cloudevents" });
+    let asked = edge.edge.put_source_of("cloudevents", "token", &secrets, &handshake).await;
+    let silent = edge.edge.put_source_of("cloudevents-silent", "token", &secrets, &json!({})).await;
+    let azure = edge.edge.put_source_of("azure", "azure-event-grid", &secrets, &json!({})).await;
+    let options = async |url: &str| {
+        let request = http_client().request(reqwest::Method::OPTIONS, url);
+        let request = request.header("webhook-request-origin", "eventgrid.azure.net");
+        let answer = request.header("webhook-request-rate", "120").send().await.expect("the edge answers");
+        let header = |name| answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), header("webhook-allowed-origin"), header("webhook-allowed-rate"), header("allow"))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let allowed = (200, some("eventgrid.azure.net"), some("*"), some("POST"));
+    let with_token = format!("{}?code={SECRET}", azure.url);
+    for url in [&asked.url, &azure.url, &with_token] {
+        assert_eq!(options(url).await, allowed, "{url}");
+    }
+    let (_, origin, rate, _) = options(&silent.url).await;
+    assert_eq!((origin, rate), (None, None), "a permission that nobody has given");
+
+    let post = async |url: &str, kind: &str, body: Value| {
+        let request = http_client().post(url).header("aeg-event-type", kind).json(&body);
+        let answer = request.send().await.expect("the edge answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let validation = json!([{
+        "id": "1", "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": { "validationCode": "512d38b6" },
+    }]);
+    let answered = post(&azure.url, "SubscriptionValidation", validation).await;
+    assert_eq!(answered, (200, json!({ "validationResponse": "512d38b6" })));
+    let event = json!([{ "id": "2", "eventType": "Microsoft.Storage.BlobCreated", "data": {} }]);
+    assert_eq!(post(&azure.url, "Notification", event.clone()).await.0, 401);
+    assert_eq!(post(&with_token, "Notification", event).await.0, 200);
+    let (header, _) = edge.wait_for_events(&azure, 1).await.remove(0);
+    assert_eq!(header.query, "code=redacted");
+    for source in [&asked, &silent] {
+        assert!(edge.events(source).is_empty(), "a handshake is no event");
+    }
 }

@@ -17,6 +17,7 @@ mod edge_memory;
 mod edge_sync;
 mod explain;
 mod expression;
+mod get;
 mod handshake;
 mod held;
 mod history;

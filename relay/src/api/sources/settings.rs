@@ -26,7 +26,8 @@ pub(in crate::api) struct SourceSettings {
     provider: String,
     /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
     secrets: Option<Vec<String>>,
-    /// The provider's settings, and the options that every source has.
+    /// The provider's settings, and the options that every source has, such as `"methods": ["GET"]` if the provider sends
+    /// events by GET, and `"handshake": "cloudevents"` to answer the handshake of `CloudEvents`.
     #[schema(value_type = Option<Object>)]
     config: Option<Value>,
 }

@@ -12,6 +12,8 @@ use super::{BODY, NOW_S, SECRET, bearing, hmac};
 pub(super) fn tokens() -> Vec<Sample> {
     let mut samples: Vec<_> = [
         ("assemblyai", "x-own-header", "", json!({"header": "X-Own-Header"})),
+        ("azure-event-grid", "authorization", "", Value::Null),
+        ("azure-event-grid", "x-own", "Bearer ", json!({"header": "X-Own", "prefix": "Bearer"})),
         ("deepgram", "dg-token", "", Value::Null),
         ("huggingface", "x-webhook-secret", "", Value::Null),
         ("okta", "authorization", "", Value::Null),

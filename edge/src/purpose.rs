@@ -1,0 +1,106 @@
+//! What a request that is no challenge is for: an event, a look at its source, or neither.
+
+use shared::source::SafeMethod;
+
+use crate::request::Head;
+use crate::sources::Source;
+
+/// What a request is for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    /// To be verified, and taken or refused.
+    Event,
+    /// It only asks: a person who opened the address, or a probe. Nothing in it could be an event.
+    Page,
+    /// It may be an event and is none of this source. A success would tell its sender that it was taken.
+    Unclear,
+}
+
+/// What a request to a source is for. Of the safe methods, a GET is an event if the source says so, and every request is one
+/// that carries a signature over its address.
+pub(crate) fn purpose(source: &Source, head: &Head) -> Purpose {
+    if !head.is_safe() || source.config.scheme.has_signed_address(&head.parts()) {
+        return Purpose::Event;
+    }
+    let takes_get = source.config.methods.contains(&SafeMethod::Get);
+    let has_query = !head.query().is_empty();
+    match head.method.as_str() {
+        // A GET without a query can be an event too, as that of a sender that only rings. A browser that shows the address
+        // to a person says so itself.
+        "GET" if takes_get && (has_query || !head.is_navigation()) => Purpose::Event,
+        // A HEAD gets the status that a GET would get, and is never an event itself.
+        "GET" | "HEAD" if has_query && !takes_get => Purpose::Unclear,
+        _ => Purpose::Page,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use shared::header::HeaderList;
+
+    const OVER_ADDRESS: &str = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}",
+        "sig":{"in":"h:x-sign","enc":"hex"}}"#;
+
+    fn of(scheme: &str, methods: &str, method: &str, query: &str, headers: &[(&str, &str)]) -> Purpose {
+        let config = format!(
+            r#"{{"id":"src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91","name":"orders","revision":1,"provider":"test",
+                "scheme":{scheme},"secrets":{},"methods":{methods},"max_body_bytes":1000}}"#,
+            if scheme.contains("none") { "[]" } else { r#"["s"]"# }
+        );
+        let source = Source::new(serde_json::from_str(&config).expect("a configuration")).expect("a source");
+        let head = Head {
+            method: method.to_owned(),
+            url: format!("https://edge.example/in/orders{query}"),
+            headers: HeaderList::new(headers.iter().copied()),
+        };
+        purpose(&source, &head)
+    }
+
+    #[test]
+    fn a_get_with_a_query_is_never_answered_as_if_it_had_been_taken() {
+        for scheme in [r#"{"kind":"none"}"#, r#"{"kind":"token","in":"h:x-token"}"#, OVER_ADDRESS] {
+            for (method, query, wanted) in [
+                ("GET", "?id=1", Purpose::Unclear),
+                ("GET", "?", Purpose::Page),
+                ("GET", "", Purpose::Page),
+                ("HEAD", "?id=1", Purpose::Unclear),
+                ("HEAD", "", Purpose::Page),
+                ("OPTIONS", "?id=1", Purpose::Page),
+                ("OPTIONS", "", Purpose::Page),
+                ("POST", "?id=1", Purpose::Event),
+                ("DELETE", "", Purpose::Event),
+            ] {
+                assert_eq!(of(scheme, "[]", method, query, &[]), wanted, "{scheme} {method} {query}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_source_that_takes_get_takes_every_get_but_a_browsers_look_at_its_bare_address() {
+        let browser = &[("sec-fetch-mode", "navigate")][..];
+        for scheme in [r#"{"kind":"none"}"#, r#"{"kind":"token","in":"h:x-token"}"#] {
+            for (method, query, headers, wanted) in [
+                ("GET", "?id=1", &[][..], Purpose::Event),
+                ("GET", "?id=1", browser, Purpose::Event),
+                ("GET", "", &[], Purpose::Event),
+                ("GET", "", browser, Purpose::Page),
+                ("HEAD", "?id=1", &[], Purpose::Page),
+                ("OPTIONS", "?id=1", &[], Purpose::Page),
+            ] {
+                assert_eq!(of(scheme, r#"["GET"]"#, method, query, headers), wanted, "{scheme} {method} {query}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_safe_request_that_carries_a_signature_over_its_address_is_verified_as_an_event() {
+        let signature = &[("x-sign", "00")][..];
+        for method in ["GET", "HEAD", "OPTIONS"] {
+            assert_eq!(of(OVER_ADDRESS, "[]", method, "?id=1", signature), Purpose::Event, "{method}");
+            assert_eq!(of(OVER_ADDRESS, "[]", method, "", signature), Purpose::Event, "{method}");
+        }
+        let over_body = OVER_ADDRESS.replace("{url}", "{body}");
+        assert_eq!(of(&over_body, "[]", "GET", "?id=1", signature), Purpose::Unclear);
+    }
+}
