@@ -226,9 +226,12 @@ mod tests {
         assert_eq!(of(&["gzip"], &[full.clone(), b"?".to_vec()].concat()), Decoded::AsItIs);
         assert_eq!(of(&["gzip"], &[full.clone(), gzip(b"")].concat()), Decoded::Into(vec![b' '; 1_000]));
         assert_eq!(of(&["gzip"], &[full, gzip(b" ")].concat()), Decoded::TooLarge);
+        let zlib = [compress_to_vec_zlib(&[b' '; 1_000], 6), b"?".to_vec()].concat();
+        assert_eq!(of(&["deflate"], &zlib), Decoded::AsItIs);
         let pieces = vec![b' '; 2 * PIECE_BYTES];
-        let decoded = decode(&HeaderList::default(), &gzip(&pieces), pieces.len());
-        assert_eq!(decoded, Decoded::Into(pieces));
+        let within = |limit| decode(&HeaderList::default(), &gzip(&pieces), limit);
+        assert_eq!(within(PIECE_BYTES), Decoded::TooLarge, "more is left behind the piece that fills the limit");
+        assert_eq!(within(pieces.len()), Decoded::Into(vec![b' '; 2 * PIECE_BYTES]));
     }
 
     #[test]
