@@ -279,6 +279,16 @@ mod tests {
     }
 
     #[test]
+    fn an_event_with_the_key_of_another_is_known_by_its_key_and_its_body() {
+        let of = |id: &str, body: &str| {
+            read("gitlab-token", &Value::Null, &[("idempotency-key", id)], body).dedupe_key.expect("a key").with_body()
+        };
+        assert_eq!(of("1", "{}"), of("1", "{}"));
+        assert_ne!(of("1", "{}"), of("1", "{ }"));
+        assert_ne!(of("1", "{}"), of("2", "{}"));
+    }
+
+    #[test]
     fn whether_a_copy_may_have_another_body_is_said_by_the_catalogue_or_the_owner() {
         let any_body = |provider: &str, config: Value, body: &str| {
             read(provider, &config, &[], body).dedupe_key.expect("a key").any_body

@@ -96,6 +96,11 @@ pub fn read<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) 
     }
 }
 
+/// Whether a body is JSON whatever the headers say, be it of more than [`MAX_LEVELS`] levels.
+pub(crate) fn is_json(body: &[u8]) -> bool {
+    std::str::from_utf8(charset::without_mark(body)).is_ok_and(|text| !matches!(parse::json(text), Err(NotJson::Other)))
+}
+
 /// The bytes inside the content-encoding of a body; the body itself if it has none that is known. `None` if they are more
 /// than `max_decoded_bytes`.
 #[must_use]

@@ -177,6 +177,7 @@ mod tests {
             (&["br"], gzip(b"{}")),
             (&["gzip"], gzip(b"{}")[..12].to_vec()),
             (&["gzip"], [gzip(b"{}"), b"?".to_vec()].concat()),
+            (&["deflate"], [compress_to_vec_zlib(b"{}", 6), b"?".to_vec()].concat()),
             (&["gzip", "gzip", "gzip"], gzip(&gzip(&gzip(b"{}")))),
             (&["gzip"], gzip(b"").repeat(MAX_MEMBERS + 1)),
             (&["identity"], b"{}".to_vec()),
@@ -212,5 +213,32 @@ mod tests {
         assert_eq!(of(&["gzip, gzip"], &gzip(&gzip(&vec![b' '; 10_000_000]))), Decoded::TooLarge);
         let two = [gzip(&[b' '; 600]), gzip(&[b' '; 600])].concat();
         assert_eq!(of(&["gzip"], &two), Decoded::TooLarge);
+        for packed in [compress_to_vec_zlib, compress_to_vec] {
+            assert_eq!(of(&["deflate"], &packed(&[b' '; 1_000], 6)), Decoded::Into(vec![b' '; 1_000]));
+            assert_eq!(of(&["deflate"], &packed(&[b' '; 1_001], 6)), Decoded::TooLarge);
+            assert_eq!(of(&["deflate"], &packed(&[b' '; 10_000_000], 6)), Decoded::TooLarge);
+        }
+    }
+
+    #[test]
+    fn what_fills_the_limit_is_read_to_its_end() {
+        let full = gzip(&[b' '; 1_000]);
+        assert_eq!(of(&["gzip"], &[full.clone(), b"?".to_vec()].concat()), Decoded::AsItIs);
+        assert_eq!(of(&["gzip"], &[full.clone(), gzip(b"")].concat()), Decoded::Into(vec![b' '; 1_000]));
+        assert_eq!(of(&["gzip"], &[full, gzip(b" ")].concat()), Decoded::TooLarge);
+        let zlib = [compress_to_vec_zlib(&[b' '; 1_000], 6), b"?".to_vec()].concat();
+        assert_eq!(of(&["deflate"], &zlib), Decoded::AsItIs);
+        let pieces = vec![b' '; 2 * PIECE_BYTES];
+        let within = |limit| decode(&HeaderList::default(), &gzip(&pieces), limit);
+        assert_eq!(within(PIECE_BYTES), Decoded::TooLarge, "more is left behind the piece that fills the limit");
+        assert_eq!(within(pieces.len()), Decoded::Into(vec![b' '; 2 * PIECE_BYTES]));
+    }
+
+    #[test]
+    fn decoding_stops_at_the_limit_however_much_is_left() {
+        let mut out = Vec::new();
+        let packed = compress_to_vec(&[b' '; 1_000_000], 6);
+        assert!(inflated(&packed, DataFormat::Raw, 1_000, &mut out).is_some());
+        assert!((1_001..=1_000 + PIECE_BYTES).contains(&out.len()), "{}", out.len());
     }
 }

@@ -13,12 +13,13 @@ use std::str::FromStr;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::View;
+use crate::reader;
 pub use items::Items;
 
 /// A function of the request. The names stand beside each variant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Function {
-    /// `first_item`: the first item of a body that is a list, as it is written there (Segment).
+    /// `first_item`: the first item of a body that is a list in JSON, as it is written there (Segment).
     FirstItem,
     /// `form_sorted_concat`: the parameters of a form body as Twilio signs them.
     FormSortedConcat,
@@ -41,7 +42,11 @@ impl Function {
     ) -> Result<String, Rejection> {
         let missing = || Rejection::FieldMissing { reference: Reference::Function(self.clone()) };
         match self {
-            Self::FirstItem => first_item::of(view.body()).map(str::to_owned).ok_or_else(missing),
+            Self::FirstItem => {
+                // What is no JSON could be read as a form that has another first item: no signature covers the headers.
+                let is_json = |_: &&str| reader::is_json(view.body());
+                first_item::of(view.body()).filter(is_json).map(str::to_owned).ok_or_else(missing)
+            }
             Self::FormSortedConcat => form::sorted_concat(&view.url(), view.body()).ok_or_else(missing),
             Self::HubspotUri => Ok(hubspot::uri(&view.url())),
             // Only the id of an event is made of it, which the edge does not read: see `extract`.

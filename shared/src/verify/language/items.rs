@@ -76,6 +76,23 @@ fn basic_credentials_are_no_key_to_the_rule_beside_them() {
 }
 
 #[test]
+fn the_first_item_is_signed_only_if_the_body_is_json() {
+    let rule =
+        r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{fn:first_item}","sig":{"in":"h:a","enc":"hex"}}"#;
+    // printf '{"id":"signed"}' | openssl dgst -sha1 -hmac s
+    let of =
+        |body| Case { body, ..Case::new(rule, &["s"], &[("a", "9a4886bd49d14d04b54d48710d255f2219656eab")]) }.code();
+    assert_eq!(of(r#"[{"id":"signed"}]"#), "verified");
+    assert_eq!(of(r#" [ {"id":"signed"} , 1 ] "#), "verified");
+    // With the right content-type this would be read as a form whose payload has another first item.
+    let form = "--b\r\nContent-Disposition: form-data; name=\"payload\"\r\n\r\n[{\"id\":\"other\"}]\r\n--b--";
+    for rest in ["", ",]", "]]", "] x", &format!("]\r\n{form}")] {
+        let body = &*Box::leak(format!(r#"[{{"id":"signed"}}{rest}"#).into_boxed_str());
+        assert_eq!(of(body), "field_missing", "{body}");
+    }
+}
+
+#[test]
 fn a_list_of_rules_that_all_must_hold_is_not_empty_and_holds_no_other() {
     for rule in [
         r#"{"kind":"all_of","rules":[]}"#,

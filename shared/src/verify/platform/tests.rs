@@ -121,6 +121,7 @@ fn a_rule_that_needs_the_body_itself_is_never_left_to_the_platform() {
         mac("hmac-sha256", "{body}").replace("h:a", "body"),
         mac("hmac-sha256", "{body}").replacen('{', r#"{"each":"value[]","#, 1),
         mac("hmac-sha256", "{url}{body}").replacen('{', r#"{"urls":["without_port"],"#, 1),
+        mac("hmac-sha256", "{body}").replacen('{', r#"{"decoded":true,"#, 1),
         r#"{"kind":"token","in":"h:a"}"#.to_owned(),
     ] {
         assert_eq!(check(&verifier(&scheme, &["secret"]), ("a", &signature), LARGE, NOW_MS), None, "{scheme}");
