@@ -38,6 +38,7 @@ enum Command {
     Send(send::Arguments),
 }
 
+#[expect(clippy::disallowed_methods, reason = "every setting is read here")]
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     let variable = |name: &str| std::env::var(name).ok();

@@ -65,6 +65,7 @@ impl Drop for FakeClock {
     }
 }
 
+#[expect(clippy::disallowed_methods, reason = "which C compiler there is")]
 fn compile() -> Result<PathBuf> {
     let source = place::repository().join("tests/src/clock/fake.c");
     let hash = tools::hash_of(&[&source])?;

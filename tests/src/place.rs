@@ -25,6 +25,7 @@ pub fn target() -> &'static Path {
 /// What is kept between clones of the repository: tools that cargo built, and what building the Worker needs.
 /// `TIDEGATE_CACHE`, else `tidegate` in the cache folder of the person.
 #[must_use]
+#[expect(clippy::disallowed_methods, reason = "where a cache is")]
 pub fn cache() -> PathBuf {
     let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     variable("TIDEGATE_CACHE")

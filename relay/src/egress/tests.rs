@@ -338,6 +338,7 @@ async fn a_proxy_in_the_environment_is_not_used() {
 
 #[tokio::test]
 #[ignore = "run by a_proxy_in_the_environment_is_not_used in a process of its own"]
+#[expect(clippy::disallowed_methods, reason = "a test is told its target")]
 async fn child_sends_to_the_address_in_its_environment() {
     let url = std::env::var(CHILD_TARGET).expect("the target").parse().expect("a url");
     assert_eq!(send(&egress("127.0.0.1"), &url).await.expect("a response").status.as_u16(), 200);

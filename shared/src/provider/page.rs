@@ -140,6 +140,7 @@ fn or_dash(texts: &[String]) -> String {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test writes the page if it is asked to")]
 fn the_page_of_providers_says_what_the_catalogue_does() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROVIDERS.md");
     let made = page();

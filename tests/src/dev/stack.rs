@@ -144,6 +144,7 @@ Ctrl-C stops everything. The data is kept in {folder}; delete that folder to sta
 }
 
 /// The database: that of `DATABASE_URL`, else `tidegate` on an embedded server that keeps its data.
+#[expect(clippy::disallowed_methods, reason = "which server the stack uses")]
 async fn database() -> Result<(Option<Server>, String)> {
     if let Some(url) = std::env::var("DATABASE_URL").ok().filter(|url| !url.is_empty()) {
         return Ok((None, url));

@@ -167,6 +167,7 @@ impl Drop for Database {
 
 /// The URL of the server that the tests of this process share. It is never dropped: its watchdog ends it and removes
 /// its data when this process ends, however that comes about.
+#[expect(clippy::disallowed_methods, reason = "which server the tests use")]
 async fn shared_server() -> Result<String> {
     static SERVER: OnceCell<Result<String>> = OnceCell::const_new();
     SERVER

@@ -68,6 +68,7 @@ async fn a_process_that_ignores_the_request_to_end_is_killed_after_its_grace() {
 /// The test program runs itself: this "test" starts a family and is then killed by the one below.
 #[tokio::test]
 #[ignore = "only for the test below, which kills it"]
+#[expect(clippy::disallowed_methods, reason = "a test is told its folder")]
 async fn the_parent_that_will_be_killed() {
     let folder = std::env::var("TIDEGATE_TEST_FOLDER").expect("given by the test below");
     let folder = Path::new(&folder);

@@ -54,6 +54,7 @@ pub(super) fn locked_version(package: &str) -> Result<String> {
 }
 
 /// The cargo that runs this program, else the one in the path.
+#[expect(clippy::disallowed_methods, reason = "which cargo there is")]
 pub(super) fn cargo() -> Command {
     Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
 }

@@ -28,6 +28,7 @@ const SEEDS: u64 = 1_000;
 const MOST_STEPS: u32 = 60_000;
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "a test is told its seeds")]
 fn whatever_happens_in_whichever_order_every_delivery_ends_and_no_promise_is_broken() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SEED") {
