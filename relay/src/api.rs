@@ -1,24 +1,22 @@
 //! The REST API: what an operator's programs and the command line see of the gateway.
 //!
-//! Every call under `/v1` needs the bearer token. Errors are problem documents ([`problem`]), lists are pages by key
-//! ([`page`]), and wherever a source or a destination is named its id and its name are both accepted ([`name`]). The
+//! Every call under `/v1` needs the bearer token. A call extracts what it is given, calls the [control layer](crate::control),
+//! which holds every rule, and turns what that returns into an answer; errors are problem documents ([`problem`]). The
 //! description at `/openapi.json` is made of the same declarations that the calls are served by.
-//!
-//! What changes sources, destinations and routes is in force in this replica when it is answered: each of these calls
-//! ends with [`in_force`].
 
-use axum::Router;
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
-use http::header::{CACHE_CONTROL, CONTENT_TYPE, HeaderValue};
+use axum::{Json, Router};
+use http::StatusCode;
+use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use crate::App;
-use crate::store::configuration::Version;
+use crate::control::{self, Control, Put};
 use problem::ApiError;
 
 mod auth;
@@ -27,19 +25,15 @@ pub mod destinations;
 pub mod events;
 pub mod health;
 mod input;
-mod name;
-pub mod page;
-mod patch;
 pub mod problem;
 pub mod providers;
-pub mod rate;
+pub mod query;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
 pub mod server;
 pub mod sources;
 pub mod stats;
-pub mod time;
 pub mod unreadable;
 
 /// The largest body of a request, in bytes.
@@ -51,8 +45,10 @@ pub fn router(app: App) -> Router {
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(axum::middleware::map_response(not_stored))
-        .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate));
+        .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate))
+        .with_state(Control::of(&app));
     Router::from(health::calls())
+        .with_state(app)
         .route(
             "/openapi.json",
             get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),
@@ -61,7 +57,6 @@ pub fn router(app: App) -> Router {
         .merge(guarded)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(app)
 }
 
 /// Answers to calls with the token are for that caller alone, and some hold secrets: nothing on the way keeps them.
@@ -116,7 +111,7 @@ impl utoipa::Modify for BearerToken {
 }
 
 /// Every call that needs the token, in the order of the data.
-fn calls() -> OpenApiRouter<App> {
+fn calls() -> OpenApiRouter<Control> {
     OpenApiRouter::new()
         .routes(routes!(providers::list))
         .routes(routes!(providers::show))
@@ -129,17 +124,17 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(destinations::put))
         .routes(routes!(destinations::pause))
         .routes(routes!(destinations::resume))
-        .routes(routes!(destinations::health::health))
-        .routes(routes!(destinations::signing::signing_secret))
-        .routes(routes!(destinations::signing::rotate_signing_secret))
+        .routes(routes!(destinations::health))
+        .routes(routes!(destinations::signing_secret))
+        .routes(routes!(destinations::rotate_signing_secret))
         .routes(routes!(routes::create, routes::list))
         .routes(routes!(routes::show, routes::replace, routes::change, routes::delete))
         .routes(routes!(events::list))
         .routes(routes!(events::show))
         .routes(routes!(events::body))
         .routes(routes!(events::changed_copy_body))
-        .routes(routes!(events::release::release))
-        .routes(routes!(deliveries::release::release))
+        .routes(routes!(events::release))
+        .routes(routes!(deliveries::release))
         .routes(routes!(deliveries::list))
         .routes(routes!(deliveries::show))
         .routes(routes!(deliveries::attempts))
@@ -157,14 +152,28 @@ fn calls() -> OpenApiRouter<App> {
         .routes(routes!(stats::show))
 }
 
-/// Waits until this replica routes and delivers by a change.
-///
-/// # Errors
-/// Where the change cannot be read back in time. It is stored and not undone: the other replicas and this one look for
-/// changes by themselves.
-async fn in_force(app: &App, version: Version) -> Result<(), ApiError> {
-    let read = app.configuration.after(version).await;
-    read.map(drop).map_err(|error| ApiError::NotInForce(error.to_string()))
+/// The answer to a call that has created something.
+fn created<T>(value: Result<T, control::Error>) -> Result<(StatusCode, Json<T>), ApiError> {
+    Ok((StatusCode::CREATED, Json(value?)))
+}
+
+/// The answer to a call that has created something, or changed it.
+fn put_answer<T>(put: Result<Put<T>, control::Error>) -> Result<(StatusCode, Json<T>), ApiError> {
+    let Put { value, created } = put?;
+    Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(value)))
+}
+
+/// Bytes that anyone may have sent: always an attachment, never shown by a browser.
+fn attachment(name: &str, content_type: Option<&str>, bytes: Vec<u8>) -> Response {
+    let content_type = content_type.and_then(|value| HeaderValue::from_str(value).ok());
+    let mut response = bytes.into_response();
+    let headers = response.headers_mut();
+    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
+        headers.insert(CONTENT_DISPOSITION, disposition);
+    }
+    response
 }
 
 async fn not_found() -> axum::response::Response {

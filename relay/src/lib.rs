@@ -9,6 +9,7 @@ use std::time::Duration;
 pub mod api;
 pub mod config;
 pub mod configuration;
+pub mod control;
 pub mod deleting;
 pub mod deliver;
 pub mod descriptors;

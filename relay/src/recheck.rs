@@ -9,8 +9,7 @@ use shared::id::{CustomerId, SourceId};
 use shared::verify::{RequestParts, Verifier, verify};
 use utoipa::ToSchema;
 
-use crate::App;
-use crate::edge::push;
+use crate::edge::push::{self, Pusher};
 use crate::route::EventView;
 use crate::store::sources::{self, SourceRow};
 
@@ -50,10 +49,10 @@ impl Rechecker {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn of(app: &App, customer: CustomerId, source: SourceId) -> Result<Self, sqlx::Error> {
-        let row = sources::find(&app.pool, customer, Some(source), None).await?;
+    pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> Result<Self, sqlx::Error> {
+        let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
         let row = row.ok_or_else(|| "its source has been deleted".to_owned());
-        Ok(Self(row.and_then(|row| Ready::of(app, &row))))
+        Ok(Self(row.and_then(|row| Ready::of(pusher, &row))))
     }
 
     /// Verifies an event as at the time when it was received.
@@ -64,34 +63,37 @@ impl Rechecker {
 }
 
 /// The verification of many events, for which the secrets of each source are opened once.
-#[derive(Default)]
-pub struct Rechecks(HashMap<SourceId, Rechecker>);
+pub struct Rechecks {
+    pusher: Pusher,
+    known: HashMap<SourceId, Rechecker>,
+}
 
 impl Rechecks {
+    /// Of what `pusher` puts to the edge.
+    #[must_use]
+    pub fn new(pusher: Pusher) -> Self {
+        Self { pusher, known: HashMap::new() }
+    }
+
     /// Whether an event verifies; what cannot be said is no.
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn verifies(
-        &mut self,
-        app: &App,
-        customer: CustomerId,
-        event: &EventView<'_>,
-    ) -> Result<bool, sqlx::Error> {
-        let rechecker = match self.0.entry(event.source_id) {
+    pub async fn verifies(&mut self, customer: CustomerId, event: &EventView<'_>) -> Result<bool, sqlx::Error> {
+        let rechecker = match self.known.entry(event.source_id) {
             Entry::Occupied(known) => known.into_mut(),
-            Entry::Vacant(place) => place.insert(Rechecker::of(app, customer, event.source_id).await?),
+            Entry::Vacant(place) => place.insert(Rechecker::of(&self.pusher, customer, event.source_id).await?),
         };
         Ok(rechecker.check(event).outcome == RecheckOutcome::Verifies)
     }
 }
 
 impl Ready {
-    fn of(app: &App, row: &SourceRow) -> Result<Self, String> {
-        let config = push::config(app, row)?;
+    fn of(pusher: &Pusher, row: &SourceRow) -> Result<Self, String> {
+        let config = push::config(pusher, row)?;
         Ok(Self {
             verifier: Verifier::new(&config).map_err(|error| error.to_string())?,
-            urls: [app.edge.ingest_url(SourceId::from_uuid(row.id)), app.edge.ingest_url(&row.name)],
+            urls: [pusher.edge.ingest_url(SourceId::from_uuid(row.id)), pusher.edge.ingest_url(&row.name)],
             keeps_proof: config.scheme.credentials().is_empty(),
         })
     }

@@ -29,11 +29,14 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use crate::configuration::Rate;
+use crate::store::Pool;
 use crate::store::deliveries::CLOCK_DIFFERENCE_MS;
 use crate::store::partitions::with_partitions;
 use crate::store::replays::{self, Left, Newest, ReplayRow, Selection};
 use crate::store::search::{Range, after};
-use crate::{App, mint};
+use crate::waiting::Wakers;
+use crate::wall_clock::WallClock;
+use crate::{deliver, mint};
 
 mod chunk;
 mod count;
@@ -124,10 +127,10 @@ pub struct Counted {
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn plan(app: &App, new: &New, after: Option<Uuid>) -> Result<Counted, sqlx::Error> {
-    let (until, now) = bounds(app, &new.filter).await?;
+pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>) -> Result<Counted, sqlx::Error> {
+    let (until, now) = bounds(pool, clock, &new.filter).await?;
     let selection = selection(&new.filter, new.customer_id.uuid(), until, now);
-    count::piece(&app.pool, &selection, after, count::DRY_RUN).await
+    count::piece(pool, &selection, after, count::DRY_RUN).await
 }
 
 /// Makes a replay and wakes the workers. What it matches is counted as far as that takes no time worth mentioning, and
@@ -135,14 +138,14 @@ pub async fn plan(app: &App, new: &New, after: Option<Uuid>) -> Result<Counted, 
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
-    let (until, now) = bounds(app, &new.filter).await?;
+pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) -> Result<ReplayRow, sqlx::Error> {
+    let (until, now) = bounds(pool, clock, &new.filter).await?;
     let (rate_limit, rate_per) = match new.rate {
         None => (None, None),
         Some(rate) => (i32::try_from(rate.limit.get()).ok(), Some(rate.per_name().to_owned())),
     };
     let (matched, counting, count_after) =
-        match count::at_once(&app.pool, &selection(&new.filter, new.customer_id.uuid(), until, now)).await {
+        match count::at_once(pool, &selection(&new.filter, new.customer_id.uuid(), until, now)).await {
             Some(Counted { matched, after }) => (matched, after.is_some(), after),
             None => (0, true, None),
         };
@@ -174,10 +177,10 @@ pub async fn create(app: &App, new: &New) -> Result<ReplayRow, sqlx::Error> {
         begun_until: None,
         begun_error: None,
     };
-    replays::insert(&app.pool, &row).await?;
-    app.wakers.replays.notify_one();
+    replays::insert(pool, &row).await?;
+    wakers.replays.notify_one();
     if counting {
-        app.wakers.counts.notify_one();
+        wakers.counts.notify_one();
     }
     Ok(row)
 }
@@ -189,11 +192,11 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Where the database cannot be asked; it can be called again.
-pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
-    replays::cancel(&app.pool, id.uuid()).await?;
+pub async fn cancel(pool: &Pool, engine: &deliver::Handle, id: ReplayId) -> Result<(), sqlx::Error> {
+    replays::cancel(pool, id.uuid()).await?;
     loop {
-        match with_partitions!(&app.pool, replays::cancel_pending(&app.pool, id.uuid(), 5_000))? {
-            Left::More => app.engine.replay_cancelled(id),
+        match with_partitions!(pool, replays::cancel_pending(pool, id.uuid(), 5_000))? {
+            Left::More => engine.replay_cancelled(id),
             Left::Locked => tokio::time::sleep(LOCKED_PAUSE).await,
             Left::Nothing => return Ok(()),
         }
@@ -201,9 +204,9 @@ pub async fn cancel(app: &App, id: ReplayId) -> Result<(), sqlx::Error> {
 }
 
 /// The id before which everything is that a replay can take which is made now, and the time of now by the database's clock.
-async fn bounds(app: &App, filter: &Filter) -> Result<(Uuid, OffsetDateTime), sqlx::Error> {
-    let from = uuid_v7_floor(app.clock.now_ms().await?);
-    let Newest { now, event_id, delivery_id } = replays::newest(&app.pool, from).await?;
+async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> Result<(Uuid, OffsetDateTime), sqlx::Error> {
+    let from = uuid_v7_floor(clock.now_ms().await?);
+    let Newest { now, event_id, delivery_id } = replays::newest(pool, from).await?;
     let last = if filter.state.is_some() { delivery_id } else { event_id };
     Ok((last.map_or(from, after), now))
 }

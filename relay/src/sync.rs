@@ -6,7 +6,8 @@ use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
-use crate::edge::{check, push};
+use crate::edge::check;
+use crate::edge::push::{self, Pusher};
 use crate::store::edge_checks;
 
 /// How soon a put that failed is tried again.
@@ -24,12 +25,13 @@ pub async fn run(app: App, stop: CancellationToken) {
     if let Err(error) = edge_checks::make_all_due(&app.pool, COMPARED_WITHIN).await {
         tracing::warn!(error = %error, "the comparisons with the edge cannot be made due; they come in their turn");
     }
+    let pusher = Pusher::of(&app);
     let work = async {
         loop {
-            let behind = push_all(&app).await;
-            check::round(&app).await;
+            let behind = push_all(&pusher).await;
+            check::round(&pusher).await;
             tokio::select! {
-                () = app.edge_pending.notified() => {}
+                () = pusher.pending.notified() => {}
                 () = tokio::time::sleep(if behind { RETRY_EVERY } else { LOOK_EVERY }) => {}
             }
         }
@@ -41,8 +43,8 @@ pub async fn run(app: App, stop: CancellationToken) {
 }
 
 /// Puts every source whose newest revision the edge has not confirmed. Returns whether any is left.
-async fn push_all(app: &App) -> bool {
-    let rows = match crate::store::sources::behind_edge(&app.pool).await {
+async fn push_all(pusher: &Pusher) -> bool {
+    let rows = match crate::store::sources::behind_edge(&pusher.pool).await {
         Ok(rows) => rows,
         Err(error) => {
             tracing::warn!(error = %error, "cannot look for sources that the edge does not have; trying again");
@@ -51,7 +53,7 @@ async fn push_all(app: &App) -> bool {
     };
     let mut left = false;
     for row in rows {
-        if let Err(problem) = push::push(app, &row).await {
+        if let Err(problem) = push::push(pusher, &row).await {
             tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
             left = true;
         }

@@ -1,4 +1,4 @@
-//! Who is calling: the bearer token, and the customer it speaks for.
+//! Who is calling: the bearer token, and the [`Actor`] that it stands for.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -6,17 +6,11 @@ use axum::response::Response;
 use http::header::AUTHORIZATION;
 use http::request::Parts;
 use sha2::{Digest as _, Sha256};
-use shared::id::CustomerId;
 use subtle::ConstantTimeEq as _;
 
 use super::problem::ApiError;
-use crate::{App, store};
-
-/// Whom a request speaks for. There is one only where the token was right.
-#[derive(Debug, Clone, Copy)]
-pub(crate) struct Caller {
-    pub(crate) customer: CustomerId,
-}
+use crate::App;
+use crate::control::Actor;
 
 /// Lets a request through that carries the admin token.
 pub(crate) async fn authenticate(
@@ -29,11 +23,12 @@ pub(crate) async fn authenticate(
     if !same(token, app.config.admin_token.reveal()) {
         return Err(ApiError::Unauthorized);
     }
-    request.extensions_mut().insert(Caller { customer: store::DEFAULT_CUSTOMER });
+    request.extensions_mut().insert(Actor::root());
     Ok(next.run(request).await)
 }
 
-impl<S: Send + Sync> FromRequestParts<S> for Caller {
+/// There is one only if the token was right.
+impl<S: Send + Sync> FromRequestParts<S> for Actor {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {

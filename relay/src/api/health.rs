@@ -10,6 +10,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{ApiError, Refusals};
+use crate::control::Error;
 use crate::{App, store};
 
 /// How long the database is given to answer.
@@ -68,8 +69,8 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiErro
                 clock_ahead_ms,
             }))
         }
-        Ok(Ok((Some(wrong), _))) => Err(ApiError::WrongClock(wrong)),
-        Ok(Err(error)) => Err(ApiError::Unavailable(error.to_string())),
-        Err(_) => Err(ApiError::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs()))),
+        Ok(Ok((Some(wrong), _))) => Err(Error::WrongClock(wrong).into()),
+        Ok(Err(error)) => Err(Error::Unavailable(error.to_string()).into()),
+        Err(_) => Err(Error::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs())).into()),
     }
 }

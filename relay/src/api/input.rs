@@ -9,13 +9,14 @@ use axum::body::Bytes;
 use axum::extract::{FromRequest, FromRequestParts, Query, RawPathParams, Request};
 use http::StatusCode;
 use http::request::Parts;
-use serde::Deserializer;
 use serde::de::DeserializeOwned;
 use serde_json::Value;
 use url::form_urlencoded;
 
-use super::problem::{ApiError, FieldError};
+use super::problem::ApiError;
 use super::server::Late;
+use crate::control::Error as Refused;
+use crate::control::fields::{FieldError, Unread, deserialize};
 
 /// A JSON body. Its content type is not looked at: `curl -d` sends a wrong one.
 pub(crate) struct Body<T>(pub(crate) T);
@@ -59,7 +60,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
                     Some((path, text)) if !path.contains([' ', '`']) => (path, text),
                     Some(_) | None => ("", text),
                 };
-                Err(ApiError::Invalid(vec![field_error(path, text)]))
+                Err(Refused::Invalid(vec![FieldError::of_serde(path, text)]).into())
             }
         }
     }
@@ -103,32 +104,12 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
         return Err(nul_in(&field, r"\u0000"));
     }
     let mut deserializer = serde_json::Deserializer::from_slice(bytes);
-    let value = deserialize(&mut deserializer)?;
+    let value = deserialize(&mut deserializer).map_err(|unread| match unread {
+        Unread::Syntax(error) => not_json(&error),
+        Unread::Field(error) => Refused::Invalid(vec![error]).into(),
+    })?;
     deserializer.end().map_err(|error| not_json(&error))?;
     Ok(value)
-}
-
-/// Reads what was made of a body, with the same errors as for a body.
-///
-/// # Errors
-/// Returns the field that is wrong.
-pub(crate) fn read<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
-    deserialize(value)
-}
-
-fn deserialize<'de, T: DeserializeOwned>(
-    deserializer: impl Deserializer<'de, Error = serde_json::Error>,
-) -> Result<T, ApiError> {
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
-        let path = error.path().to_string();
-        let error = error.into_inner();
-        if !error.is_data() {
-            return not_json(&error);
-        }
-        let text = error.to_string();
-        let text = text.rsplit_once(" at line ").map_or(text.as_str(), |(text, _)| text);
-        ApiError::Invalid(vec![field_error(&path, text)])
-    })
 }
 
 fn without_nul(field: &str, texts: &[&str], written: &str) -> Result<(), ApiError> {
@@ -166,26 +147,6 @@ fn not_json(error: &serde_json::Error) -> ApiError {
     ApiError::Unreadable(format!("the body is not valid json: {error}; check quotes, commas and brackets"))
 }
 
-/// Names the field that serde's message is about, where serde's path says only in which object it stands.
-fn field_error(path: &str, text: &str) -> FieldError {
-    let inside = |name: &str| if matches!(path, "" | ".") { name.to_owned() } else { format!("{path}.{name}") };
-    let quoted = |rest: &'_ str| rest.split_once('`').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
-    if let Some((name, _)) = text.strip_prefix("missing field `").and_then(quoted) {
-        return FieldError::new(inside(&name), "is missing; it has to be given");
-    }
-    if let Some((name, rest)) = text.strip_prefix("unknown field `").and_then(quoted) {
-        let known = rest.strip_prefix(", expected ").unwrap_or("");
-        let known = known.strip_prefix("one of ").unwrap_or(known);
-        // serde's path may name the unknown field already.
-        let field = if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
-        return FieldError::new(field, format!("is not known here; known are {}", known.replace('`', "")));
-    }
-    if text == "invalid digit found in string" {
-        return FieldError::new(path, "must be a whole number");
-    }
-    FieldError::new(if path == "." { "" } else { path }, text.replace('`', "\""))
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -208,7 +169,7 @@ mod tests {
 
     fn wrong(body: &str) -> (String, String) {
         match json::<Outer>(body.as_bytes()) {
-            Err(ApiError::Invalid(errors)) => (errors[0].field.clone(), errors[0].message.clone()),
+            Err(ApiError::Refused(Refused::Invalid(errors))) => (errors[0].field.clone(), errors[0].message.clone()),
             other => panic!("{body}: {other:?}"),
         }
     }
@@ -250,11 +211,5 @@ mod tests {
         for body in ["", "{", "name=a", r#"{"name":"a"} x"#, "{\"name\":\"a\",}"] {
             assert!(matches!(json::<Outer>(body.as_bytes()), Err(ApiError::Unreadable(_))), "{body}");
         }
-    }
-
-    #[test]
-    fn a_query_names_its_wrong_field() {
-        assert_eq!(field_error("limit", "invalid digit found in string").field, "limit");
-        assert_eq!(field_error("", "unknown field `colour`, expected `limit` or `cursor`").field, "colour");
     }
 }

@@ -1,205 +1,22 @@
 //! The catalogue of providers: what a source can be made of, and what each needs.
 
 use axum::Json;
-use serde::Serialize;
-use shared::provider::{self, Confidence, SecretNeed, SettingKind};
-use shared::source::Acknowledgement;
-use utoipa::ToSchema;
 
 use super::input::Segment;
-use super::page::Page;
 use super::problem::{ApiError, Refusals};
-
-/// A provider whose webhooks can be received.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Provider {
-    /// What a source's `provider` is set to.
-    #[schema(example = "stripe")]
-    pub id: &'static str,
-    pub name: &'static str,
-    /// The provider's own page on verification.
-    pub docs: Option<&'static str>,
-    /// Where the facts are from: `A` the provider's documentation or SDK, `B` a second source or common knowledge, `C`
-    /// one second source only.
-    pub confidence: &'static str,
-    /// False where something of the scheme is not published.
-    pub certain: bool,
-    /// What to know before using it.
-    pub note: Option<&'static str>,
-    pub scheme: ProviderScheme,
-    /// Whether a secret has to be given: `required`, `handed_over` (the provider sends it first) or `none`.
-    pub secret: &'static str,
-    /// What to give as the secret and where to find it; null where there is none.
-    pub secret_help: Option<&'static str>,
-    /// How a secret is replaced.
-    pub rotation: Option<&'static str>,
-    /// What may stand in a source's `config` besides what every source has.
-    pub settings: Vec<ProviderSetting>,
-    /// What of a request could be changed by somebody who cannot sign.
-    pub unauthenticated: Option<&'static str>,
-    /// Where the provider's id of an event stands; the first whose parts are all there counts.
-    pub event_id: Vec<String>,
-    /// Where the type of an event stands; of a batch that of its first item.
-    pub event_type: Vec<String>,
-    /// Whether the body of an event may be another one when the provider sends it again. If not, a known id with another body
-    /// is an event of its own, marked `same_key_as`.
-    pub resend_changes_body: bool,
-    /// The JSON pointer of the list, where one request holds several things that happened.
-    pub items: Option<&'static str>,
-    /// How many kinds of handshakes and pings are answered at the edge.
-    pub challenges: usize,
-    pub delivery: ProviderDelivery,
-    /// What is answered unless the source's `acknowledgement` says otherwise.
-    pub acknowledgement: ProviderAcknowledgement,
-}
-
-/// How a provider's requests are verified.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ProviderScheme {
-    /// Any of them suffices; empty where the settings decide.
-    #[schema(example = json!(["HMAC-SHA256"]))]
-    pub methods: Vec<String>,
-    /// Where the signature or token stands.
-    #[schema(example = json!(["header stripe-signature"]))]
-    pub places: Vec<String>,
-    /// How far the signed time may be from now unless `tolerance_s` is set; null where no time is signed.
-    pub tolerance_s: Option<u64>,
-    /// Where the provider's keys are fetched; null where the secret is the key.
-    pub keys: Option<String>,
-}
-
-/// A setting of a provider.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ProviderSetting {
-    pub name: &'static str,
-    /// `text`, `prefix`, `header`, `url` or `own_url`.
-    pub kind: &'static str,
-    pub required: bool,
-    pub default: Option<&'static str>,
-    pub help: &'static str,
-}
-
-/// How a provider delivers.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ProviderDelivery {
-    /// Which answers it takes for success.
-    pub success: &'static str,
-    /// How long it waits for an answer; null where that is not documented.
-    pub timeout_s: Option<u16>,
-    pub retries: Option<&'static str>,
-    /// True where some of this is not from the provider itself.
-    pub unconfirmed: bool,
-}
-
-/// The answer to an event.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct ProviderAcknowledgement {
-    pub status: u16,
-    /// Null answers the event's id as JSON.
-    pub body: Option<&'static str>,
-    pub content_type: Option<&'static str>,
-}
+use crate::control::Actor;
+use crate::control::page::Page;
+use crate::control::providers::{self, Provider};
 
 /// All providers; there is one page of them.
 #[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Page<Provider>), Refusals))]
-pub(super) async fn list() -> Json<Page<Provider>> {
-    let data = provider::catalogue().iter().map(view).collect();
-    Json(Page { data, next_cursor: None, scanned_until: None })
+pub(super) async fn list(actor: Actor) -> Json<Page<Provider>> {
+    Json(providers::list(actor))
 }
 
 /// One provider.
 #[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers", params(("id" = String, Path)),
     responses((status = 200, body = Provider), Refusals))]
-pub(super) async fn show(Segment(id): Segment) -> Result<Json<Provider>, ApiError> {
-    provider::find(&id).map(|provider| Json(view(provider))).ok_or(ApiError::NotFound("provider"))
-}
-
-fn view(provider: &'static provider::Provider) -> Provider {
-    let facts = provider.scheme_facts();
-    let delivery = &provider.delivery;
-    Provider {
-        id: &provider.id,
-        name: &provider.name,
-        docs: provider.docs.as_deref(),
-        confidence: match provider.confidence {
-            Confidence::A => "A",
-            Confidence::B => "B",
-            Confidence::C => "C",
-        },
-        certain: provider.certain,
-        note: provider.note.as_deref(),
-        scheme: ProviderScheme {
-            methods: facts.methods,
-            places: facts.places,
-            tolerance_s: facts.tolerance_s,
-            keys: facts.keys,
-        },
-        secret: match provider.secret_need() {
-            SecretNeed::Required => "required",
-            SecretNeed::HandedOver => "handed_over",
-            SecretNeed::None => "none",
-        },
-        secret_help: provider.secret_help.as_deref(),
-        rotation: provider.rotation.as_deref(),
-        settings: provider.settings.iter().map(setting).collect(),
-        unauthenticated: provider.unauthenticated.as_deref(),
-        event_id: provider.event_id.iter().map(ToString::to_string).collect(),
-        event_type: provider.event_type.iter().map(ToString::to_string).collect(),
-        resend_changes_body: provider.resend_changes_body,
-        items: provider.items.as_deref(),
-        challenges: provider.challenges.len(),
-        delivery: ProviderDelivery {
-            success: &delivery.success,
-            timeout_s: delivery.timeout_s,
-            retries: delivery.retries.as_deref(),
-            unconfirmed: delivery.unconfirmed,
-        },
-        acknowledgement: acknowledgement(&provider.acknowledgement),
-    }
-}
-
-fn setting(setting: &'static provider::Setting) -> ProviderSetting {
-    ProviderSetting {
-        name: &setting.name,
-        kind: match setting.kind {
-            SettingKind::Text => "text",
-            SettingKind::Prefix => "prefix",
-            SettingKind::Header => "header",
-            SettingKind::Url => "url",
-            SettingKind::OwnUrl => "own_url",
-        },
-        required: setting.required,
-        default: setting.default.as_deref(),
-        help: &setting.help,
-    }
-}
-
-fn acknowledgement(answer: &'static Acknowledgement) -> ProviderAcknowledgement {
-    let Acknowledgement { status, body, content_type } = answer;
-    ProviderAcknowledgement { status: *status, body: body.as_deref(), content_type: content_type.as_deref() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn each_provider_says_what_it_needs() {
-        let of =
-            |id: &str| serde_json::to_value(view(provider::find(id).expect("in the catalogue"))).expect("serialises");
-        let stripe = of("stripe");
-        assert_eq!(stripe["scheme"]["methods"], serde_json::json!(["HMAC-SHA256"]));
-        assert_eq!(stripe["scheme"]["places"], serde_json::json!(["header stripe-signature"]));
-        assert_eq!((&stripe["secret"], &stripe["scheme"]["tolerance_s"]), (&"required".into(), &300.into()));
-        let topic = of("aws-sns");
-        assert_eq!((&topic["secret"], &topic["settings"][0]["required"]), (&"none".into(), &true.into()));
-        assert_eq!(topic["scheme"]["keys"], "body field SigningCertURL");
-        assert_eq!(of("notion")["secret"], "handed_over");
-        assert_eq!(of("together")["certain"], false);
-        assert_eq!(
-            (&of("line")["resend_changes_body"], &of("paddle")["resend_changes_body"]),
-            (&true.into(), &false.into())
-        );
-        assert_eq!(of("discord")["acknowledgement"]["body"], "{\"type\":5}");
-    }
+pub(super) async fn show(actor: Actor, Segment(id): Segment) -> Result<Json<Provider>, ApiError> {
+    Ok(Json(providers::show(actor, &id)?))
 }

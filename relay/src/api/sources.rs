@@ -1,200 +1,74 @@
 //! Sources: the URLs that providers post to.
-//!
-//! A source is in force at the edge once the edge has confirmed it. Each change waits for that a few seconds; if the edge
-//! does not answer or refuses it, the source says `"edge": "pending"` and [`crate::sync`] goes on putting it.
 
 use axum::Json;
 use axum::extract::State;
-use axum::response::{IntoResponse, Response};
 use http::StatusCode;
-use serde::{Deserialize, Serialize};
-use serde_json::Value;
-use shared::id::{CustomerId, SourceId};
-use shared::provider;
-use shared::source::Secret;
-use utoipa::ToSchema;
 
-use super::auth::Caller;
-use super::in_force;
 use super::input::{Body, Params, Segment};
-use super::name;
-use super::page::{Page, PageQuery};
-use super::patch::dropped;
-use super::problem::{ApiError, Conflict, Problems, Refusals, conflict_of};
-use super::time::Timestamp;
-use crate::edge::source::Deletion;
-use crate::edge::{check, push};
-use crate::secrets::SourceSecrets;
-use crate::store::configuration::Version;
-use crate::store::sources::{self, Changed, SourceRow};
-use crate::{App, mint, secrets, store};
-use settings::{SourceChange, SourceSettings, checked, content, defaults, open_secrets, patched, settings_of};
-
-mod settings;
-
-/// A secret shorter than this shows nothing of itself.
-const LEAST_LENGTH_FOR_A_HINT: usize = 12;
-
-/// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
-const DELETION_TRIES: usize = 20;
-
-/// A secret to be added.
-#[derive(Debug, Deserialize, ToSchema)]
-#[serde(deny_unknown_fields)]
-pub struct NewSecret {
-    secret: String,
-}
-
-/// A source.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Source {
-    #[schema(value_type = String, example = "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
-    pub id: SourceId,
-    pub name: String,
-    pub provider: String,
-    /// Where the provider posts to.
-    pub ingest_url: String,
-    #[schema(value_type = Object)]
-    pub config: Value,
-    pub edge: EdgeState,
-    /// Why the edge does not have the newest change yet.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub edge_error: Option<String>,
-    pub secrets: Vec<SecretHint>,
-    /// What is kept of the requests that fail. Shown of one source, if its config says `"on_failure": "quarantine"`.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub quarantine: Option<Quarantine>,
-    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["config.on_failure"]`.
-    /// Left out if there is nothing. Secrets are not among it.
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    pub dropped: Vec<String>,
-    pub created_at: Timestamp,
-    pub updated_at: Timestamp,
-}
-
-/// How much a source keeps in this hour (UTC) of the requests that fail, and how much it may. Set by `quarantine` in its
-/// config, as `{"events_per_hour": 50000, "bytes_per_hour": 250000000, "body_bytes": 1000000}`. What is beyond it is refused or
-/// only counted, as a rejection with the cause `quarantine_full`.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Quarantine {
-    pub events_per_hour: u64,
-    pub bytes_per_hour: u64,
-    /// The largest body that is kept; the edge refuses larger ones.
-    pub body_bytes: u64,
-    /// Kept in this hour.
-    pub events: i64,
-    /// Of their bodies.
-    pub bytes: i64,
-    /// Beyond the limit in this hour.
-    pub rejected: i64,
-}
-
-/// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
-/// when the relay last compared (some minutes after each change, and once a day); else `pending`: `edge_error` says why, and the relay goes on
-/// trying. In the answer to a change it is about that change.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum EdgeState {
-    Active,
-    Pending,
-}
-
-/// What is shown of a secret.
-#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
-pub struct SecretHint {
-    #[schema(example = "…9f3a")]
-    pub hint: String,
-}
+use super::problem::{ApiError, Refusals};
+use super::query::PageQuery;
+use super::{created, put_answer};
+use crate::control::page::Page;
+use crate::control::sources::{self, NewSecret, Source, SourcePatch, SourceSpec};
+use crate::control::{Actor, Control};
 
 /// Makes a source and puts it to the edge.
-#[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSettings,
+#[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSpec,
     responses((status = 201, body = Source), Refusals))]
 pub(super) async fn create(
-    State(app): State<App>,
-    caller: Caller,
-    Body(settings): Body<SourceSettings>,
-) -> Result<Response, ApiError> {
-    let mut problems = Problems::default();
-    let name = name::required(settings.name.as_deref(), &mut problems);
-    let id = SourceId::from_uuid(mint::uuid());
-    let content = content(&app, id, &name, settings, None, problems)?;
-    let inserted = sources::insert(&app.pool, caller.customer, id, &name, &content).await;
-    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
-    answer(&app, inserted.map_err(taken)?).await
+    State(control): State<Control>,
+    actor: Actor,
+    Body(spec): Body<SourceSpec>,
+) -> Result<(StatusCode, Json<Source>), ApiError> {
+    created(sources::create(&control, actor, spec).await)
 }
 
 /// A page of sources, newest first.
 #[utoipa::path(get, path = "/v1/sources", tag = "sources", params(PageQuery),
     responses((status = 200, body = Page<Source>), Refusals))]
 pub(super) async fn list(
-    State(app): State<App>,
-    caller: Caller,
+    State(control): State<Control>,
+    actor: Actor,
     Params(query): Params<PageQuery>,
 ) -> Result<Json<Page<Source>>, ApiError> {
-    let window = query.window()?;
-    let rows = sources::page(&app.pool, caller.customer, window.cursor, window.fetch()).await?;
-    Ok(Json(window.page(rows, |row| row.id, |row| view(&app, row))))
+    Ok(Json(sources::list(&control, actor, &query.into()).await?))
 }
 
 /// One source.
 #[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
     responses((status = 200, body = Source), Refusals))]
 pub(super) async fn show(
-    State(app): State<App>,
-    caller: Caller,
+    State(control): State<Control>,
+    actor: Actor,
     Segment(id): Segment,
 ) -> Result<Json<Source>, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
-    let quarantine = if row.config["on_failure"] == "quarantine" { Some(quarantine(&app, &row).await?) } else { None };
-    Ok(Json(Source { quarantine, ..view(&app, row) }))
-}
-
-async fn quarantine(app: &App, row: &SourceRow) -> Result<Quarantine, ApiError> {
-    let limits = provider::quarantine_limits(&row.config);
-    let usage = store::quarantine::usage(&app.pool, SourceId::from_uuid(row.id)).await?;
-    Ok(Quarantine {
-        events_per_hour: limits.events_per_hour,
-        bytes_per_hour: limits.bytes_per_hour,
-        body_bytes: limits.body_bytes,
-        events: usage.map_or(0, |usage| usage.events),
-        bytes: usage.map_or(0, |usage| usage.bytes),
-        rejected: usage.map_or(0, |usage| usage.rejected),
-    })
+    Ok(Json(sources::show(&control, actor, &id).await?))
 }
 
 /// Makes the source with this name, or changes it. What is left out is not kept, except the secrets; `dropped` names what is
 /// gone. Of calls at the same time the last one wins as a whole.
 #[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = String, Path)),
-    request_body = SourceSettings,
+    request_body = SourceSpec,
     responses((status = 200, body = Source, description = "changed"), (status = 201, body = Source, description = "made"), Refusals))]
 pub(super) async fn put(
-    State(app): State<App>,
-    caller: Caller,
+    State(control): State<Control>,
+    actor: Actor,
     Segment(name): Segment,
-    Body(settings): Body<SourceSettings>,
-) -> Result<Response, ApiError> {
-    let mut problems = Problems::default();
-    name::check_path(&name, settings.name.as_deref(), &mut problems);
-    problems.finish()?;
-    let new = SourceId::from_uuid(mint::uuid());
-    let plan = |id, before: Option<&SourceRow>| content(&app, id, &name, settings, before, Problems::default());
-    let put = sources::put(&app.pool, caller.customer, &name, new, plan).await?;
-    answer(&app, put).await
+    Body(spec): Body<SourceSpec>,
+) -> Result<(StatusCode, Json<Source>), ApiError> {
+    put_answer(sources::put(&control, actor, &name, spec).await)
 }
 
 /// Changes a part of a source and puts it to the edge. Changes of different fields at the same time are all kept.
 #[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
-    request_body = SourceChange, responses((status = 200, body = Source), Refusals))]
+    request_body = SourcePatch, responses((status = 200, body = Source), Refusals))]
 pub(super) async fn change(
-    State(app): State<App>,
-    caller: Caller,
+    State(control): State<Control>,
+    actor: Actor,
     Segment(id): Segment,
-    Body(change): Body<SourceChange>,
-) -> Result<Response, ApiError> {
-    let patch = change.into_patch()?;
-    let (id, name) = name::id_or_name(&id);
-    let changed = sources::change(&app.pool, caller.customer, id, name, |row| patched(&app, row, patch)).await?;
-    answer(&app, changed.ok_or(ApiError::NotFound("source"))?).await
+    Body(patch): Body<SourcePatch>,
+) -> Result<Json<Source>, ApiError> {
+    Ok(Json(sources::change(&control, actor, &id, patch).await?))
 }
 
 /// Takes a source away with its routes: first at the edge, so that nothing is accepted for a source that is gone. Its events
@@ -202,60 +76,12 @@ pub(super) async fn change(
 #[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
     responses((status = 204), Refusals))]
 pub(super) async fn delete(
-    State(app): State<App>,
-    caller: Caller,
+    State(control): State<Control>,
+    actor: Actor,
     Segment(id): Segment,
 ) -> Result<StatusCode, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
-    let version = delete_everywhere(&app, &row).await?;
-    in_force(&app, version).await?;
+    sources::delete(&control, actor, &id).await?;
     Ok(StatusCode::NO_CONTENT)
-}
-
-/// Deletes a source at the edge and then its row. Returns the new revision of the configuration.
-///
-/// The revision is raised first: a put that is under way is then older than the deletion. If the row is not deleted in the
-/// end, the edge has not confirmed its newest revision, and [`crate::sync`] puts the source again. Calls that delete the
-/// same source share a revision, so that none of them keeps the others from deleting the row.
-async fn delete_everywhere(app: &App, row: &SourceRow) -> Result<Version, ApiError> {
-    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
-    let mut least = row.revision.saturating_add(1);
-    for _ in 0..DELETION_TRIES {
-        let row = sources::raise_to(&app.pool, id, least).await?.ok_or(ApiError::NotFound("source"))?;
-        if row.edge_revision == row.revision {
-            // Another call has changed it, and the edge has confirmed that.
-            least = row.revision.saturating_add(1);
-            continue;
-        }
-        let deletion = {
-            let _turn = app.edge.turn(id).await;
-            app.edge.delete_source(id, u64::try_from(row.revision).unwrap_or(0)).await
-        };
-        match deletion {
-            Ok(Deletion::Done) => {}
-            Ok(Deletion::OlderRevision { held }) => {
-                least = check::after(held);
-                continue;
-            }
-            Err(problem) => {
-                app.edge_pending.notify_one();
-                return Err(ApiError::Edge(format!(
-                    "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
-                )));
-            }
-        }
-        match sources::delete(&app.pool, customer, id, row.revision).await {
-            Ok(Some(version)) => return Ok(version),
-            // It was changed since, and may be at the edge again.
-            Ok(None) => {}
-            Err(error) => {
-                app.edge_pending.notify_one();
-                return Err(error.into());
-            }
-        }
-    }
-    app.edge_pending.notify_one();
-    Err(ApiError::Conflict(Conflict::ChangedMeanwhile))
 }
 
 /// Adds a secret beside those that a source has. All of them are accepted, so that a provider's secret can be rotated
@@ -264,106 +90,10 @@ async fn delete_everywhere(app: &App, row: &SourceRow) -> Result<Version, ApiErr
     params(("id" = String, Path, description = "id or name")), request_body = NewSecret,
     responses((status = 200, body = Source), Refusals))]
 pub(super) async fn add_secret(
-    State(app): State<App>,
-    caller: Caller,
+    State(control): State<Control>,
+    actor: Actor,
     Segment(id): Segment,
-    Body(NewSecret { secret }): Body<NewSecret>,
-) -> Result<Response, ApiError> {
-    let plan = |row: &SourceRow| {
-        let before = open_secrets(&app, row)?;
-        let mut active = vec![Secret::new(&secret)];
-        active.extend(before.active.iter().filter(|old| **old != Secret::new(&secret)).cloned());
-        let secrets = before.replaced_by(active);
-        let (provider, config) = (row.provider.clone(), row.config.clone());
-        checked(&app, SourceId::from_uuid(row.id), &row.name, provider, config, &secrets, Problems::default())
-    };
-    let (id, name) = name::id_or_name(&id);
-    let changed = sources::change(&app.pool, caller.customer, id, name, plan).await?;
-    answer(&app, changed.ok_or(ApiError::NotFound("source"))?).await
-}
-
-/// The source with this id or name.
-pub(super) async fn find(app: &App, customer: CustomerId, text: &str) -> Result<SourceRow, ApiError> {
-    let (id, name) = name::id_or_name(text);
-    sources::find(&app.pool, customer, id, name).await?.ok_or(ApiError::NotFound("source"))
-}
-
-/// The id of a source that a filter names. An id is taken as it is, because what a source has received outlives it.
-pub(super) async fn id_of(
-    app: &App,
-    customer: CustomerId,
-    field: &str,
-    text: Option<&str>,
-    problems: &mut Problems,
-) -> Result<Option<SourceId>, ApiError> {
-    let Some(text) = text else { return Ok(None) };
-    if let (Some(id), _) = name::id_or_name(text) {
-        return Ok(Some(id));
-    }
-    let found = find(app, customer, text).await;
-    problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
-}
-
-/// Waits until this replica stores by the change, puts the source to the edge, and answers with it as this change left it.
-async fn answer(app: &App, changed: Changed) -> Result<Response, ApiError> {
-    let Changed { before, row, version } = changed;
-    // The edge can have it before: what stores compares the version.
-    let in_force = in_force(app, version).await;
-    push::push_or_retry(app, &row).await;
-    in_force?;
-    let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
-    let status = if before.is_some() { StatusCode::OK } else { StatusCode::CREATED };
-    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
-    let row = match sources::find(&app.pool, customer, Some(id), None).await? {
-        // The edge may have a later change already, which contains this one.
-        Some(now) => {
-            SourceRow { edge_revision: now.edge_revision.min(row.revision), edge_error: now.edge_error, ..row }
-        }
-        // It was deleted meanwhile.
-        None => row,
-    };
-    let source = Source { dropped: dropped.unwrap_or_default(), ..view(app, row) };
-    Ok((status, Json(source)).into_response())
-}
-
-fn view(app: &App, row: SourceRow) -> Source {
-    let id = SourceId::from_uuid(row.id);
-    let secrets = secrets::open_source_secrets(&app.config.master_keys, &row).unwrap_or_else(|problem| {
-        tracing::error!(source = %id, problem, "the secrets of this source cannot be opened");
-        SourceSecrets::default()
-    });
-    let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };
-    Source {
-        id,
-        name: row.name,
-        provider: row.provider,
-        ingest_url: app.edge.ingest_url(id),
-        config: row.config,
-        edge,
-        edge_error: row.edge_error.filter(|_| edge == EdgeState::Pending),
-        secrets: secrets.active.iter().map(|secret| hint(secret.reveal())).collect(),
-        quarantine: None,
-        dropped: Vec::new(),
-        created_at: Timestamp(row.created_at),
-        updated_at: Timestamp(row.updated_at),
-    }
-}
-
-fn hint(secret: &str) -> SecretHint {
-    let length = secret.chars().count();
-    let shown = if length < LEAST_LENGTH_FOR_A_HINT { 0 } else { 4 };
-    SecretHint { hint: std::iter::once('…').chain(secret.chars().skip(length - shown)).collect() }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_hint_shows_the_end_of_a_long_secret_and_nothing_of_a_short_one() {
-        assert_eq!(hint("whsec_MfKQ9r8GKYqrTw9f3a").hint, "…9f3a");
-        assert_eq!(hint("elevenchars").hint, "…");
-        assert_eq!(hint("").hint, "…");
-        assert_eq!(hint("geheimnisäöüß").hint, "…äöüß");
-    }
+    Body(new): Body<NewSecret>,
+) -> Result<Json<Source>, ApiError> {
+    Ok(Json(sources::add_secret(&control, actor, &id, new).await?))
 }

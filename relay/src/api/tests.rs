@@ -133,9 +133,9 @@ fn patch_changes_each_field_that_put_sets_but_what_a_thing_is_called_and_joins()
         properties.and_then(Value::as_object).expect("properties").keys().cloned().collect()
     };
     for thing in ["Source", "Destination", "Route"] {
-        let mut settings = fields(&format!("{thing}Settings"));
+        let mut settings = fields(&format!("{thing}Spec"));
         settings.retain(|field| !["name", "source", "destination"].contains(&field.as_str()));
-        assert_eq!(settings, fields(&format!("{thing}Change")), "{thing}");
+        assert_eq!(settings, fields(&format!("{thing}Patch")), "{thing}");
     }
 }
 

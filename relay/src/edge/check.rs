@@ -8,9 +8,8 @@ use std::time::{Duration, Instant};
 
 use shared::id::SourceId;
 
-use super::push;
+use super::push::{self, Pusher};
 use super::source::{Deletion, Held, HeldSource};
-use crate::App;
 use crate::store::edge_checks::{self, Claimed, DeletedRow};
 use crate::store::sources::SourceRow;
 
@@ -132,9 +131,9 @@ pub fn after(revision: u64) -> i64 {
 
 /// Makes the comparisons that are due, and puts or deletes again what differs. It ends after [`FAILURES`] in a row that fail:
 /// the claims of the rest expire, and they are due again.
-pub async fn round(app: &App) {
+pub async fn round(pusher: &Pusher) {
     let started = Instant::now();
-    let claimed = match edge_checks::claim(&app.pool, IN_ONE_ROUND).await {
+    let claimed = match edge_checks::claim(&pusher.pool, IN_ONE_ROUND).await {
         Ok(claimed) => claimed,
         Err(error) => {
             tracing::warn!(error = %error, "cannot look for sources to compare with what the edge holds; trying again");
@@ -147,8 +146,8 @@ pub async fn round(app: &App) {
             return;
         }
         let result = match claim {
-            Claimed::Source(id) => check_source(app, id).await,
-            Claimed::Deleted(id) => check_deleted(app, id).await,
+            Claimed::Source(id) => check_source(pusher, id).await,
+            Claimed::Deleted(id) => check_deleted(pusher, id).await,
         };
         match result {
             Ok(()) => failures = 0,
@@ -163,13 +162,13 @@ pub async fn round(app: &App) {
     }
 }
 
-async fn check_source(app: &App, id: SourceId) -> Result<(), String> {
-    let Some(row) = edge_checks::confirmed_source(&app.pool, id).await.map_err(query_failed)? else { return Ok(()) };
-    match of_source(&row, &held(app, id).await?) {
-        Action::Keep => edge_checks::source_is_held(&app.pool, &row).await.map_err(query_failed),
+async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
+    let Some(row) = edge_checks::confirmed_source(&pusher.pool, id).await.map_err(query_failed)? else { return Ok(()) };
+    match of_source(&row, &held(pusher, id).await?) {
+        Action::Keep => edge_checks::source_is_held(&pusher.pool, &row).await.map_err(query_failed),
         Action::PutAgain { least, difference } => {
             let text = difference.to_string();
-            let differs = edge_checks::source_differs(&app.pool, &row, least, &text).await.map_err(query_failed)?;
+            let differs = edge_checks::source_differs(&pusher.pool, &row, least, &text).await.map_err(query_failed)?;
             let Some(behind) = differs else { return Ok(()) };
             if difference == Difference::NotComparable {
                 tracing::info!(source = row.name, difference = text, "this source is put to the edge again");
@@ -181,21 +180,21 @@ async fn check_source(app: &App, id: SourceId) -> Result<(), String> {
                     "this source is put to the edge again"
                 );
             }
-            push::push_or_retry(app, &behind).await;
+            push::push_or_retry(pusher, &behind).await;
             Ok(())
         }
     }
 }
 
-async fn check_deleted(app: &App, id: SourceId) -> Result<(), String> {
-    let Some(row) = edge_checks::deleted_source(&app.pool, id).await.map_err(query_failed)? else { return Ok(()) };
-    match of_deleted(&row, &held(app, id).await?) {
-        DeletedAction::Keep => edge_checks::deleted_is_gone(&app.pool, id).await.map_err(query_failed),
+async fn check_deleted(pusher: &Pusher, id: SourceId) -> Result<(), String> {
+    let Some(row) = edge_checks::deleted_source(&pusher.pool, id).await.map_err(query_failed)? else { return Ok(()) };
+    match of_deleted(&row, &held(pusher, id).await?) {
+        DeletedAction::Keep => edge_checks::deleted_is_gone(&pusher.pool, id).await.map_err(query_failed),
         DeletedAction::DeleteAgain { revision } => {
             tracing::warn!(source = row.name, "the edge holds this deleted source again; it is deleted again");
-            edge_checks::raise_deleted(&app.pool, id, revision).await.map_err(query_failed)?;
-            let _turn = app.edge.turn(id).await;
-            match in_time(app.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {
+            edge_checks::raise_deleted(&pusher.pool, id, revision).await.map_err(query_failed)?;
+            let _turn = pusher.edge.turn(id).await;
+            match in_time(pusher.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {
                 Deletion::Done => Ok(()),
                 // The next comparison sees it.
                 Deletion::OlderRevision { held } => Err(format!("the edge holds revision {held} of {id} by now")),
@@ -204,8 +203,8 @@ async fn check_deleted(app: &App, id: SourceId) -> Result<(), String> {
     }
 }
 
-async fn held(app: &App, id: SourceId) -> Result<Held, String> {
-    in_time(app.edge.held_source(id)).await
+async fn held(pusher: &Pusher, id: SourceId) -> Result<Held, String> {
+    in_time(pusher.edge.held_source(id)).await
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {

@@ -1,13 +1,16 @@
 //! Puts a source to the edge: resolves its provider into what the edge verifies by.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource};
 use shared::source::SourceConfig;
 
-use super::check;
 use super::source::Put;
+use super::{Edge, check};
+use crate::config::Config;
+use crate::store::Pool;
 use crate::store::sources::{self, SourceRow};
 use crate::{App, secrets};
 
@@ -17,50 +20,73 @@ const PATIENCE: Duration = Duration::from_secs(4);
 /// How often a source is put in one go. After the first time the edge has held a newer revision each time.
 const TRIES: usize = 3;
 
+/// What puts sources to the edge.
+#[derive(Clone)]
+pub struct Pusher {
+    pub config: Arc<Config>,
+    pub pool: Pool,
+    pub edge: Edge,
+    /// Wakes [`crate::sync`], which goes on putting what the edge does not have.
+    pub pending: Arc<tokio::sync::Notify>,
+}
+
+impl Pusher {
+    /// That of a running relay.
+    #[must_use]
+    pub fn of(app: &App) -> Self {
+        Self {
+            config: Arc::clone(&app.config),
+            pool: app.pool.clone(),
+            edge: app.edge.clone(),
+            pending: Arc::clone(&app.edge_pending),
+        }
+    }
+}
+
 /// Puts the newest revision of a source to the edge unless the edge has confirmed the one of `row` or a later one, and notes
 /// in its row how that went. If the edge holds a newer one, as after the database was set back, the row's revision is raised
 /// above it and put.
 ///
 /// # Errors
 /// Returns why the edge does not have it yet, as a text.
-pub async fn push(app: &App, row: &SourceRow) -> Result<(), String> {
-    let outcome = match tokio::time::timeout(PATIENCE, put_in_turn(app, row)).await {
+pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
+    let outcome = match tokio::time::timeout(PATIENCE, put_in_turn(pusher, row)).await {
         Ok(outcome) => outcome,
         Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
     };
     if let Err(problem) = &outcome {
         let id = SourceId::from_uuid(row.id);
-        sources::edge_failed(&app.pool, id, row.revision, problem).await.map_err(query_failed)?;
+        sources::edge_failed(&pusher.pool, id, row.revision, problem).await.map_err(query_failed)?;
     }
     outcome
 }
 
 /// As [`push`]; if it fails, that is logged and [`crate::sync`] tries again.
-pub async fn push_or_retry(app: &App, row: &SourceRow) {
-    if let Err(problem) = push(app, row).await {
+pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
+    if let Err(problem) = push(pusher, row).await {
         tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
-        app.edge_pending.notify_one();
+        pusher.pending.notify_one();
     }
 }
 
 /// Calls that change a source at the same time wait for each other here, and one of them puts what the last has made.
-async fn put_in_turn(app: &App, row: &SourceRow) -> Result<(), String> {
+async fn put_in_turn(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
-    let _turn = app.edge.turn(id).await;
-    match sources::find(&app.pool, customer, Some(id), None).await.map_err(query_failed)? {
-        Some(newest) if newest.edge_revision < row.revision => put(app, newest).await,
+    let _turn = pusher.edge.turn(id).await;
+    match sources::find(&pusher.pool, customer, Some(id), None).await.map_err(query_failed)? {
+        Some(newest) if newest.edge_revision < row.revision => put(pusher, newest).await,
         // The edge has it, or it was deleted meanwhile.
         Some(_) | None => Ok(()),
     }
 }
 
-async fn put(app: &App, mut row: SourceRow) -> Result<(), String> {
+async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
     let id = SourceId::from_uuid(row.id);
     let mut held = 0;
     for _ in 0..TRIES {
-        match app.edge.put_source(&config(app, &row)?).await? {
+        match pusher.edge.put_source(&config(pusher, &row)?).await? {
             Put::Written { digest } => {
-                return sources::edge_confirmed(&app.pool, id, row.revision, digest.as_deref())
+                return sources::edge_confirmed(&pusher.pool, id, row.revision, digest.as_deref())
                     .await
                     .map_err(query_failed);
             }
@@ -73,7 +99,7 @@ async fn put(app: &App, mut row: SourceRow) -> Result<(), String> {
             }
             Put::OlderRevision { held: newer } => held = newer,
         }
-        match sources::raise_to(&app.pool, id, check::after(held)).await.map_err(query_failed)? {
+        match sources::raise_to(&pusher.pool, id, check::after(held)).await.map_err(query_failed)? {
             Some(raised) => row = raised,
             // It was deleted meanwhile.
             None => return Ok(()),
@@ -90,17 +116,17 @@ fn query_failed(error: sqlx::Error) -> String {
 ///
 /// # Errors
 /// Why there is none, as a text.
-pub fn config(app: &App, row: &SourceRow) -> Result<SourceConfig, String> {
+pub fn config(pusher: &Pusher, row: &SourceRow) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
     let provider = provider::find(&row.provider).ok_or_else(|| format!("no provider is called {}", row.provider))?;
-    let secrets = secrets::open_source_secrets(&app.config.master_keys, row)?;
+    let secrets = secrets::open_source_secrets(&pusher.config.master_keys, row)?;
     let new = NewSource {
         id,
         name: &row.name,
         revision: u64::try_from(row.revision).map_err(|error| error.to_string())?,
         secrets: &secrets.active,
         config: &row.config,
-        max_body_bytes: app.config.max_body_bytes,
+        max_body_bytes: pusher.config.max_body_bytes,
     };
     let resolved = provider.resolve(new);
     let config =

@@ -12,6 +12,7 @@ use uuid::Uuid;
 use super::cut::{self, CHUNK_BYTES, CHUNK_DELIVERIES, GROUP_BYTES, MAKE_WITHIN};
 use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
+use crate::edge::push::Pusher;
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::held::HeldBy;
 use crate::recheck::Rechecks;
@@ -208,7 +209,7 @@ async fn of_events(
     snapshot: &Snapshot,
 ) -> Result<Chunk, sqlx::Error> {
     let mut chunk = Chunk::default();
-    let mut rechecks = Rechecks::default();
+    let mut rechecks = Rechecks::new(Pusher::of(app));
     let mut rest = planned;
     let begun = Instant::now();
     // Slow filters must not keep other replays from their turn, nor a chunk from ever being stored.
@@ -272,7 +273,7 @@ async fn add_group(
             chunk.skipped += 1;
             continue;
         }
-        if filter.verifies_now && !verifies(app, replay, event, content.as_ref(), snapshot, rechecks).await? {
+        if filter.verifies_now && !verifies(replay, event, content.as_ref(), snapshot, rechecks).await? {
             continue;
         }
         if filter.verification.is_some() {
@@ -314,7 +315,6 @@ async fn read(app: &App, group: &[Planned]) -> Result<HashMap<Uuid, EventRow>, s
 
 /// Whether an event in quarantine verifies by what its source has now.
 async fn verifies(
-    app: &App,
     replay: &ReplayRow,
     event: &Planned,
     content: Option<&EventRow>,
@@ -338,7 +338,7 @@ async fn verifies(
         headers: &headers,
         body,
     };
-    rechecks.verifies(app, CustomerId::from_uuid(replay.customer_id), &view).await
+    rechecks.verifies(CustomerId::from_uuid(replay.customer_id), &view).await
 }
 
 /// The claim of an event that is released to the key of its repetitions.

@@ -56,6 +56,8 @@ pub struct Selection {
     pub state: Option<&'static str>,
     /// The error class of the last attempt; only settled deliveries have one.
     pub error: Option<String>,
+    /// Whether a replay has made them.
+    pub replayed: Option<bool>,
     /// Destinations that this relay cannot use: what is pending for them is held.
     pub unusable: Vec<Uuid>,
 }
@@ -185,6 +187,7 @@ async fn page(
                     where pending.customer_id = $1 and ($2::uuid is null or event_id = $2)
                       and ($3::uuid is null or destination_id = $3)
                       and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
+                      and ($10::bool is null or (replay_id is not null) = $10)
                       and pending.id >= $6 and pending.id < $7
                 ) waiting
                 where ($4::text is null or state = $4)
@@ -197,6 +200,7 @@ async fn page(
                   and ($3::uuid is null or destination_id = $3)
                   and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
                   and ($5::text is null or error = $5)
+                  and ($10::bool is null or (replay_id is not null) = $10)
                   and settled.id >= $6 and settled.id < $7
                 order by settled.id desc limit $8)
            ) delivery
@@ -214,13 +218,14 @@ async fn page(
         range.from,
         range.until,
         limit,
-        &selection.unusable
+        &selection.unusable,
+        selection.replayed
     )
     .fetch_all(&mut *search)
     .await
 }
 
-/// The newest deliveries of an event.
+/// The newest deliveries of an event; with `replayed` only those that replays have made, or that none has made.
 ///
 /// # Errors
 /// If the statement fails.
@@ -228,10 +233,11 @@ pub async fn of_event(
     pool: &Pool,
     customer: CustomerId,
     event: EventId,
+    replayed: Option<bool>,
     unusable: Vec<Uuid>,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>, sqlx::Error> {
-    let selection = Selection { event: Some(event), unusable, ..Selection::default() };
+    let selection = Selection { event: Some(event), replayed, unusable, ..Selection::default() };
     page(pool, customer, &selection, Range::ALL, limit).await
 }
 

@@ -9,6 +9,7 @@ mod clocks;
 mod copies;
 mod crash;
 mod crowd;
+mod decided;
 mod deleting;
 mod deliver;
 mod doctor;

@@ -4,15 +4,17 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
-use serde::{Deserialize, Serialize};
+use serde::Serialize;
 use shared::id::uuid_v7_ms;
-use utoipa::{IntoParams, ToSchema};
+use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::problem::{ApiError, Problems};
+use super::error::Error;
+use super::fields::Problems;
 use super::time::Timestamp;
+use crate::mint;
+use crate::store::Pool;
 use crate::store::search::{self, Limits, Order, Outcome, Range, Search};
-use crate::{App, mint};
 
 /// The size of a page that is not asked for another one.
 const DEFAULT_LIMIT: u32 = 50;
@@ -35,42 +37,42 @@ pub struct Page<T> {
     pub scanned_until: Option<Timestamp>,
 }
 
-/// Which page of a list that has no filters.
-#[derive(Debug, Deserialize, IntoParams)]
-#[serde(deny_unknown_fields)]
-#[into_params(parameter_in = Query)]
-pub struct PageQuery {
-    limit: Option<u32>,
-    cursor: Option<String>,
+/// Which page of a list is asked for.
+#[derive(Debug, Clone, Default)]
+pub struct PageRequest {
+    /// How many rows at most, 1 to 200; 50 if it is left out.
+    pub limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    pub cursor: Option<String>,
 }
 
-impl PageQuery {
+impl PageRequest {
     /// The window that is asked for.
     ///
     /// # Errors
-    /// Where the limit or the cursor is wrong.
-    pub(crate) fn window(&self) -> Result<Window, ApiError> {
+    /// If the limit or the cursor is wrong.
+    pub(super) fn window(&self) -> Result<Window, Error> {
         let mut problems = Problems::default();
-        let window = Window::read(self.limit, self.cursor.as_deref(), &mut problems);
+        let window = Window::read(self, &mut problems);
         problems.finish().map(|()| window)
     }
 }
 
 /// Which part of a list is asked for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) struct Window {
+pub(super) struct Window {
     limit: usize,
-    pub(crate) cursor: Option<Uuid>,
+    pub(super) cursor: Option<Uuid>,
 }
 
 impl Window {
     /// Reads `limit` (1 to 200, else 50) and `cursor`.
-    pub(crate) fn read(limit: Option<u32>, cursor: Option<&str>, problems: &mut Problems) -> Self {
-        let limit = limit.unwrap_or(DEFAULT_LIMIT);
+    pub(super) fn read(request: &PageRequest, problems: &mut Problems) -> Self {
+        let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
             problems.add("limit", format!("is {limit}; give 1 to {MAX_LIMIT}"));
         }
-        let decoded = cursor.map(decode);
+        let decoded = request.cursor.as_deref().map(decode);
         if decoded == Some(None) {
             problems.add("cursor", "is not a next_cursor of this api; leave it out to begin at the first page");
         }
@@ -78,12 +80,12 @@ impl Window {
     }
 
     /// How many rows to ask for: one more than the page holds shows whether another page follows.
-    pub(crate) fn fetch(self) -> i64 {
+    pub(super) fn fetch(self) -> i64 {
         i64::try_from(self.limit).unwrap_or(i64::from(MAX_LIMIT)) + 1
     }
 
     /// The page of rows that were asked for with [`Window::fetch`].
-    pub(crate) fn page<R, T>(self, mut rows: Vec<R>, id: impl Fn(&R) -> Uuid, view: impl FnMut(R) -> T) -> Page<T> {
+    pub(super) fn page<R, T>(self, mut rows: Vec<R>, id: impl Fn(&R) -> Uuid, view: impl FnMut(R) -> T) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
         let next_cursor = rows.last().filter(|_| more).map(|row| cursor(id(row)));
@@ -94,8 +96,8 @@ impl Window {
     ///
     /// # Errors
     /// If a statement fails.
-    pub(crate) async fn search<S: Search>(self, app: &App, search: &mut S, range: Range) -> Result<Ended, ApiError> {
-        let outcome = search::run(&app.pool, search, Order::NewestFirst, range, LIST).await?;
+    pub(super) async fn search<S: Search>(self, pool: &Pool, search: &mut S, range: Range) -> Result<Ended, Error> {
+        let outcome = search::run(pool, search, Order::NewestFirst, range, LIST).await?;
         Ok(match outcome {
             Outcome::Full | Outcome::End => Ended { rest: None },
             Outcome::Stopped(rest) => Ended { rest: Some(rest.until) },
@@ -103,7 +105,7 @@ impl Window {
     }
 
     /// The page of the rows that a search has found.
-    pub(crate) fn found<R, T>(
+    pub(super) fn found<R, T>(
         self,
         ended: Ended,
         rows: Vec<R>,
@@ -124,28 +126,30 @@ impl Window {
 
 /// How far a search for a page came.
 #[derive(Debug, Clone, Copy)]
-pub(crate) struct Ended {
+pub(super) struct Ended {
     /// What was not looked at begins with this id, exclusive; `None` if nothing is left, or the page is full.
     rest: Option<Uuid>,
 }
 
 /// What is passed as `cursor` to go on behind `id`.
-pub(crate) fn cursor(id: Uuid) -> String {
+pub(super) fn cursor(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
 /// The id that a cursor goes on behind.
-pub(crate) fn decode(cursor: &str) -> Option<Uuid> {
+pub(super) fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
 #[cfg(test)]
 mod tests {
+    use super::super::fields::wrong_fields;
     use super::*;
 
     fn window(limit: Option<u32>, cursor: Option<&str>) -> Result<Window, String> {
-        let query = PageQuery { limit, cursor: cursor.map(str::to_owned) };
-        query.window().map_err(|error| error.problem().errors[0].field.clone())
+        let request = PageRequest { limit, cursor: cursor.map(str::to_owned) };
+        let window = request.window();
+        window.map_err(|error| wrong_fields::<Window>(Err(error))[0].field.clone())
     }
 
     #[test]

@@ -2,13 +2,13 @@
 
 use std::str::FromStr;
 
-use super::problem::Problems;
+use super::fields::Problems;
 
 /// The longest name, in characters.
 const MAX_NAME: usize = 64;
 
 /// The name that something new is given; what is wrong with it is noted.
-pub(crate) fn required(given: Option<&str>, problems: &mut Problems) -> String {
+pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
     match given {
         Some(name) => check(name, problems),
         None => problems.add("name", "is missing; it has to be given"),
@@ -17,7 +17,7 @@ pub(crate) fn required(given: Option<&str>, problems: &mut Problems) -> String {
 }
 
 /// Checks the name in the path of a PUT, and that the body names the same where it names any.
-pub(crate) fn check_path(name: &str, given: Option<&str>, problems: &mut Problems) {
+pub(super) fn check_path(name: &str, given: Option<&str>, problems: &mut Problems) {
     check(name, problems);
     if given.is_some_and(|given| given != name) {
         problems.add("name", "is not the name in the path; names do not change");
@@ -25,7 +25,7 @@ pub(crate) fn check_path(name: &str, given: Option<&str>, problems: &mut Problem
 }
 
 /// The id or the name that a text can be; both `None` where it can be neither.
-pub(crate) fn id_or_name<I: FromStr>(text: &str) -> (Option<I>, Option<&str>) {
+pub(super) fn id_or_name<I: FromStr>(text: &str) -> (Option<I>, Option<&str>) {
     match text.parse() {
         Ok(id) => (Some(id), None),
         Err(_) => (None, problem(text).is_none().then_some(text)),

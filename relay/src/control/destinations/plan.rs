@@ -7,41 +7,41 @@ use shared::id::DestinationId;
 use shared::sign::SigningKey;
 use url::Url;
 
-use super::settings::{Checked, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_MS, DestinationSettings, same_origin};
+use super::settings::{Checked, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_MS, DestinationSpec, same_origin};
 use super::{open_headers, open_keys, replaced_keys, seal_keys};
-use crate::api::input;
-use crate::api::patch::merge;
-use crate::api::problem::{ApiError, FieldError, Problems};
-use crate::api::rate::{self, RateLimit};
+use crate::control::fields::{FieldError, Problems, read};
+use crate::control::patch::merge;
+use crate::control::rate::{self, RateLimit};
+use crate::control::{Control, Error};
 use crate::retry::RetryPolicy;
 use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations::{Content, DestinationRow};
-use crate::{App, mint, secrets};
+use crate::{mint, secrets};
 
 /// What a destination consists of by these settings. If they are left out it keeps the signing keys that it had before, and
 /// the static headers unless the URL leads to another origin.
 pub(super) fn content(
-    app: &App,
+    control: &Control,
     id: DestinationId,
     before: Option<&DestinationRow>,
     checked: Checked,
     now_ms: u64,
-) -> Result<Content, ApiError> {
+) -> Result<Content, Error> {
     let moves = before.is_some_and(|row| !is_origin(row, &checked.url));
     let headers_sealed = match (&checked.headers, before) {
-        (Some(headers), _) => seal_headers(app, id, headers)?,
+        (Some(headers), _) => seal_headers(control, id, headers)?,
         (None, Some(row)) if !moves => row.headers_sealed.clone(),
         (None, Some(_) | None) => None,
     };
     let keys = match (checked.signing_key, before) {
-        (Some(key), Some(row)) => replaced_keys(app, row, key, DEFAULT_OVERLAP_S, now_ms),
-        (None, Some(row)) => open_keys(app, row)?,
+        (Some(key), Some(row)) => replaced_keys(control, row, key, DEFAULT_OVERLAP_S, now_ms),
+        (None, Some(row)) => open_keys(control, row)?,
         (given, None) => SigningKeys::new(given.unwrap_or_else(|| SigningKey::generate_hmac(mint::random()))),
     };
     let (rate_limit, rate_per) = rate::columns(checked.rate);
     Ok(Content {
         url: checked.url.into(),
-        signing_keys_sealed: seal_keys(app, id, &keys)?,
+        signing_keys_sealed: seal_keys(control, id, &keys)?,
         headers_sealed,
         rate_limit,
         rate_per,
@@ -55,7 +55,12 @@ pub(super) fn content(
 
 /// What a destination consists of once a patch has changed it: the patch is laid over its settings, which are then checked
 /// like those of a PUT.
-pub(super) fn patched(app: &App, row: &DestinationRow, mut patch: Value, now_ms: u64) -> Result<Content, ApiError> {
+pub(super) fn patched(
+    control: &Control,
+    row: &DestinationRow,
+    mut patch: Value,
+    now_ms: u64,
+) -> Result<Content, Error> {
     let headers = patch.as_object_mut().and_then(|patch| patch.remove("headers"));
     let mut settings = settings_of(row, []);
     if let Value::Object(settings) = &mut settings {
@@ -65,17 +70,18 @@ pub(super) fn patched(app: &App, row: &DestinationRow, mut patch: Value, now_ms:
     if let Some(change) = headers {
         let stays =
             settings["url"].as_str().and_then(|url| Url::parse(url).ok()).is_some_and(|url| is_origin(row, &url));
-        let mut headers = if stays && change.is_object() { to_json(&opened_headers(app, row)?)? } else { json!({}) };
+        let mut headers =
+            if stays && change.is_object() { to_json(&opened_headers(control, row)?)? } else { json!({}) };
         // Null takes all of them away.
         if !change.is_null() {
             merge(&mut headers, change);
         }
         merge(&mut settings, json!({ "headers": headers }));
     }
-    let settings: DestinationSettings = input::read(settings)?;
+    let settings: DestinationSpec = read(settings)?;
     let mut problems = Problems::default();
-    let checked = settings.check(&app.egress, &mut problems);
-    content(app, DestinationId::from_uuid(row.id), Some(row), problems.finish_with(checked)?, now_ms)
+    let checked = settings.check(&control.egress, &mut problems);
+    content(control, DestinationId::from_uuid(row.id), Some(row), problems.finish_with(checked)?, now_ms)
 }
 
 /// The settings of a destination that are shown; of its headers the names.
@@ -93,7 +99,7 @@ pub(super) fn settings_of(row: &DestinationRow, header_names: impl IntoIterator<
 }
 
 /// What a destination has that is told nothing else.
-pub(super) fn defaults() -> Result<Value, ApiError> {
+pub(super) fn defaults() -> Result<Value, Error> {
     Ok(json!({
         "rate_limit": null,
         "max_concurrency": DEFAULT_CONCURRENCY,
@@ -108,21 +114,25 @@ fn is_origin(row: &DestinationRow, url: &Url) -> bool {
     Url::parse(&row.url).is_ok_and(|old| same_origin(&old, url))
 }
 
-fn opened_headers(app: &App, row: &DestinationRow) -> Result<BTreeMap<String, String>, ApiError> {
-    open_headers(app, row).map_err(|_| {
+fn opened_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, Error> {
+    open_headers(control, row).map_err(|_| {
         let text = "those that are stored cannot be opened by any key of TIDEGATE_MASTER_KEY; append the key that they were \
                     sealed with, or give all of them with PUT";
-        ApiError::Invalid(vec![FieldError::new("headers", text)])
+        Error::Invalid(vec![FieldError::new("headers", text)])
     })
 }
 
-fn seal_headers(app: &App, id: DestinationId, headers: &BTreeMap<String, String>) -> Result<Option<String>, ApiError> {
+fn seal_headers(
+    control: &Control,
+    id: DestinationId,
+    headers: &BTreeMap<String, String>,
+) -> Result<Option<String>, Error> {
     if headers.is_empty() {
         return Ok(None);
     }
-    secrets::seal_headers(&app.config.master_keys, id, headers).map(Some).map_err(ApiError::Internal)
+    secrets::seal_headers(&control.config.master_keys, id, headers).map(Some).map_err(Error::Internal)
 }
 
-fn to_json(value: &impl serde::Serialize) -> Result<Value, ApiError> {
-    serde_json::to_value(value).map_err(|error| ApiError::Internal(error.to_string()))
+fn to_json(value: &impl serde::Serialize) -> Result<Value, Error> {
+    serde_json::to_value(value).map_err(|error| Error::Internal(error.to_string()))
 }

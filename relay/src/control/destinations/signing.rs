@@ -1,29 +1,25 @@
 //! What a destination verifies deliveries with, and how it is replaced.
 
-use axum::Json;
-use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::id::DestinationId;
 use shared::sign::SigningKey;
 use utoipa::ToSchema;
 
 use super::{find, open_keys, replaced_keys, seal_keys};
-use crate::api::auth::Caller;
-use crate::api::in_force;
-use crate::api::input::{OptionalBody, Segment};
-use crate::api::name;
-use crate::api::problem::{ApiError, Problems, Refusals};
-use crate::api::time::Timestamp;
+use crate::control::error::Noun;
+use crate::control::fields::Problems;
+use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, Error, name};
+use crate::mint;
 use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations::{self, DestinationRow};
-use crate::{App, mint};
 
 /// The longest overlap: 30 days, in seconds.
 const MAX_OVERLAP_S: i32 = 30 * 86_400;
 
 /// What a destination verifies deliveries with.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct SigningSecret {
+pub struct SigningSecret {
     /// `whsec_…`, or `whsk_…` where the destination has an Ed25519 key.
     pub signing_secret: String,
     /// `whpk_…`, all that a receiver needs of an Ed25519 key.
@@ -35,7 +31,7 @@ pub(in crate::api) struct SigningSecret {
 
 /// A key that has been replaced and still signs.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct ReplacedSecret {
+pub struct ReplacedSecret {
     pub signing_secret: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub public_key: Option<String>,
@@ -46,38 +42,29 @@ pub(in crate::api) struct ReplacedSecret {
 /// How a signing key is replaced.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct Rotation {
+pub struct Rotation {
     /// A key of your own; left out, one is made.
-    signing_secret: Option<String>,
+    pub signing_secret: Option<String>,
     /// For how many seconds the old keys go on signing beside the new one, three keys at most. 0 lets them stop at once,
     /// as after a leak. Left out: a day.
     #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
-    overlap_s: Option<i64>,
+    pub overlap_s: Option<i64>,
 }
 
 /// The secret that a destination verifies deliveries with.
-#[utoipa::path(get, path = "/v1/destinations/{id}/signing-secret", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), responses((status = 200, body = SigningSecret), Refusals))]
-pub(in crate::api) async fn signing_secret(
-    State(app): State<App>,
-    caller: Caller,
-    Segment(id): Segment,
-) -> Result<Json<SigningSecret>, ApiError> {
-    let row = find(&app, caller.customer, &id).await?;
-    signing_view(&open_keys(&app, &row)?, mint::now_ms())
+///
+/// # Errors
+/// If the destination does not exist, or no master key opens its keys.
+pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<SigningSecret, Error> {
+    let row = find(control, actor, id).await?;
+    view(&open_keys(control, &row)?, mint::now_ms())
 }
 
-/// Puts a new signing key in front. Until the overlap ends deliveries are signed with the old ones too, so that the
-/// destination can take its time to change.
-#[utoipa::path(post, path = "/v1/destinations/{id}/signing-secret/rotate", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), request_body = Option<Rotation>,
-    responses((status = 200, body = SigningSecret), Refusals))]
-pub(in crate::api) async fn rotate_signing_secret(
-    State(app): State<App>,
-    caller: Caller,
-    Segment(id): Segment,
-    OptionalBody(rotation): OptionalBody<Rotation>,
-) -> Result<Json<SigningSecret>, ApiError> {
+/// Puts a new signing key in front. Until the overlap ends deliveries are signed with the old ones too.
+///
+/// # Errors
+/// If the destination does not exist, or with every field that is wrong.
+pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotation) -> Result<SigningSecret, Error> {
     let mut problems = Problems::default();
     let overlap_s = rotation.overlap_s.unwrap_or_else(|| i64::from(DEFAULT_OVERLAP_S));
     let overlap_s =
@@ -89,28 +76,28 @@ pub(in crate::api) async fn rotate_signing_secret(
     let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
     let now_ms = mint::now_ms();
     let plan = |row: &DestinationRow| {
-        let keys = replaced_keys(&app, row, new, overlap_s, now_ms);
-        let sealed = seal_keys(&app, DestinationId::from_uuid(row.id), &keys)?;
-        Ok::<_, ApiError>((keys, sealed))
+        let keys = replaced_keys(control, row, new, overlap_s, now_ms);
+        let sealed = seal_keys(control, DestinationId::from_uuid(row.id), &keys)?;
+        Ok::<_, Error>((keys, sealed))
     };
-    let (id, name) = name::id_or_name(&id);
-    let rotated = destinations::change_signing_keys(&app.pool, caller.customer, id, name, plan).await?;
-    let (keys, version) = rotated.ok_or(ApiError::NotFound("destination"))?;
-    in_force(&app, version).await?;
-    signing_view(&keys, now_ms)
+    let (id, name) = name::id_or_name(id);
+    let rotated = destinations::change_signing_keys(&control.pool, actor.customer(), id, name, plan).await?;
+    let (keys, version) = rotated.ok_or(Error::NotFound(Noun::Destination))?;
+    control.active(version).await?;
+    view(&keys, now_ms)
 }
 
-fn signing_view(keys: &SigningKeys, now_ms: u64) -> Result<Json<SigningSecret>, ApiError> {
+fn view(keys: &SigningKeys, now_ms: u64) -> Result<SigningSecret, Error> {
     let newest = keys.signing(now_ms).first();
-    let newest = newest.ok_or_else(|| ApiError::Internal("a destination has no signing key".to_owned()))?;
+    let newest = newest.ok_or_else(|| Error::Internal("a destination has no signing key".to_owned()))?;
     let replaced = |(key, until_ms): (&SigningKey, u64)| ReplacedSecret {
         signing_secret: key.to_text(),
         public_key: key.public_text(),
         until: Timestamp(mint::timestamp(until_ms)),
     };
-    Ok(Json(SigningSecret {
+    Ok(SigningSecret {
         signing_secret: newest.to_text(),
         public_key: newest.public_text(),
         also_signing: keys.ending(now_ms).map(replaced).collect(),
-    }))
+    })
 }

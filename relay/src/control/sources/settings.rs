@@ -7,99 +7,98 @@ use shared::provider::{self, NewSource};
 use shared::source::Secret;
 use utoipa::ToSchema;
 
-use crate::api::input;
-use crate::api::patch::{given, merge};
-use crate::api::problem::{ApiError, Problems};
-use crate::secrets::SourceSecrets;
+use crate::control::fields::{Problems, read};
+use crate::control::patch::{given, merge};
+use crate::control::{Control, Error};
+use crate::secrets::{self, SourceSecrets};
 use crate::store::sources::{Content, SourceRow};
-use crate::{App, secrets};
 
 /// What a source consists of.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct SourceSettings {
+pub struct SourceSpec {
     /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
     #[schema(example = "stripe-live")]
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
     /// An id of `GET /v1/providers`.
     #[schema(example = "stripe")]
-    provider: String,
+    pub provider: String,
     /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
-    secrets: Option<Vec<String>>,
+    pub secrets: Option<Vec<String>>,
     /// The provider's settings, and the options that every source has, such as `"methods": ["GET"]` if the provider sends
     /// events by GET, and `"handshake": "cloudevents"` to answer the handshake of `CloudEvents`.
     #[schema(value_type = Option<Object>)]
-    config: Option<Value>,
+    pub config: Option<Value>,
 }
 
 /// What changes of a source, as a JSON merge patch (RFC 7396): what is left out stays.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct SourceChange {
+pub struct SourcePatch {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    provider: Option<Value>,
+    pub provider: Option<Value>,
     /// Put in the place of those that are accepted, as by PUT; `POST …/secrets` adds one. Null is refused.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Vec<String>>)]
-    secrets: Option<Value>,
+    pub secrets: Option<Value>,
     /// Merged with what is there, field by field: `{"max_body_bytes": 5000}` changes that one, a field that is null gets its
     /// default. Null: all of them do.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    config: Option<Value>,
+    pub config: Option<Value>,
 }
 
-impl SourceChange {
+impl SourcePatch {
     /// The patch, if nothing in it is refused whatever the source is.
-    pub(super) fn into_patch(self) -> Result<Value, ApiError> {
+    pub(super) fn into_json(self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if self.secrets == Some(Value::Null) {
             problems.add("secrets", "cannot be null; give a list, or leave it out to keep those that are there");
         }
         problems.finish()?;
-        serde_json::to_value(self).map_err(|error| ApiError::Internal(error.to_string()))
+        serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
     }
 }
 
 /// What a source consists of once a patch has changed it.
-pub(super) fn patched(app: &App, row: &SourceRow, patch: Value) -> Result<Content, ApiError> {
+pub(super) fn patched(control: &Control, row: &SourceRow, patch: Value) -> Result<Content, Error> {
     let mut settings = settings_of(row);
     merge(&mut settings, patch);
-    content(app, SourceId::from_uuid(row.id), &row.name, input::read(settings)?, Some(row), Problems::default())
+    content(control, SourceId::from_uuid(row.id), &row.name, read(settings)?, Some(row), Problems::default())
 }
 
 /// What a source consists of by these settings. If secrets are left out it keeps those that it had before.
 pub(super) fn content(
-    app: &App,
+    control: &Control,
     id: SourceId,
     name: &str,
-    settings: SourceSettings,
+    settings: SourceSpec,
     before: Option<&SourceRow>,
     problems: Problems,
-) -> Result<Content, ApiError> {
-    let kept = before.map_or_else(|| Ok(SourceSecrets::default()), |row| open_secrets(app, row));
+) -> Result<Content, Error> {
+    let kept = before.map_or_else(|| Ok(SourceSecrets::default()), |row| open_secrets(control, row));
     let secrets = match settings.secrets {
         // This is also the way out if those that are stored cannot be opened any more.
         Some(given) => kept.unwrap_or_default().replaced_by(given.iter().map(|text| Secret::new(text)).collect()),
         None => kept?,
     };
-    checked(app, id, name, settings.provider, settings.config.unwrap_or_else(empty), &secrets, problems)
+    checked(control, id, name, settings.provider, settings.config.unwrap_or_else(empty), &secrets, problems)
 }
 
 /// Checks all of it as the edge will, and seals the secrets.
 pub(super) fn checked(
-    app: &App,
+    control: &Control,
     id: SourceId,
     name: &str,
     provider: String,
     config: Value,
     secrets: &SourceSecrets,
     mut problems: Problems,
-) -> Result<Content, ApiError> {
+) -> Result<Content, Error> {
     match provider::find(&provider) {
         Some(found) => {
-            let max_body_bytes = app.config.max_body_bytes;
+            let max_body_bytes = control.config.max_body_bytes;
             let source = NewSource { id, name, revision: 1, secrets: &secrets.active, config: &config, max_body_bytes };
             for problem in found.resolve(source).err().unwrap_or_default() {
                 let field = match problem.field.as_str() {
@@ -115,7 +114,7 @@ pub(super) fn checked(
         }
     }
     problems.finish()?;
-    let secrets = secrets::seal_source_secrets(&app.config.master_keys, id, secrets).map_err(ApiError::Internal)?;
+    let secrets = secrets::seal_source_secrets(&control.config.master_keys, id, secrets).map_err(Error::Internal)?;
     Ok(Content { provider, config, secrets })
 }
 
@@ -128,8 +127,8 @@ pub(super) fn defaults() -> Value {
     json!({ "config": empty() })
 }
 
-pub(super) fn open_secrets(app: &App, row: &SourceRow) -> Result<SourceSecrets, ApiError> {
-    secrets::open_source_secrets(&app.config.master_keys, row).map_err(ApiError::Internal)
+pub(super) fn open_secrets(control: &Control, row: &SourceRow) -> Result<SourceSecrets, Error> {
+    secrets::open_source_secrets(&control.config.master_keys, row).map_err(Error::Internal)
 }
 
 fn empty() -> Value {

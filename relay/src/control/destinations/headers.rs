@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use http::{HeaderName, HeaderValue};
 
-use crate::api::problem::Problems;
+use crate::control::fields::Problems;
 use crate::egress::OF_THE_CONNECTION;
 
 /// The most headers of a destination.

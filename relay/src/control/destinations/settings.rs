@@ -9,10 +9,11 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::headers;
-use crate::api::patch::given;
-use crate::api::problem::{ApiError, FieldError, Problems};
-use crate::api::rate::RateLimit;
 use crate::configuration::Rate;
+use crate::control::Error;
+use crate::control::fields::{FieldError, Problems};
+use crate::control::patch::given;
+use crate::control::rate::RateLimit;
 use crate::egress::Egress;
 use crate::retry::RetryPolicy;
 
@@ -23,84 +24,84 @@ const MAX_URL_BYTES: usize = 2_048;
 /// What a destination consists of.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct DestinationSettings {
+pub struct DestinationSpec {
     /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
     #[schema(example = "billing")]
-    pub(super) name: Option<String>,
+    pub name: Option<String>,
     /// http or https, to a public address unless the operator has allowed others. Another scheme, host or port ends what was
     /// learned of the destination: Retry-After, pauses, breaker, reduction and run of failures. Another path does not.
     #[schema(example = "https://example.com/webhooks")]
-    url: String,
+    pub url: String,
     /// Null or left out: as fast as the concurrency lets it. Sends are spaced evenly: a window of any length holds at most what the
     /// rate allows in it, and from two a second on one more, or a twentieth of a second's worth less one if that is more.
-    rate_limit: Option<RateLimit>,
+    pub rate_limit: Option<RateLimit>,
     /// The most attempts at the same time.
     #[schema(minimum = 1, maximum = 1000, default = 10)]
-    max_concurrency: Option<i64>,
+    pub max_concurrency: Option<i64>,
     /// How long an attempt may take, from connecting to the end of the answer's head, in milliseconds. Of the answer's
     /// body only what arrives within two seconds is kept.
     #[schema(minimum = 100, maximum = 120_000, default = 15_000)]
-    timeout_ms: Option<i64>,
+    pub timeout_ms: Option<i64>,
     /// Either `{"schedule_s": […]}`, the wait before each attempt in seconds, or `{"initial_s", "multiplier", "max_s",
     /// "attempts"}`. Every new delivery waits for the first entry of `schedule_s`; one that is retried or released by hand goes
     /// at once. Left out: ten attempts over three days, as Standard Webhooks recommends, the first one at once.
     #[schema(value_type = Option<Object>)]
-    retry: Option<Value>,
+    pub retry: Option<Value>,
     /// Appends the query of the provider's request to the URL, behind the URL's own query if it has one. A delivery whose
     /// URL would be longer than 8,000 bytes by that is held. Every delivery has the query in `tidegate-original-query` too.
     #[schema(default = false)]
-    append_query: Option<bool>,
+    pub append_query: Option<bool>,
     /// Sent with every delivery. They are sealed, and only their names are shown. Where PUT changes a destination and
     /// none are given, it keeps those it has, unless its URL leads to another scheme, host or port.
-    headers: Option<BTreeMap<String, String>>,
+    pub headers: Option<BTreeMap<String, String>>,
     /// A key of your own, `whsec_…` (HMAC-SHA256) or `whsk_…` (Ed25519). Left out: one is made, or kept.
     /// Where PUT changes it, the one before goes on signing beside it for a day.
-    signing_secret: Option<String>,
+    pub signing_secret: Option<String>,
 }
 
 /// What changes of a destination, as a JSON merge patch (RFC 7396): what is left out stays.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct DestinationChange {
+pub struct DestinationPatch {
     /// If it leads to another scheme, host or port, the static headers are gone but for those that are given with it.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    url: Option<Value>,
+    pub url: Option<Value>,
     /// Merged with what is there: `{"limit": 100}` keeps the period. Null: none.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    rate_limit: Option<Value>,
+    pub rate_limit: Option<Value>,
     /// Null: 10.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000)]
-    max_concurrency: Option<Value>,
+    pub max_concurrency: Option<Value>,
     /// Null: 15,000.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 100, maximum = 120_000)]
-    timeout_ms: Option<Value>,
+    pub timeout_ms: Option<Value>,
     /// Merged with what is there: `{"attempts": 5}` keeps the rest. To change from one form to the other set the fields of the
     /// one that is left to null, as in `{"schedule_s": [0, 60], "initial_s": null, "multiplier": null, "max_s": null,
     /// "attempts": null}`. Null: the default.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    retry: Option<Value>,
+    pub retry: Option<Value>,
     /// Null: false.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
-    append_query: Option<Value>,
+    pub append_query: Option<Value>,
     /// Merged with those that are there, whatever the case of their names; one that is null is taken away. Null: all are.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<Object>)]
-    pub(super) headers: Option<Value>,
+    pub headers: Option<Value>,
     /// A key of your own, as for PUT: the one before goes on signing beside it for a day. Null is refused.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<String>)]
-    signing_secret: Option<Value>,
+    pub signing_secret: Option<Value>,
 }
 
-impl DestinationChange {
+impl DestinationPatch {
     /// The patch, with the names of headers in lower case, if nothing in it is refused whatever the destination is.
-    pub(super) fn into_patch(mut self) -> Result<Value, ApiError> {
+    pub(super) fn into_json(mut self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if let Some(Value::Object(headers)) = &mut self.headers {
             *headers = in_lower_case(std::mem::take(headers), &mut problems);
@@ -112,7 +113,7 @@ impl DestinationChange {
             );
         }
         problems.finish()?;
-        serde_json::to_value(self).map_err(|error| ApiError::Internal(error.to_string()))
+        serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
     }
 }
 
@@ -138,7 +139,7 @@ pub(super) struct Checked {
     pub(super) signing_key: Option<SigningKey>,
 }
 
-impl DestinationSettings {
+impl DestinationSpec {
     /// Checks all of it. `None` only where a problem was noted.
     pub(super) fn check(self, egress: &Egress, problems: &mut Problems) -> Option<Checked> {
         let url = url(&self.url, egress).map_err(|error| problems.push(error)).ok();
@@ -189,16 +190,18 @@ pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::control::fields::wrong_fields;
     use crate::egress::EgressPolicy;
 
     fn check(settings: serde_json::Value) -> Result<Checked, (&'static str, Vec<String>)> {
-        let settings: DestinationSettings = serde_json::from_value(settings).expect("settings");
+        let settings: DestinationSpec = serde_json::from_value(settings).expect("settings");
         let egress = Egress::new(EgressPolicy::default()).expect("egress");
         let mut problems = Problems::default();
         let checked = settings.check(&egress, &mut problems);
         problems.finish_with(checked).map_err(|error| {
-            let problem = error.problem();
-            (problem.code, problem.errors.into_iter().map(|error| error.field).collect())
+            let errors = wrong_fields::<Checked>(Err(error));
+            let code = errors.iter().find_map(|error| error.code).unwrap_or("validation");
+            (code, errors.into_iter().map(|error| error.field).collect())
         })
     }
 

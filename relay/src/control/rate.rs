@@ -1,4 +1,4 @@
-//! A rate as the API takes and shows it: `{"limit": 50, "per": "second"}`.
+//! A rate as it is given and shown: `{"limit": 50, "per": "second"}`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::problem::Problems;
+use super::fields::Problems;
 use crate::configuration::{self, Rate};
 
 /// The largest number of deliveries in a period.
@@ -32,7 +32,7 @@ pub enum Period {
 
 impl RateLimit {
     /// The rate, or a problem noted.
-    pub(crate) fn read(self, problems: &mut Problems) -> Option<Rate> {
+    pub(super) fn read(self, problems: &mut Problems) -> Option<Rate> {
         let limit = NonZeroU32::new(self.limit).filter(|limit| limit.get() <= MAX_LIMIT);
         if limit.is_none() {
             problems
@@ -47,13 +47,13 @@ impl RateLimit {
     }
 
     /// The rate of two columns.
-    pub(crate) fn of_columns(limit: Option<i32>, per: Option<&str>) -> Option<Self> {
+    pub(super) fn of_columns(limit: Option<i32>, per: Option<&str>) -> Option<Self> {
         configuration::rate(limit, per).map(Self::from)
     }
 }
 
 /// The two columns of a rate.
-pub(crate) fn columns(rate: Option<Rate>) -> (Option<i32>, Option<&'static str>) {
+pub(super) fn columns(rate: Option<Rate>) -> (Option<i32>, Option<&'static str>) {
     let limit = rate.and_then(|rate| i32::try_from(rate.limit.get()).ok());
     (limit, rate.filter(|_| limit.is_some()).map(Rate::per_name))
 }

@@ -1,20 +1,16 @@
 //! Releasing many held deliveries at a time.
 
-use axum::Json;
-use axum::extract::State;
 use serde::{Deserialize, Serialize};
 use shared::id::{DestinationId, RouteId};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::api::auth::Caller;
-use crate::api::input::Body;
-use crate::api::problem::{ApiError, Problems, Refusals};
-use crate::api::time::{Timestamp, read_ms};
-use crate::api::{destinations, sources};
+use crate::control::fields::Problems;
+use crate::control::time::{Timestamp, read_ms};
+use crate::control::{Actor, Control, Error, destinations, sources};
 use crate::held::HeldBy;
 use crate::store::held::{self, Of};
-use crate::{App, mint, store};
+use crate::{mint, store};
 
 /// How many deliveries one transaction releases.
 const AT_ONCE: i64 = 1_000;
@@ -26,22 +22,22 @@ const TRANSACTIONS: usize = 20;
 /// `source` is given, and at least one of these and `held_by`.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
-pub(in crate::api) struct ReleaseOfHeld {
+pub struct ReleaseOfHeld {
     /// Id or name.
-    destination: Option<String>,
+    pub destination: Option<String>,
     /// An id.
-    route: Option<String>,
+    pub route: Option<String>,
     /// Id or name.
-    source: Option<String>,
-    held_by: Option<HeldBy>,
+    pub source: Option<String>,
+    pub held_by: Option<HeldBy>,
     /// Only what was held before this time, RFC 3339. Left out: before this call. A call that goes on after one that left some
     /// gives the time that was answered then, so that it takes nothing that has been held again since.
-    before: Option<String>,
+    pub before: Option<String>,
 }
 
 /// What was released.
 #[derive(Debug, Serialize, ToSchema)]
-pub(in crate::api) struct ReleasedOfHeld {
+pub struct ReleasedOfHeld {
     /// How many deliveries are due now.
     pub released: usize,
     /// How many are decided again now, because it was not known whether they are to be sent.
@@ -52,53 +48,47 @@ pub(in crate::api) struct ReleasedOfHeld {
     pub before: Timestamp,
 }
 
-/// Releases deliveries that are held by something of their own (`held_by`), up to 20,000 at a call. They are due now, with the
-/// transform that their route has now, or had last if it is deleted, and
-/// those whose filter or order key could not be evaluated are decided again first. A delivery whose destination is paused,
-/// disabled or unusable waits for that. What is released twice is sent once.
-#[utoipa::path(post, path = "/v1/deliveries/release", tag = "deliveries", request_body = ReleaseOfHeld,
-    responses((status = 200, body = ReleasedOfHeld), Refusals))]
-pub(in crate::api) async fn release(
-    State(app): State<App>,
-    caller: Caller,
-    Body(request): Body<ReleaseOfHeld>,
-) -> Result<Json<ReleasedOfHeld>, ApiError> {
+/// Releases deliveries that are held by something of their own, up to 20,000 at a call. They are due now, and those whose
+/// filter or order key could not be evaluated are decided again first. What is released twice is sent once.
+///
+/// # Errors
+/// Returns every field that is wrong.
+pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -> Result<ReleasedOfHeld, Error> {
     let mut problems = Problems::default();
-    let of = of(&app, &caller, &request, &mut problems).await?;
+    let of = of(control, actor, request, &mut problems).await?;
     let before_ms = read_ms("before", request.before.as_deref(), &mut problems);
     let of = problems.finish_with(of)?;
-    let now: OffsetDateTime = store::health::now(&app.pool).await?;
+    let now: OffsetDateTime = store::health::now(&control.pool).await?;
     let before = before_ms.map_or(now, |before_ms| mint::timestamp(before_ms).min(now));
     // As it can be given again.
     let before = mint::timestamp(mint::unix_ms(before));
     let by: Vec<HeldBy> = request.held_by.map_or_else(|| HeldBy::ALL.to_vec(), |by| vec![by]);
     let mut answer = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
     for _ in 0..TRANSACTIONS {
-        let found = held::release(&app.pool, caller.customer.uuid(), of, &by, before, AT_ONCE).await?;
+        let found = held::release(&control.pool, actor.customer().uuid(), of, &by, before, AT_ONCE).await?;
         let due = found.iter().filter(|released| !released.undecided);
         let mut destinations: Vec<_> = due.map(|released| released.destination_id).collect();
         answer.released += destinations.len();
         answer.deciding += found.len() - destinations.len();
         destinations.sort_unstable();
         destinations.dedup();
-        destinations.into_iter().for_each(|id| app.engine.look(DestinationId::from_uuid(id)));
+        destinations.into_iter().for_each(|id| control.engine.look(DestinationId::from_uuid(id)));
         if i64::try_from(found.len()).is_ok_and(|found| found < AT_ONCE) {
             answer.remaining = false;
             break;
         }
     }
-    Ok(Json(answer))
+    Ok(answer)
 }
 
 /// Which deliveries the caller asks for; `None` if a problem was noted.
 async fn of(
-    app: &App,
-    caller: &Caller,
+    control: &Control,
+    actor: Actor,
     request: &ReleaseOfHeld,
     problems: &mut Problems,
-) -> Result<Option<Of>, ApiError> {
+) -> Result<Option<Of>, Error> {
     let ReleaseOfHeld { destination, route, source, held_by, .. } = request;
-    let customer = caller.customer;
     match (destination.as_deref(), route.as_deref(), source.as_deref()) {
         (None, None, None) => {
             if held_by.is_none() {
@@ -107,7 +97,7 @@ async fn of(
             Ok(Some(Of::All))
         }
         (Some(text), None, None) => {
-            let id = destinations::id_of(app, customer, "destination", Some(text), problems).await?;
+            let id = destinations::id_of(control, actor, "destination", Some(text), problems).await?;
             Ok(id.map(|id| Of::Destination(id.uuid())))
         }
         (None, Some(text), None) => {
@@ -116,7 +106,7 @@ async fn of(
             Ok(id.ok().map(|id| Of::Route(id.uuid())))
         }
         (None, None, Some(text)) => {
-            let id = sources::id_of(app, customer, "source", Some(text), problems).await?;
+            let id = sources::id_of(control, actor, "source", Some(text), problems).await?;
             Ok(id.map(|id| Of::Source(id.uuid())))
         }
         _ => {

@@ -3,24 +3,20 @@
 //! The replica that sends for it reports when its state changes, and every few seconds while it is sent to; every replica
 //! answers by the last report.
 
-use axum::Json;
-use axum::extract::State;
 use serde::Serialize;
 use shared::id::DestinationId;
 use utoipa::ToSchema;
 
-use super::super::auth::Caller;
-use super::super::input::Segment;
-use super::super::problem::{ApiError, Refusals};
-use super::super::rate::RateLimit;
-use super::super::time::Timestamp;
 use super::{find, state_of};
 use crate::configuration::DestinationState;
+use crate::control::rate::RateLimit;
+use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, Error};
 use crate::held::HeldBy;
+use crate::store;
 use crate::store::destination_health::{self, COUNTED, HealthRow, PendingRow};
 use crate::store::destinations::DestinationRow;
 use crate::store::held::CountRow;
-use crate::{App, store};
 
 /// How a destination takes what it is sent.
 #[derive(Debug, Serialize, ToSchema)]
@@ -146,22 +142,18 @@ pub struct Held {
 }
 
 /// How a destination takes what it is sent: its breaker, its pace now and why, and what waits.
-#[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")),
-    responses((status = 200, body = DestinationHealth), Refusals))]
-pub(crate) async fn health(
-    State(app): State<App>,
-    caller: Caller,
-    Segment(id): Segment,
-) -> Result<Json<DestinationHealth>, ApiError> {
-    let destination = find(&app, caller.customer, &id).await?;
-    let report = destination_health::find(&app.pool, destination.id).await?;
-    let pending = destination_health::pending(&app.pool, destination.id).await?;
-    let held = store::held::counts(&app.pool, destination.id).await?;
+///
+/// # Errors
+/// If it does not exist.
+pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<DestinationHealth, Error> {
+    let destination = find(control, actor, id).await?;
+    let report = destination_health::find(&control.pool, destination.id).await?;
+    let pending = destination_health::pending(&control.pool, destination.id).await?;
+    let held = store::held::counts(&control.pool, destination.id).await?;
     let id = DestinationId::from_uuid(destination.id);
-    let unusable = app.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone());
+    let unusable = control.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone());
     let health = view(destination, report, &pending);
-    Ok(Json(DestinationHealth { unusable, held: held.into_iter().map(held_view).collect(), ..health }))
+    Ok(DestinationHealth { unusable, held: held.into_iter().map(held_view).collect(), ..health })
 }
 
 fn held_view(row: CountRow) -> Held {

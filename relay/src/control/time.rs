@@ -5,8 +5,8 @@ use shared::id::uuid_v7_floor;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::fields::Problems;
 use super::page::Window;
-use super::problem::Problems;
 use crate::mint;
 use crate::store::search::Range;
 
@@ -32,7 +32,7 @@ impl utoipa::PartialSchema for Timestamp {
 impl utoipa::ToSchema for Timestamp {}
 
 /// Reads a time of the query or the body as Unix milliseconds.
-pub(crate) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) -> Option<u64> {
+pub(super) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) -> Option<u64> {
     let text = text?;
     // An unescaped + in a query arrives as a blank.
     match OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339) {
@@ -46,7 +46,7 @@ pub(crate) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) 
 
 /// The range of `UUIDv7` ids that were minted between `after` and `before` and come after the window's cursor in a list that
 /// begins with the newest.
-pub(crate) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
+pub(super) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
     let from = read_ms("after", after, problems).map(uuid_v7_floor);
     let until = read_ms("before", before, problems).map(uuid_v7_floor);
     let until = [until, window.cursor].into_iter().flatten().min();
@@ -55,6 +55,7 @@ pub(crate) fn id_range(after: Option<&str>, before: Option<&str>, window: Window
 
 #[cfg(test)]
 mod tests {
+    use super::super::page::PageRequest;
     use super::*;
 
     const AT: &str = "2026-01-31T08:00:00.5Z";
@@ -78,8 +79,8 @@ mod tests {
     fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
         let mut problems = Problems::default();
         let window = |cursor: Option<uuid::Uuid>| {
-            let text = cursor.map(super::super::page::cursor);
-            Window::read(None, text.as_deref(), &mut Problems::default())
+            let request = PageRequest { limit: None, cursor: cursor.map(super::super::page::cursor) };
+            Window::read(&request, &mut Problems::default())
         };
         let (older, newer) = (uuid_v7_floor(AT_MS - 1), uuid_v7_floor(AT_MS + 1));
         let until = |cursor, problems: &mut Problems| id_range(None, Some(AT), window(cursor), problems).until;

@@ -1,0 +1,100 @@
+//! The control layer: what may exist in the gateway and what is done with it, whatever asks for it.
+//!
+//! One file per noun. Its functions take a [`Control`] and an [`Actor`] and return values and typed errors ([`Error`]). A face,
+//! such as the REST API, only translates: a face holds no rule, and a rule holds no HTTP. The tests of this module keep it so.
+//!
+//! What changes sources, destinations and routes is active in this replica when its function returns: each of them ends
+//! with [`Control::active`].
+
+use std::sync::Arc;
+
+use crate::App;
+use crate::config::Config;
+use crate::configuration::Configuration;
+use crate::deliver::Handle;
+use crate::edge::push::Pusher;
+use crate::egress::Egress;
+use crate::expression::Evaluator;
+use crate::store::Pool;
+use crate::store::configuration::Version;
+use crate::unreadable::Releaser;
+use crate::waiting::Wakers;
+use crate::wall_clock::WallClock;
+
+pub use actor::Actor;
+pub use error::Error;
+
+pub mod actor;
+pub mod deliveries;
+pub mod destinations;
+pub mod error;
+pub mod events;
+pub mod fields;
+mod name;
+pub mod page;
+mod patch;
+pub mod providers;
+pub mod rate;
+pub mod rejections;
+pub mod replays;
+pub mod routes;
+pub mod sources;
+pub mod stats;
+pub mod time;
+pub mod unreadable;
+
+/// What the control layer works with.
+#[derive(Clone)]
+pub struct Control {
+    config: Arc<Config>,
+    pool: Pool,
+    configuration: Arc<Configuration>,
+    engine: Handle,
+    evaluator: Arc<Evaluator>,
+    egress: Egress,
+    /// Puts sources to the edge.
+    pusher: Pusher,
+    clock: Arc<WallClock>,
+    releaser: Releaser,
+    wakers: Arc<Wakers>,
+}
+
+impl Control {
+    /// The control layer of a running relay.
+    #[must_use]
+    pub fn of(app: &App) -> Self {
+        Self {
+            config: Arc::clone(&app.config),
+            pool: app.pool.clone(),
+            configuration: Arc::clone(&app.configuration),
+            engine: app.engine.clone(),
+            evaluator: Arc::clone(&app.evaluator),
+            egress: app.egress.clone(),
+            pusher: Pusher::of(app),
+            clock: Arc::clone(&app.clock),
+            releaser: app.releaser.clone(),
+            wakers: Arc::clone(&app.wakers),
+        }
+    }
+
+    /// Waits until this replica routes and delivers by a change.
+    ///
+    /// # Errors
+    /// If the change cannot be read back in time. It is stored and not undone: the other replicas and this one look for
+    /// changes by themselves.
+    async fn active(&self, version: Version) -> Result<(), Error> {
+        let read = self.configuration.after(version).await;
+        read.map(drop).map_err(|error| Error::NotActive(error.to_string()))
+    }
+}
+
+/// What a call that creates or replaces something has left.
+#[derive(Debug)]
+pub struct Put<T> {
+    pub value: T,
+    /// Whether it was created, and not changed.
+    pub created: bool,
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,265 @@
+//! Deliveries: each event on its way to each destination, what was tried, and trying again.
+
+use serde::{Deserialize, Serialize};
+use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use utoipa::ToSchema;
+
+use super::error::{Conflict, Noun};
+use super::fields::Problems;
+use super::page::{Page, PageRequest, Window};
+use super::time::{Timestamp, id_range};
+use super::{Actor, Control, Error, destinations};
+use crate::configuration::Snapshot;
+use crate::held::HeldBy;
+use crate::store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
+use crate::store::partitions::with_partitions;
+use crate::undecided;
+
+pub mod release;
+mod waits;
+
+pub use waits::WaitsFor;
+
+/// A delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Delivery {
+    #[schema(value_type = String, example = "dlv_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: DeliveryId,
+    #[schema(value_type = String)]
+    pub event_id: EventId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name; null where it has been deleted.
+    pub destination: Option<String>,
+    #[schema(value_type = Option<String>)]
+    pub route_id: Option<RouteId>,
+    /// The replay that made it.
+    #[schema(value_type = Option<String>)]
+    pub replay_id: Option<ReplayId>,
+    #[schema(value_type = DeliveryState)]
+    pub state: String,
+    /// What a held delivery waits for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_reason: Option<String>,
+    /// What holds a delivery by itself. Left out if all deliveries of its destination are held: it is paused, disabled or
+    /// unusable.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
+    /// What a delivery that is pending or held waits for; null once it has ended.
+    pub waits_for: Option<WaitsFor>,
+    /// Until when `waits_for` lasts, if it is `pause` or `breaker`; else null.
+    pub held_until: Option<Timestamp>,
+    /// When it is tried next. In the past if `waits_for` is `turn`. Null if that is not known (`order`), if it is held, and
+    /// once it has ended.
+    pub next_attempt_at: Option<Timestamp>,
+    pub attempts: i16,
+    /// The error class of the last attempt, of a delivery that is dead; `not_sent` while a delivery waits because the relay
+    /// could not send it.
+    pub error: Option<String>,
+    /// Why it is dead or cancelled, or could not be sent.
+    pub reason: Option<String>,
+    pub settled_at: Option<Timestamp>,
+}
+
+/// The states of deliveries.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DeliveryState {
+    /// Waits for its next attempt, or is being sent.
+    Pending,
+    /// Waits: its destination is paused, disabled or unusable, or it is held by something of its own (`held_by`). Or its
+    /// destination was deleted, and it is about to be cancelled.
+    Held,
+    Succeeded,
+    /// Given up; it can be retried or replayed.
+    Dead,
+    Cancelled,
+}
+
+impl DeliveryState {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Pending => "pending",
+            Self::Held => "held",
+            Self::Succeeded => "succeeded",
+            Self::Dead => "dead",
+            Self::Cancelled => "cancelled",
+        }
+    }
+}
+
+/// One HTTP try of a delivery.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Attempt {
+    #[schema(value_type = String, example = "att_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: AttemptId,
+    /// Counted from 1.
+    pub number: i16,
+    pub started_at: Timestamp,
+    pub latency_ms: i32,
+    /// The status of the answer; null where there was none.
+    pub status: Option<i16>,
+    /// The error class; null where the attempt succeeded.
+    pub error: Option<String>,
+    /// What happened, for the destination's owner.
+    pub detail: Option<String>,
+    /// The first 16 KiB of the answer's body.
+    pub response_excerpt: Option<String>,
+    /// Where a redirect points to: its scheme, host, port and path, up to 500 characters. Redirects are not followed. Null if
+    /// the answer was none.
+    pub location: Option<String>,
+}
+
+/// Which deliveries.
+#[derive(Debug, Default)]
+pub struct DeliveryFilter {
+    /// The id of an event.
+    pub event: Option<String>,
+    /// Id or name.
+    pub destination: Option<String>,
+    pub state: Option<DeliveryState>,
+    /// The error class of the last attempt; only settled deliveries have one.
+    pub error: Option<String>,
+    /// Made at or after this time, RFC 3339.
+    pub after: Option<String>,
+    /// Made before this time, RFC 3339.
+    pub before: Option<String>,
+}
+
+/// A page of deliveries, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the filter or the page that is asked for.
+pub async fn list(
+    control: &Control,
+    actor: Actor,
+    filter: DeliveryFilter,
+    page: &PageRequest,
+) -> Result<Page<Delivery>, Error> {
+    let mut problems = Problems::default();
+    let window = Window::read(page, &mut problems);
+    let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
+    let event = filter.event.as_deref().and_then(|text| {
+        text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not the id of an event, evt_…"))).ok()
+    });
+    if filter.error.is_some() && matches!(filter.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
+        problems.add("error", "goes with settled deliveries only; take away the state, or ask for dead ones");
+    }
+    let destination =
+        destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let state = filter.state.map(DeliveryState::as_str);
+    let snapshot = control.configuration.current();
+    let selection =
+        Selection { event, destination, state, error: filter.error, replayed: None, unusable: snapshot.unusable_ids() };
+    let mut search =
+        deliveries::Page { customer: actor.customer(), selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&control.pool, &mut search, range).await?;
+    Ok(window.found(ended, search.found, |row| row.id, |row| view(row, &snapshot)))
+}
+
+/// One delivery.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
+    find(control, actor, read_id(id)?).await
+}
+
+/// Every attempt of a delivery, oldest first.
+///
+/// # Errors
+/// If the delivery does not exist, or with what is wrong with the page that is asked for.
+pub async fn attempts(control: &Control, actor: Actor, id: &str, page: &PageRequest) -> Result<Page<Attempt>, Error> {
+    let window = page.window()?;
+    let id = read_id(id)?;
+    find(control, actor, id).await?;
+    let rows = deliveries::attempts(&control.pool, id, window.cursor, window.fetch()).await?;
+    Ok(window.page(rows, |row| row.id, attempt_view))
+}
+
+/// Sends a delivery now, whichever replica sends for its destination. One that was settled becomes pending again, with the same
+/// id; one that is held by something of its own is released, and decided first if no filter has approved it.
+///
+/// # Errors
+/// If it does not exist, or its destination or the body of its event is gone.
+pub async fn retry(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
+    let id = read_id(id)?;
+    let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
+    match deliveries::retry(&control.pool, actor.customer(), id, first_with_body).await? {
+        Retried::Due { destination } => control.engine.expedite(destination, id),
+        Retried::Undecided => undecided::decide_now(&control.releaser.intake, id).await?,
+        Retried::NotFound => return Err(Error::NotFound(Noun::Delivery)),
+        Retried::DestinationGone => return Err(Error::Conflict(Conflict::DestinationGone)),
+        Retried::BodyGone => return Err(Error::Conflict(Conflict::BodyGone)),
+    }
+    find(control, actor, id).await
+}
+
+/// Cancels a pending or held delivery. An attempt that is under way is not called back, and does not change the delivery.
+/// One that is cancelled already stays as it is.
+///
+/// # Errors
+/// If it does not exist, or has succeeded or is dead.
+pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
+    let id = read_id(id)?;
+    match with_partitions!(&control.pool, deliveries::cancel(&control.pool, actor.customer(), id))? {
+        Cancelled::Done => {}
+        Cancelled::NotPending => return Err(Error::Conflict(Conflict::NotPending)),
+        Cancelled::NotFound => return Err(Error::NotFound(Noun::Delivery)),
+    }
+    let delivery = find(control, actor, id).await?;
+    control.engine.delivery_cancelled(delivery.destination_id, id);
+    Ok(delivery)
+}
+
+async fn find(control: &Control, actor: Actor, id: DeliveryId) -> Result<Delivery, Error> {
+    let snapshot = control.configuration.current();
+    let row = deliveries::find(&control.pool, actor.customer(), id, snapshot.unusable_ids()).await?;
+    row.map(|row| view(row, &snapshot)).ok_or(Error::NotFound(Noun::Delivery))
+}
+
+fn read_id(text: &str) -> Result<DeliveryId, Error> {
+    text.parse().map_err(|_| Error::NotFound(Noun::Delivery))
+}
+
+pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
+    let unusable = snapshot.unusable.get(&DestinationId::from_uuid(row.destination_id));
+    let unusable = unusable.filter(|_| row.state == "held").map(|unusable| unusable.held_reason());
+    let waits = waits::of(&row);
+    Delivery {
+        id: DeliveryId::from_uuid(row.id),
+        event_id: EventId::from_uuid(row.event_id),
+        source_id: SourceId::from_uuid(row.source_id),
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        destination: row.destination_name,
+        route_id: row.route_id.map(RouteId::from_uuid),
+        replay_id: row.replay_id.map(ReplayId::from_uuid),
+        waits_for: waits.map(|waits| waits.on),
+        held_until: waits.and_then(|waits| waits.until).map(Timestamp),
+        next_attempt_at: waits.and_then(|waits| waits.next_attempt_at).map(Timestamp),
+        state: row.state,
+        held_reason: row.held_reason.or(unusable),
+        held_by: row.parked_by.as_deref().map(HeldBy::from_name),
+        attempts: row.attempts,
+        error: row.error,
+        reason: row.reason,
+        settled_at: row.settled_at.map(Timestamp),
+    }
+}
+
+fn attempt_view(row: AttemptRow) -> Attempt {
+    Attempt {
+        id: AttemptId::from_uuid(row.id),
+        number: row.number,
+        started_at: Timestamp(row.started_at),
+        latency_ms: row.latency_ms,
+        status: row.status,
+        error: row.error,
+        detail: row.detail,
+        response_excerpt: row.response_excerpt,
+        location: row.location,
+    }
+}

@@ -1,0 +1,305 @@
+//! Destinations: the endpoints that deliveries go to, with their limits and their signing keys.
+
+use std::collections::BTreeMap;
+
+use serde::Serialize;
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use shared::id::DestinationId;
+use shared::sign::SigningKey;
+use utoipa::ToSchema;
+
+use super::error::{Conflict, Noun, conflict_of};
+use super::fields::Problems;
+use super::page::{Page, PageRequest};
+use super::patch::dropped;
+use super::rate::RateLimit;
+use super::time::Timestamp;
+use super::{Actor, Control, Error, Put, name};
+use crate::configuration::DestinationState;
+use crate::signing::SigningKeys;
+use crate::store::deleted_destinations;
+use crate::store::destinations::{self, Changed, DestinationRow};
+use crate::{mint, secrets};
+use plan::{content, defaults, patched, settings_of};
+
+pub use settings::{DestinationPatch, DestinationSpec};
+
+mod headers;
+pub mod health;
+mod plan;
+mod settings;
+pub mod signing;
+
+/// A destination.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Destination {
+    #[schema(value_type = String, example = "dst_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: DestinationId,
+    pub name: String,
+    pub url: String,
+    pub state: DestinationState,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub state_reason: Option<String>,
+    pub state_changed_at: Timestamp,
+    /// Why this relay cannot send to it, for instance because no master key opens its secrets; its deliveries are held. Left
+    /// out if it can.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
+    pub rate_limit: Option<RateLimit>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    #[schema(value_type = Object)]
+    pub retry: Value,
+    /// Whether the query of the provider's request is appended to the URL.
+    pub append_query: bool,
+    /// The names of the static headers; their values are not shown.
+    pub header_names: Vec<String>,
+    /// What the destination verifies deliveries with. Only shown when it is made; later by `/signing-secret`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub signing_secret: Option<String>,
+    /// The change led to another scheme, host or port, and the static headers were not given again: they are gone.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub headers_cleared: bool,
+    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as
+    /// `["headers.x-team", "rate_limit"]`. Left out if there is nothing. Signing keys are not among it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Creates a destination. What is returned holds the signing secret.
+///
+/// # Errors
+/// Returns every field that is wrong, or a conflict if the name is taken.
+pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> Result<Destination, Error> {
+    let mut problems = Problems::default();
+    let name = name::required(spec.name.as_deref(), &mut problems);
+    let checked = spec.check(&control.egress, &mut problems);
+    let checked = problems.finish_with(checked)?;
+    let id = DestinationId::from_uuid(mint::uuid());
+    let content = content(control, id, None, checked, mint::now_ms())?;
+    let inserted = destinations::insert(&control.pool, actor.customer(), id, &name, shard(id), &content).await;
+    let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
+    Ok(answer(control, inserted.map_err(taken)?, true).await?.value)
+}
+
+/// A page of destinations, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the page that is asked for.
+pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Destination>, Error> {
+    let window = page.window()?;
+    let rows = destinations::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
+    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+}
+
+/// One destination, by its id or name.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
+    Ok(view(control, find(control, actor, id).await?))
+}
+
+/// Creates the destination with this name, or replaces its settings. What is left out gets its default, except the signing
+/// keys, which are kept, and the static headers, which are kept as long as the URL's scheme, host and port stay the same.
+/// Of calls at the same time the last one wins as a whole.
+///
+/// # Errors
+/// Returns every field that is wrong.
+pub async fn put(
+    control: &Control,
+    actor: Actor,
+    name: &str,
+    spec: DestinationSpec,
+) -> Result<Put<Destination>, Error> {
+    let mut problems = Problems::default();
+    name::check_path(name, spec.name.as_deref(), &mut problems);
+    let checked = spec.check(&control.egress, &mut problems);
+    let checked = problems.finish_with(checked)?;
+    let headers_are_given = checked.headers.is_some();
+    let new = DestinationId::from_uuid(mint::uuid());
+    let plan = |id, before: Option<&DestinationRow>| content(control, id, before, checked, mint::now_ms());
+    let put = destinations::put(&control.pool, actor.customer(), name, (new, shard(new)), plan).await?;
+    answer(control, put, headers_are_given).await
+}
+
+/// Changes a part of a destination. Changes of different fields at the same time are all kept.
+///
+/// # Errors
+/// If it does not exist, or with every field that is wrong.
+pub async fn change(control: &Control, actor: Actor, id: &str, patch: DestinationPatch) -> Result<Destination, Error> {
+    let headers_are_given = patch.headers.is_some();
+    let patch = patch.into_json()?;
+    let (id, name) = name::id_or_name(id);
+    let plan = |row: &DestinationRow| patched(control, row, patch, mint::now_ms());
+    let changed = destinations::change(&control.pool, actor.customer(), id, name, plan).await?;
+    let changed = changed.ok_or(Error::NotFound(Noun::Destination))?;
+    Ok(answer(control, changed, headers_are_given).await?.value)
+}
+
+/// Deletes a destination with its routes. What is pending for it is cancelled in the background.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
+    let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
+    let version = deleted_destinations::delete(&control.pool, actor.customer(), id).await?;
+    let version = version.ok_or(Error::NotFound(Noun::Destination))?;
+    control.wakers.deletions.notify_one();
+    control.active(version).await
+}
+
+/// Holds the deliveries of a destination until it is resumed.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn pause(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
+    set_state(control, actor, id, "paused").await
+}
+
+/// Sends the deliveries of a paused or disabled destination again, at its rate. What was learned of it before is forgotten.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn resume(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
+    set_state(control, actor, id, "active").await
+}
+
+/// The destination with this id or name.
+pub(super) async fn find(control: &Control, actor: Actor, text: &str) -> Result<DestinationRow, Error> {
+    let (id, name) = name::id_or_name(text);
+    destinations::find(&control.pool, actor.customer(), id, name).await?.ok_or(Error::NotFound(Noun::Destination))
+}
+
+/// The id of a destination that a filter names. An id is taken as it is, because deliveries outlive their destination.
+pub(super) async fn id_of(
+    control: &Control,
+    actor: Actor,
+    field: &str,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Result<Option<DestinationId>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    if let (Some(id), _) = name::id_or_name(text) {
+        return Ok(Some(id));
+    }
+    let found = find(control, actor, text).await;
+    problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
+}
+
+/// Waits until a change is active, and returns the destination as it left it.
+async fn answer(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Put<Destination>, Error> {
+    let Changed { before, row, version } = changed;
+    control.active(version).await?;
+    let id = DestinationId::from_uuid(row.id);
+    let Some(before) = before else {
+        let keys = open_keys(control, &row)?;
+        let signing_secret = keys.signing(mint::now_ms()).first().map(SigningKey::to_text);
+        return Ok(Put { value: Destination { signing_secret, ..view(control, row) }, created: true });
+    };
+    control.engine.look(id);
+    let settings = |row: &DestinationRow| settings_of(row, header_names(control, row));
+    let dropped = dropped(&settings(&before), &settings(&row), &defaults()?);
+    let headers_cleared = !headers_are_given && before.headers_sealed.is_some() && row.headers_sealed.is_none();
+    Ok(Put { value: Destination { headers_cleared, dropped, ..view(control, row) }, created: false })
+}
+
+async fn set_state(control: &Control, actor: Actor, id: &str, state: &'static str) -> Result<Destination, Error> {
+    let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
+    if let Some(version) = destinations::set_state(&control.pool, actor.customer(), id, state).await? {
+        control.active(version).await?;
+        control.engine.look(id);
+    }
+    let row = destinations::find(&control.pool, actor.customer(), Some(id), None).await?;
+    Ok(view(control, row.ok_or(Error::NotFound(Noun::Destination))?))
+}
+
+/// Spread evenly, whatever the ids have in common.
+fn shard(id: DestinationId) -> i16 {
+    Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
+}
+
+fn seal_keys(control: &Control, id: DestinationId, keys: &SigningKeys) -> Result<String, Error> {
+    secrets::seal_signing_keys(&control.config.master_keys, id, keys).map_err(Error::Internal)
+}
+
+fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningKeys, Error> {
+    secrets::open_signing_keys(&control.config.master_keys, DestinationId::from_uuid(row.id), &row.signing_keys_sealed)
+        .map_err(|_| Error::Conflict(Conflict::SecretClosed))
+}
+
+/// The signing keys with a new one in front. Those that do not open any more sign no more.
+fn replaced_keys(control: &Control, row: &DestinationRow, new: SigningKey, overlap_s: u32, now_ms: u64) -> SigningKeys {
+    let id = DestinationId::from_uuid(row.id);
+    match secrets::open_signing_keys(&control.config.master_keys, id, &row.signing_keys_sealed) {
+        Ok(keys) => keys.rotated(new, overlap_s, now_ms),
+        Err(_) => SigningKeys::new(new),
+    }
+}
+
+fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, String> {
+    match &row.headers_sealed {
+        Some(sealed) => secrets::open_headers(&control.config.master_keys, DestinationId::from_uuid(row.id), sealed),
+        None => Ok(BTreeMap::new()),
+    }
+}
+
+/// A state from its column.
+fn state_of(name: &str) -> DestinationState {
+    match name {
+        "active" => DestinationState::Active,
+        "paused" => DestinationState::Paused,
+        _ => DestinationState::Disabled,
+    }
+}
+
+/// The names of the static headers; none if they cannot be opened.
+fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
+    let id = DestinationId::from_uuid(row.id);
+    let headers = open_headers(control, row).unwrap_or_else(|problem| {
+        tracing::error!(destination = %id, problem, "the static headers of this destination cannot be opened");
+        BTreeMap::new()
+    });
+    headers.into_keys().collect()
+}
+
+fn view(control: &Control, row: DestinationRow) -> Destination {
+    let id = DestinationId::from_uuid(row.id);
+    let header_names = header_names(control, &row);
+    Destination {
+        id,
+        name: row.name,
+        url: row.url,
+        state: state_of(&row.state),
+        state_reason: row.state_reason,
+        state_changed_at: Timestamp(row.state_changed_at),
+        unusable: control.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone()),
+        rate_limit: RateLimit::of_columns(row.rate_limit, row.rate_per.as_deref()),
+        max_concurrency: row.max_concurrency,
+        timeout_ms: row.timeout_ms,
+        retry: row.retry,
+        append_query: row.append_query,
+        header_names,
+        signing_secret: None,
+        headers_cleared: false,
+        dropped: Vec::new(),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn destinations_spread_over_the_shards() {
+        let shards: std::collections::HashSet<i16> =
+            (0..2_000).map(|at_ms| shard(DestinationId::mint(at_ms, [0; 10]))).collect();
+        assert!(shards.iter().all(|shard| (0..256).contains(shard)));
+        assert!(shards.len() > 250, "{}", shards.len());
+    }
+}

@@ -1,0 +1,212 @@
+//! Why the control layer refuses something or fails.
+//!
+//! What is meant for the caller ([`Error::detail`]) and what is meant for the operator ([`Error::cause`]) are different: a cause
+//! is logged and never shown.
+
+use std::fmt;
+
+use super::fields::FieldError;
+use crate::history::Retention;
+
+/// Why something is refused or fails. A face translates it: the REST API into a problem document.
+#[derive(Debug)]
+pub enum Error {
+    /// It does not exist, or belongs to another customer.
+    NotFound(Noun),
+    /// The body of an event is no longer kept.
+    PastRetention(Retention),
+    /// Fields with wrong values.
+    Invalid(Vec<FieldError>),
+    /// It contradicts what is stored.
+    Conflict(Conflict),
+    /// A message was tried again and still cannot be stored as what it is: why, for the caller.
+    StillUnreadable(String),
+    /// A message could not be tried, because the database or the edge does not answer: why, for the caller and the log.
+    NotTried(String),
+    /// The edge does not do its part: why, for the caller and the log.
+    Edge(String),
+    /// The database does not answer; the cause, for the log.
+    Unavailable(String),
+    /// A change is stored, and this replica does not work by it yet; the cause, for the log.
+    NotActive(String),
+    /// The relay's clock and the database's differ: by how much, for the caller.
+    WrongClock(String),
+    /// A fault of the gateway; the cause, for the log.
+    Internal(String),
+}
+
+/// What can be missing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Noun {
+    Provider,
+    Source,
+    Destination,
+    Route,
+    Event,
+    ChangedCopy,
+    Delivery,
+    Replay,
+    UnreadableMessage,
+}
+
+impl fmt::Display for Noun {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str(match self {
+            Self::Provider => "provider",
+            Self::Source => "source",
+            Self::Destination => "destination",
+            Self::Route => "route",
+            Self::Event => "event",
+            Self::ChangedCopy => "changed copy",
+            Self::Delivery => "delivery",
+            Self::Replay => "replay",
+            Self::UnreadableMessage => "unreadable message",
+        })
+    }
+}
+
+/// A request that contradicts what is stored.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Conflict {
+    NameTaken,
+    RouteExists,
+    ChangedMeanwhile,
+    NotPending,
+    DestinationGone,
+    BodyGone,
+    NotFailed,
+    ReplayFinished,
+    /// No master key opens the signing keys of a destination.
+    SecretClosed,
+}
+
+impl Conflict {
+    /// The stable code of the conflict.
+    #[must_use]
+    pub const fn code(self) -> &'static str {
+        match self {
+            Self::NameTaken => "name_taken",
+            Self::RouteExists => "route_exists",
+            Self::ChangedMeanwhile => "changed_meanwhile",
+            Self::NotPending => "not_pending",
+            Self::DestinationGone => "destination_gone",
+            Self::BodyGone => "body_gone",
+            Self::NotFailed => "not_failed",
+            Self::ReplayFinished => "replay_finished",
+            Self::SecretClosed => "secret_closed",
+        }
+    }
+
+    const fn detail(self) -> &'static str {
+        match self {
+            Self::NameTaken => "the name is taken; choose another one, or change what has it with PUT …/by-name/{name}",
+            Self::RouteExists => "a route joins this source and this destination already; change that one",
+            Self::ChangedMeanwhile => "another call changed or deleted it at the same time; read it and try again",
+            Self::NotPending => "the delivery is settled already; only pending ones can be cancelled",
+            Self::DestinationGone => {
+                "the destination of this delivery has been deleted; replay the event to another one"
+            }
+            Self::BodyGone => "the body of this event is no longer kept, so it cannot be sent again",
+            Self::NotFailed => "only an event in quarantine can be released: one whose signature failed",
+            Self::ReplayFinished => "the replay has ended and nothing of it is pending",
+            Self::SecretClosed => {
+                "no key of TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key that it was \
+                 sealed with, or replace the secret with POST …/signing-secret/rotate"
+            }
+        }
+    }
+}
+
+impl Error {
+    /// What happened and what to do, for the caller.
+    #[must_use]
+    pub fn detail(&self) -> String {
+        match self {
+            Self::NotFound(noun) => format!("there is no such {noun}; check its id or name"),
+            Self::PastRetention(retention) => past_retention(*retention),
+            Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
+            Self::Conflict(conflict) => conflict.detail().to_owned(),
+            Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
+                detail.clone()
+            }
+            Self::Unavailable(_) => "nothing was changed that was not confirmed; try again in a moment".to_owned(),
+            Self::NotActive(_) => {
+                "it comes into force as soon as the relay can read it from the database; look at it before you send it again"
+                    .to_owned()
+            }
+            Self::Internal(_) => "the relay's log has the cause; trying again may help".to_owned(),
+        }
+    }
+
+    /// What the operator has to know of it, for the log; `None` if it is the caller's affair alone.
+    #[must_use]
+    pub fn cause(&self) -> Option<&str> {
+        match self {
+            Self::NotTried(cause)
+            | Self::Edge(cause)
+            | Self::Unavailable(cause)
+            | Self::NotActive(cause)
+            | Self::Internal(cause) => Some(cause),
+            Self::NotFound(_)
+            | Self::PastRetention(_)
+            | Self::Invalid(_)
+            | Self::Conflict(_)
+            | Self::StillUnreadable(_)
+            | Self::WrongClock(_) => None,
+        }
+    }
+}
+
+impl From<sqlx::Error> for Error {
+    fn from(error: sqlx::Error) -> Self {
+        let cause = error.to_string();
+        // Of the rest, the classes 08 (connection), 53 (resources) and 57 (operator intervention) pass by themselves
+        // (PostgreSQL, appendix A).
+        let passing = ["08", "53", "57"];
+        let unavailable = match error.as_database_error() {
+            Some(error) => error.code().is_some_and(|code| passing.iter().any(|class| code.starts_with(class))),
+            None => matches!(
+                error,
+                sqlx::Error::Io(_)
+                    | sqlx::Error::Tls(_)
+                    | sqlx::Error::PoolTimedOut
+                    | sqlx::Error::PoolClosed
+                    | sqlx::Error::WorkerCrashed
+            ),
+        };
+        if unavailable { Self::Unavailable(cause) } else { Self::Internal(cause) }
+    }
+}
+
+/// Why an event cannot be shown whole, or delivered again.
+pub(super) fn past_retention(retention: Retention) -> String {
+    format!("the body is past its retention of {} days", retention.body_days)
+}
+
+/// What an error of the database means for the caller, if `constraint` is one that a request can violate.
+pub(super) fn conflict_of(constraint: &'static str, conflict: Conflict) -> impl Fn(sqlx::Error) -> Error {
+    move |error| match error.as_database_error() {
+        Some(refused) if refused.constraint() == Some(constraint) => Error::Conflict(conflict),
+        Some(_) | None => error.into(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn causes_are_not_shown() {
+        let secret = || "relation secret".to_owned();
+        for error in [Error::Internal(secret()), Error::Unavailable(secret()), Error::NotActive(secret())] {
+            assert_eq!(error.cause(), Some("relation secret"));
+            assert!(!error.detail().contains("secret"), "{error:?}");
+        }
+    }
+
+    #[test]
+    fn a_database_that_does_not_answer_is_unavailable_and_not_internal() {
+        assert!(matches!(Error::from(sqlx::Error::PoolTimedOut), Error::Unavailable(_)));
+        assert!(matches!(Error::from(sqlx::Error::RowNotFound), Error::Internal(_)));
+    }
+}

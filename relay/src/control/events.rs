@@ -1,0 +1,228 @@
+//! Events: what was received, byte for byte, and what became of it.
+
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shared::header::HeaderList;
+use shared::id::{EventId, SourceId};
+use utoipa::ToSchema;
+
+use super::error::Noun;
+use super::fields::Problems;
+use super::page::{Page, PageRequest, Window};
+use super::time::{Timestamp, id_range};
+use super::{Actor, Control, Error, sources};
+use crate::route::EventView;
+use crate::store::events::{self, EventRow, Selection, SummaryRow};
+use crate::{mint, store};
+
+pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
+pub use release::release;
+
+mod explain;
+mod release;
+
+/// How long a caller waits for what the routes say of an event.
+const ASK_WITHIN: Duration = Duration::from_secs(10);
+
+/// An event, without its headers and body.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Event {
+    #[schema(value_type = String, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: EventId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    /// The source's name; null where it has been deleted.
+    pub source: Option<String>,
+    pub received_at: Timestamp,
+    #[serde(rename = "type")]
+    pub event_type: Option<String>,
+    /// The id that the provider gave it.
+    pub key: Option<String>,
+    /// The size of its body in bytes.
+    pub body_size: i32,
+    #[schema(value_type = Verification)]
+    pub verification: String,
+    /// Why it was refused, where it is or was in quarantine.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failure: Option<EventFailure>,
+    /// How many more times the provider sent it.
+    pub duplicates: i32,
+    /// The event that holds the same key with another body. Both are stored and delivered.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub same_key_as: Option<EventId>,
+}
+
+/// Why the edge refused a request that is kept all the same.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventFailure {
+    /// A stable code.
+    #[schema(example = "signature_mismatch")]
+    pub cause: String,
+    /// What is known, for the source's owner; the sender was told nothing of it.
+    #[schema(example = "no signature matches the secret")]
+    pub detail: String,
+}
+
+/// A copy of an event whose body is another one, of a provider that changes the body when it sends an event again.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ChangedCopy {
+    /// The id that the copy was answered with.
+    #[schema(value_type = String, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: EventId,
+    pub received_at: Timestamp,
+    /// The size of its body in bytes.
+    pub body_size: i32,
+}
+
+/// A header of the provider's request.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Header {
+    pub name: String,
+    pub value: String,
+}
+
+/// How the signature of an event was found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Verification {
+    Verified,
+    /// The signature is good and its time was out of tolerance, which the source asked to accept.
+    Stale,
+    /// The source asks for none.
+    Unsigned,
+    /// It failed, and the source asked to keep such events; it is not delivered until it is released.
+    Failed,
+    /// It failed, and it has been released.
+    Released,
+}
+
+impl Verification {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Verified => "verified",
+            Self::Stale => "stale",
+            Self::Unsigned => "unsigned",
+            Self::Failed => "failed",
+            Self::Released => "released",
+        }
+    }
+}
+
+/// Which events.
+#[derive(Debug, Default)]
+pub struct EventFilter {
+    /// Id or name.
+    pub source: Option<String>,
+    pub event_type: Option<String>,
+    /// The id that the provider gave it.
+    pub key: Option<String>,
+    pub verification: Option<Verification>,
+    /// Received at or after this time, RFC 3339.
+    pub after: Option<String>,
+    /// Received before this time, RFC 3339.
+    pub before: Option<String>,
+}
+
+/// A body as it was received. It is a text of the sender's, which nothing may trust.
+#[derive(Debug)]
+pub struct Content {
+    /// The id that its request was answered with.
+    pub id: EventId,
+    /// What the event's request said of its type.
+    pub content_type: Option<String>,
+    pub body: Vec<u8>,
+}
+
+/// A page of events, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the filter or the page that is asked for.
+pub async fn list(
+    control: &Control,
+    actor: Actor,
+    filter: EventFilter,
+    page: &PageRequest,
+) -> Result<Page<Event>, Error> {
+    let mut problems = Problems::default();
+    let window = Window::read(page, &mut problems);
+    let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
+    let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let selection = Selection {
+        source,
+        event_type: filter.event_type,
+        provider_event_id: filter.key,
+        verification: filter.verification.map(Verification::as_str),
+    };
+    let mut search = events::Page { customer: actor.customer(), selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&control.pool, &mut search, range).await?;
+    Ok(window.found(ended, search.found, |row| row.id, summary))
+}
+
+/// The body of an event, byte for byte.
+///
+/// # Errors
+/// If the event does not exist, or its body is no longer kept.
+pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
+    let row = find(control, actor, id).await?;
+    let body = store::pending::body(&control.pool, row.id).await?;
+    let body = body.ok_or(Error::PastRetention(control.config.retention))?;
+    Ok(content(&row, EventId::from_uuid(row.id), body))
+}
+
+/// The body of the first copy of an event whose body is another one, byte for byte.
+///
+/// # Errors
+/// If the event does not exist, or has no such copy.
+pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
+    let row = find(control, actor, id).await?;
+    let copy = events::changed_copy(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
+    let body = events::changed_copy_body(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
+    Ok(content(&row, EventId::from_uuid(copy.id), body))
+}
+
+fn content(row: &EventRow, id: EventId, body: Vec<u8>) -> Content {
+    Content { id, content_type: headers(row).get("content-type").map(str::to_owned), body }
+}
+
+async fn find(control: &Control, actor: Actor, id: &str) -> Result<EventRow, Error> {
+    let id: EventId = id.parse().map_err(|_| Error::NotFound(Noun::Event))?;
+    events::find(&control.pool, actor.customer(), id).await?.ok_or(Error::NotFound(Noun::Event))
+}
+
+fn view<'a>(row: &'a EventRow, headers: &'a HeaderList, body: &'a [u8]) -> EventView<'a> {
+    EventView {
+        id: EventId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source_name: row.source_name.as_deref().unwrap_or_default(),
+        event_type: row.event_type.as_deref(),
+        provider_event_id: row.provider_event_id.as_deref(),
+        received_at_ms: mint::unix_ms(row.received_at),
+        method: &row.method,
+        query: &row.query,
+        headers,
+        body,
+    }
+}
+
+fn headers(row: &EventRow) -> HeaderList {
+    serde_json::from_value(row.headers.clone()).unwrap_or_default()
+}
+
+fn summary(row: SummaryRow) -> Event {
+    Event {
+        id: EventId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source: row.source_name,
+        received_at: Timestamp(row.received_at),
+        event_type: row.event_type,
+        key: row.provider_event_id,
+        body_size: row.body_size,
+        verification: row.verification,
+        failure: row.failure_cause.zip(row.failure_detail).map(|(cause, detail)| EventFailure { cause, detail }),
+        duplicates: row.duplicates,
+        same_key_as: row.same_key_as.map(EventId::from_uuid),
+    }
+}

@@ -1,0 +1,317 @@
+//! Why an event is where it is: what was decided when it was stored, apart from what the routes of now would decide.
+
+use serde::Serialize;
+use shared::header::HeaderList;
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId, uuid_v7_ms};
+use tokio::time::Instant;
+use utoipa::ToSchema;
+
+use super::{ASK_WITHIN, ChangedCopy, Event, Header, find, headers, summary, view};
+use crate::configuration::Snapshot;
+use crate::control::deliveries::{self, Delivery};
+use crate::control::error::Noun;
+use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, Error};
+use crate::held::HeldBy;
+use crate::recheck::{Recheck, Rechecker};
+use crate::route::{self, Answer, Verdict};
+use crate::store::deliveries::DeliveryRow;
+use crate::store::events::{self, EventRow, SummaryRow};
+use crate::{mint, store};
+
+/// The most deliveries that are shown with their event; a list of deliveries with its id as the filter has all.
+const DELIVERIES_SHOWN: i64 = 200;
+
+/// Headers of the provider that are credentials. Their names are shown.
+const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
+
+/// An event with everything that is known of it but its body.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventDetail {
+    #[serde(flatten)]
+    pub event: Event,
+    /// The id that was asked for, if it is the one that a copy of this event was answered with. The first hundred or so
+    /// copies of an event can be asked for like this.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub duplicate_id: Option<EventId>,
+    /// The first copy whose body is another one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub changed_copy: Option<ChangedCopy>,
+    pub stored_at: Timestamp,
+    pub method: String,
+    pub query: String,
+    /// In the order they arrived. Values of credentials are not shown.
+    pub headers: Vec<Header>,
+    /// The newest 200 of its deliveries, those of replays among them.
+    pub deliveries: Vec<Delivery>,
+    /// What was decided when it was stored. Changes of routes since then do not change it.
+    pub decision: Decision,
+    /// What every route of its source would decide now, with the filters of now. `decision` has what was decided. Empty if the
+    /// body is no longer kept.
+    pub routes: Vec<RouteAnswer>,
+    /// Of an event that is or was in quarantine: whether it verifies by what its source has now.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub verification_now: Option<Recheck>,
+}
+
+/// What was decided when an event was stored, or when it was released from quarantine by hand.
+///
+/// A request that was refused is not an event, and nothing is decided of it: it is a rejection of its source.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Decision {
+    pub outcome: DecisionOutcome,
+    /// The outcome in a sentence, with what to look at if it was not delivered.
+    pub reason: String,
+    /// The id that was asked for was the answer to a repetition of this event. The repetition was counted and not routed; the
+    /// rest is what was decided of the event that it repeats.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub duplicate_of: Option<EventId>,
+    /// The deliveries that were made by this decision, with what has become of them; the newest 200. Those of replays are not
+    /// among them.
+    pub deliveries: Vec<DecidedDelivery>,
+}
+
+/// What was decided of an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DecisionOutcome {
+    /// At least one route matched it, or could not be evaluated and holds its delivery.
+    Routed,
+    /// No delivery was made: its source had no route that was switched on and matched it.
+    NoRouteMatched,
+    /// Its signature failed, and it was not routed.
+    Quarantined,
+    /// Its signature failed, and it has been released since. The deliveries of a release by hand are shown here, those of a
+    /// replay are deliveries of that replay.
+    Released,
+}
+
+/// A delivery that the decision has made.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DecidedDelivery {
+    #[schema(value_type = String, example = "dlv_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: DeliveryId,
+    /// The route that matched.
+    #[schema(value_type = Option<String>)]
+    pub route_id: Option<RouteId>,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name; null if it has been deleted.
+    pub destination: Option<String>,
+    /// As of now.
+    #[schema(value_type = deliveries::DeliveryState)]
+    pub state: String,
+    /// What holds it by itself, as in the delivery.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_by: Option<HeldBy>,
+    /// What it waits for, if it is held.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub held_reason: Option<String>,
+    /// Why it is dead or cancelled, or could not be sent.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// What a route would decide now.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct RouteAnswer {
+    #[schema(value_type = String)]
+    pub route_id: RouteId,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name.
+    pub destination: Option<String>,
+    pub outcome: RouteOutcome,
+    /// Why not.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+}
+
+/// Whether a route matches an event.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum RouteOutcome {
+    Matched,
+    /// The route is switched off.
+    Off,
+    /// The filter is false.
+    NotMatched,
+    /// The filter fails on this event.
+    FilterFailed,
+    /// The filter could not be evaluated; a delivery is made and held until it can be.
+    Undecided,
+    /// The filter matches and the order key fails on this event: its delivery is held until the route is changed.
+    Unordered,
+}
+
+/// One event with its headers, its deliveries, what was decided when it was stored, and what every route would decide now. The
+/// id that a copy was answered with gives the event that it is a copy of.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn explain(control: &Control, actor: Actor, id: &str) -> Result<EventDetail, Error> {
+    let id: EventId = id.parse().map_err(|_| Error::NotFound(Noun::Event))?;
+    if let Some(row) = events::find(&control.pool, actor.customer(), id).await? {
+        return detail(control, actor, row).await;
+    }
+    let event = events::of_duplicate(&control.pool, id).await?.ok_or(Error::NotFound(Noun::Event))?;
+    let detail = detail(control, actor, find(control, actor, &event.to_string()).await?).await?;
+    let decision = Decision { duplicate_of: Some(event), ..detail.decision };
+    Ok(EventDetail { duplicate_id: Some(id), decision, ..detail })
+}
+
+pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Result<EventDetail, Error> {
+    let snapshot = control.configuration.current();
+    let event = EventId::from_uuid(row.id);
+    let rows = of_event(control, actor, event, None, &snapshot).await?;
+    let made = match i64::try_from(rows.len()) {
+        // All deliveries are there.
+        Ok(found) if found < DELIVERIES_SHOWN => rows.iter().filter(|row| row.replay_id.is_none()).cloned().collect(),
+        Ok(_) | Err(_) => of_event(control, actor, event, Some(false), &snapshot).await?,
+    };
+    let made = made.into_iter().map(|row| deliveries::view(row, &snapshot)).collect();
+    let headers = headers(&row);
+    let (routes, verification_now) = match store::pending::body(&control.pool, row.id).await? {
+        Some(body) => {
+            let event = view(&row, &headers, &body);
+            let recheck = match row.failure_cause {
+                Some(_) => {
+                    let rechecker = Rechecker::of(&control.pusher, actor.customer(), event.source_id).await?;
+                    Some(rechecker.check(&event))
+                }
+                None => None,
+            };
+            (route::ask(&control.evaluator, &snapshot, &event, Instant::now() + ASK_WITHIN).await, recheck)
+        }
+        // Filters need the body.
+        None => (Vec::new(), None),
+    };
+    let changed_copy = events::changed_copy(&control.pool, row.id).await?;
+    Ok(EventDetail {
+        duplicate_id: None,
+        changed_copy: changed_copy.map(|copy| ChangedCopy {
+            id: EventId::from_uuid(copy.id),
+            received_at: Timestamp(mint::timestamp(uuid_v7_ms(copy.id))),
+            body_size: copy.body_size,
+        }),
+        stored_at: Timestamp(row.stored_at),
+        method: row.method.clone(),
+        query: row.query.clone(),
+        headers: shown(&headers),
+        deliveries: rows.into_iter().map(|row| deliveries::view(row, &snapshot)).collect(),
+        decision: decision(&row, made),
+        routes: routes.into_iter().map(|answer| route_view(answer, &snapshot)).collect(),
+        verification_now,
+        event: summary(SummaryRow {
+            id: row.id,
+            source_id: row.source_id,
+            source_name: row.source_name,
+            received_at: row.received_at,
+            event_type: row.event_type,
+            provider_event_id: row.provider_event_id,
+            body_size: row.body_size,
+            verification: row.verification,
+            failure_cause: row.failure_cause,
+            failure_detail: row.failure_detail,
+            duplicates: row.duplicates,
+            same_key_as: row.same_key_as,
+        }),
+    })
+}
+
+/// The newest deliveries of an event; with `replayed` only those that replays have made, or that none has made.
+async fn of_event(
+    control: &Control,
+    actor: Actor,
+    event: EventId,
+    replayed: Option<bool>,
+    snapshot: &Snapshot,
+) -> Result<Vec<DeliveryRow>, Error> {
+    let unusable = snapshot.unusable_ids();
+    let customer = actor.customer();
+    Ok(store::deliveries::of_event(&control.pool, customer, event, replayed, unusable, DELIVERIES_SHOWN).await?)
+}
+
+/// What was decided of an event, from its row and the deliveries that no replay has made.
+fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
+    let cause = row.failure_cause.as_deref().unwrap_or("not verified");
+    let (outcome, reason) = match row.verification.as_str() {
+        "failed" => (
+            DecisionOutcome::Quarantined,
+            format!(
+                "its signature failed ({cause}), so it was stored in quarantine and not routed; it can be released"
+            ),
+        ),
+        "released" if made.is_empty() => (
+            DecisionOutcome::Released,
+            format!(
+                "its signature failed ({cause}) and it has been released since; the release by hand made no delivery, or a \
+                 replay released it"
+            ),
+        ),
+        "released" => (
+            DecisionOutcome::Released,
+            format!("its signature failed ({cause}) and it has been released since, which made {}", count(made.len())),
+        ),
+        _ if made.is_empty() => (
+            DecisionOutcome::NoRouteMatched,
+            "when it was stored, no route of its source that was switched on matched it; a replay routes it anew"
+                .to_owned(),
+        ),
+        _ => (DecisionOutcome::Routed, format!("when it was stored, its routes made {}", count(made.len()))),
+    };
+    let deliveries = made.into_iter().map(decided).collect();
+    Decision { outcome, reason, duplicate_of: None, deliveries }
+}
+
+fn count(deliveries: usize) -> String {
+    match i64::try_from(deliveries) {
+        Ok(1) => "1 delivery".to_owned(),
+        Ok(count) if count < DELIVERIES_SHOWN => format!("{count} deliveries"),
+        Ok(_) | Err(_) => format!("at least {DELIVERIES_SHOWN} deliveries"),
+    }
+}
+
+fn decided(delivery: Delivery) -> DecidedDelivery {
+    let Delivery { id, route_id, destination_id, destination, state, held_by, held_reason, reason, .. } = delivery;
+    DecidedDelivery { id, route_id, destination_id, destination, state, held_by, held_reason, reason }
+}
+
+fn shown(headers: &HeaderList) -> Vec<Header> {
+    let value =
+        |name: &str, value: &str| if HIDDEN.contains(&name) { "(not shown)".to_owned() } else { value.to_owned() };
+    headers.iter().map(|(name, text)| Header { name: name.to_owned(), value: value(name, text) }).collect()
+}
+
+fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
+    let (outcome, reason) = match answer.verdict {
+        Verdict::Matched => (RouteOutcome::Matched, None),
+        Verdict::Off => (RouteOutcome::Off, Some("the route is switched off".to_owned())),
+        Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
+        Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
+        Verdict::Undecided { reason, .. } => (RouteOutcome::Undecided, Some(reason)),
+        Verdict::Unordered { reason, .. } => (RouteOutcome::Unordered, Some(reason)),
+    };
+    let destination = snapshot.destinations.get(&answer.route.destination_id);
+    RouteAnswer {
+        route_id: answer.route.id,
+        destination_id: answer.route.destination_id,
+        destination: destination.map(|destination| destination.name.clone()),
+        outcome,
+        reason,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn credentials_among_the_headers_are_not_shown() {
+        let headers = HeaderList::new([("Authorization", "Basic secret"), ("X-Event", "paid"), ("cookie", "secret")]);
+        let shown = serde_json::to_string(&shown(&headers)).expect("json");
+        assert!(shown.contains("paid") && shown.contains("authorization") && !shown.contains("secret"), "{shown}");
+    }
+}

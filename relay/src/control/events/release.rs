@@ -1,0 +1,83 @@
+//! Releasing an event whose signature failed.
+
+use shared::id::{DestinationId, SourceId};
+use tokio::time::Instant;
+
+use super::explain::{EventDetail, detail};
+use super::{ASK_WITHIN, find, headers, view};
+use crate::control::error::Conflict;
+use crate::control::{Actor, Control, Error};
+use crate::pull::arrival;
+use crate::store::admit::NewEvent;
+use crate::store::events::{self, EventRow, Released};
+use crate::store::partitions::with_partitions;
+use crate::{route, store};
+
+/// How often the routes are asked again because another call changes them at the same time.
+const ROUNDS: usize = 5;
+
+/// Releases an event from quarantine: it is routed as if it had just arrived. One that has been released before stays as
+/// it is.
+///
+/// # Errors
+/// If the event does not exist, its signature has not failed, or its body is no longer kept.
+pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<EventDetail, Error> {
+    let row = find(control, actor, id).await?;
+    match row.verification.as_str() {
+        "failed" => {}
+        "released" => return detail(control, actor, row).await,
+        _ => return Err(Error::Conflict(Conflict::NotFailed)),
+    }
+    let body = store::pending::body(&control.pool, row.id).await?;
+    let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
+    let body = body.filter(|_| row.id >= first_with_body);
+    let body = body.ok_or(Error::Conflict(Conflict::BodyGone))?;
+    route_and_release(control, &row, &body).await?;
+    detail(control, actor, find(control, actor, id).await?).await
+}
+
+async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Result<(), Error> {
+    let headers = headers(row);
+    let mut snapshot = control.configuration.refresh().await?;
+    for _ in 0..ROUNDS {
+        let answers =
+            route::ask(&control.evaluator, &snapshot, &view(row, &headers, body), Instant::now() + ASK_WITHIN).await;
+        let event = NewEvent {
+            id: row.id,
+            customer_id: row.customer_id,
+            source_id: row.source_id,
+            received_at: row.received_at,
+            event_type: row.event_type.clone(),
+            provider_event_id: row.provider_event_id.clone(),
+            // It was stored without one, because nothing had verified it. Its owner has now.
+            dedupe_key: snapshot
+                .sources
+                .get(&SourceId::from_uuid(row.source_id))
+                .and_then(|source| source.key(&row.query, &headers, body)),
+            method: row.method.clone(),
+            query: row.query.clone(),
+            headers: row.headers.clone(),
+            body: Vec::new(),
+            verification: "released",
+            failure: None,
+            quarantine: None,
+            deliveries: arrival::deliveries(&snapshot, &answers),
+        };
+        let days = control.releaser.intake.dedupe_days;
+        match with_partitions!(&control.pool, events::release(&control.pool, &event, snapshot.version, days))? {
+            Released::Done => {
+                if event.parks() {
+                    control.releaser.intake.parked.notify_one();
+                }
+                event
+                    .deliveries
+                    .iter()
+                    .for_each(|made| control.engine.look(DestinationId::from_uuid(made.destination_id)));
+                return Ok(());
+            }
+            Released::StaleConfiguration => snapshot = control.configuration.refresh().await?,
+            Released::NotWaiting => return Ok(()),
+        }
+    }
+    Err(Error::Conflict(Conflict::ChangedMeanwhile))
+}

@@ -1,0 +1,80 @@
+//! Rejections: requests that the edge refused, and why.
+
+use serde::Serialize;
+use shared::id::{RejectionId, SourceId};
+use utoipa::ToSchema;
+
+use super::fields::Problems;
+use super::page::{Page, PageRequest, Window};
+use super::time::{Timestamp, id_range};
+use super::{Actor, Control, Error, sources};
+use crate::store::rejections::{self, RejectionRow};
+
+/// Requests to a source that were refused for the same cause.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Rejection {
+    #[schema(value_type = String, example = "rej_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: RejectionId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    /// The source's name.
+    pub source: String,
+    /// A stable code.
+    pub cause: String,
+    /// What is known, for the source's owner; the sender was told nothing of it.
+    pub detail: String,
+    /// How many requests this stands for.
+    pub count: i64,
+    pub first_at: Timestamp,
+    pub last_at: Timestamp,
+    /// The size in bytes of one of them.
+    pub size: i64,
+    /// Where it came from.
+    pub remote: String,
+}
+
+/// Which rejections.
+#[derive(Debug, Default)]
+pub struct RejectionFilter {
+    /// Id or name.
+    pub source: Option<String>,
+    /// Stored at or after this time, RFC 3339.
+    pub after: Option<String>,
+    /// Stored before this time, RFC 3339.
+    pub before: Option<String>,
+}
+
+/// A page of rejections, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the filter or the page that is asked for.
+pub async fn list(
+    control: &Control,
+    actor: Actor,
+    filter: &RejectionFilter,
+    page: &PageRequest,
+) -> Result<Page<Rejection>, Error> {
+    let mut problems = Problems::default();
+    let window = Window::read(page, &mut problems);
+    let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
+    let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let mut search = rejections::Page { customer: actor.customer(), source, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&control.pool, &mut search, range).await?;
+    Ok(window.found(ended, search.found, |row| row.id, view))
+}
+
+fn view(row: RejectionRow) -> Rejection {
+    Rejection {
+        id: RejectionId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source: row.source_name,
+        cause: row.cause,
+        detail: row.detail,
+        count: row.count,
+        first_at: Timestamp(row.first_at),
+        last_at: Timestamp(row.last_at),
+        size: row.size,
+        remote: row.remote,
+    }
+}

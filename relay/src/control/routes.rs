@@ -1,0 +1,369 @@
+//! Routes: which events of a source go to a destination, and in which form.
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use shared::id::{DestinationId, RouteId, SourceId};
+use utoipa::ToSchema;
+
+use super::error::{Conflict, Noun, conflict_of};
+use super::fields::{FieldError, Problems};
+use super::page::{Page, PageRequest, Window};
+use super::patch::{dropped, given};
+use super::time::Timestamp;
+use super::{Actor, Control, Error, destinations, sources};
+use crate::configuration::Poison;
+use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
+use crate::mint;
+use crate::store::routes::{self, Changed, Content, RouteRow};
+
+/// A route to be made, or to be put in the place of one.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RouteSpec {
+    /// Id or name. Needed by POST; what a route joins does not change.
+    pub source: Option<String>,
+    /// Id or name. Needed by POST; what a route joins does not change.
+    pub destination: Option<String>,
+    /// CEL over `event`, `headers` and `body` that gives true or false. Left out: every event matches.
+    #[schema(example = "event.type == 'invoice.paid' && body.data.object.amount_paid > 0")]
+    pub filter: Option<String>,
+    /// CEL over the same that gives the new body. Left out: the raw bytes are sent. If it is changed, deliveries that are
+    /// pending are still sent with the one that they were routed with. Those that are held by their transform are released
+    /// with the new one; if there is none any more they stay held. What is released or retried by hand, or replayed, is sent
+    /// by the route as it is now.
+    pub transform: Option<String>,
+    /// CEL over the same: deliveries of this route for which it gives the same value go one after the other, in the order in
+    /// which they were stored; null and the empty text are no order. Left out: no delivery waits for another. Replays have no
+    /// order.
+    #[schema(example = "body.data.object.customer")]
+    pub order_key: Option<String>,
+    /// What a delivery that fails means for the later ones of its key; "block" where it is left out.
+    pub poison: Option<Poison>,
+    /// True where it is left out.
+    pub enabled: Option<bool>,
+}
+
+impl RouteSpec {
+    fn content(self) -> Content {
+        Content {
+            filter: self.filter,
+            transform: self.transform,
+            order_key: self.order_key,
+            poison: self.poison.unwrap_or_default(),
+            enabled: self.enabled.unwrap_or(true),
+        }
+    }
+}
+
+/// What changes of a route, as a JSON merge patch (RFC 7396): what is left out stays, null gives the default.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RoutePatch {
+    /// Null: every event matches.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub filter: Option<Option<String>>,
+    /// Null: the raw bytes are sent.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub transform: Option<Option<String>>,
+    /// Null: no delivery waits for another.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<String>)]
+    pub order_key: Option<Option<String>>,
+    /// Null: "block".
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<Poison>)]
+    pub poison: Option<Option<Poison>>,
+    /// Null: true.
+    #[serde(default, deserialize_with = "given")]
+    #[schema(value_type = Option<bool>)]
+    pub enabled: Option<Option<bool>>,
+}
+
+impl RoutePatch {
+    /// What a route consists of once this has changed it.
+    fn content(self, row: &RouteRow) -> Content {
+        let text = |change: Option<Option<String>>, now: &Option<String>| change.unwrap_or_else(|| now.clone());
+        Content {
+            filter: text(self.filter, &row.filter),
+            transform: text(self.transform, &row.transform),
+            order_key: text(self.order_key, &row.order_key),
+            poison: self.poison.map_or_else(|| Poison::from_name(&row.poison), Option::unwrap_or_default),
+            enabled: self.enabled.map_or(row.enabled, |enabled| enabled.unwrap_or(true)),
+        }
+    }
+}
+
+/// A route.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Route {
+    #[schema(value_type = String, example = "rte_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: RouteId,
+    #[schema(value_type = String)]
+    pub source_id: SourceId,
+    /// The source's name.
+    pub source: String,
+    #[schema(value_type = String)]
+    pub destination_id: DestinationId,
+    /// The destination's name.
+    pub destination: String,
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: Poison,
+    pub enabled: bool,
+    /// Which of its expressions this relay cannot evaluate, and why; the deliveries that it makes are held. Left out if all
+    /// can be.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unusable: Option<String>,
+    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["filter"]`. Left out if
+    /// there is nothing.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// Which routes.
+#[derive(Debug, Default)]
+pub struct RouteFilter {
+    /// Id or name.
+    pub source: Option<String>,
+    /// Id or name.
+    pub destination: Option<String>,
+}
+
+/// Joins a source to a destination.
+///
+/// # Errors
+/// Returns every field that is wrong, or a conflict if a route joins them already.
+pub async fn create(control: &Control, actor: Actor, spec: RouteSpec) -> Result<Route, Error> {
+    let mut problems = Problems::default();
+    let joined = joined(control, actor, &spec, &mut problems).await?;
+    let content = spec.content();
+    Expressions::of(&content).check(&mut problems).await?;
+    let (source, destination) = problems.finish_with(joined)?;
+    let id = RouteId::from_uuid(mint::uuid());
+    let inserted = routes::insert(&control.pool, actor.customer(), id, source, destination, &content).await;
+    let (row, version) = inserted.map_err(|error| {
+        if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
+            return Error::Conflict(Conflict::ChangedMeanwhile);
+        }
+        conflict_of("one_route_joins_a_source_and_a_destination", Conflict::RouteExists)(error)
+    })?;
+    control.active(version).await?;
+    Ok(view(control, row))
+}
+
+/// A page of routes, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the filter or the page that is asked for.
+pub async fn list(
+    control: &Control,
+    actor: Actor,
+    filter: &RouteFilter,
+    page: &PageRequest,
+) -> Result<Page<Route>, Error> {
+    let mut problems = Problems::default();
+    let window = Window::read(page, &mut problems);
+    let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
+    let destination =
+        destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
+    problems.finish()?;
+    let (cursor, fetch) = (window.cursor, window.fetch());
+    let rows = routes::page(&control.pool, actor.customer(), source, destination, cursor, fetch).await?;
+    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+}
+
+/// One route.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Route, Error> {
+    Ok(view(control, find(control, actor, id).await?))
+}
+
+/// Replaces the settings of a route; what is left out gets its default, and what that removes is returned in `dropped`.
+///
+/// # Errors
+/// If the route does not exist, or with every field that is wrong.
+pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec) -> Result<Route, Error> {
+    let row = find(control, actor, id).await?;
+    let mut problems = Problems::default();
+    let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
+    if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
+        problems.add("source", "is not the source of this route; make another route instead");
+    }
+    if spec
+        .destination
+        .as_ref()
+        .is_some_and(|given| *given != row.destination_name && *given != destination.to_string())
+    {
+        problems.add("destination", "is not the destination of this route; make another route instead");
+    }
+    let content = spec.content();
+    Expressions::of(&content).check(&mut problems).await?;
+    problems.finish()?;
+    let changed = routes::change(&control.pool, actor.customer(), RouteId::from_uuid(row.id), |_| content).await?;
+    answer(control, changed).await
+}
+
+/// Changes a part of a route. Changes of different fields at the same time are all kept.
+///
+/// # Errors
+/// If the route does not exist, or with every field that is wrong.
+pub async fn change(control: &Control, actor: Actor, id: &str, patch: RoutePatch) -> Result<Route, Error> {
+    let id = read_id(id)?;
+    let mut problems = Problems::default();
+    // Each expression stands for itself, so those that stay are not looked at: a route that one of them makes unusable
+    // can be switched off.
+    Expressions::given(&patch).check(&mut problems).await?;
+    problems.finish()?;
+    let changed = routes::change(&control.pool, actor.customer(), id, |row| patch.content(row)).await?;
+    answer(control, changed).await
+}
+
+/// Deletes a route. What it has made already is still delivered, with the transform that it was routed with.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
+    let deleted = routes::delete(&control.pool, actor.customer(), read_id(id)?).await?;
+    control.active(deleted.ok_or(Error::NotFound(Noun::Route))?).await
+}
+
+fn read_id(id: &str) -> Result<RouteId, Error> {
+    id.parse().map_err(|_| Error::NotFound(Noun::Route))
+}
+
+async fn find(control: &Control, actor: Actor, id: &str) -> Result<RouteRow, Error> {
+    routes::find(&control.pool, actor.customer(), read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
+}
+
+/// Waits until a change is active, and returns the route as it left it.
+async fn answer(control: &Control, changed: Option<Changed>) -> Result<Route, Error> {
+    let Changed { before, row, version } = changed.ok_or(Error::NotFound(Noun::Route))?;
+    control.active(version).await?;
+    let dropped = dropped(&settings_of(&before), &settings_of(&row), &defaults());
+    Ok(Route { dropped, ..view(control, row) })
+}
+
+/// The settings of a route that have a default.
+fn settings_of(row: &RouteRow) -> Value {
+    let RouteRow { filter, transform, order_key, poison, enabled, .. } = row;
+    json!({ "filter": filter, "transform": transform, "order_key": order_key, "poison": poison, "enabled": enabled })
+}
+
+fn defaults() -> Value {
+    json!({ "filter": null, "transform": null, "order_key": null, "poison": Poison::default().name(), "enabled": true })
+}
+
+/// The expressions that a request gives a route.
+struct Expressions {
+    filter: Option<String>,
+    transform: Option<String>,
+    order_key: Option<String>,
+}
+
+impl Expressions {
+    fn of(content: &Content) -> Self {
+        let Content { filter, transform, order_key, .. } = content;
+        Self { filter: filter.clone(), transform: transform.clone(), order_key: order_key.clone() }
+    }
+
+    fn given(change: &RoutePatch) -> Self {
+        let RoutePatch { filter, transform, order_key, .. } = change;
+        Self {
+            filter: filter.clone().flatten(),
+            transform: transform.clone().flatten(),
+            order_key: order_key.clone().flatten(),
+        }
+    }
+
+    /// Compiles them, so that what is stored can be used, and notes what is wrong. Compiling waits for a thread of its own.
+    async fn check(self, problems: &mut Problems) -> Result<(), Error> {
+        let compile = move || {
+            let filter = self.filter.as_deref().and_then(|text| Filter::check(text).err());
+            let transform = self.transform.as_deref().and_then(|text| Transform::check(text).err());
+            let order_key = self.order_key.as_deref().and_then(|text| OrderKey::check(text).err());
+            [("filter", filter), ("transform", transform), ("order_key", order_key)]
+        };
+        let done = tokio::task::spawn_blocking(compile).await;
+        let errors = done.map_err(|error| Error::Internal(error.to_string()))?;
+        let problem = |field, error: ExpressionError| FieldError::with_code(field, error.code(), error.to_string());
+        let errors = errors.into_iter().filter_map(|(field, error)| Some(problem(field, error?)));
+        errors.for_each(|error| problems.push(error));
+        Ok(())
+    }
+}
+
+/// What is not there is noted.
+async fn joined(
+    control: &Control,
+    actor: Actor,
+    spec: &RouteSpec,
+    problems: &mut Problems,
+) -> Result<Option<(SourceId, DestinationId)>, Error> {
+    let mut source = None;
+    match spec.source.as_deref() {
+        None => problems.add("source", "is missing; give its id or name"),
+        Some(text) => source = problems.named("source", text, sources::find(control, actor, text).await)?,
+    }
+    let mut destination = None;
+    match spec.destination.as_deref() {
+        None => problems.add("destination", "is missing; give its id or name"),
+        Some(text) => {
+            destination = problems.named("destination", text, destinations::find(control, actor, text).await)?
+        }
+    }
+    let ids = source.zip(destination);
+    Ok(ids.map(|(source, destination)| (SourceId::from_uuid(source.id), DestinationId::from_uuid(destination.id))))
+}
+
+fn view(control: &Control, row: RouteRow) -> Route {
+    let snapshot = control.configuration.current();
+    Route {
+        id: RouteId::from_uuid(row.id),
+        source_id: SourceId::from_uuid(row.source_id),
+        source: row.source_name,
+        destination_id: DestinationId::from_uuid(row.destination_id),
+        destination: row.destination_name,
+        filter: row.filter,
+        transform: row.transform,
+        order_key: row.order_key,
+        poison: Poison::from_name(&row.poison),
+        enabled: row.enabled,
+        unusable: snapshot.routes.get(&RouteId::from_uuid(row.id)).and_then(|route| route.problem()),
+        dropped: Vec::new(),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::fields::wrong_fields;
+    use super::*;
+
+    #[test]
+    fn a_change_tells_null_from_left_out() {
+        let change: RoutePatch = serde_json::from_str(r#"{"filter": null, "enabled": false}"#).expect("a change");
+        assert_eq!((change.filter, change.transform, change.enabled), (Some(None), None, Some(Some(false))));
+    }
+
+    #[tokio::test]
+    async fn all_expressions_are_compiled_and_all_errors_reported() {
+        let mut problems = Problems::default();
+        let settings = r#"{"filter": "event.", "transform": "nothing", "order_key": "body.(", "poison": "skip"}"#;
+        let content = serde_json::from_str::<RouteSpec>(settings).expect("settings").content();
+        assert!(Expressions::of(&content).check(&mut problems).await.is_ok());
+        let errors = wrong_fields(problems.finish());
+        assert_eq!(
+            errors.iter().map(|error| error.field.as_str()).collect::<Vec<_>>(),
+            ["filter", "transform", "order_key"]
+        );
+        assert_eq!(errors[0].code, Some("expression_syntax"));
+    }
+}

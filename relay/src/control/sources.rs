@@ -1,0 +1,340 @@
+//! Sources: the URLs that providers post to.
+//!
+//! A source is active at the edge once the edge has confirmed it. Each change waits for that a few seconds; if the edge
+//! does not answer or refuses it, the source says `"edge": "pending"` and [`crate::sync`] goes on putting it.
+
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+use shared::id::{CustomerId, SourceId};
+use shared::provider;
+use shared::source::Secret;
+use utoipa::ToSchema;
+
+use super::error::{Conflict, Noun, conflict_of};
+use super::fields::Problems;
+use super::page::{Page, PageRequest};
+use super::patch::dropped;
+use super::time::Timestamp;
+use super::{Actor, Control, Error, Put, name};
+use crate::edge::source::Deletion;
+use crate::edge::{check, push};
+use crate::secrets::SourceSecrets;
+use crate::store::configuration::Version;
+use crate::store::sources::{self, Changed, SourceRow};
+use crate::{mint, secrets, store};
+use settings::{checked, content, defaults, open_secrets, patched, settings_of};
+
+pub use settings::{SourcePatch, SourceSpec};
+
+mod settings;
+
+/// A secret shorter than this shows nothing of itself.
+const LEAST_LENGTH_FOR_A_HINT: usize = 12;
+
+/// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
+const DELETION_TRIES: usize = 20;
+
+/// A secret to be added.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct NewSecret {
+    pub secret: String,
+}
+
+/// A source.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Source {
+    #[schema(value_type = String, example = "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: SourceId,
+    pub name: String,
+    pub provider: String,
+    /// Where the provider posts to.
+    pub ingest_url: String,
+    #[schema(value_type = Object)]
+    pub config: Value,
+    pub edge: EdgeState,
+    /// Why the edge does not have the newest change yet.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub edge_error: Option<String>,
+    pub secrets: Vec<SecretHint>,
+    /// What is kept of the requests that fail. Shown of one source, if its config says `"on_failure": "quarantine"`.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<Quarantine>,
+    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["config.on_failure"]`.
+    /// Left out if there is nothing. Secrets are not among it.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub dropped: Vec<String>,
+    pub created_at: Timestamp,
+    pub updated_at: Timestamp,
+}
+
+/// How much a source keeps in this hour (UTC) of the requests that fail, and how much it may. Set by `quarantine` in its
+/// config, as `{"events_per_hour": 50000, "bytes_per_hour": 250000000, "body_bytes": 1000000}`. What is beyond it is refused or
+/// only counted, as a rejection with the cause `quarantine_full`.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Quarantine {
+    pub events_per_hour: u64,
+    pub bytes_per_hour: u64,
+    /// The largest body that is kept; the edge refuses larger ones.
+    pub body_bytes: u64,
+    /// Kept in this hour.
+    pub events: i64,
+    /// Of their bodies.
+    pub bytes: i64,
+    /// Beyond the limit in this hour.
+    pub rejected: i64,
+}
+
+/// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
+/// when the relay last compared (some minutes after each change, and once a day); else `pending`: `edge_error` says why, and the relay goes on
+/// trying. In the answer to a change it is about that change.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum EdgeState {
+    Active,
+    Pending,
+}
+
+/// What is shown of a secret.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct SecretHint {
+    #[schema(example = "…9f3a")]
+    pub hint: String,
+}
+
+/// Creates a source and puts it to the edge.
+///
+/// # Errors
+/// Returns every field that is wrong, or a conflict if the name is taken.
+pub async fn create(control: &Control, actor: Actor, spec: SourceSpec) -> Result<Source, Error> {
+    let mut problems = Problems::default();
+    let name = name::required(spec.name.as_deref(), &mut problems);
+    let id = SourceId::from_uuid(mint::uuid());
+    let content = content(control, id, &name, spec, None, problems)?;
+    let inserted = sources::insert(&control.pool, actor.customer(), id, &name, &content).await;
+    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
+    Ok(answer(control, inserted.map_err(taken)?).await?.value)
+}
+
+/// A page of sources, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the page that is asked for.
+pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Source>, Error> {
+    let window = page.window()?;
+    let rows = sources::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
+    Ok(window.page(rows, |row| row.id, |row| view(control, row)))
+}
+
+/// One source, by its id or name.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Source, Error> {
+    let row = find(control, actor, id).await?;
+    let quarantine =
+        if row.config["on_failure"] == "quarantine" { Some(quarantine(control, &row).await?) } else { None };
+    Ok(Source { quarantine, ..view(control, row) })
+}
+
+async fn quarantine(control: &Control, row: &SourceRow) -> Result<Quarantine, Error> {
+    let limits = provider::quarantine_limits(&row.config);
+    let usage = store::quarantine::usage(&control.pool, SourceId::from_uuid(row.id)).await?;
+    Ok(Quarantine {
+        events_per_hour: limits.events_per_hour,
+        bytes_per_hour: limits.bytes_per_hour,
+        body_bytes: limits.body_bytes,
+        events: usage.map_or(0, |usage| usage.events),
+        bytes: usage.map_or(0, |usage| usage.bytes),
+        rejected: usage.map_or(0, |usage| usage.rejected),
+    })
+}
+
+/// Creates the source with this name, or replaces its settings. Secrets that are left out are kept, everything else gets its
+/// default. Of calls at the same time the last one wins as a whole.
+///
+/// # Errors
+/// Returns every field that is wrong.
+pub async fn put(control: &Control, actor: Actor, name: &str, spec: SourceSpec) -> Result<Put<Source>, Error> {
+    let mut problems = Problems::default();
+    name::check_path(name, spec.name.as_deref(), &mut problems);
+    problems.finish()?;
+    let new = SourceId::from_uuid(mint::uuid());
+    let plan = |id, before: Option<&SourceRow>| content(control, id, name, spec, before, Problems::default());
+    let put = sources::put(&control.pool, actor.customer(), name, new, plan).await?;
+    answer(control, put).await
+}
+
+/// Changes a part of a source and puts it to the edge. Changes of different fields at the same time are all kept.
+///
+/// # Errors
+/// If it does not exist, or with every field that is wrong.
+pub async fn change(control: &Control, actor: Actor, id: &str, patch: SourcePatch) -> Result<Source, Error> {
+    let patch = patch.into_json()?;
+    let (id, name) = name::id_or_name(id);
+    let changed =
+        sources::change(&control.pool, actor.customer(), id, name, |row| patched(control, row, patch)).await?;
+    Ok(answer(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
+}
+
+/// Deletes a source with its routes: first at the edge, so that nothing is accepted for a source that is gone. Its events
+/// stay, and what is pending of them is still delivered.
+///
+/// # Errors
+/// If it does not exist, or the edge does not confirm the deletion: then nothing is deleted.
+pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
+    let row = find(control, actor, id).await?;
+    let version = delete_everywhere(control, &row).await?;
+    control.active(version).await
+}
+
+/// Deletes a source at the edge and then its row. Returns the new revision of the configuration.
+///
+/// The revision is raised first: a put that is under way is then older than the deletion. If the row is not deleted in the
+/// end, the edge has not confirmed its newest revision, and [`crate::sync`] puts the source again. Calls that delete the
+/// same source share a revision, so that none of them keeps the others from deleting the row.
+async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version, Error> {
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let mut least = row.revision.saturating_add(1);
+    for _ in 0..DELETION_TRIES {
+        let row = sources::raise_to(&control.pool, id, least).await?.ok_or(Error::NotFound(Noun::Source))?;
+        if row.edge_revision == row.revision {
+            // Another call has changed it, and the edge has confirmed that.
+            least = row.revision.saturating_add(1);
+            continue;
+        }
+        let deletion = {
+            let _turn = control.pusher.edge.turn(id).await;
+            control.pusher.edge.delete_source(id, u64::try_from(row.revision).unwrap_or(0)).await
+        };
+        match deletion {
+            Ok(Deletion::Done) => {}
+            Ok(Deletion::OlderRevision { held }) => {
+                least = check::after(held);
+                continue;
+            }
+            Err(problem) => {
+                control.pusher.pending.notify_one();
+                return Err(Error::Edge(format!(
+                    "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
+                )));
+            }
+        }
+        match sources::delete(&control.pool, customer, id, row.revision).await {
+            Ok(Some(version)) => return Ok(version),
+            // It was changed since, and may be at the edge again.
+            Ok(None) => {}
+            Err(error) => {
+                control.pusher.pending.notify_one();
+                return Err(error.into());
+            }
+        }
+    }
+    control.pusher.pending.notify_one();
+    Err(Error::Conflict(Conflict::ChangedMeanwhile))
+}
+
+/// Adds a secret beside those that a source has. All of them are accepted, so that a provider's secret can be rotated
+/// without a refused request; [`put`] with the new one alone ends the rotation.
+///
+/// # Errors
+/// If the source does not exist, or the secret is not one of its provider's.
+pub async fn add_secret(control: &Control, actor: Actor, id: &str, new: NewSecret) -> Result<Source, Error> {
+    let NewSecret { secret } = new;
+    let plan = |row: &SourceRow| {
+        let before = open_secrets(control, row)?;
+        let mut active = vec![Secret::new(&secret)];
+        active.extend(before.active.iter().filter(|old| **old != Secret::new(&secret)).cloned());
+        let secrets = before.replaced_by(active);
+        let (provider, config) = (row.provider.clone(), row.config.clone());
+        checked(control, SourceId::from_uuid(row.id), &row.name, provider, config, &secrets, Problems::default())
+    };
+    let (id, name) = name::id_or_name(id);
+    let changed = sources::change(&control.pool, actor.customer(), id, name, plan).await?;
+    Ok(answer(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
+}
+
+/// The source with this id or name.
+pub(super) async fn find(control: &Control, actor: Actor, text: &str) -> Result<SourceRow, Error> {
+    let (id, name) = name::id_or_name(text);
+    sources::find(&control.pool, actor.customer(), id, name).await?.ok_or(Error::NotFound(Noun::Source))
+}
+
+/// The id of a source that a filter names. An id is taken as it is, because what a source has received outlives it.
+pub(super) async fn id_of(
+    control: &Control,
+    actor: Actor,
+    field: &str,
+    text: Option<&str>,
+    problems: &mut Problems,
+) -> Result<Option<SourceId>, Error> {
+    let Some(text) = text else { return Ok(None) };
+    if let (Some(id), _) = name::id_or_name(text) {
+        return Ok(Some(id));
+    }
+    let found = find(control, actor, text).await;
+    problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
+}
+
+/// Waits until this replica stores by the change, puts the source to the edge, and answers with it as this change left it.
+async fn answer(control: &Control, changed: Changed) -> Result<Put<Source>, Error> {
+    let Changed { before, row, version } = changed;
+    // The edge can have it before: what stores compares the version.
+    let active = control.active(version).await;
+    push::push_or_retry(&control.pusher, &row).await;
+    active?;
+    let dropped = before.as_ref().map(|before| dropped(&settings_of(before), &settings_of(&row), &defaults()));
+    let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
+    let row = match sources::find(&control.pool, customer, Some(id), None).await? {
+        // The edge may have a later change already, which contains this one.
+        Some(now) => {
+            SourceRow { edge_revision: now.edge_revision.min(row.revision), edge_error: now.edge_error, ..row }
+        }
+        // It was deleted meanwhile.
+        None => row,
+    };
+    let source = Source { dropped: dropped.unwrap_or_default(), ..view(control, row) };
+    Ok(Put { value: source, created: before.is_none() })
+}
+
+fn view(control: &Control, row: SourceRow) -> Source {
+    let id = SourceId::from_uuid(row.id);
+    let secrets = secrets::open_source_secrets(&control.config.master_keys, &row).unwrap_or_else(|problem| {
+        tracing::error!(source = %id, problem, "the secrets of this source cannot be opened");
+        SourceSecrets::default()
+    });
+    let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };
+    Source {
+        id,
+        name: row.name,
+        provider: row.provider,
+        ingest_url: control.pusher.edge.ingest_url(id),
+        config: row.config,
+        edge,
+        edge_error: row.edge_error.filter(|_| edge == EdgeState::Pending),
+        secrets: secrets.active.iter().map(|secret| hint(secret.reveal())).collect(),
+        quarantine: None,
+        dropped: Vec::new(),
+        created_at: Timestamp(row.created_at),
+        updated_at: Timestamp(row.updated_at),
+    }
+}
+
+fn hint(secret: &str) -> SecretHint {
+    let length = secret.chars().count();
+    let shown = if length < LEAST_LENGTH_FOR_A_HINT { 0 } else { 4 };
+    SecretHint { hint: std::iter::once('…').chain(secret.chars().skip(length - shown)).collect() }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hint_shows_the_end_of_a_long_secret_and_nothing_of_a_short_one() {
+        assert_eq!(hint("whsec_MfKQ9r8GKYqrTw9f3a").hint, "…9f3a");
+        assert_eq!(hint("elevenchars").hint, "…");
+        assert_eq!(hint("").hint, "…");
+        assert_eq!(hint("geheimnisäöüß").hint, "…äöüß");
+    }
+}

@@ -1,0 +1,200 @@
+//! What happened when: events, deliveries and attempts per minute, hour or day.
+
+use serde::{Deserialize, Serialize};
+use shared::id::{DestinationId, SourceId};
+use time::OffsetDateTime;
+use utoipa::ToSchema;
+
+use super::fields::Problems;
+use super::time::{Timestamp, read_ms};
+use super::{Actor, Control, Error, destinations, sources};
+use crate::mint;
+use crate::store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
+
+/// The most steps of one answer.
+const MOST_STEPS: u64 = 1_500;
+
+/// How long a step is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Step {
+    Minute,
+    #[default]
+    Hour,
+    /// Of UTC.
+    Day,
+}
+
+impl Step {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::Minute => "minute",
+            Self::Hour => "hour",
+            Self::Day => "day",
+        }
+    }
+
+    fn ms(self) -> u64 {
+        match self {
+            Self::Minute => 60_000,
+            Self::Hour => 3_600_000,
+            Self::Day => 86_400_000,
+        }
+    }
+}
+
+/// Which counters, and of when.
+#[derive(Debug, Default)]
+pub struct StatsFilter {
+    /// Id or name: only what came in by this source.
+    pub source: Option<String>,
+    /// Id or name: only what went out to this destination.
+    pub destination: Option<String>,
+    /// The first time, RFC 3339, rounded down to a step; left out: 24 hours before the last one.
+    pub from: Option<String>,
+    /// The time before which it ends, RFC 3339; left out: now.
+    pub to: Option<String>,
+    pub step: Step,
+}
+
+/// What happened, step by step. Counted when it is stored and settled, so that asking costs next to nothing.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Stats {
+    pub step: Step,
+    pub from: Timestamp,
+    pub to: Timestamp,
+    /// What came in; steps in which nothing did are left out. Empty where a destination is asked for.
+    pub events: Vec<EventStats>,
+    /// What went out; steps in which nothing did are left out. Empty where a source is asked for.
+    pub deliveries: Vec<DeliveryStats>,
+}
+
+/// What came in during a step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct EventStats {
+    /// When the step begins.
+    pub at: Timestamp,
+    pub stored: i64,
+    /// Repetitions by the provider, which are not stored again.
+    pub duplicates: i64,
+    /// Requests that the edge refused, and those that failed and were beyond what the source keeps of such.
+    pub rejected: i64,
+}
+
+/// What went out during a step.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct DeliveryStats {
+    /// When the step begins.
+    pub at: Timestamp,
+    pub succeeded: i64,
+    pub dead: i64,
+    pub failed_attempts: i64,
+    /// All attempts, by how long they took.
+    pub attempts: Vec<Latency>,
+}
+
+/// Attempts that took about as long.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Latency {
+    /// The longest they took, in milliseconds, and longer than those before; null where there is no limit.
+    pub within_ms: Option<i32>,
+    pub count: i64,
+}
+
+/// Events, deliveries and attempts per minute, hour or day, as long as what is known of events is kept.
+///
+/// # Errors
+/// Returns every field of the filter that is wrong.
+pub async fn show(control: &Control, actor: Actor, filter: &StatsFilter) -> Result<Stats, Error> {
+    let mut problems = Problems::default();
+    let span = span(filter, mint::now_ms(), &mut problems);
+    let source = sources::id_of(control, actor, "source", filter.source.as_deref(), &mut problems).await?;
+    let destination =
+        destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
+    if source.is_some() && destination.is_some() {
+        problems.add("destination", "give a source or a destination, or neither for everything");
+    }
+    let span = problems.finish_with(span)?;
+    let customer = actor.customer().uuid();
+    let events = match destination {
+        Some(_) => Vec::new(),
+        None => {
+            let counts = counters::of_sources(&control.pool, customer, source.map(SourceId::uuid), span).await?;
+            counts.into_iter().map(event_stats).collect()
+        }
+    };
+    let deliveries = match source {
+        Some(_) => Vec::new(),
+        None => {
+            let destination = destination.map(DestinationId::uuid);
+            let counts = counters::of_destinations(&control.pool, customer, destination, span).await?;
+            counts.into_iter().map(delivery_stats).collect()
+        }
+    };
+    Ok(Stats { step: filter.step, from: Timestamp(span.from), to: Timestamp(span.until), events, deliveries })
+}
+
+fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Span> {
+    let until_ms = read_ms("to", filter.to.as_deref(), problems).unwrap_or(now_ms);
+    let from_ms = match read_ms("from", filter.from.as_deref(), problems) {
+        Some(from_ms) => from_ms,
+        None => until_ms.saturating_sub(Step::Day.ms()),
+    };
+    let from_ms = from_ms - from_ms % filter.step.ms();
+    if from_ms >= until_ms {
+        problems.add("to", "is not later than from");
+        return None;
+    }
+    let steps = (until_ms - from_ms).div_ceil(filter.step.ms());
+    if steps > MOST_STEPS {
+        problems.add(
+            "step",
+            format!("gives {steps} steps; ask for at most {MOST_STEPS}, by a longer step or a later from"),
+        );
+        return None;
+    }
+    Some(Span { from: mint::timestamp(from_ms), until: mint::timestamp(until_ms), step: filter.step.as_str() })
+}
+
+fn event_stats((at, counts): (OffsetDateTime, SourceCounts)) -> EventStats {
+    let SourceCounts { stored, duplicates, rejected } = counts;
+    EventStats { at: Timestamp(at), stored, duplicates, rejected }
+}
+
+fn delivery_stats((at, counts): (OffsetDateTime, DestinationCounts)) -> DeliveryStats {
+    let DestinationCounts { succeeded, dead, failed_attempts, attempts } = counts;
+    let limits = LATENCIES_MS.iter().map(|most| Some(*most)).chain([None]);
+    let attempts = limits.zip(attempts).map(|(within_ms, count)| Latency { within_ms, count }).collect();
+    DeliveryStats { at: Timestamp(at), succeeded, dead, failed_attempts, attempts }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW_MS: u64 = 1_769_846_400_500;
+
+    fn read(from: Option<&str>, to: Option<&str>, step: Step) -> Result<Span, Error> {
+        let text = |text: Option<&str>| text.map(str::to_owned);
+        let filter = StatsFilter { source: None, destination: None, from: text(from), to: text(to), step };
+        let mut problems = Problems::default();
+        let span = span(&filter, NOW_MS, &mut problems);
+        problems.finish_with(span)
+    }
+
+    #[test]
+    fn the_last_day_by_the_hour_is_what_is_shown_when_nothing_is_asked_for() {
+        let span = read(None, None, Step::default()).expect("a span");
+        assert_eq!(mint::unix_ms(span.until), NOW_MS);
+        assert_eq!(mint::unix_ms(span.from), NOW_MS - 500 - 86_400_000);
+        assert_eq!(span.step, "hour");
+    }
+
+    #[test]
+    fn a_span_that_ends_before_it_begins_or_has_too_many_steps_is_refused() {
+        assert!(read(Some("2026-02-01T00:00:00Z"), None, Step::Hour).is_err(), "in the future");
+        assert!(read(Some("2026-01-01T00:00:00Z"), None, Step::Minute).is_err(), "a month of minutes");
+        assert!(read(Some("2026-01-01T00:00:00Z"), None, Step::Hour).is_ok());
+        assert!(read(Some("yesterday"), None, Step::Hour).is_err());
+    }
+}

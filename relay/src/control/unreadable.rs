@@ -1,0 +1,168 @@
+//! Unreadable messages: messages of the queue that could not be stored as what they are. They belong to no customer, so
+//! only the bearer of the deployment's root token may see them.
+
+use serde::{Deserialize, Serialize};
+use shared::id::{EventId, UnreadableMessageId};
+use utoipa::ToSchema;
+
+use super::error::Noun;
+use super::page::{Page, PageRequest};
+use super::time::Timestamp;
+use super::{Actor, Control, Error};
+use crate::store::search::Range;
+use crate::store::unreadable::{self, Selection, SummaryRow};
+use crate::unreadable::Tried;
+
+pub use crate::store::unreadable::Reason;
+
+/// A message of the queue that could not be stored as what it is.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct UnreadableMessage {
+    #[schema(value_type = String, example = "unr_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    pub id: UnreadableMessageId,
+    pub state: UnreadableState,
+    pub reason: Reason,
+    /// What exactly is wrong with it.
+    pub detail: String,
+    /// The id of the queue; empty if it did not come out of a queue.
+    pub queue_id: String,
+    /// The queue's own id of it.
+    pub queue_message_id: String,
+    /// In bytes, with a body that was fetched.
+    pub size: i32,
+    pub stored_at: Timestamp,
+    /// How often the relay has tried to release it by itself.
+    pub tries: i32,
+    /// When the relay tries it next; null if it is released, or if only an operator can release it: because its event is
+    /// past the retention of bodies, or because ten tries ended with the relay.
+    pub next_try_at: Option<Timestamp>,
+    pub released_at: Option<Timestamp>,
+    /// The event that it has become.
+    #[schema(value_type = Option<String>)]
+    pub event_id: Option<EventId>,
+}
+
+/// Whether an unreadable message has been released.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UnreadableState {
+    /// It is kept, and tried again.
+    Waiting,
+    /// It has been stored as what it is.
+    Released,
+}
+
+/// Which unreadable messages.
+#[derive(Debug, Default)]
+pub struct UnreadableFilter {
+    pub reason: Option<Reason>,
+    pub state: Option<UnreadableState>,
+}
+
+/// Which unreadable messages are to be released.
+#[derive(Debug, Deserialize, ToSchema)]
+#[serde(deny_unknown_fields)]
+pub struct ReleaseOfMany {
+    pub reason: Reason,
+}
+
+/// How many messages are tried.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ReleasesBegun {
+    pub messages: u64,
+}
+
+/// The bytes of an unreadable message.
+#[derive(Debug)]
+pub struct Message {
+    pub id: UnreadableMessageId,
+    pub bytes: Vec<u8>,
+}
+
+/// A page of unreadable messages, newest first.
+///
+/// # Errors
+/// Returns what is wrong with the page that is asked for.
+pub async fn list(
+    control: &Control,
+    _: Actor,
+    filter: &UnreadableFilter,
+    page: &PageRequest,
+) -> Result<Page<UnreadableMessage>, Error> {
+    let window = page.window()?;
+    let released = filter.state.map(|state| state == UnreadableState::Released);
+    let selection = Selection { reason: filter.reason, released };
+    let range = Range { until: window.cursor.unwrap_or(Range::ALL.until), ..Range::ALL };
+    let mut search = unreadable::Page { selection, limit: window.fetch(), found: Vec::new() };
+    let ended = window.search(&control.pool, &mut search, range).await?;
+    Ok(window.found(ended, search.found, |row| row.id, view))
+}
+
+/// One unreadable message.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn show(control: &Control, _: Actor, id: &str) -> Result<UnreadableMessage, Error> {
+    unreadable::summary(&control.pool, parse(id)?).await?.map(view).ok_or(NOT_FOUND)
+}
+
+/// The message itself, byte for byte: the header line of the edge and the body that follows it. A large body, which was in
+/// the edge's storage and has been fetched, follows the message.
+///
+/// # Errors
+/// If it does not exist.
+pub async fn message(control: &Control, _: Actor, id: &str) -> Result<Message, Error> {
+    let id = parse(id)?;
+    let row = unreadable::find(&control.pool, id).await?.ok_or(NOT_FOUND)?;
+    let mut bytes = row.message;
+    bytes.extend(row.body.unwrap_or_default());
+    Ok(Message { id, bytes })
+}
+
+/// Tries to store a message as what it is, after its cause has been removed. One that has been released before stays as
+/// it is.
+///
+/// # Errors
+/// If it does not exist, still cannot be stored, or cannot be tried now.
+pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<UnreadableMessage, Error> {
+    let row = unreadable::find(&control.pool, parse(id)?).await?.ok_or(NOT_FOUND)?;
+    match control.releaser.try_again(row).await? {
+        Tried::Released(_) => show(control, actor, id).await,
+        Tried::StillUnreadable(reason, detail) => Err(Error::StillUnreadable(format!("{}: {detail}", reason.name()))),
+        Tried::NotNow(cause) => Err(Error::NotTried(cause)),
+    }
+}
+
+/// Makes the relay try all messages of a reason now, one after the other in the background. Those that still cannot be
+/// stored stay, and are tried again later.
+///
+/// # Errors
+/// If a query fails.
+pub async fn release_many(control: &Control, _: Actor, request: &ReleaseOfMany) -> Result<ReleasesBegun, Error> {
+    let messages = unreadable::try_now(&control.pool, request.reason).await?;
+    control.releaser.intake.unreadable_due.notify_one();
+    Ok(ReleasesBegun { messages })
+}
+
+const NOT_FOUND: Error = Error::NotFound(Noun::UnreadableMessage);
+
+fn parse(id: &str) -> Result<UnreadableMessageId, Error> {
+    id.parse().map_err(|_| NOT_FOUND)
+}
+
+fn view(row: SummaryRow) -> UnreadableMessage {
+    UnreadableMessage {
+        id: UnreadableMessageId::from_uuid(row.id),
+        state: if row.released_at.is_some() { UnreadableState::Released } else { UnreadableState::Waiting },
+        reason: Reason::from_name(&row.reason),
+        detail: row.detail,
+        queue_id: row.queue_id,
+        queue_message_id: row.queue_message_id,
+        size: row.size,
+        stored_at: Timestamp(row.stored_at),
+        tries: row.tries,
+        next_try_at: row.next_try_at.filter(|_| row.released_at.is_none()).map(Timestamp),
+        released_at: row.released_at.map(Timestamp),
+        event_id: row.event_id.map(EventId::from_uuid),
+    }
+}
