@@ -15,7 +15,7 @@ use crate::recipe;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Whether `relay doctor` is content, and what it prints.
+/// Whether `tidegate doctor` is content, and what it prints.
 async fn doctor(settings: &RelaySettings) -> (bool, String) {
     let output = run("doctor", settings.variables()).await.expect("runs");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())

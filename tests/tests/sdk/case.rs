@@ -93,7 +93,7 @@ impl Case {
         verify(&verifier, keys.as_ref(), &parts, request.body.as_bytes(), NOW_S * 1_000)
     }
 
-    /// A sample as `relay send` makes it; `None` where the provider signs with a private key.
+    /// A sample as `tidegate send` makes it; `None` where the provider signs with a private key.
     pub(crate) fn sample(&self) -> Option<Request> {
         let source = self.source(&self.secret);
         let moment = Moment { now_ms: NOW_S * 1_000, random: [5; 32] };
