@@ -49,6 +49,10 @@ pub enum ApiError {
     NotInForce(String),
     /// The relay's clock and the database's differ: by how much.
     WrongClock(String),
+    /// The call took too long and was broken off.
+    TookTooLong,
+    /// A part of the relay does not do its work: which.
+    NotReady(Vec<String>),
     /// Our fault; the cause, for the log.
     Internal(String),
 }
@@ -186,6 +190,8 @@ impl ApiError {
             | Self::Unavailable(_)
             | Self::NotInForce(_)
             | Self::WrongClock(_)
+            | Self::NotReady(_)
+            | Self::TookTooLong
             | Self::Internal(_) => Vec::new(),
         };
         Problem { kind, title, status: status.as_u16(), detail: self.detail(), code, errors }
@@ -238,6 +244,15 @@ impl ApiError {
                 "the clock of this machine is wrong, so nothing is pulled",
                 "wrong_clock",
             ),
+            Self::TookTooLong => {
+                (StatusCode::GATEWAY_TIMEOUT, "/problems/took-too-long", "the call took too long", "took_too_long")
+            }
+            Self::NotReady(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "/problems/not-ready",
+                "a part of the relay does not work",
+                "not_ready",
+            ),
             Self::NotTried(_) => (
                 StatusCode::SERVICE_UNAVAILABLE,
                 "/problems/unavailable",
@@ -280,6 +295,10 @@ impl ApiError {
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) => detail.clone(),
             Self::Edge(detail) => detail.clone(),
+            Self::NotReady(problems) => problems.join("; "),
+            Self::TookTooLong => {
+                "it was broken off, and a change may or may not be stored; look at it before you send it again".to_owned()
+            }
             Self::Unavailable(_) => "nothing was changed that was not confirmed; try again in a moment".to_owned(),
             Self::NotInForce(_) => {
                 "it comes into force as soon as the relay can read it from the database; look at it before you send it again"
@@ -328,13 +347,13 @@ impl Conflict {
 impl IntoResponse for ApiError {
     fn into_response(self) -> Response {
         match &self {
-            Self::Internal(cause) => tracing::error!(cause, "a request failed"),
-            Self::Unavailable(cause) => tracing::warn!(cause, "a request failed because the database cannot be asked"),
-            Self::NotInForce(cause) => {
-                tracing::warn!(cause, "a change is stored and not in force yet; it is looked for again");
+            Self::Internal(error) => tracing::error!(error, "a request failed"),
+            Self::Unavailable(error) => tracing::warn!(error, "a request failed because the database is unavailable"),
+            Self::NotInForce(error) => {
+                tracing::warn!(error, "a change is stored and not active yet; the relay reads it again");
             }
-            Self::Edge(cause) => tracing::warn!(cause, "a request failed because of the edge"),
-            Self::NotTried(cause) => tracing::warn!(cause, "an unreadable message cannot be tried now"),
+            Self::Edge(error) => tracing::warn!(error, "a request failed because of the edge"),
+            Self::NotTried(error) => tracing::warn!(error, "an unreadable message cannot be tried now"),
             Self::Unauthorized
             | Self::NotFound(_)
             | Self::PastRetention(_)
@@ -347,7 +366,9 @@ impl IntoResponse for ApiError {
             | Self::NulCharacter(_)
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
-            | Self::WrongClock(_) => {}
+            | Self::WrongClock(_)
+            | Self::NotReady(_)
+            | Self::TookTooLong => {}
         }
         let (status, ..) = self.class();
         let mut response = (status, Json(self.problem())).into_response();
@@ -404,7 +425,7 @@ impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let response = ResponseBuilder::new()
-            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 410, 413, 422, 500, 502 or 503")
+            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 410, 413, 422, 500, 502, 503 or 504")
             .content("application/problem+json", content)
             .build();
         BTreeMap::from([("default".to_owned(), RefOr::T(response))])

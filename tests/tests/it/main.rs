@@ -51,6 +51,7 @@ mod settings;
 mod silent;
 mod stats;
 mod store;
+mod supervision;
 mod turns;
 mod unreadable;
 mod verify;
