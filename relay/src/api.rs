@@ -27,6 +27,7 @@ pub mod destinations;
 pub mod events;
 pub mod health;
 mod input;
+mod layers;
 mod name;
 pub mod page;
 mod patch;
@@ -52,7 +53,7 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate));
-    Router::from(health::calls())
+    let router = Router::from(health::calls())
         .route(
             "/openapi.json",
             get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),
@@ -61,7 +62,8 @@ pub fn router(app: App) -> Router {
         .merge(guarded)
         .fallback(not_found)
         .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
-        .with_state(app)
+        .with_state(app);
+    layers::around(router, layers::ANSWERED_WITHIN)
 }
 
 /// Answers to calls with the token are for that caller alone, and some hold secrets: nothing on the way keeps them.
@@ -95,7 +97,8 @@ fn description() -> utoipa::openapi::OpenApi {
                        everything. Lists are pages: pass next_cursor as cursor for the next one. Times are RFC 3339. \
                        PATCH takes a JSON merge patch (RFC 7396): what is left out stays, objects are merged field by \
                        field, null takes a field away so that it has its default, and lists are replaced. Texts must not \
-                       hold the character NUL."
+                       hold the character NUL. Every answer has the header x-request-id, which the relay's log names too: \
+                       that of the request if it has one of at most 64 letters, digits, dots, hyphens and underscores."
     ),
     components(schemas(problem::Problem)),
     modifiers(&BearerToken),
