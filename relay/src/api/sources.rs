@@ -328,8 +328,8 @@ async fn answer(app: &App, changed: Changed) -> Result<Response, ApiError> {
 
 fn view(app: &App, row: SourceRow) -> Source {
     let id = SourceId::from_uuid(row.id);
-    let secrets = secrets::open_source_secrets(&app.config.master_keys, &row).unwrap_or_else(|problem| {
-        tracing::error!(source = %id, problem, "the secrets of this source cannot be opened");
+    let secrets = secrets::open_source_secrets(&app.config.master_keys, &row).unwrap_or_else(|error| {
+        tracing::error!(source = %id, error, "the secrets of a source cannot be opened");
         SourceSecrets::default()
     });
     let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };

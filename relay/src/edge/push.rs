@@ -37,8 +37,9 @@ pub async fn push(app: &App, row: &SourceRow) -> Result<(), String> {
 
 /// As [`push`]; if it fails, that is logged and [`crate::sync`] tries again.
 pub async fn push_or_retry(app: &App, row: &SourceRow) {
-    if let Err(problem) = push(app, row).await {
-        tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
+    if let Err(error) = push(app, row).await {
+        let source = SourceId::from_uuid(row.id);
+        tracing::warn!(%source, name = row.name, error, "a source cannot be put to the edge; trying again");
         app.edge_pending.notify_one();
     }
 }

@@ -22,6 +22,7 @@ mod held;
 mod history;
 mod keys;
 mod limits;
+mod logs;
 mod memory;
 mod midnight;
 mod odd_text;
