@@ -10,7 +10,6 @@ const FIELDS: &[&str] = &[
     "address",
     "ahead_ms",
     "asked",
-    "attempt",
     "attempts",
     "before",
     "cancelled",
@@ -58,7 +57,6 @@ const FIELDS: &[&str] = &[
     "unfinished",
     "unreadable_message",
     "url",
-    "version",
 ];
 
 /// The steps of the data, and the REST API.
