@@ -296,10 +296,11 @@ pub async fn run(argument: &'static str, variables: Vec<(String, String)>) -> Re
 ///
 /// # Errors
 /// If the program does not compile or cannot be started.
-pub async fn run_with(arguments: &'static [&'static str], variables: Vec<(String, String)>) -> Result<Output> {
+pub async fn run_with(arguments: &[&str], variables: Vec<(String, String)>) -> Result<Output> {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     tools::blocking(move || {
         let mut command = Command::new(tools::relay()?);
-        command.args(arguments).env_clear().envs(variables);
+        command.args(&arguments).env_clear().envs(variables);
         command.output().doing(|| format!("cannot run tidegate {}", arguments.join(" ")))
     })
     .await

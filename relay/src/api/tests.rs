@@ -54,6 +54,7 @@ fn every_call_is_described() {
         "get /v1/events",
         "get /v1/events/{id}",
         "get /v1/events/{id}/body",
+        "get /v1/events/{id}/changed-copy/body",
         "post /v1/events/{id}/release",
         "get /v1/deliveries",
         "post /v1/deliveries/release",
