@@ -15,7 +15,7 @@ use crate::body::read_body;
 use crate::request::Head;
 use crate::respond::Answer;
 use crate::route::AdminRoute;
-use crate::sources;
+use crate::{log, sources};
 
 /// The largest secret as it is sealed, in bytes.
 const MAX_SEALED_SECRET_BYTES: u64 = 4_096;
@@ -122,7 +122,7 @@ async fn open_secret(
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Answer {
-    worker::console_error!("{error}");
+    log::error("a call of the relay cannot be answered now", &[("error", &error)]);
     Answer::Unavailable(error.to_string())
 }
 

@@ -5,6 +5,8 @@ use std::time::Duration;
 use worker::wasm_bindgen::JsValue;
 use worker::{Delay, Queue, QueueContentType, RawMessageBuilder};
 
+use crate::log;
+
 /// The pauses before the second and the third try, in milliseconds. Together with the tries they stay below the second
 /// that the strictest providers wait for an answer.
 const PAUSES_MS: [u64; 2] = [100, 300];
@@ -56,7 +58,7 @@ pub(crate) async fn enqueue_again(
 ) -> Result<(), SendError> {
     let mut pauses = PAUSES_MS.iter();
     loop {
-        worker::console_error!("the queue did not take a message: {error}");
+        log::error("the queue does not take a message", &[("error", &error)]);
         match (classify(&error), pauses.next()) {
             (SendError::Busy, Some(pause)) => Delay::from(Duration::from_millis(*pause)).await,
             (error @ (SendError::Busy | SendError::Closed), _) => return Err(error),

@@ -20,7 +20,7 @@ use crate::request::Head;
 use crate::respond::Answer;
 use crate::sources::{self, Source};
 use crate::store_body::store_body;
-use crate::{host, published_keys};
+use crate::{host, log, published_keys};
 
 /// When a provider should come again after something passing, in seconds.
 const RETRY_AFTER_S: u32 = 5;
@@ -365,7 +365,7 @@ pub(crate) fn header(source: &Source, mut head: Head, verification: Verification
 
 /// The provider hears "try again"; the person who runs this finds the reason in the log.
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> Answer {
-    worker::console_error!("{error}");
+    log::error("a request cannot be accepted now", &[("error", &error)]);
     Answer::TryAgain { after_s: RETRY_AFTER_S }
 }
 

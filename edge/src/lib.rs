@@ -11,6 +11,7 @@ mod credentials;
 mod enqueue;
 mod host;
 mod ingest;
+mod log;
 mod published_keys;
 mod purpose;
 mod rejections;

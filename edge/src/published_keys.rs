@@ -14,7 +14,7 @@ use shared::verify::{KeyForm, KeyLocation, KeySet};
 use worker::Context;
 
 use crate::cache::{Ages, Cache, Lookup};
-use crate::host;
+use crate::{host, log};
 use budget::Budget;
 
 /// How long keys are fresh where their `cache-control` says nothing, and the bounds of what it may say, in seconds.
@@ -115,7 +115,7 @@ async fn fetch(location: &KeyLocation) -> Option<Rc<KeySet>> {
             Some(keys)
         }
         Err(error) => {
-            worker::console_error!("the keys at {} could not be fetched: {error}", location.url);
+            log::error("published keys cannot be fetched", &[("url", &location.url), ("error", &error)]);
             on_shelf(location, |shelf| shelf.failures.put(&key, (), FAILED, now));
             None
         }

@@ -12,7 +12,7 @@ use shared::verify::Rejection;
 use worker::{Context, Delay, Queue};
 
 use crate::enqueue::enqueue;
-use crate::host;
+use crate::{host, log};
 
 /// At most one message per source and cause in this many milliseconds.
 const WINDOW_MS: u64 = 10_000;
@@ -68,7 +68,7 @@ pub(crate) fn may_explain(now: u64) -> bool {
 async fn tell(sample: RejectionSample, queue: Queue) {
     // A sample that is lost is lost: it counts requests that were refused, no event hangs on it.
     if enqueue(&queue, &encode_rejection(&sample)).await.is_err() {
-        worker::console_warn!("a sample of {} rejections was not sent", sample.count);
+        log::warn("a sample of rejections cannot be sent", &[("rejections", &sample.count)]);
     }
 }
 

@@ -16,8 +16,8 @@ use worker::Context;
 use crate::bindings::{Bindings, Missing};
 use crate::cache::{Ages, Cache, Lookup};
 use crate::credentials::Credentials;
-use crate::host;
 use crate::stored::Stored;
+use crate::{host, log};
 
 const KNOWN: Ages = Ages { fresh: 30_000, usable: 300_000, refresh: 5_000 };
 const UNKNOWN: Ages = Ages { fresh: 5_000, usable: 5_000, refresh: 5_000 };
@@ -198,7 +198,7 @@ pub(crate) async fn read_name(name: &str, bindings: &Bindings) -> Result<Option<
 fn refresh(reference: String, bindings: Bindings, context: &Context) {
     context.wait_until(async move {
         if let Err(error) = load(&reference, &bindings).await {
-            worker::console_error!("{error}");
+            log::error("a source cannot be refreshed", &[("error", &error)]);
         }
     });
 }

@@ -25,6 +25,7 @@ pub mod destinations;
 pub mod events;
 pub mod health;
 mod input;
+mod layers;
 pub mod problem;
 pub mod providers;
 pub mod query;
@@ -47,7 +48,7 @@ pub fn router(app: App) -> Router {
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate))
         .with_state(Control::of(&app));
-    Router::from(health::calls())
+    let router = Router::from(health::calls())
         .with_state(app)
         .route(
             "/openapi.json",
@@ -56,7 +57,8 @@ pub fn router(app: App) -> Router {
         .method_not_allowed_fallback(method_not_allowed)
         .merge(guarded)
         .fallback(not_found)
-        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES))
+        .layer(DefaultBodyLimit::max(MAX_BODY_BYTES));
+    layers::around(router, layers::ANSWERED_WITHIN)
 }
 
 /// Answers to calls with the token are for that caller alone, and some hold secrets: nothing on the way keeps them.
@@ -90,7 +92,8 @@ fn description() -> utoipa::openapi::OpenApi {
                        everything. Lists are pages: pass next_cursor as cursor for the next one. Times are RFC 3339. \
                        PATCH takes a JSON merge patch (RFC 7396): what is left out stays, objects are merged field by \
                        field, null takes a field away so that it has its default, and lists are replaced. Texts must not \
-                       hold the character NUL."
+                       hold the character NUL. Every answer has the header x-request-id, which the relay's log names too: \
+                       that of the request if it has one of at most 64 letters, digits, dots, hyphens and underscores."
     ),
     components(schemas(problem::Problem)),
     modifiers(&BearerToken),

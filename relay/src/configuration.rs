@@ -366,10 +366,10 @@ impl Configuration {
                     revision = self.current().version.revision,
                     before = before.version.revision,
                     "the configuration in the database is older than the one in memory, as after a restore or a failover \
-                     to a standby that lagged; it is active now, and what the edge holds is compared with it"
+                     to a standby that lagged; it is active now, and the edge is compared with it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
-                    tracing::warn!(error = %error, "the comparisons with the edge cannot be made due; they come in their turn");
+                    tracing::warn!(%error, "comparisons with the edge cannot be made due; they are made in their turn");
                 }
             }
         }
@@ -399,7 +399,11 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Sna
             Err(reason) => {
                 let unusable = Unusable { customer_id, name, reason, updated_at };
                 if before.unusable.get(&id) != Some(&unusable) {
-                    tracing::error!(destination = %id, reason = unusable.reason, "this destination cannot be sent to; its deliveries are held");
+                    tracing::error!(
+                        destination = %id,
+                        error = unusable.reason,
+                        "a destination is unusable; its deliveries are held"
+                    );
                 }
                 snapshot.unusable.insert(id, unusable);
             }

@@ -33,11 +33,11 @@ pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         };
         let turn = turn.unwrap_or_else(|error| {
-            tracing::warn!(error = %error, "cannot cancel what is pending for a deleted destination; trying again");
+            tracing::warn!(%error, "pending deliveries of a deleted destination cannot be cancelled; trying again");
             Turn::Nothing
         });
         if let Turn::Done { destination, cancelled } = turn {
-            tracing::info!(%destination, cancelled, "what was pending for a deleted destination is cancelled");
+            tracing::info!(%destination, cancelled, "all pending deliveries of a deleted destination are cancelled");
         }
         tokio::select! {
             () = wakers.deletions.notified(), if turn == Turn::Nothing => {}

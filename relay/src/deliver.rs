@@ -20,13 +20,14 @@ use futures_util::future::{AbortHandle, Abortable, Aborted};
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
-use tokio_util::task::TaskTracker;
 
 use crate::configuration::{Configuration, POLL};
 use crate::egress::Egress;
 use crate::intake::Intake;
 use crate::operational::{self, Cause};
+use crate::readiness::Readiness;
 use crate::store::Pool;
+use crate::supervise::{self, Group};
 use crate::{mint, store};
 
 pub mod clock;
@@ -46,9 +47,10 @@ mod request;
 pub mod send;
 pub mod settle;
 mod versions;
+mod workers;
 
 use self::clock::Clock;
-use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
+use self::core::{Command, Core, Disabling, Health, Input, Run};
 use self::excerpts::Excerpts;
 use self::item::Item;
 use self::lease::UnderWay;
@@ -56,15 +58,10 @@ use self::look::NextLook;
 use self::outcome::Outcome;
 use self::read::Read;
 use self::send::{Attempted, Sender};
-use self::versions::Versions;
-use crate::store::settle::{Next, Settlement};
+use crate::store::settle::Settlement;
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
-
-/// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
-const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
-const LAST_REPORTS_AT_LEAST: Duration = Duration::from_millis(200);
 
 /// Tells the engine things. Cheap to clone.
 #[derive(Clone)]
@@ -122,6 +119,10 @@ const BROKEN_OFF: &str =
 
 /// What the engine works with.
 pub struct Parts {
+    /// What the engine's tasks are spawned in.
+    pub tasks: Group,
+    /// What is told of each turn of the engine and each renewal of the lease.
+    pub readiness: Arc<Readiness>,
     /// The database, the configuration and the evaluator; and what stores operational events.
     pub intake: Intake,
     pub egress: Egress,
@@ -154,138 +155,28 @@ impl Engine {
     }
 
     /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
-    /// no longer than that. Gives its shards back before it returns.
-    pub async fn run(mut self, parts: Parts, mut stop: oneshot::Receiver<Instant>) {
-        let Parts { intake, egress, max_in_flight, max_waiting_bytes, max_in_flight_bytes } = parts;
-        let (pool, configuration) = (intake.pool.clone(), Arc::clone(&intake.configuration));
-        let evaluator = Arc::clone(&intake.evaluator);
+    /// no longer than that. Gives its shards back before it returns, also if it panics.
+    pub async fn run(self, parts: Parts, stop: oneshot::Receiver<Instant>) {
+        let Self { handle, inbox } = self;
+        let (pool, tasks) = (parts.intake.pool.clone(), parts.tasks.clone());
         let replica = mint::uuid();
-        let tasks = TaskTracker::new();
-        let background = CancellationToken::new();
-        let (settlements, settle_inbox) = settle::channel();
-        let under_way = Arc::new(UnderWay::default());
-        let (settled, settled_shards) = (self.handle.clone(), Arc::clone(&under_way));
-        let parked = Arc::clone(&intake.parked);
-        let settling = tasks.spawn(settle::run(pool.clone(), settle_inbox, move |batch, done| {
-            settled_shards.ended(batch.iter().map(|settlement| settlement.shard));
-            if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
-                parked.notify_one();
-            }
-            let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| done.has(settlement));
-            let at_us = done.at.map_or(u64::MAX, mint::unix_us);
-            settled.tell(Input::Settled { settlements: batch, at_us });
-            if !others.is_empty() {
-                settled.tell(Input::NotSettled(others));
-            }
-        }));
         let leaving = CancellationToken::new();
-        let keeper = lease::Keeper::new(pool.clone(), replica, self.handle.clone(), Arc::clone(&under_way));
-        let next_look = Arc::new(tokio::sync::Mutex::new(NextLook::default()));
-        let leasing = {
-            let (pool, next) = (pool.clone(), Arc::clone(&next_look));
-            let (leaving, stop) = (leaving.clone(), background.clone());
-            tokio::spawn(async move {
-                // Nothing is owned before, and so nothing is read that a signal of before would have told of.
-                tokio::select! {
-                    () = look::begin_signals(&pool, &next) => keeper.run(leaving, stop).await,
-                    () = stop.cancelled() => {}
-                }
-            })
-        };
-        let (reports, report_inbox) = mpsc::unbounded_channel();
-        let writer = report::Writer {
-            pool: pool.clone(),
-            clock: self.handle.clock,
-            engine: self.handle.clone(),
-            under_way: Arc::clone(&under_way),
-        };
-        let mut reporting = tokio::spawn(writer.run(report_inbox));
-        let (reads, read_inbox) = mpsc::unbounded_channel();
-        let read_inbox = Arc::new(tokio::sync::Mutex::new(read_inbox));
-        let reading: Vec<_> = (0..read::AT_ONCE)
-            .map(|_| tokio::spawn(read::run(pool.clone(), Arc::clone(&read_inbox), self.handle.clone())))
-            .collect();
-        let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
-        let mut machine = Machine {
-            core: Core::new(Limits {
-                in_flight: max_in_flight,
-                unsettled: 20_000,
-                line: 1_000,
-                read: 500,
-                bodies: max_waiting_bytes,
-                rows: 64 << 20,
-                in_flight_bytes: max_in_flight_bytes,
-                unseen_us: 20_000_000,
-            }),
-            clock: self.handle.clock,
-            handle: self.handle.clone(),
-            sender: Arc::new(Sender {
-                pool: pool.clone(),
-                egress,
-                configuration,
-                evaluator,
-                versions: Versions::new(pool.clone()),
-            }),
-            settlements,
-            reports,
-            reads,
-            excerpts: Arc::default(),
-            attempts: HashMap::new(),
-            under_way,
-            pool: pool.clone(),
-            intake,
-            tasks: tasks.clone(),
-            next_look,
-        };
-
-        let mut poll = tokio::time::interval(POLL);
-        let mut stopping = None;
-        loop {
-            let wake = machine.core.wake_at_us().map(|at_us| machine.clock.timer(at_us));
-            let mut inputs = Vec::new();
-            tokio::select! {
-                _ = self.inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}
-                () = sleep_until(wake) => inputs.push(Input::Woken),
-                _ = poll.tick() => machine.find_next_due(),
-                deadline = &mut stop, if stopping.is_none() => {
-                    machine.core.drain();
-                    leaving.cancel();
-                    // Who told nobody is gone: nothing is waited for.
-                    stopping = Some(deadline.map_or_else(|_| tokio::time::Instant::now(), Into::into));
-                }
-                () = sleep_until(stopping), if stopping.is_some() => {
-                    tracing::warn!(in_flight = machine.core.in_flight(), "the shutdown's time is up; what is in flight will be sent again");
-                    break;
-                }
+        let (machine, workers) = workers::start(handle, parts, replica, leaving.clone());
+        let stopping = match supervise::caught(machine.run(inbox, stop, leaving)).await {
+            Ok(until) => until,
+            Err(panic) => {
+                tasks.panicked("delivery engine", &*panic);
+                None
             }
-            machine.take(inputs);
-            if stopping.is_some() && machine.core.is_idle() {
-                break;
-            }
-        }
-        // Before the shards are given back: the next owners go on from these.
-        machine.report_last();
-        drop(machine);
-        let now = tokio::time::Instant::now();
-        let until = stopping.unwrap_or(now).clamp(now + LAST_REPORTS_AT_LEAST, now + LAST_REPORTS_WITHIN);
-        if tokio::time::timeout_at(until, &mut reporting).await.is_err() {
-            tracing::warn!(
-                "could not store what is known of the destinations in time; the next owners wait for one send of each rate"
-            );
-        }
-        background.cancel();
-        let _ = leasing.await;
-        watching.abort();
-        settling.abort();
-        reading.iter().for_each(tokio::task::JoinHandle::abort);
-        reporting.abort();
+        };
+        workers.end(stopping).await;
         if let Err(error) = store::leases::release(&pool, replica).await {
-            tracing::warn!(error = %error, "could not give the shards back; another replica takes them when the lease has expired");
+            tracing::warn!(%error, "the shards cannot be given back; another replica takes them when the lease has expired");
         }
     }
 }
 
-/// The core with what carries its commands out.
+/// The core with what carries its commands out. The attempts in flight end with it.
 struct Machine {
     core: Core,
     clock: Clock,
@@ -300,12 +191,62 @@ struct Machine {
     under_way: Arc<UnderWay>,
     pool: Pool,
     intake: Intake,
-    tasks: TaskTracker,
+    tasks: Group,
+    readiness: Arc<Readiness>,
     /// Locked while the table is asked when the next deliveries are due.
     next_look: Arc<tokio::sync::Mutex<NextLook>>,
 }
 
+impl Drop for Machine {
+    fn drop(&mut self) {
+        // Its workers may end now, because their channels close with it.
+        self.tasks.stop();
+        self.attempts.drain().for_each(|(_, attempt)| attempt.abort());
+    }
+}
+
 impl Machine {
+    /// Runs until `stop` says until when it may take, and that is over or nothing is in flight any more. Returns that time.
+    async fn run(
+        mut self,
+        mut inbox: mpsc::UnboundedReceiver<Input>,
+        mut stop: oneshot::Receiver<Instant>,
+        leaving: CancellationToken,
+    ) -> Option<tokio::time::Instant> {
+        let mut poll = tokio::time::interval(POLL);
+        let mut stopping = None;
+        loop {
+            self.readiness.engine_turned();
+            let wake = self.core.wake_at_us().map(|at_us| self.clock.timer(at_us));
+            let mut inputs = Vec::new();
+            tokio::select! {
+                _ = inbox.recv_many(&mut inputs, INPUTS_AT_ONCE) => {}
+                () = sleep_until(wake) => inputs.push(Input::Woken),
+                _ = poll.tick() => self.find_next_due(),
+                deadline = &mut stop, if stopping.is_none() => {
+                    self.core.drain();
+                    leaving.cancel();
+                    // If the sender is gone, nothing is waited for.
+                    stopping = Some(deadline.map_or_else(|_| tokio::time::Instant::now(), Into::into));
+                }
+                () = sleep_until(stopping), if stopping.is_some() => {
+                    tracing::warn!(
+                        in_flight = self.core.in_flight(),
+                        "the time of the shutdown is up; what is in flight is sent again"
+                    );
+                    break;
+                }
+            }
+            self.take(inputs);
+            if stopping.is_some() && self.core.is_idle() {
+                break;
+            }
+        }
+        // Before the shards are given back: the next owners go on from these.
+        self.report_last();
+        stopping
+    }
+
     fn take(&mut self, inputs: Vec<Input>) {
         for input in inputs {
             let (answered, attempt) = if let Input::Answered { item, epoch, shard, outcome, .. } = &input {
@@ -330,7 +271,10 @@ impl Machine {
                         self.settle(settlement);
                     }
                     Command::Recall(lines) => {
-                        self.tasks.spawn(recall::run(self.pool.clone(), self.handle.clone(), lines));
+                        self.tasks.spawn_job(
+                            "recall of what is known of destinations",
+                            recall::run(self.pool.clone(), self.handle.clone(), lines),
+                        );
                     }
                     Command::BreakOff => self.break_off(),
                     Command::Disable(destination, why) => self.disable(destination, why),
@@ -357,7 +301,7 @@ impl Machine {
             let _ = settlements.send(settlement);
             return;
         };
-        self.tasks.spawn(async move {
+        self.tasks.spawn_job("excerpt of an answer", async move {
             let excerpt = rest.finish().await;
             if let Some(attempt) = &mut settlement.attempt {
                 attempt.response_excerpt = excerpt;
@@ -372,12 +316,12 @@ impl Machine {
         let excerpts = Arc::clone(&self.excerpts);
         let (abort, registration) = AbortHandle::new_pair();
         self.attempts.insert((item.id, epoch), abort);
-        self.tasks.spawn(async move {
+        self.tasks.spawn_job("attempt", async move {
             // After a panic it is an attempt that was not made, and not a slot that is lost for ever.
             let attempt = AssertUnwindSafe(sender.attempt(&item, &destination)).catch_unwind();
             let attempted = match Abortable::new(attempt, registration).await {
                 Ok(Ok(attempted)) => attempted,
-                Ok(Err(panic)) => Outcome::NotSent { reason: panic_message(panic.as_ref()) }.into(),
+                Ok(Err(panic)) => Outcome::NotSent { reason: panic_message(&*panic) }.into(),
                 Err(Aborted) => Outcome::NotSent { reason: BROKEN_OFF.to_owned() }.into(),
             };
             let Attempted { mut outcome, rest } = attempted;
@@ -393,7 +337,7 @@ impl Machine {
     fn break_off(&mut self) {
         tracing::warn!(
             attempts = self.attempts.len(),
-            "attempts are broken off, because another replica may send for their destinations"
+            "attempts are broken off, because another replica may send to their destinations"
         );
         self.attempts.drain().for_each(|(_, attempt)| attempt.abort());
     }
@@ -416,14 +360,15 @@ impl Machine {
         let Ok(next) = Arc::clone(&self.next_look).try_lock_owned() else { return };
         let lanes = self.core.could_send(self.clock.now_us());
         let configuration = Arc::clone(&self.intake.configuration);
-        self.tasks.spawn(look::look(self.pool.clone(), configuration, self.handle.clone(), next, lanes));
+        let looking = look::look(self.pool.clone(), configuration, self.handle.clone(), next, lanes);
+        self.tasks.spawn_job("look for what is due", looking);
     }
 
     fn read_expedited(&self, destination: DestinationId, epoch: i64, asked: Vec<DeliveryId>) {
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
-        self.tasks.spawn(async move {
+        self.tasks.spawn_job("reader of what is to be sent at once", async move {
             let items = read::expedited(&pool, destination, &asked).await.unwrap_or_else(|error| {
-                tracing::warn!(error = %error, "cannot read deliveries that are to be sent at once; the next look tries again");
+                tracing::warn!(%error, "expedited deliveries cannot be read; trying again");
                 Vec::new()
             });
             handle.tell(Input::Expedited { destination, epoch, asked, items });
@@ -436,13 +381,13 @@ impl Machine {
             Disabling::Gone => (Cause::Gone, "the destination answered 410 (gone)".to_owned()),
             Disabling::Failing(run) => (Cause::Failing, failing_reason(run)),
         };
-        self.tasks.spawn(async move {
+        self.tasks.spawn_job("disabling of a destination", async move {
             let disabled = async {
                 if let Some(destination) = intake.configuration.current().destinations.get(&id) {
                     match operational::destination_disabled(&intake, destination, cause, &reason).await {
                         // What can never be told must not keep it from being disabled.
                         Err(error) if store::is_data_error(&error) => {
-                            tracing::error!(error = %error, destination = %id, "the database refuses the event of its disabling");
+                            tracing::error!(%error, destination = %id, "the database refuses the event of a disabled destination");
                         }
                         told => told?,
                     }
@@ -451,22 +396,21 @@ impl Machine {
             };
             match disabled.await {
                 Ok(Some(version)) => {
-                    tracing::warn!(destination = %id, reason, "destination disabled; its deliveries are held");
+                    tracing::warn!(destination = %id, error = reason, "a destination is disabled; its deliveries are held");
                     let _ = intake.configuration.after(version).await;
                 }
                 Ok(None) => {}
                 Err(error) => {
-                    tracing::warn!(error = %error, destination = %id, "cannot disable; the next failure tries again");
+                    tracing::warn!(%error, destination = %id, "a destination cannot be disabled; the next failure tries again");
                 }
             }
         });
     }
 }
 
-/// The outcome of an attempt whose task has not ended by itself.
+/// Why an attempt that panicked was not made.
 fn panic_message(panic: &(dyn Any + Send)) -> String {
-    let text = panic.downcast_ref::<&str>().copied().or_else(|| panic.downcast_ref::<String>().map(String::as_str));
-    format!("the attempt panicked: {}", text.unwrap_or("without a message"))
+    format!("the attempt panicked: {}", supervise::panic_text(panic))
 }
 
 fn failing_reason(run: Run) -> String {
@@ -487,7 +431,7 @@ async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) 
             _ = poll.tick() => if configuration.compared_ago() > POLL + POLL / 4
                 && let Err(error) = configuration.refresh().await
             {
-                tracing::warn!(error = %error, "cannot look for a new configuration; trying again");
+                tracing::warn!(%error, "the configuration cannot be compared with the database; trying again");
             },
         }
     }

@@ -1,4 +1,4 @@
-//! `relay doctor`: checks everything the relay depends on, and says what to do if something is wrong.
+//! `tidegate doctor`: checks everything the relay depends on, and says what to do if something is wrong.
 
 mod check;
 

@@ -82,7 +82,7 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
             Ok(true) => WHILE_HELD,
             Ok(false) => SWEEP,
             Err(error) => {
-                tracing::warn!(error = %error, "cannot look for destinations with held deliveries; trying again");
+                tracing::warn!(%error, "destinations with held deliveries cannot be read; trying again");
                 WHILE_HELD
             }
         };
@@ -105,7 +105,7 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
         let id = DestinationId::from_uuid(begun.destination_id);
         let snapshot = intake.configuration.current();
         if let Some((customer, name)) = snapshot.customer_and_name(id) {
-            tracing::warn!(destination = %id, held_by = begun.parked_by, reason = begun.reason, "deliveries are held");
+            tracing::warn!(destination = %id, held_by = begun.parked_by, error = begun.reason, "deliveries are held");
             let happening = Happening::DeliveriesHeld {
                 destination: id,
                 name: name.to_owned(),
@@ -116,7 +116,7 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
             let key = format!("{id}/held/{}/{}", begun.parked_by, mint::unix_ms(begun.since));
             match operational::store(intake, customer, &key, &happening).await {
                 Err(error) if store::is_data_error(&error) => {
-                    tracing::error!(error = %error, destination = %id, "the database refuses the event of its held deliveries");
+                    tracing::error!(%error, destination = %id, "the database refuses the event of held deliveries");
                 }
                 stored => stored?,
             }
@@ -136,7 +136,7 @@ pub async fn tell_unusable(intake: Intake, stop: CancellationToken) {
         let all_told = match tell_new(&intake, &snapshot, &mut told).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(error = %error, "cannot store that a destination cannot be sent to; trying again");
+                tracing::warn!(%error, "the event of an unusable destination cannot be stored; trying again");
                 false
             }
         };
@@ -168,7 +168,7 @@ async fn tell_new(
         let key = format!("{id}/unusable/{version}");
         match operational::store(intake, destination.customer_id, &key, &happening).await {
             Err(error) if store::is_data_error(&error) => {
-                tracing::error!(error = %error, destination = %id, "the database refuses the event of an unusable destination");
+                tracing::error!(%error, destination = %id, "the database refuses the event of an unusable destination");
             }
             stored => stored?,
         }

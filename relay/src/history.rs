@@ -116,7 +116,7 @@ pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: 
             // A delivery that expires may be of a day without a partition; it is made, and the next run goes on.
             Err(error) if MissingPartitions::default().make(&pool, &error).await.unwrap_or(false) => AGAIN,
             Err(error) => {
-                tracing::error!(error = %error, "the partitions of history could not be maintained; trying again");
+                tracing::error!(%error, "the partitions of history cannot be maintained; trying again");
                 AGAIN
             }
         };
@@ -140,7 +140,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> Result<Ke
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
     // One of the two clocks is wrong, and what is dropped does not come back.
     if let Some(wrong) = clock.is_wrong().await? {
-        tracing::warn!(reason = wrong, "no history is dropped until this has passed");
+        tracing::warn!(error = wrong, "dropping of history is suspended");
         return Ok(Kept::Unfinished);
     }
     let Some(mut maintenance) = Maintenance::begin(pool).await? else {
@@ -159,7 +159,7 @@ async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) 
         if expired == 0 {
             break;
         }
-        tracing::warn!(deliveries = expired, reason, "pending deliveries are dead");
+        tracing::warn!(deliveries = expired, error = reason, "pending deliveries are dead");
     }
     let before = now - time::Duration::days(i64::from(retention.metadata_days) + ROUTE_VERSION_GRACE_DAYS);
     while maintenance.forget_route_versions(before, FORGOTTEN_AT_ONCE).await? > 0 {}
@@ -171,15 +171,20 @@ async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) 
         if partition.state == State::Attached && maintenance.is_needed(&partition).await? {
             tracing::warn!(
                 partition = partition.name(),
-                "kept beyond its retention, because deliveries that are pending need it; \
-                 resume or cancel what GET /v1/deliveries?state=held shows"
+                "a partition is kept beyond its retention because pending deliveries need it; resume or cancel what \
+                 GET /v1/deliveries?state=held shows"
             );
             continue;
         }
         match maintenance.drop(&partition).await {
-            Ok(()) => tracing::info!(partition = partition.name(), "dropped, its retention has passed"),
+            Ok(()) => {
+                tracing::info!(partition = partition.name(), "a partition is dropped because its retention has passed")
+            }
             Err(error) if partitions::is_in_use(&error) => {
-                tracing::info!(partition = partition.name(), "cannot be dropped while somebody reads it; trying again");
+                tracing::info!(
+                    partition = partition.name(),
+                    "a partition cannot be dropped while a query reads it; trying again"
+                );
                 kept = Kept::Unfinished;
             }
             Err(error) => return Err(error),

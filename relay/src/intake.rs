@@ -9,6 +9,7 @@ use shared::id::SourceId;
 use time::Date;
 use tokio::sync::Notify;
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::configuration::{Configuration, Snapshot};
 use crate::deliver::Handle;
@@ -99,7 +100,7 @@ impl Intake {
             // Copies: this future may be dropped before anything is stored.
             prepared.batch.unreadable = unreadable.to_vec();
             for (at, reason, detail) in &prepared.unreadable {
-                tracing::error!(reason = reason.name(), detail, "a message is kept as unreadable");
+                tracing::error!(kind = reason.name(), error = detail, "a message is kept as unreadable");
                 prepared.batch.unreadable.push(arrivals[*at].unreadable(*reason, detail, plausible.now_ms));
             }
             Ok::<(), Infallible>(())
@@ -148,7 +149,8 @@ impl Intake {
                 }
                 None => until,
             };
-            routing.ask(arrivals, &snapshot, &self.evaluator, until).await;
+            let span = tracing::debug_span!("route", messages = arrivals.len());
+            routing.ask(arrivals, &snapshot, &self.evaluator, until).instrument(span).await;
             let mut prepared = arrival::prepare(arrivals, &snapshot, &routing, plausible);
             if let Err(refused) = check(&mut prepared) {
                 return Ok(Err(refused));
@@ -161,7 +163,7 @@ impl Intake {
                     round += 1;
                 }
                 Admitted::Stored { stored, duplicates, full } => {
-                    tracing::debug!(stored = stored.len(), duplicates, "stored");
+                    tracing::debug!(events = stored.len(), duplicates, "events are stored");
                     if prepared.batch.events.iter().any(NewEvent::parks) {
                         self.parked.notify_one();
                     }
@@ -181,9 +183,13 @@ impl Intake {
     /// Says that a source keeps no more of what fails. If that is not stored, it is told again when the count has doubled.
     async fn quarantine_full(&self, snapshot: &Snapshot, full: Full) {
         let Some(source) = snapshot.sources.get(&SourceId::from_uuid(full.source_id)) else { return };
-        tracing::warn!(source = %source.id, name = source.name, "the quarantine of a source is full; what fails is only counted");
+        tracing::warn!(
+            source = %source.id,
+            name = source.name,
+            "the quarantine of a source is full; what fails verification is counted and not kept"
+        );
         if let Err(error) = operational::quarantine_full(self, source, full.hour).await {
-            tracing::warn!(%error, "an operational event is not stored");
+            tracing::warn!(%error, "an operational event cannot be stored");
         }
     }
 

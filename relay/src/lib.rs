@@ -21,8 +21,10 @@ pub mod held;
 pub mod history;
 pub mod intake;
 pub mod mint;
+pub mod moment;
 pub mod operational;
 pub mod pull;
+pub mod readiness;
 pub mod recheck;
 pub mod replay;
 pub mod retry;
@@ -33,6 +35,7 @@ pub mod serve;
 pub mod side_by_side;
 pub mod signing;
 pub mod store;
+pub mod supervise;
 pub mod sync;
 pub mod undecided;
 pub mod unreadable;
@@ -57,6 +60,8 @@ pub struct App {
     pub releaser: unreadable::Releaser,
     /// Wakes those that work in the background.
     pub wakers: Arc<waiting::Wakers>,
+    /// Whether the parts of this relay make progress.
+    pub readiness: Arc<readiness::Readiness>,
 }
 
 /// A client for the addresses that the operator has configured: the edge and the queue's API. Destinations, which

@@ -12,15 +12,28 @@ use tracing_subscriber::EnvFilter;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
+/// The command line is wrong (`EX_USAGE` of sysexits.h).
+const BAD_USAGE: u8 = 64;
+
 /// A setting is missing or wrong (`EX_CONFIG` of sysexits.h).
 const BAD_CONFIGURATION: u8 = 78;
 
-/// It could not start, or something that it checked is not in order.
+/// The command failed: see [`HELP`].
 const FAILED: u8 = 1;
+
+const HELP: &str = "\
+Exit codes:
+  0   the command succeeded; `serve` was asked to stop, and stopped in order
+  1   the command failed: the relay could not start or a part of it ended by itself, a check of `doctor` failed,
+      or an event was not accepted
+  64  the command line is wrong
+  78  a setting is missing or wrong
+
+Settings are environment variables; `tidegate doctor` checks them.";
 
 /// Tidegate's relay: pulls webhooks from the queue, stores, delivers and replays them.
 #[derive(Parser)]
-#[command(version, about, after_help = "Settings are environment variables; `relay doctor` checks them.")]
+#[command(name = "tidegate", version, about, after_help = HELP)]
 struct Arguments {
     #[command(subcommand)]
     command: Command,
@@ -40,7 +53,10 @@ enum Command {
 
 #[expect(clippy::disallowed_methods, reason = "every setting is read here")]
 fn main() -> ExitCode {
-    let arguments = Arguments::parse();
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(answer) => return answered(&answer),
+    };
     let variable = |name: &str| std::env::var(name).ok();
     let log = config::read_log(variable);
     let filter = EnvFilter::try_new(&log.filter).unwrap_or_else(|_| EnvFilter::new("info"));
@@ -84,9 +100,16 @@ async fn migrate(url: &str) -> Result<(), String> {
     Ok(())
 }
 
+/// Prints what clap answers in place of a command: help and version to standard output, errors to standard error.
+fn answered(answer: &clap::Error) -> ExitCode {
+    // If the terminal is gone, the exit code still says it.
+    let _ = answer.print();
+    if answer.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS }
+}
+
 #[expect(clippy::print_stderr, reason = "for the person at the terminal, whatever is logged")]
 fn badly_configured(problems: &[Problem]) -> ExitCode {
-    eprintln!("relay cannot start: {} of its settings need attention", problems.len());
+    eprintln!("tidegate cannot start: {} of its settings need attention", problems.len());
     for problem in problems {
         eprintln!("  {problem}");
     }
@@ -96,6 +119,6 @@ fn badly_configured(problems: &[Problem]) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "for the person at the terminal, whatever is logged")]
 fn failed(error: &str) -> ExitCode {
-    eprintln!("relay: {error}");
+    eprintln!("tidegate: {error}");
     ExitCode::from(FAILED)
 }

@@ -13,9 +13,11 @@ use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
+use crate::readiness::Readiness;
 use crate::retry::pull_backoff;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::unreadable::RawMessage;
@@ -67,6 +69,8 @@ pub struct Puller {
     /// Bounds how many large bodies are in memory; shared by all queues.
     pub large_bodies: Arc<Semaphore>,
     pub handover: Handover,
+    /// Is told whether pulls succeed.
+    pub readiness: Arc<Readiness>,
 }
 
 /// What became of one pull of `asked` messages.
@@ -91,8 +95,8 @@ impl Puller {
         let mut backoff = pull_backoff();
         let mut pulls = JoinSet::new();
         while !stop.is_cancelled() {
-            if let Err(reason) = self.may_pull().await {
-                tracing::warn!(queue = self.queue.id(), reason, "nothing is pulled until this has passed");
+            if let Err(error) = self.may_pull().await {
+                tracing::warn!(queue = self.queue.id(), error, "pulling is suspended");
                 tokio::select! {
                     () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
                     () = stop.cancelled() => {}
@@ -100,10 +104,15 @@ impl Puller {
                 continue;
             }
             while pulls.len() < pace.pulls_at_once() {
-                pulls.spawn(Arc::clone(&self).pull_once(batch.get(), stop.clone()));
+                let span = tracing::info_span!("pull", queue = self.queue.id());
+                pulls.spawn(Arc::clone(&self).pull_once(batch.get(), stop.clone()).instrument(span));
             }
             let Some(pulled) = pulls.join_next().await else { continue };
             let now = std::time::Instant::now();
+            match &pulled {
+                Ok(Pulled::Messages { .. } | Pulled::KeptApart) => self.readiness.pulled(self.queue.id()),
+                Ok(Pulled::Failed { .. }) | Err(_) => self.readiness.pull_failed(self.queue.id()),
+            }
             let pause = match pulled {
                 Ok(Pulled::Messages { asked, found }) => {
                     backoff.reset();
@@ -138,12 +147,13 @@ impl Puller {
                         pause_ms = u64::try_from(pause.as_millis()).unwrap_or(0),
                         asked,
                         next = batch.get(),
-                        "{error}"
+                        %error,
+                        "a pull failed; trying again"
                     );
                     pause
                 }
                 Err(panicked) => {
-                    tracing::error!(error = %panicked, "a pull ended abnormally; its messages return to the queue");
+                    tracing::error!(queue = self.queue.id(), error = %panicked, "a pull panicked; its messages return to the queue");
                     backoff.next_pause(mint::jitter())
                 }
             };
@@ -230,7 +240,7 @@ impl Puller {
             tracing::info!(
                 queue = self.queue.id(),
                 messages = not_reached.len(),
-                "large bodies of a pull were not reached in time; their messages are handed back for a moment"
+                "large bodies of a pull were not fetched in time; their messages are handed back"
             );
             self.hand_back_all(&not_reached, NOT_REACHED_DELAY).await;
         }
@@ -249,7 +259,11 @@ impl Puller {
                 LeasedBody::Unreadable { raw: bytes, .. } => RawMessage { bytes, ..raw },
             };
             let detail = format!("the queue has handed it out {attempts} times");
-            tracing::warn!(message_id = raw.message_id, detail, "a message is kept before it is read");
+            tracing::warn!(
+                message_id = raw.message_id,
+                attempts,
+                "a message that was leased too often is kept before it is read"
+            );
             group.set_aside(raw, Reason::LeasedTooOften, &detail, now_ms);
             group.leases.push(lease_id);
         }
@@ -283,7 +297,8 @@ impl Puller {
             tracing::warn!(
                 queue = self.queue.id(),
                 messages = group.leases.len(),
-                "stored but not acknowledged, they return and are found stored: {error}"
+                %error,
+                "stored messages cannot be acknowledged; they return and are found stored"
             );
         }
         true
@@ -328,7 +343,11 @@ impl Puller {
             return true;
         }
         if let Err(error) = self.edge.delete_body(&stored.key).await {
-            tracing::warn!(key = stored.key, "a stored body was not deleted from the edge: {error}");
+            tracing::warn!(
+                key = stored.key,
+                error,
+                "a stored body cannot be deleted from the edge; the bucket's lifecycle rule deletes it"
+            );
         }
         true
     }
@@ -336,7 +355,8 @@ impl Puller {
     async fn hand_back(&self, lease: String, delay: Duration, reason: &str) -> bool {
         tracing::warn!(
             delay_s = delay.as_secs(),
-            "what a message refers to cannot be had now, it is handed back: {reason}"
+            error = reason,
+            "what a message refers to cannot be fetched; the message is handed back"
         );
         self.hand_back_all(&[lease], delay).await;
         true
@@ -344,7 +364,7 @@ impl Puller {
 
     async fn hand_back_all(&self, leases: &[String], delay: Duration) {
         if let Err(error) = self.queue.hand_back(leases, delay).await {
-            tracing::warn!("messages could not be handed back; they return when their leases end: {error}");
+            tracing::warn!(%error, "messages cannot be handed back; they return when their leases expire");
         }
     }
 }
@@ -359,7 +379,12 @@ struct Group {
 
 impl Group {
     fn keep(&mut self, raw: RawMessage, reason: Reason, detail: &str, now_ms: u64) {
-        tracing::error!(message_id = raw.message_id, reason = reason.name(), detail, "a message is kept as unreadable");
+        tracing::error!(
+            message_id = raw.message_id,
+            kind = reason.name(),
+            error = detail,
+            "a message is kept as unreadable"
+        );
         self.set_aside(raw, reason, detail, now_ms);
     }
 

@@ -1,4 +1,4 @@
-//! `relay send`: sends a source a sample event, signed as its provider signs. Webhooks can be tested with it offline,
+//! `tidegate send`: sends a source a sample event, signed as its provider signs. Webhooks can be tested with it offline,
 //! without a tunnel and without an account at the provider.
 
 mod print;
@@ -23,20 +23,20 @@ const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 const HELP: &str = "\
 Examples:
-  relay send --source stripe-live --type checkout.session.completed
-  relay send --source github --type pull_request.opened --dry-run
-  relay send --source shop --body order.json --id my-id-1
-  relay send --provider slack --url http://127.0.0.1:8787/in/slack --secret ...
+  tidegate send --source stripe-live --type checkout.session.completed
+  tidegate send --source github --type pull_request.opened --dry-run
+  tidegate send --source shop --body order.json --id my-id-1
+  tidegate send --provider slack --url http://127.0.0.1:8787/in/slack --secret ...
 
 Environment:
   TIDEGATE_URL            the relay's REST API (http://127.0.0.1:8400)
   TIDEGATE_ADMIN_TOKEN    its token; needed with --source
   TIDEGATE_SOURCE_SECRET  the source's secret; not seen by others, as --secret may be
-  DATABASE_URL and TIDEGATE_MASTER_KEY, as `relay serve` has them: the secret is read from there where none is given
+  DATABASE_URL and TIDEGATE_MASTER_KEY, as `tidegate serve` has them: the secret is read from there where none is given
 
 Every sample has an id of its own, so that it is no duplicate of the one before; a body that is given keeps its id.";
 
-/// What `relay send` is told.
+/// What `tidegate send` is told.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = HELP)]
 pub struct Arguments {
@@ -44,7 +44,7 @@ pub struct Arguments {
     #[arg(long, value_name = "NAME|ID", required_unless_present = "url")]
     pub source: Option<String>,
     /// Provider to sign as, such as stripe; by default that of the source
-    #[arg(long, value_name = "ID", required_unless_present = "source")]
+    #[arg(long, value_name = "ID", required_unless_present = "source", value_parser = provider_id)]
     pub provider: Option<String>,
     /// Type of the event; by default that of the provider's first sample
     #[arg(long = "type", value_name = "TYPE")]
@@ -175,6 +175,11 @@ async fn post(client: &reqwest::Client, request: &SampleRequest) -> Result<(u16,
 /// The innermost of an error's causes, which is the one that a person can do something about.
 fn root_cause(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
+}
+
+/// An id that the catalogue has, for the command line.
+fn provider_id(id: &str) -> Result<String, String> {
+    known_provider(id).map(|provider| provider.id.clone())
 }
 
 /// The provider with this id.

@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use shared::id::SourceId;
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
@@ -23,7 +24,7 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub async fn run(app: App, stop: CancellationToken) {
     // The database may have been restored while no relay ran.
     if let Err(error) = edge_checks::make_all_due(&app.pool, COMPARED_WITHIN).await {
-        tracing::warn!(error = %error, "the comparisons with the edge cannot be made due; they come in their turn");
+        tracing::warn!(%error, "comparisons with the edge cannot be made due; they are made in their turn");
     }
     let pusher = Pusher::of(&app);
     let work = async {
@@ -47,14 +48,15 @@ async fn push_all(pusher: &Pusher) -> bool {
     let rows = match crate::store::sources::behind_edge(&pusher.pool).await {
         Ok(rows) => rows,
         Err(error) => {
-            tracing::warn!(error = %error, "cannot look for sources that the edge does not have; trying again");
+            tracing::warn!(%error, "sources that the edge lacks cannot be read; trying again");
             return true;
         }
     };
     let mut left = false;
     for row in rows {
-        if let Err(problem) = push::push(pusher, &row).await {
-            tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
+        if let Err(error) = push::push(pusher, &row).await {
+            let source = SourceId::from_uuid(row.id);
+            tracing::warn!(%source, name = row.name, error, "a source cannot be put to the edge; trying again");
             left = true;
         }
     }

@@ -49,7 +49,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
         match more {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => tracing::warn!(error = %error, "cannot decide undecided deliveries; trying again"),
+            Err(error) => tracing::warn!(%error, "undecided deliveries cannot be decided; trying again"),
         }
         tokio::select! {
             () = wakers.undecided.notified() => {}
@@ -103,7 +103,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
     for _ in 0..WRITTEN_AT_MOST {
         match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
             Decided::Done => {
-                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
+                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery is decided");
                 intake.engine.look(DestinationId::from_uuid(row.destination_id));
                 return Ok(());
             }

@@ -182,7 +182,7 @@ impl Releaser {
             tracing::warn!(
                 key = body.key,
                 error,
-                "a stored body was not deleted from the edge; its lifecycle rule removes it"
+                "a stored body cannot be deleted from the edge; the bucket's lifecycle rule deletes it"
             );
         }
         tried
@@ -218,12 +218,12 @@ impl Releaser {
 pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let pool = &releaser.intake.pool;
     if let Err(error) = unreadable::try_after_start(pool).await {
-        tracing::warn!(error = %error, "cannot make the unreadable messages due; they are tried in their turn");
+        tracing::warn!(%error, "unreadable messages cannot be made due; they are tried in their turn");
     }
     let mut known = releaser.intake.configuration.current();
     while !stop.is_cancelled() {
-        if let Err(reason) = may_try(&releaser, &mut known).await {
-            tracing::warn!(reason, "unreadable messages are not tried until this has passed");
+        if let Err(error) = may_try(&releaser, &mut known).await {
+            tracing::warn!(error, "retries of unreadable messages are suspended");
             tokio::select! {
                 () = tokio::time::sleep(LOOK_EVERY) => continue,
                 () = stop.cancelled() => return,
@@ -235,7 +235,7 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
                 continue;
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(error = %error, "cannot look for unreadable messages that are due"),
+            Err(error) => tracing::warn!(%error, "unreadable messages that are due cannot be read; trying again"),
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -261,20 +261,22 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {
     let (id, unfinished) = (shared::id::UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
     if unfinished > 1 {
-        tracing::error!(message_id = %id, unfinished, "the relay ended while it tried this unreadable message");
+        tracing::error!(unreadable_message = %id, unfinished, "the relay ended while it tried an unreadable message");
     }
     match releaser.try_again(row).await {
         Ok(Tried::Released(event)) => {
             let event = event.map(|event| event.to_string());
-            tracing::info!(message_id = %id, event, "an unreadable message was released");
+            tracing::info!(unreadable_message = %id, event, "an unreadable message is released");
         }
         Ok(Tried::StillUnreadable(reason, detail)) => {
-            tracing::info!(message_id = %id, reason = reason.name(), detail, "a message is still unreadable");
+            tracing::info!(unreadable_message = %id, kind = reason.name(), error = detail, "a message is still unreadable");
         }
-        Ok(Tried::NotNow(cause)) => {
-            tracing::warn!(message_id = %id, cause, "an unreadable message cannot be tried now")
+        Ok(Tried::NotNow(error)) => {
+            tracing::warn!(unreadable_message = %id, error, "an unreadable message cannot be tried now");
         }
-        Err(error) => tracing::warn!(message_id = %id, error = %error, "the result of a try cannot be written"),
+        Err(error) => {
+            tracing::warn!(unreadable_message = %id, %error, "the result of a try of an unreadable message cannot be stored")
+        }
     }
 }
 

@@ -63,7 +63,7 @@ impl WallClock {
         let (steady, ours) = (Instant::now(), SystemTime::now());
         let ahead_ms = ahead(before, mint::now_ms(), theirs);
         if is_new_difference(last.map(|last| last.ahead_ms), ahead_ms) {
-            tracing::warn!("{}", describe(ahead_ms));
+            tracing::warn!(ahead_ms, error = describe(ahead_ms), "the clock of the relay differs from the database's");
         }
         *self.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(Comparison { steady, ours, ahead_ms });
         Ok(ahead_ms)

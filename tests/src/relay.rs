@@ -290,15 +290,24 @@ impl Drop for Relay {
 /// # Errors
 /// If the program does not compile or cannot be started.
 pub async fn run(argument: &'static str, variables: Vec<(String, String)>) -> Result<Output> {
+    run_with(&[argument], variables).await
+}
+
+/// As [`run`], with any command line.
+///
+/// # Errors
+/// If the program does not compile or cannot be started.
+pub async fn run_with(arguments: &[&str], variables: Vec<(String, String)>) -> Result<Output> {
+    let arguments: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
     tools::blocking(move || {
         let mut command = Command::new(tools::relay()?);
-        command.arg(argument).env_clear().envs(variables);
-        command.output().doing(|| format!("cannot run relay {argument}"))
+        command.args(&arguments).env_clear().envs(variables);
+        command.output().doing(|| format!("cannot run tidegate {}", arguments.join(" ")))
     })
     .await
 }
 
-/// Runs the migrations with `relay migrate`.
+/// Runs the migrations with `tidegate migrate`.
 ///
 /// # Errors
 /// Where they fail, with what the relay said.
@@ -312,7 +321,7 @@ pub async fn migrate(database_url: &str) -> Result<()> {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr).into_owned();
-        Err(Error::new(format!("`relay migrate` failed ({}): {said}", output.status)))
+        Err(Error::new(format!("`tidegate migrate` failed ({}): {said}", output.status)))
     })
     .await
 }

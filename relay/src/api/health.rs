@@ -50,8 +50,16 @@ pub(super) async fn live() -> Json<Health> {
     Json(HEALTHY)
 }
 
-/// Whether the relay can work: the database answers, and the relay's clock agrees with the database's. 503 if not.
-/// Destinations and routes that it cannot use are counted; they hold up no others.
+/// Whether the relay can do all of its work; 503 with the reasons if it cannot. It is ready if every one of these holds:
+///
+/// - no task of the relay has failed, and it is not shutting down (`not_ready`)
+/// - the delivery engine has taken a turn in the last 15 seconds (`not_ready`)
+/// - the lease of the relay was renewed in the last 8 seconds: otherwise it sends nothing (`not_ready`)
+/// - no queue's pulls have all failed for 15 seconds or longer (`not_ready`)
+/// - the database answers within 2 seconds (`unavailable`)
+/// - the relay's clock and the database's differ by less than a minute: otherwise nothing is pulled (`wrong_clock`)
+///
+/// Destinations and routes that the relay cannot use are counted; they hold up no others.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready), Refusals))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
     let ready = async {
@@ -61,6 +69,10 @@ pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiErro
     };
     match tokio::time::timeout(READY_WITHIN, ready).await {
         Ok(Ok((None, clock_ahead_ms))) => {
+            let problems = app.readiness.problems();
+            if !problems.is_empty() {
+                return Err(ApiError::NotReady(problems));
+            }
             let snapshot = app.configuration.current();
             Ok(Json(Ready {
                 health: HEALTHY,

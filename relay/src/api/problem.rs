@@ -31,6 +31,10 @@ pub enum ApiError {
     TooLarge,
     /// The body did not arrive in time.
     TooSlow,
+    /// The call took too long and was broken off.
+    TookTooLong,
+    /// A part of the relay does not do its work: which.
+    NotReady(Vec<String>),
     /// What is asked for is refused, or failed.
     Refused(control::Error),
 }
@@ -76,6 +80,8 @@ impl ApiError {
             | Self::Unreadable(_)
             | Self::TooLarge
             | Self::TooSlow
+            | Self::NotReady(_)
+            | Self::TookTooLong
             | Self::Refused(_) => Vec::new(),
         };
         Problem { kind, title, status: status.as_u16(), detail: self.detail(), code, errors }
@@ -105,6 +111,15 @@ impl ApiError {
             Self::TooSlow => {
                 (StatusCode::REQUEST_TIMEOUT, "/problems/body-too-slow", "the body came too slowly", "body_too_slow")
             }
+            Self::TookTooLong => {
+                (StatusCode::GATEWAY_TIMEOUT, "/problems/took-too-long", "the call took too long", "took_too_long")
+            }
+            Self::NotReady(_) => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "/problems/not-ready",
+                "a part of the relay does not work",
+                "not_ready",
+            ),
             Self::Refused(error) => class_of(error),
         }
     }
@@ -120,6 +135,10 @@ impl ApiError {
             Self::TooLarge => format!("send at most {} bytes", super::MAX_BODY_BYTES),
             Self::TooSlow => "the body did not arrive in time; send the request again".to_owned(),
             Self::NulCharacter(error) => error.text(),
+            Self::NotReady(problems) => problems.join("; "),
+            Self::TookTooLong => {
+                "it was broken off, and a change may or may not be stored; look at it before you send it again".to_owned()
+            }
             Self::Refused(error) => error.detail(),
         }
     }
@@ -175,11 +194,13 @@ fn log(error: &control::Error) {
     use control::Error;
     let Some(cause) = error.cause() else { return };
     match error {
-        Error::Internal(_) => tracing::error!(cause, "a request failed"),
-        Error::Unavailable(_) => tracing::warn!(cause, "a request failed because the database does not answer"),
-        Error::NotActive(_) => tracing::warn!(cause, "a change is stored and not in force yet; it is looked for again"),
-        Error::Edge(_) => tracing::warn!(cause, "a request failed because of the edge"),
-        Error::NotTried(_) => tracing::warn!(cause, "an unreadable message cannot be tried now"),
+        Error::Internal(_) => tracing::error!(error = cause, "a request failed"),
+        Error::Unavailable(_) => tracing::warn!(error = cause, "a request failed because the database is unavailable"),
+        Error::NotActive(_) => {
+            tracing::warn!(error = cause, "a change is stored and not active yet; the relay reads it again");
+        }
+        Error::Edge(_) => tracing::warn!(error = cause, "a request failed because of the edge"),
+        Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message cannot be tried now"),
         Error::NotFound(_)
         | Error::PastRetention(_)
         | Error::Invalid(_)
@@ -215,7 +236,7 @@ impl IntoResponses for Refusals {
     fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
         let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
         let response = ResponseBuilder::new()
-            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 410, 413, 422, 500, 502 or 503")
+            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 410, 413, 422, 500, 502, 503 or 504")
             .content("application/problem+json", content)
             .build();
         BTreeMap::from([("default".to_owned(), RefOr::T(response))])

@@ -78,7 +78,7 @@ async fn accept(
             match listener.accept().await {
                 Ok((socket, _)) => return Some((socket, slot)),
                 Err(error) => {
-                    tracing::warn!(%error, "the API cannot accept a connection; trying again");
+                    tracing::warn!(%error, "the API cannot accept connections; trying again");
                     sleep(ACCEPT_AGAIN).await;
                 }
             }
@@ -122,7 +122,7 @@ async fn connection(
         }
     };
     if let Err(error) = ended {
-        tracing::debug!(%error, "a connection to the API has ended early");
+        tracing::debug!(%error, "a connection to the API ended early");
     }
 }
 

@@ -259,8 +259,8 @@ fn state_of(name: &str) -> DestinationState {
 /// The names of the static headers; none if they cannot be opened.
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
     let id = DestinationId::from_uuid(row.id);
-    let headers = open_headers(control, row).unwrap_or_else(|problem| {
-        tracing::error!(destination = %id, problem, "the static headers of this destination cannot be opened");
+    let headers = open_headers(control, row).unwrap_or_else(|error| {
+        tracing::error!(destination = %id, error, "the static headers of a destination cannot be opened");
         BTreeMap::new()
     });
     headers.into_keys().collect()

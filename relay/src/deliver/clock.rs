@@ -2,50 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use rustix::time::{ClockId, clock_gettime};
-
 use super::core::microseconds;
-
-/// The clock that counts on while the machine is suspended. `Instant` does not on Linux: after a night of suspension it
-/// would say that a lease of ten seconds has not ended.
-#[cfg(any(target_os = "linux", target_os = "android"))]
-const SUSPENSION_COUNTS: ClockId = ClockId::Boottime;
-#[cfg(not(any(target_os = "linux", target_os = "android")))]
-const SUSPENSION_COUNTS: ClockId = ClockId::Monotonic;
-
-/// A moment as the time since the machine was started, suspensions included.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub struct Moment(Duration);
-
-impl Moment {
-    /// This moment.
-    #[must_use]
-    pub fn now() -> Self {
-        let time = clock_gettime(SUSPENSION_COUNTS);
-        let seconds = u64::try_from(time.tv_sec).unwrap_or(0);
-        Self(Duration::new(seconds, u32::try_from(time.tv_nsec).unwrap_or(0)))
-    }
-
-    /// How long ago it was.
-    #[must_use]
-    pub fn elapsed(self) -> Duration {
-        Self::now().since(self)
-    }
-
-    /// How long after `earlier` it is; zero if it is before that.
-    #[must_use]
-    pub fn since(self, earlier: Self) -> Duration {
-        self.0.saturating_sub(earlier.0)
-    }
-}
-
-impl std::ops::Add<Duration> for Moment {
-    type Output = Self;
-
-    fn add(self, wait: Duration) -> Self {
-        Self(self.0.saturating_add(wait))
-    }
-}
+use crate::moment::Moment;
 
 /// Unix time at the start, counted on by a steady clock: a correction of the system's clock neither opens a rate limit nor
 /// closes it. It may therefore differ from the system's time by what was corrected since the start, and from the database's
@@ -89,9 +47,12 @@ mod tests {
 
     #[test]
     fn a_suspension_counts_as_time_and_a_moment_before_the_start_is_the_start() {
-        let clock = Clock { started: Moment(Duration::from_secs(100)), started_us: 7_000_000 };
-        assert_eq!(clock.at_us(Moment(Duration::from_secs(99))), 7_000_000);
-        assert_eq!(clock.at_us(Moment(Duration::from_secs(100 + 8 * 3_600))), 7_000_000 + 8 * 3_600_000_000);
+        let clock = Clock { started: Moment::after_start(Duration::from_secs(100)), started_us: 7_000_000 };
+        assert_eq!(clock.at_us(Moment::after_start(Duration::from_secs(99))), 7_000_000);
+        assert_eq!(
+            clock.at_us(Moment::after_start(Duration::from_secs(100 + 8 * 3_600))),
+            7_000_000 + 8 * 3_600_000_000
+        );
     }
 
     #[tokio::test]

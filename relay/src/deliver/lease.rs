@@ -13,8 +13,9 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Handle;
-use super::clock::Moment;
 use super::core::Input;
+use crate::moment::Moment;
+use crate::readiness::{LEASE_OVERDUE, Readiness};
 use crate::store::Pool;
 use crate::store::leases::{self, Held, Shard};
 
@@ -35,7 +36,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
 /// clock, which began it later than this one did: no other replica can own the shards yet.
-const FENCE_AFTER: Duration = Duration::from_secs(8);
+const FENCE_AFTER: Duration = LEASE_OVERDUE;
 
 /// How often it is looked whether a shard that is to be given up has come to rest.
 const LOOK_EVERY: Duration = Duration::from_millis(20);
@@ -46,6 +47,7 @@ pub struct Keeper {
     replica: Uuid,
     engine: Handle,
     under_way: Arc<UnderWay>,
+    readiness: Arc<Readiness>,
     /// When the last renewal that succeeded was begun.
     renewed: Option<Moment>,
     /// Shards that are to be given up, and that the engine has been told not to send for.
@@ -56,8 +58,8 @@ pub struct Keeper {
 
 impl Keeper {
     #[must_use]
-    pub fn new(pool: Pool, replica: Uuid, engine: Handle, under_way: Arc<UnderWay>) -> Self {
-        Self { pool, replica, engine, under_way, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
+    pub fn new(pool: Pool, replica: Uuid, engine: Handle, under_way: Arc<UnderWay>, readiness: Arc<Readiness>) -> Self {
+        Self { pool, replica, engine, under_way, readiness, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
     }
 
     /// Renews until `stop`. From `leaving` on everything is given up, shard by shard.
@@ -90,7 +92,7 @@ impl Keeper {
                 (Round::GiveUp, done) => look_after = if done { LOOK_EVERY } else { AGAIN },
             }
             if self.renewed.is_some_and(|at| at.elapsed() >= FENCE_AFTER) {
-                tracing::warn!("nothing is sent until the lease of this replica has been renewed");
+                tracing::warn!("lease renewal is overdue; sending is suspended");
                 self.renewed = None;
                 self.engine.tell(Input::Fenced);
             }
@@ -105,14 +107,15 @@ impl Keeper {
         match tokio::time::timeout(self.patience(), renewal).await {
             Ok(Ok(held)) => {
                 self.renewed = Some(begun);
+                self.readiness.lease_renewed(begun);
                 self.outgoing = outgoing(&held, &self.outgoing);
                 let kept = held.shards.iter().filter(|held| !self.outgoing.contains(&held.shard));
                 self.told_us = self.engine.clock.at_us(begun + FENCE_AFTER);
                 self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
                 return true;
             }
-            Ok(Err(error)) => tracing::warn!(error = %error, "cannot renew the lease of this replica; trying again"),
-            Err(_) => tracing::warn!("the lease of this replica could not be renewed in time; trying again"),
+            Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be renewed; trying again"),
+            Err(_) => tracing::warn!("the lease was not renewed in time; trying again"),
         }
         false
     }
@@ -133,8 +136,8 @@ impl Keeper {
                 self.outgoing.retain(|shard| !at_rest.contains(shard));
                 return true;
             }
-            Ok(Err(error)) => tracing::warn!(error = %error, "cannot hand shards over; trying again"),
-            Err(_) => tracing::warn!("shards could not be handed over in time; trying again"),
+            Ok(Err(error)) => tracing::warn!(%error, "shards cannot be handed over; trying again"),
+            Err(_) => tracing::warn!("shards were not handed over in time; trying again"),
         }
         false
     }

@@ -57,13 +57,13 @@ pub(super) async fn look(
     let looked = match store::pending::next_due(&pool, next.after, lanes, &next.signals).await {
         Ok(looked) => looked,
         Err(error) => {
-            tracing::warn!(error = %error, "cannot read when the next delivery is due; trying again");
+            tracing::warn!(%error, "the time of the next due delivery cannot be read; trying again");
             return;
         }
     };
     let Look { version, lanes: rows, now, signals, horizon, expedited } = looked;
     if let Err(error) = configuration.compare(version, begun).await {
-        tracing::warn!(error = %error, "cannot read the new configuration; trying again");
+        tracing::warn!(%error, "the new configuration cannot be read; trying again");
     }
     // What was cancelled is dropped before more of it is read.
     if signals {
@@ -100,7 +100,7 @@ pub(super) async fn begin_signals(pool: &Pool, next_look: &Mutex<NextLook>) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(error = %error, "cannot read where the signals of cancelled deliveries begin; nothing is sent until that is read; trying again");
+                tracing::warn!(%error, "the position of the cancellation signals cannot be read; sending is suspended; trying again");
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }
@@ -118,7 +118,7 @@ async fn read_signals(pool: &Pool, handle: &Handle, position: &mut Position) {
                 }
             }
         }
-        Err(error) => tracing::warn!(error = %error, "cannot read what was cancelled; trying again"),
+        Err(error) => tracing::warn!(%error, "cancellation signals cannot be read; trying again"),
     }
 }
 
@@ -127,6 +127,6 @@ async fn read_marked(pool: &Pool, handle: &Handle) {
     match store::expedited::marked(pool).await {
         Ok(deliveries) if deliveries.is_empty() => {}
         Ok(deliveries) => handle.tell(Input::Expedite(deliveries)),
-        Err(error) => tracing::warn!(error = %error, "cannot read what is to be sent at once; trying again"),
+        Err(error) => tracing::warn!(%error, "expedited deliveries cannot be read; trying again"),
     }
 }

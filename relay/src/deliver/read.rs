@@ -61,12 +61,12 @@ pub(super) async fn run(pool: Pool, inbox: Arc<Mutex<mpsc::UnboundedReceiver<Rea
             let Err(error) = read(&pool, &group, &handle).await else { continue };
             if error.as_database_error().is_some() && group.len() > 1 {
                 // One lane that the database cannot read in time must not hold up the others.
-                tracing::warn!(error = %error, lanes = group.len(), "cannot read what is due; reading half of it");
+                tracing::warn!(%error, lanes = group.len(), "due deliveries cannot be read; half of them are read at a time");
                 let second = group.split_off(group.len() / 2);
                 groups.extend([group, second]);
                 continue;
             }
-            tracing::warn!(error = %error, "cannot read what is due; trying again");
+            tracing::warn!(%error, "due deliveries cannot be read; trying again");
             for Read { destination, lane, epoch, .. } in group {
                 handle.tell(Input::NotFound { destination, lane, epoch });
             }

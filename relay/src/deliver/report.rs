@@ -58,10 +58,10 @@ impl Writer {
                 Ok(()) => {}
                 Err(error) if store::is_data_error(&error) => {
                     // Written again it would be refused again, and keep its shards from being handed over.
-                    tracing::error!(error = %error, reports = batch.len(), "the database refuses reports of destinations; they are dropped");
+                    tracing::error!(%error, reports = batch.len(), "the database refuses the health of destinations; it is dropped");
                 }
                 Err(error) => {
-                    tracing::warn!(error = %error, "cannot store the reports of destinations; trying again");
+                    tracing::warn!(%error, "the health of destinations cannot be stored; trying again");
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 }

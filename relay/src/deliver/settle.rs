@@ -52,14 +52,14 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 if lost > 0 {
                     tracing::info!(
                         lost,
-                        "attempts of shards that have changed hands, or of cancelled deliveries, were not settled"
+                        "attempts of shards that changed their owner, or of cancelled deliveries, were not settled"
                     );
                 }
                 return settled;
             }
             Err(error) if crate::store::is_data_error(&error) && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
-                tracing::error!(error = %error, "a batch of attempts was refused; writing them one by one");
+                tracing::error!(%error, "the database refuses a batch of attempts; they are stored one by one");
                 let mut settled = Settled::default();
                 for settlement in batch {
                     settled.add(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
@@ -68,7 +68,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
             }
             Err(error) if crate::store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
-                tracing::error!(error = %error, delivery = %batch[0].delivery_id, "an attempt could not be written; its delivery is parked");
+                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its delivery is held");
                 let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());
                 let parked = Settlement {
                     attempt: None,
@@ -79,7 +79,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 return Box::pin(write(pool, &[parked])).await;
             }
             Err(error) => {
-                tracing::warn!(error = %error, attempts = batch.len(), "cannot settle; trying again");
+                tracing::warn!(%error, attempts = batch.len(), "attempts cannot be settled; trying again");
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }

@@ -63,7 +63,7 @@ pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
             Check::Fail(format!("the database is at version {version}, this relay knows {wanted}: run a newer relay"))
         }
         version => Check::Fail(format!(
-            "the database is at version {}, this relay wants {wanted}: run `relay migrate`",
+            "the database is at version {}, this relay wants {wanted}: run `tidegate migrate`",
             version.unwrap_or(0)
         )),
     }

@@ -136,7 +136,7 @@ pub async fn round(pusher: &Pusher) {
     let claimed = match edge_checks::claim(&pusher.pool, IN_ONE_ROUND).await {
         Ok(claimed) => claimed,
         Err(error) => {
-            tracing::warn!(error = %error, "cannot look for sources to compare with what the edge holds; trying again");
+            tracing::warn!(%error, "sources to compare with the edge cannot be read; trying again");
             return;
         }
     };
@@ -151,8 +151,8 @@ pub async fn round(pusher: &Pusher) {
         };
         match result {
             Ok(()) => failures = 0,
-            Err(problem) => {
-                tracing::warn!(problem, "cannot compare a source with what the edge holds; trying again");
+            Err(error) => {
+                tracing::warn!(error, "a source cannot be compared with the edge; trying again");
                 failures += 1;
                 if failures >= FAILURES {
                     return;
@@ -171,13 +171,14 @@ async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
             let differs = edge_checks::source_differs(&pusher.pool, &row, least, &text).await.map_err(query_failed)?;
             let Some(behind) = differs else { return Ok(()) };
             if difference == Difference::NotComparable {
-                tracing::info!(source = row.name, difference = text, "this source is put to the edge again");
+                tracing::info!(source = %id, name = row.name, difference = text, "a source is put to the edge again");
             } else {
                 tracing::warn!(
-                    source = row.name,
+                    source = %id,
+                    name = row.name,
                     revision = row.revision,
                     difference = text,
-                    "this source is put to the edge again"
+                    "the edge holds another state of a source, which is put again"
                 );
             }
             push::push_or_retry(pusher, &behind).await;
@@ -191,7 +192,7 @@ async fn check_deleted(pusher: &Pusher, id: SourceId) -> Result<(), String> {
     match of_deleted(&row, &held(pusher, id).await?) {
         DeletedAction::Keep => edge_checks::deleted_is_gone(&pusher.pool, id).await.map_err(query_failed),
         DeletedAction::DeleteAgain { revision } => {
-            tracing::warn!(source = row.name, "the edge holds this deleted source again; it is deleted again");
+            tracing::warn!(source = %id, name = row.name, "the edge holds a deleted source, which is deleted again");
             edge_checks::raise_deleted(&pusher.pool, id, revision).await.map_err(query_failed)?;
             let _turn = pusher.edge.turn(id).await;
             match in_time(pusher.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {

@@ -63,8 +63,9 @@ pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
 
 /// As [`push`]; if it fails, that is logged and [`crate::sync`] tries again.
 pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
-    if let Err(problem) = push(pusher, row).await {
-        tracing::warn!(source = row.name, problem, "the edge does not have this source yet; trying again");
+    if let Err(error) = push(pusher, row).await {
+        let source = SourceId::from_uuid(row.id);
+        tracing::warn!(%source, name = row.name, error, "a source cannot be put to the edge; trying again");
         pusher.pending.notify_one();
     }
 }

@@ -23,7 +23,7 @@ pub(super) struct VettingResolver {
 impl VettingResolver {
     pub(super) fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
         let mut builder = TokioResolver::builder_tokio().unwrap_or_else(|error| {
-            tracing::warn!(%error, "no resolver configuration on this machine: only its hosts file is known");
+            tracing::warn!(%error, "this machine has no resolver configuration; only its hosts file is used");
             let nothing = ResolverConfig::from_parts(None, vec![], vec![]);
             TokioResolver::builder_with_config(nothing, TokioRuntimeProvider::default())
         });

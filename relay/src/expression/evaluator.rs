@@ -5,6 +5,7 @@
 
 use std::io;
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::Duration;
@@ -17,6 +18,7 @@ use uuid::Uuid;
 use super::lines::{Full, Lines};
 use super::program::Evaluated;
 use super::{ExpressionError, Filter, Input, MAX_STEPS, MAX_STEPS_OF_EVENT, OrderKey, Transform, Transformed};
+use crate::supervise::panic_text;
 
 /// Enough for an expression of the greatest depth in an unoptimised build; only what is used of it is ever touched.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -238,7 +240,10 @@ impl Queue {
                 }
             };
             drop(state);
-            job();
+            // The caller gets an error, because the sender of the answer is dropped. The thread goes on.
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
+                tracing::error!(error = panic_text(&*panic), "an evaluation panicked");
+            }
         }
     }
 }

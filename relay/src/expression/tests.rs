@@ -647,6 +647,16 @@ async fn the_filters_of_an_event_have_a_budget_together() {
 }
 
 #[tokio::test]
+async fn an_evaluation_that_panics_is_an_error_and_does_not_end_the_only_thread() {
+    let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
+    for _ in 0..2 {
+        let answer = evaluator.decide(turn(1), || -> u8 { panic!("not an expression's own panic") }).await;
+        assert_eq!(answer, Err(ExpressionError::Internal));
+    }
+    assert_eq!(evaluator.decide(turn(1), || 7).await, Ok(7));
+}
+
+#[tokio::test]
 async fn filters_do_not_wait_for_transforms_nor_transforms_for_filters() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     let (release, blocked) = block(&evaluator).await;

@@ -34,7 +34,7 @@ pub enum Error {
     /// It was reached.
     #[error("the queue's API did not answer within {} s", TIMEOUT.as_secs())]
     TimedOut,
-    #[error("the queue {queue} has no pull consumer: `relay doctor` shows the command that adds it")]
+    #[error("the queue {queue} has no pull consumer: `tidegate doctor` shows the command that adds it")]
     PullNotEnabled { queue: String },
     #[error("the queue's API refused the token (status {status}): it needs Queues read and edit for this account")]
     Forbidden { status: u16 },

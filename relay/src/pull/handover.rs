@@ -50,7 +50,8 @@ impl Handover {
         };
         self.configuration.after(changed.version).await.map_err(later)?;
         self.edge_pending.notify_one();
-        tracing::info!(source = changed.row.name, "the provider has handed over the secret of this source");
+        let source = SourceId::from_uuid(changed.row.id);
+        tracing::info!(%source, name = changed.row.name, "the provider has handed over the secret of a source");
         Ok(())
     }
 
@@ -87,7 +88,9 @@ impl Handover {
         let provider = provider::find(&row.provider)
             .ok_or_else(|| gone(format!("this relay does not know the provider {}", row.provider)))?;
         match not_awaited(&before, provider) {
-            Some(reason) => Err(NotTaken::NotAwaited { source: row.name.clone(), reason }),
+            Some(error) => {
+                Err(NotTaken::NotAwaited { source: SourceId::from_uuid(row.id), name: row.name.clone(), error })
+            }
             None => Ok((provider, before)),
         }
     }
@@ -96,7 +99,7 @@ impl Handover {
 /// Why a secret is not taken.
 enum NotTaken {
     /// The source does not await one; the message is done with.
-    NotAwaited { source: String, reason: String },
+    NotAwaited { source: SourceId, name: String, error: String },
     /// It cannot be taken now, or not by this relay.
     Failed(FetchError),
 }
@@ -104,8 +107,8 @@ enum NotTaken {
 impl NotTaken {
     fn answer(self) -> Result<(), FetchError> {
         match self {
-            Self::NotAwaited { source, reason } => {
-                tracing::warn!(source, reason, "a secret that was handed over is not taken");
+            Self::NotAwaited { source, name, error } => {
+                tracing::warn!(%source, name, error, "a secret that was handed over is not taken");
                 Ok(())
             }
             Self::Failed(error) => Err(error),

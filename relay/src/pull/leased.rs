@@ -135,7 +135,7 @@ fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
     let raw = text.as_bytes().to_vec();
     let Some(lease_id) = strings_of(&raw, "lease_id").pop() else {
         let start: String = text.chars().take(200).collect();
-        tracing::error!(%error, start, "the queue gave a message without a lease; it returns by itself");
+        tracing::error!(%error, start, "a message of the queue has no lease; it returns when its lease expires");
         return None;
     };
     Some(Leased {

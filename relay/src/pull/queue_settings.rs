@@ -1,4 +1,5 @@
-//! How the queues are configured, and what of it would lose events: `relay doctor` fails because of it, `relay serve` warns.
+//! How the queues are configured, and what of it would lose events: `tidegate doctor` fails because of it, and
+//! `tidegate serve` warns.
 
 use std::time::Duration;
 
@@ -204,7 +205,7 @@ pub async fn warn(queues: Vec<Queue>, stop: CancellationToken) {
     let look = async {
         while let Err(unknown) = look_once(&queues).await {
             for (queue, error) in unknown {
-                tracing::warn!(queue, "how this queue is configured is not known; `relay doctor` checks it: {error}");
+                tracing::warn!(queue, %error, "the settings of a queue cannot be read; `tidegate doctor` checks them");
             }
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }
@@ -229,7 +230,8 @@ async fn look_once(queues: &[Queue]) -> Result<(), Vec<(String, Error)>> {
         return Err(unknown);
     }
     for finding in findings(&found) {
-        tracing::warn!(queue = finding.queue, command = finding.command, "events can be lost: {}", finding.problem);
+        let (queue, command, error) = (finding.queue, finding.command, finding.problem);
+        tracing::warn!(queue, command, error, "events can be lost because of the settings of a queue");
     }
     Ok(())
 }

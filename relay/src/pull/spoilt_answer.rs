@@ -35,9 +35,9 @@ impl Puller {
         let found = match look(&unread) {
             Ok(found) => found,
             Err(None) => return Pulled::Failed { asked: 1, error: Error::Unread(unread) },
-            Err(Some(what_to_do)) => {
+            Err(Some(error)) => {
                 let start = String::from_utf8_lossy(&unread.received[..unread.received.len().min(200)]).into_owned();
-                tracing::error!(queue = self.queue.id(), start, "a message cannot be read: {what_to_do}");
+                tracing::error!(queue = self.queue.id(), start, error, "a message of the queue cannot be read");
                 return Pulled::Failed { asked: 1, error: Error::Unread(unread) };
             }
         };

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 
 use super::Puller;
 use super::arrival::Arrival;
@@ -38,18 +39,19 @@ impl Puller {
             let mut backoff = database_backoff();
             let mut answers = false;
             for tries in 1.. {
-                let Err(error) = self.intake.store(&group, &unreadable).await else { break };
+                let span = tracing::info_span!("store", messages = group.len());
+                let Err(error) = self.intake.store(&group, &unreadable).instrument(span).await else { break };
                 match after_failure(Suspect::of(&error, answers), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
-                        tracing::warn!(error = %error, messages = group.len(), "a batch cannot be stored; halving it");
+                        tracing::warn!(%error, messages = group.len(), "a batch cannot be stored; its halves are stored one after the other");
                         let second = group.split_off(group.len() / 2);
                         waiting.extend([(group, unreadable), (second, Vec::new())]);
                         break;
                     }
                     AfterFailure::SetAside => {
                         let detail = format!("the database could not store it: {error}");
-                        tracing::error!(detail, "a message is kept as unreadable");
+                        tracing::error!(error = detail, "a message is kept as unreadable");
                         unreadable.extend(
                             group
                                 .drain(..)
@@ -57,7 +59,7 @@ impl Puller {
                         );
                     }
                     AfterFailure::TryAgain => {
-                        tracing::warn!(error = %error, messages = group.len(), "cannot store; trying again");
+                        tracing::warn!(%error, messages = group.len(), "messages cannot be stored; trying again");
                         tokio::select! {
                             () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
                             () = stop.cancelled() => return false,

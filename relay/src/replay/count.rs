@@ -60,7 +60,7 @@ async fn round(app: &App) -> Duration {
     let rows = match replays::counting(&app.pool).await {
         Ok(rows) => rows,
         Err(error) => {
-            tracing::warn!(error = %error, "cannot look for replays to be counted; trying again");
+            tracing::warn!(%error, "replays to be counted cannot be read; trying again");
             return AFTER_ERROR;
         }
     };
@@ -70,7 +70,7 @@ async fn round(app: &App) -> Duration {
             Ok(()) => pause = AGAIN,
             Err(error) => {
                 let replay = ReplayId::from_uuid(row.id);
-                tracing::warn!(%replay, error = %error, "cannot go on counting what the replay matches; trying again");
+                tracing::warn!(%replay, %error, "what a replay matches cannot be counted; trying again");
                 pause = pause.min(AFTER_ERROR);
             }
         }

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::stopped::{self, Place};
@@ -84,13 +85,13 @@ impl Worker {
         let (rows, now_ms) = match look.await {
             Ok(found) => found,
             Err::<_, sqlx::Error>(error) => {
-                tracing::warn!(error = %error, "cannot look for replays; trying again");
+                tracing::warn!(%error, "replays cannot be read; trying again");
                 return AFTER_ERROR;
             }
         };
         self.owed.retain(|id, _| rows.iter().any(|row| row.id == *id));
         if let Ok(Some(wrong)) = self.app.clock.is_wrong().await {
-            tracing::warn!(reason = wrong, "replays wait until this has passed");
+            tracing::warn!(error = wrong, "replays are suspended");
             return AFTER_ERROR;
         }
         let mut pause = UNWOKEN_LOOK_EVERY;
@@ -108,19 +109,20 @@ impl Worker {
     /// One chunk of one replay; says how long it is until the next.
     async fn turn(&mut self, row: ReplayRow) -> Duration {
         let replay = ReplayId::from_uuid(row.id);
-        match self.advance(&row).await {
+        let span = tracing::info_span!("replay", %replay);
+        match self.advance(&row).instrument(span).await {
             Ok(Turn::Moved { pause }) => pause,
             Ok(Turn::NotNow | Turn::Overtaken) => AGAIN,
             Ok(Turn::Completed) => {
-                tracing::info!(%replay, "replay completed");
+                tracing::info!(%replay, "a replay is completed");
                 UNWOKEN_LOOK_EVERY
             }
-            Ok(Turn::Failed(reason)) => {
-                tracing::error!(%replay, reason, "the replay is stopped");
+            Ok(Turn::Failed(error)) => {
+                tracing::error!(%replay, error, "a replay has failed");
                 UNWOKEN_LOOK_EVERY
             }
             Err(error) => {
-                tracing::warn!(%replay, error = %error, "cannot go on with the replay; trying again");
+                tracing::warn!(%replay, %error, "a replay cannot go on; trying again");
                 AGAIN
             }
         }
@@ -175,7 +177,7 @@ impl Worker {
                 let pause = pause_after_error(row.begun_here() + 1);
                 if let Err(unkept) = begun::record(&self.app.pool, row, &stopped::kept(&error), pause).await {
                     let replay = ReplayId::from_uuid(row.id);
-                    tracing::warn!(%replay, error = %unkept, "the error of the replay's chunk cannot be written");
+                    tracing::warn!(%replay, error = %unkept, "the error of a chunk of a replay cannot be stored");
                 }
                 Err(error)
             }

@@ -65,7 +65,8 @@ pub(super) fn outcome(status: u16, body: &str, target: &Target, relay: &str) -> 
                 .to_owned())
         }
         503 => {
-            Err("the edge cannot take it now: send it again in a moment; `relay doctor` says what is down".to_owned())
+            Err("the edge cannot take it now: send it again in a moment; `tidegate doctor` says what is down"
+                .to_owned())
         }
         300..=399 => Err("a redirect is not followed: name the final address with --url".to_owned()),
         other => Err(format!("it was not accepted (status {other}); {rejections} may show the cause")),

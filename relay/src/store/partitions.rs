@@ -41,7 +41,7 @@ impl MissingPartitions {
     pub async fn make(&mut self, pool: &Pool, error: &sqlx::Error) -> Result<bool, sqlx::Error> {
         let Some(day) = missing_day(error).filter(|_| self.made < MADE_AT_ONCE) else { return Ok(false) };
         self.made += 1;
-        tracing::warn!(%day, "history has no partition of this day; making it");
+        tracing::warn!(%day, "history has no partition for a day; it is created");
         create_day(pool, day).await?;
         Ok(true)
     }

@@ -64,8 +64,8 @@ fn build_relay() -> Result<PathBuf> {
         if cfg!(debug_assertions) { (&[], "debug") } else { (&["--release"], "release") };
     // Over the whole workspace, so that dependencies have the features that `cargo test --workspace` compiled them with.
     let mut command = cargo();
-    command.args(["build", "--workspace", "--bin", "relay"]).args(profile).current_dir(place::repository());
+    command.args(["build", "--workspace", "--bin", "tidegate"]).args(profile).current_dir(place::repository());
     command.env("CARGO_TARGET_DIR", place::target());
     run_long("building the relay (minutes the first time, else a second)", &mut command, "see the errors below")?;
-    Ok(place::target().join(folder).join("relay"))
+    Ok(place::target().join(folder).join("tidegate"))
 }

@@ -15,7 +15,7 @@ use crate::recipe;
 
 const SOON: Duration = Duration::from_secs(60);
 
-/// Whether `relay doctor` is content, and what it prints.
+/// Whether `tidegate doctor` is content, and what it prints.
 async fn doctor(settings: &RelaySettings) -> (bool, String) {
     let output = run("doctor", settings.variables()).await.expect("runs");
     (output.status.success(), String::from_utf8_lossy(&output.stdout).into_owned())
@@ -128,13 +128,13 @@ async fn serve_warns_of_such_a_queue_and_starts_without_the_api() {
         })
         .await;
     };
-    logged(&gateway.relay, "events can be lost: a message is deleted after 1 day").await;
+    logged(&gateway.relay, "a message is deleted after 1 day").await;
     logged(&gateway.relay, "queues update tidegate-dead --message-retention-period-secs 1209600").await;
 
     gateway.relay.stop().await.expect("stops");
     gateway.queue.fault(|faults| faults.dropped_connections = Times::UntilCleared);
     gateway.relay.start_again().await.expect("starts although the API is away");
-    logged(&gateway.relay, "how this queue is configured is not known").await;
+    logged(&gateway.relay, "the settings of a queue cannot be read").await;
     gateway.queue.clear_faults();
     gateway.push(&line.source, json!({ "after": true }).to_string().as_bytes());
     line.receiver.wait_for(1, SOON).await;

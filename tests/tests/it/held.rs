@@ -307,7 +307,7 @@ async fn a_route_and_a_destination_that_this_relay_cannot_use_are_shown() {
     assert!(doctor_names(&settings.clone().with("TIDEGATE_EGRESS_ALLOW", "10.0.0.0/8"), refused).await);
 }
 
-/// Whether `relay doctor` fails because of this.
+/// Whether `tidegate doctor` fails because of this.
 async fn doctor_names(settings: &RelaySettings, problem: &str) -> bool {
     let output = run("doctor", settings.variables()).await.expect("runs");
     let printed = String::from_utf8_lossy(&output.stdout).into_owned();

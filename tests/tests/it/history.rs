@@ -288,7 +288,7 @@ async fn a_long_reader_holds_up_the_dropping_and_nothing_else() {
     gateway.relay.start_again().await.expect("starts again");
     until("the relay to give way", SOON, async || {
         let log = gateway.relay.log();
-        if log.contains("cannot be dropped while somebody reads it") { Ok(()) } else { Err(log) }
+        if log.contains("cannot be dropped while a query reads it") { Ok(()) } else { Err(log) }
     })
     .await;
     for number in 0..100 {

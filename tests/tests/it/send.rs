@@ -1,4 +1,4 @@
-//! `relay send`: samples as providers sign them, through the real edge and relay.
+//! `tidegate send`: samples as providers sign them, through the real edge and relay.
 
 use std::process::Output;
 use std::time::Duration;
@@ -53,19 +53,20 @@ async fn what_cannot_be_signed_is_told_with_what_to_do() {
     gateway.api.post("/v1/sources", &fal).await.expect_status(201);
     gateway.api.create_source("stripe", &Provider::stripe()).await;
     let (url, token) = (gateway.relay.url(), gateway.relay.token());
-    for (arguments, told) in [
-        (&["--source", "fal"][..], "fal.ai signs with its own private key, which only fal.ai holds"),
-        (&["--source", "stripe"], "set TIDEGATE_SOURCE_SECRET"),
-        (&["--source", "nobody"], "no source \"nobody\""),
-        (&["--source", "stripe", "--provider", "github"], "leave --provider out"),
-        (&["--source", "stripe", "--provider", "strip"], "known are stripe"),
+    for (arguments, code, told) in [
+        (&["--source", "fal"][..], 1, "fal.ai signs with its own private key, which only fal.ai holds"),
+        (&["--source", "stripe"], 1, "set TIDEGATE_SOURCE_SECRET"),
+        (&["--source", "nobody"], 1, "no source \"nobody\""),
+        (&["--source", "stripe", "--provider", "github"], 1, "leave --provider out"),
+        (&["--source", "stripe", "--provider", "strip"], 64, "known are stripe"),
         (
             &["--provider", "stripe", "--url", "http://127.0.0.1:9/in/a", "--secret", "a"],
+            1,
             "nothing answers at http://127.0.0.1:9",
         ),
     ] {
         let output = run(url, token, arguments, &[]).await;
-        assert_eq!(output.status.code(), Some(1), "{arguments:?}: {output:?}");
+        assert_eq!(output.status.code(), Some(code), "{arguments:?}: {output:?}");
         assert!(text(&output.stderr).contains(told), "{arguments:?}: {output:?}");
     }
 }

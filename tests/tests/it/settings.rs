@@ -1,7 +1,7 @@
 //! settings: what the relay says when it cannot start, and what `doctor` finds.
 
 use tests::gateway::Gateway;
-use tests::relay::run;
+use tests::relay::{run, run_with};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit_code_of_its_own() {
@@ -16,6 +16,27 @@ async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit
         "TIDEGATE_LISTEN: must be an address and a port, such as 127.0.0.1:8400",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_command_line_exits_with_64_and_help_and_version_exit_with_0() {
+    for arguments in [&[][..], &["sarve"], &["serve", "--fast"], &["send"], &["send", "--provider", "nobody"]] {
+        let output = run_with(arguments, Vec::new()).await.expect("runs");
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("--help") && output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    }
+    for (arguments, wanted) in [
+        (&["--help"][..], "Exit codes:"),
+        (&["help", "serve"], "Usage: tidegate serve"),
+        (&["send", "--help"], "tidegate send --source stripe-live"),
+        (&["--version"], "tidegate 0."),
+    ] {
+        let output = run_with(arguments, Vec::new()).await.expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(wanted) && output.stderr.is_empty(), "{arguments:?}: {output:?}");
     }
 }
 

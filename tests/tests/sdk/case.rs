@@ -101,7 +101,7 @@ impl Case {
         extract(find(self.provider).expect("in the catalogue"), &self.config, query, &headers, request.body.as_bytes())
     }
 
-    /// A sample as `relay send` makes it; `None` if the provider signs with a private key.
+    /// A sample as `tidegate send` makes it; `None` if the provider signs with a private key.
     pub(crate) fn sample(&self, wanted: Wanted<'_>) -> Option<Request> {
         let source = self.source(&self.secret);
         let moment = Moment { now_ms: NOW_S * 1_000, random: [5; 32] };

@@ -32,7 +32,7 @@ const ONLY_VERIFY: [&str; 14] = [
 /// The SDKs that give a type and no id: the id of the message is a header that they do not hand on.
 const ONLY_TYPES: [&str; 7] = ["anthropic", "clerk", "openai", "polar", "resend", "standard-webhooks", "svix"];
 
-/// A body in which the id or the type stands otherwise than in the examples of `relay send`.
+/// A body in which the id or the type stands otherwise than in the examples of `tidegate send`.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Body {

@@ -83,7 +83,7 @@ pub(super) fn judge(
             parked(HeldBy::Transform, reason)
         }
         Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
-            tracing::warn!(delivery = %item.id, reason, "a delivery could not be sent and is tried again");
+            tracing::warn!(delivery = %item.id, error = reason, "a delivery could not be sent; trying again");
             judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {

@@ -1,0 +1,127 @@
+//! Through a real listener.
+
+use std::io::Write;
+use std::sync::{Arc, Mutex};
+
+use axum::routing::get;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+use tokio_util::sync::CancellationToken;
+
+use super::*;
+use crate::api::server::{Patience, serve};
+
+/// Long enough for everything that has to happen, even on a machine that is busy.
+const SOON: Duration = Duration::from_secs(60);
+
+async fn panics() -> &'static str {
+    panic!("the secret of the handler")
+}
+
+/// The address of a server with these calls, each of which may take so long.
+async fn start(within: Duration) -> std::net::SocketAddr {
+    let router = Router::new()
+        .route("/here", get(|| async { "here" }))
+        .route("/panics", get(panics))
+        .route("/hangs", get(std::future::pending::<&'static str>));
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let address = listener.local_addr().expect("an address");
+    let router = around(router, within);
+    drop(tokio::spawn(serve(listener, router, 10, Patience::default(), CancellationToken::new())));
+    address
+}
+
+/// Sends a request on a connection, which stays open, and reads its answer.
+async fn ask(connection: &mut TcpStream, path: &str, headers: &str) -> String {
+    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    connection.write_all(request.as_bytes()).await.expect("sends");
+    let mut text = String::new();
+    let read = async {
+        loop {
+            let mut part = [0; 4_096];
+            let count = connection.read(&mut part).await.expect("reads");
+            assert!(count > 0, "the connection is closed after {text:?}");
+            text.push_str(std::str::from_utf8(&part[..count]).expect("text"));
+            let Some((head, body)) = text.split_once("\r\n\r\n") else { continue };
+            let length = header(head, "content-length").expect("a length").parse().expect("a number");
+            if body.len() >= length {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(SOON, read).await.expect("answers");
+    text
+}
+
+fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
+    let lines = text.lines().take_while(|line| !line.is_empty());
+    lines.filter_map(|line| line.split_once(": ")).find(|(found, _)| *found == name).map(|(_, value)| value)
+}
+
+#[tokio::test]
+async fn a_handler_that_panics_answers_500_with_a_problem_document_and_the_connection_goes_on() {
+    let mut connection = TcpStream::connect(start(SOON).await).await.expect("connects");
+    for _ in 0..2 {
+        let answer = ask(&mut connection, "/panics", "").await;
+        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
+        assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
+        assert!(header(&answer, "x-request-id").is_some_and(|id| id.len() == 36), "{answer}");
+        assert!(answer.contains("\"code\":\"internal\"") && !answer.contains("secret"), "{answer}");
+        assert!(ask(&mut connection, "/here", "").await.ends_with("here"));
+    }
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_broken_off_with_a_problem_document() {
+    let mut connection = TcpStream::connect(start(Duration::from_millis(50)).await).await.expect("connects");
+    let answer = ask(&mut connection, "/hangs", "").await;
+    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\"code\":\"took_too_long\""), "{answer}");
+    assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
+    assert!(ask(&mut connection, "/here", "").await.ends_with("here"));
+}
+
+#[tokio::test]
+async fn a_request_keeps_a_plain_id_of_its_own_and_gets_one_in_place_of_any_other() {
+    let mut connection = TcpStream::connect(start(SOON).await).await.expect("connects");
+    let answer = ask(&mut connection, "/here", "x-request-id: my-id_1.2\r\n").await;
+    assert_eq!(header(&answer, "x-request-id"), Some("my-id_1.2"));
+    let long = "a".repeat(65);
+    for odd in ["", "two words", "quote\"", long.as_str()] {
+        let answer = ask(&mut connection, "/here", &format!("x-request-id: {odd}\r\n")).await;
+        let id = header(&answer, "x-request-id").expect("an id");
+        assert!(id != odd && id.len() == 36, "{odd:?}: {id}");
+    }
+    let ids = [ask(&mut connection, "/here", "").await, ask(&mut connection, "/nowhere", "").await];
+    assert_ne!(header(&ids[0], "x-request-id"), header(&ids[1], "x-request-id"));
+}
+
+/// What is logged, as text.
+#[derive(Clone, Default)]
+struct Log(Arc<Mutex<Vec<u8>>>);
+
+impl Write for Log {
+    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
+        self.0.lock().expect("is not poisoned").extend_from_slice(bytes);
+        Ok(bytes.len())
+    }
+
+    fn flush(&mut self) -> std::io::Result<()> {
+        Ok(())
+    }
+}
+
+#[tokio::test]
+async fn what_a_request_logs_names_its_id_and_path_and_not_its_query() {
+    // With a single one alive, a thread of another test, which has none, would decide for all that nothing is logged.
+    let _another = tracing::Dispatch::new(tracing_subscriber::registry());
+    let log = Log::default();
+    let written = log.clone();
+    let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
+    let _guard = tracing::subscriber::set_default(subscriber);
+    let mut connection = TcpStream::connect(start(SOON).await).await.expect("connects");
+    ask(&mut connection, "/panics?token=sesame", "x-request-id: my-id\r\n").await;
+    let text = String::from_utf8(log.0.lock().expect("is not poisoned").clone()).expect("text");
+    assert!(text.contains("a request failed") && text.contains("the secret of the handler"), "{text}");
+    assert!(text.contains("path=\"/panics\"") && text.contains("request_id=\"my-id\""), "{text}");
+    assert!(!text.contains("sesame"), "{text}");
+}

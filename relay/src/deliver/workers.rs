@@ -1,0 +1,134 @@
+//! The tasks that work for the engine: they write, read and keep the lease, and end after it.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::{Notify, mpsc};
+use tokio::task::JoinHandle;
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::core::{Core, Input, Limits};
+use super::lease::{self, UnderWay};
+use super::look::{self, NextLook};
+use super::send::Sender;
+use super::versions::Versions;
+use super::{Handle, Machine, Parts, read, report, settle, watch_configuration};
+use crate::mint;
+use crate::store::settle::{Next, Settled, Settlement};
+
+/// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
+const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
+const LAST_REPORTS_AT_LEAST: Duration = Duration::from_millis(200);
+
+/// Starts what works for the engine.
+pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: CancellationToken) -> (Machine, Workers) {
+    let Parts { intake, egress, tasks, readiness, max_in_flight, max_waiting_bytes, max_in_flight_bytes } = parts;
+    let (pool, configuration) = (intake.pool.clone(), Arc::clone(&intake.configuration));
+    let evaluator = Arc::clone(&intake.evaluator);
+    let under_way = Arc::new(UnderWay::default());
+    let (settlements, settle_inbox) = settle::channel();
+    let written = settled(handle.clone(), Arc::clone(&under_way), Arc::clone(&intake.parked));
+    let settling = tasks.spawn("settle writer", settle::run(pool.clone(), settle_inbox, written));
+    let background = CancellationToken::new();
+    let next_look = Arc::new(tokio::sync::Mutex::new(NextLook::default()));
+    let (engine, shared) = (handle.clone(), Arc::clone(&under_way));
+    let keeper = lease::Keeper::new(pool.clone(), replica, engine, shared, Arc::clone(&readiness));
+    let leasing = {
+        let (pool, next, stop) = (pool.clone(), Arc::clone(&next_look), background.clone());
+        tasks.spawn("lease", async move {
+            // Nothing is owned before, and so nothing is read that a signal of before would have told of.
+            tokio::select! {
+                () = look::begin_signals(&pool, &next) => keeper.run(leaving, stop).await,
+                () = stop.cancelled() => {}
+            }
+        })
+    };
+    let (reports, report_inbox) = mpsc::unbounded_channel();
+    let (engine, shared) = (handle.clone(), Arc::clone(&under_way));
+    let writer = report::Writer { pool: pool.clone(), clock: handle.clock, engine, under_way: shared };
+    let reporting = tasks.spawn("report writer", writer.run(report_inbox));
+    let (reads, read_inbox) = mpsc::unbounded_channel();
+    let read_inbox = Arc::new(tokio::sync::Mutex::new(read_inbox));
+    let mut others = Vec::new();
+    for _ in 0..read::AT_ONCE {
+        let reader = read::run(pool.clone(), Arc::clone(&read_inbox), handle.clone());
+        others.push(tasks.spawn("reader of what is due", reader));
+    }
+    let watcher = watch_configuration(Arc::clone(&configuration), handle.clone());
+    others.push(tasks.spawn("configuration watcher", watcher));
+    let limits = Limits {
+        in_flight: max_in_flight,
+        unsettled: 20_000,
+        line: 1_000,
+        read: 500,
+        bodies: max_waiting_bytes,
+        rows: 64 << 20,
+        in_flight_bytes: max_in_flight_bytes,
+        unseen_us: 20_000_000,
+    };
+    let versions = Versions::new(pool.clone());
+    let machine = Machine {
+        core: Core::new(limits),
+        clock: handle.clock,
+        handle,
+        sender: Arc::new(Sender { pool: pool.clone(), egress, configuration, evaluator, versions }),
+        settlements,
+        reports,
+        reads,
+        excerpts: Arc::default(),
+        attempts: HashMap::new(),
+        under_way,
+        pool,
+        intake,
+        tasks,
+        readiness,
+        next_look,
+    };
+    (machine, Workers { background, leasing, settling, reporting, others })
+}
+
+/// What the engine is told of a batch of settlements that has been written.
+fn settled(handle: Handle, under_way: Arc<UnderWay>, parked: Arc<Notify>) -> impl Fn(Vec<Settlement>, &Settled) {
+    move |batch, done| {
+        under_way.ended(batch.iter().map(|settlement| settlement.shard));
+        if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
+            parked.notify_one();
+        }
+        let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| done.has(settlement));
+        let at_us = done.at.map_or(u64::MAX, mint::unix_us);
+        handle.tell(Input::Settled { settlements: batch, at_us });
+        if !others.is_empty() {
+            handle.tell(Input::NotSettled(others));
+        }
+    }
+}
+
+/// The tasks that work for the engine and end after it.
+pub(super) struct Workers {
+    /// Stops the lease's.
+    background: CancellationToken,
+    leasing: JoinHandle<()>,
+    settling: JoinHandle<()>,
+    reporting: JoinHandle<()>,
+    others: Vec<JoinHandle<()>>,
+}
+
+impl Workers {
+    /// Ends them after the engine: what has been handed to the writers is written, then the lease is renewed no more.
+    pub(super) async fn end(mut self, stopping: Option<tokio::time::Instant>) {
+        let now = tokio::time::Instant::now();
+        let until = stopping.unwrap_or(now).clamp(now + LAST_REPORTS_AT_LEAST, now + LAST_REPORTS_WITHIN);
+        let writers = async { tokio::join!(&mut self.settling, &mut self.reporting) };
+        let _ = tokio::time::timeout_at(until, writers).await;
+        if !self.reporting.is_finished() {
+            tracing::warn!(
+                "the last reports of destinations were not stored in time; their next owners wait for one spacing of each rate"
+            );
+        }
+        self.background.cancel();
+        let _ = self.leasing.await;
+        [self.settling, self.reporting].iter().chain(&self.others).for_each(JoinHandle::abort);
+    }
+}
