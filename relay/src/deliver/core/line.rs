@@ -360,12 +360,7 @@ impl Line {
         let pace = self.pace.as_mut()?;
         let until_us = match pace.wait_us(now_us) {
             Some(wait_us) => Some(now_us + wait_us),
-            None if std::env::var("MUT").ok().as_deref() != Some("c")
-                && pace.spacing_us() >= RESERVED_FROM_US
-                && !self.permit.take(now_us) =>
-            {
-                None
-            }
+            None if pace.spacing_us() >= RESERVED_FROM_US && !self.permit.take(now_us) => None,
             None => {
                 let wait_us = pace.take(self.aimd.rate_factor(), now_us).err()?;
                 Some(now_us + wait_us)
