@@ -27,7 +27,7 @@ pub mod destinations;
 pub mod events;
 pub mod health;
 mod input;
-mod name;
+pub(crate) mod name;
 pub mod page;
 mod patch;
 pub mod problem;
@@ -71,7 +71,7 @@ async fn not_stored(mut response: Response) -> Response {
 }
 
 /// The description of the whole API (`OpenAPI` 3.1), made of the calls themselves.
-fn description() -> utoipa::openapi::OpenApi {
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
     let mut description = Description::openapi();
     description.merge(health::calls().into_openapi());
     description.merge(calls().into_openapi());

@@ -28,21 +28,21 @@ use crate::{mint, store};
 
 pub mod clock;
 pub mod core;
-mod excerpts;
+pub(crate) mod excerpts;
 pub mod item;
 pub mod lane;
 pub mod lease;
-mod look;
+pub(crate) mod look;
 pub mod outcome;
 pub mod pace;
-mod read;
-mod recall;
+pub(crate) mod read;
+pub(crate) mod recall;
 mod redirect;
 pub mod report;
-mod request;
+pub(crate) mod request;
 pub mod send;
 pub mod settle;
-mod versions;
+pub(crate) mod versions;
 
 use self::clock::Clock;
 use self::core::{Command, Core, Disabling, Health, Input, Limits, Run};
@@ -200,16 +200,7 @@ impl Engine {
             .collect();
         let watching = tokio::spawn(watch_configuration(Arc::clone(&configuration), self.handle.clone()));
         let mut machine = Machine {
-            core: Core::new(Limits {
-                in_flight: max_in_flight,
-                unsettled: 20_000,
-                line: 1_000,
-                read: 500,
-                bodies: max_waiting_bytes,
-                rows: 64 << 20,
-                in_flight_bytes: max_in_flight_bytes,
-                unseen_us: 20_000_000,
-            }),
+            core: Core::new(Limits::new(max_in_flight, max_waiting_bytes, max_in_flight_bytes)),
             clock: self.handle.clock,
             handle: self.handle.clone(),
             sender: Arc::new(Sender {

@@ -35,11 +35,11 @@ use crate::store::replays::{self, Left, Newest, ReplayRow, Selection};
 use crate::store::search::{Range, after};
 use crate::{App, mint};
 
-mod chunk;
-mod count;
-mod cut;
+pub(crate) mod chunk;
+pub(crate) mod count;
+pub(crate) mod cut;
 mod stopped;
-mod worker;
+pub(crate) mod worker;
 
 pub use count::run as count;
 pub use worker::run;

@@ -30,7 +30,7 @@ use crate::{App, api, deleting, descriptors, held, history, replay, store, sync,
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 
 /// Evaluations of filters and transforms that may wait for a thread.
-const EVALUATIONS_WAITING: usize = 4_096;
+pub(crate) const EVALUATIONS_WAITING: usize = 4_096;
 
 /// Runs the relay until SIGTERM or SIGINT.
 ///

@@ -18,7 +18,7 @@ use crate::store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried
 use crate::store::partitions::with_partitions;
 use crate::{App, undecided};
 
-pub(super) mod release;
+pub(crate) mod release;
 mod waits;
 
 pub use waits::WaitsFor;

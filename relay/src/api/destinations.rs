@@ -30,11 +30,11 @@ use crate::{App, mint, secrets};
 use plan::{content, defaults, patched, settings_of};
 use settings::{DestinationChange, DestinationSettings};
 
-mod headers;
+pub(crate) mod headers;
 pub mod health;
 mod plan;
-mod settings;
-pub(super) mod signing;
+pub(crate) mod settings;
+pub(crate) mod signing;
 
 /// A destination.
 #[derive(Debug, Serialize, ToSchema)]

@@ -26,13 +26,13 @@ use crate::route::{self, Answer, EventView, Verdict};
 use crate::store::events::{self, EventRow, Selection, SummaryRow};
 use crate::{App, mint, store};
 
-pub(super) mod release;
+pub(crate) mod release;
 
 /// How long a caller waits for what the routes say of an event.
-const ASK_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// The most deliveries that are shown with their event; `GET /v1/deliveries?event=` has all.
-const DELIVERIES_SHOWN: i64 = 200;
+pub(crate) const DELIVERIES_SHOWN: i64 = 200;
 
 /// Headers of the provider that are credentials. Their names are shown.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];

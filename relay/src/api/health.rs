@@ -13,7 +13,7 @@ use super::problem::{ApiError, Refusals};
 use crate::{App, store};
 
 /// How long the database is given to answer.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The relay lives.
 #[derive(Debug, Serialize, ToSchema)]

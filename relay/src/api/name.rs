@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::problem::Problems;
 
 /// The longest name, in characters.
-const MAX_NAME: usize = 64;
+pub(crate) const MAX_NAME: usize = 64;
 
 /// The name that something new is given; what is wrong with it is noted.
 pub(crate) fn required(given: Option<&str>, problems: &mut Problems) -> String {
