@@ -11,7 +11,7 @@ const ACTIONS: [&str; 10] =
     ["v1", "healthz", "readyz", "by-name", "pause", "resume", "release", "retry", "cancel", "rotate"];
 
 /// Words of HTTP, of lists and of numbers, which mean here what they mean everywhere.
-const GENERAL: [&str; 14] = [
+const GENERAL: [&str; 15] = [
     "api error",
     "changed",
     "field error",
@@ -26,6 +26,7 @@ const GENERAL: [&str; 14] = [
     "recent",
     "state",
     "step",
+    "timestamp",
 ];
 
 fn description() -> Value {
