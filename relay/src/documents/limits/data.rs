@@ -153,7 +153,7 @@ fn intake() -> Vec<Bound> {
         fixed(
             "provider's id and event type",
             bytes(routing::LONGEST_NAME_BYTES),
-            "indexes; what is longer is cut or hashed",
+            "indexes: a longer one is not shown, and its hash still finds copies",
         ),
         fixed(
             "bodies that one transaction stores",
@@ -239,7 +239,7 @@ fn slots() -> Vec<Bound> {
         fixed(
             "slots kept for destinations below their fair share",
             format!("1 in {}", tuning::KEPT_SLOTS_PART),
-            "a destination that comes while others hang",
+            "a new destination while others hang",
         ),
         fixed(
             "slots are short when this part is used",
@@ -361,7 +361,7 @@ fn times() -> Vec<Bound> {
         fixed(
             "look for due deliveries, and for changes of the configuration",
             format!("every {}", time(configuration::POLL)),
-            "deliveries that no notice announced",
+            "deliveries that were not announced",
         ),
         fixed(
             "the same look, if the database is slow, at least",
@@ -453,7 +453,7 @@ fn background() -> Vec<Bound> {
         fixed("deliveries that are decided side by side", count(undecided::AT_ONCE), "memory"),
         fixed("signals of cancellations are kept for", seconds_of(signals::KEPT_S), "relays that read late"),
         fixed(
-            "smallest number of days that history can be kept",
+            "shortest retention that a setting allows",
             days(crate::config::LEAST_RETENTION_DAYS),
             "events that wait in the queue",
         ),

@@ -191,7 +191,7 @@ fn verification() -> Vec<Bound> {
             "age of a timestamp",
             seconds(constant("shared/src/provider/custom.rs", "DEFAULT_TOLERANCE_S")),
             format!("`tolerance_s` of a source, up to {}", seconds(options("MAX_TOLERANCE_S"))),
-            "against requests that are sent again later; many providers have their own (PROVIDERS.md)",
+            "against requests that are sent again later; many providers have their own ([PROVIDERS.md](PROVIDERS.md))",
         ),
         fixed(
             "body that is searched for a challenge",
@@ -247,7 +247,7 @@ fn verification() -> Vec<Bound> {
             "memory: a small request must not cost much",
         ),
         fixed(
-            "share of requests with an unknown signature that read a source again",
+            "a source is read again because a request did not verify",
             format!("1 in {}", millis(constant("edge/src/sources.rs", "REREAD_AFTER"))),
             "KV from forged requests",
         ),

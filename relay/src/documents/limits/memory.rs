@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use shared::envelope::MAX_MESSAGE_BYTES;
+
 use super::{bytes, count, default_of};
 use crate::deliver::core::tuning;
 use crate::store::pending;
@@ -72,8 +74,8 @@ fn parts() -> Vec<Part> {
         ),
         part(
             "messages that are pulled, each queue",
-            product(pull::pace::MOST_AT_ONCE, 2 * pull::api::BATCH * 128_000),
-            pull::pace::MOST_AT_ONCE * 2 * pull::api::BATCH * 128_000,
+            product(pull::pace::MOST_AT_ONCE, 2 * pull::api::BATCH * MAX_MESSAGE_BYTES),
+            pull::pace::MOST_AT_ONCE * 2 * pull::api::BATCH * MAX_MESSAGE_BYTES,
             true,
         ),
         part(
@@ -130,9 +132,10 @@ fn parts() -> Vec<Part> {
 pub(super) fn write(page: &mut String) {
     let parts = parts();
     page.push_str(
-        "\n## Memory of a relay\n\nWith the default settings, one queue and two cores. *Ordinary* traffic can fill the first \
-         part, though not all of it at once: an idle relay takes some 40 MB. The second part takes destinations that send \
-         endless headers, a database that does not answer, or callers with the token who send the largest requests.\n\n\
+        "\n## Memory of a relay\n\nWith the default settings, one queue and two cores. *Ordinary* traffic can fill the first\n\
+         part, though not all of it at once: an idle relay takes some 40 MB ([BENCHMARKS.md](BENCHMARKS.md)). Only destinations that\n\
+         send endless headers, a database that does not answer, or callers with the token who send the largest requests fill the\n\
+         second part.\n\n\
          | what | bound | at most |\n|---|---|---:|\n",
     );
     for (name, ordinary) in [("together, ordinary", true), ("together, hostile or broken", false)] {
@@ -144,9 +147,9 @@ pub(super) fn write(page: &mut String) {
         let _ = writeln!(page, "| **{name}** | | **{}** |", rounded(sum));
     }
     page.push_str(
-        "\nNot bounded by number: the configuration (sources, destinations and routes are all in memory, some kilobytes each) \
-         and, for each destination that has deliveries, its state in the engine. A single body is never refused for memory: \
-         one that is larger than what is left goes alone.\n",
+        "\nNot bounded by number: the configuration (sources, destinations and routes are all in memory, some kilobytes each)\n\
+         and, for each destination that has deliveries, its state in the engine. A single body is never refused for lack of\n\
+         memory: one that is larger than the free room goes alone.\n",
     );
 }
 
