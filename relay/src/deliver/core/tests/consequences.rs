@@ -180,10 +180,12 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
         (true, Some(FIRST_THROTTLE_PAUSE_US)) => "are halved, and stop for a pause that doubles",
         (reduced, stops) => panic!("reduced: {reduced}, stops for {stops:?}"),
     };
-    let event = match &settlement.next {
-        Next::Parked { .. } => "`deliveries.held`",
-        _ if disabled => "`destination.disabled`",
-        _ => "–",
+    let event = if matches!(settlement.next, Next::Parked { .. }) {
+        "`deliveries.held`"
+    } else if disabled {
+        "`destination.disabled`"
+    } else {
+        "–"
     };
     let error = if let Outcome::Failed { failure, .. } = outcome { format!("`{}`", failure.code()) } else { dash() };
     let counts = if counts.is_empty() { dash() } else { counts.join(", ") };
