@@ -25,7 +25,7 @@ pub mod destinations;
 pub mod events;
 pub mod health;
 mod input;
-mod layers;
+pub(crate) mod layers;
 pub mod problem;
 pub mod providers;
 pub mod query;
@@ -68,7 +68,7 @@ async fn not_stored(mut response: Response) -> Response {
 }
 
 /// The description of the whole API (`OpenAPI` 3.1), made of the calls themselves.
-fn description() -> utoipa::openapi::OpenApi {
+pub(crate) fn description() -> utoipa::openapi::OpenApi {
     let mut description = Description::openapi();
     description.merge(health::calls().into_openapi());
     description.merge(calls().into_openapi());

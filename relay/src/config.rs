@@ -13,6 +13,9 @@ use url::Url;
 
 use crate::history::Retention;
 
+/// The fewest days that history is kept: more than a message can wait in the queue.
+pub(crate) const LEAST_RETENTION_DAYS: u64 = 21;
+
 /// One environment variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
@@ -154,9 +157,9 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     });
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
-    let body_days = reader.parse(&BODY_RETENTION_DAYS, |text| days(text, 21, 3_650));
+    let body_days = reader.parse(&BODY_RETENTION_DAYS, |text| days(text, LEAST_RETENTION_DAYS, 3_650));
     let metadata_days = reader.parse(&METADATA_RETENTION_DAYS, |text| {
-        let days = days(text, 21, 3_650)?;
+        let days = days(text, LEAST_RETENTION_DAYS, 3_650)?;
         match body_days {
             Some(body_days) if body_days > days => Err(format!(
                 "must be at least {body_days}, because bodies are kept for that long ({})",

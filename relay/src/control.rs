@@ -30,7 +30,7 @@ pub mod destinations;
 pub mod error;
 pub mod events;
 pub mod fields;
-mod name;
+pub(crate) mod name;
 pub mod page;
 mod patch;
 pub mod providers;

@@ -16,7 +16,7 @@ use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
 
 /// The most deliveries that one transaction cancels: some tens of milliseconds, for which an attempt that was under way may
 /// have to wait until it can be settled.
-const CHUNK: i64 = 2_000;
+pub(crate) const CHUNK: i64 = 2_000;
 
 /// How soon the relay looks again at deliveries that others have locked.
 const AGAIN: Duration = Duration::from_millis(500);

@@ -32,21 +32,21 @@ use crate::{mint, store};
 
 pub mod clock;
 pub mod core;
-mod excerpts;
+pub(crate) mod excerpts;
 pub mod item;
 pub mod lane;
 pub mod lease;
-mod look;
+pub(crate) mod look;
 pub mod outcome;
 pub mod pace;
-mod read;
-mod recall;
+pub(crate) mod read;
+pub(crate) mod recall;
 mod redirect;
 pub mod report;
-mod request;
+pub(crate) mod request;
 pub mod send;
 pub mod settle;
-mod versions;
+pub(crate) mod versions;
 mod workers;
 
 use self::clock::Clock;

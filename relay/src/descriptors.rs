@@ -6,7 +6,7 @@ use crate::config::Config;
 
 /// What a relay keeps open besides its connections to destinations, to the database and to its own API: the queue, the
 /// edge, the name servers, the runtime, and connections that have just been given up.
-const OTHERS: u64 = 128;
+pub(crate) const OTHERS: u64 = 128;
 
 /// The part of all descriptors that connections to the API may take, if they are few: deliveries need the others.
 const API_PART: u64 = 4;

@@ -1,6 +1,6 @@
 //! `tidegate doctor`: checks everything the relay depends on, and says what to do if something is wrong.
 
-mod check;
+pub(crate) mod check;
 
 use std::time::SystemTime;
 

@@ -17,10 +17,10 @@ pub mod push;
 pub mod source;
 
 /// How many sources can be written at the edge at the same time: a source always has the same place, and others share it.
-const TURNS: usize = 64;
+pub(crate) const TURNS: usize = 64;
 
 /// Whole call, a large body included.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of the Worker.
 #[derive(Clone)]

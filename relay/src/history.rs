@@ -23,10 +23,10 @@ use crate::wall_clock::WallClock;
 use crate::{mint, store};
 
 /// How many days of partitions are made ahead.
-const DAYS_AHEAD: i64 = 3;
+pub(crate) const DAYS_AHEAD: i64 = 3;
 
 /// How many days a partition outlives its retention: more than clocks differ and than a transaction takes.
-const GRACE_DAYS: i64 = 1;
+pub(crate) const GRACE_DAYS: i64 = 1;
 
 /// How often it is looked for what has to be made and dropped, at least.
 const EVERY: Duration = Duration::from_secs(3_600);

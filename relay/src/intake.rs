@@ -27,18 +27,18 @@ use crate::{mint, operational, retry, store};
 
 /// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
 /// lease of its messages.
-const ROUTE_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ROUTE_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the database may take for one of the steps of storing.
 const PATIENCE: Duration = Duration::from_secs(70);
 
 /// After how many rounds, each of which was in vain because the configuration had changed, it is held while routes are
 /// asked.
-const HOLD_AFTER: u32 = 3;
+pub(crate) const HOLD_AFTER: u32 = 3;
 
 /// How long routes may be asked while the configuration is held: a change waits for that, and so does everything that is
 /// stored after the change. PostgreSQL ends a transaction that idles for ten seconds.
-const HOLD_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const HOLD_WITHIN: Duration = Duration::from_secs(3);
 
 /// What it takes to store. Cheap to clone.
 #[derive(Clone)]

@@ -14,6 +14,8 @@ pub mod deleting;
 pub mod deliver;
 pub mod descriptors;
 pub mod doctor;
+#[cfg(test)]
+mod documents;
 pub mod edge;
 pub mod egress;
 pub mod expression;

@@ -33,7 +33,7 @@ pub mod pace;
 pub mod queue_settings;
 pub mod routing;
 pub mod spoilt_answer;
-mod storing;
+pub(crate) mod storing;
 
 use self::api::Queue;
 use self::arrival::{Arrival, Content};
@@ -44,7 +44,7 @@ use self::leased::{Leased, LeasedBody};
 use self::pace::Pace;
 
 /// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
-const FETCH_WITHIN: Duration = Duration::from_secs(30);
+pub(crate) const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
 /// A fetch that had so much time and did not end has failed; one that had less was begun too late.
 const FETCH_ALONE: Duration = Duration::from_secs(20);
@@ -54,7 +54,7 @@ const FETCH_ALONE: Duration = Duration::from_secs(20);
 const NOT_REACHED_DELAY: Duration = Duration::from_secs(5);
 
 /// A message that was leased more often than this is stored before it is read: the queue gives it up after a hundred leases.
-const MANY_LEASES: u32 = 20;
+pub(crate) const MANY_LEASES: u32 = 20;
 
 const TIMED_OUT: &str = "timed out";
 

@@ -11,14 +11,14 @@ use crate::moment::Moment;
 use crate::supervise::{Failure, Supervisor};
 
 /// The engine takes a turn every two seconds at least. One that has taken none for so long hangs.
-const ENGINE_OVERDUE: Duration = Duration::from_secs(15);
+pub(crate) const ENGINE_OVERDUE: Duration = Duration::from_secs(15);
 
 /// How long after its last renewal a lease is overdue: from then on the relay sends nothing.
 pub const LEASE_OVERDUE: Duration = Duration::from_secs(8);
 
 /// The pulls of a queue have to fail for so long before the relay is not ready: a short failure is no reason to take a
 /// relay out of a load balancer.
-const PULLS_FAIL_FOR: Duration = Duration::from_secs(15);
+pub(crate) const PULLS_FAIL_FOR: Duration = Duration::from_secs(15);
 
 /// What the parts of the relay have told.
 #[derive(Debug)]

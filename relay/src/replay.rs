@@ -38,11 +38,11 @@ use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
 use crate::{deliver, mint};
 
-mod chunk;
-mod count;
-mod cut;
+pub(crate) mod chunk;
+pub(crate) mod count;
+pub(crate) mod cut;
 mod stopped;
-mod worker;
+pub(crate) mod worker;
 
 pub use count::run as count;
 pub use worker::run;

@@ -16,15 +16,21 @@ use std::time::{Duration, UNIX_EPOCH};
 use backoff::ExponentialBackoff;
 use backoff::backoff::Backoff as _;
 
-mod policy;
+pub(crate) mod policy;
 
 pub use policy::{PolicyError, RetryPolicy, STANDARD_SCHEDULE_S};
 
 /// The longest wait that a `Retry-After` is granted: 24 hours, in milliseconds.
 pub const MAX_RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 
+/// The first and the longest pause of the pull loop while the queue's API fails.
+pub(crate) const PULL_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
+
+/// The first and the longest pause while PostgreSQL fails.
+pub(crate) const DATABASE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
+
 /// How far a delay is spread to either side, as a part of it.
-const JITTER: f64 = 0.2;
+pub(crate) const JITTER: f64 = 0.2;
 
 /// What came of an attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -147,14 +153,14 @@ pub struct Backoff(ExponentialBackoff);
 /// API is not noticed, long enough that an outage costs no more than two calls a minute.
 #[must_use]
 pub fn pull_backoff() -> Backoff {
-    Backoff(growth(Duration::from_millis(200), 2.0, Duration::from_secs(30)))
+    Backoff(growth(PULL_PAUSES.0, 2.0, PULL_PAUSES.1))
 }
 
 /// The pauses while PostgreSQL fails: 50 ms, doubled up to a second. Events and attempts wait in memory meanwhile, and a
 /// database that has come back is to be used at once.
 #[must_use]
 pub fn database_backoff() -> Backoff {
-    Backoff(growth(Duration::from_millis(50), 2.0, Duration::from_secs(1)))
+    Backoff(growth(DATABASE_PAUSES.0, 2.0, DATABASE_PAUSES.1))
 }
 
 /// The pause after the `round`th time, counted from 0, that something was decided by a configuration that had changed

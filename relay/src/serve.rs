@@ -1,6 +1,6 @@
 //! `tidegate serve`: wires the parts together, runs them under supervision, and takes them down within a given time.
 
-mod parts;
+pub(crate) mod parts;
 mod tasks;
 
 use std::net::SocketAddr;

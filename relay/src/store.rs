@@ -68,13 +68,13 @@ pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
 const LARGE_BYTES: usize = 256 * 1024;
 
 /// The most deliveries that one statement inserts.
-const ROWS_AT_ONCE: usize = 5_000;
+pub(crate) const ROWS_AT_ONCE: usize = 5_000;
 
 /// The migrations, compiled in.
 pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
 /// The longest that all migrations together may take.
-const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
+pub(crate) const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
 
 /// Brings the tables to what this relay knows.
 ///

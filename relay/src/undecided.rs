@@ -25,7 +25,7 @@ use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
 use crate::{mint, side_by_side};
 
 /// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
-const AT_ONCE: i64 = 16;
+pub(crate) const AT_ONCE: i64 = 16;
 
 /// How many parked deliveries are released in one statement.
 const RELEASED_AT_ONCE: i64 = 500;

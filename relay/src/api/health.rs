@@ -14,7 +14,7 @@ use crate::control::Error;
 use crate::{App, store};
 
 /// How long the database is given to answer.
-const READY_WITHIN: Duration = Duration::from_secs(2);
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The relay lives.
 #[derive(Debug, Serialize, ToSchema)]

@@ -19,7 +19,7 @@ use crate::control::Error;
 use crate::{mint, supervise};
 
 /// How long a call may take. Each statement of a call has a shorter limit of its own; this one ends calls that make many.
-pub(super) const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
+pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 
 /// The id of a request, in requests and in answers.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");

@@ -137,7 +137,8 @@ impl ApiError {
             Self::NulCharacter(error) => error.text(),
             Self::NotReady(problems) => problems.join("; "),
             Self::TookTooLong => {
-                "it was broken off, and a change may or may not be stored; look at it before you send it again".to_owned()
+                "it was broken off, and a change may or may not be stored; look at it before you send it again"
+                    .to_owned()
             }
             Self::Refused(error) => error.detail(),
         }

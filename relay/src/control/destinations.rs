@@ -25,10 +25,10 @@ use plan::{content, defaults, patched, settings_of};
 
 pub use settings::{DestinationPatch, DestinationSpec};
 
-mod headers;
+pub(crate) mod headers;
 pub mod health;
 mod plan;
-mod settings;
+pub(crate) mod settings;
 pub mod signing;
 
 /// A destination.

@@ -19,11 +19,11 @@ use crate::{mint, store};
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
 pub use release::release;
 
-mod explain;
+pub(crate) mod explain;
 mod release;
 
 /// How long a caller waits for what the routes say of an event.
-const ASK_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
 
 /// An event, without its headers and body.
 #[derive(Debug, Serialize, ToSchema)]

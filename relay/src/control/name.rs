@@ -5,7 +5,7 @@ use std::str::FromStr;
 use super::fields::Problems;
 
 /// The longest name, in characters.
-const MAX_NAME: usize = 64;
+pub(crate) const MAX_NAME: usize = 64;
 
 /// The name that something new is given; what is wrong with it is noted.
 pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {

@@ -17,13 +17,14 @@ use crate::store::Pool;
 use crate::store::search::{self, Limits, Order, Outcome, Range, Search};
 
 /// The size of a page that is not asked for another one.
-const DEFAULT_LIMIT: u32 = 50;
+pub(crate) const DEFAULT_LIMIT: u32 = 50;
 
 /// The largest page.
-const MAX_LIMIT: u32 = 200;
+pub(crate) const MAX_LIMIT: u32 = 200;
 
 /// How far one call looks through history for the rows of a page.
-const LIST: Limits = Limits { first: 1_000, largest: 50_000, total: 200_000, within: Duration::from_secs(5) };
+pub(crate) const LIST: Limits =
+    Limits { first: 1_000, largest: 50_000, total: 200_000, within: Duration::from_secs(5) };
 
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]

@@ -10,7 +10,7 @@ use super::fields::Problems;
 use crate::configuration::{self, Rate};
 
 /// The largest number of deliveries in a period.
-const MAX_LIMIT: u32 = 1_000_000;
+pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 
 /// How many deliveries at most in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

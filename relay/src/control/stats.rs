@@ -12,7 +12,7 @@ use crate::mint;
 use crate::store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
 
 /// The most steps of one answer.
-const MOST_STEPS: u64 = 1_500;
+pub(crate) const MOST_STEPS: u64 = 1_500;
 
 /// How long a step is.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]

@@ -32,11 +32,11 @@ mod noise;
 mod order;
 mod ownership;
 mod permit;
-mod shares;
+pub(crate) mod shares;
 #[cfg(test)]
 pub(super) mod tests;
 mod throttle;
-mod tuning;
+pub(crate) mod tuning;
 mod window;
 
 use std::cmp::Reverse;

@@ -13,7 +13,7 @@ use crate::egress::{EXCERPT_WITHIN, Excerpt};
 
 /// The most bodies that are waited for at one time, over all destinations. Each has a connection, which is a file
 /// descriptor.
-const MOST: usize = 256;
+pub(crate) const MOST: usize = 256;
 
 /// Excerpts that go on arriving, until their attempts are settled.
 pub(super) struct Excerpts {

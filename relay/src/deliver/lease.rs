@@ -25,10 +25,10 @@ pub use under_way::UnderWay;
 
 /// How long a lease lasts: together with the others' next renewal the longest that a crashed replica's destinations
 /// wait for another one.
-const LEASE: Duration = Duration::from_secs(10);
+pub(crate) const LEASE: Duration = Duration::from_secs(10);
 
 /// How often it is renewed.
-const RENEW_EVERY: Duration = Duration::from_secs(3);
+pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(3);
 
 /// How soon it is tried again where the database could not be asked. Sooner than the next renewal would come: after a
 /// restart of the database every connection of the pool has broken, and each tells so only when it is used.
@@ -36,7 +36,7 @@ const AGAIN: Duration = Duration::from_millis(500);
 
 /// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
 /// clock, which began it later than this one did: no other replica can own the shards yet.
-const FENCE_AFTER: Duration = LEASE_OVERDUE;
+pub(crate) const FENCE_AFTER: Duration = LEASE_OVERDUE;
 
 /// How often it is looked whether a shard that is to be given up has come to rest.
 const LOOK_EVERY: Duration = Duration::from_millis(20);

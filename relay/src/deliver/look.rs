@@ -20,12 +20,12 @@ use crate::store::{self, Pool};
 
 /// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have
 /// deliveries, the next look goes on after them: with a hundred thousand lanes each is looked at once in 40 seconds.
-const LANES_OF_A_LOOK: i64 = 5_000;
+pub(crate) const LANES_OF_A_LOOK: i64 = 5_000;
 
 /// A look takes at most this part of the time, one in so many, unless it would be made too rarely: rows that are dead and
 /// still in the index make it slow.
 const LOOK_PART: u32 = 20;
-const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
+pub(crate) const LOOK_AT_LEAST_EVERY: Duration = Duration::from_secs(30);
 
 /// The next look for what is due in the table.
 pub(super) struct NextLook {

@@ -1,17 +1,46 @@
-//! What one attempt came to: whose fault it was decides what it counts for.
+//! What one attempt came to, and what each kind of answer means for the delivery, its destination and the owner.
 //!
-//! | answer | the delivery | the destination |
-//! |---|---|---|
-//! | 2xx | has succeeded | works |
-//! | 410 | is dead | is disabled |
-//! | 429 with `Retry-After` | has failed once | is sent less, and nothing until then; its breaker stays as it is |
-//! | 429 without | is tried again, and is not charged for it at first | is sent less, and nothing for a pause that doubles with each |
-//! | 401, 403, 407, 408 | has failed once | fails: its credentials or its front are wrong for every delivery |
-//! | every other 4xx, such as 400, 404, 409, 413, 422 | has failed once | answers: it refuses this delivery, and its breaker stays as it is |
-//! | 1xx, 3xx, 5xx, no answer | has failed once | fails |
-//! | not sent, because of this relay | is tried again soon, and is not charged | nothing is known |
+//! | answer | `error` | the delivery is | a failure for | sends to the destination | event for the owner |
+//! |---|---|---|---|---|---|
+//! | 2xx | – | succeeded | – | go on | – |
+//! | 410 | `gone` | dead | – | stop: it is disabled | `destination.disabled` |
+//! | 410 to a request that was sent before the first 410 arrived | `gone` | kept until the destination is resumed | – | go on | – |
+//! | 429 with `Retry-After` | `http_status` | retried, no sooner than asked | run | are halved, and stop for as long as asked | – |
+//! | 429 without `Retry-After` | `http_status` | retried after the pause, not charged | run | are halved, and stop for a pause that doubles | – |
+//! | 429 without `Retry-After`, the 101st of one delivery | `http_status` | retried on its schedule | run | are halved, and stop for a pause that doubles | – |
+//! | 503 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | are halved, and stop for as long as asked | – |
+//! | 502, 503, 504 | `http_status` | retried on its schedule | breaker, run | are halved | – |
+//! | any other 5xx, 1xx, 3xx | `http_status` | retried on its schedule | breaker, run | go on | – |
+//! | 500 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | go on | – |
+//! | 401, 403, 407, 408 | `http_status` | retried on its schedule | breaker, run | go on | – |
+//! | any other 4xx, such as 400, 404, 409, 413, 422 | `http_status` | retried on its schedule | run | go on | – |
+//! | no answer in time | `connect_timeout`, `timeout` | retried on its schedule | breaker, run | are halved | – |
+//! | host name without an address | `name_not_resolved` | retried on its schedule | breaker, run | go on | – |
+//! | no connection, or one that ends without an answer | `connection_refused`, `no_response`, `unreachable` | retried on its schedule | breaker, run | go on | – |
+//! | TLS handshake failed | `tls_failed` | retried on its schedule | breaker, run | go on | – |
+//! | address or port that may not be called | `egress_blocked`, `egress_port_blocked` | retried on its schedule | breaker, run | go on | – |
+//! | not HTTP | `not_http`, `too_much_before_answer` | retried on its schedule | breaker, run | go on | – |
+//! | any failure at the last attempt of the schedule | `http_status` | dead | breaker, run | go on | – |
+//! | the transform failed | – | held by `transform` | – | go on | `deliveries.held` |
+//! | the relay had no time for the transform | – | tried again soon, not charged | – | go on | – |
+//! | the same, for the 8th time in a row | – | held by `transform` | – | go on | `deliveries.held` |
+//! | the transform that it was routed with is not known | – | held by `route` | – | go on | `deliveries.held` |
+//! | no request can be made of the URL | – | held by `url` | – | go on | `deliveries.held` |
+//! | the body of the event is no longer kept | – | held by `body` | – | go on | `deliveries.held` |
+//! | our own fault: no descriptors, no database, no lease | – | tried again soon, not charged | – | go on | – |
 //!
-//! Whatever is not 2xx belongs to the run of attempts without a success that disables a destination after days.
+//! - *Retried on its schedule*: the attempt is charged; after the last one the delivery is dead. `Retry-After` can make a wait
+//!   longer, up to a day, and never shorter.
+//! - *Tried again soon*: after 5 s, doubled each time up to 5 minutes. No attempt was made.
+//! - *Held*: until the cause is removed and the delivery is released, or it is retried by hand.
+//! - *Breaker*: ten failures in a row, or 70 % of at least twenty, open it. The other answers leave it as it is, except that a
+//!   probe which is answered with 429 opens it again, and a success closes it.
+//! - *Run*: attempts without a single success. After five days and at least ten of them the destination is disabled, and
+//!   `destination.disabled` says so. A success ends the run.
+//! - *Halved*: concurrency and rate, which grow back with successes.
+//! - *`deliveries.held`* comes once for a destination and a cause, until no delivery is held by it any more.
+//!
+//! `core/tests/consequences.rs` checks each row.
 
 use http::StatusCode;
 

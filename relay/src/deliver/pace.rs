@@ -9,7 +9,7 @@ use crate::configuration::Rate;
 
 /// How much of a second a destination may be sent at once, beyond the even spacing of its rate. It makes up for timers
 /// that fire late; what it adds to a window of ten seconds is half a percent.
-const BURST_PART_OF_A_SECOND: f64 = 0.05;
+pub(crate) const BURST_PART_OF_A_SECOND: f64 = 0.05;
 
 /// How many times the even spacing a reduced rate may be apart at most: the inverse of the least rate factor.
 const LONGEST_REDUCED_SPACING: u64 = 16;

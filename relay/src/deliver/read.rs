@@ -20,7 +20,7 @@ use crate::store::pending::{self, Busy, Due, DueRow, EventRow};
 use crate::store::{Pool, expedited};
 
 /// Statements that run at one time: a slow one must not hold up all others.
-pub(super) const AT_ONCE: usize = 2;
+pub(crate) const AT_ONCE: usize = 2;
 
 /// After so many rows that its lanes may bring, a statement takes no further lane.
 const ROWS: usize = 1_500;

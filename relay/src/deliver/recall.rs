@@ -10,7 +10,7 @@ use crate::store::Pool;
 use crate::store::destination_health;
 
 /// The most destinations of one statement.
-const BATCH: usize = 5_000;
+pub(crate) const BATCH: usize = 5_000;
 
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -16,7 +16,7 @@ use crate::store::destination_health;
 use crate::store::{self, Pool};
 
 /// The most rows of one statement.
-const BATCH: usize = 1_000;
+pub(crate) const BATCH: usize = 1_000;
 
 /// How long after a failure it is tried again.
 const AGAIN: Duration = Duration::from_secs(1);

@@ -55,7 +55,7 @@ const ORIGINAL_QUERY: &str = "tidegate-original-query";
 /// The longest query that is sent in [`ORIGINAL_QUERY`], and the longest URL, in bytes: what every server should be able to
 /// take (RFC 9110, section 4.1). Many servers refuse longer lines.
 const MAX_QUERY_BYTES: usize = 8_000;
-const MAX_URL_BYTES: usize = 8_000;
+pub(crate) const MAX_URL_BYTES: usize = 8_000;
 
 /// Which headers describe the body.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -21,7 +21,7 @@ use crate::store::settle::AttemptRow;
 use crate::{mint, retry, store};
 
 /// How long a transform may take, the time in which it waits for its turn included.
-const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
+pub(crate) const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
 
 /// How long the body of an answer is waited for before its outcome counts. The body of most answers arrives together with
 /// the head; another is read afterwards, so that it does not use the destination's concurrency.

@@ -13,10 +13,10 @@ use crate::store::partitions::with_partitions;
 use crate::store::settle::{Next, Settled, Settlement, settle};
 
 /// How long the first settlement of a batch waits for others.
-const LINGER: Duration = Duration::from_millis(5);
+pub(crate) const LINGER: Duration = Duration::from_millis(5);
 
 /// The most settlements of one transaction.
-const BATCH: usize = 500;
+pub(crate) const BATCH: usize = 500;
 
 /// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
 /// keeps the batch and tries again: what has been sent is not forgotten.

@@ -17,13 +17,13 @@ use crate::store::Pool;
 use crate::store::route_versions::{self, VersionRow};
 
 /// The most versions that are kept in memory: a program may take about a megabyte.
-const MOST: usize = 64;
+pub(crate) const MOST: usize = 64;
 
 /// How long a version is kept in memory. Not for ever, because after a restore of the database a version can be another one.
-const KEPT_FOR: Duration = Duration::from_secs(60);
+pub(crate) const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// How long an attempt waits for a version.
-const READ_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const READ_WITHIN: Duration = Duration::from_secs(20);
 
 /// A version of a route.
 #[derive(Debug)]

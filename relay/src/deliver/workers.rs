@@ -58,16 +58,7 @@ pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: Cancel
     }
     let watcher = watch_configuration(Arc::clone(&configuration), handle.clone());
     others.push(tasks.spawn("configuration watcher", watcher));
-    let limits = Limits {
-        in_flight: max_in_flight,
-        unsettled: 20_000,
-        line: 1_000,
-        read: 500,
-        bodies: max_waiting_bytes,
-        rows: 64 << 20,
-        in_flight_bytes: max_in_flight_bytes,
-        unseen_us: 20_000_000,
-    };
+    let limits = Limits::new(max_in_flight, max_waiting_bytes, max_in_flight_bytes);
     let versions = Versions::new(pool.clone());
     let machine = Machine {
         core: Core::new(limits),

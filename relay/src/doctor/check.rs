@@ -11,7 +11,7 @@ use crate::descriptors;
 use crate::store::health::{Health, Standbys};
 
 /// How far the clocks of the relay and the database may differ.
-const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
+pub(crate) const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
 /// The oldest PostgreSQL, as in `server_version_num`.
 const OLDEST_POSTGRES: i32 = 150_000;

@@ -15,7 +15,7 @@ use crate::store::sources::{self, SourceRow};
 use crate::{App, secrets};
 
 /// How long a change waits for the edge before it says that it is pending.
-const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
 
 /// How often a source is put in one go. After the first time the edge has held a newer revision each time.
 const TRIES: usize = 3;

@@ -20,11 +20,14 @@ pub const BATCH: usize = 100;
 pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// Whole call, a full batch of large messages included.
-const TIMEOUT: Duration = Duration::from_secs(30);
+pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
+
+/// The longest `Retry-After` of the API that is granted.
+pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
 /// The largest answer that is read, in bytes. A hundred messages of 128 kB are at most 77 MB of JSON, if every byte of
 /// theirs is escaped.
-const MAX_ANSWER_BYTES: usize = 100_000_000;
+pub(crate) const MAX_ANSWER_BYTES: usize = 100_000_000;
 
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
@@ -166,7 +169,7 @@ impl Queue {
             .get(http::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
             .and_then(|value| crate::retry::parse_retry_after(value, crate::mint::now_ms()))
-            .map(|ms| Duration::from_millis(ms).min(Duration::from_secs(300)));
+            .map(|ms| Duration::from_millis(ms).min(LONGEST_PAUSE));
         let mut received = Vec::new();
         let incomplete = read_to_end(&mut response, &mut received).await.err();
         match (status, incomplete) {

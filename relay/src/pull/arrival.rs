@@ -21,10 +21,10 @@ use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::unreadable::RawMessage;
 
 /// How far an event's id may lie in the past. The queue keeps a message for 14 days at most.
-const OLDEST_MS: u64 = 20 * 86_400_000;
+pub(crate) const OLDEST_MS: u64 = 20 * 86_400_000;
 
 /// How far an event's id may lie in the future, for clocks that differ.
-const NEWEST_MS: u64 = 86_400_000;
+pub(crate) const NEWEST_MS: u64 = 86_400_000;
 
 /// A message that could be read, with what it was read from.
 pub struct Arrival {

@@ -10,7 +10,7 @@ use super::api::BATCH;
 
 /// For how long sizes that have failed are not tried again. It is several times longer than the leases of a pull that
 /// failed, so that its messages are pulled by the smaller size when they come back.
-const AVOIDED_FOR: Duration = Duration::from_secs(600);
+pub(crate) const AVOIDED_FOR: Duration = Duration::from_secs(600);
 
 /// For how long messages are pulled one by one after one of them was kept apart.
 const ALONE_FOR: Duration = Duration::from_secs(60);

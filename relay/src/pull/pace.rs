@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 /// The most pulls in flight for one queue. Storing is what limits; two batches on their way keep it busy.
-const MOST_AT_ONCE: usize = 4;
+pub(crate) const MOST_AT_ONCE: usize = 4;
 
 /// The pause after a pull that found something but no backlog.
 const SHORT: Duration = Duration::from_millis(20);

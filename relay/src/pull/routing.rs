@@ -13,7 +13,7 @@ use crate::route::{self, Answer, EventView};
 use crate::side_by_side;
 
 /// The longest provider's id and event type that are kept, in bytes.
-const LONGEST_NAME_BYTES: usize = 512;
+pub(crate) const LONGEST_NAME_BYTES: usize = 512;
 
 /// What the routes of a batch's events said, by the places of their arrivals.
 pub struct Routing(Vec<Option<Routed>>);

@@ -10,7 +10,7 @@ use crate::store::unreadable::Reason;
 use crate::unreadable::RawMessage;
 
 /// The largest answer that is kept, in bytes. One message of 128 kB is less than 1 MB of JSON.
-const MOST_KEPT_BYTES: usize = 4_000_000;
+pub(crate) const MOST_KEPT_BYTES: usize = 4_000_000;
 
 /// In place of a content type: what is kept is the queue's whole answer with the message.
 pub const WHOLE_ANSWER: &str = "answer";

@@ -16,13 +16,13 @@ use crate::{mint, store};
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The most bytes of bodies that one transaction stores, unless it is one body: a change of the configuration waits for it.
-const MOST_BYTES: usize = 4 << 20;
+pub(crate) const MOST_BYTES: usize = 4 << 20;
 
 /// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
 const HALVE_AFTER: u32 = 5;
 
 /// How often a single arrival that the server cannot store is tried before it is kept as it is: about a minute.
-const SET_ASIDE_AFTER: u32 = 60;
+pub(crate) const SET_ASIDE_AFTER: u32 = 60;
 
 impl Puller {
     /// Stores all of it; returns false only when it is told to stop while the database does not answer.

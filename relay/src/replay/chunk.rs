@@ -26,7 +26,7 @@ use crate::store::undecided::NOT_APPROVED;
 use crate::{App, mint};
 
 /// How long the filters of one event may take, the time in which they wait for their turn included.
-const ASK_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a chunk takes, before anything of its contents is read.
 pub(super) struct Plan {

@@ -31,7 +31,7 @@ const PIECE: Limits = Limits { first: 5_000, largest: 50_000, total: 200_000, wi
 const AHEAD: Limits = Limits { first: 10_000, largest: 10_000, total: 10_000, within: Duration::from_secs(1) };
 
 /// How far one call of a dry run counts.
-pub(super) const DRY_RUN: Limits =
+pub(crate) const DRY_RUN: Limits =
     Limits { first: 5_000, largest: 100_000, total: 500_000, within: Duration::from_secs(5) };
 
 /// How soon the next pieces are counted.

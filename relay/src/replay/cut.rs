@@ -6,17 +6,17 @@ use crate::configuration::Rate;
 use crate::store::search::Limits;
 
 /// The most rows of one chunk.
-pub(super) const CHUNK_ROWS: usize = 1_000;
+pub(crate) const CHUNK_ROWS: usize = 1_000;
 
 /// The most bytes of contents that are read for one chunk: what is done again if the relay ends before the chunk does.
-pub(super) const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
+pub(crate) const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 
 /// The most bytes of contents that are in memory at a time. Far above what a group of usual events takes, so that these
 /// are read together.
-pub(super) const GROUP_BYTES: u64 = 4 * 1024 * 1024;
+pub(crate) const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 
 /// The most deliveries that one chunk makes, unless a single event makes more: what one transaction writes.
-pub(super) const CHUNK_DELIVERIES: u64 = 20_000;
+pub(crate) const CHUNK_DELIVERIES: u64 = 20_000;
 
 /// How long a chunk may be made before it is stored as far as it has come.
 pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
@@ -24,7 +24,7 @@ pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
 /// How far a turn looks for rows that match before it moves the cursor as far as it has come. Short, because other replays
 /// wait for their turn meanwhile. The same however often the chunk was begun before: a stretch that takes too long is cut in
 /// the turn itself.
-pub(super) const STRETCHES: Limits =
+pub(crate) const STRETCHES: Limits =
     Limits { first: 2_000, largest: 20_000, total: 100_000, within: Duration::from_millis(250) };
 
 /// How many of the first rows are taken together if they may have `most` together; at least one, if there is any. `sizes`

@@ -32,14 +32,14 @@ const AFTER_ERROR: Duration = Duration::from_secs(10);
 const AGAIN: Duration = Duration::from_secs(1);
 
 /// How many times a chunk may be begun at the same place.
-const MOST_BEGUN: i16 = 5;
+pub(crate) const MOST_BEGUN: i16 = 5;
 
 /// How often a chunk is made in one turn because the configuration changes before it is stored.
 const MOST_ROUNDS: u32 = 3;
 
 /// How long a chunk belongs to the replica that has begun it, unless it renews that. So much later another one goes on
 /// after a crash.
-const LEASE: Duration = Duration::from_secs(5);
+pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
 /// How often the lease of a chunk that takes long is renewed.
 const KEEP_EVERY: Duration = Duration::from_millis(1_500);

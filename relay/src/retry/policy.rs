@@ -9,10 +9,10 @@ pub const STANDARD_SCHEDULE_S: [u32; 10] =
 const HOUR: u32 = 60 * 60;
 
 /// The longest single wait, in seconds: 7 days.
-const MAX_DELAY_S: u32 = 7 * 24 * HOUR;
+pub(crate) const MAX_DELAY_S: u32 = 7 * 24 * HOUR;
 
 /// The most attempts.
-const MAX_ATTEMPTS: u32 = 50;
+pub(crate) const MAX_ATTEMPTS: u32 = 50;
 
 /// The steepest growth of the exponential form.
 const MAX_MULTIPLIER: f64 = 10.0;

@@ -20,7 +20,7 @@ use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
 
 /// Evaluations of filters and transforms that may wait for a thread.
-const EVALUATIONS_WAITING: usize = 4_096;
+pub(crate) const EVALUATIONS_WAITING: usize = 4_096;
 
 /// All parts of a relay.
 pub(super) struct Parts {

@@ -108,7 +108,7 @@ impl Batch {
 }
 
 /// A batch of more bytes takes long to store.
-const SHORT_BYTES: usize = 1 << 20;
+pub(crate) const SHORT_BYTES: usize = 1 << 20;
 
 /// What became of a batch.
 pub enum Admitted {

@@ -13,13 +13,13 @@ use uuid::Uuid;
 use crate::store::{Connection, Pool, Transaction};
 
 /// How long a change waits in the queue of those that want the configuration: so long it keeps others from storing.
-const WAIT: Duration = Duration::from_millis(100);
+pub(crate) const WAIT: Duration = Duration::from_millis(100);
 
 /// How long it stays away from that queue before it waits again.
 const PAUSE: Duration = Duration::from_millis(100);
 
 /// How long a change may wait in all: for the changes of this relay before it, and for those that hold the configuration.
-const TURN_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const TURN_WITHIN: Duration = Duration::from_secs(20);
 
 /// Which state of the configuration something was read from or decided by.
 ///

@@ -10,7 +10,7 @@ use super::admit::{NewEvent, lock_events};
 use super::keys::{self, Holder, Key, Window};
 
 /// How many copies of an event lead to it by the id that they were answered with. More are only counted.
-const KEPT: i32 = 100;
+pub(crate) const KEPT: i32 = 100;
 
 /// An event that claims the key that its copies share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -19,7 +19,7 @@ pub const LATER: Duration = Duration::from_secs(86_400);
 const CLAIM: Duration = Duration::from_secs(600);
 
 /// How long a deleted source is looked after.
-const AFTER_DELETION: Duration = Duration::from_secs(7 * 86_400);
+pub(crate) const AFTER_DELETION: Duration = Duration::from_secs(7 * 86_400);
 
 /// A comparison that is due and that no other replica makes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

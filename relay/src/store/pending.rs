@@ -71,11 +71,11 @@ pub struct Due {
 }
 
 /// Events of one statement, so that what it brings is bounded before anything is known of their sizes.
-const EVENTS_AT_ONCE: usize = 250;
+pub(crate) const EVENTS_AT_ONCE: usize = 250;
 
 /// After so many bytes of bodies no further ones are read, and after so many bytes in all no further deliveries.
-const MOST_BODY_BYTES: usize = 4 << 20;
-const MOST_BYTES: usize = 12 << 20;
+pub(crate) const MOST_BODY_BYTES: usize = 4 << 20;
+pub(crate) const MOST_BYTES: usize = 12 << 20;
 
 /// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;

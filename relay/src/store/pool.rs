@@ -23,32 +23,32 @@ use self::execute::Statement;
 
 /// The longest that a statement may take, by the server's limit, and then by the relay's, in which its rows also have to
 /// arrive.
-const STATEMENT: Limits = Limits { server: Duration::from_secs(13), here: Duration::from_secs(15) };
+pub(crate) const STATEMENT: Limits = Limits { server: Duration::from_secs(13), here: Duration::from_secs(15) };
 
 /// The same for a statement that may have to look through all of history.
-const SEARCH: Limits = Limits { server: Duration::from_secs(25), here: Duration::from_secs(28) };
+pub(crate) const SEARCH: Limits = Limits { server: Duration::from_secs(25), here: Duration::from_secs(28) };
 
 /// The same for a part of a search, which is made smaller if it takes longer.
-const STRETCH: Limits = Limits { server: Duration::from_secs(4), here: Duration::from_secs(6) };
+pub(crate) const STRETCH: Limits = Limits { server: Duration::from_secs(4), here: Duration::from_secs(6) };
 
 /// The same for maintenance, for which nothing waits.
-const MAINTENANCE: Limits = Limits { server: Duration::from_secs(60), here: Duration::from_secs(65) };
+pub(crate) const MAINTENANCE: Limits = Limits { server: Duration::from_secs(60), here: Duration::from_secs(65) };
 
 /// How long a statement may take.
 #[derive(Debug, Clone, Copy)]
-struct Limits {
-    server: Duration,
-    here: Duration,
+pub(crate) struct Limits {
+    pub(crate) server: Duration,
+    pub(crate) here: Duration,
 }
 
 /// How long it may take to get a connection: to wait for one that is free and to open it.
-const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
 
 /// How long a connection may have idled and still be used without a look at whether it lives.
-const PING_AFTER: Duration = Duration::from_secs(1);
+pub(crate) const PING_AFTER: Duration = Duration::from_secs(1);
 
 /// How long such a look, or the end of a transaction that was not committed, may take.
-const PING_WITHIN: Duration = Duration::from_secs(3);
+pub(crate) const PING_WITHIN: Duration = Duration::from_secs(3);
 
 /// A number of connections that are opened when they are needed. Cheap to clone.
 #[derive(Debug, Clone)]

@@ -12,11 +12,11 @@ use shared::id::{DeliveryId, DestinationId, ReplayId};
 use crate::store::Pool;
 
 /// The most signals of one statement.
-const AT_ONCE: i64 = 1_000;
+pub(crate) const AT_ONCE: i64 = 1_000;
 
 /// For how long signals are kept, in seconds. A replica that does not read for so long has lost its shards, and with them all
 /// that it held in memory.
-const KEPT_S: f64 = 3_600.0;
+pub(crate) const KEPT_S: f64 = 3_600.0;
 
 /// What was cancelled.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -14,7 +14,7 @@ pub(super) const OLD_ROUTE_S: f64 = 10.0;
 
 /// The pause before the first time that the relay asks again by itself; it is doubled each time up to [`LONGEST_PAUSE_S`].
 pub(crate) const FIRST_PAUSE_S: f64 = 10.0;
-const LONGEST_PAUSE_S: f64 = 900.0;
+pub(crate) const LONGEST_PAUSE_S: f64 = 900.0;
 
 /// Why a delivery is held that has ended before a filter approved it, and is made again.
 pub(crate) const NOT_APPROVED: &str = "no filter has approved it yet; its route is asked";

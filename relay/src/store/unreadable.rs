@@ -12,7 +12,7 @@ use crate::store::{Connection, Pool};
 pub const MAX_UNFINISHED_TRIES: i32 = 3;
 
 /// How many tries may end with the relay before a message is not tried any more by itself.
-const GIVEN_UP_AFTER: i32 = 10;
+pub(crate) const GIVEN_UP_AFTER: i32 = 10;
 
 /// The most messages that one statement makes due.
 const DUE_AT_ONCE: i64 = 10_000;

@@ -7,20 +7,20 @@ use super::{Confidence, Provider, SecretNeed, catalogue};
 
 const INTRODUCTION: &str = "# Providers
 
-What Tidegate verifies at the edge: each of these is an entry of `shared/src/providers.json`, and this page is made of it
-(`UPDATE_DOCS=1 cargo test -p shared`). `GET /v1/providers` answers the same.
+The providers that Tidegate verifies at the edge. Each is an entry of `shared/src/providers.json`, from which this page is
+generated (`UPDATE_DOCS=1 cargo test -p shared`). `GET /v1/providers` returns the same facts.
 
-Confidence says where the facts of an entry are from: A the provider's own documentation or SDK, B a second source or
-common knowledge, C one second source only. An entry that is marked *uncertain* is not counted: something of its scheme is
-not published. Of how a provider delivers, \"~\" marks what is not from the provider itself.
+Confidence says where the facts of an entry come from: A the provider's own documentation or SDK, B a second source or
+common knowledge, C a single second source. An entry that is marked *uncertain* is not counted: a part of its scheme is not
+published. In *Delivery*, \"~\" marks facts that are not from the provider itself.
 
-A batch, which holds several things that happened, is one event: its type is that of its first item, and it is stored,
-deduplicated and delivered as it came.
+A batch, which reports several occurrences, is one event: its type is that of its first item, and it is stored,
+deduplicated and delivered as it arrived.
 
-A request with a known id is a copy if its body is the same too. One with another body is an event of its own, marked
-`same_key_as`, unless the provider is said to change the body when it sends an event again. An id that no signature covers,
-beside a body that is signed, only counts together with the body. A source can name an id of its own: `\"key\"` in its
-`config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
+A request with a known id is a copy if its body is also the same. A request with another body is an event of its own, marked
+`same_key_as`, unless the provider is listed as one that changes the body when it sends an event again. If the body is signed
+and the id is not, the id only counts together with the body. A source can define its own id: `\"key\"` in its `config` is a
+template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
 ";
 
 fn page() -> String {

@@ -13,10 +13,10 @@ use crate::store::held::{self, Of};
 use crate::{mint, store};
 
 /// How many deliveries one transaction releases.
-const AT_ONCE: i64 = 1_000;
+pub(crate) const AT_ONCE: i64 = 1_000;
 
 /// How many transactions one call makes at most.
-const TRANSACTIONS: usize = 20;
+pub(crate) const TRANSACTIONS: usize = 20;
 
 /// Which held deliveries are to be released: all that match what is given. At most one of `destination`, `route` and
 /// `source` is given, and at least one of these and `held_by`.

@@ -8,10 +8,10 @@ use crate::control::fields::Problems;
 use crate::egress::OF_THE_CONNECTION;
 
 /// The most headers of a destination.
-const MAX_HEADERS: usize = 50;
+pub(crate) const MAX_HEADERS: usize = 50;
 
 /// The longest value, in bytes.
-const MAX_VALUE_BYTES: usize = 4_096;
+pub(crate) const MAX_VALUE_BYTES: usize = 4_096;
 
 /// What the gateway sets itself.
 const OURS: [&str; 2] = ["webhook-", "tidegate-"];

@@ -19,7 +19,7 @@ use crate::retry::RetryPolicy;
 
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;
-const MAX_URL_BYTES: usize = 2_048;
+pub(crate) const MAX_URL_BYTES: usize = 2_048;
 
 /// What a destination consists of.
 #[derive(Debug, Deserialize, ToSchema)]

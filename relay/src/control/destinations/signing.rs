@@ -15,7 +15,7 @@ use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use crate::store::destinations::{self, DestinationRow};
 
 /// The longest overlap: 30 days, in seconds.
-const MAX_OVERLAP_S: i32 = 30 * 86_400;
+pub(crate) const MAX_OVERLAP_S: i32 = 30 * 86_400;
 
 /// What a destination verifies deliveries with.
 #[derive(Debug, Serialize, ToSchema)]

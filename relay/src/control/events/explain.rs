@@ -20,7 +20,7 @@ use crate::store::events::{self, EventRow, SummaryRow};
 use crate::{mint, store};
 
 /// The most deliveries that are shown with their event; a list of deliveries with its id as the filter has all.
-const DELIVERIES_SHOWN: i64 = 200;
+pub(crate) const DELIVERIES_SHOWN: i64 = 200;
 
 /// Headers of the provider that are credentials. Their names are shown.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];

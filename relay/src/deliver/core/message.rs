@@ -9,6 +9,7 @@ use shared::id::{DeliveryId, DestinationId, ReplayId};
 use super::failing::Run;
 use super::health::Health;
 use super::learned::Learned;
+use super::tuning::{MOST_READ_OF_LANE, MOST_UNSETTLED, MOST_WAITING_OF_LANE, UNSEEN_US, WAITING_ROWS_BYTES};
 use crate::configuration::{Destination, Snapshot};
 use crate::deliver::item::Item;
 use crate::deliver::lane::Lane;
@@ -35,6 +36,23 @@ pub struct Limits {
     /// How long before a read rows may have become due that it does not see, because the transaction that writes them is
     /// not over, in microseconds. What is later still is found when a lane is read as a whole.
     pub unseen_us: u64,
+}
+
+impl Limits {
+    /// With so many attempts in flight, bytes of bodies that wait, and bytes of large bodies in flight.
+    #[must_use]
+    pub fn new(in_flight: usize, bodies: usize, in_flight_bytes: usize) -> Self {
+        Self {
+            in_flight,
+            unsettled: MOST_UNSETTLED,
+            line: MOST_WAITING_OF_LANE,
+            read: MOST_READ_OF_LANE,
+            bodies,
+            rows: WAITING_ROWS_BYTES,
+            in_flight_bytes,
+            unseen_us: UNSEEN_US,
+        }
+    }
 }
 
 /// What the engine is told.

@@ -17,7 +17,7 @@ fn stride(lane: Lane) -> u64 {
 }
 
 /// The percentage of the slots that less urgent lanes leave to this one.
-fn kept_percent(lane: Lane) -> usize {
+pub(crate) fn kept_percent(lane: Lane) -> usize {
     match lane {
         Lane::Fresh => 20,
         Lane::Retry => 10,

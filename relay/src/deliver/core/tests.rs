@@ -18,6 +18,7 @@ use crate::signing::SigningKeys;
 use crate::store::settle::AttemptRow;
 
 mod clocks;
+mod consequences;
 mod expedited;
 mod memory;
 mod order;
