@@ -9,14 +9,11 @@
 //! A crash at any line of this costs at most a repetition: the row is in the table until its attempt is settled, and the
 //! next owner of the shard sends it again with the same `webhook-id`.
 
-use std::any::Any;
 use std::collections::HashMap;
-use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use futures_util::FutureExt as _;
-use futures_util::future::{AbortHandle, Abortable, Aborted};
+use futures_util::future::AbortHandle;
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
@@ -33,6 +30,7 @@ use crate::{mint, store};
 pub mod clock;
 pub mod core;
 pub(crate) mod excerpts;
+mod guarded;
 pub mod item;
 pub mod lane;
 pub mod lease;
@@ -52,10 +50,10 @@ mod workers;
 use self::clock::Clock;
 use self::core::{Command, Core, Disabling, Health, Input, Run};
 use self::excerpts::Excerpts;
+use self::guarded::guarded;
 use self::item::Item;
 use self::lease::UnderWay;
 use self::look::NextLook;
-use self::outcome::Outcome;
 use self::read::Read;
 use self::send::{Attempted, Sender};
 use crate::store::settle::Settlement;
@@ -112,10 +110,6 @@ impl Handle {
         let _ = self.inbox.send(input);
     }
 }
-
-/// Why an attempt was not made that was in flight when the lease of its replica ended.
-const BROKEN_OFF: &str =
-    "the lease of this replica has ended, so the attempt was broken off; the destination may have received it";
 
 /// What the engine works with.
 pub struct Parts {
@@ -317,14 +311,7 @@ impl Machine {
         let (abort, registration) = AbortHandle::new_pair();
         self.attempts.insert((item.id, epoch), abort);
         self.tasks.spawn_job("attempt", async move {
-            // After a panic it is an attempt that was not made, and not a slot that is lost for ever.
-            let attempt = AssertUnwindSafe(sender.attempt(&item, &destination)).catch_unwind();
-            let attempted = match Abortable::new(attempt, registration).await {
-                Ok(Ok(attempted)) => attempted,
-                Ok(Err(panic)) => Outcome::NotSent { reason: panic_message(&*panic) }.into(),
-                Err(Aborted) => Outcome::NotSent { reason: BROKEN_OFF.to_owned() }.into(),
-            };
-            let Attempted { mut outcome, rest } = attempted;
+            let Attempted { mut outcome, rest } = guarded(sender.attempt(&item, &destination), registration).await;
             if let Some(rest) = rest {
                 // Before the outcome is told, which leads to the settlement that needs it.
                 excerpts.keep(&mut outcome, rest);
@@ -406,11 +393,6 @@ impl Machine {
             }
         });
     }
-}
-
-/// Why an attempt that panicked was not made.
-fn panic_message(panic: &(dyn Any + Send)) -> String {
-    format!("the attempt panicked: {}", supervise::panic_text(panic))
 }
 
 fn failing_reason(run: Run) -> String {

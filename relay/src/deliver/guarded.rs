@@ -1,0 +1,78 @@
+//! An attempt has an outcome however it ends: a panic or the end of the lease costs no slot, and ends no relay.
+
+use std::any::Any;
+use std::future::Future;
+use std::panic::AssertUnwindSafe;
+
+use futures_util::FutureExt as _;
+use futures_util::future::{AbortRegistration, Abortable, Aborted};
+
+use super::outcome::Outcome;
+use super::send::Attempted;
+use crate::supervise;
+
+/// Why an attempt was not made that was in flight when the lease of its replica ended.
+const BROKEN_OFF: &str =
+    "the lease of this replica has ended, so the attempt was broken off; the destination may have received it";
+
+/// The attempt, which ends as one that was not made if it panics or is aborted. Combinators, because each async block around it
+/// would hold a copy of it.
+pub(super) fn guarded(
+    attempt: impl Future<Output = Attempted>,
+    registration: AbortRegistration,
+) -> impl Future<Output = Attempted> {
+    Abortable::new(AssertUnwindSafe(attempt).catch_unwind(), registration).map(|ended| match ended {
+        Ok(Ok(attempted)) => attempted,
+        Ok(Err(panic)) => not_sent(panic_reason(&*panic)),
+        Err(Aborted) => not_sent(BROKEN_OFF.to_owned()),
+    })
+}
+
+fn not_sent(reason: String) -> Attempted {
+    Outcome::NotSent { reason }.into()
+}
+
+fn panic_reason(panic: &(dyn Any + Send)) -> String {
+    format!("the attempt panicked: {}", supervise::panic_text(panic))
+}
+
+#[cfg(test)]
+mod tests {
+    use futures_util::future::AbortHandle;
+
+    use super::*;
+
+    async fn reason(attempt: impl Future<Output = Attempted>, registration: AbortRegistration) -> String {
+        let Outcome::NotSent { reason } = guarded(attempt, registration).await.outcome else { panic!("it was made") };
+        reason
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_panics_was_not_made_and_the_reason_has_the_text_of_the_panic() {
+        let (_abort, registration) = AbortHandle::new_pair();
+        let attempt = async {
+            tokio::task::yield_now().await;
+            panic!("number {}", 7)
+        };
+        assert_eq!(reason(attempt, registration).await, "the attempt panicked: number 7");
+    }
+
+    #[tokio::test]
+    async fn an_attempt_that_is_aborted_was_not_made() {
+        let (abort, registration) = AbortHandle::new_pair();
+        abort.abort();
+        assert_eq!(reason(std::future::pending(), registration).await, BROKEN_OFF);
+    }
+
+    #[test]
+    fn the_guard_holds_no_copy_of_the_attempt() {
+        let large = [0_u8; 4_096];
+        let attempt = async move {
+            tokio::task::yield_now().await;
+            not_sent(large.len().to_string())
+        };
+        let alone = size_of_val(&attempt);
+        let (_abort, registration) = AbortHandle::new_pair();
+        assert!(size_of_val(&guarded(attempt, registration)) < alone + 256);
+    }
+}
