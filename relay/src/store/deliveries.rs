@@ -143,7 +143,8 @@ pub struct AttemptRow {
 }
 
 /// The deliveries of a range of ids that match, newest first: one statement over both tables, so that one that is settled
-/// meanwhile is neither missed nor shown twice.
+/// meanwhile is neither missed nor shown twice. Whether a replay has made them is asked in a form that the planner cannot
+/// estimate: taking few rows to match, it would read and sort a whole day instead of following the ids.
 async fn page(
     pool: &Pool,
     customer: CustomerId,
@@ -187,7 +188,7 @@ async fn page(
                     where pending.customer_id = $1 and ($2::uuid is null or event_id = $2)
                       and ($3::uuid is null or destination_id = $3)
                       and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
-                      and ($10::bool is null or (replay_id is not null) = $10)
+                      and coalesce((replay_id is not null) = $10, true)
                       and pending.id >= $6 and pending.id < $7
                 ) waiting
                 where ($4::text is null or state = $4)
@@ -200,7 +201,7 @@ async fn page(
                   and ($3::uuid is null or destination_id = $3)
                   and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
                   and ($5::text is null or error = $5)
-                  and ($10::bool is null or (replay_id is not null) = $10)
+                  and coalesce((replay_id is not null) = $10, true)
                   and settled.id >= $6 and settled.id < $7
                 order by settled.id desc limit $8)
            ) delivery

@@ -87,7 +87,7 @@ async fn what_holds_a_delivery_is_told_with_the_decision_that_made_it() {
     assert_eq!((&delivery["state"], &delivery["held_by"]), (&json!("held"), &json!("filter")), "{delivery}");
     assert!(delivery["held_reason"].as_str().is_some_and(|reason| reason.contains("nested")), "{delivery}");
 
-    change_route(&gateway, route, json!({ "filter": "headers['x-kind'] == 'push'" })).await;
+    change_route(&gateway, route, json!({ "filter": "has(headers.kind)" })).await;
     let decided = until("the delivery to be cancelled", SOON, async || {
         let shown = show(&gateway, deep).await;
         let delivery = &shown["decision"]["deliveries"][0];
