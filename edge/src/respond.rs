@@ -223,12 +223,11 @@ const POST: &str = "POST";
 const NOT_TAKEN: &str = "No event was taken: this address takes POST requests, and this GET has a query. If the provider \
     sends its events by GET, set methods to [\"GET\"] in the config of the source.";
 
-const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that is to send them: \
-    it takes their POST requests, checks each signature and answers at once. There is nothing to see here; \
-    what arrived stands in the dashboard of your Tidegate.";
+const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that sends them: the signature of \
+    each request is checked, and the answer comes at once. Nothing is shown here: the API of the relay shows what arrived.";
 
 const HOME_PAGE: &str = "This is the edge of a webhook gateway. Webhooks go to /in/ and the name of a source; \
-    sources are made in the dashboard of your Tidegate. /healthz says whether this Worker runs.";
+    sources are created through the API of the relay. /healthz says whether this Worker runs.";
 
 fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
     let Acknowledgement { status, body, content_type } = acknowledgement;

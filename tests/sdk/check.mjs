@@ -5,10 +5,9 @@
 //   { "do": "verify", the same, "keys": { "<id or URL>": "<PEM>" } } -> { "accepted", "why" }
 //
 // It needs the packages of package.json in the folder that it is run in. Of SDKs that are slow to load, only the module
-// that verifies is loaded. clock.mjs has to be loaded first.
+// that verifies is loaded. clock.mjs and sns.mjs have to be loaded first.
 
 import { createSecretKey } from "node:crypto";
-import { EventEmitter } from "node:events";
 import { createRequire } from "node:module";
 import { text } from "node:stream/consumers";
 
@@ -44,19 +43,7 @@ function hubspot(version) {
 }
 
 async function sns(job) {
-  const https = require("node:https");
-  const Validator = require("sns-validator");
-  https.get = (url, answer) => {
-    const response = new EventEmitter();
-    response.statusCode = url in job.keys ? 200 : 404;
-    answer(response);
-    response.emit("data", Buffer.from(job.keys[url] ?? ""));
-    response.emit("end");
-    return new EventEmitter();
-  };
-  await new Promise((resolve, reject) => {
-    new Validator().validate(JSON.parse(job.body), (error) => (error ? reject(error) : resolve()));
-  });
+  await globalThis.validatedBySns(job);
   return true;
 }
 

@@ -5,10 +5,9 @@
 // An id or type is the list of the fields that the SDK gives and that it is made of, or null if the SDK gives none. "read"
 // is null if the SDK only verifies; { "why" } says why it refused the request.
 //
-// It needs the packages of package.json in the folder that it is run in. clock.mjs has to be loaded first.
+// It needs the packages of package.json in the folder that it is run in. clock.mjs and sns.mjs have to be loaded first.
 
 import { createRequire } from "node:module";
-import { EventEmitter } from "node:events";
 import { text } from "node:stream/consumers";
 
 const require = createRequire(`${process.cwd()}/`);
@@ -247,19 +246,7 @@ const providers = {
 };
 
 async function sns(job) {
-  const https = require("node:https");
-  const Validator = require("sns-validator");
-  https.get = (url, answer) => {
-    const response = new EventEmitter();
-    response.statusCode = url in job.keys ? 200 : 404;
-    answer(response);
-    response.emit("data", Buffer.from(job.keys[url] ?? ""));
-    response.emit("end");
-    return new EventEmitter();
-  };
-  const message = await new Promise((resolve, reject) => {
-    new Validator().validate(JSON.parse(job.body), (error, read) => (error ? reject(error) : resolve(read)));
-  });
+  const message = await globalThis.validatedBySns(job);
   return { id: [message.MessageId], type: [message.Subject ?? message.Type] };
 }
 

@@ -27,7 +27,7 @@ pub struct Handover {
 }
 
 impl Handover {
-    /// Makes it the secret of its source, where that source has none: whoever knows the URL may send such a request, and
+    /// Makes it the secret of its source, where that source has none: anyone who knows the URL may send such a request, and
     /// must not plant a second one.
     ///
     /// # Errors
@@ -38,7 +38,7 @@ impl Handover {
         let no_source = || FetchError::Gone(format!("there is no source {id} for the secret that was handed over"));
         let customer = self.customer(id).await.map_err(later)?.ok_or_else(no_source)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
-        // Before the edge is asked: whoever knows the URL may send many of these.
+        // Before the edge is asked: anyone who knows the URL may send many of these.
         if let Err(refused) = self.awaiting(&found.ok_or_else(no_source)?) {
             return refused.answer();
         }

@@ -241,9 +241,13 @@ impl MacVerifier {
         let asked = reader.view.url();
         let is_small = content.iter().map(|piece| piece.len()).sum::<usize>() <= MAX_RESPELLED_BYTES;
         let queries = is_small.then_some(self.rule.queries.as_slice());
+        // A rule lists its forms in any order. So the pieces may be those of another form when the URL as it arrived is tried.
+        let mut content_is_asked = true;
         first_match(&asked, &self.rule.urls, queries, |url| {
-            if url != asked.as_ref() {
+            let is_asked = url == asked.as_ref();
+            if !(is_asked && content_is_asked) {
                 reader.put_url(url, parts, &mut content)?;
+                content_is_asked = is_asked;
             }
             self.keys.find(incoming, parts, &content, candidates)
         })

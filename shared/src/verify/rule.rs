@@ -26,7 +26,7 @@ pub enum Scheme {
     Token(TokenRule),
     /// HTTP Basic authentication (RFC 7617); a secret is `user:password`.
     Basic,
-    /// Nothing is verified: whoever knows the URL may send.
+    /// Nothing is verified: anyone who knows the URL may send.
     None,
     /// One of several suffices. A secret belongs to every rule whose key encoding takes it.
     AnyOf { rules: Vec<Scheme> },

@@ -101,6 +101,8 @@ fn answers_of<A: DeserializeOwned>(program: &str, jobs: &[Job<'_>]) -> Vec<A> {
     let mut node = Command::new("node")
         .arg("--import")
         .arg(ours.join("clock.mjs"))
+        .arg("--import")
+        .arg(ours.join("sns.mjs"))
         .args(["--no-warnings", "--input-type=module", "--eval", &text])
         .current_dir(folder)
         .stdin(Stdio::piped())

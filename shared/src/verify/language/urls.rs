@@ -51,6 +51,18 @@ fn twilio_may_have_signed_the_url_with_another_port() {
 }
 
 #[test]
+fn the_forms_of_a_url_are_tried_in_any_order() {
+    let with_port = "https://mycompany.com:443/myapp.php?foo=1&bar=2";
+    for ports in ["without_port\",\"as_is", "as_is\",\"without_port", "without_port\",\"with_default_port"] {
+        let rule: &str = TWILIO.replace("as_is\",\"without_port\",\"with_default_port", ports).leak();
+        for signature in ["RSOYDt4T1cUTdK1PDd93/VVr8B8=", "kvajT1Ptam85bY51eRf/AJRuM3w="] {
+            let case = Case { rule, url: with_port, ..twilio(signature) };
+            assert_eq!(case.code(), "verified", "{ports}: {signature}");
+        }
+    }
+}
+
+#[test]
 fn twilio_binds_other_bodies_by_their_hash_in_the_url() {
     let case = Case {
         url: "https://mycompany.com/myapp.php?foo=1&bar=2&bodySHA256=\
