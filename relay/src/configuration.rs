@@ -12,23 +12,23 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use engine::retry;
 use http::{HeaderMap, HeaderName, HeaderValue};
+use model::destination::{Destination, DestinationState, Rate};
+use model::poison::Poison;
 use shared::extract::{DedupeKey, Extractor};
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
 use shared::provider;
 use shared::seal::SealingKey;
 use shared::source::QuarantineLimits;
+use store::Pool;
+use store::configuration::Version;
 use time::OffsetDateTime;
 use tokio::sync::watch;
-use url::Url;
 
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
-use crate::retry::{self, RetryPolicy};
-use crate::signing::SigningKeys;
-use crate::store::Pool;
-use crate::store::configuration::Version;
-use crate::{mint, operational, store};
+use crate::operational;
 
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
@@ -69,36 +69,6 @@ impl Source {
     }
 }
 
-/// A destination as the engine needs it to deliver.
-#[derive(Debug)]
-pub struct Destination {
-    pub id: DestinationId,
-    pub customer_id: CustomerId,
-    pub name: String,
-    pub url: Url,
-    pub shard: i16,
-    pub signing_keys: SigningKeys,
-    pub headers: HeaderMap,
-    pub rate: Option<Rate>,
-    pub max_concurrency: usize,
-    pub timeout: Duration,
-    pub retry: RetryPolicy,
-    /// Whether the query of the event's request is appended to `url`.
-    pub append_query: bool,
-    pub state: DestinationState,
-    pub state_changed_at: OffsetDateTime,
-    /// When its URL led to another scheme, host or port for the last time.
-    pub moved_at: OffsetDateTime,
-}
-
-impl Destination {
-    /// Since when what is learned of it counts, Unix time in microseconds: the last change of its address or its state.
-    #[must_use]
-    pub fn learned_since_us(&self) -> u64 {
-        mint::unix_us(self.moved_at.max(self.state_changed_at))
-    }
-}
-
 /// A destination that this relay cannot send to. Its deliveries wait in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
@@ -115,36 +85,6 @@ impl Unusable {
     pub fn held_reason(&self) -> String {
         format!("this relay cannot send to the destination: {}", self.reason)
     }
-}
-
-/// How many deliveries a destination takes in a period.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rate {
-    pub limit: NonZeroU32,
-    pub per: Duration,
-}
-
-impl Rate {
-    /// The period as the API and the tables name it.
-    #[must_use]
-    pub fn per_name(self) -> &'static str {
-        match self.per.as_secs() {
-            1 => "second",
-            60 => "minute",
-            _ => "hour",
-        }
-    }
-}
-
-/// Whether a destination is sent to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum DestinationState {
-    Active,
-    /// By its owner; deliveries are held.
-    Paused,
-    /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
-    Disabled,
 }
 
 /// A route with its expressions compiled.
@@ -188,34 +128,6 @@ impl Route {
     }
 }
 
-/// What a delivery that fails means for the later ones of its key.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum Poison {
-    /// They wait until it has succeeded or is dead.
-    #[default]
-    Block,
-    /// They go on while it is retried.
-    Skip,
-}
-
-impl Poison {
-    /// As the table names it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Block => "block",
-            Self::Skip => "skip",
-        }
-    }
-
-    /// From its name in the table.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        if name == Self::Skip.name() { Self::Skip } else { Self::Block }
-    }
-}
-
 /// An expression as it was saved, compiled. It compiled when it was saved; where it does not any more, because this
 /// relay is another version, what it would decide waits for a person.
 #[derive(Debug, Clone)]
@@ -239,7 +151,8 @@ impl<T> Expression<T> {
 pub struct Snapshot {
     pub version: Version,
     pub sources: HashMap<SourceId, Arc<Source>>,
-    pub destinations: HashMap<DestinationId, Arc<Destination>>,
+    /// Those that this relay can send to. The engine shares them.
+    pub destinations: Arc<HashMap<DestinationId, Arc<Destination>>>,
     /// Those that are not among `destinations`.
     pub unusable: HashMap<DestinationId, Unusable>,
     pub routes: HashMap<RouteId, Arc<Route>>,
@@ -388,13 +301,14 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Sna
         let source = kept(before.sources.get(&SourceId::from_uuid(row.id)), source(row), Source::is_same);
         snapshot.sources.insert(source.id, source);
     }
+    let mut destinations = HashMap::new();
     for row in rows.destinations {
         let id = DestinationId::from_uuid(row.id);
         let (customer_id, name) = (CustomerId::from_uuid(row.customer_id), row.name.clone());
         let updated_at = row.updated_at;
         match destination(row, keys) {
             Ok(destination) => {
-                snapshot.destinations.insert(id, Arc::new(destination));
+                destinations.insert(id, Arc::new(destination));
             }
             Err(reason) => {
                 let unusable = Unusable { customer_id, name, reason, updated_at };
@@ -409,6 +323,7 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Sna
             }
         }
     }
+    snapshot.destinations = Arc::new(destinations);
     for row in rows.routes {
         let route = kept(before.routes.get(&RouteId::from_uuid(row.id)), route(row, before), Route::is_same);
         snapshot.routes_of_source.entry(route.source_id).or_default().push(Arc::clone(&route));

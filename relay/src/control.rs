@@ -8,6 +8,9 @@
 
 use std::sync::Arc;
 
+use store::Pool;
+use store::configuration::Version;
+
 use crate::App;
 use crate::config::Config;
 use crate::configuration::Configuration;
@@ -15,8 +18,6 @@ use crate::deliver::Handle;
 use crate::edge::push::Pusher;
 use crate::egress::Egress;
 use crate::expression::Evaluator;
-use crate::store::Pool;
-use crate::store::configuration::Version;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;

@@ -7,11 +7,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use store::Pool;
+use store::deleted_destinations::{self, Turn};
+use store::partitions::with_partitions;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Pool;
-use crate::store::deleted_destinations::{self, Turn};
-use crate::store::partitions::with_partitions;
 use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
 
 /// The most deliveries that one transaction cancels: some tens of milliseconds, for which an attempt that was under way may

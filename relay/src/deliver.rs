@@ -13,30 +13,30 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::item::Item;
+use engine::{Command, Core, Disabling, Input};
 use futures_util::future::AbortHandle;
+use model::health::{Health, Run};
+use model::settlement::Settlement;
+use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, ReplayId};
+use store::Pool;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::{Configuration, POLL};
 use crate::egress::Egress;
 use crate::intake::Intake;
+use crate::mint;
 use crate::operational::{self, Cause};
 use crate::readiness::Readiness;
-use crate::store::Pool;
 use crate::supervise::{self, Group};
-use crate::{mint, store};
 
 pub mod clock;
-pub mod core;
 pub(crate) mod excerpts;
 mod guarded;
-pub mod item;
-pub mod lane;
 pub mod lease;
 pub(crate) mod look;
-pub mod outcome;
-pub mod pace;
 pub(crate) mod read;
 pub(crate) mod recall;
 mod redirect;
@@ -48,15 +48,12 @@ pub(crate) mod versions;
 mod workers;
 
 use self::clock::Clock;
-use self::core::{Command, Core, Disabling, Health, Input, Run};
 use self::excerpts::Excerpts;
 use self::guarded::guarded;
-use self::item::Item;
 use self::lease::UnderWay;
 use self::look::NextLook;
 use self::read::Read;
 use self::send::{Attempted, Sender};
-use crate::store::settle::Settlement;
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
@@ -304,7 +301,7 @@ impl Machine {
         });
     }
 
-    fn send(&mut self, item: Item, destination: &Arc<crate::configuration::Destination>, epoch: i64) {
+    fn send(&mut self, item: Item, destination: &Arc<model::destination::Destination>, epoch: i64) {
         self.under_way.begun(destination.shard);
         let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
         let excerpts = Arc::clone(&self.excerpts);
@@ -396,7 +393,7 @@ impl Machine {
 }
 
 fn failing_reason(run: Run) -> String {
-    let since = mint::timestamp(run.since_us / 1000);
+    let since = unix_time::timestamp(run.since_us / 1000);
     let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
     format!("all {} attempts since {since} have failed; mend the destination and resume it", run.failures)
 }
@@ -406,10 +403,11 @@ fn failing_reason(run: Run) -> String {
 async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) {
     let mut changes = configuration.subscribe();
     let mut poll = tokio::time::interval(POLL);
-    handle.tell(Input::Configured(configuration.current()));
+    let destinations = || Arc::clone(&configuration.current().destinations);
+    handle.tell(Input::Configured(destinations()));
     loop {
         tokio::select! {
-            _ = changes.changed() => handle.tell(Input::Configured(configuration.current())),
+            _ = changes.changed() => handle.tell(Input::Configured(destinations())),
             _ = poll.tick() => if configuration.compared_ago() > POLL + POLL / 4
                 && let Err(error) = configuration.refresh().await
             {

@@ -6,6 +6,7 @@ use std::time::SystemTime;
 
 use shared::id::{DestinationId, SourceId};
 use shared::seal::SealingKey;
+use store::Pool;
 use url::Url;
 
 use self::check::{Check, Sealed};
@@ -15,8 +16,7 @@ use crate::edge::Edge;
 use crate::egress::{EgressPolicy, Ports};
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
-use crate::store::Pool;
-use crate::{descriptors, secrets, store};
+use crate::{descriptors, secrets};
 
 /// Checks and prints one line per finding.
 ///

@@ -53,7 +53,7 @@ mod tests;
 mod wire;
 
 pub use address::is_public;
-pub use failure::{EgressError, SendFailure, TlsFailure};
+pub use model::failure::{EgressError, SendFailure, TlsFailure};
 pub use policy::{EgressPolicy, Ports};
 
 use connector::Connector;
@@ -248,7 +248,7 @@ async fn exchange(
             let (head, body) = response.into_parts();
             return Ok(Answer { status: head.status, headers: head.headers, body: Some(body), _of_request: on });
         }
-        Ok(Err(error)) => (SendFailure::of(&error), failure::is_unread(&error)),
+        Ok(Err(error)) => (failure::of(&error), failure::is_unread(&error)),
         Err(_) => (SendFailure::Timeout, false),
     };
     match on.map_or(Passed::Nothing, |on| on.passed(unread)) {

@@ -10,15 +10,14 @@
 use std::collections::HashMap;
 use std::time::Duration;
 
-use serde::{Deserialize, Serialize};
+use model::held_by::HeldBy;
+use model::unix_time;
 use shared::id::DestinationId;
 use tokio_util::sync::CancellationToken;
-use utoipa::ToSchema;
 
 use crate::configuration::Snapshot;
 use crate::intake::Intake;
 use crate::operational::{self, Happening};
-use crate::{mint, store};
 
 /// How long after a look the next one is at the earliest.
 const SPACING: Duration = Duration::from_secs(1);
@@ -28,52 +27,6 @@ const WHILE_HELD: Duration = Duration::from_secs(30);
 
 /// How often it is looked while none is known to be parked.
 const SWEEP: Duration = Duration::from_secs(600);
-
-/// What parks a delivery.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
-#[serde(rename_all = "snake_case")]
-pub enum HeldBy {
-    /// The filter of its route could not be evaluated: it is not known whether it is to be sent.
-    Filter,
-    /// The order key of its route could not be evaluated.
-    OrderKey,
-    /// The transform of its route fails, or was not evaluated in time again and again.
-    Transform,
-    /// No request can be made of the destination's URL.
-    Url,
-    /// The body of its event is no longer kept.
-    Body,
-    /// Its last attempt could not be written.
-    Attempt,
-    /// Its route was deleted or changed, and the transform that it was routed with is not known.
-    Route,
-}
-
-impl HeldBy {
-    /// All of them.
-    pub const ALL: [Self; 7] =
-        [Self::Filter, Self::OrderKey, Self::Transform, Self::Url, Self::Body, Self::Attempt, Self::Route];
-
-    /// As the tables name it.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Filter => "filter",
-            Self::OrderKey => "order_key",
-            Self::Transform => "transform",
-            Self::Url => "url",
-            Self::Body => "body",
-            Self::Attempt => "attempt",
-            Self::Route => "route",
-        }
-    }
-
-    /// From its name in the tables.
-    #[must_use]
-    pub fn from_name(name: &str) -> Self {
-        Self::ALL.into_iter().find(|by| by.name() == name).unwrap_or(Self::Transform)
-    }
-}
 
 /// Looks for destinations whose deliveries have begun to be parked until `stop`.
 pub async fn run(intake: Intake, stop: CancellationToken) {
@@ -113,7 +66,7 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
                 reason: begun.reason.clone(),
             };
             // The key makes it one event, even if it is stored twice.
-            let key = format!("{id}/held/{}/{}", begun.parked_by, mint::unix_ms(begun.since));
+            let key = format!("{id}/held/{}/{}", begun.parked_by, unix_time::unix_ms(begun.since));
             match operational::store(intake, customer, &key, &happening).await {
                 Err(error) if store::is_data_error(&error) => {
                     tracing::error!(%error, destination = %id, "the database refuses the event of held deliveries");
@@ -156,7 +109,7 @@ async fn tell_new(
 ) -> Result<(), sqlx::Error> {
     told.retain(|id, _| snapshot.unusable.contains_key(id));
     for (id, destination) in &snapshot.unusable {
-        let version = mint::unix_ms(destination.updated_at);
+        let version = unix_time::unix_ms(destination.updated_at);
         if told.get(id) == Some(&version) {
             continue;
         }

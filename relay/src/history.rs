@@ -12,15 +12,16 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::unix_time;
 use shared::id::uuid_v7_floor;
+use store::Pool;
+use store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
 use time::Date;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use crate::store::Pool;
-use crate::store::partitions::{self, Maintenance, MissingPartitions, Partition, State, Table};
+use crate::mint;
 use crate::wall_clock::WallClock;
-use crate::{mint, store};
 
 /// How many days of partitions are made ahead.
 pub(crate) const DAYS_AHEAD: i64 = 3;
@@ -152,7 +153,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> Result<Ke
 
 async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> Result<Kept, sqlx::Error> {
     let now = maintenance.now().await?;
-    let first_known = retention.first_known(mint::unix_ms(now));
+    let first_known = retention.first_known(unix_time::unix_ms(now));
     let reason = format!("it was not delivered within its retention of {} days", retention.metadata_days);
     loop {
         let expired = maintenance.expire_pending(first_known, &reason, EXPIRED_AT_ONCE).await?;
@@ -228,8 +229,8 @@ mod tests {
     #[test]
     fn no_partition_goes_while_an_event_in_it_may_still_get_a_delivery() {
         let last_moment = date!(2026 - 05 - 30).midnight().assume_utc() - time::Duration::MILLISECOND;
-        let last = uuid_v7_floor(mint::unix_ms(last_moment));
-        let dropped_from = mint::unix_ms(date!(2026 - 06 - 30).midnight().assume_utc());
+        let last = uuid_v7_floor(unix_time::unix_ms(last_moment));
+        let dropped_from = unix_time::unix_ms(date!(2026 - 06 - 30).midnight().assume_utc());
         assert!(past(Table::EventBodies, last_moment.date()));
         assert!(RETENTION.first_with_body(dropped_from - DAY_MS) > last, "for a day nothing new was made of it");
     }

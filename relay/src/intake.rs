@@ -5,7 +5,16 @@ use std::convert::Infallible;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use engine::retry;
+use model::unix_time;
+use model::unreadable::Reason;
 use shared::id::SourceId;
+use store::Pool;
+use store::admit::{Admitted, Batch, Held, NewEvent};
+use store::configuration::Version;
+use store::partitions::with_partitions;
+use store::quarantine::Full;
+use store::unreadable::NewUnreadable;
 use time::Date;
 use tokio::sync::Notify;
 use tokio::time::Instant;
@@ -14,16 +23,10 @@ use tracing::Instrument as _;
 use crate::configuration::{Configuration, Snapshot};
 use crate::deliver::Handle;
 use crate::expression::Evaluator;
+use crate::operational;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
 use crate::pull::routing::Routing;
-use crate::store::Pool;
-use crate::store::admit::{Admitted, Batch, Held, NewEvent};
-use crate::store::configuration::Version;
-use crate::store::partitions::with_partitions;
-use crate::store::quarantine::Full;
-use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::wall_clock::WallClock;
-use crate::{mint, operational, retry, store};
 
 /// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
 /// lease of its messages.
@@ -210,8 +213,8 @@ impl Intake {
         now_ms: u64,
     ) -> Result<Admitted, sqlx::Error> {
         let mut days: Vec<Date> =
-            batch.events.iter().map(|event| mint::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
-        days.push(mint::timestamp(now_ms).date());
+            batch.events.iter().map(|event| unix_time::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
+        days.push(unix_time::timestamp(now_ms).date());
         days.sort_unstable();
         days.dedup();
         for day in days {

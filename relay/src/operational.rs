@@ -3,6 +3,9 @@
 
 use std::pin::Pin;
 
+use model::destination::{Destination, DestinationState};
+use model::held_by::HeldBy;
+use model::unix_time;
 use serde::Serialize;
 use shared::envelope::{self, EventHeader, Verification};
 use shared::header::HeaderList;
@@ -10,8 +13,7 @@ use shared::id::{CustomerId, DestinationId, EventId, SourceId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::configuration::{Destination, DestinationState, Source};
-use crate::held::HeldBy;
+use crate::configuration::Source;
 use crate::intake::Intake;
 use crate::mint;
 use crate::pull::arrival::{Arrival, Content};
@@ -90,7 +92,7 @@ pub async fn destination_disabled(
         return Ok(());
     }
     // It can be disabled only once before somebody changes its state again.
-    let key = format!("{}/disabled/{}", destination.id, mint::unix_ms(destination.state_changed_at));
+    let key = format!("{}/disabled/{}", destination.id, unix_time::unix_ms(destination.state_changed_at));
     let customer = destination.customer_id;
     let happening = Happening::DestinationDisabled {
         destination: destination.id,
@@ -113,7 +115,7 @@ pub fn quarantine_full<'a>(
     hour: OffsetDateTime,
 ) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>> {
     Box::pin(async move {
-        let key = format!("{}/quarantine_full/{}", source.id, mint::unix_ms(hour));
+        let key = format!("{}/quarantine_full/{}", source.id, unix_time::unix_ms(hour));
         let happening = Happening::QuarantineFull {
             source: source.id,
             name: source.name.clone(),
@@ -143,7 +145,7 @@ pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: 
 /// An event as if it had been posted in the form of Standard Webhooks, `key` being its `webhook-id`.
 fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> Arrival {
     let id = EventId::from_uuid(mint::uuid());
-    let at = mint::timestamp(now_ms);
+    let at = unix_time::timestamp(now_ms);
     let timestamp = at.format(&Rfc3339).unwrap_or_default();
     let body = serde_json::to_vec(&Body { happening, timestamp }).unwrap_or_default();
     let headers = [

@@ -8,7 +8,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::retry::pull_backoff;
+use model::unreadable::Reason;
 use shared::envelope::EventHeader;
+use store::unreadable::NewUnreadable;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -17,11 +20,9 @@ use tracing::Instrument as _;
 
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
+use crate::mint;
 use crate::readiness::Readiness;
-use crate::retry::pull_backoff;
-use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::unreadable::RawMessage;
-use crate::{mint, store};
 
 pub mod api;
 pub mod arrival;

@@ -7,11 +7,11 @@ use std::collections::hash_map::Entry;
 use serde::Serialize;
 use shared::id::{CustomerId, SourceId};
 use shared::verify::{RequestParts, Verifier, verify};
+use store::sources::{self, SourceRow};
 use utoipa::ToSchema;
 
 use crate::edge::push::{self, Pusher};
 use crate::route::EventView;
-use crate::store::sources::{self, SourceRow};
 
 /// Whether an event verifies by what its source has now.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]

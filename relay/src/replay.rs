@@ -23,17 +23,17 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use model::destination::Rate;
 use serde::{Deserialize, Serialize};
 use shared::id::{CustomerId, DestinationId, ReplayId, SourceId, uuid_v7_floor};
+use store::Pool;
+use store::deliveries::CLOCK_DIFFERENCE_MS;
+use store::partitions::with_partitions;
+use store::replays::{self, Left, Newest, ReplayRow, Selection};
+use store::search::{Range, after};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::configuration::Rate;
-use crate::store::Pool;
-use crate::store::deliveries::CLOCK_DIFFERENCE_MS;
-use crate::store::partitions::with_partitions;
-use crate::store::replays::{self, Left, Newest, ReplayRow, Selection};
-use crate::store::search::{Range, after};
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
 use crate::{deliver, mint};

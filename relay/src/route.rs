@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+use model::held_by::HeldBy;
 use sha2::{Digest as _, Sha256};
 use shared::header::HeaderList;
 use shared::id::{EventId, RouteId, SourceId};
+use store::admit::Undecided;
 use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
-use crate::held::HeldBy;
-use crate::store::admit::Undecided;
 
 /// The answer of one route.
 #[derive(Debug, Clone)]
@@ -230,7 +230,7 @@ mod tests {
     use shared::id::{DestinationId, RouteId};
 
     use super::*;
-    use crate::configuration::Poison;
+    use model::poison::Poison;
 
     fn becomes(verdict: Verdict) -> Becomes {
         let route = Route {

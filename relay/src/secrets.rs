@@ -5,14 +5,14 @@
 
 use std::collections::BTreeMap;
 
+use model::signing::{SigningKeys, StoredKey};
 use shared::id::{DestinationId, SourceId};
 use shared::seal::{self, SealingKey};
 use shared::source::Secret;
 use shared::verify::MAX_RETIRED_SECRETS;
+use store::sources::{SealedSecrets, SourceRow};
 
 use crate::mint;
-use crate::signing::{SigningKeys, StoredKey};
-use crate::store::sources::{SealedSecrets, SourceRow};
 
 /// The secrets of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]

@@ -5,15 +5,15 @@ mod tasks;
 
 use std::net::SocketAddr;
 
+use store::Pool;
 use tokio::net::TcpListener;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use self::parts::Parts;
 use self::tasks::Tasks;
 use crate::config::Config;
-use crate::store::Pool;
 use crate::supervise::Supervisor;
-use crate::{descriptors, history, store};
+use crate::{descriptors, history};
 
 /// Runs the relay until SIGTERM or SIGINT, or until one of its tasks fails.
 ///

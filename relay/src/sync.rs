@@ -4,12 +4,12 @@
 use std::time::Duration;
 
 use shared::id::SourceId;
+use store::edge_checks;
 use tokio_util::sync::CancellationToken;
 
 use crate::App;
 use crate::edge::check;
 use crate::edge::push::{self, Pusher};
-use crate::store::edge_checks;
 
 /// How soon a put that failed is tried again.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
@@ -45,7 +45,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 
 /// Puts every source whose newest revision the edge has not confirmed. Returns whether any is left.
 async fn push_all(pusher: &Pusher) -> bool {
-    let rows = match crate::store::sources::behind_edge(&pusher.pool).await {
+    let rows = match store::sources::behind_edge(&pusher.pool).await {
         Ok(rows) => rows,
         Err(error) => {
             tracing::warn!(%error, "sources that the edge lacks cannot be read; trying again");

@@ -9,20 +9,21 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::held_by::HeldBy;
+use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
+use store::admit::Undecided;
+use store::partitions::with_partitions;
+use store::undecided::{self, Decided, Decision, EventRow, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::configuration::{Route, Snapshot};
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
-use crate::held::HeldBy;
 use crate::intake::Intake;
 use crate::route::{self, Becomes};
-use crate::store::admit::Undecided;
-use crate::store::partitions::with_partitions;
-use crate::store::undecided::{self, Decided, Decision, EventRow, Row};
+use crate::side_by_side;
 use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
-use crate::{mint, side_by_side};
 
 /// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
 pub(crate) const AT_ONCE: i64 = 16;
@@ -174,7 +175,7 @@ fn input(event_id: Uuid, source: SourceId, snapshot: &Snapshot, event: EventRow)
         event_type: event.event_type,
         source: snapshot.sources.get(&source).map_or_else(String::new, |source| source.name.clone()),
         provider_event_id: event.provider_event_id,
-        received_at_ms: mint::unix_ms(event.received_at),
+        received_at_ms: unix_time::unix_ms(event.received_at),
         method: event.method,
         query: event.query,
     };

@@ -5,14 +5,16 @@
 //! those of an unknown source when a source appears. An operator can have one, or all of a reason, tried at once.
 //!
 //! A try is begun in the database before it is made. A message that has ended the relay
-//! [`MAX_UNFINISHED_TRIES`](crate::store::unreadable::MAX_UNFINISHED_TRIES) times is tried once a day.
+//! [`MAX_UNFINISHED_TRIES`](store::unreadable::MAX_UNFINISHED_TRIES) times is tried once a day.
 
 use std::sync::Arc;
 use std::time::Duration;
 
+use model::unreadable::Reason;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::EventHeader;
 use shared::id::{EventId, uuid_v7};
+use store::unreadable::{self, NewUnreadable, UnreadableRow};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -25,8 +27,6 @@ use crate::pull::decode::{Decoded, StoredBody, decode};
 use crate::pull::handover::Handover;
 use crate::pull::leased::{self, LeasedBody};
 use crate::pull::spoilt_answer::WHOLE_ANSWER;
-use crate::store;
-use crate::store::unreadable::{self, NewUnreadable, Reason, UnreadableRow};
 
 /// How often the relay looks for messages that are due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use crate::store::Pool;
-use crate::store::waiting::{self, Waiting};
+use store::Pool;
+use store::waiting::{self, Waiting};
 
 /// How often the relay looks.
 const LOOK_EVERY: Duration = Duration::from_secs(10);

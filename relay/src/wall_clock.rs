@@ -7,8 +7,10 @@
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
-use crate::store::Pool;
-use crate::{mint, store};
+use model::unix_time;
+use store::Pool;
+
+use crate::mint;
 
 /// How far the two clocks may differ.
 pub const TOLERANCE: Duration = Duration::from_secs(60);
@@ -59,7 +61,7 @@ impl WallClock {
         }
         let before = mint::now_ms();
         let theirs = tokio::time::timeout(ANSWER_WITHIN, store::health::now(&self.pool));
-        let theirs = mint::unix_ms(theirs.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+        let theirs = unix_time::unix_ms(theirs.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
         let (steady, ours) = (Instant::now(), SystemTime::now());
         let ahead_ms = ahead(before, mint::now_ms(), theirs);
         if is_new_difference(last.map(|last| last.ahead_ms), ahead_ms) {

@@ -345,7 +345,7 @@ mod tests {
     fn an_error_is_found_in_plain_coloured_and_json_logs_and_not_in_what_a_line_tells() {
         let coloured = "\u{1b}[2m2026-01-01T00:00:00Z\u{1b}[0m \u{1b}[31mERROR\u{1b}[0m relay: broken";
         assert!(is_error(&without_colours(coloured)));
-        assert!(is_error("2026-01-01T00:00:00Z ERROR relay::store: broken"));
+        assert!(is_error("2026-01-01T00:00:00Z ERROR store: broken"));
         assert!(is_error("{\"timestamp\":\"…\",\"level\":\"ERROR\"}"));
         assert!(!is_error("2026-01-01T00:00:00Z  INFO relay: the destination answered ERROR"));
     }

@@ -10,8 +10,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{ApiError, Refusals};
+use crate::App;
 use crate::control::Error;
-use crate::{App, store};
 
 /// How long the database is given to answer.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);

@@ -2,8 +2,6 @@
 
 use shared::id::CustomerId;
 
-use crate::store;
-
 /// Who acts, and for which customer.
 ///
 /// Today there is one: the bearer of the deployment's root token, who may do everything for the default customer. Its fields are

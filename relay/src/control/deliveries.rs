@@ -1,7 +1,10 @@
 //! Deliveries: each event on its way to each destination, what was tried, and trying again.
 
+use model::held_by::HeldBy;
 use serde::{Deserialize, Serialize};
 use shared::id::{AttemptId, DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
+use store::partitions::with_partitions;
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun};
@@ -10,9 +13,6 @@ use super::page::{Page, PageRequest, Window};
 use super::time::{Timestamp, id_range};
 use super::{Actor, Control, Error, destinations};
 use crate::configuration::Snapshot;
-use crate::held::HeldBy;
-use crate::store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selection};
-use crate::store::partitions::with_partitions;
 use crate::undecided;
 
 pub mod release;

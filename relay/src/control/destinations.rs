@@ -2,11 +2,15 @@
 
 use std::collections::BTreeMap;
 
+use model::destination::DestinationState;
+use model::signing::SigningKeys;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::DestinationId;
 use shared::sign::SigningKey;
+use store::deleted_destinations;
+use store::destinations::{self, Changed, DestinationRow};
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun, conflict_of};
@@ -16,10 +20,6 @@ use super::patch::dropped;
 use super::rate::RateLimit;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, name};
-use crate::configuration::DestinationState;
-use crate::signing::SigningKeys;
-use crate::store::deleted_destinations;
-use crate::store::destinations::{self, Changed, DestinationRow};
 use crate::{mint, secrets};
 use plan::{content, defaults, patched, settings_of};
 

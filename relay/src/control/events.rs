@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
+use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
 use super::error::Noun;
@@ -13,8 +15,6 @@ use super::page::{Page, PageRequest, Window};
 use super::time::{Timestamp, id_range};
 use super::{Actor, Control, Error, sources};
 use crate::route::EventView;
-use crate::store::events::{self, EventRow, Selection, SummaryRow};
-use crate::{mint, store};
 
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
 pub use release::release;
@@ -199,7 +199,7 @@ fn view<'a>(row: &'a EventRow, headers: &'a HeaderList, body: &'a [u8]) -> Event
         source_name: row.source_name.as_deref().unwrap_or_default(),
         event_type: row.event_type.as_deref(),
         provider_event_id: row.provider_event_id.as_deref(),
-        received_at_ms: mint::unix_ms(row.received_at),
+        received_at_ms: unix_time::unix_ms(row.received_at),
         method: &row.method,
         query: &row.query,
         headers,

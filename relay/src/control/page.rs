@@ -4,17 +4,17 @@ use std::time::Duration;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use model::unix_time;
 use serde::Serialize;
 use shared::id::uuid_v7_ms;
+use store::Pool;
+use store::search::{self, Limits, Order, Outcome, Range, Search};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
 use super::error::Error;
 use super::fields::Problems;
 use super::time::Timestamp;
-use crate::mint;
-use crate::store::Pool;
-use crate::store::search::{self, Limits, Order, Outcome, Range, Search};
 
 /// The size of a page that is not asked for another one.
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
@@ -117,7 +117,7 @@ impl Window {
         match (ended.rest, &page.next_cursor) {
             (Some(rest), None) => Page {
                 next_cursor: Some(cursor(rest)),
-                scanned_until: Some(Timestamp(mint::timestamp(uuid_v7_ms(rest)))),
+                scanned_until: Some(Timestamp(unix_time::timestamp(uuid_v7_ms(rest)))),
                 ..page
             },
             (Some(_), Some(_)) | (None, _) => page,
@@ -170,7 +170,7 @@ mod tests {
         let stopped = Ended { rest: Some(Uuid::from_u128((1_764_000_000_123 << 80) + 1)) };
         let page = window.found(stopped, Vec::<Uuid>::new(), |id| *id, |id| id);
         assert_eq!(page.next_cursor.as_deref().and_then(decode), stopped.rest);
-        assert_eq!(page.scanned_until.map(|at| mint::unix_ms(at.0)), Some(1_764_000_000_123));
+        assert_eq!(page.scanned_until.map(|at| unix_time::unix_ms(at.0)), Some(1_764_000_000_123));
         let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
         let full = window.found(Ended { rest: None }, ids, |id| *id, |id| id);
         assert_eq!(

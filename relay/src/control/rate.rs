@@ -3,11 +3,12 @@
 use std::num::NonZeroU32;
 use std::time::Duration;
 
+use model::destination::Rate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::Problems;
-use crate::configuration::{self, Rate};
+use crate::configuration;
 
 /// The largest number of deliveries in a period.
 pub(crate) const MAX_LIMIT: u32 = 1_000_000;

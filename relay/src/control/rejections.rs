@@ -2,13 +2,13 @@
 
 use serde::Serialize;
 use shared::id::{RejectionId, SourceId};
+use store::rejections::{self, RejectionRow};
 use utoipa::ToSchema;
 
 use super::fields::Problems;
 use super::page::{Page, PageRequest, Window};
 use super::time::{Timestamp, id_range};
 use super::{Actor, Control, Error, sources};
-use crate::store::rejections::{self, RejectionRow};
 
 /// Requests to a source that were refused for the same cause.
 #[derive(Debug, Serialize, ToSchema)]

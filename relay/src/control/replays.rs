@@ -1,7 +1,9 @@
 //! Replays: jobs that make deliveries again.
 
+use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
+use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -11,10 +13,9 @@ use super::page::{Page, PageRequest, cursor, decode};
 use super::rate::RateLimit;
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, destinations, sources};
+use crate::configuration;
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
-use crate::store::replays::{self, ReplayRow};
-use crate::{configuration, mint};
 
 /// A replay to be made.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -165,7 +166,7 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
             dry_run,
             matched: counted.matched,
             complete: counted.after.is_none(),
-            scanned_until: counted.after.map(|id| Timestamp(mint::timestamp(uuid_v7_ms(id)))),
+            scanned_until: counted.after.map(|id| Timestamp(unix_time::timestamp(uuid_v7_ms(id)))),
             next_cursor: counted.after.map(cursor),
             estimated_s: replay::estimate_s(counted.matched, new.rate),
         }));
@@ -302,8 +303,8 @@ fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error
             event_type: filter.event_type,
             state: filter.state,
             error: filter.error,
-            after: filter.after_ms.map(|at_ms| Timestamp(mint::timestamp(at_ms))),
-            before: filter.before_ms.map(|at_ms| Timestamp(mint::timestamp(at_ms))),
+            after: filter.after_ms.map(|at_ms| Timestamp(unix_time::timestamp(at_ms))),
+            before: filter.before_ms.map(|at_ms| Timestamp(unix_time::timestamp(at_ms))),
             verification: filter.verification,
             verifies_now: filter.verifies_now,
         },

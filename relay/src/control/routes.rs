@@ -1,8 +1,10 @@
 //! Routes: which events of a source go to a destination, and in which form.
 
+use model::poison::Poison;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::id::{DestinationId, RouteId, SourceId};
+use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun, conflict_of};
@@ -11,10 +13,8 @@ use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, destinations, sources};
-use crate::configuration::Poison;
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::mint;
-use crate::store::routes::{self, Changed, Content, RouteRow};
 
 /// A route to be made, or to be put in the place of one.
 #[derive(Debug, Deserialize, ToSchema)]

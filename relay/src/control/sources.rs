@@ -8,6 +8,8 @@ use serde_json::Value;
 use shared::id::{CustomerId, SourceId};
 use shared::provider;
 use shared::source::Secret;
+use store::configuration::Version;
+use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
 
 use super::error::{Conflict, Noun, conflict_of};
@@ -19,9 +21,7 @@ use super::{Actor, Control, Error, Put, name};
 use crate::edge::source::Deletion;
 use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
-use crate::store::configuration::Version;
-use crate::store::sources::{self, Changed, SourceRow};
-use crate::{mint, secrets, store};
+use crate::{mint, secrets};
 use settings::{checked, content, defaults, open_secrets, patched, settings_of};
 
 pub use settings::{SourcePatch, SourceSpec};

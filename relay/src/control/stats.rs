@@ -1,7 +1,9 @@
 //! What happened when: events, deliveries and attempts per minute, hour or day.
 
+use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::{DestinationId, SourceId};
+use store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
@@ -9,7 +11,6 @@ use super::fields::Problems;
 use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, destinations, sources};
 use crate::mint;
-use crate::store::counters::{self, DestinationCounts, LATENCIES_MS, SourceCounts, Span};
 
 /// The most steps of one answer.
 pub(crate) const MOST_STEPS: u64 = 1_500;
@@ -153,7 +154,11 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
         );
         return None;
     }
-    Some(Span { from: mint::timestamp(from_ms), until: mint::timestamp(until_ms), step: filter.step.as_str() })
+    Some(Span {
+        from: unix_time::timestamp(from_ms),
+        until: unix_time::timestamp(until_ms),
+        step: filter.step.as_str(),
+    })
 }
 
 fn event_stats((at, counts): (OffsetDateTime, SourceCounts)) -> EventStats {
@@ -185,8 +190,8 @@ mod tests {
     #[test]
     fn the_last_day_by_the_hour_is_what_is_shown_when_nothing_is_asked_for() {
         let span = read(None, None, Step::default()).expect("a span");
-        assert_eq!(mint::unix_ms(span.until), NOW_MS);
-        assert_eq!(mint::unix_ms(span.from), NOW_MS - 500 - 86_400_000);
+        assert_eq!(unix_time::unix_ms(span.until), NOW_MS);
+        assert_eq!(unix_time::unix_ms(span.from), NOW_MS - 500 - 86_400_000);
         assert_eq!(span.step, "hour");
     }
 

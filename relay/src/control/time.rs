@@ -1,14 +1,14 @@
 //! Times as RFC 3339 text, and ranges of time as ranges of ids.
 
+use model::unix_time;
 use serde::{Serialize, Serializer};
 use shared::id::uuid_v7_floor;
+use store::search::Range;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::fields::Problems;
 use super::page::Window;
-use crate::mint;
-use crate::store::search::Range;
 
 /// A time that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub(super) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) 
     let text = text?;
     // An unescaped + in a query arrives as a blank.
     match OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339) {
-        Ok(at) => Some(mint::unix_ms(at)),
+        Ok(at) => Some(unix_time::unix_ms(at)),
         Err(_) => {
             problems.add(field, format!("\"{text}\" is not a time such as 2026-01-31T08:00:00Z (RFC 3339)"));
             None
@@ -97,7 +97,7 @@ mod tests {
 
     #[test]
     fn a_time_is_shown_as_text() {
-        let shown = serde_json::to_string(&Timestamp(mint::timestamp(AT_MS))).expect("json");
+        let shown = serde_json::to_string(&Timestamp(unix_time::timestamp(AT_MS))).expect("json");
         assert_eq!(shown, format!("\"{AT}\""));
     }
 }

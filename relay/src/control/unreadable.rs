@@ -3,17 +3,17 @@
 
 use serde::{Deserialize, Serialize};
 use shared::id::{EventId, UnreadableMessageId};
+use store::search::Range;
+use store::unreadable::{self, Selection, SummaryRow};
 use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::page::{Page, PageRequest};
 use super::time::Timestamp;
 use super::{Actor, Control, Error};
-use crate::store::search::Range;
-use crate::store::unreadable::{self, Selection, SummaryRow};
 use crate::unreadable::Tried;
 
-pub use crate::store::unreadable::Reason;
+pub use model::unreadable::Reason;
 
 /// A message of the queue that could not be stored as what it is.
 #[derive(Debug, Serialize, ToSchema)]

@@ -2,7 +2,8 @@
 
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use super::core::microseconds;
+use engine::microseconds;
+
 use crate::moment::Moment;
 
 /// Unix time at the start, counted on by a steady clock: a correction of the system's clock neither opens a rate limit nor

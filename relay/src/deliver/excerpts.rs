@@ -4,10 +4,10 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use engine::outcome::Outcome;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
-use super::outcome::Outcome;
 use super::send::excerpt_text;
 use crate::egress::{EXCERPT_WITHIN, Excerpt};
 

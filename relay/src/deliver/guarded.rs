@@ -4,10 +4,10 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::AssertUnwindSafe;
 
+use engine::outcome::Outcome;
 use futures_util::FutureExt as _;
 use futures_util::future::{AbortRegistration, Abortable, Aborted};
 
-use super::outcome::Outcome;
 use super::send::Attempted;
 use crate::supervise;
 

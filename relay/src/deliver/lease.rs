@@ -9,15 +9,15 @@ use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::Input;
+use store::Pool;
+use store::leases::{self, Held, Shard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Handle;
-use super::core::Input;
 use crate::moment::Moment;
 use crate::readiness::{LEASE_OVERDUE, Readiness};
-use crate::store::Pool;
-use crate::store::leases::{self, Held, Shard};
 
 mod under_way;
 

@@ -5,18 +5,20 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::Input;
+use engine::retry::database_backoff;
+use model::lane::Lane;
+use model::signal::Signal;
+use model::unix_time;
 use shared::id::DestinationId;
+use store::Pool;
+use store::pending::Look;
+use store::signals::Position;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
 use super::Handle;
-use super::core::Input;
-use super::lane::Lane;
 use crate::configuration::Configuration;
 use crate::mint;
-use crate::retry::database_backoff;
-use crate::store::pending::Look;
-use crate::store::signals::{Position, Signal};
-use crate::store::{self, Pool};
 
 /// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have
 /// deliveries, the next look goes on after them: with a hundred thousand lanes each is looked at once in 40 seconds.
@@ -84,7 +86,7 @@ pub(super) async fn look(
     for row in rows {
         let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
         let destination = DestinationId::from_uuid(row.destination_id);
-        let (due_us, now_us) = (mint::unix_us(due_at), mint::unix_us(now));
+        let (due_us, now_us) = (unix_time::unix_us(due_at), unix_time::unix_us(now));
         let wait = Duration::from_micros(due_us.saturating_sub(now_us));
         handle.tell(Input::NextDue { destination, lane, due_us, wait });
     }

@@ -6,18 +6,18 @@
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
 
+use engine::item::{Before, Event, Item};
+use engine::{Found, Input};
+use model::lane::Lane;
+use model::unix_time;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId};
+use store::pending::{self, Busy, Due, DueRow, EventRow};
+use store::{Pool, expedited};
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
 use super::Handle;
-use super::core::{Found, Input};
-use super::item::{Before, Event, Item};
-use super::lane::Lane;
-use crate::mint;
-use crate::store::pending::{self, Busy, Due, DueRow, EventRow};
-use crate::store::{Pool, expedited};
 
 /// Statements that run at one time: a slow one must not hold up all others.
 pub(crate) const AT_ONCE: usize = 2;
@@ -91,7 +91,7 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> Result<(), sqlx::
     let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
     let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
     let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
-    let begins: Vec<_> = reads.iter().map(|read| mint::timestamp(read.begin_us / 1000)).collect();
+    let begins: Vec<_> = reads.iter().map(|read| unix_time::timestamp(read.begin_us / 1000)).collect();
     let known: Vec<_> = reads.iter().flat_map(|read| &read.known).map(|id| id.uuid()).collect();
     let busy: Vec<Busy> = reads.iter().flat_map(Read::busy).collect();
     let bodies = reads.iter().all(|read| read.bodies);
@@ -108,7 +108,7 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> Result<(), sqlx::
     for Read { destination, lane, epoch, limit, .. } in reads {
         let items = found.remove(&(*destination, *lane)).unwrap_or_default();
         let complete = items.len() < *limit && !left_out.contains(&destination.uuid());
-        let found = Found { items, complete, read_us: mint::unix_ms(read_at) * 1000 };
+        let found = Found { items, complete, read_us: unix_time::unix_ms(read_at) * 1000 };
         handle.tell(Input::Found { destination: *destination, lane: *lane, epoch: *epoch, found });
     }
     Ok(())
@@ -135,7 +135,7 @@ fn event(row: EventRow) -> Event {
         source_id: SourceId::from_uuid(row.source_id),
         event_type: row.event_type,
         provider_event_id: row.provider_event_id,
-        received_at_ms: mint::unix_ms(row.received_at),
+        received_at_ms: unix_time::unix_ms(row.received_at),
         method: row.method,
         query: row.query,
         headers: serde_json::from_value::<HeaderList>(row.headers).unwrap_or_default(),
@@ -153,7 +153,7 @@ fn item(row: &DueRow, event: Arc<Event>) -> Item {
         route_version: row.route_version,
         skips: row.skips,
         replay_id: row.replay_id.map(ReplayId::from_uuid),
-        due_us: mint::unix_ms(row.due_at) * 1000,
+        due_us: unix_time::unix_ms(row.due_at) * 1000,
         attempts: u16::try_from(row.attempts).unwrap_or(0),
         schedule_start: u16::try_from(row.schedule_start).unwrap_or(0),
         throttled: u16::try_from(row.throttled).unwrap_or(0),

@@ -2,12 +2,12 @@
 
 use std::time::Duration;
 
+use engine::{Input, Recalled};
 use shared::id::DestinationId;
+use store::Pool;
+use store::destination_health;
 
 use super::Handle;
-use super::core::{Input, Recalled};
-use crate::store::Pool;
-use crate::store::destination_health;
 
 /// The most destinations of one statement.
 pub(crate) const BATCH: usize = 5_000;

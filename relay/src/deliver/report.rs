@@ -5,15 +5,16 @@ use std::collections::hash_map::Entry;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::{Input, Permitted};
+use model::health::Health;
 use shared::id::DestinationId;
+use store::Pool;
+use store::destination_health;
 use tokio::sync::mpsc;
 
 use super::Handle;
 use super::clock::Clock;
-use super::core::{Health, Input, Permitted};
 use super::lease::UnderWay;
-use crate::store::destination_health;
-use crate::store::{self, Pool};
 
 /// The most rows of one statement.
 pub(crate) const BATCH: usize = 1_000;
@@ -103,8 +104,8 @@ fn add(waiting: &mut HashMap<DestinationId, Waiting>, health: Health) {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::deliver::core::{BreakerState, Learned};
-    use crate::deliver::lane::PerLane;
+    use model::health::{BreakerState, Learned};
+    use model::lane::PerLane;
 
     fn report(epoch: i64, in_flight: usize) -> Health {
         Health {

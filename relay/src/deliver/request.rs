@@ -2,12 +2,12 @@
 
 use std::borrow::Cow;
 
+use engine::item::{Event, Item};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
+use model::destination::Destination;
 use shared::sign::sign;
 use url::Url;
 
-use super::item::{Event, Item};
-use crate::configuration::Destination;
 use crate::egress::OF_THE_CONNECTION;
 use crate::mint;
 

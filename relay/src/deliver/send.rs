@@ -3,22 +3,24 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use engine::item::{Event, Item};
+use engine::outcome::{Failure, Outcome};
+use engine::retry;
 use http::StatusCode;
 use http::header::{DATE, HeaderValue, LOCATION, RETRY_AFTER};
+use model::destination::Destination;
+use model::settlement::AttemptRow;
+use store::Pool;
 use tracing::Instrument as _;
 
-use super::item::{Event, Item};
-use super::outcome::{Failure, Outcome};
 use super::redirect;
 use super::request::{self, Described};
 use super::versions::Versions;
-use crate::configuration::{Configuration, Destination, Expression, Route, Snapshot};
+use crate::configuration::{Configuration, Expression, Route, Snapshot};
 use crate::egress::{Egress, EgressError, Excerpt, RESPONSE_EXCERPT_BYTES, SendFailure};
 use crate::expression::{Evaluator, Transform, Turn};
+use crate::mint;
 use crate::route::{self, EventView};
-use crate::store::Pool;
-use crate::store::settle::AttemptRow;
-use crate::{mint, retry, store};
 
 /// How long a transform may take, the time in which it waits for its turn included.
 pub(crate) const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);

@@ -3,14 +3,15 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::retry::database_backoff;
+use model::held_by::HeldBy;
+use model::settlement::{Next, Settlement};
+use store::Pool;
+use store::partitions::with_partitions;
+use store::settle::{Settled, settle};
 use tokio::sync::mpsc;
 
-use crate::held::HeldBy;
 use crate::mint;
-use crate::retry::database_backoff;
-use crate::store::Pool;
-use crate::store::partitions::with_partitions;
-use crate::store::settle::{Next, Settled, Settlement, settle};
 
 /// How long the first settlement of a batch waits for others.
 pub(crate) const LINGER: Duration = Duration::from_millis(5);
@@ -57,7 +58,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 }
                 return settled;
             }
-            Err(error) if crate::store::is_data_error(&error) && batch.len() > 1 => {
+            Err(error) if store::is_data_error(&error) && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
                 tracing::error!(%error, "the database refuses a batch of attempts; they are stored one by one");
                 let mut settled = Settled::default();
@@ -66,7 +67,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 }
                 return settled;
             }
-            Err(error) if crate::store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
+            Err(error) if store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
                 tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its delivery is held");
                 let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());

@@ -9,12 +9,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use shared::id::RouteId;
+use store::Pool;
+use store::route_versions::{self, VersionRow};
 use tokio::sync::OnceCell;
 
 use crate::configuration::Expression;
 use crate::expression::{ExpressionError, Transform};
-use crate::store::Pool;
-use crate::store::route_versions::{self, VersionRow};
 
 /// The most versions that are kept in memory: a program may take about a megabyte.
 pub(crate) const MOST: usize = 64;

@@ -4,19 +4,20 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::{Core, Input, Limits};
+use model::settlement::{Next, Settlement};
+use model::unix_time;
+use store::settle::Settled;
 use tokio::sync::{Notify, mpsc};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::core::{Core, Input, Limits};
 use super::lease::{self, UnderWay};
 use super::look::{self, NextLook};
 use super::send::Sender;
 use super::versions::Versions;
 use super::{Handle, Machine, Parts, read, report, settle, watch_configuration};
-use crate::mint;
-use crate::store::settle::{Next, Settled, Settlement};
 
 /// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
@@ -88,7 +89,7 @@ fn settled(handle: Handle, under_way: Arc<UnderWay>, parked: Arc<Notify>) -> imp
             parked.notify_one();
         }
         let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| done.has(settlement));
-        let at_us = done.at.map_or(u64::MAX, mint::unix_us);
+        let at_us = done.at.map_or(u64::MAX, unix_time::unix_us);
         handle.tell(Input::Settled { settlements: batch, at_us });
         if !others.is_empty() {
             handle.tell(Input::NotSettled(others));

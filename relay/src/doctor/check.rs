@@ -3,12 +3,12 @@
 use std::time::{Duration, SystemTime};
 
 use serde_json::Value;
+use store::health::{Health, Standbys};
 use url::Url;
 
 use crate::config::Config;
 use crate::configuration::Snapshot;
 use crate::descriptors;
-use crate::store::health::{Health, Standbys};
 
 /// How far the clocks of the relay and the database may differ.
 pub(crate) const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);

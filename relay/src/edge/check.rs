@@ -7,11 +7,11 @@ use std::fmt;
 use std::time::{Duration, Instant};
 
 use shared::id::SourceId;
+use store::edge_checks::{self, Claimed, DeletedRow};
+use store::sources::SourceRow;
 
 use super::push::{self, Pusher};
 use super::source::{Deletion, Held, HeldSource};
-use crate::store::edge_checks::{self, Claimed, DeletedRow};
-use crate::store::sources::SourceRow;
 
 /// The most comparisons of each kind in one round, one after the other.
 const IN_ONE_ROUND: i64 = 50;

@@ -6,12 +6,12 @@ use std::time::Duration;
 use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource};
 use shared::source::SourceConfig;
+use store::Pool;
+use store::sources::{self, SourceRow};
 
 use super::source::Put;
 use super::{Edge, check};
 use crate::config::Config;
-use crate::store::Pool;
-use crate::store::sources::{self, SourceRow};
 use crate::{App, secrets};
 
 /// How long a change waits for the edge before it says that it is pending.

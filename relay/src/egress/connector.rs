@@ -12,6 +12,7 @@ use http::Uri;
 use http::uri::Scheme;
 use hyper_util::client::legacy::connect::{Connected, Connection, HttpConnector};
 use hyper_util::rt::TokioIo;
+use model::failure::EgressError;
 use rustls_platform_verifier::Verifier;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
@@ -23,7 +24,6 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
-use super::failure::EgressError;
 use super::resolver::VettingResolver;
 use super::wire::Wire;
 

@@ -5,11 +5,11 @@ use std::net::IpAddr;
 
 use http::Uri;
 use ipnet::IpNet;
+use model::failure::EgressError;
 use url::{Host, Url};
 
 use super::address::is_allowed;
 use super::connector::server_name;
-use super::failure::EgressError;
 
 /// Ports above 1023 on which databases, brokers and administration interfaces listen. A request that is not HTTP to
 /// them does harm before it fails, also on the public internet.

@@ -9,9 +9,10 @@ use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
+use model::failure::EgressError;
 use tower_service::Service;
 
-use super::failure::{EgressError, NotResolved};
+use super::failure::NotResolved;
 use super::policy::EgressPolicy;
 
 #[derive(Clone)]

@@ -168,7 +168,7 @@ impl Queue {
             .headers()
             .get(http::header::RETRY_AFTER)
             .and_then(|value| value.to_str().ok())
-            .and_then(|value| crate::retry::parse_retry_after(value, crate::mint::now_ms()))
+            .and_then(|value| engine::retry::parse_retry_after(value, crate::mint::now_ms()))
             .map(|ms| Duration::from_millis(ms).min(LONGEST_PAUSE));
         let mut received = Vec::new();
         let incomplete = read_to_end(&mut response, &mut received).await.err();

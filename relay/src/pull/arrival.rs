@@ -4,20 +4,22 @@ use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::item::{Before, Event, Item};
+use model::unix_time;
+use model::unreadable::Reason;
 use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId, uuid_v7_ms};
+use store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
+use store::pending::SMALL_BODY_BYTES;
+use store::unreadable::NewUnreadable;
 use uuid::Uuid;
 
 use super::routing::{Routed, Routing};
 use crate::configuration::{Snapshot, Source};
-use crate::deliver::item::{Before, Event, Item};
 use crate::mint;
 use crate::route::{Answer, Becomes};
-use crate::store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
-use crate::store::pending::SMALL_BODY_BYTES;
-use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::unreadable::RawMessage;
 
 /// How far an event's id may lie in the past. The queue keeps a message for 14 days at most.
@@ -67,7 +69,7 @@ impl Plausible {
     }
 
     fn check(self, id: EventId) -> Result<(), (Reason, String)> {
-        let (at_ms, at) = (id.minted_at_ms(), mint::timestamp(id.minted_at_ms()));
+        let (at_ms, at) = (id.minted_at_ms(), unix_time::timestamp(id.minted_at_ms()));
         if at_ms < self.from_ms {
             return Err((self.older, format!("the time in its event id, {at}, is too long ago")));
         }
@@ -186,7 +188,7 @@ fn event(
         id: header.id.uuid(),
         customer_id: source.customer_id.uuid(),
         source_id: header.source.uuid(),
-        received_at: mint::timestamp(header.received_at_ms),
+        received_at: unix_time::timestamp(header.received_at_ms),
         event_type,
         provider_event_id,
         dedupe_key,
@@ -286,8 +288,8 @@ fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
         cause: without_nul(sample.cause.clone()),
         detail: without_nul(sample.detail.clone()),
         count: i64::try_from(sample.count).unwrap_or(i64::MAX).max(1),
-        first_at: mint::timestamp(sample.first_at_ms),
-        last_at: mint::timestamp(sample.last_at_ms),
+        first_at: unix_time::timestamp(sample.first_at_ms),
+        last_at: unix_time::timestamp(sample.last_at_ms),
         size: i64::try_from(sample.size).unwrap_or(i64::MAX),
         remote: without_nul(sample.remote.clone()),
     }

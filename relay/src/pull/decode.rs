@@ -1,10 +1,10 @@
 //! From a message as the queue hands it out to what it holds.
 
+use model::unreadable::Reason;
 use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
 
 use super::arrival::{Arrival, Content};
 use super::leased::LeasedBody;
-use crate::store::unreadable::Reason;
 use crate::unreadable::RawMessage;
 
 /// Where a large body is.

@@ -6,14 +6,14 @@ use shared::envelope::SecretHandedOver;
 use shared::id::{CustomerId, SourceId};
 use shared::provider::{self, NewSource, Provider};
 use shared::source::Secret;
+use store::Pool;
+use store::sources::{self, Content, SourceRow};
 use tokio::sync::Notify;
 
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::{Edge, FetchError};
 use crate::secrets::{self, SourceSecrets};
-use crate::store::Pool;
-use crate::store::sources::{self, Content, SourceRow};
 
 /// What is needed to change a source.
 #[derive(Clone)]

@@ -1,12 +1,12 @@
 //! A message that makes the answer to its pull unreadable, even when it is pulled alone: it is kept as it came, and
 //! acknowledged, so that it holds up nothing.
 
+use model::unreadable::Reason;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Error, Unread};
 use super::{Group, Pulled, Puller};
 use crate::mint;
-use crate::store::unreadable::Reason;
 use crate::unreadable::RawMessage;
 
 /// The largest answer that is kept, in bytes. One message of 128 kB is less than 1 MB of JSON.

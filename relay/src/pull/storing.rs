@@ -2,15 +2,16 @@
 
 use std::time::Duration;
 
+use engine::retry::database_backoff;
+use model::unreadable::Reason;
+use store::unreadable::NewUnreadable;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Puller;
 use super::arrival::Arrival;
 use crate::intake::NotStored;
-use crate::retry::database_backoff;
-use crate::store::unreadable::{NewUnreadable, Reason};
-use crate::{mint, store};
+use crate::mint;
 
 /// How long the database may take to tell its time, which shows that it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

@@ -5,8 +5,16 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use model::held_by::HeldBy;
+use model::unix_time;
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
+use store::admit::Undecided;
+use store::copies::Claim;
+use store::replays::events::{self, EventRow, NextEvents, PlannedRow};
+use store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
+use store::search::{self, Order, Outcome};
+use store::undecided::NOT_APPROVED;
 use uuid::Uuid;
 
 use super::cut::{self, CHUNK_BYTES, CHUNK_DELIVERIES, GROUP_BYTES, MAKE_WITHIN};
@@ -14,15 +22,8 @@ use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
 use crate::edge::push::Pusher;
 use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
-use crate::held::HeldBy;
 use crate::recheck::Rechecks;
 use crate::route::{self, Becomes, EventView};
-use crate::store::admit::Undecided;
-use crate::store::copies::Claim;
-use crate::store::replays::events::{self, EventRow, NextEvents, PlannedRow};
-use crate::store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
-use crate::store::search::{self, Order, Outcome};
-use crate::store::undecided::NOT_APPROVED;
 use crate::{App, mint};
 
 /// How long the filters of one event may take, the time in which they wait for their turn included.
@@ -332,7 +333,7 @@ async fn verifies(
         source_name: source_name(snapshot, source_id),
         event_type: content.event_type.as_deref(),
         provider_event_id: content.provider_event_id.as_deref(),
-        received_at_ms: mint::unix_ms(content.received_at),
+        received_at_ms: unix_time::unix_ms(content.received_at),
         method: &content.method,
         query: &content.query,
         headers: &headers,
@@ -386,7 +387,7 @@ fn input(event: &Planned, content: Option<EventRow>, snapshot: &Snapshot) -> Inp
         event_type: content.event_type,
         source: source_name(snapshot, SourceId::from_uuid(event.row.source_id)).to_owned(),
         provider_event_id: content.provider_event_id,
-        received_at_ms: mint::unix_ms(content.received_at),
+        received_at_ms: unix_time::unix_ms(content.received_at),
         method: content.method,
         query: content.query,
     };
@@ -438,8 +439,9 @@ fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::configuration::{Expression, Poison};
+    use crate::configuration::Expression;
     use crate::expression::Filter as RouteFilter;
+    use model::poison::Poison;
 
     fn route(filter: Option<&str>, enabled: bool) -> Arc<Route> {
         Arc::new(Route {

@@ -7,14 +7,14 @@
 use std::time::Duration;
 
 use shared::id::ReplayId;
+use store::Pool;
+use store::replays::{self, Count, ReplayRow, Selection};
+use store::search::{self, Limits, Order, Outcome};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Counted, Filter, selection};
 use crate::App;
-use crate::store::Pool;
-use crate::store::replays::{self, Count, ReplayRow, Selection};
-use crate::store::search::{self, Limits, Order, Outcome};
 use crate::waiting::UNWOKEN_LOOK_EVERY;
 
 /// How far the call counts that makes a replay.

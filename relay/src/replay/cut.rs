@@ -2,8 +2,8 @@
 
 use std::time::Duration;
 
-use crate::configuration::Rate;
-use crate::store::search::Limits;
+use model::destination::Rate;
+use store::search::Limits;
 
 /// The most rows of one chunk.
 pub(crate) const CHUNK_ROWS: usize = 1_000;

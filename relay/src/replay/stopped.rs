@@ -1,10 +1,9 @@
 //! Why a replay was stopped, for its owner.
 
+use model::unix_time;
 use shared::id::EventId;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
-
-use crate::mint;
 
 /// The longest error of the database that is kept, in characters.
 const LONGEST_ERROR: usize = 500;
@@ -53,7 +52,7 @@ pub(super) fn reason(begun: i16, error: Option<&str>, place: &Place) -> String {
 }
 
 fn received(event: EventId) -> String {
-    let at: OffsetDateTime = mint::timestamp(event.minted_at_ms());
+    let at: OffsetDateTime = unix_time::timestamp(event.minted_at_ms());
     at.format(&Rfc3339).unwrap_or_default()
 }
 

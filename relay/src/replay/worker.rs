@@ -10,20 +10,22 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::time::Duration;
 
+use engine::retry::stale_pause;
+use model::destination::Rate;
+use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId};
+use store::partitions::with_partitions;
+use store::passes_by_itself;
+use store::replays::{self, Advanced, ReplayRow, begun};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 use uuid::Uuid;
 
 use super::stopped::{self, Place};
 use super::{Filter, chunk, cut};
-use crate::configuration::{self, Rate, Snapshot};
-use crate::retry::stale_pause;
-use crate::store::partitions::with_partitions;
-use crate::store::passes_by_itself;
-use crate::store::replays::{self, Advanced, ReplayRow, begun};
+use crate::App;
+use crate::configuration::{self, Snapshot};
 use crate::waiting::UNWOKEN_LOOK_EVERY;
-use crate::{App, mint};
 
 /// How soon the worker looks for replays again after an error.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
@@ -100,7 +102,7 @@ impl Worker {
                 break;
             }
             let due = row.begun_until.map_or(row.next_at, |until| until.max(row.next_at));
-            let wait = Duration::from_millis(mint::unix_ms(due).saturating_sub(now_ms));
+            let wait = Duration::from_millis(unix_time::unix_ms(due).saturating_sub(now_ms));
             pause = pause.min(if wait.is_zero() { self.turn(row).await } else { wait });
         }
         pause

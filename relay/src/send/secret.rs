@@ -6,7 +6,7 @@
 use shared::source::Secret;
 
 use super::target::Target;
-use crate::{config, secrets, store};
+use crate::{config, secrets};
 
 pub(super) async fn find(
     given: Option<&str>,

@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use store::Pool;
+
 use crate::App;
 use crate::config::Config;
 use crate::configuration::Configuration;
@@ -14,7 +16,6 @@ use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::readiness::Readiness;
-use crate::store::Pool;
 use crate::supervise::Supervisor;
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;

@@ -183,7 +183,7 @@ async fn shared_server() -> Result<String> {
 
 /// The name of the template with the migrations as they are in the repository, made where it is not there.
 async fn template(admin_url: &str) -> Result<String> {
-    let migrations = tools::hash_of(&[&place::repository().join("relay/migrations")])?;
+    let migrations = tools::hash_of(&[&place::repository().join("relay/store/migrations")])?;
     let name = format!("tidegate_template_{}", &migrations[..16]);
     let mut connection = connect(admin_url).await?;
     let failed = || "cannot make the template database".to_owned();

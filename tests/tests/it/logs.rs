@@ -69,7 +69,7 @@ const EVENTS: [&str; 5] =
 fn every_log_line_of_the_relay_has_a_constant_message_and_fields_that_are_known() {
     let mut seen = 0;
     let mut wrong = Vec::new();
-    for (file, text) in sources("relay/src") {
+    for (file, text) in sources("relay") {
         for arguments in EVENTS.iter().flat_map(|begin| calls(&text, begin)) {
             seen += 1;
             let problem = event_problem(&arguments);
@@ -83,7 +83,7 @@ fn every_log_line_of_the_relay_has_a_constant_message_and_fields_that_are_known(
 #[test]
 fn every_span_of_the_relay_is_named_by_a_step_and_has_fields_that_are_known() {
     let mut found = Vec::new();
-    for (file, text) in sources("relay/src") {
+    for (file, text) in sources("relay") {
         for arguments in ["info_span!(", "debug_span!(", "trace_span!("].iter().flat_map(|begin| calls(&text, begin)) {
             let (name, fields) = arguments.split_first().expect("a span has a name");
             let name = name.trim_matches('"').to_owned();

@@ -1,16 +1,16 @@
 //! Releasing many held deliveries at a time.
 
+use model::held_by::HeldBy;
+use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::{DestinationId, RouteId};
+use store::held::{self, Of};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use crate::control::fields::Problems;
 use crate::control::time::{Timestamp, read_ms};
 use crate::control::{Actor, Control, Error, destinations, sources};
-use crate::held::HeldBy;
-use crate::store::held::{self, Of};
-use crate::{mint, store};
 
 /// How many deliveries one transaction releases.
 pub(crate) const AT_ONCE: i64 = 1_000;
@@ -59,9 +59,9 @@ pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -
     let before_ms = read_ms("before", request.before.as_deref(), &mut problems);
     let of = problems.finish_with(of)?;
     let now: OffsetDateTime = store::health::now(&control.pool).await?;
-    let before = before_ms.map_or(now, |before_ms| mint::timestamp(before_ms).min(now));
+    let before = before_ms.map_or(now, |before_ms| unix_time::timestamp(before_ms).min(now));
     // As it can be given again.
-    let before = mint::timestamp(mint::unix_ms(before));
+    let before = unix_time::timestamp(unix_time::unix_ms(before));
     let by: Vec<HeldBy> = request.held_by.map_or_else(|| HeldBy::ALL.to_vec(), |by| vec![by]);
     let mut answer = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
     for _ in 0..TRANSACTIONS {

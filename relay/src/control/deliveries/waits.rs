@@ -4,7 +4,7 @@ use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::store::deliveries::DeliveryRow;
+use store::deliveries::DeliveryRow;
 
 /// What a delivery waits for that is pending or held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]

@@ -3,20 +3,19 @@
 //! The replica that sends for it reports when its state changes, and every few seconds while it is sent to; every replica
 //! answers by the last report.
 
+use model::destination::DestinationState;
+use model::held_by::HeldBy;
 use serde::Serialize;
 use shared::id::DestinationId;
+use store::destination_health::{self, COUNTED, HealthRow, PendingRow};
+use store::destinations::DestinationRow;
+use store::held::CountRow;
 use utoipa::ToSchema;
 
 use super::{find, state_of};
-use crate::configuration::DestinationState;
 use crate::control::rate::RateLimit;
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error};
-use crate::held::HeldBy;
-use crate::store;
-use crate::store::destination_health::{self, COUNTED, HealthRow, PendingRow};
-use crate::store::destinations::DestinationRow;
-use crate::store::held::CountRow;
 
 /// How a destination takes what it is sent.
 #[derive(Debug, Serialize, ToSchema)]

@@ -2,9 +2,12 @@
 
 use std::collections::BTreeMap;
 
+use model::retry_policy::RetryPolicy;
+use model::signing::{DEFAULT_OVERLAP_S, SigningKeys};
 use serde_json::{Map, Value, json};
 use shared::id::DestinationId;
 use shared::sign::SigningKey;
+use store::destinations::{Content, DestinationRow};
 use url::Url;
 
 use super::settings::{Checked, DEFAULT_CONCURRENCY, DEFAULT_TIMEOUT_MS, DestinationSpec, same_origin};
@@ -13,9 +16,6 @@ use crate::control::fields::{FieldError, Problems, read};
 use crate::control::patch::merge;
 use crate::control::rate::{self, RateLimit};
 use crate::control::{Control, Error};
-use crate::retry::RetryPolicy;
-use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
-use crate::store::destinations::{Content, DestinationRow};
 use crate::{mint, secrets};
 
 /// What a destination consists of by these settings. If they are left out it keeps the signing keys that it had before, and

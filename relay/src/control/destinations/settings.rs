@@ -2,6 +2,8 @@
 
 use std::collections::BTreeMap;
 
+use model::destination::Rate;
+use model::retry_policy::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
 use shared::sign::SigningKey;
@@ -9,13 +11,11 @@ use url::Url;
 use utoipa::ToSchema;
 
 use super::headers;
-use crate::configuration::Rate;
 use crate::control::Error;
 use crate::control::fields::{FieldError, Problems};
 use crate::control::patch::given;
 use crate::control::rate::RateLimit;
 use crate::egress::Egress;
-use crate::retry::RetryPolicy;
 
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;

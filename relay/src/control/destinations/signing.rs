@@ -1,8 +1,11 @@
 //! What a destination verifies deliveries with, and how it is replaced.
 
+use model::signing::{DEFAULT_OVERLAP_S, SigningKeys};
+use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::DestinationId;
 use shared::sign::SigningKey;
+use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
 
 use super::{find, open_keys, replaced_keys, seal_keys};
@@ -11,8 +14,6 @@ use crate::control::fields::Problems;
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, name};
 use crate::mint;
-use crate::signing::{DEFAULT_OVERLAP_S, SigningKeys};
-use crate::store::destinations::{self, DestinationRow};
 
 /// The longest overlap: 30 days, in seconds.
 pub(crate) const MAX_OVERLAP_S: i32 = 30 * 86_400;
@@ -93,7 +94,7 @@ fn view(keys: &SigningKeys, now_ms: u64) -> Result<SigningSecret, Error> {
     let replaced = |(key, until_ms): (&SigningKey, u64)| ReplacedSecret {
         signing_secret: key.to_text(),
         public_key: key.public_text(),
-        until: Timestamp(mint::timestamp(until_ms)),
+        until: Timestamp(unix_time::timestamp(until_ms)),
     };
     Ok(SigningSecret {
         signing_secret: newest.to_text(),

@@ -1,8 +1,12 @@
 //! Why an event is where it is: what was decided when it was stored, apart from what the routes of now would decide.
 
+use model::held_by::HeldBy;
+use model::unix_time;
 use serde::Serialize;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, uuid_v7_ms};
+use store::deliveries::DeliveryRow;
+use store::events::{self, EventRow, SummaryRow};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
@@ -12,12 +16,8 @@ use crate::control::deliveries::{self, Delivery};
 use crate::control::error::Noun;
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error};
-use crate::held::HeldBy;
 use crate::recheck::{Recheck, Rechecker};
 use crate::route::{self, Answer, Verdict};
-use crate::store::deliveries::DeliveryRow;
-use crate::store::events::{self, EventRow, SummaryRow};
-use crate::{mint, store};
 
 /// The most deliveries that are shown with their event; a list of deliveries with its id as the filter has all.
 pub(crate) const DELIVERIES_SHOWN: i64 = 200;
@@ -193,7 +193,7 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
         duplicate_id: None,
         changed_copy: changed_copy.map(|copy| ChangedCopy {
             id: EventId::from_uuid(copy.id),
-            received_at: Timestamp(mint::timestamp(uuid_v7_ms(copy.id))),
+            received_at: Timestamp(unix_time::timestamp(uuid_v7_ms(copy.id))),
             body_size: copy.body_size,
         }),
         stored_at: Timestamp(row.stored_at),

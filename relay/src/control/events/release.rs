@@ -1,6 +1,9 @@
 //! Releasing an event whose signature failed.
 
 use shared::id::{DestinationId, SourceId};
+use store::admit::NewEvent;
+use store::events::{self, EventRow, Released};
+use store::partitions::with_partitions;
 use tokio::time::Instant;
 
 use super::explain::{EventDetail, detail};
@@ -8,10 +11,7 @@ use super::{ASK_WITHIN, find, headers, view};
 use crate::control::error::Conflict;
 use crate::control::{Actor, Control, Error};
 use crate::pull::arrival;
-use crate::store::admit::NewEvent;
-use crate::store::events::{self, EventRow, Released};
-use crate::store::partitions::with_partitions;
-use crate::{route, store};
+use crate::route;
 
 /// How often the routes are asked again because another call changes them at the same time.
 const ROUNDS: usize = 5;

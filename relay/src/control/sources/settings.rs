@@ -5,13 +5,13 @@ use serde_json::{Value, json};
 use shared::id::SourceId;
 use shared::provider::{self, NewSource};
 use shared::source::Secret;
+use store::sources::{Content, SourceRow};
 use utoipa::ToSchema;
 
 use crate::control::fields::{Problems, read};
 use crate::control::patch::{given, merge};
 use crate::control::{Control, Error};
 use crate::secrets::{self, SourceSecrets};
-use crate::store::sources::{Content, SourceRow};
 
 /// What a source consists of.
 #[derive(Debug, Deserialize, ToSchema)]

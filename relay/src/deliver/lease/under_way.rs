@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 
-use crate::store::leases::SHARDS;
+use store::leases::SHARDS;
 
 /// Attempts in flight, and settlements and reports that are not written yet, of each shard, and what the engine knows of its
 /// ownership.

@@ -1,15 +1,68 @@
 use std::sync::Arc;
+use std::time::Duration;
 
+use engine::item::Before;
+use model::destination::DestinationState;
+use model::retry_policy::RetryPolicy;
+use model::signing::SigningKeys;
+use model::unix_time;
 use shared::header::HeaderList;
+use shared::id::{DeliveryId, DestinationId, EventId, SourceId};
+use shared::sign::SigningKey;
 
 use super::*;
-use crate::deliver::core::tests::{destination, item};
+
+fn destination(number: u8) -> Destination {
+    Destination {
+        id: DestinationId::mint(1, [number; 10]),
+        customer_id: store::DEFAULT_CUSTOMER,
+        name: format!("d{number}"),
+        url: "http://example.com/".parse().expect("a url"),
+        shard: i16::from(number),
+        signing_keys: SigningKeys::new(SigningKey::generate_hmac([7; 32])),
+        headers: HeaderMap::new(),
+        rate: None,
+        max_concurrency: 3,
+        timeout: Duration::from_secs(1),
+        retry: RetryPolicy::default(),
+        append_query: false,
+        state: DestinationState::Active,
+        state_changed_at: unix_time::timestamp(0),
+        moved_at: unix_time::timestamp(0),
+    }
+}
 
 fn of_request(query: &str, provided: &[(&str, &str)]) -> Item {
-    let item = item(&destination(1), 1, 0);
-    let event = Arc::into_inner(item.event).expect("the only one");
-    let headers = HeaderList::new(provided.iter().copied());
-    Item { event: Arc::new(Event { query: query.to_owned(), headers, ..event }), ..item }
+    let event = Event {
+        id: EventId::mint(1, [1; 10]),
+        source_id: SourceId::mint(1, [0; 10]),
+        event_type: None,
+        provider_event_id: None,
+        received_at_ms: 1,
+        method: "POST".to_owned(),
+        query: query.to_owned(),
+        headers: HeaderList::new(provided.iter().copied()),
+        body: Some(Vec::new()),
+        body_bytes: 0,
+    };
+    Item {
+        id: DeliveryId::mint(1, [1; 10]),
+        destination_id: destination(1).id,
+        event: Arc::new(event),
+        route_id: None,
+        route_version: 1,
+        skips: false,
+        replay_id: None,
+        due_us: 0,
+        attempts: 0,
+        schedule_start: 0,
+        throttled: 0,
+        order_key: None,
+        before: Before::Nothing,
+        not_sent: 0,
+        generation: 0,
+        expedited: false,
+    }
 }
 
 fn appended(own: &str, query: &str) -> Result<String, UrlTooLong> {

@@ -1,5 +1,8 @@
 //! The API, expressions and the database.
 
+use model::signing;
+use store::{configuration, leases, pool};
+
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
 use crate::api::{self as rest, layers};
@@ -7,8 +10,7 @@ use crate::control::{self, page as pages};
 use crate::doctor::check;
 use crate::edge;
 use crate::expression::{self, compile, number};
-use crate::store::{configuration, leases, pool};
-use crate::{descriptors, readiness, serve, signing};
+use crate::{descriptors, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -142,7 +144,7 @@ fn database() -> Vec<Bound> {
             format!("{}, {}", time(pool::PING_AFTER), time(pool::PING_WITHIN)),
             "statements from dead connections",
         ),
-        fixed("all migrations", time(crate::store::MIGRATE_WITHIN), "a start that would hang"),
+        fixed("all migrations", time(store::MIGRATE_WITHIN), "a start that would hang"),
         fixed("a change of the configuration waits for its turn", time(configuration::TURN_WITHIN), "callers"),
         fixed("a change blocks the intake for", millis(configuration::WAIT.as_millis()), "the intake"),
         fixed("relays on one database that share the work", count(leases::SHARDS), "–"),
@@ -156,17 +158,17 @@ fn others() -> Vec<Bound> {
         fixed("sources that are written to the edge at a time", count(edge::TURNS), "connections"),
         fixed(
             "the edge is compared again after a change",
-            time(crate::store::edge_checks::SOON),
+            time(store::edge_checks::SOON),
             "against old values that KV still answers with",
         ),
         fixed(
             "the edge is compared, each source",
-            format!("every {}", time(crate::store::edge_checks::LATER)),
+            format!("every {}", time(store::edge_checks::LATER)),
             "against a source that the edge has lost",
         ),
         fixed(
             "a deleted source is compared for",
-            days(crate::store::edge_checks::AFTER_DELETION.as_secs() / 86_400),
+            days(store::edge_checks::AFTER_DELETION.as_secs() / 86_400),
             "against a source that comes back",
         ),
         fixed("the database answers `/readyz` within", time(rest::health::READY_WITHIN), "load balancers"),

@@ -2,15 +2,17 @@
 
 use std::time::Duration;
 
+use engine::retry;
+use engine::{shares, tuning};
+use model::lane::Lane;
+use model::retry_policy;
+use store::{admit, copies, pending, signals, unreadable};
+
 use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
-use crate::deliver::core::{shares, tuning};
-use crate::deliver::lane::Lane;
-use crate::deliver::{self, excerpts, lease, look, read, recall, report, request, send, settle, versions};
+use crate::deliver::{excerpts, lease, look, read, recall, report, request, send, settle, versions};
 use crate::egress::{self, allowance};
 use crate::pull::{self, arrival, batch_size, pace, queue_settings, routing, spoilt_answer, storing};
 use crate::replay::{chunk, count as counting, cut, worker};
-use crate::retry::{self, policy};
-use crate::store::{admit, copies, pending, signals, unreadable};
 use crate::{configuration, deleting, intake, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
@@ -98,8 +100,8 @@ fn pauses() -> Vec<Bound> {
             "deferred filters are evaluated again after",
             format!(
                 "{}, doubled up to {}",
-                seconds_of(crate::store::undecided::FIRST_PAUSE_S),
-                seconds_of(crate::store::undecided::LONGEST_PAUSE_S)
+                seconds_of(store::undecided::FIRST_PAUSE_S),
+                seconds_of(store::undecided::LONGEST_PAUSE_S)
             ),
             "the evaluator's threads",
         ),
@@ -167,7 +169,7 @@ fn intake() -> Vec<Bound> {
         ),
         fixed(
             "deliveries that one statement inserts",
-            count(crate::store::ROWS_AT_ONCE),
+            count(store::ROWS_AT_ONCE),
             "memory, for events with many routes",
         ),
         fixed("time for the routes of a batch to answer", time(intake::ROUTE_WITHIN), "the lease of its messages"),
@@ -329,7 +331,7 @@ fn slots() -> Vec<Bound> {
             "memory",
         ),
         fixed("signals of one statement", count(signals::AT_ONCE), "memory"),
-        fixed("shards", count(crate::store::leases::SHARDS), "the number of relays that share the work"),
+        fixed("shards", count(store::leases::SHARDS), "the number of relays that share the work"),
     ]
 }
 
@@ -381,7 +383,7 @@ fn times() -> Vec<Bound> {
         fixed("reports of an active destination", format!("every {}", micros(tuning::REPORT_EVERY_US)), "the database"),
         fixed(
             "burst of a rate limit",
-            format!("{} ms worth of it", (deliver::pace::BURST_PART_OF_A_SECOND * 1_000.0).round()),
+            format!("{} ms worth of it", (engine::pace::BURST_PART_OF_A_SECOND * 1_000.0).round()),
             "the rate, from timers that fire late",
         ),
         env("shutdown", "TIDEGATE_SHUTDOWN_S", seconds, "what is in flight: it is settled"),
@@ -393,18 +395,18 @@ fn doubled((first, longest): (Duration, Duration)) -> String {
 }
 
 fn retries() -> Vec<Bound> {
-    let standard = policy::STANDARD_SCHEDULE_S;
+    let standard = retry_policy::STANDARD_SCHEDULE_S;
     vec![
         api(
             "attempts of a delivery",
             count(standard.len()),
-            format!("`retry` of a destination, up to {}", count(policy::MAX_ATTEMPTS)),
+            format!("`retry` of a destination, up to {}", count(retry_policy::MAX_ATTEMPTS)),
             "the destination",
         ),
         api(
             "longest wait between two attempts",
             seconds(standard.into_iter().max().unwrap_or(0)),
-            format!("`retry` of a destination, up to {}", seconds(policy::MAX_DELAY_S)),
+            format!("`retry` of a destination, up to {}", seconds(retry_policy::MAX_DELAY_S)),
             "the delivery",
         ),
         fixed(

@@ -2,11 +2,11 @@
 
 use std::fmt::Write as _;
 
+use engine::tuning;
 use shared::envelope::MAX_MESSAGE_BYTES;
+use store::pending;
 
 use super::{bytes, count, default_of};
-use crate::deliver::core::tuning;
-use crate::store::pending;
 use crate::{api, deliver, egress, expression, pull, replay, undecided};
 
 /// A part of the relay's memory.

@@ -1,0 +1,232 @@
+//! What an answer means: for its delivery, and for its destination.
+
+use std::time::Duration;
+
+use model::failure::SendFailure;
+use model::health::Reason;
+use model::held_by::HeldBy;
+use model::retry_policy::RetryPolicy;
+use model::settlement::{AttemptRow, Next, Settlement};
+use shared::id::ReplayId;
+
+use super::breaker::Verdict;
+use super::tuning::{
+    DISABLING_HOLD_US, LATE_TRANSFORMS, LONGEST_NOT_SENT_WAIT_US, MAX_HOLD_US, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE,
+};
+use crate::item::Item;
+use crate::outcome::{Failure, Outcome};
+use crate::retry;
+
+/// What became of a delivery, and what its destination has shown by it.
+pub(super) struct Judged {
+    pub(super) attempt: Option<AttemptRow>,
+    /// All attempts of the delivery so far.
+    pub(super) attempts: u16,
+    /// Of those, the ones it is not charged for.
+    pub(super) throttled: u16,
+    pub(super) next: Next,
+    pub(super) verdict: Verdict,
+    /// It cannot take so much.
+    pub(super) overloaded: Option<Reason>,
+    /// It asked for a pause until then, in microseconds.
+    pub(super) hold_until_us: Option<u64>,
+    /// It said that it is gone, and had not said so before this was sent.
+    pub(super) gone: bool,
+}
+
+/// What is known of the destination besides its answer.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Known {
+    /// It had answered 410 while this was in flight.
+    pub(super) gone: bool,
+    /// Nothing is sent until then, in microseconds, because of this answer; there if it [`asks_for_a_pause`].
+    pub(super) pause_until_us: Option<u64>,
+}
+
+/// Why a delivery is held if the transform that it was routed with is not known.
+const ROUTE_GONE: &str = "the transform that it was routed with is not known any more; release it to send it with the one that \
+                          its route has now, or if its route is deleted, cancel it and replay its event";
+
+/// Whether the destination wants less, and does not say for how long.
+pub(super) fn asks_for_a_pause(outcome: &Outcome) -> bool {
+    matches!(outcome, Outcome::Failed { failure: Failure::Status(429), retry_after_ms: None | Some(0), .. })
+}
+
+/// Judges an answer; `jitter` is in 0..1.
+pub(super) fn judge(
+    item: &Item,
+    outcome: Outcome,
+    policy: &RetryPolicy,
+    known: Known,
+    jitter: f64,
+    now_us: u64,
+) -> Judged {
+    let attempts = item.attempts.saturating_add(1);
+    let judged = |attempt, attempts, next, verdict| Judged {
+        attempt,
+        attempts,
+        throttled: item.throttled,
+        next,
+        verdict,
+        overloaded: None,
+        hold_until_us: None,
+        gone: false,
+    };
+    let parked = |by, reason| judged(None, item.attempts, Next::Parked { by, reason }, Verdict::Unknown);
+    match outcome {
+        Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
+        Outcome::Untransformable { reason } => parked(HeldBy::Transform, storable(&reason)),
+        Outcome::Unsendable { reason } => parked(HeldBy::Url, storable(&reason)),
+        Outcome::RouteGone => parked(HeldBy::Route, ROUTE_GONE.to_owned()),
+        Outcome::BodyGone => parked(HeldBy::Body, "the body of this event is no longer kept".to_owned()),
+        Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
+            let reason = storable(&format!("{reason}; it was tried {LATE_TRANSFORMS} times"));
+            parked(HeldBy::Transform, reason)
+        }
+        Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
+            tracing::warn!(delivery = %item.id, error = reason, "a delivery could not be sent; trying again");
+            judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
+        }
+        Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
+            // Held as what was not sent yet, until the destination is resumed.
+            judged(Some(attempt), attempts, Next::RetryIn(Duration::ZERO), Verdict::Unknown)
+        }
+        Outcome::Failed { attempt, failure, retry_after_ms } => {
+            let overloaded = overload(&failure);
+            if let Some(until_us) = known.pause_until_us
+                && item.throttled < THROTTLED_FOR_FREE
+            {
+                let next = Next::RetryIn(Duration::from_micros(until_us.saturating_sub(now_us)));
+                return Judged {
+                    throttled: item.throttled + 1,
+                    overloaded,
+                    hold_until_us: Some(until_us),
+                    ..judged(Some(attempt), attempts, next, verdict(&failure))
+                };
+            }
+            let charged = attempts.saturating_sub(item.schedule_start).saturating_sub(item.throttled);
+            let made = u32::from(charged.max(1));
+            let asked_us = hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us);
+            let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter) {
+                retry::Next::In { wait_ms } => Next::RetryIn(Duration::from_millis(wait_ms)),
+                retry::Next::Settled => Next::Succeeded,
+                retry::Next::Dead { reason } => {
+                    Next::Dead { error: failure.code(), reason: dead_reason(reason, attempts, &failure) }
+                }
+            };
+            Judged {
+                overloaded,
+                hold_until_us: asked_us.max(known.pause_until_us),
+                gone: failure == Failure::Gone,
+                ..judged(Some(attempt), attempts, next, verdict(&failure))
+            }
+        }
+    }
+}
+
+fn not_sent(item: &Item, reason: &str) -> Next {
+    let wait_us = (NOT_SENT_WAIT_US << item.not_sent.min(16)).min(LONGEST_NOT_SENT_WAIT_US);
+    Next::NotSent {
+        wait: Duration::from_micros(wait_us),
+        times: item.not_sent.saturating_add(1),
+        reason: storable(reason),
+    }
+}
+
+/// A text as PostgreSQL can hold it, which is every character but this one.
+fn storable(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
+/// Whether the next delivery of the key may go: this one has ended, or its route says that others do not wait for it.
+pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
+    match judged.next {
+        Next::Succeeded | Next::Dead { .. } => true,
+        Next::RetryIn(_) => skips && judged.attempt.is_some(),
+        Next::Parked { .. } => skips,
+        Next::NotSent { .. } | Next::Behind { .. } => false,
+    }
+}
+
+/// Puts a delivery back for a while that was read and is behind another one of its key.
+pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, wait: Duration) -> Settlement {
+    Settlement {
+        delivery_id: item.id.uuid(),
+        destination_id: item.destination_id.uuid(),
+        event_id: item.event.id.uuid(),
+        shard,
+        epoch,
+        replay_id: item.replay_id.map(ReplayId::uuid),
+        attempt: None,
+        attempts: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+        attempts_before: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+        generation: item.generation,
+        expedited: item.expedited,
+        throttled: i16::try_from(item.throttled).unwrap_or(i16::MAX),
+        order_key: item.order_key,
+        frees_key: false,
+        next: Next::Behind { wait },
+    }
+}
+
+fn retried(failure: &Failure, retry_after_ms: Option<u64>) -> retry::Outcome {
+    match failure {
+        Failure::Gone => retry::Outcome::Gone,
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => {
+            retry::Outcome::Failed { retry_after_ms }
+        }
+    }
+}
+
+fn verdict(failure: &Failure) -> Verdict {
+    match failure {
+        // It is disabled by that, which is more than a breaker does.
+        Failure::Gone => Verdict::Unknown,
+        Failure::Status(429) => Verdict::Throttled,
+        failure if failure.is_refusal() => Verdict::Refused,
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => Verdict::Failed,
+    }
+}
+
+fn overload(failure: &Failure) -> Option<Reason> {
+    match failure {
+        Failure::Status(status @ (429 | 502 | 503 | 504)) => Some(Reason::Status(*status)),
+        Failure::NoAnswer(SendFailure::Timeout | SendFailure::ConnectTimeout) => Some(Reason::Timeout),
+        Failure::NoAnswer(
+            SendFailure::Blocked(_)
+            | SendFailure::NameNotResolved
+            | SendFailure::Refused
+            | SendFailure::Tls(_)
+            | SendFailure::Unreachable
+            | SendFailure::NoResponse
+            | SendFailure::NotHttp
+            | SendFailure::TooMuch
+            | SendFailure::Ours(_),
+        )
+        | Failure::Status(_)
+        | Failure::Redirect { .. }
+        | Failure::Gone => None,
+    }
+}
+
+/// How long the whole destination is held.
+fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
+    match failure {
+        // Nothing more until the table says what becomes of the destination.
+        Failure::Gone => Some(DISABLING_HOLD_US),
+        Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_HOLD_US)),
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => None,
+    }
+}
+
+fn dead_reason(reason: retry::DeadReason, attempts: u16, failure: &Failure) -> String {
+    match reason {
+        retry::DeadReason::Gone => "the destination answered 410 (gone)".to_owned(),
+        retry::DeadReason::AttemptsExhausted => {
+            format!(
+                "all attempts of the retry schedule failed ({attempts} in all); the last one: {}",
+                failure.describe()
+            )
+        }
+    }
+}

@@ -1,0 +1,70 @@
+//! What an owner of a destination has learned of it, and its next owner has to know: what the destination asked for
+//! (Retry-After, pauses), how it does (breaker, reduction, run of failures), and what it was sent last (rate).
+//!
+//! It is stored with each report. A line sends nothing before it has been told what is stored. A change of the destination's
+//! address (scheme, host or port), and its resumption, end all of it but the rate: what was learned before says nothing of
+//! what is there now.
+
+use model::health::Learned;
+
+use super::aimd::Aimd;
+use super::breaker::Breaker;
+use super::failing::Failing;
+use super::line::Line;
+use super::throttle::Throttle;
+use super::tuning::RESERVED_FROM_US;
+
+impl Line {
+    /// What is to be stored. `is_last` if nothing more is sent by this owner.
+    pub(super) fn learned(&self, is_last: bool, now_us: u64) -> Learned {
+        let permitted_us = if is_last { None } else { self.permit.until_us() };
+        Learned {
+            since_us: self.learned_since_us,
+            held_until_us: self.held_until(now_us),
+            pauses: self.throttle.pauses(),
+            breaker: self.breaker.state(),
+            breaker_since_us: Some(self.breaker.since_us()).filter(|since_us| *since_us > 0),
+            openings: self.breaker.openings(),
+            reduced: self.aimd.reduction(),
+            failing: self.failing.run(),
+            paced_us: permitted_us.max(self.pace.as_ref().and_then(|pace| pace.last_us())),
+            is_last,
+        }
+    }
+
+    /// Goes on with what is stored; `None` if nothing is. From here on the line may send.
+    pub(super) fn recalled(&mut self, learned: Option<Learned>, now_us: u64) {
+        self.is_recalled = true;
+        let Some(learned) = learned else { return };
+        if let Some(pace) = &mut self.pace {
+            if let Some(paced_us) = learned.paced_us {
+                pace.recall(paced_us, now_us);
+            }
+            // A slower rate is stored before each send.
+            if !learned.is_last && pace.spacing_us() < RESERVED_FROM_US {
+                pace.wait_one(now_us);
+            }
+        }
+        if learned.since_us < self.learned_since_us {
+            return;
+        }
+        // It can be newer than the configuration that this replica has read.
+        self.learned_since_us = learned.since_us;
+        self.held_until_us = learned.held_until_us.unwrap_or(0);
+        self.throttle = Throttle::recalled(learned.pauses);
+        self.breaker = Breaker::recalled(learned.breaker, learned.breaker_since_us.unwrap_or(0), learned.openings);
+        self.aimd = Aimd::recalled(learned.reduced, now_us);
+        self.failing = Failing::recalled(learned.failing);
+    }
+
+    /// Forgets what was learned but for the rate; answers to what is in flight teach nothing any more.
+    pub(super) fn forget_learned(&mut self) {
+        self.held_until_us = 0;
+        self.throttle = Throttle::default();
+        self.breaker = Breaker::default();
+        self.aimd = Aimd::unreduced();
+        self.failing = Failing::default();
+        self.sent_before_gone.clear();
+        self.sent_before_forgot = self.in_flight.keys().copied().collect();
+    }
+}

@@ -1,0 +1,503 @@
+//! The engine's decisions: `(state, input, now) → commands`, without a clock, a database or a socket.
+//!
+//! A *line* is the queue of one destination: the deliveries that are due and in memory, the attempts in flight, and what
+//! is known of the rows in the table. The rows are the truth and the line is a window on their head: a delivery leaves
+//! the table only when its attempt has been settled, so a line can be dropped at any time and nothing is lost.
+//!
+//! A delivery that is in memory, in flight, or answered and not yet settled is *known*; it is not taken from a read
+//! again. A read that was under way while a delivery was settled may still show its old row, so what is settled is
+//! remembered until the read has ended.
+//!
+//! One decision, one file: which lane goes next ([`shares`]), what of the table is in memory ([`window`], [`budget`]),
+//! who yields when slots are short ([`noise`]), how much a destination can take ([`aimd`]), whether it is sent to at all
+//! ([`breaker`], [`failing`], [`throttle`]), what goes one after the other ([`order`]), what an answer means ([`answer`]),
+//! and what one owner leaves to the next ([`ownership`], [`learned`], [`permit`]). A [`line`] puts them together for one
+//! destination.
+//! Every input costs as much as the lines it concerns, never as much as there are lines.
+//!
+//! There are two clocks. When something is done goes by the engine's own, `now_us`. When a row is due goes by the
+//! database's, which may be another by any amount. What is written is a wait, which the database adds to its time; what is
+//! read is a time of the database, or a wait from the moment of the reading. The two are never compared.
+
+mod aimd;
+mod answer;
+mod breaker;
+mod budget;
+mod failing;
+mod health;
+pub mod item;
+mod learned;
+mod line;
+mod message;
+mod noise;
+mod order;
+pub mod outcome;
+mod ownership;
+pub mod pace;
+mod permit;
+pub mod retry;
+pub mod shares;
+#[cfg(test)]
+mod tests;
+mod throttle;
+pub mod tuning;
+mod window;
+
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, BinaryHeap, HashMap, VecDeque};
+use std::sync::Arc;
+use std::time::Duration;
+
+use model::destination::Destination;
+use model::lane::Lane;
+use model::settlement::{Next, Settlement};
+use shared::id::{DeliveryId, DestinationId, ReplayId};
+
+pub use self::message::{Command, Disabling, Found, Input, Limits, Permitted, Recalled};
+
+use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
+use self::budget::{Budget, counted_bytes};
+use self::health::Due;
+use self::item::Item;
+use self::line::{Everyone, Line, Step};
+use self::order::behind_wait;
+use self::outcome::Outcome;
+use self::throttle::Throttle;
+use self::tuning::READ_AGAIN_US;
+
+/// The state of the engine.
+pub struct Core {
+    limits: Limits,
+    budget: Budget,
+    owned: HashMap<i16, i64>,
+    destinations: Arc<HashMap<DestinationId, Arc<Destination>>>,
+    lines: HashMap<DestinationId, Line>,
+    /// Lines of shards that are not owned any more, with their epochs, until what they have in flight has been answered.
+    leaving: HashMap<(DestinationId, i64), Line>,
+    /// Lines that may have something to do, each at most once.
+    turn: VecDeque<DestinationId>,
+    /// Lines that wait for others to give slots back, each at most once.
+    yielding: VecDeque<DestinationId>,
+    /// Lines that have more than their fair share and take what no other line wants, each at most once.
+    giving_way: VecDeque<DestinationId>,
+    /// Slots that have been given back since the lines in [`Self::yielding`] were asked last.
+    freed: usize,
+    wakes: BinaryHeap<Reverse<(u64, DestinationId)>>,
+    everyone: Everyone,
+    unsettled: usize,
+    draining: bool,
+    /// Nothing is sent after it, whether or not anyone has said so: a process that was stopped for a while finds itself
+    /// behind it. Microseconds.
+    owned_until_us: u64,
+    /// The time until which it owned is over, and what was in flight has been broken off.
+    is_fenced: bool,
+}
+
+impl Core {
+    #[must_use]
+    pub fn new(limits: Limits) -> Self {
+        Self {
+            limits,
+            budget: Budget::new(limits.bodies, limits.rows),
+            owned: HashMap::new(),
+            destinations: Arc::default(),
+            lines: HashMap::new(),
+            leaving: HashMap::new(),
+            turn: VecDeque::new(),
+            yielding: VecDeque::new(),
+            giving_way: VecDeque::new(),
+            freed: 0,
+            wakes: BinaryHeap::new(),
+            everyone: Everyone::default(),
+            unsettled: 0,
+            draining: false,
+            owned_until_us: 0,
+            is_fenced: true,
+        }
+    }
+
+    /// Takes an input at `now_us` (Unix time in microseconds, never running backwards) and says what is to be done.
+    pub fn handle(&mut self, input: Input, now_us: u64) -> Vec<Command> {
+        let mut commands = Vec::new();
+        self.fence(now_us, &mut commands);
+        match input {
+            Input::Fenced => {
+                self.owned_until_us = 0;
+                self.fence(now_us, &mut commands);
+            }
+            Input::Owned { shards, until_us } => {
+                (self.owned_until_us, self.is_fenced) = (until_us, false);
+                self.owned = shards;
+                self.arrange(now_us, &mut commands);
+            }
+            Input::Configured(destinations) => {
+                self.destinations = destinations;
+                self.arrange(now_us, &mut commands);
+            }
+            Input::Fresh(items) => self.fresh(items, now_us),
+            Input::Look(destination) => self.look(destination, now_us),
+            Input::Found { destination, lane, epoch, found } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    let read_us = found.read_us;
+                    let behind = line.found(lane, found, &self.budget, now_us);
+                    self.unsettled += behind.len();
+                    let (shard, wait) = (line.destination.shard, |item| behind_wait(item, read_us));
+                    let put_back = behind.iter().map(|item| put_back(item, shard, epoch, wait(item)));
+                    commands.extend(put_back.map(Command::Settle));
+                    self.give_turn(destination);
+                }
+            }
+            Input::NotFound { destination, lane, epoch } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    line.lanes[lane].has_not_read(now_us + READ_AGAIN_US);
+                    self.wakes.push(Reverse((now_us + READ_AGAIN_US, destination)));
+                }
+            }
+            Input::NextDue { destination, lane, due_us, wait } => {
+                // A line that cannot send now is not read, and is looked at again later.
+                if self.lines.get(&destination).is_some_and(|line| line.could_send(now_us)) {
+                    self.due_in(destination, lane, wait, due_us, now_us);
+                }
+            }
+            Input::Later { destination, wait } => {
+                // It was written just now, so the next read begins before it anyway.
+                self.due_in(destination, Lane::Fresh, wait, u64::MAX, now_us);
+            }
+            Input::Answered { item, epoch, shard, outcome, jitter } => {
+                self.answered(&item, epoch, shard, outcome, jitter, now_us, &mut commands);
+            }
+            Input::Settled { settlements, at_us } => self.settled(&settlements, at_us, now_us),
+            Input::NotSettled(settlements) => self.not_settled(&settlements, now_us),
+            Input::Recalled(recalled) => self.recalled(recalled, now_us),
+            Input::Permitted(permitted) => self.permitted(&permitted),
+            Input::Expedite(deliveries) => self.expedite(deliveries, now_us, &mut commands),
+            Input::Expedited { destination, epoch, asked, items } => {
+                if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
+                    line.found_expedited(&asked, items, &self.budget);
+                    self.give_turn(destination);
+                }
+            }
+            Input::ReplayCancelled(replay) => {
+                for line in self.lines.values_mut() {
+                    line.replay_cancelled(replay, now_us);
+                }
+            }
+            Input::DeliveryCancelled(destination, delivery) => {
+                if let Some(line) = self.lines.get_mut(&destination) {
+                    line.delivery_cancelled(delivery);
+                    // The next one of its key may go.
+                    self.look(destination, now_us);
+                }
+            }
+            Input::Woken => {}
+        }
+        while let Some(Reverse((at_us, destination))) = self.wakes.peek().copied() {
+            if at_us > now_us {
+                break;
+            }
+            self.wakes.pop();
+            self.give_turn(destination);
+        }
+        self.run(now_us, &mut commands);
+        commands
+    }
+
+    /// When [`Input::Woken`] is due, in microseconds.
+    #[must_use]
+    pub fn wake_at_us(&self) -> Option<u64> {
+        let wake_us = self.wakes.peek().map(|Reverse((at_us, _))| *at_us);
+        let ends = self.in_flight() > 0 && !self.is_fenced && self.owned_until_us < u64::MAX;
+        let fence_us = ends.then_some(self.owned_until_us);
+        wake_us.into_iter().chain(fence_us).min()
+    }
+
+    /// Stops sending; what is in flight is still answered and settled.
+    pub fn drain(&mut self) {
+        self.draining = true;
+    }
+
+    /// Whether no attempt is in flight or waiting to be settled.
+    #[must_use]
+    pub fn is_idle(&self) -> bool {
+        self.in_flight() == 0 && self.unsettled == 0
+    }
+
+    /// Attempts in flight.
+    #[must_use]
+    pub fn in_flight(&self) -> usize {
+        self.everyone.slots.total()
+    }
+
+    /// Whether any line could send now if there was something: only the table can tell.
+    #[must_use]
+    pub fn could_send(&self, now_us: u64) -> bool {
+        self.lines.values().any(|line| line.could_send(now_us))
+    }
+
+    fn fresh(&mut self, items: Vec<Item>, now_us: u64) {
+        for item in items {
+            let id = item.destination_id;
+            if let Some(line) = self.lines.get_mut(&id) {
+                line.fresh(item, &self.budget, &self.limits, now_us);
+                self.give_turn(id);
+            }
+        }
+    }
+
+    fn look(&mut self, destination: DestinationId, now_us: u64) {
+        if let Some(line) = self.lines.get_mut(&destination) {
+            line.look(now_us);
+            self.give_turn(destination);
+        }
+    }
+
+    fn expedite(&mut self, deliveries: Vec<(DestinationId, DeliveryId)>, now_us: u64, commands: &mut Vec<Command>) {
+        if self.draining || now_us >= self.owned_until_us {
+            return;
+        }
+        let mut of_lines: BTreeMap<DestinationId, Vec<DeliveryId>> = BTreeMap::new();
+        for (destination, delivery) in deliveries {
+            of_lines.entry(destination).or_default().push(delivery);
+        }
+        for (destination, deliveries) in of_lines {
+            let Some(line) = self.lines.get_mut(&destination) else { continue };
+            let (epoch, deliveries) = (line.epoch, line.expedite(deliveries));
+            if !deliveries.is_empty() {
+                commands.push(Command::ReadExpedited { destination, epoch, deliveries });
+            }
+        }
+    }
+
+    /// A row is due after a wait that begins now, and at `due_us` by the database's clock: by that the table is read.
+    fn due_in(&mut self, destination: DestinationId, lane: Lane, wait: Duration, due_us: u64, now_us: u64) {
+        let Some(line) = self.lines.get_mut(&destination) else { return };
+        line.lanes[lane].let_go(due_us);
+        if wait.is_zero() {
+            line.lanes[lane].look(now_us);
+            self.give_turn(destination);
+        } else if let Some(wake_us) = line.lanes[lane].due_at(now_us.saturating_add(microseconds(wait))) {
+            self.wakes.push(Reverse((wake_us, destination)));
+        }
+    }
+
+    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
+    fn answered(
+        &mut self,
+        item: &Item,
+        epoch: i64,
+        shard: i16,
+        outcome: Outcome,
+        jitter: f64,
+        now_us: u64,
+        commands: &mut Vec<Command>,
+    ) {
+        let id = item.destination_id;
+        self.everyone.slots.give_back(item.lane());
+        self.everyone.used.in_flight -= 1;
+        self.everyone.bytes_in_flight -= counted_bytes(item.event.body_bytes);
+        self.freed += 1;
+        let is_here = self.lines.get(&id).is_some_and(|line| line.epoch == epoch);
+        let line = if is_here { self.lines.get_mut(&id) } else { self.leaving.get_mut(&(id, epoch)) };
+        let mut line = line.and_then(|line| line.landed(item).map(|landed| (line, landed)));
+        let policy = self.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
+        let pause_until_us = asks_for_a_pause(&outcome).then(|| match &mut line {
+            // A caller has asked for it in the middle of a pause, which that does not make longer.
+            Some((line, landed)) if landed.teaches && line.is_asked_probe(item.id) => {
+                match line.throttle.lasts_until(now_us) {
+                    Some(until_us) => until_us,
+                    None => line.throttle.throttled(now_us, jitter, now_us),
+                }
+            }
+            Some((line, landed)) if landed.teaches => line.throttle.throttled(landed.sent_us, jitter, now_us),
+            // Another owner learns of it by itself, and another address has not asked for it.
+            Some(_) | None => Throttle::default().throttled(now_us, jitter, now_us),
+        });
+        let known = Known { gone: line.as_ref().is_some_and(|(_, landed)| landed.known_gone), pause_until_us };
+        let judged = judge(item, outcome, &policy, known, jitter, now_us);
+        if let Some((line, landed)) = line {
+            #[expect(clippy::cast_precision_loss, reason = "a duration")]
+            self.everyone.used.time.add(now_us.saturating_sub(landed.sent_us) as f64, now_us);
+            if let Some(why) = line.learn(item.id, &judged, landed, jitter, now_us) {
+                commands.push(Command::Disable(id, why));
+            }
+        }
+        if is_here {
+            // At once: the turn may come late, and the next owner has to know of it.
+            self.report(id, now_us, commands);
+            self.give_turn(id);
+        } else {
+            self.is_leaving(id, epoch, now_us, commands);
+        }
+        self.unsettled += 1;
+        commands.push(Command::Settle(Settlement {
+            delivery_id: item.id.uuid(),
+            destination_id: id.uuid(),
+            event_id: item.event.id.uuid(),
+            shard,
+            epoch,
+            replay_id: item.replay_id.map(ReplayId::uuid),
+            attempts: i16::try_from(judged.attempts).unwrap_or(i16::MAX),
+            attempts_before: i16::try_from(item.attempts).unwrap_or(i16::MAX),
+            generation: item.generation,
+            expedited: item.expedited,
+            throttled: i16::try_from(judged.throttled).unwrap_or(i16::MAX),
+            order_key: item.order_key,
+            frees_key: frees_key(&judged, item.skips),
+            attempt: judged.attempt,
+            next: judged.next,
+        }));
+    }
+
+    fn settled(&mut self, settlements: &[Settlement], at_us: u64, now_us: u64) {
+        for settlement in settlements {
+            self.unsettled -= 1;
+            let destination = DestinationId::from_uuid(settlement.destination_id);
+            let delivery = DeliveryId::from_uuid(settlement.delivery_id);
+            let stays = match settlement.next {
+                Next::Behind { .. } => true,
+                // When another one of its key ends, it may be made due before the time that it was given.
+                Next::NotSent { .. } => settlement.order_key.is_some(),
+                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::RetryIn(_) => false,
+            };
+            let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
+                // It comes back if its destination could not be sent to for a while.
+                if let Some(line) = self.leaving.get_mut(&(destination, settlement.epoch)) {
+                    line.settled(delivery, stays);
+                }
+                continue;
+            };
+            line.settled(delivery, stays);
+            match &settlement.next {
+                Next::RetryIn(wait) | Next::NotSent { wait, .. } => {
+                    let attempts = u16::try_from(settlement.attempts).unwrap_or(0);
+                    let lane = Lane::of(settlement.replay_id.is_some(), attempts);
+                    let due_us = at_us.saturating_add(microseconds(*wait));
+                    self.due_in(destination, lane, *wait, due_us, now_us);
+                }
+                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            }
+            if settlement.order_key.is_some()
+                && let Some(line) = self.lines.get_mut(&destination)
+            {
+                line.order_settled(now_us);
+            }
+            self.give_turn(destination);
+        }
+    }
+
+    /// The rows of these may be due now, whatever became of the attempts: they are read again.
+    fn not_settled(&mut self, settlements: &[Settlement], now_us: u64) {
+        for settlement in settlements {
+            self.unsettled -= 1;
+            let destination = DestinationId::from_uuid(settlement.destination_id);
+            if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) {
+                line.settled(DeliveryId::from_uuid(settlement.delivery_id), true);
+                self.look(destination, now_us);
+            }
+        }
+    }
+
+    fn give_turn(&mut self, destination: DestinationId) {
+        if let Some(line) = self.lines.get_mut(&destination) {
+            if !std::mem::replace(&mut line.in_turn, true) {
+                self.turn.push_back(destination);
+            }
+            self.everyone.count(line);
+        }
+    }
+
+    /// Lets every line in turn send one delivery, round after round, until none can. What they leave free goes to the lines
+    /// that give way, one delivery each, but for what is kept for lines that come.
+    fn run(&mut self, now_us: u64, commands: &mut Vec<Command>) {
+        if self.draining || now_us >= self.owned_until_us {
+            return;
+        }
+        self.ask_yielding();
+        while self.in_flight() < self.limits.in_flight && self.unsettled < self.limits.unsettled {
+            let in_turn = self.turn.pop_front();
+            let is_spare = in_turn.is_none();
+            let has_spare = self.in_flight() < noise::shared_slots(self.limits.in_flight);
+            let spare = || if has_spare { self.giving_way.pop_front() } else { None };
+            let Some(destination) = in_turn.or_else(spare) else { return };
+            let Some(line) = self.lines.get_mut(&destination) else { continue };
+            line.gives_way &= !is_spare;
+            match line.step(is_spare, now_us, &self.limits, &self.everyone) {
+                Step::Send(item) => {
+                    self.everyone.slots.take(item.lane());
+                    self.everyone.used.in_flight += 1;
+                    self.everyone.bytes_in_flight += counted_bytes(item.event.body_bytes);
+                    let (destination, epoch) = (Arc::clone(&line.destination), line.epoch);
+                    if is_spare {
+                        line.gives_way = true;
+                        self.giving_way.push_back(destination.id);
+                    } else {
+                        self.turn.push_back(destination.id);
+                    }
+                    commands.push(Command::Send { item, destination, epoch });
+                }
+                Step::GiveWay => {
+                    line.in_turn = false;
+                    if !std::mem::replace(&mut line.gives_way, true) {
+                        self.giving_way.push_back(destination);
+                    }
+                }
+                Step::Yield => {
+                    line.in_turn = false;
+                    if !std::mem::replace(&mut line.yields, true) {
+                        self.yielding.push_back(destination);
+                    }
+                }
+                Step::Wait { until_us } => {
+                    line.in_turn = false;
+                    if let Some(until_us) = until_us
+                        && (line.wake_us <= now_us || until_us < line.wake_us)
+                    {
+                        line.wake_us = until_us;
+                        self.wakes.push(Reverse((until_us, destination)));
+                    }
+                }
+            }
+            self.everyone.count(line);
+            self.read(destination, now_us, commands);
+            self.report(destination, now_us, commands);
+        }
+    }
+
+    /// Lets lines that have yielded try again: two for each slot that has come back, because the first may still have to
+    /// wait where the second has not.
+    fn ask_yielding(&mut self) {
+        for _ in 0..2 * std::mem::take(&mut self.freed) {
+            let Some(destination) = self.yielding.pop_front() else { return };
+            if let Some(line) = self.lines.get_mut(&destination) {
+                line.yields = false;
+                self.give_turn(destination);
+            }
+        }
+    }
+
+    fn read(&mut self, destination: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
+        let Some(line) = self.lines.get_mut(&destination) else { return };
+        for lane in Lane::ALL {
+            if let Some((limit, begin_us)) = line.read(lane, now_us, &self.limits, &self.budget) {
+                let (epoch, bodies) = (line.epoch, self.budget.has_room());
+                let (known, busy) = (line.known(), line.busy(lane));
+                commands.push(Command::Read { destination, lane, epoch, limit, begin_us, known, busy, bodies });
+            }
+        }
+    }
+
+    fn report(&mut self, destination: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
+        let Some(line) = self.lines.get_mut(&destination) else { return };
+        match line.report_due(now_us) {
+            Due::Now => commands.push(Command::Report(Box::new(line.report(now_us)))),
+            Due::At { at_us } => self.wakes.push(Reverse((at_us, destination))),
+            Due::Never => {}
+        }
+    }
+}
+
+/// A duration in microseconds; the longest ones are all the same.
+#[must_use]
+pub fn microseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}

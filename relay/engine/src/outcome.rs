@@ -1,0 +1,170 @@
+//! What one attempt came to, and what each kind of answer means for the delivery, its destination and the owner.
+//!
+//! | answer | `error` | the delivery is | a failure for | sends to the destination | event for the owner |
+//! |---|---|---|---|---|---|
+//! | 2xx | – | succeeded | – | go on | – |
+//! | 410 | `gone` | dead | – | stop: it is disabled | `destination.disabled` |
+//! | 410 to a request that was sent before the first 410 arrived | `gone` | kept until the destination is resumed | – | go on | – |
+//! | 429 with `Retry-After` | `http_status` | retried, no sooner than asked | run | are halved, and stop for as long as asked | – |
+//! | 429 without `Retry-After` | `http_status` | retried after the pause, not charged | run | are halved, and stop for a pause that doubles | – |
+//! | 429 without `Retry-After`, the 101st of one delivery | `http_status` | retried on its schedule | run | are halved, and stop for a pause that doubles | – |
+//! | 503 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | are halved, and stop for as long as asked | – |
+//! | 502, 503, 504 | `http_status` | retried on its schedule | breaker, run | are halved | – |
+//! | any other 5xx, 1xx, 3xx | `http_status` | retried on its schedule | breaker, run | go on | – |
+//! | 500 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | go on | – |
+//! | 401, 403, 407, 408 | `http_status` | retried on its schedule | breaker, run | go on | – |
+//! | any other 4xx, such as 400, 404, 409, 413, 422 | `http_status` | retried on its schedule | run | go on | – |
+//! | no answer in time | `connect_timeout`, `timeout` | retried on its schedule | breaker, run | are halved | – |
+//! | host name without an address | `name_not_resolved` | retried on its schedule | breaker, run | go on | – |
+//! | no connection, or one that ends without an answer | `connection_refused`, `no_response`, `unreachable` | retried on its schedule | breaker, run | go on | – |
+//! | TLS handshake failed | `tls_failed` | retried on its schedule | breaker, run | go on | – |
+//! | address or port that may not be called | `egress_blocked`, `egress_port_blocked` | retried on its schedule | breaker, run | go on | – |
+//! | not HTTP | `not_http`, `too_much_before_answer` | retried on its schedule | breaker, run | go on | – |
+//! | any failure at the last attempt of the schedule | `http_status` | dead | breaker, run | go on | – |
+//! | the transform failed | – | held by `transform` | – | go on | `deliveries.held` |
+//! | the relay had no time for the transform | – | tried again soon, not charged | – | go on | – |
+//! | the same, for the 8th time in a row | – | held by `transform` | – | go on | `deliveries.held` |
+//! | the transform that it was routed with is not known | – | held by `route` | – | go on | `deliveries.held` |
+//! | no request can be made of the URL | – | held by `url` | – | go on | `deliveries.held` |
+//! | the body of the event is no longer kept | – | held by `body` | – | go on | `deliveries.held` |
+//! | our own fault: no descriptors, no database, no lease | – | tried again soon, not charged | – | go on | – |
+//!
+//! - *Retried on its schedule*: the attempt is charged; after the last one the delivery is dead. `Retry-After` can make a wait
+//!   longer, up to a day, and never shorter.
+//! - *Tried again soon*: after 5 s, doubled each time up to 5 minutes. No attempt was made.
+//! - *Held*: until the cause is removed and the delivery is released, or it is retried by hand.
+//! - *Breaker*: ten failures in a row, or 70 % of at least twenty, open it. The other answers leave it as it is, except that a
+//!   probe which is answered with 429 opens it again, and a success closes it.
+//! - *Run*: attempts without a single success. After five days and at least ten of them the destination is disabled, and
+//!   `destination.disabled` says so. A success ends the run.
+//! - *Halved*: concurrency and rate, which grow back with successes.
+//! - *`deliveries.held`* comes once for a destination and a cause, until no delivery is held by it any more.
+//!
+//! `tests/consequences.rs` checks each row.
+
+use http::StatusCode;
+
+use model::failure::SendFailure;
+use model::settlement::AttemptRow;
+
+/// Why an attempt failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Failure {
+    /// 410: the destination says that it is gone for good.
+    Gone,
+    /// An answer that is neither 2xx, 410 nor a redirect to somewhere.
+    Status(u16),
+    /// 3xx with a `location`: it is not followed.
+    Redirect {
+        status: u16,
+        /// Where it points to, as an owner may see it shows it.
+        location: String,
+    },
+    /// No answer.
+    NoAnswer(SendFailure),
+}
+
+impl Failure {
+    /// Of an answer that is not 2xx; `location` is where a redirect points to.
+    #[must_use]
+    pub fn of(status: StatusCode, location: Option<String>) -> Self {
+        match location {
+            _ if status == StatusCode::GONE => Self::Gone,
+            Some(location) => Self::Redirect { status: status.as_u16(), location },
+            None => Self::Status(status.as_u16()),
+        }
+    }
+
+    /// Where a redirect points to.
+    #[must_use]
+    pub fn location(&self) -> Option<&str> {
+        match self {
+            Self::Redirect { location, .. } => Some(location),
+            Self::Gone | Self::Status(_) | Self::NoAnswer(_) => None,
+        }
+    }
+
+    /// Whether the destination works and refuses this one delivery.
+    #[must_use]
+    pub fn is_refusal(&self) -> bool {
+        matches!(self, Self::Status(400..=499)) && !matches!(self, Self::Status(401 | 403 | 407 | 408 | 429))
+    }
+
+    /// The error class, as the API and the tables name it.
+    #[must_use]
+    pub fn code(&self) -> &'static str {
+        match self {
+            Self::Gone => "gone",
+            Self::Status(_) | Self::Redirect { .. } => "http_status",
+            Self::NoAnswer(failure) => failure.code(),
+        }
+    }
+
+    /// What happened, for the destination's owner.
+    #[must_use]
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Gone => "status 410".to_owned(),
+            Self::Status(status) => format!("status {status}"),
+            Self::Redirect { status, location } => {
+                format!("status {status}: redirects are not followed; it points to {location}")
+            }
+            Self::NoAnswer(failure) => failure.to_string(),
+        }
+    }
+}
+
+/// What one attempt came to.
+#[derive(Debug, Clone)]
+pub enum Outcome {
+    /// 2xx.
+    Succeeded { attempt: AttemptRow },
+    /// Theirs: it counts as an attempt.
+    Failed {
+        attempt: AttemptRow,
+        failure: Failure,
+        /// What the answer's Retry-After asks for, in milliseconds.
+        retry_after_ms: Option<u64>,
+    },
+    /// The owner's: the transform fails. The delivery is held until its route is changed.
+    Untransformable { reason: String },
+    /// The transform that it was routed with is not known. The delivery is parked until it is released.
+    RouteGone,
+    /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
+    Unsendable { reason: String },
+    /// The relay's: the body of the event is no longer kept. The delivery is parked until it is retried.
+    BodyGone,
+    /// The relay's: the transform was not evaluated in time. It is tried again a few times, and then held.
+    TransformLate { reason: String },
+    /// The relay's: nothing was sent and nothing is counted as an attempt; it is tried again.
+    NotSent { reason: String },
+}
+
+impl Outcome {
+    /// The attempt that was made, if one was.
+    #[must_use]
+    pub fn attempt(&self) -> Option<&AttemptRow> {
+        match self {
+            Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
+            Self::Untransformable { .. }
+            | Self::RouteGone
+            | Self::Unsendable { .. }
+            | Self::TransformLate { .. }
+            | Self::BodyGone
+            | Self::NotSent { .. } => None,
+        }
+    }
+
+    /// As [`Outcome::attempt`].
+    pub fn attempt_mut(&mut self) -> Option<&mut AttemptRow> {
+        match self {
+            Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
+            Self::Untransformable { .. }
+            | Self::RouteGone
+            | Self::Unsendable { .. }
+            | Self::TransformLate { .. }
+            | Self::BodyGone
+            | Self::NotSent { .. } => None,
+        }
+    }
+}

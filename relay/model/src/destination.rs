@@ -1,0 +1,75 @@
+//! A destination and its limits.
+
+use std::num::NonZeroU32;
+use std::time::Duration;
+
+use http::HeaderMap;
+use serde::{Deserialize, Serialize};
+use shared::id::{CustomerId, DestinationId};
+use time::OffsetDateTime;
+use url::Url;
+use utoipa::ToSchema;
+
+use crate::retry_policy::RetryPolicy;
+use crate::signing::SigningKeys;
+use crate::unix_time::unix_us;
+
+/// A destination as the engine needs it to deliver.
+#[derive(Debug)]
+pub struct Destination {
+    pub id: DestinationId,
+    pub customer_id: CustomerId,
+    pub name: String,
+    pub url: Url,
+    pub shard: i16,
+    pub signing_keys: SigningKeys,
+    pub headers: HeaderMap,
+    pub rate: Option<Rate>,
+    pub max_concurrency: usize,
+    pub timeout: Duration,
+    pub retry: RetryPolicy,
+    /// Whether the query of the event's request is appended to `url`.
+    pub append_query: bool,
+    pub state: DestinationState,
+    pub state_changed_at: OffsetDateTime,
+    /// When its URL led to another scheme, host or port for the last time.
+    pub moved_at: OffsetDateTime,
+}
+
+impl Destination {
+    /// Since when what is learned of it counts, Unix time in microseconds: the last change of its address or its state.
+    #[must_use]
+    pub fn learned_since_us(&self) -> u64 {
+        unix_us(self.moved_at.max(self.state_changed_at))
+    }
+}
+
+/// How many deliveries a destination takes in a period.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rate {
+    pub limit: NonZeroU32,
+    pub per: Duration,
+}
+
+impl Rate {
+    /// The period as the API and the tables name it.
+    #[must_use]
+    pub fn per_name(self) -> &'static str {
+        match self.per.as_secs() {
+            1 => "second",
+            60 => "minute",
+            _ => "hour",
+        }
+    }
+}
+
+/// Whether a destination is sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum DestinationState {
+    Active,
+    /// By its owner; deliveries are held.
+    Paused,
+    /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
+    Disabled,
+}

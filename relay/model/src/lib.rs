@@ -1,0 +1,15 @@
+//! The nouns that the engine, the store and the service share: plain values with what can be computed of them alone. No clock,
+//! no randomness and no I/O.
+
+pub mod destination;
+pub mod failure;
+pub mod health;
+pub mod held_by;
+pub mod lane;
+pub mod poison;
+pub mod retry_policy;
+pub mod settlement;
+pub mod signal;
+pub mod signing;
+pub mod unix_time;
+pub mod unreadable;

@@ -1,0 +1,32 @@
+//! What the deliveries of an order key do if one of them fails.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// What a delivery that fails means for the later ones of its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Poison {
+    /// They wait until it has succeeded or is dead.
+    #[default]
+    Block,
+    /// They go on while it is retried.
+    Skip,
+}
+
+impl Poison {
+    /// As the table names it.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Block => "block",
+            Self::Skip => "skip",
+        }
+    }
+
+    /// From its name in the table.
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        if name == Self::Skip.name() { Self::Skip } else { Self::Block }
+    }
+}

@@ -1,0 +1,11 @@
+//! What the replicas tell each other through the store.
+
+use shared::id::{DeliveryId, DestinationId, ReplayId};
+
+/// What was cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Signal {
+    Delivery(DestinationId, DeliveryId),
+    /// Some or all of the deliveries of this replay.
+    Replay(ReplayId),
+}

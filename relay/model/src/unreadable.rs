@@ -1,0 +1,85 @@
+//! Why a message of the queue is kept as unreadable.
+
+use serde::{Deserialize, Serialize};
+use utoipa::ToSchema;
+
+/// Why a message could not be stored as what it is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum Reason {
+    /// It is not in the form that the edge writes.
+    NotDecodable,
+    /// The edge that wrote it is newer than this relay.
+    UnknownVersion,
+    /// The queue's answer with this message alone could not be read.
+    AnswerNotReadable,
+    /// The queue has handed it out so often that it would soon drop it. It is kept first and read then.
+    LeasedTooOften,
+    /// Its body is not in the edge's object storage, or is not the one that was put there.
+    BodyMissing,
+    /// The secret that a provider handed over cannot be opened with the edge's key.
+    SecretNotOpenable,
+    /// There is no source with this id.
+    UnknownSource,
+    /// The time in its event's id lies in the future, or further in the past than a queue keeps messages.
+    ImplausibleTime,
+    /// Its event is older than bodies are kept: no delivery is made of it any more.
+    PastRetention,
+    /// The database refused a value of it.
+    RefusedByDatabase,
+}
+
+impl Reason {
+    const ALL: [Self; 10] = [
+        Self::NotDecodable,
+        Self::UnknownVersion,
+        Self::AnswerNotReadable,
+        Self::LeasedTooOften,
+        Self::BodyMissing,
+        Self::SecretNotOpenable,
+        Self::UnknownSource,
+        Self::ImplausibleTime,
+        Self::PastRetention,
+        Self::RefusedByDatabase,
+    ];
+
+    /// The name in the table and in the API.
+    #[must_use]
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::NotDecodable => "not_decodable",
+            Self::UnknownVersion => "unknown_version",
+            Self::AnswerNotReadable => "answer_not_readable",
+            Self::LeasedTooOften => "leased_too_often",
+            Self::BodyMissing => "body_missing",
+            Self::SecretNotOpenable => "secret_not_openable",
+            Self::UnknownSource => "unknown_source",
+            Self::ImplausibleTime => "implausible_time",
+            Self::PastRetention => "past_retention",
+            Self::RefusedByDatabase => "refused_by_database",
+        }
+    }
+
+    /// From its name in the table; a name of a newer relay counts as [`Reason::NotDecodable`].
+    #[must_use]
+    pub fn from_name(name: &str) -> Self {
+        Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::NotDecodable)
+    }
+
+    /// Whether trying it again as it is can give another result without an operator.
+    #[must_use]
+    pub fn can_pass(self) -> bool {
+        match self {
+            Self::PastRetention => false,
+            Self::NotDecodable
+            | Self::UnknownVersion
+            | Self::AnswerNotReadable
+            | Self::LeasedTooOften
+            | Self::BodyMissing
+            | Self::SecretNotOpenable
+            | Self::UnknownSource
+            | Self::ImplausibleTime
+            | Self::RefusedByDatabase => true,
+        }
+    }
+}

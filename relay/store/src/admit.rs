@@ -1,0 +1,441 @@
+//! Stores a batch of what came out of the queue, in one transaction: events with their bodies, their deliveries,
+//! rejections and unreadable messages. The queue is acknowledged only after it.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+use std::time::Duration;
+
+use model::held_by::HeldBy;
+use shared::envelope::Failure;
+use shared::extract::DedupeKey;
+use shared::source::QuarantineLimits;
+use uuid::Uuid;
+
+use super::configuration::Version;
+use super::copies::{self, Claim, Copies};
+use super::counters::{self, SourceCounts};
+use super::keys::{NEAR_MIDNIGHT_S, Window};
+use super::quarantine::{self, Full};
+use super::undecided::FIRST_PAUSE_S;
+use super::unreadable::NewUnreadable;
+use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
+
+/// An event to be stored, with the answer of its routes.
+pub struct NewEvent {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub source_id: Uuid,
+    pub received_at: time::OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub dedupe_key: Option<DedupeKey>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body: Vec<u8>,
+    pub verification: &'static str,
+    /// Why it was refused, where it is kept all the same.
+    pub failure: Option<Failure>,
+    /// The limits of its source, if its verification failed and the source keeps such events.
+    pub quarantine: Option<QuarantineLimits>,
+    pub deliveries: Vec<NewDelivery>,
+}
+
+impl NewEvent {
+    /// The claim to its key, if it has one.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim> {
+        Some(Claim { source_id: self.source_id, event_id: self.id, key: self.dedupe_key? })
+    }
+
+    /// Whether one of its deliveries is parked.
+    #[must_use]
+    pub fn parks(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.undecided.is_some())
+    }
+}
+
+/// A delivery to be made with its event.
+pub struct NewDelivery {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub route_id: Uuid,
+    /// The version of the route by which it is routed.
+    pub route_version: i32,
+    /// A hash of the key of deliveries that go one after the other.
+    pub order_key: Option<i64>,
+    /// How long it waits for its first attempt.
+    pub first_wait: Duration,
+    /// Why it is not sent before its route has been asked again.
+    pub undecided: Option<Undecided>,
+}
+
+/// Why a route could not say whether, or in which order, a delivery is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecided {
+    pub by: HeldBy,
+    pub reason: String,
+    /// Whether the relay asks again by itself; else only after a change of the route.
+    pub again: bool,
+}
+
+/// Requests that the edge refused.
+pub struct NewRejection {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub cause: String,
+    pub detail: String,
+    pub count: i64,
+    pub first_at: time::OffsetDateTime,
+    pub last_at: time::OffsetDateTime,
+    pub size: i64,
+    pub remote: String,
+}
+
+/// All that one transaction stores.
+#[derive(Default)]
+pub struct Batch {
+    pub events: Vec<NewEvent>,
+    pub rejections: Vec<NewRejection>,
+    pub unreadable: Vec<NewUnreadable>,
+}
+
+impl Batch {
+    /// The bytes of bodies and unreadable messages.
+    fn bytes(&self) -> usize {
+        let events = self.events.iter().map(|event| event.body.len());
+        events.chain(self.unreadable.iter().map(NewUnreadable::bytes)).sum()
+    }
+}
+
+/// A batch of more bytes takes long to store.
+pub const SHORT_BYTES: usize = 1 << 20;
+
+/// What became of a batch.
+pub enum Admitted {
+    /// Committed. `stored` are the events that are new; the others were there already, are duplicates, or are beyond what
+    /// their source keeps of requests that fail. `full` are the sources of those, where their owner is to be told.
+    Stored { stored: HashSet<Uuid>, duplicates: usize, full: Vec<Full> },
+    /// Nothing was written: the configuration is another one than that by which the events were routed.
+    StaleConfiguration,
+}
+
+/// Stores a batch that was routed by the configuration `version`. With `synchronous_commit` on, what this has stored survives a
+/// crash of the database.
+///
+/// # Errors
+/// Where the database cannot be asked or refuses a value; then nothing was written.
+pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    if batch.bytes() > SHORT_BYTES {
+        super::configuration::hold_for_long(&mut transaction).await?;
+    } else {
+        super::configuration::hold(&mut transaction).await?;
+    }
+    write(transaction, batch, version, dedupe_days).await
+}
+
+/// The configuration, held as it is until something is stored by it or this is dropped.
+pub struct Held {
+    transaction: Transaction,
+    version: Version,
+}
+
+/// Holds the configuration: it does not change until a batch is stored or the answer is dropped.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub async fn hold(pool: &Pool) -> Result<Held, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    super::configuration::hold_for_long(&mut transaction).await?;
+    let version = super::configuration::version(&mut *transaction).await?;
+    Ok(Held { transaction, version })
+}
+
+impl Held {
+    /// What is held.
+    #[must_use]
+    pub fn version(&self) -> Version {
+        self.version
+    }
+
+    /// As [`admit`].
+    ///
+    /// # Errors
+    /// As [`admit`].
+    pub async fn admit(self, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+        write(self.transaction, batch, version, dedupe_days).await
+    }
+}
+
+async fn write(
+    mut transaction: Transaction,
+    batch: &Batch,
+    version: Version,
+    dedupe_days: i32,
+) -> Result<Admitted, sqlx::Error> {
+    let connection: &mut Connection = &mut transaction;
+    let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
+    let found = sqlx::query!(
+        r#"select revision, identity, array(select id from events where id = any($1)) as "known!: Vec<Uuid>",
+                  (now() - $2::float8 * interval '1 second')::date < (now() + $2 * interval '1 second')::date
+                      as "near_midnight!"
+           from configuration"#,
+        &ids,
+        NEAR_MIDNIGHT_S
+    )
+    .fetch_one(&mut *connection)
+    .await?;
+    if (Version { revision: found.revision, identity: found.identity }) != version {
+        return Ok(Admitted::StaleConfiguration);
+    }
+
+    // A message that the queue hands out again is not a duplicate of the provider's.
+    let known: HashSet<Uuid> = found.known.into_iter().collect();
+    let mut arrived = HashSet::new();
+    let unknown: Vec<&NewEvent> =
+        batch.events.iter().filter(|event| !known.contains(&event.id) && arrived.insert(event.id)).collect();
+    let claims: Vec<Claim> = unknown.iter().filter_map(|event| event.claim()).collect();
+    let window = Window { days: dedupe_days, near_midnight: found.near_midnight };
+    let copies = copies::claim(connection, &claims, window).await?;
+    let fresh: Vec<&NewEvent> = unknown.iter().copied().filter(|event| !copies.of.contains_key(&event.id)).collect();
+    let beyond = quarantine::charge(connection, &fresh).await?;
+    let mut fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
+    // In one order everywhere: of two replicas that store the same events, one waits for the other at the first of them.
+    fresh.sort_unstable_by_key(|event| event.id);
+
+    let stored = insert_events(connection, &fresh, &copies).await?;
+    copies::record(connection, &copies, &unknown).await?;
+    insert_deliveries(connection, &fresh, &stored).await?;
+    let rejected = insert_rejections(connection, &batch.rejections).await?;
+    super::unreadable::insert(connection, &batch.unreadable).await?;
+    // Last, because two transactions that count for the same source wait for each other from here to their commit.
+    counters::add_to_sources(connection, &counts(batch, &stored, &copies.of, &rejected, &beyond.events)).await?;
+    transaction.commit().await?;
+    Ok(Admitted::Stored { stored, duplicates: copies.of.len(), full: beyond.full })
+}
+
+/// Whether an event is stored.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event).fetch_one(pool).await
+}
+
+/// What the batch adds to the counters of its sources.
+fn counts(
+    batch: &Batch,
+    stored: &HashSet<Uuid>,
+    duplicates: &HashMap<Uuid, Uuid>,
+    rejected: &HashSet<Uuid>,
+    beyond: &HashSet<Uuid>,
+) -> BTreeMap<Uuid, SourceCounts> {
+    let mut counts: BTreeMap<Uuid, SourceCounts> = BTreeMap::new();
+    let mut seen = HashSet::new();
+    for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
+        let is_stored = stored.contains(&event.id);
+        let is_duplicate = duplicates.contains_key(&event.id);
+        let is_beyond = beyond.contains(&event.id);
+        if is_stored || is_duplicate || is_beyond {
+            let count = counts.entry(event.source_id).or_default();
+            count.rejected += i64::from(is_beyond);
+            count.stored += i64::from(is_stored);
+            count.duplicates += i64::from(is_duplicate);
+        }
+    }
+    for rejection in batch.rejections.iter().filter(|rejection| rejected.contains(&rejection.id)) {
+        counts.entry(rejection.source_id).or_default().rejected += rejection.count;
+    }
+    counts
+}
+
+/// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
+pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+    if ids.len() > 1 {
+        sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
+            .fetch_all(connection)
+            .await?;
+    }
+    Ok(())
+}
+
+async fn insert_events(
+    connection: &mut Connection,
+    events: &[&NewEvent],
+    copies: &Copies,
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(HashSet::new());
+    }
+    let mut ids = Vec::with_capacity(events.len());
+    let mut customer_ids = Vec::with_capacity(events.len());
+    let mut source_ids = Vec::with_capacity(events.len());
+    let mut received = Vec::with_capacity(events.len());
+    let mut types = Vec::with_capacity(events.len());
+    let mut provider_ids = Vec::with_capacity(events.len());
+    let mut methods = Vec::with_capacity(events.len());
+    let mut queries = Vec::with_capacity(events.len());
+    let mut headers = Vec::with_capacity(events.len());
+    let mut verifications = Vec::with_capacity(events.len());
+    let mut failure_causes = Vec::with_capacity(events.len());
+    let mut failure_details = Vec::with_capacity(events.len());
+    let mut same_keys = Vec::with_capacity(events.len());
+    let mut bodies = Vec::with_capacity(events.len());
+    for event in events {
+        ids.push(event.id);
+        customer_ids.push(event.customer_id);
+        source_ids.push(event.source_id);
+        received.push(event.received_at);
+        types.push(event.event_type.as_deref());
+        provider_ids.push(event.provider_event_id.as_deref());
+        methods.push(event.method.as_str());
+        queries.push(event.query.as_str());
+        headers.push(event.headers.clone());
+        verifications.push(event.verification);
+        failure_causes.push(event.failure.as_ref().map(|failure| failure.cause.as_str()));
+        failure_details.push(event.failure.as_ref().map(|failure| failure.detail.as_str()));
+        same_keys.push(copies.same_key.get(&event.id).copied());
+        bodies.push(event.body.as_slice());
+    }
+    let stored = sqlx::query_scalar!(
+        r#"with stored as (
+               insert into events (id, customer_id, source_id, received_at, type, provider_event_id, method, query,
+                                   headers, body_size, verification, failure_cause, failure_detail, same_key_as)
+               select id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
+                      octet_length(body), verification, failure_cause, failure_detail, same_key_as
+               from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::timestamptz[], $5::text[], $6::text[], $7::text[],
+                           $8::text[], $9::jsonb[], $10::text[], $11::bytea[], $12::text[], $13::text[],
+                           $14::uuid[])
+                    as event (id, customer_id, source_id, received_at, type, provider_event_id, method, query, headers,
+                              verification, body, failure_cause, failure_detail, same_key_as)
+               on conflict (id) do nothing
+               returning id
+           ), bodies as (
+               insert into event_bodies (event_id, body)
+               select body.event_id, body.body
+               from unnest($1::uuid[], $11::bytea[]) as body (event_id, body)
+               join stored on stored.id = body.event_id
+           )
+           select id from stored"#,
+        &ids,
+        &customer_ids,
+        &source_ids,
+        &received,
+        &types as &[Option<&str>],
+        &provider_ids as &[Option<&str>],
+        &methods as &[&str],
+        &queries as &[&str],
+        &headers,
+        &verifications as &[&str],
+        &bodies as &[&[u8]],
+        &failure_causes as &[Option<&str>],
+        &failure_details as &[Option<&str>],
+        &same_keys as &[Option<Uuid>],
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(stored.into_iter().collect())
+}
+
+pub(crate) async fn insert_deliveries(
+    connection: &mut Connection,
+    events: &[&NewEvent],
+    stored: &HashSet<Uuid>,
+) -> Result<(), sqlx::Error> {
+    let new: Vec<(&NewEvent, &NewDelivery)> = events
+        .iter()
+        .filter(|event| stored.contains(&event.id))
+        .flat_map(|event| event.deliveries.iter().map(move |delivery| (*event, delivery)))
+        .collect();
+    // Not one statement for all: its time would grow with the number of destinations.
+    for new in new.chunks(ROWS_AT_ONCE) {
+        insert_some_deliveries(connection, new).await?;
+    }
+    Ok(())
+}
+
+async fn insert_some_deliveries(
+    connection: &mut Connection,
+    new: &[(&NewEvent, &NewDelivery)],
+) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.id).collect();
+    let customer_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.customer_id).collect();
+    let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id).collect();
+    let event_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.id).collect();
+    let source_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.source_id).collect();
+    let route_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.route_id).collect();
+    let versions: Vec<i32> = new.iter().map(|(_, delivery)| delivery.route_version).collect();
+    let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
+    let waits: Vec<f64> = new.iter().map(|(_, delivery)| delivery.first_wait.as_secs_f64()).collect();
+    let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
+    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
+    let parked_by = parked_by(undecided());
+    sqlx::query!(
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
+                                         parked_by, order_key, due_at, not_before, parked_at, undecided, decide_at,
+                                         route_version)
+         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, parked_by, order_key,
+                case when parked_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
+                case when wait_s > 0 then now() + wait_s * interval '1 second' end,
+                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when again then now() + $10::float8 * interval '1 second' end, route_version
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
+                     $8::bigint[], $9::bool[], $11::text[], $12::int[], $13::float8[])
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again,
+                           parked_by, route_version, wait_s)",
+        &ids,
+        &customer_ids,
+        &destination_ids,
+        &event_ids,
+        &source_ids,
+        &route_ids,
+        &parked as &[Option<&str>],
+        &order_keys as &[Option<i64>],
+        &again,
+        FIRST_PAUSE_S,
+        &parked_by as &[&str],
+        &versions,
+        &waits
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// What parks each delivery; of those that are not parked it means nothing.
+pub(crate) fn parked_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>) -> Vec<&'static str> {
+    undecided.map(|undecided| undecided.map_or(HeldBy::Transform, |why| why.by).name()).collect()
+}
+
+/// Returns those that are new: the others are of messages that were stored before.
+async fn insert_rejections(
+    connection: &mut Connection,
+    rejections: &[NewRejection],
+) -> Result<HashSet<Uuid>, sqlx::Error> {
+    let mut inserted = HashSet::new();
+    let mut rejections: Vec<&NewRejection> = rejections.iter().collect();
+    rejections.sort_unstable_by_key(|rejection| rejection.id);
+    // Few and far between: the edge samples them.
+    for rejection in rejections {
+        let new = sqlx::query!(
+            "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
+             values ($1, $2, $3, $4, $5, $6, $7, $8, $9) on conflict (id) do nothing",
+            rejection.id,
+            rejection.source_id,
+            rejection.cause,
+            rejection.detail,
+            rejection.count,
+            rejection.first_at,
+            rejection.last_at,
+            rejection.size,
+            rejection.remote
+        )
+        .execute(&mut *connection)
+        .await?;
+        if new.rows_affected() > 0 {
+            inserted.insert(rejection.id);
+        }
+    }
+    Ok(inserted)
+}

@@ -1,0 +1,243 @@
+//! What the relay holds in memory, read at one version.
+
+use std::ops::{Deref, DerefMut};
+use std::time::Duration;
+
+use sqlx::AssertSqlSafe;
+use sqlx::postgres::PgQueryResult;
+use time::OffsetDateTime;
+use tokio::sync::OwnedMutexGuard;
+use tokio::time::Instant;
+use uuid::Uuid;
+
+use crate::{Connection, Pool, Transaction};
+
+/// How long a change waits in the queue of those that want the configuration: so long it keeps others from storing.
+pub const WAIT: Duration = Duration::from_millis(100);
+
+/// How long it stays away from that queue before it waits again.
+const PAUSE: Duration = Duration::from_millis(100);
+
+/// How long a change may wait in all: for the changes of this relay before it, and for those that hold the configuration.
+pub const TURN_WITHIN: Duration = Duration::from_secs(20);
+
+/// Which state of the configuration something was read from or decided by.
+///
+/// Two of them are compared for equality only: the revision can go back with the database, the identity is never drawn twice.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Version {
+    /// How many changes it has had.
+    pub revision: i64,
+    /// Drawn at random by the change that made it.
+    pub identity: Uuid,
+}
+
+pub struct Rows {
+    pub version: Version,
+    pub sources: Vec<SourceRow>,
+    pub destinations: Vec<DestinationRow>,
+    pub routes: Vec<RouteRow>,
+}
+
+pub struct SourceRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub provider: String,
+    pub config: serde_json::Value,
+}
+
+pub struct DestinationRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub url: String,
+    pub shard: i16,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<String>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    pub retry: serde_json::Value,
+    pub append_query: bool,
+    pub state: String,
+    pub state_changed_at: OffsetDateTime,
+    pub moved_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+pub struct RouteRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: String,
+    pub enabled: bool,
+    pub version: i32,
+}
+
+/// The version alone, to see whether anything has changed.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version, sqlx::Error> {
+    sqlx::query_as!(Version, "select revision, identity from configuration").fetch_one(database).await
+}
+
+/// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
+/// revision is committed before the next one. It is the first lock of its transaction. A statement of its own, because the
+/// ones after it have to see what was committed while it waited.
+///
+/// For transactions that end soon. One that may take longer calls [`hold_for_long`].
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn hold(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))").execute(connection).await?;
+    Ok(())
+}
+
+/// As [`hold`], for a transaction that may take longer than some 100 ms, for instance because it stores a large body. It
+/// waits until no change waits: such transactions that overlap without end would keep a change from its turn.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn hold_for_long(connection: &mut Connection) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate long configuration'))")
+        .execute(&mut *connection)
+        .await?;
+    hold(connection).await
+}
+
+/// A transaction that changes a source, destination or route. It locks the configuration before anything else, so it waits
+/// for those that hold it (see [`hold`]) while it has locked no row that they may want. Rolled back if it is dropped.
+///
+/// Changes are made one after the other, those of all relays: what one reads and then writes is not changed in between.
+#[derive(Debug)]
+pub struct Change {
+    // Dropped before the place, so that the next change of this relay begins after this one has ended.
+    transaction: Transaction,
+    /// The first place among the changes of this relay. Those behind it wait in memory and take no connection.
+    _place: OwnedMutexGuard<()>,
+}
+
+impl Change {
+    /// Begins a change, as the only one at this time.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails, or if it does not get its turn within [`TURN_WITHIN`].
+    pub async fn begin(pool: &Pool) -> Result<Self, sqlx::Error> {
+        let until = Instant::now() + TURN_WITHIN;
+        let place = tokio::time::timeout_at(until, pool.change_place()).await;
+        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let mut transaction = pool.begin().await?;
+        take_turn(&mut transaction, until).await?;
+        Ok(Self { transaction, _place: place })
+    }
+
+    /// Commits it and returns the new version.
+    ///
+    /// # Errors
+    /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+    pub async fn commit(mut self) -> Result<Version, sqlx::Error> {
+        let version = sqlx::query_as!(
+            Version,
+            "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
+        )
+        .fetch_one(&mut *self)
+        .await?;
+        self.transaction.commit().await?;
+        Ok(version)
+    }
+
+    /// As [`Self::commit`], if the change has met any row; else there is nothing to commit, and no new version.
+    ///
+    /// # Errors
+    /// As [`Self::commit`].
+    pub async fn commit_if_any(self, changed: &PgQueryResult) -> Result<Option<Version>, sqlx::Error> {
+        if changed.rows_affected() == 0 {
+            return Ok(None);
+        }
+        self.commit().await.map(Some)
+    }
+}
+
+impl Deref for Change {
+    type Target = Connection;
+
+    fn deref(&self) -> &Connection {
+        &self.transaction
+    }
+}
+
+impl DerefMut for Change {
+    fn deref_mut(&mut self) -> &mut Connection {
+        &mut self.transaction
+    }
+}
+
+/// Waits until that time for those that hold the configuration, see [`hold`], and keeps others from holding it.
+///
+/// A transaction that comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the
+/// queue after [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
+async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<(), sqlx::Error> {
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate long configuration'))")
+        .execute(&mut **transaction)
+        .await?;
+    // Without the savepoint the transaction would end with the first wait that is given up.
+    let limited = format!("SAVEPOINT turn; SET LOCAL lock_timeout = {}", WAIT.as_millis());
+    loop {
+        sqlx::raw_sql(AssertSqlSafe(limited.as_str())).execute(&mut **transaction).await?;
+        let taken = sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))")
+            .execute(&mut **transaction)
+            .await;
+        match taken {
+            Ok(_) => break,
+            Err(error) if is_lock_timeout(&error) && Instant::now() < until => {
+                sqlx::raw_sql("ROLLBACK TO SAVEPOINT turn; RELEASE SAVEPOINT turn").execute(&mut **transaction).await?;
+                tokio::time::sleep(PAUSE).await;
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    sqlx::raw_sql("SET LOCAL lock_timeout = 0").execute(&mut **transaction).await?;
+    Ok(())
+}
+
+/// 55P03 is "lock not available" (PostgreSQL, appendix A).
+fn is_lock_timeout(error: &sqlx::Error) -> bool {
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
+}
+
+/// Everything, from one state of the database.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn read(pool: &Pool) -> Result<Rows, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
+    let version = version(&mut *transaction).await?;
+    let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
+        .fetch_all(&mut *transaction)
+        .await?;
+    let destinations = sqlx::query_as!(
+        DestinationRow,
+        "select id, customer_id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per,
+                max_concurrency, timeout_ms, retry, append_query, state, state_changed_at, moved_at, updated_at
+         from destinations"
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    let routes = sqlx::query_as!(
+        RouteRow,
+        "select id, source_id, destination_id, filter, transform, order_key, poison, enabled, version
+         from routes order by id"
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    transaction.commit().await?;
+    Ok(Rows { version, sources, destinations, routes })
+}

@@ -1,0 +1,219 @@
+//! Which of the events that arrive are copies: the keys that events hold, and what is kept of their copies.
+
+use std::collections::{BTreeMap, HashMap};
+
+use shared::extract::DedupeKey;
+use uuid::Uuid;
+
+use super::Connection;
+use super::admit::{NewEvent, lock_events};
+use super::keys::{self, Holder, Key, Window};
+
+/// How many copies of an event lead to it by the id that they were answered with. More are only counted.
+pub const KEPT: i32 = 100;
+
+/// An event that claims the key that its copies share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub source_id: Uuid,
+    pub event_id: Uuid,
+    pub key: DedupeKey,
+}
+
+/// What an event is to the event that holds its key.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Relation {
+    /// The same: it holds the key itself.
+    Holder,
+    Copy {
+        changed: bool,
+    },
+    /// An event of its own, with another body.
+    SameKey,
+}
+
+/// The copies among the events of a batch.
+#[derive(Debug, Default)]
+pub(super) struct Copies {
+    /// The copies, each with the event that it is a copy of.
+    pub(super) of: HashMap<Uuid, Uuid>,
+    /// Events of their own, each with the event that holds the same key with another body.
+    pub(super) same_key: HashMap<Uuid, Uuid>,
+    /// Of the copies, those whose body is another one.
+    changed: Vec<Uuid>,
+}
+
+fn relation(event: Uuid, key: &DedupeKey, holder: Holder) -> Relation {
+    if holder.event_id == event {
+        return Relation::Holder;
+    }
+    let changed = holder.body.is_some_and(|body| body != key.body);
+    if changed && !key.any_body { Relation::SameKey } else { Relation::Copy { changed } }
+}
+
+/// Claims the events' keys and says which events are copies.
+///
+/// An event whose key an event with another body holds claims a key with its body in it: so its own copies are found too.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub(super) async fn claim(
+    connection: &mut Connection,
+    claims: &[Claim],
+    window: Window,
+) -> Result<Copies, sqlx::Error> {
+    let mut copies = Copies::default();
+    if claims.is_empty() {
+        return Ok(copies);
+    }
+    if window.near_midnight {
+        keys::meet(connection, claims.iter().flat_map(|claim| [claim.key.key, claim.key.with_body()])).await?;
+    }
+    let holders = keys::claim(connection, first_of_each(claims, |key| key.key), window).await?;
+    let mut with_body = Vec::new();
+    for claim in claims {
+        let Some(holder) = holders.get(&(claim.source_id, claim.key.key)) else { continue };
+        match relation(claim.event_id, &claim.key, *holder) {
+            Relation::Holder => {}
+            Relation::Copy { changed } => {
+                copies.of.insert(claim.event_id, holder.event_id);
+                copies.changed.extend(changed.then_some(claim.event_id));
+            }
+            Relation::SameKey => {
+                copies.same_key.insert(claim.event_id, holder.event_id);
+                with_body.push(*claim);
+            }
+        }
+    }
+    let holders = keys::claim(connection, first_of_each(&with_body, DedupeKey::with_body), window).await?;
+    for Claim { source_id, event_id, key } in with_body {
+        let holder = holders.get(&(source_id, key.with_body())).map(|holder| holder.event_id);
+        if let Some(holder) = holder.filter(|holder| *holder != event_id) {
+            copies.same_key.remove(&event_id);
+            copies.of.insert(event_id, holder);
+        }
+    }
+    Ok(copies)
+}
+
+/// Of the events with the same key, the first one.
+fn first_of_each(claims: &[Claim], key_of: impl Fn(&DedupeKey) -> [u8; 32]) -> BTreeMap<Key, Holder> {
+    let mut first = BTreeMap::new();
+    for Claim { source_id, event_id, key } in claims {
+        let holder = Holder { event_id: *event_id, body: Some(key.body) };
+        first.entry((*source_id, key_of(key))).or_insert(holder);
+    }
+    first
+}
+
+/// Counts the copies of each event, and keeps where they lead and the first body that differs. After the events have been
+/// inserted: a copy may be one of an event of the same batch.
+pub(super) async fn record(
+    connection: &mut Connection,
+    copies: &Copies,
+    events: &[&NewEvent],
+) -> Result<(), sqlx::Error> {
+    if copies.of.is_empty() {
+        return Ok(());
+    }
+    let mut by_holder: BTreeMap<Uuid, Vec<Uuid>> = BTreeMap::new();
+    for (copy, holder) in &copies.of {
+        by_holder.entry(*holder).or_default().push(*copy);
+    }
+    let ids: Vec<Uuid> = by_holder.keys().copied().collect();
+    let counts: Vec<i32> = by_holder.values().map(|copies| i32::try_from(copies.len()).unwrap_or(i32::MAX)).collect();
+    lock_events(connection, &ids).await?;
+    let counted = sqlx::query!(
+        "update events set duplicates = duplicates + more.count
+         from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)
+         returning events.id, events.duplicates - more.count as \"before!\"",
+        &ids,
+        &counts
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let mut kept: Vec<(Uuid, Uuid)> = Vec::new();
+    for row in counted {
+        let mut copies = by_holder.remove(&row.id).unwrap_or_default();
+        copies.sort_unstable();
+        kept.extend(copies.into_iter().take(room(row.before)).map(|copy| (copy, row.id)));
+    }
+    keep_ids(connection, kept).await?;
+    keep_changed(connection, copies, events).await
+}
+
+/// How many more copies of an event are kept, of which there were `before`.
+fn room(before: i32) -> usize {
+    usize::try_from(KEPT.saturating_sub(before)).unwrap_or_default()
+}
+
+async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> Result<(), sqlx::Error> {
+    if kept.is_empty() {
+        return Ok(());
+    }
+    kept.sort_unstable();
+    let (ids, event_ids): (Vec<Uuid>, Vec<Uuid>) = kept.into_iter().unzip();
+    sqlx::query!(
+        "insert into event_duplicates (id, event_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing",
+        &ids,
+        &event_ids
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Keeps the first copy with another body beside the event. The rows of the events are locked, so two transactions that
+/// keep copies of the same events follow one another.
+async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<(), sqlx::Error> {
+    let mut first: BTreeMap<Uuid, &NewEvent> = BTreeMap::new();
+    for copy in events.iter().filter(|event| copies.changed.contains(&event.id)) {
+        if let Some(holder) = copies.of.get(&copy.id) {
+            first.entry(*holder).or_insert(copy);
+        }
+    }
+    if first.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = first.keys().copied().collect();
+    let copy_ids: Vec<Uuid> = first.values().map(|copy| copy.id).collect();
+    let bodies: Vec<&[u8]> = first.values().map(|copy| copy.body.as_slice()).collect();
+    sqlx::query!(
+        "update event_bodies set changed_copy_id = copy.id, changed_copy = copy.body
+         from unnest($1::uuid[], $2::uuid[], $3::bytea[]) as copy (event_id, id, body)
+         where event_bodies.event_id = copy.event_id and event_bodies.event_id = any($1) and changed_copy_id is null",
+        &ids,
+        &copy_ids,
+        &bodies as &[&[u8]]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn another_body_makes_an_event_of_its_own_unless_the_provider_changes_bodies() {
+        let (event, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
+        let key = |any_body| DedupeKey { key: [0; 32], body: [1; 16], any_body };
+        let held = |event_id, body| Holder { event_id, body };
+        for any_body in [false, true] {
+            assert_eq!(relation(event, &key(any_body), held(event, Some([2; 16]))), Relation::Holder);
+            let same = relation(event, &key(any_body), held(other, Some([1; 16])));
+            assert_eq!(same, Relation::Copy { changed: false });
+            let unknown = relation(event, &key(any_body), held(other, None));
+            assert_eq!(unknown, Relation::Copy { changed: false }, "a key without a hash");
+        }
+        assert_eq!(relation(event, &key(false), held(other, Some([2; 16]))), Relation::SameKey);
+        assert_eq!(relation(event, &key(true), held(other, Some([2; 16]))), Relation::Copy { changed: true });
+    }
+
+    #[test]
+    fn the_first_copies_are_kept_and_more_are_only_counted() {
+        let rooms = [0, 1, KEPT - 1, KEPT, KEPT + 1, i32::MAX].map(room);
+        assert_eq!(rooms, [100, 99, 1, 0, 0, 0]);
+    }
+}

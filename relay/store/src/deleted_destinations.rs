@@ -1,0 +1,164 @@
+//! Deleted destinations whose pending deliveries are still to be cancelled.
+//!
+//! A deletion takes the destination's row and its routes away in one transaction, under the lock of the configuration, and
+//! leaves a row here. Every transaction that makes a delivery pending holds the configuration, so nothing is added to the
+//! backlog afterwards.
+
+use shared::id::{CustomerId, DestinationId};
+use uuid::Uuid;
+
+use super::configuration::{Change, Version};
+use super::replays::counts::{self, Counts};
+use super::route_versions;
+use crate::{Connection, Pool};
+
+/// What became of a turn.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Turn {
+    /// No deletion is to be worked on, or other replicas work on all of them.
+    Nothing,
+    /// So many deliveries were cancelled, and there may be more.
+    Cancelled(i64),
+    /// Others have locked what is left.
+    Waits,
+    /// Nothing is pending for the destination any more. In all, so many deliveries were cancelled.
+    Done { destination: DestinationId, cancelled: i64 },
+}
+
+/// Deletes a destination with its routes, ends the replays that deliver to it, and notes that what is pending for it is to
+/// be cancelled. Takes no longer if more is pending. Returns the new version of the configuration; `None` if there is no
+/// such destination.
+///
+/// # Errors
+/// A query fails; then nothing was written, or the answer of the commit was lost.
+pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    // From here on no replay can be made that delivers to it.
+    let found = sqlx::query_scalar!(
+        "select id from destinations where customer_id = $1 and id = $2 for update",
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(&mut *change)
+    .await?;
+    if found.is_none() {
+        return Ok(None);
+    }
+    // A replay can send what is cancelled now to another destination.
+    route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
+    sqlx::query!("delete from routes where destination_id = $1", id.uuid()).execute(&mut *change).await?;
+    sqlx::query!("delete from destination_health where destination_id = $1", id.uuid()).execute(&mut *change).await?;
+    // The deletion of the row changes all replays that name it: they are locked in the order in which all others do it.
+    sqlx::query!("select id from replays where destination_id = $1 order by id for update", id.uuid())
+        .fetch_all(&mut *change)
+        .await?;
+    // Without its destination a replay would deliver to the original ones.
+    sqlx::query!(
+        "update replays set state = 'cancelled', finished_at = now(), error = 'its destination was deleted'
+         where destination_id = $1 and state = 'running'",
+        id.uuid()
+    )
+    .execute(&mut *change)
+    .await?;
+    sqlx::query!("delete from destinations where id = $1", id.uuid()).execute(&mut *change).await?;
+    sqlx::query!("insert into deleted_destinations (id, customer_id) values ($1, $2)", id.uuid(), customer.uuid())
+        .execute(&mut *change)
+        .await?;
+    change.commit().await.map(Some)
+}
+
+/// Cancels up to `limit` deliveries of the deleted destination that has waited longest, unless other replicas work on all
+/// of them. Rows that other transactions have locked are left for a later turn, so this waits for no lock of a
+/// delivery.
+///
+/// # Errors
+/// A query fails; then nothing was written, or the answer of the commit was lost.
+pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let job = sqlx::query!(
+        r#"select id, cancelled, after_id is null as "from_the_beginning!"
+           from deleted_destinations order by chunk_at, id limit 1 for update skip locked"#
+    )
+    .fetch_optional(&mut *transaction)
+    .await?;
+    let Some(job) = job else { return Ok(Turn::Nothing) };
+    // The chunk comes in the order of an index. If the table's statistics do not know of the backlog yet, the planner expects
+    // few rows and would sort all of it for every chunk.
+    sqlx::query!("set local enable_sort = off").execute(&mut *transaction).await?;
+    let cancelled = cancel_chunk(&mut transaction, job.id, limit).await?;
+    let turn = if cancelled > 0 {
+        Turn::Cancelled(cancelled)
+    } else if !job.from_the_beginning {
+        begin_again(&mut transaction, job.id).await?;
+        Turn::Cancelled(0)
+    } else if is_any_pending(&mut transaction, job.id).await? {
+        begin_again(&mut transaction, job.id).await?;
+        Turn::Waits
+    } else {
+        sqlx::query!("delete from deleted_destinations where id = $1", job.id).execute(&mut *transaction).await?;
+        Turn::Done { destination: DestinationId::from_uuid(job.id), cancelled: job.cancelled }
+    };
+    transaction.commit().await?;
+    Ok(turn)
+}
+
+/// Cancels the next deliveries in the order of their index. The place where they end is written with them: it may be that
+/// of a parked delivery, which is due at infinity, and is never read here.
+async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
+    let ended = sqlx::query!(
+        r#"with job as materialized (
+               select coalesce(after_lane, (-1)::smallint) as lane, coalesce(after_due_at, '-infinity') as due_at,
+                      coalesce(after_id, '00000000-0000-0000-0000-000000000000') as id
+               from deleted_destinations where deleted_destinations.id = $1
+           ), ended as (
+               delete from pending_deliveries
+               where id = any(array(
+                   select id from pending_deliveries
+                   where destination_id = $1
+                     and (lane, due_at, id) > ((select lane from job), (select due_at from job), (select id from job))
+                   order by lane, due_at, id limit $2 for update skip locked))
+               returning *
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, reason, attempts, schedule_start, undecided)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
+                      'the destination was deleted', attempts, schedule_start, undecided
+               from ended
+           ), noted as (
+               update deleted_destinations
+               set cancelled = deleted_destinations.cancelled + (select count(*) from ended), chunk_at = clock_timestamp(),
+                   after_lane = last.lane, after_due_at = last.due_at, after_id = last.id
+               from (select lane, due_at, id from ended order by lane desc, due_at desc, id desc limit 1) last
+               where deleted_destinations.id = $1
+           )
+           select replay_id, count(*) as "count!" from ended group by replay_id"#,
+        destination,
+        limit
+    )
+    .fetch_all(&mut *connection)
+    .await?;
+    let by_replay = ended.iter().filter_map(|row| Some((row.replay_id?, Counts::cancelled(row.count))));
+    counts::add(connection, &by_replay.collect()).await?;
+    Ok(ended.iter().map(|row| row.count).sum())
+}
+
+async fn begin_again(connection: &mut Connection, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update deleted_destinations
+         set chunk_at = clock_timestamp(), after_lane = null, after_due_at = null, after_id = null
+         where id = $1",
+        id
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+async fn is_any_pending(connection: &mut Connection, destination: Uuid) -> Result<bool, sqlx::Error> {
+    sqlx::query_scalar!(
+        r#"select exists (select from pending_deliveries where destination_id = $1) as "pending!""#,
+        destination
+    )
+    .fetch_one(connection)
+    .await
+}

@@ -1,0 +1,521 @@
+//! Deliveries, pending and settled alike, as the API shows and changes them.
+
+use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::held::{self, Release, Released};
+use super::search::{self, Order, Range, Search, remaining};
+use super::undecided::NOT_APPROVED;
+use crate::{Connection, Pool};
+
+/// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
+/// event, to be found.
+pub const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
+
+/// A delivery, wherever it is stored.
+#[derive(Debug, Clone)]
+pub struct DeliveryRow {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    /// `None` where the destination has been deleted.
+    pub destination_name: Option<String>,
+    pub route_id: Option<Uuid>,
+    pub replay_id: Option<Uuid>,
+    /// `pending`, `held`, `succeeded`, `dead` or `cancelled`.
+    pub state: String,
+    /// `None` too if the destination is among those that cannot be sent to.
+    pub held_reason: Option<String>,
+    /// What parks it, if it is parked.
+    pub parked_by: Option<String>,
+    /// When the next attempt is due; `None` where there is none to come.
+    pub due_at: Option<OffsetDateTime>,
+    /// Whether that is past, by the database's clock.
+    pub is_due: bool,
+    /// A caller has asked to send it at once, and no attempt was made since.
+    pub expedited: bool,
+    /// An earlier delivery of its order key goes first.
+    pub is_behind: bool,
+    /// Until when its destination has asked for a pause, if that is to come.
+    pub paused_until: Option<OffsetDateTime>,
+    /// Until when the breaker of its destination is open, if that is to come.
+    pub open_until: Option<OffsetDateTime>,
+    pub attempts: i16,
+    pub error: Option<String>,
+    pub reason: Option<String>,
+    pub settled_at: Option<OffsetDateTime>,
+}
+
+/// Which deliveries are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub event: Option<EventId>,
+    pub destination: Option<DestinationId>,
+    pub state: Option<&'static str>,
+    /// The error class of the last attempt; only settled deliveries have one.
+    pub error: Option<String>,
+    /// Whether a replay has made them.
+    pub replayed: Option<bool>,
+    /// Destinations that this relay cannot use: what is pending for them is held.
+    pub unusable: Vec<Uuid>,
+}
+
+/// A search for a page of deliveries, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<DeliveryRow>,
+}
+
+impl Page {
+    async fn settled_edge(
+        &self,
+        pool: &Pool,
+        range: Range,
+        rows: i64,
+        plain: bool,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let state = self.selection.state;
+        if state.is_some_and(|state| UNSETTLED.contains(&state)) {
+            return Ok(None);
+        }
+        let by = search::Settled { destination: self.selection.destination.map(DestinationId::uuid), state };
+        let by = if plain { search::Settled::default() } else { by };
+        by.edge(pool, Order::NewestFirst, range, rows).await
+    }
+
+    async fn pending_edge(
+        &self,
+        pool: &Pool,
+        range: Range,
+        rows: i64,
+        plain: bool,
+    ) -> Result<Option<Uuid>, sqlx::Error> {
+        let state = self.selection.state;
+        if self.selection.error.is_some() || state.is_some_and(|state| !UNSETTLED.contains(&state)) {
+            return Ok(None);
+        }
+        let destination = self.selection.destination.map(DestinationId::uuid);
+        let by = search::Pending { destination: destination.filter(|_| !plain) };
+        by.edge(pool, range, rows).await
+    }
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        // An index leads to the few deliveries of an event.
+        if self.selection.event.is_some() && !plain {
+            return Ok(None);
+        }
+        let settled = self.settled_edge(pool, range, rows, plain).await?;
+        let range = Range { from: settled.unwrap_or(range.from), ..range };
+        // Within the stretch of the one table the other may have more rows than that.
+        Ok(self.pending_edge(pool, range, rows, plain).await?.or(settled))
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The states of deliveries that are in `pending_deliveries`.
+const UNSETTLED: [&str; 2] = ["pending", "held"];
+
+/// An attempt as it is stored.
+#[derive(Debug, Clone)]
+pub struct AttemptRow {
+    pub id: Uuid,
+    pub number: i16,
+    pub started_at: OffsetDateTime,
+    pub latency_ms: i32,
+    pub status: Option<i16>,
+    pub error: Option<String>,
+    pub detail: Option<String>,
+    pub response_excerpt: Option<String>,
+    pub location: Option<String>,
+}
+
+/// The deliveries of a range of ids that match, newest first: one statement over both tables, so that one that is settled
+/// meanwhile is neither missed nor shown twice. Whether a replay has made them is asked in a form that the planner cannot
+/// estimate: taking few rows to match, it would read and sort a whole day instead of following the ids.
+async fn page(
+    pool: &Pool,
+    customer: CustomerId,
+    selection: &Selection,
+    range: Range,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_as!(
+        DeliveryRow,
+        r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
+                  destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason,
+                  parked_by, due_at, coalesce(due_at <= now(), false) as "is_due!", expedited as "expedited!",
+                  state = 'pending' and order_key is not null and attempts = schedule_start and exists (
+                      select from pending_deliveries earlier left join routes route on route.id = delivery.route_id
+                      where earlier.destination_id = delivery.destination_id and earlier.order_key = delivery.order_key
+                        and earlier.id < delivery.id
+                        and (coalesce(route.poison, 'block') = 'block'
+                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                  ) as "is_behind!",
+                  paused_until as "paused_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
+                  settled_at
+           from (
+               (select * from (
+                    select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
+                           replay_id,
+                           case when parked_reason is null and destinations.state = 'active'
+                                     and destination_id <> all($9::uuid[]) then 'pending' else 'held' end as state,
+                           case when destinations.id is null then 'its destination was deleted; it is being cancelled'
+                                when parked_reason is not null then parked_reason
+                                when destinations.state = 'paused' then 'the destination is paused'
+                                when destinations.state = 'disabled' then
+                                    'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
+                           end as held_reason,
+                           case when parked_reason is not null then parked_by end as parked_by,
+                           nullif(due_at, 'infinity') as due_at, expedited_at is not null as expedited, order_key,
+                           attempts, schedule_start,
+                           case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
+                           null::timestamptz as settled_at
+                    from pending_deliveries pending left join destinations on destinations.id = destination_id
+                    where pending.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                      and ($3::uuid is null or destination_id = $3)
+                      and ($4::text is null or $4 in ('pending', 'held')) and $5::text is null
+                      and coalesce((replay_id is not null) = $10, true)
+                      and pending.id >= $6 and pending.id < $7
+                ) waiting
+                where ($4::text is null or state = $4)
+                order by id desc limit $8)
+               union all
+               (select settled.id, event_id, source_id, destination_id, destinations.name, route_id, replay_id,
+                       settled.state, null, null, null, false, null, attempts, schedule_start, error, reason, settled_at
+                from settled_deliveries settled left join destinations on destinations.id = destination_id
+                where settled.customer_id = $1 and ($2::uuid is null or event_id = $2)
+                  and ($3::uuid is null or destination_id = $3)
+                  and ($4::text is null or settled.state = $4) and ($4::text is null or $4 not in ('pending', 'held'))
+                  and ($5::text is null or error = $5)
+                  and coalesce((replay_id is not null) = $10, true)
+                  and settled.id >= $6 and settled.id < $7
+                order by settled.id desc limit $8)
+           ) delivery
+           left join lateral (
+               select case when held_until > now() then held_until end as paused_until,
+                      case when breaker = 'open' and probe_at > now() then probe_at end as open_until
+               from destination_health where destination_id = delivery.destination_id and delivery.state = 'pending'
+           ) health on true
+           order by id desc limit $8"#,
+        customer.uuid(),
+        selection.event.map(EventId::uuid),
+        selection.destination.map(DestinationId::uuid),
+        selection.state,
+        selection.error,
+        range.from,
+        range.until,
+        limit,
+        &selection.unusable,
+        selection.replayed
+    )
+    .fetch_all(&mut *search)
+    .await
+}
+
+/// The newest deliveries of an event; with `replayed` only those that replays have made, or that none has made.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn of_event(
+    pool: &Pool,
+    customer: CustomerId,
+    event: EventId,
+    replayed: Option<bool>,
+    unusable: Vec<Uuid>,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let selection = Selection { event: Some(event), replayed, unusable, ..Selection::default() };
+    page(pool, customer, &selection, Range::ALL, limit).await
+}
+
+/// One delivery.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn find(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DeliveryId,
+    unusable: Vec<Uuid>,
+) -> Result<Option<DeliveryRow>, sqlx::Error> {
+    let selection = Selection { unusable, ..Selection::default() };
+    page(pool, customer, &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
+}
+
+/// A page of a delivery's attempts, oldest first. Whose delivery it is has to be asked before, with [`find`].
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn attempts(
+    pool: &Pool,
+    id: DeliveryId,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<AttemptRow>, sqlx::Error> {
+    // No attempt is older than its delivery: the days before it are not searched.
+    let first = uuid_v7_floor(id.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
+    sqlx::query_as!(
+        AttemptRow,
+        "select id, number, started_at, latency_ms, status, error, detail, response_excerpt, location
+         from attempts where delivery_id = $1 and id >= $2 and ($3::uuid is null or id > $3)
+         order by id limit $4",
+        id.uuid(),
+        first,
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// What became of asking for a delivery to be tried again.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Retried {
+    /// It is due now.
+    Due {
+        destination: DestinationId,
+    },
+    /// No filter has approved it: it is held, and its route is to be asked now.
+    Undecided,
+    NotFound,
+    DestinationGone,
+    /// The body of its event is no longer kept.
+    BodyGone,
+}
+
+/// How often a call looks for a delivery that other transactions move to and fro meanwhile.
+const MOVES: usize = 20;
+
+/// Which of the two tables a delivery is in.
+enum Place {
+    Pending {
+        /// Whether its destination is there: else it is about to be cancelled.
+        destination: bool,
+    },
+    Settled {
+        state: String,
+    },
+}
+
+/// Looks for a delivery in both tables, in one statement: transactions move it from one to the other, and one that looks into
+/// one after the other can miss it in both.
+async fn place(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+) -> Result<Option<Place>, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"select null::text as settled,
+                  exists (select from destinations where destinations.id = pending.destination_id) as "destination!"
+           from pending_deliveries pending where customer_id = $1 and id = $2
+           union all
+           select state, true from settled_deliveries where customer_id = $1 and id = $2"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(connection)
+    .await?;
+    Ok(row.map(|row| match row.settled {
+        Some(state) => Place::Settled { state },
+        None => Place::Pending { destination: row.destination },
+    }))
+}
+
+/// Marks a delivery to be sent at once, by its route as it is now. One that is settled is pending again, under the same id and
+/// with a fresh schedule, unless it or its event lies before `first_with_body`; one that is parked waits no more, unless it is
+/// undecided. One that is marked already stays as it is.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+pub async fn retry(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DeliveryId,
+    first_with_body: Uuid,
+) -> Result<Retried, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    // The destination is not deleted before this is committed.
+    super::configuration::hold(&mut transaction).await?;
+    for _ in 0..MOVES {
+        let retried = match place(&mut transaction, customer, id).await? {
+            None => return Ok(Retried::NotFound),
+            Some(Place::Pending { destination: false }) => return Ok(Retried::DestinationGone),
+            Some(Place::Pending { destination: true }) => expedite(&mut transaction, customer, id).await?,
+            Some(Place::Settled { .. }) => make_pending(&mut transaction, customer, id, first_with_body).await?,
+        };
+        match retried {
+            Some(retried @ (Retried::Due { .. } | Retried::Undecided)) => {
+                transaction.commit().await?;
+                return Ok(retried);
+            }
+            Some(retried) => return Ok(retried),
+            // Another transaction has moved it since.
+            None => {}
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
+}
+
+/// Marks a pending delivery to be sent at once, unless it is undecided; `None` if it is not pending any more.
+async fn expedite(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+) -> Result<Option<Retried>, sqlx::Error> {
+    let pending = sqlx::query_scalar!(
+        "select id from pending_deliveries where customer_id = $1 and id = $2 for update",
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(id) = pending else { return Ok(None) };
+    make_due(connection, id).await.map(Some)
+}
+
+/// Makes a settled delivery pending again, to be sent at once unless it is undecided; `None` if it is not settled any more.
+async fn make_pending(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DeliveryId,
+    first_with_body: Uuid,
+) -> Result<Option<Retried>, sqlx::Error> {
+    let settled = sqlx::query!(
+        r#"select destination_id, event_id,
+                  exists (select from destinations where destinations.id = settled.destination_id) as "destination!",
+                  exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
+           from settled_deliveries settled where customer_id = $1 and id = $2 for update"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(&mut *connection)
+    .await?;
+    let Some(settled) = settled else { return Ok(None) };
+    if !settled.destination {
+        return Ok(Some(Retried::DestinationGone));
+    }
+    // What is past its retention may be on the point of being dropped.
+    if !settled.body || settled.event_id.min(id.uuid()) < first_with_body {
+        return Ok(Some(Retried::BodyGone));
+    }
+    sqlx::query!(
+        "with back as (
+             delete from settled_deliveries where id = $1 returning *
+         ), uncounted as (
+             update replays set succeeded = replays.succeeded - (back.state = 'succeeded')::int,
+                                dead = replays.dead - (back.state = 'dead')::int,
+                                cancelled = replays.cancelled - (back.state = 'cancelled')::int
+             from back where replays.id = back.replay_id
+         )
+         insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
+                                         attempts, schedule_start, generation, undecided, parked_reason, parked_by)
+         select id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                case when undecided then 'infinity' else now() end, attempts, attempts,
+                pg_current_xact_id()::text::bigint, undecided,
+                case when undecided then $2 end, case when undecided then 'filter' else 'transform' end
+         from back",
+        id.uuid(),
+        NOT_APPROVED
+    )
+    .execute(&mut *connection)
+    .await?;
+    make_due(connection, id.uuid()).await.map(Some)
+}
+
+/// Makes a pending delivery due that the transaction has locked.
+async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried, sqlx::Error> {
+    let released = held::make_due(connection, &[id], Release::Retry).await?;
+    Ok(match released.first() {
+        Some(Released { undecided: true, .. }) => Retried::Undecided,
+        Some(due) => Retried::Due { destination: DestinationId::from_uuid(due.destination_id) },
+        None => Retried::NotFound,
+    })
+}
+
+/// What became of asking for a delivery to be cancelled.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Cancelled {
+    /// It is cancelled, by this call or before it.
+    Done,
+    /// It has ended in another way.
+    NotPending,
+    NotFound,
+}
+
+/// Cancels a delivery, and makes the next one of its order key due. The engines of all replicas find a signal of it. An attempt
+/// that is under way is not called back.
+///
+/// # Errors
+/// Returns an error if a query fails; the delivery may be cancelled by then.
+pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Cancelled, sqlx::Error> {
+    for _ in 0..MOVES {
+        if end(pool, customer, id).await? {
+            return Ok(Cancelled::Done);
+        }
+        let mut connection = pool.acquire().await?;
+        match place(&mut connection, customer, id).await? {
+            None => return Ok(Cancelled::NotFound),
+            Some(Place::Settled { state }) if state == "cancelled" => return Ok(Cancelled::Done),
+            Some(Place::Settled { .. }) => return Ok(Cancelled::NotPending),
+            // It has become pending again since.
+            Some(Place::Pending { .. }) => {}
+        }
+    }
+    Err(sqlx::Error::RowNotFound)
+}
+
+/// Cancels a delivery if it is pending, and says whether it was.
+async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
+    let cancelled = sqlx::query!(
+        r#"with ended as (
+               delete from pending_deliveries where customer_id = $1 and id = $2 returning *
+           ), counted as (
+               update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
+           ), signalled as (
+               insert into delivery_signals (destination_id, delivery_id) select destination_id, id from ended
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, reason, attempts, schedule_start, undecided)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled',
+                      'cancelled by its owner', attempts, schedule_start, undecided
+               from ended
+               returning id
+           )
+           select ended.destination_id, ended.order_key from moved join ended on ended.id = moved.id"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await?;
+    let Some(cancelled) = cancelled else { return Ok(false) };
+    if let Some(key) = cancelled.order_key {
+        // Not in the transaction above: a settlement may have locked the next one and wait for this one. If the relay is
+        // killed in between, the next one is due when it was put back until.
+        sqlx::query!(
+            "update pending_deliveries set due_at = greatest(now(), not_before)
+             where due_at > greatest(now(), not_before) and id = (
+                 select id from pending_deliveries
+                 where destination_id = $1 and order_key = $2 and attempts = schedule_start and parked_reason is null
+                 order by id limit 1)",
+            cancelled.destination_id,
+            key
+        )
+        .execute(pool)
+        .await?;
+    }
+    Ok(true)
+}

@@ -1,0 +1,300 @@
+//! Destinations: what the API changes, and what the engine does to one that is gone. How they are deleted is in
+//! [`super::deleted_destinations`].
+
+use shared::id::{CustomerId, DestinationId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration::{Change, Version};
+use crate::{Connection, Pool};
+
+/// A destination as it is stored.
+#[derive(Debug, Clone)]
+pub struct DestinationRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub url: String,
+    pub shard: i16,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<String>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    pub retry: serde_json::Value,
+    pub state: String,
+    pub state_reason: Option<String>,
+    pub state_changed_at: OffsetDateTime,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+    pub append_query: bool,
+    /// When its URL led to another scheme, host or port for the last time.
+    pub moved_at: OffsetDateTime,
+}
+
+/// What a destination's owner sets.
+pub struct Content {
+    pub url: String,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<&'static str>,
+    pub max_concurrency: i32,
+    pub timeout_ms: i32,
+    pub retry: serde_json::Value,
+    pub append_query: bool,
+    /// Its URL led to another scheme, host or port before.
+    pub moves: bool,
+}
+
+/// What a change has made of a destination.
+pub struct Changed {
+    /// What it was before; `None` if it is new.
+    pub before: Option<DestinationRow>,
+    pub row: DestinationRow,
+    pub version: Version,
+}
+
+/// Stores a new destination.
+///
+/// # Errors
+/// Returns `destination_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
+pub async fn insert(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DestinationId,
+    name: &str,
+    shard: i16,
+    content: &Content,
+) -> Result<Changed, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    let row = insert_in(&mut change, customer, id, name, shard, content).await?;
+    Ok(Changed { before: None, row, version: change.commit().await? })
+}
+
+/// Changes the destination with this id or this name to what `plan` makes of its row; no other change is made meanwhile.
+/// `None` if there is no such destination.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn change<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&DestinationRow) -> Result<Content, E>,
+) -> Result<Option<Changed>, E> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
+    let content = plan(&before)?;
+    let row = update_in(&mut change, &before, &content).await?;
+    Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
+}
+
+/// Changes the destination with this name, or stores a new one with the id and the shard of `new`. `plan` is given the id
+/// and the row, if there is one; no other change is made meanwhile.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn put<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    name: &str,
+    new: (DestinationId, i16),
+    plan: impl FnOnce(DestinationId, Option<&DestinationRow>) -> Result<Content, E>,
+) -> Result<Changed, E> {
+    let mut change = Change::begin(pool).await?;
+    let before = find_in(&mut change, customer, None, Some(name)).await?;
+    let (new, shard) = new;
+    let id = before.as_ref().map_or(new, |row| DestinationId::from_uuid(row.id));
+    let content = plan(id, before.as_ref())?;
+    let row = match &before {
+        Some(before) => update_in(&mut change, before, &content).await?,
+        None => insert_in(&mut change, customer, id, name, shard, &content).await?,
+    };
+    Ok(Changed { before, row, version: change.commit().await? })
+}
+
+async fn insert_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: DestinationId,
+    name: &str,
+    shard: i16,
+    content: &Content,
+) -> Result<DestinationRow, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationRow,
+        "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
+                                   rate_per, max_concurrency, timeout_ms, retry, append_query)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+         returning *",
+        id.uuid(),
+        customer.uuid(),
+        name,
+        shard,
+        content.url,
+        content.signing_keys_sealed,
+        content.headers_sealed,
+        content.rate_limit,
+        content.rate_per,
+        content.max_concurrency,
+        content.timeout_ms,
+        content.retry,
+        content.append_query
+    )
+    .fetch_one(connection)
+    .await
+}
+
+async fn update_in(
+    connection: &mut Connection,
+    seen: &DestinationRow,
+    content: &Content,
+) -> Result<DestinationRow, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationRow,
+        "update destinations
+         set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
+             max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp(),
+             moved_at = case when $13 then clock_timestamp() else moved_at end
+         where customer_id = $1 and id = $2 and updated_at = $3
+         returning *",
+        seen.customer_id,
+        seen.id,
+        seen.updated_at,
+        content.url,
+        content.signing_keys_sealed,
+        content.headers_sealed,
+        content.rate_limit,
+        content.rate_per,
+        content.max_concurrency,
+        content.timeout_ms,
+        content.retry,
+        content.append_query,
+        content.moves
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Gives the destination with this id or this name the sealed signing keys that `plan` makes of its row; no other change is
+/// made meanwhile. Returns what `plan` gives besides, and the new version of the configuration; `None` if there is no such
+/// destination.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn change_signing_keys<T, E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&DestinationRow) -> Result<(T, String), E>,
+) -> Result<Option<(T, Version)>, E> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
+    let (planned, signing_keys_sealed) = plan(&before)?;
+    sqlx::query!(
+        "update destinations set signing_keys_sealed = $2, updated_at = clock_timestamp() where id = $1",
+        before.id,
+        signing_keys_sealed
+    )
+    .execute(&mut *change)
+    .await?;
+    Ok(Some((planned, change.commit().await?)))
+}
+
+/// The destination with this id or this name.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+) -> Result<Option<DestinationRow>, sqlx::Error> {
+    find_in(&mut pool.acquire().await?, customer, id, name).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: Option<DestinationId>,
+    name: Option<&str>,
+) -> Result<Option<DestinationRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationRow,
+        "select * from destinations where customer_id = $1 and (id = $2 or name = $3)",
+        customer.uuid(),
+        id.map(DestinationId::uuid),
+        name
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// A page of destinations, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &Pool,
+    customer: CustomerId,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<DestinationRow>, sqlx::Error> {
+    sqlx::query_as!(
+        DestinationRow,
+        "select * from destinations where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer.uuid(),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Holds the deliveries of a destination, or lets them go: `state` is `paused` or `active`. Returns the new revision of
+/// the configuration; `None` where the destination is in this state already, or does not exist.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn set_state(
+    pool: &Pool,
+    customer: CustomerId,
+    id: DestinationId,
+    state: &'static str,
+) -> Result<Option<Version>, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    let changed = sqlx::query!(
+        "update destinations set state = $3, state_reason = null, state_changed_at = now(), updated_at = clock_timestamp()
+         where customer_id = $1 and id = $2 and state <> $3",
+        customer.uuid(),
+        id.uuid(),
+        state
+    )
+    .execute(&mut *change)
+    .await?;
+    change.commit_if_any(&changed).await
+}
+
+/// Disables an active destination, for this reason. Returns the new version of the configuration; `None` where it was
+/// not active.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    let changed = sqlx::query!(
+        "update destinations
+         set state = 'disabled', state_reason = $2, state_changed_at = now(), updated_at = clock_timestamp()
+         where id = $1 and state = 'active'",
+        id,
+        reason
+    )
+    .execute(&mut *change)
+    .await?;
+    change.commit_if_any(&changed).await
+}

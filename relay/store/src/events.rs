@@ -1,0 +1,226 @@
+//! Events as the API shows them, and the release of those whose signature failed.
+
+use std::collections::HashSet;
+
+use shared::id::{CustomerId, EventId, SourceId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::admit::{NewEvent, insert_deliveries};
+use super::configuration::Version;
+use super::search::{self, Order, Range, Search, remaining};
+use super::{copies, keys};
+use crate::Pool;
+
+/// What is known of an event, without its headers and body.
+#[derive(Debug, Clone)]
+pub struct SummaryRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    /// `None` where the source has been deleted.
+    pub source_name: Option<String>,
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub body_size: i32,
+    pub verification: String,
+    pub failure_cause: Option<String>,
+    pub failure_detail: Option<String>,
+    pub duplicates: i32,
+    pub same_key_as: Option<Uuid>,
+}
+
+/// An event without its body.
+#[derive(Debug, Clone)]
+pub struct EventRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub source_id: Uuid,
+    pub source_name: Option<String>,
+    pub received_at: OffsetDateTime,
+    pub stored_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body_size: i32,
+    pub verification: String,
+    pub failure_cause: Option<String>,
+    pub failure_detail: Option<String>,
+    pub duplicates: i32,
+    pub same_key_as: Option<Uuid>,
+}
+
+/// The first copy of an event whose body is another one.
+#[derive(Debug, Clone)]
+pub struct ChangedCopyRow {
+    pub id: Uuid,
+    pub body_size: i32,
+}
+
+/// Which events are asked for.
+#[derive(Debug, Clone, Default)]
+pub struct Selection {
+    pub source: Option<SourceId>,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub verification: Option<&'static str>,
+}
+
+/// A search for a page of events, newest first.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<SummaryRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        // An index leads to the few events of a provider's id.
+        if self.selection.provider_event_id.is_some() && !plain {
+            return Ok(None);
+        }
+        let by = search::Events {
+            source: self.selection.source.map(SourceId::uuid),
+            in_quarantine: self.selection.verification == Some("failed"),
+        };
+        let by = if plain { search::Events::default() } else { by };
+        by.edge(pool, Order::NewestFirst, range, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The events of a range of ids that match, newest first.
+async fn page(
+    pool: &Pool,
+    customer: CustomerId,
+    selection: &Selection,
+    range: Range,
+    limit: i64,
+) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_as!(
+        SummaryRow,
+        r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
+                  provider_event_id, body_size, verification, failure_cause, failure_detail, duplicates, same_key_as
+           from events left join sources on sources.id = events.source_id
+           where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
+             and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
+             and events.id >= $6 and events.id < $7
+           order by events.id desc limit $8"#,
+        customer.uuid(),
+        selection.source.map(SourceId::uuid),
+        selection.event_type,
+        selection.provider_event_id,
+        selection.verification,
+        range.from,
+        range.until,
+        limit
+    )
+    .fetch_all(&mut *search)
+    .await
+}
+
+/// One event.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EventRow,
+        r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
+                  type as event_type, provider_event_id, method, query, headers, body_size, verification,
+                  failure_cause, failure_detail, duplicates, same_key_as
+           from events left join sources on sources.id = events.source_id
+           where events.customer_id = $1 and events.id = $2"#,
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The event that a copy is one of, by the id that the copy was answered with.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn of_duplicate(pool: &Pool, copy: EventId) -> Result<Option<EventId>, sqlx::Error> {
+    let event = sqlx::query_scalar!("select event_id from event_duplicates where id = $1", copy.uuid());
+    Ok(event.fetch_optional(pool).await?.map(EventId::from_uuid))
+}
+
+/// The first copy of an event whose body is another one, if there is one and bodies are still kept.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopyRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ChangedCopyRow,
+        r#"select changed_copy_id as "id!", octet_length(changed_copy) as "body_size!"
+           from event_bodies where event_id = $1 and changed_copy_id is not null"#,
+        event
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Its body.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn changed_copy_body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let body = sqlx::query_scalar!("select changed_copy from event_bodies where event_id = $1", event);
+    Ok(body.fetch_optional(pool).await?.flatten())
+}
+
+/// What became of a release.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Released {
+    Done,
+    /// Nothing was written: the configuration is another one than that by which the event was routed.
+    StaleConfiguration,
+    /// It does not wait for a release any more.
+    NotWaiting,
+}
+
+/// Marks an event as released and makes its deliveries, routed by the configuration `version`. From then on its repetitions are
+/// duplicates, unless another event has its key already.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn release(
+    pool: &Pool,
+    event: &NewEvent,
+    version: Version,
+    dedupe_days: i32,
+) -> Result<Released, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    if super::configuration::version(&mut *transaction).await? != version {
+        return Ok(Released::StaleConfiguration);
+    }
+    let window = keys::window(&mut transaction, dedupe_days).await?;
+    copies::claim(&mut transaction, event.claim().as_slice(), window).await?;
+    let released = sqlx::query!(
+        "update events set verification = 'released' where customer_id = $1 and id = $2 and verification = 'failed'",
+        event.customer_id,
+        event.id
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if released.rows_affected() == 0 {
+        return Ok(Released::NotWaiting);
+    }
+    insert_deliveries(&mut transaction, &[event], &HashSet::from([event.id])).await?;
+    transaction.commit().await?;
+    Ok(Released::Done)
+}

@@ -1,0 +1,138 @@
+//! Who sends for which destination: a replica leases shards, and only the owner of a destination's shard sends for it.
+//!
+//! The lease is the replica's row: one small update renews all its shards. A shard whose owner has no row, or an
+//! expired one, is free. Taking a shard raises its epoch, and what is settled names the epoch, so that a replica which
+//! stalled and woke up late cannot write over its successor.
+
+use uuid::Uuid;
+
+use crate::Pool;
+
+/// How many shards there are; a destination's is fixed by its id.
+pub const SHARDS: i64 = 256;
+
+/// A shard that this replica owns.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Shard {
+    pub shard: i16,
+    pub epoch: i64,
+}
+
+/// What a replica has after its lease has been renewed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    pub shards: Vec<Shard>,
+    /// How many it should have, so that all replicas have alike: 0 for one that is leaving.
+    pub share: usize,
+}
+
+/// Renews the lease of `replica` for `lease_ms` and takes what is free up to its fair share. Gives nothing back: only
+/// the replica knows when nothing of a shard is under way. One that is `leaving` takes nothing, and the others share as
+/// if it were not there.
+///
+/// # Errors
+/// Where the database cannot be asked; then the old lease goes on until it expires.
+pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held, sqlx::Error> {
+    let seen = match prolong(pool, replica, lease_ms, leaving).await? {
+        Some(seen) => seen,
+        None => {
+            // A new one, or one whose lease has ended and whose shards another has taken.
+            sqlx::query!(
+                "insert into replicas (id, expires_at) values ($1, now()) on conflict (id) do nothing",
+                replica
+            )
+            .execute(pool)
+            .await?;
+            prolong(pool, replica, lease_ms, leaving).await?.ok_or(sqlx::Error::RowNotFound)?
+        }
+    };
+    let shards: Vec<Shard> =
+        seen.shards.iter().zip(&seen.epochs).map(|(shard, epoch)| Shard { shard: *shard, epoch: *epoch }).collect();
+    let share = if leaving { 0 } else { (SHARDS + seen.others) / (seen.others + 1) };
+    let share_count = usize::try_from(share).unwrap_or(0);
+    if shards.len() >= share_count {
+        return Ok(Held { shards, share: share_count });
+    }
+
+    let mut transaction = pool.begin().await?;
+    // One replica at a time, so that two of them do not take the same free shards.
+    sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate shards'))").execute(&mut *transaction).await?;
+    sqlx::query!("delete from replicas where expires_at < now() and id <> $1", replica)
+        .execute(&mut *transaction)
+        .await?;
+    let missing = share - i64::try_from(shards.len()).unwrap_or(SHARDS);
+    sqlx::query!(
+        "update shards set owner = $1, epoch = epoch + 1
+         where shard in (
+             select shard from shards
+             where owner is null or not exists (select from replicas where replicas.id = shards.owner)
+             order by shard limit $2 for update)",
+        replica,
+        missing
+    )
+    .execute(&mut *transaction)
+    .await?;
+    let shards = sqlx::query_as!(Shard, "select shard, epoch from shards where owner = $1 order by shard", replica)
+        .fetch_all(&mut *transaction)
+        .await?;
+    transaction.commit().await?;
+    Ok(Held { shards, share: share_count })
+}
+
+/// What a replica that holds a lease sees.
+struct Seen {
+    /// Other replicas that share the shards with it.
+    others: i64,
+    shards: Vec<i16>,
+    epochs: Vec<i64>,
+}
+
+/// Prolongs the lease, where there is one. A single statement, because it is made all day: who takes the shards of a
+/// replica deletes its row in the same transaction, so that where the row is still there, what is read is true.
+async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>, sqlx::Error> {
+    sqlx::query_as!(
+        Seen,
+        r#"update replicas set expires_at = now() + $2::bigint * interval '1 millisecond', leaving = $3
+           where id = $1
+           returning (select count(*) from replicas where expires_at >= now() and not leaving and id <> $1) as "others!",
+                     array(select shard from shards where owner = $1 order by shard) as "shards!: Vec<i16>",
+                     array(select epoch from shards where owner = $1 order by shard) as "epochs!: Vec<i64>""#,
+        replica,
+        lease_ms,
+        leaving
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Gives shards back, for other replicas to take at once.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update shards set owner = null
+         where owner = $1 and shard in (select shard from shards where shard = any($2) order by shard for update)",
+        replica,
+        shards
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Gives everything back and forgets the replica.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn release(pool: &Pool, replica: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "with gone as (delete from replicas where id = $1)
+         update shards set owner = null
+         where owner = $1 and shard in (select shard from shards where owner = $1 order by shard for update)",
+        replica
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}

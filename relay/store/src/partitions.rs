@@ -1,0 +1,395 @@
+//! The day partitions of history: making them, and what it takes to drop them without anybody waiting for it.
+//!
+//! A partition is detached concurrently, which waits for those who use the table and lets everybody else go on, and
+//! dropped when it is a table of its own. A run that is interrupted between the steps leaves a partition that is half
+//! detached, or a table that belongs to nothing: [`Maintenance::partitions`] finds both.
+
+use model::unix_time;
+use shared::id::{uuid_v7_floor, uuid_v7_ms};
+use sqlx::AssertSqlSafe;
+use time::{Date, OffsetDateTime};
+use uuid::Uuid;
+
+use crate::{Connection, Pool};
+
+/// Makes the partitions of one day where they are not there yet.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn create_day(pool: &Pool, day: Date) -> Result<(), sqlx::Error> {
+    sqlx::query!("select create_day($1)", day).execute(pool).await?;
+    Ok(())
+}
+
+/// The most partitions that are made for one transaction: more than it can touch days.
+const MADE_AT_ONCE: u32 = 50;
+
+/// Makes the partitions that a transaction lacked, so that it can be run again.
+///
+/// Partitions are made days ahead, so this is for what cannot be foreseen: ids of a day far away because a clock was wrong
+/// for a while, a partition that was dropped by hand, a database that was restored, maintenance that failed for days.
+#[derive(Debug, Default)]
+pub struct MissingPartitions {
+    made: u32,
+}
+
+impl MissingPartitions {
+    /// Whether the transaction failed for want of a partition, which has been made: it is to be run again.
+    ///
+    /// # Errors
+    /// Returns an error if the partition cannot be made.
+    pub async fn make(&mut self, pool: &Pool, error: &sqlx::Error) -> Result<bool, sqlx::Error> {
+        let Some(day) = missing_day(error).filter(|_| self.made < MADE_AT_ONCE) else { return Ok(false) };
+        self.made += 1;
+        tracing::warn!(%day, "history has no partition for a day; it is created");
+        create_day(pool, day).await?;
+        Ok(true)
+    }
+}
+
+/// Runs a transaction that writes to history, and again after making each partition that it lacked. A macro, because a
+/// closure that borrows what its future uses is not `Send` for every lifetime.
+#[macro_export]
+macro_rules! with_partitions {
+    ($pool:expr, $transaction:expr) => {{
+        let mut missing = $crate::partitions::MissingPartitions::default();
+        loop {
+            match $transaction.await {
+                Err(error) => {
+                    if !missing.make($pool, &error).await? {
+                        break Err(error);
+                    }
+                }
+                done => break done,
+            }
+        }
+    }};
+}
+pub use with_partitions;
+
+/// Whether a row was refused because its partition does not exist. Nothing is wrong with the row then.
+#[must_use]
+pub fn is_missing(error: &sqlx::Error) -> bool {
+    // PostgreSQL reports it as a check violation that names no constraint.
+    error
+        .as_database_error()
+        .is_some_and(|error| error.code().as_deref() == Some("23514") && error.constraint().is_none())
+}
+
+/// The day whose partition is missing, from the key that the error tells.
+fn missing_day(error: &sqlx::Error) -> Option<Date> {
+    let detail = error
+        .as_database_error()
+        .filter(|_| is_missing(error))?
+        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?
+        .detail()?;
+    day_of_key(detail)
+}
+
+/// Reads `… (id) = (0197f3c8-…)` and its like, whose words are in the language of the server.
+fn day_of_key(detail: &str) -> Option<Date> {
+    let (_, key) = detail.split_once(") = (")?;
+    let key = key.split([')', ',', ' ']).next()?;
+    if let Ok(id) = key.parse::<Uuid>() {
+        return Some(unix_time::timestamp(uuid_v7_ms(id)).date());
+    }
+    // A day, or the day of a time: all sessions have the time zone UTC.
+    Date::parse(key, time::macros::format_description!("[year]-[month]-[day]")).ok()
+}
+
+/// A table of history.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Table {
+    Events,
+    EventBodies,
+    EventKeys,
+    EventDuplicates,
+    SettledDeliveries,
+    Attempts,
+    Rejections,
+    UnreadableMessages,
+    SourceCounters,
+    DestinationCounters,
+}
+
+impl Table {
+    const ALL: [Self; 10] = [
+        Self::Events,
+        Self::EventBodies,
+        Self::EventKeys,
+        Self::EventDuplicates,
+        Self::SettledDeliveries,
+        Self::Attempts,
+        Self::Rejections,
+        Self::UnreadableMessages,
+        Self::SourceCounters,
+        Self::DestinationCounters,
+    ];
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Events => "events",
+            Self::EventBodies => "event_bodies",
+            Self::EventKeys => "event_keys",
+            Self::EventDuplicates => "event_duplicates",
+            Self::SettledDeliveries => "settled_deliveries",
+            Self::Attempts => "attempts",
+            Self::Rejections => "rejections",
+            Self::UnreadableMessages => "unreadable_messages",
+            Self::SourceCounters => "source_counters",
+            Self::DestinationCounters => "destination_counters",
+        }
+    }
+}
+
+/// How a partition belongs to its table.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum State {
+    Attached,
+    /// A run was interrupted while it was being detached; nobody sees it any more.
+    HalfDetached,
+    /// A table of its own.
+    Detached,
+}
+
+/// The partition of a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Partition {
+    pub table: Table,
+    pub day: Date,
+    pub state: State,
+}
+
+impl Partition {
+    /// Its name in the database, as `create_day` makes it.
+    #[must_use]
+    pub fn name(&self) -> String {
+        let (year, month, day) = self.day.to_calendar_date();
+        format!("{}_{year:04}{:02}{day:02}", self.table.name(), u8::from(month))
+    }
+
+    fn read(name: &str, state: State) -> Option<Self> {
+        let (table, day) = name.rsplit_once('_')?;
+        let table = Table::ALL.into_iter().find(|known| known.name() == table)?;
+        let day = Date::parse(day, time::macros::format_description!("[year][month][day]")).ok()?;
+        Some(Self { table, day, state })
+    }
+}
+
+/// The connection of the one replica that drops partitions; the right to do so ends when it is dropped.
+pub struct Maintenance {
+    connection: Connection,
+}
+
+impl Maintenance {
+    /// `None` where another replica is at it.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn begin(pool: &Pool) -> Result<Option<Self>, sqlx::Error> {
+        // Not of the pool: what is locked must not outlive this run, however it ends.
+        let mut connection = pool.detached().await?;
+        let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('tidegate history')) as "locked!""#)
+            .fetch_one(&mut connection)
+            .await?;
+        if !locked {
+            return Ok(None);
+        }
+        // Nobody waits behind this one for longer.
+        sqlx::query!("set lock_timeout = '2s'").execute(&mut connection).await?;
+        Ok(Some(Self { connection }))
+    }
+
+    /// The database's clock, which is the same for all replicas.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn now(&mut self) -> Result<OffsetDateTime, sqlx::Error> {
+        sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut self.connection).await
+    }
+
+    /// Every partition there is, the oldest day first, and of a day the bodies before their events.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn partitions(&mut self) -> Result<Vec<Partition>, sqlx::Error> {
+        let rows = sqlx::query!(
+            r#"select relname::text as "name!", inhdetachpending as "half_detached?"
+               from pg_class left join pg_inherits on inhrelid = pg_class.oid
+               where relnamespace = current_schema()::regnamespace and relkind = 'r' and relname ~ '_[0-9]{8}$'
+               order by right(relname::text, 8), relname"#
+        )
+        .fetch_all(&mut self.connection)
+        .await?;
+        let state = |half_detached: Option<bool>| match half_detached {
+            Some(false) => State::Attached,
+            Some(true) => State::HalfDetached,
+            None => State::Detached,
+        };
+        Ok(rows.iter().filter_map(|row| Partition::read(&row.name, state(row.half_detached))).collect())
+    }
+
+    /// Whether deliveries that are pending need it: their event with its body, or the place where they are settled.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked.
+    pub async fn is_needed(&mut self, partition: &Partition) -> Result<bool, sqlx::Error> {
+        let floor = |day: Date| uuid_v7_floor(unix_time::unix_ms(day.midnight().assume_utc()));
+        let (first, next) = (floor(partition.day), floor(partition.day.next_day().unwrap_or(Date::MAX)));
+        match partition.table {
+            Table::Events | Table::EventBodies => {
+                sqlx::query_scalar!(
+                    r#"select coalesce((select event_id from pending_deliveries where event_id >= $1
+                                        order by event_id limit 1) < $2, false) as "needed!""#,
+                    first,
+                    next
+                )
+                .fetch_one(&mut self.connection)
+                .await
+            }
+            Table::SettledDeliveries => {
+                sqlx::query_scalar!(
+                    r#"select coalesce((select id from pending_deliveries where id >= $1 order by id limit 1) < $2,
+                                       false) as "needed!""#,
+                    first,
+                    next
+                )
+                .fetch_one(&mut self.connection)
+                .await
+            }
+            Table::EventKeys
+            | Table::EventDuplicates
+            | Table::Attempts
+            | Table::Rejections
+            | Table::UnreadableMessages
+            | Table::SourceCounters
+            | Table::DestinationCounters => Ok(false),
+        }
+    }
+
+    /// Makes pending deliveries of events before `first` dead, at most `limit`; says how many they were. Those that others
+    /// have locked are left for the next run.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked; then nothing was written.
+    pub async fn expire_pending(&mut self, first: Uuid, reason: &str, limit: i64) -> Result<i64, sqlx::Error> {
+        sqlx::query_scalar!(
+            r#"with ended as (
+                   delete from pending_deliveries
+                   where id = any(array(
+                       select id from pending_deliveries where event_id < $1 order by event_id limit $2
+                       for update skip locked))
+                   returning *
+               ), moved as (
+                   insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id,
+                                                   replay_id, state, error, reason, attempts, schedule_start,
+                                                   undecided)
+                   select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'dead', 'expired', $3,
+                          attempts, schedule_start, undecided
+                   from ended
+                   returning replay_id
+               ), locked as (
+                   select id from replays where id = any(array(select replay_id from moved)) order by id for no key update
+               ), counted as (
+                   update replays set dead = replays.dead + more.count
+                   from (select replay_id, count(*) from moved group by replay_id) as more (id, count)
+                   join locked on locked.id = more.id
+                   where replays.id = more.id
+               )
+               select count(*) as "count!" from moved"#,
+            first,
+            limit,
+            reason
+        )
+        .fetch_one(&mut self.connection)
+        .await
+    }
+
+    /// Deletes versions of routes that were kept before `before`, at most `limit`; says how many they were.
+    ///
+    /// # Errors
+    /// Returns an error if the query fails; then nothing was written.
+    pub async fn forget_route_versions(&mut self, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+        let deleted = sqlx::query!(
+            "delete from route_versions where (route_id, version) in (
+                 select route_id, version from route_versions where kept_at < $1
+                 order by kept_at limit $2 for update skip locked)",
+            before,
+            limit
+        )
+        .execute(&mut self.connection)
+        .await?;
+        Ok(deleted.rows_affected())
+    }
+
+    /// Drops a partition, from whichever step it was left at.
+    ///
+    /// # Errors
+    /// Where the database cannot be asked, or somebody uses it ([`is_in_use`]); the next run goes on from there.
+    pub async fn drop(&mut self, partition: &Partition) -> Result<(), sqlx::Error> {
+        let (table, name) = (partition.table.name(), partition.name());
+        let detach = match partition.state {
+            State::Attached => Some("concurrently"),
+            State::HalfDetached => Some("finalize"),
+            State::Detached => None,
+        };
+        // Names cannot be parameters; these are made of the names above and of digits.
+        if let Some(how) = detach {
+            let detach = format!("alter table {table} detach partition {name} {how}");
+            sqlx::raw_sql(AssertSqlSafe(detach)).execute(&mut self.connection).await?;
+        }
+        sqlx::raw_sql(AssertSqlSafe(format!("drop table {name}"))).execute(&mut self.connection).await?;
+        Ok(())
+    }
+}
+
+/// Whether a statement gave way to somebody who uses the same table.
+#[must_use]
+pub fn is_in_use(error: &sqlx::Error) -> bool {
+    // lock_not_available and query_canceled (PostgreSQL, appendix A).
+    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03" || code == "57014")
+}
+
+#[cfg(test)]
+mod tests {
+    use time::macros::date;
+
+    use super::*;
+
+    #[test]
+    fn the_day_of_a_missing_partition_is_read_from_the_key_of_the_row_in_any_language() {
+        for (detail, day) in [
+            (
+                "Partition key of the failing row contains (id) = (019ac9b2-8f00-7000-8000-000000000001).",
+                Some(date!(2025 - 11 - 28)),
+            ),
+            (
+                "Partitionierungsschlüssel der fehlgeschlagenen Zeile enthält (day) = (2026-01-09).",
+                Some(date!(2026 - 01 - 09)),
+            ),
+            (
+                "Partition key of the failing row contains (minute) = (2026-01-09 23:59:00+00).",
+                Some(date!(2026 - 01 - 09)),
+            ),
+            ("Failing row contains (1, 2).", None),
+            ("", None),
+        ] {
+            assert_eq!(day_of_key(detail), day, "{detail}");
+        }
+    }
+
+    #[test]
+    fn a_partition_is_read_from_the_name_it_has() {
+        for table in Table::ALL {
+            let partition = Partition { table, day: date!(2026 - 01 - 09), state: State::Attached };
+            assert_eq!(Partition::read(&partition.name(), State::Attached), Some(partition));
+        }
+        assert_eq!(
+            Partition::read("event_bodies_20260109", State::Detached).map(|read| read.table),
+            Some(Table::EventBodies)
+        );
+        for other in ["events", "events_2026010", "events_20261309", "mine_20260109"] {
+            assert_eq!(Partition::read(other, State::Attached), None, "{other}");
+        }
+    }
+}

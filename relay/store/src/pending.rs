@@ -1,0 +1,305 @@
+//! Reads what is due, per destination that can take it.
+
+use std::collections::{HashMap, HashSet};
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use crate::configuration::Version;
+use crate::signals::Position;
+use crate::{LARGE_BYTES, Pool};
+
+/// A delivery that is due.
+pub struct DueRow {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub event_id: Uuid,
+    pub route_id: Option<Uuid>,
+    /// The version of the route by which it was routed.
+    pub route_version: i32,
+    /// Of a delivery that goes in order: later ones of its key do not wait while it is retried.
+    pub skips: bool,
+    pub replay_id: Option<Uuid>,
+    pub due_at: OffsetDateTime,
+    pub attempts: i16,
+    pub schedule_start: i16,
+    pub throttled: i16,
+    pub order_key: Option<i64>,
+    /// An earlier delivery of its key is pending and goes first. One that is retried has a time of its own.
+    pub is_behind: bool,
+    /// None of those that go first waits for its first attempt.
+    pub is_next: bool,
+    /// How often in a row it was due and nothing was sent because of the relay.
+    pub not_sent: i16,
+    /// Which stay in the table it is.
+    pub generation: i64,
+    /// A caller has asked to send it at once, and no attempt was made since.
+    pub expedited: bool,
+}
+
+/// The event of a delivery that is due. The body is left out where it is large; see [`body`].
+pub struct EventRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    /// Of headers and query, in bytes.
+    pub head_size: i32,
+    pub body: Option<Vec<u8>>,
+    /// In bytes.
+    pub body_size: i32,
+}
+
+/// A key of which nothing is read in one lane.
+pub struct Busy {
+    pub destination: Uuid,
+    pub lane: i16,
+    pub key: i64,
+}
+
+/// What was due, and when that was by the database's clock.
+pub struct Due {
+    pub rows: Vec<DueRow>,
+    pub events: HashMap<Uuid, EventRow>,
+    /// Destinations of which there was no room for all that was found.
+    pub left_out: HashSet<Uuid>,
+    pub read_at: OffsetDateTime,
+}
+
+/// Events of one statement, so that what it brings is bounded before anything is known of their sizes.
+pub const EVENTS_AT_ONCE: usize = 250;
+
+/// After so many bytes of bodies no further ones are read, and after so many bytes in all no further deliveries.
+pub const MOST_BODY_BYTES: usize = 4 << 20;
+pub const MOST_BYTES: usize = 12 << 20;
+
+/// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
+pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
+
+/// The first deliveries of lanes that are due since `begins[i]`, oldest first, but for those that are `known` or of a `busy`
+/// key: at most `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only if `bodies` is true. Some
+/// megabytes of it at most: the last ones are left out beyond that, and others come without their bodies.
+///
+/// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
+///
+/// # Errors
+/// Returns an error if a query fails.
+#[expect(clippy::too_many_arguments, reason = "the lanes of one statement, column by column")]
+pub async fn due(
+    pool: &Pool,
+    destinations: &[Uuid],
+    lanes: &[i16],
+    begins: &[OffsetDateTime],
+    limits: &[i64],
+    known: &[Uuid],
+    busy: &[Busy],
+    bodies: bool,
+) -> Result<Due, sqlx::Error> {
+    let busy_destinations: Vec<Uuid> = busy.iter().map(|busy| busy.destination).collect();
+    let busy_lanes: Vec<i16> = busy.iter().map(|busy| busy.lane).collect();
+    let busy_keys: Vec<i64> = busy.iter().map(|busy| busy.key).collect();
+    let mut heads = sqlx::query!(
+        r#"select now() as "read_at!", due.id as "id?", due.destination_id as "destination_id?", due.event_id as "event_id?",
+                  due.route_id as "route_id?", due.route_version as "route_version?",
+                  coalesce(route.poison, gone.poison, 'block') = 'skip' as "skips!", due.replay_id as "replay_id?",
+                  due.due_at as "due_at?", due.attempts as "attempts?", due.schedule_start as "schedule_start?",
+                  due.throttled as "throttled?", due.not_sent as "not_sent?", due.order_key as "order_key?",
+                  due.generation as "generation?", due.expedited_at is not null as "expedited!",
+                  due.order_key is not null and due.attempts = due.schedule_start and exists (
+                      select from pending_deliveries earlier
+                      where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
+                        and earlier.id < due.id
+                        and (coalesce(route.poison, gone.poison, 'block') = 'block'
+                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                  ) as "is_behind!",
+                  due.order_key is not null and due.attempts = due.schedule_start
+                  and coalesce(route.poison, gone.poison, 'block') = 'block' and not exists (
+                      select from pending_deliveries earlier
+                      where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
+                        and earlier.id < due.id and earlier.attempts = earlier.schedule_start
+                        and earlier.parked_reason is null
+                  ) as "is_next!"
+           from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::bigint[]) as ready (destination_id, lane, begin, most)
+           left join lateral (
+               select * from pending_deliveries pending
+               where pending.destination_id = ready.destination_id and pending.lane = ready.lane
+                 and due_at between ready.begin and now() and pending.id <> all($5)
+                 and (pending.order_key is null or (ready.destination_id, ready.lane, pending.order_key) not in (
+                     select destination_id, lane, order_key
+                     from unnest($6::uuid[], $7::smallint[], $8::bigint[]) as busy (destination_id, lane, order_key)))
+               order by due_at, id limit ready.most
+           ) due on true
+           left join routes route on route.id = due.route_id and due.order_key is not null
+           left join lateral (
+               select poison from route_versions kept
+               where kept.route_id = due.route_id and due.order_key is not null and route.id is null
+               order by version desc limit 1
+           ) gone on true"#,
+        destinations,
+        lanes,
+        begins,
+        limits,
+        known,
+        &busy_destinations,
+        &busy_lanes,
+        &busy_keys
+    )
+    .fetch_all(pool)
+    .await?;
+    // A lane with nothing due has one row too, which tells the time.
+    let Some(read_at) = heads.first().map(|head| head.read_at) else {
+        return Err(sqlx::Error::RowNotFound);
+    };
+    // What is left out has to be the end of its lane.
+    heads.sort_by_key(|head| (head.destination_id, head.due_at, head.id));
+    let mut due = Due { rows: Vec::new(), events: HashMap::new(), left_out: HashSet::new(), read_at };
+    let (mut body_bytes, mut bytes) = (0, 0);
+    for heads in heads.chunks(EVENTS_AT_ONCE) {
+        if bytes >= MOST_BYTES {
+            due.left_out.extend(heads.iter().filter_map(|head| head.destination_id));
+            continue;
+        }
+        let wanted = heads.iter().filter_map(|head| head.event_id).filter(|id| !due.events.contains_key(id));
+        for event in events(pool, wanted.collect(), bodies && body_bytes < MOST_BODY_BYTES).await? {
+            let of_body = event.body.as_ref().map_or(0, Vec::len);
+            body_bytes += of_body;
+            bytes += of_body + usize::try_from(event.head_size).unwrap_or(0);
+            due.events.insert(event.id, event);
+        }
+        due.rows.extend(heads.iter().filter_map(|head| {
+            Some(DueRow {
+                id: head.id?,
+                destination_id: head.destination_id?,
+                event_id: head.event_id?,
+                route_id: head.route_id,
+                route_version: head.route_version?,
+                skips: head.skips,
+                replay_id: head.replay_id,
+                due_at: head.due_at?,
+                attempts: head.attempts?,
+                schedule_start: head.schedule_start?,
+                throttled: head.throttled?,
+                order_key: head.order_key,
+                is_behind: head.is_behind,
+                is_next: head.is_next,
+                not_sent: head.not_sent?,
+                generation: head.generation?,
+                expedited: head.expedited,
+            })
+        }));
+    }
+    Ok(due)
+}
+
+/// The events with these ids, with their small bodies or without. A statement of its own, to which the ids are known when
+/// it is planned: only the partitions of their days are touched. As one with that of the deliveries it would be a join,
+/// which reads all of history.
+pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>, sqlx::Error> {
+    if ids.is_empty() {
+        return Ok(Vec::new());
+    }
+    ids.sort_unstable();
+    ids.dedup();
+    sqlx::query_as!(
+        EventRow,
+        r#"select events.id, source_id, received_at, type as event_type, provider_event_id, method, query, headers,
+                  octet_length(headers::text) + octet_length(query) as "head_size!", body as "body?", body_size
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id = any($1) and body_size <= $2
+           where events.id = any($1)"#,
+        &ids,
+        if bodies { SMALL_BODY_BYTES } else { -1 }
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// When the first delivery of a lane is due.
+pub struct NextDueRow {
+    pub destination_id: Uuid,
+    pub lane: i16,
+    /// `None` if all of the lane is parked.
+    pub due_at: Option<OffsetDateTime>,
+}
+
+/// What a look at the tables has shown.
+pub struct Look {
+    /// Of the configuration.
+    pub version: Version,
+    pub lanes: Vec<NextDueRow>,
+    /// The time by the database's clock.
+    pub now: OffsetDateTime,
+    /// Whether there are signals that this replica has not seen.
+    pub signals: bool,
+    /// The oldest transaction that was running then.
+    pub horizon: i64,
+    /// Whether a caller has asked to send a delivery at once.
+    pub expedited: bool,
+}
+
+/// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
+/// any, of whichever destination, in the order of their destinations and numbers. With it come the version of the
+/// configuration, whether there are signals behind `position`, and whether any delivery is to be sent at once, so that a relay
+/// without work needs one statement for all of it.
+///
+/// Each lane is one probe of the index, however many deliveries it has, and a lane without any costs nothing.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Position) -> Result<Look, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"with recursive heads as (
+               (select destination_id, lane, due_at from pending_deliveries
+                where (destination_id, lane) > ($1, $2::smallint)
+                order by destination_id, lane, due_at, id limit 1)
+               union all
+               select next.* from heads cross join lateral (
+                   select destination_id, lane, due_at from pending_deliveries
+                   where (destination_id, lane) > (heads.destination_id, heads.lane)
+                   order by destination_id, lane, due_at, id limit 1
+               ) next
+           )
+           select configuration.revision, configuration.identity, now() as "now!",
+                  exists (select from delivery_signals where written_by >= $4 and id <> all($5)) as "signals!",
+                  pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!",
+                  exists (select from pending_deliveries where expedited_at is not null) as "expedited!",
+                  first.destination_id as "destination_id?", first.lane as "lane?",
+                  nullif(first.due_at, 'infinity') as due_at
+           from configuration left join (select destination_id, lane, due_at from heads limit $3) first on true"#,
+        after.0,
+        after.1,
+        limit,
+        position.from(),
+        &position.seen()
+    )
+    .fetch_all(pool)
+    .await?;
+    // A row is there if no lane is.
+    let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
+    let version = Version { revision: first.revision, identity: first.identity };
+    let (signals, horizon, expedited) = (first.signals, first.horizon, first.expedited);
+    let now = first.now;
+    let lanes = rows.into_iter().filter_map(|row| {
+        Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
+    });
+    Ok(Look { version, lanes: lanes.collect(), now, signals, horizon, expedited })
+}
+
+/// The body of one event; `None` where it is no longer kept.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event)
+        .fetch_optional(&mut connection)
+        .await?;
+    if body.as_ref().is_some_and(|body| body.len() > LARGE_BYTES) {
+        connection.shrink_buffers();
+    }
+    Ok(body)
+}

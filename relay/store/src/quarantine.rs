@@ -1,0 +1,255 @@
+//! The limit of what a source keeps of requests that fail. It is held in the transaction that stores: what is beyond it
+//! is not stored, only counted, in one row of rejections for each source and hour.
+
+use std::collections::{BTreeMap, HashMap, HashSet};
+
+use shared::id::SourceId;
+use shared::source::QuarantineLimits;
+use time::OffsetDateTime;
+use uuid::{NoContext, Timestamp, Uuid};
+
+use super::admit::NewEvent;
+use super::{Connection, Pool};
+
+/// The cause of the rejections that count what is beyond the limit.
+pub const CAUSE: &str = "quarantine_full";
+
+/// What a source has kept in an hour.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Usage {
+    pub hour: OffsetDateTime,
+    pub events: i64,
+    pub bytes: i64,
+    /// Requests beyond the limit.
+    pub rejected: i64,
+    rejection_id: Option<Uuid>,
+}
+
+/// A source that has reached its limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Full {
+    pub source_id: Uuid,
+    pub hour: OffsetDateTime,
+}
+
+/// What is beyond the limits of its sources.
+#[derive(Debug, Default)]
+pub struct Beyond {
+    /// The events that must not be stored.
+    pub events: HashSet<Uuid>,
+    /// The sources of which the event `source.quarantine_full` is to be stored now.
+    pub full: Vec<Full>,
+}
+
+/// What a source has kept in this hour by the database's clock; `None` if that is nothing.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>, sqlx::Error> {
+    sqlx::query_as!(
+        Usage,
+        "select hour, events, bytes, rejected, rejection_id from quarantine_usage
+         where source_id = $1 and hour >= date_trunc('hour', now(), 'UTC')",
+        source.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Charges the events that failed to their sources, and says which of them are beyond the limit. The sources are locked
+/// until the transaction ends.
+pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) -> Result<Beyond, sqlx::Error> {
+    let mut by_source: BTreeMap<Uuid, (QuarantineLimits, Vec<&NewEvent>)> = BTreeMap::new();
+    for event in events {
+        if let Some(limits) = event.quarantine {
+            by_source.entry(event.source_id).or_insert((limits, Vec::new())).1.push(event);
+        }
+    }
+    let mut beyond = Beyond::default();
+    if by_source.is_empty() {
+        return Ok(beyond);
+    }
+    let sources: Vec<Uuid> = by_source.keys().copied().collect();
+    let mut usages = lock(connection, &sources).await?;
+    for (source_id, (limits, events)) in by_source {
+        let Some(usage) = usages.get_mut(&source_id) else { continue };
+        let before = usage.rejected;
+        let rejected = divide(usage, limits, &events);
+        if let (Some(first), Some(last)) = (rejected.first(), rejected.last()) {
+            usage.rejection_id =
+                Some(count(connection, usage.rejection_id, limits, first, last, rejected.len()).await?);
+            beyond.events.extend(rejected.iter().map(|event| event.id));
+        }
+        if is_told(before, usage.rejected) {
+            beyond.full.push(Full { source_id, hour: usage.hour });
+        }
+    }
+    write(connection, &usages).await?;
+    Ok(beyond)
+}
+
+/// Adds what there is room for to the usage, and returns the others.
+fn divide<'e>(usage: &mut Usage, limits: QuarantineLimits, events: &[&'e NewEvent]) -> Vec<&'e NewEvent> {
+    let most = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
+    let mut rejected = Vec::new();
+    for event in events {
+        let size = i64::try_from(event.body.len()).unwrap_or(i64::MAX);
+        let bytes = usage.bytes.saturating_add(size);
+        if usage.events < most(limits.events_per_hour) && bytes <= most(limits.bytes_per_hour) {
+            usage.events += 1;
+            usage.bytes = bytes;
+        } else {
+            usage.rejected += 1;
+            rejected.push(*event);
+        }
+    }
+    rejected
+}
+
+/// Whether the event is stored when the count goes from one number to another: at the first one, and again whenever the count
+/// has doubled, because a relay may have been killed before it stored it. Its key makes it one event an hour.
+fn is_told(before: i64, after: i64) -> bool {
+    before.leading_zeros() != after.leading_zeros()
+}
+
+async fn lock(connection: &mut Connection, sources: &[Uuid]) -> Result<HashMap<Uuid, Usage>, sqlx::Error> {
+    // In the order of the ids, so that two replicas wait for each other and do not deadlock.
+    let rows = sqlx::query!(
+        "insert into quarantine_usage as usage (source_id, hour)
+         select source_id, date_trunc('hour', now(), 'UTC') from unnest($1::uuid[]) as source (source_id)
+         on conflict (source_id) do update
+         set events = case when usage.hour >= excluded.hour then usage.events else 0 end,
+             bytes = case when usage.hour >= excluded.hour then usage.bytes else 0 end,
+             rejected = case when usage.hour >= excluded.hour then usage.rejected else 0 end,
+             rejection_id = case when usage.hour >= excluded.hour then usage.rejection_id end,
+             hour = greatest(usage.hour, excluded.hour)
+         returning source_id, hour, events, bytes, rejected, rejection_id",
+        sources
+    )
+    .fetch_all(connection)
+    .await?;
+    let usages = rows.into_iter().map(|row| {
+        let (hour, events, bytes) = (row.hour, row.events, row.bytes);
+        (row.source_id, Usage { hour, events, bytes, rejected: row.rejected, rejection_id: row.rejection_id })
+    });
+    Ok(usages.collect())
+}
+
+async fn write(connection: &mut Connection, usages: &HashMap<Uuid, Usage>) -> Result<(), sqlx::Error> {
+    let column = |of: fn(&Usage) -> i64| usages.values().map(of).collect::<Vec<i64>>();
+    let ids: Vec<Uuid> = usages.keys().copied().collect();
+    let rejections: Vec<Option<Uuid>> = usages.values().map(|usage| usage.rejection_id).collect();
+    sqlx::query!(
+        "update quarantine_usage usage
+         set events = charged.events, bytes = charged.bytes, rejected = charged.rejected,
+             rejection_id = charged.rejection_id
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[], $5::uuid[])
+              as charged (source_id, events, bytes, rejected, rejection_id)
+         where usage.source_id = charged.source_id",
+        &ids,
+        &column(|usage| usage.events),
+        &column(|usage| usage.bytes),
+        &column(|usage| usage.rejected),
+        &rejections as &[Option<Uuid>]
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Counts requests in the row of rejections of this hour, and returns its id.
+async fn count(
+    connection: &mut Connection,
+    row: Option<Uuid>,
+    limits: QuarantineLimits,
+    first: &NewEvent,
+    last: &NewEvent,
+    count: usize,
+) -> Result<Uuid, sqlx::Error> {
+    let count = i64::try_from(count).unwrap_or(i64::MAX);
+    let size = i64::try_from(last.body.len()).unwrap_or(i64::MAX);
+    if let Some(id) = row {
+        let counted = sqlx::query!(
+            "update rejections set count = count + $2, last_at = greatest(last_at, $3), size = $4 where id = $1",
+            id,
+            count,
+            last.received_at,
+            size
+        )
+        .execute(&mut *connection)
+        .await?;
+        if counted.rows_affected() > 0 {
+            return Ok(id);
+        }
+    }
+    let id = Uuid::new_v7(Timestamp::now(NoContext));
+    let QuarantineLimits { events_per_hour, bytes_per_hour, .. } = limits;
+    let detail = format!(
+        "the source keeps at most {events_per_hour} requests and {bytes_per_hour} bytes an hour of what fails; see quarantine \
+         in its config"
+    );
+    sqlx::query!(
+        "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, 'unknown')",
+        id,
+        first.source_id,
+        CAUSE,
+        detail,
+        count,
+        first.received_at.min(last.received_at),
+        last.received_at.max(first.received_at),
+        size
+    )
+    .execute(connection)
+    .await?;
+    Ok(id)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn event(size: usize) -> NewEvent {
+        NewEvent {
+            id: Uuid::new_v7(Timestamp::now(NoContext)),
+            customer_id: Uuid::nil(),
+            source_id: Uuid::nil(),
+            received_at: OffsetDateTime::UNIX_EPOCH,
+            event_type: None,
+            provider_event_id: None,
+            dedupe_key: None,
+            method: String::new(),
+            query: String::new(),
+            headers: serde_json::Value::Null,
+            body: vec![0; size],
+            verification: "failed",
+            failure: None,
+            quarantine: Some(QuarantineLimits::default()),
+            deliveries: Vec::new(),
+        }
+    }
+
+    fn empty() -> Usage {
+        Usage { hour: OffsetDateTime::UNIX_EPOCH, events: 0, bytes: 0, rejected: 0, rejection_id: None }
+    }
+
+    #[test]
+    fn what_is_beyond_the_number_or_the_bytes_is_rejected_and_a_smaller_one_still_fits() {
+        let events: Vec<NewEvent> = [60, 60, 40, 0, 0].map(event).into();
+        let events: Vec<&NewEvent> = events.iter().collect();
+        let limits = QuarantineLimits { events_per_hour: 3, bytes_per_hour: 100, body_bytes: 100 };
+        let mut usage = empty();
+        let rejected = divide(&mut usage, limits, &events);
+        assert_eq!(rejected.iter().map(|event| event.id).collect::<Vec<_>>(), [events[1].id, events[4].id]);
+        assert_eq!((usage.events, usage.bytes, usage.rejected), (3, 100, 2));
+        let nothing = QuarantineLimits { events_per_hour: 0, ..limits };
+        assert_eq!(divide(&mut empty(), nothing, &events).len(), events.len());
+    }
+
+    #[test]
+    fn the_owner_is_told_at_the_first_one_and_then_ever_more_rarely() {
+        let told: Vec<i64> = (0..40).filter(|count| is_told(*count, count + 1)).map(|count| count + 1).collect();
+        assert_eq!(told, [1, 2, 4, 8, 16, 32]);
+        assert!(is_told(0, 500) && !is_told(5, 5) && !is_told(0, 0));
+    }
+}

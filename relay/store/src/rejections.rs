@@ -1,0 +1,73 @@
+//! Requests that the edge refused, as the API shows them.
+
+use shared::id::{CustomerId, SourceId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::search::{self, Range, Search, remaining};
+use crate::Pool;
+
+/// Refused requests with one cause.
+#[derive(Debug, Clone)]
+pub struct RejectionRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub source_name: String,
+    pub cause: String,
+    pub detail: String,
+    pub count: i64,
+    pub first_at: OffsetDateTime,
+    pub last_at: OffsetDateTime,
+    pub size: i64,
+    pub remote: String,
+}
+
+/// A search for a page of rejections, newest first. Those of deleted sources belong to no customer and are left
+/// out.
+#[derive(Debug)]
+pub struct Page {
+    pub customer: CustomerId,
+    pub source: Option<SourceId>,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<RejectionRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        let source = self.source.map(SourceId::uuid).filter(|_| !plain);
+        search::rejections(pool, range, source, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.customer, self.source, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The rejections of a range of ids, newest first.
+async fn page(
+    pool: &Pool,
+    customer: CustomerId,
+    source: Option<SourceId>,
+    range: Range,
+    limit: i64,
+) -> Result<Vec<RejectionRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_as!(
+        RejectionRow,
+        "select rejections.id, source_id, sources.name as source_name, cause, detail, count, first_at, last_at, size, remote
+         from rejections join sources on sources.id = rejections.source_id
+         where sources.customer_id = $1 and ($2::uuid is null or source_id = $2)
+           and rejections.id >= $3 and rejections.id < $4
+         order by rejections.id desc limit $5",
+        customer.uuid(),
+        source.map(SourceId::uuid),
+        range.from,
+        range.until,
+        limit
+    )
+    .fetch_all(&mut *search)
+    .await
+}

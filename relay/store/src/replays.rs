@@ -1,0 +1,563 @@
+//! Replay jobs: what they match, how far they are, and the deliveries they make.
+
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::admit::{Undecided, lock_events, parked_by};
+use super::configuration::Version;
+use super::copies::{self, Claim};
+use super::keys;
+use super::search::{self, Order, Range, Search, remaining};
+use super::undecided::FIRST_PAUSE_S;
+use crate::{Connection, Pool, ROWS_AT_ONCE};
+
+pub mod begun;
+mod count;
+pub mod counts;
+pub mod events;
+
+pub use self::count::{Count, counted, counting};
+
+/// What a replay takes, with ids in place of names.
+#[derive(Debug, Clone)]
+pub struct Selection {
+    pub customer_id: Uuid,
+    pub source_id: Option<Uuid>,
+    pub destination_id: Option<Uuid>,
+    pub event_type: Option<String>,
+    /// Where it is given, the deliveries in this state are taken; else the events.
+    pub state: Option<String>,
+    pub error: Option<String>,
+    /// Of the events, those whose signature failed and that have not been released; else all others.
+    pub failed: bool,
+    /// Of the event's id.
+    pub events: Range,
+    /// Of the id of what is taken: the event, or if there is a state, the delivery.
+    pub ids: Range,
+    /// What was stored, or if there is a state, settled later than this is not taken.
+    pub made_at: OffsetDateTime,
+}
+
+impl Selection {
+    /// The id of the last of `rows` rows among which the selection looks for what it takes; see [`Search::edge`].
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        match (&self.state, plain) {
+            (None, false) => {
+                let by = search::Events { source: self.source_id, in_quarantine: self.failed };
+                by.edge(pool, Order::OldestFirst, range, rows).await
+            }
+            (None, true) => search::Events::default().edge(pool, Order::OldestFirst, range, rows).await,
+            (Some(state), false) => {
+                let by = search::Settled { destination: self.destination_id, state: Some(state) };
+                by.edge(pool, Order::OldestFirst, range, rows).await
+            }
+            (Some(_), true) => search::Settled::default().edge(pool, Order::OldestFirst, range, rows).await,
+        }
+    }
+}
+
+/// A replay as it is stored.
+#[derive(Debug, Clone)]
+pub struct ReplayRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub filter: serde_json::Value,
+    pub destination_id: Option<Uuid>,
+    pub rate_limit: Option<i32>,
+    pub rate_per: Option<String>,
+    pub state: String,
+    /// How many rows it takes; while `counting`, how many were found so far.
+    pub matched: i64,
+    pub counting: bool,
+    /// The last id that has been counted.
+    pub count_after: Option<Uuid>,
+    pub until_id: Uuid,
+    pub cursor_id: Option<Uuid>,
+    pub next_at: OffsetDateTime,
+    pub processed: i64,
+    pub created: i64,
+    pub skipped: i64,
+    pub succeeded: i64,
+    pub dead: i64,
+    pub cancelled: i64,
+    pub error: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub finished_at: Option<OffsetDateTime>,
+    /// How many times a chunk has been begun without an end when the cursor was `begun_after`; see [`Self::begun_here`].
+    pub begun: i16,
+    pub begun_after: Option<Uuid>,
+    /// Until then no other replica begins the chunk at the cursor.
+    pub begun_until: Option<OffsetDateTime>,
+    /// The last error of the database that a chunk behind `begun_after` ended with.
+    pub begun_error: Option<String>,
+}
+
+impl ReplayRow {
+    /// How many times a chunk has been begun at the cursor without an end.
+    #[must_use]
+    pub fn begun_here(&self) -> i16 {
+        if self.begun_after == self.cursor_id { self.begun } else { 0 }
+    }
+}
+
+/// A settled delivery that a replay has reached.
+#[derive(Debug)]
+pub struct DeliveryRow {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    pub route_id: Option<Uuid>,
+    /// Whether no filter has approved it.
+    pub undecided: bool,
+    /// Whether the body of its event is still kept.
+    pub body: bool,
+}
+
+/// A delivery that a replay makes.
+pub struct Made {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub route_id: Option<Uuid>,
+    /// The version of the route; `None` stands for the last one of a route that was deleted.
+    pub route_version: Option<i32>,
+    /// How long it waits for its first attempt.
+    pub first_wait: Duration,
+    /// Why it is not sent before its route has been asked again.
+    pub undecided: Option<Undecided>,
+}
+
+/// A chunk of a replay.
+#[derive(Default)]
+pub struct Chunk {
+    /// The last row taken; `None` where there was none left.
+    pub cursor: Option<Uuid>,
+    pub processed: usize,
+    /// Of these, what cannot be made again, because the body is past its retention.
+    pub skipped: usize,
+    pub made: Vec<Made>,
+    /// The events that leave quarantine with it. Where there are any, nothing is made for others.
+    pub released: Vec<Uuid>,
+    /// Their keys: from then on a repetition is a duplicate.
+    pub claims: Vec<Claim>,
+}
+
+/// What became of a chunk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Advanced {
+    /// Committed: the deliveries are made and the cursor is where they end.
+    Moved,
+    /// Nothing was written: somebody else has moved or ended the replay.
+    Elsewhere,
+    /// Nothing was written: the configuration is another one than that by which the chunk was routed.
+    StaleConfiguration,
+}
+
+/// A search for the next deliveries of a selection with a state, oldest first.
+#[derive(Debug)]
+pub struct NextDeliveries<'a> {
+    pub selection: &'a Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<DeliveryRow>,
+}
+
+impl Search for NextDeliveries<'_> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        self.selection.edge(pool, range, rows, plain).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(next_deliveries(pool, self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The deliveries of a range of ids that a selection with a state takes, oldest first. Only the last delivery of an event
+/// to a destination counts, so that what has been replayed to success since is not sent again.
+async fn next_deliveries(
+    pool: &Pool,
+    selection: &Selection,
+    range: Range,
+    limit: i64,
+) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_as!(
+        DeliveryRow,
+        r#"select id, event_id, source_id, destination_id, route_id, undecided,
+                  exists (select from event_bodies where event_bodies.event_id = settled.event_id) as "body!"
+           from settled_deliveries settled
+           where customer_id = $1 and state = $2 and id >= $3 and id < $4 and settled_at <= $13
+             and event_id >= $5 and event_id < $6
+             and ($7::uuid is null or source_id = $7) and ($8::uuid is null or destination_id = $8)
+             and ($9::text is null or error = $9)
+             and ($10::text is null or exists (
+                 select from events where events.id = settled.event_id and events.type = $10))
+             and not exists (
+                 select from settled_deliveries later
+                 where later.event_id = settled.event_id and later.destination_id = settled.destination_id
+                   and later.id > settled.id and later.id < $11)
+             and not exists (
+                 select from pending_deliveries pending
+                 where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
+                   and pending.id < $11
+                 -- Asked for each row: as a join it would read all that is pending, for every chunk.
+                 offset 0)
+           order by id limit $12"#,
+        selection.customer_id,
+        selection.state,
+        range.from,
+        range.until,
+        selection.events.from,
+        selection.events.until,
+        selection.source_id,
+        selection.destination_id,
+        selection.error,
+        selection.event_type,
+        selection.ids.until,
+        limit,
+        selection.made_at
+    )
+    .fetch_all(&mut *search)
+    .await
+}
+
+/// What is stored with ids of a time to come, because they come from the clocks of edges and relays.
+#[derive(Debug, Clone, Copy)]
+pub struct Newest {
+    /// The time by the database's clock.
+    pub now: OffsetDateTime,
+    /// The greatest id of an event.
+    pub event_id: Option<Uuid>,
+    /// The greatest id of a delivery, pending or settled.
+    pub delivery_id: Option<Uuid>,
+}
+
+/// Looks what is stored with ids from `from` on, which is the present time. Only the partitions of today and of the coming days
+/// are touched: a day of history that cannot be read does not keep a replay from being made.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest, sqlx::Error> {
+    sqlx::query_as!(
+        Newest,
+        r#"select now() as "now!", (select id from events where id >= $1 order by id desc limit 1) as event_id,
+                  greatest((select id from settled_deliveries where id >= $1 order by id desc limit 1),
+                           (select id from pending_deliveries where id >= $1 order by id desc limit 1)) as delivery_id"#,
+        from
+    )
+    .fetch_one(pool)
+    .await
+}
+
+/// Writes a new replay.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
+                              count_after, created_at)
+         values ($1, $2, $3, $4, $5, $6, 'running', $7, $8, $9, $10, $11)",
+        replay.id,
+        replay.customer_id,
+        replay.filter,
+        replay.destination_id,
+        replay.rate_limit,
+        replay.rate_per,
+        replay.matched,
+        replay.until_id,
+        replay.counting,
+        replay.count_after,
+        replay.created_at
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// One replay of a customer.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error, counting, count_after
+         from replays where customer_id = $1 and id = $2",
+        customer,
+        id
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The replays of a customer, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &Pool,
+    customer: Uuid,
+    before: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error, counting, count_after
+         from replays where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer,
+        before,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// The most held deliveries of a replay that are counted.
+pub const HELD_COUNTED: i64 = 10_000;
+
+/// How many pending deliveries of each of these replays are parked, at most [`HELD_COUNTED`]. Replays without any are left
+/// out.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, sqlx::Error> {
+    let rows = sqlx::query!(
+        r#"select replay.id as "id!", held.count as "count!" from unnest($1::uuid[]) as replay (id)
+           cross join lateral (
+               select count(*) as count from (
+                   select from pending_deliveries pending
+                   where pending.replay_id = replay.id and pending.due_at = 'infinity' limit $2
+               ) parked
+           ) held
+           where held.count > 0"#,
+        ids,
+        HELD_COUNTED
+    )
+    .fetch_all(pool)
+    .await?;
+    Ok(rows.into_iter().map(|row| (row.id, row.count)).collect())
+}
+
+/// The replays that are not finished, of all customers: those first that are not begun at their place already, because
+/// one that ends the relay again and again must not keep the others from moving; then the ones that are due first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error, counting, count_after
+         from replays where state = 'running' order by begun, next_at, id"
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
+/// its end, in one transaction. Nothing is made for an event that was released by another call since.
+///
+/// # Errors
+/// Where the database cannot be asked; then nothing was written.
+pub async fn advance(
+    pool: &Pool,
+    replay: &ReplayRow,
+    version: Version,
+    chunk: &Chunk,
+    pause: Duration,
+    dedupe_days: i32,
+) -> Result<Advanced, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    super::configuration::hold(&mut transaction).await?;
+    if super::configuration::version(&mut *transaction).await? != version {
+        return Ok(Advanced::StaleConfiguration);
+    }
+    if !chunk.claims.is_empty() {
+        let window = keys::window(&mut transaction, dedupe_days).await?;
+        copies::claim(&mut transaction, &chunk.claims, window).await?;
+    }
+    let released = release(&mut transaction, &chunk.released).await?;
+    let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);
+    let made: Vec<&Made> = chunk.made.iter().filter(is_due).collect();
+    // Not one statement for all: its time would grow with the number of destinations.
+    for made in made.chunks(ROWS_AT_ONCE) {
+        insert_made(&mut transaction, replay, made).await?;
+    }
+    // Last, so that the row is locked for a moment only: others count what they settle in it.
+    let moved = sqlx::query!(
+        "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
+                            next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
+                            begun = 0, begun_until = null, begun_error = null
+         where id = $1 and state = 'running' and cursor_id is not distinct from $2 and next_at <= now()",
+        replay.id,
+        replay.cursor_id,
+        chunk.cursor,
+        i64::try_from(chunk.processed).unwrap_or(i64::MAX),
+        i64::try_from(made.len()).unwrap_or(i64::MAX),
+        i64::try_from(chunk.skipped).unwrap_or(i64::MAX),
+        pause.as_secs_f64()
+    )
+    .execute(&mut *transaction)
+    .await?;
+    if moved.rows_affected() == 0 {
+        return Ok(Advanced::Elsewhere);
+    }
+    transaction.commit().await?;
+    Ok(Advanced::Moved)
+}
+
+async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&Made]) -> Result<(), sqlx::Error> {
+    let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
+    let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
+    let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
+    let sources: Vec<Uuid> = made.iter().map(|made| made.source_id).collect();
+    let routes: Vec<Option<Uuid>> = made.iter().map(|made| made.route_id).collect();
+    let versions: Vec<Option<i32>> = made.iter().map(|made| made.route_version).collect();
+    let waits: Vec<f64> = made.iter().map(|made| made.first_wait.as_secs_f64()).collect();
+    let undecided = || made.iter().map(|made| made.undecided.as_ref());
+    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
+    let parked_by = parked_by(undecided());
+    sqlx::query!(
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
+                                         not_before, parked_reason, parked_by, parked_at, undecided, decide_at,
+                                         route_version)
+         select id, $6, destination_id, event_id, source_id, route_id, $7,
+                case when parked_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
+                case when wait_s > 0 then now() + wait_s * interval '1 second' end, parked_reason, parked_by,
+                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when again then now() + $10::float8 * interval '1 second' end,
+                coalesce(route_version, (select max(version) from route_versions kept where kept.route_id = made.route_id), 1)
+         from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[],
+                     $11::text[], $12::int[], $13::float8[])
+              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by, route_version,
+                       wait_s)
+         where exists (select from destinations where destinations.id = made.destination_id)",
+        &ids,
+        &destinations,
+        &events,
+        &sources,
+        &routes as &[Option<Uuid>],
+        replay.customer_id,
+        replay.id,
+        &parked as &[Option<&str>],
+        &again,
+        FIRST_PAUSE_S,
+        &parked_by as &[&str],
+        &versions as &[Option<i32>],
+        &waits
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// Marks events as released and returns those that were still waiting for it.
+async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+    if events.is_empty() {
+        return Ok(HashSet::new());
+    }
+    lock_events(connection, events).await?;
+    let released = sqlx::query_scalar!(
+        "update events set verification = 'released' where id = any($1) and verification = 'failed' returning id",
+        events
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(released.into_iter().collect())
+}
+
+/// Marks a replay as worked off. If what it matches has not been counted to the end, it is what has been taken. It is no less
+/// than that: what was being stored when the replay was made may have been counted before its commit and taken after it.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn complete(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update replays set state = 'completed', finished_at = now(), counting = false,
+                            matched = case when counting then processed else greatest(matched, processed) end
+         where id = $1 and state = 'running'",
+        id
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends a replay: it makes no more deliveries. Returns false where it had ended before.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
+    let cancelled = sqlx::query!(
+        "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
+         where id = $1 and state <> 'cancelled'",
+        id
+    )
+    .execute(pool)
+    .await?;
+    Ok(cancelled.rows_affected() > 0)
+}
+
+/// Cancels up to `limit` pending deliveries of a replay and returns whether any are left. Those that others have locked are
+/// among what is left: the caller tries again after a moment. The engines of all replicas find one signal of it.
+///
+/// # Errors
+/// Returns an error if a query fails; some of them may be cancelled by then.
+pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left, sqlx::Error> {
+    let cancelled = sqlx::query_scalar!(
+        r#"with ended as (
+               delete from pending_deliveries
+               where id = any(array(select id from pending_deliveries where replay_id = $1
+                                    order by id limit $2 for update skip locked))
+               returning *
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, attempts, schedule_start, undecided)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled', attempts,
+                      schedule_start, undecided
+               from ended
+               returning id
+           ), counted as (
+               update replays set cancelled = cancelled + (select count(*) from moved) where id = $1
+           ), signalled as (
+               insert into delivery_signals (replay_id) select $1::uuid where exists (select from ended)
+           )
+           select count(*) as "count!" from moved"#,
+        id,
+        limit
+    )
+    .fetch_one(pool)
+    .await?;
+    if cancelled > 0 {
+        return Ok(Left::More);
+    }
+    let locked =
+        sqlx::query_scalar!(r#"select exists (select from pending_deliveries where replay_id = $1) as "pending!""#, id)
+            .fetch_one(pool)
+            .await?;
+    Ok(if locked { Left::Locked } else { Left::Nothing })
+}
+
+/// What is left of the pending deliveries of a replay.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Left {
+    /// There may be more.
+    More,
+    /// Only what others have locked, for instance because an attempt is being settled.
+    Locked,
+    Nothing,
+}

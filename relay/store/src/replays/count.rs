@@ -1,0 +1,137 @@
+//! How many rows a replay takes, counted in pieces that are committed one by one.
+
+use uuid::Uuid;
+
+use super::{ReplayRow, Selection};
+use crate::Pool;
+use crate::search::{Range, Search};
+
+/// A search that counts what a selection matches.
+#[derive(Debug)]
+pub struct Count<'a> {
+    pub selection: &'a Selection,
+    /// How many were found.
+    pub found: i64,
+}
+
+impl Search for Count<'_> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        self.selection.edge(pool, range, rows, plain).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let found = match self.selection.state {
+            None => events(pool, self.selection, range).await?,
+            Some(_) => deliveries(pool, self.selection, range).await?,
+        };
+        self.found = self.found.saturating_add(found);
+        Ok(false)
+    }
+}
+
+/// How many events of a range of ids a selection takes.
+async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from events
+           where customer_id = $1 and id >= $2 and id < $3 and stored_at <= $8 and (verification = 'failed') = $7
+             and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
+             and ($6::uuid is null or exists (
+                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))"#,
+        selection.customer_id,
+        range.from,
+        range.until,
+        selection.source_id,
+        selection.event_type,
+        selection.destination_id,
+        selection.failed,
+        selection.made_at
+    )
+    .fetch_one(&mut *search)
+    .await
+}
+
+/// How many deliveries of a range of ids a selection with a state takes.
+async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<i64, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_scalar!(
+        r#"select count(*) as "count!" from settled_deliveries settled
+           where customer_id = $1 and state = $2 and id >= $3 and id < $4 and settled_at <= $12
+             and event_id >= $5 and event_id < $6
+             and ($7::uuid is null or source_id = $7) and ($8::uuid is null or destination_id = $8)
+             and ($9::text is null or error = $9)
+             and ($10::text is null or exists (
+                 select from events where events.id = settled.event_id and events.type = $10))
+             and not exists (
+                 select from settled_deliveries later
+                 where later.event_id = settled.event_id and later.destination_id = settled.destination_id
+                   and later.id > settled.id and later.id < $11
+                 -- Asked for each row, by the index of its event: as a join it would read all of history.
+                 offset 0)
+             and not exists (
+                 select from pending_deliveries pending
+                 where pending.event_id = settled.event_id and pending.destination_id = settled.destination_id
+                   and pending.id < $11
+                 offset 0)"#,
+        selection.customer_id,
+        selection.state,
+        range.from,
+        range.until,
+        selection.events.from,
+        selection.events.until,
+        selection.source_id,
+        selection.destination_id,
+        selection.error,
+        selection.event_type,
+        selection.ids.until,
+        selection.made_at
+    )
+    .fetch_one(&mut *search)
+    .await
+}
+
+/// The running replays that are still being counted, the oldest first.
+///
+/// # Errors
+/// If the query fails.
+pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
+    sqlx::query_as!(
+        ReplayRow,
+        "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
+                processed, created, skipped, succeeded, dead, cancelled, error, created_at, finished_at, begun,
+                begun_after, begun_until, begun_error, counting, count_after
+         from replays where state = 'running' and counting order by id"
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Writes that the replay matches `matched` rows up to `count_after`, and whether more are to be counted. Returns false, and
+/// writes nothing, if the replay has taken a row behind `from` since, or another replica has counted: what was counted may
+/// then be wrong.
+///
+/// # Errors
+/// If the statement fails; it can be called again.
+pub async fn counted(
+    pool: &Pool,
+    replay: &ReplayRow,
+    from: Option<Uuid>,
+    matched: i64,
+    count_after: Option<Uuid>,
+    more: bool,
+) -> Result<bool, sqlx::Error> {
+    let counted = sqlx::query!(
+        "update replays set matched = $4, count_after = $5, counting = $6
+         where id = $1 and state = 'running' and counting and count_after is not distinct from $2
+           and (cursor_id is null or cursor_id <= $3)",
+        replay.id,
+        replay.count_after,
+        from,
+        matched,
+        count_after,
+        more
+    )
+    .execute(pool)
+    .await?;
+    Ok(counted.rows_affected() > 0)
+}

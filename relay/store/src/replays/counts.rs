@@ -1,0 +1,55 @@
+//! What became of the deliveries that replays have made, counted in the rows of the replays.
+
+use std::collections::BTreeMap;
+
+use uuid::Uuid;
+
+use crate::Connection;
+
+/// Deliveries of one replay, by what became of them.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    pub succeeded: i64,
+    pub dead: i64,
+    pub cancelled: i64,
+}
+
+impl Counts {
+    /// So many that were cancelled.
+    #[must_use]
+    pub fn cancelled(count: i64) -> Self {
+        Self { cancelled: count, ..Self::default() }
+    }
+}
+
+/// Adds to the counts of replays. Locks their rows in the order of their ids: it is one of the last things that a
+/// transaction does, because others count in the same rows.
+///
+/// # Errors
+/// A query fails.
+pub async fn add(connection: &mut Connection, counts: &BTreeMap<Uuid, Counts>) -> Result<(), sqlx::Error> {
+    if counts.is_empty() {
+        return Ok(());
+    }
+    let ids: Vec<Uuid> = counts.keys().copied().collect();
+    if ids.len() > 1 {
+        // An update of several rows locks them in the order of its plan.
+        sqlx::query!("select id from replays where id = any($1) order by id for no key update", &ids)
+            .fetch_all(&mut *connection)
+            .await?;
+    }
+    let column = |of: fn(&Counts) -> i64| counts.values().map(of).collect::<Vec<i64>>();
+    sqlx::query!(
+        "update replays set succeeded = replays.succeeded + more.succeeded, dead = replays.dead + more.dead,
+                            cancelled = replays.cancelled + more.cancelled
+         from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[]) as more (id, succeeded, dead, cancelled)
+         where replays.id = more.id",
+        &ids,
+        &column(|count| count.succeeded),
+        &column(|count| count.dead),
+        &column(|count| count.cancelled)
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}

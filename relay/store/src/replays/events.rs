@@ -1,0 +1,120 @@
+//! The events of a replay: planned without their contents first, then read in groups as far as something needs them.
+
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::Selection;
+use crate::search::{Range, Search, remaining};
+use crate::{LARGE_BYTES, Pool};
+
+/// An event that a replay has reached, without its contents.
+#[derive(Debug, Clone)]
+pub struct PlannedRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    /// In bytes.
+    pub body_size: i32,
+    /// Of headers and query, in bytes; 0 if it was not asked for.
+    pub head_size: i32,
+    /// Whether the body is still kept.
+    pub has_body: bool,
+}
+
+/// The contents of an event.
+#[derive(Debug, Clone)]
+pub struct EventRow {
+    pub id: Uuid,
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    /// `None` if it was not asked for or is no longer kept.
+    pub body: Option<Vec<u8>>,
+}
+
+/// A search for the next events of a selection, oldest first, without their contents.
+#[derive(Debug)]
+pub struct NextEvents<'a> {
+    pub selection: &'a Selection,
+    /// Whether the size of their headers is asked for, which the database has to read for it.
+    pub with_head_size: bool,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<PlannedRow>,
+}
+
+impl Search for NextEvents<'_> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        self.selection.edge(pool, range, rows, plain).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(plan(pool, self.selection, range, wanted, self.with_head_size).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The events of a range of ids that a selection takes, oldest first, without their contents.
+async fn plan(
+    pool: &Pool,
+    selection: &Selection,
+    range: Range,
+    limit: i64,
+    with_head_size: bool,
+) -> Result<Vec<PlannedRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_as!(
+        PlannedRow,
+        r#"select events.id, source_id, body_size,
+                  case when $9 then octet_length(headers::text) + octet_length(query) else 0 end as "head_size!",
+                  event_bodies.event_id is not null as "has_body!"
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id >= $2 and event_bodies.event_id < $3
+           where customer_id = $1 and events.id >= $2 and events.id < $3 and stored_at <= $10
+             and (verification = 'failed') = $8
+             and ($4::uuid is null or source_id = $4) and ($5::text is null or type = $5)
+             and ($6::uuid is null or exists (
+                 select from routes where routes.source_id = events.source_id and routes.destination_id = $6))
+           order by events.id limit $7"#,
+        selection.customer_id,
+        range.from,
+        range.until,
+        selection.source_id,
+        selection.event_type,
+        selection.destination_id,
+        limit,
+        selection.failed,
+        with_head_size,
+        selection.made_at
+    )
+    .fetch_all(&mut *search)
+    .await
+}
+
+/// The contents of events, in any order; with their bodies only for `with_body`. The caller bounds how many bytes that
+/// is.
+///
+/// # Errors
+/// If the statement fails.
+pub async fn read(pool: &Pool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>, sqlx::Error> {
+    let mut connection = pool.acquire().await?;
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"select events.id, received_at, type as event_type, provider_event_id, method, query, headers, body as "body?"
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id = any($2)
+           where events.id = any($1)"#,
+        ids,
+        with_body
+    )
+    .fetch_all(&mut connection)
+    .await?;
+    let body_bytes: usize = rows.iter().filter_map(|row| row.body.as_ref()).map(Vec::len).sum();
+    if body_bytes > LARGE_BYTES {
+        connection.shrink_buffers();
+    }
+    Ok(rows)
+}

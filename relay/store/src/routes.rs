@@ -1,0 +1,193 @@
+//! Routes as the API shows and changes them.
+
+use model::poison::Poison;
+use shared::id::{CustomerId, DestinationId, RouteId, SourceId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration::{Change, Version};
+use super::route_versions;
+use crate::{Connection, Pool};
+
+/// A route with the names of what it joins.
+#[derive(Debug, Clone)]
+pub struct RouteRow {
+    pub id: Uuid,
+    pub source_id: Uuid,
+    pub source_name: String,
+    pub destination_id: Uuid,
+    pub destination_name: String,
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: String,
+    pub enabled: bool,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+}
+
+/// What a route's owner sets.
+pub struct Content {
+    pub filter: Option<String>,
+    pub transform: Option<String>,
+    pub order_key: Option<String>,
+    pub poison: Poison,
+    pub enabled: bool,
+}
+
+/// Stores a new route. The second value is the new version of the configuration.
+///
+/// # Errors
+/// `one_route_joins_a_source_and_a_destination` where there is one between them, a foreign key where one of them is
+/// gone, or the database cannot be asked.
+pub async fn insert(
+    pool: &Pool,
+    customer: CustomerId,
+    id: RouteId,
+    source: SourceId,
+    destination: DestinationId,
+    content: &Content,
+) -> Result<(RouteRow, Version), sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    sqlx::query!(
+        "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
+         values ($1, $2, $3, $4, $5, $6, $7, $8, $9)",
+        id.uuid(),
+        customer.uuid(),
+        source.uuid(),
+        destination.uuid(),
+        content.filter,
+        content.transform,
+        content.order_key,
+        content.poison.name(),
+        content.enabled
+    )
+    .execute(&mut *change)
+    .await?;
+    let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    Ok((row, change.commit().await?))
+}
+
+/// What a change has made of a route.
+pub struct Changed {
+    /// What it was before.
+    pub before: RouteRow,
+    pub row: RouteRow,
+    pub version: Version,
+}
+
+/// Changes a route to what `plan` makes of its row; no other change is made meanwhile. `None` if there is no such route.
+///
+/// # Errors
+/// Returns an error if a query fails.
+pub async fn change(
+    pool: &Pool,
+    customer: CustomerId,
+    id: RouteId,
+    plan: impl FnOnce(&RouteRow) -> Content,
+) -> Result<Option<Changed>, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
+    let content = plan(&before);
+    route_versions::keep_if_changed(&mut change, customer.uuid(), id.uuid(), content.transform.as_deref()).await?;
+    update(&mut change, customer, id, &content).await?;
+    let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let version = change.commit().await?;
+    Ok(Some(Changed { before, row, version }))
+}
+
+async fn update(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: RouteId,
+    content: &Content,
+) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
+         where customer_id = $1 and id = $2",
+        customer.uuid(),
+        id.uuid(),
+        content.filter,
+        content.transform,
+        content.order_key,
+        content.poison.name(),
+        content.enabled
+    )
+    .execute(connection)
+    .await?;
+    Ok(())
+}
+
+/// One route.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>, sqlx::Error> {
+    find_in(&mut pool.acquire().await?, customer, id).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: RouteId,
+) -> Result<Option<RouteRow>, sqlx::Error> {
+    sqlx::query_as!(
+        RouteRow,
+        "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
+                filter, transform, order_key, poison, enabled, routes.created_at, routes.updated_at
+         from routes
+         join sources on sources.id = routes.source_id
+         join destinations on destinations.id = routes.destination_id
+         where routes.customer_id = $1 and routes.id = $2",
+        customer.uuid(),
+        id.uuid()
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// A page of routes, newest first, of a source or to a destination where one is given.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &Pool,
+    customer: CustomerId,
+    source: Option<SourceId>,
+    destination: Option<DestinationId>,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<RouteRow>, sqlx::Error> {
+    sqlx::query_as!(
+        RouteRow,
+        "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
+                filter, transform, order_key, poison, enabled, routes.created_at, routes.updated_at
+         from routes
+         join sources on sources.id = routes.source_id
+         join destinations on destinations.id = routes.destination_id
+         where routes.customer_id = $1 and ($2::uuid is null or source_id = $2)
+           and ($3::uuid is null or destination_id = $3) and ($4::uuid is null or routes.id < $4)
+         order by routes.id desc limit $5",
+        customer.uuid(),
+        source.map(SourceId::uuid),
+        destination.map(DestinationId::uuid),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Deletes a route and returns the new version of the configuration; `None` if there is no such route. What it has made
+/// already is delivered with the transform that it was routed with.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
+    let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
+        .execute(&mut *change)
+        .await?;
+    change.commit_if_any(&deleted).await
+}

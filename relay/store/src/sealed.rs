@@ -1,0 +1,51 @@
+//! Everything that is sealed with the master key, page by page.
+
+use uuid::Uuid;
+
+use crate::Pool;
+
+/// The sealed columns of a source.
+#[derive(Debug)]
+pub struct SealedSource {
+    pub id: Uuid,
+    pub secrets_sealed: String,
+    pub retired_secrets_sealed: Option<String>,
+}
+
+/// The sealed columns of a destination.
+#[derive(Debug)]
+pub struct SealedDestination {
+    pub id: Uuid,
+    pub signing_keys_sealed: String,
+    pub headers_sealed: Option<String>,
+}
+
+/// At most 1,000 sources of all customers, in the order of their ids, those after `after`.
+///
+/// # Errors
+/// If the query fails.
+pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSource>, sqlx::Error> {
+    sqlx::query_as!(
+        SealedSource,
+        "select id, secrets_sealed, retired_secrets_sealed from sources
+         where $1::uuid is null or id > $1 order by id limit 1000",
+        after
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// At most 1,000 destinations of all customers, in the order of their ids, those after `after`.
+///
+/// # Errors
+/// If the query fails.
+pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>, sqlx::Error> {
+    sqlx::query_as!(
+        SealedDestination,
+        "select id, signing_keys_sealed, headers_sealed from destinations
+         where $1::uuid is null or id > $1 order by id limit 1000",
+        after
+    )
+    .fetch_all(pool)
+    .await
+}

@@ -1,0 +1,294 @@
+//! Sources: what the API changes and what the edge has to be told.
+
+use shared::id::{CustomerId, SourceId};
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration::{Change, Version};
+use super::{edge_checks, route_versions};
+use crate::{Connection, Pool};
+
+/// A source as it is stored.
+#[derive(Debug, Clone)]
+pub struct SourceRow {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub name: String,
+    pub provider: String,
+    pub config: serde_json::Value,
+    pub secrets_sealed: String,
+    pub retired_secrets_sealed: Option<String>,
+    pub revision: i64,
+    /// The newest revision that the edge has confirmed.
+    pub edge_revision: i64,
+    /// Why the edge does not have the newest revision.
+    pub edge_error: Option<String>,
+    pub created_at: OffsetDateTime,
+    pub updated_at: OffsetDateTime,
+    /// Of the sealed text that the edge wrote when it confirmed `edge_revision`.
+    pub edge_digest: Option<String>,
+    /// When what the edge holds is next compared with this row.
+    pub edge_check_at: OffsetDateTime,
+}
+
+/// What a source consists of besides its id and name.
+pub struct Content {
+    pub provider: String,
+    pub config: serde_json::Value,
+    pub secrets: SealedSecrets,
+}
+
+/// The secrets of a source as they are stored.
+pub struct SealedSecrets {
+    pub active: String,
+    /// `None` where there are none.
+    pub retired: Option<String>,
+}
+
+/// What a change has made of a source.
+pub struct Changed {
+    /// What it was before; `None` if it is new.
+    pub before: Option<SourceRow>,
+    pub row: SourceRow,
+    pub version: Version,
+}
+
+/// Stores a new source.
+///
+/// # Errors
+/// Returns `source_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
+pub async fn insert(
+    pool: &Pool,
+    customer: CustomerId,
+    id: SourceId,
+    name: &str,
+    content: &Content,
+) -> Result<Changed, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    let row = insert_in(&mut change, customer, id, name, content).await?;
+    Ok(Changed { before: None, row, version: change.commit().await? })
+}
+
+/// Changes the source with this id or this name to what `plan` makes of its row; no other change is made meanwhile. `None`
+/// if there is no such source.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn change<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<SourceId>,
+    name: Option<&str>,
+    plan: impl FnOnce(&SourceRow) -> Result<Content, E>,
+) -> Result<Option<Changed>, E> {
+    let mut change = Change::begin(pool).await?;
+    let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
+    let content = plan(&before)?;
+    let row = update_in(&mut change, before.id, &content).await?;
+    Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
+}
+
+/// Changes the source with this name, or stores a new one with the id `new`. `plan` is given the id and the row, if there is
+/// one; no other change is made meanwhile.
+///
+/// # Errors
+/// Returns the error of `plan`, or an error if a query fails.
+pub async fn put<E: From<sqlx::Error>>(
+    pool: &Pool,
+    customer: CustomerId,
+    name: &str,
+    new: SourceId,
+    plan: impl FnOnce(SourceId, Option<&SourceRow>) -> Result<Content, E>,
+) -> Result<Changed, E> {
+    let mut change = Change::begin(pool).await?;
+    let before = find_in(&mut change, customer, None, Some(name)).await?;
+    let id = before.as_ref().map_or(new, |row| SourceId::from_uuid(row.id));
+    let content = plan(id, before.as_ref())?;
+    let row = match &before {
+        Some(before) => update_in(&mut change, before.id, &content).await?,
+        None => insert_in(&mut change, customer, id, name, &content).await?,
+    };
+    Ok(Changed { before, row, version: change.commit().await? })
+}
+
+async fn insert_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: SourceId,
+    name: &str,
+    content: &Content,
+) -> Result<SourceRow, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
+         values ($1, $2, $3, $4, $5, $6, $7)
+         returning *",
+        id.uuid(),
+        customer.uuid(),
+        name,
+        content.provider,
+        content.config,
+        content.secrets.active,
+        content.secrets.retired
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// Changes a source to its next revision. Others may raise the revision at the same time, and nothing else.
+async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> Result<SourceRow, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "update sources set provider = $2, config = $3, secrets_sealed = $4, retired_secrets_sealed = $5,
+                            revision = revision + 1, updated_at = clock_timestamp()
+         where id = $1
+         returning *",
+        id,
+        content.provider,
+        content.config,
+        content.secrets.active,
+        content.secrets.retired
+    )
+    .fetch_one(connection)
+    .await
+}
+
+/// The source with this id or this name.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(
+    pool: &Pool,
+    customer: CustomerId,
+    id: Option<SourceId>,
+    name: Option<&str>,
+) -> Result<Option<SourceRow>, sqlx::Error> {
+    find_in(&mut pool.acquire().await?, customer, id, name).await
+}
+
+async fn find_in(
+    connection: &mut Connection,
+    customer: CustomerId,
+    id: Option<SourceId>,
+    name: Option<&str>,
+) -> Result<Option<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "select * from sources where customer_id = $1 and (id = $2 or name = $3)",
+        customer.uuid(),
+        id.map(SourceId::uuid),
+        name
+    )
+    .fetch_optional(connection)
+    .await
+}
+
+/// A page of sources, newest first.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn page(
+    pool: &Pool,
+    customer: CustomerId,
+    cursor: Option<Uuid>,
+    limit: i64,
+) -> Result<Vec<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "select * from sources where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
+        customer.uuid(),
+        cursor,
+        limit
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// Deletes a source at a revision, and its routes; its events stay, and what is pending of them is delivered as it was routed.
+/// The edge's tombstone of that revision is compared again from then on. Returns the new version of the configuration; `None`
+/// if the source was changed since, or is gone.
+///
+/// # Errors
+/// The query fails.
+pub async fn delete(
+    pool: &Pool,
+    customer: CustomerId,
+    id: SourceId,
+    revision: i64,
+) -> Result<Option<Version>, sqlx::Error> {
+    let mut change = Change::begin(pool).await?;
+    route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
+    let deleted = sqlx::query!(
+        "with deleted as (
+            delete from sources where customer_id = $1 and id = $2 and revision = $3
+            returning id, customer_id, name, revision
+         )
+         insert into deleted_sources (id, customer_id, name, revision, edge_check_at)
+         select id, customer_id, name, revision, now() + $4::float8 * interval '1 second' from deleted",
+        customer.uuid(),
+        id.uuid(),
+        revision,
+        edge_checks::SOON.as_secs_f64()
+    )
+    .execute(&mut *change)
+    .await?;
+    change.commit_if_any(&deleted).await
+}
+
+/// Raises a source's revision to `least`, unless it is there already, and changes nothing else: what is put to the edge from
+/// now on is newer than what is under way. Returns the row; `None` if it is gone.
+///
+/// # Errors
+/// The query fails.
+pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SourceRow,
+        "update sources set revision = greatest(revision, $2) where id = $1 returning *",
+        id.uuid(),
+        least
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000, the rest comes after
+/// them.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>, sqlx::Error> {
+    sqlx::query_as!(SourceRow, "select * from sources where edge_revision < revision order by updated_at limit 1000")
+        .fetch_all(pool)
+        .await
+}
+
+/// Notes that the edge has written this revision, and when that is compared with what it holds. A newer revision that the
+/// edge has confirmed stays noted.
+///
+/// # Errors
+/// The query fails.
+pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Option<&str>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update sources set edge_revision = $2, edge_digest = $3, edge_check_at = now() + $4::float8 * interval '1 second',
+                            edge_error = case when $2 = revision then null else edge_error end
+         where id = $1 and edge_revision <= $2 and revision >= $2",
+        id.uuid(),
+        revision,
+        digest,
+        edge_checks::SOON.as_secs_f64()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Notes why the edge does not have this revision.
+///
+/// # Errors
+/// Where the database cannot be asked.
+pub async fn edge_failed(pool: &Pool, id: SourceId, revision: i64, error: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!("update sources set edge_error = $3 where id = $1 and edge_revision < $2", id.uuid(), revision, error)
+        .execute(pool)
+        .await?;
+    Ok(())
+}

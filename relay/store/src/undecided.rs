@@ -1,0 +1,239 @@
+//! Deliveries whose route could not say whether, or in which order, they are sent, and parked ones whose route has changed.
+
+use model::held_by::HeldBy;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::configuration::{self, Version};
+use super::held::{self, Release};
+use super::{Connection, Pool};
+
+/// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
+/// configuration within two seconds, and an attempt may be under way.
+pub(super) const OLD_ROUTE_S: f64 = 10.0;
+
+/// The pause before the first time that the relay asks again by itself; it is doubled each time up to [`LONGEST_PAUSE_S`].
+pub const FIRST_PAUSE_S: f64 = 10.0;
+pub const LONGEST_PAUSE_S: f64 = 900.0;
+
+/// Why a delivery is held that has ended before a filter approved it, and is made again.
+pub const NOT_APPROVED: &str = "no filter has approved it yet; its route is asked";
+
+/// An undecided delivery.
+#[derive(Debug)]
+pub struct Row {
+    pub id: Uuid,
+    pub event_id: Uuid,
+    pub source_id: Uuid,
+    pub destination_id: Uuid,
+    pub route_id: Option<Uuid>,
+}
+
+/// The event of an undecided delivery.
+#[derive(Debug)]
+pub struct EventRow {
+    pub received_at: OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body_size: i32,
+    /// `None` if it is larger than was asked for, or no longer kept.
+    pub body: Option<Vec<u8>>,
+}
+
+/// What a route said of an undecided delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Decision {
+    /// It is due now, or when the wait for its first attempt is over, routed by this version of its route; in no order if a
+    /// replay made it.
+    Matched { order_key: Option<i64>, route_version: i32 },
+    /// It is not to be sent, for this reason.
+    NotMatched(String),
+    /// It stays as it is, for this reason. `again` if the relay asks again by itself.
+    Undecided { by: HeldBy, reason: String, again: bool },
+}
+
+/// Looks for what was parked before its route was changed, and releases it (see [`held::make_due`]). What others have locked
+/// is left for the next time. Returns the destinations of those that are due now, and how many deliveries were found in all,
+/// at most `limit`.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written.
+pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize), sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    let ids = sqlx::query_scalar!(
+        r#"select parked.id as "id!" from routes
+           cross join lateral (
+               select id from pending_deliveries pending
+               where pending.route_id = routes.id
+                 and pending.parked_at < routes.updated_at + $2::float8 * interval '1 second'
+               order by pending.parked_at limit $1 for update of pending skip locked
+           ) parked
+           limit $1"#,
+        limit,
+        OLD_ROUTE_S
+    )
+    .fetch_all(&mut *transaction)
+    .await?;
+    if ids.is_empty() {
+        return Ok((Vec::new(), 0));
+    }
+    let released = held::make_due(&mut transaction, &ids, Release::RouteChanged).await?;
+    transaction.commit().await?;
+    Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
+}
+
+/// Takes undecided deliveries that are to be decided now, and sets the time of the next try: it is there even if the relay
+/// ends before they are decided.
+///
+/// # Errors
+/// Returns an error if the query fails; then nothing was written.
+pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        "update pending_deliveries
+         set decide_at = now() + least($3::float8, $2::float8 * power(2, decide_tries + 1)) * interval '1 second',
+             decide_tries = least(decide_tries + 1, 20)
+         where id in (
+             select id from pending_deliveries where decide_at <= now()
+             order by decide_at limit $1 for update skip locked)
+         returning id, event_id, source_id, destination_id, route_id",
+        limit,
+        FIRST_PAUSE_S,
+        LONGEST_PAUSE_S
+    )
+    .fetch_all(pool)
+    .await
+}
+
+/// As [`take`], of one delivery, be it due or not; `None` if it is not undecided.
+///
+/// # Errors
+/// Returns an error if the query fails; then nothing was written.
+pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+    sqlx::query_as!(
+        Row,
+        "update pending_deliveries set decide_at = now() + $2::float8 * interval '1 second', decide_tries = 1
+         where id = $1 and undecided
+         returning id, event_id, source_id, destination_id, route_id",
+        id,
+        FIRST_PAUSE_S
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// An event, with its body if that has at most `largest_body` bytes; `None` if it is no longer kept.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<EventRow>, sqlx::Error> {
+    sqlx::query_as!(
+        EventRow,
+        r#"select received_at, type as event_type, provider_event_id, method, query, headers, body_size, body as "body?"
+           from events left join event_bodies
+                on event_bodies.event_id = events.id and event_bodies.event_id = $1 and body_size <= $2
+           where events.id = $1"#,
+        id,
+        largest_body
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// What became of a decision.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Decided {
+    Done,
+    /// Nothing was written: the configuration is another one than that by which the route was asked.
+    StaleConfiguration,
+    /// Nothing was written: the delivery is no longer undecided.
+    NotUndecided,
+}
+
+/// Writes what the route of an undecided delivery said by the configuration `version`.
+///
+/// # Errors
+/// Returns an error if a query fails; then nothing was written.
+pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided, sqlx::Error> {
+    let mut transaction = pool.begin().await?;
+    configuration::hold(&mut transaction).await?;
+    if configuration::version(&mut *transaction).await? != version {
+        return Ok(Decided::StaleConfiguration);
+    }
+    let changed = match decision {
+        Decision::Matched { order_key, route_version } => {
+            make_due(&mut transaction, id, *order_key, *route_version).await?
+        }
+        Decision::NotMatched(reason) => end(&mut transaction, id, reason).await?,
+        Decision::Undecided { by, reason, again } => keep(&mut transaction, id, *by, reason, *again).await?,
+    };
+    transaction.commit().await?;
+    Ok(if changed { Decided::Done } else { Decided::NotUndecided })
+}
+
+async fn make_due(
+    connection: &mut Connection,
+    id: Uuid,
+    order_key: Option<i64>,
+    route_version: i32,
+) -> Result<bool, sqlx::Error> {
+    let updated = sqlx::query!(
+        "update pending_deliveries
+         set due_at = greatest(now(), not_before), order_key = case when replay_id is null then $2::bigint end,
+             parked_reason = null, parked_at = null, undecided = false, decide_at = null, route_version = $3
+         where id = $1 and undecided",
+        id,
+        order_key,
+        route_version
+    )
+    .execute(connection)
+    .await?;
+    Ok(updated.rows_affected() > 0)
+}
+
+async fn keep(
+    connection: &mut Connection,
+    id: Uuid,
+    by: HeldBy,
+    reason: &str,
+    again: bool,
+) -> Result<bool, sqlx::Error> {
+    let updated = sqlx::query!(
+        "update pending_deliveries
+         set parked_reason = $2, parked_by = $4, parked_at = now(), decide_at = case when $3 then decide_at end
+         where id = $1 and undecided",
+        id,
+        reason,
+        again,
+        by.name()
+    )
+    .execute(connection)
+    .await?;
+    Ok(updated.rows_affected() > 0)
+}
+
+async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
+    let ended = sqlx::query_scalar!(
+        r#"with ended as (
+               delete from pending_deliveries where id = $1 and undecided returning *
+           ), counted as (
+               update replays set cancelled = replays.cancelled + 1 from ended where replays.id = ended.replay_id
+           ), moved as (
+               insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
+                                               state, reason, attempts, schedule_start, undecided)
+               select id, customer_id, destination_id, event_id, source_id, route_id, replay_id, 'cancelled', $2, attempts,
+                      schedule_start, undecided
+               from ended
+               returning id
+           )
+           select count(*) as "count!" from moved"#,
+        id,
+        reason
+    )
+    .fetch_one(connection)
+    .await?;
+    Ok(ended > 0)
+}

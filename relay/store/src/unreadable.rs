@@ -1,0 +1,333 @@
+//! Messages of the queue that could not be stored as what they are. They belong to no customer: whose they are is what
+//! could not be read.
+
+use model::unreadable::Reason;
+use shared::id::UnreadableMessageId;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::search::{self, Range, Search, remaining};
+use crate::{Connection, Pool};
+
+/// How many tries may end with the relay before a message is tried only once a day.
+pub const MAX_UNFINISHED_TRIES: i32 = 3;
+
+/// How many tries may end with the relay before a message is not tried any more by itself.
+pub const GIVEN_UP_AFTER: i32 = 10;
+
+/// The most messages that one statement makes due.
+const DUE_AT_ONCE: i64 = 10_000;
+
+/// A message to be kept.
+#[derive(Debug, Clone)]
+pub struct NewUnreadable {
+    pub id: Uuid,
+    pub queue_id: String,
+    pub queue_message_id: String,
+    /// The queue's content type if `message` is as the queue's API gave it.
+    pub content_type: Option<String>,
+    pub reason: Reason,
+    pub detail: String,
+    pub message: Vec<u8>,
+    /// The body that has been fetched from object storage.
+    pub body: Option<Vec<u8>>,
+}
+
+impl NewUnreadable {
+    /// How many bytes are kept of it.
+    #[must_use]
+    pub fn bytes(&self) -> usize {
+        self.message.len() + self.body.as_ref().map_or(0, Vec::len)
+    }
+}
+
+/// An unreadable message without its bytes.
+#[derive(Debug, Clone)]
+pub struct SummaryRow {
+    pub id: Uuid,
+    pub queue_id: String,
+    pub queue_message_id: String,
+    pub reason: String,
+    pub detail: String,
+    pub size: i32,
+    pub stored_at: OffsetDateTime,
+    pub tries: i32,
+    /// `None` if it is not tried any more by itself.
+    pub next_try_at: Option<OffsetDateTime>,
+    pub released_at: Option<OffsetDateTime>,
+    pub event_id: Option<Uuid>,
+}
+
+/// An unreadable message with all that it takes to try it again.
+#[derive(Debug, Clone)]
+pub struct UnreadableRow {
+    pub id: Uuid,
+    pub queue_id: String,
+    pub queue_message_id: String,
+    pub content_type: Option<String>,
+    pub message: Vec<u8>,
+    pub body: Option<Vec<u8>>,
+    pub unfinished_tries: i32,
+    pub released_at: Option<OffsetDateTime>,
+}
+
+/// Which unreadable messages.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Selection {
+    pub reason: Option<Reason>,
+    /// Only those that have been released, or only those that have not.
+    pub released: Option<bool>,
+}
+
+/// Keeps messages; those that are kept already stay as they are. They are due in a minute; those that were only leased too
+/// often are due at once.
+///
+/// # Errors
+/// Returns an error if the query fails; then none of them is kept.
+pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
+    let mut messages: Vec<&NewUnreadable> = messages.iter().collect();
+    // In one order everywhere, so that two replicas with the same messages wait for each other and do not deadlock.
+    messages.sort_unstable_by_key(|message| message.id);
+    for message in messages {
+        sqlx::query!(
+            "insert into unreadable_messages (id, queue_id, queue_message_id, content_type, reason, detail, message, body,
+                                              next_try_at)
+             values ($1, $2, $3, $4, $5, $6, $7, $8,
+                     case $5 when 'leased_too_often' then now() else now() + interval '1 minute' end)
+             on conflict (id) do nothing",
+            message.id,
+            message.queue_id,
+            message.queue_message_id,
+            message.content_type,
+            message.reason.name(),
+            message.detail,
+            message.message,
+            message.body
+        )
+        .execute(&mut *connection)
+        .await?;
+    }
+    Ok(())
+}
+
+/// A search for a page of unreadable messages, newest first, without their bytes.
+#[derive(Debug)]
+pub struct Page {
+    pub selection: Selection,
+    /// How many are enough.
+    pub limit: i64,
+    pub found: Vec<SummaryRow>,
+}
+
+impl Search for Page {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, _: bool) -> Result<Option<Uuid>, sqlx::Error> {
+        search::unreadable_messages(pool, range, rows).await
+    }
+
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+        let wanted = remaining(self.limit, self.found.len());
+        self.found.extend(page(pool, self.selection, range, wanted).await?);
+        Ok(remaining(self.limit, self.found.len()) == 0)
+    }
+}
+
+/// The unreadable messages of a range of ids that match, newest first, without their bytes.
+async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>, sqlx::Error> {
+    let mut search = pool.begin_stretch().await?;
+    sqlx::query_as!(
+        SummaryRow,
+        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
+                  stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
+           from unreadable_messages
+           where id >= $1 and id < $2 and ($3::text is null or reason = $3)
+             and ($4::boolean is null or (released_at is not null) = $4)
+           order by id desc limit $5"#,
+        range.from,
+        range.until,
+        selection.reason.map(Reason::name),
+        selection.released,
+        limit
+    )
+    .fetch_all(&mut *search)
+    .await
+}
+
+/// One unreadable message without its bytes.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<SummaryRow>, sqlx::Error> {
+    sqlx::query_as!(
+        SummaryRow,
+        r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
+                  stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id
+           from unreadable_messages where id = $1"#,
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// One unreadable message.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>, sqlx::Error> {
+    sqlx::query_as!(
+        UnreadableRow,
+        "select id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at
+         from unreadable_messages where id = $1",
+        id.uuid()
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Begins the next try that is due and returns its message, `None` if none is due.
+///
+/// That the try has begun is committed before it is made: a message that ends the relay each time is not tried for ever.
+/// The next one comes after a minute, doubled with each try up to a day.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>, sqlx::Error> {
+    sqlx::query_as!(
+        UnreadableRow,
+        "update unreadable_messages
+         set tries = tries + 1, unfinished_tries = unfinished_tries + 1,
+             next_try_at = case when unfinished_tries + 1 < $1
+                                then now() + least(interval '1 minute' * 2 ^ least(tries, 11), interval '1 day')
+                                when unfinished_tries + 1 < $2 then now() + interval '1 day'
+                                else 'infinity' end
+         where id = (select id from unreadable_messages
+                     where released_at is null and next_try_at <= now()
+                     order by next_try_at, id limit 1 for update skip locked)
+         returning id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at",
+        MAX_UNFINISHED_TRIES,
+        GIVEN_UP_AFTER
+    )
+    .fetch_optional(pool)
+    .await
+}
+
+/// Ends a try that has released the message. `event` is the event it has become.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
+                                        unfinished_tries = 0
+         where id = $1",
+        id,
+        event
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends a try that has not released the message: it is tried again later if the reason can pass by itself.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &str) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages
+         set reason = $2, detail = $3, unfinished_tries = 0,
+             next_try_at = case when not $4 then 'infinity'
+                                when next_try_at = 'infinity' then now() + interval '1 day'
+                                else next_try_at end
+         where id = $1 and released_at is null",
+        id,
+        reason.name(),
+        detail,
+        reason.can_pass()
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Ends a try that could not be made because something did not answer: it counts for nothing and is made again later.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages
+         set unfinished_tries = 0,
+             next_try_at = case when next_try_at = 'infinity' then now() + interval '1 day' else next_try_at end
+         where id = $1 and released_at is null",
+        id
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Makes the messages of a reason due that have not been released, those that are no longer tried by themselves among
+/// them. Returns how many they are. One that is being tried at this moment is left as it is.
+///
+/// # Errors
+/// Returns an error if the query fails; some of them may be due by then.
+pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64, sqlx::Error> {
+    let mut all = 0;
+    loop {
+        let due = sqlx::query!(
+            "update unreadable_messages set next_try_at = now(), unfinished_tries = 0
+             where id = any(array(select id from unreadable_messages
+                          where released_at is null and next_try_at > now() and reason = $1
+                          order by next_try_at, id limit $2 for update skip locked))",
+            reason.name(),
+            DUE_AT_ONCE
+        )
+        .execute(pool)
+        .await?
+        .rows_affected();
+        all += due;
+        if due < DUE_AT_ONCE.unsigned_abs() {
+            return Ok(all);
+        }
+    }
+}
+
+/// Makes the messages due that are still tried by themselves, some thousands at most: a relay that has just started may be
+/// able to read them. The others come in their turn.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn try_after_start(pool: &Pool) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages set next_try_at = now()
+         where id = any(array(select id from unreadable_messages
+                      where released_at is null and next_try_at > now() and next_try_at < 'infinity'
+                        and unfinished_tries < $1
+                      order by next_try_at, id limit $2 for update skip locked))",
+        MAX_UNFINISHED_TRIES,
+        DUE_AT_ONCE
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
+
+/// Lets the messages that are due and have the reason of this one wait for a minute: what it needs does not answer, and
+/// messages of other reasons must not wait for that.
+///
+/// # Errors
+/// Returns an error if the query fails.
+pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
+    sqlx::query!(
+        "update unreadable_messages set next_try_at = now() + interval '1 minute'
+         where id = any(array(select id from unreadable_messages
+                      where released_at is null and next_try_at <= now()
+                        and reason = (select reason from unreadable_messages where id = $1)
+                      order by next_try_at, id limit $2 for update skip locked))",
+        id,
+        DUE_AT_ONCE
+    )
+    .execute(pool)
+    .await?;
+    Ok(())
+}
