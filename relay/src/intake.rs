@@ -23,7 +23,7 @@ use crate::store::partitions::with_partitions;
 use crate::store::quarantine::Full;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::wall_clock::WallClock;
-use crate::{mint, operational, retry, store};
+use crate::{mint, operational, retry, store, supervise};
 
 /// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
 /// lease of its messages.
@@ -188,8 +188,13 @@ impl Intake {
             name = source.name,
             "the quarantine of a source is full; what fails verification is counted and not kept"
         );
-        if let Err(error) = operational::quarantine_full(self, source, full.hour).await {
-            tracing::warn!(%error, "an operational event cannot be stored");
+        match supervise::row(operational::quarantine_full(self, source, full.hour)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, source = %source.id, "an operational event cannot be stored"),
+            // What called this has been stored.
+            Err(panic) => {
+                tracing::error!(error = %panic, source = %source.id, "storing an operational event panicked; it is dropped");
+            }
         }
     }
 

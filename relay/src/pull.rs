@@ -12,6 +12,7 @@ use shared::envelope::EventHeader;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -21,7 +22,7 @@ use crate::readiness::Readiness;
 use crate::retry::pull_backoff;
 use crate::store::unreadable::{NewUnreadable, Reason};
 use crate::unreadable::RawMessage;
-use crate::{mint, store};
+use crate::{mint, store, supervise};
 
 pub mod api;
 pub mod arrival;
@@ -208,7 +209,7 @@ impl Puller {
                 }
                 // First, because what is signed with it comes after it; and handed out again where that fails.
                 Decoded::Secret { raw, handed_over } => {
-                    let taken = tokio::time::timeout_at(deadline, self.handover.take(&handed_over)).await;
+                    let taken = in_time(deadline, self.handover.take(&handed_over)).await;
                     match taken.unwrap_or_else(|_| Err(FetchError::Later(TIMED_OUT.to_owned()))) {
                         Ok(()) => {}
                         Err(FetchError::Gone(detail)) => {
@@ -310,8 +311,7 @@ impl Puller {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
         let event = header.id.uuid();
-        let fetch = self.edge.fetch_body(&stored.key, stored.size, &stored.sha256);
-        let fetched = tokio::time::timeout_at(deadline, fetch).await;
+        let fetched = in_time(deadline, self.edge.fetch_body(&stored.key, stored.size, &stored.sha256)).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
         match fetched {
             Ok(Ok(body)) => {
@@ -369,6 +369,18 @@ impl Puller {
     }
 }
 
+/// Waits until `deadline` for what a message refers to. A panic costs that message a delay, and the others nothing.
+async fn in_time<T>(
+    deadline: Instant,
+    fetch: impl Future<Output = Result<T, FetchError>>,
+) -> Result<Result<T, FetchError>, Elapsed> {
+    let fetched = tokio::time::timeout_at(deadline, supervise::row(fetch)).await?;
+    Ok(fetched.unwrap_or_else(|panic| {
+        tracing::error!(error = %panic, "fetching what a message refers to panicked");
+        Err(FetchError::Later(panic.to_string()))
+    }))
+}
+
 /// Messages that are stored in one transaction and acknowledged in one call.
 #[derive(Default)]
 struct Group {
@@ -417,6 +429,14 @@ fn cut_delay(taken: Duration, attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_tried_later() {
+        let deadline = Instant::now() + FETCH_WITHIN;
+        let fetched: Result<Result<(), FetchError>, _> = in_time(deadline, async { panic!("its body") }).await;
+        let Ok(Err(FetchError::Later(reason))) = fetched else { panic!("{fetched:?}") };
+        assert_eq!(reason, "the relay panicked: its body");
+    }
 
     #[test]
     fn only_a_fetch_that_had_its_time_is_put_off_for_longer_and_longer() {
