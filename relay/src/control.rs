@@ -15,6 +15,7 @@ use crate::deliver::Handle;
 use crate::edge::push::Pusher;
 use crate::egress::Egress;
 use crate::expression::Evaluator;
+use crate::readiness::Readiness;
 use crate::store::Pool;
 use crate::store::configuration::Version;
 use crate::unreadable::Releaser;
@@ -35,6 +36,7 @@ pub mod page;
 mod patch;
 pub mod providers;
 pub mod rate;
+pub mod ready;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
@@ -57,6 +59,7 @@ pub struct Control {
     clock: Arc<WallClock>,
     releaser: Releaser,
     wakers: Arc<Wakers>,
+    readiness: Arc<Readiness>,
 }
 
 impl Control {
@@ -74,6 +77,7 @@ impl Control {
             clock: Arc::clone(&app.clock),
             releaser: app.releaser.clone(),
             wakers: Arc::clone(&app.wakers),
+            readiness: Arc::clone(&app.readiness),
         }
     }
 

@@ -70,7 +70,7 @@ pub struct Puller {
     /// Bounds how many large bodies are in memory; shared by all queues.
     pub large_bodies: Arc<Semaphore>,
     pub handover: Handover,
-    /// Is told whether pulls succeed.
+    /// Is told of each turn, and whether pulls succeed.
     pub readiness: Arc<Readiness>,
 }
 
@@ -95,11 +95,14 @@ impl Puller {
         let mut batch = BatchSize::default();
         let mut backoff = pull_backoff();
         let mut pulls = JoinSet::new();
+        self.readiness.puller_turned(self.queue.id(), Duration::ZERO);
         while !stop.is_cancelled() {
             if let Err(error) = self.may_pull().await {
                 tracing::warn!(queue = self.queue.id(), error, "pulling is suspended");
+                let pause = backoff.next_pause(mint::jitter());
+                self.readiness.puller_turned(self.queue.id(), pause);
                 tokio::select! {
-                    () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = stop.cancelled() => {}
                 }
                 continue;
@@ -112,7 +115,10 @@ impl Puller {
             let now = std::time::Instant::now();
             match &pulled {
                 Ok(Pulled::Messages { .. } | Pulled::KeptApart) => self.readiness.pulled(self.queue.id()),
-                Ok(Pulled::Failed { .. }) | Err(_) => self.readiness.pull_failed(self.queue.id()),
+                Ok(Pulled::Failed { error, .. }) => self.readiness.pull_failed(self.queue.id(), error.public()),
+                Err(_) => {
+                    self.readiness.pull_failed(self.queue.id(), "the relay panicked while it pulled".to_owned());
+                }
             }
             let pause = match pulled {
                 Ok(Pulled::Messages { asked, found }) => {
@@ -158,6 +164,7 @@ impl Puller {
                     backoff.next_pause(mint::jitter())
                 }
             };
+            self.readiness.puller_turned(self.queue.id(), pause);
             if !pause.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
