@@ -9,7 +9,7 @@ use http::{HeaderMap, StatusCode};
 use shared::id::DeliveryId;
 use url::Url;
 
-use super::outcome::{Failure, Outcome};
+use super::outcome::Failure;
 use super::redirect;
 use crate::egress::{EgressError, SendFailure};
 use crate::{mint, retry, supervise};
@@ -17,8 +17,10 @@ use crate::{mint, retry, supervise};
 /// Why there is no answer.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// No request was made: what the attempt came to.
-    NotMade(Outcome),
+    /// No request was made, because this machine lacks something: what.
+    NotSent(String),
+    /// No request can be made of the URL: why not.
+    Unsendable(String),
     /// The attempt has failed.
     Failed(Failure),
 }
@@ -30,9 +32,9 @@ pub(super) fn answer<T>(
 ) -> impl Future<Output = Result<T, Unanswered>> {
     supervise::row(request).map(move |ended| match ended {
         Ok(Ok(answer)) => Ok(answer),
-        Ok(Err(SendFailure::Ours(reason))) => Err(Unanswered::NotMade(Outcome::NotSent { reason })),
+        Ok(Err(SendFailure::Ours(reason))) => Err(Unanswered::NotSent(reason)),
         Ok(Err(SendFailure::Blocked(error @ EgressError::Unsendable))) => {
-            Err(Unanswered::NotMade(Outcome::Unsendable { reason: error.to_string() }))
+            Err(Unanswered::Unsendable(error.to_string()))
         }
         Ok(Err(failure)) => Err(Unanswered::Failed(Failure::NoAnswer(failure))),
         Err(panic) => {
@@ -106,9 +108,9 @@ mod tests {
     async fn what_no_request_can_be_made_of_was_not_sent() {
         let ours: Result<(), Unanswered> =
             answer(delivery(), async { Err(SendFailure::Ours("full".to_owned())) }).await;
-        assert!(matches!(ours, Err(Unanswered::NotMade(Outcome::NotSent { .. }))), "{ours:?}");
+        assert!(matches!(ours, Err(Unanswered::NotSent(_))), "{ours:?}");
         let blocked = SendFailure::Blocked(EgressError::Unsendable);
         let url: Result<(), Unanswered> = answer(delivery(), async { Err(blocked) }).await;
-        assert!(matches!(url, Err(Unanswered::NotMade(Outcome::Unsendable { .. }))), "{url:?}");
+        assert!(matches!(url, Err(Unanswered::Unsendable(_))), "{url:?}");
     }
 }

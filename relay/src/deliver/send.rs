@@ -152,7 +152,8 @@ impl Sender {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(Unanswered::NotMade(outcome)) => return outcome.into(),
+            Err(Unanswered::NotSent(reason)) => return Outcome::NotSent { reason }.into(),
+            Err(Unanswered::Unsendable(reason)) => return Outcome::Unsendable { reason }.into(),
             Err(Unanswered::Failed(failure)) => {
                 let attempt = attempt(None, Some(&failure), None);
                 return Outcome::Failed { attempt, failure, retry_after_ms: None }.into();
