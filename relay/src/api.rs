@@ -43,13 +43,14 @@ pub const MAX_BODY_BYTES: usize = 1_000_000;
 /// The whole API.
 pub fn router(app: App) -> Router {
     let json = description().to_json().unwrap_or_default();
+    let control = Control::of(&app);
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
         .route_layer(axum::middleware::map_response(not_stored))
-        .route_layer(axum::middleware::from_fn_with_state(app.clone(), auth::authenticate))
-        .with_state(Control::of(&app));
+        .route_layer(axum::middleware::from_fn_with_state(app, auth::authenticate))
+        .with_state(control.clone());
     let router = Router::from(health::calls())
-        .with_state(app)
+        .with_state(control)
         .route(
             "/openapi.json",
             get(|| async move { ([(CONTENT_TYPE, HeaderValue::from_static("application/json"))], json) }),

@@ -29,6 +29,7 @@ use tokio::sync::watch;
 
 use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::operational;
+use crate::supervise;
 
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
@@ -306,7 +307,7 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Sna
         let id = DestinationId::from_uuid(row.id);
         let (customer_id, name) = (CustomerId::from_uuid(row.customer_id), row.name.clone());
         let updated_at = row.updated_at;
-        match destination(row, keys) {
+        match usable(|| destination(row, keys)) {
             Ok(destination) => {
                 destinations.insert(id, Arc::new(destination));
             }
@@ -338,16 +339,35 @@ fn kept<T>(before: Option<&Arc<T>>, now: T, is_same: fn(&T, &T) -> bool) -> Arc<
 }
 
 fn source(row: store::configuration::SourceRow) -> Source {
+    let id = SourceId::from_uuid(row.id);
+    let (quarantine, extractor) = read_or_default(id, || {
+        let extractor = provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config));
+        (provider::quarantine_limits(&row.config), extractor)
+    });
     Source {
-        id: SourceId::from_uuid(row.id),
+        id,
         customer_id: CustomerId::from_uuid(row.customer_id),
         name: row.name,
         is_operational: row.provider == operational::PROVIDER,
-        quarantine: provider::quarantine_limits(&row.config),
-        extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
+        quarantine,
+        extractor,
         provider: row.provider,
         config: row.config,
     }
+}
+
+/// What is read of the settings of a source. If that panics, it is as of a provider that this relay does not know: the events
+/// of the source are stored and routed, without id and type.
+fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T {
+    supervise::row_now(read).unwrap_or_else(|panic| {
+        tracing::error!(error = %panic, %source, "reading the settings of a source panicked; defaults are used");
+        T::default()
+    })
+}
+
+/// A destination, or why it is unusable, such as a panic.
+fn usable<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
+    supervise::row_now(read).unwrap_or_else(|panic| Err(panic.to_string()))
 }
 
 fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -> Result<Destination, String> {
@@ -404,27 +424,67 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
         id,
         source_id: SourceId::from_uuid(row.source_id),
         destination_id: DestinationId::from_uuid(row.destination_id),
-        filter: row.filter.map(|text| compiled(text, before.and_then(|route| route.filter.as_ref()), Filter::compile)),
+        filter: row
+            .filter
+            .map(|text| compiled(id, text, before.and_then(|route| route.filter.as_ref()), Filter::compile)),
         transform: row
             .transform
-            .map(|text| compiled(text, before.and_then(|route| route.transform.as_ref()), Transform::compile)),
+            .map(|text| compiled(id, text, before.and_then(|route| route.transform.as_ref()), Transform::compile)),
         order_key: row
             .order_key
-            .map(|text| compiled(text, before.and_then(|route| route.order_key.as_ref()), OrderKey::compile)),
+            .map(|text| compiled(id, text, before.and_then(|route| route.order_key.as_ref()), OrderKey::compile)),
         poison: Poison::from_name(&row.poison),
         enabled: row.enabled,
         version: row.version,
     }
 }
 
-/// Compiles an expression, unless it is the one that was there before.
+/// Compiles an expression of a route, unless it is the one that was there before. If that panics, the expression cannot be
+/// evaluated, as one that does not compile.
 fn compiled<T: Clone>(
+    route: RouteId,
     source: String,
     before: Option<&Expression<T>>,
     compile: impl Fn(&str) -> Result<T, ExpressionError>,
 ) -> Expression<T> {
     match before {
         Some(before) if before.source == source && before.compiled.is_ok() => before.clone(),
-        Some(_) | None => Expression { compiled: compile(&source), source },
+        Some(_) | None => {
+            let compiled = supervise::row_now(|| compile(&source)).unwrap_or_else(|panic| {
+                tracing::error!(error = %panic, %route, "compiling an expression panicked");
+                Err(ExpressionError::Internal)
+            });
+            Expression { compiled, source }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_destination_that_panics_when_it_is_read_is_unusable_with_the_reason() {
+        let unusable = usable::<()>(|| panic!("its url"));
+        assert_eq!(unusable, Err("the relay panicked: its url".to_owned()));
+        assert_eq!(usable(|| Ok(7)), Ok(7));
+        assert_eq!(usable::<()>(|| Err("no key opens it".to_owned())), Err("no key opens it".to_owned()));
+    }
+
+    #[test]
+    fn an_expression_that_panics_when_it_is_compiled_cannot_be_evaluated_and_is_compiled_again() {
+        let id = RouteId::mint(1, [1; 10]);
+        let broken: Expression<u8> = compiled(id, "true".to_owned(), None, |_| panic!("deep"));
+        assert_eq!(broken.compiled, Err(ExpressionError::Internal));
+        let again = compiled(id, "true".to_owned(), Some(&broken), |_| Ok(7));
+        assert_eq!(again.compiled, Ok(7));
+    }
+
+    #[test]
+    fn a_source_that_panics_when_it_is_read_has_defaults() {
+        let (limits, extractor) = read_or_default(SourceId::mint(1, [1; 10]), || -> (QuarantineLimits, Option<u8>) {
+            panic!("its settings")
+        });
+        assert_eq!((limits, extractor), (QuarantineLimits::default(), None));
     }
 }

@@ -18,6 +18,7 @@ use crate::deliver::Handle;
 use crate::edge::push::Pusher;
 use crate::egress::Egress;
 use crate::expression::Evaluator;
+use crate::readiness::Readiness;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
@@ -36,6 +37,7 @@ pub mod page;
 mod patch;
 pub mod providers;
 pub mod rate;
+pub mod ready;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
@@ -58,6 +60,7 @@ pub struct Control {
     clock: Arc<WallClock>,
     releaser: Releaser,
     wakers: Arc<Wakers>,
+    readiness: Arc<Readiness>,
 }
 
 impl Control {
@@ -75,6 +78,7 @@ impl Control {
             clock: Arc::clone(&app.clock),
             releaser: app.releaser.clone(),
             wakers: Arc::clone(&app.wakers),
+            readiness: Arc::clone(&app.readiness),
         }
     }
 

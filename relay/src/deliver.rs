@@ -16,9 +16,8 @@ use std::time::{Duration, Instant};
 use engine::item::Item;
 use engine::{Command, Core, Disabling, Input};
 use futures_util::future::AbortHandle;
-use model::health::{Health, Run};
+use model::health::Health;
 use model::settlement::Settlement;
-use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 use store::Pool;
 use tokio::sync::{mpsc, oneshot};
@@ -28,11 +27,12 @@ use crate::configuration::{Configuration, POLL};
 use crate::egress::Egress;
 use crate::intake::Intake;
 use crate::mint;
-use crate::operational::{self, Cause};
 use crate::readiness::Readiness;
 use crate::supervise::{self, Group};
 
+mod answered;
 pub mod clock;
+mod disabling;
 pub(crate) mod excerpts;
 mod guarded;
 pub mod lease;
@@ -48,6 +48,7 @@ pub(crate) mod versions;
 mod workers;
 
 use self::clock::Clock;
+use self::disabling::disable;
 use self::excerpts::Excerpts;
 use self::guarded::guarded;
 use self::lease::UnderWay;
@@ -293,7 +294,7 @@ impl Machine {
             return;
         };
         self.tasks.spawn_job("excerpt of an answer", async move {
-            let excerpt = rest.finish().await;
+            let excerpt = rest.finish(DeliveryId::from_uuid(settlement.delivery_id)).await;
             if let Some(attempt) = &mut settlement.attempt {
                 attempt.response_excerpt = excerpt;
             }
@@ -308,10 +309,11 @@ impl Machine {
         let (abort, registration) = AbortHandle::new_pair();
         self.attempts.insert((item.id, epoch), abort);
         self.tasks.spawn_job("attempt", async move {
-            let Attempted { mut outcome, rest } = guarded(sender.attempt(&item, &destination), registration).await;
+            let Attempted { mut outcome, rest } =
+                guarded(item.id, sender.attempt(&item, &destination), registration).await;
             if let Some(rest) = rest {
                 // Before the outcome is told, which leads to the settlement that needs it.
-                excerpts.keep(&mut outcome, rest);
+                excerpts.keep(item.id, &mut outcome, rest).await;
             }
             handle.tell(Input::Answered { item, epoch, shard: destination.shard, outcome, jitter: mint::jitter() });
         });
@@ -359,43 +361,9 @@ impl Machine {
         });
     }
 
-    fn disable(&self, id: DestinationId, why: Disabling) {
-        let intake = self.intake.clone();
-        let (cause, reason) = match why {
-            Disabling::Gone => (Cause::Gone, "the destination answered 410 (gone)".to_owned()),
-            Disabling::Failing(run) => (Cause::Failing, failing_reason(run)),
-        };
-        self.tasks.spawn_job("disabling of a destination", async move {
-            let disabled = async {
-                if let Some(destination) = intake.configuration.current().destinations.get(&id) {
-                    match operational::destination_disabled(&intake, destination, cause, &reason).await {
-                        // What can never be told must not keep it from being disabled.
-                        Err(error) if store::is_data_error(&error) => {
-                            tracing::error!(%error, destination = %id, "the database refuses the event of a disabled destination");
-                        }
-                        told => told?,
-                    }
-                }
-                store::destinations::disable(&intake.pool, id.uuid(), &reason).await
-            };
-            match disabled.await {
-                Ok(Some(version)) => {
-                    tracing::warn!(destination = %id, error = reason, "a destination is disabled; its deliveries are held");
-                    let _ = intake.configuration.after(version).await;
-                }
-                Ok(None) => {}
-                Err(error) => {
-                    tracing::warn!(%error, destination = %id, "a destination cannot be disabled; the next failure tries again");
-                }
-            }
-        });
+    fn disable(&self, destination: DestinationId, why: Disabling) {
+        self.tasks.spawn_job("disabling of a destination", disable(self.intake.clone(), destination, why));
     }
-}
-
-fn failing_reason(run: Run) -> String {
-    let since = unix_time::timestamp(run.since_us / 1000);
-    let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-    format!("all {} attempts since {since} have failed; mend the destination and resume it", run.failures)
 }
 
 /// Tells the engine of every new configuration, and looks for one if the look for what is due does not, because the database

@@ -12,6 +12,8 @@ use shared::source::Secret;
 use tokio::sync::{Mutex, MutexGuard};
 use url::Url;
 
+use crate::readiness::Upstream;
+
 pub mod check;
 pub mod push;
 pub mod source;
@@ -29,6 +31,7 @@ pub struct Edge {
     base: String,
     token: String,
     turns: Arc<[Mutex<()>]>,
+    upstream: Upstream,
 }
 
 /// Why a body or a secret could not be fetched.
@@ -48,7 +51,14 @@ impl Edge {
     pub fn new(base: &Url, token: &str) -> Result<Self, reqwest::Error> {
         let client = crate::operator_client(TIMEOUT)?;
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
-        Ok(Self { client, base: base.as_str().trim_end_matches('/').to_owned(), token: token.to_owned(), turns })
+        let base = base.as_str().trim_end_matches('/').to_owned();
+        Ok(Self { client, base, token: token.to_owned(), turns, upstream: Upstream::default() })
+    }
+
+    /// Whether calls to the edge succeed.
+    #[must_use]
+    pub fn upstream(&self) -> Upstream {
+        self.upstream.clone()
     }
 
     /// Waits until no other call of this relay writes this source at the edge. KV has no compare-and-set: of two writes at
@@ -127,7 +137,23 @@ impl Edge {
     }
 
     async fn call(&self, request: RequestBuilder) -> Result<Response, String> {
-        request.bearer_auth(&self.token).send().await.map_err(|error| format!("the edge cannot be reached: {error}"))
+        let call = self.upstream.call();
+        match request.bearer_auth(&self.token).send().await {
+            Ok(response) => {
+                match response.status() {
+                    status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
+                        call.failed(format!("it refused the token (status {})", status.as_u16()));
+                    }
+                    status if status.is_server_error() => call.failed(format!("it answered {}", status.as_u16())),
+                    _ => call.succeeded(),
+                }
+                Ok(response)
+            }
+            Err(error) => {
+                call.failed("it cannot be reached".to_owned());
+                Err(format!("the edge cannot be reached: {error}"))
+            }
+        }
     }
 }
 

@@ -67,12 +67,7 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
             };
             // The key makes it one event, even if it is stored twice.
             let key = format!("{id}/held/{}/{}", begun.parked_by, unix_time::unix_ms(begun.since));
-            match operational::store(intake, customer, &key, &happening).await {
-                Err(error) if store::is_data_error(&error) => {
-                    tracing::error!(%error, destination = %id, "the database refuses the event of held deliveries");
-                }
-                stored => stored?,
-            }
+            operational::or_dropped(id, operational::store(intake, customer, &key, &happening)).await?;
         }
         store::held::told(&intake.pool, &begun).await?;
     }
@@ -119,12 +114,7 @@ async fn tell_new(
             reason: destination.reason.clone(),
         };
         let key = format!("{id}/unusable/{version}");
-        match operational::store(intake, destination.customer_id, &key, &happening).await {
-            Err(error) if store::is_data_error(&error) => {
-                tracing::error!(%error, destination = %id, "the database refuses the event of an unusable destination");
-            }
-            stored => stored?,
-        }
+        operational::or_dropped(*id, operational::store(intake, destination.customer_id, &key, &happening)).await?;
         told.insert(*id, version);
     }
     Ok(())

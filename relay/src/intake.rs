@@ -26,6 +26,7 @@ use crate::expression::Evaluator;
 use crate::operational;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
 use crate::pull::routing::Routing;
+use crate::supervise;
 use crate::wall_clock::WallClock;
 
 /// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
@@ -191,8 +192,13 @@ impl Intake {
             name = source.name,
             "the quarantine of a source is full; what fails verification is counted and not kept"
         );
-        if let Err(error) = operational::quarantine_full(self, source, full.hour).await {
-            tracing::warn!(%error, "an operational event cannot be stored");
+        match supervise::row(operational::quarantine_full(self, source, full.hour)).await {
+            Ok(Ok(())) => {}
+            Ok(Err(error)) => tracing::warn!(%error, source = %source.id, "an operational event cannot be stored"),
+            // What called this has been stored.
+            Err(panic) => {
+                tracing::error!(error = %panic, source = %source.id, "storing an operational event panicked; it is dropped");
+            }
         }
     }
 

@@ -15,9 +15,9 @@ use time::format_description::well_known::Rfc3339;
 
 use crate::configuration::Source;
 use crate::intake::Intake;
-use crate::mint;
 use crate::pull::arrival::{Arrival, Content};
 use crate::unreadable::RawMessage;
+use crate::{mint, supervise};
 
 /// The provider of the sources that get operational events: those of their own customer.
 pub const PROVIDER: &str = "tidegate";
@@ -103,6 +103,28 @@ pub async fn destination_disabled(
     store(intake, customer, &key, &happening).await
 }
 
+/// Waits until the event of a destination is stored. One that can never be stored is logged and dropped, because the
+/// database refuses it or the relay panics on it: it must not hold up the events of other destinations.
+///
+/// # Errors
+/// Returns an error if the event is not stored and may be later.
+pub async fn or_dropped(
+    destination: DestinationId,
+    stored: impl Future<Output = Result<(), sqlx::Error>>,
+) -> Result<(), sqlx::Error> {
+    match supervise::row(stored).await {
+        Ok(Err(error)) if store::is_data_error(&error) => {
+            tracing::error!(%error, %destination, "the database refuses an operational event; it is dropped");
+            Ok(())
+        }
+        Ok(stored) => stored,
+        Err(panic) => {
+            tracing::error!(error = %panic, %destination, "storing an operational event panicked; it is dropped");
+            Ok(())
+        }
+    }
+}
+
 /// Stores that a source keeps no more of what fails in this hour. The key makes it one event, even if it is stored twice.
 ///
 /// The return type is written out because `Intake::store` calls this, and is called by it.
@@ -170,4 +192,17 @@ fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> A
         bytes: envelope::encode_inline(&header, &body).unwrap_or_default().into_bytes(),
     };
     Arrival { raw, content: Content::Event { header, body, fetched: false } }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_whose_storing_panics_is_dropped_and_one_that_may_be_stored_later_is_not() {
+        let destination = DestinationId::mint(1, [1; 10]);
+        assert!(or_dropped(destination, async { panic!("its name") }).await.is_ok());
+        assert!(or_dropped(destination, async { Err(sqlx::Error::PoolTimedOut) }).await.is_err());
+        assert!(or_dropped(destination, async { Ok(()) }).await.is_ok());
+    }
 }

@@ -15,6 +15,7 @@ use store::unreadable::NewUnreadable;
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tokio::time::error::Elapsed;
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
@@ -22,6 +23,7 @@ use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
 use crate::mint;
 use crate::readiness::Readiness;
+use crate::supervise;
 use crate::unreadable::RawMessage;
 
 pub mod api;
@@ -70,7 +72,7 @@ pub struct Puller {
     /// Bounds how many large bodies are in memory; shared by all queues.
     pub large_bodies: Arc<Semaphore>,
     pub handover: Handover,
-    /// Is told whether pulls succeed.
+    /// Is told of each turn, and whether pulls succeed.
     pub readiness: Arc<Readiness>,
 }
 
@@ -95,11 +97,14 @@ impl Puller {
         let mut batch = BatchSize::default();
         let mut backoff = pull_backoff();
         let mut pulls = JoinSet::new();
+        self.readiness.puller_turned(self.queue.id(), Duration::ZERO);
         while !stop.is_cancelled() {
             if let Err(error) = self.may_pull().await {
                 tracing::warn!(queue = self.queue.id(), error, "pulling is suspended");
+                let pause = backoff.next_pause(mint::jitter());
+                self.readiness.puller_turned(self.queue.id(), pause);
                 tokio::select! {
-                    () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
+                    () = tokio::time::sleep(pause) => {}
                     () = stop.cancelled() => {}
                 }
                 continue;
@@ -112,7 +117,10 @@ impl Puller {
             let now = std::time::Instant::now();
             match &pulled {
                 Ok(Pulled::Messages { .. } | Pulled::KeptApart) => self.readiness.pulled(self.queue.id()),
-                Ok(Pulled::Failed { .. }) | Err(_) => self.readiness.pull_failed(self.queue.id()),
+                Ok(Pulled::Failed { error, .. }) => self.readiness.pull_failed(self.queue.id(), error.public()),
+                Err(_) => {
+                    self.readiness.pull_failed(self.queue.id(), "the relay panicked while it pulled".to_owned());
+                }
             }
             let pause = match pulled {
                 Ok(Pulled::Messages { asked, found }) => {
@@ -158,6 +166,7 @@ impl Puller {
                     backoff.next_pause(mint::jitter())
                 }
             };
+            self.readiness.puller_turned(self.queue.id(), pause);
             if !pause.is_zero() {
                 tokio::select! {
                     () = tokio::time::sleep(pause) => {}
@@ -209,7 +218,7 @@ impl Puller {
                 }
                 // First, because what is signed with it comes after it; and handed out again where that fails.
                 Decoded::Secret { raw, handed_over } => {
-                    let taken = tokio::time::timeout_at(deadline, self.handover.take(&handed_over)).await;
+                    let taken = in_time(deadline, self.handover.take(&handed_over)).await;
                     match taken.unwrap_or_else(|_| Err(FetchError::Later(TIMED_OUT.to_owned()))) {
                         Ok(()) => {}
                         Err(FetchError::Gone(detail)) => {
@@ -311,8 +320,7 @@ impl Puller {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
         let event = header.id.uuid();
-        let fetch = self.edge.fetch_body(&stored.key, stored.size, &stored.sha256);
-        let fetched = tokio::time::timeout_at(deadline, fetch).await;
+        let fetched = in_time(deadline, self.edge.fetch_body(&stored.key, stored.size, &stored.sha256)).await;
         let mut group = Group { leases: vec![lease_id.clone()], ..Group::default() };
         match fetched {
             Ok(Ok(body)) => {
@@ -370,6 +378,18 @@ impl Puller {
     }
 }
 
+/// Waits until `deadline` for what a message refers to. A panic costs that message a delay, and the others nothing.
+async fn in_time<T>(
+    deadline: Instant,
+    fetch: impl Future<Output = Result<T, FetchError>>,
+) -> Result<Result<T, FetchError>, Elapsed> {
+    let fetched = tokio::time::timeout_at(deadline, supervise::row(fetch)).await?;
+    Ok(fetched.unwrap_or_else(|panic| {
+        tracing::error!(error = %panic, "fetching what a message refers to panicked");
+        Err(FetchError::Later(panic.to_string()))
+    }))
+}
+
 /// Messages that are stored in one transaction and acknowledged in one call.
 #[derive(Default)]
 struct Group {
@@ -418,6 +438,14 @@ fn cut_delay(taken: Duration, attempts: u32) -> Duration {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_fetch_that_panics_is_tried_later() {
+        let deadline = Instant::now() + FETCH_WITHIN;
+        let fetched: Result<Result<(), FetchError>, _> = in_time(deadline, async { panic!("its body") }).await;
+        let Ok(Err(FetchError::Later(reason))) = fetched else { panic!("{fetched:?}") };
+        assert_eq!(reason, "the relay panicked: its body");
+    }
 
     #[test]
     fn only_a_fetch_that_had_its_time_is_put_off_for_longer_and_longer() {

@@ -1,14 +1,21 @@
 //! Whether the parts of a running relay make progress, for `/readyz`.
 //!
-//! Each part says when it has done its round; what that means is decided by [`Readiness::problems`]. The database and the
-//! clock are not here: `/readyz` asks them.
+//! Each part says when it has done its round; what that means is decided by [`problems`]. The database and the clock are not
+//! here: `/readyz` asks them.
+//!
+//! What all replicas share is no such part. If the queue's API or the edge fails, every replica sees it at the same time: taken
+//! out of a load balancer, all of them would be gone, and with them the API that operators need then. So that is reported
+//! ([`Upstream`]), and the relay is ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+pub use self::upstream::{Failing, Upstream};
 use crate::moment::Moment;
 use crate::supervise::{Failure, Supervisor};
+
+pub(crate) mod upstream;
 
 /// The engine takes a turn every two seconds at least. One that has taken none for so long hangs.
 pub(crate) const ENGINE_OVERDUE: Duration = Duration::from_secs(15);
@@ -16,15 +23,16 @@ pub(crate) const ENGINE_OVERDUE: Duration = Duration::from_secs(15);
 /// How long after its last renewal a lease is overdue: from then on the relay sends nothing.
 pub const LEASE_OVERDUE: Duration = Duration::from_secs(8);
 
-/// The pulls of a queue have to fail for so long before the relay is not ready: a short failure is no reason to take a
-/// relay out of a load balancer.
-pub(crate) const PULLS_FAIL_FOR: Duration = Duration::from_secs(15);
+/// A puller takes a turn when a pull ends, and a pull ends when its messages are stored. One that has taken none for so long
+/// hangs: all steps of a pull have limits, which are minutes together.
+pub(crate) const PULLER_OVERDUE: Duration = Duration::from_secs(600);
 
 /// What the parts of the relay have told.
 #[derive(Debug)]
 pub struct Readiness {
     supervisor: Supervisor,
     told: Mutex<Told>,
+    edge: Upstream,
 }
 
 #[derive(Debug, Clone)]
@@ -33,17 +41,25 @@ struct Told {
     engine: Moment,
     /// When the last renewal of the lease that succeeded was begun; at first, when the relay was started.
     lease: Moment,
-    /// The queues whose last pull failed, with when that began.
-    failing: BTreeMap<String, Moment>,
+    /// By the queue, until when its puller rests after its last turn.
+    pullers: BTreeMap<String, Moment>,
+    /// By the queue, whether its API answers.
+    queues: BTreeMap<String, Upstream>,
     is_stopping: bool,
 }
 
+impl Told {
+    /// By parts that did their rounds at this moment.
+    fn at(now: Moment) -> Self {
+        Self { engine: now, lease: now, pullers: BTreeMap::new(), queues: BTreeMap::new(), is_stopping: false }
+    }
+}
+
 impl Readiness {
+    /// `edge` is told of each call to the edge.
     #[must_use]
-    pub fn new(supervisor: Supervisor) -> Self {
-        let now = Moment::now();
-        let told = Told { engine: now, lease: now, failing: BTreeMap::new(), is_stopping: false };
-        Self { supervisor, told: Mutex::new(told) }
+    pub fn new(supervisor: Supervisor, edge: Upstream) -> Self {
+        Self { supervisor, told: Mutex::new(Told::at(Moment::now())), edge }
     }
 
     /// The engine has taken a turn.
@@ -56,14 +72,19 @@ impl Readiness {
         self.told().lease = begun;
     }
 
-    /// A pull of a queue has succeeded.
-    pub fn pulled(&self, queue: &str) {
-        self.told().failing.remove(queue);
+    /// The puller of a queue has taken a turn, and rests for so long before the next.
+    pub fn puller_turned(&self, queue: &str, rest: Duration) {
+        self.told().pullers.insert(queue.to_owned(), Moment::now() + rest);
     }
 
-    /// A pull of a queue has failed.
-    pub fn pull_failed(&self, queue: &str) {
-        self.told().failing.entry(queue.to_owned()).or_insert_with(Moment::now);
+    /// A pull of a queue has succeeded.
+    pub fn pulled(&self, queue: &str) {
+        self.queue(queue).succeeded();
+    }
+
+    /// A pull of a queue has failed. `error` names no addresses and ids.
+    pub fn pull_failed(&self, queue: &str, error: String) {
+        self.queue(queue).failed(error, Moment::now());
     }
 
     /// A shutdown has begun.
@@ -71,10 +92,28 @@ impl Readiness {
         self.told().is_stopping = true;
     }
 
-    /// Why the relay cannot do all of its work now; empty if it can.
+    /// Why this relay cannot do its part of the work now; empty if it can.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         problems(&self.told(), &self.supervisor.failures(), Moment::now())
+    }
+
+    /// Whether the API of a queue fails: of several, the one that has failed the longest.
+    #[must_use]
+    pub fn queue_failing(&self) -> Option<Failing> {
+        let now = Moment::now();
+        let told = self.told();
+        told.queues.values().filter_map(|queue| queue.failing(now)).min_by_key(|failing| failing.since)
+    }
+
+    /// Whether the edge fails.
+    #[must_use]
+    pub fn edge_failing(&self) -> Option<Failing> {
+        self.edge.failing(Moment::now())
+    }
+
+    fn queue(&self, id: &str) -> Upstream {
+        self.told().queues.entry(id.to_owned()).or_default().clone()
     }
 
     fn told(&self) -> MutexGuard<'_, Told> {
@@ -98,29 +137,29 @@ fn problems(told: &Told, failures: &[Failure], now: Moment) -> Vec<String> {
         let for_s = unrenewed.as_secs();
         problems.push(format!("the lease of the relay was not renewed for {for_s} s, so it sends nothing"));
     }
-    let failing = told.failing.values().filter(|since| now.since(**since) >= PULLS_FAIL_FOR).count();
-    if failing > 0 {
-        let for_s = PULLS_FAIL_FOR.as_secs();
-        let queues = if failing == 1 { "queue" } else { "queues" };
-        problems.push(format!("all pulls of {failing} {queues} have failed for more than {for_s} s"));
+    let stuck = told.pullers.values().filter(|rested| now.since(**rested) >= PULLER_OVERDUE).count();
+    if stuck > 0 {
+        let for_s = PULLER_OVERDUE.as_secs();
+        let pullers = if stuck == 1 { "puller has" } else { "pullers have" };
+        problems.push(format!("{stuck} {pullers} not taken a turn for more than {for_s} s"));
     }
     problems
 }
 
 #[cfg(test)]
 mod tests {
+    use super::upstream::FAILS_FOR;
     use super::*;
     use crate::supervise::End;
 
-    /// A relay that did all of its rounds at this moment.
-    fn working(now: Moment) -> Told {
-        Told { engine: now, lease: now, failing: BTreeMap::new(), is_stopping: false }
+    fn readiness() -> Readiness {
+        Readiness::new(Supervisor::default(), Upstream::default())
     }
 
     fn after(seconds: u64, change: impl FnOnce(&mut Told, Moment)) -> Vec<String> {
         let now = Moment::now();
         let later = now + Duration::from_secs(seconds);
-        let mut told = working(later);
+        let mut told = Told::at(later);
         change(&mut told, now);
         problems(&told, &[], later)
     }
@@ -128,8 +167,8 @@ mod tests {
     #[test]
     fn a_relay_that_was_just_started_and_one_whose_parts_do_their_rounds_are_ready() {
         let now = Moment::now();
-        assert_eq!(problems(&working(now), &[], now), Vec::<String>::new());
-        assert_eq!(Readiness::new(Supervisor::default()).problems(), Vec::<String>::new());
+        assert_eq!(problems(&Told::at(now), &[], now), Vec::<String>::new());
+        assert_eq!(readiness().problems(), Vec::<String>::new());
     }
 
     #[test]
@@ -138,7 +177,7 @@ mod tests {
         assert_eq!(said(14), Vec::<String>::new());
         assert_eq!(said(15), ["the delivery engine has not taken a turn for 15 s"]);
 
-        let readiness = Readiness::new(Supervisor::default());
+        let readiness = readiness();
         let begun = readiness.told().engine;
         readiness.engine_turned();
         assert!(readiness.told().engine >= begun);
@@ -152,27 +191,46 @@ mod tests {
     }
 
     #[test]
-    fn queues_are_counted_when_their_pulls_have_failed_for_a_while_and_not_after_one_that_succeeds() {
-        let failing = |told: &mut Told, at| {
-            told.failing.insert("q1".to_owned(), at);
+    fn a_puller_is_named_when_it_is_overdue_after_its_rest_until_it_takes_a_turn() {
+        let said = |seconds| {
+            after(seconds, |told, at| {
+                told.pullers.insert("q1".to_owned(), at + Duration::from_secs(60));
+            })
         };
-        assert_eq!(after(14, failing), Vec::<String>::new());
-        assert_eq!(after(15, failing), ["all pulls of 1 queue have failed for more than 15 s"]);
+        assert_eq!(said(60 + 599), Vec::<String>::new());
+        assert_eq!(said(60 + 600), ["1 puller has not taken a turn for more than 600 s"]);
 
-        let readiness = Readiness::new(Supervisor::default());
-        readiness.pull_failed("q1");
-        let since = readiness.told().failing["q1"];
-        readiness.pull_failed("q1");
-        assert!(readiness.told().failing["q1"] == since, "the run of failures began with the first");
+        let readiness = readiness();
+        let now = Moment::now();
+        readiness.puller_turned("q1", Duration::from_secs(60));
+        assert!(readiness.told().pullers["q1"] >= now + Duration::from_secs(60));
+    }
+
+    #[test]
+    fn an_upstream_that_fails_is_no_problem_of_this_relay_and_is_reported_with_its_first_failure() {
+        let readiness = readiness();
+        let failed = |queue: &str, times| {
+            for _ in 0..times {
+                readiness.queue(queue).failed(format!("{queue} answered 500"), Moment::after_start(Duration::ZERO));
+            }
+        };
+        readiness.pull_failed("q2", "it cannot be reached".to_owned());
+        failed("q1", 2);
+        let failing = readiness.queue_failing().expect("it fails");
+        assert_eq!((failing.since, failing.error.as_str()), (Moment::after_start(Duration::ZERO), "q1 answered 500"));
+        readiness.edge.failed("it answered 503".to_owned(), Moment::after_start(Duration::ZERO));
+        readiness.edge.failed("it answered 503".to_owned(), Moment::after_start(FAILS_FOR));
+        assert!(readiness.edge_failing().is_some());
+        assert_eq!(readiness.problems(), Vec::<String>::new());
         readiness.pulled("q1");
-        assert!(readiness.told().failing.is_empty());
+        assert_eq!(readiness.queue_failing(), None);
     }
 
     #[test]
     fn a_task_that_has_failed_and_a_shutdown_are_named() {
         let now = Moment::now();
         let failure = Failure { task: "pull", how: End::Panicked("by chance".to_owned()) };
-        let said = problems(&Told { is_stopping: true, ..working(now) }, &[failure], now);
+        let said = problems(&Told { is_stopping: true, ..Told::at(now) }, &[failure], now);
         assert_eq!(said, ["the task \"pull\" has failed", "the relay is shutting down"]);
     }
 }

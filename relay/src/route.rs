@@ -83,7 +83,7 @@ impl Answer {
 }
 
 /// A text as PostgreSQL can hold it, which is every character but this one.
-fn storable(text: String) -> String {
+pub(crate) fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 

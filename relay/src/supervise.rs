@@ -5,6 +5,9 @@
 //! `/readyz`, and wakes [`Supervisor::failure`]: the relay then drains and exits with an error, and is started anew by
 //! what runs it. Short work that is begun by others, such as one attempt, is a *job*: it may end at any time, and only a
 //! panic in it counts.
+//!
+//! That is right for the faults of the relay as a whole. Work that depends on the data of one row runs in [`row`], so that its
+//! panic is the failure of that row.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -18,6 +21,10 @@ use tokio::task::JoinHandle;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
+
+pub use row::{RowPanic, row, row_now};
+
+mod row;
 
 /// A task that has failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]

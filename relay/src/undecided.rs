@@ -23,6 +23,7 @@ use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::intake::Intake;
 use crate::route::{self, Becomes};
 use crate::side_by_side;
+use crate::supervise;
 use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
 
 /// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
@@ -95,10 +96,16 @@ fn is_full(found: usize, limit: i64) -> bool {
 async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duration) -> Result<(), sqlx::Error> {
     let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
         None => Decision::NotMatched(without_route(snapshot, row).to_owned()),
-        Some(route) => match event(intake, row, route).await? {
-            None => Decision::NotMatched("its event is no longer kept".to_owned()),
-            Some(event) => ask(intake, snapshot, row, route, event, within).await,
-        },
+        Some(route) => {
+            let asked = async {
+                Ok(match event(intake, row, route).await? {
+                    None => Decision::NotMatched("its event is no longer kept".to_owned()),
+                    Some(event) => ask(intake, snapshot, row, route, event, within).await,
+                })
+            };
+            let by = if route.filter.is_some() { HeldBy::Filter } else { HeldBy::OrderKey };
+            or_still_undecided(DeliveryId::from_uuid(row.id), by, asked).await?
+        }
     };
     let mut version = snapshot.version;
     for _ in 0..WRITTEN_AT_MOST {
@@ -120,6 +127,19 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
         }
     }
     Ok(())
+}
+
+/// The decision about a delivery. If it panics, the delivery stays undecided, and is decided again at the time that was
+/// written when it was taken.
+async fn or_still_undecided(
+    delivery: DeliveryId,
+    by: HeldBy,
+    decision: impl Future<Output = Result<Decision, sqlx::Error>>,
+) -> Result<Decision, sqlx::Error> {
+    supervise::row(decision).await.unwrap_or_else(|panic| {
+        tracing::error!(error = %panic, %delivery, "deciding an undecided delivery panicked; it is tried again");
+        Ok(Decision::Undecided { by, reason: route::storable(panic.to_string()), again: true })
+    })
 }
 
 /// Why a delivery is cancelled whose route is gone.
@@ -183,5 +203,20 @@ fn input(event_id: Uuid, source: SourceId, snapshot: &Snapshot, event: EventRow)
     match event.body {
         Some(body) => Input::new(fields, headers, body),
         None => Input::without_body(fields, headers, usize::try_from(event.body_size).unwrap_or(usize::MAX)),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_delivery_whose_decision_panics_stays_undecided_with_the_reason() {
+        let delivery = DeliveryId::mint(1, [1; 10]);
+        let decision = or_still_undecided(delivery, HeldBy::OrderKey, async { panic!("a\0key") }).await;
+        let Ok(Decision::Undecided { by, reason, again }) = decision else { panic!("{decision:?}") };
+        assert_eq!((by, reason.as_str(), again), (HeldBy::OrderKey, "the relay panicked: a\u{fffd}key", true));
+        let failed = or_still_undecided(delivery, HeldBy::Filter, async { Err(sqlx::Error::PoolTimedOut) }).await;
+        assert!(failed.is_err());
     }
 }

@@ -13,8 +13,12 @@ use std::time::Duration;
 use model::unreadable::Reason;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::EventHeader;
-use shared::id::{EventId, uuid_v7};
-use store::unreadable::{self, NewUnreadable, UnreadableRow};
+use shared::id::EventId;
+use shared::id::UnreadableMessageId;
+use shared::id::uuid_v7;
+use store::unreadable;
+use store::unreadable::NewUnreadable;
+use store::unreadable::UnreadableRow;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
@@ -27,6 +31,7 @@ use crate::pull::decode::{Decoded, StoredBody, decode};
 use crate::pull::handover::Handover;
 use crate::pull::leased::{self, LeasedBody};
 use crate::pull::spoilt_answer::WHOLE_ANSWER;
+use crate::supervise;
 
 /// How often the relay looks for messages that are due.
 const LOOK_EVERY: Duration = Duration::from_secs(60);
@@ -116,8 +121,7 @@ impl Releaser {
         if row.released_at.is_some() {
             return Ok(Tried::Released(None));
         }
-        let tried = tokio::time::timeout(TRY_WITHIN, self.store(row)).await;
-        let tried = tried.unwrap_or_else(|_| Tried::NotNow(format!("timed out after {} s", TRY_WITHIN.as_secs())));
+        let tried = tried(UnreadableMessageId::from_uuid(id), Reason::from_name(&row.reason), self.store(row)).await;
         match &tried {
             Tried::Released(event) => unreadable::released(pool, id, event.map(EventId::uuid)).await?,
             Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
@@ -213,6 +217,19 @@ impl Releaser {
     }
 }
 
+/// What came of a try, which has [`TRY_WITHIN`]. A message on which the relay panics is still unreadable, for the `reason` that
+/// it has been kept for.
+async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future<Output = Tried>) -> Tried {
+    match tokio::time::timeout(TRY_WITHIN, supervise::row(stored)).await {
+        Ok(Ok(tried)) => tried,
+        Ok(Err(panic)) => {
+            tracing::error!(error = %panic, unreadable_message = %message, "trying an unreadable message panicked");
+            Tried::StillUnreadable(reason, panic.to_string().replace('\0', "\u{fffd}"))
+        }
+        Err(_) => Tried::NotNow(format!("timed out after {} s", TRY_WITHIN.as_secs())),
+    }
+}
+
 /// Tries messages again until `stop`; the first time all of them, because this relay may be newer than the one that kept
 /// them.
 pub async fn run(releaser: Releaser, stop: CancellationToken) {
@@ -259,7 +276,7 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
 }
 
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {
-    let (id, unfinished) = (shared::id::UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
+    let (id, unfinished) = (UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
     if unfinished > 1 {
         tracing::error!(unreadable_message = %id, unfinished, "the relay ended while it tried an unreadable message");
     }
@@ -296,6 +313,14 @@ mod tests {
             content_type: None,
             bytes: Vec::new(),
         }
+    }
+
+    #[tokio::test]
+    async fn a_message_on_which_the_relay_panics_is_still_unreadable_for_the_reason_that_it_had() {
+        let id = UnreadableMessageId::mint(1, [1; 10]);
+        let tried = tried(id, Reason::UnknownVersion, async { panic!("its header") }).await;
+        let detail = "the relay panicked: its header".to_owned();
+        assert_eq!(tried, Tried::StillUnreadable(Reason::UnknownVersion, detail));
     }
 
     #[test]

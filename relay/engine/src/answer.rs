@@ -172,7 +172,7 @@ pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, wait: Duration) -> S
 fn retried(failure: &Failure, retry_after_ms: Option<u64>) -> retry::Outcome {
     match failure {
         Failure::Gone => retry::Outcome::Gone,
-        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => {
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) | Failure::Internal(_) => {
             retry::Outcome::Failed { retry_after_ms }
         }
     }
@@ -182,6 +182,8 @@ fn verdict(failure: &Failure) -> Verdict {
     match failure {
         // It is disabled by that, which is more than a breaker does.
         Failure::Gone => Verdict::Unknown,
+        // It says nothing about the destination.
+        Failure::Internal(_) => Verdict::Unknown,
         Failure::Status(429) => Verdict::Throttled,
         failure if failure.is_refusal() => Verdict::Refused,
         Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => Verdict::Failed,
@@ -205,6 +207,7 @@ fn overload(failure: &Failure) -> Option<Reason> {
         )
         | Failure::Status(_)
         | Failure::Redirect { .. }
+        | Failure::Internal(_)
         | Failure::Gone => None,
     }
 }
@@ -215,7 +218,7 @@ fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
         // Nothing more until the table says what becomes of the destination.
         Failure::Gone => Some(DISABLING_HOLD_US),
         Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_HOLD_US)),
-        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) => None,
+        Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) | Failure::Internal(_) => None,
     }
 }
 

@@ -34,7 +34,7 @@ pub(super) enum Verdict {
     /// It answers, and refuses this one delivery. That says nothing of the others: a front may answer so for a destination
     /// that is down.
     Refused,
-    /// Nothing: no attempt was made.
+    /// Nothing: no attempt was made, or the relay panicked in it.
     Unknown,
 }
 

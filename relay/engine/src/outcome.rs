@@ -20,6 +20,7 @@
 //! | TLS handshake failed | `tls_failed` | retried on its schedule | breaker, run | go on | – |
 //! | address or port that may not be called | `egress_blocked`, `egress_port_blocked` | retried on its schedule | breaker, run | go on | – |
 //! | not HTTP | `not_http`, `too_much_before_answer` | retried on its schedule | breaker, run | go on | – |
+//! | the relay panicked during the request | `internal` | retried on its schedule | – | go on | – |
 //! | any failure at the last attempt of the schedule | `http_status` | dead | breaker, run | go on | – |
 //! | the transform failed | – | held by `transform` | – | go on | `deliveries.held` |
 //! | the relay had no time for the transform | – | tried again soon, not charged | – | go on | – |
@@ -62,6 +63,8 @@ pub enum Failure {
     },
     /// No answer.
     NoAnswer(SendFailure),
+    /// The relay panicked when it sent the request or read the answer: the text of that.
+    Internal(String),
 }
 
 impl Failure {
@@ -80,7 +83,7 @@ impl Failure {
     pub fn location(&self) -> Option<&str> {
         match self {
             Self::Redirect { location, .. } => Some(location),
-            Self::Gone | Self::Status(_) | Self::NoAnswer(_) => None,
+            Self::Gone | Self::Status(_) | Self::NoAnswer(_) | Self::Internal(_) => None,
         }
     }
 
@@ -97,6 +100,7 @@ impl Failure {
             Self::Gone => "gone",
             Self::Status(_) | Self::Redirect { .. } => "http_status",
             Self::NoAnswer(failure) => failure.code(),
+            Self::Internal(_) => "internal",
         }
     }
 
@@ -110,6 +114,9 @@ impl Failure {
                 format!("status {status}: redirects are not followed; it points to {location}")
             }
             Self::NoAnswer(failure) => failure.to_string(),
+            Self::Internal(panic) => {
+                format!("a fault of the gateway, and not of the destination, which may have received it: {panic}")
+            }
         }
     }
 }

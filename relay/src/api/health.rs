@@ -1,7 +1,5 @@
 //! Whether the relay lives, and whether it can work. Both calls are open to everybody and say nothing else.
 
-use std::time::Duration;
-
 use axum::Json;
 use axum::extract::State;
 use serde::Serialize;
@@ -10,11 +8,8 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::problem::{ApiError, Refusals};
-use crate::App;
-use crate::control::Error;
-
-/// How long the database is given to answer.
-pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
+use crate::control::Control;
+use crate::control::ready::{self, Ready};
 
 /// The relay lives.
 #[derive(Debug, Serialize, ToSchema)]
@@ -23,24 +18,9 @@ pub struct Health {
     pub version: &'static str,
 }
 
-/// The relay can work.
-#[derive(Debug, Serialize, ToSchema)]
-pub struct Ready {
-    #[serde(flatten)]
-    pub health: Health,
-    /// How many destinations this relay cannot send to, for instance because no master key opens their secrets.
-    /// `GET /v1/destinations` says which and why.
-    pub unusable_destinations: usize,
-    /// How many routes have an expression that this relay cannot evaluate. `GET /v1/routes` says which and why.
-    pub unusable_routes: usize,
-    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. From a minute on the
-    /// relay is not ready.
-    pub clock_ahead_ms: i64,
-}
-
 const HEALTHY: Health = Health { ok: true, version: env!("CARGO_PKG_VERSION") };
 
-pub(super) fn calls() -> OpenApiRouter<App> {
+pub(super) fn calls() -> OpenApiRouter<Control> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
 }
 
@@ -50,39 +30,19 @@ pub(super) async fn live() -> Json<Health> {
     Json(HEALTHY)
 }
 
-/// Whether the relay can do all of its work; 503 with the reasons if it cannot. It is ready if every one of these holds:
+/// Whether this relay can do its part of the work; 503 with the reasons if it cannot. It is ready if every one of these
+/// holds:
 ///
 /// - no task of the relay has failed, and it is not shutting down (`not_ready`)
 /// - the delivery engine has taken a turn in the last 15 seconds (`not_ready`)
 /// - the lease of the relay was renewed in the last 8 seconds: otherwise it sends nothing (`not_ready`)
-/// - no queue's pulls have all failed for 15 seconds or longer (`not_ready`)
+/// - each puller has taken a turn in the last 10 minutes (`not_ready`)
 /// - the database answers within 2 seconds (`unavailable`)
 /// - the relay's clock and the database's differ by less than a minute: otherwise nothing is pulled (`wrong_clock`)
 ///
-/// Destinations and routes that the relay cannot use are counted; they hold up no others.
+/// The API of the queues and the edge are the same for all relays, so a relay stays ready if they fail. `queue` and `edge` say
+/// whether they do, and since when. Destinations and routes that the relay cannot use are counted; they hold up no others.
 #[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready), Refusals))]
-pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
-    let ready = async {
-        store::configuration::version(&app.pool).await?;
-        let wrong = app.clock.is_wrong().await?;
-        Ok::<_, sqlx::Error>((wrong, app.clock.ahead_ms().await?))
-    };
-    match tokio::time::timeout(READY_WITHIN, ready).await {
-        Ok(Ok((None, clock_ahead_ms))) => {
-            let problems = app.readiness.problems();
-            if !problems.is_empty() {
-                return Err(ApiError::NotReady(problems));
-            }
-            let snapshot = app.configuration.current();
-            Ok(Json(Ready {
-                health: HEALTHY,
-                unusable_destinations: snapshot.unusable.len(),
-                unusable_routes: snapshot.routes.values().filter(|route| route.problem().is_some()).count(),
-                clock_ahead_ms,
-            }))
-        }
-        Ok(Ok((Some(wrong), _))) => Err(Error::WrongClock(wrong).into()),
-        Ok(Err(error)) => Err(Error::Unavailable(error.to_string()).into()),
-        Err(_) => Err(Error::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs())).into()),
-    }
+pub(super) async fn ready(State(control): State<Control>) -> Result<Json<Ready>, ApiError> {
+    Ok(Json(ready::ready(&control).await?))
 }

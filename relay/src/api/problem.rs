@@ -14,6 +14,7 @@ use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::control;
+use crate::control::error::Conflict;
 use crate::control::fields::FieldError;
 
 /// Why a request is refused.
@@ -33,8 +34,6 @@ pub enum ApiError {
     TooSlow,
     /// The call took too long and was broken off.
     TookTooLong,
-    /// A part of the relay does not do its work: which.
-    NotReady(Vec<String>),
     /// What is asked for is refused, or failed.
     Refused(control::Error),
 }
@@ -80,7 +79,6 @@ impl ApiError {
             | Self::Unreadable(_)
             | Self::TooLarge
             | Self::TooSlow
-            | Self::NotReady(_)
             | Self::TookTooLong
             | Self::Refused(_) => Vec::new(),
         };
@@ -114,12 +112,6 @@ impl ApiError {
             Self::TookTooLong => {
                 (StatusCode::GATEWAY_TIMEOUT, "/problems/took-too-long", "the call took too long", "took_too_long")
             }
-            Self::NotReady(_) => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                "/problems/not-ready",
-                "a part of the relay does not work",
-                "not_ready",
-            ),
             Self::Refused(error) => class_of(error),
         }
     }
@@ -135,13 +127,31 @@ impl ApiError {
             Self::TooLarge => format!("send at most {} bytes", super::MAX_BODY_BYTES),
             Self::TooSlow => "the body did not arrive in time; send the request again".to_owned(),
             Self::NulCharacter(error) => error.text(),
-            Self::NotReady(problems) => problems.join("; "),
             Self::TookTooLong => {
                 "it was broken off, and a change may or may not be stored; look at it before you send it again"
                     .to_owned()
             }
+            Self::Refused(control::Error::Conflict(conflict)) => match call_for(*conflict) {
+                Some(call) => format!("{} ({call})", conflict.detail()),
+                None => conflict.detail().to_owned(),
+            },
             Self::Refused(error) => error.detail(),
         }
+    }
+}
+
+/// The call by which a caller does what a conflict proposes.
+fn call_for(conflict: Conflict) -> Option<&'static str> {
+    match conflict {
+        Conflict::NameTaken => Some("PUT …/by-name/{name}"),
+        Conflict::SecretClosed => Some("POST …/signing-secret/rotate"),
+        Conflict::RouteExists
+        | Conflict::ChangedMeanwhile
+        | Conflict::NotPending
+        | Conflict::DestinationGone
+        | Conflict::BodyGone
+        | Conflict::NotFailed
+        | Conflict::ReplayFinished => None,
     }
 }
 
@@ -184,6 +194,9 @@ fn class_of(error: &control::Error) -> Class {
             "the change is stored and not in force yet",
             "not_in_force",
         ),
+        Error::NotReady(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-ready", "a part of the relay does not work", "not_ready")
+        }
         Error::Internal(_) => {
             (StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "something went wrong here", "internal")
         }
@@ -207,6 +220,7 @@ fn log(error: &control::Error) {
         | Error::Invalid(_)
         | Error::Conflict(_)
         | Error::StillUnreadable(_)
+        | Error::NotReady(_)
         | Error::WrongClock(_) => {}
     }
 }
@@ -264,6 +278,14 @@ mod tests {
                 "errors": [{"field": "name", "message": "is missing"}, {"field": "url", "message": "blocked"}],
             })
         );
+    }
+
+    #[test]
+    fn a_conflict_that_another_call_resolves_names_that_call() {
+        let detail = |conflict| ApiError::from(control::Error::Conflict(conflict)).problem().detail;
+        assert!(detail(Conflict::NameTaken).ends_with("change what has it (PUT …/by-name/{name})"));
+        assert!(detail(Conflict::SecretClosed).ends_with("rotate the secret (POST …/signing-secret/rotate)"));
+        assert_eq!(detail(Conflict::RouteExists), Conflict::RouteExists.detail());
     }
 
     #[test]

@@ -31,6 +31,8 @@ pub enum Error {
     NotActive(String),
     /// The relay's clock and the database's differ: by how much, for the caller.
     WrongClock(String),
+    /// Parts of the relay do not do their work: which.
+    NotReady(Vec<String>),
     /// A fault of the gateway; the cause, for the log.
     Internal(String),
 }
@@ -97,9 +99,11 @@ impl Conflict {
         }
     }
 
-    const fn detail(self) -> &'static str {
+    /// What happened and what to do, for the caller.
+    #[must_use]
+    pub const fn detail(self) -> &'static str {
         match self {
-            Self::NameTaken => "the name is taken; choose another one, or change what has it with PUT …/by-name/{name}",
+            Self::NameTaken => "the name is taken; choose another one, or change what has it",
             Self::RouteExists => "a route joins this source and this destination already; change that one",
             Self::ChangedMeanwhile => "another call changed or deleted it at the same time; read it and try again",
             Self::NotPending => "the delivery is settled already; only pending ones can be cancelled",
@@ -111,7 +115,7 @@ impl Conflict {
             Self::ReplayFinished => "the replay has ended and nothing of it is pending",
             Self::SecretClosed => {
                 "no key of TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key that it was \
-                 sealed with, or replace the secret with POST …/signing-secret/rotate"
+                 sealed with, or rotate the secret"
             }
         }
     }
@@ -134,6 +138,7 @@ impl Error {
                 "it comes into force as soon as the relay can read it from the database; look at it before you send it again"
                     .to_owned()
             }
+            Self::NotReady(problems) => problems.join("; "),
             Self::Internal(_) => "the relay's log has the cause; trying again may help".to_owned(),
         }
     }
@@ -152,6 +157,7 @@ impl Error {
             | Self::Invalid(_)
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
+            | Self::NotReady(_)
             | Self::WrongClock(_) => None,
         }
     }

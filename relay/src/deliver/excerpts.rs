@@ -5,9 +5,11 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use engine::outcome::Outcome;
+use shared::id::DeliveryId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 use uuid::Uuid;
 
+use super::answered;
 use super::send::excerpt_text;
 use crate::egress::{EXCERPT_WITHIN, Excerpt};
 
@@ -37,14 +39,14 @@ impl Default for Excerpts {
 impl Excerpts {
     /// Keeps the excerpt of an attempt for [`Excerpts::take`]. If there are too many of them, the attempt has what has
     /// arrived.
-    pub(super) fn keep(&self, outcome: &mut Outcome, excerpt: Excerpt) {
+    pub(super) async fn keep(&self, delivery: DeliveryId, outcome: &mut Outcome, excerpt: Excerpt) {
         let Some(attempt) = outcome.attempt_mut() else { return };
         match Arc::clone(&self.places).try_acquire_owned() {
             Ok(place) => {
                 let mut waiting = self.waiting.lock().unwrap_or_else(PoisonError::into_inner);
                 waiting.insert(attempt.id, Rest { excerpt, _place: place });
             }
-            Err(_) => attempt.response_excerpt = excerpt_text(excerpt),
+            Err(_) => attempt.response_excerpt = answered::part(delivery, async { excerpt_text(excerpt) }).await,
         }
     }
 
@@ -56,8 +58,10 @@ impl Excerpts {
 
 impl Rest {
     /// Waits for the rest of it, for [`EXCERPT_WITHIN`] from the head on.
-    pub(super) async fn finish(mut self) -> Option<String> {
-        self.excerpt.read_for(EXCERPT_WITHIN).await;
-        excerpt_text(self.excerpt)
+    pub(super) fn finish(mut self, delivery: DeliveryId) -> impl Future<Output = Option<String>> {
+        answered::part(delivery, async move {
+            self.excerpt.read_for(EXCERPT_WITHIN).await;
+            excerpt_text(self.excerpt)
+        })
     }
 }

@@ -1,12 +1,11 @@
 //! An attempt has an outcome however it ends: a panic or the end of the lease costs no slot, and ends no relay.
 
-use std::any::Any;
 use std::future::Future;
-use std::panic::AssertUnwindSafe;
 
 use engine::outcome::Outcome;
 use futures_util::FutureExt as _;
 use futures_util::future::{AbortRegistration, Abortable, Aborted};
+use shared::id::DeliveryId;
 
 use super::send::Attempted;
 use crate::supervise;
@@ -15,25 +14,25 @@ use crate::supervise;
 const BROKEN_OFF: &str =
     "the lease of this replica has ended, so the attempt was broken off; the destination may have received it";
 
-/// The attempt, which ends as one that was not made if it panics or is aborted. Combinators, because each async block around it
-/// would hold a copy of it.
+/// The attempt, which ends as one that was not made if it panics or is aborted. A panic from the request on is caught within
+/// the attempt ([`super::answered`]): such an attempt was made.
 pub(super) fn guarded(
+    delivery: DeliveryId,
     attempt: impl Future<Output = Attempted>,
     registration: AbortRegistration,
 ) -> impl Future<Output = Attempted> {
-    Abortable::new(AssertUnwindSafe(attempt).catch_unwind(), registration).map(|ended| match ended {
+    Abortable::new(supervise::row(attempt), registration).map(move |ended| match ended {
         Ok(Ok(attempted)) => attempted,
-        Ok(Err(panic)) => not_sent(panic_reason(&*panic)),
+        Ok(Err(panic)) => {
+            tracing::error!(%delivery, error = %panic, "an attempt panicked before its request; it is made again");
+            not_sent(panic.to_string())
+        }
         Err(Aborted) => not_sent(BROKEN_OFF.to_owned()),
     })
 }
 
 fn not_sent(reason: String) -> Attempted {
     Outcome::NotSent { reason }.into()
-}
-
-fn panic_reason(panic: &(dyn Any + Send)) -> String {
-    format!("the attempt panicked: {}", supervise::panic_text(panic))
 }
 
 #[cfg(test)]
@@ -43,7 +42,8 @@ mod tests {
     use super::*;
 
     async fn reason(attempt: impl Future<Output = Attempted>, registration: AbortRegistration) -> String {
-        let Outcome::NotSent { reason } = guarded(attempt, registration).await.outcome else { panic!("it was made") };
+        let guarded = guarded(DeliveryId::mint(1, [1; 10]), attempt, registration);
+        let Outcome::NotSent { reason } = guarded.await.outcome else { panic!("it was made") };
         reason
     }
 
@@ -54,7 +54,7 @@ mod tests {
             tokio::task::yield_now().await;
             panic!("number {}", 7)
         };
-        assert_eq!(reason(attempt, registration).await, "the attempt panicked: number 7");
+        assert_eq!(reason(attempt, registration).await, "the relay panicked: number 7");
     }
 
     #[tokio::test]
@@ -73,6 +73,6 @@ mod tests {
         };
         let alone = size_of_val(&attempt);
         let (_abort, registration) = AbortHandle::new_pair();
-        assert!(size_of_val(&guarded(attempt, registration)) < alone + 256);
+        assert!(size_of_val(&guarded(DeliveryId::mint(1, [1; 10]), attempt, registration)) < alone + 256);
     }
 }

@@ -5,19 +5,26 @@ use std::time::{Duration, Instant};
 
 use engine::item::{Event, Item};
 use engine::outcome::{Failure, Outcome};
-use engine::retry;
+
 use http::StatusCode;
-use http::header::{DATE, HeaderValue, LOCATION, RETRY_AFTER};
+use http::header::HeaderValue;
 use model::destination::Destination;
 use model::settlement::AttemptRow;
 use store::Pool;
 use tracing::Instrument as _;
 
-use super::redirect;
+use super::answered;
+use super::answered::Said;
+use super::answered::Unanswered;
 use super::request::{self, Described};
 use super::versions::Versions;
-use crate::configuration::{Configuration, Expression, Route, Snapshot};
-use crate::egress::{Egress, EgressError, Excerpt, RESPONSE_EXCERPT_BYTES, SendFailure};
+use crate::configuration::Configuration;
+use crate::configuration::Expression;
+use crate::configuration::Route;
+use crate::configuration::Snapshot;
+use crate::egress::Egress;
+use crate::egress::Excerpt;
+use crate::egress::RESPONSE_EXCERPT_BYTES;
 use crate::expression::{Evaluator, Transform, Turn};
 use crate::mint;
 use crate::route::{self, EventView};
@@ -139,7 +146,7 @@ impl Sender {
         };
         let headers = |body: &[u8]| request::headers(item, destination, &described, body);
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
-        let answer = self.egress.post(&url, headers, body, destination.timeout).await;
+        let answer = answered::answer(item.id, self.egress.post(&url, headers, body, destination.timeout)).await;
         // Of the head: what a body takes says nothing about how long the destination needed.
         let latency_ms = i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX);
         let attempt = |status: Option<StatusCode>, failure: Option<&Failure>, excerpt: Option<String>| AttemptRow {
@@ -154,30 +161,17 @@ impl Sender {
         };
         let answer = match answer {
             Ok(answer) => answer,
-            Err(SendFailure::Ours(reason)) => return Outcome::NotSent { reason }.into(),
-            Err(SendFailure::Blocked(error @ EgressError::Unsendable)) => {
-                return Outcome::Unsendable { reason: error.to_string() }.into();
-            }
-            Err(failure) => {
-                let failure = Failure::NoAnswer(failure);
+            Err(Unanswered::NotSent(reason)) => return Outcome::NotSent { reason }.into(),
+            Err(Unanswered::Unsendable(reason)) => return Outcome::Unsendable { reason }.into(),
+            Err(Unanswered::Failed(failure)) => {
                 let attempt = attempt(None, Some(&failure), None);
                 return Outcome::Failed { attempt, failure, retry_after_ms: None }.into();
             }
         };
         let status = answer.status;
-        let retry_after = answer.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        // A date in it is one of the destination's clock, which its answer tells.
-        let date = answer.headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(retry::parse_date);
-        let retry_after_ms =
-            retry_after.and_then(|value| retry::parse_retry_after(value, date.unwrap_or_else(mint::now_ms)));
-        let location = answer.headers.get(LOCATION).filter(|_| status.is_redirection());
-        let location = location.and_then(|location| redirect::target(&url, location));
-        let mut excerpt = answer.excerpt(RESPONSE_EXCERPT_BYTES);
-        let (text, rest) = if excerpt.read_for(WITH_HEAD_WITHIN).await {
-            (excerpt_text(excerpt), None)
-        } else {
-            (None, Some(excerpt))
-        };
+        let Said { retry_after_ms, location } =
+            answered::part(item.id, async { Said::of(status, &answer.headers, &url) }).await;
+        let (text, rest) = answered::part(item.id, with_head(answer.excerpt(RESPONSE_EXCERPT_BYTES))).await;
         if status.is_success() {
             return Attempted { outcome: Outcome::Succeeded { attempt: attempt(Some(status), None, text) }, rest };
         }
@@ -185,6 +179,11 @@ impl Sender {
         let attempt = attempt(Some(status), Some(&failure), text);
         Attempted { outcome: Outcome::Failed { attempt, failure, retry_after_ms }, rest }
     }
+}
+
+/// What has arrived of an answer's body together with the head, or the body if that is not all that is kept of it.
+async fn with_head(mut excerpt: Excerpt) -> (Option<String>, Option<Excerpt>) {
+    if excerpt.read_for(WITH_HEAD_WITHIN).await { (excerpt_text(excerpt), None) } else { (None, Some(excerpt)) }
 }
 
 /// What an attempt came to.

@@ -12,6 +12,7 @@ use store::sources::SourceRow;
 
 use super::push::{self, Pusher};
 use super::source::{Deletion, Held, HeldSource};
+use crate::supervise;
 
 /// The most comparisons of each kind in one round, one after the other.
 const IN_ONE_ROUND: i64 = 50;
@@ -140,23 +141,35 @@ pub async fn round(pusher: &Pusher) {
             return;
         }
     };
-    let mut failures = 0;
-    for claim in claimed {
-        if started.elapsed() >= ROUND {
-            return;
-        }
-        let result = match claim {
+    let claims = claimed.into_iter().take_while(|_| started.elapsed() < ROUND);
+    compare(claims, |claim| async move {
+        match claim {
             Claimed::Source(id) => check_source(pusher, id).await,
             Claimed::Deleted(id) => check_deleted(pusher, id).await,
-        };
-        match result {
-            Ok(()) => failures = 0,
-            Err(error) => {
-                tracing::warn!(error, "a source cannot be compared with the edge; trying again");
+        }
+    })
+    .await;
+}
+
+/// Makes comparisons until [`FAILURES`] in a row have failed. One that panics says nothing about the edge.
+async fn compare<C: Future<Output = Result<(), String>>>(
+    claims: impl Iterator<Item = Claimed>,
+    check: impl Fn(Claimed) -> C,
+) {
+    let mut failures = 0;
+    for claim in claims {
+        let (Claimed::Source(source) | Claimed::Deleted(source)) = claim;
+        match supervise::row(check(claim)).await {
+            Ok(Ok(())) => failures = 0,
+            Ok(Err(error)) => {
+                tracing::warn!(error, %source, "a source cannot be compared with the edge; trying again");
                 failures += 1;
                 if failures >= FAILURES {
                     return;
                 }
+            }
+            Err(panic) => {
+                tracing::error!(error = %panic, %source, "comparing a source with the edge panicked; trying again");
             }
         }
     }
@@ -222,6 +235,23 @@ mod tests {
     use super::*;
     use time::OffsetDateTime;
     use uuid::Uuid;
+
+    #[tokio::test]
+    async fn sources_whose_comparison_panics_keep_no_others_from_being_compared_and_an_edge_that_is_away_does() {
+        let compared = async |check: fn() -> Result<(), String>| {
+            let compared = std::cell::RefCell::new(0);
+            let claims = (0..9).map(|number| Claimed::Source(SourceId::mint(1, [number; 10])));
+            compare(claims, |_| async {
+                *compared.borrow_mut() += 1;
+                check()
+            })
+            .await;
+            compared.into_inner()
+        };
+        assert_eq!(compared(|| panic!("its name")).await, 9);
+        assert_eq!(compared(|| Ok(())).await, 9);
+        assert_eq!(compared(|| Err("away".to_owned())).await, FAILURES);
+    }
 
     fn row(revision: i64, digest: Option<&str>) -> SourceRow {
         SourceRow {

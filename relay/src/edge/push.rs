@@ -11,8 +11,10 @@ use store::sources::{self, SourceRow};
 
 use super::source::Put;
 use super::{Edge, check};
+use crate::App;
 use crate::config::Config;
-use crate::{App, secrets};
+use crate::secrets;
+use crate::supervise;
 
 /// How long a change waits for the edge before it says that it is pending.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
@@ -50,15 +52,24 @@ impl Pusher {
 /// # Errors
 /// Returns why the edge does not have it yet, as a text.
 pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
-    let outcome = match tokio::time::timeout(PATIENCE, put_in_turn(pusher, row)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
-    };
+    let id = SourceId::from_uuid(row.id);
+    let outcome = in_time(id, put_in_turn(pusher, row)).await;
     if let Err(problem) = &outcome {
-        let id = SourceId::from_uuid(row.id);
         sources::edge_failed(&pusher.pool, id, row.revision, problem).await.map_err(query_failed)?;
     }
     outcome
+}
+
+/// The outcome of a put, which has [`PATIENCE`]. A put that panics has failed.
+async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>) -> Result<(), String> {
+    match tokio::time::timeout(PATIENCE, supervise::row(put)).await {
+        Ok(Ok(outcome)) => outcome,
+        Ok(Err(panic)) => {
+            tracing::error!(error = %panic, %source, "putting a source to the edge panicked");
+            Err(panic.to_string())
+        }
+        Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
+    }
 }
 
 /// As [`push`]; if it fails, that is logged and [`crate::sync`] tries again.
@@ -133,4 +144,17 @@ pub fn config(pusher: &Pusher, row: &SourceRow) -> Result<SourceConfig, String> 
     let config =
         resolved.map_err(|problems| problems.iter().map(ToString::to_string).collect::<Vec<_>>().join("; "))?;
     Ok(SourceConfig { retired_secrets: secrets.retired, ..config })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_put_that_panics_has_failed_with_the_text_of_the_panic() {
+        let source = SourceId::mint(1, [1; 10]);
+        let outcome = in_time(source, async { panic!("its secret") }).await;
+        assert_eq!(outcome, Err("the relay panicked: its secret".to_owned()));
+        assert_eq!(in_time(source, async { Ok(()) }).await, Ok(()));
+    }
 }

@@ -49,6 +49,22 @@ pub enum Error {
     Unread(Unread),
 }
 
+impl Error {
+    /// What everybody may know of it: no addresses, ids and texts of others.
+    #[must_use]
+    pub fn public(&self) -> String {
+        match self {
+            Self::Unreachable(_) => "it cannot be reached".to_owned(),
+            Self::TimedOut => "it did not answer in time".to_owned(),
+            Self::PullNotEnabled { .. } => "the queue has no pull consumer".to_owned(),
+            Self::Forbidden { status } => format!("it refused the token (status {status})"),
+            Self::NotFound { .. } => "the account or the queue does not exist".to_owned(),
+            Self::Status { status, .. } => format!("it answered {status}"),
+            Self::Unread(_) => "its answer cannot be read".to_owned(),
+        }
+    }
+}
+
 /// A 200 answer that could not be read: cut off, late, too large, or not the API's format. What was asked for has
 /// happened all the same: a pull has leased its messages.
 #[derive(Debug, thiserror::Error)]

@@ -5,6 +5,7 @@ use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHand
 
 use super::arrival::{Arrival, Content};
 use super::leased::LeasedBody;
+use crate::supervise;
 use crate::unreadable::RawMessage;
 
 /// Where a large body is.
@@ -41,7 +42,16 @@ pub fn decode(raw: RawMessage, body: LeasedBody) -> Decoded {
 }
 
 fn read(raw: RawMessage) -> Decoded {
-    match envelope::decode(&raw.bytes) {
+    read_by(raw, envelope::decode)
+}
+
+/// A message on which the relay panics keeps no others of its pull from being stored.
+fn read_by(raw: RawMessage, decode: impl FnOnce(&[u8]) -> Result<Message, DecodeError>) -> Decoded {
+    let decoded = match supervise::row_now(|| decode(&raw.bytes)) {
+        Ok(decoded) => decoded,
+        Err(panic) => return Decoded::Unreadable { raw, reason: Reason::NotDecodable, detail: panic.to_string() },
+    };
+    match decoded {
         Ok(Message::Rejection(sample)) => {
             Decoded::Arrived(Box::new(Arrival { raw, content: Content::Rejection(sample) }))
         }
@@ -62,5 +72,25 @@ fn reason(error: &DecodeError) -> Reason {
         DecodeError::NoHeaderLine | DecodeError::Header(_) | DecodeError::NotText | DecodeError::Base64 => {
             Reason::NotDecodable
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_on_which_the_relay_panics_is_kept_as_unreadable_with_its_bytes() {
+        let raw = RawMessage {
+            queue_id: "queue".to_owned(),
+            message_id: "message".to_owned(),
+            accepted_at_ms: None,
+            content_type: None,
+            bytes: b"its bytes".to_vec(),
+        };
+        let decoded = read_by(raw, |bytes| panic!("{} bytes", bytes.len()));
+        let Decoded::Unreadable { raw, reason, detail } = decoded else { panic!("it is read") };
+        assert_eq!((raw.bytes.as_slice(), reason), (&b"its bytes"[..], Reason::NotDecodable));
+        assert_eq!(detail, "the relay panicked: 9 bytes");
     }
 }

@@ -7,6 +7,7 @@ use serde_json::Value;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{BATCH, Error, Queue, VISIBILITY_TIMEOUT};
+use crate::supervise;
 
 /// The least time that a queue has to keep a message: an outage of the relay may last that long. It is also the most that
 /// Cloudflare offers.
@@ -203,10 +204,7 @@ const ASK_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
 /// answer for all of them. Start does not wait for it, and nothing depends on it.
 pub async fn warn(queues: Vec<Queue>, stop: CancellationToken) {
     let look = async {
-        while let Err(unknown) = look_once(&queues).await {
-            for (queue, error) in unknown {
-                tracing::warn!(queue, %error, "the settings of a queue cannot be read; `tidegate doctor` checks them");
-            }
+        while !is_done(look_once(&queues)).await {
             tokio::time::sleep(ASK_AGAIN_AFTER).await;
         }
     };
@@ -214,6 +212,20 @@ pub async fn warn(queues: Vec<Queue>, stop: CancellationToken) {
         () = look => {}
         () = stop.cancelled() => {}
     }
+}
+
+/// Whether the configuration of all queues is known. What the API answers may be anything, so a panic is a look that has failed.
+async fn is_done(look: impl Future<Output = Result<(), Vec<(String, Error)>>>) -> bool {
+    match supervise::row(look).await {
+        Ok(Ok(())) => return true,
+        Ok(Err(unknown)) => {
+            for (queue, error) in unknown {
+                tracing::warn!(queue, %error, "the settings of a queue cannot be read; `tidegate doctor` checks them");
+            }
+        }
+        Err(panic) => tracing::error!(error = %panic, "the check of the queues' settings panicked"),
+    }
+    false
 }
 
 /// The queues whose configuration is not known, and why.
@@ -241,6 +253,12 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+
+    #[tokio::test]
+    async fn a_check_that_panics_is_made_again() {
+        assert!(!is_done(async { panic!("an answer") }).await);
+        assert!(is_done(async { Ok(()) }).await);
+    }
 
     const ADD_EVENTS: &str = "npx wrangler queues consumer http add tidegate-events --batch-size 100 --message-retries 100 \
                               --visibility-timeout-secs 60 --retry-delay-secs 10 --dead-letter-queue tidegate-dead";

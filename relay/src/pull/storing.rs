@@ -12,6 +12,8 @@ use super::Puller;
 use super::arrival::Arrival;
 use crate::intake::NotStored;
 use crate::mint;
+use crate::supervise;
+use crate::supervise::RowPanic;
 
 /// How long the database may take to tell its time, which shows that it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
@@ -41,8 +43,8 @@ impl Puller {
             let mut answers = false;
             for tries in 1.. {
                 let span = tracing::info_span!("store", messages = group.len());
-                let Err(error) = self.intake.store(&group, &unreadable).instrument(span).await else { break };
-                match after_failure(Suspect::of(&error, answers), group.len(), tries) {
+                let Err(error) = stored(self.intake.store(&group, &unreadable).instrument(span)).await else { break };
+                match after_failure(error.suspect(answers), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
                         tracing::warn!(%error, messages = group.len(), "a batch cannot be stored; its halves are stored one after the other");
@@ -51,7 +53,7 @@ impl Puller {
                         break;
                     }
                     AfterFailure::SetAside => {
-                        let detail = format!("the database could not store it: {error}");
+                        let detail = error.detail();
                         tracing::error!(error = detail, "a message is kept as unreadable");
                         unreadable.extend(
                             group
@@ -72,6 +74,44 @@ impl Puller {
             }
         }
         true
+    }
+}
+
+/// Why a batch was not stored.
+#[derive(Debug, thiserror::Error)]
+enum Failure {
+    #[error(transparent)]
+    NotStored(NotStored),
+    /// Nothing is known about the database.
+    #[error(transparent)]
+    Panicked(RowPanic),
+}
+
+impl Failure {
+    fn suspect(&self, answers: bool) -> Suspect {
+        match self {
+            Self::NotStored(error) => Suspect::of(error, answers),
+            Self::Panicked(_) => Suspect::Value,
+        }
+    }
+
+    /// Why a message is set aside.
+    fn detail(&self) -> String {
+        match self {
+            Self::NotStored(error) => format!("the database could not store it: {error}"),
+            Self::Panicked(panic) => format!("it could not be stored: {panic}").replace('\0', "\u{fffd}"),
+        }
+    }
+}
+
+/// Waits until a batch is stored. A panic is the fault of one of its messages, as a value that the database refuses.
+async fn stored(storing: impl Future<Output = Result<(), NotStored>>) -> Result<(), Failure> {
+    match supervise::row(storing).await {
+        Ok(stored) => stored.map_err(Failure::NotStored),
+        Err(panic) => {
+            tracing::error!(error = %panic, "storing a batch of messages panicked");
+            Err(Failure::Panicked(panic))
+        }
     }
 }
 
@@ -106,7 +146,7 @@ enum AfterFailure {
 /// What a failure to store says about the arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspect {
-    /// One of them holds a value that the database refuses, now and the next time.
+    /// One of them holds a value that the database refuses, or on which the relay panics, now and the next time.
     Value,
     /// The server answered with another error, or took too long: one of them may be the cause.
     Batch,
@@ -150,6 +190,16 @@ mod tests {
         assert_eq!(mebibytes(&[]), Vec::<Vec<usize>>::new());
         assert_eq!(mebibytes(&[0, 1, 3, 0]), [vec![0, 1, 3], vec![0]]);
         assert_eq!(mebibytes(&[1, 1, 3, 24, 0, 4, 1]), [vec![1, 1], vec![3], vec![24], vec![0, 4], vec![1]]);
+    }
+
+    #[tokio::test]
+    async fn a_batch_on_which_the_relay_panics_is_halved_at_once_and_a_single_message_set_aside() {
+        let failure = stored(async { panic!("its type") }).await.expect_err("it panicked");
+        assert_eq!(after_failure(failure.suspect(false), 100, 1), AfterFailure::Halve);
+        assert_eq!(after_failure(failure.suspect(false), 1, 1), AfterFailure::SetAside);
+        assert_eq!(failure.detail(), "it could not be stored: the relay panicked: its type");
+        let away = stored(async { Err(sqlx::Error::PoolTimedOut.into()) }).await.expect_err("it failed");
+        assert_eq!(after_failure(away.suspect(false), 100, 1_000), AfterFailure::TryAgain);
     }
 
     #[test]

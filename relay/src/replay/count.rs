@@ -14,8 +14,8 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Counted, Filter, selection};
-use crate::App;
 use crate::waiting::UNWOKEN_LOOK_EVERY;
+use crate::{App, supervise};
 
 /// How far the call counts that makes a replay.
 const AT_ONCE: Limits = Limits { first: 20_000, largest: 20_000, total: 20_000, within: Duration::from_millis(200) };
@@ -66,16 +66,24 @@ async fn round(app: &App) -> Duration {
     };
     let mut pause = UNWOKEN_LOOK_EVERY;
     for row in rows {
-        match count(app, &row).await {
-            Ok(()) => pause = AGAIN,
-            Err(error) => {
-                let replay = ReplayId::from_uuid(row.id);
-                tracing::warn!(%replay, %error, "what a replay matches cannot be counted; trying again");
-                pause = pause.min(AFTER_ERROR);
-            }
-        }
+        pause = pause.min(pause_after(ReplayId::from_uuid(row.id), count(app, &row)).await);
     }
     pause
+}
+
+/// Waits for a piece of a replay's count; says how long it is until the next.
+async fn pause_after(replay: ReplayId, counted: impl Future<Output = Result<(), sqlx::Error>>) -> Duration {
+    match supervise::row(counted).await {
+        Ok(Ok(())) => AGAIN,
+        Ok(Err(error)) => {
+            tracing::warn!(%replay, %error, "what a replay matches cannot be counted; trying again");
+            AFTER_ERROR
+        }
+        Err(panic) => {
+            tracing::error!(%replay, error = %panic, "counting what a replay matches panicked; trying again");
+            AFTER_ERROR
+        }
+    }
 }
 
 /// Counts the next piece of a replay.
@@ -133,6 +141,13 @@ pub(super) async fn at_once(pool: &Pool, selection: &Selection) -> Option<Counte
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_count_that_panics_is_tried_again_later() {
+        let replay = ReplayId::mint(1, [1; 10]);
+        assert_eq!(pause_after(replay, async { panic!("its filter") }).await, AFTER_ERROR);
+        assert_eq!(pause_after(replay, async { Ok(()) }).await, AGAIN);
+    }
 
     #[test]
     fn a_count_runs_ahead_of_its_replay_and_begins_again_at_it_if_it_is_overtaken() {

@@ -2,10 +2,11 @@
 
 use model::unix_time;
 use shared::id::EventId;
+use std::fmt::Display;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-/// The longest error of the database that is kept, in characters.
+/// The longest error that is kept, in characters.
 const LONGEST_ERROR: usize = 500;
 
 /// Where a replay stood.
@@ -16,15 +17,15 @@ pub(super) enum Place {
     Behind(Option<String>),
 }
 
-/// What is kept of an error of the database.
-pub(super) fn kept(error: &sqlx::Error) -> String {
+/// What is kept of an error of a chunk: of the database, or a panic.
+pub(super) fn kept(error: &impl Display) -> String {
     error.to_string().replace('\0', "").chars().take(LONGEST_ERROR).collect()
 }
 
-/// The reason of a replay that was begun `begun` times at the same place; `error` is the last one of the database.
+/// The reason of a replay that was begun `begun` times at the same place; `error` is the last one.
 pub(super) fn reason(begun: i16, error: Option<&str>, place: &Place) -> String {
     let cause = match error {
-        Some(error) => format!("the last error of the database was: {error}"),
+        Some(error) => format!("the last error was: {error}"),
         None => "the relay ended, or lost its database, each time before it could finish the chunk".to_owned(),
     };
     let place = match place {
@@ -76,7 +77,9 @@ mod tests {
         );
         let last = EventId::mint(AT_MS + 1, [1; 10]);
         let refused = reason(5, Some("no space"), &Place::Chunk(event, last));
-        for part in ["database was: no space.", &event.to_string(), &last.to_string(), "16:00:00.124Z", "rate_limit"] {
+        for part in
+            ["the last error was: no space.", &event.to_string(), &last.to_string(), "16:00:00.124Z", "rate_limit"]
+        {
             assert!(refused.contains(part), "{part} is missing in: {refused}");
         }
         assert!(reason(5, None, &Place::Behind(None)).contains("at its first event"));

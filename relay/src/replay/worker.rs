@@ -24,7 +24,10 @@ use uuid::Uuid;
 use super::stopped::{self, Place};
 use super::{Filter, chunk, cut};
 use crate::App;
-use crate::configuration::{self, Snapshot};
+use crate::configuration;
+use crate::configuration::Snapshot;
+use crate::supervise;
+use crate::supervise::RowPanic;
 use crate::waiting::UNWOKEN_LOOK_EVERY;
 
 /// How soon the worker looks for replays again after an error.
@@ -112,22 +115,7 @@ impl Worker {
     async fn turn(&mut self, row: ReplayRow) -> Duration {
         let replay = ReplayId::from_uuid(row.id);
         let span = tracing::info_span!("replay", %replay);
-        match self.advance(&row).instrument(span).await {
-            Ok(Turn::Moved { pause }) => pause,
-            Ok(Turn::NotNow | Turn::Overtaken) => AGAIN,
-            Ok(Turn::Completed) => {
-                tracing::info!(%replay, "a replay is completed");
-                UNWOKEN_LOOK_EVERY
-            }
-            Ok(Turn::Failed(error)) => {
-                tracing::error!(%replay, error, "a replay has failed");
-                UNWOKEN_LOOK_EVERY
-            }
-            Err(error) => {
-                tracing::warn!(%replay, %error, "a replay cannot go on; trying again");
-                AGAIN
-            }
-        }
+        pause_after(replay, self.advance(&row).instrument(span)).await
     }
 
     async fn advance(&mut self, row: &ReplayRow) -> Result<Turn, sqlx::Error> {
@@ -157,33 +145,23 @@ impl Worker {
         }
         let ended = tokio::select! {
             biased;
-            ended = advance(&self.app, row, &filter, snapshot) => Some(ended),
+            ended = supervise::row(advance(&self.app, row, &filter, snapshot)) => Some(ended),
             never = keep(&self.app, row) => match never {},
             () = self.stop.cancelled() => None,
         };
-        match ended {
-            Some(Ok(Turn::Overtaken)) => {
-                self.give_back(row).await;
-                Ok(Turn::Overtaken)
-            }
-            Some(Ok(turn)) => Ok(turn),
-            None => {
-                self.give_back(row).await;
-                Ok(Turn::NotNow)
-            }
-            Some(Err(error)) if passes_by_itself(&error) => {
-                self.give_back(row).await;
-                Err(error)
-            }
-            Some(Err(error)) => {
+        let (begin, turn) = after_chunk(ReplayId::from_uuid(row.id), ended);
+        match begin {
+            Begin::Ended => {}
+            Begin::GiveBack => self.give_back(row).await,
+            Begin::Counts(error) => {
                 let pause = pause_after_error(row.begun_here() + 1);
-                if let Err(unkept) = begun::record(&self.app.pool, row, &stopped::kept(&error), pause).await {
+                if let Err(unkept) = begun::record(&self.app.pool, row, &error, pause).await {
                     let replay = ReplayId::from_uuid(row.id);
                     tracing::warn!(%replay, error = %unkept, "the error of a chunk of a replay cannot be stored");
                 }
-                Err(error)
             }
         }
+        turn
     }
 
     /// Takes back a begin that was interrupted; later if that is not possible now.
@@ -201,13 +179,68 @@ impl Worker {
     /// Where a replay stands.
     async fn place(&self, row: &ReplayRow, filter: &Filter) -> Place {
         let rows = cut::rows_of(rate_of(row), MOST_BEGUN - 1);
-        let plan = chunk::plan(&self.app, row, filter, rows, &self.app.configuration.current()).await;
-        match plan.ok().and_then(|plan| plan.ends()) {
+        let snapshot = self.app.configuration.current();
+        // What stopped it may be what the plan panics on.
+        let plan = supervise::row(chunk::plan(&self.app, row, filter, rows, &snapshot)).await;
+        match plan.ok().and_then(Result::ok).and_then(|plan| plan.ends()) {
             Some((first, last)) => Place::Chunk(first, last),
             None => Place::Behind(row.cursor_id.map(|cursor| match filter.state {
                 None => format!("event {}", EventId::from_uuid(cursor)),
                 Some(_) => format!("delivery {}", DeliveryId::from_uuid(cursor)),
             })),
+        }
+    }
+}
+
+/// Waits for the turn of a replay; says how long it is until the next.
+async fn pause_after(replay: ReplayId, turn: impl Future<Output = Result<Turn, sqlx::Error>>) -> Duration {
+    match supervise::row(turn).await {
+        Ok(Ok(Turn::Moved { pause })) => pause,
+        Ok(Ok(Turn::NotNow | Turn::Overtaken)) => AGAIN,
+        Ok(Ok(Turn::Completed)) => {
+            tracing::info!(%replay, "a replay is completed");
+            UNWOKEN_LOOK_EVERY
+        }
+        Ok(Ok(Turn::Failed(error))) => {
+            tracing::error!(%replay, error, "a replay has failed");
+            UNWOKEN_LOOK_EVERY
+        }
+        Ok(Err(error)) => {
+            tracing::warn!(%replay, %error, "a replay cannot go on; trying again");
+            AGAIN
+        }
+        Err(panic) => {
+            tracing::error!(%replay, error = %panic, "a replay panicked outside of its chunk; trying again");
+            AFTER_ERROR
+        }
+    }
+}
+
+/// What becomes of the begin of a chunk.
+#[derive(Debug, PartialEq, Eq)]
+enum Begin {
+    /// The transaction that moved the cursor has taken it back.
+    Ended,
+    /// It is taken back, because the chunk is not to blame.
+    GiveBack,
+    /// It counts, with this error. After [`MOST_BEGUN`] of them the replay is stopped.
+    Counts(String),
+}
+
+/// What follows from a chunk; `ended` is `None` if a shutdown interrupted it.
+fn after_chunk(
+    replay: ReplayId,
+    ended: Option<Result<Result<Turn, sqlx::Error>, RowPanic>>,
+) -> (Begin, Result<Turn, sqlx::Error>) {
+    match ended {
+        None => (Begin::GiveBack, Ok(Turn::NotNow)),
+        Some(Ok(Ok(Turn::Overtaken))) => (Begin::GiveBack, Ok(Turn::Overtaken)),
+        Some(Ok(Ok(turn))) => (Begin::Ended, Ok(turn)),
+        Some(Ok(Err(error))) if passes_by_itself(&error) => (Begin::GiveBack, Err(error)),
+        Some(Ok(Err(error))) => (Begin::Counts(stopped::kept(&error)), Err(error)),
+        Some(Err(panic)) => {
+            tracing::error!(%replay, error = %panic, "a chunk of a replay panicked; it is made again");
+            (Begin::Counts(stopped::kept(&panic)), Ok(Turn::NotNow))
         }
     }
 }
@@ -278,6 +311,19 @@ fn rate_of(row: &ReplayRow) -> Option<Rate> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_chunk_that_panics_counts_as_begun_and_a_panic_outside_of_it_costs_a_pause() {
+        let replay = ReplayId::mint(1, [1; 10]);
+        let ended = supervise::row(async { panic!("its\0event") }).await;
+        let (begin, turn) = after_chunk(replay, Some(ended));
+        assert_eq!(begin, Begin::Counts("the relay panicked: itsevent".to_owned()));
+        assert!(matches!(turn, Ok(Turn::NotNow)));
+        let (begin, _) = after_chunk(replay, Some(Ok(Err(sqlx::Error::PoolTimedOut))));
+        assert_eq!(begin, Begin::GiveBack, "the database is away");
+        assert_eq!(after_chunk(replay, None).0, Begin::GiveBack, "a shutdown");
+        assert_eq!(pause_after(replay, async { panic!("its filter") }).await, AFTER_ERROR);
+    }
 
     #[test]
     fn a_chunk_that_ends_with_errors_gets_some_time_before_it_is_the_last() {

@@ -75,6 +75,7 @@ impl Parts {
             config,
             pool,
             configuration,
+            readiness: Arc::new(Readiness::new(supervisor.clone(), edge.upstream())),
             edge,
             engine: engine.handle(),
             evaluator: Arc::clone(&intake.evaluator),
@@ -83,7 +84,6 @@ impl Parts {
             clock: Arc::clone(&intake.clock),
             releaser,
             wakers: Arc::default(),
-            readiness: Arc::new(Readiness::new(supervisor.clone())),
         };
         Ok(Self { app, intake, engine, queues, handover })
     }

@@ -91,7 +91,7 @@ pub struct ReplayRow {
     pub begun_after: Option<Uuid>,
     /// Until then no other replica begins the chunk at the cursor.
     pub begun_until: Option<OffsetDateTime>,
-    /// The last error of the database that a chunk behind `begun_after` ended with.
+    /// The last error that a chunk behind `begun_after` ended with: of the database, or a panic.
     pub begun_error: Option<String>,
 }
 

@@ -65,6 +65,7 @@ pub struct UnreadableRow {
     pub queue_id: String,
     pub queue_message_id: String,
     pub content_type: Option<String>,
+    pub reason: String,
     pub message: Vec<u8>,
     pub body: Option<Vec<u8>>,
     pub unfinished_tries: i32,
@@ -175,7 +176,7 @@ pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Summ
 pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>, sqlx::Error> {
     sqlx::query_as!(
         UnreadableRow,
-        "select id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at
+        "select id, queue_id, queue_message_id, content_type, reason, message, body, unfinished_tries, released_at
          from unreadable_messages where id = $1",
         id.uuid()
     )
@@ -202,7 +203,8 @@ pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>, sqlx::
          where id = (select id from unreadable_messages
                      where released_at is null and next_try_at <= now()
                      order by next_try_at, id limit 1 for update skip locked)
-         returning id, queue_id, queue_message_id, content_type, message, body, unfinished_tries, released_at",
+         returning id, queue_id, queue_message_id, content_type, reason, message, body, unfinished_tries,
+                   released_at",
         MAX_UNFINISHED_TRIES,
         GIVEN_UP_AFTER
     )

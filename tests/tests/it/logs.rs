@@ -48,6 +48,7 @@ const FIELDS: &[&str] = &[
     "reports",
     "request_id",
     "revision",
+    "route",
     "shortage",
     "source",
     "start",

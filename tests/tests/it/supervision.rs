@@ -10,6 +10,7 @@ use sqlx::{AssertSqlSafe, PgConnection};
 use tests::gateway::{Gateway, RelayOnly};
 use tests::queue::Times;
 use tests::wait::until;
+use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
 
 const SOON: Duration = Duration::from_secs(60);
@@ -79,13 +80,28 @@ async fn a_relay_that_cannot_renew_its_lease_is_not_ready_until_it_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_relay_whose_pulls_fail_is_not_ready_until_one_succeeds() {
+async fn a_relay_whose_pulls_fail_is_ready_and_says_since_when_the_queue_fails_until_one_succeeds() {
     let gateway = Gateway::relay_only().await;
-    gateway.api.get("/readyz").await.expect_status(200);
+    let working = json!({ "status": "working" });
+    assert_eq!(gateway.api.get("/readyz").await.expect_status(200)["queue"], working);
     gateway.queue.fault(|faults| faults.pull_failures = Times::UntilCleared);
-    not_ready(&gateway, &["have failed for more than 15 s"]).await;
+    let failing = upstream(&gateway, "queue", "failing").await;
+    assert!(failing["error"].as_str().is_some_and(|error| error.starts_with("it answered ")), "{failing}");
+    let since = time::OffsetDateTime::parse(failing["since"].as_str().expect("a time"), &Rfc3339).expect("a time");
+    assert!(since < time::OffsetDateTime::now_utc() - Duration::from_secs(15), "{failing}");
     gateway.queue.clear_faults();
-    ready(&gateway).await;
+    assert_eq!(upstream(&gateway, "queue", "working").await, working);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_whose_token_the_edge_refuses_is_ready_and_says_so() {
+    let wrong = ("TIDEGATE_EDGE_ADMIN_TOKEN", "a token of another edge");
+    let gateway = Gateway::relay_only_with(|settings| settings.with(wrong.0, wrong.1)).await;
+    // Its source is put to the edge again every few seconds.
+    gateway.line("behind").await;
+    let failing = upstream(&gateway, "edge", "failing").await;
+    assert_eq!(failing["error"], "it refused the token (status 401)");
+    assert!(failing["since"].is_string(), "{failing}");
 }
 
 /// Waits until the relay says that it is not ready because of all of this.
@@ -97,6 +113,15 @@ async fn not_ready(gateway: &RelayOnly, wanted: &[&str]) {
         if is_wanted && wanted.iter().all(|text| detail.contains(text)) { Ok(()) } else { Err(format!("{reply:?}")) }
     })
     .await;
+}
+
+/// Waits until the relay, which is ready all the time, says this of an upstream.
+async fn upstream(gateway: &RelayOnly, name: &str, status: &str) -> serde_json::Value {
+    until("the state of the upstream", SOON, async || {
+        let ready = gateway.api.get("/readyz").await.expect_status(200);
+        if ready[name]["status"] == status { Ok(ready[name].clone()) } else { Err(ready.to_string()) }
+    })
+    .await
 }
 
 async fn ready(gateway: &RelayOnly) {

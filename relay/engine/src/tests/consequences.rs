@@ -104,6 +104,9 @@ fn kinds() -> Vec<Kind> {
         statuses("any other 4xx, such as 400, 404, 409, 413, 422", &[400, 402, 404, 409, 413, 422, 451, 499]),
     ];
     kinds.extend(without_answer());
+    let internal = Failure::Internal(reason());
+    let internal = Outcome::Failed { attempt: attempt(), failure: internal, retry_after_ms: None };
+    kinds.push(kind("the relay panicked during the request", [internal]));
     kinds.push(Kind {
         item: |item| item.attempts = 2,
         ..statuses("any failure at the last attempt of the schedule", &[500])

@@ -171,9 +171,14 @@ fn others() -> Vec<Bound> {
             days(store::edge_checks::AFTER_DELETION.as_secs() / 86_400),
             "against a source that comes back",
         ),
-        fixed("the database answers `/readyz` within", time(rest::health::READY_WITHIN), "load balancers"),
+        fixed("the database answers `/readyz` within", time(control::ready::READY_WITHIN), "load balancers"),
         fixed("`/readyz` reports an engine without a turn for", time(readiness::ENGINE_OVERDUE), "load balancers"),
-        fixed("`/readyz` reports a queue whose pulls all fail for", time(readiness::PULLS_FAIL_FOR), "load balancers"),
+        fixed("`/readyz` reports a puller without a turn for", time(readiness::PULLER_OVERDUE), "load balancers"),
+        fixed(
+            "`/readyz` says that the queue's API or the edge fails after",
+            time(readiness::upstream::FAILS_FOR),
+            "operators, who learn what does not work",
+        ),
         fixed("clock difference that `doctor` accepts", time(check::CLOCK_DIFFERENCE), "the times that receivers see"),
         fixed(
             "open files beside attempts, database and API",

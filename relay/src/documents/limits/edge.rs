@@ -176,6 +176,11 @@ fn verification() -> Vec<Bound> {
             count(constant("shared/src/verify/signature.rs", "MAX_SIGNATURES")),
             "the processor",
         ),
+        fixed(
+            "what is signed, if other forms of its URL are tried",
+            bytes(constant("shared/src/verify/url_form.rs", "MAX_RESPELLED_BYTES")),
+            "the processor: what a wrong signature over a large body costs does not grow with the number of forms",
+        ),
         fixed("keys of a published key set", count(verify::key_set::MAX_KEYS), "each costs a verification"),
         fixed(
             "RSA keys",

@@ -1,0 +1,119 @@
+//! Whether this relay can do its part of the work. Load balancers ask that, and everybody may: it takes no actor.
+
+use std::time::Duration;
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use super::time::Timestamp;
+use super::{Control, Error};
+use crate::mint;
+use crate::moment::Moment;
+use crate::readiness::Failing;
+use model::unix_time;
+
+/// How long the database is given to answer.
+pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
+
+/// The relay can work.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Ready {
+    pub ok: bool,
+    pub version: &'static str,
+    /// How many destinations this relay cannot send to, for instance because no master key opens their secrets. The list of
+    /// destinations says which and why.
+    pub unusable_destinations: usize,
+    /// How many routes have an expression that this relay cannot evaluate. The list of routes says which and why.
+    pub unusable_routes: usize,
+    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. From a minute on the
+    /// relay is not ready.
+    pub clock_ahead_ms: i64,
+    /// The API of the queues. While it fails, what the edge has acknowledged waits in the queue.
+    pub queue: Upstream,
+    /// The edge, as the relay calls it. While it fails, changes of sources wait, and so do events with large bodies.
+    pub edge: Upstream,
+}
+
+/// What every relay calls and none can restart. If it fails, it fails for all of them, so the relay stays ready.
+#[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
+pub struct Upstream {
+    pub status: UpstreamStatus,
+    /// The first failure; left out while it works.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub since: Option<Timestamp>,
+    /// What the last call ended with; left out while it works. The relay's log has the rest.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub error: Option<String>,
+}
+
+/// Whether the calls to an upstream succeed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
+#[serde(rename_all = "snake_case")]
+pub enum UpstreamStatus {
+    Working,
+    /// All calls have failed for 15 seconds or longer.
+    Failing,
+}
+
+/// Whether the relay can do its part of the work.
+///
+/// # Errors
+/// Returns [`Error::NotReady`] if a part of the relay makes no progress or it shuts down, [`Error::Unavailable`] if the
+/// database does not answer in time, and [`Error::WrongClock`] if the clocks differ by a minute.
+pub async fn ready(control: &Control) -> Result<Ready, Error> {
+    let asked = async {
+        store::configuration::version(&control.pool).await?;
+        let wrong = control.clock.is_wrong().await?;
+        Ok::<_, sqlx::Error>((wrong, control.clock.ahead_ms().await?))
+    };
+    let clock_ahead_ms = match tokio::time::timeout(READY_WITHIN, asked).await {
+        Ok(Ok((None, ahead_ms))) => ahead_ms,
+        Ok(Ok((Some(wrong), _))) => return Err(Error::WrongClock(wrong)),
+        Ok(Err(error)) => return Err(Error::Unavailable(error.to_string())),
+        Err(_) => return Err(Error::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs()))),
+    };
+    let problems = control.readiness.problems();
+    if !problems.is_empty() {
+        return Err(Error::NotReady(problems));
+    }
+    let snapshot = control.configuration.current();
+    let (now, now_ms) = (Moment::now(), mint::now_ms());
+    Ok(Ready {
+        ok: true,
+        version: env!("CARGO_PKG_VERSION"),
+        unusable_destinations: snapshot.unusable.len(),
+        unusable_routes: snapshot.routes.values().filter(|route| route.problem().is_some()).count(),
+        clock_ahead_ms,
+        queue: upstream(control.readiness.queue_failing(), now, now_ms),
+        edge: upstream(control.readiness.edge_failing(), now, now_ms),
+    })
+}
+
+/// How an upstream is shown. `now_ms` is the Unix time of the moment `now`.
+fn upstream(failing: Option<Failing>, now: Moment, now_ms: u64) -> Upstream {
+    let Some(Failing { since, error }) = failing else {
+        return Upstream { status: UpstreamStatus::Working, since: None, error: None };
+    };
+    let ago_ms = u64::try_from(now.since(since).as_millis()).unwrap_or(u64::MAX);
+    let since = Timestamp(unix_time::timestamp(now_ms.saturating_sub(ago_ms)));
+    Upstream { status: UpstreamStatus::Failing, since: Some(since), error: Some(error) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_shown_with_the_time_of_its_first_failure() {
+        let since = Moment::after_start(Duration::from_secs(100));
+        let failing = Failing { since, error: "it answered 503".to_owned() };
+        let now_ms = 1_764_000_020_000;
+        let shown = upstream(Some(failing), since + Duration::from_secs(20), now_ms);
+        assert_eq!(
+            serde_json::to_value(shown).expect("json"),
+            serde_json::json!({ "status": "failing", "since": "2025-11-24T16:00:00Z", "error": "it answered 503" })
+        );
+        let working = upstream(None, since, now_ms);
+        assert_eq!(serde_json::to_value(working).expect("json"), serde_json::json!({ "status": "working" }));
+    }
+}

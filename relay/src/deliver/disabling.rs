@@ -1,0 +1,73 @@
+//! Disables a destination that answered 410 or has failed for days.
+
+use std::future::Future;
+
+use shared::id::DestinationId;
+
+use crate::intake::Intake;
+use crate::operational::{self, Cause};
+use crate::supervise;
+use engine::Disabling;
+use model::health::Run;
+use model::unix_time;
+use store::configuration::Version;
+
+/// Stores the event and disables the destination. If that fails, the next failure of the destination tries again.
+pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
+    let (cause, reason) = match why {
+        Disabling::Gone => (Cause::Gone, "the destination answered 410 (gone)".to_owned()),
+        Disabling::Failing(run) => (Cause::Failing, failing_reason(run)),
+    };
+    let disabled = async {
+        let snapshot = intake.configuration.current();
+        if let Some(destination) = snapshot.destinations.get(&id) {
+            // An event that can never be stored must not keep the destination from being disabled.
+            let stored = operational::destination_disabled(&intake, destination, cause, &reason);
+            operational::or_dropped(id, stored).await?;
+        }
+        store::destinations::disable(&intake.pool, id.uuid(), &reason).await
+    };
+    if let Some(version) = version_after(id, &reason, disabled).await {
+        let _ = intake.configuration.after(version).await;
+    }
+}
+
+/// The version of the configuration in which the destination is disabled; `None` if it was not disabled now.
+async fn version_after(
+    destination: DestinationId,
+    reason: &str,
+    disabled: impl Future<Output = Result<Option<Version>, sqlx::Error>>,
+) -> Option<Version> {
+    match supervise::row(disabled).await {
+        Ok(Ok(version)) => version.inspect(|_| {
+            tracing::warn!(%destination, error = reason, "a destination is disabled; its deliveries are held");
+        }),
+        Ok(Err(error)) => {
+            tracing::warn!(%error, %destination, "a destination cannot be disabled; the next failure tries again");
+            None
+        }
+        Err(panic) => {
+            tracing::error!(error = %panic, %destination, "disabling a destination panicked; the next failure tries again");
+            None
+        }
+    }
+}
+
+fn failing_reason(run: Run) -> String {
+    let since = unix_time::timestamp(run.since_us / 1000);
+    let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
+    format!("all {} attempts since {since} have failed; correct the destination and resume it", run.failures)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_panic_while_a_destination_is_disabled_ends_with_that_destination() {
+        let destination = DestinationId::mint(1, [1; 10]);
+        assert!(version_after(destination, "gone", async { panic!("its name") }).await.is_none());
+        let version = Version::default();
+        assert_eq!(version_after(destination, "gone", async { Ok(Some(version)) }).await, Some(version));
+    }
+}
