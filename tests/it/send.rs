@@ -76,6 +76,9 @@ async fn is_delivered(gateway: &Gateway, line: &Line, count: usize, sent: &Outpu
     assert!(sent.status.success(), "{sent:?}");
     let shown = text(&sent.stdout);
     let id = shown.lines().find_map(|line| line.rsplit_once("/v1/events/")).expect("it says where to look").1;
+    // The command has waited for it, so that nothing that is asked for next is empty.
+    let events = gateway.api.get("/v1/events").await.expect_status(200);
+    assert_eq!(events["data"][0]["id"], id, "{events}");
     let received = line.receiver.wait_for(count, SOON).await.remove(count - 1);
     assert_eq!(received.header("webhook-id"), id, "{shown}");
     let event = gateway.api.get(&format!("/v1/events/{id}")).await.expect_status(200);
