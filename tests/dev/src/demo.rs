@@ -7,6 +7,7 @@ use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
 
+use super::commands::Commands;
 use super::secrets::write_private;
 use super::stack::Stack;
 use harness::api::{Api, http_client};
@@ -74,7 +75,7 @@ pub(super) async fn run(stack: &mut Stack) -> Result<()> {
     process.line(&id, Duration::from_secs(10)).await?;
     stack.demo = Some(Destination { printer: print_deliveries(process.log_file().to_owned()), _process: process });
 
-    let (relay, token) = (stack.relay.url(), stack.relay.token());
+    let Commands { api, tidegate } = &stack.commands;
     println!(
         "
 The way of a webhook
@@ -86,30 +87,19 @@ The way of a webhook
   route     for the destination \"{NAME}\"
   deliver   {delivery}: signed and delivered to {destination_url}, {arrived:.0?} after it was sent
 
-Look at it
-  curl -H 'Authorization: Bearer {token}' {relay}/v1/events/{id}
-  curl -H 'Authorization: Bearer {token}' {relay}/v1/events/{id}/body
-  curl -H 'Authorization: Bearer {token}' {relay}/v1/deliveries/{delivery}/attempts
+Look at it, from another terminal
+  {api} /v1/events/{id}
+  {api} /v1/events/{id}/body
+  {api} /v1/deliveries/{delivery}/attempts
 
-Send another one
-{send}
+Send another one, signed as Stripe signs, and list what came in
+  {tidegate} send --source {NAME} --type checkout.session.completed
+  {api} '/v1/events?source={NAME}'
 
-Replay all of it
-  curl -H 'Authorization: Bearer {token}' -H 'Content-Type: application/json' \\
-    -d '{{\"filter\":{{\"source\":\"{NAME}\"}}}}' {relay}/v1/replays",
-        send = send_command(relay, token, &stack.secrets.demo_stripe_secret)?,
+Deliver all of it again
+  {api} /v1/replays '{{\"filter\":{{\"source\":\"{NAME}\"}}}}'"
     );
     Ok(())
-}
-
-/// A sample from a terminal, signed as Stripe does.
-fn send_command(relay: &str, token: &str, secret: &str) -> Result<String> {
-    let program = tools::relay()?;
-    Ok(format!(
-        "  TIDEGATE_URL={relay} TIDEGATE_ADMIN_TOKEN={token} TIDEGATE_SOURCE_SECRET={secret} \\
-    {} send --source {NAME} --type checkout.session.completed",
-        program.display()
-    ))
 }
 
 async fn call(api: &Api, method: Method, path: &str, body: Option<&Value>) -> Result<Value> {

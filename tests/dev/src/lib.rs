@@ -2,8 +2,8 @@
 //!
 //! What it keeps (database, KV, R2, secrets) is in `target/dev`, so that the second start finds the first one's events.
 
+mod commands;
 mod demo;
-mod options;
 mod secrets;
 mod stack;
 
@@ -12,7 +12,7 @@ use std::path::PathBuf;
 
 use tokio::signal::unix::{SignalKind, signal};
 
-pub use options::{HELP, Options};
+pub use prepare::options::{HELP, Options};
 pub use stack::Stack;
 
 use harness::error::{Doing as _, Error, Result};

@@ -5,7 +5,8 @@ use std::time::Duration;
 use serde_json::json;
 use tokio::time::interval;
 
-use super::options::Options;
+use super::Options;
+use super::commands::Commands;
 use super::secrets::{Secrets, write_private};
 use harness::edge::{Edge, EdgeSettings};
 use harness::error::{Doing as _, Error, Result};
@@ -23,6 +24,7 @@ pub struct Stack {
     pub(super) edge: Edge,
     pub(super) queue: LocalQueue,
     pub(super) secrets: Secrets,
+    pub(super) commands: Commands,
     postgres: Option<Server>,
     database_url: String,
 }
@@ -33,7 +35,7 @@ impl Stack {
     /// # Errors
     /// What could not be had, and what to do.
     pub async fn start(options: &Options) -> Result<Self> {
-        options.check_ports()?;
+        options.check_ports().map_err(Error::new)?;
         let folder = super::folder();
         // Of a run that was killed: whoever waits for the file must not find that one.
         let _ = std::fs::remove_file(folder.join("stack.json"));
@@ -65,7 +67,8 @@ impl Stack {
         let mut relay = Relay::start(settings).await?;
         // A person reads the log; nothing is asserted about it.
         relay.expect_errors();
-        Ok(Self { demo: None, relay, edge, queue, secrets, postgres, database_url })
+        let commands = Commands::write(&folder, &relay)?;
+        Ok(Self { demo: None, relay, edge, queue, secrets, commands, postgres, database_url })
     }
 
     /// Writes `stack.json` for scripts and tells the person where everything is.
@@ -95,7 +98,9 @@ Tidegate runs.
   queue     {queue}  (faults on demand: /admin/faults, counters: /admin/counters, clock: /admin/clock)
   logs      {relay_log}
             {edge_log}
-  for scripts, with the admin token: {file}
+  commands  {api} /v1/events
+            {tidegate} doctor
+  for your own scripts, with the admin token: {file}
 Ctrl-C stops everything. The data is kept in {folder}; delete that folder to start afresh.
 ",
             relay = self.relay.url(),
@@ -104,6 +109,8 @@ Ctrl-C stops everything. The data is kept in {folder}; delete that folder to sta
             queue = self.queue.url(),
             relay_log = self.relay.log_file().display(),
             edge_log = self.edge.log_file().display(),
+            api = self.commands.api,
+            tidegate = self.commands.tidegate,
             file = file.display(),
             folder = super::folder().display(),
         );

@@ -1,38 +1,16 @@
-//! Where things are: the repository, cargo's target directory, the cache of the person, the logs.
+//! Where things are: the repository, cargo's target directory, the cache of the user, the logs.
 
 use std::path::{Path, PathBuf};
 use std::sync::LazyLock;
 use std::sync::atomic::{AtomicU64, Ordering};
 
-/// The root of the repository.
-#[must_use]
-pub fn repository() -> &'static Path {
-    // This crate is `tests/harness`.
-    let crate_folder = Path::new(env!("CARGO_MANIFEST_DIR"));
-    crate_folder.ancestors().nth(2).unwrap_or(crate_folder)
-}
+pub use prepare::{cache, repository};
 
 /// Cargo's target directory, wherever it has been put: where this program was built.
 #[must_use]
 pub fn target() -> &'static Path {
-    static TARGET: LazyLock<PathBuf> = LazyLock::new(|| {
-        let program = std::env::current_exe().unwrap_or_default();
-        let tagged = |folder: &&Path| folder.join("CACHEDIR.TAG").is_file();
-        program.ancestors().find(tagged).map_or_else(|| repository().join("target"), Path::to_path_buf)
-    });
+    static TARGET: LazyLock<PathBuf> = LazyLock::new(prepare::program::target);
     &TARGET
-}
-
-/// What is kept between clones of the repository: tools that cargo built, and what building the Worker needs.
-/// `TIDEGATE_CACHE`, else `tidegate` in the cache folder of the person.
-#[must_use]
-#[expect(clippy::disallowed_methods, reason = "where a cache is")]
-pub fn cache() -> PathBuf {
-    let variable = |name| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    variable("TIDEGATE_CACHE")
-        .or_else(|| Some(variable("XDG_CACHE_HOME")?.join("tidegate")))
-        .or_else(|| Some(variable("HOME")?.join(".cache/tidegate")))
-        .unwrap_or_else(|| target().join("cache"))
 }
 
 /// A path for the log of a child process: `target/logs/<this program>/<number>-<name>.log`. The logs of the program's

@@ -1,17 +1,11 @@
-//! Node, npm and the packages of `package.json`.
+//! Packages from npm.
 
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::PathBuf;
 use std::sync::OnceLock;
 
-use sha2::{Digest as _, Sha256};
-
-use super::{Lock, hash_of, run_long};
+use super::Lock;
 use crate::error::{Doing as _, Error, Result};
 use crate::place;
-
-/// The oldest Node that wrangler 4.86 runs on.
-const OLDEST: (u32, u32) = (20, 3);
 
 /// The folder `node_modules` with what `package-lock.json` names, installed where that is still to be done.
 ///
@@ -19,7 +13,7 @@ const OLDEST: (u32, u32) = (20, 3);
 /// Without a Node that is new enough, without npm, or where the packages cannot be fetched.
 pub fn node_packages() -> Result<PathBuf> {
     static PACKAGES: OnceLock<Result<PathBuf>> = OnceLock::new();
-    PACKAGES.get_or_init(install).clone()
+    PACKAGES.get_or_init(|| prepare::node::packages().map_err(Error::new)).clone()
 }
 
 /// The path of a program that a package brings, such as `wrangler`.
@@ -44,22 +38,7 @@ pub fn provider_sdks() -> Result<PathBuf> {
     FOLDER.get_or_init(install_sdks).clone()
 }
 
-fn install() -> Result<PathBuf> {
-    check_node()?;
-    let repository = place::repository();
-    let _lock = Lock::take()?;
-    let wanted = hash_of(&[&repository.join("package.json"), &repository.join("package-lock.json")])?;
-    install_in(
-        repository,
-        &wanted,
-        "installing the npm packages (wrangler, workerd, PostgreSQL; about 400 MB, a minute or two)",
-        &[],
-    )?;
-    Ok(repository.join("node_modules"))
-}
-
 fn install_sdks() -> Result<PathBuf> {
-    check_node()?;
     let _lock = Lock::take()?;
     let (listed, folder) = (place::repository().join("tests/sdk"), place::cache().join("provider-sdks"));
     std::fs::create_dir_all(&folder).doing(|| format!("cannot create {}", folder.display()))?;
@@ -67,61 +46,8 @@ fn install_sdks() -> Result<PathBuf> {
         let from = listed.join(name);
         std::fs::copy(&from, folder.join(name)).doing(|| format!("cannot copy {}", from.display()))?;
     }
-    let lock = folder.join("package-lock.json");
-    let wanted = std::fs::read(&lock).doing(|| format!("cannot read {}", lock.display()))?;
-    install_in(
-        &folder,
-        &hex::encode(Sha256::digest(wanted)),
-        "installing the providers' SDKs (about 650 MB, a minute or two)",
-        // None of them needs more than its files.
-        &["--ignore-scripts"],
-    )?;
+    // None of them needs more than its files.
+    let what = "installing the providers' SDKs (about 650 MB, a minute or two)";
+    prepare::node::install(&folder, what, &["--ignore-scripts"]).map_err(Error::new)?;
     Ok(folder)
-}
-
-/// Installs what the folder's `package-lock.json` names, unless the installation there is already the `wanted` one.
-fn install_in(folder: &Path, wanted: &str, what: &str, options: &[&str]) -> Result<()> {
-    // npm removes the whole folder first, and with it this file: it is there only behind a complete installation.
-    let stamp = folder.join("node_modules/.tidegate-installed");
-    if std::fs::read_to_string(&stamp).is_ok_and(|installed| installed == wanted) {
-        return Ok(());
-    }
-    run_long(
-        what,
-        Command::new("npm").args(["ci", "--no-audit", "--no-fund"]).args(options).current_dir(folder),
-        "it needs npm, which comes with Node, and the npm registry: check the network, then start again",
-    )?;
-    std::fs::write(&stamp, wanted).doing(|| format!("cannot write {}", stamp.display()))
-}
-
-fn check_node() -> Result<()> {
-    let advice = format!("install Node {}.{} or newer (nodejs.org), then start again", OLDEST.0, OLDEST.1);
-    let output = Command::new("node").arg("--version").output();
-    let Ok(output) = output else {
-        return Err(Error::new(format!("there is no `node` in the path; {advice}")));
-    };
-    let version = String::from_utf8_lossy(&output.stdout).trim().to_owned();
-    match parse_version(&version) {
-        Some(found) if found >= OLDEST => Ok(()),
-        Some(_) => Err(Error::new(format!("Node {version} is too old; {advice}"))),
-        None => Err(Error::new(format!("`node --version` says \"{version}\"; {advice}"))),
-    }
-}
-
-fn parse_version(text: &str) -> Option<(u32, u32)> {
-    let mut numbers = text.strip_prefix('v')?.split('.').map(str::parse);
-    Some((numbers.next()?.ok()?, numbers.next()?.ok()?))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn versions_of_node_compare_as_numbers() {
-        assert_eq!(parse_version("v20.20.2"), Some((20, 20)));
-        assert!(parse_version("v20.2.0") < Some(OLDEST));
-        assert!(parse_version("v22.1.0") > Some(OLDEST));
-        assert_eq!(parse_version("twenty"), None);
-    }
 }
