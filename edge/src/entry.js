@@ -1,16 +1,19 @@
 // The Worker's entry: what arrives at a source whose configuration is in memory is decided by Rust in one call between
-// two awaits; everything else goes through the Worker that worker-build makes.
+// two awaits; everything else is answered by Rust alone, which awaits inside.
 //
-// An await inside Rust costs two closures and a turn of its task queue, and worker-build's class a chain of proxies:
-// together more than verifying and writing the message. This file decides nothing but asks the platform what Rust leaves
-// to it, whether a signature is good: where Rust says nothing, the signature is not good, or anything here fails before the
-// event is in the queue, the whole request is answered by the way that handles every case.
-import Worker from "../build/index.js";
+// An await inside Rust costs two closures and a turn of its task queue: more than verifying and writing the message. This
+// file decides nothing but asks the platform what Rust leaves to it, whether a signature is good: where Rust says nothing,
+// the signature is not good, or anything here fails before the event is in the queue, the whole request is answered by the
+// way that handles every case.
+import { __wbg_reset_state, __worker_init_state, fetch as answer_in_rust } from "../build/index.js";
+import { receive, receive_unread, send_again } from "../build/index.js";
 import { head as head_of } from "./host.js";
 import { charge, free, read_watched } from "./small_bodies.js";
 
-const { receive, receive_unread, send_again } = Worker.prototype;
-const state = globalThis.__worker_init_state;
+const state = __worker_init_state();
+Error.stackTraceLimit = 100;
+// What nothing here awaits, such as a task that goes on after an answer.
+addEventListener("error", (event) => noted(event.error));
 
 // A body that fits into a message; what is larger goes to R2 first.
 const MAX_BYTES = 127_000;
@@ -135,9 +138,9 @@ function behind(text, body) {
  * so that what it holds is freed.
  */
 async function answer(request, env, context) {
-  if (state.criticalError) new Worker(context, env);
+  if (state.criticalError) start_again();
   try {
-    const answered = Promise.resolve(Worker.prototype.fetch.call({ env, ctx: context }, request));
+    const answered = Promise.resolve(answer_in_rust(request, env, context));
     context.waitUntil(answered.catch(() => {}));
     return await answered;
   } catch (error) {
@@ -153,10 +156,20 @@ function guarded(call, ...values) {
   }
 }
 
-/** WebAssembly that trapped is made anew for the next request. */
+/** WebAssembly that trapped is started again for the next request. */
 function noted(error) {
-  if (error instanceof WebAssembly.RuntimeError) state.criticalError = true;
+  if (error instanceof WebAssembly.RuntimeError) {
+    console.error("WebAssembly trapped", error);
+    state.criticalError = true;
+  }
   return error;
+}
+
+function start_again() {
+  console.log("WebAssembly is started again");
+  __wbg_reset_state();
+  state.criticalError = false;
+  state.instanceId += 1;
 }
 
 /** What Rust gives back: two lines of an answer, one of what is to be checked before it is given, and the message. */

@@ -3,6 +3,7 @@
 
 mod print;
 mod secret;
+mod stored;
 mod target;
 
 use std::io::Read as _;
@@ -15,7 +16,7 @@ use shared::source::Secret;
 use shared::verify::Scheme;
 
 use crate::{mint, operator_client};
-use print::{line, outcome};
+use print::line;
 use target::{Relay, Target};
 
 /// How long the edge may take to answer.
@@ -34,7 +35,8 @@ Environment:
   TIDEGATE_SOURCE_SECRET  the source's secret; not seen by others, as --secret may be
   DATABASE_URL and TIDEGATE_MASTER_KEY, as `tidegate serve` has them: the secret is read from there where none is given
 
-Every sample has an id of its own, so that it is no duplicate of the one before; a body that is given keeps its id.";
+Every sample has an id of its own, so that it is no duplicate of the one before; a body that is given keeps its id.
+With --source it waits until the relay has stored the event, so that the API shows it when the command ends.";
 
 /// What `tidegate send` is told.
 #[derive(Debug, Clone, Default, Args)]
@@ -69,7 +71,7 @@ pub struct Arguments {
     pub dry_run: bool,
 }
 
-/// Makes, signs and sends it, and prints what was sent and answered. `var` gives the value of an environment variable.
+/// Makes, signs and sends it, waits until the relay has stored it, and prints what was sent and answered. `var` gives the value of an environment variable.
 ///
 /// # Errors
 /// What is missing or wrong, or why it was refused, and what to do.
@@ -101,8 +103,12 @@ pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -
     let started = Instant::now();
     let answer = post(&client, &request).await?;
     line(&print::answered(answer.0, started.elapsed(), &answer.1));
-    let looked_up = outcome(answer.0, &answer.1, &target, relay.url())?;
-    line(&looked_up);
+    let accepted = print::accepted(answer.0, &answer.1, &target, relay.url())?;
+    let stored = match (&accepted.event, target.source) {
+        (Some(event), Some(_)) => Some(stored::wait(&client, &relay, event).await),
+        _ => None,
+    };
+    line(&accepted.look(stored.as_ref()));
     Ok(())
 }
 

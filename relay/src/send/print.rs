@@ -8,6 +8,7 @@ use serde_json::Value;
 use shared::sample::SampleRequest;
 use shared::source::Secret;
 
+use super::stored::Stored;
 use super::target::Target;
 
 /// How much of an answer is shown, in characters.
@@ -34,11 +35,40 @@ pub(super) fn answered(status: u16, after: Duration, body: &str) -> String {
     format!("answered {status} {reason} after {} ms\n  {shown}", after.as_millis())
 }
 
-/// Where to look at what became of it.
+/// An event that the edge has accepted.
+#[derive(Debug)]
+pub(super) struct Accepted {
+    /// Its id, if the answer has it.
+    pub(super) event: Option<String>,
+    /// Where the API shows it.
+    address: String,
+    quarantines: bool,
+}
+
+impl Accepted {
+    /// Where to look at what became of it; `stored` is what the relay says of it, if it was asked.
+    pub(super) fn look(&self, stored: Option<&Stored>) -> String {
+        let address = &self.address;
+        let mut out = match stored {
+            None => format!("look at it: GET {address}"),
+            Some(Stored::Yes) => format!("the relay has stored it; look at it: GET {address}"),
+            Some(Stored::NotYet(last)) => format!(
+                "it is accepted, but the relay has not stored it yet (it answered {last}): does it pull the queue of this \
+                 edge? `tidegate doctor` checks that; look at it later: GET {address}"
+            ),
+        };
+        if self.quarantines {
+            out += "\n  this source answers so to a wrong signature too, and keeps it in quarantine: see its \"verification\"";
+        }
+        out
+    }
+}
+
+/// What the edge has accepted.
 ///
 /// # Errors
 /// Why it was refused, and what to do.
-pub(super) fn outcome(status: u16, body: &str, target: &Target, relay: &str) -> Result<String, String> {
+pub(super) fn accepted(status: u16, body: &str, target: &Target, relay: &str) -> Result<Accepted, String> {
     let rejections = match target.source {
         Some(source) => format!("GET {relay}/v1/rejections?source={source}"),
         None => format!("GET {relay}/v1/rejections"),
@@ -46,15 +76,13 @@ pub(super) fn outcome(status: u16, body: &str, target: &Target, relay: &str) -> 
     match status {
         200..=299 => {
             let id = serde_json::from_str::<Value>(body).ok().and_then(|body| Some(body["id"].as_str()?.to_owned()));
-            let mut out = match (id.filter(|id| id.starts_with("evt_")), target.source) {
-                (Some(id), _) => format!("look at it: GET {relay}/v1/events/{id}"),
-                (None, Some(source)) => format!("look at it: GET {relay}/v1/events?source={source}"),
-                (None, None) => format!("look at it: GET {relay}/v1/events"),
+            let event = id.filter(|id| id.starts_with("evt_"));
+            let address = match (&event, target.source) {
+                (Some(id), _) => format!("{relay}/v1/events/{id}"),
+                (None, Some(source)) => format!("{relay}/v1/events?source={source}"),
+                (None, None) => format!("{relay}/v1/events"),
             };
-            if target.quarantines() {
-                out += "\n  this source answers so to a wrong signature too, and keeps it in quarantine: see its \"verification\"";
-            }
-            Ok(out)
+            Ok(Accepted { event, address, quarantines: target.quarantines() })
         }
         401 => Err(format!(
             "the edge refused the signature: is this the source's secret? {rejections} shows the cause in a moment"
@@ -148,7 +176,9 @@ mod tests {
 
     #[test]
     fn the_person_is_told_where_to_look_or_what_to_do() {
-        let of = |status, body| outcome(status, body, &target(Value::Null), "http://relay");
+        let of = |status, body| {
+            accepted(status, body, &target(Value::Null), "http://relay").map(|accepted| accepted.look(None))
+        };
         assert_eq!(of(200, r#"{"id":"evt_1"}"#).as_deref(), Ok("look at it: GET http://relay/v1/events/evt_1"));
         assert_eq!(of(200, "[accepted]").as_deref(), Ok("look at it: GET http://relay/v1/events"));
         for (status, what) in
@@ -158,6 +188,14 @@ mod tests {
         }
         assert!(of(418, "").is_err());
         let quarantine = target(serde_json::json!({ "on_failure": "quarantine" }));
-        assert!(outcome(200, "", &quarantine, "http://relay").is_ok_and(|text| text.contains("quarantine")));
+        let event = accepted(200, r#"{"id":"evt_1"}"#, &quarantine, "http://relay").expect("is accepted");
+        assert!(event.look(None).contains("quarantine"));
+        assert!(
+            event
+                .look(Some(&Stored::Yes))
+                .starts_with("the relay has stored it; look at it: GET http://relay/v1/events/evt_1")
+        );
+        let not_yet = event.look(Some(&Stored::NotYet("503".to_owned())));
+        assert!(not_yet.contains("has not stored it yet (it answered 503)") && not_yet.contains("doctor"), "{not_yet}");
     }
 }

@@ -53,15 +53,33 @@ impl Relay {
         self.url.as_str().trim_end_matches('/')
     }
 
+    /// Whether it has stored the event. An error is what it answered instead.
+    pub(super) async fn has_event(&self, client: &reqwest::Client, id: &str) -> Result<bool, String> {
+        let mut request = client.get(self.address(&["v1", "events", id]));
+        if let Some(token) = &self.token {
+            request = request.bearer_auth(token.reveal());
+        }
+        match request.send().await.map_err(|error| root_cause(&error))?.status() {
+            StatusCode::OK => Ok(true),
+            StatusCode::NOT_FOUND => Ok(false),
+            status => Err(status.to_string()),
+        }
+    }
+
+    fn address(&self, path: &[&str]) -> Url {
+        let mut url = self.url.clone();
+        if let Ok(mut segments) = url.path_segments_mut() {
+            segments.pop_if_empty().extend(path);
+        }
+        url
+    }
+
     async fn source(&self, name: &str) -> Result<Shown, String> {
         let token = self.token.as_ref().ok_or(
             "TIDEGATE_ADMIN_TOKEN is not set: the relay has to be asked for the source; or use --provider and --url \
              without --source",
         )?;
-        let mut url = self.url.clone();
-        if let Ok(mut segments) = url.path_segments_mut() {
-            segments.pop_if_empty().extend(["v1", "sources", name]);
-        }
+        let url = self.address(&["v1", "sources", name]);
         let failed = |error: reqwest::Error| {
             format!("no relay answers at {}: {}; start it, or set TIDEGATE_URL", self.url(), root_cause(&error))
         };

@@ -1,0 +1,116 @@
+//! The cases, in the order of the report.
+
+use std::pin::Pin;
+
+use super::figure::Report;
+use super::options::Options;
+use harness::error::Result;
+
+pub mod ceiling;
+pub mod chaos;
+pub mod crowd;
+pub mod dead;
+pub mod edge;
+pub mod fanout;
+pub mod hanging;
+pub mod history;
+pub mod idle;
+pub mod kill;
+pub mod replay;
+pub mod replicas;
+pub mod replicas_kill;
+pub mod silent;
+pub mod steady;
+pub mod throughput;
+
+/// Something that is measured.
+pub struct Case {
+    pub name: &'static str,
+    /// In a few words, for the list of cases.
+    pub what: &'static str,
+    pub run: fn(Options) -> Running,
+}
+
+/// A case that runs.
+pub type Running = Pin<Box<dyn Future<Output = Result<Report>>>>;
+
+/// All cases.
+pub const ALL: &[Case] = &[
+    Case {
+        name: "ceiling",
+        what: "a bare reqwest loop, and bare inserts into PostgreSQL: what this machine can do at most",
+        run: |options| Box::pin(ceiling::run(options)),
+    },
+    Case {
+        name: "edge",
+        what: "the edge in bare workerd beside a hand-written JavaScript Worker",
+        run: |options| Box::pin(edge::run(options)),
+    },
+    Case {
+        name: "throughput",
+        what: "pulled, stored, delivered and settled, as much as it takes",
+        run: |options| Box::pin(throughput::run(options)),
+    },
+    Case { name: "steady", what: "latency at half of the maximum", run: |options| Box::pin(steady::run(options)) },
+    Case {
+        name: "fanout",
+        what: "one and ten destinations for each event",
+        run: |options| Box::pin(fanout::run(options)),
+    },
+    Case {
+        name: "dead",
+        what: "beside a dead destination with a million deliveries that wait",
+        run: |options| Box::pin(dead::run(options)),
+    },
+    Case {
+        name: "hanging",
+        what: "beside a destination that never answers",
+        run: |options| Box::pin(hanging::run(options)),
+    },
+    Case {
+        name: "history",
+        what: "with ten million deliveries in history",
+        run: |options| Box::pin(history::run(options)),
+    },
+    Case {
+        name: "replicas",
+        what: "one, two and four relays on one database, and limits while each is restarted",
+        run: |options| Box::pin(replicas::run(options)),
+    },
+    Case {
+        name: "replay",
+        what: "ten thousand and a hundred thousand again",
+        run: |options| Box::pin(replay::run(options)),
+    },
+    Case {
+        name: "idle",
+        what: "memory, processor and queries of a relay without work",
+        run: |options| Box::pin(idle::run(options)),
+    },
+    Case { name: "kill", what: "kill -9 at random moments under load", run: |options| Box::pin(kill::run(options)) },
+    Case {
+        name: "replicas-kill",
+        what: "three relays under load, one of them killed every 20 seconds, and limits meanwhile",
+        run: |options| Box::pin(replicas_kill::run(options)),
+    },
+    Case {
+        name: "chaos",
+        what: "PostgreSQL restarted, connections cut and used up, transactions left open, under load",
+        run: |options| Box::pin(chaos::run(options)),
+    },
+    Case {
+        name: "silent",
+        what: "the database falls silent without closing its connections, under load",
+        run: |options| Box::pin(silent::run(options)),
+    },
+    Case {
+        name: "crowd",
+        what: "a relay that starts when thousands of destinations are behind",
+        run: |options| Box::pin(crowd::run(options)),
+    },
+    Case {
+        name: "snapshots",
+        what: "a transaction left idle and four long readers, for ten minutes, under load",
+        run: |options| Box::pin(chaos::run_snapshots(options)),
+    },
+];

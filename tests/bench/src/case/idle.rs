@@ -1,0 +1,57 @@
+//! What a relay costs that has nothing to do.
+
+use std::time::{Duration, Instant};
+
+use super::throughput::WARM_UP;
+use crate::figure::{Figure, Limit, Report};
+use crate::machine;
+use crate::options::Options;
+use crate::run::{count, saturate};
+use crate::stack::Stack;
+use harness::error::{Doing as _, Error, Result};
+
+/// How long it is left alone before it is looked at: the empty queue is asked ever more rarely, and PostgreSQL counts a
+/// connection's statements up to a second late.
+const CALM: Duration = Duration::from_secs(10);
+
+/// Measures it.
+///
+/// # Errors
+/// Where something does not start, or the system does not tell what a process uses.
+pub async fn run(options: Options) -> Result<Report> {
+    let stack = Stack::start(1).await?;
+    let (source, sink) = stack.line("idle").await?;
+    // It has worked before: what it holds on to counts.
+    saturate(&stack, &[&source], &[&sink], &[], WARM_UP).await?;
+    tokio::time::sleep(options.pick(CALM, Duration::from_secs(3))).await;
+    // Transactions of the relays alone; every statement that stands by itself is one.
+    let mut watch = sqlx_connection(&stack).await?;
+    let mut transactions = async || -> Result<i64> {
+        sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = $1")
+            .bind(stack.gateway.database.name())
+            .fetch_one(&mut watch)
+            .await
+            .doing(|| "cannot read the statistics".to_owned())
+    };
+    let relay = stack.gateway.relay.id();
+    let processor = || machine::processor_seconds(relay).ok_or_else(|| Error::new("the system does not tell"));
+    let (before, used_before, begun) = (transactions().await?, processor()?, Instant::now());
+    tokio::time::sleep(options.time(30, 5)).await;
+    let (after, used, elapsed) = (transactions().await?, processor()? - used_before, begun.elapsed().as_secs_f64());
+    let memory_kib = machine::memory_kib(relay).ok_or_else(|| Error::new("the system does not tell"))?;
+
+    let mut report = Report::new("Idle, after some work");
+    report.figure(Figure::new("resident memory", count(memory_kib) / 1024.0, "MB").must(Limit::AtMost(60.0)));
+    report.figure(Figure::new("processor", used / elapsed * 100.0, "% of a core").must(Limit::AtMost(1.0)));
+    let queries = count(u64::try_from(after - before).unwrap_or(0)) / elapsed;
+    report.figure(Figure::new("queries", queries, "/s").must(Limit::AtMost(2.0)));
+    report.note(format!("over {elapsed:.0} s; queries are the transactions of pg_stat_database"));
+    Ok(report)
+}
+
+/// To another database of the server: what is counted must not count itself.
+async fn sqlx_connection(stack: &Stack) -> Result<sqlx::postgres::PgConnection> {
+    use sqlx::Connection as _;
+    let connection = sqlx::postgres::PgConnection::connect(&stack.server.url("postgres")).await;
+    connection.doing(|| "cannot connect to PostgreSQL".to_owned())
+}

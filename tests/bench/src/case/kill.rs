@@ -1,0 +1,53 @@
+//! kill -9 at random moments under load: nothing is lost, what is repeated is counted.
+
+use std::time::Duration;
+
+use crate::figure::{Figure, Limit, Report};
+use crate::options::Options;
+use crate::run::{PATIENCE, Schedule, count};
+use crate::sink::Sink;
+use crate::stack::Stack;
+use harness::api::Source;
+use harness::error::Result;
+
+/// Relays, so that work goes on while the shards of a killed one wait for its lease to end.
+const RELAYS: usize = 2;
+const DESTINATIONS: usize = 8;
+
+/// Events per second.
+const RATE: f64 = 400.0;
+
+/// A relay lives at most this long before the next kill.
+const LONGEST: Duration = Duration::from_secs(6);
+
+/// Measures it.
+///
+/// # Errors
+/// Where something does not start or is not settled in time.
+pub async fn run(options: Options) -> Result<Report> {
+    let kills = options.kills.unwrap_or(options.pick(100, 3));
+    let mut stack = Stack::start(RELAYS).await?;
+    let mut lines = Vec::new();
+    for number in 0..DESTINATIONS {
+        lines.push(stack.line(&format!("line-{number}")).await?);
+    }
+    let sources: Vec<&Source> = lines.iter().map(|(source, _)| source).collect();
+    let mut schedule = Schedule::start(options.rate.unwrap_or(RATE));
+    for _ in 0..kills {
+        schedule.run(&stack, &sources, LONGEST.mul_f64(rand::random())).await;
+        let relay = stack.relay(usize::from(rand::random::<bool>()));
+        relay.kill().await?;
+        relay.start_again().await?;
+    }
+    schedule.run(&stack, &sources, Duration::from_secs(1)).await;
+    stack.settled(&[], PATIENCE).await?;
+
+    let mut report =
+        Report::new(format!("kill -9 of one of {RELAYS} relays at random moments under load, {kills} times"));
+    let different: u64 = lines.iter().map(|(_, sink)| sink.different()).sum();
+    let requests: u64 = lines.iter().map(|(_, sink): &(Source, Sink)| sink.count()).sum();
+    report.figure(Figure::new("lost", count(schedule.pushed().saturating_sub(different)), "").must(Limit::AtMost(0.0)));
+    report.figure(Figure::new("duplicates", count(requests - different), ""));
+    report.figure(Figure::new("events", count(schedule.pushed()), ""));
+    Ok(report)
+}

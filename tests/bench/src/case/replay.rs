@@ -1,0 +1,61 @@
+//! Replays of ten thousand and of a hundred thousand events, uncapped.
+
+use std::time::{Duration, Instant};
+
+use serde_json::json;
+
+use crate::figure::{Figure, Limit, Report};
+use crate::options::Options;
+use crate::run::count;
+use crate::sink::now_us;
+use crate::stack::Stack;
+use harness::error::{Error, Result};
+use harness::wait::try_until;
+
+/// How long the first deliveries, or a replay, may take.
+const PATIENCE: Duration = Duration::from_secs(300);
+
+/// Measures it.
+///
+/// # Errors
+/// Where something does not start or is not delivered in time.
+pub async fn run(options: Options) -> Result<Report> {
+    let mut report = Report::new("Replay, uncapped");
+    for events in options.pick(vec![10_000, 100_000], vec![1_000]) {
+        let seconds = measure(events).await?.as_secs_f64();
+        let mut figure = Figure::new(format!("{events} events, until all have been delivered again"), seconds, "s");
+        if events == 10_000 {
+            figure = figure.must(Limit::AtMost(5.0)).aim(Limit::AtMost(1.0));
+        }
+        report.figure(figure);
+        report.note(format!("{events} events: {:.0} deliveries/s", count(events) / seconds));
+    }
+    Ok(report)
+}
+
+async fn measure(events: u64) -> Result<Duration> {
+    let stack = Stack::start(1).await?;
+    let (source, sink) = stack.line("replay").await?;
+    for _ in 0..events {
+        stack.push(&source, now_us());
+    }
+    let arrived = async |wanted: u64| {
+        try_until("the deliveries", PATIENCE, async || match sink.count() {
+            there if there >= wanted => Ok(()),
+            there => Err(format!("{there} of {wanted}")),
+        })
+        .await
+        .map_err(Error::new)
+    };
+    arrived(events).await?;
+    stack.settled(&[], PATIENCE).await?;
+    let begun = Instant::now();
+    let replay = stack.gateway.api.post("/v1/replays", &json!({ "filter": { "source": "replay" } })).await;
+    let path = format!("/v1/replays/{}", replay.expect_status(201)["id"].as_str().unwrap_or_default());
+    arrived(2 * events).await?;
+    let settled = try_until("the replay to end", PATIENCE, async || {
+        let progress = stack.gateway.api.get(&path).await.expect_status(200);
+        if progress["succeeded"] == events { Ok(begun.elapsed()) } else { Err(progress.to_string()) }
+    });
+    settled.await.map_err(Error::new)
+}

@@ -1,0 +1,31 @@
+//! The relay end to end, as much as it takes: one destination per event, the queue never empty.
+
+use std::time::Duration;
+
+use crate::figure::{Figure, Limit, Report};
+use crate::options::Options;
+use crate::run::saturate;
+use crate::stack::Stack;
+use harness::error::Result;
+
+/// How long the relay is loaded before anything is measured.
+pub const WARM_UP: Duration = Duration::from_secs(3);
+
+/// Measures it.
+///
+/// # Errors
+/// Where something does not start or is not settled in time.
+pub async fn run(options: Options) -> Result<Report> {
+    let stack = Stack::start(1).await?;
+    let (source, sink) = stack.line("throughput").await?;
+    saturate(&stack, &[&source], &[&sink], &[], WARM_UP).await?;
+    let run = saturate(&stack, &[&source], &[&sink], &[], options.time(30, 3)).await?;
+    let mut report = Report::new("Throughput: 1 KB bodies, one destination per event");
+    report.figure(
+        Figure::new("pull → store → deliver → settle, sustained", run.per_second(), "/s")
+            .must(Limit::AtLeast(5_000.0))
+            .aim(Limit::AtLeast(10_000.0)),
+    );
+    report.notes = run.notes();
+    Ok(report)
+}

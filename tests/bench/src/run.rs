@@ -1,0 +1,195 @@
+//! Load on a stack: as much as it takes, or at a rate.
+
+use std::time::{Duration, Instant};
+
+use hdrhistogram::Histogram;
+
+use super::meter::{Meter, Usage};
+use super::sink::{Sink, histogram, now_us};
+use super::stack::Stack;
+use harness::api::Source;
+use harness::error::Result;
+
+/// Messages in the queue below which more are pushed, where the relay is to have as much as it takes.
+const BACKLOG: u64 = 3_000;
+
+/// How long the rest may take once nothing more is pushed.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
+/// What a load came to.
+#[derive(Debug)]
+pub struct Run {
+    pub deliveries: u64,
+    /// Until the last of them was settled.
+    pub elapsed: Duration,
+    /// From the time an event was meant to be sent to its arrival, in microseconds.
+    pub latencies: Histogram<u64>,
+    /// Connections that the relays made to the destinations.
+    pub connections: u64,
+    pub usage: Usage,
+}
+
+impl Run {
+    /// Deliveries per second.
+    #[must_use]
+    pub fn per_second(&self) -> f64 {
+        count(self.deliveries) / self.elapsed.as_secs_f64()
+    }
+
+    /// What it has cost, for a report.
+    #[must_use]
+    pub fn notes(&self) -> Vec<String> {
+        let mut notes = self.usage.notes(self.deliveries);
+        notes.push(format!(
+            "{} deliveries in {:.1} s over {} new connections",
+            self.deliveries,
+            self.elapsed.as_secs_f64(),
+            self.connections
+        ));
+        notes
+    }
+}
+
+/// A number of things as a figure.
+#[must_use]
+#[expect(clippy::cast_precision_loss, reason = "far below 2^52")]
+pub fn count(number: u64) -> f64 {
+    number as f64
+}
+
+/// A quantile of microseconds, in milliseconds.
+#[must_use]
+pub fn quantile_ms(latencies: &Histogram<u64>, quantile: f64) -> f64 {
+    count(latencies.value_at_quantile(quantile)) / 1_000.0
+}
+
+/// Keeps the queue filled for `time`, from all sources alike, and waits until all of it is settled; `but` names
+/// destinations that are not waited for.
+///
+/// # Errors
+/// Where it is not settled in time.
+pub async fn saturate(
+    stack: &Stack,
+    sources: &[&Source],
+    sinks: &[&Sink],
+    but: &[&str],
+    time: Duration,
+) -> Result<Run> {
+    let before = Before::take(stack, sinks).await?;
+    let mut turn = 0;
+    while before.begun.elapsed() < time {
+        while stack.gateway.queue.counters().backlog < BACKLOG {
+            for _ in 0..100 {
+                stack.push(sources[turn % sources.len()], now_us());
+                turn += 1;
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    stack.settled(but, PATIENCE).await?;
+    before.compare(stack, sinks).await
+}
+
+/// Pushes at a rate for `time`, the same to each source, and waits until all of it is settled.
+///
+/// # Errors
+/// Where it is not settled in time.
+pub async fn at_rate(
+    stack: &Stack,
+    sources: &[&Source],
+    sinks: &[&Sink],
+    but: &[&str],
+    rate: f64,
+    time: Duration,
+) -> Result<Run> {
+    let before = Before::take(stack, sinks).await?;
+    let mut schedule = Schedule::start(rate);
+    schedule.run(stack, sources, time).await;
+    stack.settled(but, PATIENCE).await?;
+    before.compare(stack, sinks).await
+}
+
+/// When which event is meant to be sent.
+#[derive(Debug)]
+pub struct Schedule {
+    started_us: u64,
+    rate: f64,
+    pushed: u64,
+}
+
+impl Schedule {
+    /// Begins now, with `rate` events per second.
+    #[must_use]
+    pub fn start(rate: f64) -> Self {
+        Self { started_us: now_us(), rate, pushed: 0 }
+    }
+
+    /// How many have been pushed.
+    #[must_use]
+    pub fn pushed(&self) -> u64 {
+        self.pushed
+    }
+
+    /// Pushes what becomes due within `time`, and first what has become due since the last call.
+    pub async fn run(&mut self, stack: &Stack, sources: &[&Source], time: Duration) {
+        let until = Instant::now() + time;
+        loop {
+            let now_us = now_us();
+            loop {
+                #[expect(
+                    clippy::cast_possible_truncation,
+                    clippy::cast_sign_loss,
+                    reason = "microseconds of a run of minutes"
+                )]
+                let due_us = self.started_us + (count(self.pushed) * 1e6 / self.rate) as u64;
+                if due_us > now_us {
+                    break;
+                }
+                let turn = usize::try_from(self.pushed).unwrap_or(0) % sources.len();
+                stack.push(sources[turn], due_us);
+                self.pushed += 1;
+            }
+            if Instant::now() >= until {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+struct Before {
+    begun: Instant,
+    deliveries: u64,
+    connections: u64,
+    meter: Meter,
+}
+
+impl Before {
+    async fn take(stack: &Stack, sinks: &[&Sink]) -> Result<Self> {
+        for sink in sinks {
+            drop(sink.take_latencies());
+        }
+        Ok(Self {
+            deliveries: sinks.iter().map(|sink| sink.count()).sum(),
+            connections: sinks.iter().map(|sink| sink.connections()).sum(),
+            meter: Meter::start(stack).await?,
+            begun: Instant::now(),
+        })
+    }
+
+    async fn compare(self, stack: &Stack, sinks: &[&Sink]) -> Result<Run> {
+        let elapsed = self.begun.elapsed();
+        let mut latencies = histogram();
+        for sink in sinks {
+            // Histograms of the same bounds.
+            let _ = latencies.add(sink.take_latencies());
+        }
+        Ok(Run {
+            deliveries: sinks.iter().map(|sink| sink.count()).sum::<u64>() - self.deliveries,
+            elapsed,
+            latencies,
+            connections: sinks.iter().map(|sink| sink.connections()).sum::<u64>() - self.connections,
+            usage: self.meter.stop(stack).await?,
+        })
+    }
+}

@@ -1,0 +1,157 @@
+//! A relay, or several, with all they need: PostgreSQL, the local queue, receivers.
+
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::sink::{self, Sink};
+use harness::api::Source;
+use harness::error::{Doing as _, Error, Result};
+use harness::gateway::{Gateway, RelayOnly};
+use harness::postgres::Server;
+use harness::provider::Provider;
+use harness::proxy::Proxy;
+use harness::relay::{Relay, RelaySettings};
+use harness::wait::try_until;
+
+/// Bytes of an event's body.
+pub const BODY_BYTES: usize = 1_000;
+
+/// Everything that runs on this machine for one case. Stopped when it is dropped, who asks before who is asked.
+#[derive(Debug)]
+pub struct Stack {
+    /// The relays beside the gateway's own.
+    pub others: Vec<Relay>,
+    pub gateway: RelayOnly,
+    pub server: Server,
+    numbers: AtomicU64,
+}
+
+impl Stack {
+    /// Starts a PostgreSQL of its own, a queue and so many relays, and waits until they share the shards.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn start(replicas: usize) -> Result<Self> {
+        let server = Server::start_private().await?;
+        let mut gateway = Gateway::relay_only_on_server(&server).await;
+        // What a case breaks may be logged as an error; what is lost is counted.
+        gateway.relay.expect_errors();
+        let mut others = Vec::new();
+        for _ in 1..replicas {
+            let mut relay = gateway.another_relay().await;
+            relay.expect_errors();
+            others.push(relay);
+        }
+        gateway.shared_by(replicas, Duration::from_secs(60)).await;
+        Ok(Self { others, gateway, server, numbers: AtomicU64::new(0) })
+    }
+
+    /// Starts one relay with a proxy between it and its PostgreSQL.
+    ///
+    /// # Errors
+    /// What is missing.
+    pub async fn start_by_proxy(change: impl FnOnce(RelaySettings) -> RelaySettings) -> Result<(Self, Proxy)> {
+        let server = Server::start_private().await?;
+        let (mut gateway, proxy) = Gateway::relay_only_by_proxy_on_server_with(&server, change).await;
+        gateway.relay.expect_errors();
+        gateway.shared_by(1, Duration::from_secs(60)).await;
+        Ok((Self { others: Vec::new(), gateway, server, numbers: AtomicU64::new(0) }, proxy))
+    }
+
+    /// Makes a source.
+    pub async fn source(&self, name: &str) -> Source {
+        self.gateway.api.create_source(name, &Provider::standard_webhooks()).await
+    }
+
+    /// Makes a destination with a route from `source`; `more` holds further fields of the destination.
+    pub async fn destination(&self, source: &Source, name: &str, url: &str, more: Value) {
+        let destination = self.gateway.api.create_destination(name, url, more).await;
+        self.gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    }
+
+    /// A source and a fast destination of the same name.
+    ///
+    /// # Errors
+    /// Where no port is free.
+    pub async fn line(&self, name: &str) -> Result<(Source, Sink)> {
+        let (source, sink) = (self.source(name).await, Sink::start(harness::receiver::Behaviour::Status(200)).await?);
+        self.destination(&source, name, &sink.url(), json!({ "max_concurrency": 64 })).await;
+        Ok((source, sink))
+    }
+
+    /// Puts an event into the queue that was meant to be sent at `due_us`.
+    pub fn push(&self, source: &Source, due_us: u64) {
+        let number = self.numbers.fetch_add(1, Ordering::Relaxed);
+        self.gateway.push(source, &sink::body(number, due_us, BODY_BYTES));
+    }
+
+    /// All relays, the gateway's own first.
+    #[must_use]
+    pub fn relays(&self) -> Vec<&Relay> {
+        std::iter::once(&self.gateway.relay).chain(&self.others).collect()
+    }
+
+    /// One of them.
+    ///
+    /// # Panics
+    /// Where there are not so many.
+    pub fn relay(&mut self, index: usize) -> &mut Relay {
+        match index.checked_sub(1) {
+            None => &mut self.gateway.relay,
+            Some(other) => &mut self.others[other],
+        }
+    }
+
+    /// A connection to the relays' database.
+    ///
+    /// # Errors
+    /// Where it cannot be reached.
+    pub async fn connect(&self) -> Result<PgConnection> {
+        self.gateway.database.connect().await
+    }
+
+    /// Runs a statement.
+    ///
+    /// # Errors
+    /// Where it fails.
+    pub async fn execute(&self, statement: String) -> Result<u64> {
+        let mut connection = self.connect().await?;
+        let doing = || format!("cannot {}", statement.chars().take(60).collect::<String>());
+        // Nothing of what a case prepares has to survive a crash.
+        sqlx::query("set synchronous_commit = off").execute(&mut connection).await.doing(doing)?;
+        let done = sqlx::query(AssertSqlSafe(statement.as_str())).execute(&mut connection).await.doing(doing)?;
+        connection.close().await.doing(doing)?;
+        Ok(done.rows_affected())
+    }
+
+    /// Waits until nothing is pending but for the destinations named, and the queue is empty.
+    ///
+    /// # Errors
+    /// After `timeout`.
+    pub async fn settled(&self, but: &[&str], timeout: Duration) -> Result<()> {
+        let mut connection = self.connect().await?;
+        let but: Vec<String> = but.iter().map(|name| (*name).to_owned()).collect();
+        try_until("all to be settled", timeout, async || {
+            if self.gateway.queue.left() > 0 {
+                return Err(format!("{:?}", self.gateway.queue.counters()));
+            }
+            // Destination by destination, so that a million rows of one that is left out cost nothing.
+            let pending: Vec<String> = sqlx::query_scalar(
+                "select name from destinations
+                 where name <> all($1)
+                   and exists (select from pending_deliveries where destination_id = destinations.id)",
+            )
+            .bind(&but)
+            .fetch_all(&mut connection)
+            .await
+            .map_err(|error| error.to_string())?;
+            if pending.is_empty() { Ok(()) } else { Err(format!("pending for {}", pending.join(", "))) }
+        })
+        .await
+        .map_err(Error::new)
+    }
+}

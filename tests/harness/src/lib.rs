@@ -1,0 +1,30 @@
+//! The harness of the whole: real workerd, real PostgreSQL, real sockets. The tests in `tests/it`, `cargo dev` (`tests/dev`)
+//! and the benchmarks (`tests/bench`) are built on it.
+//!
+//! In the order of the data: [`provider`] signs requests as Stripe and the others do, [`edge`] runs the Worker,
+//! [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`], [`receiver`]
+//! a destination, [`raw_receiver`] one that speaks HTTP badly. [`gateway`] starts all of them for a test. Below lie
+//! [`tools`] (what has to be built or installed), [`process`], [`memory`], [`server`] and [`wait`].
+
+pub mod api;
+pub mod clock;
+pub mod edge;
+pub mod error;
+pub mod gateway;
+pub mod internet;
+pub mod memory;
+pub mod place;
+pub mod postgres;
+pub mod process;
+pub mod provider;
+pub mod proxy;
+pub mod queue;
+pub mod random;
+pub mod raw_receiver;
+pub mod receiver;
+pub mod relay;
+pub mod server;
+pub mod tools;
+pub mod wait;
+
+pub use error::{Error, Result};

@@ -1,0 +1,89 @@
+//! api: a change that cannot be read back, and a database that is away.
+
+use std::time::Duration;
+
+use harness::gateway::Gateway;
+use harness::postgres::{Server, Shutdown};
+use harness::wait::until;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(40);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_comes_into_force_by_itself() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("stuck").await;
+    let mut blocker = gateway.database.connect().await.expect("connects");
+    for statement in ["begin", "lock table routes in access exclusive mode"] {
+        sqlx::query(statement).execute(&mut blocker).await.expect("locks");
+    }
+    let path = format!("/v1/destinations/{}", line.destination.id);
+    let problem = gateway.api.post(&format!("{path}/pause"), &json!({})).await.expect_status(503);
+    assert_eq!((&problem["type"], &problem["code"]), (&json!("/problems/not-in-force"), &json!("not_in_force")));
+    let stored = gateway.api.get(&path).await.expect_status(200);
+    assert_eq!(stored["state"], "paused", "the change itself is stored");
+
+    sqlx::query("rollback").execute(&mut blocker).await.expect("lets go");
+    gateway.push(&line.source, b"{}");
+    until("the delivery to be held", SOON, async || match gateway.api.all("/v1/deliveries?state=held").await.len() {
+        1 => Ok(()),
+        count => Err(format!("{count} held")),
+    })
+    .await;
+    assert_eq!(line.receiver.count(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn while_the_database_is_away_every_call_is_answered_with_503_and_afterwards_as_before() {
+    let mut server = Server::start_private().await.expect("starts");
+    let gateway = Gateway::relay_only_on_server(&server).await;
+    gateway.line("away").await;
+    server.stop(Shutdown::Fast).await.expect("stops");
+    let mut calls = tokio::task::JoinSet::new();
+    for path in ["/readyz", "/v1/sources", "/v1/destinations/away", "/v1/events", "/v1/deliveries", "/v1/replays"] {
+        let api = gateway.api.clone();
+        calls.spawn(async move { (path, api.get(path).await) });
+    }
+    for (path, reply) in calls.join_all().await {
+        let problem = reply.expect_status(503);
+        assert_eq!(
+            (&problem["type"], &problem["code"]),
+            (&json!("/problems/unavailable"), &json!("unavailable")),
+            "{path}"
+        );
+    }
+    gateway.api.get("/healthz").await.expect_status(200);
+    server.start().await.expect("starts again");
+    until("the api to answer", SOON, async || match gateway.api.get("/v1/sources").await {
+        reply if reply.status == 200 => Ok(()),
+        reply => Err(format!("{reply:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_single_route_is_shown_and_deleted_and_its_deliveries_stay() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("line").await;
+    let other = gateway.api.create_destination("other", &line.receiver.url(), json!({})).await;
+    let id = gateway.api.create_route("line", "other", json!({ "filter": "event.type == 'a.b'" })).await;
+    let path = format!("/v1/routes/{id}");
+    let route = gateway.api.get(&path).await.expect_status(200);
+    let shown = |field: &str| route[field].as_str().unwrap_or_default().to_owned();
+    assert_eq!((shown("id"), shown("source"), shown("source_id")), (id, "line".to_owned(), line.source.id.clone()));
+    assert_eq!((shown("destination"), shown("destination_id")), ("other".to_owned(), other.id));
+    assert_eq!((shown("filter"), &route["transform"]), ("event.type == 'a.b'".to_owned(), &Value::Null));
+
+    gateway.push(&line.source, b"{\"type\":\"a.b\"}");
+    line.receiver.wait_for(2, SOON).await;
+    assert_eq!(gateway.api.delete(&path).await.status, 204);
+    for reply in [gateway.api.get(&path).await, gateway.api.delete(&path).await] {
+        assert_eq!(reply.expect_status(404)["code"], "not_found");
+    }
+    gateway.push(&line.source, b"{\"type\":\"a.b\",\"second\":true}");
+    line.receiver.wait_for(3, SOON).await;
+    gateway.drained(SOON).await;
+    let deliveries = gateway.api.all("/v1/deliveries?destination=other").await;
+    assert_eq!(deliveries.len(), 1, "what it made stays, and it makes no more: {deliveries:?}");
+    gateway.api.get("/v1/routes/not-an-id").await.expect_status(404);
+}

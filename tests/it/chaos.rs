@@ -1,0 +1,151 @@
+//! chaos: the database misbehaves while events are delivered. Nothing is lost, and it goes on by itself.
+//!
+//! A restart of PostgreSQL and kills of the relay are in [`crate::crash`] and [`crate::replicas`]; the benchmark
+//! `cargo bench-gateway chaos` does all of it for longer and measures.
+
+use std::collections::HashSet;
+use std::time::{Duration, Instant};
+
+use harness::api::Source;
+use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::postgres::Server;
+use harness::receiver::Receiver;
+use harness::wait::until;
+use serde_json::json;
+use sqlx::Connection as _;
+use sqlx::postgres::PgConnection;
+
+const SOON: Duration = Duration::from_secs(60);
+
+const KILL_BACKENDS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
+                             where datname = current_database() and application_name = 'tidegate-relay'";
+
+fn push_many(gateway: &RelayOnly, source: &Source, count: usize) -> HashSet<String> {
+    (0..count)
+        .map(|number| gateway.push(source, json!({ "number": number }).to_string().as_bytes()).to_string())
+        .collect()
+}
+
+/// Waits until everything has arrived and is settled.
+async fn all_is_well(gateway: &RelayOnly, pushed: &HashSet<String>, receiver: &Receiver) {
+    until("every event to be delivered", SOON, async || match pushed.difference(&receiver.ids()).count() {
+        0 => Ok(()),
+        missing => Err(format!("{missing} of {} are missing", pushed.len())),
+    })
+    .await;
+    drained(&gateway.queue, SOON).await;
+    let mut connection = gateway.database.connect().await.expect("connects");
+    until("every delivery to be settled", SOON, async || {
+        let counts: (i64, i64) = sqlx::query_as(
+            "select (select count(*) from pending_deliveries),
+                    (select count(*) from settled_deliveries where state = 'succeeded')",
+        )
+        .fetch_one(&mut connection)
+        .await
+        .map_err(|error| error.to_string())?;
+        if counts == (0, pushed.len() as i64) { Ok(()) } else { Err(format!("pending, succeeded: {counts:?}")) }
+    })
+    .await;
+}
+
+async fn run(connection: &mut PgConnection, statements: &[&'static str]) {
+    for statement in statements {
+        sqlx::query(*statement).execute(&mut *connection).await.unwrap_or_else(|error| panic!("{statement}: {error}"));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn connections_that_are_cut_again_and_again_lose_nothing() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("cut").await;
+    let mut pushed = HashSet::new();
+    let mut connection = gateway.database.connect().await.expect("connects");
+    let mut cut = 0;
+    for _ in 0..20 {
+        pushed.extend(push_many(&gateway, &line.source, 100));
+        line.receiver.wait_for(pushed.len() / 2, SOON).await;
+        cut += sqlx::query(KILL_BACKENDS).execute(&mut connection).await.expect("kills").rows_affected();
+    }
+    assert!(cut >= 20, "{cut} connections were cut");
+    all_is_well(&gateway, &pushed, &line.receiver).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
+    let server = Server::start_private().await.expect("starts");
+    let gateway = Gateway::relay_only_on_server(&server).await;
+    let line = gateway.line("full").await;
+    let mut pushed = push_many(&gateway, &line.source, 300);
+    line.receiver.wait_for(100, SOON).await;
+    let mut own = gateway.database.connect().await.expect("connects");
+    let begun = Instant::now();
+    let mut taken = Vec::new();
+    while begun.elapsed() < Duration::from_secs(6) {
+        match PgConnection::connect(gateway.database.url()).await {
+            Ok(connection) => taken.push(connection),
+            Err(_) => {
+                // Now none is free; the relay loses those it has, one of which the next turn takes.
+                sqlx::query(KILL_BACKENDS).execute(&mut own).await.expect("kills");
+                pushed.extend(push_many(&gateway, &line.source, 5));
+                // What is tested is an outage of some seconds.
+                tokio::time::sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+    assert!(taken.len() > 100, "{} connections were taken", taken.len());
+    for connection in taken {
+        let _ = connection.close().await;
+    }
+    pushed.extend(push_many(&gateway, &line.source, 300));
+    all_is_well(&gateway, &pushed, &line.receiver).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_transaction_that_is_left_idle_with_locks_holds_things_up_only_until_it_ends() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("idle").await;
+    let mut pushed = push_many(&gateway, &line.source, 200);
+    line.receiver.wait_for(200, SOON).await;
+    let mut idle = gateway.database.connect().await.expect("connects");
+    // As whoever opens a console, locks what everybody needs, and goes to lunch: the server ends it.
+    run(
+        &mut idle,
+        &[
+            "set idle_in_transaction_session_timeout = '5s'",
+            "begin",
+            "select from shards for update",
+            "select from replicas for update",
+        ],
+    )
+    .await;
+    let locked = Instant::now();
+    pushed.extend(push_many(&gateway, &line.source, 500));
+    all_is_well(&gateway, &pushed, &line.receiver).await;
+    assert!(locked.elapsed() > Duration::from_secs(4), "nothing was held up: {:?}", locked.elapsed());
+    assert!(sqlx::query("select 1").execute(&mut idle).await.is_err(), "the server has ended the idle transaction");
+    assert_eq!(line.receiver.count(), pushed.len(), "what waited to be settled is not sent again");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn four_long_readers_stop_nothing() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("read").await;
+    let mut pushed = push_many(&gateway, &line.source, 200);
+    line.receiver.wait_for(200, SOON).await;
+    let mut readers = Vec::new();
+    for _ in 0..4 {
+        let mut reader = gateway.database.connect().await.expect("connects");
+        run(&mut reader, &["begin isolation level repeatable read", "select count(*) from pending_deliveries"]).await;
+        readers.push(reader);
+    }
+    for _ in 0..4 {
+        pushed.extend(push_many(&gateway, &line.source, 500));
+        all_is_well(&gateway, &pushed, &line.receiver).await;
+    }
+    for reader in &mut readers {
+        let seen: i64 =
+            sqlx::query_scalar("select count(*) from settled_deliveries").fetch_one(reader).await.expect("reads");
+        assert!(seen <= 200, "the reader still sees what was there when it began: {seen}");
+    }
+    assert_eq!(line.receiver.count(), pushed.len(), "each delivery is sent once");
+}

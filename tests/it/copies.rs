@@ -1,0 +1,382 @@
+//! store: what is a copy of an event, and what is an event of its own.
+
+use std::time::Duration;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD as BASE64;
+use harness::api::{Api, Source, http_client};
+use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::provider::{Provider, now_s};
+use harness::receiver::Receiver;
+use harness::wait::until;
+use hmac::{Hmac, KeyInit, Mac};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256, Sha512};
+use shared::id::EventId;
+
+const SOON: Duration = Duration::from_secs(60);
+const SECRET: &str = "a-secret-of-sixteen";
+
+type Headers = Vec<(&'static str, String)>;
+
+fn hmac<M: KeyInit + Mac>(content: &[u8]) -> Vec<u8> {
+    let mut mac = <M as KeyInit>::new_from_slice(SECRET.as_bytes()).expect("a key");
+    mac.update(content);
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn sha256_hmac(content: &str) -> Vec<u8> {
+    hmac::<Hmac<Sha256>>(content.as_bytes())
+}
+
+/// The headers with which a provider signs a body that it posts to `url`.
+fn signed(provider: &str, url: &str, body: &str) -> Headers {
+    let (s, ms) = (now_s(), now_s() * 1_000);
+    match provider {
+        "recurly" => vec![("recurly-signature", format!("{ms},{}", hex::encode(sha256_hmac(&format!("{ms}.{body}")))))],
+        "retell" => {
+            vec![("x-retell-signature", format!("v={ms},d={}", hex::encode(sha256_hmac(&format!("{body}{ms}")))))]
+        }
+        "bird" => {
+            let content = [format!("{s}\n{url}\n").as_bytes(), Sha256::digest(body).as_slice()].concat();
+            let signature = BASE64.encode(hmac::<Hmac<Sha256>>(&content));
+            vec![("messagebird-request-timestamp", s.to_string()), ("messagebird-signature", signature)]
+        }
+        "paystack" => vec![("x-paystack-signature", hex::encode(hmac::<Hmac<Sha512>>(body.as_bytes())))],
+        "zoom" => {
+            let signature = hex::encode(sha256_hmac(&format!("v0:{s}:{body}")));
+            vec![("x-zm-request-timestamp", s.to_string()), ("x-zm-signature", format!("v0={signature}"))]
+        }
+        "hubspot" => {
+            let signature = BASE64.encode(sha256_hmac(&format!("POST{url}{body}{ms}")));
+            vec![("x-hubspot-request-timestamp", ms.to_string()), ("x-hubspot-signature-v3", signature)]
+        }
+        "hubspot-v1" => vec![("x-hubspot-signature", hex::encode(Sha256::digest(format!("{SECRET}{body}"))))],
+        "hubspot-v2" => vec![("x-hubspot-signature", hex::encode(Sha256::digest(format!("{SECRET}POST{url}{body}"))))],
+        "knock" => {
+            let signature = BASE64.encode(sha256_hmac(&format!("{ms}.{body}")));
+            vec![("x-knock-signature", format!("t={ms},s={signature}"))]
+        }
+        "line" => vec![("x-line-signature", BASE64.encode(sha256_hmac(body)))],
+        "segment" => {
+            let first =
+                body.strip_prefix('[').and_then(|rest| rest.split_once("},")).map(|(first, _)| format!("{first}}}"));
+            let content = first.unwrap_or_else(|| body.to_owned());
+            vec![("x-signature", hex::encode(hmac::<Hmac<sha1::Sha1>>(content.as_bytes())))]
+        }
+        // The client state is in the body.
+        "microsoft-graph" => Vec::new(),
+        other => panic!("{other} is not signed here"),
+    }
+}
+
+/// A source of a provider with a route to a receiver.
+struct Lane {
+    provider: &'static str,
+    source: String,
+    url: String,
+    receiver: Receiver,
+}
+
+impl Lane {
+    async fn new(api: &Api, provider: &'static str) -> Self {
+        let receiver = Receiver::start().await.expect("starts");
+        let source = json!({ "name": provider, "provider": provider, "secrets": [SECRET] });
+        let source = api.post("/v1/sources", &source).await.expect_status(201);
+        let text = |name: &str| source[name].as_str().expect("a text").to_owned();
+        api.create_destination(provider, &receiver.url(), json!({})).await;
+        api.create_route(provider, provider, json!({})).await;
+        Self { provider, source: text("id"), url: text("ingest_url"), receiver }
+    }
+
+    /// Posts a body as the provider does, and gives the answer.
+    async fn post(&self, body: &str) -> Value {
+        let mut request =
+            http_client().post(&self.url).header("content-type", "application/json").body(body.to_owned());
+        for (name, value) in signed(self.provider, &self.url, body) {
+            request = request.header(name, value);
+        }
+        let answer = request.send().await.expect("the edge answers");
+        let (status, text) = (answer.status().as_u16(), answer.text().await.expect("text"));
+        assert!((200..300).contains(&status), "{}: {status} {text}", self.provider);
+        serde_json::from_str(&text).unwrap_or_default()
+    }
+
+    async fn events(&self, api: &Api) -> Vec<Value> {
+        api.all(&format!("/v1/events?source={}", self.source)).await
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_happens_twice_to_one_object_is_two_events() {
+    let gateway = Gateway::start().await;
+    let graph = |rest: &str| {
+        let body = format!(
+            r#"{{"value":[{{"subscriptionId":"s","subscriptionExpirationDateTime":"2026-12-30T11:00:00Z","clientState":"{SECRET}",{rest},"tenantId":"t"}}]}}"#
+        );
+        [body.clone(), body]
+    };
+    let pair = |body: &dyn Fn(usize) -> String| [body(0), body(1)];
+    let pairs: [(&'static str, Vec<[String; 2]>); 6] = [
+        (
+            "recurly",
+            vec![pair(&|at| {
+                format!(
+                    r#"{{"id":"acct1","object_type":"account","site_id":"s1","event_type":"updated","event_time":"2026-01-01T00:0{at}:00Z"}}"#
+                )
+            })],
+        ),
+        (
+            "retell",
+            vec![pair(&|at| {
+                format!(r#"{{"event":"transcript_updated","call":{{"call_id":"call1","transcript":"turn {at}"}}}}"#)
+            })],
+        ),
+        (
+            "bird",
+            vec![pair(&|at| {
+                let status = ["accepted", "delivered"][at];
+                format!(
+                    r#"{{"service":"channels","event":"sms.outbound","payload":{{"id":"msg1","status":"{status}"}}}}"#
+                )
+            })],
+        ),
+        (
+            "paystack",
+            vec![pair(&|at| format!(r#"{{"event":"charge.dispute.remind","data":{{"id":358950,"reminder":{at}}}}}"#))],
+        ),
+        (
+            "zoom",
+            vec![pair(&|at| {
+                format!(
+                    r#"{{"event":"meeting.participant_left","event_ts":1764000000000,"payload":{{"object":{{"uuid":"m1","participant":{{"user_id":"{at}"}}}}}}}}"#
+                )
+            })],
+        ),
+        (
+            "microsoft-graph",
+            vec![graph(r#""changeType":"updated","resource":"me/drive/root""#), graph(r#""lifecycleEvent":"missed""#)],
+        ),
+    ];
+    for (provider, pairs) in pairs {
+        let lane = Lane::new(&gateway.api, provider).await;
+        let mut sent = 0;
+        for [first, second] in pairs {
+            lane.post(&first).await;
+            lane.post(&second).await;
+            sent += 2;
+            let received = lane.receiver.wait_for(sent, SOON).await;
+            for body in [first, second] {
+                assert!(received.iter().any(|request| request.body == body.as_bytes()), "{provider}: {body}");
+            }
+        }
+        let events = lane.events(&gateway.api).await;
+        assert_eq!(events.len(), sent, "{provider}: {events:?}");
+        assert!(events.iter().all(|event| event.get("same_key_as").is_none()), "{provider}: {events:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_that_is_sent_again_is_one_event_whatever_the_provider_changes_in_it() {
+    let gateway = Gateway::start().await;
+    let hubspot = |attempt: usize| {
+        format!(
+            r#"[{{"eventId":1,"subscriptionId":12345,"portalId":62515,"occurredAt":1764000000000,"subscriptionType":"contact.creation","attemptNumber":{attempt},"objectId":123}}]"#
+        )
+    };
+    let line = |attempt: usize| {
+        format!(
+            r#"{{"destination":"U1","events":[{{"type":"message","webhookEventId":"01H","deliveryContext":{{"isRedelivery":{}}}}}]}}"#,
+            attempt > 0
+        )
+    };
+    let knock = |_: usize| {
+        r#"{"__typename":"Event","type":"message.undelivered","created_at":"2026-01-31T17:12:59.958652Z","data":{"id":"m1"}}"#.to_owned()
+    };
+    let segment = |_: usize| r#"[{"messageId":"m1","type":"track","event":"Signed up"},{"messageId":"m2"}]"#.to_owned();
+    let resends: [(&'static str, &dyn Fn(usize) -> String); 6] = [
+        ("hubspot", &hubspot),
+        ("hubspot-v1", &hubspot),
+        ("hubspot-v2", &hubspot),
+        ("line", &line),
+        ("knock", &knock),
+        ("segment", &segment),
+    ];
+    for (provider, body) in resends {
+        let lane = Lane::new(&gateway.api, provider).await;
+        let first = lane.post(&body(0)).await;
+        lane.receiver.wait_for(1, SOON).await;
+        let copy = lane.post(&body(1)).await;
+        until("the copy to be counted", SOON, async || {
+            let events = lane.events(&gateway.api).await;
+            let counted = events.len() == 1 && events[0]["duplicates"] == json!(1);
+            if counted { Ok(()) } else { Err(format!("{provider}: {events:?}")) }
+        })
+        .await;
+        assert_eq!(lane.receiver.count(), 1, "{provider}");
+
+        let id = |answer: &Value| answer["id"].as_str().expect("an id").to_owned();
+        let led_to = gateway.api.get(&format!("/v1/events/{}", id(&copy))).await.expect_status(200);
+        assert_eq!((&led_to["id"], &led_to["duplicate_id"]), (&first["id"], &copy["id"]), "{provider}: {led_to}");
+        if body(0) == body(1) {
+            assert_eq!(led_to.get("changed_copy"), None, "{provider}: {led_to}");
+            continue;
+        }
+        assert_eq!(led_to["changed_copy"]["id"], copy["id"], "{provider}: {led_to}");
+        assert_eq!(led_to["changed_copy"]["body_size"], json!(body(1).len()), "{provider}: {led_to}");
+        let kept = gateway.api.bytes(&format!("/v1/events/{}/changed-copy/body", id(&first))).await;
+        assert_eq!(kept, body(1).as_bytes(), "{provider}");
+    }
+}
+
+/// Standard Webhooks with a config of the source's owner.
+fn configured(config: Value) -> Provider {
+    let mut provider = Provider::standard_webhooks();
+    provider.config = config;
+    provider
+}
+
+/// A source of Standard Webhooks with a config of its owner, and a route to a receiver.
+async fn source(gateway: &RelayOnly, config: Value) -> (Source, Receiver) {
+    let receiver = Receiver::start().await.expect("starts");
+    let source = gateway.api.create_source("own", &configured(config)).await;
+    gateway.api.create_destination("own", &receiver.url(), json!({})).await;
+    gateway.api.create_route("own", "own", json!({})).await;
+    (source, receiver)
+}
+
+fn push(gateway: &RelayOnly, source: &Source, id: &str, body: &str) -> EventId {
+    gateway.push_with(source, &[("webhook-id", id), ("content-type", "application/json")], body.as_bytes())
+}
+
+async fn show(gateway: &RelayOnly, id: EventId) -> Value {
+    gateway.api.get(&format!("/v1/events/{id}")).await.expect_status(200)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_known_id_with_another_body_is_an_event_of_its_own_which_has_copies_of_its_own() {
+    let gateway = Gateway::relay_only().await;
+    let (source, receiver) = source(&gateway, json!({})).await;
+    let mut ids = Vec::new();
+    for body in ["{}", "{\"a\":1}", "{\"a\":1}", "{}", "{\"a\":2}"] {
+        ids.push(push(&gateway, &source, "msg_1", body));
+        drained(&gateway.queue, SOON).await;
+    }
+    receiver.wait_for(3, SOON).await;
+    assert_eq!(gateway.api.all("/v1/events").await.len(), 3);
+    for (at, duplicates, same_key_as) in [(0, 1, None), (1, 1, Some(0)), (4, 0, Some(0))] {
+        let event = show(&gateway, ids[at]).await;
+        let same_key_as: Option<&EventId> = same_key_as.map(|at: usize| &ids[at]);
+        assert_eq!(event["id"], json!(ids[at].to_string()), "{event}");
+        assert_eq!(event["duplicates"], json!(duplicates), "{event}");
+        assert_eq!(event["same_key_as"], json!(same_key_as.map(ToString::to_string)), "{event}");
+    }
+    for (copy, of) in [(2, 1), (3, 0)] {
+        let led_to = show(&gateway, ids[copy]).await;
+        assert_eq!(led_to["id"], json!(ids[of].to_string()), "{led_to}");
+    }
+    assert_eq!(receiver.count(), 3);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn copies_and_other_bodies_that_are_pulled_together_are_told_apart_too() {
+    let mut gateway = Gateway::relay_only().await;
+    let (source, receiver) = source(&gateway, json!({})).await;
+    gateway.relay.stop().await.expect("stops");
+    for body in ["{}", "{\"a\":1}", "{\"a\":1}", "{}", "{}"] {
+        push(&gateway, &source, "msg_1", body);
+    }
+    gateway.relay.start_again().await.expect("starts again");
+    drained(&gateway.queue, SOON).await;
+    receiver.wait_for(2, SOON).await;
+    let events = gateway.relay.api().all("/v1/events").await;
+    let marked = events.iter().filter(|event| event.get("same_key_as").is_some()).count();
+    let duplicates: i64 = events.iter().filter_map(|event| event["duplicates"].as_i64()).sum();
+    assert_eq!((events.len(), marked, duplicates), (2, 1, 3), "{events:?}");
+    assert_eq!(receiver.count(), 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_relays_that_store_one_id_with_two_bodies_make_two_events_of_it() {
+    let gateway = Gateway::relay_only().await;
+    let other = gateway.another_relay().await;
+    let (source, receiver) = source(&gateway, json!({})).await;
+    for number in 0..400 {
+        push(&gateway, &source, "msg_1", ["{}", "{\"a\":1}"][number % 2]);
+    }
+    drained(&gateway.queue, SOON).await;
+    receiver.wait_for(2, SOON).await;
+    let events = gateway.api.all("/v1/events").await;
+    let marked = events.iter().filter(|event| event.get("same_key_as").is_some()).count();
+    let duplicates: i64 = events.iter().filter_map(|event| event["duplicates"].as_i64()).sum();
+    assert_eq!((events.len(), marked, duplicates), (2, 1, 398), "{events:?}");
+    drop(other);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_hundred_copies_lead_to_their_event_and_more_are_only_counted() {
+    let gateway = Gateway::relay_only().await;
+    let (source, _receiver) = source(&gateway, json!({})).await;
+    let first = push(&gateway, &source, "msg_1", "{}");
+    drained(&gateway.queue, SOON).await;
+    let mut copies = Vec::new();
+    for _ in 0..3 {
+        copies.extend((0..60).map(|_| push(&gateway, &source, "msg_1", "{}")));
+        drained(&gateway.queue, SOON).await;
+    }
+    assert_eq!(show(&gateway, first).await["duplicates"], json!(180));
+    let mut leading = 0;
+    for copy in copies {
+        let answer = gateway.api.get(&format!("/v1/events/{copy}")).await;
+        if answer.status == 200 {
+            let event = answer.expect_status(200);
+            assert_eq!((&event["id"], &event["duplicate_id"]), (&json!(first.to_string()), &json!(copy.to_string())));
+            leading += 1;
+        } else {
+            answer.expect_status(404);
+        }
+    }
+    assert_eq!(leading, 100);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_owner_names_events_by_a_template_says_that_bodies_change_or_switches_it_off() {
+    let gateway = Gateway::relay_only().await;
+    let template = gateway.api.create_source("template", &configured(json!({"key": "{json:object}.{json:at}"}))).await;
+    let changing = gateway.api.create_source("changing", &configured(json!({"resend_changes_body": true}))).await;
+    let none = gateway.api.create_source("none", &configured(json!({"key": "none"}))).await;
+
+    let own = |at: u32| format!(r#"{{"object":"o1","at":{at}}}"#);
+    for (id, at) in [("msg_1", 1), ("msg_2", 1), ("msg_3", 2)] {
+        push(&gateway, &template, id, &own(at));
+        drained(&gateway.queue, SOON).await;
+    }
+    let mut ids = Vec::new();
+    for body in ["{}", "{\"attempt\":2}", "{\"attempt\":3}"] {
+        ids.push(push(&gateway, &changing, "msg_1", body));
+        drained(&gateway.queue, SOON).await;
+    }
+    for _ in 0..2 {
+        push(&gateway, &none, "msg_1", "{}");
+    }
+    drained(&gateway.queue, SOON).await;
+
+    let of = async |name: &str| gateway.api.all(&format!("/v1/events?source={name}")).await;
+    let mut keys: Vec<_> = of("template").await.iter().map(|event| event["key"].to_string()).collect();
+    keys.sort_unstable();
+    assert_eq!(keys, ["\"o1.1\"", "\"o1.2\""]);
+    let events = of("none").await;
+    assert!(events.len() == 2 && events.iter().all(|event| event["key"] == json!(null)), "{events:?}");
+    assert_eq!(of("changing").await.len(), 1);
+    let event = show(&gateway, ids[0]).await;
+    assert_eq!(
+        (&event["duplicates"], &event["changed_copy"]["id"]),
+        (&json!(2), &json!(ids[1].to_string())),
+        "the first"
+    );
+
+    let refused = json!({ "name": "bad", "provider": "stripe", "secrets": [SECRET], "config": {"key": "{body}"} });
+    let problem = gateway.api.post("/v1/sources", &refused).await.expect_status(422);
+    let told = problem.to_string();
+    assert!(told.contains("config.key") && told.contains("{sha256hex:body}"), "{told}");
+}

@@ -1,0 +1,71 @@
+//! crash: the relay and the database are killed while they work. Nothing accepted is lost; what is repeated is printed.
+
+use std::collections::HashSet;
+use std::time::Duration;
+
+use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::postgres::{Server, Shutdown};
+use harness::receiver::Receiver;
+use harness::wait::until;
+use serde_json::json;
+
+const LONG: Duration = Duration::from_secs(180);
+
+fn push_many(gateway: &RelayOnly, source: &harness::api::Source, count: usize) -> HashSet<String> {
+    (0..count)
+        .map(|number| gateway.push(source, json!({ "number": number }).to_string().as_bytes()).to_string())
+        .collect()
+}
+
+async fn every_event_arrived(what: &str, pushed: &HashSet<String>, receiver: &Receiver) {
+    until("every event to be delivered", LONG, async || {
+        let missing = pushed.difference(&receiver.ids()).count();
+        if missing == 0 { Ok(()) } else { Err(format!("{missing} of {} are missing", pushed.len())) }
+    })
+    .await;
+    println!(
+        "{what}: {} events, {} deliveries, {} duplicates",
+        pushed.len(),
+        receiver.count(),
+        receiver.count() - pushed.len()
+    );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_killed_in_the_middle_of_five_thousand_deliveries_loses_none() {
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("killed").await;
+    let pushed = push_many(&gateway, &line.source, 5_000);
+    for part in [500, 2_000, 3_500] {
+        line.receiver.wait_for(part, LONG).await;
+        gateway.relay.kill().await.expect("is killed");
+        gateway.relay.start_again().await.expect("starts again");
+    }
+    every_event_arrived("kill -9 of the relay", &pushed, &line.receiver).await;
+    drained(&gateway.queue, LONG).await;
+    let api = gateway.relay.api();
+    until("every delivery to be settled", LONG, async || {
+        match api.get("/v1/deliveries?state=pending&limit=1").await.body["data"].as_array() {
+            Some(pending) if pending.is_empty() => Ok(()),
+            _ => Err("some are pending".to_owned()),
+        }
+    })
+    .await;
+    assert_eq!(api.all("/v1/events?limit=200").await.len(), 5_000, "the ledger is complete");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_database_that_is_away_for_ten_seconds_loses_nothing() {
+    let mut server = Server::start_private().await.expect("starts");
+    let gateway = Gateway::relay_only_on_server(&server).await;
+    let line = gateway.line("away").await;
+    let mut pushed = push_many(&gateway, &line.source, 2_000);
+    line.receiver.wait_for(500, LONG).await;
+    server.stop(Shutdown::Immediate).await.expect("stops");
+    pushed.extend(push_many(&gateway, &line.source, 1_000));
+    // What is tested is an outage of this length.
+    tokio::time::sleep(Duration::from_secs(10)).await;
+    server.start().await.expect("starts again");
+    every_event_arrived("PostgreSQL stopped for 10 s", &pushed, &line.receiver).await;
+    drained(&gateway.queue, LONG).await;
+}

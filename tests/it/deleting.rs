@@ -1,0 +1,343 @@
+//! deleting: a destination or a source with a large backlog is deleted at once, and what is pending is cancelled behind it.
+
+use std::time::Duration;
+
+use harness::gateway::{Gateway, Line, RelayOnly};
+use harness::receiver::{Behaviour, Receiver};
+use harness::wait::until;
+use serde_json::{Value, json};
+use shared::id::{DestinationId, EventId};
+use sqlx::types::Uuid;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+const SOON: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(180);
+
+/// A backlog that is cancelled in many pieces.
+const MANY: i64 = 200_000;
+
+/// A random id of now, for the row `number`.
+const NEW_ID: &str = "(lpad(to_hex((extract(epoch from now()) * 1000)::bigint), 12, '0') || '7'
+                       || substr(md5(number::text || $1), 1, 3) || '8' || substr(md5(number::text || $1), 4, 15))::uuid";
+
+async fn connect(gateway: &RelayOnly) -> PgConnection {
+    gateway.database.connect().await.expect("connects")
+}
+
+async fn count(database: &mut PgConnection, from: &str) -> i64 {
+    let statement = AssertSqlSafe(format!("select count(*) from {from}"));
+    sqlx::query_scalar(statement).fetch_one(database).await.unwrap_or_else(|error| panic!("{from}: {error}"))
+}
+
+fn of(destination: &str) -> Uuid {
+    destination.parse::<DestinationId>().expect("an id").uuid()
+}
+
+async fn pending(database: &mut PgConnection, destination: &str) -> i64 {
+    count(database, &format!("pending_deliveries where destination_id = '{}'", of(destination))).await
+}
+
+async fn cancelled(database: &mut PgConnection, destination: &str) -> i64 {
+    let of = of(destination);
+    let reason = "state = 'cancelled' and reason = 'the destination was deleted'";
+    count(database, &format!("settled_deliveries where destination_id = '{of}' and {reason}")).await
+}
+
+/// Makes so many deliveries of an event to the destination of the line, all of them due, and every third one in order.
+async fn pile_up(gateway: &RelayOnly, line: &Line, event: EventId, number: i64) {
+    let mut database = connect(gateway).await;
+    until("the event to be stored", SOON, async || {
+        match count(&mut database, &format!("events where id = '{}'", event.uuid())).await {
+            0 => Err("it is not there".to_owned()),
+            _ => Ok(()),
+        }
+    })
+    .await;
+    let statement = format!(
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, due_at, order_key)
+         select {NEW_ID}, events.customer_id, routes.destination_id, events.id, events.source_id, routes.id,
+                now() - number * interval '1 millisecond', case when number % 3 = 0 then number % 100 end
+         from generate_series(1, $2) number, events join routes on routes.source_id = events.source_id
+         where events.id = $3 and routes.destination_id = $4"
+    );
+    sqlx::raw_sql("set synchronous_commit = off").execute(&mut database).await.expect("sets");
+    let made = sqlx::query(AssertSqlSafe(statement))
+        .bind(&line.destination.id)
+        .bind(number)
+        .bind(event.uuid())
+        .bind(of(&line.destination.id))
+        .execute(&mut database)
+        .await
+        .expect("makes deliveries");
+    assert_eq!(made.rows_affected(), u64::try_from(number).expect("positive"));
+    sqlx::raw_sql("analyze pending_deliveries").execute(&mut database).await.expect("analyzes");
+}
+
+/// A line with a backlog whose destination does not answer.
+async fn stuck_line(gateway: &RelayOnly, name: &str, number: i64) -> Line {
+    let line = gateway.line(name).await;
+    line.receiver.always(Behaviour::Hang);
+    let event = gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    pile_up(gateway, &line, event, number).await;
+    line
+}
+
+/// Locks one of the pending deliveries of a destination: until this is dropped they cannot all be cancelled.
+async fn lock_one(gateway: &RelayOnly, destination: &str) -> PgConnection {
+    let mut database = connect(gateway).await;
+    sqlx::query("begin").execute(&mut database).await.expect("begins");
+    let one = "select id from pending_deliveries where destination_id = $1 order by id desc limit 1 for update";
+    sqlx::query(one).bind(of(destination)).fetch_one(&mut database).await.expect("locks one");
+    database
+}
+
+async fn all_cancelled(gateway: &RelayOnly, destination: &str, least: i64) {
+    let mut database = connect(gateway).await;
+    until("all deliveries of the deleted destination to be cancelled", LONG, async || {
+        match (pending(&mut database, destination).await, count(&mut database, "deleted_destinations").await) {
+            (0, 0) => Ok(()),
+            (left, jobs) => Err(format!("{left} are pending, {jobs} deletions are not over")),
+        }
+    })
+    .await;
+    let cancelled = cancelled(&mut database, destination).await;
+    assert!(cancelled >= least, "{cancelled} of {least} are in history");
+}
+
+async fn is_being_cancelled(gateway: &RelayOnly, destination: &str, of_all: i64) {
+    let mut database = connect(gateway).await;
+    until("the cancelling to have begun", LONG, async || match pending(&mut database, destination).await {
+        left if left < of_all => Ok(()),
+        left => Err(format!("{left} are pending")),
+    })
+    .await;
+}
+
+async fn finished(gateway: &RelayOnly, replay: &str) -> Value {
+    until("the replay to be over and its deliveries settled", LONG, async || {
+        let replay = gateway.api.get(replay).await.expect_status(200);
+        if replay["state"] != "running" && replay["pending"] == 0 { Ok(replay) } else { Err(replay.to_string()) }
+    })
+    .await
+}
+
+fn no_deadlock(log: &str) {
+    assert!(!log.contains("deadlock"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_with_a_backlog_is_gone_at_once_while_others_and_a_replay_go_on() {
+    let gateway = Gateway::relay_only().await;
+    let doomed = stuck_line(&gateway, "doomed", MANY).await;
+    let other = Receiver::start().await.expect("starts");
+    let kept = gateway.api.create_destination("kept", &other.url(), json!({})).await;
+    gateway.api.create_route(&doomed.source.id, &kept.id, json!({})).await;
+    for number in 0..300 {
+        gateway.push(&doomed.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    other.wait_for(300, LONG).await;
+    let wanted = json!({ "filter": { "source": "doomed" }, "rate_limit": { "limit": 50, "per": "second" } });
+    let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
+    let replay = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    // The replay has made deliveries to both.
+    other.wait_for(310, LONG).await;
+
+    let mut locked = lock_one(&gateway, &doomed.destination.id).await;
+    let path = format!("/v1/destinations/{}", doomed.destination.id);
+    gateway.api.delete(&path).await.expect_status(204);
+    gateway.api.delete(&path).await.expect_status(404);
+    gateway.api.get("/v1/destinations/doomed").await.expect_status(404);
+    let routes = gateway.api.all("/v1/routes").await;
+    assert!(routes.iter().all(|route| route["destination_id"] != json!(doomed.destination.id)), "{routes:?}");
+
+    // As long as one of them is locked the cancelling is not over.
+    is_being_cancelled(&gateway, &doomed.destination.id, MANY).await;
+    other.forget();
+    let live: Vec<String> = (0..200).map(|_| gateway.push(&doomed.source, b"{\"live\":true}").to_string()).collect();
+    until("live events to be delivered to the other destination", LONG, async || {
+        let missing = live.iter().filter(|id| !other.ids().contains(*id)).count();
+        if missing == 0 { Ok(()) } else { Err(format!("{missing} are missing")) }
+    })
+    .await;
+    let mut database = connect(&gateway).await;
+    until("what is sent to the other destination to be settled", LONG, async || {
+        match pending(&mut database, &kept.id).await {
+            0 => Ok(()),
+            left => Err(format!("{left} are pending")),
+        }
+    })
+    .await;
+    assert!(pending(&mut database, &doomed.destination.id).await > 0, "one of them is locked");
+    sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
+
+    let ended = finished(&gateway, &replay).await;
+    assert_eq!((&ended["state"], &ended["error"]), (&json!("completed"), &Value::Null), "{ended}");
+    assert!(ended["cancelled"].as_i64().is_some_and(|cancelled| cancelled > 0), "{ended}");
+    all_cancelled(&gateway, &doomed.destination.id, MANY).await;
+    no_deadlock(&gateway.relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_is_deleted_while_a_chunk_of_its_replay_is_being_stored() {
+    let gateway = Gateway::relay_only().await;
+    let line = stuck_line(&gateway, "target", 10).await;
+    let wanted = json!({ "filter": { "source": "target" }, "destination": "target",
+                         "rate_limit": { "limit": 1, "per": "hour" } });
+    let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
+    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    until("the first chunk of the replay", SOON, async || match gateway.api.get(&path).await.expect_status(200) {
+        replay if replay["processed"] == 1 => Ok(()),
+        replay => Err(replay.to_string()),
+    })
+    .await;
+
+    // A chunk holds the configuration first, and changes the row of the replay last.
+    let mut chunk = connect(&gateway).await;
+    for statement in ["begin", "select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))"] {
+        sqlx::query(statement).execute(&mut chunk).await.expect("begins");
+    }
+    let api = gateway.api.clone();
+    let deleting = tokio::spawn(async move { api.delete("/v1/destinations/target").await });
+    let mut watch = connect(&gateway).await;
+    until("the deletion to wait for the chunk", SOON, async || {
+        let waiting = "pg_locks join pg_database on pg_database.oid = pg_locks.database
+                       where datname = current_database() and not granted";
+        if count(&mut watch, waiting).await > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+    })
+    .await;
+    for statement in ["update replays set next_at = next_at", "commit"] {
+        sqlx::query(statement).execute(&mut chunk).await.expect("the chunk is stored");
+    }
+    deleting.await.expect("is answered").expect_status(204);
+    let ended = finished(&gateway, &path).await;
+    assert_eq!(
+        (&ended["state"], &ended["error"]),
+        (&json!("cancelled"), &json!("its destination was deleted")),
+        "{ended}"
+    );
+    all_cancelled(&gateway, &line.destination.id, 10).await;
+    no_deadlock(&gateway.relay.log());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_is_killed_while_it_cancels_goes_on_after_its_restart() {
+    let mut gateway = Gateway::relay_only().await;
+    let line = stuck_line(&gateway, "doomed", MANY).await;
+    let mut locked = lock_one(&gateway, &line.destination.id).await;
+    gateway.api.delete("/v1/destinations/doomed").await.expect_status(204);
+    is_being_cancelled(&gateway, &line.destination.id, MANY).await;
+    gateway.relay.kill().await.expect("is killed");
+    let mut database = connect(&gateway).await;
+    let left = pending(&mut database, &line.destination.id).await;
+    assert!(left > 0, "it was killed in the middle");
+    println!("killed with {left} of {MANY} pending");
+    let sent = line.receiver.count();
+    gateway.relay.start_again().await.expect("starts again");
+    sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
+    all_cancelled(&gateway, &line.destination.id, MANY).await;
+    assert_eq!(line.receiver.count(), sent, "nothing is sent after the restart");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_name_of_a_deleted_destination_is_free_while_its_backlog_is_cancelled() {
+    let gateway = Gateway::relay_only().await;
+    let line = stuck_line(&gateway, "shop", 5_000).await;
+    let mut locked = lock_one(&gateway, &line.destination.id).await;
+    gateway.api.delete("/v1/destinations/shop").await.expect_status(204);
+    let receiver = Receiver::start().await.expect("starts");
+    let new = gateway.api.create_destination("shop", &receiver.url(), json!({})).await;
+    assert_ne!(new.id, line.destination.id);
+    gateway.api.create_route("shop", "shop", json!({})).await;
+    let event = gateway.push(&line.source, b"{\"new\":true}").to_string();
+    let got = receiver.wait_for(1, SOON).await;
+    assert_eq!(got[0].header("webhook-id"), event);
+
+    // What waits to be cancelled is shown as held, and is not tried again.
+    let mut database = connect(&gateway).await;
+    assert!(pending(&mut database, &line.destination.id).await > 0, "one of them is locked");
+    let held = format!("/v1/deliveries?destination={}&state=held&limit=1", line.destination.id);
+    let held = gateway.api.get(&held).await.expect_status(200)["data"][0].clone();
+    assert_eq!(held["held_reason"], "its destination was deleted; it is being cancelled", "{held}");
+    assert_eq!((&held["destination"], &held["next_attempt_at"]), (&Value::Null, &Value::Null), "{held}");
+    let retry = format!("/v1/deliveries/{}/retry", held["id"].as_str().expect("an id"));
+    assert_eq!(gateway.api.post(&retry, &json!({})).await.expect_status(409)["code"], "destination_gone");
+
+    sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
+    all_cancelled(&gateway, &line.destination.id, 5_000).await;
+    assert_eq!(receiver.count(), 1, "the new destination gets nothing of the old one");
+    assert_eq!(gateway.api.post(&retry, &json!({})).await.expect_status(409)["code"], "destination_gone");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_attempt_that_is_under_way_is_settled_after_its_destination_was_deleted() {
+    let gateway = Gateway::relay_only().await;
+    for (name, status) in [("answers", 200), ("fails", 500)] {
+        let line = gateway.line(name).await;
+        line.receiver.always(Behaviour::DelayedStatus(Duration::from_secs(3), status));
+        gateway.push(&line.source, b"{}");
+        line.receiver.wait_for(1, SOON).await;
+        // It is locked, so that it is not cancelled before it is settled.
+        let mut locked = lock_one(&gateway, &line.destination.id).await;
+        gateway.api.delete(&format!("/v1/destinations/{name}")).await.expect_status(204);
+        let mut database = connect(&gateway).await;
+        until("the attempt to be settled", SOON, async || {
+            let waiting = "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+            if count(&mut database, waiting).await > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
+        })
+        .await;
+        sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
+        all_cancelled(&gateway, &line.destination.id, 0).await;
+        let deliveries = gateway.api.all(&format!("/v1/deliveries?destination={}", line.destination.id)).await;
+        let [delivery] = deliveries.as_slice() else { panic!("{deliveries:?}") };
+        let ended = ["succeeded", "cancelled"].contains(&delivery["state"].as_str().unwrap_or_default());
+        assert!(ended && (status == 200 || delivery["state"] == "cancelled"), "{delivery}");
+        assert_eq!(line.receiver.count(), 1, "it is not sent again");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_relays_cancel_the_backlogs_of_deleted_destinations_together() {
+    let gateway = Gateway::relay_only().await;
+    let second = gateway.another_relay().await;
+    gateway.shared_by(2, SOON).await;
+    let first = stuck_line(&gateway, "first", 30_000).await;
+    let other = stuck_line(&gateway, "other", 30_000).await;
+    gateway.api.delete("/v1/destinations/first").await.expect_status(204);
+    second.api().delete("/v1/destinations/other").await.expect_status(204);
+    for line in [&first, &other] {
+        all_cancelled(&gateway, &line.destination.id, 30_000).await;
+        let mut database = connect(&gateway).await;
+        let rows = format!("settled_deliveries where destination_id = '{}'", of(&line.destination.id));
+        assert_eq!(count(&mut database, &rows).await, 30_001, "each is in history once");
+    }
+    for log in [gateway.relay.log(), second.log()] {
+        no_deadlock(&log);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_still_delivered() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("shop").await;
+    gateway.api.post("/v1/destinations/shop/pause", &json!({})).await.expect_status(200);
+    let event = gateway.push(&line.source, b"{}");
+    pile_up(&gateway, &line, event, MANY).await;
+    let mut locked = lock_one(&gateway, &line.destination.id).await;
+    gateway.api.delete("/v1/sources/shop").await.expect_status(204);
+    gateway.api.delete(&format!("/v1/sources/{}", line.source.id)).await.expect_status(404);
+    assert!(gateway.api.all("/v1/routes").await.is_empty(), "its routes are gone");
+
+    let new = gateway.api.create_source("shop", &line.provider).await;
+    gateway.api.create_route(&new.id, &line.destination.id, json!({})).await;
+    let mut database = connect(&gateway).await;
+    assert_eq!(pending(&mut database, &line.destination.id).await, MANY + 1, "nothing of it is cancelled");
+    sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
+    gateway.api.post("/v1/destinations/shop/resume", &json!({})).await.expect_status(200);
+    line.receiver.wait_for(1_000, LONG).await;
+    let event = gateway.push(&new, b"{\"new\":true}").to_string();
+    until("the event of the new source to be delivered", LONG, async || {
+        if line.receiver.ids().contains(&event) { Ok(()) } else { Err(format!("{} arrived", line.receiver.count())) }
+    })
+    .await;
+}

@@ -1,0 +1,350 @@
+//! verify: the edge holds what the relay says that it holds, whatever KV does in between.
+
+use std::time::Duration;
+
+use harness::api::{Source, http_client};
+use harness::gateway::Gateway;
+use harness::postgres::Database;
+use harness::provider::Provider;
+use harness::relay::Relay;
+use harness::wait::until;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(60);
+
+/// What the edge answers to a request of a provider.
+async fn send(url: &str, provider: &Provider) -> u16 {
+    let response = provider.sample("evt_1").send(&http_client(), url).await.expect("the edge answers");
+    response.status().as_u16()
+}
+
+/// Gives a source the secrets of a provider.
+async fn give_secrets(gateway: &Gateway, name: &str, provider: &Provider) -> Value {
+    let wanted = json!({ "provider": provider.id, "secrets": provider.secrets });
+    gateway.api.put(&format!("/v1/sources/by-name/{name}"), &wanted).await.expect_status(200)
+}
+
+/// Changes the secrets of a source so that the write of this change hangs at the edge. Gives its revision, if the source had
+/// revision 1.
+async fn give_secrets_that_hang(gateway: &Gateway, name: &str, provider: &Provider) -> u64 {
+    for revision in 2..10 {
+        gateway.edge.values().hold_next_write();
+        if give_secrets(gateway, name, provider).await["edge"] == "pending" {
+            assert!(gateway.edge.values().holds_a_write());
+            return revision;
+        }
+        // A put that the relay repeated of an earlier change was held back in its place.
+        gateway.edge.values().land();
+        active(gateway, name).await;
+    }
+    panic!("the write of the change never hangs");
+}
+
+/// Waits until the API says that the edge has the newest change of a source.
+async fn active(gateway: &Gateway, name: &str) {
+    until("the source to be active", SOON, async || {
+        let source = gateway.api.get(&format!("/v1/sources/{name}")).await.expect_status(200);
+        if source["edge"] == "active" { Ok(()) } else { Err(source.to_string()) }
+    })
+    .await;
+}
+
+/// What the edge answers about a source.
+async fn held(gateway: &Gateway, source: &Source) -> Value {
+    gateway.edge.admin().get(&format!("/admin/sources/{}", source.id)).await.body
+}
+
+/// Waits until what the edge answers about a source has this value in a field.
+async fn holds(gateway: &Gateway, source: &Source, field: &str, value: Value) {
+    until(&format!("the edge to hold {field} {value}"), SOON, async || {
+        let held = held(gateway, source).await;
+        if held[field] == value { Ok(()) } else { Err(held.to_string()) }
+    })
+    .await;
+}
+
+async fn run(database: &Database, statements: &'static str) {
+    let mut connection = database.connect().await.expect("connects");
+    sqlx::raw_sql(statements).execute(&mut connection).await.expect("runs");
+}
+
+/// Makes every comparison with the edge due and starts the relay again, which begins with those that are due.
+async fn compare(database: &Database, relay: &mut Relay) {
+    run(database, "update sources set edge_check_at = now(); update deleted_sources set edge_check_at = now()").await;
+    relay.stop().await.expect("stops");
+    relay.start_again().await.expect("starts again");
+}
+
+/// Waits until a query gives true.
+async fn holds_true(database: &Database, query: &'static str) {
+    let mut connection = database.connect().await.expect("connects");
+    until(query, SOON, async || match sqlx::query_scalar(query).fetch_one(&mut connection).await {
+        Ok(true) => Ok(()),
+        other => Err(format!("{other:?}")),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_name_another_one_has_at_the_edge_is_pending_until_that_one_is_gone() {
+    let gateway = Gateway::start_bare().await;
+    let other = gateway.edge.put_source("shop", &Provider::github()).await;
+    let provider = Provider::github();
+    let source = gateway.api.create_source("shop", &provider).await;
+    assert_eq!(source.body["edge"], "pending", "{}", source.body);
+    let error = source.body["edge_error"].as_str().unwrap_or_default();
+    assert!(error.contains("name_taken"), "{}", source.body);
+    assert_eq!(send(&source.ingest_url, &provider).await, 404);
+
+    let deleted = gateway.edge.admin().delete(&format!("/admin/sources/{}", other.id)).await;
+    deleted.expect_status(204);
+    active(&gateway, "shop").await;
+    for reference in [source.id.as_str(), "shop"] {
+        assert_eq!(send(&format!("{}/in/{reference}", gateway.edge.url()), &provider).await, 200, "{reference}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_edge() {
+    let gateway = Gateway::start_bare().await;
+    let [first, lost, new] = [Provider::github(), Provider::github(), Provider::github()];
+    let source = gateway.api.create_source("shop", &first).await;
+    run(&gateway.database, "create table before as select * from sources").await;
+    for _ in 0..3 {
+        assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
+    }
+    run(
+        &gateway.database,
+        "update sources set revision = before.revision, edge_revision = before.edge_revision,
+                            secrets_sealed = before.secrets_sealed,
+                            retired_secrets_sealed = before.retired_secrets_sealed
+         from before where before.id = sources.id",
+    )
+    .await;
+    assert_eq!(send(&source.ingest_url, &lost).await, 200, "the edge has what the database has lost");
+
+    give_secrets(&gateway, "shop", &new).await;
+    active(&gateway, "shop").await;
+    assert_eq!(send(&source.ingest_url, &new).await, 200);
+    for revoked in [&first, &lost] {
+        assert_eq!(send(&source.ingest_url, revoked).await, 401);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn secrets_that_are_added_at_the_same_time_are_all_accepted_once_each_call_is_answered() {
+    let gateway = Gateway::start_bare().await;
+    let source = gateway.api.create_source("shop", &Provider::github()).await;
+    for _ in 0..6 {
+        let providers = [Provider::github(), Provider::github(), Provider::github(), Provider::github()];
+        let add = async |provider: &Provider| {
+            let added = gateway.api.post("/v1/sources/shop/secrets", &json!({ "secret": provider.secrets[0] })).await;
+            added.expect_status(200)["edge"].clone()
+        };
+        let [a, b, c, d] = &providers;
+        let (a, b, c, d) = tokio::join!(add(a), add(b), add(c), add(d));
+        assert_eq!([a, b, c, d], ["active", "active", "active", "active"]);
+        for provider in &providers {
+            assert_eq!(send(&source.ingest_url, provider).await, 200);
+        }
+        give_secrets(&gateway, "shop", &Provider::github()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_is_put_again_after_the_database_was_set_back_without_a_later_change() {
+    let mut gateway = Gateway::start_bare().await;
+    let [first, lost] = [Provider::github(), Provider::github()];
+    let source = gateway.api.create_source("shop", &first).await;
+    run(&gateway.database, "create table before as select * from sources").await;
+    for _ in 0..3 {
+        assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
+    }
+    run(
+        &gateway.database,
+        "update sources set revision = before.revision, edge_revision = before.edge_revision,
+                            secrets_sealed = before.secrets_sealed,
+                            retired_secrets_sealed = before.retired_secrets_sealed
+         from before where before.id = sources.id",
+    )
+    .await;
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds(&gateway, &source, "revision", json!(5)).await;
+    active(&gateway, "shop").await;
+    assert_eq!((send(&source.ingest_url, &first).await, send(&source.ingest_url, &lost).await), (200, 401));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_late_write_of_an_older_revision_is_written_over_again() {
+    let mut gateway = Gateway::start_bare().await;
+    let [first, revoked, new] = [Provider::github(), Provider::github(), Provider::github()];
+    let source = gateway.api.create_source("shop", &first).await;
+    let older = give_secrets_that_hang(&gateway, "shop", &revoked).await;
+    give_secrets(&gateway, "shop", &new).await;
+    active(&gateway, "shop").await;
+    assert_eq!(send(&source.ingest_url, &new).await, 200);
+    gateway.edge.values().land();
+    assert_eq!(held(&gateway, &source).await["revision"], older, "the older one has landed over the newer one");
+
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds(&gateway, &source, "revision", json!(older + 1)).await;
+    active(&gateway, "shop").await;
+    assert_eq!((send(&source.ingest_url, &new).await, send(&source.ingest_url, &revoked).await), (200, 401));
+    let log = gateway.relay.log();
+    let difference = format!("the edge holds revision {older} of this source");
+    assert!(log.contains(&difference), "what differed is logged: {log}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_write_that_lands_after_its_source_was_deleted_is_taken_away_again() {
+    let mut gateway = Gateway::start_bare().await;
+    let [first, late] = [Provider::github(), Provider::github()];
+    let source = gateway.api.create_source("shop", &first).await;
+    let older = give_secrets_that_hang(&gateway, "shop", &late).await;
+    // Put again, so that no second write is under way.
+    active(&gateway, "shop").await;
+    gateway.api.delete(&format!("/v1/sources/{}", source.id)).await.expect_status(204);
+    assert_eq!(held(&gateway, &source).await["error"], "source_deleted");
+    assert_eq!(send(&source.ingest_url, &first).await, 404);
+    gateway.edge.values().land();
+    assert_eq!(held(&gateway, &source).await["revision"], older, "the write has landed over the tombstone");
+
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds(&gateway, &source, "error", json!("source_deleted")).await;
+    assert_eq!(send(&source.ingest_url, &late).await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_deleted_source_refuses_puts_of_its_last_revision_and_frees_its_name() {
+    let gateway = Gateway::bare_edge().await;
+    let provider = Provider::github();
+    let source = gateway.edge.put_source("shop", &provider).await;
+    let path = format!("/admin/sources/{}", source.id);
+    let admin = gateway.edge.admin();
+    let older = admin.delete(&format!("{path}?revision=0")).await.expect_status(409);
+    assert_eq!((&older["error"], &older["revision"]), (&json!("older_revision"), &json!(1)));
+    admin.delete(&format!("{path}?revision=1")).await.expect_status(204);
+    let deleted = admin.get(&path).await.expect_status(404);
+    assert_eq!((&deleted["error"], &deleted["revision"]), (&json!("source_deleted"), &json!(1)));
+
+    let refused = gateway.edge.put(&source.config).await.expect_status(409);
+    assert_eq!((&refused["error"], &refused["revision"]), (&json!("older_revision"), &json!(1)));
+    gateway.edge.put_source("shop", &provider).await;
+    let taken = shared::source::SourceConfig { revision: 2, ..source.config.clone() };
+    assert_eq!(gateway.edge.put(&taken).await.expect_status(409)["error"], "name_taken");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_that_is_made_again_while_kv_still_shows_the_deleted_one_becomes_active_by_itself() {
+    let gateway = Gateway::start_bare().await;
+    let [old, new] = [Provider::github(), Provider::github()];
+    let deleted = gateway.api.create_source("shop", &old).await;
+    gateway.edge.values().freeze_reads();
+    gateway.api.delete("/v1/sources/shop").await.expect_status(204);
+    let source = gateway.api.create_source("shop", &new).await;
+    assert_eq!(source.body["edge"], "pending", "{}", source.body);
+    assert!(source.body["edge_error"].as_str().unwrap_or_default().contains("name_taken"), "{}", source.body);
+
+    gateway.edge.values().refresh_reads();
+    active(&gateway, "shop").await;
+    assert_eq!(send(&format!("{}/in/shop", gateway.edge.url()), &new).await, 200);
+    assert_eq!(send(&deleted.ingest_url, &old).await, 404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sources_are_written_again_after_seal_key_was_changed_and_after_kv_was_emptied() {
+    let mut gateway = Gateway::start_bare().await;
+    let provider = Provider::github();
+    let source = gateway.api.create_source("shop", &provider).await;
+    gateway.edge.start_again_with_seal_key(&gateway.queue, &harness::random::key()).await.expect("starts again");
+    assert_eq!(held(&gateway, &source).await["error"], "source_damaged");
+    assert_eq!(send(&source.ingest_url, &provider).await, 503, "the provider sends it again");
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds(&gateway, &source, "revision", json!(1)).await;
+    active(&gateway, "shop").await;
+    assert_eq!(send(&source.ingest_url, &provider).await, 200);
+
+    gateway.edge.values().forget("");
+    assert_eq!(held(&gateway, &source).await["error"], "unknown_source");
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds(&gateway, &source, "name_leads_here", json!(true)).await;
+    active(&gateway, "shop").await;
+
+    gateway.edge.values().forget("name/");
+    assert_eq!(held(&gateway, &source).await["name_leads_here"], false);
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds(&gateway, &source, "name_leads_here", json!(true)).await;
+    active(&gateway, "shop").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_source_whose_row_could_not_be_deleted_becomes_active_again_and_can_be_deleted() {
+    let mut gateway = Gateway::start_bare().await;
+    gateway.relay.expect_errors();
+    let provider = Provider::github();
+    let source = gateway.api.create_source("shop", &provider).await;
+    run(
+        &gateway.database,
+        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+         create trigger refuse before delete on sources for each row execute function refuse()",
+    )
+    .await;
+    let refused = gateway.api.delete("/v1/sources/shop").await;
+    assert!(refused.status >= 500, "{refused:?}");
+    active(&gateway, "shop").await;
+    assert_eq!(send(&source.ingest_url, &provider).await, 200);
+
+    run(&gateway.database, "drop trigger refuse on sources").await;
+    gateway.api.delete("/v1/sources/shop").await.expect_status(204);
+    assert_eq!(send(&source.ingest_url, &provider).await, 404);
+    gateway.api.get("/v1/sources/shop").await.expect_status(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_does_not_differ_is_compared_again_after_a_day_and_a_deleted_source_for_a_week() {
+    let mut gateway = Gateway::relay_only().await;
+    let kept = gateway.api.create_source("kept", &Provider::github()).await;
+    gateway.api.create_source("deleted", &Provider::github()).await;
+    gateway.api.delete("/v1/sources/deleted").await.expect_status(204);
+    let soon = "select bool_and(at > now() + interval '2 minutes' and at < now() + interval '5 minutes')
+                from (select edge_check_at from sources union all select edge_check_at from deleted_sources) all_of (at)";
+    holds_true(&gateway.database, soon).await;
+
+    let before = gateway.edge.sources().remove(&kept.id);
+    compare(&gateway.database, &mut gateway.relay).await;
+    let later = "select count(*) = 2 and bool_and(at > now() + interval '23 hours')
+                 from (select edge_check_at from sources union all select edge_check_at from deleted_sources) all_of (at)";
+    holds_true(&gateway.database, later).await;
+    assert_eq!(gateway.edge.sources().remove(&kept.id), before);
+    holds_true(&gateway.database, "select revision = 1 and edge_revision = 1 from sources").await;
+
+    run(&gateway.database, "update deleted_sources set deleted_at = now() - interval '8 days'").await;
+    compare(&gateway.database, &mut gateway.relay).await;
+    holds_true(&gateway.database, "select count(*) = 0 from deleted_sources").await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn calls_that_delete_and_change_a_source_at_the_same_time_leave_the_edge_as_the_table_is() {
+    let gateway = Gateway::relay_only().await;
+    for round in 0..5 {
+        let source = gateway.api.create_source("shared", &Provider::github()).await;
+        let path = format!("/v1/sources/{}", source.id);
+        let mut calls = tokio::task::JoinSet::new();
+        for call in 0..8 {
+            let (api, path) = (gateway.api.clone(), path.clone());
+            calls.spawn(async move {
+                match call {
+                    0 | 1 => {
+                        api.post(&format!("{path}/secrets"), &json!({ "secret": format!("another {call}") })).await;
+                        None
+                    }
+                    _ => Some(api.delete(&path).await.status),
+                }
+            });
+        }
+        let mut statuses: Vec<u16> = calls.join_all().await.into_iter().flatten().collect();
+        statuses.sort_unstable();
+        assert_eq!(statuses, [204, 404, 404, 404, 404, 404], "round {round}");
+        assert!(gateway.edge.sources().is_empty(), "round {round}: {:?}", gateway.edge.sources());
+    }
+}

@@ -1,0 +1,321 @@
+//! explain: no statement of the relay reads more as history grows.
+//!
+//! Every statement in `.sqlx` is planned against tables filled with forty days of history, with the plans that the relay
+//! asks for: made anew for the values of each execution. A filter that may be left out is planned with and without it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use harness::place;
+use harness::postgres::Database;
+use serde_json::Value;
+use sqlx::{AssertSqlSafe, PgConnection};
+
+/// Tables that grow with what has been or is to be delivered.
+const GROWING: [&str; 12] = [
+    "events",
+    "event_bodies",
+    "event_keys",
+    "event_duplicates",
+    "settled_deliveries",
+    "attempts",
+    "rejections",
+    "unreadable_messages",
+    "pending_deliveries",
+    "replays",
+    "source_counters",
+    "destination_counters",
+];
+
+/// The most partitions of one table that a statement may plan for, unless it is one of [`EVERY_DAY`]: a day, the next
+/// one, and those of the dedupe window.
+const FEW_DAYS: usize = 5;
+
+/// How statements begin that may read a growing table from end to end.
+const MAY_SCAN: [(&str, &str); 1] =
+    [("select id, queue_id, queue_message_id, reason", "a stretch of a table that has few rows")];
+
+/// How statements begin that end the stretches of searches. Whatever the range, the order comes from an index and nothing is
+/// sorted: then they end after as many rows as they are asked for.
+const STRETCHES: [&str; 5] = [
+    "select id from events where id >= $1 and id < $2",
+    "select id from settled_deliveries where id >= $1 and id < $2",
+    "select id from pending_deliveries where id >= $1 and id < $2",
+    "select id from rejections where id >= $1 and id < $2",
+    "select id from unreadable_messages where id >= $1 and id < $2",
+];
+
+/// How statements begin that look at one stretch of a search: they never plan for more than the days of their range, with
+/// whatever filters.
+const IN_A_STRETCH: [&str; 6] = [
+    "select events.id, source_id, sources.name",
+    "select events.id, source_id, body_size",
+    "select id as \"id!\", event_id",
+    "select rejections.id",
+    "select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as \
+     \"size!\", stored_at, tries, nullif(next_try_at, 'infinity') as next_try_at, released_at, event_id from \
+     unreadable_messages where id >= $1 and id < $2",
+    "select count(*) as \"count!\" from events",
+];
+
+/// How statements begin that may plan for the partitions of all days.
+const EVERY_DAY: [(&str, &str); 5] = [
+    (
+        "select count(*) as \"count!\" from settled_deliveries",
+        "a stretch of deliveries, and for each the other deliveries of its event by their index",
+    ),
+    (
+        "select id, event_id, source_id, destination_id, route_id, undecided, exists",
+        "a stretch of deliveries, and for each the other deliveries of its event by their index",
+    ),
+    (
+        "update unreadable_messages set tries",
+        "the next that is due: one entry of a small index for each day, once a minute",
+    ),
+    (
+        "update unreadable_messages set next_try_at = now()",
+        "those that wait, by a small index for each day, when a relay starts, a source appears, or an operator asks",
+    ),
+    (
+        "select destination_id, event_id, exists",
+        "one body by its id, which is known when it is run: the other days are not touched",
+    ),
+];
+
+/// What a statement reads.
+#[derive(Debug, Default)]
+struct Reads {
+    /// Growing tables that are read from end to end.
+    scanned: BTreeSet<String>,
+    /// The partitions of each table.
+    days: BTreeMap<String, BTreeSet<String>>,
+    /// Whether anything is sorted.
+    sorts: bool,
+}
+
+impl Reads {
+    fn note(&mut self, plan: &Value) {
+        let node = plan["Node Type"].as_str().unwrap_or_default();
+        if let Some(name) = plan["Relation Name"].as_str().filter(|_| node != "ModifyTable") {
+            let (table, day) = match name.rsplit_once('_') {
+                Some((table, day)) if day.len() == 8 && day.bytes().all(|byte| byte.is_ascii_digit()) => {
+                    (table, Some(day))
+                }
+                Some(_) | None => (name, None),
+            };
+            if let Some(day) = day {
+                self.days.entry(table.to_owned()).or_default().insert(day.to_owned());
+            }
+            if node == "Seq Scan" && GROWING.contains(&table) {
+                self.scanned.insert(table.to_owned());
+            }
+        }
+        self.sorts |= node.ends_with("Sort");
+        for child in plan["Plans"].as_array().into_iter().flatten() {
+            self.note(child);
+        }
+    }
+}
+
+/// A statement of the relay, as sqlx has described it.
+struct Statement {
+    text: String,
+    parameters: Vec<String>,
+}
+
+impl Statement {
+    fn all() -> Vec<Self> {
+        let folder = std::fs::read_dir(place::repository().join(".sqlx")).expect("the folder of statements is there");
+        let mut statements: Vec<Self> = folder
+            .map(|file| {
+                let text = std::fs::read_to_string(file.expect("a file").path()).expect("reads");
+                let described: Value = serde_json::from_str(&text).expect("json");
+                let types = described["describe"]["parameters"]["Left"].as_array().expect("parameters").iter();
+                Self {
+                    text: described["query"].as_str().expect("a statement").to_owned(),
+                    parameters: types.map(|name| name.as_str().expect("a type").to_owned()).collect(),
+                }
+            })
+            // What the catalogue and settings are asked can have no plan that grows.
+            .filter(|statement| !statement.text.starts_with("set ") && !statement.text.contains("pg_class"))
+            .collect();
+        statements.sort_by(|left, right| left.text.cmp(&right.text));
+        statements
+    }
+
+    /// In one line.
+    fn name(&self) -> String {
+        self.text.split_whitespace().collect::<Vec<_>>().join(" ")
+    }
+
+    /// Whether a parameter is a filter that may be left out.
+    fn may_be_left_out(&self, number: usize) -> bool {
+        ["uuid", "text"].iter().any(|kind| self.text.contains(&format!("${number}::{kind} is null or")))
+    }
+
+    /// Its parameters as literals: what is looked for is of the last day.
+    fn literals(&self, samples: &Samples, left_out: bool) -> String {
+        let literals: Vec<String> = (1..=self.parameters.len())
+            .map(|number| match left_out && self.may_be_left_out(number) {
+                true => "null".to_owned(),
+                false => self.literal(samples, number),
+            })
+            .collect();
+        if literals.is_empty() { String::new() } else { format!("({})", literals.join(", ")) }
+    }
+
+    /// The parameters of a search through all ids: without a filter, and with each one alone.
+    fn literals_of_searches(&self, samples: &Samples) -> Vec<String> {
+        let is_filter = |number: usize| self.parameters[number - 1] == "Bool" || self.may_be_left_out(number);
+        let filters = (1..=self.parameters.len()).filter(|number| is_filter(*number));
+        let sets = std::iter::once(None).chain(filters.map(Some));
+        sets.map(|given| {
+            let literal = |number: usize| match number {
+                1 => quoted("00000000-0000-0000-0000-000000000000"),
+                2 => quoted("ffffffff-ffff-ffff-ffff-ffffffffffff"),
+                _ if given == Some(number) || !is_filter(number) => self.literal(samples, number),
+                _ if self.parameters[number - 1] == "Bool" => "false".to_owned(),
+                _ => "null".to_owned(),
+            };
+            let literals: Vec<String> = (1..=self.parameters.len()).map(literal).collect();
+            format!("({})", literals.join(", "))
+        })
+        .collect()
+    }
+
+    fn literal(&self, samples: &Samples, number: usize) -> String {
+        let name = format!("${number}");
+        let (before, _) = self.text.split_once(&name).expect("a parameter is used");
+        let before = before.trim_end();
+        match self.parameters[number - 1].as_str() {
+            "Uuid" => match before.rsplit(|letter: char| letter.is_whitespace() || letter == '(').nth(1) {
+                Some(column) if column.ends_with("customer_id") => quoted(&samples.customer),
+                Some(column) if column.ends_with("source_id") => quoted(&samples.source),
+                Some(column) if column.ends_with("destination_id") => quoted(&samples.destination),
+                Some(_) | None if before.ends_with('>') || before.ends_with(">=") => quoted(&samples.from),
+                Some(_) | None if before.ends_with('<') => quoted(&samples.until),
+                Some(_) | None => quoted(&samples.event),
+            },
+            "UuidArray" => format!("array['{}'::uuid]", samples.event),
+            "Int2" | "Int4" | "Float8" => "3".to_owned(),
+            "Int8" => "100".to_owned(),
+            "Bool" => "true".to_owned(),
+            "Text" if self.text.contains(&format!("date_trunc({name}")) => "'hour'".to_owned(),
+            "Text" => "'dead'".to_owned(),
+            "Bytea" => "'x'".to_owned(),
+            "Jsonb" => "'{}'".to_owned(),
+            "Date" => "current_date".to_owned(),
+            "Timestamptz" if before.ends_with(">=") => "now() - interval '1 day'".to_owned(),
+            "Timestamptz" => "now()".to_owned(),
+            "Int2Array" | "Int4Array" | "Int8Array" => "array[3]".to_owned(),
+            "Float8Array" => "array[3.0::float8]".to_owned(),
+            "BoolArray" => "array[true]".to_owned(),
+            "TextArray" => "array['dead']".to_owned(),
+            "ByteaArray" => "array['x'::bytea]".to_owned(),
+            "JsonbArray" => "array['{}'::jsonb]".to_owned(),
+            "TimestamptzArray" => "array[now()]".to_owned(),
+            other => panic!("give a sample for parameters of type {other}, as of ${number} in: {}", self.name()),
+        }
+    }
+
+    async fn reads(&self, database: &mut PgConnection, literals: &str) -> Reads {
+        let name = self.name();
+        let prepare = AssertSqlSafe(format!("prepare statement as {}", self.text));
+        sqlx::raw_sql(prepare).execute(&mut *database).await.unwrap_or_else(|error| panic!("{name}: {error}"));
+        let explain = AssertSqlSafe(format!("explain (format json) execute statement {literals}"));
+        let plan: sqlx::Result<Value> = sqlx::query_scalar(explain).fetch_one(&mut *database).await;
+        let plan = plan.unwrap_or_else(|error| panic!("{name} with {literals}: {error}"));
+        sqlx::raw_sql("deallocate statement").execute(&mut *database).await.expect("forgets it");
+        let mut reads = Reads::default();
+        reads.note(&plan[0]["Plan"]);
+        reads
+    }
+}
+
+fn quoted(id: &str) -> String {
+    format!("'{id}'")
+}
+
+/// Ids that are there.
+struct Samples {
+    customer: String,
+    source: String,
+    destination: String,
+    event: String,
+    from: String,
+    until: String,
+}
+
+impl Samples {
+    async fn look(database: &mut PgConnection) -> Self {
+        let mut ids = Vec::new();
+        for what in [
+            "(select id from customers)",
+            "(select id from sources limit 1)",
+            "(select id from destinations limit 1)",
+            "(select id from events order by id desc limit 1)",
+            "sample_id(now() - interval '1 day', 0)",
+            "sample_id(now() + interval '1 day', 0)",
+        ] {
+            let statement = AssertSqlSafe(format!("select {what}::text"));
+            ids.push(sqlx::query_scalar(statement).fetch_one(&mut *database).await.expect("an id"));
+        }
+        let [customer, source, destination, event, from, until] = ids.try_into().expect("as many as asked for");
+        Self { customer, source, destination, event, from, until }
+    }
+}
+
+/// The reason why a statement may do it, where it is in the list.
+fn allowed<'a>(list: &[(&str, &'a str)], name: &str) -> Option<&'a str> {
+    list.iter().find(|(beginning, _)| name.starts_with(beginning)).map(|(_, reason)| *reason)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it_asks_for() {
+    let database = Database::create().await.expect("starts");
+    let mut database = database.connect().await.expect("connects");
+    sqlx::raw_sql(include_str!("explain/history.sql")).execute(&mut database).await.expect("fills the tables");
+    sqlx::raw_sql("set plan_cache_mode = force_custom_plan").execute(&mut database).await.expect("sets");
+    let samples = Samples::look(&mut database).await;
+    let statements = Statement::all();
+    assert!(statements.len() > 80, "{} statements", statements.len());
+
+    let mut wrong = Vec::new();
+    for statement in &statements {
+        let name = statement.name();
+        let optional = (1..=statement.parameters.len()).any(|number| statement.may_be_left_out(number));
+        for left_out in [false, true].into_iter().take(if optional { 2 } else { 1 }) {
+            let literals = statement.literals(&samples, left_out);
+            let reads = statement.reads(&mut database, &literals).await;
+            if !reads.scanned.is_empty() && allowed(&MAY_SCAN, &name).is_none() {
+                wrong.push(format!("reads all of {:?}: {name} with {literals}", reads.scanned));
+            }
+            let many: Vec<&str> =
+                reads.days.iter().filter(|(_, days)| days.len() > FEW_DAYS).map(|(table, _)| table.as_str()).collect();
+            if !many.is_empty() && allowed(&EVERY_DAY, &name).is_none() {
+                wrong.push(format!("plans for every day of {many:?}: {name} with {literals}"));
+            }
+        }
+        if STRETCHES.iter().any(|beginning| name.starts_with(beginning)) {
+            for literals in statement.literals_of_searches(&samples) {
+                let reads = statement.reads(&mut database, &literals).await;
+                if reads.sorts || !reads.scanned.is_empty() {
+                    wrong.push(format!("does not end after its rows: {name} with {literals}"));
+                }
+            }
+        }
+        if IN_A_STRETCH.iter().any(|beginning| name.starts_with(beginning)) {
+            assert!(allowed(&EVERY_DAY, &name).is_none(), "{name}");
+        }
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+
+    // What is excused has to be there: a list that nobody needs any more hides the next mistake.
+    for (beginning, reason) in MAY_SCAN.iter().chain(&EVERY_DAY) {
+        let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
+        assert!(found, "no statement begins with {beginning:?} ({reason})");
+    }
+    for beginning in STRETCHES.iter().chain(&IN_A_STRETCH) {
+        let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
+        assert!(found, "no statement begins with {beginning:?}");
+    }
+}

@@ -1,0 +1,187 @@
+//! verify: the handshakes by which providers find out whose a URL is, and hand over the secret they sign with.
+
+use std::time::Duration;
+
+use harness::api::http_client;
+use harness::gateway::Gateway;
+use harness::wait::until;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::{Value, json};
+use sha2::Sha256;
+
+const SOON: Duration = Duration::from_secs(60);
+const SECRET: &str = "b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81";
+
+fn signature(secret: &str, body: &str) -> String {
+    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
+    mac.update(body.as_bytes());
+    hex::encode(mac.finalize().into_bytes())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_be_planted_later() {
+    let gateway = Gateway::start().await;
+    let client = http_client();
+    let made =
+        gateway.api.post("/v1/sources", &json!({ "name": "tasks", "provider": "asana" })).await.expect_status(201);
+    let url = made["ingest_url"].as_str().expect("a URL").to_owned();
+    let hand_over = async |secret: &str| {
+        let answer =
+            client.post(&url).header("x-hook-secret", secret).body("{}").send().await.expect("the edge answers");
+        let echoed = answer.headers().get("x-hook-secret").map(|value| value.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), echoed)
+    };
+    assert_eq!(hand_over(SECRET).await, (200, Some(SECRET.to_owned())));
+
+    let path = format!("/v1/sources/{}", made["id"].as_str().expect("an id"));
+    until("the secret to be in force", SOON, async || {
+        let source = gateway.api.get(&path).await.expect_status(200);
+        let known = source["secrets"].as_array().is_some_and(|secrets| secrets.len() == 1);
+        if known && source["edge"] == "active" { Ok(()) } else { Err(source.to_string()) }
+    })
+    .await;
+    let body = "{\"events\":[{\"action\":\"added\",\"resource\":{\"resource_type\":\"task\"}}]}";
+    until("an event to be verified with it", SOON, async || {
+        let request = client.post(&url).header("x-hook-signature", signature(SECRET, body)).body(body);
+        let status = request.send().await.map_err(|error| error.to_string())?.status();
+        if status == 200 { Ok(()) } else { Err(status.to_string()) }
+    })
+    .await;
+    until("the event to be stored", SOON, async || {
+        let events = gateway.api.all("/v1/events").await;
+        match events.as_slice() {
+            [event] if event["verification"] == "verified" && event["type"] == "task.added" => Ok(()),
+            _ => Err(format!("{events:?}")),
+        }
+    })
+    .await;
+
+    assert_eq!(hand_over("another secret that somebody made up").await, (401, None));
+    assert_eq!(hand_over(SECRET).await, (200, Some(SECRET.to_owned())), "asked once more, Asana is answered as before");
+    let planted = signature("another secret that somebody made up", body);
+    let forged = client.post(&url).header("x-hook-signature", planted).body(body).send().await.expect("answers");
+    assert_eq!(forged.status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_is_handed_over_crosses_the_queue_sealed_and_only_the_relay_has_it_opened() {
+    let edge = Gateway::shared_edge().await;
+    let source = edge.edge.put_source_of("sealed", "asana", &[], &json!({})).await;
+    let sent =
+        http_client().post(&source.url).header("x-hook-secret", SECRET).body("{}").send().await.expect("answers");
+    assert_eq!(sent.status(), 200);
+    let sealed = until("the secret to be in the queue", SOON, async || {
+        let messages = edge.queue.messages();
+        assert!(
+            messages.iter().all(|message| !String::from_utf8_lossy(&message.body).contains(SECRET)),
+            "in plain text"
+        );
+        let mut handed_over = edge.secrets(&source);
+        handed_over.pop().ok_or_else(|| format!("{} messages", messages.len()))
+    })
+    .await;
+
+    let ask = async |token: &str, id: &str, sealed: &str| {
+        let url = format!("{}/admin/handed-over/{id}", edge.edge.url());
+        let answer = http_client().post(url).bearer_auth(token).body(sealed.to_owned()).send().await.expect("answers");
+        (answer.status().as_u16(), answer.text().await.expect("text"))
+    };
+    let (token, id) = (edge.edge.admin_token(), source.id.to_string());
+    assert_eq!(ask(token, &id, &sealed).await, (200, SECRET.to_owned()));
+    assert_eq!(ask("another token", &id, &sealed).await.0, 401);
+    let other = edge.edge.put_source_of("sealed-other", "asana", &[], &json!({})).await;
+    assert_eq!(ask(token, &other.id.to_string(), &sealed).await.0, 422, "it is sealed for its source");
+    assert_eq!(ask(token, &id, "s1.00000000.AAAA").await.0, 422);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_verifies_what_comes_after_it() {
+    let gateway = Gateway::start().await;
+    let client = http_client();
+    let made =
+        gateway.api.post("/v1/sources", &json!({ "name": "pages", "provider": "notion" })).await.expect_status(201);
+    let url = made["ingest_url"].as_str().expect("a URL").to_owned();
+    let token = format!("secret_{}", &SECRET[..43]);
+    let hand_over = json!({ "verification_token": token }).to_string();
+    let event = r#"{"id":"367cba44-b6f3-4c92-81e7-6a2e9659efd4","type":"page.created"}"#;
+    let post = async |signer: &str, body: &str| {
+        let request = client.post(&url).header("x-notion-signature", format!("sha256={}", signature(signer, body)));
+        request.body(body.to_owned()).send().await.expect("the edge answers").status().as_u16()
+    };
+    assert_eq!(post(&token, event).await, 503, "before its token nothing can be said of a request");
+    let answer = client.post(&url).body(hand_over.clone()).send().await.expect("the edge answers");
+    assert_eq!(answer.status(), 200);
+
+    until("an event to be verified with the token", SOON, async || match post(&token, event).await {
+        200 => Ok(()),
+        status => Err(status.to_string()),
+    })
+    .await;
+    let events = until("both to be stored", SOON, async || match gateway.api.all("/v1/events").await {
+        events if events.len() == 2 => Ok(events),
+        events => Err(format!("{events:?}")),
+    })
+    .await;
+    let (verified, kept) = (&events[0], &events[1]);
+    assert_eq!((&verified["verification"], &verified["type"]), (&json!("verified"), &json!("page.created")));
+    assert_eq!((&kept["verification"], &kept["failure"]["cause"]), (&json!("failed"), &json!("secret_awaited")));
+    let body = gateway.api.bytes(&format!("/v1/events/{}/body", kept["id"].as_str().expect("an id"))).await;
+    assert_eq!(String::from_utf8_lossy(&body), hand_over, "its owner reads the token there");
+
+    assert_eq!(post("another token", event).await, 401);
+    let another = json!({ "verification_token": "secret_that_somebody_else_made_up" }).to_string();
+    assert_eq!(client.post(&url).body(another).send().await.expect("answers").status(), 401);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_catalogue_is_served_whole_and_entry_by_entry() {
+    let gateway = Gateway::relay_only().await;
+    let all = gateway.api.all("/v1/providers").await;
+    assert_eq!(all.len(), shared::provider::catalogue().len());
+    assert_eq!(gateway.api.get("/v1/providers/stripe").await.expect_status(200), all[0]);
+    gateway.api.get("/v1/providers/nobody").await.expect_status(404);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_of_cloudevents_is_allowed_where_the_owner_asks_for_its_handshake_and_its_token_is_not_kept() {
+    let edge = Gateway::shared_edge().await;
+    let secrets = [SECRET.to_owned()];
+    let handshake = json!({ "handshake": "cloudevents" });
+    let asked = edge.edge.put_source_of("cloudevents", "token", &secrets, &handshake).await;
+    let silent = edge.edge.put_source_of("cloudevents-silent", "token", &secrets, &json!({})).await;
+    let azure = edge.edge.put_source_of("azure", "azure-event-grid", &secrets, &json!({})).await;
+    let options = async |url: &str| {
+        let request = http_client().request(reqwest::Method::OPTIONS, url);
+        let request = request.header("webhook-request-origin", "eventgrid.azure.net");
+        let answer = request.header("webhook-request-rate", "120").send().await.expect("the edge answers");
+        let header = |name| answer.headers().get(name).map(|value| value.to_str().expect("text").to_owned());
+        (answer.status().as_u16(), header("webhook-allowed-origin"), header("webhook-allowed-rate"), header("allow"))
+    };
+    let some = |text: &str| Some(text.to_owned());
+    let allowed = (200, some("eventgrid.azure.net"), some("*"), some("POST"));
+    let with_token = format!("{}?code={SECRET}", azure.url);
+    for url in [&asked.url, &azure.url, &with_token] {
+        assert_eq!(options(url).await, allowed, "{url}");
+    }
+    let (_, origin, rate, _) = options(&silent.url).await;
+    assert_eq!((origin, rate), (None, None), "a permission that nobody has given");
+
+    let post = async |url: &str, kind: &str, body: Value| {
+        let request = http_client().post(url).header("aeg-event-type", kind).json(&body);
+        let answer = request.send().await.expect("the edge answers");
+        (answer.status().as_u16(), answer.json::<Value>().await.expect("JSON"))
+    };
+    let validation = json!([{
+        "id": "1", "eventType": "Microsoft.EventGrid.SubscriptionValidationEvent", "data": { "validationCode": "512d38b6" },
+    }]);
+    let answered = post(&azure.url, "SubscriptionValidation", validation).await;
+    assert_eq!(answered, (200, json!({ "validationResponse": "512d38b6" })));
+    let event = json!([{ "id": "2", "eventType": "Microsoft.Storage.BlobCreated", "data": {} }]);
+    assert_eq!(post(&azure.url, "Notification", event.clone()).await.0, 401);
+    assert_eq!(post(&with_token, "Notification", event).await.0, 200);
+    let (header, _) = edge.wait_for_events(&azure, 1).await.remove(0);
+    assert_eq!(header.query, "code=redacted");
+    for source in [&asked, &silent] {
+        assert!(edge.events(source).is_empty(), "a handshake is no event");
+    }
+}

@@ -1,0 +1,201 @@
+//! limits: answers without an end, a machine without descriptors, and callers that say nothing.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use harness::gateway::{Gateway, RelayOnly};
+use harness::provider::Provider;
+use harness::receiver::{Behaviour, Receiver};
+use harness::relay::{RelaySettings, run};
+use harness::wait::until;
+use serde_json::{Value, json};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::{TcpListener, TcpStream};
+
+use crate::deliver::attempts_of_the_only_delivery;
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// Waits until so many deliveries have succeeded, and gives them.
+async fn succeeded(gateway: &RelayOnly, count: usize) -> Vec<Value> {
+    until("all deliveries to succeed", SOON, async || {
+        let succeeded = gateway.api.all("/v1/deliveries?state=succeeded").await;
+        if succeeded.len() == count { Ok(succeeded) } else { Err(format!("{} of {count}", succeeded.len())) }
+    })
+    .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_answer_without_an_end_is_a_success_and_frees_its_slot() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let receiver = Receiver::behaving(Behaviour::SlowDrip(Duration::from_millis(20))).await.expect("starts");
+    // A body that was waited for until then would hold the only slot for longer than this test waits.
+    let settings = json!({ "max_concurrency": 1, "timeout_ms": 120_000 });
+    let destination = gateway.api.create_destination("drips", &receiver.url(), settings).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    for number in 0..4 {
+        gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
+    }
+    receiver.wait_for(4, SOON).await;
+    for delivery in succeeded(&gateway, 4).await {
+        let id = delivery["id"].as_str().expect("an id");
+        let attempts = gateway.api.all(&format!("/v1/deliveries/{id}/attempts")).await;
+        assert_eq!(attempts.len(), 1, "{attempts:?}");
+        let excerpt = attempts[0]["response_excerpt"].as_str().unwrap_or_default();
+        assert!(excerpt.starts_with('.') && excerpt.ends_with('\u{2026}'), "{attempts:?}");
+    }
+}
+
+/// A destination that answers 200 at once and never ends the body. Gives its URL, and the most answers that were open at one
+/// time.
+async fn endless() -> (String, Arc<AtomicUsize>) {
+    let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+    let url = format!("http://{}/hook", listener.local_addr().expect("an address"));
+    let (open, most) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicUsize::new(0)));
+    let highest = Arc::clone(&most);
+    tokio::spawn(async move {
+        while let Ok((mut socket, _)) = listener.accept().await {
+            let (open, highest) = (Arc::clone(&open), Arc::clone(&highest));
+            tokio::spawn(async move {
+                let mut request = vec![0; 64 * 1024];
+                let _ = socket.read(&mut request).await;
+                highest.fetch_max(open.fetch_add(1, Ordering::SeqCst) + 1, Ordering::SeqCst);
+                let head = b"HTTP/1.1 200 OK\r\ncontent-type: text/event-stream\r\n\r\n: open\n\n";
+                let _ = socket.write_all(head).await;
+                // Until the relay closes it.
+                while matches!(socket.read(&mut request).await, Ok(1..)) {}
+                open.fetch_sub(1, Ordering::SeqCst);
+            });
+        }
+    });
+    (url, most)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_next_delivery_does_not_wait_for_the_body_of_an_answer() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let (url, most_open) = endless().await;
+    let destination = gateway.api.create_destination("endless", &url, json!({ "max_concurrency": 1 })).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    for number in 0..12 {
+        gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
+    }
+    for delivery in succeeded(&gateway, 12).await {
+        let id = delivery["id"].as_str().expect("an id");
+        let attempts = gateway.api.all(&format!("/v1/deliveries/{id}/attempts")).await;
+        assert_eq!(attempts[0]["response_excerpt"], ": open\n\n\u{2026}", "{attempts:?}");
+    }
+    // Bodies are waited for side by side, though the destination is sent one delivery at a time.
+    assert!(most_open.load(Ordering::SeqCst) >= 4, "{most_open:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_delivery_to_a_stored_url_that_cannot_be_sent_is_held_with_the_reason_and_the_log_keeps_its_query() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("odd").await;
+    let odd = "http://{tenant}.example.com/hook?token=sesame";
+    let refused = gateway.api.post("/v1/destinations", &json!({ "name": "new", "url": odd })).await;
+    assert_eq!(refused.expect_status(422)["code"], "egress_url_unsendable");
+
+    // As an earlier version has stored it.
+    let mut database = gateway.database.connect().await.expect("connects");
+    sqlx::query("update destinations set url = $1").bind(odd).execute(&mut database).await.expect("changes");
+    let renewed = "update configuration set revision = revision + 1, identity = gen_random_uuid()";
+    sqlx::query(renewed).execute(&mut database).await.expect("changes");
+    gateway.push(&line.source, b"{}");
+    let held = until("the delivery to be held", SOON, async || {
+        let held = gateway.api.all("/v1/deliveries?state=held").await;
+        held.first().cloned().ok_or_else(|| "none is held".to_owned())
+    })
+    .await;
+    assert_eq!(held["attempts"], 0, "{held}");
+    let reason = held["held_reason"].as_str().unwrap_or_default();
+    assert!(reason.contains("no request can be made of the url"), "{held}");
+    assert!(!gateway.relay.log().contains("sesame"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_lack_of_descriptors_costs_no_attempt_and_everything_is_delivered() {
+    let settings = |settings: RelaySettings| settings.with_open_files(90).with("TIDEGATE_DATABASE_CONNECTIONS", "4");
+    let gateway = Gateway::relay_only_with(settings).await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let receiver = Receiver::behaving(Behaviour::Delay(Duration::from_secs(3))).await.expect("starts");
+    let settings = json!({ "max_concurrency": 150, "timeout_ms": 60_000 });
+    let destination = gateway.api.create_destination("crowded", &receiver.url(), settings).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    for number in 0..150 {
+        gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
+    }
+    until("a connection that cannot be opened", SOON, async || {
+        let log = gateway.relay.log();
+        if log.contains("Too many open files") { Ok(()) } else { Err("nothing is said".to_owned()) }
+    })
+    .await;
+    receiver.always(Behaviour::Status(200));
+    until("all to be delivered", SOON, async || match receiver.ids().len() {
+        150 => Ok(()),
+        count => Err(format!("{count} of 150")),
+    })
+    .await;
+    for delivery in succeeded(&gateway, 150).await {
+        assert_eq!(delivery["attempts"], 1, "{delivery}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn callers_that_say_nothing_take_no_descriptor_that_a_delivery_needs() {
+    let settings = |settings: RelaySettings| settings.with_open_files(200).with("TIDEGATE_DATABASE_CONNECTIONS", "4");
+    let gateway = Gateway::relay_only_with(settings).await;
+    let line = gateway.line("calm").await;
+    let address = gateway.relay.url().trim_start_matches("http://").to_owned();
+    let mut silent = Vec::new();
+    for number in 0..400 {
+        let mut socket = TcpStream::connect(&address).await.expect("connects");
+        if number % 2 == 0 {
+            socket.write_all(b"POST /v1/sources HTTP/1.1\r\nhost: a").await.expect("sends");
+        }
+        silent.push(socket);
+    }
+    for number in 0..50 {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    line.receiver.wait_for(50, SOON).await;
+    drop(silent);
+    for delivery in succeeded(&gateway, 50).await {
+        assert_eq!(delivery["attempts"], 1, "{delivery}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_and_serve_warn_of_too_few_files() {
+    let gateway = Gateway::relay_only_with(|settings| settings.with_open_files(1_000)).await;
+    assert!(gateway.relay.log().contains("may open 1000 files and needs"), "{}", gateway.relay.log());
+    let many = gateway.relay.settings().clone().with("TIDEGATE_MAX_IN_FLIGHT", "10");
+    let printed = run("doctor", many.variables()).await.expect("runs");
+    let printed = String::from_utf8_lossy(&printed.stdout).into_owned();
+    assert!(printed.lines().any(|line| line.contains("files") && line.starts_with("ok")), "{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_answers_429_is_left_alone_and_no_delivery_uses_up_its_schedule() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.api.create_source("limits", &Provider::standard_webhooks()).await;
+    let receiver = Receiver::start().await.expect("starts");
+    receiver.next([Behaviour::Status(429), Behaviour::Status(429)]);
+    // One attempt is all that there is.
+    let settings = json!({ "retry": { "schedule_s": [0] } });
+    let destination = gateway.api.create_destination("busy", &receiver.url(), settings).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    gateway.push(&source, b"{}");
+    let requests = receiver.wait_for(3, SOON).await;
+    let pauses: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
+    assert!(pauses[0] >= Duration::from_millis(790) && pauses[1] >= Duration::from_millis(1_590), "{pauses:?}");
+    let delivery = &succeeded(&gateway, 1).await[0];
+    assert_eq!(delivery["attempts"], 3, "{delivery}");
+    let attempts = attempts_of_the_only_delivery(&gateway.api, 3).await;
+    let statuses: Vec<&Value> = attempts.iter().map(|attempt| &attempt["status"]).collect();
+    assert_eq!(statuses, [&json!(429), &json!(429), &json!(200)]);
+}

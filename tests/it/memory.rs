@@ -1,0 +1,91 @@
+//! deliver: how much memory the relay needs does not depend on how much waits.
+
+use std::time::Duration;
+
+use harness::gateway::{Gateway, drained};
+use harness::memory::Limit;
+use harness::receiver::{Behaviour, Receiver};
+use harness::wait::until;
+use serde_json::json;
+use shared::envelope::Verification;
+
+const LONG: Duration = Duration::from_secs(120);
+
+const MIB: u64 = 1 << 20;
+
+/// What a relay may need while three thousand destinations are behind.
+const MOST: u64 = 400 * MIB;
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_relay_that_starts_when_thousands_of_destinations_are_behind_serves_all_of_them_in_little_memory() {
+    const DESTINATIONS: usize = 3_000;
+    const EACH: usize = 100;
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("behind").await;
+    let headers: Vec<(String, String)> =
+        (0..20).map(|number| (format!("x-header-{number}"), format!("{number}").repeat(30))).collect();
+    let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    gateway.push_with(&line.source, &headers, b"{}");
+    line.receiver.wait_for(1, LONG).await;
+    gateway.relay.stop().await.expect("stops");
+    let receiver = Receiver::start().await.expect("starts");
+    gateway.crowd(&line.source, DESTINATIONS, &receiver.url()).await;
+    gateway.backlog(&line.source, EACH).await;
+
+    match Limit::new(MOST) {
+        Ok(_) => gateway.relay.start_again_with(|settings| settings.with_memory_limit(MOST)).await,
+        Err(error) => {
+            eprintln!("the system does not limit the relay's memory: {error}");
+            gateway.relay.start_again().await
+        }
+    }
+    .expect("starts again");
+    receiver.wait_for(1, LONG).await;
+    let mut database = gateway.database.connect().await.expect("connects");
+    until("a delivery to each destination", LONG, async || {
+        let served: i64 = sqlx::query_scalar("select count(distinct destination_id) from settled_deliveries")
+            .fetch_one(&mut database)
+            .await
+            .map_err(|error| error.to_string())?;
+        // The one of the line among them.
+        if usize::try_from(served) == Ok(DESTINATIONS + 1) { Ok(()) } else { Err(format!("{served} are served")) }
+    })
+    .await;
+    let peak = gateway.relay.peak_memory().expect("is measured");
+    println!("{} MiB at most, after {} deliveries", peak / MIB, receiver.count());
+    assert!(peak < MOST, "{} MiB", peak / MIB);
+    assert_eq!(gateway.relay.memory_kills().expect("is counted"), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn large_bodies_to_a_destination_that_hangs_take_little_memory_and_leave_room_for_another() {
+    const BODY: usize = 20_000_000;
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("hanging").await;
+    line.receiver.always(Behaviour::Hang);
+    let wanted = json!({ "name": "hanging", "url": line.receiver.url(), "max_concurrency": 50, "timeout_ms": 2_000 });
+    gateway.api.put("/v1/destinations/by-name/hanging", &wanted).await.expect_status(200);
+    gateway.api.post("/v1/destinations/hanging/pause", &json!({})).await.expect_status(200);
+    let verified = vec![Verification::Verified; 24];
+    gateway.push_large(&line.source, &[("content-type", "text/plain")], vec![b'x'; BODY], verified);
+    drained(&gateway.queue, LONG).await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again().await.expect("starts again");
+    let at_rest = gateway.relay.peak_memory().expect("is measured");
+
+    let other = gateway.line("other").await;
+    gateway.api.post("/v1/destinations/hanging/resume", &json!({})).await.expect_status(200);
+    line.receiver.wait_for(2, LONG).await;
+    gateway.push_large(
+        &other.source,
+        &[("content-type", "text/plain")],
+        vec![b'x'; 5_000_000],
+        [Verification::Verified],
+    );
+    other.receiver.wait_for(1, LONG).await;
+    // The first ones have been given up.
+    line.receiver.wait_for(8, LONG).await;
+    let peak = gateway.relay.peak_memory().expect("is measured");
+    println!("at rest {} MiB, {} MiB at most", at_rest / MIB, peak / MIB);
+    assert!(peak < at_rest + 300 * MIB, "{} MiB more than at rest", (peak - at_rest) / MIB);
+}

@@ -1,0 +1,188 @@
+//! `odd_text`: no text in a path, a query or a body makes the API fail. Every call is taken from the API's own description.
+
+use std::collections::BTreeSet;
+
+use harness::api::{Api, Reply};
+use harness::gateway::Gateway;
+use serde_json::{Map, Value, json};
+use tokio::task::JoinSet;
+
+/// What some part of the way cannot hold, or reads in a way of its own, percent-encoded: what is no UTF-8, the ends of the
+/// ranges of times and numbers, what is a pattern or a quote in a language, and a long one.
+const ODD: [&str; 16] = [
+    "%ff",
+    "%c0%80",
+    "%ed%a0%80",
+    "%f4%8f%bf%bf",
+    "%5c",
+    "%25",
+    "%27%22",
+    "%5cu0000",
+    "%2500",
+    "%01%7f",
+    "-1",
+    "9999-12-31T23:59:59.999999999Z",
+    "0000-01-01T00:00:00Z",
+    "18446744073709551616",
+    "src_00000000000000000000000000000000",
+    "",
+];
+
+/// A call of the API.
+#[derive(Debug, Clone)]
+struct Operation {
+    method: reqwest::Method,
+    path: String,
+    /// The names of its parameters in the query.
+    query: Vec<String>,
+    /// The name of the parameter in its path.
+    segment: Option<String>,
+    /// The schema of its body.
+    body: Option<Value>,
+}
+
+fn operations(description: &Value) -> Vec<Operation> {
+    let mut operations = Vec::new();
+    for (path, item) in description["paths"].as_object().expect("paths") {
+        for (method, operation) in item.as_object().expect("a path") {
+            let named = |place: &str| -> Vec<String> {
+                let parameters = operation["parameters"].as_array().into_iter().flatten();
+                let parameters = parameters.filter(|parameter| parameter["in"] == place);
+                parameters.filter_map(|parameter| parameter["name"].as_str()).map(str::to_owned).collect()
+            };
+            operations.push(Operation {
+                method: method.to_uppercase().parse().expect("a method"),
+                path: path.clone(),
+                query: named("query"),
+                segment: named("path").pop(),
+                body: operation.pointer("/requestBody/content/application~1json/schema").cloned(),
+            });
+        }
+    }
+    operations
+}
+
+impl Operation {
+    /// Its path with this in the place of the parameter.
+    fn path_with(&self, segment: &str) -> String {
+        match &self.segment {
+            Some(name) => self.path.replace(&format!("{{{name}}}"), segment),
+            None => self.path.clone(),
+        }
+    }
+}
+
+/// A schema, or the one that it refers to; of alternatives the first that is not null.
+fn resolved<'a>(description: &'a Value, schema: &'a Value) -> &'a Value {
+    let alternatives = schema["oneOf"].as_array().into_iter().flatten().find(|one| one["type"] != "null");
+    let schema = alternatives.unwrap_or(schema);
+    match schema["$ref"].as_str().and_then(|reference| description.pointer(reference.trim_start_matches('#'))) {
+        Some(schema) => schema,
+        None => schema,
+    }
+}
+
+/// The path of every field of a body that may be a text, down to those of objects inside of it.
+fn text_fields(description: &Value, schema: &Value) -> Vec<String> {
+    let mut fields = Vec::new();
+    let properties = resolved(description, schema)["properties"].as_object().cloned().unwrap_or_default();
+    for (name, schema) in &properties {
+        let inner = text_fields(description, schema);
+        fields.push(name.clone());
+        fields.extend(inner.into_iter().map(|inner| format!("{name}.{inner}")));
+    }
+    fields
+}
+
+/// A body with a text at the path of a field.
+fn body_with(field: &str, text: &str) -> Value {
+    match field.split_once('.') {
+        Some((outer, inner)) => Value::Object(Map::from_iter([(outer.to_owned(), body_with(inner, text))])),
+        None => json!({ field: text }),
+    }
+}
+
+/// Makes calls, some at a time. Gives each reply with what was called and the field that was odd.
+async fn replies(api: &Api, calls: Vec<(Operation, String, Option<Value>, String)>) -> Vec<(String, String, Reply)> {
+    let mut all = Vec::new();
+    for some in calls.chunks(32) {
+        let mut tasks = JoinSet::new();
+        for (operation, path, body, field) in some.iter().cloned() {
+            let api = api.clone();
+            tasks.spawn(async move {
+                let call = format!("{} {path} {}", operation.method, body.clone().unwrap_or_default());
+                let reply = api.try_call(operation.method, &path, body.as_ref()).await;
+                (call.clone(), field, reply.unwrap_or_else(|error| panic!("{call}: {error:?}")))
+            });
+        }
+        all.extend(tasks.join_all().await);
+    }
+    all
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_nul_in_a_path_a_query_or_a_body_is_refused_with_400_and_the_field_is_named() {
+    let gateway = Gateway::relay_only().await;
+    let description = gateway.api.get("/openapi.json").await.expect_status(200);
+    let mut calls = Vec::new();
+    for operation in operations(&description) {
+        if let Some(segment) = operation.segment.clone() {
+            for odd in ["%00", "a%00b"] {
+                calls.push((operation.clone(), operation.path_with(odd), None, segment.clone()));
+            }
+        }
+        for parameter in &operation.query {
+            let path = format!("{}?{parameter}=a%00", operation.path_with("any"));
+            calls.push((operation.clone(), path, None, parameter.clone()));
+        }
+        for field in operation.body.iter().flat_map(|schema| text_fields(&description, schema)) {
+            let body = Some(body_with(&field, "a\0b"));
+            calls.push((operation.clone(), operation.path_with("any"), body, field));
+        }
+    }
+    let places: BTreeSet<&str> = calls.iter().map(|(operation, ..)| operation.path.as_str()).collect();
+    assert!(places.len() > 30 && calls.len() > 100, "{} calls of {places:?}", calls.len());
+    for (call, field, reply) in replies(&gateway.api, calls).await {
+        assert_eq!(reply.status, 400, "{call}: {reply:?}");
+        assert_eq!(reply.body["code"], "nul_character", "{call}: {reply:?}");
+        assert_eq!(reply.body["errors"][0]["field"], field, "{call}: {reply:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_odd_text_in_a_path_a_query_or_a_body_makes_a_call_fail() {
+    let gateway = Gateway::relay_only().await;
+    let description = gateway.api.get("/openapi.json").await.expect_status(200);
+    let mut calls = Vec::new();
+    for operation in operations(&description) {
+        for odd in ODD {
+            if operation.segment.is_some() {
+                calls.push((operation.clone(), operation.path_with(odd), None, String::new()));
+            }
+            for parameter in &operation.query {
+                let path = format!("{}?{parameter}={odd}", operation.path_with("any"));
+                calls.push((operation.clone(), path, None, String::new()));
+            }
+        }
+        for field in operation.body.iter().flat_map(|schema| text_fields(&description, schema)) {
+            for odd in ["", "\u{1}", "\\u0000", "\u{10ffff}", "%00", "'\"\\"] {
+                let body = Some(body_with(&field, odd));
+                calls.push((operation.clone(), operation.path_with("any"), body, String::new()));
+            }
+        }
+    }
+    for (call, _, reply) in replies(&gateway.api, calls).await {
+        assert!(reply.status < 500, "{call}: {reply:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_six_characters_of_an_escaped_nul_are_a_text_like_any_other() {
+    let gateway = Gateway::relay_only().await;
+    gateway.line("line").await;
+    let route = gateway.api.all("/v1/routes").await.remove(0);
+    let filter = r#"event.type != "\\u0000""#;
+    let path = format!("/v1/routes/{}", route["id"].as_str().expect("an id"));
+    let changed = gateway.api.patch(&path, &json!({ "filter": filter })).await.expect_status(200);
+    assert_eq!(changed["filter"], filter);
+}

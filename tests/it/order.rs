@@ -1,0 +1,103 @@
+//! deliver: what order per key costs.
+
+use std::time::Duration;
+
+use harness::gateway::Gateway;
+use harness::receiver::{Behaviour, Received, Receiver};
+use serde_json::{Value, json};
+use sqlx::PgConnection;
+
+const SOON: Duration = Duration::from_secs(30);
+
+/// The transactions of a database so far. Every statement of the relay that stands by itself is one.
+async fn transactions(database: &mut PgConnection) -> i64 {
+    sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
+        .fetch_one(database)
+        .await
+        .expect("reads")
+}
+
+fn key(request: &Received) -> String {
+    let body: Value = serde_json::from_slice(&request.body).expect("json");
+    body["key"].as_str().expect("a key").to_owned()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn retries_of_a_key_that_hangs_cost_no_statements_and_do_not_hold_up_a_retry_of_another_key() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.line("other").await.source;
+    let receiver = Receiver::start().await.expect("starts");
+    // At this rate eight deliveries are read at a time.
+    let settings = json!({
+        "rate_limit": { "limit": 3, "per": "second" },
+        "timeout_ms": 8_000,
+        "retry": { "schedule_s": [0, 8, 60] },
+    });
+    let destination = gateway.api.create_destination("ordered", &receiver.url(), settings).await;
+    let route = json!({ "order_key": "body.key", "poison": "skip" });
+    gateway.api.create_route(&source.id, &destination.id, route).await;
+
+    // Nine of one key fail, then one of another key. One in between succeeds, so that the breaker stays closed.
+    let mut sent = 0;
+    for (key, count, status) in [("a", 5, 500), ("between", 1, 200), ("a", 4, 500), ("b", 1, 500)] {
+        receiver.next(vec![Behaviour::Status(status); count]);
+        for _ in 0..count {
+            gateway.push(&source, json!({ "key": key }).to_string().as_bytes());
+        }
+        sent += count;
+        receiver.wait_for(sent, SOON).await;
+    }
+    receiver.always(Behaviour::Hang);
+
+    let mut database = gateway.database.connect().await.expect("connects");
+    receiver.wait_for(sent + 1, SOON).await;
+    let before = transactions(&mut database).await;
+    // The third retry is sent when the first one has timed out.
+    let retries = receiver.wait_for(sent + 3, SOON).await.split_off(sent);
+    let made = transactions(&mut database).await - before;
+    assert_eq!(retries.iter().map(key).collect::<Vec<_>>(), ["a", "b", "a"]);
+    assert!(made < 200, "{made} transactions in the eight seconds of a timeout");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_same_key_of_two_sources_is_two_orders_and_an_empty_key_is_none() {
+    let gateway = Gateway::relay_only().await;
+    let other = gateway.line("other").await;
+    let receiver = Receiver::start().await.expect("starts");
+    let settings = json!({ "retry": { "schedule_s": [0, 600] } });
+    let destination = gateway.api.create_destination("ordered", &receiver.url(), settings).await;
+    let route = json!({ "order_key": "body[?\"key\"].orValue(\"\")" });
+    let one = gateway.api.create_source("one", &other.provider).await;
+    let two = gateway.api.create_source("two", &other.provider).await;
+    let mut routes = Vec::new();
+    for source in [&one, &two] {
+        routes.push(gateway.api.create_route(&source.id, &destination.id, route.clone()).await);
+    }
+    receiver.next([Behaviour::Status(500)]);
+    gateway.push(&one, br#"{"key":"1"}"#);
+    receiver.wait_for(1, SOON).await;
+    let behind = gateway.push(&one, br#"{"key":"1"}"#);
+    gateway.push(&two, br#"{"key":"1"}"#);
+    receiver.wait_for(2, SOON).await;
+    receiver.next([Behaviour::Status(500)]);
+    gateway.push(&one, b"{}");
+    receiver.wait_for(3, SOON).await;
+    gateway.push(&one, b"{}");
+    let received = receiver.wait_for(4, SOON).await;
+    assert!(
+        received.iter().all(|request| request.header("webhook-id") != behind.to_string()),
+        "it waits for its first"
+    );
+
+    // As the migration computes what older relays have stored: the hash of the key, hashed together with the route.
+    let mut database = gateway.database.connect().await.expect("connects");
+    let as_migrated: Vec<bool> = sqlx::query_scalar(
+        "select order_key = ('x' || encode(substring(sha256(uuid_send(route_id) || substring(sha256('\"1\"'::bytea)
+                                                             from 1 for 8)) from 1 for 8), 'hex'))::bit(64)::bigint
+         from pending_deliveries where order_key is not null",
+    )
+    .fetch_all(&mut database)
+    .await
+    .expect("reads");
+    assert_eq!(as_migrated, [true, true]);
+}

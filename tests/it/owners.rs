@@ -1,0 +1,252 @@
+//! deliver: what a destination asked for holds whichever replica sends to it, and what was learned of an address ends with it.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use harness::api::{Api, Source};
+use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::receiver::{Behaviour, Receiver};
+use harness::relay::Relay;
+use harness::wait::until;
+use serde_json::{Value, json};
+use tokio::io::AsyncReadExt as _;
+use tokio::net::{TcpListener, TcpStream};
+use tokio::task::JoinSet;
+
+const SOON: Duration = Duration::from_secs(30);
+const LONG: Duration = Duration::from_secs(120);
+
+/// Destinations that have asked to be left alone, each in its way, and one that takes everything.
+struct Limited {
+    source: Source,
+    free: Receiver,
+    /// One an hour.
+    hourly: Receiver,
+    /// It has answered 503 with a `Retry-After` of an hour, and would take everything now.
+    held: Receiver,
+    /// It fails, and its breaker is open.
+    broken: Receiver,
+}
+
+/// What each of them gets before its limit holds, and has to be pushed for the breaker to open.
+const EVENTS: usize = 20;
+
+impl Limited {
+    /// Makes them, and waits until their limits hold.
+    async fn make(gateway: &RelayOnly) -> Self {
+        let line = gateway.line("free").await;
+        let hour = json!({ "rate_limit": { "limit": 1, "per": "hour" } });
+        let one = json!({ "max_concurrency": 1 });
+        let limited = Self {
+            hourly: destination(gateway, &line.source, "hourly", Behaviour::Status(200), &hour).await,
+            held: destination(gateway, &line.source, "held", Behaviour::Status(200), &one).await,
+            broken: destination(gateway, &line.source, "broken", Behaviour::Status(500), &one).await,
+            source: line.source,
+            free: line.receiver,
+        };
+        limited.held.next([Behaviour::RetryAfter(503, "3600".to_owned())]);
+        for number in 0..EVENTS {
+            gateway.push(&limited.source, json!({ "number": number }).to_string().as_bytes());
+        }
+        limited.free.wait_for(EVENTS, SOON).await;
+        drained(&gateway.queue, SOON).await;
+        limited.hourly.wait_for(1, SOON).await;
+        health(&gateway.api, "held", "to be held", |health| health["held_until"].is_string()).await;
+        health(&gateway.api, "broken", "its breaker to open", |health| health["breaker"]["state"] == "open").await;
+        limited
+    }
+
+    /// Waits until the present owners send, and checks that they keep the limits. `probes` is how many attempts of the broken
+    /// one they may have made in all.
+    async fn check(&self, gateway: &RelayOnly, api: &Api, probes: usize) {
+        // All destinations of a relay are told together what is stored of them. So when this one gets what is pushed now, the
+        // others could have been sent to.
+        for _ in 0..3 {
+            let event = gateway.push(&self.source, b"{}").to_string();
+            until("the event at the free destination", SOON, async || match self.free.ids().contains(&event) {
+                true => Ok(()),
+                false => Err(format!("it got {}", self.free.count())),
+            })
+            .await;
+        }
+        drained(&gateway.queue, SOON).await;
+        assert_eq!(self.hourly.count(), 1, "one an hour");
+        assert_eq!(self.held.count(), 1, "it has asked for an hour");
+        let failed = self.broken.count();
+        assert!(failed <= 10 + probes, "{failed} attempts, of which ten open a breaker");
+        let held = api.get("/v1/destinations/held/health").await.expect_status(200);
+        assert!(held["held_until"].is_string(), "{held}");
+        let broken = api.get("/v1/destinations/broken/health").await.expect_status(200);
+        assert_ne!(broken["breaker"]["state"], "closed", "{broken}");
+        assert!(broken["failing"]["failures"].as_u64().is_some_and(|failures| failures >= 10), "{broken}");
+    }
+}
+
+async fn destination(
+    gateway: &RelayOnly,
+    source: &Source,
+    name: &str,
+    behaviour: Behaviour,
+    settings: &Value,
+) -> Receiver {
+    let receiver = Receiver::behaving(behaviour).await.expect("starts");
+    let destination = gateway.api.create_destination(name, &receiver.url(), settings.clone()).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({})).await;
+    receiver
+}
+
+async fn health(api: &Api, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
+    let path = format!("/v1/destinations/{name}/health");
+    until(&format!("{name} {what}"), SOON, async || match api.get(&path).await.expect_status(200) {
+        health if is_so(&health) => Ok(()),
+        health => Err(health.to_string()),
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_per_hour_a_retry_after_and_an_open_breaker_hold_after_a_kill_and_a_restart() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let limited = Limited::make(&gateway).await;
+    // The breaker is open for 5 s, then 10, 20, 40: a new owner that did not know of it would make ten attempts.
+    gateway.relay.kill().await.expect("is killed");
+    gateway.relay.start_again().await.expect("starts again");
+    limited.check(&gateway, &gateway.relay.api(), 5).await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again().await.expect("starts again");
+    limited.check(&gateway, &gateway.relay.api(), 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_rate_per_hour_a_retry_after_and_an_open_breaker_hold_when_shards_are_handed_over() {
+    let mut gateway = Gateway::relay_only().await;
+    let limited = Limited::make(&gateway).await;
+    let second = gateway.another_relay().await;
+    gateway.shared_by(2, SOON).await;
+    limited.check(&gateway, &second.api(), 5).await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.shared_by(1, SOON).await;
+    limited.check(&gateway, &second.api(), 6).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_address_gets_what_waits_for_the_old_one_and_its_hold_does_not_come_back() {
+    let mut gateway = Gateway::relay_only().await;
+    let line = gateway.line("moving").await;
+    line.receiver.always(Behaviour::RetryAfter(503, "3600".to_owned()));
+    gateway.push(&line.source, b"{}");
+    health(&gateway.api, "moving", "to be held", |health| health["held_until"].is_string()).await;
+    let second = gateway.push(&line.source, b"{}").to_string();
+    drained(&gateway.queue, SOON).await;
+    // Another path leads to the same server.
+    let path = format!("http://{}/elsewhere", line.receiver.address());
+    gateway.api.put("/v1/destinations/by-name/moving", &json!({ "url": path })).await.expect_status(200);
+    health(&gateway.api, "moving", "to be held still", |health| health["held_until"].is_string()).await;
+
+    let other = Receiver::start().await.expect("starts");
+    gateway.api.put("/v1/destinations/by-name/moving", &json!({ "url": other.url() })).await.expect_status(200);
+    other.wait_for(1, SOON).await;
+    assert!(other.ids().contains(&second), "the first one waits for as long as it was told to");
+    health(&gateway.api, "moving", "to be held no longer", |health| {
+        health["held_until"].is_null() && health["failing"].is_null()
+    })
+    .await;
+    gateway.relay.stop().await.expect("stops");
+    gateway.relay.start_again().await.expect("starts again");
+    gateway.push(&line.source, b"{}");
+    other.wait_for(2, SOON).await;
+    assert_eq!(line.receiver.count(), 1);
+}
+
+/// A destination that never answers, and counts the requests that are open.
+struct Hanging {
+    address: SocketAddr,
+    requests: Arc<Requests>,
+    task: tokio::task::JoinHandle<()>,
+}
+
+#[derive(Default)]
+struct Requests {
+    all: AtomicUsize,
+    open: AtomicUsize,
+    most: AtomicUsize,
+}
+
+impl Hanging {
+    async fn start() -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.expect("listens");
+        let address = listener.local_addr().expect("an address");
+        let requests = Arc::new(Requests::default());
+        let for_task = Arc::clone(&requests);
+        let task = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
+            while let Ok((stream, _)) = listener.accept().await {
+                connections.spawn(Requests::take(Arc::clone(&for_task), stream));
+            }
+        });
+        Self { address, requests, task }
+    }
+
+    fn count(&self) -> usize {
+        self.requests.all.load(Ordering::SeqCst)
+    }
+}
+
+impl Requests {
+    /// Reads until the connection is closed.
+    async fn take(self: Arc<Self>, mut stream: TcpStream) {
+        let mut buffer = [0; 4_096];
+        if !matches!(stream.read(&mut buffer).await, Ok(1..)) {
+            return;
+        }
+        let open = self.open.fetch_add(1, Ordering::SeqCst) + 1;
+        self.most.fetch_max(open, Ordering::SeqCst);
+        self.all.fetch_add(1, Ordering::SeqCst);
+        while matches!(stream.read(&mut buffer).await, Ok(1..)) {}
+        self.open.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replica_that_loses_its_database_breaks_off_what_is_in_flight_before_another_one_sends_it_again() {
+    let (mut gateway, proxy) = Gateway::relay_only_by_proxy().await;
+    gateway.relay.expect_errors();
+    let source = gateway.line("free").await.source;
+    let hanging = Hanging::start().await;
+    let url = format!("http://{}/hook", hanging.address);
+    let settings = json!({ "max_concurrency": 2, "timeout_ms": 120_000 });
+    let destination = gateway.api.create_destination("hanging", &url, settings).await;
+    let ordered = json!({ "order_key": "body.key" });
+    gateway.api.create_route(&source.id, &destination.id, ordered).await;
+    // The second of the first key waits for the first one.
+    for (key, number) in [(1, 1), (1, 2), (2, 3), (3, 4)] {
+        gateway.push(&source, json!({ "key": key, "number": number }).to_string().as_bytes());
+    }
+    until("two requests at the destination", SOON, async || match hanging.count() {
+        2 => Ok(()),
+        count => Err(format!("{count} arrived")),
+    })
+    .await;
+    let direct = gateway.relay.settings().clone().with("DATABASE_URL", gateway.database.url());
+    let second = Relay::start(direct.with("TIDEGATE_LISTEN", "127.0.0.1:0")).await.expect("starts");
+    drop(proxy);
+    gateway.shared_by(1, SOON).await;
+    until("the other replica to have sent them again", LONG, async || match hanging.count() {
+        4.. => Ok(()),
+        count => Err(format!("{count} arrived")),
+    })
+    .await;
+    let most = hanging.requests.most.load(Ordering::SeqCst);
+    assert_eq!(most, 2, "at a time, whoever sends");
+    assert!(gateway.relay.log().contains("attempts are broken off"), "{}", gateway.relay.log());
+    drop(second);
+}

@@ -1,0 +1,130 @@
+//! deliver: how a destination that fails is spared, what is said of it, and what goes one after the other.
+
+use std::time::Duration;
+
+use harness::gateway::Gateway;
+use harness::receiver::{Behaviour, Receiver};
+use harness::wait::until;
+use serde_json::{Value, json};
+
+const SOON: Duration = Duration::from_secs(30);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is_back() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("down").await;
+    line.receiver.always(Behaviour::Status(500));
+    for number in 0..200 {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    let path = format!("/v1/destinations/{}/health", line.destination.id);
+    let open = until("the breaker to open", SOON, async || {
+        let health = gateway.api.get(&path).await.expect_status(200);
+        if health["breaker"]["state"] == "open" { Ok(health) } else { Err(health.to_string()) }
+    })
+    .await;
+    assert!(open["breaker"]["next_probe_at"].is_string() && open["breaker"]["since"].is_string(), "{open}");
+    assert!(open["failing"]["failures"].as_u64().is_none_or(|failures| failures >= 10), "{open}");
+    assert!(open["pending"]["count"].as_u64().is_some_and(|count| count > 0), "{open}");
+    // Ten in a row open it, and up to ten are in flight then.
+    assert!(line.receiver.count() <= 25, "{} of 200 were sent", line.receiver.count());
+
+    line.receiver.always(Behaviour::Status(200));
+    until("everything to succeed", Duration::from_secs(60), async || {
+        match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
+            200 => Ok(()),
+            count => Err(format!("{count} succeeded")),
+        }
+    })
+    .await;
+    let closed = until("the last report", SOON, async || {
+        let health = gateway.api.get(&path).await.expect_status(200);
+        let ended = health["breaker"]["state"] == "closed" && health["pending"]["count"] == 0;
+        if ended && health["in_memory"]["fresh"] == 0 { Ok(health) } else { Err(health.to_string()) }
+    })
+    .await;
+    assert_eq!(closed["failing"], Value::Null, "{closed}");
+    assert_eq!(closed["concurrency"]["limit"], 10, "{closed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_of_a_destination_that_throttles_says_how_much_less_it_is_sent_and_why() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("source").await;
+    let receiver = Receiver::start().await.expect("starts");
+    receiver.always(Behaviour::RetryAfter(429, "1".to_owned()));
+    let settings = json!({ "max_concurrency": 8, "rate_limit": { "limit": 40, "per": "second" } });
+    let destination = gateway.api.create_destination("throttling", &receiver.url(), settings).await;
+    gateway.api.create_route(&line.source.id, &destination.id, json!({})).await;
+    let path = "/v1/destinations/throttling/health";
+    let unknown = gateway.api.get(path).await.expect_status(200);
+    assert_eq!((&unknown["breaker"]["state"], &unknown["concurrency"]["now"]), (&json!("closed"), &json!(8)));
+    for number in 0..20 {
+        gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    let reduced = until("less to be sent", SOON, async || {
+        let health = gateway.api.get(path).await.expect_status(200);
+        if health["reduced"].is_object() { Ok(health) } else { Err(health.to_string()) }
+    })
+    .await;
+    assert_eq!(reduced["reduced"]["why"], "it answered 429", "{reduced}");
+    assert!(reduced["concurrency"]["now"].as_u64().is_some_and(|now| now < 8), "{reduced}");
+    assert!(reduced["rate"]["now"].as_f64().is_some_and(|now| now < 40.0), "{reduced}");
+    assert_eq!(reduced["breaker"]["state"], "closed", "429 is no failure: {reduced}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn deliveries_of_one_key_go_one_after_the_other_and_wait_for_one_that_fails() {
+    let gateway = Gateway::relay_only().await;
+    let source = gateway.line("other").await.source;
+    let receiver = Receiver::start().await.expect("starts");
+    let settings = json!({ "retry": { "schedule_s": [0, 1, 1, 1] } });
+    let destination = gateway.api.create_destination("ordered", &receiver.url(), settings).await;
+    gateway.api.create_route(&source.id, &destination.id, json!({ "order_key": "body.customer" })).await;
+
+    let number = |request: &harness::receiver::Received| -> (u64, u64) {
+        let body: Value = serde_json::from_slice(&request.body).expect("json");
+        (body["customer"].as_u64().expect("a customer"), body["number"].as_u64().expect("a number"))
+    };
+    // The first of the first key fails, while the other key goes on.
+    receiver.next([Behaviour::Status(500)]);
+    gateway.push(&source, json!({ "customer": 1, "number": 0 }).to_string().as_bytes());
+    receiver.wait_for(1, SOON).await;
+    for round in 1..15 {
+        for customer in [1, 2] {
+            gateway.push(&source, json!({ "customer": customer, "number": round }).to_string().as_bytes());
+        }
+    }
+    let requests = receiver.wait_for(1 + 29, Duration::from_secs(60)).await;
+    for customer in [1, 2] {
+        let of_key = requests.iter().map(number).filter(|(of, _)| *of == customer);
+        let mut numbers: Vec<u64> = of_key.map(|(_, number)| number).collect();
+        assert!(numbers.is_sorted(), "customer {customer}: {numbers:?}");
+        numbers.dedup();
+        assert_eq!(numbers.len(), if customer == 1 { 15 } else { 14 });
+    }
+    let first_of_other = requests.iter().position(|request| number(request).0 == 2);
+    let retry = requests.iter().skip(1).position(|request| number(request) == (1, 0)).map(|at| at + 1);
+    assert!(first_of_other < retry, "the other key does not wait: {first_of_other:?}, {retry:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_event_without_an_order_key_waits_for_a_person_and_a_bad_expression_is_refused() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("keyed").await;
+    let routes = gateway.api.all("/v1/routes").await;
+    let path = format!("/v1/routes/{}", routes[0]["id"].as_str().expect("an id"));
+    let refused = gateway.api.put(&path, &json!({ "order_key": "body.(" })).await.expect_status(422);
+    assert_eq!(refused["errors"][0]["field"], "order_key", "{refused}");
+    let changed = gateway.api.put(&path, &json!({ "order_key": "body.key", "poison": "skip" })).await;
+    let changed = changed.expect_status(200);
+    assert_eq!((&changed["order_key"], &changed["poison"]), (&json!("body.key"), &json!("skip")));
+    gateway.push(&line.source, b"{}");
+    let held = until("the delivery to be held", SOON, async || {
+        let held = gateway.api.all("/v1/deliveries?state=held").await;
+        held.first().cloned().ok_or_else(|| "none is held".to_owned())
+    })
+    .await;
+    assert!(held["held_reason"].as_str().is_some_and(|reason| reason.contains("order key")), "{held}");
+    assert_eq!(line.receiver.count(), 0);
+}

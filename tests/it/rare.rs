@@ -1,0 +1,304 @@
+//! Filters that match few rows of a large history: lists and replays look through it in parts, and say how far they are.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use harness::api::Api;
+use harness::gateway::{Gateway, Line, RelayOnly};
+use harness::wait::until;
+use serde_json::{Value, json};
+use shared::id::{DestinationId, EventId, SourceId};
+use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
+
+const SOON: Duration = Duration::from_secs(90);
+
+/// The events of the history, over [`DAYS`]. More than one call looks through.
+const EVENTS: usize = 600_000;
+/// Every so many is of the type `rare`.
+const RARE_EVERY: usize = 20_000;
+const RARE: usize = EVENTS / RARE_EVERY;
+const DAYS: i64 = 25;
+
+/// `$1` days of partitions, and a function for the id of the row `number` of `rows` that are spread over them.
+const PREPARE: &str = "
+    set timezone = 'UTC';
+    select create_day(day::date) from generate_series(current_date - 26, current_date, interval '1 day') day;
+    create function spread(number bigint, rows bigint) returns timestamptz language sql stable as $$
+        select now() - interval '1 hour' - (rows - number) * interval '25 days' / rows
+    $$;
+    create function spread_id(number bigint, rows bigint) returns uuid language sql stable as $$
+        select (lpad(to_hex((extract(epoch from spread(number, rows)) * 1000)::bigint), 12, '0') || '70008'
+                || lpad(to_hex(number), 15, '0'))::uuid
+    $$;";
+
+/// A line with a long history, and the ids of its rare events.
+struct Past {
+    line: Line,
+    database: PgConnection,
+    rare: BTreeSet<String>,
+}
+
+impl Past {
+    async fn of(gateway: &RelayOnly, name: &str) -> Self {
+        let line = gateway.line(name).await;
+        let mut database = gateway.database.connect().await.expect("connects");
+        sqlx::raw_sql(PREPARE).execute(&mut database).await.expect("prepares");
+        let source: SourceId = line.source.id.parse().expect("an id");
+        sqlx::query(
+            "insert into events (id, customer_id, source_id, received_at, type, method, query, headers, body_size,
+                                 verification)
+             select spread_id(number, $2), (select id from customers), $1, spread(number, $2),
+                    case when number = 1 then 'once' when number % $3 = 0 then 'rare' else 'usual' end,
+                    'POST', '', '[]', 2, 'verified'
+             from generate_series(1, $2) number",
+        )
+        .bind(source.uuid())
+        .bind(EVENTS as i64)
+        .bind(RARE_EVERY as i64)
+        .execute(&mut database)
+        .await
+        .expect("stores the events");
+        let rare: Vec<sqlx::types::Uuid> = sqlx::query_scalar("select id from events where type = 'rare'")
+            .fetch_all(&mut database)
+            .await
+            .expect("asks");
+        sqlx::raw_sql("insert into event_bodies select id, '{}' from events where type = 'rare'; analyze events;")
+            .execute(&mut database)
+            .await
+            .expect("stores the bodies");
+        let rare = rare.into_iter().map(|id| EventId::from_uuid(id).to_string()).collect::<BTreeSet<_>>();
+        assert_eq!(rare.len(), RARE);
+        Self { line, database, rare }
+    }
+
+    /// Adds settled deliveries that are dead, one in a thousand of them by a timeout, and pending ones that are due much later,
+    /// one in ten thousand of them parked.
+    async fn add_deliveries(&mut self, settled: usize, pending: usize) {
+        let destination: DestinationId = self.line.destination.id.parse().expect("an id");
+        let source: SourceId = self.line.source.id.parse().expect("an id");
+        for (statement, rows) in [
+            (
+                "insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, state, error, reason,
+                                                 attempts, schedule_start)
+                 select spread_id(number, $3), (select id from customers), $1, spread_id(number, $3), $2, 'dead',
+                        case when number % 20000 = 0 then 'timeout' else 'http_status' end, 'it failed', 1, 0
+                 from generate_series(1, $3) number",
+                settled,
+            ),
+            (
+                "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, due_at, parked_reason)
+                 select spread_id(number + 1, $3), (select id from customers), $1, spread_id(number, $3), $2,
+                        case when number % 10000 = 0 then 'infinity' else timestamptz '2100-01-01' end,
+                        case when number % 10000 = 0 then 'it waits' end
+                 from generate_series(1, $3) number",
+                pending,
+            ),
+        ] {
+            sqlx::query(statement)
+                .bind(destination.uuid())
+                .bind(source.uuid())
+                .bind(rows as i64)
+                .execute(&mut self.database)
+                .await
+                .expect("stores the deliveries");
+        }
+        sqlx::raw_sql("analyze settled_deliveries, pending_deliveries")
+            .execute(&mut self.database)
+            .await
+            .expect("analyzes");
+    }
+}
+
+/// All pages of a list, each of which says how far it came if it is not full and not the last.
+async fn pages(api: &Api, path: &str) -> Vec<Value> {
+    let (mut pages, mut cursor) = (Vec::new(), String::new());
+    loop {
+        let page = api.get(&format!("{path}{cursor}")).await.expect_status(200);
+        pages.push(page.clone());
+        assert!(pages.len() < 100, "the list does not end");
+        match page["next_cursor"].as_str() {
+            Some(next) => cursor = format!("&cursor={next}"),
+            None => return pages,
+        }
+    }
+}
+
+fn ids(pages: &[Value]) -> Vec<String> {
+    let rows = pages.iter().flat_map(|page| page["data"].as_array().expect("rows"));
+    rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+}
+
+/// The times down to which the pages but the last have looked; each page goes on from there.
+fn looked_until(pages: &[Value]) -> Vec<&str> {
+    let (last, before) = pages.split_last().expect("a page");
+    assert_eq!(last["scanned_until"], Value::Null, "{last}");
+    let times: Vec<&str> = before.iter().map(|page| page["scanned_until"].as_str().expect("a time")).collect();
+    assert!(times.is_sorted_by(|earlier, later| earlier > later), "{times:?}");
+    times
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_list_with_a_rare_filter_ends_in_parts_that_say_how_far_they_came_and_together_have_everything_once() {
+    let gateway = Gateway::relay_only().await;
+    let mut past = Past::of(&gateway, "long").await;
+    past.add_deliveries(450_000, 300_000).await;
+    let api = &gateway.api;
+
+    let events = pages(api, "/v1/events?source=long&type=rare&limit=200").await;
+    assert!(looked_until(&events).len() > 1, "one call has looked through {EVENTS} events");
+    let found = ids(&events);
+    assert_eq!((found.len(), found.into_iter().collect::<BTreeSet<_>>()), (RARE, past.rare.clone()));
+    // Small pages are full now and then.
+    let small = pages(api, "/v1/events?type=rare&limit=4").await;
+    let found = ids(&small);
+    assert!(found.is_sorted_by(|newer, older| newer > older), "newest first: {found:?}");
+    assert_eq!(found.into_iter().collect::<BTreeSet<_>>(), past.rare);
+
+    let once = pages(api, "/v1/events?type=once").await;
+    let (last, before) = once.split_last().expect("a page");
+    assert_eq!(last["data"].as_array().map(Vec::len), Some(1), "the oldest event of all");
+    assert!(before.iter().all(|page| page["data"] == json!([])), "{before:?}");
+    assert!(!looked_until(&once).is_empty());
+    assert_eq!(ids(&pages(api, "/v1/events?type=none").await), Vec::<String>::new());
+
+    for (path, count) in [
+        ("/v1/deliveries?destination=long&error=timeout", 22),
+        ("/v1/deliveries?destination=long&state=dead&error=timeout", 22),
+        ("/v1/deliveries?destination=long&state=held", 30),
+        ("/v1/deliveries?state=held", 30),
+        ("/v1/deliveries?destination=long&state=succeeded", 0),
+    ] {
+        let deliveries = pages(api, path).await;
+        assert!(!looked_until(&deliveries).is_empty(), "one call has looked through all for {path}");
+        let found = ids(&deliveries);
+        assert_eq!((found.len(), found.into_iter().collect::<BTreeSet<_>>().len()), (count, count), "{path}");
+    }
+    // What is not rare fills its pages at once.
+    for path in
+        ["/v1/deliveries?destination=long", "/v1/deliveries?destination=long&state=pending", "/v1/events?type=usual"]
+    {
+        let page = api.get(path).await.expect_status(200);
+        assert_eq!((page["data"].as_array().map(Vec::len), &page["scanned_until"]), (Some(50), &Value::Null), "{path}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_dry_run_counts_as_far_as_one_call_comes_and_goes_on_from_there() {
+    let gateway = Gateway::relay_only().await;
+    let _past = Past::of(&gateway, "long").await;
+    let mut wanted = json!({ "filter": { "source": "long", "type": "rare" }, "dry_run": true });
+    let first = gateway.api.post("/v1/replays", &wanted).await.expect_status(200);
+    assert_eq!(first["complete"], false, "{first}");
+    assert!(first["scanned_until"].is_string(), "{first}");
+    wanted["cursor"] = first["next_cursor"].clone();
+    let second = gateway.api.post("/v1/replays", &wanted).await.expect_status(200);
+    assert_eq!((&second["complete"], &second["next_cursor"]), (&json!(true), &Value::Null), "{second}");
+    let matched = |plan: &Value| plan["matched"].as_u64().expect("a number");
+    assert!(matched(&first) > 0, "{first}");
+    assert_eq!(matched(&first) + matched(&second), RARE as u64);
+    wanted["dry_run"] = json!(false);
+    gateway.api.post("/v1/replays", &wanted).await.expect_status(422);
+}
+
+/// Holds the events of a day in the middle of history, so that statements over all of history wait.
+async fn hold_a_day(database: &mut PgConnection) -> sqlx::Transaction<'_, sqlx::Postgres> {
+    let day: String = sqlx::query_scalar("select to_char(now() - $1 * interval '1 day', 'YYYYMMDD')")
+        .bind((DAYS / 2) as f64)
+        .fetch_one(&mut *database)
+        .await
+        .expect("asks");
+    let mut held = database.begin().await.expect("begins");
+    let lock = AssertSqlSafe(format!("lock table events_{day} in access exclusive mode"));
+    sqlx::raw_sql(lock).execute(&mut *held).await.expect("locks");
+    held
+}
+
+async fn reached(api: &Api, path: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
+    until(what, SOON, async || {
+        let replay = api.get(path).await.expect_status(200);
+        if is(&replay) { Ok(replay) } else { Err(replay.to_string()) }
+    })
+    .await
+}
+
+fn path_of(replay: &Value) -> String {
+    format!("/v1/replays/{}", replay["id"].as_str().expect("an id"))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_over_a_history_that_cannot_be_counted_at_once_is_created_counted_later_and_takes_each_event_once() {
+    let mut gateway = Gateway::relay_only().await;
+    let mut past = Past::of(&gateway, "long").await;
+    let api = gateway.api.clone();
+    let wanted = |limit: u32, per: &str| {
+        json!({
+            "filter": { "source": "long", "type": "rare" }, "destination": "long",
+            "rate_limit": { "limit": limit, "per": per },
+        })
+    };
+
+    let held = hold_a_day(&mut past.database).await;
+    let slow = api.post("/v1/replays", &wanted(1, "hour")).await.expect_status(201);
+    assert_eq!((&slow["state"], &slow["matched"]), (&json!("running"), &Value::Null), "{slow}");
+    gateway.relay.kill().await.expect("ends");
+    held.rollback().await.expect("ends");
+    gateway.relay.start_again().await.expect("starts again");
+    // It is counted although it stands still behind its first event.
+    let counted =
+        reached(&api, &path_of(&slow), "the replay to be counted", |replay| !replay["matched"].is_null()).await;
+    assert_eq!((&counted["matched"], &counted["state"]), (&json!(RARE), &json!("running")), "{counted}");
+    api.post(&format!("{}/cancel", path_of(&slow)), &json!({})).await.expect_status(200);
+    until("what it has made to end", SOON, async || {
+        let replay = api.get(&path_of(&slow)).await.expect_status(200);
+        if replay["pending"] == 0 { Ok(()) } else { Err(replay.to_string()) }
+    })
+    .await;
+    past.line.receiver.forget();
+
+    let replay = api.post("/v1/replays", &wanted(10, "second")).await.expect_status(201);
+    reached(&api, &path_of(&replay), "the replay to begin", |replay| replay["processed"].as_u64() >= Some(3)).await;
+    gateway.relay.kill().await.expect("ends");
+    gateway.relay.start_again().await.expect("starts again");
+    let ended = reached(&api, &path_of(&replay), "the replay to end", |replay| {
+        replay["state"] == "completed" && replay["succeeded"] == json!(RARE)
+    })
+    .await;
+    for field in ["matched", "matched_so_far", "processed", "created"] {
+        assert_eq!(ended[field], json!(RARE), "{field} in {ended}");
+    }
+    assert_eq!(past.line.receiver.ids(), past.rare.iter().cloned().collect());
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_replay_whose_history_is_slow_holds_up_no_other_and_goes_on_when_that_has_passed() {
+    let gateway = Gateway::relay_only().await;
+    let mut past = Past::of(&gateway, "long").await;
+    let quick = gateway.line("quick").await;
+    for number in 0..20 {
+        gateway.push(&quick.source, json!({ "number": number }).to_string().as_bytes());
+    }
+    quick.receiver.wait_for(20, SOON).await;
+    let api = &gateway.api;
+    let today: String =
+        sqlx::query_scalar("select to_char(now() - interval '30 minutes', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
+            .fetch_one(&mut past.database)
+            .await
+            .expect("asks");
+
+    let held = hold_a_day(&mut past.database).await;
+    let slow = json!({ "filter": { "source": "long", "type": "rare" } });
+    let slow = api.post("/v1/replays", &slow).await.expect_status(201);
+    let other = json!({ "filter": { "source": "quick", "after": today } });
+    let other = api.post("/v1/replays", &other).await.expect_status(201);
+    reached(api, &path_of(&other), "the other replay to end", |replay| replay["state"] == "completed").await;
+    let waiting = api.get(&path_of(&slow)).await.expect_status(200);
+    assert_eq!((&waiting["state"], &waiting["processed"]), (&json!("running"), &json!(0)), "{waiting}");
+    held.rollback().await.expect("ends");
+
+    let ended = reached(api, &path_of(&slow), "the slow replay to end", |replay| {
+        replay["state"] == "completed" && replay["pending"] == 0
+    })
+    .await;
+    assert_eq!((&ended["matched"], &ended["created"]), (&json!(RARE), &json!(RARE)), "{ended}");
+    assert_eq!(past.line.receiver.ids(), past.rare.iter().cloned().collect());
+}

@@ -1,0 +1,70 @@
+//! recipe: the commands that deploy the edge are the same wherever they are written.
+
+use std::collections::BTreeMap;
+
+use harness::place;
+use harness::queue::{Queue, Settings};
+
+/// The commands of the README's section, one a line, without remarks.
+pub(crate) fn readme() -> Vec<String> {
+    let readme = std::fs::read_to_string(place::repository().join("README.md")).expect("reads");
+    let section = readme.split("\n## Deploying\n").nth(1).expect("the section is there");
+    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of commands");
+    commands(block)
+}
+
+/// Joins what goes on in the next line, and leaves out remarks and repeated spaces.
+fn commands(text: &str) -> Vec<String> {
+    let lines = text.replace("\\\n", " ");
+    let commands = lines.lines().map(|line| {
+        let command = line.split("  #").next().unwrap_or_default();
+        command.split_whitespace().collect::<Vec<_>>().join(" ")
+    });
+    commands.filter(|command| !command.is_empty()).collect()
+}
+
+#[test]
+fn the_readme_and_wrangler_toml_hold_the_same_commands_in_the_same_order() {
+    let file = std::fs::read_to_string(place::repository().join("wrangler.toml")).expect("reads");
+    let comment: String = file
+        .lines()
+        .take_while(|line| line.starts_with('#'))
+        .filter_map(|line| line.strip_prefix("#   "))
+        .map(|line| format!("{line}\n"))
+        .collect();
+    let readme = readme();
+    assert!(readme.len() > 10, "{readme:?}");
+    assert_eq!(commands(&comment), readme);
+}
+
+#[test]
+fn the_local_queues_are_configured_as_the_readme_says() {
+    let mut created = BTreeMap::new();
+    for command in readme() {
+        let words: Vec<&str> = command.split(' ').collect();
+        let value = |flag: &str| words.iter().position(|word| *word == flag).map(|at| words[at + 1]);
+        let number = |flag: &str| value(flag).and_then(|text| text.parse().ok()).unwrap_or_else(|| panic!("{command}"));
+        match words.as_slice() {
+            ["npx", "wrangler", "queues", "create", name, ..] => {
+                let settings =
+                    Settings { retention_s: number("--message-retention-period-secs"), ..Settings::default() };
+                created.insert((*name).to_owned(), Queue { has_consumer: false, ..Queue::new(name, settings) });
+            }
+            ["npx", "wrangler", "queues", "consumer", "http", "add", name, ..] => {
+                let queue = created.get_mut(*name).expect("is created first");
+                queue.has_consumer = true;
+                queue.dead_letter_queue = value("--dead-letter-queue").map(str::to_owned);
+                queue.settings = Settings {
+                    retention_s: queue.settings.retention_s,
+                    batch_size: usize::try_from(number("--batch-size")).expect("fits"),
+                    visibility_timeout_ms: number("--visibility-timeout-secs") * 1_000,
+                    max_retries: u32::try_from(number("--message-retries")).expect("fits"),
+                    retry_delay_s: number("--retry-delay-secs"),
+                };
+            }
+            _ => {}
+        }
+    }
+    let local: BTreeMap<String, Queue> = Queue::recipe().into_iter().map(|queue| (queue.name.clone(), queue)).collect();
+    assert_eq!(created, local);
+}

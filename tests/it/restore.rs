@@ -1,0 +1,136 @@
+//! store: a database whose state goes back, as after a failover to a standby that lagged or a restore, and partitions that
+//! are not there.
+
+use std::time::Duration;
+
+use harness::gateway::{Gateway, drained};
+use harness::receiver::Receiver;
+use harness::wait::until;
+use serde_json::json;
+use sqlx::Connection as _;
+
+const SOON: Duration = Duration::from_secs(60);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_configuration_whose_revision_goes_back_is_read_again_and_storing_goes_on() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("back").await;
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    let mut database = gateway.database.connect().await.expect("connects");
+    sqlx::query("update configuration set revision = revision - 1, identity = gen_random_uuid()")
+        .execute(&mut database)
+        .await
+        .expect("goes back");
+    let before = transactions(&mut database).await;
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(2, SOON).await;
+    drained(&gateway.queue, SOON).await;
+    let spent = transactions(&mut database).await - before;
+    assert!(spent < 2_000, "{spent} transactions for one event");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn after_a_restore_events_are_routed_by_what_is_in_the_database_even_when_the_revision_is_the_same_again() {
+    let mut gateway = Gateway::relay_only().await;
+    gateway.relay.expect_errors();
+    let line = gateway.line("restored").await;
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    drained(&gateway.queue, SOON).await;
+    let saved = gateway.database.save().await.expect("saves");
+
+    // Each connection that the server has ended fails one call.
+    let put = async |name: &str, url: String| {
+        let destination = json!({ "url": url });
+        until("the destination to be saved", SOON, async || {
+            let reply = gateway.api.put(&format!("/v1/destinations/by-name/{name}"), &destination).await;
+            match reply.status {
+                200 | 201 => Ok(reply.body["id"].as_str().unwrap_or_default().to_owned()),
+                status => Err(format!("status {status}")),
+            }
+        })
+        .await
+    };
+    let route_to = async |destination: String| {
+        let route = json!({ "source": line.source.id, "destination": destination });
+        until("the route to be saved", SOON, async || match gateway.api.post("/v1/routes", &route).await.status {
+            201 | 409 => Ok(()),
+            status => Err(format!("status {status}")),
+        })
+        .await;
+    };
+
+    // Lost with the restore: a second route of the same source.
+    let (lost, kept) = (Receiver::start().await.expect("starts"), Receiver::start().await.expect("starts"));
+    put("kept", kept.url()).await;
+    route_to(put("lost", lost.url()).await).await;
+    gateway.push(&line.source, b"{}");
+    lost.wait_for(1, SOON).await;
+    gateway.database.restore(saved).await.expect("restores");
+
+    // As many changes as were lost, so that the revision is the one that the relay held, with another content.
+    put("other", lost.url()).await;
+    route_to(put("kept", kept.url()).await).await;
+    let event = gateway.push(&line.source, b"{\"after\":true}");
+    let received = kept.wait_for(1, SOON).await.remove(0);
+    assert_eq!(received.header("webhook-id"), event.to_string());
+    let shown = gateway.api.get(&format!("/v1/events/{event}")).await.expect_status(200);
+    let deliveries = shown["deliveries"].as_array().map(Vec::len);
+    assert_eq!(deliveries, Some(2), "by the two routes that are in the database: {shown}");
+    assert_eq!(lost.count(), 1, "the route that was lost is not used");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_partition_that_is_missing_is_made_and_what_was_delivered_is_settled() {
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("partition").await;
+    gateway.push(&line.source, b"{}");
+    line.receiver.wait_for(1, SOON).await;
+    drained(&gateway.queue, SOON).await;
+    let mut database = gateway.database.connect().await.expect("connects");
+    let succeeded = async |count: usize| {
+        until("the deliveries to be settled", SOON, async || {
+            match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
+                settled if settled == count => Ok(()),
+                settled => Err(format!("{settled} of {count}")),
+            }
+        })
+        .await;
+    };
+    succeeded(1).await;
+    sqlx::raw_sql(
+        "do $$ declare part text; begin
+             for part in select inhrelid::regclass::text from pg_inherits
+                         where inhparent in ('attempts'::regclass, 'events'::regclass, 'event_bodies'::regclass,
+                                             'event_keys'::regclass, 'event_duplicates'::regclass, 'source_counters'::regclass,
+                                             'destination_counters'::regclass, 'unreadable_messages'::regclass)
+             loop execute 'drop table ' || part; end loop; end $$",
+    )
+    .execute(&mut database)
+    .await
+    .expect("drops");
+    let event = gateway.push(&line.source, b"{\"after\":true}");
+    let received = line.receiver.wait_for(2, SOON).await;
+    assert_eq!(received[1].header("webhook-id"), event.to_string());
+    drained(&gateway.queue, SOON).await;
+    until("the delivery to be settled", SOON, async || {
+        let shown = gateway.api.get(&format!("/v1/events/{event}")).await.expect_status(200);
+        match &shown["deliveries"][0]["state"] {
+            state if state == "succeeded" => Ok(()),
+            _ => Err(shown.to_string()),
+        }
+    })
+    .await;
+    assert_eq!(gateway.api.all("/v1/unreadable-messages").await.len(), 0, "nothing was taken for bad data");
+    database.close().await.expect("closes");
+}
+
+async fn transactions(database: &mut sqlx::PgConnection) -> i64 {
+    // What backends have counted is shown a moment later; the next event's own transactions are few either way.
+    sqlx::query("select pg_stat_clear_snapshot()").execute(&mut *database).await.expect("clears");
+    sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
+        .fetch_one(database)
+        .await
+        .expect("counts")
+}

@@ -1,0 +1,63 @@
+//! settings: what the relay says when it cannot start, and what `doctor` finds.
+
+use harness::gateway::Gateway;
+use harness::relay::{run, run_with};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit_code_of_its_own() {
+    let output = run("serve", vec![("TIDEGATE_LISTEN".to_owned(), "nowhere".to_owned())]).await.expect("runs");
+    assert_eq!(output.status.code(), Some(78));
+    let text = String::from_utf8_lossy(&output.stderr);
+    for wanted in [
+        "9 of its settings need attention",
+        "DATABASE_URL: is not set: PostgreSQL 15 or newer",
+        "TIDEGATE_MASTER_KEY: is not set",
+        "TIDEGATE_QUEUE_TOKEN: is not set",
+        "TIDEGATE_LISTEN: must be an address and a port, such as 127.0.0.1:8400",
+    ] {
+        assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_command_line_exits_with_64_and_help_and_version_exit_with_0() {
+    for arguments in [&[][..], &["sarve"], &["serve", "--fast"], &["send"], &["send", "--provider", "nobody"]] {
+        let output = run_with(arguments, Vec::new()).await.expect("runs");
+        assert_eq!(output.status.code(), Some(64), "{arguments:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stderr);
+        assert!(said.contains("--help") && output.stdout.is_empty(), "{arguments:?}: {output:?}");
+    }
+    for (arguments, wanted) in [
+        (&["--help"][..], "Exit codes:"),
+        (&["help", "serve"], "Usage: tidegate serve"),
+        (&["send", "--help"], "tidegate send --source stripe-live"),
+        (&["--version"], "tidegate 0."),
+    ] {
+        let output = run_with(arguments, Vec::new()).await.expect("runs");
+        assert_eq!(output.status.code(), Some(0), "{arguments:?}: {output:?}");
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(said.contains(wanted) && output.stderr.is_empty(), "{arguments:?}: {output:?}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_finds_a_running_gateway_in_order_and_says_what_to_do_where_it_is_not() {
+    let gateway = Gateway::relay_only().await;
+    let settings = gateway.relay.settings();
+    let output = run("doctor", settings.variables()).await.expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(output.status.success(), "{text}");
+    for check in ["settings", "database", "migrations", "clock", "edge", "queue"] {
+        assert!(
+            text.lines().any(|line| line.starts_with("ok") && line.contains(check)),
+            "{check} is missing in:\n{text}"
+        );
+    }
+
+    let broken = settings.clone().with("TIDEGATE_QUEUE_TOKEN", "wrong").with("TIDEGATE_EDGE_ADMIN_TOKEN", "wrong");
+    let output = run("doctor", broken.variables()).await.expect("runs");
+    let text = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(text.contains("Queues read and edit"), "{text}");
+    assert!(text.contains("TIDEGATE_EDGE_ADMIN_TOKEN has to be the Worker's secret ADMIN_TOKEN"), "{text}");
+}

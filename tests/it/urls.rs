@@ -1,0 +1,127 @@
+//! verify: signatures over the URL, however the platform writes it.
+
+use base64::Engine as _;
+use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
+use harness::edge::Edge;
+use harness::gateway::Gateway;
+use harness::provider::now_s;
+use hmac::{Hmac, KeyInit as _, Mac as _};
+use serde_json::json;
+use sha1::Sha1;
+use sha2::{Digest as _, Sha256};
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+const SECRET: &str = "0123456789abcdef0123456789abcdef";
+
+/// What stands in the queries that senders sign, as they were entered.
+const QUERIES: [&str; 9] = [
+    "",
+    "?n=O'Brien",
+    "?n=O%27Brien",
+    "?n=O'Brien&m=%22a+b%22&u=%C3%BC",
+    "?n=O'Brien&m=\"<>&u=ü",
+    "?a[]=1&b=1|2&c={x}&d=`^\\&e=//../",
+    "?u=sip:123@192.0.2.10&e=%7e%41%c3%bc%zz",
+    "?a=&&b;c=%2527",
+    "?",
+];
+
+fn hmac_sha256(pieces: &[&str]) -> Vec<u8> {
+    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("a key");
+    pieces.iter().for_each(|piece| mac.update(piece.as_bytes()));
+    mac.finalize().into_bytes().to_vec()
+}
+
+fn sha256(text: &str) -> String {
+    hex::encode(Sha256::digest(text))
+}
+
+/// The header of a signature, as a provider makes it for this URL and body.
+fn signed(provider: &str, url: &str, body: &str) -> (&'static str, String) {
+    match provider {
+        "square" => ("x-square-hmacsha256-signature", BASE64.encode(hmac_sha256(&[url, body]))),
+        "hubspot-v2" => ("x-hubspot-signature", sha256(&format!("{SECRET}POST{url}{body}"))),
+        "trello" => {
+            let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).expect("a key");
+            mac.update(body.as_bytes());
+            mac.update(url.as_bytes());
+            ("x-trello-webhook", BASE64.encode(mac.finalize().into_bytes()))
+        }
+        "messagebird" => {
+            let claims = json!({"iss": "MessageBird", "nbf": now_s(), "exp": now_s() + 60, "url_hash": sha256(url),
+                "payload_hash": sha256(body)});
+            let part = |value: &str| BASE64URL.encode(value);
+            let token = format!("{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims.to_string()));
+            let signature = BASE64URL.encode(hmac_sha256(&[&token]));
+            ("messagebird-signature-jwt", format!("{token}.{signature}"))
+        }
+        "twilio" => {
+            let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).expect("a key");
+            mac.update(url.as_bytes());
+            mac.update(b"CallSidCA1");
+            ("x-twilio-signature", BASE64.encode(mac.finalize().into_bytes()))
+        }
+        other => panic!("{other} is signed by nothing here"),
+    }
+}
+
+/// Posts with a request line of these bytes, which an HTTP client would write anew.
+async fn post(url: &str, (name, value): &(&str, String), body: &str) -> u16 {
+    let (address, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+    let kind = if body.starts_with('{') { "application/json" } else { "application/x-www-form-urlencoded" };
+    let request = format!(
+        "POST /{path} HTTP/1.1\r\nhost: {address}\r\nconnection: close\r\ncontent-type: {kind}\r\n\
+         content-length: {}\r\n{name}: {value}\r\n\r\n{body}",
+        body.len()
+    );
+    let mut connection = TcpStream::connect(address).await.expect("connects");
+    connection.write_all(request.as_bytes()).await.expect("takes the request");
+    let mut status = [0; 12];
+    connection.read_exact(&mut status).await.expect("answers");
+    String::from_utf8_lossy(&status[9..]).parse().expect("a status")
+}
+
+/// Which of the requests that are signed over the URL as it was entered are not answered with 200.
+async fn refused(edge: &Edge) -> Vec<String> {
+    let mut refused = Vec::new();
+    // Larger ones are verified by the platform.
+    let large = format!("{{\"text\":\"{}\"}}", "x".repeat(9_000));
+    for provider in ["square", "hubspot-v2", "trello", "messagebird", "twilio"] {
+        let bodies = if provider == "twilio" { vec!["CallSid=CA1"] } else { vec!["{\"id\":1}", large.as_str()] };
+        let source = edge.put_source_of(&format!("{provider}-urls"), provider, &[SECRET.to_owned()], &json!({})).await;
+        for query in QUERIES {
+            let url = format!("{}{query}", source.url);
+            for body in &bodies {
+                let status = post(&url, &signed(provider, &url, body), body).await;
+                if status != 200 {
+                    refused.push(format!("{provider} {query}, {} bytes: {status}", body.len()));
+                }
+            }
+        }
+        // One parameter is another, which no spelling makes of it.
+        let header = signed(provider, &format!("{}?n=O'Brien", source.url), bodies[0]);
+        for query in ["?n=O%2527Brien", "?n=O'Brian", "?n=O'Brien&m=1", ""] {
+            let url = format!("{}{query}", source.url);
+            assert_eq!(post(&url, &header, bodies[0]).await, 401, "{provider} {query}");
+        }
+        // What the sender was given, in place of the URL that it arrives at.
+        let settings = json!({"public_url": "https://shop.example/hook?n=O'Brien"});
+        let source = edge.put_source_of(&format!("{provider}-public"), provider, &[SECRET.to_owned()], &settings).await;
+        for added in ["", "&m=it's"] {
+            let header = signed(provider, &format!("https://shop.example/hook?n=O'Brien{added}"), bodies[0]);
+            let status = post(&format!("{}?n=O'Brien{added}", source.url), &header, bodies[0]).await;
+            if status != 200 {
+                refused.push(format!("{provider}, by its public URL{added}: {status}"));
+            }
+        }
+    }
+    refused
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_url_is_verified_as_it_was_signed_whatever_the_platform_makes_of_it() {
+    let none: Vec<String> = Vec::new();
+    assert_eq!(refused(&Gateway::shared_edge().await.edge).await, none, "where the URL is written anew on its way");
+    assert_eq!(refused(&Gateway::bare_edge().await.edge).await, none, "where it arrives as it is");
+}

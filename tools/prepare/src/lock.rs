@@ -1,0 +1,34 @@
+//! One preparation at a time.
+
+use std::fs::{File, TryLockError};
+
+use crate::{Result, cache, say};
+
+/// Held while something is prepared; other processes of the same user wait for it. Freed when dropped, also by death.
+#[derive(Debug)]
+pub struct Lock(#[expect(dead_code, reason = "the lock lives as long as the file is open")] File);
+
+impl Lock {
+    /// Waits for the lock.
+    ///
+    /// # Errors
+    /// If the cache folder cannot be written.
+    pub fn take() -> Result<Self> {
+        let folder = cache();
+        let failed = |error: std::io::Error| {
+            format!("cannot write {}: {error}; set TIDEGATE_CACHE to a folder that can be written", folder.display())
+        };
+        std::fs::create_dir_all(&folder).map_err(failed)?;
+        let file =
+            File::options().create(true).truncate(false).write(true).open(folder.join("lock")).map_err(failed)?;
+        match file.try_lock() {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => {
+                say("waiting for another process that prepares the same");
+                file.lock().map_err(failed)?;
+            }
+            Err(TryLockError::Error(error)) => return Err(failed(error)),
+        }
+        Ok(Self(file))
+    }
+}

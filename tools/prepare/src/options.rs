@@ -1,0 +1,109 @@
+//! The command line of `cargo dev`.
+
+use std::net::{Ipv4Addr, TcpListener};
+
+use crate::Result;
+
+/// What `cargo dev -- --help` shows.
+pub const HELP: &str = "\
+cargo dev: the whole gateway on this machine, until Ctrl-C
+
+usage: cargo dev [-- OPTIONS]
+
+  --no-demo          start everything, create and send nothing
+  --relay-port PORT  where the relay listens (8400)
+  --edge-port PORT   where the edge listens (8787)
+  --help             this text";
+
+/// What the user asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Options {
+    pub no_demo: bool,
+    pub relay_port: u16,
+    pub edge_port: u16,
+    pub help: bool,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { no_demo: false, relay_port: 8400, edge_port: 8787, help: false }
+    }
+}
+
+impl Options {
+    /// Reads the arguments behind the program's name.
+    ///
+    /// # Errors
+    /// If one is not known.
+    pub fn parse(arguments: impl IntoIterator<Item = String>) -> Result<Self> {
+        let mut options = Self::default();
+        let mut arguments = arguments.into_iter();
+        while let Some(argument) = arguments.next() {
+            let mut port = || {
+                let value = arguments.next().and_then(|text| text.parse().ok()).filter(|port| *port != 0);
+                value.ok_or_else(|| format!("{argument} needs a port: a number from 1 to 65535"))
+            };
+            match argument.as_str() {
+                "--no-demo" => options.no_demo = true,
+                "--relay-port" => options.relay_port = port()?,
+                "--edge-port" => options.edge_port = port()?,
+                "--help" | "-h" => options.help = true,
+                other => return Err(format!("unknown option {other}\n\n{HELP}")),
+            }
+        }
+        Ok(options)
+    }
+
+    /// Whether the two ports can be had.
+    ///
+    /// # Errors
+    /// Which one cannot, and what to do.
+    pub fn check_ports(&self) -> Result<()> {
+        check_port(self.relay_port, "relay", "--relay-port")?;
+        check_port(self.edge_port, "edge", "--edge-port")
+    }
+}
+
+fn check_port(port: u16, who: &str, option: &str) -> Result<()> {
+    match TcpListener::bind((Ipv4Addr::LOCALHOST, port)) {
+        Ok(_) => Ok(()),
+        Err(error) => Err(format!(
+            "port {port}, which the {who} needs, cannot be had ({error}); stop what uses it, or choose another: \
+             cargo dev -- {option} {}",
+            port.checked_add(10).unwrap_or(port - 10)
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_are_read_and_unknown_ones_refused() {
+        let options = parse("--no-demo --relay-port 9000 --edge-port 9001").expect("reads");
+        assert_eq!(options, Options { no_demo: true, relay_port: 9_000, edge_port: 9_001, help: false });
+        assert_eq!(parse("").expect("reads"), Options::default());
+        for wrong in ["--demo", "--relay-port", "--relay-port 0", "--edge-port 70000"] {
+            assert!(parse(wrong).is_err(), "{wrong}");
+        }
+    }
+
+    #[test]
+    fn a_port_in_use_is_told_with_what_to_do() {
+        let taken = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        let edge_port = taken.local_addr().expect("bound").port();
+        let options = Options { relay_port: free_port(), edge_port, ..Options::default() };
+        let error = options.check_ports().expect_err("taken");
+        assert!(error.contains(&edge_port.to_string()) && error.contains("cargo dev -- --edge-port"), "{error}");
+    }
+
+    fn free_port() -> u16 {
+        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).expect("binds");
+        listener.local_addr().expect("bound").port()
+    }
+}
