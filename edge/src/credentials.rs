@@ -1,7 +1,7 @@
 //! Which parts of a request are secrets themselves, so that they are not kept with its events.
 
-use shared::verify::Scheme;
-use shared::verify::reference::{Place, Reference, Role};
+use shared::scheme::Scheme;
+use shared::scheme::reference::{Place, Reference, Role};
 use worker::url::form_urlencoded;
 
 use crate::request::is_kept;

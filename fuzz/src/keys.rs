@@ -3,7 +3,7 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use shared::verify::key::KeyEncoding;
+use shared::scheme::key_encoding::KeyEncoding;
 use shared::verify::key_set::MAX_KEYS;
 use shared::verify::{KeyForm, KeySet};
 

@@ -7,8 +7,9 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use shared::id::SourceId;
 use shared::provider::{NewSource, Provider, find};
+use shared::scheme::Scheme;
 use shared::source::{Secret, SourceConfig};
-use shared::verify::{KeyForm, PlatformAlgorithm, PlatformCheck, Scheme, Verifier, verify};
+use shared::verify::{KeyForm, PlatformAlgorithm, PlatformCheck, Verifier, verify};
 
 use super::plain::{PROVIDERS, Plain};
 use super::wire::{NOW_MS, Wire};

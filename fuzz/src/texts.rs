@@ -4,11 +4,11 @@ use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use shared::id::{DestinationId, EventId, SourceId};
-use shared::verify::each::Each;
-use shared::verify::host::HostPattern;
-use shared::verify::key::KeyEncoding;
-use shared::verify::reference::Reference;
-use shared::verify::template::{Part, Template};
+use shared::scheme::each::Each;
+use shared::scheme::host::HostPattern;
+use shared::scheme::key_encoding::KeyEncoding;
+use shared::scheme::reference::Reference;
+use shared::scheme::template::{Part, Template};
 
 /// An id.
 pub fn id(data: &[u8]) -> bool {

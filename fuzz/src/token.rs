@@ -5,8 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use shared::source::Secret;
-use shared::verify::{Scheme, Verifier, verify};
+use shared::scheme::Scheme;
+use shared::secret::Secret;
+use shared::verify::{Verifier, verify};
 
 use super::plain;
 use super::wire::{NOW_MS, TAG, Wire};

@@ -12,7 +12,7 @@ use clap::Args;
 use shared::provider::{self, Provider};
 use shared::sample::{self, Moment, SampleRequest, SignError, Wanted};
 use shared::source::Secret;
-use shared::verify::Scheme;
+use shared::scheme::Scheme;
 
 use crate::{mint, operator_client};
 use print::{line, outcome};

@@ -2,17 +2,13 @@
 //!
 //! Like schemes they are data: conditions on the request, and a reply with references in it.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use crate::source::Secret;
+use crate::scheme::challenge::{ChallengeRule, EffectRule, Expected, PLAIN_TEXT, ReplyRule};
+use crate::scheme::host::path_at;
+use crate::scheme::reference::{Reference, is_header_name};
+use crate::scheme::template::{Part, Template};
+use crate::secret::Secret;
 use crate::verify::Rejection;
-use crate::verify::host::{HostPattern, path_at};
-use crate::verify::reference::{Reference, is_header_name};
 use crate::verify::request::{Joins, RequestParts, View};
-use crate::verify::template::{Part, Template};
 
 /// The largest body that is looked at for a challenge, in bytes. Challenges are small, and what is larger is an event,
 /// which must not be parsed on its way.
@@ -24,66 +20,6 @@ const MAX_REPLY_HEADER_BYTES: usize = MAX_SECRET_BYTES;
 /// The lengths of a secret that a provider hands over, in bytes.
 const MIN_SECRET_BYTES: usize = 16;
 const MAX_SECRET_BYTES: usize = 512;
-
-/// When a request is a challenge, and what is answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChallengeRule {
-    /// All of them must hold.
-    pub when: BTreeMap<Reference, Expected>,
-    /// Whether the request must pass verification before it is answered.
-    pub verify: bool,
-    pub reply: ReplyRule,
-    /// The status that answers, without a body, what asks like a challenge and is not right: a setting is not the source's,
-    /// or verification fails. Without it the one is no challenge and the other is refused like an event.
-    #[serde(rename = "else", default, skip_serializing_if = "Option::is_none")]
-    pub otherwise: Option<u16>,
-    /// What has to be done before the reply is sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effect: Option<EffectRule>,
-    /// Where the provider hands over the secret that it will sign with. Where such a request is an event too, it is kept as
-    /// unverified, so that the owner can read what was handed over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store_secret: Option<Reference>,
-    /// Whether it is an event too.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forward: bool,
-    /// The values of the `cfg:` references in this rule.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<String, String>,
-}
-
-/// What a part of the request must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Expected {
-    Number(u64),
-    /// `"*"` is anything that is not empty, `"begin*"` what begins so, `"cfg:name"` the source's setting.
-    Text(String),
-    /// `null`: it is not there.
-    Absent,
-}
-
-/// A request that confirms the challenge: a GET of a URL that stands in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EffectRule {
-    pub get: Reference,
-    /// The hosts that may be asked; a URL with another is no challenge.
-    pub hosts: Vec<HostPattern>,
-}
-
-/// A reply with references in it. Values are escaped where they are put into JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplyRule {
-    pub status: u16,
-    #[serde(rename = "type", default = "plain_text")]
-    pub content_type: String,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, Template>,
-    pub body: Template,
-}
 
 /// The answer to a challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -128,12 +64,6 @@ pub fn answer(
     })
 }
 
-/// Whether the provider hands over the secret of such a source, so that it has none at first.
-#[must_use]
-pub fn hands_over_secret(rules: &[ChallengeRule]) -> bool {
-    rules.iter().any(|rule| rule.store_secret.is_some())
-}
-
 impl ChallengeRule {
     fn answer(&self, view: &View<'_>, secrets: &[Secret]) -> Option<Challenge> {
         let (own, asked): (Vec<_>, Vec<_>) = self.when.iter().partition(|(_, expected)| expected.is_a_setting());
@@ -168,7 +98,7 @@ impl Challenge {
 
 impl Reply {
     fn empty(status: u16) -> Self {
-        Self { status, content_type: plain_text(), headers: Vec::new(), body: Vec::new() }
+        Self { status, content_type: PLAIN_TEXT.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 }
 
@@ -248,20 +178,6 @@ impl Expected {
     }
 }
 
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "is {number}"),
-            Self::Text(text) if text == "*" => f.write_str("is there"),
-            Self::Text(text) => match text.strip_suffix('*') {
-                Some(begin) => write!(f, "begins with {begin}"),
-                None => write!(f, "is {text}"),
-            },
-            Self::Absent => f.write_str("is not there"),
-        }
-    }
-}
-
 impl ReplyRule {
     /// `None` where a reference of the reply names something that the request does not have.
     fn render(&self, view: &View<'_>) -> Option<Reply> {
@@ -297,10 +213,6 @@ fn render(template: &Template, view: &View<'_>, escape: fn(&str) -> String) -> O
 fn escape_json(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map(str::to_owned).unwrap_or_default()
-}
-
-fn plain_text() -> String {
-    "text/plain".to_owned()
 }
 
 #[cfg(test)]

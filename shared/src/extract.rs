@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256};
 
 use crate::header::HeaderList;
 use crate::provider::{Places, Provider};
-use crate::verify::function::Function;
-use crate::verify::reference::Reference;
+use crate::scheme::reference::Reference;
+use crate::scheme::reference::function::Function;
+use crate::scheme::template::{Part, Template};
 use crate::verify::request::{Joins, RequestParts, View};
-use crate::verify::template::{Part, Template};
 
 /// What is known of an event besides its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

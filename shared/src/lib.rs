@@ -13,7 +13,11 @@ pub mod id;
 pub mod provider;
 pub mod reader;
 pub mod sample;
+pub mod scheme;
 pub mod seal;
+pub mod secret;
 pub mod sign;
 pub mod source;
 pub mod verify;
+
+mod checksum;

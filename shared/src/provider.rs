@@ -1,6 +1,6 @@
 //! The catalogue of providers, and how one of them and an owner's settings become a source's configuration.
 //!
-//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::verify::rule`], its challenges, where
+//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::scheme::rule`], its challenges, where
 //! its own id and type of an event stand, and the settings its owner may give. Only the relay uses it.
 
 mod custom;
@@ -11,13 +11,7 @@ mod options;
 mod setting;
 
 #[cfg(test)]
-mod handshakes;
-#[cfg(test)]
-mod page;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-pub(crate) mod vectors;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -25,11 +19,12 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::challenge::ChallengeRule;
 use crate::id::SourceId;
+use crate::scheme::Scheme;
+use crate::scheme::challenge::ChallengeRule;
+use crate::scheme::template::Template;
 use crate::source::{Acknowledgement, QuarantineLimits, Secret, SourceConfig};
-use crate::verify::template::Template;
-use crate::verify::{ConfigError, Scheme, Verifier};
+use crate::verify::{ConfigError, Verifier};
 pub use facts::{SchemeFacts, SecretNeed};
 pub use fields::ConfigProblem;
 use fields::Fields;

@@ -16,10 +16,11 @@ mod tests;
 pub use event::{ComposeError, Wanted, compose, example_types};
 pub use request::SampleRequest;
 
-use crate::source::Secret;
+use crate::scheme::Scheme;
+use crate::scheme::reference::Reference;
+use crate::secret::Secret;
+use crate::verify::Rejection;
 use crate::verify::key::KeyError;
-use crate::verify::reference::Reference;
-use crate::verify::{Rejection, Scheme};
 use fresh::Fresh;
 
 /// When a sample is made, and what makes it differ from every other one.

@@ -11,26 +11,18 @@
 //!   already joined the two with `", "`.
 //! - Timestamps are digits only or RFC 3339, signed as they stand, and near to now in both directions.
 
-pub mod each;
-pub mod function;
-pub mod host;
-pub mod jwt;
 pub mod key;
 pub mod key_location;
 pub mod key_set;
 pub mod platform;
 pub mod public_key;
-pub mod reference;
 pub mod rejection;
-pub mod rule;
-pub mod template;
-pub mod url_form;
 
 mod build;
 mod certificate;
-pub(crate) mod checksum;
-mod credentials;
+mod each;
 mod explain;
+mod jwt;
 mod mac;
 pub(crate) mod request;
 mod signature;
@@ -39,15 +31,6 @@ mod timestamp;
 mod token;
 mod unread;
 
-#[cfg(test)]
-mod language;
-#[cfg(test)]
-mod tampering;
-#[cfg(test)]
-mod tampering_keys;
-#[cfg(test)]
-mod test_keys;
-
 pub use explain::{MAX_EXPLAINED_BODY_BYTES, MAX_RETIRED_SECRETS};
 pub use key::KeyError;
 pub use key_location::{KeyForm, KeyLocation};
@@ -55,14 +38,15 @@ pub use key_set::{KeySet, KeySetError};
 pub use platform::{PlatformAlgorithm, PlatformCheck};
 pub use rejection::Rejection;
 pub use request::RequestParts;
-pub use rule::Scheme;
 pub(crate) use timestamp::text_of as timestamp_text;
 
-use crate::challenge::hands_over_secret;
-use crate::source::{OnStale, Secret, SourceConfig};
+use crate::scheme::Scheme;
+use crate::scheme::challenge::hands_over_secret;
+use crate::scheme::rule::TokenRule;
+use crate::secret::Secret;
+use crate::source::{OnStale, SourceConfig};
 use jwt::JwtVerifier;
 use mac::MacVerifier;
-use rule::TokenRule;
 use token::{Hashes, verify_basic, verify_token};
 
 /// A source's scheme with its keys, ready to verify.
@@ -281,64 +265,4 @@ impl Check {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn verifier(scheme: &str, secrets: &[&str]) -> Result<Verifier, ConfigError> {
-        let secrets: Vec<_> = secrets.iter().map(|secret| Secret::new(secret)).collect();
-        Verifier::of(&serde_json::from_str(scheme).expect("parses"), &secrets)
-    }
-
-    fn mac(fields: &str) -> String {
-        format!(r#"{{"kind":"mac","alg":"hmac-sha256","key":"utf8","sig":{{"in":"h:a","enc":"hex"}},{fields}}}"#)
-    }
-
-    #[test]
-    fn a_scheme_without_a_usable_secret_makes_no_verifier() {
-        let body = mac(r#""content":"{body}""#);
-        for scheme in [body.as_str(), r#"{"kind":"token","in":"h:a"}"#, r#"{"kind":"basic"}"#] {
-            assert!(matches!(verifier(scheme, &[]), Err(ConfigError::NoSecret)), "{scheme}");
-            let empty = verifier(scheme, &["a:b", "  "]);
-            assert!(matches!(empty, Err(ConfigError::Secret { index: 1, .. })), "{scheme}");
-            assert!(verifier(scheme, &["a:b"]).is_ok(), "{scheme}");
-        }
-        assert!(matches!(verifier(r#"{"kind":"basic"}"#, &["user"]), Err(ConfigError::Secret { index: 0, .. })));
-        assert!(matches!(verifier(r#"{"kind":"none"}"#, &["a"]), Err(ConfigError::Secret { index: 0, .. })));
-    }
-
-    #[test]
-    fn a_rule_that_would_verify_too_little_makes_no_verifier() {
-        for fields in [
-            r#""content":"always""#,
-            r#""content":"{body}","ts":{"in":"h:time","unit":"s","tol":300}"#,
-            r#""content":"{body}","require":[{"h:user":"cfg:user"}]"#,
-            r#""content":"{hmac-sha256-hex:secret,body}""#,
-        ] {
-            assert!(matches!(verifier(&mac(fields), &["a"]), Err(ConfigError::Rule { .. })), "{fields}");
-        }
-        let none = format!(r#"{{"kind":"any_of","rules":[{},{{"kind":"none"}}]}}"#, mac(r#""content":"{body}""#));
-        assert!(matches!(verifier(&none, &["a"]), Err(ConfigError::Rule { .. })));
-        for (algorithm, keys) in [
-            ("hmac-sha1", &["whpk", "spki-base64"][..]),
-            ("hmac-sha256", &["whpk", "spki-base64", "jwks:https://a.example", "fn:plaid_key"]),
-            ("hmac-sha512", &["whpk", "x509url:h:b"]),
-            ("sha256", &["base64", "hex", "whsec", "spki-base64"]),
-            ("ed25519", &["utf8", "whsec", "fn:plaid_key"]),
-            ("ecdsa-p256-sha256-der", &["utf8", "base64", "hex", "whsec", "whpk", "fn:plaid_key"]),
-            ("rsa-pkcs1-sha256", &["utf8", "base64", "hex", "whsec", "whpk", "fn:plaid_key"]),
-        ] {
-            for key in keys {
-                let content = if algorithm == "sha256" { "{secret}{body}" } else { "{body}{cfg:c}" };
-                let rule = mac(&format!(r#""content":"{content}""#)).replace("hmac-sha256", algorithm);
-                let rule = verifier(&rule.replace("utf8", key), &["a"]);
-                assert!(matches!(rule, Err(ConfigError::Rule { .. })), "{algorithm} with {key}");
-            }
-        }
-    }
-
-    #[test]
-    fn nothing_secret_is_shown() {
-        let shown = format!("{:?}", verifier(&mac(r#""content":"{body}""#), &["hush"]).expect("a verifier"));
-        assert!(!shown.contains("hush") && shown.contains("Keys(..)"), "{shown}");
-    }
-}
+pub(crate) mod tests;

@@ -6,7 +6,7 @@ use serde_json::Value;
 use shared::id::SourceId;
 use shared::provider::Provider;
 use shared::source::Secret;
-use shared::verify::Scheme;
+use shared::scheme::Scheme;
 
 use super::{ANSWERS_WITHIN, Arguments, known_provider, root_cause};
 use crate::operator_client;

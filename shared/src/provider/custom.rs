@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::fields::Fields;
-use crate::verify::key::KeyEncoding;
-use crate::verify::reference::Reference;
-use crate::verify::rule::{Algorithm, MacRule, Scheme, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
-use crate::verify::template::Template;
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::{Algorithm, MacRule, Scheme, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
+use crate::scheme::template::Template;
 
 const DEFAULT_TOLERANCE_S: u32 = 300;
 

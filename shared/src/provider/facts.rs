@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Provider;
-use crate::challenge::hands_over_secret;
+use crate::scheme::challenge::hands_over_secret;
 
 /// A scheme in words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

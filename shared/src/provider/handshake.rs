@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::challenge::ChallengeRule;
+use crate::scheme::challenge::ChallengeRule;
 
 /// A handshake that senders of more than one provider make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

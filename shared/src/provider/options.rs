@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::handshake::Handshake;
+use crate::scheme::reference::function::Function;
+use crate::scheme::reference::{Reference, is_header_name};
+use crate::scheme::template::Template;
 use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits, SafeMethod};
-use crate::verify::function::Function;
-use crate::verify::reference::{Reference, is_header_name};
-use crate::verify::template::Template;
 
 /// The fields that are read here.
 pub(super) const NAMES: [&str; 11] = [

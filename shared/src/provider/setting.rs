@@ -4,7 +4,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fields::Fields;
-use crate::verify::reference::is_header_name;
+use crate::scheme::reference::is_header_name;
 
 const MAX_TEXT_BYTES: usize = 512;
 

@@ -1,12 +1,16 @@
 //! What the catalogue and the settings of an owner make of each other.
 
+mod handshakes;
+mod page;
+pub(crate) mod vectors;
+
 use serde_json::json;
 
-use super::vectors::{samples, source};
 use super::*;
 use crate::header::HeaderList;
+use crate::scheme::reference::Reference;
 use crate::source::{OnFailure, OnStale, QuarantineLimits, SafeMethod};
-use crate::verify::reference::Reference;
+use vectors::{samples, source};
 
 fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
     let problems = source(provider, secrets, config).expect_err("refused");

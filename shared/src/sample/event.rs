@@ -12,9 +12,9 @@ use super::{Moment, SampleRequest};
 use crate::extract::Extractor;
 use crate::header::HeaderList;
 use crate::provider::{Places, Provider};
-use crate::verify::function::Function;
-use crate::verify::reference::Reference;
-use crate::verify::template::{Part, Template};
+use crate::scheme::reference::Reference;
+use crate::scheme::reference::function::Function;
+use crate::scheme::template::{Part, Template};
 
 const JSON: &str = "application/json";
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";

@@ -1,4 +1,4 @@
-//! Signing by a rule of [`crate::verify::rule`]: what it reads is written, in the grammar that it is read with.
+//! Signing by a rule of [`crate::scheme::rule`]: what it reads is written, in the grammar that it is read with.
 
 use std::collections::BTreeMap;
 
@@ -10,14 +10,14 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::fresh::Fresh;
 use super::{SampleRequest, SignError};
-use crate::source::Secret;
-use crate::verify::each::Each;
-use crate::verify::function::Function;
+use crate::scheme::each::Each;
+use crate::scheme::reference::function::Function;
+use crate::scheme::reference::{Field, Place, Reference, Role};
+use crate::scheme::rule::{Algorithm, MacRule, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
+use crate::scheme::template::Part;
+use crate::secret::Secret;
 use crate::verify::key::KeyError;
-use crate::verify::reference::{Field, Place, Reference, Role};
 use crate::verify::request::{Joins, View};
-use crate::verify::rule::{Algorithm, MacRule, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
-use crate::verify::template::Part;
 use crate::verify::{Rejection, timestamp_text};
 
 /// What a rule holds for: the whole request, or the item of its body at this JSON pointer.

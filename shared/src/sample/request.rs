@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::SignError;
 use crate::extract;
 use crate::header::HeaderList;
-use crate::verify::reference::{Place, Reference, Role};
+use crate::scheme::reference::{Place, Reference, Role};
 use crate::verify::request::{Joins, RequestParts, View};
 
 /// A request as a provider sends it.

@@ -8,7 +8,7 @@ use super::event::FORM;
 use super::*;
 use crate::extract::{Extracted, extract};
 use crate::header::HeaderList;
-use crate::provider::vectors::{samples, source};
+use crate::provider::tests::vectors::{samples, source};
 use crate::provider::{Provider, catalogue, find};
 use crate::source::SourceConfig;
 use crate::verify::{RequestParts, Verified, Verifier, verify};

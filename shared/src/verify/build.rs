@@ -1,18 +1,13 @@
 //! Making a verifier: which secret is a key of which rule, and which schemes are no schemes.
 
 use super::jwt::JwtVerifier;
-use super::key::{KeyEncoding, KeyError};
+use super::key::{KeyError, RefusedSecret};
 use super::mac::MacVerifier;
-use super::rule::{Algorithm, Scheme};
 use super::token::Hashes;
 use super::{Check, ConfigError};
-use crate::source::Secret;
-
-/// A secret that a rule cannot use.
-pub(super) struct RefusedSecret {
-    pub(super) secret: usize,
-    pub(super) why: KeyError,
-}
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::rule::{Algorithm, Scheme};
+use crate::secret::Secret;
 
 /// The checks of a scheme, of which one has to pass.
 pub(super) fn checks(scheme: &Scheme, secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {

@@ -82,12 +82,12 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::test_keys;
+    use crate::verify::tests::test_keys;
 
     // Made by openssl: RSA until 2081, so that one of its times is a GeneralizedTime, P-256, and RSA of 1024 bits.
-    const RSA: &[u8] = include_bytes!("testdata/rsa.pem");
-    const P256: &[u8] = include_bytes!("testdata/p256.pem");
-    const SMALL: &[u8] = include_bytes!("testdata/rsa-1024.pem");
+    const RSA: &[u8] = include_bytes!("tests/testdata/rsa.pem");
+    const P256: &[u8] = include_bytes!("tests/testdata/p256.pem");
+    const SMALL: &[u8] = include_bytes!("tests/testdata/rsa-1024.pem");
 
     fn der(pem: &[u8]) -> Vec<u8> {
         let text = std::str::from_utf8(pem).expect("text");

@@ -3,11 +3,11 @@
 
 mod rewritten;
 
-use super::key::KeyEncoding;
 use super::rejection::{Rejection, SignedForm};
 use super::request::RequestParts;
-use super::rule::Scheme;
 use super::{KeySet, Verifier, verify};
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::rule::Scheme;
 use crate::source::{Secret, SourceConfig};
 
 /// The longest body whose other forms are looked at, in bytes.

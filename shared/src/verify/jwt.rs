@@ -3,14 +3,12 @@
 //! The token says with which algorithm it is signed. That only chooses among those of the rule, all of which go with the
 //! kind of key that the rule names: a token never decides what a key is.
 
+mod check;
 mod claims;
 mod compact;
-mod rule;
 
 #[cfg(test)]
 mod tests;
-
-pub use rule::{Claim, JwtAlgorithm, JwtPlace, JwtRule};
 
 use std::borrow::Cow;
 
@@ -18,8 +16,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::{Sha256, Sha384, Sha512};
 
-use super::build::RefusedSecret;
-use super::key::{KeyEncoding, KeyError};
+use super::key::{KeyError, RefusedSecret};
 use super::key_location::{KeyForm, KeyLocation};
 use super::key_set::KeySet;
 use super::public_key::SignatureAlgorithm;
@@ -27,7 +24,10 @@ use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
 use super::token::after_prefix;
 use super::{ConfigError, Incoming, Verified};
-use crate::source::Secret;
+use crate::scheme::jwt::{JwtAlgorithm, JwtRule};
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::secret::Secret;
+use check::check_rule;
 use claims::{check_claims, check_times};
 use compact::Compact;
 
@@ -61,7 +61,7 @@ impl JwtVerifier {
     /// Takes the rule with those of the secrets that are keys for it, and the others with what is wrong with each. Each
     /// secret comes with its place in the source's list.
     pub(super) fn new(rule: &JwtRule, secrets: &[(usize, &Secret)]) -> Result<(Self, Vec<RefusedSecret>), ConfigError> {
-        rule.check()?;
+        check_rule(rule)?;
         let mut refused = Vec::new();
         let mut refuse = |secret: usize, why: KeyError| refused.push(RefusedSecret { secret, why });
         let keys = match &rule.key_encoding {

@@ -59,8 +59,9 @@ mod tests {
 
     use super::*;
     use crate::header::HeaderList;
-    use crate::source::Secret;
-    use crate::verify::{ConfigError, KeySet, Rejection, RequestParts, Verifier, test_keys, verify};
+    use crate::secret::Secret;
+    use crate::verify::tests::test_keys;
+    use crate::verify::{ConfigError, KeySet, Rejection, RequestParts, Verifier, verify};
 
     const CERTIFICATE_URL: &str = "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem";
 
@@ -253,7 +254,7 @@ mod tests {
         for hosts in [json!(["*"]), json!(["*.com"]), json!(["https://a.example"])] {
             let mut rule = sns("rsa-pkcs1-sha256", "2");
             rule["hosts"] = hosts.clone();
-            assert!(serde_json::from_value::<crate::verify::Scheme>(rule).is_err(), "{hosts}");
+            assert!(serde_json::from_value::<crate::scheme::Scheme>(rule).is_err(), "{hosts}");
         }
     }
 

@@ -186,7 +186,7 @@ fn usable(key: serde_json::Value) -> Option<PublishedKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::test_keys;
+    use crate::verify::tests::test_keys;
     use serde_json::{Value, json};
 
     const NOW_MS: u64 = 1_764_000_000_000;
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(parse(&vec![ed25519(); 17]), Err(KeySetError::TooManyKeys(17)));
         let jwks = test_keys::jwks(&[ed25519()]);
         assert_eq!(KeySet::parse(&KeyForm::Certificate, &jwks), Err(KeySetError::Certificate));
-        let certificate = include_bytes!("testdata/rsa.pem");
+        let certificate = include_bytes!("tests/testdata/rsa.pem");
         assert!(matches!(KeySet::parse(&KeyForm::JwkSet, certificate), Err(KeySetError::Json(_))));
         assert!(KeySet::parse(&KeyForm::Certificate, certificate).is_ok());
     }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some("new"), NOW_MS), Ok(3));
         assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some("b"), NOW_MS), Err(Rejection::KeyUnknown));
         assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some(""), NOW_MS), Err(Rejection::KeyUnknown));
-        let nameless = KeySet::parse(&KeyForm::Certificate, include_bytes!("testdata/p256.pem")).expect("a set");
+        let nameless = KeySet::parse(&KeyForm::Certificate, include_bytes!("tests/testdata/p256.pem")).expect("a set");
         let now_ms = 1_800_000_000_000;
         let mismatch = Err(Rejection::SignatureMismatch { secrets: 1 });
         assert_eq!(find(&nameless, SignatureAlgorithm::P256Raw, Some("any"), now_ms), mismatch);

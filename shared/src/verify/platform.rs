@@ -5,6 +5,7 @@
 //! [`Verifier::platform_check`] makes every other check of [`super::verify`] and says what is left, in the terms of the
 //! Web Cryptography API.
 
+use super::public_key::SignatureAlgorithm;
 use super::{Check, Incoming, KeySet, RequestParts, Verifier};
 
 /// Up to this size, in bytes, an HMAC costs less than a call of the platform.
@@ -39,6 +40,15 @@ pub enum PlatformAlgorithm {
 }
 
 impl PlatformAlgorithm {
+    /// The platform's algorithm for signatures of public keys. `None` for RSA, which the platform is not asked to verify.
+    pub(super) const fn of(algorithm: SignatureAlgorithm) -> Option<Self> {
+        match algorithm {
+            SignatureAlgorithm::Ed25519 => Some(Self::Ed25519),
+            SignatureAlgorithm::P256Der | SignatureAlgorithm::P256Raw => Some(Self::P256),
+            SignatureAlgorithm::RsaSha1 | SignatureAlgorithm::RsaSha256 => None,
+        }
+    }
+
     /// The name by which `entry.js` finds its parameters.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -14,8 +14,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use spki::SubjectPublicKeyInfoRef;
 
-use super::key;
-use super::platform::PlatformAlgorithm;
+use crate::scheme::rule::Algorithm;
 
 /// The sizes of an RSA modulus that are accepted, in bits: below, keys can be broken, and above they only cost time.
 pub const RSA_BITS: RangeInclusive<usize> = 2_048..=4_096;
@@ -24,6 +23,9 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// The size of a key of Ed25519, in bytes.
+pub(super) const ED25519_BYTES: usize = 32;
 
 /// The size of a coordinate, and of each half of a signature, of P-256.
 const P256_BYTES: usize = 32;
@@ -54,6 +56,20 @@ pub enum SignatureAlgorithm {
     RsaSha256,
 }
 
+impl Algorithm {
+    /// Where it verifies with a public key: how.
+    #[must_use]
+    pub const fn of_public_key(self) -> Option<SignatureAlgorithm> {
+        match self {
+            Self::HmacSha1 | Self::HmacSha256 | Self::HmacSha512 | Self::Sha256 => None,
+            Self::Ed25519 => Some(SignatureAlgorithm::Ed25519),
+            Self::EcdsaP256Sha256Der => Some(SignatureAlgorithm::P256Der),
+            Self::RsaPkcs1Sha1 => Some(SignatureAlgorithm::RsaSha1),
+            Self::RsaPkcs1Sha256 => Some(SignatureAlgorithm::RsaSha256),
+        }
+    }
+}
+
 impl SignatureAlgorithm {
     /// How many bytes a signature can have.
     #[must_use]
@@ -76,15 +92,6 @@ impl SignatureAlgorithm {
             (Self::Ed25519, PublicKey::P256(_) | PublicKey::Rsa(_))
             | (Self::P256Der | Self::P256Raw, PublicKey::Ed25519(_) | PublicKey::Rsa(_))
             | (Self::RsaSha1 | Self::RsaSha256, PublicKey::Ed25519(_) | PublicKey::P256(_)) => false,
-        }
-    }
-
-    /// What the platform calls it; `None` where it is not asked.
-    pub(super) const fn of_platform(self) -> Option<PlatformAlgorithm> {
-        match self {
-            Self::Ed25519 => Some(PlatformAlgorithm::Ed25519),
-            Self::P256Der | Self::P256Raw => Some(PlatformAlgorithm::P256),
-            Self::RsaSha1 | Self::RsaSha256 => None,
         }
     }
 
@@ -111,7 +118,8 @@ impl PublicKey {
     /// An Ed25519 key from its 32 bytes; `None` for a point of small order, which verifies signatures nobody made.
     #[must_use]
     pub fn ed25519(bytes: &[u8]) -> Option<Self> {
-        key::point(bytes).ok().map(Self::Ed25519)
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes.try_into().ok()?).ok()?;
+        (!key.is_weak()).then_some(Self::Ed25519(key))
     }
 
     /// A key of P-256 from its two coordinates of 32 bytes; `None` where they are no point of the curve.

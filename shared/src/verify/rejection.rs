@@ -1,7 +1,7 @@
 //! Why a request was refused.
 
-use super::reference::Reference;
-use super::rule::TimestampUnit;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::TimestampUnit;
 
 /// The cause of a refusal: a stable code for machines and a detail for the source's owner. The sender learns neither.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -1,5 +1,7 @@
 //! Reading the parts of a request that references name.
 
+mod function;
+
 use std::borrow::Cow;
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -9,13 +11,13 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::checksum::crc32;
-use super::reference::Reference;
 use super::rejection::Rejection;
-use super::url_form::escaped;
+use crate::checksum::crc32;
 use crate::header::HeaderList;
 use crate::reader::{self, Document, Json, Value};
-use crate::source::Secret;
+use crate::scheme::reference::Reference;
+use crate::scheme::url_form::escaped;
+use crate::secret::Secret;
 
 /// How the platform joins the values of a header that was sent more than once.
 const JOIN: &str = ", ";

@@ -6,9 +6,9 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
-use super::reference::Reference;
 use super::rejection::Rejection;
-use super::rule::{SignatureEncoding, SignatureRule};
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::{SignatureEncoding, SignatureRule};
 
 /// The most signatures of one request that are looked at.
 pub(super) const MAX_SIGNATURES: usize = 16;

@@ -5,7 +5,7 @@ mod rfc3339;
 pub(crate) use rfc3339::text_of;
 
 use super::rejection::Rejection;
-use super::rule::{TimestampRule, TimestampUnit};
+use crate::scheme::rule::{TimestampRule, TimestampUnit};
 
 impl TimestampRule {
     /// Whether the time in `text` is near enough to `now_ms` (Unix time in milliseconds).
@@ -42,7 +42,7 @@ fn digits(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::reference::Reference;
+    use crate::scheme::reference::Reference;
 
     const NOW_MS: u64 = 1_700_000_000_900;
 

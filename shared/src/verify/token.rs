@@ -11,11 +11,11 @@ use subtle::ConstantTimeEq as _;
 
 use super::Verified;
 use super::each::verify_each;
-use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
-use super::rule::TokenRule;
-use crate::source::Secret;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::TokenRule;
+use crate::secret::Secret;
 
 /// The hashes of the secrets, each with the place of its secret in the source's list.
 #[derive(Clone)]

@@ -40,7 +40,7 @@ impl Check {
 mod tests {
     use super::*;
     use crate::header::HeaderList;
-    use crate::source::Secret;
+    use crate::secret::Secret;
     use crate::verify::verify;
 
     const NOW_MS: u64 = 1_700_000_000_000;

@@ -5,11 +5,11 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::rule::{Claim, JwtRule};
-use crate::verify::reference::Reference;
+use crate::scheme::jwt::{Claim, JwtRule};
+use crate::scheme::reference::Reference;
+use crate::scheme::url_form::first_match;
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
-use crate::verify::url_form::first_match;
 
 /// Whether every claim of the rule is there with its value.
 pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &View<'_>) -> Result<(), Rejection> {

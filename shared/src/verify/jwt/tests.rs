@@ -1,8 +1,9 @@
 use serde_json::{Value, json};
 
 use crate::header::HeaderList;
-use crate::source::Secret;
-use crate::verify::{KeySet, Rejection, RequestParts, Verifier, test_keys, verify};
+use crate::secret::Secret;
+use crate::verify::tests::test_keys;
+use crate::verify::{KeySet, Rejection, RequestParts, Verifier, verify};
 
 const NOW_S: u64 = 1_700_000_000;
 const URL: &str = "https://in.example/in/a?b=c";

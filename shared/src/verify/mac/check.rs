@@ -1,10 +1,10 @@
 //! What is wrong with a rule itself, whatever the secrets.
 
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::reference::function::Function;
+use crate::scheme::rule::{Algorithm, MacRule};
 use crate::verify::ConfigError;
-use crate::verify::function::Function;
-use crate::verify::key::KeyEncoding;
-use crate::verify::reference::Reference;
-use crate::verify::rule::{Algorithm, MacRule};
 
 /// Refuses a rule that would verify less than it seems to.
 pub(super) fn check_rule(rule: &MacRule) -> Result<(), ConfigError> {

@@ -2,11 +2,11 @@
 
 use std::borrow::Cow;
 
-use crate::verify::reference::{Field, Reference, Role};
+use crate::scheme::reference::{Field, Reference, Role};
+use crate::scheme::template::Part;
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
 use crate::verify::signature::SignatureValue;
-use crate::verify::template::Part;
 
 /// Resolves references, those to the fields of the signature header included.
 pub(super) struct Reader<'v, 'b> {

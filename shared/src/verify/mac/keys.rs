@@ -8,18 +8,19 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use crate::source::Secret;
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::Algorithm;
+use crate::scheme::template::Part;
+use crate::secret::Secret;
 use crate::verify::Incoming;
-use crate::verify::build::RefusedSecret;
-use crate::verify::key::{KeyEncoding, KeyError};
+use crate::verify::key::KeyError;
+use crate::verify::key::RefusedSecret;
 use crate::verify::key_set::KeySet;
 use crate::verify::platform::PlatformAlgorithm;
 use crate::verify::public_key::{PublicKey, SignatureAlgorithm};
-use crate::verify::reference::Reference;
 use crate::verify::rejection::Rejection;
-use crate::verify::rule::Algorithm;
 use crate::verify::signature::Candidate;
-use crate::verify::template::Part;
 
 /// The keys of one algorithm.
 #[derive(Clone)]
@@ -151,7 +152,7 @@ impl Keys {
             Self::Public(algorithm, keys) => (algorithm, keys.iter().map(|numbered| &numbered.key).collect()),
             Self::Published(algorithm) => (algorithm, incoming.keys?.valid(*algorithm, incoming.now_ms)),
         };
-        Some((algorithm.of_platform()?, keys.into_iter().filter_map(PublicKey::raw).collect()))
+        Some((PlatformAlgorithm::of(*algorithm)?, keys.into_iter().filter_map(PublicKey::raw).collect()))
     }
 
     /// A signature as the platform takes it; `None` where it could be nobody's.

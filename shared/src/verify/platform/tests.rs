@@ -132,8 +132,8 @@ fn a_rule_that_needs_the_body_itself_is_never_left_to_the_platform() {
 fn published_keys_are_left_to_the_platform_once_they_are_at_hand() {
     let fal = r#"{"kind":"mac","alg":"ed25519","key":"jwks:https://keys.example/jwks.json",
         "content":"{h:user}{body}","sig":{"in":"h:a","enc":"hex"},"require":[{"h:user":"cfg:user"}],"settings":{"user":"u"}}"#;
-    let set = crate::verify::test_keys::jwks(&[
-        crate::verify::test_keys::p256_jwk("a"),
+    let set = crate::verify::tests::test_keys::jwks(&[
+        crate::verify::tests::test_keys::p256_jwk("a"),
         serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw"}),
     ]);
     let set = KeySet::parse_jwks(&set).expect("a set");

@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
 
 use super::*;
-use crate::verify::test_keys;
+use crate::verify::tests::test_keys;
 
 const ALL: [SignatureAlgorithm; 5] = [
     SignatureAlgorithm::Ed25519,
@@ -20,7 +20,8 @@ const P256_DER: &str =
 
 fn openssl() -> [(SignatureAlgorithm, PublicKey, Vec<u8>); 3] {
     let key = |pem: &[u8]| crate::verify::certificate::Certificate::from_pem(pem).expect("a certificate").key;
-    let (rsa, p256) = (key(include_bytes!("../testdata/rsa.pem")), key(include_bytes!("../testdata/p256.pem")));
+    let (rsa, p256) =
+        (key(include_bytes!("../tests/testdata/rsa.pem")), key(include_bytes!("../tests/testdata/p256.pem")));
     let bytes = |text| BASE64.decode(text).expect("base64");
     [
         (SignatureAlgorithm::RsaSha256, rsa.clone(), bytes(RSA_SHA256)),

@@ -4,10 +4,10 @@ mod digests;
 mod items;
 mod urls;
 
-use super::platform::tests::assert_agrees;
-use super::{ConfigError, Rejection, RequestParts, Verified, Verifier, verify};
 use crate::header::HeaderList;
 use crate::source::{OnStale, Secret};
+use crate::verify::platform::tests::assert_agrees;
+use crate::verify::{ConfigError, Rejection, RequestParts, Verified, Verifier, verify};
 
 /// A request to a source with one rule, ready to be changed.
 #[derive(Clone)]

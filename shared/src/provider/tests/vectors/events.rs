@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::{catalogue, find};
 use crate::extract::extract;
 use crate::header::HeaderList;
+use crate::provider::{catalogue, find};
 
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -43,7 +43,8 @@ fn every_provider_names_its_events_in_its_own_place() {
 #[test]
 fn no_place_of_an_id_or_a_type_is_untested() {
     let told: BTreeSet<_> = events().into_iter().map(|event| event.provider).collect();
-    let silent = |provider: &&super::super::Provider| !(provider.event_id.is_empty() && provider.event_type.is_empty());
+    let silent =
+        |provider: &&crate::provider::Provider| !(provider.event_id.is_empty() && provider.event_type.is_empty());
     let missing: Vec<_> =
         catalogue().iter().filter(silent).map(|provider| &provider.id).filter(|id| !told.contains(*id)).collect();
     assert!(missing.is_empty(), "providers without an event: {missing:?}");

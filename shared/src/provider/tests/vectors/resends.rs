@@ -5,9 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::{catalogue, find};
 use crate::extract::{DedupeKey, extract};
 use crate::header::HeaderList;
+use crate::provider::{catalogue, find};
 
 /// An event, and texts in its query, headers and body that are replaced.
 #[derive(Deserialize)]

@@ -1,6 +1,6 @@
 //! What Hook0 signs of the headers (Coinbase Developer Platform): `clients/rust/src/signature.rs` of its repository.
 
-use crate::verify::reference::{Reference, is_header_name};
+use crate::scheme::reference::{Reference, is_header_name};
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
 

@@ -7,9 +7,10 @@ use ed25519_dalek::Signer as _;
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
-use super::{KeyForm, KeySet, Rejection, RequestParts, Verifier, test_keys, verify};
+use super::test_keys;
 use crate::header::HeaderList;
-use crate::source::Secret;
+use crate::secret::Secret;
+use crate::verify::{KeyForm, KeySet, Rejection, RequestParts, Verifier, verify};
 
 const NOW_S: u64 = 1_700_000_000;
 const BODY: &str = "{\"id\":\"evt_test\",\"type\":\"example.event\"}";

@@ -7,7 +7,7 @@ use sha1::Sha1;
 use sha2::Sha256;
 
 use super::Case;
-use crate::verify::url_form::MAX_RESPELLED_BYTES;
+use crate::scheme::url_form::MAX_RESPELLED_BYTES;
 
 const TWILIO: &str = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{url}{fn:form_sorted_concat}",
     "sig":{"in":"h:x-twilio-signature","enc":"base64"},"urls":["as_is","without_port","with_default_port"],

@@ -2,9 +2,7 @@
 //! `aws-js-sns-message-validator`.
 
 use crate::reader::{Json, Value};
-
-/// The fields that are signed where they are there, in this order.
-const FIELDS: [&str; 8] = ["Message", "MessageId", "Subject", "SubscribeURL", "Timestamp", "Token", "TopicArn", "Type"];
+use crate::scheme::reference::function::sns::FIELDS;
 
 /// The fields that no message of its type is without.
 const NOTIFICATION: &[&str] = &["Message", "MessageId", "Timestamp", "TopicArn"];
@@ -36,17 +34,11 @@ pub(super) fn canonical(message: Json<'_>) -> Option<String> {
     Some(out)
 }
 
-/// Whether the field at a JSON pointer (RFC 6901) is among those that are signed.
-pub(in crate::verify) fn covers(pointer: &str) -> bool {
-    pointer.strip_prefix('/').is_some_and(|name| FIELDS.contains(&name))
-}
-
 #[cfg(test)]
 mod tests {
     use serde_json::Value;
 
     use super::canonical;
-    use super::covers;
     use crate::header::HeaderList;
     use crate::reader;
 
@@ -101,10 +93,5 @@ mod tests {
         assert_eq!(of(with("MessageId", Value::Null)), None);
         assert_eq!(of(with("Type", "Other".into())), None);
         assert_eq!(of(Value::Null), None);
-    }
-
-    #[test]
-    fn the_topic_is_covered_and_the_address_of_the_certificate_is_not() {
-        assert!(covers("/TopicArn") && !covers("/SigningCertURL") && !covers("/a/TopicArn") && !covers("TopicArn"));
     }
 }

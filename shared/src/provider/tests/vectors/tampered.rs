@@ -5,9 +5,9 @@ use std::collections::BTreeSet;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
-use super::super::catalogue;
 use super::sample::{Encoding, Sample, admits_gaps};
 use super::samples;
+use crate::provider::catalogue;
 
 /// Counts what was tried, so that a table that tries nothing is seen.
 #[derive(Default)]

@@ -1,19 +1,12 @@
 //! The functions of the rule language: what single providers sign and no template can say.
 
-mod first_item;
-mod form;
-mod headers;
-mod hubspot;
 mod items;
-pub(super) mod sns;
+pub(crate) mod sns;
 
 use std::fmt;
 use std::str::FromStr;
 
-use super::reference::Reference;
-use super::rejection::Rejection;
-use super::request::View;
-use crate::reader;
+use super::Reference;
 pub use items::Items;
 
 /// A function of the request. The names stand beside each variant.
@@ -31,30 +24,6 @@ pub enum Function {
     SignedHeaders(Box<Reference>),
     /// `sns_canonical`: the fields of a message of Amazon SNS as it signs them.
     SnsCanonical,
-}
-
-impl Function {
-    /// The function's value. `names` reads the reference in it, because only the signature header knows its own fields.
-    pub(crate) fn evaluate(
-        &self,
-        view: &View<'_>,
-        names: impl FnOnce(&Reference) -> Result<String, Rejection>,
-    ) -> Result<String, Rejection> {
-        let missing = || Rejection::FieldMissing { reference: Reference::Function(self.clone()) };
-        match self {
-            Self::FirstItem => {
-                // What is no JSON could be read as a form that has another first item: no signature covers the headers.
-                let is_json = |_: &&str| reader::is_json(view.body());
-                first_item::of(view.body()).filter(is_json).map(str::to_owned).ok_or_else(missing)
-            }
-            Self::FormSortedConcat => form::sorted_concat(&view.url(), view.body()).ok_or_else(missing),
-            Self::HubspotUri => Ok(hubspot::uri(&view.url())),
-            // Only the id of an event is made of it, which the edge does not read: see `extract`.
-            Self::Items(_) => Err(missing()),
-            Self::SignedHeaders(place) => headers::values(view, &names(place)?),
-            Self::SnsCanonical => view.document().and_then(sns::canonical).ok_or_else(missing),
-        }
-    }
 }
 
 impl FromStr for Function {

@@ -9,9 +9,9 @@ mod tampered;
 
 use serde_json::{Value, json};
 
-use super::{ConfigProblem, NewSource, find};
 use crate::header::HeaderList;
 use crate::id::SourceId;
+use crate::provider::{ConfigProblem, NewSource, find};
 use crate::source::{Secret, SourceConfig};
 use crate::verify::platform::tests::assert_agrees;
 use crate::verify::{KeySet, Rejection, RequestParts, Verified, Verifier, verify};

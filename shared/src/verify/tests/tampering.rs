@@ -2,8 +2,8 @@
 
 use serde_json::json;
 
-use super::{ConfigError, Rejection, Verifier};
-use crate::provider::vectors::{Vector, fal_keys, source, vectors};
+use crate::provider::tests::vectors::{Vector, fal_keys, source, vectors};
+use crate::verify::{ConfigError, Rejection, Verifier};
 use crate::verify::{RequestParts, verify};
 
 fn code(vector: &Vector) -> &'static str {

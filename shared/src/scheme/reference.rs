@@ -1,11 +1,14 @@
 //! References: the names that rules use for the parts of a request, such as `h:webhook-id`, `json:event.type` or `body`.
 
+pub mod function;
+
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::function::Function;
+use super::pointer::pointer;
+use function::Function;
 
 /// A part of a request, or of the rule that looks at it. The text forms stand beside each variant.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -179,7 +182,7 @@ impl Reference {
     }
 
     /// Whether its value depends on how the URL is written.
-    pub(super) const fn reads_url(&self) -> bool {
+    pub(crate) const fn reads_url(&self) -> bool {
         matches!(self, Self::Url | Self::UrlSha256Hex | Self::Function(Function::HubspotUri))
     }
 }
@@ -275,14 +278,6 @@ fn parse(text: &str) -> Option<Reference> {
         "hmac-sha256-base64" => Some(Reference::HmacBase64(Box::new(parse(name.strip_prefix("secret,")?)?))),
         _ => None,
     }
-}
-
-/// The JSON pointer (RFC 6901) of a dotted path; a pointer stays as it is, and no path names the whole document.
-pub(super) fn pointer(path: &str) -> String {
-    if path.is_empty() || path.starts_with('/') {
-        return path.to_owned();
-    }
-    path.split('.').map(|name| format!("/{}", name.replace('~', "~0").replace('/', "~1"))).collect()
 }
 
 #[cfg(test)]

@@ -7,9 +7,9 @@ use std::rc::Rc;
 use serde::Deserialize;
 use serde_json::Value;
 
-use super::super::find;
 use super::source;
 use crate::header::HeaderList;
+use crate::provider::find;
 use crate::source::SourceConfig;
 use crate::verify::{KeyForm, KeySet, Rejection, RequestParts, Verified, Verifier, verify};
 

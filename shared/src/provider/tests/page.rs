@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::{Confidence, Provider, SecretNeed, catalogue};
+use crate::provider::{Confidence, Provider, SecretNeed, catalogue};
 
 const INTRODUCTION: &str = "# Providers
 

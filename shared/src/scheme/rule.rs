@@ -5,12 +5,11 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 
 use super::each::Each;
-use super::function::{Function, sns};
 use super::host::HostPattern;
 use super::jwt::JwtRule;
-use super::key::KeyEncoding;
-use super::public_key::SignatureAlgorithm;
+use super::key_encoding::KeyEncoding;
 use super::reference::Reference;
+use super::reference::function::{Function, sns};
 use super::template::Template;
 use super::url_form::{QueryForm, UrlForm};
 
@@ -94,20 +93,6 @@ pub enum Algorithm {
     RsaPkcs1Sha1,
     /// RSASSA-PKCS1-v1_5 with SHA-256.
     RsaPkcs1Sha256,
-}
-
-impl Algorithm {
-    /// Where it verifies with a public key: how.
-    #[must_use]
-    pub const fn of_public_key(self) -> Option<SignatureAlgorithm> {
-        match self {
-            Self::HmacSha1 | Self::HmacSha256 | Self::HmacSha512 | Self::Sha256 => None,
-            Self::Ed25519 => Some(SignatureAlgorithm::Ed25519),
-            Self::EcdsaP256Sha256Der => Some(SignatureAlgorithm::P256Der),
-            Self::RsaPkcs1Sha1 => Some(SignatureAlgorithm::RsaSha1),
-            Self::RsaPkcs1Sha256 => Some(SignatureAlgorithm::RsaSha256),
-        }
-    }
 }
 
 /// Where signatures stand and how they are written.
@@ -252,7 +237,7 @@ impl Scheme {
     }
 
     /// Where the keys are published that a single rule needs: the encoding that says so, and the hosts that are allowed.
-    pub(super) fn published_keys(&self) -> Option<(&KeyEncoding, &[HostPattern])> {
+    pub(crate) fn published_keys(&self) -> Option<(&KeyEncoding, &[HostPattern])> {
         let (encoding, hosts) = match self {
             Self::Mac(rule) => (&rule.key_encoding, rule.hosts.as_slice()),
             Self::Jwt(rule) => (&rule.key_encoding, &[][..]),
@@ -285,7 +270,7 @@ impl MacRule {
     }
 
     /// As [`MacRule::covers`], where `reference` is one of the rule's own and fields are those of an item.
-    pub(super) fn signs(&self, reference: &Reference) -> bool {
+    pub(crate) fn signs(&self, reference: &Reference) -> bool {
         self.holds(reference) || (reference.reads_json() && self.covers_body())
     }
 

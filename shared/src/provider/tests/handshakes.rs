@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
-use super::catalogue;
 use super::vectors::source;
 use crate::challenge::{Challenge, Reply, answer};
 use crate::header::HeaderList;
+use crate::provider::catalogue;
 use crate::source::{Secret, SourceConfig};
 use crate::verify::RequestParts;
 

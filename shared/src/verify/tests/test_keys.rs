@@ -19,40 +19,40 @@ static RSA: LazyLock<rsa::PrivateKey> =
 static P256: LazyLock<p256::ecdsa::SigningKey> =
     LazyLock::new(|| p256::ecdsa::SigningKey::from_slice(&[7; 32]).expect("a key"));
 
-pub(super) fn rsa_sha256(message: &[u8]) -> Vec<u8> {
+pub(crate) fn rsa_sha256(message: &[u8]) -> Vec<u8> {
     RSA.sign(Pkcs1v15Sign::new::<Sha256>(), &Sha256::digest(message)).expect("signs")
 }
 
-pub(super) fn rsa_sha1(message: &[u8]) -> Vec<u8> {
+pub(crate) fn rsa_sha1(message: &[u8]) -> Vec<u8> {
     RSA.sign(Pkcs1v15Sign::new::<Sha1>(), &Sha1::digest(message)).expect("signs")
 }
 
 /// An ECDSA signature as r and s of 32 bytes each.
-pub(super) fn p256_raw(message: &[u8]) -> Vec<u8> {
+pub(crate) fn p256_raw(message: &[u8]) -> Vec<u8> {
     let signature: p256::ecdsa::Signature = P256.sign_prehash(&Sha256::digest(message)).expect("signs");
     signature.to_bytes().to_vec()
 }
 
 /// The RSA key as a JSON Web Key.
-pub(super) fn rsa_jwk(id: &str) -> Value {
+pub(crate) fn rsa_jwk(id: &str) -> Value {
     let (n, e) = (RSA.n().to_be_bytes_trimmed_vartime(), RSA.e().to_be_bytes_trimmed_vartime());
     json!({ "kty": "RSA", "use": "sig", "kid": id, "n": BASE64URL.encode(n), "e": BASE64URL.encode(e) })
 }
 
 /// The P-256 key as a JSON Web Key.
-pub(super) fn p256_jwk(id: &str) -> Value {
+pub(crate) fn p256_jwk(id: &str) -> Value {
     let point = P256.verifying_key().to_sec1_point(false);
     let (x, y) = (BASE64URL.encode(point.x().expect("a point")), BASE64URL.encode(point.y().expect("a point")));
     json!({ "kty": "EC", "crv": "P-256", "use": "sig", "kid": id, "x": x, "y": y })
 }
 
 /// A JSON Web Key Set.
-pub(super) fn jwks(keys: &[Value]) -> Vec<u8> {
+pub(crate) fn jwks(keys: &[Value]) -> Vec<u8> {
     json!({ "keys": keys }).to_string().into_bytes()
 }
 
 /// The `SubjectPublicKeyInfo` of the RSA key.
-pub(super) fn rsa_spki() -> Vec<u8> {
+pub(crate) fn rsa_spki() -> Vec<u8> {
     let integer = |bytes: &[u8]| element(0x02, &[&[0][..], bytes].concat());
     let (n, e) = (RSA.n().to_be_bytes_trimmed_vartime(), RSA.e().to_be_bytes_trimmed_vartime());
     let key = element(0x30, &[integer(&n), element(0x02, &e)].concat());
@@ -62,7 +62,7 @@ pub(super) fn rsa_spki() -> Vec<u8> {
 }
 
 /// A PEM certificate of a key, valid between two times written as `YYMMDDhhmmssZ`. It is signed by nobody.
-pub(super) fn certificate(spki: &[u8], from: &str, until: &str) -> Vec<u8> {
+pub(crate) fn certificate(spki: &[u8], from: &str, until: &str) -> Vec<u8> {
     let time = |text: &str| element(0x17, text.as_bytes());
     let name = element(0x30, &[]);
     let algorithm = element(0x30, &[0x06, 3, 0x2b, 0x65, 0x70]);
@@ -80,7 +80,7 @@ pub(super) fn certificate(spki: &[u8], from: &str, until: &str) -> Vec<u8> {
 }
 
 /// A token that `sign` signs.
-pub(super) fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
+pub(crate) fn token(header: &Value, claims: &Value, sign: impl Fn(&[u8]) -> Vec<u8>) -> String {
     let encode = |part: &Value| BASE64URL.encode(part.to_string());
     let signed = format!("{}.{}", encode(header), encode(claims));
     let signature = BASE64URL.encode(sign(signed.as_bytes()));

@@ -33,11 +33,11 @@ use std::borrow::Cow;
 
 pub use port::UrlForm;
 pub use query::QueryForm;
-pub(super) use query::escaped;
+pub(crate) use query::escaped;
 
 /// Up to this size of what is signed, in bytes, other forms of the query are tried: what a wrong signature over a large body
 /// costs does not grow with the number of forms. Senders that sign the URL send small bodies.
-pub(super) const MAX_RESPELLED_BYTES: usize = 1_048_576;
+pub(crate) const MAX_RESPELLED_BYTES: usize = 1_048_576;
 
 /// The forms of the query that are tried for every sender, after the query as it is.
 const OF_EVERY_SENDER: &[QueryForm] = &[QueryForm::Apostrophes, QueryForm::Unescaped];
@@ -48,7 +48,7 @@ const AS_IS: &[UrlForm] = &[UrlForm::AsIs];
 /// is tried twice, so that an ordinary one is tried once for each port that it may have been signed with. There are at most
 /// three ports and five forms of the query. `queries` are the forms that only this sender may have signed; if it is `None`,
 /// the query is taken as it is.
-pub(super) fn first_match<T, E>(
+pub(crate) fn first_match<T, E>(
     asked: &str,
     ports: &[UrlForm],
     queries: Option<&[QueryForm]>,
@@ -75,7 +75,7 @@ pub(super) fn first_match<T, E>(
 }
 
 /// Whether the query of a URL may have been signed in another form than the one that was asked for.
-pub(super) fn has_other_forms(asked: &str, queries: &[QueryForm]) -> bool {
+pub(crate) fn has_other_forms(asked: &str, queries: &[QueryForm]) -> bool {
     OF_EVERY_SENDER.iter().chain(queries).any(|query| query.of(asked).is_some())
 }
 
