@@ -1,4 +1,4 @@
-//! Short texts that name something: ids, templates, references and what else a scheme is made of.
+//! Short texts: ids, templates, references and other parts of a scheme.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
@@ -49,7 +49,7 @@ pub fn template(data: &[u8]) -> bool {
     true
 }
 
-/// What is read survives being written.
+/// A value survives being written and read again.
 fn read<T: FromStr + Display + PartialEq + Debug>(text: &str) -> Option<T> {
     let value: T = text.parse().ok()?;
     let written = value.to_string();

@@ -1,6 +1,6 @@
-//! Challenges: requests by which a provider finds out whether a URL is its owner's, answered at the edge.
+//! Challenges: requests with which a provider tests whether its customer owns a URL. The edge answers them.
 //!
-//! Like schemes they are data: conditions on the request, and a reply with references in it.
+//! Like schemes they are data: [`crate::scheme::challenge`] describes them, and this module evaluates them.
 
 use crate::scheme::challenge::{ChallengeRule, EffectRule, Expected, PLAIN_TEXT, ReplyRule};
 use crate::scheme::host::path_at;
@@ -10,11 +10,11 @@ use crate::secret::Secret;
 use crate::verify::Rejection;
 use crate::verify::request::{Joins, RequestParts, View};
 
-/// The largest body that is looked at for a challenge, in bytes. Challenges are small, and what is larger is an event,
+/// The largest body that is searched for a challenge, in bytes. Challenges are small, and a larger body is an event,
 /// which must not be parsed on its way.
 pub const MAX_CHALLENGE_BODY_BYTES: usize = 4_096;
 
-/// The longest value of a header of a reply, in bytes: the longest secret that is handed over is sent back in one.
+/// The longest value of a header of a reply, in bytes: a reply may return the longest secret in one.
 const MAX_REPLY_HEADER_BYTES: usize = MAX_SECRET_BYTES;
 
 /// The lengths of a secret that a provider hands over, in bytes.
@@ -29,28 +29,29 @@ pub struct Challenge {
     pub must_verify: bool,
     /// Whether the request is an event too, to be queued before the reply is sent.
     pub forward: bool,
-    /// What is answered where verification fails; `None` refuses the request like any other.
+    /// The reply if verification fails; `None` refuses the request like any other.
     pub refusal: Option<Reply>,
     /// The URL to GET, once the request is verified and before the reply is sent.
     pub confirm: Option<String>,
-    /// The secret that the provider hands over. There is none once the source has it.
+    /// The secret that the provider hands over; `None` once the source has it.
     pub secret: Option<Secret>,
 }
 
-/// What is sent back.
+/// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
     pub content_type: String,
-    /// Besides the content type; names in lower case.
+    /// The headers in addition to the content type; names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-/// The reply to a request that is a challenge by one of the rules, the first that holds; `None` for every other request.
+/// The reply to a request that is a challenge by one of the rules: the first that holds. `None` for every other
+/// request.
 ///
-/// `secrets` are those of the source: some providers want a text of theirs signed with it, and one that hands over its
-/// secret may do so only where the source has none.
+/// `secrets` are those of the source: some providers want a text signed with one, and a provider may hand over its
+/// secret only if the source has none.
 #[must_use]
 pub fn answer(
     rules: &[ChallengeRule],
@@ -83,7 +84,7 @@ impl ChallengeRule {
             None => None,
         };
         let reply = self.reply.render(view)?;
-        // What hands over a secret once more is answered, and is nothing new.
+        // A secret that is handed over again is answered, but is not a new event.
         let forward = self.forward && (self.store_secret.is_none() || secret.is_some());
         Some(Challenge { reply, must_verify: self.verify, forward, refusal, confirm, secret })
     }
@@ -103,16 +104,16 @@ impl Reply {
 }
 
 impl EffectRule {
-    /// The URL, where it is one of these hosts over TLS. `None` where it is anything else, as whoever chose it would have
-    /// the edge ask for them.
+    /// The URL, if it is at one of these hosts over TLS, else `None`: the sender chooses the URL, and the edge requests
+    /// it.
     fn url(&self, view: &View<'_>) -> Option<String> {
         let url = view.text(&self.get, Joins::Refused).ok()?;
         path_at(&url, &self.hosts).is_some().then(|| url.clone().into_owned())
     }
 }
 
-/// What is to be kept of a secret that is handed over: nothing where the source has it already. `None` where the source
-/// has another, so that nobody can plant one.
+/// The secret to keep: `Some(None)` if the source has it already, and `None` if the source has another one, so that no
+/// sender can plant one.
 fn handed_over(text: &str, secrets: &[Secret]) -> Option<Option<Secret>> {
     let secret = Secret::new(text);
     let usable =
@@ -123,7 +124,7 @@ fn handed_over(text: &str, secrets: &[Secret]) -> Option<Option<Secret>> {
     }
 }
 
-/// Cheap conditions first: the body is parsed only where everything else holds and it could be a challenge.
+/// Cheap conditions come first: the body is parsed only if all others hold and it could be a challenge.
 fn hold(conditions: &[(&Reference, &Expected)], view: &View<'_>) -> bool {
     let (in_json, elsewhere): (Vec<_>, Vec<_>) = conditions.iter().partition(|(place, _)| place.reads_json());
     elsewhere.iter().all(|(place, expected)| expected.is(place, view))
@@ -132,7 +133,7 @@ fn hold(conditions: &[(&Reference, &Expected)], view: &View<'_>) -> bool {
 }
 
 impl Expected {
-    /// Whether it is compared with what only the source's owner knows.
+    /// Whether it is compared with a setting, which only the source's owner knows.
     fn is_a_setting(&self) -> bool {
         matches!(self, Self::Text(text) if text.starts_with("cfg:"))
     }
@@ -161,8 +162,8 @@ impl Expected {
         }
     }
 
-    /// Whether a body could hold this value, by its length and without parsing: the value, or else the name of its field,
-    /// has to stand in it as it is.
+    /// Whether a body could contain this value, by its length and without parsing: the value, or else the name of its
+    /// field, has to appear in it literally.
     fn may_be_in(&self, place: &Reference, body: &[u8]) -> bool {
         let mut field = "";
         if let Reference::Json { pointer, .. } = place {
@@ -179,19 +180,20 @@ impl Expected {
 }
 
 impl ReplyRule {
-    /// `None` where a reference of the reply names something that the request does not have.
+    /// `None` if the request lacks a value that the reply refers to.
     fn render(&self, view: &View<'_>) -> Option<Reply> {
         let json = self.content_type.starts_with("application/json");
         let body = render(&self.body, view, if json { escape_json } else { str::to_owned })?.into_bytes();
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         for (name, value) in &self.headers {
             let value = render(value, view, str::to_owned)?;
-            // What a sender wrote must neither end the header nor be refused by the host, which would leave all headers out.
+            // A value from the sender must not end the header, and the host must not refuse it: it would then leave out
+            // all headers.
             let visible = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
             let harmless = is_header_name(name) && visible && value.len() <= MAX_REPLY_HEADER_BYTES;
             headers.push(harmless.then(|| (name.to_ascii_lowercase(), value))?);
         }
-        // A reply repeats what its sender wrote: no browser may take it for a page.
+        // A reply repeats text of its sender, and no browser may read it as a page.
         if !headers.iter().any(|(name, _)| name == "x-content-type-options") {
             headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
         }
@@ -284,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sender_wrote_stays_inside_its_string_and_its_header() {
+    fn a_value_of_the_sender_stays_inside_its_string_and_its_header() {
         let asked = r#"{"challenge":"a\"},{\\"}"#;
         let challenge = ask(MONDAY, "POST", "", asked).expect("a challenge");
         assert_eq!(challenge.reply.body, br#"{"challenge":"a\"},{\\"}"#);

@@ -12,7 +12,7 @@ use super::template::Template;
 /// The content type of a reply that names none.
 pub(crate) const PLAIN_TEXT: &str = "text/plain";
 
-/// When a request is a challenge, and what is answered.
+/// A rule for challenges: which requests are challenges, and how they are answered.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ChallengeRule {
@@ -21,15 +21,16 @@ pub struct ChallengeRule {
     /// Whether the request must pass verification before it is answered.
     pub verify: bool,
     pub reply: ReplyRule,
-    /// The status that answers, without a body, what asks like a challenge and is not right: a setting is not the source's,
-    /// or verification fails. Without it the one is no challenge and the other is refused like an event.
+    /// The status that answers, without a body, a request that looks like a challenge but is wrong: a setting differs
+    /// from the source's, or verification fails. Without it the former is not a challenge, and the latter is refused
+    /// like an event.
     #[serde(rename = "else", default, skip_serializing_if = "Option::is_none")]
     pub otherwise: Option<u16>,
-    /// What has to be done before the reply is sent.
+    /// The request to make before the reply is sent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub effect: Option<EffectRule>,
-    /// Where the provider hands over the secret that it will sign with. Where such a request is an event too, it is kept as
-    /// unverified, so that the owner can read what was handed over.
+    /// The place of the secret with which the provider will sign, if it hands one over. If such a request is an event
+    /// too, it is kept as unverified, so that the owner can read the secret.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub store_secret: Option<Reference>,
     /// Whether it is an event too.
@@ -40,27 +41,27 @@ pub struct ChallengeRule {
     pub settings: BTreeMap<String, String>,
 }
 
-/// What a part of the request must be.
+/// The value that a part of the request must have.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(untagged)]
 pub enum Expected {
     Number(u64),
-    /// `"*"` is anything that is not empty, `"begin*"` what begins so, `"cfg:name"` the source's setting.
+    /// `"*"` matches every value that is not empty, `"begin*"` a beginning, and `"cfg:name"` the source's setting.
     Text(String),
-    /// `null`: it is not there.
+    /// `null`: the part must be absent.
     Absent,
 }
 
-/// A request that confirms the challenge: a GET of a URL that stands in it.
+/// A request that confirms the challenge: a GET of a URL in the challenge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct EffectRule {
     pub get: Reference,
-    /// The hosts that may be asked; a URL with another is no challenge.
+    /// The hosts that may be requested; with a URL at another host, the request is not a challenge.
     pub hosts: Vec<HostPattern>,
 }
 
-/// A reply with references in it. Values are escaped where they are put into JSON.
+/// A reply with references in it. Values are escaped in JSON.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct ReplyRule {

@@ -1,16 +1,17 @@
-//! Where a request carries what proves its origin and could be used again: a token, credentials, a key of the sender's.
+//! The places of a request that hold credentials. They are not kept with an event, which therefore cannot be verified
+//! again. A signature is valid for one body only, and is kept.
 
 use super::reference::Reference;
 use super::rule::Scheme;
 
 impl Scheme {
-    /// The places of a request that hold credentials. They are not kept with an event, which therefore cannot be verified a
-    /// second time; a signature is of use for one body only and is kept.
+    /// The places of a request that hold credentials. They are not kept with an event, which therefore cannot be
+    /// verified again. A signature is valid for one body only, and is kept.
     #[must_use]
     pub fn credentials(&self) -> Vec<Reference> {
         match self {
             Self::Token(rule) => vec![rule.place.clone()],
-            // A token that says nothing of the body could be sent again with another one.
+            // A token that does not cover the body could be sent again with another one.
             Self::Jwt(rule) if !rule.covers_body() => vec![rule.token.place.clone()],
             Self::Basic => vec![Reference::Header("authorization".to_owned())],
             Self::AnyOf { rules } | Self::AllOf { rules } => rules.iter().flat_map(Self::credentials).collect(),

@@ -7,7 +7,7 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::pointer::pointer;
 
-/// Where the items stand: `value[]`, or `notificationItems[].NotificationRequestItem` where each is wrapped once more.
+/// The place of the items: `value[]`, or `notificationItems[].NotificationRequestItem` if each is wrapped once more.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Each {
     text: String,
@@ -17,9 +17,9 @@ pub struct Each {
     item: String,
 }
 
-/// A text that names no list.
+/// A text that does not name a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" names no list; write the path to it and [], such as value[] or items[].item")]
+#[error("\"{0}\" does not name a list; write its path and [], such as value[] or items[].item")]
 pub struct ParseEachError(String);
 
 impl Each {
@@ -79,7 +79,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_path_names_a_list_and_what_wraps_each_item() {
+    fn a_path_names_a_list_and_the_wrapper_of_each_item() {
         let parse = |text: &str| text.parse::<Each>().map(|each| (each.list, each.item));
         assert_eq!(parse("value[]"), Ok(("/value".to_owned(), String::new())));
         assert_eq!(parse("a.b[].c.d"), Ok(("/a/b".to_owned(), "/c/d".to_owned())));

@@ -1,25 +1,25 @@
-//! Which hosts a URL that stands in a request may name.
+//! The hosts that a URL in a request may name.
 //!
-//! Such a URL is the sender's, so it is read by rules that leave nothing to interpret: what is not written the plain way is
-//! refused. The host is compared as text; there is no second parser that could see another one.
+//! The sender writes such a URL, so it is read by strict rules: anything but the plain spelling is refused. The host is
+//! compared as text, so that no second parser could see another one.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-/// The longest URL that is looked at, in bytes.
+/// The longest URL that is accepted, in bytes.
 const MAX_URL_BYTES: usize = 512;
 
 /// A host, such as `api.paypal.com`, or one with a `*` in place of exactly one label, such as `sns.*.amazonaws.com`.
 ///
-/// The `*` stands for three letters, digits and hyphens or more, and never for a label that begins with `s3`: Amazon's
-/// `sns.s3.amazonaws.com` is not its notification service but somebody's storage bucket that is called `sns`.
+/// The `*` matches three or more letters, digits and hyphens, but never a label that begins with `s3`: Amazon's
+/// `sns.s3.amazonaws.com` is not its notification service but a customer's storage bucket with the name `sns`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HostPattern(String);
 
 impl HostPattern {
-    /// Whether `host`, in lower case, is one of those.
+    /// Whether the pattern matches `host`, which is in lower case.
     #[must_use]
     pub fn matches(&self, host: &str) -> bool {
         let (mut wanted, mut labels) = (self.0.split('.'), host.split('.'));
@@ -34,8 +34,8 @@ impl HostPattern {
     }
 }
 
-/// The part of a URL behind its host, from the `/` on. `None` where it is not `https://`, then one of `hosts` with no port
-/// and no user before it, then a path; or where it has a fragment or anything that is not printable ASCII.
+/// The part of a URL after its host, from the `/` on. `None` if the URL is not `https://`, one of `hosts` without a
+/// port or a user, and a path; or if it has a fragment or anything that is not printable ASCII.
 #[must_use]
 pub fn path_at<'u>(url: &'u str, hosts: &[HostPattern]) -> Option<&'u str> {
     let plain = |byte: u8| byte.is_ascii_graphic() && !b"#\\\"<>^`{|}".contains(&byte);
@@ -44,8 +44,8 @@ pub fn path_at<'u>(url: &'u str, hosts: &[HostPattern]) -> Option<&'u str> {
     hosts.iter().any(|pattern| pattern.matches(host)).then_some(path)
 }
 
-/// Whether a certificate may be fetched from a URL: at one of `hosts`, and a plain path without a query. A service that
-/// answers queries could be asked to repeat a certificate of the sender's making.
+/// Whether a certificate may be fetched from a URL: at one of `hosts`, with a plain path and no query. A service that
+/// answers queries could be made to return a certificate of the sender.
 #[must_use]
 pub fn is_certificate_url(url: &str, hosts: &[HostPattern]) -> bool {
     let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-._~/".contains(&byte);
@@ -66,7 +66,7 @@ impl FromStr for HostPattern {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "\"{text}\" is no host; write it in lower case, with at most one * in place of a whole label, and never in \
+            "\"{text}\" is not a host; write it in lower case, with at most one * in place of a whole label, but not in \
              place of one of the last two"
         ))
     }

@@ -8,7 +8,7 @@ use serde_json::Value;
 use super::key_encoding::KeyEncoding;
 use super::reference::Reference;
 
-/// How far the sender's clock may be from this one where the rule says nothing, in seconds.
+/// How far the sender's clock may be from this one if the rule gives no `leeway`, in seconds.
 const DEFAULT_LEEWAY_S: u32 = 30;
 
 /// A signed JSON Web Token.
@@ -25,7 +25,7 @@ pub struct JwtRule {
     /// The claims that must be there, each with the value it must have.
     #[serde(default)]
     pub claims: BTreeMap<String, Claim>,
-    /// How old the token may be by its `iat`, in seconds; `None` where only its `exp` counts.
+    /// How old the token may be by its `iat`, in seconds; `None` if only its `exp` counts.
     #[serde(rename = "max_age", default, skip_serializing_if = "Option::is_none")]
     pub max_age_s: Option<u32>,
     /// How far the sender's clock may be from this one, in seconds.
@@ -36,13 +36,13 @@ pub struct JwtRule {
     pub settings: BTreeMap<String, String>,
 }
 
-/// Where the token stands.
+/// The place of the token.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct JwtPlace {
     #[serde(rename = "in")]
     pub place: Reference,
-    /// What stands before the token, such as `Bearer `; in any case.
+    /// The text before the token, such as `Bearer `; in any case.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub strip: String,
 }
@@ -67,7 +67,7 @@ pub enum Claim {
     OneOf(Vec<Value>),
     /// `cfg:name`: a setting of the source.
     Setting(String),
-    /// `sha256hex:body`, and `sha256hex:body?` which may be missing where the body is empty.
+    /// `sha256hex:body`, and `sha256hex:body?` which may be missing if the body is empty.
     BodySha256Hex { optional: bool },
     /// `sha256base64:body`: in the standard alphabet, padded (`LiveKit`).
     BodySha256Base64,
@@ -91,7 +91,7 @@ impl JwtRule {
             || (is_of_url && self.claims.values().any(|claim| *claim == Claim::UrlSha256Hex))
     }
 
-    /// Whether a claim binds the token to anything of the request: if none does, the token is good for every request.
+    /// Whether a claim binds the token to any part of the request. If none does, the token is valid for every request.
     #[must_use]
     pub fn is_bound(&self) -> bool {
         self.covers_body() || self.claims.values().any(|claim| *claim == Claim::UrlSha256Hex)
@@ -190,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_algorithm_or_claim_does_not_parse() {
+    fn a_wrong_algorithm_or_claim_does_not_parse() {
         for (from, to) in [
             ("HS256", "none"),
             ("HS256", "hs256"),
@@ -205,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn a_hash_in_a_claim_covers_what_was_hashed() {
+    fn a_hash_in_a_claim_covers_the_hashed_part() {
         let covers = |json: &str, reference: &str| {
             serde_json::from_str::<JwtRule>(json).expect("parses").covers(&reference.parse().expect("parses"))
         };

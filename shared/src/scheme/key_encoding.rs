@@ -1,4 +1,4 @@
-//! How a secret is written, and where published keys are.
+//! How secrets are written, and where published keys are.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
 use super::reference::Reference;
 
-/// Where Plaid hands out the keys that it signs with, one at a time.
+/// The URL at which Plaid returns the keys that it signs with, one at a time.
 pub const PLAID_KEY_URL: &str = "https://production.plaid.com/webhook_verification_key/get";
 
-/// The encoding of a provider's secrets. The same-looking `whsec_…` is base64 for one provider and plain text for another.
+/// The encoding of a provider's secrets. `whsec_…` is base64 for one provider and plain text for another.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum KeyEncoding {
     /// `utf8`: the text itself, prefix and all.
@@ -23,20 +23,20 @@ pub enum KeyEncoding {
     StandardSecret,
     /// `whpk`: base64 after `whpk_`; an Ed25519 public key.
     StandardPublicKey,
-    /// `spki-base64`: base64 of a `SubjectPublicKeyInfo` in DER (RFC 5280), with or without the lines of a PEM file round
-    /// it; a public key of any kind.
+    /// `spki-base64`: base64 of a `SubjectPublicKeyInfo` in DER (RFC 5280), with or without the lines of a PEM file
+    /// around it; a public key of any kind.
     Spki,
     /// `jwks:<url>`: no secret; the keys are the provider's key set at this URL (RFC 7517).
     KeySet { url: String },
     /// `x509url:<reference>`: no secret; the request names the URL of the certificate that it is signed with.
     Certificate { place: Reference },
-    /// `fn:plaid_key`, or `fn:plaid_key:<url>` for another environment: a secret is `client_id:secret`, and buys the key
-    /// that the token names.
+    /// `fn:plaid_key`, or `fn:plaid_key:<url>` for another environment: a secret is `client_id:secret`, with which the
+    /// key that the token names is fetched.
     PlaidKey { url: String },
 }
 
 impl KeyEncoding {
-    /// Whether the keys are not with the source but have to be fetched.
+    /// Whether the keys have to be fetched, because they are not part of the source.
     #[must_use]
     pub const fn is_published(&self) -> bool {
         match self {
@@ -60,7 +60,7 @@ impl FromStr for KeyEncoding {
             "whpk" => Ok(Self::StandardPublicKey),
             "spki-base64" => Ok(Self::Spki),
             "fn:plaid_key" => Ok(Self::PlaidKey { url: PLAID_KEY_URL.to_owned() }),
-            other => fetched(other).ok_or_else(|| format!("\"{other}\" is no key encoding")),
+            other => fetched(other).ok_or_else(|| format!("\"{other}\" is not a key encoding")),
         }
     }
 }

@@ -10,19 +10,19 @@ use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use super::pointer::pointer;
 use function::Function;
 
-/// A part of a request, or of the rule that looks at it. The text forms stand beside each variant.
+/// A part of a request, or of the rule that reads it. Each variant gives its text form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Reference {
-    /// `h:name`: the value of a header that may stand only once. The name is kept in lower case.
+    /// `h:name`: the value of a header that may appear only once. The name is in lower case.
     Header(String),
     /// `h*:prefix`: every header whose name is this prefix followed by digits. Only as the place of signatures.
     HeaderSeries(String),
-    /// `json:a.b`, `json:/a/b`, and `json?:…` which is empty where there is no such value. Kept as a JSON pointer
+    /// `json:a.b`, `json:/a/b`, and `json?:…` which is empty if there is no such value. It is kept as a JSON pointer
     /// (RFC 6901). Numbers and booleans count as their text; objects, lists and null as absent.
     Json { pointer: String, optional: bool },
-    /// `query:name`: a parameter of the URL's query, decoded; may stand only once.
+    /// `query:name`: a parameter of the URL's query, decoded; it may appear only once.
     Query(String),
-    /// `sig:name`: the field of that name in the signature header, such as Stripe's `t`; may stand only once.
+    /// `sig:name`: the field of that name in the signature header, such as Stripe's `t`; it may appear only once.
     SignatureField(String),
     /// `sig#n`: the n-th entry of the signature header, counted from 0.
     SignatureEntry(usize),
@@ -60,18 +60,18 @@ pub enum Reference {
 /// A text that is not a reference.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "\"{0}\" names no part of a request; use body, method, url, h:<header>, json:<path>, query:<name>, sig:<field>, \
+    "\"{0}\" is not a part of a request; use body, method, url, h:<header>, json:<path>, query:<name>, sig:<field>, \
      sig#<n>, cfg:<setting>, lit:<text>, sha256hex:body, sha256raw:body, crc32dec:body, sha256hex:url or fn:<name>"
 )]
 pub struct ParseReferenceError(String);
 
-/// What a reference is to whoever finds or writes its value.
+/// The kind of a reference, for code that reads or writes its value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Role<'r> {
     Place(Place<'r>),
     Field(Field<'r>),
     Function(&'r Function),
-    /// Derived from the whole of the request, or given by the rule or the source.
+    /// Derived from the whole request, or given by the rule or the source.
     Derived,
 }
 
@@ -88,7 +88,7 @@ pub enum Place<'r> {
     Query(&'r str),
 }
 
-/// A part of the signature header, which only who has taken that apart can tell.
+/// A part of the signature header, which has to be parsed first.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Field<'r> {
     Named(&'r str),
@@ -96,7 +96,7 @@ pub enum Field<'r> {
 }
 
 impl Reference {
-    /// What it is to whoever finds or writes its value.
+    /// The kind of the reference, for code that reads or writes its value.
     #[must_use]
     pub fn role(&self) -> Role<'_> {
         match self {
@@ -123,7 +123,7 @@ impl Reference {
         }
     }
 
-    /// Whether the value is read out of a JSON body.
+    /// Whether the value is read from a JSON body.
     #[must_use]
     pub fn reads_json(&self) -> bool {
         match self {
@@ -181,7 +181,7 @@ impl Reference {
         }
     }
 
-    /// Whether its value depends on how the URL is written.
+    /// Whether the value depends on the spelling of the URL.
     pub(crate) const fn reads_url(&self) -> bool {
         matches!(self, Self::Url | Self::UrlSha256Hex | Self::Function(Function::HubspotUri))
     }
@@ -327,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_names_nothing_is_refused() {
+    fn a_text_that_is_not_a_reference_is_refused() {
         for text in [
             "",
             "h:",

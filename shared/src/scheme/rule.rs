@@ -25,12 +25,12 @@ pub enum Scheme {
     Token(TokenRule),
     /// HTTP Basic authentication (RFC 7617); a secret is `user:password`.
     Basic,
-    /// Nothing is verified: anyone who knows the URL may send.
+    /// Nothing is verified: anyone who knows the URL can send.
     None,
-    /// One of several suffices. A secret belongs to every rule whose key encoding takes it.
+    /// One of several must hold. A secret belongs to every rule whose key encoding accepts it.
     AnyOf { rules: Vec<Scheme> },
-    /// Every one must hold. A secret `user:password` belongs to the Basic rule among them, any other to every rule whose
-    /// key encoding takes it.
+    /// Every one must hold. A secret `user:password` belongs to the Basic rule among them, any other to every rule
+    /// whose key encoding accepts it.
     AllOf { rules: Vec<Scheme> },
 }
 
@@ -43,35 +43,35 @@ pub struct MacRule {
     /// How a secret becomes the bytes of a key: a property of the provider, never guessed from the secret.
     #[serde(rename = "key")]
     pub key_encoding: KeyEncoding,
-    /// What is signed.
+    /// The signed content.
     pub content: Template,
     #[serde(rename = "sig")]
     pub signature: SignatureRule,
     #[serde(rename = "ts", default, skip_serializing_if = "Option::is_none")]
     pub timestamp: Option<TimestampRule>,
-    /// What must hold besides: the binding to one tenant where a provider's key is the same for all its customers.
+    /// Further requirements: they bind a request to one tenant if a provider signs for all its customers with one key.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub require: Vec<Equality>,
-    /// Where the rule holds for every item of a list in the body on its own, as Adyen signs: where the items stand.
+    /// The place of the items, if the rule holds for every item of a list in the body on its own, as with Adyen.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
-    /// The ports that the signed URL may have, if a provider is not certain to sign the one it asked for (Twilio). Empty
-    /// stands for the URL as it is.
+    /// The ports that the signed URL may have, if a provider does not always sign the URL it requested (Twilio). If
+    /// empty, the URL is taken as it is.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub urls: Vec<UrlForm>,
-    /// The forms of the query that the provider may have signed, besides those that are tried for every provider: the query
-    /// as it is, and with the characters that the platform escapes.
+    /// The forms of the query that the provider may have signed, in addition to those that are tried for every
+    /// provider: the query as it is, and with the characters that the platform escapes.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub queries: Vec<QueryForm>,
-    /// The hosts at which the certificate may be that the request names; only for a key `x509url:`.
+    /// The hosts from which the certificate that the request names may be fetched; only for a key `x509url:`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub hosts: Vec<HostPattern>,
-    /// Whether the sender signs the body before it encodes it (`content-encoding`): then the body of all references is what
-    /// is inside the encoding.
+    /// Whether the sender signs the body before it encodes it (`content-encoding`). If so, all references to the body
+    /// read the decoded one.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub decoded: bool,
-    /// The values of the `cfg:` references in this rule. The one named `public_url` also takes the place of the request's
-    /// own URL: the sender signs the URL that was configured at it, which a proxy may have changed on the way.
+    /// The values of the `cfg:` references in this rule. The one named `public_url` also replaces the request's own
+    /// URL: the sender signs the URL that it was given, which a proxy may have changed on the way.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     pub settings: BTreeMap<String, String>,
 }
@@ -95,10 +95,10 @@ pub enum Algorithm {
     RsaPkcs1Sha256,
 }
 
-/// Where signatures stand and how they are written.
+/// The place of signatures, and how they are written.
 ///
-/// One grammar covers the providers' headers: split at `list` where there is one, then each entry once at `kv` where
-/// there is one, and keep the values whose key is `key`; other keys (versions that are not known) are skipped.
+/// One grammar covers the providers' headers: the value is split at `list`, if there is one, then each entry once at
+/// `kv`, if there is one. The values whose key is `key` are signatures; other keys (unknown versions) are skipped.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct SignatureRule {
@@ -112,11 +112,11 @@ pub struct SignatureRule {
     pub separator: Option<String>,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub key: Option<String>,
-    /// How many entries at the beginning are no signatures.
+    /// The number of entries at the beginning that are not signatures.
     #[serde(default, skip_serializing_if = "is_zero")]
     pub skip: usize,
-    /// Whether the provider itself writes a blank after a comma. Without it a value that holds `", "` is refused: it is
-    /// how a platform joins a header that was sent twice.
+    /// Whether the provider itself writes a blank after a comma. Otherwise a value with `", "` is refused: the platform
+    /// joins a header that was sent twice in this way.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub blanks: bool,
 }
@@ -154,7 +154,7 @@ pub enum TimestampUnit {
     Seconds,
     #[serde(rename = "ms")]
     Milliseconds,
-    /// It counts nothing: a date and time as RFC 3339 writes them, such as `2021-03-25T05:09:27.5Z`.
+    /// A date and time in the format of RFC 3339, such as `2021-03-25T05:09:27.5Z`.
     #[serde(rename = "iso8601")]
     Iso8601,
 }
@@ -173,16 +173,16 @@ pub struct Equality {
 pub struct TokenRule {
     #[serde(rename = "in")]
     pub place: Reference,
-    /// What stands before the secret, such as `Bearer`; in any case, and blanks after it are skipped.
+    /// The text before the secret, such as `Bearer`; in any case. Blanks after it are skipped.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub prefix: String,
-    /// Where every item of a list in the body carries the secret, as those of Microsoft Graph do: where the items stand.
+    /// The place of the items, if every item of a list in the body carries the secret, as with Microsoft Graph.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub each: Option<Each>,
 }
 
 impl Scheme {
-    /// Whether a signature covers the value of `reference`, so that nobody without a key can change it.
+    /// Whether a signature covers the value of `reference`, so that it cannot be changed without a key.
     #[must_use]
     pub fn covers(&self, reference: &Reference) -> bool {
         match self {
@@ -194,9 +194,9 @@ impl Scheme {
         }
     }
 
-    /// Whether an id that is read out of `reference` counts without the body: a signature covers it, or nothing of the
-    /// request is signed. A request that only carries a credential can be changed by those alone who have the credential,
-    /// and they can send any event of their own.
+    /// Whether an id from `reference` counts without the body: a signature covers it, or nothing of the request is
+    /// signed. A request that only carries a credential can be changed only by holders of the credential, who can send
+    /// any event anyway.
     #[must_use]
     pub fn identifies(&self, reference: &Reference) -> bool {
         match self {
@@ -208,7 +208,7 @@ impl Scheme {
         }
     }
 
-    /// Whether it proves who has sent a request and nothing of what is in it.
+    /// Whether it proves the sender of a request, but nothing of its content.
     fn signs_nothing(&self) -> bool {
         match self {
             Self::Token(_) | Self::Basic | Self::None => true,
@@ -236,7 +236,7 @@ impl Scheme {
         }
     }
 
-    /// Where the keys are published that a single rule needs: the encoding that says so, and the hosts that are allowed.
+    /// The location of the published keys that a single rule needs: the encoding that names it, and the allowed hosts.
     pub(crate) fn published_keys(&self) -> Option<(&KeyEncoding, &[HostPattern])> {
         let (encoding, hosts) = match self {
             Self::Mac(rule) => (&rule.key_encoding, rule.hosts.as_slice()),
@@ -250,8 +250,8 @@ impl Scheme {
 impl MacRule {
     /// Whether the signed content holds the value of `reference`, itself or as a part of the body.
     ///
-    /// Where the rule is for each item of a list, the fields in its content are those of an item, and none of them is
-    /// what `reference` names in the whole body.
+    /// If the rule is for each item of a list, the fields in its content are those of an item, and `reference` names
+    /// none of them in the whole body.
     #[must_use]
     pub fn covers(&self, reference: &Reference) -> bool {
         match (&self.each, reference.reads_json()) {
@@ -269,7 +269,7 @@ impl MacRule {
         self.content.references().any(of_the_body) || self.require.iter().any(bound)
     }
 
-    /// As [`MacRule::covers`], where `reference` is one of the rule's own and fields are those of an item.
+    /// As [`MacRule::covers`], for a `reference` of the rule itself, whose fields are those of an item.
     pub(crate) fn signs(&self, reference: &Reference) -> bool {
         self.holds(reference) || (reference.reads_json() && self.covers_body())
     }
@@ -356,7 +356,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rule_covers_what_it_signs_and_nothing_else() {
+    fn a_rule_covers_its_signed_content_and_nothing_else() {
         let fal = scheme(FAL);
         let covers = |text: &str| fal.covers(&text.parse().expect("parses"));
         assert!(covers("h:x-id"));
@@ -366,7 +366,7 @@ mod tests {
     }
 
     #[test]
-    fn an_id_counts_alone_where_it_is_signed_or_nothing_is() {
+    fn an_id_counts_alone_if_it_is_signed_or_nothing_is() {
         let of = |rule: &str, id: &str| scheme(rule).identifies(&id.parse().expect("parses"));
         let token = r#"{"kind":"token","in":"h:x-token"}"#;
         let mac =
@@ -391,7 +391,7 @@ mod tests {
     }
 
     #[test]
-    fn the_first_item_is_covered_where_it_is_signed() {
+    fn the_first_item_is_covered_if_it_is_signed() {
         let rule = r#"{"kind":"mac","alg":"hmac-sha1","key":"utf8","content":"{fn:first_item}","sig":{"in":"h:a","enc":"hex"}}"#;
         let covers = |id: &str| scheme(rule).covers(&id.parse().expect("parses"));
         assert!(covers("json:/0/messageId"));

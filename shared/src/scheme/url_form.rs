@@ -1,7 +1,7 @@
 //! The forms of a URL that a sender may have signed.
 //!
-//! A sender signs the URL that was entered at it, character by character. What arrives is another text at times, because a
-//! client or the platform has written it anew on the way. What becomes of a URL:
+//! A sender signs the URL that it was given, character by character. The URL that arrives sometimes differs, because a
+//! client or the platform has rewritten it on the way. These are the changes:
 //!
 //! | in the URL | workerd | workerd behind `wrangler dev`, and whatever reads it with `new URL` |
 //! |---|---|---|
@@ -20,11 +20,12 @@
 //! | the default port of the scheme, an empty port | stays | removed |
 //! | a blank or a tab | the URL ends before it | the URL ends before it |
 //!
-//! Cloudflare's zones normalise incoming URLs by default: `%41` becomes `A`, escapes are written in upper case, and `//` in the
-//! path becomes `/`. Whether that touches the query is not documented; it can be switched off but for `//`.
+//! Cloudflare's zones normalise incoming URLs by default: `%41` becomes `A`, escapes are written in upper case, and
+//! `//` in the path becomes `/`. Cloudflare does not document whether that affects the query; everything except `//`
+//! can be switched off.
 //!
-//! In the path of a source (`/in/{name}`) and in its host nothing of this happens, if they were entered as the relay gives
-//! them, so that only the query and the port are left. For a sender that was given another URL there is `public_url`.
+//! None of this affects the path of a source (`/in/{name}`) and its host, if they were entered as the relay gives them,
+//! so that only the query and the port are left. For a sender that was given another URL there is `public_url`.
 
 mod port;
 mod query;
@@ -35,8 +36,8 @@ pub use port::UrlForm;
 pub use query::QueryForm;
 pub(crate) use query::escaped;
 
-/// Up to this size of what is signed, in bytes, other forms of the query are tried: what a wrong signature over a large body
-/// costs does not grow with the number of forms. Senders that sign the URL send small bodies.
+/// Up to this size of the signed content, in bytes, other forms of the query are tried: the cost of a wrong signature
+/// over a large body does not grow with the number of forms. Senders that sign the URL send small bodies.
 pub(crate) const MAX_RESPELLED_BYTES: usize = 1_048_576;
 
 /// The forms of the query that are tried for every sender, after the query as it is.
@@ -44,10 +45,10 @@ const OF_EVERY_SENDER: &[QueryForm] = &[QueryForm::Apostrophes, QueryForm::Unesc
 
 const AS_IS: &[UrlForm] = &[UrlForm::AsIs];
 
-/// Tries the URLs that a sender may have signed, the one that was asked for first, until `attempt` finds something. No URL
-/// is tried twice, so that an ordinary one is tried once for each port that it may have been signed with. There are at most
-/// three ports and five forms of the query. `queries` are the forms that only this sender may have signed; if it is `None`,
-/// the query is taken as it is.
+/// Tries the URLs that a sender may have signed, the requested one first, until `attempt` finds something. No URL is
+/// tried twice, so an ordinary one is tried once for each port that it may have been signed with. There are at most
+/// three ports and five forms of the query. `queries` are the forms that only this sender may have signed; if it is
+/// `None`, the query is taken as it is.
 pub(crate) fn first_match<T, E>(
     asked: &str,
     ports: &[UrlForm],
@@ -74,7 +75,7 @@ pub(crate) fn first_match<T, E>(
     Ok(None)
 }
 
-/// Whether the query of a URL may have been signed in another form than the one that was asked for.
+/// Whether the query of a URL may have been signed in another form than the requested one.
 pub(crate) fn has_other_forms(asked: &str, queries: &[QueryForm]) -> bool {
     OF_EVERY_SENDER.iter().chain(queries).any(|query| query.of(asked).is_some())
 }

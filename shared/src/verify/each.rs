@@ -7,10 +7,10 @@ use crate::reader::Json;
 use crate::scheme::each::Each;
 use crate::scheme::reference::Reference;
 
-/// Verifies the whole request, or every one of its items, where `each` says so. A list that is missing or empty is
-/// refused: a rule that holds for no item says nothing of the request.
+/// Verifies the whole request or, with `each`, every one of its items. A missing or empty list is refused: a rule that
+/// holds for no item verifies nothing.
 ///
-/// Of several items, the secret of the first is told, and they are stale where one of them is.
+/// Of several items, the result is the secret of the first, and stale if one of them is.
 pub(super) fn verify_each(
     each: Option<&Each>,
     view: &View<'_>,

@@ -1,4 +1,4 @@
-//! How a secret becomes the bytes of a key.
+//! Decodes secrets into keys.
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
@@ -7,7 +7,7 @@ use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
 use super::public_key::{ED25519_BYTES, PublicKey};
 use crate::scheme::key_encoding::KeyEncoding;
 
-/// Base64 as people paste it: padding may be missing.
+/// Base64 as it is pasted: padding may be missing.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -25,7 +25,7 @@ pub const PRIVATE_PREFIX: &str = "whsk_";
 
 const PRIVATE_PEM: &str = "PRIVATE KEY-----";
 
-/// What is for everybody to know, in the form of a file.
+/// Marks of files that are public.
 const PUBLIC_PEM: [&str; 2] = ["PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----"];
 
 /// A secret that a rule cannot use, with its place in the source's list.
@@ -39,7 +39,9 @@ pub(super) struct RefusedSecret {
 pub enum KeyError {
     #[error("is empty; paste the secret that the provider shows")]
     Empty,
-    #[error("is a public key, and a signature made with what everybody knows proves nothing; paste the signing secret")]
+    #[error(
+        "is a public key, which anyone can know, so a signature made with it proves nothing; paste the signing secret"
+    )]
     PublicKey,
     #[error("is a private key; only the sender may hold it: paste the public key or the signing secret")]
     PrivateKey,
@@ -57,7 +59,7 @@ impl KeyEncoding {
     /// The bytes of an HMAC key.
     ///
     /// # Errors
-    /// Where the secret is empty, is a public or private key, or does not decode.
+    /// Returns an error if the secret is empty, is a public or private key, or does not decode.
     pub fn hmac_key(&self, secret: &str) -> Result<Vec<u8>, KeyError> {
         refuse_asymmetric(secret)?;
         let key = match self {
@@ -71,10 +73,10 @@ impl KeyEncoding {
         if key.is_empty() { Err(KeyError::Empty) } else { Ok(key) }
     }
 
-    /// A public key; of Ed25519, except where the encoding itself tells the kind.
+    /// A public key. It is one of Ed25519, unless the encoding itself names the kind.
     ///
     /// # Errors
-    /// Where the text is empty, is a private key, or does not decode to a key.
+    /// Returns an error if the text is empty, is a private key, or does not decode to a key.
     pub fn public_key(&self, text: &str) -> Result<PublicKey, KeyError> {
         if text.is_empty() {
             return Err(KeyError::Empty);
@@ -102,7 +104,7 @@ impl KeyEncoding {
 /// The 24 to 64 bytes of a Standard Webhooks secret.
 ///
 /// # Errors
-/// Where it is empty, is another kind of key, or does not decode.
+/// Returns an error if it is empty, is another kind of key, or does not decode.
 pub fn standard_secret(secret: &str) -> Result<Vec<u8>, KeyError> {
     refuse_asymmetric(secret)?;
     let key = base64(secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret))?;
@@ -117,7 +119,7 @@ fn is_spki(secret: &str) -> bool {
     BASE64.decode(without_armour(secret)).is_ok_and(|der| PublicKey::from_spki(&der).is_some())
 }
 
-/// The base64 of a PEM file (RFC 7468), or the text itself where it is none.
+/// The base64 of a PEM file (RFC 7468), or the text itself if it is not one.
 fn without_armour(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_ascii_whitespace).collect()
 }
@@ -165,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_does_not_decode_says_what_was_expected() {
+    fn a_secret_that_does_not_decode_reports_the_expected_form() {
         assert_eq!(KeyEncoding::Hex.hmac_key("xyz"), Err(KeyError::Encoding { expected: "hexadecimal" }));
         assert_eq!(KeyEncoding::StandardSecret.hmac_key("whsec_!"), Err(KeyError::Encoding { expected: "base64" }));
         let short = KeyEncoding::StandardSecret.hmac_key("whsec_AAAA");
@@ -198,7 +200,7 @@ mod tests {
         let pkcs1 = "-----BEGIN RSA PUBLIC KEY-----\nAA==\n-----END RSA PUBLIC KEY-----";
         for known in [p256, &armoured, &lines, pkcs1, include_str!("tests/testdata/p256.pem")] {
             for encoding in [KeyEncoding::Spki, KeyEncoding::Utf8, KeyEncoding::Base64] {
-                assert_eq!(encoding.hmac_key(known), Err(KeyError::PublicKey), "{encoding}: everybody knows {known}");
+                assert_eq!(encoding.hmac_key(known), Err(KeyError::PublicKey), "{encoding}: anyone can know {known}");
             }
         }
     }

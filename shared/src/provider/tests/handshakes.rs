@@ -68,7 +68,7 @@ impl Ask {
         self.answer_of(&source, source.challenges.len())
     }
 
-    /// What the first of the source's rules answer.
+    /// The answer of the first of the source's rules that holds.
     fn answer_of(&self, source: &SourceConfig, rules: usize) -> Option<Challenge> {
         let headers = HeaderList::new(self.headers.iter().copied());
         let request =
@@ -325,7 +325,7 @@ fn a_secret_is_handed_over_only_to_a_source_that_has_none() {
 }
 
 #[test]
-fn what_asks_like_a_challenge_and_is_not_right_gets_the_status_that_its_provider_tests_for() {
+fn a_wrong_challenge_gets_the_status_that_its_provider_tests_for() {
     let meta =
         Ask::get("meta", "hub.mode=subscribe&hub.verify_token=other&hub.challenge=1").answer().expect("an answer");
     assert_eq!((meta.reply.status, meta.reply.body.as_slice(), meta.must_verify), (403, b"".as_slice(), false));
@@ -364,7 +364,7 @@ fn senders_that_read_the_answer_get_one_unless_the_owner_says_otherwise() {
 }
 
 #[test]
-fn the_handshake_of_cloudevents_is_answered_where_the_owner_asks_for_it() {
+fn the_handshake_of_cloudevents_is_answered_if_the_owner_enables_it() {
     let rules = |provider: &str, secrets: &[&str], handshake: Value| {
         source(provider, secrets, &json!({ "handshake": handshake })).expect("resolves").challenges
     };

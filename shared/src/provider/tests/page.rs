@@ -1,4 +1,4 @@
-//! `docs/PROVIDERS.md`, made of the catalogue. The test keeps it true.
+//! Generates `docs/PROVIDERS.md` from the catalogue. The test fails if the page is not up to date.
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -141,7 +141,7 @@ fn or_dash(texts: &[String]) -> String {
 
 #[test]
 #[expect(clippy::disallowed_methods, reason = "a test writes the page if it is asked to")]
-fn the_page_of_providers_says_what_the_catalogue_does() {
+fn the_page_of_providers_agrees_with_the_catalogue() {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../docs/PROVIDERS.md");
     let made = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,4 +1,4 @@
-//! Requests that each provider of the catalogue has signed: published vectors where there are any.
+//! Requests that each provider of the catalogue has signed: published vectors if there are any.
 
 mod events;
 mod made;
@@ -27,7 +27,7 @@ pub(crate) struct Vector {
     pub(crate) signed_at_s: u64,
     /// The header that holds the signature.
     pub(crate) signature: &'static str,
-    /// The headers that may stand only once.
+    /// The headers that may appear only once.
     pub(crate) single: &'static [&'static str],
     /// Whether a time is signed.
     pub(crate) timed: bool,
@@ -82,7 +82,7 @@ pub(crate) fn samples() -> Vec<sample::Sample> {
 const STANDARD: &[&str] = &["webhook-id", "webhook-timestamp", "webhook-signature"];
 const SVIX: &[&str] = &["svix-id", "svix-timestamp", "svix-signature"];
 
-/// At least one vector for each provider that signs; where it is from stands beside it.
+/// At least one vector for each provider that signs. A comment gives its origin.
 pub(crate) fn vectors() -> Vec<Vector> {
     let standard = |provider, secret: &str, names: &'static [&'static str], values: [&str; 3], body: &str| Vector {
         provider,

@@ -1,4 +1,4 @@
-//! The functions of the rule language: what single providers sign and no template can say.
+//! The functions of the rule language, for signed content of single providers that no template can describe.
 
 mod items;
 pub(crate) mod sns;
@@ -9,7 +9,7 @@ use std::str::FromStr;
 use super::Reference;
 pub use items::Items;
 
-/// A function of the request. The names stand beside each variant.
+/// A function of the request. Each variant gives its text form.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Function {
     /// `first_item`: the first item of a body that is a list in JSON, as it is written there (Segment).

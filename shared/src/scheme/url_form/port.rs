@@ -4,16 +4,16 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// How the port of the URL that was signed follows from the one that was asked for.
+/// How the port of the signed URL follows from that of the requested one.
 ///
-/// Two requests that differ only in whether the port is written have arrived at the same source, so that one is not accepted
-/// for another by this.
+/// Two requests that differ only in whether the port is written have arrived at the same source, so this does not
+/// accept one request in place of another.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum UrlForm {
     AsIs,
     WithoutPort,
-    /// With `:443`, or `:80` where the scheme is not `https`, unless it names a port.
+    /// With `:443`, or `:80` if the scheme is not `https`, unless the URL has a port.
     WithDefaultPort,
 }
 
@@ -31,8 +31,8 @@ impl UrlForm {
     }
 }
 
-/// Everything up to the host, the port with its colon, and the rest. A colon begins a port only after an IPv6 literal and
-/// after what stands before an `@`.
+/// Everything up to the host, the port with its colon, and the rest. A colon begins a port only after an IPv6 literal
+/// and after the user part before an `@`.
 fn split(url: &str) -> Option<(&str, &str, &str)> {
     let host_from = url.find("://")? + 3;
     let rest_from = url[host_from..].find(['/', '?', '#']).map_or(url.len(), |at| host_from + at);

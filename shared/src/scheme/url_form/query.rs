@@ -4,31 +4,32 @@ use std::borrow::Cow;
 
 use serde::{Deserialize, Serialize};
 
-/// What is escaped as `%EF%BF%BD`: it stands for bytes that are no text, and two such queries look the same.
+/// The character that is escaped as `%EF%BF%BD`. It replaces bytes that are not text, so different queries can contain
+/// it in the same place.
 const REPLACEMENT: char = '\u{fffd}';
 
-/// How the query of the URL that was signed follows from the one that was asked for.
+/// How the query of the signed URL follows from that of the requested one.
 ///
-/// No form changes which parameters a query has, in which order, or what they hold: those of both, decoded, are the same.
-/// Names, `&`, `=` and `%` are never unescaped, and nothing is unescaped twice. So a signature that holds for two requests
-/// holds for two spellings of the same parameters. It was made over one of them by the sender, and whoever changes the
-/// spelling on the way changes nothing that a reader of the parameters sees.
+/// No form changes which parameters a query has, their order, or their values: decoded, they are the same. Names, `&`,
+/// `=` and `%` are never unescaped, and nothing is unescaped twice. So a signature that holds for two requests holds
+/// for two spellings of the same parameters. The sender signed one of them, and a change of spelling on the way changes
+/// nothing that a reader of the parameters sees.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum QueryForm {
     AsIs,
-    /// With `'` for `%27`. Of the characters that clients commonly leave as they are (`encodeURIComponent` does), it is the
-    /// only one that the platform escapes. No delimiter is made of an escape, because `'` is none.
+    /// With `'` for `%27`. Of the characters that clients commonly leave unescaped (`encodeURIComponent` does), it is
+    /// the only one that the platform escapes. The replacement creates no delimiter, because `'` is not one.
     Apostrophes,
-    /// With all characters that the platform escapes in a query: `"`, `'`, `<`, `>` and those beyond ASCII. None of them is a
-    /// delimiter of parameters. There is no such form if the escapes are no UTF-8.
+    /// With all characters unescaped that the platform escapes in a query: `"`, `'`, `<`, `>` and those beyond ASCII.
+    /// None of them delimits parameters. There is no such form if the escapes are not UTF-8.
     Unescaped,
-    /// With the same characters escaped, as the platform writes them: the other way round. It changes no escape that is
-    /// there, and what it escapes is no delimiter.
+    /// With the same characters escaped as the platform writes them: the reverse. It changes no existing escape, and
+    /// escapes no delimiter.
     Escaped,
-    /// With each name and value decoded as that of a form and escaped again, as Node's `querystring` writes them: `+` becomes
-    /// `%20`, `@` becomes `%40`, `%27` becomes `'`. Parameters stay in order, and none is left out. Decoded by the same rules
-    /// they are the same; there is no such form if a name or a value is not text, because then it would not be so.
+    /// With each name and value decoded as in a form and escaped again as Node's `querystring` does: `+` becomes `%20`,
+    /// `@` becomes `%40`, `%27` becomes `'`. Parameters stay in order, and none is left out. Decoded by the same rules
+    /// they are the same; there is no such form if a name or a value is not text, because then they might differ.
     Rewritten,
 }
 
@@ -52,7 +53,7 @@ impl QueryForm {
     }
 }
 
-/// The query as the platform writes it: what WHATWG's URL standard escapes in a query of `http` and `https`.
+/// The query as the platform writes it: with the escapes of WHATWG's URL standard in a query of `http` and `https`.
 pub(crate) fn escaped(query: &str) -> Cow<'_, str> {
     let is_escaped = |byte: u8| matches!(byte, 0..=b' ' | b'"' | b'\'' | b'<' | b'>' | 0x7f..);
     if !query.bytes().any(is_escaped) {
@@ -69,7 +70,8 @@ pub(crate) fn escaped(query: &str) -> Cow<'_, str> {
     Cow::Owned(out)
 }
 
-/// Undoes [`escaped`] for what can arrive unescaped. Escapes are those that the platform writes: in upper case.
+/// Undoes [`escaped`] for characters that can arrive unescaped. Only escapes in upper case are undone, as the platform
+/// writes them.
 fn unescaped(query: &str) -> Option<String> {
     let mut out = Vec::with_capacity(query.len());
     let mut rest = query.as_bytes();

@@ -4,11 +4,11 @@ use crate::scheme::jwt::{Claim, JwtRule};
 use crate::scheme::key_encoding::KeyEncoding;
 use crate::verify::ConfigError;
 
-/// What is wrong with the rule itself, whatever the secrets.
+/// Refuses a rule that would verify less than it seems to.
 pub(super) fn check_rule(rule: &JwtRule) -> Result<(), ConfigError> {
     let wrong = |why: &str| Err(ConfigError::Rule { why: why.to_owned() });
     if rule.algorithms.is_empty() {
-        return wrong("the rule names no algorithm, so no token could be accepted");
+        return wrong("the rule names no algorithm, so it would accept no token");
     }
     let symmetric = match &rule.key_encoding {
         KeyEncoding::Utf8 => true,
@@ -22,15 +22,15 @@ pub(super) fn check_rule(rule: &JwtRule) -> Result<(), ConfigError> {
     };
     if rule.algorithms.iter().any(|algorithm| algorithm.is_symmetric() != symmetric) {
         return wrong(
-            "the HS algorithms go with a secret and the others with published keys: with a published key as the \
-             secret, everybody could sign",
+            "the HS algorithms need a secret and the others need published keys: if a published key were the \
+             secret, anyone could sign",
         );
     }
     if rule.claims.is_empty() && rule.max_age_s.is_none() {
-        return wrong("the token is bound to nothing; name the claims that it must have, or a max_age");
+        return wrong("nothing limits the use of the token; name the claims that it must have, or a max_age");
     }
     let bound = rule.claims.values().any(|claim| matches!(claim, Claim::Setting(_)));
-    // A key of Plaid is fetched with the own credentials of the source, and its tokens name no customer.
+    // A key of Plaid is fetched with the source's own credentials, and its tokens name no customer.
     let own = symmetric || (matches!(rule.key_encoding, KeyEncoding::PlaidKey { .. }) && rule.covers_body());
     if !own && !bound {
         return wrong(

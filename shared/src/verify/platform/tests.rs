@@ -11,7 +11,7 @@ use crate::verify::{Rejection, Verified};
 const NOW_MS: u64 = 1_700_000_000_000;
 const LARGE: usize = SMALL_BODY_BYTES + 1;
 
-/// What the platform says.
+/// The platform's result.
 fn passes(check: &PlatformCheck, body: &[u8]) -> bool {
     fn hmac<M: KeyInit + Mac>(key: &[u8], content: &[u8], signature: &[u8]) -> bool {
         <M as KeyInit>::new_from_slice(key).expect("a key").chain_update(content).verify_slice(signature).is_ok()
@@ -33,7 +33,7 @@ fn passes(check: &PlatformCheck, body: &[u8]) -> bool {
     check.keys.iter().any(|key| check.signatures.iter().any(|signature| one(key, signature)))
 }
 
-/// Asserts that a request that is left to the platform becomes what it becomes here.
+/// Asserts that the platform's check of a request has the same result as [`verify`].
 pub(crate) fn assert_agrees(
     outcome: &Result<Verified, Rejection>,
     verifier: &Verifier,
@@ -88,7 +88,7 @@ fn the_platform_is_left_the_signature_and_nothing_else() {
 }
 
 #[test]
-fn a_stale_request_that_its_source_accepts_is_told_as_stale() {
+fn a_stale_request_that_its_source_accepts_is_marked_as_stale() {
     let lenient = Verifier { on_stale: OnStale::AcceptFlagged, ..verifier(STRIPE, &["whsec_test_secret"]) };
     let left = check(&lenient, ("stripe-signature", SIGNED), LARGE, NOW_MS + 301_000).expect("a check");
     assert!(left.stale && passes(&left, BODY));

@@ -14,7 +14,8 @@ use crate::scheme::reference::function::Function;
 use crate::verify::rejection::Rejection;
 
 impl Function {
-    /// The function's value. `names` reads the reference in it, because only the signature header knows its own fields.
+    /// The function's value. `names` reads the reference in it, because only `mac` can read fields of the signature
+    /// header.
     pub(crate) fn evaluate(
         &self,
         view: &View<'_>,
@@ -23,13 +24,14 @@ impl Function {
         let missing = || Rejection::FieldMissing { reference: Reference::Function(self.clone()) };
         match self {
             Self::FirstItem => {
-                // What is no JSON could be read as a form that has another first item: no signature covers the headers.
+                // A body that is not JSON could be read as a form with another first item: no signature covers the
+                // headers.
                 let is_json = |_: &&str| reader::is_json(view.body());
                 first_item::of(view.body()).filter(is_json).map(str::to_owned).ok_or_else(missing)
             }
             Self::FormSortedConcat => form::sorted_concat(&view.url(), view.body()).ok_or_else(missing),
             Self::HubspotUri => Ok(hubspot::uri(&view.url())),
-            // Only the id of an event is made of it, which the edge does not read: see `extract`.
+            // It is used only in ids of events, which the edge does not read: see `extract`.
             Self::Items(_) => Err(missing()),
             Self::SignedHeaders(place) => headers::values(view, &names(place)?),
             Self::SnsCanonical => view.document().and_then(sns::canonical).ok_or_else(missing),

@@ -1,4 +1,4 @@
-//! What the rule language can say beyond a plain HMAC, each with a vector of a provider that needs it.
+//! Tests of the rule language beyond a plain HMAC, each with a vector of a provider that needs it.
 
 mod digests;
 mod items;
@@ -107,7 +107,7 @@ fn a_written_date_is_near_to_now() {
 }
 
 #[test]
-fn a_stale_request_is_accepted_only_where_its_signature_is_good() {
+fn a_stale_request_is_accepted_only_if_its_signature_is_good() {
     let case = zendesk(1_616_648_967);
     let of = |case: &Case, body: &str| {
         case.verify_with(OnStale::AcceptFlagged, body.as_bytes())
@@ -139,7 +139,7 @@ fn of_rules_that_must_all_hold_one_that_is_stale_makes_the_request_stale() {
 }
 
 #[test]
-fn of_rules_that_all_refuse_the_one_that_came_furthest_is_told_and_else_the_first() {
+fn of_rules_that_all_refuse_the_furthest_one_is_reported_and_else_the_first() {
     let rule = r#"{"kind":"any_of","rules":[
         {"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:x-a","enc":"hex"}},
         {"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:x-b","enc":"hex"}}]}"#;

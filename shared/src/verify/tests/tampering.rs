@@ -1,4 +1,4 @@
-//! What happens to the catalogue's vectors when something about them is changed: they are refused, every time.
+//! Tampers with the catalogue's vectors: every change is refused.
 
 use serde_json::json;
 
@@ -116,7 +116,7 @@ fn a_missing_header_is_named() {
 }
 
 #[test]
-fn a_repeated_header_is_refused_also_where_the_platform_has_joined_it() {
+fn a_repeated_header_is_refused_also_if_the_platform_has_joined_it() {
     for vector in vectors() {
         for name in vector.single {
             let value = vector.clone().header_mut(name).clone();
@@ -219,7 +219,7 @@ fn a_sha1_signature_is_not_looked_at_where_sha256_is_asked_for() {
 
 #[test]
 fn a_public_key_is_never_used_as_an_hmac_secret() {
-    // Signed with HMAC-SHA256 under the text and under the bytes of the public key, which everybody knows.
+    // Signed with HMAC-SHA256 under the text and under the bytes of the public key, which anyone can know.
     let whpk = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
     use base64::Engine as _;
     let point = base64::engine::general_purpose::STANDARD.decode(&whpk[5..]).expect("base64");

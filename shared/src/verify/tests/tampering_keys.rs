@@ -1,5 +1,5 @@
-//! What happens to requests that are signed with public keys or carry a token when something about them is changed: they
-//! are refused, every time. The rows are those of [`super::tampering`].
+//! Tampers with requests that are signed with public keys or carry a token: every change is refused. The rows are those
+//! of [`super::tampering`].
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,7 +22,7 @@ struct Signed {
     name: &'static str,
     scheme: Value,
     secrets: Vec<String>,
-    /// What the provider publishes, and in which form.
+    /// The keys that the provider publishes, and their form.
     published: Option<(KeyForm, Vec<u8>)>,
     headers: Vec<(&'static str, String)>,
     /// The header that holds the signature or the token.
@@ -32,7 +32,7 @@ struct Signed {
     now_s: u64,
     /// Whether the whole body is signed.
     binds_body: bool,
-    /// How old and how far in the future it may be, in seconds, where its time is signed.
+    /// How old and how far in the future it may be, in seconds, if its time is signed.
     time: Option<(u64, u64)>,
 }
 
@@ -128,7 +128,7 @@ fn ed25519(name: &'static str, key: &str, separator: &str, headers: [&'static st
     }
 }
 
-/// At least one request for each kind of key and algorithm; where it is from stands beside it.
+/// At least one request for each kind of key and algorithm. A comment gives its origin.
 fn signed() -> Vec<Signed> {
     // sendgrid-nodejs, packages/eventwebhook/src/eventwebhook.spec.js; its s is in the upper half.
     let sendgrid = Signed {
@@ -450,7 +450,7 @@ fn a_signature_in_another_encoding_is_refused() {
 }
 
 #[test]
-fn what_binds_a_request_to_one_customer_must_hold() {
+fn the_binding_of_a_request_to_one_customer_must_hold() {
     for (name, setting, code) in [
         ("paypal", "webhook_id", "signature_mismatch"),
         ("rsa-pkcs1-sha1", "topic", "requirement_failed"),

@@ -61,7 +61,7 @@ pub(crate) fn rsa_spki() -> Vec<u8> {
     element(0x30, &[element(0x30, &algorithm), element(0x03, &[&[0][..], &key].concat())].concat())
 }
 
-/// A PEM certificate of a key, valid between two times written as `YYMMDDhhmmssZ`. It is signed by nobody.
+/// A PEM certificate of a key, valid between two times written as `YYMMDDhhmmssZ`. Its signature is not a real one.
 pub(crate) fn certificate(spki: &[u8], from: &str, until: &str) -> Vec<u8> {
     let time = |text: &str| element(0x17, text.as_bytes());
     let name = element(0x30, &[]);

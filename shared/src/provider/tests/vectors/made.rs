@@ -1,5 +1,5 @@
-//! Requests as each provider signs them, computed here from what its documentation says. Nothing of the interpreter is used,
-//! so that a wrong entry of the catalogue does not agree with itself.
+//! Requests as each provider signs them, computed here by its documentation. Nothing of the interpreter is used, so
+//! that a wrong entry of the catalogue does not agree with itself.
 
 mod bearer;
 mod public_key;

@@ -1,9 +1,9 @@
-//! Requests that a provider publishes itself, in its documentation or with its SDK: where each is from stands beside it.
+//! Requests that a provider publishes itself, in its documentation or with its SDK. A comment gives the origin.
 
 use super::sample::{Encoding, Sample};
 use Encoding::{Base64, Hex};
 
-/// When a request was received that says nothing of its time.
+/// The time at which a request without a time was received.
 const ANY_TIME_S: u64 = 1_700_000_000;
 
 /// Requests whose signature is published.

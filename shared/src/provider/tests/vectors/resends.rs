@@ -1,4 +1,5 @@
-//! What each provider changes when it sends an event again, and what differs between two events of one object.
+//! The changes that each provider makes when it sends an event again, and the differences between two events of one
+//! object.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,7 +15,7 @@ use crate::provider::{catalogue, find};
 #[serde(deny_unknown_fields)]
 struct Event {
     provider: String,
-    /// Who says so.
+    /// The source of the claim.
     source: String,
     #[serde(default)]
     config: Value,
@@ -66,7 +67,7 @@ fn every_entry_that_names_events_is_among_them() {
 }
 
 #[test]
-fn what_names_nothing_is_never_a_copy() {
+fn an_event_without_an_id_is_never_a_copy() {
     for (provider, body) in [
         ("microsoft-graph", r#"{"value":[{"subscriptionId":"s","clientState":"c","changeType":"updated"}]}"#),
         ("microsoft-graph", r#"{"value":[{"id":"n1"},{"subscriptionId":"s","lifecycleEvent":"missed"}]}"#),

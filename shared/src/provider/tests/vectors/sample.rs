@@ -1,4 +1,4 @@
-//! A signed request of one provider, and everything that has to be known to tamper with it.
+//! A signed request of one provider, with the facts needed to tamper with it.
 
 use std::cell::OnceCell;
 use std::collections::BTreeMap;
@@ -29,24 +29,24 @@ pub(crate) struct Sample {
     pub(crate) method: String,
     #[serde(default = "url")]
     pub(crate) url: String,
-    /// Each of them is needed and may stand only once.
+    /// Each of them is needed and may appear only once.
     #[serde(default)]
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) body: String,
     pub(crate) signed_at_s: u64,
-    /// The signature or token as it stands in the request; empty where the provider signs nothing.
+    /// The signature or token as the request contains it; empty if the provider signs nothing.
     #[serde(default)]
     pub(crate) signature: String,
-    /// `None` where it is a token.
+    /// `None` if it is a token.
     #[serde(default)]
     pub(crate) encoding: Option<Encoding>,
-    /// The signed time as it stands in the request, and how a second later would stand there.
+    /// The signed time as the request contains it, and the same one second later.
     #[serde(default)]
     pub(crate) time: Option<[String; 2]>,
     /// How far the time may be from now, to both sides.
     #[serde(default)]
     pub(crate) tolerance_s: Option<u64>,
-    /// After how long it is too old, where the time stands inside of a token.
+    /// The age at which it is too old, if a token contains the time.
     #[serde(default)]
     pub(crate) expires_s: Option<u64>,
     /// Whether the signature covers less than the body.
@@ -77,7 +77,7 @@ pub(crate) enum Document {
 }
 
 impl Sample {
-    /// A request that nothing but its one secret is known of.
+    /// A request of which only its one secret is known.
     pub(crate) fn bearing(provider: &str, secret: &str, headers: &[(&str, &str)], body: &str, at_s: u64) -> Self {
         let owned = |(name, value): &(&str, &str)| ((*name).to_owned(), (*value).to_owned());
         Self {

@@ -9,7 +9,7 @@ use super::sample::{Encoding, Sample, admits_gaps};
 use super::samples;
 use crate::provider::catalogue;
 
-/// Counts what was tried, so that a table that tries nothing is seen.
+/// Counts the attempts, so that an empty table is noticed.
 #[derive(Default)]
 struct Cases {
     refused: usize,
@@ -29,7 +29,7 @@ impl Cases {
 }
 
 #[test]
-fn every_provider_accepts_what_it_signs_and_refuses_every_change_of_it() {
+fn every_provider_accepts_its_samples_and_refuses_every_change_of_them() {
     let samples = samples();
     let mut cases = Cases::default();
     for sample in &samples {

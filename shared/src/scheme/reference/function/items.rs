@@ -1,4 +1,4 @@
-//! The fields of every item of a list in the body: what names a batch, if only its items have ids.
+//! `items(…)`: the fields of every item of a list in the body. They identify a batch if only its items have ids.
 
 use std::fmt;
 use std::str::FromStr;
@@ -7,10 +7,10 @@ use crate::scheme::each::Each;
 use crate::scheme::pointer::pointer;
 use crate::scheme::reference::Reference;
 
-/// `items(<list>[]:<field>+<field>…)`, such as `items(events[]:id)`. Every field has to be in every item, unless a `?`
-/// stands after it.
+/// `items(<list>[]:<field>+<field>…)`, such as `items(events[]:id)`. Every item must have every field, unless the field
+/// ends with a `?`.
 ///
-/// It is kept as its text, and taken apart when an event is read: references are all over the Worker, and stay small.
+/// It is kept as its text and parsed when an event is read: references are everywhere in the Worker, and stay small.
 #[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Items(String);
 

@@ -10,8 +10,8 @@ pub(super) fn of(body: &[u8]) -> Option<&str> {
     std::str::from_utf8(inside.get(..end)?).ok()
 }
 
-/// Where the object ends that begins with the first byte. What is in it is counted and not parsed, so its depth costs
-/// nothing.
+/// The end of the object that begins with the first byte. Brackets are counted and the content is not parsed, so depth
+/// costs nothing.
 fn end_of_object(text: &[u8]) -> Option<usize> {
     (text.first() == Some(&b'{')).then_some(())?;
     let (mut depth, mut in_text, mut escaped) = (0_usize, false, false);
@@ -57,14 +57,14 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_list_of_objects_has_no_first_one() {
+    fn a_body_that_is_not_a_list_of_objects_has_no_first_item() {
         for body in ["", "{}", "[]", "[1]", "[\"{}\"]", "[{\"a\":1}", "[{\"a\":1", "[{\"a\":\"]", "[{}x]", "[{\"\\"] {
             assert_eq!(of(body.as_bytes()), None, "{body}");
         }
         assert_eq!(of(b"[{\"a\":\"\xff\"}]"), None, "it is no text");
     }
 
-    /// JSON whose texts hold what could be taken for its structure.
+    /// JSON with texts that look like its structure.
     fn values() -> impl Strategy<Value = Value> {
         let text = || r#"[\[\]{}",:\\a\u{e9}]{0,6}"#;
         let leaf = text().prop_map(Value::from);

@@ -1,12 +1,12 @@
-//! What Twilio signs of a form: `twilio-node`, `src/webhooks/webhooks.ts`.
+//! The content that Twilio signs of a form: `twilio-node`, `src/webhooks/webhooks.ts`.
 
 use std::cmp::Ordering;
 
-/// The decoded parameters sorted by name, each as its name and its value with nothing between. Of a name that stands more
-/// than once, every distinct value once, sorted.
+/// The decoded parameters sorted by name, each as its name and its value with nothing in between. If a name is
+/// repeated, each distinct value once, sorted.
 ///
-/// `None` where the URL carries `bodySHA256`: then Twilio has signed the hash of the body with the URL, the body is no
-/// form, and to read one without parameters out of it would accept any URL that was ever signed.
+/// `None` if the URL contains `bodySHA256`: then Twilio has signed the hash of the body with the URL, and the body is
+/// not a form. Reading it as a form without parameters would accept any URL that was ever signed.
 pub(super) fn sorted_concat(url: &str, body: &[u8]) -> Option<String> {
     if url.contains("bodySHA256") {
         return None;

@@ -1,4 +1,4 @@
-//! What Hook0 signs of the headers (Coinbase Developer Platform): `clients/rust/src/signature.rs` of its repository.
+//! The headers that Hook0 signs (Coinbase Developer Platform): `clients/rust/src/signature.rs` of its repository.
 
 use crate::scheme::reference::{Reference, is_header_name};
 use crate::verify::rejection::Rejection;
@@ -7,7 +7,7 @@ use crate::verify::request::{Joins, View};
 /// The most headers that one signature may cover.
 const MAX_HEADERS: usize = 16;
 
-/// The values of the headers named in a list with blanks between, in its order and joined with dots.
+/// The values of the headers named in a list separated by blanks, in its order and joined with dots.
 pub(super) fn values(view: &View<'_>, names: &str) -> Result<String, Rejection> {
     let mut out = String::new();
     for (index, name) in names.split(' ').enumerate() {

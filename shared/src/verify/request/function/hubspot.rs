@@ -1,6 +1,6 @@
 //! The URL that `HubSpot` signs in version 3: developers.hubspot.com, "Validating requests".
 
-/// What is decoded; everything else stays as it was sent.
+/// The characters that are decoded; everything else stays as it was sent.
 const DECODED: &[u8] = b":/?@!$'()*,;";
 
 /// The URL with these characters of it decoded.
@@ -42,7 +42,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_decoded_is_not_decoded_again() {
+    fn a_decoded_character_is_not_decoded_again() {
         assert_eq!(uri("/%253A"), "/%253A");
     }
 }

@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beside_the_fields_does_not_matter_and_every_item_does() {
+    fn every_item_counts_and_other_fields_do_not() {
         let with = |attempt: u32, second: &str| {
             of("[]:id", &format!(r#"[{{"id":"a","attempt":{attempt}}},{{"id":"{second}"}}]"#)).expect("a value")
         };

@@ -1,17 +1,17 @@
-//! What Amazon SNS signs: docs.aws.amazon.com, "Verifying the signatures of Amazon SNS messages", and the key lists of
-//! `aws-js-sns-message-validator`.
+//! The content that Amazon SNS signs: docs.aws.amazon.com, "Verifying the signatures of Amazon SNS messages", and the
+//! key lists of `aws-js-sns-message-validator`.
 
 use crate::reader::{Json, Value};
 use crate::scheme::reference::function::sns::FIELDS;
 
-/// The fields that no message of its type is without.
+/// The fields that every message of its type has.
 const NOTIFICATION: &[&str] = &["Message", "MessageId", "Timestamp", "TopicArn"];
 const CONFIRMATION: &[&str] = &["Message", "MessageId", "SubscribeURL", "Timestamp", "Token", "TopicArn"];
 
-/// Each field that the message has, as its name and its value with a line feed after both. `None` where it is no message of
+/// Each field of the message, as its name and its value with a line feed after both. `None` if it is not a message of
 /// SNS.
 ///
-/// Only the message itself may hold a line feed: in another field it could stand for the end of it, and one signature
+/// Only the message itself may contain a line feed: in another field a line feed could end it early, and one signature
 /// would be good for two messages.
 pub(super) fn canonical(message: Json<'_>) -> Option<String> {
     let required = match message.get("Type")?.as_str()? {

@@ -48,7 +48,7 @@ fn a_plain_digest_holds_the_secret_in_its_content() {
 }
 
 #[test]
-fn a_digest_that_somebody_carried_on_is_refused() {
+fn an_extended_digest_is_refused() {
     // SHA-256 of the secret, the body, the padding that SHA-256 itself puts after the two, and more.
     use sha2::{Digest as _, Sha256};
     let secret = "yyyyyyyy-yyyy-yyyy-yyyy-yyyyyyyyyyyy";

@@ -68,7 +68,7 @@ fn every_rule_of_all_has_to_hold_and_gets_its_own_secret() {
 }
 
 #[test]
-fn basic_credentials_are_no_key_to_the_rule_beside_them() {
+fn basic_credentials_are_not_a_key_of_another_rule() {
     let hmac = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{body}","sig":{"in":"h:a","enc":"hex"}}"#;
     let rule: &'static str = Box::leak(format!(r#"{{"kind":"all_of","rules":[{hmac},{{"kind":"basic"}}]}}"#).into());
     assert!(matches!(Case::new(rule, &["u:p"], &[]).verifier(), Err(ConfigError::NoSecret)));
@@ -84,7 +84,7 @@ fn the_first_item_is_signed_only_if_the_body_is_json() {
         |body| Case { body, ..Case::new(rule, &["s"], &[("a", "9a4886bd49d14d04b54d48710d255f2219656eab")]) }.code();
     assert_eq!(of(r#"[{"id":"signed"}]"#), "verified");
     assert_eq!(of(r#" [ {"id":"signed"} , 1 ] "#), "verified");
-    // With the right content-type this would be read as a form whose payload has another first item.
+    // With the right content-type a form reader would find a payload with another first item.
     let form = "--b\r\nContent-Disposition: form-data; name=\"payload\"\r\n\r\n[{\"id\":\"other\"}]\r\n--b--";
     for rest in ["", ",]", "]]", "] x", &format!("]\r\n{form}")] {
         let body = &*Box::leak(format!(r#"[{{"id":"signed"}}{rest}"#).into_boxed_str());

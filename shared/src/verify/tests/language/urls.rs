@@ -93,7 +93,7 @@ fn the_url_that_the_sender_was_given_takes_the_place_of_the_one_that_arrived() {
 }
 
 #[test]
-fn a_parameter_counts_only_where_it_was_signed() {
+fn a_parameter_counts_only_if_it_was_signed() {
     const EMPTY: &str = "AAAAAAAAAAAAAAAAAAAAAAAAAAA=";
     const HASH: &str = "bodySHA256=0a1ff7634d9ab3b95db5c9a2dfe9416e41502b283a80c7cf19632632f96e6620";
     let case = Case {
@@ -105,7 +105,7 @@ fn a_parameter_counts_only_where_it_was_signed() {
     };
     assert!(case.url.ends_with(HASH));
     assert_eq!(case.code(), "verified");
-    // The signature of the bare URL, with a hash that nobody signed.
+    // The signature of the bare URL, with a hash that is not signed.
     let (settings, headers) = (r#"{"public_url":"https://mycompany.com/a?x=1"}"#, vec![("x-twilio-signature", EMPTY)]);
     assert_eq!(Case { settings, headers, ..case }.code(), "field_missing");
 }
@@ -128,7 +128,7 @@ fn hmac_sha256(key: &[u8], pieces: &[&[u8]]) -> Vec<u8> {
 }
 
 #[test]
-fn what_the_platform_escapes_in_a_query_may_have_been_signed_as_it_was_entered() {
+fn a_query_that_the_platform_escapes_may_have_been_signed_as_entered() {
     for (signed, arrives) in [
         ("https://in.example/in/a?n=O'Brien", "https://in.example/in/a?n=O%27Brien"),
         ("https://in.example/in/a?n=O%27Brien", "https://in.example/in/a?n=O%27Brien"),
@@ -153,7 +153,7 @@ fn what_the_platform_escapes_in_a_query_may_have_been_signed_as_it_was_entered()
 }
 
 #[test]
-fn what_was_entered_at_the_sender_is_told_apart_from_what_it_added_also_if_the_platform_escapes_it() {
+fn the_entered_query_is_distinguished_from_added_parameters_also_if_the_platform_escapes_it() {
     let settings = r#"{"public_url":"https://shop.example/hook?n=O'Brien"}"#;
     let signed = "https://shop.example/hook?n=O'Brien&m=it's";
     for arrives in [
