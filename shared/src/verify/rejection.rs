@@ -261,7 +261,7 @@ mod tests {
         let old = Rejection::TimestampOld { age_s: 412, tolerance_s: 300 };
         assert_eq!(old.detail(), "timestamp 412 s old, tolerance 300 s");
         let missing = Rejection::HeaderMissing { name: "x-shopify-hmac-sha256".to_owned() };
-        assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 missing");
+        assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 is missing");
         assert_eq!(Rejection::SecretRetired.detail(), "signature valid for a retired secret");
         let rewritten = Rejection::BodyRewritten { signed: SignedForm::CompactJson };
         assert!(rewritten.detail().starts_with("body signed as text, received re-encoded"));
