@@ -1,13 +1,11 @@
-//! What only the relay may do: write and delete source configurations, fetch and delete stored bodies, and open the secrets
-//! that providers hand over.
+//! The admin API, for the relay alone: it writes and deletes source configurations, fetches and deletes stored bodies,
+//! and opens the secrets that providers hand over.
 
 mod source;
 
 use serde_json::json;
-use sha2::{Digest, Sha256};
 use shared::id::{EventId, SourceId};
-use shared::seal;
-use subtle::ConstantTimeEq;
+use shared::{seal, secret};
 use worker::web_sys;
 
 use crate::bindings::{Bindings, Missing};
@@ -68,12 +66,11 @@ async fn try_admin(
     }
 }
 
-/// Compares hashes, so that neither the content nor the length of the token shows in the time it takes.
+/// Requires the admin token.
 fn authorize(head: &Head, token: &str) -> Result<(), Answer> {
     let given = head.headers.get("authorization").and_then(|value| value.split_once(' '));
     let given = given.filter(|(scheme, _)| scheme.eq_ignore_ascii_case("bearer")).map_or("", |(_, token)| token.trim());
-    let same = Sha256::digest(given).ct_eq(&Sha256::digest(token));
-    if bool::from(same) { Ok(()) } else { Err(Answer::Unauthorized) }
+    if secret::are_same(given, token) { Ok(()) } else { Err(Answer::Unauthorized) }
 }
 
 fn status(bindings: &Bindings) -> Answer {
@@ -104,7 +101,7 @@ async fn delete_body(key: EventId, bindings: &Bindings) -> Result<Answer, Answer
     Ok(Answer::Done)
 }
 
-/// Opens what [`crate::ingest`] has sealed for this source, and nothing else.
+/// Opens a secret that [`crate::ingest`] has sealed for this source, and nothing else.
 async fn open_secret(
     id: SourceId,
     request: &web_sys::Request,
@@ -122,7 +119,7 @@ async fn open_secret(
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Answer {
-    log::error("a call of the relay cannot be answered now", &[("error", &error)]);
+    log::error("an admin call failed", &[("error", &error)]);
     Answer::Unavailable(error.to_string())
 }
 

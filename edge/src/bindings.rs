@@ -1,4 +1,4 @@
-//! What `wrangler.toml` and `wrangler secret put` have to provide, and which of it is missing.
+//! The bindings and secrets that `wrangler.toml` and `wrangler secret put` provide, and which of them are missing.
 
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
@@ -10,17 +10,17 @@ use worker::{Env, Queue};
 
 use crate::body;
 
-/// The largest body accepted where `MAX_BODY_BYTES` is not set, in bytes: GitHub's maximum.
+/// The largest accepted body in bytes, if `MAX_BODY_BYTES` is not set: GitHub's maximum.
 const DEFAULT_MAX_BODY_BYTES: u64 = 25_000_000;
 
-/// Something that the person who deployed the Worker still has to provide. The text says what to do.
+/// A binding or secret that the deployment lacks. The text says how to add it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Missing {
     /// A binding in `wrangler.toml`.
     Binding(&'static str),
     /// A secret.
     Secret(&'static str),
-    /// A secret that is there and cannot be used.
+    /// A secret that is set but unusable.
     SealKey,
 }
 
@@ -36,7 +36,8 @@ impl std::fmt::Display for Missing {
     }
 }
 
-/// The bindings of this deployment. Cheap to make: what is looked up is kept for the life of the isolate.
+/// The bindings of this deployment. It is cheap to make: values that were looked up are kept for the life of the
+/// isolate.
 #[derive(Clone)]
 pub(crate) struct Bindings {
     env: Env,
@@ -136,7 +137,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_is_missing_says_what_to_do() {
+    fn a_missing_binding_says_how_to_add_it() {
         assert!(Missing::Secret("ADMIN_TOKEN").to_string().contains("wrangler secret put ADMIN_TOKEN"));
         assert!(Missing::SealKey.to_string().contains("openssl rand -base64 32"));
         assert!(Missing::Binding("QUEUE").to_string().contains("wrangler.toml"));

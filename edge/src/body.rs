@@ -1,7 +1,7 @@
 //! The bodies of requests: read up to a cap, within a time, and held once, in the memory of the Worker.
 //!
-//! The bytes belong to the isolate and not to the future of the request, because the platform drops a future without a
-//! word when a client goes away: what a request has left behind is freed by [`budget`].
+//! The isolate owns the bytes, not the future of the request: the platform drops a future silently when a client
+//! disconnects. [`budget`] frees the bytes that such a request leaves behind.
 
 mod budget;
 
@@ -38,7 +38,7 @@ pub(crate) struct Body {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum BodyError {
     TooLarge,
-    /// The sender went away or sent less than it announced.
+    /// The sender disconnected, or sent less than it announced.
     Broken,
     /// It did not arrive in time.
     TooSlow,
@@ -56,12 +56,13 @@ impl Body {
         self.len
     }
 
-    /// Looks at the bytes. `None` if they are not held any more, because the request has taken minutes.
+    /// Calls a function with the bytes. `None` if they are no longer held, because the request has taken minutes.
     pub(crate) fn with<T>(&self, look: impl FnOnce(&[u8]) -> T) -> Option<T> {
         BUDGET.with_borrow(|budget| budget.bytes(self.id).map(look))
     }
 
-    /// What gives the host a copy of the piece that begins at a byte; `None` if the bytes are not held any more.
+    /// A function that gives the host a copy of the piece that begins at a byte; `None` if the bytes are no longer
+    /// held.
     pub(crate) fn pieces(&self) -> impl Fn(usize) -> Option<Uint8Array> + use<> {
         let id = self.id;
         move |at| {
@@ -85,7 +86,7 @@ impl Body {
         Err(BodyError::TooBusy)
     }
 
-    /// Takes a piece in. `size` is what has been charged so far.
+    /// Appends a piece. `size` is the size that has been charged so far.
     fn take(&mut self, piece: &Uint8Array, size: &mut usize, cap: usize) -> Result<(), BodyError> {
         let count = piece.length() as usize;
         let after = self.len + count;
@@ -114,11 +115,11 @@ impl Drop for Body {
     }
 }
 
-/// Reads a body of at most `cap` bytes. It is charged with its announced size before it is read, or step by step where it
-/// has none.
+/// Reads a body of at most `cap` bytes. Its announced size is charged before it is read; a body without one is charged
+/// step by step.
 ///
 /// # Errors
-/// See [`BodyError`].
+/// Returns an error if the body cannot be read, see [`BodyError`].
 pub(crate) async fn read_body(request: &web_sys::Request, head: &Head, cap: u64) -> Result<Body, BodyError> {
     let declared = head.declared();
     if declared.is_some_and(|bytes| bytes > cap) {

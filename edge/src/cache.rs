@@ -1,29 +1,30 @@
-//! A small map with ages, for what an isolate keeps between requests. It reads no clock: `now` is an argument.
+//! A small map whose entries age, for values that an isolate keeps between requests. It reads no clock: `now` is an
+//! argument.
 //!
-//! Nobody waits here for what another request is fetching: in a Worker a promise belongs to the request that made it.
-//! The first one past an entry's time claims the refresh, the others go on with what there is.
+//! A request never waits for the fetch of another: in a Worker a promise belongs to the request that made it. The first
+//! request after an entry is due claims the refresh; the others use the old value.
 
 use std::collections::HashMap;
 
 /// How long an entry is good for, in milliseconds.
 #[derive(Debug, Clone, Copy)]
 pub(crate) struct Ages {
-    /// From here on the entry is still used, and refreshed in the background.
+    /// From this age on the entry is still used, and refreshed in the background.
     pub(crate) fresh: u64,
-    /// From here on it is not used any more.
+    /// From this age on it is not used.
     pub(crate) usable: u64,
-    /// How long a refresh is awaited before another request may try.
+    /// How long a refresh may take before another request may try.
     pub(crate) refresh: u64,
 }
 
-/// What the cache says about a key.
+/// The state of a key in the cache.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Lookup<V> {
     /// Use it.
     Fresh(V),
-    /// Use it, and fetch it anew in the background: this caller has claimed that.
+    /// Use it, and fetch it again in the background: this caller has claimed the refresh.
     Refresh(V),
-    /// It has to be fetched before anything else can happen.
+    /// It has to be fetched first.
     Absent,
 }
 
@@ -45,7 +46,7 @@ impl<V: Clone> Cache<V> {
         Self { entries: HashMap::new(), capacity }
     }
 
-    /// Looks a key up and, where it is due, claims its refresh.
+    /// Looks up a key and claims its refresh if that is due.
     pub(crate) fn lookup(&mut self, key: &str, now: u64) -> Lookup<V> {
         let Some(entry) = self.entries.get_mut(key) else { return Lookup::Absent };
         let age = now.saturating_sub(entry.loaded_at);
@@ -62,7 +63,7 @@ impl<V: Clone> Cache<V> {
         Lookup::Refresh(entry.value.clone())
     }
 
-    /// What is cached under a key, unless it is due for a refresh that nobody has claimed: claims nothing.
+    /// The value of a key, unless it is due for a refresh that is not claimed yet. It claims nothing.
     pub(crate) fn peek(&self, key: &str, now: u64) -> Option<V> {
         let entry = self.entries.get(key)?;
         let age = now.saturating_sub(entry.loaded_at);
@@ -70,8 +71,8 @@ impl<V: Clone> Cache<V> {
         (age < entry.ages.fresh || (age < entry.ages.usable && claimed)).then(|| entry.value.clone())
     }
 
-    /// Claims a refresh out of turn, because what is cached did not do. Answers whether the caller may fetch: only where
-    /// the entry is at least `min_age` milliseconds old and nobody has claimed within the last `min_age`.
+    /// Claims a refresh ahead of time, because the cached value did not verify a request. Returns whether the caller
+    /// may fetch: the entry must be at least `min_age` milliseconds old, and the last claim as well.
     pub(crate) fn claim(&mut self, key: &str, min_age: u64, now: u64) -> bool {
         let Some(entry) = self.entries.get_mut(key) else { return false };
         let last = entry.claimed_at.map_or(entry.loaded_at, |at| at.max(entry.loaded_at));
@@ -82,7 +83,8 @@ impl<V: Clone> Cache<V> {
         true
     }
 
-    /// Puts a value that has just been fetched. A full cache first drops what is not usable any more, then the oldest.
+    /// Stores a value that has just been fetched. A full cache first drops entries that are no longer usable, then the
+    /// oldest.
     pub(crate) fn put(&mut self, key: &str, value: V, ages: Ages, now: u64) {
         if self.entries.len() >= self.capacity && !self.entries.contains_key(key) {
             self.make_room(now);
@@ -124,7 +126,7 @@ mod tests {
         assert_eq!(cache.peek("a", 1_029), Some("v"));
         assert_eq!(cache.peek("a", 1_030), None, "it is due");
         assert_eq!(cache.lookup("a", 1_030), Lookup::Refresh("v"));
-        assert_eq!(cache.peek("a", 1_031), Some("v"), "somebody refreshes it");
+        assert_eq!(cache.peek("a", 1_031), Some("v"), "another request refreshes it");
         assert_eq!(cache.peek("a", 1_300), None);
         assert_eq!(cache.peek("b", 1_000), None);
     }
@@ -141,7 +143,7 @@ mod tests {
     }
 
     #[test]
-    fn what_did_not_do_is_fetched_again_but_not_for_every_request() {
+    fn an_insufficient_value_is_fetched_again_but_not_for_every_request() {
         let mut cache = with("v");
         assert!(!cache.claim("a", 20, 1_019), "it has only just been fetched");
         assert!(cache.claim("a", 20, 1_020));

@@ -1,15 +1,15 @@
-//! Which parts of a request are secrets themselves, so that they are not kept with its events.
+//! The parts of a request that are secrets, and are therefore not kept with its event.
 
-use shared::verify::Scheme;
-use shared::verify::reference::{Place, Reference, Role};
+use shared::scheme::Scheme;
+use shared::scheme::reference::{Place, Reference, Role};
 use worker::url::form_urlencoded;
 
 use crate::request::is_kept;
 
-/// What stands in an event in place of a secret from the query.
+/// The text that replaces a secret in the query of an event.
 const REDACTED: &str = "redacted";
 
-/// Where the schemes `token`, `basic` and `jwt` carry what could be used again.
+/// The places where the schemes `token`, `basic` and `jwt` carry credentials that could be used again.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(crate) struct Credentials {
     headers: Vec<String>,
@@ -46,7 +46,7 @@ impl Credentials {
         match place.role() {
             Role::Place(Place::Header(name)) => self.headers.push(name.to_owned()),
             Role::Place(Place::Query(name)) => self.parameters.push(name.to_owned()),
-            // A secret in the body stays there: the body is delivered byte for byte.
+            // A secret in the body stays: the body is delivered byte for byte.
             Role::Place(Place::Json { .. } | Place::HeaderSeries(_))
             | Role::Field(_)
             | Role::Function(_)
@@ -55,7 +55,7 @@ impl Credentials {
     }
 }
 
-/// Compares a name as it stands in a query with a plain one: `%74oken` is `token` to whoever verifies it.
+/// Compares a name as the query spells it with a plain one: verification reads `%74oken` as `token`.
 fn is_parameter(written: &str, name: &str) -> bool {
     form_urlencoded::parse(written.as_bytes()).next().is_some_and(|(decoded, _)| decoded == name)
 }

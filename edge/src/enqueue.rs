@@ -1,4 +1,4 @@
-//! Sending a message to the queue: durable before the provider hears "accepted".
+//! Sends a message to the queue, before the provider gets "accepted".
 
 use std::time::Duration;
 
@@ -7,21 +7,21 @@ use worker::{Delay, Queue, QueueContentType, RawMessageBuilder};
 
 use crate::log;
 
-/// The pauses before the second and the third try, in milliseconds. Together with the tries they stay below the second
-/// that the strictest providers wait for an answer.
+/// The pauses before the second and the third attempt, in milliseconds. Attempts and pauses together take less than the
+/// second for which the strictest providers wait.
 const PAUSES_MS: [u64; 2] = [100, 300];
 
 /// Why a message is not in the queue.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum SendError {
-    /// The queue is overloaded or failed; the provider should come again soon.
+    /// The queue is overloaded or failed; the provider should try again soon.
     Busy,
-    /// The queue takes nothing until somebody acts: it is full, disabled, or over the limit of a free plan.
+    /// The queue accepts nothing until an operator acts: it is full, disabled, or over the limit of a free plan.
     Closed,
 }
 
 impl SendError {
-    /// When the provider should come again, in seconds.
+    /// When the provider should try again, in seconds.
     pub(crate) fn retry_after_s(self) -> u32 {
         match self {
             Self::Busy => 5,
@@ -30,11 +30,11 @@ impl SendError {
     }
 }
 
-/// Sends a text. A failed try is repeated with the same text, and so with the same event id: where the first try did
-/// arrive after all, the relay recognises the second.
+/// Sends a text. Each attempt sends the same text, and so the same event id: if an earlier attempt did arrive, the
+/// relay recognises the copy.
 ///
 /// # Errors
-/// See [`SendError`]; the message may or may not be in the queue.
+/// Returns an error if all attempts fail. The message may or may not be in the queue.
 pub(crate) async fn enqueue(queue: &Queue, message: &str) -> Result<(), SendError> {
     let message = JsValue::from_str(message);
     let send = async || {
@@ -48,17 +48,17 @@ pub(crate) async fn enqueue(queue: &Queue, message: &str) -> Result<(), SendErro
     }
 }
 
-/// Goes on with a message after a try that failed with `error`; `send` makes one try.
+/// Tries again to send a message after an attempt that failed with `error`. `send` makes one attempt.
 ///
 /// # Errors
-/// As [`enqueue`].
+/// Returns an error under the conditions of [`enqueue`].
 pub(crate) async fn enqueue_again(
     send: impl AsyncFn() -> Result<(), String>,
     mut error: String,
 ) -> Result<(), SendError> {
     let mut pauses = PAUSES_MS.iter();
     loop {
-        log::error("the queue does not take a message", &[("error", &error)]);
+        log::error("the queue did not accept a message", &[("error", &error)]);
         match (classify(&error), pauses.next()) {
             (SendError::Busy, Some(pause)) => Delay::from(Duration::from_millis(*pause)).await,
             (error @ (SendError::Busy | SendError::Closed), _) => return Err(error),
@@ -71,7 +71,7 @@ pub(crate) async fn enqueue_again(
 }
 
 /// Reads the error code that a queue puts in brackets at the end of its message (Cloudflare's list of Queues error
-/// codes). A code that is not known, and none at all, count as passing.
+/// codes). An unknown code and a missing one count as transient.
 fn classify(text: &str) -> SendError {
     let code = text.rsplit_once('(').and_then(|(_, rest)| rest.split(')').next());
     match code {

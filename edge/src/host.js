@@ -1,29 +1,29 @@
-// What the Worker asks of its host in one call each. A call between WebAssembly and JavaScript costs more than most of
-// what it does, so everything that belongs together crosses together.
+// The Worker's calls into its host. A call between WebAssembly and JavaScript costs more than most of the work behind
+// it, so each function passes everything that belongs together at once.
 
-/** All that is read of a request besides its body: method, URL, and each header's name and value, a line each. */
+/** The head of a request: method, URL, and the name and value of each header, a line each. */
 export function head(request) {
   let head = request.method + "\n" + request.url;
   for (const [name, value] of request.headers) head += "\n" + name + "\n" + value;
   return head;
 }
 
-// What is read of a body at one time, in bytes: at least, if there is so much, and at most.
+// How much of a body is read at a time, in bytes: at least, if there is so much, and at most.
 const LEAST_PIECE = 65_536;
 const MOST_PIECE = 262_144;
 
-/** The whole body; null if there is none, undefined if it does not arrive within so many milliseconds. */
+/** The whole body; null if there is none, undefined if it does not arrive within `within_ms` milliseconds. */
 export function whole_body(request, within_ms) {
   return request.body === null ? Promise.resolve(null) : in_time(request.bytes(), within_ms);
 }
 
-/** What `next_piece` reads from. Every piece is read into the same memory. */
+/** The state from which `next_piece` reads. Every piece is read into the same memory. */
 export function reader(request) {
   if (request.body === null) return null;
   return { from: request.body.getReader({ mode: "byob" }), memory: new ArrayBuffer(MOST_PIECE) };
 }
 
-/** The next piece; null at the end, undefined if it does not arrive within so many milliseconds. */
+/** The next piece; null at the end, undefined if it does not arrive within `within_ms` milliseconds. */
 export async function next_piece(reader, within_ms) {
   if (reader === null) return null;
   const read = await in_time(reader.from.readAtLeast(LEAST_PIECE, new Uint8Array(reader.memory)), within_ms);
@@ -36,7 +36,7 @@ export async function next_piece(reader, within_ms) {
   return read.value;
 }
 
-/** The value of a promise; undefined if it takes longer than so many milliseconds. */
+/** The value of a promise; undefined if it takes longer than `within_ms` milliseconds. */
 export async function in_time(promise, within_ms) {
   let timer;
   const late = new Promise((resolve) => (timer = setTimeout(resolve, within_ms)));
@@ -70,8 +70,8 @@ export function respond(status, headers, bytes) {
 }
 
 /**
- * Puts a body of `size` bytes into R2, which checks the digest on arrival, and answers the SHA-256 in hexadecimal.
- * `piece` gives a copy of the piece that begins at a byte: no more than some pieces are ever held besides the body.
+ * Puts a body of `size` bytes into R2, which checks the digest on arrival, and returns the SHA-256 in hexadecimal.
+ * `piece` returns a copy of the piece that begins at a byte: only a few pieces are held in addition to the body.
  */
 export async function store(bucket, key, size, piece) {
   const digest = new crypto.DigestStream("SHA-256");
@@ -86,7 +86,7 @@ async function pour(stream, size, piece) {
   const writer = stream.getWriter();
   for (let at = 0; at < size;) {
     const bytes = piece(at);
-    if (bytes === undefined || bytes.byteLength === 0) throw new Error("the body is not held any more");
+    if (bytes === undefined || bytes.byteLength === 0) throw new Error("the body is no longer held");
     at += bytes.byteLength;
     await writer.write(bytes);
   }
@@ -94,8 +94,8 @@ async function pour(stream, size, piece) {
 }
 
 /**
- * Reads a small public document; answers its status, its cache-control and, where it fits into `cap` bytes, its body.
- * It is asked for with POST where `question` is JSON, and with GET where that is undefined.
+ * Reads a small public document; returns its status, its cache-control and, if it has at most `cap` bytes, its body.
+ * With a `question`, which is JSON, the method is POST, else GET.
  */
 export async function read_document(url, question, cap, timeout_ms) {
   const post = { method: "POST", headers: { "content-type": "application/json" }, body: question };

@@ -1,4 +1,4 @@
-//! The calls into the JavaScript of `host.js`, and nothing that decides anything.
+//! Calls into the JavaScript of `host.js`. This module decides nothing.
 
 use std::cell::RefCell;
 
@@ -9,7 +9,7 @@ use worker::web_sys;
 /// The size of the pool of random bytes: one call into the host serves a hundred event ids.
 const POOL_BYTES: usize = 1_000;
 
-/// The time, Unix time in milliseconds. A Worker's clock stands still between two awaits.
+/// The current Unix time in milliseconds. A Worker's clock does not advance between two awaits.
 pub(crate) fn now_ms() -> u64 {
     // A float holds whole milliseconds exactly for the next 285,000 years; a cast from it saturates.
     js::now() as u64
@@ -50,12 +50,12 @@ pub(crate) enum Piece {
 /// The whole body of a request, if it arrives within `within_ms`.
 ///
 /// # Errors
-/// The sender went away, or sent less than it had announced.
+/// Returns an error if the sender disconnected, or sent less than it had announced.
 pub(crate) async fn whole_body(request: &web_sys::Request, within_ms: u64) -> Result<Piece, JsValue> {
     js::whole_body(request, within_ms as f64).await.map(piece)
 }
 
-/// What [`next_piece`] reads the body of a request from.
+/// The state from which [`next_piece`] reads the body of a request.
 pub(crate) fn reader(request: &web_sys::Request) -> JsValue {
     js::reader(request)
 }
@@ -63,12 +63,12 @@ pub(crate) fn reader(request: &web_sys::Request) -> JsValue {
 /// The next piece of a body, if it arrives within `within_ms`.
 ///
 /// # Errors
-/// The sender went away, or sent less than it had announced.
+/// Returns an error if the sender disconnected, or sent less than it had announced.
 pub(crate) async fn next_piece(reader: &JsValue, within_ms: u64) -> Result<Piece, JsValue> {
     js::next_piece(reader, within_ms as f64).await.map(piece)
 }
 
-/// `host.js` writes the end as null and a time that has run out as undefined.
+/// `host.js` returns null at the end, and undefined on a timeout.
 fn piece(value: JsValue) -> Piece {
     if value.is_undefined() {
         Piece::Late
@@ -82,7 +82,7 @@ fn piece(value: JsValue) -> Piece {
 /// A response; `headers` is a JSON list of pairs.
 ///
 /// # Errors
-/// The host does not take the status or a header.
+/// Returns an error if the host does not accept the status or a header.
 pub(crate) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<web_sys::Response, JsValue> {
     js::respond(status, headers, body)
 }
@@ -91,7 +91,7 @@ pub(crate) fn respond(status: u16, headers: &str, body: &[u8]) -> Result<web_sys
 /// begins at a byte.
 ///
 /// # Errors
-/// R2's own, or a piece is not to be had.
+/// Returns an error if R2 fails or a piece is no longer held.
 pub(crate) async fn store(
     bucket: &JsValue,
     key: &str,
@@ -108,15 +108,15 @@ pub(crate) async fn store(
 pub(crate) struct Document {
     pub(crate) status: u16,
     pub(crate) cache_control: String,
-    /// `None` where the status is not 2xx or the document larger than asked for.
+    /// `None` if the status is not 2xx, or the document is larger than allowed.
     pub(crate) content: Option<Vec<u8>>,
 }
 
-/// Fetches a public document of at most `cap` bytes within `timeout_ms`; a redirect is not followed. It is asked for with
-/// POST where there is a `question`, which is JSON.
+/// Fetches a public document of at most `cap` bytes within `timeout_ms`. Redirects are not followed. With a `question`,
+/// which is JSON, the method is POST, else GET.
 ///
 /// # Errors
-/// The host could not be reached in time.
+/// Returns an error if the host does not answer in time.
 pub(crate) async fn read_document(
     url: &str,
     question: Option<&str>,

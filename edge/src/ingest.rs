@@ -1,5 +1,5 @@
-//! The way of a webhook through the edge: source, body, verify, queue, answer. Nothing is answered with "accepted" that
-//! is not in the queue.
+//! The slow path of a webhook, which handles every case: source, body, verify, queue, answer. An event is answered
+//! "accepted" only once it is in the queue.
 
 use std::rc::Rc;
 
@@ -22,40 +22,42 @@ use crate::sources::{self, Source};
 use crate::store_body::store_body;
 use crate::{host, log, published_keys};
 
-/// When a provider should come again after something passing, in seconds.
+/// When a provider should try again after a transient failure, in seconds.
 const RETRY_AFTER_S: u32 = 5;
 
-/// How long the confirmation of a subscription may take, in milliseconds, and how much its answer may hold, in bytes.
+/// How long the confirmation of a subscription may take, in milliseconds, and how large its answer may be, in bytes.
 const CONFIRMATION_MS: u32 = 5_000;
 const CONFIRMATION_BYTES: u32 = 65_536;
 
-/// What is to be done with a request, as far as its bytes decide it.
+/// The decision about a request, from its bytes alone.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// A challenge: answered, and no event.
+    /// A challenge. It is answered, and is not an event.
     Reply(Reply),
-    /// A challenge that is answered once this URL has been asked for.
+    /// A challenge that is answered after this URL has been requested.
     Confirm { url: String, reply: Reply },
-    /// The provider hands over its secret: answered once the relay is certain to hear of it.
+    /// The provider hands over its secret. It is answered once the secret is in the queue.
     TakeSecret {
         secret: Secret,
         reply: Reply,
         /// Whether the request is kept too, as an unverified event.
         keep: bool,
     },
-    /// Queued; answered with the reply, or with the source's acknowledgement where there is none.
+    /// An event to queue. It is answered with the reply if there is one, else with the source's acknowledgement.
     Accept { verification: Verification, reply: Option<Reply> },
-    /// A request that only asks: a person who opened the URL, or a provider's probe.
+    /// A request that only reads: a browser that opened the URL, or a provider's probe.
     Explain,
-    /// A GET that may be an event and is none of this source: its sender has to see a failure.
+    /// A GET that may be an event but is not one of this source: its sender has to see a failure.
     NotTaken,
-    /// Answered with the reply where the provider tests for it, whatever the source does with other failures.
+    /// A refusal. It is answered with the reply if the provider tests for one, whatever the source does with other
+    /// failures.
     Refuse { rejection: Rejection, reply: Option<Reply> },
-    /// It cannot be said now: the provider's keys are not at hand.
+    /// Undecided: the provider's keys are not available now.
     CannotSay,
 }
 
-/// Takes a request to a source in. On a warm path the send to the queue is the only thing of the platform that is awaited.
+/// Answers a request to a source. If the source is in memory, the send to the queue is the only binding that is
+/// awaited.
 pub(crate) async fn ingest(
     reference: &str,
     request: &web_sys::Request,
@@ -111,7 +113,7 @@ async fn try_ingest(
             if !keep {
                 return Ok(Answer::Reply(reply));
             }
-            // Nothing else can be said of what comes before the secret.
+            // A request that arrives before the secret cannot be verified.
             let verification = Verification::Failed(Failure::from(&Rejection::SecretAwaited));
             queue(source, head, body, verification, Some(reply), bindings, now).await
         }
@@ -135,7 +137,7 @@ async fn try_ingest(
     }
 }
 
-/// The largest body that a source keeps of a request which fails, in bytes; `None` if it keeps none.
+/// The largest body in bytes that a source keeps of a request that fails; `None` if it keeps none.
 fn kept_bytes(source: &Source) -> Option<u64> {
     match source.config.on_failure {
         OnFailure::Reject => None,
@@ -143,7 +145,7 @@ fn kept_bytes(source: &Source) -> Option<u64> {
     }
 }
 
-/// Counts a refusal, so that the relay hears of it. `size` is that of the body as far as it is known.
+/// Counts a refusal for the relay. `size` is that of the body, as far as it is known.
 fn refuse(
     source: &Source,
     head: &Head,
@@ -166,8 +168,8 @@ fn refuse(
     }
 }
 
-/// Why a request is refused whatever its body is, by the newest configuration of its source: a secret may just have been
-/// added. `None` if the body has to be read.
+/// Why a request is refused whatever its body is, by the newest configuration of its source, because a secret may just
+/// have been added. `None` if the body has to be read.
 async fn refuse_unread(
     reference: &str,
     source: Rc<Source>,
@@ -188,7 +190,7 @@ async fn refuse_unread(
     }
 }
 
-/// The same by this configuration. What may be a challenge, or only asks, is no refusal yet.
+/// The same by this configuration. A request that may be a challenge, or that only reads, is not refused yet.
 pub(crate) fn refused_by_head(source: &Source, head: &Head, now: u64) -> Option<Rejection> {
     let SourceConfig { challenges, secrets, .. } = &source.config;
     let is_large = head.declared().is_some_and(|bytes| bytes > MAX_CHALLENGE_BODY_BYTES as u64);
@@ -200,8 +202,8 @@ pub(crate) fn refused_by_head(source: &Source, head: &Head, now: u64) -> Option<
     source.verifier.refuse_unread(&head.parts(), now)
 }
 
-/// Decides, and where the decision is a refusal, makes sure of it: a secret may just have been added to the source, or GET
-/// to its methods, or a provider may have a new key.
+/// Decides. Before a refusal it looks for a newer configuration and newer keys: a secret may just have been added to
+/// the source, or GET to its methods, or the provider may have a new key.
 async fn settle(
     reference: &str,
     source: Rc<Source>,
@@ -214,7 +216,7 @@ async fn settle(
     let (location, decision) = decide_with_keys(&source, head, body, context, now).await;
     let may_be_new_key = match &decision {
         Decision::Refuse { rejection, .. } => rejection.may_be_new_key(),
-        // The source may just have been told to take what is not taken here, or only gets its page.
+        // A newer configuration of the source may accept the request.
         Decision::CannotSay | Decision::NotTaken | Decision::Explain => false,
         Decision::Reply(_) | Decision::Confirm { .. } | Decision::TakeSecret { .. } | Decision::Accept { .. } => {
             return (source, decision);
@@ -235,7 +237,7 @@ async fn settle(
     (source, decision)
 }
 
-/// Decides with the provider's published keys where the scheme needs some, and tells where they are.
+/// Decides with the provider's published keys, if the scheme needs them, and returns their location.
 async fn decide_with_keys(
     source: &Source,
     head: &Head,
@@ -243,7 +245,7 @@ async fn decide_with_keys(
     context: &Context,
     now: u64,
 ) -> (Option<KeyLocation>, Decision) {
-    // No keys are fetched for a request that none of them would verify: deciding without them tells why.
+    // No keys are fetched for a request that none of them would verify: deciding without them gives the reason.
     let location = body.with(|body| source.verifier.key_location(&head.parts(), body).unwrap_or_default()).flatten();
     let keys = match &location {
         Some(location) => published_keys::keys(location, context, now).await,
@@ -253,7 +255,7 @@ async fn decide_with_keys(
     (location, decision)
 }
 
-/// Decides by a body that is held. One that is not held any more says nothing.
+/// Decides by a body that is held. If it is no longer held, the request stays undecided.
 fn decide_held(source: &Source, keys: Option<&KeySet>, head: &Head, body: &Body, now: u64) -> Decision {
     body.with(|body| decide(source, keys, head, body, now)).unwrap_or(Decision::CannotSay)
 }
@@ -285,7 +287,8 @@ pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: 
     }
 }
 
-/// What the owner is told of a refusal. Signatures with a provider's published key are told as they are.
+/// The rejection that the owner sees, with a more exact cause if one is found. Signatures with a provider's published
+/// key are not explained further.
 fn explain(source: &Source, head: &Head, body: &[u8], now: u64, rejection: Rejection) -> Rejection {
     if !rejections::may_explain(now) {
         return rejection;
@@ -303,7 +306,7 @@ fn verification(verified: Verified) -> Verification {
     }
 }
 
-/// Asks for a URL of the provider, as a person would by following the link. Where that fails the provider comes again.
+/// Requests a URL of the provider, as following the link in a browser would. If that fails, the provider tries again.
 async fn confirm(url: &str) -> Result<(), Answer> {
     let asked = host::read_document(url, None, CONFIRMATION_BYTES, CONFIRMATION_MS).await;
     let asked = asked.map_err(|error| unavailable(worker::Error::from(error)))?;
@@ -313,7 +316,8 @@ async fn confirm(url: &str) -> Result<(), Answer> {
     }
 }
 
-/// Tells the relay of a secret, sealed: [`crate::admin`] opens it. It is in force once the relay has put it to the edge.
+/// Sends a sealed secret to the relay; [`crate::admin`] opens it. The source verifies with it once the relay has put it
+/// to the edge.
 async fn take_secret(source: &Source, secret: Secret, bindings: &Bindings) -> Result<(), Answer> {
     let id = source.config.id;
     let keys = bindings.seal_keys().map_err(unavailable)?;
@@ -349,7 +353,7 @@ async fn queue(
     })
 }
 
-/// What the relay is told of an event besides its body; its id is minted here.
+/// The header of an event for the relay. It mints the event's id.
 pub(crate) fn header(source: &Source, mut head: Head, verification: Verification, now: u64) -> EventHeader {
     head.headers.retain(|name, _| source.credentials.keep_header(name));
     EventHeader {
@@ -363,9 +367,9 @@ pub(crate) fn header(source: &Source, mut head: Head, verification: Verification
     }
 }
 
-/// The provider hears "try again"; the person who runs this finds the reason in the log.
+/// Answers the provider "try again" and logs the reason for the operator.
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> Answer {
-    log::error("a request cannot be accepted now", &[("error", &error)]);
+    log::error("a request could not be accepted", &[("error", &error)]);
     Answer::TryAgain { after_s: RETRY_AFTER_S }
 }
 
@@ -408,7 +412,7 @@ mod tests {
     }
 
     #[test]
-    fn what_verifies_is_accepted_and_what_does_not_is_refused() {
+    fn a_request_is_accepted_if_it_verifies_and_else_refused() {
         let of = |token| decide(&with_token(""), None, &head("POST", token), b"x", NOW);
         assert_eq!(of("s"), accepted(Verification::Verified));
         assert_eq!(of("t"), Decision::Refuse { rejection: Rejection::TokenMismatch { secrets: 1 }, reply: None });
@@ -417,7 +421,7 @@ mod tests {
     }
 
     #[test]
-    fn a_good_signature_of_an_old_time_is_accepted_and_marked_only_where_the_source_asks_for_it() {
+    fn a_good_signature_of_an_old_time_is_accepted_and_marked_only_if_the_source_accepts_it() {
         // HMAC-SHA256 of "1700000000x" with the key "s".
         let signature = "ebd5b952baedbfe42e3c218e3178f113328f9a0ca6bbfd2bee31d0d960c42ae7";
         let scheme = r#"{"kind":"mac","alg":"hmac-sha256","key":"utf8","content":"{h:x-time}{body}",
@@ -439,7 +443,7 @@ mod tests {
     }
 
     #[test]
-    fn a_request_that_only_asks_is_no_event_even_where_nothing_is_verified() {
+    fn a_request_that_only_reads_is_not_an_event_even_if_nothing_is_verified() {
         let open = source(r#"{"kind":"none"}"#, "[]", "");
         for method in ["GET", "HEAD", "OPTIONS"] {
             assert_eq!(decide(&open, None, &head(method, "s"), b"", NOW), Decision::Explain, "{method}");
@@ -499,7 +503,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_is_answered_and_where_it_must_verify_only_then() {
+    fn a_challenge_that_must_verify_is_answered_only_then() {
         let body = br#"{"type":"ping"}"#;
         let signed = PING.replace("\"verify\":false", "\"verify\":true");
         let of = |challenge: &str, token| decide(&with_token(challenge), None, &head("POST", token), body, NOW);

@@ -1,7 +1,7 @@
 //! The edge of Tidegate: a Cloudflare Worker that receives webhooks, verifies them, puts them into a queue and answers.
 //!
-//! It is a thin adapter round [`shared`], which verifies and knows the format of the messages. A panic would also end the
-//! isolate's other requests, so nothing here panics on input.
+//! It is a thin adapter around [`shared`], which verifies and knows the format of the messages. A panic would also end
+//! the isolate's other requests, so nothing here panics on input.
 
 mod admin;
 mod bindings;
@@ -9,6 +9,7 @@ mod body;
 mod cache;
 mod credentials;
 mod enqueue;
+mod fast_path;
 mod host;
 mod ingest;
 mod log;
@@ -21,9 +22,8 @@ mod route;
 mod sources;
 mod store_body;
 mod stored;
-mod warm;
 
-pub use warm::{receive, receive_unread, send_again};
+pub use fast_path::{receive, receive_by_length, send_again};
 use worker::{Context, Env, Result, event, web_sys};
 
 use bindings::Bindings;
@@ -34,7 +34,7 @@ use route::Route;
 /// Answers one request.
 ///
 /// # Errors
-/// Where the host takes no response at all; it then answers 500 itself.
+/// Returns an error if the host accepts no response at all; the host then answers 500 itself.
 #[event(fetch)]
 async fn fetch(request: web_sys::Request, env: Env, context: Context) -> Result<web_sys::Response> {
     let answer = answer(&request, &Bindings::new(env), &context).await;

@@ -1,18 +1,18 @@
-//! What the Worker logs: one line of JSON for each event, with a constant message. Workers Logs indexes its fields.
+//! The Worker's log: one line of JSON for each entry, with a constant message. Workers Logs indexes its fields.
 
 use std::fmt::Display;
 
 use serde_json::{Map, Value};
 
-/// A field of a line: its name and what it holds.
+/// The name and the value of a field.
 type Field<'a> = (&'static str, &'a dyn Display);
 
-/// Logs that something failed which an operator has to know of.
+/// Logs a failure that an operator has to know about.
 pub(crate) fn error(message: &'static str, fields: &[Field<'_>]) {
     worker::console_error!("{}", line(message, fields));
 }
 
-/// Logs that something is not as it should be and costs nothing that was acknowledged.
+/// Logs a fault that loses nothing acknowledged.
 pub(crate) fn warn(message: &'static str, fields: &[Field<'_>]) {
     worker::console_warn!("{}", line(message, fields));
 }
@@ -29,11 +29,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_line_is_json_whatever_a_field_holds() {
-        let line = line("the queue does not take a message", &[("error", &"a \"quoted\"\nline")]).to_string();
+    fn a_line_is_json_whatever_a_field_contains() {
+        let line = line("the queue did not accept a message", &[("error", &"a \"quoted\"\nline")]).to_string();
         assert!(!line.contains('\n'), "{line}");
         let read: Value = serde_json::from_str(&line).expect("is JSON");
-        assert_eq!(read["message"], "the queue does not take a message");
+        assert_eq!(read["message"], "the queue did not accept a message");
         assert_eq!(read["error"], "a \"quoted\"\nline");
     }
 }

@@ -1,9 +1,9 @@
-//! The keys that providers publish: fetched, kept, and fetched again when a signature matches none of them, because keys
-//! rotate.
+//! The keys that providers publish. They are fetched, cached, and fetched again if a signature matches none of them,
+//! because keys rotate.
 //!
-//! Where the keys are is a part of the source's configuration for most providers. For some the request itself names its
-//! key, so whoever sends requests decides what is fetched: those keys are kept apart, and how many of them an isolate
-//! fetches in a minute is limited.
+//! For most providers the source's configuration names the location of the keys. For some the request itself names its
+//! key, so the sender decides what is fetched: those keys are cached separately, and the number of their fetches in a
+//! minute is limited.
 
 mod budget;
 
@@ -17,7 +17,7 @@ use crate::cache::{Ages, Cache, Lookup};
 use crate::{host, log};
 use budget::Budget;
 
-/// How long keys are fresh where their `cache-control` says nothing, and the bounds of what it may say, in seconds.
+/// How long keys are fresh if `cache-control` gives no age, and the bounds of the age that it may give, in seconds.
 const DEFAULT_AGE_S: u64 = 3_600;
 const MIN_AGE_S: u64 = 300;
 const MAX_AGE_S: u64 = 86_400;
@@ -25,35 +25,36 @@ const MAX_AGE_S: u64 = 86_400;
 /// How often keys are fetched again because a signature matched none of them, in milliseconds.
 const REFETCH_AFTER: u64 = 60_000;
 
-/// How long keys whose fetch failed are not asked for again, in milliseconds.
+/// How long a failed fetch is not repeated, in milliseconds.
 const FAILED: Ages = Ages { fresh: 5_000, usable: 5_000, refresh: 5_000 };
 
 /// How long a fetch may take, in milliseconds, and how large a document may be, in bytes.
 const TIMEOUT_MS: u32 = 3_000;
 const MAX_BYTES: u32 = 65_536;
 
-/// How many locations an isolate keeps of each kind, and as many failures.
+/// The number of locations, and of failures, that an isolate keeps of each kind.
 const CAPACITY: usize = 64;
 
-/// How many different keys that requests name an isolate asks for in a minute, and how often for each. A provider signs
-/// with one or two keys for months, so only somebody who makes names up reaches this.
+/// How many different keys named by requests an isolate fetches in a minute, and how often each. A provider signs with
+/// one or two keys for months, so only a sender of invented names reaches this limit.
 const NAMES_PER_MINUTE: usize = 20;
 const FETCHES_PER_NAME: u32 = 50;
 
 thread_local! {
-    static CONFIGURED: RefCell<Shelf> = RefCell::new(Shelf::new(None));
-    static NAMED: RefCell<Shelf> = RefCell::new(Shelf::new(Some(Budget::new(NAMES_PER_MINUTE, FETCHES_PER_NAME))));
+    static CONFIGURED: RefCell<FetchedKeys> = RefCell::new(FetchedKeys::new(None));
+    static NAMED: RefCell<FetchedKeys> =
+        RefCell::new(FetchedKeys::new(Some(Budget::new(NAMES_PER_MINUTE, FETCHES_PER_NAME))));
 }
 
-/// What is kept of one kind of locations.
-struct Shelf {
+/// The keys and failures of one kind of locations.
+struct FetchedKeys {
     keys: Cache<Rc<KeySet>>,
     failures: Cache<()>,
-    /// `None` where the configuration alone decides what is fetched.
+    /// `None` if the configuration alone decides what is fetched.
     budget: Option<Budget>,
 }
 
-impl Shelf {
+impl FetchedKeys {
     fn new(budget: Option<Budget>) -> Self {
         Self { keys: Cache::new(CAPACITY), failures: Cache::new(CAPACITY), budget }
     }
@@ -68,14 +69,14 @@ impl Shelf {
     }
 }
 
-/// The keys at a location. Only where nothing is cached does the request wait for them; `None` where they cannot be had,
-/// which the verifier turns into "cannot say" and never into "refused".
+/// The keys at a location. The request waits for a fetch only if nothing is cached. `None` if the fetch fails: then the
+/// verifier cannot decide, and does not refuse.
 pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) -> Option<Rc<KeySet>> {
     let key = location.cache_key();
-    match on_shelf(location, |shelf| shelf.keys.lookup(&key, now)) {
+    match with_fetched(location, |fetched| fetched.keys.lookup(&key, now)) {
         Lookup::Fresh(keys) => Some(keys),
         Lookup::Refresh(keys) => {
-            if on_shelf(location, |shelf| shelf.may_fetch(&key, now)) {
+            if with_fetched(location, |fetched| fetched.may_fetch(&key, now)) {
                 let location = location.clone();
                 context.wait_until(async move {
                     fetch(&location).await;
@@ -83,23 +84,25 @@ pub(crate) async fn keys(location: &KeyLocation, context: &Context, now: u64) ->
             }
             Some(keys)
         }
-        Lookup::Absent if on_shelf(location, |shelf| shelf.has_failed(&key, now) || !shelf.may_fetch(&key, now)) => {
+        Lookup::Absent
+            if with_fetched(location, |fetched| fetched.has_failed(&key, now) || !fetched.may_fetch(&key, now)) =>
+        {
             None
         }
         Lookup::Absent => fetch(location).await,
     }
 }
 
-/// The keys at a location that are in memory and not due for a refresh. Nothing is awaited and nothing claimed.
+/// The keys at a location, if they are in memory and not due for a refresh. It awaits nothing and claims nothing.
 pub(crate) fn fresh(location: &KeyLocation, now: u64) -> Option<Rc<KeySet>> {
-    on_shelf(location, |shelf| shelf.keys.peek(&location.cache_key(), now))
+    with_fetched(location, |fetched| fetched.keys.peek(&location.cache_key(), now))
 }
 
-/// The keys after a signature matched none of those that are cached: fetched again, but not for every such request, and
-/// not where the request names its key, because what it names does not change.
+/// Fetches the keys again after a signature matched none of the cached ones. This is not done for every such request,
+/// and never if the request names its key, because such a key does not change.
 pub(crate) async fn refetch(location: &KeyLocation, now: u64) -> Option<Rc<KeySet>> {
     if location.is_named_by_request()
-        || !on_shelf(location, |shelf| shelf.keys.claim(&location.cache_key(), REFETCH_AFTER, now))
+        || !with_fetched(location, |fetched| fetched.keys.claim(&location.cache_key(), REFETCH_AFTER, now))
     {
         return None;
     }
@@ -111,12 +114,12 @@ async fn fetch(location: &KeyLocation) -> Option<Rc<KeySet>> {
     let (key, now) = (location.cache_key(), host::now_ms());
     match outcome {
         Ok((keys, ages)) => {
-            on_shelf(location, |shelf| shelf.keys.put(&key, Rc::clone(&keys), ages, now));
+            with_fetched(location, |fetched| fetched.keys.put(&key, Rc::clone(&keys), ages, now));
             Some(keys)
         }
         Err(error) => {
-            log::error("published keys cannot be fetched", &[("url", &location.url), ("error", &error)]);
-            on_shelf(location, |shelf| shelf.failures.put(&key, (), FAILED, now));
+            log::error("published keys could not be fetched", &[("url", &location.url), ("error", &error)]);
+            with_fetched(location, |fetched| fetched.failures.put(&key, (), FAILED, now));
             None
         }
     }
@@ -135,13 +138,13 @@ async fn download(location: &KeyLocation) -> Result<(Rc<KeySet>, Ages), String> 
     Ok((Rc::new(keys), ages(&document.cache_control)))
 }
 
-fn on_shelf<T>(location: &KeyLocation, work: impl FnOnce(&mut Shelf) -> T) -> T {
-    let shelf = if location.is_named_by_request() { &NAMED } else { &CONFIGURED };
-    shelf.with_borrow_mut(work)
+fn with_fetched<T>(location: &KeyLocation, work: impl FnOnce(&mut FetchedKeys) -> T) -> T {
+    let fetched = if location.is_named_by_request() { &NAMED } else { &CONFIGURED };
+    fetched.with_borrow_mut(work)
 }
 
-/// How long keys with this `cache-control` are used. Beyond their age they stay usable for as long as fetching them anew
-/// fails, within a day: a provider's outage must not refuse its webhooks.
+/// How long keys with this `cache-control` are used. If they cannot be fetched again, they stay usable for up to a day
+/// more: a provider's outage must not refuse its webhooks.
 fn ages(cache_control: &str) -> Ages {
     let max_age = cache_control.split(',').find_map(|directive| {
         let (name, value) = directive.trim().split_once('=')?;
@@ -156,7 +159,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_age_of_keys_is_what_they_say_within_bounds() {
+    fn the_age_of_keys_follows_their_header_within_bounds() {
         for (header, seconds) in [
             ("", DEFAULT_AGE_S),
             ("no-store", DEFAULT_AGE_S),

@@ -1,23 +1,23 @@
-//! What a request that is no challenge is for: an event, a look at its source, or neither.
+//! The purpose of a request that is not a challenge: an event, a visit to the source's page, or neither.
 
 use shared::source::SafeMethod;
 
 use crate::request::Head;
 use crate::sources::Source;
 
-/// What a request is for.
+/// The purpose of a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Purpose {
-    /// To be verified, and taken or refused.
+    /// It may be an event, and is verified.
     Event,
-    /// It only asks: a person who opened the address, or a probe. Nothing in it could be an event.
+    /// It only reads: a browser that opened the address, or a probe. Nothing in it could be an event.
     Page,
-    /// It may be an event and is none of this source. A success would tell its sender that it was taken.
+    /// It may be an event but is not one of this source. A success would tell its sender that it was accepted.
     Unclear,
 }
 
-/// What a request to a source is for. Of the safe methods, a GET is an event if the source says so, and every request is one
-/// that carries a signature over its address.
+/// The purpose of a request to a source. Of the safe methods, a GET is an event if the source accepts GET. Any request
+/// is an event if it carries a signature over its address.
 pub(crate) fn purpose(source: &Source, head: &Head) -> Purpose {
     if !head.is_safe() || source.config.scheme.has_signed_address(&head.parts()) {
         return Purpose::Event;
@@ -25,8 +25,8 @@ pub(crate) fn purpose(source: &Source, head: &Head) -> Purpose {
     let takes_get = source.config.methods.contains(&SafeMethod::Get);
     let has_query = !head.query().is_empty();
     match head.method.as_str() {
-        // A GET without a query can be an event too, as that of a sender that only rings. A browser that shows the address
-        // to a person says so itself.
+        // A GET without a query can be an event too, if the sender only notifies. A browser that navigates to the
+        // address says so in its headers.
         "GET" if takes_get && (has_query || !head.is_navigation()) => Purpose::Event,
         // A HEAD gets the status that a GET would get, and is never an event itself.
         "GET" | "HEAD" if has_query && !takes_get => Purpose::Unclear,

@@ -1,6 +1,7 @@
 //! Counting refusals, so that the relay can show "17 requests refused: signature mismatch" and a flood costs nothing.
 //!
-//! The first refusal of a source for a cause is told at once. Those of the next ten seconds are counted and told together.
+//! The first refusal of a source for a cause is reported at once. Those of the next ten seconds are counted and
+//! reported together.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -23,7 +24,7 @@ const MESSAGES_PER_WINDOW: u32 = 20;
 /// At most this many refusals are explained in one window, per isolate: an explanation costs as much as a few verifications.
 const EXPLANATIONS_PER_WINDOW: u32 = 20;
 
-/// How many sources and causes are counted at once; what does not fit is not counted.
+/// How many pairs of source and cause are counted at a time; others are not counted.
 const CAPACITY: usize = 500;
 
 /// A refused request.
@@ -45,7 +46,7 @@ thread_local! {
     static COUNTS: RefCell<Counts> = RefCell::new(Counts::default());
 }
 
-/// Counts a refusal and, where it is time to, tells the queue after the answer has gone out.
+/// Counts a refusal. If a report is due, it is sent to the queue after the answer.
 pub(crate) fn note(refused: Refused, queue: Queue, context: &Context, now: u64) {
     let key = (refused.source, refused.cause);
     match COUNTS.with_borrow_mut(|counts| counts.record(refused, now)) {
@@ -60,26 +61,27 @@ pub(crate) fn note(refused: Refused, queue: Queue, context: &Context, now: u64) 
     }
 }
 
-/// Whether a refusal may be explained before it is noted. What has no place is told as it is.
+/// Whether a refusal may be explained before it is counted. Once the window's explanations are used up, rejections are
+/// reported as they are.
 pub(crate) fn may_explain(now: u64) -> bool {
     COUNTS.with_borrow_mut(|counts| counts.may_explain(now))
 }
 
 async fn tell(sample: RejectionSample, queue: Queue) {
-    // A sample that is lost is lost: it counts requests that were refused, no event hangs on it.
+    // Losing a sample is acceptable: it counts refused requests and holds no event.
     if enqueue(&queue, &encode_rejection(&sample)).await.is_err() {
-        log::warn("a sample of rejections cannot be sent", &[("rejections", &sample.count)]);
+        log::warn("a sample of rejections could not be sent", &[("rejections", &sample.count)]);
     }
 }
 
 type Key = (SourceId, &'static str);
 
-/// What follows from a refusal.
+/// The next step after a refusal.
 #[derive(Debug, PartialEq, Eq)]
 enum Next {
-    /// It was counted and somebody else tells of it, or it is one too many.
+    /// It was counted, and another request reports it; or it is one too many.
     Nothing,
-    /// Tell now.
+    /// Report now.
     Tell(RejectionSample),
     /// Wait this many milliseconds, then flush.
     Wait(u64),
@@ -120,7 +122,7 @@ impl Counts {
             return Next::Nothing;
         }
         count.waiting = true;
-        // Where this very one is due and the isolate has told too much, it waits for the isolate's next window.
+        // If this one is due and the isolate has used up its messages, it waits for the isolate's next window.
         let until = if now >= due_at { self.window_began_at + WINDOW_MS } else { due_at };
         Next::Wait(until.saturating_sub(now))
     }
@@ -219,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flood_is_told_at_once_and_then_once_per_window_with_its_exact_count() {
+    fn a_flood_is_reported_at_once_and_then_once_per_window_with_its_exact_count() {
         let mut counts = Counts::default();
         assert_eq!(count(counts.record(refused(1), NOW)), 1);
         assert_eq!(counts.record(refused(1), NOW + 1_000), Next::Wait(9_000));
@@ -232,7 +234,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nobody_flushed_is_told_by_the_next_refusal() {
+    fn an_unflushed_count_is_reported_by_the_next_refusal() {
         let mut counts = Counts::default();
         assert_eq!(count(counts.record(refused(1), NOW)), 1);
         assert_eq!(counts.record(refused(1), NOW + 1), Next::Wait(9_999));
@@ -245,7 +247,7 @@ mod tests {
         let mut counts = Counts::default();
         let told = (0..100).filter(|source| count(counts.record(refused(*source), NOW)) > 0).count();
         assert_eq!(told, 20);
-        assert_eq!(counts.record(refused(50), NOW + 1), Next::Nothing, "somebody waits for it already");
+        assert_eq!(counts.record(refused(50), NOW + 1), Next::Nothing, "another request already waits for it");
         assert_eq!(counts.flush(key(50), NOW + 10_000).map(|sample| sample.count), Some(2));
     }
 
@@ -258,7 +260,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_counted_is_bounded() {
+    fn the_number_of_counters_is_bounded() {
         let mut counts = Counts::default();
         let bytes = |n: u32| {
             let mut random = [0; 10];

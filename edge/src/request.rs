@@ -1,4 +1,4 @@
-//! What arrives: the head of a request, in one crossing. Its body is read by [`crate::body`].
+//! The head of a request, read in one call of the host. [`crate::body`] reads its body.
 
 use shared::header::HeaderList;
 use shared::verify::RequestParts;
@@ -6,11 +6,11 @@ use worker::web_sys;
 
 use crate::host;
 
-/// The most that the headers and the query of a request may be, in bytes. Written as JSON they take at most twice as
-/// much, so the message that refers to a stored body always fits into the queue.
+/// The maximum size of the headers and the query of a request, in bytes. As JSON they take at most twice as much, so
+/// the message that refers to a stored body always fits into the queue.
 const MAX_HEAD_BYTES: usize = 48_000;
 
-/// Headers that belong to one connection and not to the message (RFC 9110, section 7.6.1).
+/// Hop-by-hop headers, which belong to one connection and not to the message (RFC 9110, section 7.6.1).
 const HOP_BY_HOP: [&str; 9] = [
     "connection",
     "keep-alive",
@@ -32,12 +32,12 @@ pub(crate) struct Head {
 }
 
 impl Head {
-    /// Reads the head; `None` where it holds something that is not text.
+    /// Reads the head; `None` if it holds something that is not text.
     pub(crate) fn read(request: &web_sys::Request) -> Option<Self> {
         Self::parse(&host::head(request))
     }
 
-    /// Reads what `head` of `host.js` writes; no part of it can hold the end of a line.
+    /// Reads the output of `head` in `host.js`; no part of it can contain a line feed.
     pub(crate) fn parse(text: &str) -> Option<Self> {
         let mut lines = text.split('\n');
         let (method, url) = (lines.next()?.to_owned(), lines.next()?.to_owned());
@@ -56,33 +56,33 @@ impl Head {
         path.split(['?', '#']).next().unwrap_or_default()
     }
 
-    /// The query of the URL without its `?`; empty where there is none.
+    /// The query of the URL without its `?`; empty if there is none.
     pub(crate) fn query(&self) -> &str {
         let without_fragment = self.url.split('#').next().unwrap_or_default();
         without_fragment.split_once('?').map_or("", |(_, query)| query)
     }
 
-    /// The head as `shared` takes it.
+    /// The head in the form that `shared` uses.
     pub(crate) fn parts(&self) -> RequestParts<'_> {
         RequestParts { method: &self.method, url: &self.url, query: self.query(), headers: &self.headers }
     }
 
-    /// Whether the request is safe by RFC 9110, section 9.2.1: by its method it only asks.
+    /// Whether the request is safe by RFC 9110, section 9.2.1: its method only reads.
     pub(crate) fn is_safe(&self) -> bool {
         matches!(self.method.as_str(), "GET" | "HEAD" | "OPTIONS")
     }
 
-    /// Whether whoever asks is a browser.
+    /// Whether the client is a browser.
     pub(crate) fn wants_html(&self) -> bool {
         self.headers.get("accept").is_some_and(|accept| accept.contains("text/html"))
     }
 
-    /// Whether a browser is to show what is answered to a person. Nothing but a browser says so.
+    /// Whether a browser navigates to the address, to show the answer. Only browsers send this header.
     pub(crate) fn is_navigation(&self) -> bool {
         self.headers.get("sec-fetch-mode") == Some("navigate")
     }
 
-    /// The class of the sender's address, as `RejectionSample` wants it.
+    /// The class of the sender's address, for `RejectionSample`.
     pub(crate) fn remote_class(&self) -> &'static str {
         match self.headers.get("cf-connecting-ip") {
             Some(address) if address.contains(':') => "ipv6",
@@ -103,8 +103,8 @@ impl Head {
     }
 }
 
-/// Whether a header is kept with an event. Not kept are those of one connection, Cloudflare's own, and `credentials`:
-/// the headers in which the source's scheme carries a secret itself.
+/// Whether a header is kept with an event. Dropped are hop-by-hop headers, Cloudflare's own, and `credentials`: the
+/// headers in which the source's scheme carries a secret itself.
 pub(crate) fn is_kept(name: &str, credentials: &[String]) -> bool {
     !HOP_BY_HOP.contains(&name)
         && !name.starts_with("cf-")
@@ -157,7 +157,7 @@ mod tests {
     }
 
     #[test]
-    fn a_head_too_large_for_a_message_is_told_apart() {
+    fn a_head_too_large_for_a_message_is_recognised() {
         assert!(head("https://edge.example/in/a").fits());
         assert!(!head(&format!("https://edge.example/in/a?{}", "q".repeat(MAX_HEAD_BYTES))).fits());
     }

@@ -18,7 +18,7 @@ use crate::body::BodyError;
 use crate::host;
 use crate::sources::Source;
 
-/// What is answered.
+/// An answer of the Worker.
 pub(crate) enum Answer {
     /// The event is in the queue.
     Accepted {
@@ -36,22 +36,22 @@ pub(crate) enum Answer {
     BrokenBody,
     /// The body did not arrive in time.
     SlowBody,
-    /// This isolate holds as many bodies as it may; the sender should come again.
+    /// This isolate holds as many bodies as it may; the sender should try again.
     TooBusy,
     BrokenHead,
-    /// Nothing was accepted; the sender should come again after so many seconds.
+    /// Nothing was accepted; the sender should try again after this many seconds.
     TryAgain {
         after_s: u32,
     },
-    /// A GET that may be an event and is none of its source.
+    /// A GET that may be an event but is not one of its source.
     NotTaken {
         html: bool,
     },
-    /// A person opened the URL of a source.
+    /// The page at the URL of a source, for a browser.
     SourcePage {
         html: bool,
     },
-    /// A person opened the Worker's own URL.
+    /// The page at the Worker's own URL, for a browser.
     HomePage {
         html: bool,
     },
@@ -61,32 +61,32 @@ pub(crate) enum Answer {
         allow: &'static str,
     },
     Unauthorized,
-    /// The Worker itself still lacks something; only said to whoever sets it up.
+    /// The deployment lacks a binding or secret. Only the admin API says so.
     NotConfigured(Missing),
-    /// What an administrator asked for failed; the text says what to do.
+    /// A call of the admin API failed; the text says what to do.
     Unavailable(String),
     /// A source's configuration has been written.
     Written {
         revision: u64,
-        /// Of the sealed text that was written.
+        /// The digest of the sealed text that was written.
         digest: String,
     },
-    /// What KV holds of a source.
+    /// The state of a source in KV.
     SourceFacts {
         revision: u64,
         name: String,
-        /// Of the sealed text that was read.
+        /// The digest of the sealed text that was read.
         digest: String,
-        /// Whether requests to the name of the source find it.
+        /// Whether the name of the source leads to it.
         name_leads_here: bool,
     },
     /// A source was deleted at this revision.
     SourceDeleted {
         revision: u64,
     },
-    /// What KV holds of a source cannot be opened or read.
+    /// The state of a source in KV cannot be opened or read.
     SourceDamaged(String),
-    /// What was to be written or deleted is older than what is stored.
+    /// The revision to write or delete is older than the stored one.
     OlderRevision {
         /// The revision that is stored.
         revision: u64,
@@ -99,12 +99,12 @@ pub(crate) enum Answer {
     StoredBody(ResponseBody),
     /// A secret that a provider has handed over.
     Secret(Vec<u8>),
-    /// What was to be opened was sealed by somebody else or for something else.
+    /// The sealed text was sealed with another key, or for another purpose.
     CannotOpen(String),
     Status(Value),
 }
 
-/// When a sender should come again after [`Answer::TooBusy`], in seconds.
+/// When a sender should try again after [`Answer::TooBusy`], in seconds.
 const BUSY_RETRY_AFTER_S: u32 = 10;
 
 impl Answer {
@@ -121,7 +121,7 @@ impl Answer {
 
 type Header = (Cow<'static, str>, Cow<'static, str>);
 
-/// An answer as the host takes it.
+/// An answer in the form that the host accepts.
 struct Parts {
     status: u16,
     headers: Vec<Header>,
@@ -131,7 +131,7 @@ struct Parts {
 /// Turns an answer into a response.
 ///
 /// # Errors
-/// The host does not take the response; it then answers 500 itself.
+/// Returns an error if the host does not accept the response; the host then answers 500 itself.
 pub(crate) fn respond(answer: Answer) -> Result<web_sys::Response, JsValue> {
     if let Answer::StoredBody(body) = answer {
         let builder = ResponseBuilder::new().with_header("content-type", "application/octet-stream")?;
@@ -139,14 +139,14 @@ pub(crate) fn respond(answer: Answer) -> Result<web_sys::Response, JsValue> {
     }
     let Parts { status, headers, body } = parts(answer);
     let text = serde_json::to_string(&headers).unwrap_or_else(|_| "[]".to_owned());
-    // What a source configures may hold a header value that the host refuses. The event is queued by then, so the
-    // provider has to hear so, with or without that header.
+    // A source's configuration may hold a header value that the host refuses. The event is queued by then, so the
+    // provider has to get the answer, with or without that header.
     host::respond(status, &text, &body).or_else(|_| host::respond(status, "[]", &body))
 }
 
-/// An answer as two lines of JSON: its status and headers (a list of pairs), which are the same for most of a source's
-/// answers, and its body. `None` where the body is no text.
-pub(crate) fn written(answer: Answer) -> Option<String> {
+/// An answer as two lines of JSON: its status and headers (a list of pairs), which are the same for most answers of a
+/// source, and its body. `None` if the body is not text.
+pub(crate) fn lines(answer: Answer) -> Option<String> {
     let Parts { status, headers, body } = parts(answer);
     let head = serde_json::to_string(&(status, headers)).ok()?;
     let body = serde_json::to_string(std::str::from_utf8(&body).ok()?).ok()?;
@@ -193,7 +193,7 @@ fn parts(answer: Answer) -> Parts {
         }
         Answer::SourceDamaged(reason) => error(422, "source_damaged", Some(reason)),
         Answer::OlderRevision { revision } => {
-            let message = format!("revision {revision} is stored already; send a larger one");
+            let message = format!("revision {revision} is already stored; send a larger one");
             json_parts(409, &json!({ "error": "older_revision", "message": message, "revision": revision }))
         }
         Answer::NameTaken => error(409, "name_taken", Some("another source has this name; choose another".to_owned())),
@@ -211,16 +211,16 @@ fn parts(answer: Answer) -> Parts {
 
 const JSON: Header = (Cow::Borrowed("content-type"), Cow::Borrowed("application/json"));
 
-/// Nothing that a stranger's text is echoed into is ever taken for a page of another kind.
+/// An answer may echo text of an unknown sender, and no browser may read it as another content type.
 const NO_SNIFF: Header = (Cow::Borrowed("x-content-type-options"), Cow::Borrowed("nosniff"));
 
-/// A secret is kept nowhere on its way.
+/// A secret must not be cached on its way.
 const NO_STORE: Header = (Cow::Borrowed("cache-control"), Cow::Borrowed("no-store"));
 
-/// The method that every source takes.
+/// The method that every source accepts.
 const POST: &str = "POST";
 
-const NOT_TAKEN: &str = "No event was taken: this address takes POST requests, and this GET has a query. If the provider \
+const NOT_TAKEN: &str = "No event was accepted: this address accepts POST requests, and this GET has a query. If the provider \
     sends its events by GET, set methods to [\"GET\"] in the config of the source.";
 
 const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that sends them: the signature of \
@@ -233,7 +233,7 @@ fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
     let Acknowledgement { status, body, content_type } = acknowledgement;
     let status = if (200..300).contains(status) { *status } else { 200 };
     match body {
-        // These two carry no body by definition, and the host refuses one.
+        // These two have no body by definition, and the host refuses one.
         _ if status == 204 || status == 205 => Parts { status, headers: Vec::new(), body: Vec::new() },
         None => Parts { status, headers: vec![JSON], body: format!("{{\"id\":\"{id}\"}}").into_bytes() },
         Some(body) => {
@@ -368,19 +368,19 @@ mod tests {
     }
 
     #[test]
-    fn a_get_that_is_not_taken_is_answered_with_the_method_that_is_and_with_what_to_do() {
+    fn a_get_that_is_not_accepted_is_answered_with_the_accepted_method_and_a_hint() {
         for html in [false, true] {
             let refused = parts(Answer::NotTaken { html });
             assert_eq!(refused.status, 405);
             assert!(refused.headers.contains(&("allow".into(), "POST".into())), "{:?}", refused.headers);
             let body = String::from_utf8(refused.body).expect("text");
-            assert!(body.contains("No event was taken") && body.contains("methods"), "{body}");
+            assert!(body.contains("No event was accepted") && body.contains("methods"), "{body}");
             assert_eq!(body.starts_with("<!doctype html>"), html, "{body}");
         }
     }
 
     #[test]
-    fn a_person_with_a_browser_gets_a_page_and_everybody_else_text() {
+    fn a_browser_gets_a_page_and_other_clients_get_text() {
         let html = String::from_utf8(parts(Answer::SourcePage { html: true }).body).expect("text");
         assert!(html.starts_with("<!doctype html>") && html.contains("receives webhooks"), "{html}");
         let text = String::from_utf8(parts(Answer::SourcePage { html: false }).body).expect("text");

@@ -1,9 +1,9 @@
 //! Which part of the Worker answers a request: decided by the path alone.
 
-/// What a path names.
+/// The part of the Worker that a path names.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Route<'a> {
-    /// `/`: a page for a person who followed the link.
+    /// `/`: a page for browsers.
     Home,
     /// `/healthz`
     Health,
@@ -15,7 +15,7 @@ pub(crate) enum Route<'a> {
     Nothing,
 }
 
-/// What the relay may ask for.
+/// A call of the admin API.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum AdminRoute<'a> {
     /// `/admin/status`
@@ -30,7 +30,7 @@ pub(crate) enum AdminRoute<'a> {
     Nothing,
 }
 
-/// Finds the route of a path. A slash at the end is forgiven: people paste URLs.
+/// Finds the route of a path. A trailing slash is ignored, because pasted URLs often have one.
 pub(crate) fn route(path: &str) -> Route<'_> {
     let mut segments = path.trim_matches('/').split('/');
     match (segments.next(), segments.next(), segments.next(), segments.next()) {

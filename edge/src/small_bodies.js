@@ -1,18 +1,19 @@
-// What the bodies that `entry.js` reads take of the isolate's memory, in bytes. `body/budget.rs` counts those that Rust reads.
+// Bounds the memory that the bodies read by `entry.js` take, in bytes. `body/budget.rs` counts those that Rust reads.
 //
-// A request whose client goes away is ended without a word, so that its charge may never be given back. While little is
-// charged, nothing is watched: that costs nothing, and what is lost of it is never more than `UNWATCHED`. Above it a body
-// has to arrive in time, and what has been charged for longer than any request takes is forgotten.
+// The platform ends a request silently when its client disconnects, so its charge may never be released. While little
+// is charged, bodies are not watched: that costs nothing, and at most `UNWATCHED` is lost. Above it a body has to
+// arrive in time, and a charge that is older than any request is dropped.
 
 import { in_time } from "./host.js";
 
-// What they may take together; and what is charged before anything is watched.
+// The memory that they may take together, and the part of it that is charged before bodies are watched.
 const SHARE = 20_000_000;
 const UNWATCHED = 6_000_000;
-// A body is in memory as it arrived and in its message. A small one is also copied for Rust, and a request takes some more.
+// A body is in memory as it arrived and in its message. A small one is also copied for Rust, and each request takes
+// some more.
 const COPIES = 2;
-const BESIDES = 8_192;
-// A charge is forgotten after one to two turns.
+const OVERHEAD = 8_192;
+// A charge is dropped after one to two turns.
 const TURN_MS = 120_000;
 // How long a body that is watched may take to arrive.
 const READ_WITHIN_MS = 10_000;
@@ -23,9 +24,9 @@ let turn_began = 0;
 let of_this_turn = 0;
 let of_last_turn = 0;
 
-const cost = (bytes) => COPIES * bytes + BESIDES;
+const cost = (bytes) => COPIES * bytes + OVERHEAD;
 
-/** Charges a body. Returns what `free` takes (0 if the body is not watched), or undefined if there is no room. */
+/** Charges a body. Returns the argument for `free` (0 if the body is not watched), or undefined if there is no room. */
 export function charge(bytes) {
   const cost_of_it = cost(bytes);
   if (unwatched + of_this_turn + of_last_turn + cost_of_it <= UNWATCHED) {
@@ -44,11 +45,11 @@ export function charge(bytes) {
   return turn;
 }
 
-/** Gives a charge back. */
+/** Releases a charge. */
 export function free(charged, bytes) {
   if (charged === 0) unwatched -= cost(bytes);
   else if (charged === turn) of_this_turn -= cost(bytes);
-  // One that was forgotten is not given back.
+  // A charge that was dropped is not released again.
   else if (charged === turn - 1 && of_last_turn > 0) of_last_turn -= cost(bytes);
 }
 

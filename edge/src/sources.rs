@@ -1,8 +1,8 @@
-//! Finding a source: from the isolate's memory, or from KV where nothing is cached.
+//! Finds a source: in the isolate's memory, or in KV if nothing is cached.
 //!
-//! A configuration is good for 30 s, is then refreshed in the background, and is not used beyond five minutes. What KV
-//! does not know is remembered for 5 s. KV itself may answer with what it held up to a minute ago, so neither a put nor a
-//! deletion can be sure that it sees the newest state: the relay reads back what it has put (`GET /admin/sources/{id}`).
+//! A configuration is fresh for 30 s, is then refreshed in the background, and is not used beyond five minutes. An
+//! unknown name is remembered for 5 s. KV may return values that are up to a minute old, so neither a put nor a
+//! deletion can be sure of seeing the newest state: the relay reads back its writes (`GET /admin/sources/{id}`).
 
 use std::cell::RefCell;
 use std::rc::Rc;
@@ -22,10 +22,10 @@ use crate::{host, log};
 const KNOWN: Ages = Ages { fresh: 30_000, usable: 300_000, refresh: 5_000 };
 const UNKNOWN: Ages = Ages { fresh: 5_000, usable: 5_000, refresh: 5_000 };
 
-/// How many sources an isolate keeps; unknown ones are kept apart, so that guessing URLs displaces nothing.
+/// How many sources an isolate keeps. Unknown ones are kept separately, so that guessing URLs displaces no source.
 const CAPACITY: usize = 1_000;
 
-/// How often a source is read again because a request did not verify, in milliseconds.
+/// How often a source is read again after a request that did not verify, in milliseconds.
 const REREAD_AFTER: u64 = 2_000;
 
 /// The longest name of a source that is looked up.
@@ -42,7 +42,7 @@ impl Source {
     /// Prepares a configuration.
     ///
     /// # Errors
-    /// Nothing could be verified with it.
+    /// Returns an error if the configuration cannot verify any request.
     pub(crate) fn new(config: SourceConfig) -> Result<Self, ConfigError> {
         let verifier = Verifier::new(&config)?;
         let credentials = Credentials::of(&config.scheme);
@@ -50,13 +50,13 @@ impl Source {
     }
 }
 
-/// Why it cannot be said whether there is such a source.
+/// Why a source could not be looked up.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum SourceError {
     Missing(Missing),
     /// KV did not answer.
     Store(String),
-    /// What KV holds cannot be opened or read: the relay writes it again when it next compares.
+    /// The stored configuration cannot be opened or read. The relay writes it again when it next compares.
     Damaged(String),
 }
 
@@ -89,10 +89,10 @@ thread_local! {
     static UNKNOWN_SOURCES: RefCell<Cache<()>> = RefCell::new(Cache::new(CAPACITY));
 }
 
-/// Finds a source by what stands in its URL: its id or its name. On a warm path this awaits nothing.
+/// Finds a source by the id or name in its URL. If the source is in memory, this awaits nothing.
 ///
 /// # Errors
-/// See [`SourceError`].
+/// Returns an error if KV fails, or if the stored text cannot be opened or read.
 pub(crate) async fn find(
     reference: &str,
     bindings: &Bindings,
@@ -112,13 +112,13 @@ pub(crate) async fn find(
     }
 }
 
-/// A source that is in memory and not due for a refresh. Nothing is awaited and nothing claimed.
+/// A source that is in memory and not due for a refresh. It awaits nothing and claims nothing.
 pub(crate) fn fresh(reference: &str, now: u64) -> Option<Rc<Source>> {
     KNOWN_SOURCES.with_borrow(|cache| cache.peek(reference, now))
 }
 
-/// Reads a source again because a request did not verify with what is cached: a secret may just have been added.
-/// `None` where it was read a moment ago, or KV does not answer: then the refusal stands.
+/// Reads a source again after a request that did not verify with the cached configuration, because a secret may just
+/// have been added. `None` if it was read a moment ago, or if KV does not answer: then the refusal is final.
 pub(crate) async fn reread(reference: &str, bindings: &Bindings, now: u64) -> Found {
     if !KNOWN_SOURCES.with_borrow_mut(|cache| cache.claim(reference, REREAD_AFTER, now)) {
         return None;
@@ -126,7 +126,7 @@ pub(crate) async fn reread(reference: &str, bindings: &Bindings, now: u64) -> Fo
     load(reference, bindings).await.ok().flatten()
 }
 
-/// Forgets what this isolate knows of a source, after the relay has changed it.
+/// Drops a source from this isolate's memory, after the relay has changed it.
 pub(crate) fn forget(references: &[&str]) {
     for reference in references {
         KNOWN_SOURCES.with_borrow_mut(|cache| cache.remove(reference));
@@ -134,33 +134,33 @@ pub(crate) fn forget(references: &[&str]) {
     }
 }
 
-/// The KV key of a source's sealed configuration, also what it is sealed to.
+/// The KV key of a source's sealed configuration, to which the configuration is also sealed.
 pub(crate) fn source_key(id: SourceId) -> String {
     format!("source/{id}")
 }
 
-/// What a secret is sealed to that a provider hands over to a source. It is another name than that of the configuration,
-/// so that whoever may open the one cannot open the other.
+/// The name to which a secret that a provider hands over is sealed. It differs from that of the configuration, so that
+/// the right to open one is not the right to open the other.
 pub(crate) fn handed_over_key(id: SourceId) -> String {
     format!("handed-over/{id}")
 }
 
-/// The KV key under which the id of a source of this name stands.
+/// The KV key that holds the id of the source with this name.
 pub(crate) fn name_key(name: &str) -> String {
     format!("name/{name}")
 }
 
-/// What KV holds under a source's key.
+/// The value of a source's key in KV.
 pub(crate) struct Held {
     pub(crate) stored: Stored,
-    /// Of the sealed text, see [`seal::digest`].
+    /// The digest of the sealed text, see [`seal::digest`].
     pub(crate) digest: String,
 }
 
-/// Reads what KV holds under a source's key; `None` if there is nothing.
+/// Reads the value of a source's key in KV; `None` if there is none.
 ///
 /// # Errors
-/// See [`SourceError`].
+/// Returns an error if KV fails, or if the stored text cannot be opened or read.
 pub(crate) async fn look(id: SourceId, bindings: &Bindings) -> Result<Option<Held>, SourceError> {
     let Some(sealed) = read_sealed(id, bindings).await? else { return Ok(None) };
     let stored = open(id, &sealed, bindings)?;
@@ -170,7 +170,7 @@ pub(crate) async fn look(id: SourceId, bindings: &Bindings) -> Result<Option<Hel
 /// Reads the configuration of a source from KV; `None` if there is none, or the source was deleted.
 ///
 /// # Errors
-/// See [`SourceError`].
+/// Returns an error if KV fails, or if the stored text cannot be opened or read.
 pub(crate) async fn read(id: SourceId, bindings: &Bindings) -> Result<Option<SourceConfig>, SourceError> {
     let Some(sealed) = read_sealed(id, bindings).await? else { return Ok(None) };
     Ok(open(id, &sealed, bindings)?.source())
@@ -185,10 +185,10 @@ fn open(id: SourceId, sealed: &str, bindings: &Bindings) -> Result<Stored, Sourc
     Stored::open(&bindings.seal_keys()?, &source_key(id), sealed).map_err(SourceError::Damaged)
 }
 
-/// Reads the id that a name stands for.
+/// Reads the id of a name.
 ///
 /// # Errors
-/// See [`SourceError`].
+/// Returns an error if KV fails, or if the stored text cannot be opened or read.
 pub(crate) async fn read_name(name: &str, bindings: &Bindings) -> Result<Option<SourceId>, SourceError> {
     let text = bindings.sources()?.get(&name_key(name)).text().await;
     let text = text.map_err(|error| SourceError::Store(error.to_string()))?;
@@ -198,7 +198,7 @@ pub(crate) async fn read_name(name: &str, bindings: &Bindings) -> Result<Option<
 fn refresh(reference: String, bindings: Bindings, context: &Context) {
     context.wait_until(async move {
         if let Err(error) = load(&reference, &bindings).await {
-            log::error("a source cannot be refreshed", &[("error", &error)]);
+            log::error("a source could not be refreshed", &[("error", &error)]);
         }
     });
 }
@@ -223,7 +223,7 @@ async fn fetch(reference: &str, bindings: &Bindings) -> Result<Found, SourceErro
     };
     let Some(id) = id else { return Ok(None) };
     let Some(config) = read(id, bindings).await? else { return Ok(None) };
-    // A name that was given up may still stand in KV for a while.
+    // KV may hold a released name for a while.
     if reference != config.name && reference.parse() != Ok(config.id) {
         return Ok(None);
     }
@@ -235,7 +235,7 @@ fn is_unknown(reference: &str, now: u64) -> bool {
     UNKNOWN_SOURCES.with_borrow_mut(|cache| cache.lookup(reference, now)) != Lookup::Absent
 }
 
-/// Whether a text can be an id or a name at all: what cannot is not looked up.
+/// Whether a text can be an id or a name. Other texts are not looked up.
 fn is_plausible(reference: &str) -> bool {
     !reference.is_empty()
         && reference.len() <= MAX_NAME_BYTES
@@ -247,7 +247,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn what_cannot_be_a_source_is_not_looked_up() {
+    fn a_text_that_cannot_name_a_source_is_not_looked_up() {
         for reference in ["stripe", "acme-orders.v2", "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91"] {
             assert!(is_plausible(reference), "{reference}");
         }

@@ -1,4 +1,5 @@
-//! A body that does not fit into a message: into R2 first, then the message with its key.
+//! Stores a body that does not fit into a message: the body goes to R2 first, then the message with its key to the
+//! queue.
 
 use shared::envelope::{EventHeader, encode_stored};
 use worker::wasm_bindgen::JsValue;
@@ -8,11 +9,11 @@ use crate::host;
 
 /// Puts a body into the bucket under its event's id and returns the message that refers to it.
 ///
-/// Where the send fails afterwards the object stays behind without a message; the provider sends again and gets another
-/// id. A lifecycle rule on the bucket clears such leftovers.
+/// If the send fails afterwards, the object stays without a message; the provider sends again and gets another id. A
+/// lifecycle rule of the bucket deletes such leftovers.
 ///
 /// # Errors
-/// The bucket did not take it.
+/// Returns an error if the bucket does not accept the body.
 pub(crate) async fn store_body(bucket: &JsValue, header: &EventHeader, body: &Body) -> Result<String, JsValue> {
     let key = header.id.to_string();
     let sha256 = host::store(bucket, &key, body.len(), body.pieces()).await?;

@@ -1,20 +1,21 @@
-//! What KV holds under a source's key, sealed: its configuration or, after it was deleted, a tombstone.
+//! The sealed value of a source's key in KV: its configuration or, after its deletion, a tombstone.
 //!
-//! KV has no compare-and-set, and its reads may be a minute old. Both carry a revision, so that an older write is refused
-//! whenever the newer one is seen. The relay reads back later, and writes again what an older write has landed over.
+//! KV has no compare-and-set, and its reads may be a minute old. Both values carry a revision, so that an older write
+//! is refused if the newer one is visible. The relay reads back later, and repeats a write that an older one has
+//! overwritten.
 
 use serde::{Deserialize, Serialize};
 use shared::seal::{self, SealError, SealingKey};
 use shared::source::SourceConfig;
 
-/// What is sealed under a source's key.
+/// The value that is sealed under a source's key.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Stored {
     Source(Box<SourceConfig>),
     Tombstone(Tombstone),
 }
 
-/// What is left of a deleted source: it answers like an unknown one, frees its name, and refuses older writes.
+/// The rest of a deleted source: it answers like an unknown one, frees its name, and refuses older writes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub(crate) struct Tombstone {
@@ -22,7 +23,7 @@ pub(crate) struct Tombstone {
     pub(crate) deleted_at_revision: u64,
 }
 
-/// What a write would replace is newer.
+/// The value to replace is newer than the write.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Older {
     /// The revision that is stored.
@@ -30,10 +31,10 @@ pub(crate) struct Older {
 }
 
 impl Stored {
-    /// Opens and reads what was stored under `key`.
+    /// Opens and reads the value stored under `key`.
     ///
     /// # Errors
-    /// Why it cannot be opened or read: the relay has to write it again.
+    /// Returns an error if it cannot be opened or read; the relay then has to write it again.
     pub(crate) fn open(keys: &[SealingKey], key: &str, sealed: &str) -> Result<Self, String> {
         let plain = seal::open(keys, key, sealed).map_err(|error: SealError| error.to_string())?;
         if let Ok(tombstone) = serde_json::from_slice(&plain) {
@@ -51,11 +52,11 @@ impl Stored {
     }
 }
 
-/// Whether a configuration of this revision may be written. The same revision of a source may be written again: the relay
-/// repeats what it is not sure of. After a deletion only a newer one may be written.
+/// Checks whether a configuration of this revision may be written. The same revision may be written again, because the
+/// relay repeats writes whose outcome it does not know. After a deletion only a newer one may be written.
 ///
 /// # Errors
-/// It is older than what is stored.
+/// Returns an error if the stored revision is newer.
 pub(crate) fn may_put(revision: u64, stored: Option<&Stored>) -> Result<(), Older> {
     match stored {
         Some(Stored::Source(config)) if config.revision > revision => Err(Older { stored: config.revision }),
@@ -66,10 +67,10 @@ pub(crate) fn may_put(revision: u64, stored: Option<&Stored>) -> Result<(), Olde
     }
 }
 
-/// The tombstone to write for a deletion of this revision; without a revision, what is stored is deleted as it is.
+/// The tombstone for a deletion at this revision. Without a revision, the stored value is deleted as it is.
 ///
 /// # Errors
-/// The deletion is older than the configuration that is stored.
+/// Returns an error if the stored configuration is newer than the deletion.
 pub(crate) fn bury(revision: Option<u64>, stored: Option<&Stored>) -> Result<Tombstone, Older> {
     let deleted_at_revision = match (stored, revision) {
         (Some(Stored::Source(config)), Some(revision)) if config.revision > revision => {
@@ -121,8 +122,8 @@ mod tests {
     }
 
     #[test]
-    fn a_deletion_takes_away_what_is_not_newer_and_keeps_the_highest_tombstone() {
-        assert_eq!(bury(Some(2), None), buried(2), "nothing is seen: a write under way may still land");
+    fn a_deletion_replaces_an_older_value_and_keeps_the_highest_tombstone() {
+        assert_eq!(bury(Some(2), None), buried(2), "nothing is seen: a write in flight may still arrive");
         assert_eq!(bury(Some(2), Some(&source(2))), buried(2));
         assert_eq!(bury(Some(2), Some(&source(1))), buried(2));
         assert_eq!(bury(Some(2), Some(&source(3))), Err(Older { stored: 3 }));
@@ -134,7 +135,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_is_read_as_what_it_is_and_nothing_else() {
+    fn a_sealed_value_is_read_as_its_own_kind_and_nothing_else() {
         let key = SealingKey::parse("AQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQEBAQE=").expect("32 bytes");
         let sealed = |plain: &str| seal::seal(&key, "source/1", [7; 24], plain.as_bytes());
         let open = |sealed: &str| Stored::open(std::slice::from_ref(&key), "source/1", sealed);

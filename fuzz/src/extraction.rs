@@ -1,4 +1,4 @@
-//! What is read out of an event: its id and its type.
+//! The id and the type that are read from an event.
 
 use serde_json::{Value, json};
 use shared::extract::Extractor;

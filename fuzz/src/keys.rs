@@ -1,13 +1,13 @@
-//! Keys: secrets as people paste them, and what providers publish.
+//! Keys: pasted secrets, and documents that providers publish.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
 use serde_json::Value;
-use shared::verify::key::KeyEncoding;
+use shared::scheme::key_encoding::KeyEncoding;
 use shared::verify::key_set::MAX_KEYS;
 use shared::verify::{KeyForm, KeySet};
 
-/// A line that says what follows it: `jwks`, `plaid`, `certificate`, or the encoding of a secret.
+/// A line that names the kind of the rest: `jwks`, `plaid`, `certificate`, or the encoding of a secret.
 pub fn keys(data: &[u8]) -> bool {
     let Some(at) = data.iter().position(|byte| *byte == b'\n') else { return false };
     let document = &data[at + 1..];
@@ -66,7 +66,7 @@ fn is_certificate(document: &[u8]) -> bool {
     matches!(elements(certificate).as_deref(), Some([(0x30, tbs), (0x30, _), (0x03, _)]) if elements(tbs).is_some())
 }
 
-/// The elements of DER (X.690) that stand one after the other, each with its tag; `None` where they do not add up.
+/// The elements of DER (X.690) in a row, each with its tag; `None` if they do not add up.
 fn elements(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     let mut found = Vec::new();
     while let [tag, length, rest @ ..] = der {
@@ -84,14 +84,14 @@ fn elements(mut der: &[u8]) -> Option<Vec<(u8, &[u8])>> {
     der.is_empty().then_some(found)
 }
 
-/// A secret that signs is not what everybody knows, and is what its encoding says.
+/// A secret that signs is not a public key, and fits its encoding.
 fn secret(encoding: &[u8], secret: &[u8]) -> bool {
     let (Ok(encoding), Ok(secret)) = (std::str::from_utf8(encoding), std::str::from_utf8(secret)) else { return false };
     let Ok(encoding) = encoding.parse::<KeyEncoding>() else { return false };
     let verifies = encoding.public_key(secret).is_ok();
     assert!(!verifies || !secret.contains("PRIVATE KEY"), "{secret}");
     let Ok(key) = encoding.hmac_key(secret) else { return verifies };
-    assert!(!key.is_empty() && !verifies_with(secret), "{secret:?} is known to everybody");
+    assert!(!key.is_empty() && !verifies_with(secret), "{secret:?} is public");
     match encoding {
         KeyEncoding::Utf8 => assert_eq!(key, secret.as_bytes()),
         KeyEncoding::Hex => assert_eq!(hex::encode(key), secret.to_ascii_lowercase()),

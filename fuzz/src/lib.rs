@@ -1,8 +1,8 @@
-//! The bodies of the fuzz targets, one function each. They take any bytes, answer whether the parser accepted them, and
-//! panic where it panics, where something does not survive being written and read again, and where it accepts what a plain
-//! second reading of the same format refuses.
+//! The bodies of the fuzz targets, one function each. They accept any bytes and return whether the parser accepted
+//! them. They panic if the parser panics, if a value does not survive being written and read again, and if the parser
+//! accepts input that a plain second reading of the same format refuses.
 //!
-//! `cargo fuzz run <name>` feeds them without end (`fuzz/fuzz_targets`); `shared/tests/fuzz.rs` holds this same file as a
+//! `cargo fuzz run <name>` feeds them without end (`fuzz/fuzz_targets`). `shared/tests/fuzz.rs` includes this file as a
 //! module and feeds them the corpus and a bounded number of changes of it with every run of the tests.
 
 mod envelope;

@@ -1,5 +1,5 @@
-//! What providers document of their signatures, written down once more in the plainest way: no rule language, no catalogue,
-//! nothing of `shared`. What is accepted must also be accepted here.
+//! The documented signatures of providers, implemented once more in the plainest way: no rule language, no catalogue,
+//! nothing of `shared`. A request that `shared` accepts must also be accepted here.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -40,11 +40,11 @@ pub(super) const PROVIDERS: &[Plain] = &[
     Plain { id: "basic", read: basic, tag: |_| BASE64.encode(format!("user:{SECRET}")) },
 ];
 
-/// What a request says of itself.
+/// The values of a request.
 struct Claim {
     signed: Vec<u8>,
     tags: Vec<String>,
-    /// The signed time in milliseconds, where one is signed, and how fine it is.
+    /// The signed time in milliseconds, if one is signed, and its precision.
     at: Option<(u64, Unit)>,
 }
 
@@ -98,7 +98,7 @@ impl Reader<'_> {
         }
     }
 
-    /// The one element, or any where it need not be right.
+    /// The only element, or the first if the request need not be right.
     fn only<'t>(&self, texts: &[&'t str]) -> Option<&'t str> {
         match texts {
             [one] if !one.is_empty() => Some(one),
@@ -180,7 +180,7 @@ fn zendesk(reader: &Reader<'_>) -> Option<Claim> {
     Some(Claim { signed, tags: vec![tag], at: Some(reader.date(time)?) })
 }
 
-/// The URL and the parameters of the form; or, where the URL says so, the URL and in it the hash of the body.
+/// The URL and the parameters of the form; or, if the URL contains the hash of the body, the URL alone.
 fn twilio(reader: &Reader<'_>) -> Option<Claim> {
     let tag = reader.header("x-twilio-signature")?.trim().to_owned();
     let mut signed = reader.wire.url.clone();

@@ -1,5 +1,4 @@
-//! A second reading of bodies beside that of `shared::reader`: letter by letter, with recursion and copies, and with no more
-//! care than it takes to be seen to be right.
+//! A second implementation of `shared::reader`: letter by letter, with recursion and copies, and as simple as possible.
 
 use shared::header::HeaderList;
 

@@ -1,4 +1,4 @@
-//! What is read out of a body, whatever it is.
+//! Reads any body.
 
 use serde_json::Value as Serde;
 use shared::header::HeaderList;

@@ -7,8 +7,9 @@ use sha1::Sha1;
 use sha2::{Sha256, Sha512};
 use shared::id::SourceId;
 use shared::provider::{NewSource, Provider, find};
+use shared::scheme::Scheme;
 use shared::source::{Secret, SourceConfig};
-use shared::verify::{KeyForm, PlatformAlgorithm, PlatformCheck, Scheme, Verifier, verify};
+use shared::verify::{KeyForm, PlatformAlgorithm, PlatformCheck, Verifier, verify};
 
 use super::plain::{PROVIDERS, Plain};
 use super::wire::{NOW_MS, Wire};
@@ -62,7 +63,7 @@ fn signed(plain: &Plain, provider: &Provider, config: &Value, wire: &Wire) -> bo
     accepted
 }
 
-/// What the platform says of a check.
+/// The platform's result of a check.
 fn platform(check: &PlatformCheck, body: &[u8]) -> bool {
     fn hmac<M: KeyInit + Mac>(key: &[u8], content: &[u8], tag: &[u8]) -> bool {
         <M as KeyInit>::new_from_slice(key).expect("a key").chain_update(content).verify_slice(tag).is_ok()
@@ -89,8 +90,8 @@ fn unsigned(provider: &Provider, config: &Value, wire: &Wire) -> bool {
     false
 }
 
-/// Nobody can have signed the request, so it may be accepted only where nothing is verified; and where a key is fetched
-/// for it, then from a plain address.
+/// The request cannot have been signed, so it may be accepted only if nothing is verified; and if a key is fetched for
+/// it, then from a plain address.
 fn refuse(scheme: &Scheme, verifier: &Verifier, wire: &Wire) {
     let accepted = verify(verifier, None, &wire.parts(), &wire.body, NOW_MS).is_ok();
     assert_eq!(accepted, *scheme == Scheme::None, "{scheme:?}: {wire:?}");

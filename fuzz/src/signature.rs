@@ -5,8 +5,9 @@ use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE, URL_SAFE_NO_
 use hmac::Hmac;
 use serde_json::{Value, json};
 use sha2::Sha256;
-use shared::source::Secret;
-use shared::verify::{Scheme, Verifier, verify};
+use shared::scheme::Scheme;
+use shared::secret::Secret;
+use shared::verify::{Verifier, verify};
 
 use super::plain;
 use super::wire::{NOW_MS, TAG, Wire};

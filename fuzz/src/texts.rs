@@ -1,14 +1,14 @@
-//! Short texts that name something: ids, templates, references and what else a scheme is made of.
+//! Short texts: ids, templates, references and other parts of a scheme.
 
 use std::fmt::{Debug, Display};
 use std::str::FromStr;
 
 use shared::id::{DestinationId, EventId, SourceId};
-use shared::verify::each::Each;
-use shared::verify::host::HostPattern;
-use shared::verify::key::KeyEncoding;
-use shared::verify::reference::Reference;
-use shared::verify::template::{Part, Template};
+use shared::scheme::each::Each;
+use shared::scheme::host::HostPattern;
+use shared::scheme::key_encoding::KeyEncoding;
+use shared::scheme::reference::Reference;
+use shared::scheme::template::{Part, Template};
 
 /// An id.
 pub fn id(data: &[u8]) -> bool {
@@ -49,7 +49,7 @@ pub fn template(data: &[u8]) -> bool {
     true
 }
 
-/// What is read survives being written.
+/// A value survives being written and read again.
 fn read<T: FromStr + Display + PartialEq + Debug>(text: &str) -> Option<T> {
     let value: T = text.parse().ok()?;
     let written = value.to_string();

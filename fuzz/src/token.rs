@@ -5,8 +5,9 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use hmac::Hmac;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
-use shared::source::Secret;
-use shared::verify::{Scheme, Verifier, verify};
+use shared::scheme::Scheme;
+use shared::secret::Secret;
+use shared::verify::{Verifier, verify};
 
 use super::plain;
 use super::wire::{NOW_MS, TAG, Wire};
@@ -16,7 +17,7 @@ const SCHEME: &str = r#"{"kind":"jwt","token":{"in":"h:authorization","strip":"B
     "claims":{"iss":"Vonage","payload_hash":"sha256hex:body"},"max_age":300}"#;
 
 /// The header of a token and its claims, both as JSON in one line, in which `{sha256}` is the hash of the body; and a
-/// request, in which `{token}` stands for the first two parts and `{tag}` for the third.
+/// request, in which `{token}` is the first two parts and `{tag}` the third.
 pub fn token(data: &[u8]) -> bool {
     let Some(([header, claims], wire)) = Wire::read(data) else { return false };
     let claims = claims.replace("{sha256}", &hex::encode(Sha256::digest(&wire.body)));

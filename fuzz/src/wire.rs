@@ -1,6 +1,6 @@
-//! A request as the inputs write it: a few lines for the target itself, one with `?` and the query, the headers, an empty
-//! line, and the body. In the headers and in the body `{tag}` stands for the signature that belongs to the rest, because nobody finds
-//! a signature by chance.
+//! A request as the inputs write it: a few lines for the target itself, one with `?` and the query, the headers, an
+//! empty line, and the body. In the headers and in the body `{tag}` is replaced by the right signature, because no
+//! fuzzer finds one by chance.
 
 use shared::header::HeaderList;
 use shared::verify::RequestParts;
@@ -8,7 +8,7 @@ use shared::verify::RequestParts;
 /// The time of every request: half a second past a whole one, Unix time in milliseconds.
 pub(super) const NOW_MS: u64 = 1_700_000_000_500;
 
-/// What stands for the signature.
+/// The placeholder of the signature.
 pub(super) const TAG: &str = "{tag}";
 
 /// A request, read from an input.

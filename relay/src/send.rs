@@ -12,8 +12,8 @@ use std::time::{Duration, Instant};
 use clap::Args;
 use shared::provider::{self, Provider};
 use shared::sample::{self, Moment, SampleRequest, SignError, Wanted};
+use shared::scheme::Scheme;
 use shared::source::Secret;
-use shared::verify::Scheme;
 
 use crate::{mint, operator_client};
 use print::line;

@@ -1,89 +1,25 @@
-//! Challenges: requests by which a provider finds out whether a URL is its owner's, answered at the edge.
+//! Challenges: requests with which a provider tests whether its customer owns a URL. The edge answers them.
 //!
-//! Like schemes they are data: conditions on the request, and a reply with references in it.
+//! Like schemes they are data: [`crate::scheme::challenge`] describes them, and this module evaluates them.
 
-use std::collections::BTreeMap;
-use std::fmt;
-
-use serde::{Deserialize, Serialize};
-
-use crate::source::Secret;
+use crate::scheme::challenge::{ChallengeRule, EffectRule, Expected, PLAIN_TEXT, ReplyRule};
+use crate::scheme::host::path_at;
+use crate::scheme::reference::{Reference, is_header_name};
+use crate::scheme::template::{Part, Template};
+use crate::secret::Secret;
 use crate::verify::Rejection;
-use crate::verify::host::{HostPattern, path_at};
-use crate::verify::reference::{Reference, is_header_name};
 use crate::verify::request::{Joins, RequestParts, View};
-use crate::verify::template::{Part, Template};
 
-/// The largest body that is looked at for a challenge, in bytes. Challenges are small, and what is larger is an event,
+/// The largest body that is searched for a challenge, in bytes. Challenges are small, and a larger body is an event,
 /// which must not be parsed on its way.
 pub const MAX_CHALLENGE_BODY_BYTES: usize = 4_096;
 
-/// The longest value of a header of a reply, in bytes: the longest secret that is handed over is sent back in one.
+/// The longest value of a header of a reply, in bytes: a reply may return the longest secret in one.
 const MAX_REPLY_HEADER_BYTES: usize = MAX_SECRET_BYTES;
 
 /// The lengths of a secret that a provider hands over, in bytes.
 const MIN_SECRET_BYTES: usize = 16;
 const MAX_SECRET_BYTES: usize = 512;
-
-/// When a request is a challenge, and what is answered.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ChallengeRule {
-    /// All of them must hold.
-    pub when: BTreeMap<Reference, Expected>,
-    /// Whether the request must pass verification before it is answered.
-    pub verify: bool,
-    pub reply: ReplyRule,
-    /// The status that answers, without a body, what asks like a challenge and is not right: a setting is not the source's,
-    /// or verification fails. Without it the one is no challenge and the other is refused like an event.
-    #[serde(rename = "else", default, skip_serializing_if = "Option::is_none")]
-    pub otherwise: Option<u16>,
-    /// What has to be done before the reply is sent.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub effect: Option<EffectRule>,
-    /// Where the provider hands over the secret that it will sign with. Where such a request is an event too, it is kept as
-    /// unverified, so that the owner can read what was handed over.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub store_secret: Option<Reference>,
-    /// Whether it is an event too.
-    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
-    pub forward: bool,
-    /// The values of the `cfg:` references in this rule.
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub settings: BTreeMap<String, String>,
-}
-
-/// What a part of the request must be.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(untagged)]
-pub enum Expected {
-    Number(u64),
-    /// `"*"` is anything that is not empty, `"begin*"` what begins so, `"cfg:name"` the source's setting.
-    Text(String),
-    /// `null`: it is not there.
-    Absent,
-}
-
-/// A request that confirms the challenge: a GET of a URL that stands in it.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct EffectRule {
-    pub get: Reference,
-    /// The hosts that may be asked; a URL with another is no challenge.
-    pub hosts: Vec<HostPattern>,
-}
-
-/// A reply with references in it. Values are escaped where they are put into JSON.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct ReplyRule {
-    pub status: u16,
-    #[serde(rename = "type", default = "plain_text")]
-    pub content_type: String,
-    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
-    pub headers: BTreeMap<String, Template>,
-    pub body: Template,
-}
 
 /// The answer to a challenge.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -93,28 +29,29 @@ pub struct Challenge {
     pub must_verify: bool,
     /// Whether the request is an event too, to be queued before the reply is sent.
     pub forward: bool,
-    /// What is answered where verification fails; `None` refuses the request like any other.
+    /// The reply if verification fails; `None` refuses the request like any other.
     pub refusal: Option<Reply>,
     /// The URL to GET, once the request is verified and before the reply is sent.
     pub confirm: Option<String>,
-    /// The secret that the provider hands over. There is none once the source has it.
+    /// The secret that the provider hands over; `None` once the source has it.
     pub secret: Option<Secret>,
 }
 
-/// What is sent back.
+/// A reply.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reply {
     pub status: u16,
     pub content_type: String,
-    /// Besides the content type; names in lower case.
+    /// The headers in addition to the content type; names in lower case.
     pub headers: Vec<(String, String)>,
     pub body: Vec<u8>,
 }
 
-/// The reply to a request that is a challenge by one of the rules, the first that holds; `None` for every other request.
+/// The reply to a request that is a challenge by one of the rules: the first that holds. `None` for every other
+/// request.
 ///
-/// `secrets` are those of the source: some providers want a text of theirs signed with it, and one that hands over its
-/// secret may do so only where the source has none.
+/// `secrets` are those of the source: some providers want a text signed with one, and a provider may hand over its
+/// secret only if the source has none.
 #[must_use]
 pub fn answer(
     rules: &[ChallengeRule],
@@ -126,12 +63,6 @@ pub fn answer(
         let view = View::new(request, body, &rule.settings).with_secrets(secrets);
         rule.answer(&view, secrets)
     })
-}
-
-/// Whether the provider hands over the secret of such a source, so that it has none at first.
-#[must_use]
-pub fn hands_over_secret(rules: &[ChallengeRule]) -> bool {
-    rules.iter().any(|rule| rule.store_secret.is_some())
 }
 
 impl ChallengeRule {
@@ -153,7 +84,7 @@ impl ChallengeRule {
             None => None,
         };
         let reply = self.reply.render(view)?;
-        // What hands over a secret once more is answered, and is nothing new.
+        // A secret that is handed over again is answered, but is not a new event.
         let forward = self.forward && (self.store_secret.is_none() || secret.is_some());
         Some(Challenge { reply, must_verify: self.verify, forward, refusal, confirm, secret })
     }
@@ -168,21 +99,21 @@ impl Challenge {
 
 impl Reply {
     fn empty(status: u16) -> Self {
-        Self { status, content_type: plain_text(), headers: Vec::new(), body: Vec::new() }
+        Self { status, content_type: PLAIN_TEXT.to_owned(), headers: Vec::new(), body: Vec::new() }
     }
 }
 
 impl EffectRule {
-    /// The URL, where it is one of these hosts over TLS. `None` where it is anything else, as whoever chose it would have
-    /// the edge ask for them.
+    /// The URL, if it is at one of these hosts over TLS, else `None`: the sender chooses the URL, and the edge requests
+    /// it.
     fn url(&self, view: &View<'_>) -> Option<String> {
         let url = view.text(&self.get, Joins::Refused).ok()?;
         path_at(&url, &self.hosts).is_some().then(|| url.clone().into_owned())
     }
 }
 
-/// What is to be kept of a secret that is handed over: nothing where the source has it already. `None` where the source
-/// has another, so that nobody can plant one.
+/// The secret to keep: `Some(None)` if the source has it already, and `None` if the source has another one, so that no
+/// sender can plant one.
 fn handed_over(text: &str, secrets: &[Secret]) -> Option<Option<Secret>> {
     let secret = Secret::new(text);
     let usable =
@@ -193,7 +124,7 @@ fn handed_over(text: &str, secrets: &[Secret]) -> Option<Option<Secret>> {
     }
 }
 
-/// Cheap conditions first: the body is parsed only where everything else holds and it could be a challenge.
+/// Cheap conditions come first: the body is parsed only if all others hold and it could be a challenge.
 fn hold(conditions: &[(&Reference, &Expected)], view: &View<'_>) -> bool {
     let (in_json, elsewhere): (Vec<_>, Vec<_>) = conditions.iter().partition(|(place, _)| place.reads_json());
     elsewhere.iter().all(|(place, expected)| expected.is(place, view))
@@ -202,7 +133,7 @@ fn hold(conditions: &[(&Reference, &Expected)], view: &View<'_>) -> bool {
 }
 
 impl Expected {
-    /// Whether it is compared with what only the source's owner knows.
+    /// Whether it is compared with a setting, which only the source's owner knows.
     fn is_a_setting(&self) -> bool {
         matches!(self, Self::Text(text) if text.starts_with("cfg:"))
     }
@@ -231,8 +162,8 @@ impl Expected {
         }
     }
 
-    /// Whether a body could hold this value, by its length and without parsing: the value, or else the name of its field,
-    /// has to stand in it as it is.
+    /// Whether a body could contain this value, by its length and without parsing: the value, or else the name of its
+    /// field, has to appear in it literally.
     fn may_be_in(&self, place: &Reference, body: &[u8]) -> bool {
         let mut field = "";
         if let Reference::Json { pointer, .. } = place {
@@ -248,34 +179,21 @@ impl Expected {
     }
 }
 
-impl fmt::Display for Expected {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Number(number) => write!(f, "is {number}"),
-            Self::Text(text) if text == "*" => f.write_str("is there"),
-            Self::Text(text) => match text.strip_suffix('*') {
-                Some(begin) => write!(f, "begins with {begin}"),
-                None => write!(f, "is {text}"),
-            },
-            Self::Absent => f.write_str("is not there"),
-        }
-    }
-}
-
 impl ReplyRule {
-    /// `None` where a reference of the reply names something that the request does not have.
+    /// `None` if the request lacks a value that the reply refers to.
     fn render(&self, view: &View<'_>) -> Option<Reply> {
         let json = self.content_type.starts_with("application/json");
         let body = render(&self.body, view, if json { escape_json } else { str::to_owned })?.into_bytes();
         let mut headers = Vec::with_capacity(self.headers.len() + 1);
         for (name, value) in &self.headers {
             let value = render(value, view, str::to_owned)?;
-            // What a sender wrote must neither end the header nor be refused by the host, which would leave all headers out.
+            // A value from the sender must not end the header, and the host must not refuse it: it would then leave out
+            // all headers.
             let visible = value.bytes().all(|byte| byte == b' ' || byte.is_ascii_graphic());
             let harmless = is_header_name(name) && visible && value.len() <= MAX_REPLY_HEADER_BYTES;
             headers.push(harmless.then(|| (name.to_ascii_lowercase(), value))?);
         }
-        // A reply repeats what its sender wrote: no browser may take it for a page.
+        // A reply repeats text of its sender, and no browser may read it as a page.
         if !headers.iter().any(|(name, _)| name == "x-content-type-options") {
             headers.push(("x-content-type-options".to_owned(), "nosniff".to_owned()));
         }
@@ -297,10 +215,6 @@ fn render(template: &Template, view: &View<'_>, escape: fn(&str) -> String) -> O
 fn escape_json(text: &str) -> String {
     let quoted = serde_json::Value::from(text).to_string();
     quoted.strip_prefix('"').and_then(|rest| rest.strip_suffix('"')).map(str::to_owned).unwrap_or_default()
-}
-
-fn plain_text() -> String {
-    "text/plain".to_owned()
 }
 
 #[cfg(test)]
@@ -372,7 +286,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_sender_wrote_stays_inside_its_string_and_its_header() {
+    fn a_value_of_the_sender_stays_inside_its_string_and_its_header() {
         let asked = r#"{"challenge":"a\"},{\\"}"#;
         let challenge = ask(MONDAY, "POST", "", asked).expect("a challenge");
         assert_eq!(challenge.reply.body, br#"{"challenge":"a\"},{\\"}"#);

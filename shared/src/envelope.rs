@@ -1,11 +1,11 @@
 //! The message that crosses the queue: one line of JSON, a newline, then the body of the request.
 //!
 //! A message is sent as text or as bytes, the content types that the pull API returns without ambiguity. In a text the
-//! body stands as it is where it is UTF-8 without a NUL, else as base64; in bytes it always stands as it is. A body that
-//! does not fit is put into object storage first and the message carries its key.
+//! body is literal if it is UTF-8 without a NUL, else base64; in bytes it is always literal. A body that does not fit
+//! is put into object storage first, and the message carries its key.
 //!
-//! The header line is versioned. A reader that does not know the version says so ([`DecodeError::UnknownVersion`]) and
-//! keeps the message, so that an edge which is newer than its relay loses nothing.
+//! The header line is versioned. A reader that does not know the version returns [`DecodeError::UnknownVersion`] and
+//! keeps the message, so that an edge that is newer than its relay loses nothing.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -22,7 +22,7 @@ pub const VERSION: u32 = 1;
 /// metadata that count against it.
 pub const MAX_MESSAGE_BYTES: usize = 127_000;
 
-/// What the edge knows of an event besides its body.
+/// The facts of an event, without its body.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct EventHeader {
     /// Minted once by the edge, kept when a send is tried again.
@@ -31,14 +31,14 @@ pub struct EventHeader {
     /// When the request arrived, Unix time in milliseconds.
     pub received_at_ms: u64,
     pub method: String,
-    /// The query of the request's URL without its `?`; empty where there was none.
+    /// The query of the request's URL without its `?`; empty if there was none.
     #[serde(default, skip_serializing_if = "String::is_empty")]
     pub query: String,
     pub headers: HeaderList,
     pub verification: Verification,
 }
 
-/// How far the origin of an event is known.
+/// How the origin of an event was verified.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
@@ -46,13 +46,13 @@ pub enum Verification {
     Verified,
     /// The source's scheme accepted the signature, and its time was out of tolerance: an old request, or one sent again.
     Stale,
-    /// The source has no scheme: whoever knew the URL could send it.
+    /// The source has no scheme: anyone who knew the URL could send it.
     Unsigned,
     /// The scheme refused the request and the source asks for quarantine: never forwarded until released.
     Failed(Failure),
 }
 
-/// Why a request was refused that is kept all the same, for the source's owner.
+/// Why a request that is kept all the same failed verification, for the source's owner.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Failure {
     /// A stable code of [`Rejection`].
@@ -66,7 +66,7 @@ impl From<&Rejection> for Failure {
     }
 }
 
-/// Where the body of an event is.
+/// The place of an event's body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Body {
     /// In the message itself.
@@ -75,13 +75,13 @@ pub enum Body {
     Stored { key: String, size: u64, sha256: String },
 }
 
-/// Requests that were refused, counted over a while: what the edge tells the relay of its rejections.
+/// Refused requests, counted over a period.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RejectionSample {
     pub source: SourceId,
     /// A stable code of [`crate::verify::Rejection`].
     pub cause: String,
-    /// What was wrong with the last of them, for the source's owner. Never holds a secret or a signature that verifies.
+    /// The fault of the last of them, for the source's owner. It never contains a secret or a signature that verifies.
     pub detail: String,
     /// How many requests were refused for this cause since the last sample of the same isolate; at least 1.
     pub count: u64,
@@ -93,12 +93,12 @@ pub struct RejectionSample {
     pub remote: String,
 }
 
-/// A secret that a provider has handed over to a source which had none: from now on it signs with it.
+/// A secret that a provider has handed over to a source that had none. The provider signs with it from now on.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SecretHandedOver {
     pub source: SourceId,
-    /// Sealed with a key that only the edge has, so that whoever reads the queue learns nothing. The edge opens it for the
-    /// relay.
+    /// Sealed with a key that only the edge has, so that a reader of the queue learns nothing. The edge opens it for
+    /// the relay.
     pub sealed: String,
 }
 
@@ -121,7 +121,7 @@ pub enum DecodeError {
     UnknownVersion(u32),
     #[error("the header line is not UTF-8")]
     NotText,
-    #[error("the body is flagged as base64 and is not")]
+    #[error("the body is flagged as base64 but does not decode")]
     Base64,
 }
 
@@ -149,7 +149,7 @@ enum Content {
     Secret(SecretHandedOver),
 }
 
-/// The [`Line`] of an event as it is written: nothing is copied for it.
+/// The [`Line`] of an event for writing, which copies nothing.
 #[derive(Serialize)]
 struct EventLine<'a> {
     v: u32,
@@ -173,17 +173,17 @@ enum BodyLine {
     },
 }
 
-/// Writes an event whose body travels in the message, or returns `None` where it would not fit into
-/// [`MAX_MESSAGE_BYTES`]: then the body has to be stored first and [`encode_stored`] writes the message.
+/// Writes an event whose body travels in the message. Returns `None` if it does not fit into [`MAX_MESSAGE_BYTES`]:
+/// then the body has to be stored first, and [`encode_stored`] writes the message.
 ///
-/// Where even the headers alone are too large for a message, `encode_stored` cannot help; the edge caps them before.
+/// If the headers alone are too large for a message, `encode_stored` cannot help; the edge caps them before.
 #[must_use]
 pub fn encode_inline(header: &EventHeader, body: &[u8]) -> Option<String> {
     let mut message = String::new();
     write_inline(&mut message, header, body).then_some(message)
 }
 
-/// The same behind what `out` holds already. Answers whether the message fits; where it does not, `out` is of no use.
+/// Appends the same to `out` and returns whether the message fits. If it does not, the content of `out` is undefined.
 #[must_use]
 pub fn write_inline(out: &mut String, header: &EventHeader, body: &[u8]) -> bool {
     // The cheap test first: a body that cannot fit is not scanned for UTF-8.
@@ -199,8 +199,8 @@ pub fn write_inline(out: &mut String, header: &EventHeader, body: &[u8]) -> bool
     out.len() - before <= MAX_MESSAGE_BYTES
 }
 
-/// Writes all but the body of an event's message of bytes: `size` bytes, to be put behind it. Answers whether the whole
-/// fits into [`MAX_MESSAGE_BYTES`].
+/// Writes a message of bytes without its body of `size` bytes, which the caller appends. Returns whether the whole fits
+/// into [`MAX_MESSAGE_BYTES`].
 #[must_use]
 pub fn write_head(out: &mut String, header: &EventHeader, size: usize) -> bool {
     let before = out.len();
@@ -208,7 +208,8 @@ pub fn write_head(out: &mut String, header: &EventHeader, size: usize) -> bool {
     out.len() - before + size <= MAX_MESSAGE_BYTES
 }
 
-/// Writes an event whose body is in object storage.
+/// Writes an event whose body travels in the message. Returns `None` if it does not fit into [`MAX_MESSAGE_BYTES`]:
+/// then the body has to be stored first, and [`encode_stored`] writes the message.
 #[must_use]
 pub fn encode_stored(header: &EventHeader, key: &str, size: u64, sha256: &str) -> String {
     let mut message = String::new();
@@ -238,7 +239,7 @@ fn write(out: &mut String, header: &EventHeader, body: BodyLine, text: &str) {
 }
 
 fn write_line(out: &mut String, line: &impl Serialize, text: &str) {
-    // Strings, numbers and string keys only: there is nothing in it that JSON cannot hold.
+    // Strings, numbers and string keys only: JSON can hold all of it.
     let line = serde_json::to_string(line).unwrap_or_default();
     out.reserve(line.len() + 1 + text.len());
     out.push_str(&line);
@@ -249,7 +250,7 @@ fn write_line(out: &mut String, line: &impl Serialize, text: &str) {
 /// Reads a message.
 ///
 /// # Errors
-/// See [`DecodeError`]; nothing is lost by it, the caller still holds the message.
+/// Returns an error if the message cannot be read, see [`DecodeError`]. The caller still has the message.
 pub fn decode(message: &[u8]) -> Result<Message, DecodeError> {
     let end = message.iter().position(|byte| *byte == b'\n').ok_or(DecodeError::NoHeaderLine)?;
     let (header, rest) = (&message[..end], &message[end + 1..]);

@@ -1,4 +1,4 @@
-//! What the relay reads out of an event: the provider's own id, its type, and the key that duplicates share.
+//! Reads the provider's own id, the type and the key of duplicates from an event.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;
@@ -8,21 +8,21 @@ use sha2::{Digest as _, Sha256};
 
 use crate::header::HeaderList;
 use crate::provider::{Places, Provider};
-use crate::verify::function::Function;
-use crate::verify::reference::Reference;
+use crate::scheme::reference::Reference;
+use crate::scheme::reference::function::Function;
+use crate::scheme::template::{Part, Template};
 use crate::verify::request::{Joins, RequestParts, View};
-use crate::verify::template::{Part, Template};
 
-/// What is known of an event besides its bytes.
+/// The facts that are read from an event.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Extracted {
     pub provider_event_id: Option<String>,
     pub event_type: Option<String>,
-    /// What copies of the event are known by; `None` if the provider names no id, so that nothing can be told to be a copy.
+    /// The key of the event's copies; `None` if the provider gives no id, so that copies cannot be recognised.
     pub dedupe_key: Option<DedupeKey>,
 }
 
-/// What the copies of an event are known by.
+/// The key that the copies of an event share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DedupeKey {
     /// The same for every copy of an event of one source.
@@ -34,7 +34,8 @@ pub struct DedupeKey {
 }
 
 impl DedupeKey {
-    /// The key of an event whose `key` an event with another body holds: with it, a copy of this event is known too.
+    /// The key of an event whose `key` belongs to an event with another body. Copies of this event are recognised by
+    /// it.
     #[must_use]
     pub fn with_body(&self) -> [u8; 32] {
         let mut hash = Sha256::new();
@@ -45,7 +46,7 @@ impl DedupeKey {
     }
 }
 
-/// Where the id and the type of a source's events stand, ready to be used many times.
+/// The places of the id and the type in a source's events, ready to be used many times.
 #[derive(Debug, Clone)]
 pub struct Extractor {
     places: Places,
@@ -82,15 +83,14 @@ pub fn extract(provider: &Provider, config: &Value, query: &str, headers: &Heade
     Extractor::new(provider, config).extract(query, headers, body)
 }
 
-/// What an event is told from others by, besides its id: its body or, if that is empty, the query. All of an event that comes
-/// by GET stands there.
+/// The bytes that distinguish an event from others with its id: its body or, if that is empty, the query. An event that
+/// comes by GET is in its query as a whole.
 fn content<'e>(query: &'e str, body: &'e [u8]) -> &'e [u8] {
     if body.is_empty() { query.as_bytes() } else { body }
 }
 
-/// An id that no signature covers, beside a body that is signed, says nothing alone: whoever changes it in a copy of the
-/// request, to the id of an event that is still to come, would have that event taken for the copy. The body is part of the
-/// key then.
+/// An unsigned id with a signed body is not enough: an attacker could copy a request, change its id to that of a coming
+/// event, and so have that event taken for a copy. The body is then part of the key.
 fn dedupe_key(id: &str, alone: bool, body: &[u8], any_body: bool) -> DedupeKey {
     let body: [u8; 32] = Sha256::digest(body).into();
     let mut key = Sha256::new();
@@ -105,7 +105,7 @@ fn dedupe_key(id: &str, alone: bool, body: &[u8], any_body: bool) -> DedupeKey {
     DedupeKey { key: key.finalize().into(), body: first, any_body }
 }
 
-/// The value of a reference for who reads an event; it may be empty.
+/// The value of a reference in an event; it may be empty.
 pub(crate) fn text<'v>(reference: &Reference, view: &'v View<'_>, joins: Joins) -> Option<Cow<'v, str>> {
     if let Reference::Function(Function::Items(items)) = reference {
         return items.value(view).map(Cow::Owned);
@@ -113,7 +113,7 @@ pub(crate) fn text<'v>(reference: &Reference, view: &'v View<'_>, joins: Joins) 
     view.text(reference, joins).ok()
 }
 
-/// `None` where a part is missing or the whole is empty.
+/// `None` if a part is missing, or if the whole is empty.
 fn render(template: &Template, view: &View<'_>) -> Option<String> {
     let mut out = String::new();
     for part in template.parts() {
@@ -196,7 +196,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_and_types_are_read_out_of_what_providers_really_send() {
+    fn ids_and_types_are_read_from_real_requests_of_providers() {
         let extracted = |headers: Headers<'_>, body: &[u8]| {
             let headers = HeaderList::new(headers.iter().copied());
             extract(find("stripe").expect("in the catalogue"), &Value::Null, "", &headers, body)
@@ -227,7 +227,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_that_are_numbers_differ_where_their_digits_do() {
+    fn ids_that_are_numbers_differ_if_their_digits_do() {
         let own = json!({"header": "x-signature", "key": {"pointer": "/id"}});
         let id = |id: &str| read("custom", &own, &[], &format!(r#"{{"id":{id}}}"#));
         let (one, other) = (id("36893488147419103233"), id("36893488147419103234"));
@@ -263,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn events_without_a_body_are_told_apart_by_their_queries() {
+    fn events_without_a_body_are_distinguished_by_their_queries() {
         let of = |provider: &str, query: &str, body: &str| {
             let headers = HeaderList::new([("i-twilio-idempotency-token", "1")]);
             let config = if provider == "twilio" { Value::Null } else { json!({"key": {"query": "id"}}) };
@@ -312,7 +312,7 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_may_say_where_the_id_and_the_type_stand() {
+    fn the_owner_may_set_the_places_of_the_id_and_the_type() {
         let config = |key: Value| json!({"header": "x-signature", "key": key, "type": {"pointer": "/data/kind"}});
         let body = r#"{"data":{"id":7,"kind":"a"}}"#;
         let of_body = config(json!({"pointer": "/data/id"}));

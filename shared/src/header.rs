@@ -1,17 +1,17 @@
-//! The headers of a request as both sides see them: an ordered list with lower-case names.
+//! The headers of a request as edge and relay share them: an ordered list with lower-case names.
 
 use serde::{Deserialize, Serialize};
 
-/// Headers in the order they arrived, names in lower case. A name may stand more than once.
+/// Headers in the order they arrived, names in lower case. A name may appear more than once.
 ///
-/// The edge's platform joins repeated headers with `", "` before a Worker sees them; what must not be repeated is
-/// therefore also refused when its value holds such a join (see [`crate::verify`]).
+/// The edge's platform joins repeated headers with `", "` before a Worker sees them. A header that must not be repeated
+/// is therefore also refused if its value contains such a join (see [`crate::verify`]).
 #[derive(Debug, Clone, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(transparent)]
 pub struct HeaderList(Vec<(String, String)>);
 
 impl HeaderList {
-    /// Takes pairs of name and value; names are put in lower case.
+    /// Makes a list of pairs of name and value; names become lower case.
     pub fn new<N: Into<String>, V: Into<String>>(pairs: impl IntoIterator<Item = (N, V)>) -> Self {
         Self(
             pairs

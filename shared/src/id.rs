@@ -9,7 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 use uuid::Uuid;
 
-/// Why a text is not an id of the kind that was asked for.
+/// A text that is not an id of the wanted kind.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("not a {kind} id: expected \"{prefix}_\" and 32 hexadecimal digits in lower case")]
 pub struct ParseIdError {
@@ -42,7 +42,7 @@ macro_rules! ids {
         pub struct $name(Uuid);
 
         impl $name {
-            /// What the text form begins with, before the underscore.
+            /// The beginning of the text form, before the underscore.
             pub const PREFIX: &'static str = $prefix;
 
             /// Mints an id at `now_ms` (Unix time in milliseconds) from ten random bytes.
@@ -51,7 +51,7 @@ macro_rules! ids {
                 Self(uuid_v7(now_ms, random))
             }
 
-            /// Takes a UUID that is already known to be of this kind, such as a column of its table.
+            /// Wraps a UUID that is known to be of this kind, such as a column of its table.
             #[must_use]
             pub const fn from_uuid(id: Uuid) -> Self {
                 Self(id)
@@ -88,8 +88,8 @@ macro_rules! ids {
             fn from_str(text: &str) -> Result<Self, ParseIdError> {
                 let error = ParseIdError { kind: $kind, prefix: $prefix };
                 let digits = text.strip_prefix(concat!($prefix, "_")).ok_or_else(|| error.clone())?;
-                // `try_parse` also takes dashed and braced forms and upper case; one spelling per id keeps comparisons
-                // honest.
+                // `try_parse` also accepts dashed and braced forms and upper case; one spelling per id keeps
+                // comparisons honest.
                 if digits.len() != 32 || digits.bytes().any(|byte| byte.is_ascii_uppercase()) {
                     return Err(error);
                 }
@@ -113,7 +113,7 @@ macro_rules! ids {
 }
 
 ids! {
-    /// A customer: who owns sources, destinations and what flows between them.
+    /// A customer: the owner of sources, destinations and the events that flow between them.
     CustomerId, "cus", "customer";
     /// A source: a URL that one provider posts to.
     SourceId, "src", "source";
@@ -131,7 +131,7 @@ ids! {
     ReplayId, "rpl", "replay";
     /// A rejection: requests that were refused, with their cause.
     RejectionId, "rej", "rejection";
-    /// An unreadable message: something that came out of the queue and could not be stored as what it is.
+    /// An unreadable message: a message of the queue that could not be stored as an event.
     UnreadableMessageId, "unr", "unreadable message";
 }
 

@@ -1,9 +1,9 @@
-//! What the edge and the relay must agree on: how a webhook is verified, what crosses the queue, how a delivery is
-//! signed, and what the ids look like.
+//! The parts that the edge and the relay must agree on: how a webhook is verified, the messages of the queue, how a
+//! delivery is signed, and the form of ids.
 //!
 //! Everything here is a pure function of its arguments. It may not read a clock, draw randomness, do I/O, or depend on
-//! tokio, worker or sqlx: `now` and random bytes are arguments. That is what lets the same code run in a wasm isolate
-//! at the edge, in the relay, and in native tests against published vectors.
+//! tokio, worker or sqlx: `now` and random bytes are arguments. So the same code runs in a wasm isolate at the edge, in
+//! the relay, and in native tests against published vectors.
 
 pub mod challenge;
 pub mod envelope;
@@ -13,7 +13,11 @@ pub mod id;
 pub mod provider;
 pub mod reader;
 pub mod sample;
+pub mod scheme;
 pub mod seal;
+pub mod secret;
 pub mod sign;
 pub mod source;
 pub mod verify;
+
+mod checksum;

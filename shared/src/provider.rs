@@ -1,7 +1,7 @@
 //! The catalogue of providers, and how one of them and an owner's settings become a source's configuration.
 //!
-//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::verify::rule`], its challenges, where
-//! its own id and type of an event stand, and the settings its owner may give. Only the relay uses it.
+//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::scheme::rule`], its challenges,
+//! the places of its own id and type of an event, and the settings that its owner may give. Only the relay uses it.
 
 mod custom;
 mod facts;
@@ -11,13 +11,7 @@ mod options;
 mod setting;
 
 #[cfg(test)]
-mod handshakes;
-#[cfg(test)]
-mod page;
-#[cfg(test)]
-mod tests;
-#[cfg(test)]
-pub(crate) mod vectors;
+pub(crate) mod tests;
 
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
@@ -25,11 +19,12 @@ use std::sync::LazyLock;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
-use crate::challenge::ChallengeRule;
 use crate::id::SourceId;
+use crate::scheme::Scheme;
+use crate::scheme::challenge::ChallengeRule;
+use crate::scheme::template::Template;
 use crate::source::{Acknowledgement, QuarantineLimits, Secret, SourceConfig};
-use crate::verify::template::Template;
-use crate::verify::{ConfigError, Scheme, Verifier};
+use crate::verify::{ConfigError, Verifier};
 pub use facts::{SchemeFacts, SecretNeed};
 pub use fields::ConfigProblem;
 use fields::Fields;
@@ -38,7 +33,7 @@ use options::Key;
 pub(crate) use options::Options;
 pub use setting::{Setting, SettingKind};
 
-/// The most secrets of one source: each of them costs a hash of the body when a signature matches none.
+/// The most secrets of one source: each of them costs a hash of the body if a signature matches none.
 pub const MAX_SECRETS: usize = 8;
 
 /// A provider of the catalogue.
@@ -47,96 +42,97 @@ pub const MAX_SECRETS: usize = 8;
 pub struct Provider {
     /// A stable name in lower case, such as `stripe`.
     pub id: String,
-    /// As the provider writes itself.
+    /// The name as the provider writes it.
     pub name: String,
     /// The provider's own page on verification.
     #[serde(default)]
     pub docs: Option<String>,
     pub confidence: Confidence,
-    /// Whether enough is known of the scheme to rely on it.
+    /// Whether the scheme is documented well enough to rely on it.
     #[serde(default = "yes")]
     pub certain: bool,
-    /// What an owner should know before using it.
+    /// Advice for the owner of a source.
     #[serde(default)]
     pub note: Option<String>,
-    /// What to paste as the secret and where to find it; `None` where there is no secret.
+    /// The value to paste as the secret, and where to find it; `None` if there is no secret.
     #[serde(default)]
     pub secret_help: Option<String>,
     /// How a secret is replaced without a refused request, as far as that is known.
     #[serde(default)]
     pub rotation: Option<String>,
-    /// What may be in the source's `config` besides [`options`] that every source has.
+    /// The fields of the source's `config` in addition to the [`options`] that every source has.
     #[serde(default)]
     pub settings: Vec<Setting>,
-    /// The scheme, with `cfg:` where a setting goes; `None` where the settings make up the whole scheme.
+    /// The scheme, with `cfg:` in the place of settings; `None` if the settings make up the whole scheme.
     #[serde(default)]
     rule: Option<Value>,
-    /// What of a request could be changed by somebody who cannot sign.
+    /// The parts of a request that an attacker could change without a key.
     #[serde(default)]
     pub unauthenticated: Option<String>,
-    /// The handshakes, and the pings that are answered and are no events.
+    /// The handshakes, and the pings that are answered but are not events.
     #[serde(default)]
     pub challenges: Vec<ChallengeRule>,
-    /// Where the provider's id of an event stands; the first whose parts are all there counts.
+    /// The places of the provider's id of an event; the first whose parts are all present counts.
     #[serde(default)]
     pub event_id: Vec<Template>,
-    /// Where the type of an event stands; the first whose parts are all there counts. Of a batch it is that of its first
-    /// item.
+    /// The places of the type of an event; the first whose parts are all present counts. The type of a batch is that of
+    /// its first item.
     #[serde(default)]
     pub event_type: Vec<Template>,
-    /// Whether the provider changes the body when it sends an event again, for instance by the number of the attempt. Then a
-    /// request whose key is known is a copy, whatever its body; otherwise one with another body is an event of its own.
+    /// Whether the provider changes the body when it sends an event again, for instance the number of the attempt. If
+    /// so, a request with a known key is a copy, whatever its body; otherwise one with another body is an event of its
+    /// own.
     #[serde(default)]
     pub resend_changes_body: bool,
-    /// The JSON pointer of the list in the body that holds several things which happened; empty where the body itself is
-    /// the list. A batch is one event: it is stored, deduplicated and delivered as it came.
+    /// The JSON pointer of the list in the body that reports several occurrences; empty if the body itself is the list.
+    /// A batch is one event: it is stored, deduplicated and delivered as it came.
     #[serde(default)]
     pub items: Option<String>,
     pub delivery: DeliveryFacts,
-    /// What is answered to an event unless the source's own settings say otherwise.
+    /// The answer to an event, unless the source's own settings give another.
     #[serde(default)]
     pub acknowledgement: Acknowledgement,
 }
 
-/// Where the facts of an entry are from.
+/// The origin of the facts of an entry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize)]
 pub enum Confidence {
     /// The provider's own documentation or SDK.
     A,
-    /// A second source, or what is commonly known.
+    /// A second source, or common knowledge.
     B,
     /// One second source only.
     C,
 }
 
-/// How a provider delivers: for people, nothing is decided by it.
+/// How a provider delivers. It is documentation: nothing is decided by it.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct DeliveryFacts {
-    /// Which answers it takes for success.
+    /// The answers that it counts as success.
     pub success: String,
-    /// How long it waits for an answer, in seconds; `None` where that is not documented.
+    /// How long it waits for an answer, in seconds; `None` if that is not documented.
     #[serde(default)]
     pub timeout_s: Option<u16>,
-    /// When it tries again; `None` where that is not documented.
+    /// When it tries again; `None` if that is not documented.
     #[serde(default)]
     pub retries: Option<String>,
-    /// Whether some of this is not from the provider itself.
+    /// Whether some of these facts are not from the provider itself.
     #[serde(default)]
     pub unconfirmed: bool,
 }
 
-/// Where the id and the type of a source's events stand.
+/// The places of the id and the type in a source's events.
 #[derive(Debug, Clone, Default)]
 pub(crate) struct Places {
-    /// Those of the id, each with whether it counts without the body.
+    /// The places of the id, each with whether it counts without the body.
     pub(crate) ids: Vec<(Template, bool)>,
     pub(crate) types: Vec<Template>,
     /// As [`Provider::resend_changes_body`], unless the owner says otherwise.
     pub(crate) resend_changes_body: bool,
 }
 
-/// What an owner says of a source.
+/// The settings of a source that its owner gives.
 #[derive(Debug, Clone, Copy)]
 pub struct NewSource<'a> {
     pub id: SourceId,
@@ -165,8 +161,8 @@ pub fn find(id: &str) -> Option<&'static Provider> {
     CATALOGUE.iter().find(|provider| provider.id == id)
 }
 
-/// How much a source with the owner's `config` keeps of what fails. Problems of the config are passed over: they were
-/// reported when the source was saved.
+/// How much a source with the owner's `config` keeps of requests that fail. Problems of the config are ignored: they
+/// were reported when the source was saved.
 #[must_use]
 pub fn quarantine_limits(config: &Value) -> QuarantineLimits {
     Options::read(&mut Fields::new(config), u64::MAX).quarantine
@@ -176,7 +172,7 @@ impl Provider {
     /// The configuration of a source of this provider.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings and secrets, each with its field and what to do.
+    /// Returns all problems of the settings and secrets, each with its field and how to fix it.
     pub fn resolve(&self, source: NewSource<'_>) -> Result<SourceConfig, Vec<ConfigProblem>> {
         let mut fields = Fields::new(source.config);
         fields.only(self.settings.iter().map(|setting| setting.name.as_str()).chain(options::NAMES.iter().copied()));
@@ -214,7 +210,7 @@ impl Provider {
     /// The scheme of a source with the owner's `config`, whatever its secrets.
     ///
     /// # Errors
-    /// Everything that is wrong with the settings.
+    /// Returns all problems of the settings.
     pub fn scheme_of(&self, config: &Value) -> Result<Scheme, Vec<ConfigProblem>> {
         let mut fields = Fields::new(config);
         let settings = self.read_settings(&mut fields);
@@ -222,9 +218,9 @@ impl Provider {
         fields.finish(scheme)
     }
 
-    /// What is read out of the events of a source: as the owner's config says, else as the catalogue does.
+    /// The places that are read from the events of a source: those of the owner's config, else those of the catalogue.
     ///
-    /// Problems of the config are passed over: they were reported when the source was saved.
+    /// Problems of the config are ignored: they were reported when the source was saved.
     pub(crate) fn places(&self, config: &Value) -> Places {
         let mut fields = Fields::new(config);
         let options = Options::read(&mut fields, u64::MAX);
@@ -264,7 +260,7 @@ impl Provider {
             Err(error) => {
                 fields.problem(
                     "provider",
-                    format!("the catalogue's rule does not parse, which is a fault of it: {error}"),
+                    format!("the rule of the catalogue does not parse, which is a fault of this program: {error}"),
                 );
                 return None;
             }
@@ -279,7 +275,7 @@ impl Provider {
         Some(scheme)
     }
 
-    /// The settings that stay references, because their values are compared or signed and not parsed.
+    /// The settings that stay references, because their values are compared or signed, and not parsed.
     fn texts(&self, settings: &BTreeMap<&str, String>) -> BTreeMap<String, String> {
         let texts = self.settings.iter().filter(|setting| self.rule.is_some() && setting.kind.stays_a_reference());
         texts.filter_map(|setting| Some((setting.name.clone(), settings.get(setting.name.as_str())?.clone()))).collect()

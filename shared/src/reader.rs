@@ -1,6 +1,6 @@
-//! What stands in a body: one lenient reader for ids, types, challenges, signatures in the body, filters and transforms.
+//! Reads bodies: one lenient reader for ids, types, challenges, signatures in the body, filters and transforms.
 //!
-//! The bytes themselves are what is verified and delivered; nothing that is read here is ever sent in their place.
+//! The bytes themselves are verified and delivered; a value that is read here is never sent in their place.
 //!
 //! A body is read in this order:
 //!
@@ -16,19 +16,19 @@
 //! | in the body | what is read |
 //! |---|---|
 //! | half of a surrogate pair (`"\ud83d"`), bytes that are no UTF-8 | U+FFFD |
-//! | a number of any size | its digits, as they stand |
+//! | a number of any size | its digits, as they are written |
 //! | `NaN`, `Infinity`, `-Infinity` (Python writes them) | a number of these letters |
 //! | control characters in a text (templates write them) | themselves |
-//! | a name that stands twice in an object | the last one |
+//! | a name that is repeated in an object | the last one |
 //! | more than [`MAX_LEVELS`] levels | nothing: [`Content::TooDeep`] |
-//! | comments, trailing commas, single quotes, something behind the value | no JSON, so text |
-//! | a field of a form that stands more than once | a list of its values |
+//! | comments, trailing commas, single quotes, text after the value | not JSON, so text |
+//! | a field of a form that is repeated | a list of its values |
 //! | `payload` as the only text of a form, holding JSON (GitHub, Slack) | that JSON |
 //! | a form of more than 10,000 fields | nothing: [`Content::TooLarge`] |
 //! | a file of a multipart form | an object of `name`, `filename`, `type` and `size` |
 //!
-//! A document takes time in proportion to its text, and twelve bytes for each value and each name beside it: at most six times
-//! its size, and ordinarily less than once.
+//! A document takes time in proportion to its text, and twelve bytes for each value and each name in addition to it: at most
+//! six times its size, and ordinarily less than once.
 
 mod charset;
 mod coding;
@@ -51,17 +51,17 @@ use crate::header::HeaderList;
 use coding::Decoded;
 use parse::NotJson;
 
-/// How many arrays and objects may stand inside each other.
+/// How many levels arrays and objects may be nested.
 pub const MAX_LEVELS: usize = 5_000;
 
-/// What a body holds.
+/// The content of a body.
 #[derive(Debug)]
 pub enum Content<'a> {
     /// JSON, or the fields of a form.
     Document(Document<'a>),
     /// Text that is neither; not empty.
     Text(Cow<'a, str>),
-    /// Nothing that could be read: no bytes, or bytes that are no text.
+    /// Nothing readable: no bytes, or bytes that are not text.
     Nothing,
     /// JSON with more than [`MAX_LEVELS`] levels.
     TooDeep,
@@ -80,7 +80,7 @@ impl<'a> Content<'a> {
     }
 }
 
-/// Reads a body. Only one that is content-encoded is measured by `max_decoded_bytes`.
+/// Reads a body. `max_decoded_bytes` limits only a body that is content-encoded.
 #[must_use]
 pub fn read<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) -> Content<'a> {
     let text = std::str::from_utf8(charset::without_mark(body));
@@ -96,12 +96,12 @@ pub fn read<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) 
     }
 }
 
-/// Whether a body is JSON whatever the headers say, be it of more than [`MAX_LEVELS`] levels.
+/// Whether a body is JSON, whatever the headers say, even with more than [`MAX_LEVELS`] levels.
 pub(crate) fn is_json(body: &[u8]) -> bool {
     std::str::from_utf8(charset::without_mark(body)).is_ok_and(|text| !matches!(parse::json(text), Err(NotJson::Other)))
 }
 
-/// The bytes inside the content-encoding of a body; the body itself if it has none that is known. `None` if they are more
+/// The bytes inside the content-encoding of a body; the body itself if it has no known one. `None` if they are more
 /// than `max_decoded_bytes`.
 #[must_use]
 pub fn decoded<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usize) -> Option<Cow<'a, [u8]>> {
@@ -112,9 +112,9 @@ pub fn decoded<'a>(headers: &HeaderList, body: &'a [u8], max_decoded_bytes: usiz
     }
 }
 
-/// The most bytes that a body of `body_bytes` may become when its content-encoding is undone: 32 times its size, at least
-/// 64 KiB and at most 4 MiB. JSON seldom becomes more than ten times smaller, so memory and time stay in proportion to what
-/// was sent.
+/// The most bytes that a body of `body_bytes` may become when its content-encoding is undone: 32 times its size, at
+/// least 64 KiB and at most 4 MiB. JSON seldom compresses to less than a tenth, so memory and time stay in proportion
+/// to the size that was sent.
 #[must_use]
 pub fn decoded_limit(body_bytes: usize) -> usize {
     body_bytes.saturating_mul(32).clamp(64 * 1024, 4 * 1024 * 1024)
@@ -181,7 +181,7 @@ impl<'a> MediaType<'a> {
                 Some(quoted) => quoted.split_once('"').unwrap_or((quoted, "")),
                 None => behind.split_once(';').map_or((behind, ""), |(value, _)| (value, &behind[value.len()..])),
             };
-            // A parameter without a value may stand before this one.
+            // A parameter without a value may come before this one.
             let found = found.rsplit(';').next().unwrap_or_default();
             if found.trim().eq_ignore_ascii_case(name) {
                 return Some(value.trim()).filter(|value| !value.is_empty());

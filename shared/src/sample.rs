@@ -1,7 +1,7 @@
-//! Requests as providers send them, made here: the inverse of [`crate::verify`].
+//! Makes requests as providers send them: the inverse of [`crate::verify`].
 //!
-//! [`compose`] makes an event that looks like the provider's own, [`sign`] signs it with the source's secret by the rule
-//! that the source verifies by. What a provider signs with a private key nobody else can sign.
+//! [`compose`] makes an event that looks like the provider's own, and [`sign`] signs it with the source's secret by the
+//! rule that the source verifies by. Signatures with a provider's private key cannot be made.
 
 mod event;
 mod fresh;
@@ -16,13 +16,14 @@ mod tests;
 pub use event::{ComposeError, Wanted, compose, example_types};
 pub use request::SampleRequest;
 
-use crate::source::Secret;
+use crate::scheme::Scheme;
+use crate::scheme::reference::Reference;
+use crate::secret::Secret;
+use crate::verify::Rejection;
 use crate::verify::key::KeyError;
-use crate::verify::reference::Reference;
-use crate::verify::{Rejection, Scheme};
 use fresh::Fresh;
 
-/// When a sample is made, and what makes it differ from every other one.
+/// The time of a sample, and the bytes that make it unique.
 #[derive(Debug, Clone, Copy)]
 pub struct Moment {
     /// Unix time in milliseconds.
@@ -42,19 +43,19 @@ pub enum SignError {
     Secret(#[from] KeyError),
     #[error("{reference} cannot be written: {why}")]
     NotWritable { reference: Reference, why: &'static str },
-    #[error("what is signed cannot be read out of the request: {0}")]
+    #[error("the signed content cannot be read from the request: {0}")]
     Unreadable(String),
-    #[error("the scheme signs forms, and the body is none")]
+    #[error("the scheme signs forms, but the body is not a form")]
     NotAForm,
     #[error("no rule of the scheme can be signed with this secret")]
     NoRule,
 }
 
-/// Signs a request with the first of the secrets that the scheme takes. Its time, and what has to be signed and is
-/// missing, is written into it first: into the headers, the query and, where the scheme wants it there, a JSON body.
+/// Signs a request with the first of the secrets that the scheme accepts. Its time, and missing values that are signed,
+/// are written into it first: into the headers, the query and, if the scheme reads them there, a JSON body.
 ///
 /// # Errors
-/// Where the scheme wants a private key or another secret, or where something has no place in this request.
+/// Returns an error if the scheme needs a private key or another secret, or if a value has no place in this request.
 pub fn sign(
     scheme: &Scheme,
     secrets: &[Secret],
@@ -108,7 +109,7 @@ fn with_one(
     first_success(secrets.iter().map(sign)).unwrap_or(Err(SignError::NoSecret))
 }
 
-/// The first that went well, else the first error that a person can mend; `None` where nothing was tried.
+/// The first success, else the first error that the user can fix; `None` if nothing was tried.
 fn first_success(
     tried: impl Iterator<Item = Result<SampleRequest, SignError>>,
 ) -> Option<Result<SampleRequest, SignError>> {

@@ -1,7 +1,7 @@
 //! Sealing: secrets at rest are encrypted with XChaCha20-Poly1305 (draft-irtf-cfrg-xchacha).
 //!
-//! The text form is `s1.<key id>.<base64url of nonce and ciphertext>`. The associated data names what the secret belongs
-//! to, so that a sealed text that is copied to another row does not open there.
+//! The text form is `s1.<key id>.<base64url of nonce and ciphertext>`. The associated data names the owner of the
+//! secret, so that a sealed text that is copied to another row does not open there.
 
 use std::fmt;
 
@@ -31,9 +31,9 @@ pub struct ParseSealingKeyError;
 pub enum SealError {
     #[error("this is not a sealed text")]
     Malformed,
-    #[error("sealed with the key {0}, which is not among the keys here; add that key to open it")]
+    #[error("sealed with the key {0}, which is not one of the configured keys; add that key to open it")]
     UnknownKey(String),
-    #[error("the sealed text was changed, or belongs to something else")]
+    #[error("the sealed text was changed, or was sealed for another purpose")]
     Refused,
 }
 
@@ -41,7 +41,7 @@ impl SealingKey {
     /// Reads a key: standard base64 of 32 bytes.
     ///
     /// # Errors
-    /// Where it is not base64 or has another length.
+    /// Returns an error if it is not base64 of 32 bytes.
     pub fn parse(text: &str) -> Result<Self, ParseSealingKeyError> {
         let bytes = STANDARD.decode(text.trim()).map_err(|_| ParseSealingKeyError)?;
         let cipher = XChaCha20Poly1305::new_from_slice(&bytes).map_err(|_| ParseSealingKeyError)?;
@@ -63,7 +63,7 @@ impl fmt::Debug for SealingKey {
     }
 }
 
-/// Seals `plain`. `associated_data` names what it belongs to, and `nonce` is random and never used twice.
+/// Seals `plain`. `associated_data` names the owner of the secret, and `nonce` is random and never used twice.
 #[must_use]
 pub fn seal(key: &SealingKey, associated_data: &str, nonce: [u8; 24], plain: &[u8]) -> String {
     let payload = Payload { msg: plain, aad: associated_data.as_bytes() };
@@ -76,10 +76,10 @@ pub fn seal(key: &SealingKey, associated_data: &str, nonce: [u8; 24], plain: &[u
     format!("{VERSION}.{}.{}", key.id, URL_SAFE_NO_PAD.encode(bytes))
 }
 
-/// Opens a sealed text with whichever of `keys` sealed it, so that keys can be rotated.
+/// Opens a sealed text with the one of `keys` that sealed it, so that keys can be rotated.
 ///
 /// # Errors
-/// See [`SealError`].
+/// Returns an error if the text cannot be opened, see [`SealError`].
 pub fn open(keys: &[SealingKey], associated_data: &str, sealed: &str) -> Result<Vec<u8>, SealError> {
     let mut fields = sealed.split('.');
     let (Some(VERSION), Some(id), Some(text), None) = (fields.next(), fields.next(), fields.next(), fields.next())
@@ -93,7 +93,7 @@ pub fn open(keys: &[SealingKey], associated_data: &str, sealed: &str) -> Result<
     key.cipher.decrypt(&XNonce::from(*nonce), payload).map_err(|_| SealError::Refused)
 }
 
-/// The SHA-256 of a sealed text in lower-case hexadecimal: tells one text from another and shows nothing of the secret,
+/// The SHA-256 of a sealed text in lower-case hexadecimal. It identifies the text and reveals nothing of the secret,
 /// because every sealing has a nonce of its own.
 #[must_use]
 pub fn digest(sealed: &str) -> String {
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_sealed_opens_with_any_ring_that_holds_its_key() {
+    fn a_sealed_text_opens_with_any_ring_that_has_its_key() {
         let sealed = seal(&key(1), "source/src_1", [9; 24], b"secret");
         assert_eq!(open(&[key(2), key(1)], "source/src_1", &sealed), Ok(b"secret".to_vec()));
         assert!(sealed.starts_with(&format!("s1.{}.", key(1).key_id())), "{sealed}");
@@ -145,7 +145,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_sealed_text_and_no_key_is_refused() {
+    fn a_text_that_is_not_sealed_or_not_a_key_is_refused() {
         for text in ["", "s1", "s1.a", "s2.72cd6e84.AAAA", "s1.72cd6e84.AAAA", "s1.72cd6e84.!", "s1.a.b.c"] {
             assert_eq!(open(&[key(1)], "", text), Err(SealError::Malformed), "{text}");
         }

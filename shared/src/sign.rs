@@ -35,7 +35,7 @@ pub enum ParseSigningKeyError {
     #[error("the signing key {0}")]
     Key(#[from] KeyError),
     #[error(
-        "the signing key is no Ed25519 key pair: whsk_ and base64 of the 32 bytes of its seed and the 32 of its public key"
+        "the signing key is not an Ed25519 key pair: whsk_ and base64 of the 32 bytes of its seed and the 32 of its public key"
     )]
     KeyPair,
 }
@@ -44,7 +44,7 @@ impl SigningKey {
     /// Reads `whsec_…` (24 to 64 bytes) or `whsk_…` (seed and public key, 64 bytes).
     ///
     /// # Errors
-    /// Where the prefix is another one, as a public key's is, or the rest is not a key.
+    /// Returns an error if the prefix is another one, such as a public key's, or if the rest is not a key.
     pub fn parse(text: &str) -> Result<Self, ParseSigningKeyError> {
         let text = text.trim();
         if text.starts_with(SECRET_PREFIX) {
@@ -69,7 +69,7 @@ impl SigningKey {
         Self::Ed25519(Box::new(ed25519_dalek::SigningKey::from_bytes(&random)))
     }
 
-    /// The key itself, `whsec_…` or `whsk_…`: to be sealed, and shown to nobody but the destination's owner.
+    /// The key itself, `whsec_…` or `whsk_…`: it is sealed at rest, and shown only to the owner of the destination.
     #[must_use]
     pub fn to_text(&self) -> String {
         match self {
@@ -78,7 +78,7 @@ impl SigningKey {
         }
     }
 
-    /// `whpk_…`, what a receiver verifies with; `None` for a shared secret.
+    /// `whpk_…`, the key with which a receiver verifies; `None` for a shared secret.
     #[must_use]
     pub fn public_text(&self) -> Option<String> {
         match self {
@@ -110,8 +110,8 @@ impl fmt::Display for SigningKey {
 
 /// The value of `webhook-signature`: one entry for each key, separated by blanks, so that a destination can rotate.
 ///
-/// `id` is the value of `webhook-id` and holds no `.`; `timestamp_s` is that of `webhook-timestamp`, in seconds; `body` is
-/// exactly what is sent.
+/// `id` is the value of `webhook-id` and contains no `.`; `timestamp_s` is that of `webhook-timestamp`, in seconds;
+/// `body` is the exact body of the request.
 #[must_use]
 pub fn sign(keys: &[SigningKey], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     let head = format!("{id}.{timestamp_s}.");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_signing_key_is_refused() {
+    fn a_text_that_is_not_a_signing_key_is_refused() {
         let error = |text: &str| SigningKey::parse(text).err();
         assert_eq!(error(WHPK), Some(ParseSigningKeyError::Prefix), "a public key signs nothing");
         assert_eq!(error("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), Some(ParseSigningKeyError::Prefix));

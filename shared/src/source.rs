@@ -1,36 +1,34 @@
-//! What the edge has to know of a source: how it verifies, with which secrets, and how it answers.
+//! The configuration of a source at the edge: how it verifies, with which secrets, and how it answers.
 //!
-//! The relay resolves a source's provider into this configuration and hands it to the edge. The edge therefore holds an
-//! interpreter of schemes and no catalogue of providers: a provider that is added or mended in the relay needs no new
+//! The relay resolves a source's provider into this configuration and hands it to the edge. The edge therefore has an
+//! interpreter of schemes and no catalogue of providers: a provider that is added or fixed in the relay needs no new
 //! Worker.
-
-use std::fmt;
 
 use serde::{Deserialize, Serialize};
 
-use crate::challenge::ChallengeRule;
 use crate::id::SourceId;
-use crate::verify::Scheme;
+use crate::scheme::Scheme;
+use crate::scheme::challenge::ChallengeRule;
+pub use crate::secret::Secret;
 
-/// Everything the edge knows of one source.
+/// The configuration of one source at the edge.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SourceConfig {
     pub id: SourceId,
     /// The source's name, also accepted in its URL in place of the id.
     pub name: String,
-    /// Grows with every change; the edge refuses a revision that is older than the one it sees.
+    /// Grows with every change; the edge refuses a revision that is older than the stored one.
     pub revision: u64,
-    /// The provider's id, for messages to people; the edge decides nothing by it.
+    /// The provider's id, for human-readable messages; the edge decides nothing by it.
     pub provider: String,
     pub scheme: Scheme,
     /// Every one of them is accepted, so that a secret can be rotated without a refused request.
     pub secrets: Vec<Secret>,
-    /// Secrets that were in force before. None of them is accepted; they serve to tell the owner that a sender still uses
-    /// one.
+    /// Secrets that were active before. None of them is accepted; they serve to report to the owner that a sender still
+    /// uses one.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub retired_secrets: Vec<Secret>,
-    /// The methods whose requests are events although they only ask by RFC 9110, section 9.2.1. Those of all other methods
-    /// always are.
+    /// The safe methods (RFC 9110, section 9.2.1) whose requests are events. Requests of all other methods always are.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub methods: Vec<SafeMethod>,
     #[serde(default)]
@@ -43,20 +41,20 @@ pub struct SourceConfig {
     pub acknowledgement: Acknowledgement,
     /// The largest body that is accepted, in bytes.
     pub max_body_bytes: u64,
-    /// The largest body that is kept of a request which fails, in bytes; one that is larger is refused.
+    /// The largest body that is kept of a request that fails, in bytes; a request with a larger one is refused.
     #[serde(default = "default_unverified_body_bytes")]
     pub max_unverified_body_bytes: u64,
 }
 
-/// A safe method whose requests may be events. HEAD and OPTIONS only probe an address, and are not among them.
+/// A safe method whose requests may be events. HEAD and OPTIONS only probe an address, and are not included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum SafeMethod {
     #[serde(rename = "GET")]
     Get,
 }
 
-/// How much a source keeps of the requests that fail, if it keeps them ([`OnFailure::Quarantine`]). Anybody can send such
-/// requests.
+/// How much a source keeps of the requests that fail, if it keeps them ([`OnFailure::Quarantine`]). Anyone can send
+/// such requests.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct QuarantineLimits {
     /// How many events are stored in one hour (UTC).
@@ -78,7 +76,7 @@ fn default_unverified_body_bytes() -> u64 {
     QuarantineLimits::default().body_bytes
 }
 
-/// What happens to a request whose signature fails.
+/// The handling of a request whose signature fails.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnFailure {
@@ -89,18 +87,18 @@ pub enum OnFailure {
     Quarantine,
 }
 
-/// What happens to a request whose signature is good and whose time is further from now than the tolerance.
+/// The handling of a request with a good signature whose time differs from now by more than the tolerance.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum OnStale {
-    /// As a request whose signature fails.
+    /// Handled as a request whose signature fails.
     #[default]
     Reject,
     /// Accepted, and marked as stale.
     AcceptFlagged,
 }
 
-/// What the edge answers to a request that it has queued.
+/// The edge's answer to a request that it has queued.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Acknowledgement {
     /// 200 to 299.
@@ -115,35 +113,5 @@ pub struct Acknowledgement {
 impl Default for Acknowledgement {
     fn default() -> Self {
         Self { status: 200, body: None, content_type: None }
-    }
-}
-
-/// A secret as its owner entered it. Its `Debug` shows nothing of it.
-#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(transparent)]
-pub struct Secret(String);
-
-impl Secret {
-    /// White space around a pasted secret is the most common reason for a signature that fails: it is taken off.
-    #[must_use]
-    pub fn new(text: &str) -> Self {
-        Self(text.trim().to_owned())
-    }
-
-    /// The secret with what was taken off at its end, as far as that is guessed: a line feed of a file, or a blank.
-    pub(crate) fn with_white_space(&self) -> [Self; 3] {
-        ["\n", "\r\n", " "].map(|space| Self(format!("{}{space}", self.0)))
-    }
-
-    /// The secret itself, to be used and not to be shown.
-    #[must_use]
-    pub fn reveal(&self) -> &str {
-        &self.0
-    }
-}
-
-impl fmt::Debug for Secret {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("Secret(..)")
     }
 }

@@ -1,6 +1,6 @@
 //! A bounded run of the fuzz targets: every input of the corpus, and changes of them. A name in the corpus begins with
-//! `accepted` or `refused`, and that is what has to become of it. `PROPTEST_CASES` sets how many changes are tried: 8
-//! times as many for each target.
+//! `accepted` or `refused`, which is the expected result. `PROPTEST_CASES` sets how many changes are tried: 8 times as
+//! many for each target.
 
 #[path = "../../fuzz/src/lib.rs"]
 pub mod targets;
@@ -16,7 +16,7 @@ use proptest::test_runner::TestRunner;
 /// A case costs little, so there are more of them than is usual.
 const CHANGES: u32 = 8;
 
-/// What formats are made of, and what they are broken with.
+/// Pieces that formats are made of, and that break them.
 const PIECES: &[&str] = &[
     "{tag}",
     "{token}",
@@ -86,7 +86,7 @@ const PIECES: &[&str] = &[
     "charset=latin1",
 ];
 
-/// One change of an input. Places are counted in bytes or lines of what is there.
+/// One change of an input. Places are counted in its bytes or lines.
 #[derive(Debug, Clone)]
 enum Change {
     Replace(Index, u8),

@@ -69,7 +69,7 @@ async fn what_is_wrong_with_each_request_in_quarantine_is_told_to_the_owner_of_i
     let url = source["ingest_url"].as_str().expect("a URL");
     let good = provider.sample("evt_1");
     let requests: [(&str, SignedRequest); 4] = [
-        ("header Stripe-Signature missing", good.clone().without_header("stripe-signature")),
+        ("header Stripe-Signature is missing", good.clone().without_header("stripe-signature")),
         ("body signed as text, received re-encoded", good.clone().with_body([good.body.as_slice(), b"\n"].concat())),
         ("no signature matches the secret", good.clone().with_body("{}")),
         (" s old, tolerance 300 s", provider.sign("evt_1", &good.body, now_s() - 412)),

@@ -18,7 +18,8 @@ use crate::stored::{self, Older, Stored};
 /// The largest source configuration, in bytes.
 const MAX_CONFIGURATION_BYTES: u64 = 262_144;
 
-/// How long a tombstone is kept, in seconds: 30 days. No write that was under way lands as late as that.
+/// How long a tombstone is kept, in seconds: 30 days. A write that was in flight during the deletion arrives earlier
+/// than that.
 const TOMBSTONE_S: u64 = 2_592_000;
 
 /// Writes a configuration and makes its name lead to it.
@@ -52,7 +53,7 @@ pub(super) async fn put(
     Ok(Answer::Written { revision: config.revision, digest: seal::digest(&sealed) })
 }
 
-/// What KV holds of a source: the relay compares it with what it has put.
+/// The state of a source in KV: the relay compares it with what it has put.
 pub(super) async fn get(id: SourceId, bindings: &Bindings) -> Result<Answer, Answer> {
     let held = match sources::look(id, bindings).await {
         Err(error @ SourceError::Damaged(_)) => return Err(Answer::SourceDamaged(error.to_string())),
@@ -86,8 +87,8 @@ pub(super) async fn delete(id: SourceId, head: &Head, bindings: &Bindings) -> Re
     Ok(Answer::Done)
 }
 
-/// What is stored of a source that is about to be written. What cannot be opened counts as nothing: writing it anew is
-/// the way out after `SEAL_KEY` was changed.
+/// The stored state of a source that is about to be written. A state that cannot be opened counts as absent, so that
+/// the relay can write the source again after `SEAL_KEY` was changed.
 async fn look(id: SourceId, bindings: &Bindings) -> Result<Option<Stored>, Answer> {
     match sources::look(id, bindings).await {
         Err(SourceError::Damaged(_)) => Ok(None),
@@ -114,7 +115,7 @@ fn revision_of(query: &str) -> Result<Option<u64>, Answer> {
     text.parse().map(Some).map_err(|_| Answer::BadConfiguration("the revision is not a number".to_owned()))
 }
 
-/// Takes only what a request could be verified with.
+/// Accepts only a configuration that can verify requests.
 fn read_configuration(id: SourceId, body: &[u8]) -> Result<SourceConfig, Answer> {
     let config: SourceConfig =
         serde_json::from_slice(body).map_err(|error| Answer::BadConfiguration(error.to_string()))?;
@@ -125,7 +126,7 @@ fn read_configuration(id: SourceId, body: &[u8]) -> Result<SourceConfig, Answer>
     Ok(config)
 }
 
-/// Whether another source that still exists goes by this name: a name left behind by one that was deleted is free.
+/// Whether another existing source has this name. A name that a deleted source has left behind is free.
 async fn is_taken(name: &str, id: SourceId, bindings: &Bindings) -> Result<bool, Answer> {
     let Some(owner) = sources::read_name(name, bindings).await.map_err(unavailable)? else { return Ok(false) };
     if owner == id {

@@ -1,32 +1,34 @@
-//! How many bytes of bodies this isolate holds at one time.
+//! Bounds the bytes of bodies that this isolate holds at a time.
 //!
-//! An isolate has 128 MB for all its requests, and WebAssembly never gives memory back. A body is therefore charged
-//! before it is read, by what it will really take. Small bodies have a share of their own, so that large ones never keep
-//! a webhook of ordinary size out. What `entry.js` reads is counted in `small_bodies.js`, with a share of its own.
+//! An isolate has 128 MB for all its requests, and WebAssembly never releases memory. A body is therefore charged
+//! before it is read, with the memory that it will take. Small bodies have a share of their own, so that large ones
+//! never keep out a webhook of ordinary size. `small_bodies.js` counts the bodies that `entry.js` reads, in another
+//! share.
 
 use std::collections::HashMap;
 
 /// Up to this size, in bytes, a body is charged to the share of small ones.
 pub(super) const SMALL_BYTES: usize = 262_144;
 
-/// What small bodies may take together, in bytes.
+/// The memory that small bodies may take together, in bytes.
 const SMALL_SHARE: usize = 12_000_000;
 
-/// What large bodies may take together, in bytes: one of the largest and some others.
+/// The memory that large bodies may take together, in bytes: one of the largest and some others.
 const LARGE_SHARE: usize = 36_000_000;
 
-/// A small body is in memory as the host's, as ours and as a message.
+/// A small body is in memory three times: in the host, in Rust and in its message.
 const COPIES_OF_SMALL: usize = 3;
 
-/// What any body takes besides itself, and what a large one does for the pieces in which it is read and stored, in bytes.
+/// The memory that every body takes in addition to its bytes, and that a large one takes for the pieces in which it is
+/// read and stored, in bytes.
 const FOR_ANY: usize = 4_096;
 const FOR_LARGE: usize = 1_048_576;
 
-/// The largest body that there can be room for, in bytes.
+/// The largest body that the budget can hold, in bytes.
 pub(crate) const LARGEST_BYTES: u64 = (LARGE_SHARE - FOR_LARGE) as u64;
 
-/// How long a body is held at most, in milliseconds: longer than it may take to read and to store one. The platform can
-/// end a request without a word, so that nothing else frees its body.
+/// The longest time that a body is held, in milliseconds: longer than reading and storing one may take. The platform
+/// can end a request silently, and then nothing else frees its body.
 const HELD_AT_MOST_MS: u64 = 180_000;
 
 /// The sizes that a body of unknown length is charged with, one after the other, before its cap.
@@ -35,7 +37,7 @@ const STEPS: [usize; 3] = [SMALL_BYTES, 2_097_152, 8_388_608];
 /// A body that is held.
 #[derive(Debug)]
 struct Held {
-    /// How many bytes it may have without another charge.
+    /// How many bytes it may have before it must be charged again.
     size: usize,
     until_ms: u64,
     bytes: Vec<u8>,
@@ -45,7 +47,7 @@ struct Held {
 #[derive(Debug, Default)]
 pub(super) struct Budget {
     held: HashMap<u64, Held>,
-    /// What they take of each share, in bytes.
+    /// The memory they take of each share, in bytes.
     small: usize,
     large: usize,
     next: u64,
@@ -58,7 +60,7 @@ pub(super) fn step(bytes: usize, cap: usize) -> usize {
 }
 
 impl Budget {
-    /// Charges a body of up to `size` bytes, and gives the number under which it is held. `None` if there is no room.
+    /// Charges a body of up to `size` bytes and returns the number under which it is held. `None` if there is no room.
     pub(super) fn admit(&mut self, size: usize, now_ms: u64) -> Option<u64> {
         if !self.fits(size) {
             self.forget_lapsed(now_ms);
@@ -72,7 +74,7 @@ impl Budget {
         Some(self.next)
     }
 
-    /// Charges a body that is held with a larger size. Answers whether there is room.
+    /// Raises the charge of a body to a larger size. Returns whether there is room.
     pub(super) fn grow(&mut self, id: u64, size: usize, now_ms: u64) -> bool {
         if self.grown(id, size) {
             return true;
@@ -93,20 +95,20 @@ impl Budget {
         fits
     }
 
-    /// Frees a body and what it was charged with.
+    /// Frees a body and its charge.
     pub(super) fn release(&mut self, id: u64) {
         if let Some(held) = self.held.remove(&id) {
             self.discharge(held.size);
         }
     }
 
-    /// The bytes of a body as far as they have been read; `None` if it is not held any more.
+    /// The bytes of a body that have been read so far; `None` if it is no longer held.
     pub(super) fn bytes(&self, id: u64) -> Option<&[u8]> {
         self.held.get(&id).map(|held| held.bytes.as_slice())
     }
 
-    /// Makes room for `count` more bytes of a body, filled with zeros, and gives it. `None` if the body is not held any
-    /// more, if they are more than was charged, or if there is no memory.
+    /// Appends `count` zero bytes to a body and returns them. `None` if the body is no longer held, if they exceed its
+    /// charge, or if there is no memory.
     pub(super) fn extend(&mut self, id: u64, count: usize) -> Option<&mut [u8]> {
         let held = self.held.get_mut(&id)?;
         let before = held.bytes.len();
@@ -146,7 +148,7 @@ fn is_small(size: usize) -> bool {
     size <= SMALL_BYTES
 }
 
-/// What a body of this size takes, in bytes.
+/// The memory that a body of this size takes, in bytes.
 fn cost(size: usize) -> usize {
     if is_small(size) { COPIES_OF_SMALL * size + FOR_ANY } else { size + FOR_LARGE }
 }
@@ -192,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn what_nothing_has_freed_is_freed_after_its_time_once_another_needs_the_room() {
+    fn an_abandoned_body_is_freed_after_its_time_once_another_needs_the_room() {
         let mut budget = Budget::default();
         let lost = budget.admit(LARGEST, NOW).expect("fits");
         assert!(budget.extend(lost, 10).is_some());

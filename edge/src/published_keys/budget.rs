@@ -1,13 +1,13 @@
-//! How much may be fetched in a minute. It reads no clock: `now` is an argument.
+//! Limits the fetches of a minute. It reads no clock: `now` is an argument.
 
 use std::collections::HashMap;
 
 const MINUTE_MS: u64 = 60_000;
 
-/// So many names in each minute, and so many turns for each of them; those that are not taken are not saved up.
+/// A number of names for each minute, and a number of fetches for each name. Unused ones are not carried over.
 ///
-/// Several turns, because requests that arrive together all fetch what none of them has yet: in a Worker a promise belongs
-/// to the request that made it, and nobody else can wait for it.
+/// A name may be fetched several times, because requests that arrive together all fetch a missing key: in a Worker a
+/// promise belongs to the request that made it, and no other request can wait for it.
 #[derive(Debug)]
 pub(super) struct Budget {
     names: usize,
@@ -21,7 +21,7 @@ impl Budget {
         Self { names, turns, minute_began_at: 0, taken: HashMap::new() }
     }
 
-    /// Takes a turn for a name where one is left; `now` is in milliseconds.
+    /// Takes a fetch for a name, if one is left. `now` is in milliseconds.
     pub(super) fn take(&mut self, name: &str, now: u64) -> bool {
         if now.saturating_sub(self.minute_began_at) >= MINUTE_MS {
             self.minute_began_at = now;

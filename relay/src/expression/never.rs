@@ -2,7 +2,7 @@
 //! place of a condition. It is refused when an expression is saved; what was saved before is evaluated as it is.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
-use shared::verify::reference::is_header_name;
+use shared::scheme::reference::is_header_name;
 
 /// The fields of `event`, see [`super::input`].
 const EVENT_FIELDS: [&str; 8] =

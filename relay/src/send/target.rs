@@ -5,8 +5,8 @@ use serde::Deserialize;
 use serde_json::Value;
 use shared::id::SourceId;
 use shared::provider::Provider;
+use shared::scheme::Scheme;
 use shared::source::Secret;
-use shared::verify::Scheme;
 
 use super::{ANSWERS_WITHIN, Arguments, known_provider, root_cause};
 use crate::operator_client;

@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use super::fields::Fields;
-use crate::verify::key::KeyEncoding;
-use crate::verify::reference::Reference;
-use crate::verify::rule::{Algorithm, MacRule, Scheme, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
-use crate::verify::template::Template;
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::{Algorithm, MacRule, Scheme, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
+use crate::scheme::template::Template;
 
 const DEFAULT_TOLERANCE_S: u32 = 300;
 
@@ -19,15 +19,15 @@ const ENCODINGS: [(&str, SignatureEncoding); 3] = [
     ("base64url", SignatureEncoding::Base64Url),
 ];
 
-/// Whether what is signed is inside the content-encoding.
+/// Whether the signed bytes are those inside the content-encoding.
 const SIGNED: [(&str, bool); 2] = [("as_sent", false), ("decoded", true)];
 
 const UNITS: [(&str, TimestampUnit); 2] = [("s", TimestampUnit::Seconds), ("ms", TimestampUnit::Milliseconds)];
 
-/// The scheme that the settings describe, or `None` and a problem for each that is wrong.
+/// The scheme that the settings describe, or `None` and a problem for each wrong setting.
 pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>) -> Option<Scheme> {
     let setting = |name: &str| settings.get(name).map(String::as_str);
-    // Every one is read before any is missed, so that all problems are reported at once.
+    // All of them are read before the first missing one returns, so that all problems are reported at once.
     let algorithm = setting("hash").and_then(|text| fields.choice("hash", text, &HASHES));
     let encoding = setting("encoding").and_then(|text| fields.choice("encoding", text, &ENCODINGS));
     let unit = setting("timestamp_unit").and_then(|text| fields.choice("timestamp_unit", text, &UNITS));
@@ -67,7 +67,7 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
     {
         fields.problem(
             "timestamp_header",
-            format!("is not signed, so anybody can change it; put {{{}}} into the content", timestamp.place),
+            format!("is not signed, so anyone can change it; add {{{}}} to the content", timestamp.place),
         );
     }
     Some(Scheme::Mac(Box::new(rule)))
@@ -92,14 +92,14 @@ fn content(fields: &mut Fields<'_>, text: &str) -> Option<Template> {
     if !content.references().any(of_the_body) {
         fields.problem(
             "content",
-            "does not cover the body, so anybody could change it; put {body} or {sha256hex:body} into it",
+            "does not cover the body, so anyone could change it; add {body} or {sha256hex:body} to it",
         );
     }
     let unknown = content.references().find(|reference| matches!(reference, Reference::Setting(_)));
     if let Some(reference) = unknown {
         fields.problem(
             "content",
-            format!("{{{reference}}} names a setting, and this provider has none; write the text itself"),
+            format!("{{{reference}}} names a setting, but this provider has none; write the text itself"),
         );
     }
     Some(content)

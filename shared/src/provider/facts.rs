@@ -1,20 +1,20 @@
-//! What people want to know of a provider's scheme, read out of its rule.
+//! Human-readable facts of a provider's scheme, read from its rule.
 
 use serde_json::Value;
 
 use super::Provider;
-use crate::challenge::hands_over_secret;
+use crate::scheme::challenge::hands_over_secret;
 
 /// A scheme in words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct SchemeFacts {
-    /// Such as `HMAC-SHA256`; several where any of them suffices. Empty where the source's settings decide.
+    /// Such as `HMAC-SHA256`; several if any of them is enough. Empty if the source's settings decide.
     pub methods: Vec<String>,
-    /// Where the signature or token stands, such as `header stripe-signature` or `body /signature/signature`.
+    /// The place of the signature or token, such as `header stripe-signature` or `body /signature/signature`.
     pub places: Vec<String>,
-    /// How far the signed time may be from now, in seconds; `None` where no time is signed.
+    /// How far the signed time may be from now, in seconds; `None` if no time is signed.
     pub tolerance_s: Option<u64>,
-    /// Where the keys are fetched that the provider publishes.
+    /// The URL of the keys that the provider publishes.
     pub keys: Option<String>,
 }
 
@@ -22,14 +22,14 @@ pub struct SchemeFacts {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SecretNeed {
     Required,
-    /// The provider hands it over with its first request; it may be given all the same.
+    /// The provider hands it over with its first request; the owner may also enter it.
     HandedOver,
     /// The scheme has none.
     None,
 }
 
 impl Provider {
-    /// What its scheme is.
+    /// The facts of its scheme.
     #[must_use]
     pub fn scheme_facts(&self) -> SchemeFacts {
         let mut facts = SchemeFacts::default();
@@ -99,7 +99,7 @@ fn list(names: &Value) -> String {
     names.join(", ")
 }
 
-/// A reference as people say it.
+/// A reference in words.
 fn in_words(reference: &str) -> String {
     match reference.split_once(':') {
         Some(("h", name)) => match name.strip_prefix("cfg:") {

@@ -1,4 +1,4 @@
-//! Reading the JSON object that an owner wrote, and collecting everything that is wrong with it.
+//! Reads the JSON object that an owner wrote, and collects all its problems.
 
 use std::fmt;
 use std::ops::RangeInclusive;
@@ -6,12 +6,12 @@ use std::ops::RangeInclusive;
 use serde::Serialize;
 use serde_json::{Map, Value};
 
-/// Something wrong with a source's configuration.
+/// A problem of a source's configuration.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ConfigProblem {
     /// The field, such as `tolerance_s` or `acknowledgement.status`; `secrets` for a secret.
     pub field: String,
-    /// What is wrong and what to do.
+    /// The fault, and how to fix it.
     pub problem: String,
 }
 
@@ -103,7 +103,7 @@ impl<'a> Fields<'a> {
         self.problems.push(ConfigProblem { field: format!("{}{name}", self.path), problem: problem.into() });
     }
 
-    /// What was read, unless something is wrong.
+    /// The result, unless there are problems.
     pub(crate) fn finish<T>(self, read: Option<T>) -> Result<T, Vec<ConfigProblem>> {
         match read {
             Some(read) if self.problems.is_empty() => Ok(read),

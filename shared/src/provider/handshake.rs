@@ -1,8 +1,8 @@
-//! The handshakes that an owner may ask for, whatever the provider of the source is.
+//! The handshakes that an owner may choose, whatever the provider of the source is.
 
 use std::sync::LazyLock;
 
-use crate::challenge::ChallengeRule;
+use crate::scheme::challenge::ChallengeRule;
 
 /// A handshake that senders of more than one provider make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -12,8 +12,8 @@ pub(crate) enum Handshake {
     CloudEvents,
 }
 
-/// Every origin is allowed, because the handshake proves nothing: what is sent later is verified. The reply is the
-/// permission, so that `WebHook-Request-Callback` is not called. No rate is limited.
+/// Every origin is allowed, because the handshake proves nothing: events are verified later. The reply is the
+/// permission, so that `WebHook-Request-Callback` is not called. The rate is not limited.
 static CLOUD_EVENTS: LazyLock<ChallengeRule> = LazyLock::new(|| {
     serde_json::from_str(
         r#"{
@@ -34,7 +34,7 @@ static CLOUD_EVENTS: LazyLock<ChallengeRule> = LazyLock::new(|| {
 });
 
 impl Handshake {
-    /// How it is answered at the edge.
+    /// The rule that answers it at the edge.
     pub(super) fn rule(self) -> &'static ChallengeRule {
         match self {
             Self::CloudEvents => &CLOUD_EVENTS,

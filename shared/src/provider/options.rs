@@ -4,10 +4,10 @@ use serde_json::Value;
 
 use super::fields::Fields;
 use super::handshake::Handshake;
+use crate::scheme::reference::function::Function;
+use crate::scheme::reference::{Reference, is_header_name};
+use crate::scheme::template::Template;
 use crate::source::{Acknowledgement, OnFailure, OnStale, QuarantineLimits, SafeMethod};
-use crate::verify::function::Function;
-use crate::verify::reference::{Reference, is_header_name};
-use crate::verify::template::Template;
 
 /// The fields that are read here.
 pub(super) const NAMES: [&str; 11] = [
@@ -31,19 +31,19 @@ const MAX_ACKNOWLEDGEMENT_BYTES: usize = 16_384;
 /// The longest template of a key, in bytes.
 const MAX_KEY_BYTES: usize = 1_024;
 
-/// What switches deduplication off.
+/// The value that switches deduplication off.
 const NO_KEY: &str = "none";
 
-/// The most that a source may keep of what fails.
+/// The most that a source may keep of requests that fail.
 const MOST_IN_QUARANTINE: QuarantineLimits =
     QuarantineLimits { events_per_hour: 1_000_000, bytes_per_hour: 100_000_000_000, body_bytes: 25_000_000 };
 
-/// What an owner may say of any source.
+/// The options that an owner may set for any source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Options {
     /// The safe methods whose requests are events.
     pub(crate) methods: Vec<SafeMethod>,
-    /// What is answered besides the handshakes of the provider.
+    /// The handshakes that are answered in addition to those of the provider.
     pub(crate) handshake: Option<Handshake>,
     pub(crate) tolerance_s: Option<u32>,
     pub(crate) on_failure: OnFailure,
@@ -51,20 +51,20 @@ pub(crate) struct Options {
     pub(crate) on_stale: OnStale,
     pub(crate) acknowledgement: Option<Acknowledgement>,
     pub(crate) max_body_bytes: u64,
-    /// What names an event.
+    /// The key of an event.
     pub(crate) key: Option<Key>,
-    /// Whether the body of an event may be another one when it is sent again.
+    /// Whether the body of an event may differ when it is sent again.
     pub(crate) resend_changes_body: Option<bool>,
-    /// Where the type of an event stands.
+    /// The place of the type of an event.
     pub(crate) event_type: Option<Reference>,
 }
 
-/// What an owner says of the key of events.
+/// An owner's choice for the key of events.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) enum Key {
-    /// Nothing is known to be a copy.
+    /// No event is recognised as a copy.
     None,
-    /// Made of what stands in the request.
+    /// A template of parts of the request.
     Template(Template),
 }
 
@@ -117,7 +117,7 @@ fn method_problem(name: &Value) -> Option<&'static str> {
             Some("need not name POST, PUT, PATCH and DELETE, whose requests are always events; write [\"GET\"]")
         }
         Some("HEAD" | "OPTIONS") => Some("cannot name HEAD and OPTIONS, which only probe the address; write [\"GET\"]"),
-        Some(_) | None => Some("can only name \"GET\", in upper case"),
+        Some(_) | None => Some("can contain only \"GET\", in upper case"),
     }
 }
 
@@ -139,7 +139,10 @@ fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
         fields.problem("body", format!("must have at most {MAX_ACKNOWLEDGEMENT_BYTES} bytes"));
     }
     if matches!(status, 204 | 205) && body.as_ref().is_some_and(|body| !body.is_empty()) {
-        fields.problem("body", format!("cannot go with status {status}, which has none; remove it or use 200"));
+        fields.problem(
+            "body",
+            format!("cannot be combined with status {status}, which has no body; remove it or use 200"),
+        );
     }
     let content_type = fields.text("content_type").map(str::to_owned);
     let is_media_type = |text: &String| text.contains('/') && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
@@ -165,7 +168,7 @@ fn key(fields: &mut Fields<'_>) -> Option<Key> {
     }
 }
 
-/// A template whose parts can be read out of every request, and which is not the same for all of them.
+/// A template whose parts can be read from every request, and which is not the same for all of them.
 fn key_template(text: &str) -> Result<Template, String> {
     if text.len() > MAX_KEY_BYTES {
         return Err(format!("must have at most {MAX_KEY_BYTES} bytes"));
@@ -181,7 +184,7 @@ fn key_template(text: &str) -> Result<Template, String> {
     let is_needed = |reference: &Reference| !matches!(reference, Reference::Json { optional: true, .. });
     if !template.references().any(is_needed) {
         return Err(format!(
-            "is the same for many events; put something into it that every event has, such as {{json:id}}, or write \
+            "is the same for many events; add a value that differs between events, such as {{json:id}}, or write \
              \"{NO_KEY}\" to switch deduplication off"
         ));
     }

@@ -1,10 +1,10 @@
-//! The settings of a provider: what its owner has to say before its requests can be verified.
+//! The settings of a provider: values that its owner has to give before its requests can be verified.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::fields::Fields;
-use crate::verify::reference::is_header_name;
+use crate::scheme::reference::is_header_name;
 
 const MAX_TEXT_BYTES: usize = 512;
 
@@ -19,28 +19,28 @@ pub struct Setting {
     pub required: bool,
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub default: Option<String>,
-    /// What it means, for people.
+    /// A description for humans.
     pub help: String,
 }
 
-/// What a setting may hold.
+/// The kind of a setting's value.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum SettingKind {
     /// A value that is compared with, or signed as, a part of the request.
     Text,
-    /// What stands before a token.
+    /// The text before a token.
     Prefix,
     /// The name of a header.
     Header,
-    /// An `https` URL; `http` only of this machine.
+    /// An `https` URL; `http` only for this machine.
     Url,
-    /// The URL that was entered at the provider, which signs it as it stands.
+    /// The URL that was entered at the provider, which signs it as it is written.
     OwnUrl,
 }
 
 impl SettingKind {
-    /// Whether its value is compared with, or signed as, a part of the request, and not put into the rule itself.
+    /// Whether its value is compared with, or signed as, a part of the request, and is not put into the rule itself.
     pub(super) fn stays_a_reference(self) -> bool {
         match self {
             Self::Text | Self::OwnUrl => true,
@@ -50,7 +50,7 @@ impl SettingKind {
 }
 
 impl Setting {
-    /// Its value or default. `None` where there is neither, or where the value is wrong: then the problem is noted.
+    /// Its value or default. `None` if there is neither, or if the value is wrong: then the problem is recorded.
     pub(super) fn read(&self, fields: &mut Fields<'_>) -> Option<String> {
         let Some(value) = fields.value(&self.name) else {
             if self.required {
@@ -90,7 +90,7 @@ impl Setting {
     }
 }
 
-/// Puts a setting's value where `cfg:<name>` ends a text of the rule.
+/// Replaces `cfg:<name>` at the end of a text of the rule by a setting's value.
 pub(super) fn fill(rule: &mut Value, name: &str, value: &str) {
     match rule {
         Value::String(text) => {
@@ -108,7 +108,7 @@ fn is_acceptable_url(url: &str) -> bool {
     let printable = url.bytes().all(|byte| byte.is_ascii_graphic() && !b"{}\"<>\\^`|".contains(&byte));
     let (scheme, rest) = url.split_once("://").unwrap_or_default();
     let authority = rest.split(['/', '?', '#']).next().unwrap_or_default();
-    // No user part, so that what looks like the host is the host.
+    // No user part is allowed, so that the text that looks like the host is the host.
     let host = authority.split(':').next().unwrap_or_default();
     let reachable = match scheme {
         "https" => !host.is_empty(),

@@ -1,12 +1,16 @@
-//! What the catalogue and the settings of an owner make of each other.
+//! Tests of the catalogue with the settings of an owner.
+
+mod handshakes;
+mod page;
+pub(crate) mod vectors;
 
 use serde_json::json;
 
-use super::vectors::{samples, source};
 use super::*;
 use crate::header::HeaderList;
+use crate::scheme::reference::Reference;
 use crate::source::{OnFailure, OnStale, QuarantineLimits, SafeMethod};
-use crate::verify::reference::Reference;
+use vectors::{samples, source};
 
 fn problems(provider: &str, secrets: &[&str], config: &Value) -> Vec<String> {
     let problems = source(provider, secrets, config).expect_err("refused");
@@ -61,7 +65,7 @@ fn the_essential_providers_come_first_and_the_others_by_their_ids() {
 }
 
 #[test]
-fn what_cannot_be_verified_whole_says_so() {
+fn requests_with_unsigned_parts_are_documented() {
     let whole = |provider: &Provider| {
         let mut fields = Fields::new(&Value::Null);
         let settings = provider.read_settings(&mut fields);
@@ -76,7 +80,7 @@ fn what_cannot_be_verified_whole_says_so() {
 }
 
 #[test]
-fn what_everybody_gets_signed_with_the_same_keys_needs_a_binding() {
+fn keys_that_sign_for_all_customers_need_a_binding() {
     for (provider, setting) in
         [("fal", "user_id"), ("aws-sns", "topic_arn"), ("aws-sns-sha1", "topic_arn"), ("paypal", "webhook_id")]
     {
@@ -115,7 +119,7 @@ fn every_source_takes_the_options() {
 }
 
 #[test]
-fn an_owner_names_get_where_events_come_by_it_and_nothing_else() {
+fn an_owner_lists_get_alone_if_events_come_by_it() {
     let methods = |names: Value| source("none", &[], &json!({ "methods": names })).map(|source| source.methods);
     assert_eq!(methods(json!(["GET"])), Ok(vec![SafeMethod::Get]));
     assert_eq!(methods(json!(["GET", "GET"])), Ok(vec![SafeMethod::Get]));
@@ -131,8 +135,8 @@ fn an_owner_names_get_where_events_come_by_it_and_nothing_else() {
         (json!(["GET", "POST"]), "need not name POST"),
         (json!(["HEAD"]), "only probe the address"),
         (json!(["GET", "OPTIONS"]), "only probe the address"),
-        (json!(["get"]), "can only name \"GET\", in upper case"),
-        (json!([7]), "can only name \"GET\""),
+        (json!(["get"]), "can contain only \"GET\", in upper case"),
+        (json!([7]), "can contain only \"GET\""),
     ] {
         let problems = methods(names.clone()).expect_err("refused");
         assert!(problems.len() == 1 && problems[0].field == "methods", "{names}: {problems:?}");
@@ -180,7 +184,7 @@ fn everything_that_is_wrong_is_reported_at_once() {
 }
 
 #[test]
-fn a_key_that_cannot_be_read_or_names_nothing_is_refused_with_what_to_write() {
+fn a_key_that_cannot_be_read_or_is_constant_is_refused_with_a_hint() {
     let problem = |key: Value| {
         let mut problems = source("stripe", &["a"], &json!({"key": key})).expect_err("refused");
         let problem = problems.remove(0);
@@ -189,7 +193,7 @@ fn a_key_that_cannot_be_read_or_names_nothing_is_refused_with_what_to_write() {
     };
     for (key, told) in [
         (json!("{json:id"), "no closing brace"),
-        (json!("{jsn:id}"), "names no part of a request"),
+        (json!("{jsn:id}"), "is not a part of a request"),
         (json!("{body}"), "write {sha256hex:body}"),
         (json!("{secret}"), "cannot be a part of a key"),
         (json!("{sig:t}"), "cannot be a part of a key"),
@@ -212,7 +216,7 @@ fn a_key_that_cannot_be_read_or_names_nothing_is_refused_with_what_to_write() {
 }
 
 #[test]
-fn where_a_copy_may_have_another_body_no_id_is_keyed_with_the_body() {
+fn if_a_copy_may_have_another_body_no_id_is_keyed_with_the_body() {
     for provider in catalogue().iter().filter(|provider| provider.resend_changes_body) {
         let required = provider.settings.iter().filter(|setting| setting.required);
         let config: serde_json::Map<_, _> = required.map(|setting| (setting.name.clone(), json!("x-own"))).collect();
@@ -274,7 +278,7 @@ fn a_custom_scheme_is_described_by_its_owner() {
 }
 
 #[test]
-fn a_custom_source_may_verify_what_is_inside_the_content_encoding() {
+fn a_custom_source_may_verify_the_decoded_body() {
     use hmac::{Hmac, KeyInit as _, Mac as _};
 
     use crate::header::HeaderList;

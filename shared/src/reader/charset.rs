@@ -1,10 +1,11 @@
-//! From bytes to text: UTF-8, UTF-16, and windows-1252 with what is read as it (ISO-8859-1, US-ASCII).
+//! Decodes bytes into text: UTF-8, UTF-16, and windows-1252 with the charsets that are read as it (ISO-8859-1,
+//! US-ASCII).
 //!
 //! The other charsets of the web are left out: their tables would make the Worker half as large again.
 
 use std::borrow::Cow;
 
-/// What 0x80 to 0x9f are in windows-1252 (encoding.spec.whatwg.org, index windows-1252).
+/// The characters of 0x80 to 0x9f in windows-1252 (encoding.spec.whatwg.org, index windows-1252).
 const C1: [char; 32] = [
     '€', '\u{81}', '‚', 'ƒ', '„', '…', '†', '‡', 'ˆ', '‰', 'Š', '‹', 'Œ', '\u{8d}', 'Ž', '\u{8f}', '\u{90}', '‘', '’',
     '“', '”', '•', '–', '—', '˜', '™', 'š', '›', 'œ', '\u{9d}', 'ž', 'Ÿ',
@@ -31,9 +32,9 @@ const LATIN: [&str; 17] = [
     "x-cp1252",
 ];
 
-/// The text of a body, and whether it says all that the bytes do: bytes that are no text have become U+FFFD if it does not.
-/// `label` is the charset that `content-type` names. A byte order mark is stronger, and so is UTF-8 that is valid, except
-/// than UTF-16, of which it can be a part.
+/// The text of a body, and whether it is exact: bytes that are not text become U+FFFD. `label` is the charset that
+/// `content-type` names. A byte order mark overrides it, and so does valid UTF-8, except over UTF-16, of which it can
+/// be a part.
 pub(super) fn text<'a>(bytes: &'a [u8], label: Option<&str>) -> (Cow<'a, str>, bool) {
     match bytes {
         [0xfe, 0xff, rest @ ..] => return (utf16(rest, u16::from_be_bytes), true),
@@ -62,7 +63,7 @@ pub(super) fn text<'a>(bytes: &'a [u8], label: Option<&str>) -> (Cow<'a, str>, b
     }
 }
 
-/// The bytes behind the byte order mark of UTF-8, if there is one.
+/// The bytes after the byte order mark of UTF-8, if there is one.
 pub(super) fn without_mark(bytes: &[u8]) -> &[u8] {
     bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes)
 }
@@ -129,7 +130,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_text_becomes_the_replacement_character() {
+    fn bytes_that_are_not_text_become_the_replacement_character() {
         assert_eq!(of(b"a\xffb", ""), ("a\u{fffd}b".into(), false));
         assert_eq!(of(b"a\0\0\xd8b\0c", "utf-16"), ("a\u{fffd}b\u{fffd}".into(), true));
         assert_eq!(of(b"\x80\x81\x9f\xff", "cp1252"), ("€\u{81}Ÿÿ".into(), true));

@@ -7,10 +7,10 @@ use miniz_oxide::{DataFormat, MZFlush, MZStatus};
 
 use crate::header::HeaderList;
 
-/// The most encodings that are undone, one inside the other.
+/// The most nested encodings that are undone.
 const MAX_CODINGS: usize = 2;
 
-/// The most members of gzip that may stand one behind the other: each costs as much as some ten thousand bytes.
+/// The most members of gzip in a row: each costs as much as some ten thousand bytes.
 const MAX_MEMBERS: usize = 16;
 
 /// How a member of gzip begins (RFC 1952): two bytes by which it is known, and the only method.
@@ -19,16 +19,16 @@ const GZIP_MAGIC: &[u8] = b"\x1f\x8b\x08";
 /// How many bytes are decoded at a time.
 const PIECE_BYTES: usize = 16 * 1024;
 
-/// What became of a body.
+/// The result for a body.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Decoded {
-    /// It is not encoded, or not as the header says, or in a way that is not known.
+    /// It is not encoded, or not as the header says, or in an unknown way.
     AsItIs,
     Into(Vec<u8>),
     TooLarge,
 }
 
-/// Undoes what `content-encoding` names; gzip also where nothing is named, because no text begins like it.
+/// Undoes the encodings of `content-encoding`, and gzip also without the header, because no text begins like it.
 pub(super) fn decode(headers: &HeaderList, body: &[u8], max_bytes: usize) -> Decoded {
     let named = headers.all("content-encoding").flat_map(|list| list.split(',')).map(str::trim);
     let mut codings: Vec<_> = named.filter(|name| !name.is_empty() && !name.eq_ignore_ascii_case("identity")).collect();
@@ -71,8 +71,8 @@ fn whole(bytes: &[u8], format: DataFormat, max_bytes: usize) -> Option<Vec<u8>> 
     (consumed == bytes.len() || out.len() > max_bytes).then_some(out)
 }
 
-/// One member of gzip after the other. The checksum is not looked at: that the right bytes have come is for the signature to
-/// say.
+/// Decodes one member of gzip after the other. The checksum is not verified: the signature proves that the bytes are
+/// right.
 fn gunzip(bytes: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
     let (mut out, mut rest) = (Vec::new(), bytes);
     for _ in 0..MAX_MEMBERS {
@@ -96,7 +96,7 @@ fn gunzip(bytes: &[u8], max_bytes: usize) -> Option<Vec<u8>> {
     rest.is_empty().then_some(out)
 }
 
-/// What stands behind the header of a member of gzip.
+/// The bytes after the header of a member of gzip.
 fn behind_header(member: &[u8]) -> Option<&[u8]> {
     const CHECKSUM: u8 = 2;
     const EXTRA: u8 = 4;
@@ -116,7 +116,7 @@ fn behind_header(member: &[u8]) -> Option<&[u8]> {
     if flags & CHECKSUM != 0 { rest.get(2..) } else { Some(rest) }
 }
 
-/// Adds what is decoded to `out`, until it has more than `max_bytes`, and says how many bytes were read.
+/// Appends decoded bytes to `out` until it has more than `max_bytes`, and returns how many bytes were read.
 fn inflated(bytes: &[u8], format: DataFormat, max_bytes: usize, out: &mut Vec<u8>) -> Option<usize> {
     let mut state = InflateState::new_boxed(format);
     let mut piece = vec![0; PIECE_BYTES];
@@ -139,7 +139,7 @@ fn inflated(bytes: &[u8], format: DataFormat, max_bytes: usize, out: &mut Vec<u8
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("short");
     let deflated = miniz_oxide::deflate::compress_to_vec(bytes, 6);
-    let trailer = [crate::verify::checksum::crc32(bytes).to_le_bytes(), length.to_le_bytes()].concat();
+    let trailer = [crate::checksum::crc32(bytes).to_le_bytes(), length.to_le_bytes()].concat();
     [GZIP_MAGIC, &[0; 7], &deflated, &trailer].concat()
 }
 
@@ -154,7 +154,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_header_names_is_undone() {
+    fn the_named_encoding_is_undone() {
         let into = || Decoded::Into(b"{}".to_vec());
         let (zlib, bare) = (compress_to_vec_zlib(b"{}", 6), compress_to_vec(b"{}", 6));
         assert_eq!(of(&["gzip"], &gzip(b"{}")), into());
@@ -171,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_encoded_as_it_says_is_taken_as_it_is() {
+    fn a_body_not_encoded_as_its_header_says_is_taken_as_it_is() {
         for (coding, body) in [
             (&["gzip"][..], b"a=1".to_vec()),
             (&["br"], gzip(b"{}")),
@@ -221,7 +221,7 @@ mod tests {
     }
 
     #[test]
-    fn what_fills_the_limit_is_read_to_its_end() {
+    fn a_body_that_fills_the_limit_is_read_to_its_end() {
         let full = gzip(&[b' '; 1_000]);
         assert_eq!(of(&["gzip"], &[full.clone(), b"?".to_vec()].concat()), Decoded::AsItIs);
         assert_eq!(of(&["gzip"], &[full.clone(), gzip(b"")].concat()), Decoded::Into(vec![b' '; 1_000]));

@@ -1,15 +1,15 @@
-//! What was read, as a flat list of its values in their order: it is made, looked at and dropped without recursion, however
-//! deep it is.
+//! A document as a flat list of its values in their order. It is made, read and dropped without recursion, however deep
+//! it is.
 
 use std::borrow::Cow;
 
-/// What a value is, and where in the document's texts it stands. Twelve bytes for each value and each name.
+/// The kind of a value, and its place in the document's texts. Twelve bytes for each value and each name.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Node {
     pub(super) kind: Kind,
     /// The place of the first byte of a text or number.
     pub(super) start: u32,
-    /// The place behind the last byte of a text or number; the node behind the last one of an array or object.
+    /// The place after the last byte of a text or number; the node after the last one of an array or object.
     pub(super) end: u32,
 }
 
@@ -18,10 +18,10 @@ pub(super) enum Kind {
     Null,
     False,
     True,
-    /// Stands in the text as it is, as [`Kind::Plain`] does.
+    /// In the text as it is, like [`Kind::Plain`].
     Number,
     Plain,
-    /// Stands among the texts that were made, as [`Kind::Made`] does: those that had escapes.
+    /// In the decoded texts, like [`Kind::Made`]: it had escapes.
     MadeNumber,
     Made,
     Array,
@@ -29,7 +29,7 @@ pub(super) enum Kind {
     Object,
 }
 
-/// JSON, or what was read like it.
+/// JSON, or a form that was read like it.
 #[derive(Debug, Clone, Default)]
 pub struct Document<'a> {
     pub(super) text: Cow<'a, str>,
@@ -44,19 +44,19 @@ pub struct Json<'d> {
     at: usize,
 }
 
-/// What a value is.
+/// The value itself.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Value<'d> {
     Null,
     Bool(bool),
-    /// The number as it stands.
+    /// The number as it is written.
     Number(&'d str),
     String(&'d str),
     Array,
     Object,
 }
 
-/// A step of a walk through a value and all that it holds.
+/// A step of a walk through a value and all values inside it.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Step<'d> {
     /// The name of the value that comes next.
@@ -99,7 +99,7 @@ impl<'a> Document<'a> {
         self.nodes.get(at).copied().unwrap_or(Node { kind: Kind::Null, start: 0, end: 0 })
     }
 
-    /// The node behind this one and all that it holds.
+    /// The node after this one and everything inside it.
     fn behind(&self, at: usize) -> usize {
         let node = self.node(at);
         if matches!(node.kind, Kind::Array | Kind::Object) { node.end as usize } else { at + 1 }
@@ -135,7 +135,7 @@ impl<'d> Json<'d> {
         (node.kind == Kind::Array).then_some(items)
     }
 
-    /// The value of a name, the last one if it stands more than once.
+    /// The value of a name, the last one if it is repeated.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<Json<'d>> {
         let Self { document, at } = *self;
@@ -168,7 +168,7 @@ impl<'d> Json<'d> {
         Some(at)
     }
 
-    /// The value and all that it holds, in order.
+    /// The value and all values inside it, in order.
     pub fn walk(&self) -> impl Iterator<Item = Step<'d>> + use<'d> {
         let Self { document, at } = *self;
         let end = document.behind(at);
@@ -202,13 +202,13 @@ impl<'d> Json<'d> {
 
 /// An array or object that a walk is in.
 struct Open {
-    /// The node behind its last one.
+    /// The node after its last one.
     end: usize,
     is_object: bool,
     name_is_next: bool,
 }
 
-/// The place in an array that a name of a JSON pointer stands for: digits without a zero before them.
+/// The index in an array for a name of a JSON pointer: digits without a leading zero.
 fn index(name: &str) -> Option<usize> {
     let plain = name == "0" || (!name.starts_with('0') && name.bytes().all(|byte| byte.is_ascii_digit()));
     name.parse().ok().filter(|_| plain)

@@ -5,17 +5,17 @@ use std::borrow::Cow;
 use super::document::{Document, Kind, Node};
 use super::{Content, charset, parse};
 
-/// The field that holds the whole of an event as JSON where it is the only text: so Slack sends interactions, and GitHub
-/// what it is asked to send as a form.
+/// The field that holds the whole event as JSON if it is the only text: Slack sends interactions so, and GitHub events
+/// if it is configured to send forms.
 const PAYLOAD: &str = "payload";
 
 /// The most fields of a form that are read.
 pub(super) const MAX_FIELDS: usize = 10_000;
 
-/// A field of a form: its name and what it holds.
+/// A field of a form: its name and its value.
 pub(super) type Field<'a> = (Cow<'a, str>, Entry<'a>);
 
-/// What a field of a form holds.
+/// The value of a field of a form.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Entry<'a> {
     Text(Cow<'a, str>),
@@ -51,7 +51,7 @@ fn unescaped(text: &[u8]) -> Vec<u8> {
     out
 }
 
-/// The object of the fields, or what `payload` holds.
+/// The object of the fields, or the JSON of `payload`.
 pub(super) fn document<'a>(fields: impl Iterator<Item = Field<'a>>) -> Content<'static> {
     let mut fields: Vec<_> = fields.take(MAX_FIELDS + 1).collect();
     if fields.len() > MAX_FIELDS {

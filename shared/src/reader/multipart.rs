@@ -5,18 +5,18 @@ use std::borrow::Cow;
 use super::form::{Entry, Field};
 use super::{MediaType, charset};
 
-/// The fields of the parts that have a name. What is wrong with a part or at the end is passed over.
+/// The fields of the parts that have a name. Faults of a part or at the end are ignored.
 pub(super) fn fields<'a>(body: &'a [u8], boundary: &str, label: Option<&str>) -> impl Iterator<Item = Field<'a>> {
     parts(body, format!("--{boundary}").into_bytes()).filter_map(move |part| field(part, label))
 }
 
-/// What stands between two lines that begin with the delimiter, or behind the last one if the end is missing.
+/// The bytes between two lines that begin with the delimiter, or after the last one if the end is missing.
 fn parts(body: &[u8], delimiter: Vec<u8>) -> impl Iterator<Item = &[u8]> {
     let mut next = find(body, 0, &delimiter);
     std::iter::from_fn(move || {
         let start = next? + delimiter.len();
         let rest = body.get(start..).filter(|rest| !rest.starts_with(b"--"))?;
-        // White space may stand behind a delimiter.
+        // White space may follow a delimiter.
         let line = rest.iter().position(|byte| *byte == b'\n')?;
         next = find(body, start, &delimiter);
         let part = body.get(start + line + 1..next.unwrap_or(body.len())).unwrap_or_default();

@@ -2,7 +2,7 @@
 
 use std::cmp::Ordering;
 
-/// What of Rust's numbers holds a number.
+/// The number of Rust that holds a number.
 #[derive(Debug, Clone, Copy, PartialEq)]
 pub enum Number {
     Int(i64),
@@ -16,7 +16,7 @@ pub enum Number {
 }
 
 impl Number {
-    /// What holds the number that is written like this in JSON.
+    /// The number for this JSON text.
     #[must_use]
     pub fn of(text: &str) -> Self {
         if let Ok(int) = text.parse() {
@@ -27,7 +27,7 @@ impl Number {
         }
         let Ok(double) = text.parse::<f64>() else { return Self::Double(f64::NAN) };
         let is_named = text.ends_with(['N', 'y']);
-        // Up to fifteen digits come back as they were, if the exponent is in range.
+        // Up to fifteen digits survive unchanged if the exponent is in range.
         let short = text.len() <= 15 && !text.contains(['e', 'E']);
         if is_named || short || (double.is_finite() && compare(text, &format!("{double:e}")).is_eq()) {
             Self::Double(double)
@@ -52,8 +52,8 @@ pub fn compare(one: &str, other: &str) -> Ordering {
 /// A number as its digits: 0.*digits* times ten to the power of `exponent`.
 struct Decimal<'a> {
     negative: bool,
-    /// Before and behind the point. The first has no zeros at its front, the second none at its end; if the first is empty,
-    /// the second has none at its front either.
+    /// Before and after the point. The first has no leading zeros, the second no trailing ones; if the first is empty,
+    /// the second has no leading zeros either.
     whole: &'a str,
     fraction: &'a str,
     exponent: i64,
@@ -92,7 +92,7 @@ impl<'a> Decimal<'a> {
     }
 
     fn compare_size(&self, other: &Self) -> Ordering {
-        // Zeros at the end of a whole number say nothing.
+        // Trailing zeros of a whole number carry no information.
         let significant = |decimal: &Self| decimal.digits().count() - trailing_zeros(decimal);
         self.exponent
             .cmp(&other.exponent)
@@ -110,7 +110,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_number_is_held_by_what_keeps_its_digits() {
+    fn a_number_keeps_its_digits() {
         for (text, number) in [
             ("7", Number::Int(7)),
             ("-9223372036854775808", Number::Int(i64::MIN)),

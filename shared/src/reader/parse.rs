@@ -1,11 +1,11 @@
-//! JSON, taken apart without recursion and in one pass.
+//! Parses JSON without recursion and in one pass.
 
 use std::borrow::Cow;
 
 use super::MAX_LEVELS;
 use super::document::{Document, Kind, Node};
 
-/// How many bytes of a text are looked at together.
+/// How many bytes of a text are examined together.
 const PIECE_BYTES: usize = 16;
 
 /// Why a text is not read as JSON.
@@ -32,7 +32,7 @@ struct Parser<'a> {
     at: usize,
     made: String,
     nodes: Vec<Node>,
-    /// The nodes of the arrays and objects that surround the place.
+    /// The nodes of the arrays and objects around the current place.
     open: Vec<usize>,
 }
 
@@ -45,7 +45,7 @@ impl Parser<'_> {
             if opened {
                 continue;
             }
-            // Behind a value: the end of any number of arrays and objects, or the next entry of one.
+            // After a value: the end of any number of arrays and objects, or the next entry of one.
             loop {
                 let Some(&container) = self.open.last() else {
                     return if self.peek_behind_space().is_none() { Ok(()) } else { Err(NotJson::Other) };
@@ -65,7 +65,8 @@ impl Parser<'_> {
         }
     }
 
-    /// Reads a value, or the beginning of an array or object that is not empty; says whether it was such a beginning.
+    /// Reads a value, or the beginning of an array or object that is not empty; returns whether it was such a
+    /// beginning.
     fn value(&mut self) -> Read<bool> {
         match self.peek_behind_space().ok_or(NotJson::Other)? {
             b'"' => self.string()?,
@@ -205,7 +206,7 @@ impl Parser<'_> {
     fn run_end(&self) -> Read<(usize, u8)> {
         let rest = self.text.as_bytes().get(self.at..).unwrap_or_default();
         let ends = |byte: u8| byte == b'"' || byte == b'\\';
-        // Without a branch for each byte, so that the compiler looks at all of a piece at once.
+        // Without a branch for each byte, so that the compiler can vectorise the loop.
         let (pieces, _) = rest.as_chunks::<PIECE_BYTES>();
         let is_plain = |piece: &&[u8; PIECE_BYTES]| !piece.iter().fold(false, |any, byte| any | ends(*byte));
         let from = PIECE_BYTES * pieces.iter().take_while(is_plain).count();
@@ -214,7 +215,7 @@ impl Parser<'_> {
         Ok((self.at + length, rest.get(length).copied().unwrap_or_default()))
     }
 
-    /// What stands behind a backslash.
+    /// The character after a backslash.
     fn escape(&mut self) -> Read<()> {
         let byte = self.text.as_bytes().get(self.at).copied().ok_or(NotJson::Other)?;
         self.at += 1;
@@ -277,7 +278,7 @@ impl Parser<'_> {
     }
 }
 
-/// The text was found to be short enough; what is made of it is no longer than it.
+/// The text was found to be short enough, and its decoded form is no longer than it.
 fn place(at: usize) -> u32 {
     u32::try_from(at).unwrap_or(u32::MAX)
 }

@@ -94,7 +94,7 @@ fn control_characters_may_stand_in_a_text() {
 }
 
 #[test]
-fn what_is_no_json_is_text() {
+fn a_body_that_is_not_json_is_text() {
     for body in [
         "{\"a\":1,}",
         "[1,]",
@@ -260,7 +260,7 @@ fn the_fields_of_a_form_are_an_object() {
 }
 
 #[test]
-fn a_payload_alone_is_the_event_and_beside_others_a_field() {
+fn a_payload_alone_is_the_event_and_with_others_a_field() {
     assert_eq!(of_type(FORM, "payload=%7B%22type%22%3A%22a%22%7D"), json!({"type": "a"}));
     assert_eq!(of_type(FORM, "payload=%7B%22a%22%3A%22%5Cud83d%22%7D"), json!({"a": "\u{fffd}"}));
     assert_eq!(of_type(FORM, "payload=%7B%7D&x=1"), json!({"payload": "{}", "x": "1"}));
@@ -287,7 +287,7 @@ fn the_parts_of_a_multipart_form_are_an_object() {
 }
 
 #[test]
-fn what_a_body_may_become_is_in_proportion_to_it() {
+fn the_decoded_limit_is_in_proportion_to_the_body() {
     const KIB: usize = 1024;
     assert_eq!(
         [0, 2 * KIB, 10 * KIB, 128 * KIB, KIB * KIB].map(decoded_limit),

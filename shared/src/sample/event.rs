@@ -12,25 +12,25 @@ use super::{Moment, SampleRequest};
 use crate::extract::Extractor;
 use crate::header::HeaderList;
 use crate::provider::{Places, Provider};
-use crate::verify::function::Function;
-use crate::verify::reference::Reference;
-use crate::verify::template::{Part, Template};
+use crate::scheme::reference::Reference;
+use crate::scheme::reference::function::Function;
+use crate::scheme::template::{Part, Template};
 
 const JSON: &str = "application/json";
 pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 
-/// What is written where the owner has named a place of the type and the example has nothing there.
+/// The type that is written if the owner has named a place for it and the example has no value there.
 const SOME_TYPE: &str = "sample.created";
 
-/// What the person wants of an event; everything else is the example's.
+/// The wanted values of an event; everything else is the example's.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Wanted<'a> {
-    /// Written where the provider has the type of an event.
+    /// Written in the place of the type of an event.
     pub event_type: Option<&'a str>,
-    /// Written where the provider has its id of an event. Where the id is made of several fields, into the first that is
-    /// not the type.
+    /// Written in the place of the provider's id of an event. If the id consists of several fields, it is written to
+    /// the first that is not the type.
     pub id: Option<&'a str>,
-    /// Sent as it is, but for what is asked for above.
+    /// Sent as it is, except for the values above.
     pub body: Option<&'a [u8]>,
 }
 
@@ -47,7 +47,7 @@ pub enum ComposeError {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Example {
-    /// Empty for the example of those that have none of their own.
+    /// Empty for the example of providers that have none of their own.
     provider: String,
     #[serde(default, rename = "type")]
     event_type: Option<String>,
@@ -63,17 +63,17 @@ struct Example {
 static EXAMPLES: LazyLock<Vec<Example>> =
     LazyLock::new(|| serde_json::from_str(include_str!("events.json")).expect("a test parses the embedded examples"));
 
-/// The types of which there is an example of the provider.
+/// The types for which there is an example of the provider.
 pub fn example_types(provider: &str) -> impl Iterator<Item = &'static str> {
     examples(provider).filter_map(|example| example.event_type.as_deref())
 }
 
 /// An event for a source of `provider` with the owner's `config`, addressed to `url` and not signed.
 ///
-/// Its id is a fresh one, except where the id stands in a body that was given.
+/// Its id is a fresh one, unless a given body contains the id.
 ///
 /// # Errors
-/// Where the type or id that is wanted has no place in such an event.
+/// Returns an error if such an event has no place for the wanted type or id.
 pub fn compose(
     provider: &Provider,
     config: &Value,
@@ -144,8 +144,8 @@ impl Example {
     }
 }
 
-/// JSON without the blanks between its tokens, as providers send it. Some of their SDKs parse a body and verify what they
-/// write themselves, which then is the same.
+/// JSON without blanks between its tokens, as providers send it. Some of their SDKs parse a body and verify their own
+/// serialisation of it, which is the same for such JSON.
 fn compact(json: &str) -> String {
     let (mut in_text, mut escaped) = (false, false);
     let is_kept = |letter: &char| {
@@ -157,7 +157,7 @@ fn compact(json: &str) -> String {
     json.chars().filter(is_kept).collect()
 }
 
-/// The examples of a provider; the general one where it has none.
+/// The examples of a provider, or the general one if it has none.
 fn examples(provider: &str) -> impl Iterator<Item = &'static Example> {
     let known = EXAMPLES.iter().any(|example| example.provider == provider);
     let wanted = if known { provider.to_owned() } else { String::new() };
@@ -174,7 +174,7 @@ fn kind_of(body: &[u8]) -> &'static str {
     }
 }
 
-/// Gives the first of the places a value where none of them has one. A body that was given is left as it is.
+/// Writes a value to the first of the places if none of them has one. A given body is left as it is.
 fn filled(
     mut request: SampleRequest,
     places: &[Template],
@@ -188,7 +188,7 @@ fn filled(
         let is_mine = wanted.body.is_none() || !place.reads_body();
         let optional = matches!(place, Reference::Json { optional: true, .. });
         if is_mine && !optional && request.text(&place).is_none() {
-            // What cannot be written has no value, which the reader allows.
+            // A place that cannot be written has no value, which the reader allows.
             let _ = request.set(&place, &value());
         }
     }
@@ -210,8 +210,8 @@ fn renders(request: &SampleRequest, template: &Template) -> bool {
     template.references().all(|reference| request.text(reference).is_some())
 }
 
-/// The request with a text where a template reads it; `None` where the text is not of the template's form. Headers that say
-/// the old type are changed with it.
+/// The request with a text in the places that a template reads; `None` if the text does not fit the template. Headers
+/// that contain the old type are changed as well.
 fn write(request: &SampleRequest, template: &Template, text: &str, old: Option<&str>) -> Option<SampleRequest> {
     let mut written = request.clone();
     for (_, value) in written.headers.iter_mut().filter(|(_, value)| Some(value.as_str()) == old) {
@@ -223,7 +223,7 @@ fn write(request: &SampleRequest, template: &Template, text: &str, old: Option<&
     Some(written)
 }
 
-/// What each reference of a template has to be for it to give this text. A literal is looked for from the end.
+/// The values that the references of a template need for it to give this text. A literal is searched from the end.
 fn assign<'t>(template: &'t Template, text: &'t str) -> Option<Vec<(&'t Reference, &'t str)>> {
     let mut values = Vec::new();
     let (mut rest, mut open) = (text, None);
@@ -249,7 +249,7 @@ fn assign<'t>(template: &'t Template, text: &'t str) -> Option<Vec<(&'t Referenc
 
 fn read_from(places: &[Template]) -> String {
     match places {
-        [] => "none is read out of its events".to_owned(),
+        [] => "none is read from its events".to_owned(),
         places => {
             let places: Vec<_> = places.iter().map(Template::to_string).collect();
             format!("it is read from {}", places.join(" or "))

@@ -1,4 +1,4 @@
-//! What is new in every sample: ids and times.
+//! The new values of every sample: ids and times.
 
 use std::cell::Cell;
 
@@ -9,7 +9,7 @@ use crate::verify::timestamp_text;
 
 const LETTERS: &[u8; 32] = b"0123456789abcdefghjkmnpqrstvwxyz";
 
-/// A source of ids and times: the same for the same moment, purpose and order of draws.
+/// A source of ids and times. It gives the same values for the same moment, purpose and order of draws.
 pub(super) struct Fresh {
     moment: Moment,
     purpose: &'static str,
@@ -31,8 +31,8 @@ impl Fresh {
         self.draw().iter().take(24).map(|byte| char::from(LETTERS[usize::from(byte % 32)])).collect()
     }
 
-    /// Puts ids and times where a text has `{id}`, `{uuid}`, `{sha1}` (40 hexadecimal digits), `{digits}` or `{now}` (RFC
-    /// 3339), and bare numbers where it has `"{number}"`, `"{now_s}"` or `"{now_ms}"` with the quotes.
+    /// Replaces `{id}`, `{uuid}`, `{sha1}` (40 hexadecimal digits), `{digits}` or `{now}` (RFC 3339) in a text by ids
+    /// and times, and `"{number}"`, `"{now_s}"` or `"{now_ms}"` with the quotes by bare numbers.
     pub(super) fn fill(&self, text: &str) -> String {
         let mut out = String::with_capacity(text.len());
         let mut rest = text;

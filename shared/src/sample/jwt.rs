@@ -8,10 +8,10 @@ use sha2::{Digest as _, Sha256, Sha384, Sha512};
 
 use super::fresh::Fresh;
 use super::{SampleRequest, SignError};
-use crate::source::Secret;
-use crate::verify::jwt::{Claim, JwtAlgorithm, JwtRule};
+use crate::scheme::jwt::{Claim, JwtAlgorithm, JwtRule};
+use crate::scheme::reference::Reference;
+use crate::secret::Secret;
 use crate::verify::key::KeyError;
-use crate::verify::reference::Reference;
 use crate::verify::request::{Joins, View};
 
 /// How long a token is good for, in seconds.

@@ -1,4 +1,4 @@
-//! Signing by a rule of [`crate::verify::rule`]: what it reads is written, in the grammar that it is read with.
+//! Signs by a rule of [`crate::scheme::rule`], in the grammar that the verifier reads.
 
 use std::collections::BTreeMap;
 
@@ -10,17 +10,17 @@ use sha2::{Digest as _, Sha256, Sha512};
 
 use super::fresh::Fresh;
 use super::{SampleRequest, SignError};
-use crate::source::Secret;
-use crate::verify::each::Each;
-use crate::verify::function::Function;
+use crate::scheme::each::Each;
+use crate::scheme::reference::function::Function;
+use crate::scheme::reference::{Field, Place, Reference, Role};
+use crate::scheme::rule::{Algorithm, MacRule, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
+use crate::scheme::template::Part;
+use crate::secret::Secret;
 use crate::verify::key::KeyError;
-use crate::verify::reference::{Field, Place, Reference, Role};
 use crate::verify::request::{Joins, View};
-use crate::verify::rule::{Algorithm, MacRule, SignatureEncoding, SignatureRule, TimestampRule, TimestampUnit};
-use crate::verify::template::Part;
 use crate::verify::{Rejection, timestamp_text};
 
-/// What a rule holds for: the whole request, or the item of its body at this JSON pointer.
+/// The part that a rule holds for: the whole request, or the item of its body at this JSON pointer.
 pub(super) struct Item(Option<String>);
 
 pub(super) fn sign(
@@ -47,7 +47,7 @@ pub(super) fn sign(
     Ok(request)
 }
 
-/// The items that a rule holds for one by one; the whole request where it names none.
+/// The items for which a rule holds one by one; the whole request if it names none.
 pub(super) fn items(each: Option<&Each>, request: &SampleRequest) -> Result<Vec<Item>, SignError> {
     let Some(each) = each else { return Ok(vec![Item(None)]) };
     let pointers = request.look(&BTreeMap::new(), |view| match view.document() {
@@ -58,7 +58,7 @@ pub(super) fn items(each: Option<&Each>, request: &SampleRequest) -> Result<Vec<
 }
 
 impl Item {
-    /// Where a reference of the rule is in the whole request.
+    /// The place of a reference of the rule in the whole request.
     pub(super) fn place(&self, reference: &Reference) -> Reference {
         match (reference, &self.0) {
             (Reference::Json { pointer, optional }, Some(item)) => {
@@ -79,14 +79,14 @@ impl Item {
     }
 }
 
-/// What stands beside the signature in its header.
+/// The other fields of the signature header.
 #[derive(Default)]
 struct Fields {
     named: Vec<(String, String)>,
     entries: Vec<String>,
 }
 
-/// Writes the time, and fresh ids where something that is signed is missing.
+/// Writes the time, and fresh ids if a signed value is missing.
 fn write_fields(rule: &MacRule, item: &Item, request: &mut SampleRequest, fresh: &Fresh) -> Result<Fields, SignError> {
     let mut fields = Fields::default();
     let signed = rule.content.references().map(|reference| {
@@ -120,13 +120,13 @@ fn write_fields(rule: &MacRule, item: &Item, request: &mut SampleRequest, fresh:
     Ok(fields)
 }
 
-/// The names of the headers that a signature covers beside the body, as Hook0 lists them: all there are.
+/// The names of the headers that a signature covers in addition to the body, as Hook0 lists them: all of them.
 fn header_names(request: &SampleRequest) -> String {
     request.headers.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>().join(" ")
 }
 
 impl Fields {
-    /// The value of a reference, those to these fields included.
+    /// The value of a reference, which may be one of these fields.
     fn text(&self, view: &View<'_>, reference: &Reference) -> Result<String, Rejection> {
         let missing = || Rejection::FieldMissing { reference: reference.clone() };
         match reference.role() {

@@ -7,7 +7,7 @@ use serde_json::{Map, Value};
 use super::SignError;
 use crate::extract;
 use crate::header::HeaderList;
-use crate::verify::reference::{Place, Reference, Role};
+use crate::scheme::reference::{Place, Reference, Role};
 use crate::verify::request::{Joins, RequestParts, View};
 
 /// A request as a provider sends it.
@@ -29,7 +29,7 @@ impl SampleRequest {
         self.headers.iter().find(|(known, _)| known == name).map(|(_, value)| value.as_str())
     }
 
-    /// The query of the URL without its `?`; empty where there is none.
+    /// The query of the URL without its `?`; empty if there is none.
     #[must_use]
     pub fn query(&self) -> &str {
         self.url.split_once('?').map_or("", |(_, query)| query)
@@ -51,14 +51,14 @@ impl SampleRequest {
         look(&View::new(&parts, &self.body, settings))
     }
 
-    /// The value that a reference has here for whoever reads an event; `None` where it has none or an empty one.
+    /// The value of a reference, for code that reads an event; `None` if it has none or an empty one.
     pub(super) fn text(&self, reference: &Reference) -> Option<String> {
         let read = |view: &View<'_>| extract::text(reference, view, Joins::Allowed).map(String::from);
         let text = self.look(&BTreeMap::new(), read);
         text.filter(|text| !text.is_empty())
     }
 
-    /// Sets a header that may stand only once.
+    /// Sets a header that may appear only once.
     pub(super) fn set_header(&mut self, name: &str, value: &str) {
         match self.headers.iter_mut().find(|(known, _)| known == name) {
             Some((_, old)) => value.clone_into(old),
@@ -73,7 +73,7 @@ impl SampleRequest {
         self.body = form.append_pair(name, value).finish().into_bytes();
     }
 
-    /// Gives a reference a value. A number in a JSON body stays a number where the text is one.
+    /// Writes a value to a reference. A number in a JSON body stays a number if the text is one.
     pub(super) fn set(&mut self, reference: &Reference, value: &str) -> Result<(), SignError> {
         let refuse = |why| Err(SignError::NotWritable { reference: reference.clone(), why });
         match reference.role() {
@@ -81,16 +81,16 @@ impl SampleRequest {
             Role::Place(Place::HeaderSeries(prefix)) => self.set_header(&format!("{prefix}1"), value),
             Role::Place(Place::Json { pointer, .. }) if self.is_form() => {
                 let Some(name) = pointer.strip_prefix('/').filter(|name| !name.contains('/')) else {
-                    return refuse("the body is a form, whose fields hold nothing but text");
+                    return refuse("the body is a form, whose fields can hold only text");
                 };
                 self.set_field(name, value);
             }
             Role::Place(Place::Json { pointer, .. }) => {
                 let Ok(mut document) = serde_json::from_slice(&self.body) else {
-                    return refuse("the body is no JSON");
+                    return refuse("the body is not JSON");
                 };
                 if !put(&mut document, pointer, value) {
-                    return refuse("something else stands in its way");
+                    return refuse("another value is in its place");
                 }
                 self.body = document.to_string().into_bytes();
             }
@@ -101,15 +101,15 @@ impl SampleRequest {
                 self.url = format!("{}{separator}{parameter}", self.url);
             }
             Role::Field(_) | Role::Function(_) | Role::Derived => {
-                return refuse("it is no place of its own in a request");
+                return refuse("it is not a place in a request");
             }
         }
         Ok(())
     }
 }
 
-/// Puts a value at a JSON pointer (RFC 6901), with the objects and lists on the way to it that are missing. `false` where
-/// something else stands there.
+/// Writes a value to a JSON pointer (RFC 6901), with the missing objects and lists on the way to it. `false` if another
+/// value is in the way.
 fn put(document: &mut Value, pointer: &str, text: &str) -> bool {
     let mut at = document;
     for token in pointer.split('/').skip(1) {
@@ -155,7 +155,7 @@ mod tests {
     }
 
     #[test]
-    fn a_value_is_put_where_the_reference_reads_it() {
+    fn a_written_value_is_read_by_its_reference() {
         assert_eq!(with("{}", "json:a.b", "x").as_deref(), Ok(r#"{"a":{"b":"x"}}"#));
         assert_eq!(with("null", "json:/0/type", "x").as_deref(), Ok(r#"[{"type":"x"}]"#));
         assert_eq!(with(r#"{"a":7}"#, "json:a", "8").as_deref(), Ok(r#"{"a":8}"#), "a number stays one");
@@ -165,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn what_has_no_place_is_refused() {
+    fn a_value_without_a_place_is_refused() {
         for (body, reference) in
             [("a=b", "json:a"), (r#"{"a":"text"}"#, "json:a.b"), (r#"{"a":[]}"#, "json:a"), ("{}", "url")]
         {

@@ -8,7 +8,7 @@ use super::event::FORM;
 use super::*;
 use crate::extract::{Extracted, extract};
 use crate::header::HeaderList;
-use crate::provider::vectors::{samples, source};
+use crate::provider::tests::vectors::{samples, source};
 use crate::provider::{Provider, catalogue, find};
 use crate::source::SourceConfig;
 use crate::verify::{RequestParts, Verified, Verifier, verify};
@@ -16,7 +16,7 @@ use crate::verify::{RequestParts, Verified, Verifier, verify};
 const NOW_MS: u64 = 1_700_000_000_123;
 const URL: &str = "https://in.example/in/src_a";
 
-/// Those whose private keys only they have.
+/// Providers that sign with private keys of their own.
 const ASYMMETRIC: [&str; 9] =
     ["fal", "aws-sns", "aws-sns-sha1", "discord", "gcp-pubsub", "paypal", "plaid", "sendgrid", "telnyx"];
 
@@ -24,7 +24,7 @@ fn moment(seed: u8) -> Moment {
     Moment { now_ms: NOW_MS, random: [seed; 32] }
 }
 
-/// A source of the provider with a secret of a form that it takes.
+/// A source of the provider with a secret in a form that it accepts.
 fn any_source(provider: &Provider, config: &Value) -> SourceConfig {
     let standard = format!("whsec_{}", BASE64.encode([5; 24]));
     let secrets = ["user:password", "616263646566", &standard];
@@ -34,7 +34,7 @@ fn any_source(provider: &Provider, config: &Value) -> SourceConfig {
     found.pop().unwrap_or_else(|| panic!("{} takes none of the secrets", provider.id))
 }
 
-/// Something for every setting that has to be there.
+/// A value for every required setting.
 fn any_config(provider: &Provider) -> Value {
     let required = provider.settings.iter().filter(|setting| setting.required);
     required.map(|setting| (setting.name.clone(), json!("x-own"))).collect::<serde_json::Map<_, _>>().into()
@@ -97,7 +97,7 @@ fn examples_are_written_as_tightly_as_providers_write_them() {
 }
 
 #[test]
-fn what_is_signed_with_a_private_key_says_so() {
+fn a_scheme_with_a_private_key_reports_that_it_cannot_be_signed() {
     for id in ASYMMETRIC {
         let vector = samples().into_iter().find(|sample| sample.provider == id).expect("a sample");
         let source = vector.config();
@@ -137,7 +137,7 @@ fn every_example_is_of_a_provider_and_has_the_type_that_it_says() {
 }
 
 #[test]
-fn a_type_is_written_where_the_provider_has_it() {
+fn a_type_is_written_to_the_place_of_the_provider() {
     for (provider, event_type, holds) in [
         ("stripe", "charge.refunded", r#""type":"charge.refunded""#),
         ("github", "release.published", r#""action":"published""#),
@@ -164,7 +164,7 @@ fn a_type_is_written_where_the_provider_has_it() {
 }
 
 #[test]
-fn an_id_is_written_where_the_provider_has_it() {
+fn an_id_is_written_to_the_place_of_the_provider() {
     let with_id = Wanted { id: Some("my-id"), ..Wanted::default() };
     for (provider, id) in
         [("stripe", "my-id"), ("github", "my-id"), ("replicate", "my-id"), ("adyen", "my-id.AUTHORISATION.true")]
@@ -248,7 +248,7 @@ fn rules_that_must_all_hold_are_all_signed() {
 }
 
 #[test]
-fn a_secret_that_is_none_says_what_is_wrong() {
+fn an_unusable_secret_is_reported_with_its_fault() {
     let request = composed("openai", &json!({}), Wanted::default(), 1).expect("composes");
     let openai = any_source(find("openai").expect("there"), &json!({}));
     let outcome = sign(&openai.scheme, &[Secret::new("whsec_!")], request.clone(), moment(1));

@@ -4,9 +4,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 
 use super::{SampleRequest, SignError};
-use crate::source::Secret;
-use crate::verify::key::{KeyEncoding, KeyError};
-use crate::verify::rule::TokenRule;
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::rule::TokenRule;
+use crate::secret::Secret;
+use crate::verify::key::KeyError;
 
 pub(super) fn sign_token(
     rule: &TokenRule,

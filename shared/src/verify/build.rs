@@ -1,18 +1,13 @@
-//! Making a verifier: which secret is a key of which rule, and which schemes are no schemes.
+//! Makes a verifier: assigns secrets to rules, and refuses schemes that would verify too little.
 
 use super::jwt::JwtVerifier;
-use super::key::{KeyEncoding, KeyError};
+use super::key::{KeyError, RefusedSecret};
 use super::mac::MacVerifier;
-use super::rule::{Algorithm, Scheme};
 use super::token::Hashes;
 use super::{Check, ConfigError};
-use crate::source::Secret;
-
-/// A secret that a rule cannot use.
-pub(super) struct RefusedSecret {
-    pub(super) secret: usize,
-    pub(super) why: KeyError,
-}
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::rule::{Algorithm, Scheme};
+use crate::secret::Secret;
 
 /// The checks of a scheme, of which one has to pass.
 pub(super) fn checks(scheme: &Scheme, secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {
@@ -25,7 +20,7 @@ pub(super) fn checks(scheme: &Scheme, secrets: &[Secret]) -> Result<(Check, Vec<
     }
 }
 
-/// A rule on its own: every secret must be one for it.
+/// A rule on its own: every secret must fit it.
 fn single(rule: &Scheme, secrets: &[Secret]) -> Result<Check, ConfigError> {
     let (check, refused) = one(rule, &numbered(secrets))?;
     if let Some(refused) = refused.first() {
@@ -34,7 +29,7 @@ fn single(rule: &Scheme, secrets: &[Secret]) -> Result<Check, ConfigError> {
     if is_without_key(&check) { Err(ConfigError::NoSecret) } else { Ok(check) }
 }
 
-/// Alternatives: every secret must be one for at least one of them, and those that got none are left out.
+/// Alternatives: every secret must fit at least one of them, and rules without a secret are left out.
 fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), ConfigError> {
     refuse_downgrade(rules)?;
     refuse_two_locations(rules)?;
@@ -47,16 +42,16 @@ fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), C
     Ok((first, checks.collect()))
 }
 
-/// Rules that must all hold: every secret must be one for at least one of them, and each of them needs one.
+/// Rules that must all hold: every secret must fit at least one of them, and each of them needs one.
 ///
-/// A `user:password` is for the Basic rule alone. Such credentials are sent as they are with every request, so they may not
-/// be a key to anything else.
+/// A `user:password` belongs to the Basic rule alone. Such credentials are sent in the clear with every request, so
+/// they may not be a key of another rule.
 fn all_of(rules: &[Scheme], secrets: &[Secret]) -> Result<Check, ConfigError> {
     if rules.is_empty() {
-        return Err(ConfigError::Rule { why: "there is no rule that must hold".to_owned() });
+        return Err(ConfigError::Rule { why: "all_of has no rules; add at least one".to_owned() });
     }
     if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
-        return Err(ConfigError::Rule { why: "none may not stand beside a rule that must hold".to_owned() });
+        return Err(ConfigError::Rule { why: "none cannot be combined with a rule that must hold".to_owned() });
     }
     refuse_two_locations(rules)?;
     refuse_plain_public_key(rules)?;
@@ -70,7 +65,7 @@ fn all_of(rules: &[Scheme], secrets: &[Secret]) -> Result<Check, ConfigError> {
     if checks.iter().any(is_without_key) { Err(ConfigError::NoSecret) } else { Ok(Check::All(checks)) }
 }
 
-/// Gives each rule its secrets; a secret that every rule which got it refuses is an error.
+/// Assigns the secrets to the rules. A secret that is refused by every rule it was offered to is an error.
 fn deal<'s>(
     rules: &[Scheme],
     dealt: impl Fn(&Scheme) -> Vec<(usize, &'s Secret)>,
@@ -109,7 +104,7 @@ fn one(rule: &Scheme, secrets: &[(usize, &Secret)]) -> Result<(Check, Vec<Refuse
             (Check::Jwt(Box::new(jwt)), refused)
         }
         Scheme::Token(rule) => {
-            // What everybody knows is no token either.
+            // A public key is not a token either.
             let (hashes, refused) = hashes(secrets, |secret| KeyEncoding::Utf8.hmac_key(secret).err());
             (Check::Token(rule.clone(), hashes), refused)
         }
@@ -120,7 +115,7 @@ fn one(rule: &Scheme, secrets: &[(usize, &Secret)]) -> Result<(Check, Vec<Refuse
         }
         Scheme::None => (Check::None, hashes(secrets, |_| Some(KeyError::NotUsed)).1),
         Scheme::AnyOf { .. } | Scheme::AllOf { .. } => {
-            return Err(ConfigError::Rule { why: "a list of rules may not hold another".to_owned() });
+            return Err(ConfigError::Rule { why: "a list of rules cannot contain another list".to_owned() });
         }
     })
 }
@@ -147,28 +142,28 @@ fn is_without_key(check: &Check) -> bool {
     }
 }
 
-/// An alternative that is weaker than its neighbours would be what a forger chooses.
+/// Refuses an alternative that is weaker than the others: a forger would choose it.
 fn refuse_downgrade(rules: &[Scheme]) -> Result<(), ConfigError> {
     for (weak, name) in [(Algorithm::HmacSha1, "hmac-sha1"), (Algorithm::Sha256, "a plain sha256")] {
         let is_weak = |rule: &Scheme| matches!(rule, Scheme::Mac(mac) if mac.algorithm == weak);
         if rules.iter().any(is_weak) && !rules.iter().all(is_weak) {
-            return Err(ConfigError::Rule { why: format!("{name} may not stand beside something stronger") });
+            return Err(ConfigError::Rule { why: format!("{name} cannot be an alternative to a stronger algorithm") });
         }
     }
     if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
-        return Err(ConfigError::Rule { why: "none may not be an alternative to a signature".to_owned() });
+        return Err(ConfigError::Rule { why: "none cannot be an alternative to a signature".to_owned() });
     }
     Ok(())
 }
 
-/// One set of published keys comes with a request. With two places for them, the keys of one would be used for the other.
+/// A request comes with one set of published keys. With two locations, the keys of one would be used for the other.
 fn refuse_two_locations(rules: &[Scheme]) -> Result<(), ConfigError> {
     let mut locations = rules.iter().filter_map(Scheme::published_keys);
     let first = locations.next();
     if locations.all(|location| Some(location) == first) {
         return Ok(());
     }
-    Err(ConfigError::Rule { why: "the rules of a list must have their published keys at the same place".to_owned() })
+    Err(ConfigError::Rule { why: "all rules of a list must take their published keys from the same place".to_owned() })
 }
 
 /// A public key in plain hexadecimal or base64 looks like a secret, so another rule of the list would take it as one.
@@ -186,7 +181,7 @@ fn refuse_plain_public_key(rules: &[Scheme]) -> Result<(), ConfigError> {
         | Scheme::AllOf { .. } => false,
     };
     if rules.iter().any(is_plain) && !rules.iter().all(is_plain) {
-        let why = "a public key in hex or base64 could be taken for the secret of another rule of the list";
+        let why = "a public key in hex or base64 could be mistaken for the secret of another rule of the list";
         return Err(ConfigError::Rule { why: why.to_owned() });
     }
     Ok(())

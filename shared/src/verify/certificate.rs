@@ -1,7 +1,7 @@
 //! X.509 certificates (RFC 5280), as far as a signature needs them: the public key and the time in which it is valid.
 //!
-//! Who issued a certificate is not looked at. A certificate is fetched over TLS from a host that the rule names, so that
-//! host has vouched for it; a chain to an authority would add that the authority knows the provider's name.
+//! The issuer of a certificate is not checked. A certificate is fetched over TLS from a host that the rule names, so
+//! that host has vouched for it; a chain to an authority would add only that the authority knows the provider's name.
 
 use std::ops::RangeInclusive;
 
@@ -24,8 +24,8 @@ pub(super) struct Certificate {
 }
 
 impl Certificate {
-    /// Reads the first certificate of a PEM document (RFC 7468). The document must begin with it: an answer that only holds
-    /// a certificate somewhere may be a page that repeats what was asked.
+    /// Reads the first certificate of a PEM document (RFC 7468). The document must begin with it: an answer that
+    /// contains a certificate elsewhere may be a page that repeats the request.
     pub(super) fn from_pem(document: &[u8]) -> Option<Self> {
         let text = std::str::from_utf8(document).ok()?;
         let (base64, _) = text.trim_start().strip_prefix(PEM_BEGIN)?.split_once(PEM_END)?;
@@ -49,7 +49,7 @@ fn outer<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
     Ok(parts)
 }
 
-/// `TBSCertificate`: version where there is one, serial number, algorithm, issuer, validity, subject, key, and more.
+/// `TBSCertificate`: an optional version, serial number, algorithm, issuer, validity, subject, key, and more.
 fn inner<'c>(reader: &mut SliceReader<'c>) -> der::Result<Parts<'c>> {
     if Tag::peek(reader)? != Tag::Integer {
         reader.tlv_bytes()?;
@@ -82,12 +82,12 @@ fn time(reader: &mut SliceReader<'_>) -> der::Result<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::test_keys;
+    use crate::verify::tests::test_keys;
 
     // Made by openssl: RSA until 2081, so that one of its times is a GeneralizedTime, P-256, and RSA of 1024 bits.
-    const RSA: &[u8] = include_bytes!("testdata/rsa.pem");
-    const P256: &[u8] = include_bytes!("testdata/p256.pem");
-    const SMALL: &[u8] = include_bytes!("testdata/rsa-1024.pem");
+    const RSA: &[u8] = include_bytes!("tests/testdata/rsa.pem");
+    const P256: &[u8] = include_bytes!("tests/testdata/p256.pem");
+    const SMALL: &[u8] = include_bytes!("tests/testdata/rsa-1024.pem");
 
     fn der(pem: &[u8]) -> Vec<u8> {
         let text = std::str::from_utf8(pem).expect("text");

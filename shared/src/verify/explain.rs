@@ -1,24 +1,24 @@
-//! What the owner of a source is told of a signature that fails: whether it is that of a secret which was retired, of a
-//! secret with white space at its end, or of the body before somebody rewrote it. Nothing here accepts a request.
+//! Explains a failed signature to the owner of the source: whether it is that of a retired secret, of a secret with
+//! white space at its end, or of the body before it was rewritten on its way. Nothing here accepts a request.
 
 mod rewritten;
 
-use super::key::KeyEncoding;
 use super::rejection::{Rejection, SignedForm};
 use super::request::RequestParts;
-use super::rule::Scheme;
 use super::{KeySet, Verifier, verify};
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::rule::Scheme;
 use crate::source::{Secret, SourceConfig};
 
-/// The longest body whose other forms are looked at, in bytes.
+/// The longest body whose other forms are tried, in bytes.
 pub const MAX_EXPLAINED_BODY_BYTES: usize = 65_536;
 
 /// The most retired secrets that are tried.
 pub const MAX_RETIRED_SECRETS: usize = 4;
 
 impl Verifier {
-    /// The same rejection, or one that says more. It costs about as much as verifying again for each form of the body, and
-    /// is meant for the refusals that are told and not for a flood of them. The arguments are those of [`verify`].
+    /// The same rejection, or a more exact one. It costs about as much as verifying again for each form of the body.
+    /// Callers limit how often they explain. The arguments are those of [`verify`].
     #[must_use]
     pub fn explain(
         &self,
@@ -52,25 +52,26 @@ impl Verifier {
     }
 }
 
-/// A verifier that also takes the retired secrets of a source.
+/// A verifier that also accepts the retired secrets of a source.
 pub(super) fn retired(config: &SourceConfig) -> Option<Box<Verifier>> {
     with_more(config, config.retired_secrets.iter())
 }
 
-/// A verifier that also takes the secrets of a source with white space at their end, where a secret is used as it is written.
+/// A verifier that also accepts the secrets of a source with white space at their end, if a secret is used as it is
+/// written.
 pub(super) fn spaced(config: &SourceConfig) -> Option<Box<Verifier>> {
     let spaced: Vec<_> = config.secrets.iter().take(1).flat_map(Secret::with_white_space).collect();
     if uses_text(&config.scheme) { with_more(config, spaced.iter()) } else { None }
 }
 
-/// A verifier that takes some more secrets. What it accepts and the source's own refuses is signed with one of them; those
-/// in force stay in it, because several secrets may have to hold at once.
+/// A verifier that accepts some more secrets. A request that it accepts and the source's own refuses is signed with one
+/// of them; the active secrets stay in it, because several secrets may have to hold at once.
 fn with_more<'a>(config: &SourceConfig, more: impl Iterator<Item = &'a Secret>) -> Option<Box<Verifier>> {
     let with = |more: &[&Secret]| -> Option<Verifier> {
         let secrets: Vec<_> = config.secrets.iter().chain(more.iter().copied()).cloned().collect();
         Some(Verifier { on_stale: config.on_stale, ..Verifier::of(&config.scheme, &secrets).ok()? })
     };
-    // One that is no key of this scheme must not hide the others.
+    // A secret that does not fit this scheme must not hide the others.
     let more: Vec<_> = more.filter(|secret| with(&[secret]).is_some()).take(MAX_RETIRED_SECRETS).collect();
     if more.is_empty() { None } else { with(&more).map(Box::new) }
 }
@@ -80,7 +81,7 @@ fn uses_text(scheme: &Scheme) -> bool {
         Scheme::Mac(rule) => rule.key_encoding == KeyEncoding::Utf8,
         Scheme::Basic => true,
         Scheme::AnyOf { rules } | Scheme::AllOf { rules } => rules.iter().any(uses_text),
-        // White space at the end of a header is taken off on its way.
+        // White space at the end of a header is removed on its way.
         Scheme::Token(_) | Scheme::Jwt(_) | Scheme::None => false,
     }
 }
@@ -122,7 +123,7 @@ mod tests {
     }
 
     #[test]
-    fn a_signature_with_a_retired_secret_is_told_and_refused() {
+    fn a_signature_with_a_retired_secret_is_explained_and_refused() {
         let verifier = verifier(HMAC, r#"["new"]"#, r#"["old","older"]"#);
         for (secret, code) in [("old", "secret_retired"), ("older", "secret_retired"), ("other", "signature_mismatch")]
         {
@@ -131,7 +132,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_with_white_space_at_its_end_is_told_and_refused() {
+    fn a_secret_with_white_space_at_its_end_is_explained_and_refused() {
         let verifier = verifier(HMAC, r#"["s","other"]"#, r#"["old"]"#);
         for (secret, code) in [
             ("s\n", "secret_with_white_space"),
@@ -145,7 +146,7 @@ mod tests {
     }
 
     #[test]
-    fn a_retired_token_is_told_too() {
+    fn a_retired_token_is_explained_too() {
         let verifier = verifier(TOKEN, r#"["new"]"#, r#"["old"]"#);
         assert_eq!(explained(&verifier, &[("x-token", "old")], b""), "secret_retired");
         assert_eq!(explained(&verifier, &[("x-token", "other")], b""), "token_mismatch");
@@ -164,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn one_retired_secret_of_several_that_must_hold_is_told() {
+    fn one_retired_secret_of_several_that_must_hold_is_explained() {
         let both = format!(r#"{{"kind":"all_of","rules":[{{"kind":"basic"}},{HMAC}]}}"#);
         let verifier = verifier(&both, r#"["u:p","new"]"#, r#"["old"]"#);
         let headers = |secret| [("authorization", "Basic dTpw".to_owned()), ("x-sign", sign(secret, b"x"))];
@@ -176,7 +177,7 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_was_rewritten_on_its_way_is_told_and_refused() {
+    fn a_body_that_was_rewritten_on_its_way_is_explained_and_refused() {
         let verifier = verifier(HMAC, r#"["s"]"#, "[]");
         for (signed, received, code) in [
             (r#"{"b":"é/","a":[1.0,2]}"#, "{\n  \"b\": \"\\u00e9\\/\",\n  \"a\": [1.0, 2]\n}\n", "body_rewritten"),
@@ -192,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn what_a_large_body_was_before_is_not_looked_for() {
+    fn other_forms_of_a_large_body_are_not_tried() {
         let verifier = verifier(HMAC, r#"["s"]"#, "[]");
         let of = |blanks: usize| {
             let body = format!("{{}}{}", " ".repeat(blanks));
@@ -203,7 +204,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_wrong_with_a_request_itself_is_not_explained_away() {
+    fn a_fault_of_the_request_itself_is_not_explained_away() {
         let verifier = verifier(HMAC, r#"["new"]"#, r#"["old"]"#);
         assert_eq!(explained(&verifier, &[], b"{}\n"), "header_missing");
         assert_eq!(explained(&verifier, &[("x-sign", "00")], b"{}\n"), "signature_malformed");

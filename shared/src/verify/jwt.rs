@@ -1,16 +1,14 @@
 //! Verifying a signed JSON Web Token (RFC 7519, RFC 7515) that the request carries.
 //!
-//! The token says with which algorithm it is signed. That only chooses among those of the rule, all of which go with the
-//! kind of key that the rule names: a token never decides what a key is.
+//! The token says with which algorithm it is signed. That only chooses among the algorithms of the rule, all of which
+//! fit the kind of key that the rule names: a token never decides what a key is.
 
+mod check;
 mod claims;
 mod compact;
-mod rule;
 
 #[cfg(test)]
 mod tests;
-
-pub use rule::{Claim, JwtAlgorithm, JwtPlace, JwtRule};
 
 use std::borrow::Cow;
 
@@ -18,8 +16,7 @@ use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
 use sha2::{Sha256, Sha384, Sha512};
 
-use super::build::RefusedSecret;
-use super::key::{KeyEncoding, KeyError};
+use super::key::{KeyError, RefusedSecret};
 use super::key_location::{KeyForm, KeyLocation};
 use super::key_set::KeySet;
 use super::public_key::SignatureAlgorithm;
@@ -27,11 +24,14 @@ use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
 use super::token::after_prefix;
 use super::{ConfigError, Incoming, Verified};
-use crate::source::Secret;
+use crate::scheme::jwt::{JwtAlgorithm, JwtRule};
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::secret::Secret;
+use check::check_rule;
 use claims::{check_claims, check_times};
 use compact::Compact;
 
-/// The longest name of a key that Plaid is asked for, in bytes.
+/// The longest name of a key that is sent to Plaid, in bytes.
 const MAX_KEY_ID_BYTES: usize = 64;
 
 /// A rule with its keys, ready to be used many times.
@@ -43,7 +43,7 @@ pub(super) struct JwtVerifier {
 
 #[derive(Clone)]
 enum Keys {
-    /// The keys of an HMAC, with the place of each in the source's list.
+    /// The keys of an HMAC, with the index of each in the source's list.
     Secrets(Vec<(usize, Vec<u8>)>),
     /// The provider's published keys, which come with each request.
     Published { url: String },
@@ -58,10 +58,10 @@ impl std::fmt::Debug for Keys {
 }
 
 impl JwtVerifier {
-    /// Takes the rule with those of the secrets that are keys for it, and the others with what is wrong with each. Each
-    /// secret comes with its place in the source's list.
+    /// Makes a verifier of the rule and the secrets that are keys for it, and returns the refused secrets with their
+    /// faults. Each secret comes with its index in the source's list.
     pub(super) fn new(rule: &JwtRule, secrets: &[(usize, &Secret)]) -> Result<(Self, Vec<RefusedSecret>), ConfigError> {
-        rule.check()?;
+        check_rule(rule)?;
         let mut refused = Vec::new();
         let mut refuse = |secret: usize, why: KeyError| refused.push(RefusedSecret { secret, why });
         let keys = match &rule.key_encoding {
@@ -108,7 +108,7 @@ impl JwtVerifier {
         }
     }
 
-    /// Where the key is. Where the token names it, only for a token that could be accepted with the right key.
+    /// The location of the key. If the token names it, only for a token that could be accepted with the right key.
     pub(super) fn key_location(
         &self,
         request: &RequestParts<'_>,
@@ -133,7 +133,7 @@ impl JwtVerifier {
         }
     }
 
-    /// Why the request is refused whatever its body is: it holds no token.
+    /// Why the request is refused whatever its body is: it has no token.
     pub(super) fn refuse_unread(&self, incoming: &Incoming<'_>) -> Option<Rejection> {
         let place = &self.rule.token.place;
         if place.reads_body() {
@@ -160,7 +160,7 @@ impl JwtVerifier {
         Ok(Verified::by(which).stale_if(stale))
     }
 
-    /// The token and its algorithm, where everything holds that can be said without a key and without the time.
+    /// The token and its algorithm, after every check that needs neither a key nor the time.
     fn read<'t>(&self, text: &'t str, view: &View<'_>) -> Result<(Compact<'t>, JwtAlgorithm), Rejection> {
         let malformed = || Rejection::JwtMalformed { place: self.rule.token.place.clone() };
         let token = after_prefix(text, &self.rule.token.strip).and_then(Compact::parse).ok_or_else(malformed)?;

@@ -1,21 +1,13 @@
-//! How a secret becomes the bytes of a key.
-
-use std::fmt;
-use std::str::FromStr;
+//! Decodes secrets into keys.
 
 use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig};
-use ed25519_dalek::VerifyingKey;
-use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
-use super::public_key::PublicKey;
-use super::reference::Reference;
+use super::public_key::{ED25519_BYTES, PublicKey};
+use crate::scheme::key_encoding::KeyEncoding;
 
-/// Where Plaid hands out the keys that it signs with, one at a time.
-pub const PLAID_KEY_URL: &str = "https://production.plaid.com/webhook_verification_key/get";
-
-/// Base64 as people paste it: padding may be missing.
+/// Base64 as it is pasted: padding may be missing.
 const BASE64: GeneralPurpose = GeneralPurpose::new(
     &base64::alphabet::STANDARD,
     GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent),
@@ -33,32 +25,13 @@ pub const PRIVATE_PREFIX: &str = "whsk_";
 
 const PRIVATE_PEM: &str = "PRIVATE KEY-----";
 
-/// What is for everybody to know, in the form of a file.
+/// Marks of files that are public.
 const PUBLIC_PEM: [&str; 2] = ["PUBLIC KEY-----", "-----BEGIN CERTIFICATE-----"];
 
-/// The encoding of a provider's secrets. The same-looking `whsec_…` is base64 for one provider and plain text for another.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum KeyEncoding {
-    /// `utf8`: the text itself, prefix and all.
-    Utf8,
-    /// `base64`
-    Base64,
-    /// `hex`
-    Hex,
-    /// `whsec`: base64 after `whsec_`, which may be missing; 24 to 64 bytes.
-    StandardSecret,
-    /// `whpk`: base64 after `whpk_`; an Ed25519 public key.
-    StandardPublicKey,
-    /// `spki-base64`: base64 of a `SubjectPublicKeyInfo` in DER (RFC 5280), with or without the lines of a PEM file round
-    /// it; a public key of any kind.
-    Spki,
-    /// `jwks:<url>`: no secret; the keys are the provider's key set at this URL (RFC 7517).
-    KeySet { url: String },
-    /// `x509url:<reference>`: no secret; the request names the URL of the certificate that it is signed with.
-    Certificate { place: Reference },
-    /// `fn:plaid_key`, or `fn:plaid_key:<url>` for another environment: a secret is `client_id:secret`, and buys the key
-    /// that the token names.
-    PlaidKey { url: String },
+/// A secret that a rule cannot use, with its place in the source's list.
+pub(super) struct RefusedSecret {
+    pub(super) secret: usize,
+    pub(super) why: KeyError,
 }
 
 /// Why a secret is not a key.
@@ -66,7 +39,9 @@ pub enum KeyEncoding {
 pub enum KeyError {
     #[error("is empty; paste the secret that the provider shows")]
     Empty,
-    #[error("is a public key, and a signature made with what everybody knows proves nothing; paste the signing secret")]
+    #[error(
+        "is a public key, which anyone can know, so a signature made with it proves nothing; paste the signing secret"
+    )]
     PublicKey,
     #[error("is a private key; only the sender may hold it: paste the public key or the signing secret")]
     PrivateKey,
@@ -81,21 +56,10 @@ pub enum KeyError {
 }
 
 impl KeyEncoding {
-    /// Whether the keys are not with the source but have to be fetched.
-    #[must_use]
-    pub const fn is_published(&self) -> bool {
-        match self {
-            Self::KeySet { .. } | Self::Certificate { .. } | Self::PlaidKey { .. } => true,
-            Self::Utf8 | Self::Base64 | Self::Hex | Self::StandardSecret | Self::StandardPublicKey | Self::Spki => {
-                false
-            }
-        }
-    }
-
     /// The bytes of an HMAC key.
     ///
     /// # Errors
-    /// Where the secret is empty, is a public or private key, or does not decode.
+    /// Returns an error if the secret is empty, is a public or private key, or does not decode.
     pub fn hmac_key(&self, secret: &str) -> Result<Vec<u8>, KeyError> {
         refuse_asymmetric(secret)?;
         let key = match self {
@@ -109,10 +73,10 @@ impl KeyEncoding {
         if key.is_empty() { Err(KeyError::Empty) } else { Ok(key) }
     }
 
-    /// A public key; of Ed25519, except where the encoding itself tells the kind.
+    /// A public key. It is one of Ed25519, unless the encoding itself names the kind.
     ///
     /// # Errors
-    /// Where the text is empty, is a private key, or does not decode to a key.
+    /// Returns an error if the text is empty, is a private key, or does not decode to a key.
     pub fn public_key(&self, text: &str) -> Result<PublicKey, KeyError> {
         if text.is_empty() {
             return Err(KeyError::Empty);
@@ -130,14 +94,17 @@ impl KeyEncoding {
             Self::Utf8 | Self::StandardSecret => return Err(KeyError::Encoding { expected: "a public key" }),
             Self::KeySet { .. } | Self::Certificate { .. } | Self::PlaidKey { .. } => return Err(KeyError::NotUsed),
         };
-        point(&bytes).map(PublicKey::Ed25519)
+        if bytes.len() != ED25519_BYTES {
+            return Err(KeyError::Length { bytes: bytes.len(), expected: "32" });
+        }
+        PublicKey::ed25519(&bytes).ok_or(KeyError::NotUsable)
     }
 }
 
 /// The 24 to 64 bytes of a Standard Webhooks secret.
 ///
 /// # Errors
-/// Where it is empty, is another kind of key, or does not decode.
+/// Returns an error if it is empty, is another kind of key, or does not decode.
 pub fn standard_secret(secret: &str) -> Result<Vec<u8>, KeyError> {
     refuse_asymmetric(secret)?;
     let key = base64(secret.strip_prefix(SECRET_PREFIX).unwrap_or(secret))?;
@@ -148,20 +115,11 @@ pub fn standard_secret(secret: &str) -> Result<Vec<u8>, KeyError> {
     }
 }
 
-/// An Ed25519 public key from its 32 bytes; points of small order, which verify signatures nobody made, are refused.
-///
-/// # Errors
-/// Where the length is wrong or the point is not usable.
-pub fn point(bytes: &[u8]) -> Result<VerifyingKey, KeyError> {
-    let bytes: &[u8; 32] = bytes.try_into().map_err(|_| KeyError::Length { bytes: bytes.len(), expected: "32" })?;
-    VerifyingKey::from_bytes(bytes).ok().filter(|key| !key.is_weak()).ok_or(KeyError::NotUsable)
-}
-
 fn is_spki(secret: &str) -> bool {
     BASE64.decode(without_armour(secret)).is_ok_and(|der| PublicKey::from_spki(&der).is_some())
 }
 
-/// The base64 of a PEM file (RFC 7468), or the text itself where it is none.
+/// The base64 of a PEM file (RFC 7468), or the text itself if it is not one.
 fn without_armour(text: &str) -> String {
     text.lines().filter(|line| !line.starts_with("-----")).flat_map(str::split_ascii_whitespace).collect()
 }
@@ -181,63 +139,6 @@ fn refuse_asymmetric(secret: &str) -> Result<(), KeyError> {
     } else {
         Ok(())
     }
-}
-
-impl FromStr for KeyEncoding {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, String> {
-        match text {
-            "utf8" => Ok(Self::Utf8),
-            "base64" => Ok(Self::Base64),
-            "hex" => Ok(Self::Hex),
-            "whsec" => Ok(Self::StandardSecret),
-            "whpk" => Ok(Self::StandardPublicKey),
-            "spki-base64" => Ok(Self::Spki),
-            "fn:plaid_key" => Ok(Self::PlaidKey { url: PLAID_KEY_URL.to_owned() }),
-            other => fetched(other).ok_or_else(|| format!("\"{other}\" is no key encoding")),
-        }
-    }
-}
-
-impl fmt::Display for KeyEncoding {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Utf8 => f.write_str("utf8"),
-            Self::Base64 => f.write_str("base64"),
-            Self::Hex => f.write_str("hex"),
-            Self::StandardSecret => f.write_str("whsec"),
-            Self::StandardPublicKey => f.write_str("whpk"),
-            Self::Spki => f.write_str("spki-base64"),
-            Self::KeySet { url } => write!(f, "jwks:{url}"),
-            Self::Certificate { place } => write!(f, "x509url:{place}"),
-            Self::PlaidKey { url } if url == PLAID_KEY_URL => f.write_str("fn:plaid_key"),
-            Self::PlaidKey { url } => write!(f, "fn:plaid_key:{url}"),
-        }
-    }
-}
-
-impl Serialize for KeyEncoding {
-    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
-        serializer.collect_str(self)
-    }
-}
-
-impl<'de> Deserialize<'de> for KeyEncoding {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
-    }
-}
-
-fn fetched(text: &str) -> Option<KeyEncoding> {
-    let at = |prefix: &str| text.strip_prefix(prefix).filter(|rest| !rest.is_empty()).map(str::to_owned);
-    if let Some(url) = at("jwks:") {
-        return Some(KeyEncoding::KeySet { url });
-    }
-    if let Some(url) = at("fn:plaid_key:") {
-        return Some(KeyEncoding::PlaidKey { url });
-    }
-    at("x509url:")?.parse().ok().map(|place| KeyEncoding::Certificate { place })
 }
 
 #[cfg(test)]
@@ -266,7 +167,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_does_not_decode_says_what_was_expected() {
+    fn a_secret_that_does_not_decode_reports_the_expected_form() {
         assert_eq!(KeyEncoding::Hex.hmac_key("xyz"), Err(KeyError::Encoding { expected: "hexadecimal" }));
         assert_eq!(KeyEncoding::StandardSecret.hmac_key("whsec_!"), Err(KeyError::Encoding { expected: "base64" }));
         let short = KeyEncoding::StandardSecret.hmac_key("whsec_AAAA");
@@ -284,28 +185,6 @@ mod tests {
     }
 
     #[test]
-    fn every_encoding_survives_its_text_form() {
-        for text in [
-            "utf8",
-            "base64",
-            "hex",
-            "whsec",
-            "whpk",
-            "spki-base64",
-            "jwks:https://keys.example/jwks.json",
-            "x509url:h:paypal-cert-url",
-            "x509url:json:/SigningCertURL",
-            "fn:plaid_key",
-            "fn:plaid_key:https://sandbox.plaid.com/webhook_verification_key/get",
-        ] {
-            assert_eq!(text.parse::<KeyEncoding>().map(|encoding| encoding.to_string()).as_deref(), Ok(text));
-        }
-        for text in ["", "rot13", "jwks:", "x509url:", "x509url:nothing", "fn:plaid_key:", "fn:other"] {
-            assert!(text.parse::<KeyEncoding>().is_err(), "{text}");
-        }
-    }
-
-    #[test]
     fn a_public_key_of_any_kind_is_taken_with_and_without_its_armour() {
         // SendGrid's: sendgrid-nodejs, packages/eventwebhook/src/eventwebhook.spec.js.
         let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
@@ -319,9 +198,9 @@ mod tests {
         assert_eq!(KeyEncoding::Spki.public_key(private), Err(KeyError::PrivateKey));
         let lines = armoured.lines().filter(|line| !line.starts_with('-')).collect::<Vec<_>>().join("\n");
         let pkcs1 = "-----BEGIN RSA PUBLIC KEY-----\nAA==\n-----END RSA PUBLIC KEY-----";
-        for known in [p256, &armoured, &lines, pkcs1, include_str!("testdata/p256.pem")] {
+        for known in [p256, &armoured, &lines, pkcs1, include_str!("tests/testdata/p256.pem")] {
             for encoding in [KeyEncoding::Spki, KeyEncoding::Utf8, KeyEncoding::Base64] {
-                assert_eq!(encoding.hmac_key(known), Err(KeyError::PublicKey), "{encoding}: everybody knows {known}");
+                assert_eq!(encoding.hmac_key(known), Err(KeyError::PublicKey), "{encoding}: anyone can know {known}");
             }
         }
     }

@@ -1,9 +1,9 @@
-//! Where keys are that have to be fetched before a signature can be verified.
+//! The location of keys that have to be fetched before a signature can be verified.
 
 use std::borrow::Cow;
 use std::fmt;
 
-/// Keys that somebody else publishes. Fetch them, read them with [`KeySet::parse`](super::KeySet::parse) and give them to
+/// The location of published keys. Fetch them, read them with [`KeySet::parse`](super::KeySet::parse) and pass them to
 /// [`verify`](super::verify).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeyLocation {
@@ -11,7 +11,7 @@ pub struct KeyLocation {
     pub form: KeyForm,
 }
 
-/// How keys are asked for, and how they are written.
+/// How keys are requested, and how they are written.
 #[derive(Clone, PartialEq, Eq)]
 pub enum KeyForm {
     /// A JSON Web Key Set (RFC 7517), by GET.
@@ -23,7 +23,8 @@ pub enum KeyForm {
 }
 
 impl KeyLocation {
-    /// What the keys may be kept under: two locations with the same name hold the same keys. It may hold a secret.
+    /// The key under which a cache may keep the keys: two locations with the same name have the same keys. It may
+    /// contain a secret.
     #[must_use]
     pub fn cache_key(&self) -> Cow<'_, str> {
         match &self.form {
@@ -32,8 +33,8 @@ impl KeyLocation {
         }
     }
 
-    /// Whether the request itself has named the key. Whoever sends requests then decides how much is fetched, so it has to
-    /// be limited; and what was fetched does not change, so there is no sense in fetching it again.
+    /// Whether the request itself names the key. Then the sender decides how much is fetched, so fetches have to be
+    /// limited. Such a key does not change, so it need not be fetched again.
     #[must_use]
     pub const fn is_named_by_request(&self) -> bool {
         match self.form {
@@ -59,8 +60,9 @@ mod tests {
 
     use super::*;
     use crate::header::HeaderList;
-    use crate::source::Secret;
-    use crate::verify::{ConfigError, KeySet, Rejection, RequestParts, Verifier, test_keys, verify};
+    use crate::secret::Secret;
+    use crate::verify::tests::test_keys;
+    use crate::verify::{ConfigError, KeySet, Rejection, RequestParts, Verifier, verify};
 
     const CERTIFICATE_URL: &str = "https://sns.us-east-1.amazonaws.com/SimpleNotificationService-1.pem";
 
@@ -74,7 +76,7 @@ mod tests {
         verifier.key_location(&RequestParts { method: "POST", url: "", query: "", headers: &headers }, body)
     }
 
-    /// As the rule of Amazon SNS: everything stands in the body.
+    /// Like the rule of Amazon SNS: everything is in the body.
     fn sns(algorithm: &str, version: &str) -> Value {
         json!({"kind": "mac", "alg": algorithm, "key": "x509url:json:SigningCertURL",
             "hosts": ["sns.*.amazonaws.com", "sns.*.amazonaws.com.cn"], "content": "{json:Message}|{json:TopicArn}",
@@ -130,7 +132,7 @@ mod tests {
         ] {
             let refused = locate(changes.clone()).expect_err("refused");
             assert_eq!(refused.code(), code, "{changes}");
-            // Verifying without keys says the same, so that nobody is asked to try again.
+            // Verifying without keys gives the same result, so that the sender does not try again.
             let headers = HeaderList::default();
             let request = RequestParts { method: "POST", url: "", query: "", headers: &headers };
             assert_eq!(verify(&sns, None, &request, &notification(changes), 0), Err(refused));
@@ -253,7 +255,7 @@ mod tests {
         for hosts in [json!(["*"]), json!(["*.com"]), json!(["https://a.example"])] {
             let mut rule = sns("rsa-pkcs1-sha256", "2");
             rule["hosts"] = hosts.clone();
-            assert!(serde_json::from_value::<crate::verify::Scheme>(rule).is_err(), "{hosts}");
+            assert!(serde_json::from_value::<crate::scheme::Scheme>(rule).is_err(), "{hosts}");
         }
     }
 
@@ -275,7 +277,7 @@ mod tests {
             verifier(&public("rsa-pkcs1-sha256", "spki-base64"), &[spki]),
             Err(ConfigError::Secret { .. })
         ));
-        // Signed with what everybody knows.
+        // Signed with a public key.
         use hmac::Mac as _;
         let mac = <hmac::Hmac<sha2::Sha256> as hmac::KeyInit>::new_from_slice(spki.as_bytes()).expect("a key");
         let tag = hex::encode(mac.chain_update(b"x").finalize().into_bytes());

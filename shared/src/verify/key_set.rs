@@ -1,4 +1,4 @@
-//! Keys that a provider publishes, for schemes without a secret of one's own.
+//! Keys that a provider publishes, for schemes without a secret of the source.
 
 use std::ops::RangeInclusive;
 
@@ -12,14 +12,14 @@ use super::key_location::KeyForm;
 use super::public_key::{PublicKey, SignatureAlgorithm};
 use super::rejection::Rejection;
 
-/// The most keys that are taken from one set: each of them costs a verification when a signature matches none.
+/// The most keys of a set: each of them costs a verification if a signature matches none.
 pub const MAX_KEYS: usize = 16;
 
 /// Keys of a provider, in the order in which it publishes them.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct KeySet(Vec<PublishedKey>);
 
-/// Why a document holds no usable keys.
+/// Why a document has no usable keys.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum KeySetError {
     #[error("the document is not a JSON Web Key Set: {0}")]
@@ -34,7 +34,7 @@ pub enum KeySetError {
 
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct PublishedKey {
-    /// The name that a token may call it by (`kid`).
+    /// The name by which a token refers to it (`kid`).
     id: Option<String>,
     key: PublicKey,
     /// Unix time in milliseconds.
@@ -70,10 +70,10 @@ struct Jwk {
 }
 
 impl KeySet {
-    /// Reads what was fetched from a [`KeyLocation`](super::KeyLocation).
+    /// Reads a document that was fetched from a [`KeyLocation`](super::KeyLocation).
     ///
     /// # Errors
-    /// Where it is not of this form, or holds no usable key, or more than [`MAX_KEYS`].
+    /// Returns an error if it is not of this form, or has no usable key, or more than [`MAX_KEYS`].
     pub fn parse(form: &KeyForm, document: &[u8]) -> Result<Self, KeySetError> {
         match form {
             KeyForm::JwkSet => Self::parse_jwks(document),
@@ -82,16 +82,16 @@ impl KeySet {
         }
     }
 
-    /// Reads a JSON Web Key Set. Keys of other types or uses, and keys that are damaged or weak, are passed over.
+    /// Reads a JSON Web Key Set. Keys of other types or uses, and damaged or weak keys, are skipped.
     ///
     /// # Errors
-    /// As [`KeySet::parse`].
+    /// Returns an error under the conditions of [`KeySet::parse`].
     pub fn parse_jwks(document: &[u8]) -> Result<Self, KeySetError> {
         let set: JwkSet = parse(document)?;
         Self::of(set.keys)
     }
 
-    /// The keys of a set, to be matched with algorithms and names.
+    /// The number of keys.
     #[must_use]
     pub fn len(&self) -> usize {
         self.0.len()
@@ -109,8 +109,8 @@ impl KeySet {
         self.0.iter().filter(fits).map(|published| &published.key).collect()
     }
 
-    /// The place of the key that has made one of the signatures. `id` is the name of the key where the signature comes with
-    /// one; a key without a name may be any.
+    /// The index of the key that made one of the signatures. `id` is the name of the key, if the signature has one; a
+    /// key without a name matches every name.
     pub(super) fn find<'s>(
         &self,
         algorithm: SignatureAlgorithm,
@@ -161,7 +161,7 @@ impl KeySet {
     }
 }
 
-/// Reads the whole document first: members that are not looked at would else not have to be JSON.
+/// Reads the whole document first: otherwise members that are not used would not have to be JSON.
 fn parse<T: DeserializeOwned>(document: &[u8]) -> Result<T, KeySetError> {
     let whole = serde_json::from_slice::<serde_json::Value>(document);
     whole.and_then(serde_json::from_value).map_err(|error| KeySetError::Json(error.to_string()))
@@ -186,7 +186,7 @@ fn usable(key: serde_json::Value) -> Option<PublishedKey> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::test_keys;
+    use crate::verify::tests::test_keys;
     use serde_json::{Value, json};
 
     const NOW_MS: u64 = 1_764_000_000_000;
@@ -246,7 +246,7 @@ mod tests {
         assert_eq!(parse(&vec![ed25519(); 17]), Err(KeySetError::TooManyKeys(17)));
         let jwks = test_keys::jwks(&[ed25519()]);
         assert_eq!(KeySet::parse(&KeyForm::Certificate, &jwks), Err(KeySetError::Certificate));
-        let certificate = include_bytes!("testdata/rsa.pem");
+        let certificate = include_bytes!("tests/testdata/rsa.pem");
         assert!(matches!(KeySet::parse(&KeyForm::JwkSet, certificate), Err(KeySetError::Json(_))));
         assert!(KeySet::parse(&KeyForm::Certificate, certificate).is_ok());
     }
@@ -265,7 +265,7 @@ mod tests {
         assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some("new"), NOW_MS), Ok(3));
         assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some("b"), NOW_MS), Err(Rejection::KeyUnknown));
         assert_eq!(find(&set, SignatureAlgorithm::RsaSha256, Some(""), NOW_MS), Err(Rejection::KeyUnknown));
-        let nameless = KeySet::parse(&KeyForm::Certificate, include_bytes!("testdata/p256.pem")).expect("a set");
+        let nameless = KeySet::parse(&KeyForm::Certificate, include_bytes!("tests/testdata/p256.pem")).expect("a set");
         let now_ms = 1_800_000_000_000;
         let mismatch = Err(Rejection::SignatureMismatch { secrets: 1 });
         assert_eq!(find(&nameless, SignatureAlgorithm::P256Raw, Some("any"), now_ms), mismatch);

@@ -7,22 +7,22 @@ mod keys;
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
 
-use super::build::RefusedSecret;
 use super::each::verify_each;
-use super::host::is_certificate_url;
-use super::key::KeyEncoding;
+use super::key::RefusedSecret;
 use super::key_location::{KeyForm, KeyLocation};
 use super::platform::PlatformCheck;
-use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
-use super::rule::MacRule;
 use super::signature::{Candidate, MAX_SIGNATURES, SignatureValue};
-use super::template::Part;
-use super::url_form::{MAX_RESPELLED_BYTES, first_match, has_other_forms};
 use super::{ConfigError, Incoming, Verified};
 use crate::reader;
-use crate::source::Secret;
+use crate::scheme::host::is_certificate_url;
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::MacRule;
+use crate::scheme::template::Part;
+use crate::scheme::url_form::{MAX_RESPELLED_BYTES, first_match, has_other_forms};
+use crate::secret::Secret;
 use content::Reader;
 use keys::Keys;
 
@@ -36,20 +36,21 @@ pub(super) struct MacVerifier {
 }
 
 impl MacVerifier {
-    /// Takes the rule with those of the secrets that are keys for it, and the others with what is wrong with each. Each
-    /// secret comes with its place in the source's list.
+    /// Makes a verifier of the rule and the secrets that are keys for it, and returns the refused secrets with their
+    /// faults. Each secret comes with its index in the source's list.
     pub(super) fn new(rule: &MacRule, secrets: &[(usize, &Secret)]) -> Result<(Self, Vec<RefusedSecret>), ConfigError> {
         check::check_rule(rule)?;
         let (keys, refused) = Keys::new(rule.algorithm, &rule.key_encoding, secrets);
         Ok((Self { rule: rule.clone(), keys, signature_bytes: keys::signature_bytes(rule.algorithm) }, refused))
     }
 
-    /// How many keys it holds; `None` where they come from a published key set.
+    /// The number of its keys; `None` if they come from a published key set.
     pub(super) fn key_count(&self) -> Option<usize> {
         self.keys.count()
     }
 
-    /// Where the keys are published. Where the request names its key, only for a request that could be accepted with it.
+    /// The location of the published keys. If the request names its key, only for a request that could be accepted with
+    /// it.
     pub(super) fn key_location(
         &self,
         request: &RequestParts<'_>,
@@ -83,7 +84,7 @@ impl MacVerifier {
         self.rule.algorithm.of_public_key().is_some()
     }
 
-    /// What is left to the platform, where nothing but the signature needs the body.
+    /// The check that is left to the platform, if only the signature needs the body.
     pub(super) fn platform_check(&self, incoming: &Incoming<'_>) -> Option<PlatformCheck> {
         let rule = &self.rule;
         let parts = rule.content.parts();
@@ -96,7 +97,7 @@ impl MacVerifier {
         if bodies > 1 || elsewhere || rule.each.is_some() || !rule.urls.is_empty() || rule.decoded {
             return None;
         }
-        // Before the head is read: for RSA, and without keys, all of it would be read in vain.
+        // This comes before the head is read: for RSA, and without keys, reading it would be in vain.
         let (algorithm, keys) = self.keys.for_platform(incoming)?;
         let view = View::new(incoming.request, &[], &rule.settings);
         if rule.content.references().any(Reference::reads_url) && has_other_forms(&view.url(), &rule.queries) {
@@ -142,7 +143,8 @@ impl MacVerifier {
         verify_each(self.rule.each.as_ref(), &view, |view| self.verify_one(incoming, view))
     }
 
-    /// What is signed as the body. One that becomes too large when it is decoded stays as it is: no signature is over it.
+    /// The body that is signed. A body that becomes too large when it is decoded stays as it is: no signature matches
+    /// it.
     fn body<'a>(&self, request: &RequestParts<'_>, body: &'a [u8]) -> Cow<'a, [u8]> {
         let limit = reader::decoded_limit(body.len());
         let decoded = self.rule.decoded.then(|| reader::decoded(request.headers, body, limit));
@@ -164,7 +166,7 @@ impl MacVerifier {
         Reader { view, signature: SignatureValue::new(&self.rule.signature, texts.first()) }
     }
 
-    /// Checks all but the signature, and answers whether the time that was signed is out of tolerance.
+    /// Checks everything except the signature, and returns whether the signed time is out of tolerance.
     fn check_head(&self, incoming: &Incoming<'_>, reader: &Reader<'_, '_>) -> Result<bool, Rejection> {
         let stale = match &self.rule.timestamp {
             Some(timestamp) => incoming.tolerate(timestamp.check(&reader.text(&timestamp.place)?, incoming.now_ms))?,
@@ -177,7 +179,7 @@ impl MacVerifier {
 
     fn check_fields(&self, reader: &Reader<'_, '_>) -> Result<(), Rejection> {
         for equality in &self.rule.require {
-            // What is compared is known to the sender, so time tells nothing.
+            // The sender knows both values, so the time of the comparison reveals nothing.
             if reader.text(&equality.left)? != reader.text(&equality.right)? {
                 return Err(Rejection::RequirementFailed { reference: equality.left.clone() });
             }
@@ -185,7 +187,7 @@ impl MacVerifier {
         Ok(())
     }
 
-    /// The URL of the certificate, where the request names one: it is at a host of the rule.
+    /// The URL of the certificate, if the request names one. It must be at a host of the rule.
     fn certificate_url<'v>(&self, reader: &Reader<'v, '_>) -> Result<Option<Cow<'v, str>>, Rejection> {
         let KeyEncoding::Certificate { place } = &self.rule.key_encoding else { return Ok(None) };
         let url = reader.text(place)?;
@@ -204,7 +206,8 @@ impl MacVerifier {
         view.text(place, joins).map(Texts::One)
     }
 
-    /// The signatures of the header, or of all headers of a series: one that holds none is passed over where another does.
+    /// The signatures of the header, or of all headers of a series. A header without signatures is skipped if another
+    /// one has some.
     fn candidates(&self, texts: &Texts<'_>) -> Result<Vec<Candidate>, Rejection> {
         let read = |text| SignatureValue::new(&self.rule.signature, text).candidates(&self.signature_bytes);
         let series = match texts {
@@ -226,7 +229,8 @@ impl MacVerifier {
         }
     }
 
-    /// The secret whose signature is among the candidates, over any of the forms that the URL may have been signed in.
+    /// The index of the secret whose signature is among the candidates, over any of the forms in which the URL may have
+    /// been signed.
     fn find(
         &self,
         incoming: &Incoming<'_>,
@@ -241,7 +245,8 @@ impl MacVerifier {
         let asked = reader.view.url();
         let is_small = content.iter().map(|piece| piece.len()).sum::<usize>() <= MAX_RESPELLED_BYTES;
         let queries = is_small.then_some(self.rule.queries.as_slice());
-        // A rule lists its forms in any order. So the pieces may be those of another form when the URL as it arrived is tried.
+        // A rule may list its forms in any order, so the pieces may be those of another form when the URL is tried as
+        // it arrived.
         let mut content_is_asked = true;
         first_match(&asked, &self.rule.urls, queries, |url| {
             let is_asked = url == asked.as_ref();
@@ -254,7 +259,7 @@ impl MacVerifier {
     }
 }
 
-/// Where the signatures stand: one value, or those of a series of headers, of which there is at least one.
+/// The texts with signatures: one value, or those of a series of headers, of which there is at least one.
 enum Texts<'v> {
     One(Cow<'v, str>),
     Series(Vec<&'v str>),

@@ -1,10 +1,11 @@
 //! Signatures that the platform checks.
 //!
-//! In WebAssembly SHA-256 takes five times, and an ECDSA signature twenty times, what the platform's own cryptography
-//! takes, and a body has to be copied in. Where nothing of a rule but the signature needs the body,
-//! [`Verifier::platform_check`] makes every other check of [`super::verify`] and says what is left, in the terms of the
-//! Web Cryptography API.
+//! In WebAssembly SHA-256 takes five times, and an ECDSA signature twenty times, as long as the platform's own
+//! cryptography, and the body has to be copied in. If only the signature needs the body, [`Verifier::platform_check`]
+//! makes every other check of [`super::verify`] and returns the remaining one, in the terms of the Web Cryptography
+//! API.
 
+use super::public_key::SignatureAlgorithm;
 use super::{Check, Incoming, KeySet, RequestParts, Verifier};
 
 /// Up to this size, in bytes, an HMAC costs less than a call of the platform.
@@ -13,17 +14,17 @@ pub const SMALL_BODY_BYTES: usize = 8_000;
 /// The most pairs of a key and a signature that are left to the platform. A rotation makes two of each.
 const MAX_PAIRS: usize = 4;
 
-/// What is left to be checked of a request: one of the signatures has to be that of one of the keys, over `before`, the
-/// body and `after`.
+/// The remaining check of a request: one of the signatures has to be that of one of the keys, over `before`, the body
+/// and `after`.
 #[derive(Clone, PartialEq, Eq)]
 pub struct PlatformCheck {
     pub algorithm: PlatformAlgorithm,
-    /// In the format `raw`. Those of an HMAC are secret: not to be shown.
+    /// In the format `raw`. The keys of an HMAC are secret and must not be shown.
     pub keys: Vec<Vec<u8>>,
     pub signatures: Vec<Vec<u8>>,
     pub before: String,
     pub after: String,
-    /// Whether the time that was signed is out of tolerance, which the source has asked to accept.
+    /// Whether the signed time is out of tolerance, which the source accepts.
     pub stale: bool,
 }
 
@@ -39,6 +40,15 @@ pub enum PlatformAlgorithm {
 }
 
 impl PlatformAlgorithm {
+    /// The platform's algorithm for signatures of public keys. `None` for RSA, which the platform is not asked to verify.
+    pub(super) const fn of(algorithm: SignatureAlgorithm) -> Option<Self> {
+        match algorithm {
+            SignatureAlgorithm::Ed25519 => Some(Self::Ed25519),
+            SignatureAlgorithm::P256Der | SignatureAlgorithm::P256Raw => Some(Self::P256),
+            SignatureAlgorithm::RsaSha1 | SignatureAlgorithm::RsaSha256 => None,
+        }
+    }
+
     /// The name by which `entry.js` finds its parameters.
     #[must_use]
     pub const fn name(self) -> &'static str {
@@ -59,8 +69,8 @@ impl std::fmt::Debug for PlatformCheck {
 }
 
 impl Verifier {
-    /// What is left of a request with a body of `size` bytes, once everything else has been checked. `None` where the rule
-    /// needs the body itself, where the platform would gain nothing, and where the request is not to be accepted anyway:
+    /// The remaining check of a request with a body of `size` bytes, after all others have passed. `None` if the rule
+    /// needs the body itself, if the platform would gain nothing, or if the request is refused anyway:
     /// [`super::verify`] says why.
     #[must_use]
     pub fn platform_check(

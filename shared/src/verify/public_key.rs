@@ -1,7 +1,7 @@
-//! The public keys that providers sign with, and whether a signature is one of theirs.
+//! Public keys of providers, and the verification of their signatures.
 //!
-//! An algorithm belongs to a kind of key. Which algorithm is used is the rule's choice, never the sender's, and a key of
-//! another kind verifies nothing with it.
+//! An algorithm belongs to a kind of key. The rule chooses the algorithm, never the sender, and a key of another kind
+//! verifies nothing with it.
 
 use std::borrow::Cow;
 use std::ops::RangeInclusive;
@@ -14,8 +14,7 @@ use sha1::Sha1;
 use sha2::{Digest, Sha256};
 use spki::SubjectPublicKeyInfoRef;
 
-use super::key;
-use super::platform::PlatformAlgorithm;
+use crate::scheme::rule::Algorithm;
 
 /// The sizes of an RSA modulus that are accepted, in bits: below, keys can be broken, and above they only cost time.
 pub const RSA_BITS: RangeInclusive<usize> = 2_048..=4_096;
@@ -24,6 +23,9 @@ const ED25519: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.3.101.112");
 const EC_PUBLIC_KEY: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.2.1");
 const P256: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.10045.3.1.7");
 const RSA: ObjectIdentifier = ObjectIdentifier::new_unwrap("1.2.840.113549.1.1.1");
+
+/// The size of a key of Ed25519, in bytes.
+pub(super) const ED25519_BYTES: usize = 32;
 
 /// The size of a coordinate, and of each half of a signature, of P-256.
 const P256_BYTES: usize = 32;
@@ -39,7 +41,7 @@ pub enum PublicKey {
     Rsa(Box<rsa::PublicKey>),
 }
 
-/// An algorithm with how its signature is written as bytes.
+/// An algorithm, and the encoding of its signatures.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignatureAlgorithm {
     /// Pure Ed25519 (RFC 8032).
@@ -54,8 +56,22 @@ pub enum SignatureAlgorithm {
     RsaSha256,
 }
 
+impl Algorithm {
+    /// The algorithm of its public keys; `None` if it verifies with a shared secret.
+    #[must_use]
+    pub const fn of_public_key(self) -> Option<SignatureAlgorithm> {
+        match self {
+            Self::HmacSha1 | Self::HmacSha256 | Self::HmacSha512 | Self::Sha256 => None,
+            Self::Ed25519 => Some(SignatureAlgorithm::Ed25519),
+            Self::EcdsaP256Sha256Der => Some(SignatureAlgorithm::P256Der),
+            Self::RsaPkcs1Sha1 => Some(SignatureAlgorithm::RsaSha1),
+            Self::RsaPkcs1Sha256 => Some(SignatureAlgorithm::RsaSha256),
+        }
+    }
+}
+
 impl SignatureAlgorithm {
-    /// How many bytes a signature can have.
+    /// The lengths that a signature can have, in bytes.
     #[must_use]
     pub const fn lengths(self) -> RangeInclusive<usize> {
         match self {
@@ -79,16 +95,7 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// What the platform calls it; `None` where it is not asked.
-    pub(super) const fn of_platform(self) -> Option<PlatformAlgorithm> {
-        match self {
-            Self::Ed25519 => Some(PlatformAlgorithm::Ed25519),
-            Self::P256Der | Self::P256Raw => Some(PlatformAlgorithm::P256),
-            Self::RsaSha1 | Self::RsaSha256 => None,
-        }
-    }
-
-    /// A signature without the structure round it; `None` where it is not of this form.
+    /// A signature without the structure around it; `None` if it is not of this form.
     pub(super) fn raw_signature(self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::P256Der => Some(p256_from_der(signature)?.to_bytes().to_vec()),
@@ -96,7 +103,8 @@ impl SignatureAlgorithm {
         }
     }
 
-    /// What is signed in the end: the message itself or its hash. Made once, however many keys and signatures are tried.
+    /// The input of the signature: the message itself or its hash. It is made once, however many keys and signatures
+    /// are tried.
     #[must_use]
     pub fn input(self, message: &[Cow<'_, [u8]>]) -> Vec<u8> {
         match self {
@@ -108,13 +116,14 @@ impl SignatureAlgorithm {
 }
 
 impl PublicKey {
-    /// An Ed25519 key from its 32 bytes; `None` for a point of small order, which verifies signatures nobody made.
+    /// An Ed25519 key from its 32 bytes; `None` for a point of small order, which verifies signatures that no key made.
     #[must_use]
     pub fn ed25519(bytes: &[u8]) -> Option<Self> {
-        key::point(bytes).ok().map(Self::Ed25519)
+        let key = ed25519_dalek::VerifyingKey::from_bytes(bytes.try_into().ok()?).ok()?;
+        (!key.is_weak()).then_some(Self::Ed25519(key))
     }
 
-    /// A key of P-256 from its two coordinates of 32 bytes; `None` where they are no point of the curve.
+    /// A key of P-256 from its two coordinates of 32 bytes; `None` if they are not a point of the curve.
     #[must_use]
     pub fn p256(x: &[u8], y: &[u8]) -> Option<Self> {
         // The first byte says that both coordinates follow, of half of the rest each (SEC 1 section 2.3.3).
@@ -122,7 +131,7 @@ impl PublicKey {
         p256::ecdsa::VerifyingKey::from_sec1_bytes(&point).ok().map(Self::P256)
     }
 
-    /// An RSA key from its modulus and exponent, big-endian; `None` where the modulus is not of [`RSA_BITS`].
+    /// An RSA key from its modulus and exponent, big-endian; `None` if the size of the modulus is not in [`RSA_BITS`].
     #[must_use]
     pub fn rsa(modulus: &[u8], exponent: &[u8]) -> Option<Self> {
         let too_long = modulus.len() > RSA_BITS.end() / 8 + 1 || exponent.len() > 8;
@@ -149,7 +158,7 @@ impl PublicKey {
         }
     }
 
-    /// The key as the Web Cryptography API takes it in the format `raw`; `None` for RSA, which has no such format.
+    /// The key in the format `raw` of the Web Cryptography API; `None` for RSA, which has no such format.
     pub(super) fn raw(&self) -> Option<Vec<u8>> {
         match self {
             Self::Ed25519(key) => Some(key.to_bytes().to_vec()),
@@ -158,7 +167,7 @@ impl PublicKey {
         }
     }
 
-    /// Whether this key has made the signature. `input` is what [`SignatureAlgorithm::input`] makes of the message.
+    /// Whether this key made the signature. `input` is the result of [`SignatureAlgorithm::input`].
     #[must_use]
     pub fn verifies(&self, algorithm: SignatureAlgorithm, input: &[u8], signature: &[u8]) -> bool {
         match (algorithm, self) {
@@ -187,7 +196,7 @@ fn digest<D: Digest>(message: &[Cow<'_, [u8]>]) -> Vec<u8> {
     hash.finalize().to_vec()
 }
 
-/// An s in the upper half is accepted: providers send it, and no event is known by its signature.
+/// An s in the upper half is accepted: providers send it, and no event is identified by its signature.
 fn verifies_p256(key: &p256::ecdsa::VerifyingKey, hash: &[u8], signature: Option<p256::ecdsa::Signature>) -> bool {
     signature.is_some_and(|signature| key.verify_prehash(hash, &signature).is_ok())
 }
@@ -203,7 +212,7 @@ fn p256_from_der(der: &[u8]) -> Option<p256::ecdsa::Signature> {
     p256::ecdsa::Signature::from_slice(&raw).ok()
 }
 
-/// A `SEQUENCE` of two positive integers: what both an RSA key and an ECDSA signature are in DER.
+/// A `SEQUENCE` of two positive integers: the form of both an RSA key and an ECDSA signature in DER.
 fn two_integers(der: &[u8]) -> Option<(UintRef<'_>, UintRef<'_>)> {
     AnyRef::from_der(der).ok()?.sequence(|reader| Ok::<_, der::Error>((reader.decode()?, reader.decode()?))).ok()
 }

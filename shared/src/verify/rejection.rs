@@ -1,7 +1,7 @@
 //! Why a request was refused.
 
-use super::reference::Reference;
-use super::rule::TimestampUnit;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::TimestampUnit;
 
 /// The cause of a refusal: a stable code for machines and a detail for the source's owner. The sender learns neither.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -10,19 +10,19 @@ pub enum Rejection {
     HeaderMissing { name: String },
     /// A header that the scheme needs is there and empty.
     HeaderEmpty { name: String },
-    /// A header that may stand only once stands more than once.
+    /// A header that may appear only once appears more than once.
     HeaderRepeated { name: String },
     /// A value that is not a header is missing or empty, such as a field of the body.
     FieldMissing { reference: Reference },
-    /// A value that may stand only once stands more than once, such as `t=` in Stripe's signature header.
+    /// A value that may appear only once appears more than once, such as `t=` in Stripe's signature header.
     FieldRepeated { reference: Reference },
-    /// A header holds the text that separates it from its neighbour in the signed content.
+    /// A header contains the text that separates it from the next value in the signed content.
     SeparatorInside { reference: Reference, separator: String },
     /// The signature header holds no entry of the version that is verified.
     SignatureVersionMissing { place: Reference, wanted: String },
     /// No entry decodes to a signature of the right length; empty signatures are among these.
     SignatureMalformed { place: Reference },
-    /// More entries than anybody sends.
+    /// More entries than any provider sends.
     TooManySignatures { limit: usize },
     /// The timestamp is not written as the rule says, or too large.
     TimestampMalformed { place: Reference, unit: TimestampUnit },
@@ -30,15 +30,15 @@ pub enum Rejection {
     TimestampOld { age_s: u64, tolerance_s: u32 },
     /// The timestamp is further in the future than the tolerance.
     TimestampFuture { ahead_s: u64, tolerance_s: u32 },
-    /// A value is not the one that the source is bound to: a valid signature, perhaps, for somebody else.
+    /// A value is not the one that the source is bound to: the signature may be valid for another customer.
     RequirementFailed { reference: Reference },
     /// No signature matches any of the secrets.
     SignatureMismatch { secrets: usize },
     /// A signature or token is good for a secret that was retired.
     SecretRetired,
-    /// A signature is good for a secret with white space at its end, which is taken off here when it is entered.
+    /// A signature is good for a secret with white space at its end, which Tidegate removes from entered secrets.
     SecretWithWhiteSpace,
-    /// A signature is good for another form of the body, which somebody on the way has rewritten.
+    /// A signature is good for another form of the body, which was rewritten on its way.
     BodyRewritten { signed: SignedForm },
     /// The token or the credentials match none of the secrets.
     TokenMismatch { secrets: usize },
@@ -46,15 +46,15 @@ pub enum Rejection {
     CredentialsMalformed,
     /// The provider hands over the secret of the source, and has not done so yet.
     SecretAwaited,
-    /// The provider's key set is not at hand, so nothing can be said of the signature.
+    /// The provider's key set is not available, so the signature cannot be verified.
     KeysUnavailable,
-    /// The request names the address of its key, and it is not one where the provider keeps its keys.
+    /// The request names the address of its key, and the provider does not publish its keys there.
     KeyLocationRefused { reference: Reference },
-    /// The provider's keys do not hold the one that the signature names, or none of the kind that is needed.
+    /// The provider's keys do not include the one that the signature names, or none of the needed kind.
     KeyUnknown,
     /// The key that the signature is made with is not valid now.
     KeyExpired,
-    /// The value is no signed JSON Web Token in its compact form, or asks for an extension.
+    /// The value is not a signed JSON Web Token in its compact form, or asks for an extension.
     JwtMalformed { place: Reference },
     /// The token is signed with an algorithm that the scheme does not use, or with none.
     JwtAlgorithm,
@@ -62,15 +62,15 @@ pub enum Rejection {
     JwtClaimMissing { name: String },
     /// A claim of the token has another value than it must have.
     JwtClaimMismatch { name: String },
-    /// The token's time is over.
+    /// The token has expired.
     JwtExpired { ago_s: u64 },
-    /// The token's time has not begun.
+    /// The token is not valid yet.
     JwtNotYetValid { ahead_s: u64 },
-    /// A GET that may be an event and is none of this source.
+    /// A GET that may be an event but is not one of this source.
     MethodNotAllowed,
 }
 
-/// The form of a body that a signature turned out to be over.
+/// The form of a body that turned out to be signed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum SignedForm {
     /// JSON without white space between its tokens.
@@ -118,28 +118,28 @@ impl Rejection {
         }
     }
 
-    /// What was wrong, for the source's owner. Holds names and numbers, never a value of the request or a secret.
+    /// The fault, for the source's owner. It contains names and numbers, never a value of the request or a secret.
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::HeaderMissing { name } => format!("header {} missing", written(name)),
+            Self::HeaderMissing { name } => format!("header {} is missing", written(name)),
             Self::HeaderEmpty { name } => format!("header {} is empty", written(name)),
-            Self::HeaderRepeated { name } => format!("header {} stands more than once", written(name)),
-            Self::FieldMissing { reference } => format!("{reference} missing or empty"),
-            Self::FieldRepeated { reference } => format!("{reference} stands more than once"),
+            Self::HeaderRepeated { name } => format!("header {} appears more than once", written(name)),
+            Self::FieldMissing { reference } => format!("{reference} is missing or empty"),
+            Self::FieldRepeated { reference } => format!("{reference} appears more than once"),
             Self::SeparatorInside { reference, separator } => {
-                format!("{reference} holds {separator:?}, which separates it from the rest of the signed content")
+                format!("{reference} contains {separator:?}, which separates it from the rest of the signed content")
             }
-            Self::SignatureVersionMissing { place, wanted } => format!("{place} holds no {wanted} signature"),
+            Self::SignatureVersionMissing { place, wanted } => format!("{place} contains no {wanted} signature"),
             Self::SignatureMalformed { place } => {
-                format!("{place} holds no signature of the right length and encoding")
+                format!("{place} contains no signature of the right length and encoding")
             }
             Self::TooManySignatures { limit } => format!("more than {limit} signatures"),
             Self::TimestampMalformed { place, unit } => match unit {
                 TimestampUnit::Seconds | TimestampUnit::Milliseconds => {
                     format!("timestamp in {place} is not a number of digits only")
                 }
-                TimestampUnit::Iso8601 => format!("timestamp in {place} is no date and time of RFC 3339"),
+                TimestampUnit::Iso8601 => format!("timestamp in {place} is not a date and time of RFC 3339"),
             },
             Self::TimestampOld { age_s, tolerance_s } => {
                 format!("timestamp {age_s} s old, tolerance {tolerance_s} s")
@@ -154,7 +154,7 @@ impl Rejection {
             Self::SignatureMismatch { secrets } => format!("no signature matches any of {secrets} secrets"),
             Self::SecretRetired => "signature valid for a retired secret".to_owned(),
             Self::SecretWithWhiteSpace => {
-                "signature valid for the secret with white space at its end; take it off at the sender, such as the line \
+                "signature valid for the secret with white space at its end; remove it at the sender, such as the line \
                  feed of a file"
                     .to_owned()
             }
@@ -165,27 +165,29 @@ impl Rejection {
                 };
                 format!("body signed as text, received re-encoded: the signature is over {signed}")
             }
-            Self::TokenMismatch { secrets: 1 } => "the token is not the secret".to_owned(),
-            Self::TokenMismatch { secrets } => format!("the token is none of {secrets} secrets"),
-            Self::CredentialsMalformed => "header Authorization holds no Basic credentials".to_owned(),
+            Self::TokenMismatch { secrets: 1 } => "the token does not match the secret".to_owned(),
+            Self::TokenMismatch { secrets } => format!("the token matches none of {secrets} secrets"),
+            Self::CredentialsMalformed => "header Authorization contains no Basic credentials".to_owned(),
             Self::SecretAwaited => "the provider has not handed over its secret yet".to_owned(),
             Self::KeysUnavailable => "the provider's key set could not be fetched yet".to_owned(),
             Self::KeyLocationRefused { reference } => {
-                format!("{reference} names no address at which the provider keeps its keys")
+                format!("{reference} does not name an address at which the provider publishes its keys")
             }
-            Self::KeyUnknown => "the provider's keys do not hold the one that signed".to_owned(),
+            Self::KeyUnknown => "the provider's keys do not include the one that signed".to_owned(),
             Self::KeyExpired => "the key that signed is not valid now".to_owned(),
-            Self::JwtMalformed { place } => format!("{place} holds no signed JSON Web Token"),
+            Self::JwtMalformed { place } => format!("{place} contains no signed JSON Web Token"),
             Self::JwtAlgorithm => "the token is signed with an algorithm that this source does not use".to_owned(),
             Self::JwtClaimMissing { name } => format!("the token has no claim {name}"),
             Self::JwtClaimMismatch { name } => {
                 format!("the token's claim {name} is not the value that the source expects")
             }
             Self::JwtExpired { ago_s } => format!("the token expired {ago_s} s ago"),
-            Self::JwtNotYetValid { ahead_s } => format!("the token is valid only in {ahead_s} s"),
-            Self::MethodNotAllowed => "a GET with a query is no event of this source; if its provider sends events by GET, \
+            Self::JwtNotYetValid { ahead_s } => format!("the token becomes valid in {ahead_s} s"),
+            Self::MethodNotAllowed => {
+                "a GET with a query is not an event of this source; if its provider sends events by GET, \
                                        set \"methods\": [\"GET\"] in its config"
-                .to_owned(),
+                    .to_owned()
+            }
         }
     }
 
@@ -195,7 +197,7 @@ impl Rejection {
         matches!(self, Self::KeysUnavailable | Self::SecretAwaited)
     }
 
-    /// Whether a key that has been published since the keys were fetched would explain it.
+    /// Whether a key that was published after the keys were fetched would explain it.
     #[must_use]
     pub fn may_be_new_key(&self) -> bool {
         matches!(self, Self::SignatureMismatch { .. } | Self::KeyUnknown)
@@ -211,12 +213,12 @@ impl Rejection {
         self.is_of_signature() || matches!(self, Self::TokenMismatch { .. })
     }
 
-    /// The same of a signature alone.
+    /// The same, for a signature alone.
     pub(super) fn is_of_signature(&self) -> bool {
         matches!(self, Self::SignatureMismatch { .. })
     }
 
-    /// How far verification came. Of several rules that refuse, the one that came furthest tells the owner most.
+    /// How far verification came. If several rules refuse, the one that came furthest is the most useful to the owner.
     pub(super) fn progress(&self) -> u8 {
         match self {
             Self::HeaderMissing { .. } | Self::MethodNotAllowed => 0,
@@ -239,7 +241,7 @@ impl Rejection {
     }
 }
 
-/// A header's name as its provider writes it: `x-hub-signature` is kept, `X-Hub-Signature` is shown.
+/// A header's name as providers write it: `X-Hub-Signature` for `x-hub-signature`.
 fn written(name: &str) -> String {
     let mut begins = true;
     let upper = |letter: char| {
@@ -259,7 +261,7 @@ mod tests {
         let old = Rejection::TimestampOld { age_s: 412, tolerance_s: 300 };
         assert_eq!(old.detail(), "timestamp 412 s old, tolerance 300 s");
         let missing = Rejection::HeaderMissing { name: "x-shopify-hmac-sha256".to_owned() };
-        assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 missing");
+        assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 is missing");
         assert_eq!(Rejection::SecretRetired.detail(), "signature valid for a retired secret");
         let rewritten = Rejection::BodyRewritten { signed: SignedForm::CompactJson };
         assert!(rewritten.detail().starts_with("body signed as text, received re-encoded"));

@@ -1,4 +1,6 @@
-//! Reading the parts of a request that references name.
+//! Reads the parts of a request that references name.
+
+mod function;
 
 use std::borrow::Cow;
 use std::cell::OnceCell;
@@ -9,18 +11,18 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::checksum::crc32;
-use super::reference::Reference;
 use super::rejection::Rejection;
-use super::url_form::escaped;
+use crate::checksum::crc32;
 use crate::header::HeaderList;
 use crate::reader::{self, Document, Json, Value};
-use crate::source::Secret;
+use crate::scheme::reference::Reference;
+use crate::scheme::url_form::escaped;
+use crate::secret::Secret;
 
-/// How the platform joins the values of a header that was sent more than once.
+/// The text with which the platform joins the values of a repeated header.
 const JOIN: &str = ", ";
 
-/// The setting that names the URL which the sender was given.
+/// The setting that holds the URL which the sender was given.
 const PUBLIC_URL: &str = "public_url";
 
 /// The longest text that a challenge may have signed, in bytes.
@@ -33,7 +35,7 @@ pub struct RequestParts<'a> {
     pub method: &'a str,
     /// The whole URL, as the sender addressed it.
     pub url: &'a str,
-    /// The query of the URL without its `?`; empty where there is none.
+    /// The query of the URL without its `?`; empty if there is none.
     pub query: &'a str,
     pub headers: &'a HeaderList,
 }
@@ -41,22 +43,22 @@ pub struct RequestParts<'a> {
 /// Whether a header's value may hold [`JOIN`].
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Joins {
-    /// It is the sign of a repeated header.
+    /// It shows that the header was repeated.
     Refused,
     /// The provider writes such values itself, or the whole value is compared with a secret anyway.
     Allowed,
 }
 
-/// A request and its body, or one item of it; the body is read at most once, and only when a reference asks for it.
+/// A request and its body, or one item of it. The body is read at most once, and only if a reference asks for it.
 pub(crate) struct View<'a> {
     request: &'a RequestParts<'a>,
     body: &'a [u8],
     settings: &'a BTreeMap<String, String>,
     secrets: &'a [Secret],
-    /// What takes the place of the URL that the sender was given.
+    /// A URL that replaces the one the sender was given.
     url: Option<&'a str>,
     content: OnceCell<Option<Document<'a>>>,
-    /// What `json:` looks at in place of the body.
+    /// The item that `json:` reads in place of the body.
     item: Option<Json<'a>>,
 }
 
@@ -65,7 +67,7 @@ impl<'a> View<'a> {
         Self { request, body, settings, secrets: &[], url: None, content: OnceCell::new(), item: None }
     }
 
-    /// The same request, of whose body `json:` sees only this item.
+    /// The same request, with `json:` limited to this item of the body.
     pub(crate) fn of_item<'i>(&self, item: Json<'i>) -> View<'i>
     where
         'a: 'i,
@@ -88,7 +90,7 @@ impl<'a> View<'a> {
         Self { secrets, ..self }
     }
 
-    /// The value of a reference as bytes. It is not empty, except where the reference is the body or optional.
+    /// The value of a reference as bytes. It is not empty, unless the reference is the body or optional.
     pub(crate) fn bytes(&self, reference: &Reference) -> Result<Cow<'_, [u8]>, Rejection> {
         match reference {
             Reference::Body => Ok(Cow::Borrowed(self.body)),
@@ -117,7 +119,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The value of a reference as text; not empty, except where the reference is the body or optional.
+    /// The value of a reference as text. It is not empty, unless the reference is the body or optional.
     pub(crate) fn text(&self, reference: &Reference, joins: Joins) -> Result<Cow<'_, str>, Rejection> {
         let missing = || Rejection::FieldMissing { reference: reference.clone() };
         match reference {
@@ -150,8 +152,8 @@ impl<'a> View<'a> {
             }
             Reference::HmacHex(inner) => self.hmac(inner).map(|tag| Cow::Owned(hex::encode(tag))),
             Reference::HmacBase64(inner) => self.hmac(inner).map(|tag| Cow::Owned(BASE64.encode(tag))),
-            // Only the signature header knows its fields (see `mac`), a series of headers is only a place of signatures, a
-            // secret is only digested, and raw hashes are no text.
+            // `mac` alone reads the fields of the signature header, a series of headers is only a place of signatures,
+            // a secret is only digested, and raw hashes are not text.
             Reference::SignatureField(_)
             | Reference::SignatureEntry(_)
             | Reference::HeaderSeries(_)
@@ -165,14 +167,14 @@ impl<'a> View<'a> {
         self.body
     }
 
-    /// The body as [`reader`] reads it, or the item of it that is looked at.
+    /// The body as [`reader`] reads it, or the current item of it.
     pub(crate) fn document(&self) -> Option<Json<'_>> {
         let read = || reader::read(self.request.headers, self.body, reader::decoded_limit(self.body.len())).document();
         self.item.or_else(|| self.content.get_or_init(read).as_ref().map(Document::root))
     }
 
-    /// The URL that the sender was given: the one it asked for, or the setting `public_url`. To that, the parameters are
-    /// added that the sender added itself, such as Twilio's `bodySHA256`.
+    /// The URL that the sender was given: the URL of the request, or the setting `public_url` with the parameters that
+    /// the sender added, such as Twilio's `bodySHA256`.
     pub(super) fn url(&self) -> Cow<'a, str> {
         if let Some(url) = self.url {
             return Cow::Borrowed(url);
@@ -181,7 +183,7 @@ impl<'a> View<'a> {
         let asked = self.request.query;
         match public.split_once('?') {
             None if !asked.is_empty() => Cow::Owned(format!("{public}?{asked}")),
-            // The platform may have escaped what stands in the setting as the sender was given it.
+            // The setting has the URL as the sender was given it, and the platform may have escaped its query.
             Some((_, query)) => match asked.strip_prefix(query).or_else(|| asked.strip_prefix(&*escaped(query))) {
                 Some(added) if added.starts_with('&') => Cow::Owned(format!("{public}{added}")),
                 Some(_) | None => Cow::Borrowed(public),
@@ -190,7 +192,7 @@ impl<'a> View<'a> {
         }
     }
 
-    /// The values of all headers whose name is `prefix` and then digits; none of them is empty or stands twice.
+    /// The values of all headers whose name is `prefix` and then digits; none of them is empty or repeated.
     pub(super) fn series(&self, prefix: &str) -> Result<Vec<&str>, Rejection> {
         let numbered = |name: &str| {
             name.strip_prefix(prefix).is_some_and(|rest| !rest.is_empty() && rest.bytes().all(|b| b.is_ascii_digit()))
@@ -218,7 +220,7 @@ impl<'a> View<'a> {
         Ok(value)
     }
 
-    /// A parameter of the URL that was signed, where another than the request's own was.
+    /// A parameter of the signed URL, which may differ from the request's own.
     fn query(&self, name: &str, reference: &Reference) -> Result<Cow<'_, str>, Rejection> {
         let Some(_) = self.public_url() else { return parameter(self.request.query, name, reference) };
         let url = self.url();
@@ -235,7 +237,7 @@ impl<'a> View<'a> {
     }
 
     /// Signs a text that the sender chose. Such an answer must never be usable as the signature of a webhook, so the
-    /// text is short and of letters that no JSON or form body can do without others.
+    /// text is short and consists of characters that are not enough for a JSON or form body.
     fn hmac(&self, inner: &Reference) -> Result<Vec<u8>, Rejection> {
         let missing = || Rejection::FieldMissing { reference: inner.clone() };
         let secret = self.secrets.first().filter(|secret| !secret.reveal().is_empty()).ok_or_else(missing)?;
@@ -278,7 +280,7 @@ mod tests {
     }
 
     #[test]
-    fn a_header_stands_exactly_once_and_is_not_empty() {
+    fn a_header_appears_exactly_once_and_is_not_empty() {
         let name = || "x-a".to_owned();
         let read = |pairs: &[(&str, &str)]| text("h:x-a", &HeaderList::new(pairs.iter().copied()), "", b"");
         assert_eq!(read(&[("X-A", "1"), ("x-b", "2")]).as_deref(), Ok("1"));
@@ -303,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_query_parameter_is_decoded_and_stands_once() {
+    fn a_query_parameter_is_decoded_and_appears_once() {
         let read = |query: &str| text("query:hub.challenge", &HeaderList::default(), query, b"");
         assert_eq!(read("a=1&hub.challenge=a%20b+c").as_deref(), Ok("a b c"));
         assert_eq!(read("a=1"), Err(field_missing("query:hub.challenge")));
@@ -338,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn what_only_a_signature_can_use_has_no_text() {
+    fn a_reference_for_signatures_alone_has_no_text() {
         for reference in ["secret", "h*:x-", "sig:t", "sig#0", "sha256raw:body"] {
             assert_eq!(text(reference, &HeaderList::new([("x-1", "a")]), "", b"b"), Err(field_missing(reference)));
         }

@@ -6,11 +6,11 @@ use base64::Engine as _;
 use base64::engine::DecodePaddingMode;
 use base64::engine::general_purpose::{GeneralPurpose, GeneralPurposeConfig, STANDARD};
 
-use super::reference::Reference;
 use super::rejection::Rejection;
-use super::rule::{SignatureEncoding, SignatureRule};
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::{SignatureEncoding, SignatureRule};
 
-/// The most signatures of one request that are looked at.
+/// The most signatures of a request that are tried.
 pub(super) const MAX_SIGNATURES: usize = 16;
 
 const BASE64_URL: GeneralPurpose = GeneralPurpose::new(
@@ -24,7 +24,7 @@ pub(super) struct SignatureValue<'a> {
     text: &'a str,
 }
 
-/// A signature that decoded to the length that was wanted.
+/// A signature that decoded to a wanted length.
 pub(super) struct Candidate(Vec<u8>);
 
 impl Candidate {
@@ -38,8 +38,8 @@ impl<'a> SignatureValue<'a> {
         Self { rule, text }
     }
 
-    /// The signatures of these lengths in bytes. Entries of unknown versions, and entries that are no signature of such a
-    /// length, are passed over; where none is left, the rejection says what was wrong.
+    /// The signatures of these lengths in bytes. Entries of unknown versions, and entries that are not signatures of
+    /// such a length, are skipped. If none is left, the rejection says why.
     pub(super) fn candidates(&self, lengths: &RangeInclusive<usize>) -> Result<Vec<Candidate>, Rejection> {
         let mut written = 0;
         let mut candidates = Vec::new();
@@ -76,7 +76,7 @@ impl<'a> SignatureValue<'a> {
         Ok(value)
     }
 
-    /// The entry at this place.
+    /// The entry at this index.
     pub(super) fn entry(&self, index: usize) -> Result<&'a str, Rejection> {
         self.entries().nth(index).ok_or(Rejection::FieldMissing { reference: Reference::SignatureEntry(index) })
     }
@@ -172,7 +172,7 @@ mod tests {
     }
 
     #[test]
-    fn a_field_stands_exactly_once() {
+    fn a_field_appears_exactly_once() {
         let rule = stripe();
         let field = |text| SignatureValue::new(&rule, text).field("t");
         let t = || Reference::SignatureField("t".to_owned());

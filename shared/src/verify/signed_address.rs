@@ -1,13 +1,13 @@
-//! Which requests carry a signature over their address. Such a request is an event whatever its method is: all of it can
-//! stand in the query.
+//! Finds requests with a signature over their address. Such a request is an event whatever its method is: its query can
+//! hold the whole event.
 
-use super::function::Function;
-use super::reference::{Place, Reference, Role};
 use super::request::RequestParts;
-use super::rule::{MacRule, Scheme};
+use crate::scheme::reference::function::Function;
+use crate::scheme::reference::{Place, Reference, Role};
+use crate::scheme::rule::{MacRule, Scheme};
 
 impl Scheme {
-    /// Whether the request carries a signature that is to cover its address, good or not. It is found in the head alone.
+    /// Whether the request has a signature that should cover its address, good or not. Only the head is read.
     #[must_use]
     pub fn has_signed_address(&self, request: &RequestParts<'_>) -> bool {
         match self {

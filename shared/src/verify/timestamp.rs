@@ -5,13 +5,13 @@ mod rfc3339;
 pub(crate) use rfc3339::text_of;
 
 use super::rejection::Rejection;
-use super::rule::{TimestampRule, TimestampUnit};
+use crate::scheme::rule::{TimestampRule, TimestampUnit};
 
 impl TimestampRule {
     /// Whether the time in `text` is near enough to `now_ms` (Unix time in milliseconds).
     ///
-    /// A number must be digits only: it is signed as it stands, and a reader that would also take `+1` or `1e9` could be
-    /// made to see another time than the one that was signed.
+    /// A number must be digits only: it is signed as it is written, and a reader that also accepts `+1` or `1e9` could
+    /// be made to see another time than the signed one.
     pub(super) fn check(&self, text: &str, now_ms: u64) -> Result<(), Rejection> {
         let malformed = || Rejection::TimestampMalformed { place: self.place.clone(), unit: self.unit };
         let (at_ms, whole_seconds) = match self.unit {
@@ -21,7 +21,7 @@ impl TimestampRule {
         };
         let at_ms = at_ms.ok_or_else(malformed)?;
         let Some(tolerance_s) = self.tolerance_s else { return Ok(()) };
-        // Both sides in whole seconds where the sender counts seconds: its fraction is not known.
+        // Both sides are in whole seconds if the sender counts seconds: its fraction is not known.
         let now = if whole_seconds { now_ms / 1_000 * 1_000 } else { now_ms };
         let tolerance_ms = u64::from(tolerance_s) * 1_000;
         if now.saturating_sub(at_ms) > tolerance_ms {
@@ -42,7 +42,7 @@ fn digits(text: &str) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::verify::reference::Reference;
+    use crate::scheme::reference::Reference;
 
     const NOW_MS: u64 = 1_700_000_000_900;
 
@@ -80,7 +80,7 @@ mod tests {
     }
 
     #[test]
-    fn the_future_and_the_tolerance_are_waived_only_where_the_rule_says_so() {
+    fn the_future_and_the_tolerance_are_waived_only_if_the_rule_says_so() {
         let lenient = TimestampRule { past_only: true, ..rule(TimestampUnit::Seconds) };
         assert_eq!(lenient.check("1800000000", NOW_MS), Ok(()));
         assert!(lenient.check("1600000000", NOW_MS).is_err());

@@ -11,13 +11,13 @@ use subtle::ConstantTimeEq as _;
 
 use super::Verified;
 use super::each::verify_each;
-use super::reference::Reference;
 use super::rejection::Rejection;
 use super::request::{Joins, RequestParts, View};
-use super::rule::TokenRule;
-use crate::source::Secret;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::TokenRule;
+use crate::secret::Secret;
 
-/// The hashes of the secrets, each with the place of its secret in the source's list.
+/// The hashes of the secrets, each with the index of its secret in the source's list.
 #[derive(Clone)]
 pub(super) struct Hashes(Vec<(usize, [u8; 32])>);
 
@@ -51,7 +51,7 @@ pub(super) fn verify_token(
 ) -> Result<Verified, Rejection> {
     let settings = BTreeMap::new();
     verify_each(rule.each.as_ref(), &View::new(request, body, &settings), |view| {
-        // A value that was joined from two headers is not the secret, so joins need no rule of their own.
+        // A value that was joined from two headers is not the secret, so joins need no check of their own.
         let text = view.text(&rule.place, Joins::Allowed)?;
         let token = after_prefix(&text, &rule.prefix).ok_or(Rejection::TokenMismatch { secrets: secrets.0.len() })?;
         secrets.find(token.as_bytes())
@@ -109,7 +109,7 @@ mod tests {
     }
 
     #[test]
-    fn a_prefix_is_needed_where_there_is_one() {
+    fn a_prefix_is_required_if_the_rule_has_one() {
         assert_eq!(token("Bearer", "Bearer new"), Ok(Some(0)));
         assert_eq!(token("Bearer ", "bearer new"), Ok(Some(0)));
         assert!(token("Bearer", "new").is_err());

@@ -6,7 +6,7 @@ use super::token::{verify_basic, verify_token};
 use super::{Check, Incoming, Verifier};
 
 impl Verifier {
-    /// Why a request is refused whatever its body is, as [`super::verify`] would say it; `None` if the body can matter.
+    /// Why a request is refused whatever its body is, as [`super::verify`] would say it; `None` if the body matters.
     #[must_use]
     pub fn refuse_unread(&self, request: &RequestParts<'_>, now_ms: u64) -> Option<Rejection> {
         let incoming = Incoming { keys: None, request, body: &[], now_ms, on_stale: self.on_stale };
@@ -40,7 +40,7 @@ impl Check {
 mod tests {
     use super::*;
     use crate::header::HeaderList;
-    use crate::source::Secret;
+    use crate::secret::Secret;
     use crate::verify::verify;
 
     const NOW_MS: u64 = 1_700_000_000_000;
@@ -50,7 +50,7 @@ mod tests {
     const TOKEN: &str = r#"{"kind":"token","in":"h:x-token"}"#;
     const BASIC: &str = r#"{"kind":"basic"}"#;
 
-    /// What is said without the body and with one.
+    /// The results without the body and with one.
     fn outcomes(scheme: &str, headers: &[(&str, &str)]) -> (Option<Rejection>, Option<Rejection>) {
         let verifier = Verifier::of(&serde_json::from_str(scheme).expect("a scheme"), &[Secret::new("a:b")]);
         let verifier = verifier.expect("a verifier");
@@ -60,7 +60,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_head_alone_refuses_is_refused_with_the_same_reason_as_with_the_body() {
+    fn a_refusal_by_the_head_has_the_same_reason_as_with_the_body() {
         let signature = "00".repeat(32);
         for (scheme, headers) in [
             (MAC, &[][..]),
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_body_can_decide_is_left_to_it() {
+    fn a_request_that_the_body_decides_is_not_refused_by_its_head() {
         let signature = "00".repeat(32);
         let signed = [("x-sign", signature.as_str()), ("x-time", "1700000000")];
         assert_eq!(outcomes(MAC, &signed).0, None);

@@ -1,9 +1,9 @@
-//! The form that most senders give their JSON, from one that somebody has rewritten.
+//! The form in which most senders write their JSON, from a rewritten one.
 
 use serde::de::IgnoredAny;
 
-/// The same JSON without white space between its tokens and with as few escapes in its texts as there can be, names in their
-/// order and numbers as they are written. `None` where the body is no JSON.
+/// The same JSON without white space between its tokens and with as few escapes in its texts as possible, with names in
+/// their order and numbers as they are written. `None` if the body is not JSON.
 pub(super) fn compact(body: &[u8]) -> Option<Vec<u8>> {
     serde_json::from_slice::<IgnoredAny>(body).ok()?;
     let mut out = Vec::with_capacity(body.len());
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_has_no_other_form() {
+    fn a_body_that_is_not_json_has_no_other_form() {
         for body in ["", "{", "{\"a\":1}}", "a=1", "\"a", "{\"a\" 1}"] {
             assert_eq!(of(body), None, "{body}");
         }

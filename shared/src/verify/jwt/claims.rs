@@ -1,15 +1,15 @@
-//! What a token claims: that it is for this source, about this request, and of this time.
+//! Checks the claims of a token: that it is for this source, about this request, and valid now.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Map, Value};
 use sha2::{Digest as _, Sha256};
 
-use super::rule::{Claim, JwtRule};
-use crate::verify::reference::Reference;
+use crate::scheme::jwt::{Claim, JwtRule};
+use crate::scheme::reference::Reference;
+use crate::scheme::url_form::first_match;
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
-use crate::verify::url_form::first_match;
 
 /// Whether every claim of the rule is there with its value.
 pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &View<'_>) -> Result<(), Rejection> {
@@ -20,7 +20,7 @@ pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &V
             }
             return Err(Rejection::JwtClaimMissing { name: name.clone() });
         };
-        // What is compared is known to the sender, so time tells nothing.
+        // The sender knows both values, so the time of the comparison reveals nothing.
         let holds = match wanted {
             Claim::Literal(value) => is(name, claimed, value),
             Claim::OneOf(values) => values.iter().any(|value| is(name, claimed, value)),
@@ -42,8 +42,8 @@ pub(super) fn check_claims(rule: &JwtRule, claims: &Map<String, Value>, view: &V
     Ok(())
 }
 
-/// Whether now is within the token's time: before `exp` and after `nbf` where they are there, and within the rule's
-/// `max_age` of `iat` where it has one.
+/// Checks that the token is valid now: before `exp` and after `nbf` if they are present, and within the rule's
+/// `max_age` of `iat` if the rule has one.
 pub(super) fn check_times(rule: &JwtRule, claims: &Map<String, Value>, now_ms: u64) -> Result<(), Rejection> {
     let (now_s, leeway_s) = (now_ms / 1_000, u64::from(rule.leeway_s));
     if let Some(until) = time(claims, "exp")?
@@ -67,7 +67,7 @@ pub(super) fn check_times(rule: &JwtRule, claims: &Map<String, Value>, now_ms: u
     Ok(())
 }
 
-/// Of several audiences one has to be the wanted one (RFC 7519 section 4.1.3).
+/// One of several audiences has to be the wanted one (RFC 7519 section 4.1.3).
 fn is(name: &str, claimed: &Value, wanted: &Value) -> bool {
     let audiences = claimed.as_array().filter(|_| name == "aud");
     audiences.map_or(claimed == wanted, |audiences| audiences.contains(wanted))
@@ -77,7 +77,7 @@ fn is_sha256_of(claimed: &Value, bytes: &[u8]) -> bool {
     claimed.as_str() == Some(&hex::encode(Sha256::digest(bytes)))
 }
 
-/// A time in whole seconds since 1970 (RFC 7519, `NumericDate`); what is written after the point is dropped.
+/// A time in whole seconds since 1970 (RFC 7519, `NumericDate`); the fraction is dropped.
 fn time(claims: &Map<String, Value>, name: &str) -> Result<Option<u64>, Rejection> {
     let Some(value) = claims.get(name) else { return Ok(None) };
     let seconds = value.as_f64().filter(|seconds| *seconds >= 0.0);

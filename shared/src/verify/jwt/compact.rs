@@ -10,7 +10,7 @@ const MAX_TOKEN_BYTES: usize = 8_192;
 /// A token that has been read and not verified.
 #[derive(Debug)]
 pub(super) struct Compact<'t> {
-    /// What the signature is over: the first two parts as they stand.
+    /// The signed part: the first two parts as they are written.
     pub(super) signed: &'t str,
     pub(super) algorithm: String,
     /// The name of the key (`kid`).
@@ -20,9 +20,9 @@ pub(super) struct Compact<'t> {
 }
 
 impl<'t> Compact<'t> {
-    /// Reads a token. `None` where it has not exactly three parts, where one of them is empty, padded or not in the
-    /// alphabet for URLs, where header or claims are no JSON object, or where the header names extensions that have to be
-    /// understood (`crit`): none are.
+    /// Reads a token. `None` if it does not have exactly three parts, if one of them is empty, padded or not in the
+    /// alphabet for URLs, if header or claims are not JSON objects, or if the header names extensions that have to be
+    /// understood (`crit`): none are supported.
     pub(super) fn parse(text: &'t str) -> Option<Self> {
         if text.len() > MAX_TOKEN_BYTES {
             return None;
@@ -74,7 +74,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_written_the_one_way_is_refused() {
+    fn a_url_not_in_the_plain_spelling_is_refused() {
         let good = token(r#"{"alg":"HS256"}"#, "{}");
         assert!(Compact::parse(&good).is_some());
         for bad in [

@@ -1,14 +1,15 @@
 use serde_json::{Value, json};
 
 use crate::header::HeaderList;
-use crate::source::Secret;
-use crate::verify::{KeySet, Rejection, RequestParts, Verifier, test_keys, verify};
+use crate::secret::Secret;
+use crate::verify::tests::test_keys;
+use crate::verify::{KeySet, Rejection, RequestParts, Verifier, verify};
 
 const NOW_S: u64 = 1_700_000_000;
 const URL: &str = "https://in.example/in/a?b=c";
 const SECRET: &str = "36efdd1aace2e26cd490f0d951138253bef2f7c6d34d18981da781555cc4cebb";
 
-/// What happens to a token in the header `authorization`.
+/// The result for a token in the header `authorization`.
 fn outcome(rule: &Value, keys: Option<&KeySet>, token: &str, body: &[u8], now_s: u64) -> Result<usize, Rejection> {
     outcome_at(URL, rule, keys, token, body, now_s)
 }
@@ -78,7 +79,7 @@ fn the_examples_of_rfc_7515_verify() {
 }
 
 #[test]
-fn a_prefix_is_needed_where_there_is_one() {
+fn a_prefix_is_required_if_the_rule_has_one() {
     let token = of_claims(&json!({"iss": "a"}));
     let rule = symmetric(&json!({"iss": "a"}));
     assert_eq!(outcome(&rule, None, &token, b"", NOW_S), Ok(1));

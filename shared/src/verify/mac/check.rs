@@ -1,10 +1,10 @@
-//! What is wrong with a rule itself, whatever the secrets.
+//! Finds faults of a rule itself, whatever the secrets are.
 
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::reference::function::Function;
+use crate::scheme::rule::{Algorithm, MacRule};
 use crate::verify::ConfigError;
-use crate::verify::function::Function;
-use crate::verify::key::KeyEncoding;
-use crate::verify::reference::Reference;
-use crate::verify::rule::{Algorithm, MacRule};
 
 /// Refuses a rule that would verify less than it seems to.
 pub(super) fn check_rule(rule: &MacRule) -> Result<(), ConfigError> {
@@ -19,59 +19,57 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
     let required = || rule.require.iter().flat_map(|equality| [&equality.left, &equality.right]);
     let timed = || rule.timestamp.iter().map(|timestamp| &timestamp.place);
     if !fits(rule) {
-        return Some("the key encoding does not belong to the algorithm");
+        return Some("the key encoding does not fit the algorithm");
     }
     if content().chain(required()).any(is_for_replies) {
         return Some(
-            "hmac functions and hashes of several values are for the replies to challenges, not for what is signed",
+            "hmac functions and hashes of several values can be used only in replies to challenges, not in signed content",
         );
     }
     if content().chain(required()).chain(timed()).any(|r| matches!(r, Reference::Function(Function::Items(_)))) {
-        return Some("the fields of items name events; they are not signed");
+        return Some("fn:items identifies events; it cannot be part of the signed content");
     }
     if content().chain(required()).chain(timed()).any(|r| matches!(r, Reference::HeaderSeries(_))) {
-        return Some("a series of headers can only be where signatures stand");
+        return Some("a series of headers (h*:) can be used only as the place of signatures");
     }
     if !content().any(is_of_the_request) {
-        return Some("the signed content is the same for every request; put {body} into it");
+        return Some("the signed content is the same for every request; add {body} to it");
     }
     if content().any(|r| *r == Reference::Secret) != (rule.algorithm == Algorithm::Sha256) {
-        return Some(
-            "{secret} belongs into the content of a plain sha256, and a plain sha256 proves nothing without it",
-        );
+        return Some("{secret} can be used only in the content of a plain sha256, which proves nothing without it");
     }
     if required().chain(timed()).any(|r| *r == Reference::Secret) {
-        return Some(
-            "a secret is not compared with what a request shows; it belongs into the content of a plain sha256",
-        );
+        return Some("a secret cannot be compared with a part of the request; use it in the content of a plain sha256");
     }
     if timed().any(|place| !rule.signs(place)) {
         return Some(
-            "the timestamp is not a part of the signed content, so anybody can change it; put it into the content",
+            "the timestamp is not a part of the signed content, so anyone can change it; add it to the content",
         );
     }
     if rule.require.iter().any(|equality| !rule.signs(&equality.left)) {
-        return Some("a requirement looks at something that is not signed, so anybody can change it");
+        return Some("a requirement compares a value that is not signed, so anyone can change it");
     }
     let has_url_forms = !rule.urls.is_empty() || !rule.queries.is_empty();
     if has_url_forms && !content().any(|r| *r == Reference::Url) {
-        return Some("forms of the url are given and the url is not signed; put {url} into the content");
+        return Some("forms of the URL are given, but the URL is not signed; add {url} to the content");
     }
     let names_certificate = matches!(rule.key_encoding, KeyEncoding::Certificate { .. });
     if names_certificate == rule.hosts.is_empty() {
-        return Some("the hosts of certificates belong to a key x509url, and without them everybody could name one");
+        return Some(
+            "a key x509url needs hosts, because otherwise anyone could name a certificate; no other key has hosts",
+        );
     }
     if names_certificate && rule.each.is_some() {
-        return Some("there is one certificate for a request, so a key x509url does not go with items");
+        return Some("a request has one certificate, so a key x509url cannot be combined with each");
     }
     if rule.key_encoding.is_published() && !content().chain(required()).any(|r| matches!(r, Reference::Setting(_))) {
         return Some(
-            "the provider signs for all its customers with these keys; require something that is signed to be a setting \
-             of the source",
+            "the provider signs for all its customers with these keys; require a signed value to equal a setting of \
+             the source",
         );
     }
     if [&rule.signature.list, &rule.signature.separator].into_iter().flatten().any(String::is_empty) {
-        return Some("the separators of the signature header are empty; leave them out where there are none");
+        return Some("the separators of the signature header are empty; leave them out if there are none");
     }
     None
 }
@@ -92,7 +90,7 @@ fn fits(rule: &MacRule) -> bool {
     }
 }
 
-/// Whether the kind of a public key is told by what it is written in.
+/// Whether the encoding itself names the kind of a public key.
 fn is_of_any_kind(encoding: &KeyEncoding) -> bool {
     matches!(encoding, KeyEncoding::Spki | KeyEncoding::KeySet { .. } | KeyEncoding::Certificate { .. })
 }

@@ -1,14 +1,14 @@
-//! What is signed: the pieces of a template, read out of a request.
+//! The signed content: the pieces of a template, read from a request.
 
 use std::borrow::Cow;
 
-use crate::verify::reference::{Field, Reference, Role};
+use crate::scheme::reference::{Field, Reference, Role};
+use crate::scheme::template::Part;
 use crate::verify::rejection::Rejection;
 use crate::verify::request::{Joins, View};
 use crate::verify::signature::SignatureValue;
-use crate::verify::template::Part;
 
-/// Resolves references, those to the fields of the signature header included.
+/// Resolves references, including those to the fields of the signature header.
 pub(super) struct Reader<'v, 'b> {
     pub(super) view: &'v View<'b>,
     pub(super) signature: SignatureValue<'v>,
@@ -22,10 +22,10 @@ impl<'v> Reader<'v, '_> {
         }
     }
 
-    /// The pieces of the signed content, one for each part, without copying them together. The piece of `{secret}` is
-    /// empty, because it is another one for each key.
+    /// The pieces of the signed content, one for each part, without concatenating them. The piece of `{secret}` is
+    /// empty, because it differs for each key.
     ///
-    /// A header that stands before a literal may not contain it: `{id}.{time}.{body}` with a `.` in the id could be read
+    /// A header before a literal may not contain that literal: `{id}.{time}.{body}` with a `.` in the id could be read
     /// in two ways, and a signature over one of them would be a signature over the other.
     pub(super) fn content<'r>(&self, parts: &'r [Part]) -> Result<Vec<Cow<'r, [u8]>>, Rejection>
     where
@@ -52,7 +52,7 @@ impl<'v> Reader<'v, '_> {
         Ok(pieces)
     }
 
-    /// Makes the pieces of [`Reader::content`] those of the request at another URL.
+    /// Changes the pieces of [`Reader::content`] to those of the request at another URL.
     pub(super) fn put_url(&self, url: &str, parts: &[Part], pieces: &mut [Cow<'_, [u8]>]) -> Result<(), Rejection> {
         let view = self.view.at_url(url);
         for (part, piece) in parts.iter().zip(pieces) {
@@ -74,7 +74,7 @@ impl<'v> Reader<'v, '_> {
         }
     }
 
-    /// What only the signature header can tell; `None` where the view can.
+    /// The value of a field of the signature header; `None` if the view resolves the reference.
     fn field(&self, reference: &Reference) -> Option<Result<Cow<'v, str>, Rejection>> {
         match reference.role() {
             Role::Field(Field::Named(name)) => Some(self.signature.field(name).map(Cow::Borrowed)),

@@ -8,18 +8,19 @@ use sha1::Sha1;
 use sha2::{Digest as _, Sha256, Sha512};
 use subtle::ConstantTimeEq as _;
 
-use crate::source::Secret;
+use crate::scheme::key_encoding::KeyEncoding;
+use crate::scheme::reference::Reference;
+use crate::scheme::rule::Algorithm;
+use crate::scheme::template::Part;
+use crate::secret::Secret;
 use crate::verify::Incoming;
-use crate::verify::build::RefusedSecret;
-use crate::verify::key::{KeyEncoding, KeyError};
+use crate::verify::key::KeyError;
+use crate::verify::key::RefusedSecret;
 use crate::verify::key_set::KeySet;
 use crate::verify::platform::PlatformAlgorithm;
 use crate::verify::public_key::{PublicKey, SignatureAlgorithm};
-use crate::verify::reference::Reference;
 use crate::verify::rejection::Rejection;
-use crate::verify::rule::Algorithm;
 use crate::verify::signature::Candidate;
-use crate::verify::template::Part;
 
 /// The keys of one algorithm.
 #[derive(Clone)]
@@ -27,21 +28,21 @@ pub(super) enum Keys {
     HmacSha1(Vec<Numbered<HmacKey<Hmac<Sha1>>>>),
     HmacSha256(Vec<Numbered<HmacKey<Hmac<Sha256>>>>),
     HmacSha512(Vec<Numbered<HmacKey<Hmac<Sha512>>>>),
-    /// The bytes that stand for `{secret}`.
+    /// The bytes that replace `{secret}`.
     Sha256(Vec<Numbered<Vec<u8>>>),
     Public(SignatureAlgorithm, Vec<Numbered<PublicKey>>),
     /// The provider's published keys, which come with each request.
     Published(SignatureAlgorithm),
 }
 
-/// A key of an HMAC: a state that has already taken it in, and itself for the platform.
+/// A key of an HMAC: a state that has absorbed it, and its bytes for the platform.
 #[derive(Clone)]
 pub(super) struct HmacKey<M> {
     mac: M,
     bytes: Vec<u8>,
 }
 
-/// A key and the place of its secret in the source's list.
+/// A key and the index of its secret in the source's list.
 #[derive(Clone)]
 pub(super) struct Numbered<K> {
     secret: usize,
@@ -68,7 +69,7 @@ pub(super) fn signature_bytes(algorithm: Algorithm) -> RangeInclusive<usize> {
 }
 
 impl Keys {
-    /// Those of the secrets that are keys, and the others with what is wrong with each.
+    /// The secrets that are keys, and the others with their faults.
     pub(super) fn new(
         algorithm: Algorithm,
         encoding: &KeyEncoding,
@@ -89,7 +90,7 @@ impl Keys {
         (keys, refused)
     }
 
-    /// How many keys there are; `None` where they come from a published key set.
+    /// The number of keys; `None` if they come from a published key set.
     pub(super) fn count(&self) -> Option<usize> {
         match self {
             Self::HmacSha1(keys) => Some(keys.len()),
@@ -101,13 +102,13 @@ impl Keys {
         }
     }
 
-    /// The same, where the published key set is at hand.
+    /// The same, counting the published key set if it is available.
     pub(super) fn count_with(&self, published: Option<&KeySet>) -> usize {
         self.count().unwrap_or_else(|| published.map_or(0, KeySet::len))
     }
 
-    /// The place of the secret, or of the published key, that made one of the candidates over this content. The pieces of
-    /// the content go with the parts of the template.
+    /// The index of the secret, or of the published key, that made one of the candidates over this content. The pieces
+    /// of the content correspond to the parts of the template.
     pub(super) fn find(
         &self,
         incoming: &Incoming<'_>,
@@ -138,7 +139,8 @@ impl Keys {
         })
     }
 
-    /// The keys as the platform imports them; `None` where it is not to have them, or they are not at hand.
+    /// The keys in the form that the platform imports; `None` if the platform must not get them, or they are not
+    /// available.
     pub(super) fn for_platform(&self, incoming: &Incoming<'_>) -> Option<(PlatformAlgorithm, Vec<Vec<u8>>)> {
         fn bytes<M>(keys: &[Numbered<HmacKey<M>>]) -> Vec<Vec<u8>> {
             keys.iter().map(|numbered| numbered.key.bytes.clone()).collect()
@@ -151,10 +153,10 @@ impl Keys {
             Self::Public(algorithm, keys) => (algorithm, keys.iter().map(|numbered| &numbered.key).collect()),
             Self::Published(algorithm) => (algorithm, incoming.keys?.valid(*algorithm, incoming.now_ms)),
         };
-        Some((algorithm.of_platform()?, keys.into_iter().filter_map(PublicKey::raw).collect()))
+        Some((PlatformAlgorithm::of(*algorithm)?, keys.into_iter().filter_map(PublicKey::raw).collect()))
     }
 
-    /// A signature as the platform takes it; `None` where it could be nobody's.
+    /// A signature in the form that the platform accepts; `None` if no key could have made it.
     pub(super) fn signature_for_platform(&self, signature: &[u8]) -> Option<Vec<u8>> {
         match self {
             Self::HmacSha1(_) | Self::HmacSha256(_) | Self::HmacSha512(_) | Self::Sha256(_) => Some(signature.to_vec()),
@@ -216,8 +218,9 @@ fn match_hmac<M: Mac + Clone>(
     })
 }
 
-/// A digest that begins with the secret can be carried on by whoever has seen one: the signature of a longer body follows
-/// from that of its beginning. What has to stand between the two is no UTF-8, so a body that is not text is not accepted.
+/// A digest that begins with the secret can be extended by anyone who has seen one: the signature of a longer body
+/// follows from that of its beginning. The bytes that have to come between the two are not UTF-8, so a body that is not
+/// text is not accepted.
 fn match_digest(
     keys: &[Numbered<Vec<u8>>],
     parts: &[Part],
@@ -238,7 +241,7 @@ fn match_digest(
     })
 }
 
-/// Slices of unequal length are never equal to `ct_eq`; the candidates have the algorithm's exact length.
+/// `ct_eq` never finds slices of unequal length equal; the candidates have the algorithm's exact length.
 fn is_among(tag: &[u8], candidates: &[Candidate]) -> bool {
     candidates.iter().any(|candidate| tag.ct_eq(candidate.bytes()).into())
 }

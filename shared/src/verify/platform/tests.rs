@@ -11,7 +11,7 @@ use crate::verify::{Rejection, Verified};
 const NOW_MS: u64 = 1_700_000_000_000;
 const LARGE: usize = SMALL_BODY_BYTES + 1;
 
-/// What the platform says.
+/// The platform's result.
 fn passes(check: &PlatformCheck, body: &[u8]) -> bool {
     fn hmac<M: KeyInit + Mac>(key: &[u8], content: &[u8], signature: &[u8]) -> bool {
         <M as KeyInit>::new_from_slice(key).expect("a key").chain_update(content).verify_slice(signature).is_ok()
@@ -33,7 +33,7 @@ fn passes(check: &PlatformCheck, body: &[u8]) -> bool {
     check.keys.iter().any(|key| check.signatures.iter().any(|signature| one(key, signature)))
 }
 
-/// Asserts that a request that is left to the platform becomes what it becomes here.
+/// Asserts that the platform's check of a request has the same result as [`verify`].
 pub(crate) fn assert_agrees(
     outcome: &Result<Verified, Rejection>,
     verifier: &Verifier,
@@ -88,7 +88,7 @@ fn the_platform_is_left_the_signature_and_nothing_else() {
 }
 
 #[test]
-fn a_stale_request_that_its_source_accepts_is_told_as_stale() {
+fn a_stale_request_that_its_source_accepts_is_marked_as_stale() {
     let lenient = Verifier { on_stale: OnStale::AcceptFlagged, ..verifier(STRIPE, &["whsec_test_secret"]) };
     let left = check(&lenient, ("stripe-signature", SIGNED), LARGE, NOW_MS + 301_000).expect("a check");
     assert!(left.stale && passes(&left, BODY));
@@ -132,8 +132,8 @@ fn a_rule_that_needs_the_body_itself_is_never_left_to_the_platform() {
 fn published_keys_are_left_to_the_platform_once_they_are_at_hand() {
     let fal = r#"{"kind":"mac","alg":"ed25519","key":"jwks:https://keys.example/jwks.json",
         "content":"{h:user}{body}","sig":{"in":"h:a","enc":"hex"},"require":[{"h:user":"cfg:user"}],"settings":{"user":"u"}}"#;
-    let set = crate::verify::test_keys::jwks(&[
-        crate::verify::test_keys::p256_jwk("a"),
+    let set = crate::verify::tests::test_keys::jwks(&[
+        crate::verify::tests::test_keys::p256_jwk("a"),
         serde_json::json!({"kty": "OKP", "crv": "Ed25519", "x": "6kpsY-KcUgq-9VB7Ey7F-ZVHdq6-vnuSQh7qaRRG0iw"}),
     ]);
     let set = KeySet::parse_jwks(&set).expect("a set");

@@ -2,7 +2,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
 
 use super::*;
-use crate::verify::test_keys;
+use crate::verify::tests::test_keys;
 
 const ALL: [SignatureAlgorithm; 5] = [
     SignatureAlgorithm::Ed25519,
@@ -20,7 +20,8 @@ const P256_DER: &str =
 
 fn openssl() -> [(SignatureAlgorithm, PublicKey, Vec<u8>); 3] {
     let key = |pem: &[u8]| crate::verify::certificate::Certificate::from_pem(pem).expect("a certificate").key;
-    let (rsa, p256) = (key(include_bytes!("../testdata/rsa.pem")), key(include_bytes!("../testdata/p256.pem")));
+    let (rsa, p256) =
+        (key(include_bytes!("../tests/testdata/rsa.pem")), key(include_bytes!("../tests/testdata/p256.pem")));
     let bytes = |text| BASE64.decode(text).expect("base64");
     [
         (SignatureAlgorithm::RsaSha256, rsa.clone(), bytes(RSA_SHA256)),
@@ -34,7 +35,7 @@ fn input(algorithm: SignatureAlgorithm, message: &str) -> Vec<u8> {
 }
 
 #[test]
-fn what_openssl_has_signed_verifies_with_its_algorithm_and_with_no_other() {
+fn a_signature_of_openssl_verifies_with_its_algorithm_and_no_other() {
     for (algorithm, key, signature) in openssl() {
         assert!(algorithm.lengths().contains(&signature.len()), "{algorithm:?}");
         for other in ALL {
@@ -129,7 +130,7 @@ fn a_key_of_another_curve_or_kind_is_not_read() {
 }
 
 #[test]
-fn a_key_is_read_as_what_its_algorithm_says_it_is() {
+fn a_key_is_read_by_its_own_algorithm() {
     // RFC 8032 section 7.1, test 1, in the form of RFC 8410.
     let ed25519 = "302a300506032b6570032100d75a980182b10ab7d54bfed3c964073a0ee172f3daa62325af021a68f707511a";
     let ed25519 = hex::decode(ed25519).expect("hex");
@@ -138,7 +139,7 @@ fn a_key_is_read_as_what_its_algorithm_says_it_is() {
     let p256 = "MFkwEwYHKoZIzj0CAQYIKoZIzj0DAQcDQgAE83T4O/n84iotIvIW4mdBgQ/7dAfSmpqIM8kF9mN1flpVKS3GRqe62gw+2fNNRaINXvVpiglSI8eNEc6wEA3F+g==";
     let p256 = BASE64.decode(p256).expect("base64");
     assert!(matches!(PublicKey::from_spki(&p256), Some(PublicKey::P256(_))));
-    // 1.3.132.0.10 is secp256k1, which has points of the same size; 1.2.840.10045.3.1.7 is what stood there.
+    // 1.3.132.0.10 is secp256k1, which has points of the same size; it replaces 1.2.840.10045.3.1.7.
     let at = p256.windows(8).position(|bytes| bytes == [0x2a, 0x86, 0x48, 0xce, 0x3d, 3, 1, 7]).expect("the curve");
     let mut other = p256;
     other.splice(at - 1..at + 8, [5, 0x2b, 0x81, 4, 0, 10]);

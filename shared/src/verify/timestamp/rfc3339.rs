@@ -1,9 +1,9 @@
-//! Dates and times as RFC 3339 writes them.
+//! Dates and times in the format of RFC 3339.
 
-/// The Unix time in milliseconds of a text such as `2021-03-25T05:09:27.25Z`; digits beyond milliseconds are passed over.
-/// `None` for every other text, for days that no month has, and for times before 1970.
+/// The Unix time in milliseconds of a text such as `2021-03-25T05:09:27.25Z`; digits beyond milliseconds are ignored.
+/// `None` for every other text, for days that do not exist, and for times before 1970.
 ///
-/// Stricter than the RFC in one way: `T` and `Z` are in upper case, as every sender writes them.
+/// Stricter than the RFC in one way: `T` and `Z` must be in upper case, as every sender writes them.
 pub(super) fn unix_ms(text: &str) -> Option<u64> {
     let (date, time) = text.split_once('T')?;
     let [year, month, day] = numbers(date, '-', [4, 2, 2])?;
@@ -17,20 +17,20 @@ pub(super) fn unix_ms(text: &str) -> Option<u64> {
         return None;
     }
     let utc_s = days_since_1970(year, month, day) * 86_400 + hour * 3_600 + minute * 60 + second - offset_s;
-    // The 60th is a leap second, and those end a month.
+    // A 60th second is a leap second, and leap seconds end a month.
     if second == 60 && !begins_a_month(utc_s, year) {
         return None;
     }
     u64::try_from(utc_s * 1_000 + fraction_ms).ok()
 }
 
-/// A time as a text: in UTC and whole seconds, such as `2021-03-25T05:09:27Z`. What lies beyond the year 9999 is that year's
+/// A time as a text in UTC and whole seconds, such as `2021-03-25T05:09:27Z`. Times beyond the year 9999 become its
 /// last second.
 pub(crate) fn text_of(unix_ms: u64) -> String {
     const LAST_S: u64 = 253_402_300_799;
     let seconds = (unix_ms / 1_000).min(LAST_S);
     let (days, second) = (i64::try_from(seconds / 86_400).unwrap_or_default(), seconds % 86_400);
-    // A year has no more than 366 days, so the year is not behind this one.
+    // A year has at most 366 days, so the wanted year is not before this one.
     let mut year = 1970 + days / 366;
     while days_since_1970(year + 1, 1, 1) <= days {
         year += 1;
@@ -90,8 +90,8 @@ fn days_in(year: i64, month: i64) -> i64 {
     }
 }
 
-/// Whether a time in UTC, in seconds since 1970, is the first of a month; `year` is the year somewhere on Earth a moment
-/// before.
+/// Whether a time in UTC, in seconds since 1970, is the first of a month. `year` is the year of a moment before, in
+/// some time zone.
 fn begins_a_month(utc_s: i64, year: i64) -> bool {
     let mut months = (year..=year + 1).flat_map(|year| (1..=12).map(move |month| (year, month)));
     months.any(|(year, month)| days_since_1970(year, month, 1) * 86_400 == utc_s)
