@@ -200,7 +200,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn load(pool: Pool, master_keys: Vec<SealingKey>) -> Result<Self, sqlx::Error> {
+    pub async fn load(pool: Pool, master_keys: Vec<SealingKey>) -> store::Result<Self> {
         let snapshot = read(&pool, &master_keys, &Snapshot::default()).await?;
         let (current, _) = watch::channel(Arc::new(snapshot));
         let compared = Mutex::new(Instant::now());
@@ -224,7 +224,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
-    pub async fn after(&self, version: Version) -> Result<Arc<Snapshot>, sqlx::Error> {
+    pub async fn after(&self, version: Version) -> store::Result<Arc<Snapshot>> {
         in_time(self.read_unless(version)).await
     }
 
@@ -232,7 +232,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
-    pub async fn compare(&self, version: Version, read_at: Instant) -> Result<Arc<Snapshot>, sqlx::Error> {
+    pub async fn compare(&self, version: Version, read_at: Instant) -> store::Result<Arc<Snapshot>> {
         let snapshot = self.after(version).await?;
         self.note_compared(read_at);
         Ok(snapshot)
@@ -253,7 +253,7 @@ impl Configuration {
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
-    pub async fn refresh(&self) -> Result<Arc<Snapshot>, sqlx::Error> {
+    pub async fn refresh(&self) -> store::Result<Arc<Snapshot>> {
         let read_at = Instant::now();
         let snapshot =
             in_time(async { self.read_unless(store::configuration::version(&self.pool).await?).await }).await?;
@@ -261,7 +261,7 @@ impl Configuration {
         Ok(snapshot)
     }
 
-    async fn read_unless(&self, version: Version) -> Result<Arc<Snapshot>, sqlx::Error> {
+    async fn read_unless(&self, version: Version) -> store::Result<Arc<Snapshot>> {
         let begun_before = self.begun.load(Ordering::SeqCst);
         if self.current().version == version {
             return Ok(self.current());
@@ -291,11 +291,11 @@ impl Configuration {
     }
 }
 
-async fn in_time<T>(read: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, sqlx::Error> {
-    tokio::time::timeout(READ_WITHIN, read).await.unwrap_or(Err(sqlx::Error::PoolTimedOut))
+async fn in_time<T>(read: impl Future<Output = store::Result<T>>) -> store::Result<T> {
+    tokio::time::timeout(READ_WITHIN, read).await.unwrap_or_else(|_| Err(store::Error::took_longer_than(READ_WITHIN)))
 }
 
-async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> Result<Snapshot, sqlx::Error> {
+async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Result<Snapshot> {
     let rows = store::configuration::read(pool).await?;
     let mut snapshot = Snapshot { version: rows.version, ..Snapshot::default() };
     for row in rows.sources {

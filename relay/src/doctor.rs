@@ -79,7 +79,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
         }
     };
     report.line("database", &check::database(&health));
-    let wanted = store::MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0);
+    let wanted = store::newest_migration();
     report.line("migrations", &check::migrations(health.migration, wanted));
     report.line("clock", &check::clock(SystemTime::now(), health.now.into()));
     let standbys = store::health::standbys(pool).await.map(|standbys| check::standbys(&standbys));
@@ -87,7 +87,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     // The tables are as this relay knows them only then.
     if health.migration == Some(wanted) {
         let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
-        let sealed: Result<(Sealed, Sealed), sqlx::Error> = sealed.await;
+        let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {
             Ok((sources, destinations)) => check::secrets(sources, destinations),
             Err(error) => Check::Fail(format!("cannot be read: {error}")),
@@ -104,7 +104,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     }
 }
 
-async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
+async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> store::Result<Sealed> {
     let (mut sealed, mut after) = (Sealed::default(), None);
     loop {
         let page = store::sealed::sources(pool, after).await?;
@@ -119,7 +119,7 @@ async fn sealed_sources(pool: &Pool, keys: &[SealingKey]) -> Result<Sealed, sqlx
     }
 }
 
-async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> Result<Sealed, sqlx::Error> {
+async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> store::Result<Sealed> {
     let (mut sealed, mut after) = (Sealed::default(), None);
     loop {
         let page = store::sealed::destinations(pool, after).await?;

@@ -52,7 +52,7 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
 }
 
 /// Returns whether any destination has parked deliveries.
-async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
+async fn look(intake: &Intake) -> store::Result<bool> {
     let (begun, any) = store::held::look(&intake.pool).await?;
     for begun in begun {
         let id = DestinationId::from_uuid(begun.destination_id);
@@ -97,11 +97,7 @@ pub async fn tell_unusable(intake: Intake, stop: CancellationToken) {
 }
 
 /// `told` says of which version of each destination an event was stored.
-async fn tell_new(
-    intake: &Intake,
-    snapshot: &Snapshot,
-    told: &mut HashMap<DestinationId, u64>,
-) -> Result<(), sqlx::Error> {
+async fn tell_new(intake: &Intake, snapshot: &Snapshot, told: &mut HashMap<DestinationId, u64>) -> store::Result<()> {
     told.retain(|id, _| snapshot.unusable.contains_key(id));
     for (id, destination) in &snapshot.unusable {
         let version = unix_time::unix_ms(destination.updated_at);

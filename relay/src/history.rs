@@ -98,7 +98,7 @@ fn floor(now_ms: u64, days: u16) -> Uuid {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn make_days(pool: &Pool) -> Result<(), sqlx::Error> {
+pub async fn make_days(pool: &Pool) -> store::Result<()> {
     let today = store::health::now(pool).await?.date();
     for ahead in 0..=DAYS_AHEAD {
         if let Some(day) = today.checked_add(time::Duration::days(ahead)) {
@@ -136,7 +136,7 @@ enum Kept {
     Unfinished,
 }
 
-async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> Result<Kept, sqlx::Error> {
+async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Result<Kept> {
     make_days(pool).await?;
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
     // One of the two clocks is wrong, and what is dropped does not come back.
@@ -151,7 +151,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> Result<Ke
     drop_what_is_past(&mut maintenance, retention).await
 }
 
-async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> Result<Kept, sqlx::Error> {
+async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> store::Result<Kept> {
     let now = maintenance.now().await?;
     let first_known = retention.first_known(unix_time::unix_ms(now));
     let reason = format!("it was not delivered within its retention of {} days", retention.metadata_days);
@@ -181,7 +181,7 @@ async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) 
             Ok(()) => {
                 tracing::info!(partition = partition.name(), "a partition is dropped because its retention has passed")
             }
-            Err(error) if partitions::is_in_use(&error) => {
+            Err(error) if error.is_in_use() => {
                 tracing::info!(
                     partition = partition.name(),
                     "a partition cannot be dropped while a query reads it; trying again"

@@ -77,17 +77,17 @@ pub enum Stored {
 #[derive(Debug, thiserror::Error)]
 pub enum NotStored {
     #[error(transparent)]
-    Failed(#[from] sqlx::Error),
+    Failed(#[from] store::Error),
     /// The database took longer than [`PATIENCE`].
     #[error("the database took longer than {} s", PATIENCE.as_secs())]
     TookTooLong,
 }
 
-impl From<NotStored> for sqlx::Error {
+impl From<NotStored> for store::Error {
     fn from(error: NotStored) -> Self {
         match error {
             NotStored::Failed(error) => error,
-            NotStored::TookTooLong => Self::PoolTimedOut,
+            NotStored::TookTooLong => Self::took_longer_than(PATIENCE),
         }
     }
 }
@@ -97,7 +97,8 @@ impl Intake {
     /// message. It can be repeated: what is stored already is found by its id.
     ///
     /// # Errors
-    /// Returns an error if the database does not answer in time, or refuses some of it (see [`store::is_data_error`]).
+    /// Returns an error if the database does not answer in time, or refuses some of it (see
+    /// [`store::Error::is_data_error`]).
     pub async fn store(&self, arrivals: &[Arrival], unreadable: &[NewUnreadable]) -> Result<(), NotStored> {
         let plausible = Plausible::from_queue(in_time(self.clock.now_ms()).await?);
         let stored = self.admit(arrivals, plausible, |prepared| {
@@ -203,7 +204,7 @@ impl Intake {
     }
 
     /// The newest snapshot, read again if it lacks the source of an arrival.
-    async fn snapshot_for(&self, arrivals: &[Arrival]) -> Result<Arc<Snapshot>, sqlx::Error> {
+    async fn snapshot_for(&self, arrivals: &[Arrival]) -> store::Result<Arc<Snapshot>> {
         let snapshot = self.configuration.current();
         if arrivals.iter().any(|arrival| arrival.source().is_some_and(|id| !snapshot.sources.contains_key(&id))) {
             return self.configuration.refresh().await;
@@ -211,13 +212,7 @@ impl Intake {
         Ok(snapshot)
     }
 
-    async fn write(
-        &self,
-        batch: &Batch,
-        version: Version,
-        held: Option<Held>,
-        now_ms: u64,
-    ) -> Result<Admitted, sqlx::Error> {
+    async fn write(&self, batch: &Batch, version: Version, held: Option<Held>, now_ms: u64) -> store::Result<Admitted> {
         let mut days: Vec<Date> =
             batch.events.iter().map(|event| unix_time::timestamp(shared::id::uuid_v7_ms(event.id)).date()).collect();
         days.push(unix_time::timestamp(now_ms).date());
@@ -240,7 +235,7 @@ impl Intake {
 }
 
 /// Waits for the database. It does not cover the time in which routes are asked, which has a limit of its own.
-async fn in_time<T>(asked: impl Future<Output = Result<T, sqlx::Error>>) -> Result<T, NotStored> {
+async fn in_time<T>(asked: impl Future<Output = store::Result<T>>) -> Result<T, NotStored> {
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(answered) => answered.map_err(NotStored::Failed),
         Err(_) => Err(NotStored::TookTooLong),

@@ -87,7 +87,7 @@ pub async fn destination_disabled(
     destination: &Destination,
     cause: Cause,
     reason: &str,
-) -> Result<(), sqlx::Error> {
+) -> store::Result<()> {
     if destination.state != DestinationState::Active {
         return Ok(());
     }
@@ -110,10 +110,10 @@ pub async fn destination_disabled(
 /// Returns an error if the event is not stored and may be later.
 pub async fn or_dropped(
     destination: DestinationId,
-    stored: impl Future<Output = Result<(), sqlx::Error>>,
-) -> Result<(), sqlx::Error> {
+    stored: impl Future<Output = store::Result<()>>,
+) -> store::Result<()> {
     match supervise::row(stored).await {
-        Ok(Err(error)) if store::is_data_error(&error) => {
+        Ok(Err(error)) if error.is_data_error() => {
             tracing::error!(%error, %destination, "the database refuses an operational event; it is dropped");
             Ok(())
         }
@@ -135,7 +135,7 @@ pub fn quarantine_full<'a>(
     intake: &'a Intake,
     source: &'a Source,
     hour: OffsetDateTime,
-) -> Pin<Box<dyn Future<Output = Result<(), sqlx::Error>> + Send + 'a>> {
+) -> Pin<Box<dyn Future<Output = store::Result<()>> + Send + 'a>> {
     Box::pin(async move {
         let key = format!("{}/quarantine_full/{}", source.id, unix_time::unix_ms(hour));
         let happening = Happening::QuarantineFull {
@@ -153,7 +153,7 @@ pub fn quarantine_full<'a>(
 ///
 /// # Errors
 /// Returns an error if the database does not answer; then nothing was stored.
-pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: &Happening) -> Result<(), sqlx::Error> {
+pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: &Happening) -> store::Result<()> {
     let snapshot = intake.configuration.current();
     let sources = snapshot
         .sources
@@ -196,13 +196,15 @@ fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> A
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
 
     #[tokio::test]
     async fn an_event_whose_storing_panics_is_dropped_and_one_that_may_be_stored_later_is_not() {
         let destination = DestinationId::mint(1, [1; 10]);
         assert!(or_dropped(destination, async { panic!("its name") }).await.is_ok());
-        assert!(or_dropped(destination, async { Err(sqlx::Error::PoolTimedOut) }).await.is_err());
+        assert!(or_dropped(destination, async { Err(store::Error::took_longer_than(Duration::ZERO)) }).await.is_err());
         assert!(or_dropped(destination, async { Ok(()) }).await.is_ok());
     }
 }

@@ -49,7 +49,7 @@ impl Rechecker {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> Result<Self, sqlx::Error> {
+    pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> store::Result<Self> {
         let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
         let row = row.ok_or_else(|| "its source has been deleted".to_owned());
         Ok(Self(row.and_then(|row| Ready::of(pusher, &row))))
@@ -79,7 +79,7 @@ impl Rechecks {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn verifies(&mut self, customer: CustomerId, event: &EventView<'_>) -> Result<bool, sqlx::Error> {
+    pub async fn verifies(&mut self, customer: CustomerId, event: &EventView<'_>) -> store::Result<bool> {
         let rechecker = match self.known.entry(event.source_id) {
             Entry::Occupied(known) => known.into_mut(),
             Entry::Vacant(place) => place.insert(Rechecker::of(&self.pusher, customer, event.source_id).await?),

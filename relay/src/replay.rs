@@ -127,7 +127,7 @@ pub struct Counted {
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>) -> Result<Counted, sqlx::Error> {
+pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>) -> store::Result<Counted> {
     let (until, now) = bounds(pool, clock, &new.filter).await?;
     let selection = selection(&new.filter, new.customer_id.uuid(), until, now);
     count::piece(pool, &selection, after, count::DRY_RUN).await
@@ -138,7 +138,7 @@ pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>
 ///
 /// # Errors
 /// If a statement fails.
-pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) -> Result<ReplayRow, sqlx::Error> {
+pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) -> store::Result<ReplayRow> {
     let (until, now) = bounds(pool, clock, &new.filter).await?;
     let (rate_limit, rate_per) = match new.rate {
         None => (None, None),
@@ -192,7 +192,7 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Where the database cannot be asked; it can be called again.
-pub async fn cancel(pool: &Pool, engine: &deliver::Handle, id: ReplayId) -> Result<(), sqlx::Error> {
+pub async fn cancel(pool: &Pool, engine: &deliver::Handle, id: ReplayId) -> store::Result<()> {
     replays::cancel(pool, id.uuid()).await?;
     loop {
         match with_partitions!(pool, replays::cancel_pending(pool, id.uuid(), 5_000))? {
@@ -204,7 +204,7 @@ pub async fn cancel(pool: &Pool, engine: &deliver::Handle, id: ReplayId) -> Resu
 }
 
 /// The id before which everything is that a replay can take which is made now, and the time of now by the database's clock.
-async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> Result<(Uuid, OffsetDateTime), sqlx::Error> {
+async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> store::Result<(Uuid, OffsetDateTime)> {
     let from = uuid_v7_floor(clock.now_ms().await?);
     let Newest { now, event_id, delivery_id } = replays::newest(pool, from).await?;
     let last = if filter.state.is_some() { delivery_id } else { event_id };

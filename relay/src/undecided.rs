@@ -62,7 +62,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
 }
 
 /// Returns whether there is more to do at once.
-async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
+async fn look(intake: &Intake) -> store::Result<bool> {
     let (destinations, released) = undecided::release_changed(&intake.pool, RELEASED_AT_ONCE).await?;
     for destination in destinations {
         intake.engine.look(DestinationId::from_uuid(destination));
@@ -83,7 +83,7 @@ async fn look(intake: &Intake) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if a query fails; the delivery is then decided later, by [`run`].
-pub async fn decide_now(intake: &Intake, delivery: DeliveryId) -> Result<(), sqlx::Error> {
+pub async fn decide_now(intake: &Intake, delivery: DeliveryId) -> store::Result<()> {
     let Some(row) = undecided::take_one(&intake.pool, delivery.uuid()).await? else { return Ok(()) };
     let snapshot = intake.configuration.refresh().await?;
     decide(intake, &snapshot, &row, ASK_NOW_WITHIN).await
@@ -93,7 +93,7 @@ fn is_full(found: usize, limit: i64) -> bool {
     i64::try_from(found).is_ok_and(|found| found >= limit)
 }
 
-async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duration) -> Result<(), sqlx::Error> {
+async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duration) -> store::Result<()> {
     let decision = match row.route_id.and_then(|id| snapshot.routes.get(&RouteId::from_uuid(id))) {
         None => Decision::NotMatched(without_route(snapshot, row).to_owned()),
         Some(route) => {
@@ -134,8 +134,8 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
 async fn or_still_undecided(
     delivery: DeliveryId,
     by: HeldBy,
-    decision: impl Future<Output = Result<Decision, sqlx::Error>>,
-) -> Result<Decision, sqlx::Error> {
+    decision: impl Future<Output = store::Result<Decision>>,
+) -> store::Result<Decision> {
     supervise::row(decision).await.unwrap_or_else(|panic| {
         tracing::error!(error = %panic, %delivery, "deciding an undecided delivery panicked; it is tried again");
         Ok(Decision::Undecided { by, reason: route::storable(panic.to_string()), again: true })
@@ -161,7 +161,7 @@ fn is_same_for(row: &Row, then: &Snapshot, now: &Snapshot) -> bool {
     of(then) == of(now)
 }
 
-async fn event(intake: &Intake, row: &Row, route: &Route) -> Result<Option<EventRow>, sqlx::Error> {
+async fn event(intake: &Intake, row: &Row, route: &Route) -> store::Result<Option<EventRow>> {
     let reads_body = route::evaluated(route).is_some() || route.order_key.is_some();
     let largest = if reads_body { i32::try_from(MAX_BODY_BYTES).unwrap_or(i32::MAX) } else { -1 };
     undecided::event(&intake.pool, row.event_id, largest).await
@@ -216,7 +216,9 @@ mod tests {
         let decision = or_still_undecided(delivery, HeldBy::OrderKey, async { panic!("a\0key") }).await;
         let Ok(Decision::Undecided { by, reason, again }) = decision else { panic!("{decision:?}") };
         assert_eq!((by, reason.as_str(), again), (HeldBy::OrderKey, "the relay panicked: a\u{fffd}key", true));
-        let failed = or_still_undecided(delivery, HeldBy::Filter, async { Err(sqlx::Error::PoolTimedOut) }).await;
+        let failed =
+            or_still_undecided(delivery, HeldBy::Filter, async { Err(store::Error::took_longer_than(Duration::ZERO)) })
+                .await;
         assert!(failed.is_err());
     }
 }

@@ -116,7 +116,7 @@ impl Releaser {
     ///
     /// # Errors
     /// Returns an error if the result cannot be written. The try can be repeated: what is stored is found by its id.
-    pub async fn try_again(&self, row: UnreadableRow) -> Result<Tried, sqlx::Error> {
+    pub async fn try_again(&self, row: UnreadableRow) -> store::Result<Tried> {
         let (id, pool) = (row.id, &self.intake.pool);
         if row.released_at.is_some() {
             return Ok(Tried::Released(None));
@@ -206,10 +206,10 @@ impl Releaser {
             Err(error) => return Tried::NotNow(error.to_string()),
         };
         let plausible = Plausible::from_history(now_ms, self.retention.first_with_body(now_ms));
-        match self.intake.store_one(arrival, plausible).await.map_err(sqlx::Error::from) {
+        match self.intake.store_one(arrival, plausible).await.map_err(store::Error::from) {
             Ok(Stored::Done) => Tried::Released(event),
             Ok(Stored::Unreadable(reason, detail)) => Tried::StillUnreadable(reason, detail),
-            Err(error) if store::is_data_error(&error) => {
+            Err(error) if error.is_data_error() => {
                 Tried::StillUnreadable(Reason::RefusedByDatabase, format!("the database refused it: {error}"))
             }
             Err(error) => Tried::NotNow(error.to_string()),

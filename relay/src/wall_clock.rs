@@ -54,14 +54,14 @@ impl WallClock {
     ///
     /// # Errors
     /// Returns an error if the query fails or takes too long.
-    pub async fn ahead_ms(&self) -> Result<i64, sqlx::Error> {
+    pub async fn ahead_ms(&self) -> store::Result<i64> {
         let last = *self.last.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some(last) = last.filter(|last| still_good(*last, Instant::now(), SystemTime::now())) {
             return Ok(last.ahead_ms);
         }
         let before = mint::now_ms();
         let theirs = tokio::time::timeout(ANSWER_WITHIN, store::health::now(&self.pool));
-        let theirs = unix_time::unix_ms(theirs.await.unwrap_or(Err(sqlx::Error::PoolTimedOut))?);
+        let theirs = unix_time::unix_ms(theirs.await.map_err(|_| store::Error::took_longer_than(ANSWER_WITHIN))??);
         let (steady, ours) = (Instant::now(), SystemTime::now());
         let ahead_ms = ahead(before, mint::now_ms(), theirs);
         if is_new_difference(last.map(|last| last.ahead_ms), ahead_ms) {
@@ -75,7 +75,7 @@ impl WallClock {
     ///
     /// # Errors
     /// Returns an error if the query fails or takes too long.
-    pub async fn now_ms(&self) -> Result<u64, sqlx::Error> {
+    pub async fn now_ms(&self) -> store::Result<u64> {
         let ahead_ms = self.ahead_ms().await?;
         Ok(mint::now_ms().saturating_add_signed(-ahead_ms))
     }
@@ -84,7 +84,7 @@ impl WallClock {
     ///
     /// # Errors
     /// Returns an error if the query fails or takes too long.
-    pub async fn is_wrong(&self) -> Result<Option<String>, sqlx::Error> {
+    pub async fn is_wrong(&self) -> store::Result<Option<String>> {
         let ahead_ms = self.ahead_ms().await?;
         Ok((u128::from(ahead_ms.unsigned_abs()) > TOLERANCE.as_millis()).then(|| describe(ahead_ms)))
     }

@@ -9,6 +9,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::DestinationId;
 use shared::sign::SigningKey;
+use store::Constraint;
 use store::deleted_destinations;
 use store::destinations::{self, Changed, DestinationRow};
 use utoipa::ToSchema;
@@ -81,7 +82,7 @@ pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> R
     let id = DestinationId::from_uuid(mint::uuid());
     let content = content(control, id, None, checked, mint::now_ms())?;
     let inserted = destinations::insert(&control.pool, actor.customer(), id, &name, shard(id), &content).await;
-    let taken = conflict_of("destination_name_is_unique_for_its_customer", Conflict::NameTaken);
+    let taken = conflict_of(&[(Constraint::DestinationName, Conflict::NameTaken)]);
     Ok(answer(control, inserted.map_err(taken)?, true).await?.value)
 }
 

@@ -5,6 +5,8 @@
 
 use std::fmt;
 
+use store::{Constraint, Kind};
+
 use super::fields::FieldError;
 use crate::history::Retention;
 
@@ -163,24 +165,19 @@ impl Error {
     }
 }
 
-impl From<sqlx::Error> for Error {
-    fn from(error: sqlx::Error) -> Self {
+impl From<store::Error> for Error {
+    fn from(error: store::Error) -> Self {
         let cause = error.to_string();
-        // Of the rest, the classes 08 (connection), 53 (resources) and 57 (operator intervention) pass by themselves
-        // (PostgreSQL, appendix A).
-        let passing = ["08", "53", "57"];
-        let unavailable = match error.as_database_error() {
-            Some(error) => error.code().is_some_and(|code| passing.iter().any(|class| code.starts_with(class))),
-            None => matches!(
-                error,
-                sqlx::Error::Io(_)
-                    | sqlx::Error::Tls(_)
-                    | sqlx::Error::PoolTimedOut
-                    | sqlx::Error::PoolClosed
-                    | sqlx::Error::WorkerCrashed
-            ),
-        };
-        if unavailable { Self::Unavailable(cause) } else { Self::Internal(cause) }
+        match error.kind() {
+            Kind::Unavailable | Kind::Timeout(_) => Self::Unavailable(cause),
+            Kind::Interrupted
+            | Kind::Locked
+            | Kind::Conflict(_)
+            | Kind::Data
+            | Kind::MissingPartition(_)
+            | Kind::Changed
+            | Kind::Other => Self::Internal(cause),
+        }
     }
 }
 
@@ -189,16 +186,18 @@ pub(super) fn past_retention(retention: Retention) -> String {
     format!("the body is past its retention of {} days", retention.body_days)
 }
 
-/// What an error of the database means for the caller, if `constraint` is one that a request can violate.
-pub(super) fn conflict_of(constraint: &'static str, conflict: Conflict) -> impl Fn(sqlx::Error) -> Error {
-    move |error| match error.as_database_error() {
-        Some(refused) if refused.constraint() == Some(constraint) => Error::Conflict(conflict),
-        Some(_) | None => error.into(),
+/// What an error of the store means for the caller of a request that can violate one of these constraints.
+pub(super) fn conflict_of(conflicts: &[(Constraint, Conflict)]) -> impl Fn(store::Error) -> Error {
+    move |error| {
+        let conflict = conflicts.iter().find(|(constraint, _)| error.kind() == Kind::Conflict(*constraint));
+        conflict.map_or_else(|| error.into(), |(_, conflict)| Error::Conflict(*conflict))
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use store::Limit;
+
     use super::*;
 
     #[test]
@@ -212,7 +211,32 @@ mod tests {
 
     #[test]
     fn a_database_that_does_not_answer_is_unavailable_and_not_internal() {
-        assert!(matches!(Error::from(sqlx::Error::PoolTimedOut), Error::Unavailable(_)));
-        assert!(matches!(Error::from(sqlx::Error::RowNotFound), Error::Internal(_)));
+        for (kind, is_unavailable) in [
+            (Kind::Unavailable, true),
+            (Kind::Timeout(Limit::Relay), true),
+            (Kind::Timeout(Limit::Server), true),
+            (Kind::Interrupted, false),
+            (Kind::Locked, false),
+            (Kind::Conflict(Constraint::Reference), false),
+            (Kind::Data, false),
+            (Kind::MissingPartition(None), false),
+            (Kind::Changed, false),
+            (Kind::Other, false),
+        ] {
+            let error = Error::from(store::Error::new(kind, "relation secret"));
+            assert_eq!(matches!(error, Error::Unavailable(_)), is_unavailable, "{kind:?}");
+            assert_eq!(matches!(error, Error::Internal(_)), !is_unavailable, "{kind:?}");
+            assert_eq!(error.cause(), Some("relation secret"));
+        }
+    }
+
+    #[test]
+    fn a_violated_constraint_is_a_conflict_for_those_who_can_violate_it() {
+        let told = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
+        let error = |kind| store::Error::new(kind, "it is refused");
+        assert!(matches!(told(error(Kind::Conflict(Constraint::SourceName))), Error::Conflict(Conflict::NameTaken)));
+        for kind in [Kind::Conflict(Constraint::Reference), Kind::Data] {
+            assert!(matches!(told(error(kind)), Error::Internal(_)), "{kind:?}");
+        }
     }
 }

@@ -64,7 +64,7 @@ pub async fn ready(control: &Control) -> Result<Ready, Error> {
     let asked = async {
         store::configuration::version(&control.pool).await?;
         let wrong = control.clock.is_wrong().await?;
-        Ok::<_, sqlx::Error>((wrong, control.clock.ahead_ms().await?))
+        Ok::<_, store::Error>((wrong, control.clock.ahead_ms().await?))
     };
     let clock_ahead_ms = match tokio::time::timeout(READY_WITHIN, asked).await {
         Ok(Ok((None, ahead_ms))) => ahead_ms,

@@ -3,11 +3,12 @@
 use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::{DestinationId, ReplayId, SourceId, uuid_v7_ms};
+use store::Constraint;
 use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{Conflict, Noun, past_retention};
+use super::error::{Conflict, Noun, conflict_of, past_retention};
 use super::fields::Problems;
 use super::page::{Page, PageRequest, cursor, decode};
 use super::rate::RateLimit;
@@ -171,11 +172,9 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
             estimated_s: replay::estimate_s(counted.matched, new.rate),
         }));
     }
-    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new).await.map_err(|error| {
-        // Its destination has been deleted since it was looked up.
-        let is_gone = error.as_database_error().is_some_and(|error| error.is_foreign_key_violation());
-        if is_gone { Error::Conflict(Conflict::ChangedMeanwhile) } else { error.into() }
-    })?;
+    let made = replay::create(&control.pool, &control.clock, &control.wakers, &new).await;
+    // Its destination may have been deleted since it was looked up.
+    let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = ReplayId::from_uuid(made.id);
     Ok(Made::Replay(Box::new(show(control, actor, &made.to_string()).await?)))
 }

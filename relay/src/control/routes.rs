@@ -4,6 +4,7 @@ use model::poison::Poison;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use shared::id::{DestinationId, RouteId, SourceId};
+use store::Constraint;
 use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
 
@@ -146,12 +147,9 @@ pub async fn create(control: &Control, actor: Actor, spec: RouteSpec) -> Result<
     let (source, destination) = problems.finish_with(joined)?;
     let id = RouteId::from_uuid(mint::uuid());
     let inserted = routes::insert(&control.pool, actor.customer(), id, source, destination, &content).await;
-    let (row, version) = inserted.map_err(|error| {
-        if error.as_database_error().is_some_and(|error| error.is_foreign_key_violation()) {
-            return Error::Conflict(Conflict::ChangedMeanwhile);
-        }
-        conflict_of("one_route_joins_a_source_and_a_destination", Conflict::RouteExists)(error)
-    })?;
+    let refused =
+        conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile), (Constraint::Route, Conflict::RouteExists)]);
+    let (row, version) = inserted.map_err(refused)?;
     control.active(version).await?;
     Ok(view(control, row))
 }

@@ -8,6 +8,7 @@ use serde_json::Value;
 use shared::id::{CustomerId, SourceId};
 use shared::provider;
 use shared::source::Secret;
+use store::Constraint;
 use store::configuration::Version;
 use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
@@ -112,7 +113,7 @@ pub async fn create(control: &Control, actor: Actor, spec: SourceSpec) -> Result
     let id = SourceId::from_uuid(mint::uuid());
     let content = content(control, id, &name, spec, None, problems)?;
     let inserted = sources::insert(&control.pool, actor.customer(), id, &name, &content).await;
-    let taken = conflict_of("source_name_is_unique_for_its_customer", Conflict::NameTaken);
+    let taken = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
     Ok(answer(control, inserted.map_err(taken)?).await?.value)
 }
 

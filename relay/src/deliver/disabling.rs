@@ -36,7 +36,7 @@ pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
 async fn version_after(
     destination: DestinationId,
     reason: &str,
-    disabled: impl Future<Output = Result<Option<Version>, sqlx::Error>>,
+    disabled: impl Future<Output = store::Result<Option<Version>>>,
 ) -> Option<Version> {
     match supervise::row(disabled).await {
         Ok(Ok(version)) => version.inspect(|_| {

@@ -59,7 +59,7 @@ pub(super) async fn run(pool: Pool, inbox: Arc<Mutex<mpsc::UnboundedReceiver<Rea
         let mut groups = VecDeque::from([group]);
         while let Some(mut group) = groups.pop_front() {
             let Err(error) = read(&pool, &group, &handle).await else { continue };
-            if error.as_database_error().is_some() && group.len() > 1 {
+            if error.is_answer() && group.len() > 1 {
                 // One lane that the database cannot read in time must not hold up the others.
                 tracing::warn!(%error, lanes = group.len(), "due deliveries cannot be read; half of them are read at a time");
                 let second = group.split_off(group.len() / 2);
@@ -87,7 +87,7 @@ fn group(first: Read, mut next: impl FnMut() -> Option<Read>) -> Vec<Read> {
 }
 
 /// Reads for these lanes and tells the engine what there is.
-async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> Result<(), sqlx::Error> {
+async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> store::Result<()> {
     let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
     let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
     let limits: Vec<i64> = reads.iter().map(|read| i64::try_from(read.limit).unwrap_or(i64::MAX)).collect();
@@ -122,7 +122,7 @@ pub(super) async fn expedited(
     pool: &Pool,
     destination: DestinationId,
     deliveries: &[DeliveryId],
-) -> Result<Vec<Item>, sqlx::Error> {
+) -> store::Result<Vec<Item>> {
     let ids: Vec<Uuid> = deliveries.iter().map(|id| id.uuid()).collect();
     let (rows, events) = expedited::due(pool, destination.uuid(), &ids).await?;
     let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|row| (row.id, Arc::new(event(row)))).collect();

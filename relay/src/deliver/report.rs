@@ -57,7 +57,7 @@ impl Writer {
             let batch: Vec<&Health> = waiting.values().map(|waiting| &waiting.health).take(BATCH).collect();
             match destination_health::write(&self.pool, &batch, self.clock.now_us()).await {
                 Ok(()) => {}
-                Err(error) if store::is_data_error(&error) => {
+                Err(error) if error.is_data_error() => {
                     // Written again it would be refused again, and keep its shards from being handed over.
                     tracing::error!(%error, reports = batch.len(), "the database refuses the health of destinations; it is dropped");
                 }

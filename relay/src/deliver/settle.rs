@@ -46,7 +46,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
     let mut backoff = database_backoff();
     loop {
         // It can be repeated: attempts are found by their ids, and a settlement names the state that it settles.
-        let written: Result<_, sqlx::Error> = async { with_partitions!(pool, settle(pool, batch)) }.await;
+        let written: store::Result<_> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
                 let lost = batch.iter().filter(|settlement| !settled.has(settlement)).count();
@@ -58,7 +58,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 }
                 return settled;
             }
-            Err(error) if store::is_data_error(&error) && batch.len() > 1 => {
+            Err(error) if error.is_data_error() && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
                 tracing::error!(%error, "the database refuses a batch of attempts; they are stored one by one");
                 let mut settled = Settled::default();
@@ -67,7 +67,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 }
                 return settled;
             }
-            Err(error) if store::is_data_error(&error) && batch.iter().any(|row| row.attempt.is_some()) => {
+            Err(error) if error.is_data_error() && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
                 tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its delivery is held");
                 let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());

@@ -38,7 +38,9 @@ pub(super) struct RouteVersion {
 #[derive(Debug, thiserror::Error)]
 pub(super) enum NotRead {
     #[error(transparent)]
-    Failed(#[from] sqlx::Error),
+    Failed(#[from] store::Error),
+    #[error("compiling the route's transform was interrupted: {0}")]
+    Interrupted(#[from] tokio::task::JoinError),
     #[error("the route's transform was not read within {} s", READ_WITHIN.as_secs())]
     TookTooLong,
 }
@@ -73,13 +75,13 @@ impl Versions {
         Ok(found?.clone())
     }
 
-    async fn read(&self, route: RouteId, version: i32) -> Result<Option<Arc<RouteVersion>>, sqlx::Error> {
+    async fn read(&self, route: RouteId, version: i32) -> Result<Option<Arc<RouteVersion>>, NotRead> {
         let Some(row) = route_versions::find(&self.pool, route.uuid(), version).await? else { return Ok(None) };
         let VersionRow { transform, source_name } = row;
         let transform = match transform {
             None => None,
             // Compiling may take longer than others on this thread should wait.
-            Some(source) => Some(tokio::task::spawn_blocking(move || compiled(source)).await.map_err(interrupted)?),
+            Some(source) => Some(tokio::task::spawn_blocking(move || compiled(source)).await?),
         };
         Ok(Some(Arc::new(RouteVersion { transform, source_name })))
     }
@@ -88,10 +90,6 @@ impl Versions {
 fn compiled(source: String) -> Expression<Transform> {
     let compiled: Result<Transform, ExpressionError> = Transform::compile(&source);
     Expression { source, compiled }
-}
-
-fn interrupted(error: tokio::task::JoinError) -> sqlx::Error {
-    sqlx::Error::Io(std::io::Error::other(error))
 }
 
 /// A map that keeps a number of values for a time. Beyond that number the oldest one makes room.

@@ -226,7 +226,7 @@ async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, 
     answered.unwrap_or_else(|_| Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())))
 }
 
-fn query_failed(error: sqlx::Error) -> String {
+fn query_failed(error: store::Error) -> String {
     format!("the query fails: {error}")
 }
 

@@ -120,7 +120,7 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
     Err(format!("older_revision: the edge holds revision {held}, which others raise at the same time"))
 }
 
-fn query_failed(error: sqlx::Error) -> String {
+fn query_failed(error: store::Error) -> String {
     format!("the query fails: {error}")
 }
 

@@ -34,7 +34,7 @@ impl Handover {
     /// Returns an error if the secret cannot be taken now, or not by this relay; the message has to be kept then.
     pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
-        let later = |error: sqlx::Error| FetchError::Later(error.to_string());
+        let later = |error: store::Error| FetchError::Later(error.to_string());
         let no_source = || FetchError::Gone(format!("there is no source {id} for the secret that was handed over"));
         let customer = self.customer(id).await.map_err(later)?.ok_or_else(no_source)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
@@ -55,7 +55,7 @@ impl Handover {
         Ok(())
     }
 
-    async fn customer(&self, id: SourceId) -> Result<Option<CustomerId>, sqlx::Error> {
+    async fn customer(&self, id: SourceId) -> store::Result<Option<CustomerId>> {
         if let Some(source) = self.configuration.current().sources.get(&id) {
             return Ok(Some(source.customer_id));
         }
@@ -116,8 +116,8 @@ impl NotTaken {
     }
 }
 
-impl From<sqlx::Error> for NotTaken {
-    fn from(error: sqlx::Error) -> Self {
+impl From<store::Error> for NotTaken {
+    fn from(error: store::Error) -> Self {
         Self::Failed(FetchError::Later(error.to_string()))
     }
 }

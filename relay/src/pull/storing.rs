@@ -159,8 +159,8 @@ impl Suspect {
     /// with each try, while others work, may break because of what is stored.
     fn of(error: &NotStored, answers: bool) -> Self {
         match error {
-            NotStored::Failed(error) if store::is_data_error(error) => Self::Value,
-            NotStored::Failed(error) if !answers && store::passes_by_itself(error) => Self::Nobody,
+            NotStored::Failed(error) if error.is_data_error() => Self::Value,
+            NotStored::Failed(error) if !answers && error.passes_by_itself() => Self::Nobody,
             NotStored::Failed(_) | NotStored::TookTooLong => Self::Batch,
         }
     }
@@ -198,7 +198,8 @@ mod tests {
         assert_eq!(after_failure(failure.suspect(false), 100, 1), AfterFailure::Halve);
         assert_eq!(after_failure(failure.suspect(false), 1, 1), AfterFailure::SetAside);
         assert_eq!(failure.detail(), "it could not be stored: the relay panicked: its type");
-        let away = stored(async { Err(sqlx::Error::PoolTimedOut.into()) }).await.expect_err("it failed");
+        let away =
+            stored(async { Err(store::Error::took_longer_than(Duration::ZERO).into()) }).await.expect_err("it failed");
         assert_eq!(after_failure(away.suspect(false), 100, 1_000), AfterFailure::TryAgain);
     }
 

@@ -142,7 +142,7 @@ pub(super) async fn plan(
     filter: &Filter,
     rows: usize,
     snapshot: &Snapshot,
-) -> Result<Plan, sqlx::Error> {
+) -> store::Result<Plan> {
     let selection = selection(filter, replay.customer_id, replay.until_id, replay.created_at);
     let range = selection.ids.behind(replay.cursor_id);
     let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::STRETCHES);
@@ -188,7 +188,7 @@ pub(super) async fn make(
     filter: &Filter,
     plan: &Plan,
     snapshot: &Snapshot,
-) -> Result<Chunk, sqlx::Error> {
+) -> store::Result<Chunk> {
     let mut chunk = match &plan.rows {
         Rows::Deliveries(deliveries) => {
             let first_with_body = app.config.retention.first_with_body(app.clock.now_ms().await?);
@@ -208,7 +208,7 @@ async fn of_events(
     filter: &Filter,
     planned: &[Planned],
     snapshot: &Snapshot,
-) -> Result<Chunk, sqlx::Error> {
+) -> store::Result<Chunk> {
     let mut chunk = Chunk::default();
     let mut rechecks = Rechecks::new(Pusher::of(app));
     let mut rest = planned;
@@ -254,7 +254,7 @@ async fn add_group(
     snapshot: &Snapshot,
     rechecks: &mut Rechecks,
     begun: Instant,
-) -> Result<bool, sqlx::Error> {
+) -> store::Result<bool> {
     let mut contents = read(app, group).await?;
     for event in group {
         if chunk.processed > 0 && begun.elapsed() >= MAKE_WITHIN {
@@ -303,7 +303,7 @@ async fn add_group(
 }
 
 /// What is needed of the contents of a group, by the id of the event.
-async fn read(app: &App, group: &[Planned]) -> Result<HashMap<Uuid, EventRow>, sqlx::Error> {
+async fn read(app: &App, group: &[Planned]) -> store::Result<HashMap<Uuid, EventRow>> {
     let ids: Vec<Uuid> = group.iter().filter(|event| event.reads != Reads::Nothing).map(|event| event.row.id).collect();
     if ids.is_empty() {
         return Ok(HashMap::new());
@@ -321,7 +321,7 @@ async fn verifies(
     content: Option<&EventRow>,
     snapshot: &Snapshot,
     rechecks: &mut Rechecks,
-) -> Result<bool, sqlx::Error> {
+) -> store::Result<bool> {
     let Some((content, body)) = content.and_then(|content| Some((content, content.body.as_deref()?))) else {
         return Ok(false);
     };

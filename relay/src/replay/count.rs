@@ -72,7 +72,7 @@ async fn round(app: &App) -> Duration {
 }
 
 /// Waits for a piece of a replay's count; says how long it is until the next.
-async fn pause_after(replay: ReplayId, counted: impl Future<Output = Result<(), sqlx::Error>>) -> Duration {
+async fn pause_after(replay: ReplayId, counted: impl Future<Output = store::Result<()>>) -> Duration {
     match supervise::row(counted).await {
         Ok(Ok(())) => AGAIN,
         Ok(Err(error)) => {
@@ -87,7 +87,7 @@ async fn pause_after(replay: ReplayId, counted: impl Future<Output = Result<(), 
 }
 
 /// Counts the next piece of a replay.
-async fn count(app: &App, row: &ReplayRow) -> Result<(), sqlx::Error> {
+async fn count(app: &App, row: &ReplayRow) -> store::Result<()> {
     // The worker stops a replay whose filter cannot be read.
     let Ok(filter) = serde_json::from_value::<Filter>(row.filter.clone()) else { return Ok(()) };
     let selection = selection(&filter, row.customer_id, row.until_id, row.created_at);
@@ -122,7 +122,7 @@ pub(super) async fn piece(
     selection: &Selection,
     after: Option<Uuid>,
     limits: Limits,
-) -> Result<Counted, sqlx::Error> {
+) -> store::Result<Counted> {
     let mut count = Count { selection, found: 0 };
     let outcome = search::run(pool, &mut count, Order::OldestFirst, selection.ids.behind(after), limits).await?;
     let after = match outcome {

@@ -15,7 +15,6 @@ use model::destination::Rate;
 use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, EventId, ReplayId};
 use store::partitions::with_partitions;
-use store::passes_by_itself;
 use store::replays::{self, Advanced, ReplayRow, begun};
 use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
@@ -89,7 +88,7 @@ impl Worker {
         let look = async { Ok((replays::running(&self.app.pool).await?, self.app.clock.now_ms().await?)) };
         let (rows, now_ms) = match look.await {
             Ok(found) => found,
-            Err::<_, sqlx::Error>(error) => {
+            Err::<_, store::Error>(error) => {
                 tracing::warn!(%error, "replays cannot be read; trying again");
                 return AFTER_ERROR;
             }
@@ -118,7 +117,7 @@ impl Worker {
         pause_after(replay, self.advance(&row).instrument(span)).await
     }
 
-    async fn advance(&mut self, row: &ReplayRow) -> Result<Turn, sqlx::Error> {
+    async fn advance(&mut self, row: &ReplayRow) -> store::Result<Turn> {
         let filter: Filter = match serde_json::from_value(row.filter.clone()) {
             Ok(filter) => filter,
             Err(error) => return self.fail(row, 0, format!("its filter cannot be read: {error}")).await,
@@ -171,7 +170,7 @@ impl Worker {
         }
     }
 
-    async fn fail(&self, row: &ReplayRow, least: i16, reason: String) -> Result<Turn, sqlx::Error> {
+    async fn fail(&self, row: &ReplayRow, least: i16, reason: String) -> store::Result<Turn> {
         let failed = begun::fail(&self.app.pool, row, least, &reason).await?;
         Ok(if failed { Turn::Failed(reason) } else { Turn::NotNow })
     }
@@ -193,7 +192,7 @@ impl Worker {
 }
 
 /// Waits for the turn of a replay; says how long it is until the next.
-async fn pause_after(replay: ReplayId, turn: impl Future<Output = Result<Turn, sqlx::Error>>) -> Duration {
+async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<Turn>>) -> Duration {
     match supervise::row(turn).await {
         Ok(Ok(Turn::Moved { pause })) => pause,
         Ok(Ok(Turn::NotNow | Turn::Overtaken)) => AGAIN,
@@ -228,15 +227,12 @@ enum Begin {
 }
 
 /// What follows from a chunk; `ended` is `None` if a shutdown interrupted it.
-fn after_chunk(
-    replay: ReplayId,
-    ended: Option<Result<Result<Turn, sqlx::Error>, RowPanic>>,
-) -> (Begin, Result<Turn, sqlx::Error>) {
+fn after_chunk(replay: ReplayId, ended: Option<Result<store::Result<Turn>, RowPanic>>) -> (Begin, store::Result<Turn>) {
     match ended {
         None => (Begin::GiveBack, Ok(Turn::NotNow)),
         Some(Ok(Ok(Turn::Overtaken))) => (Begin::GiveBack, Ok(Turn::Overtaken)),
         Some(Ok(Ok(turn))) => (Begin::Ended, Ok(turn)),
-        Some(Ok(Err(error))) if passes_by_itself(&error) => (Begin::GiveBack, Err(error)),
+        Some(Ok(Err(error))) if error.passes_by_itself() => (Begin::GiveBack, Err(error)),
         Some(Ok(Err(error))) => (Begin::Counts(stopped::kept(&error)), Err(error)),
         Some(Err(panic)) => {
             tracing::error!(%replay, error = %panic, "a chunk of a replay panicked; it is made again");
@@ -247,12 +243,7 @@ fn after_chunk(
 
 /// Makes the next chunk; anew if the configuration changes before it is stored, so that what is replayed is never routed
 /// by an old one.
-async fn advance(
-    app: &App,
-    row: &ReplayRow,
-    filter: &Filter,
-    mut snapshot: Arc<Snapshot>,
-) -> Result<Turn, sqlx::Error> {
+async fn advance(app: &App, row: &ReplayRow, filter: &Filter, mut snapshot: Arc<Snapshot>) -> store::Result<Turn> {
     let rate = rate_of(row);
     let rows = cut::rows_of(rate, row.begun_here());
     for round in 0..MOST_ROUNDS {
@@ -319,7 +310,7 @@ mod tests {
         let (begin, turn) = after_chunk(replay, Some(ended));
         assert_eq!(begin, Begin::Counts("the relay panicked: itsevent".to_owned()));
         assert!(matches!(turn, Ok(Turn::NotNow)));
-        let (begin, _) = after_chunk(replay, Some(Ok(Err(sqlx::Error::PoolTimedOut))));
+        let (begin, _) = after_chunk(replay, Some(Ok(Err(store::Error::took_longer_than(Duration::ZERO)))));
         assert_eq!(begin, Begin::GiveBack, "the database is away");
         assert_eq!(after_chunk(replay, None).0, Begin::GiveBack, "a shutdown");
         assert_eq!(pause_after(replay, async { panic!("its filter") }).await, AFTER_ERROR);

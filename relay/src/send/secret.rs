@@ -28,7 +28,7 @@ pub(super) async fn find(
             target.provider.secret_help.as_deref().unwrap_or("the source's secret")
         ));
     };
-    let unreachable = |error: sqlx::Error| {
+    let unreachable = |error: store::Error| {
         format!("the secret cannot be read from DATABASE_URL: {error}; or set TIDEGATE_SOURCE_SECRET")
     };
     let pool = store::Pool::new(&url, 4).map_err(unreachable)?;

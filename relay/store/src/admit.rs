@@ -18,6 +18,7 @@ use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
+use crate::{Error, Result};
 
 /// An event to be stored, with the answer of its routes.
 pub struct NewEvent {
@@ -124,7 +125,7 @@ pub enum Admitted {
 ///
 /// # Errors
 /// Where the database cannot be asked or refuses a value; then nothing was written.
-pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted> {
     let mut transaction = pool.begin().await?;
     if batch.bytes() > SHORT_BYTES {
         super::configuration::hold_for_long(&mut transaction).await?;
@@ -144,7 +145,7 @@ pub struct Held {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn hold(pool: &Pool) -> Result<Held, sqlx::Error> {
+pub async fn hold(pool: &Pool) -> Result<Held> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold_for_long(&mut transaction).await?;
     let version = super::configuration::version(&mut *transaction).await?;
@@ -162,17 +163,12 @@ impl Held {
     ///
     /// # Errors
     /// As [`admit`].
-    pub async fn admit(self, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted, sqlx::Error> {
+    pub async fn admit(self, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted> {
         write(self.transaction, batch, version, dedupe_days).await
     }
 }
 
-async fn write(
-    mut transaction: Transaction,
-    batch: &Batch,
-    version: Version,
-    dedupe_days: i32,
-) -> Result<Admitted, sqlx::Error> {
+async fn write(mut transaction: Transaction, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted> {
     let connection: &mut Connection = &mut transaction;
     let ids: Vec<Uuid> = batch.events.iter().map(|event| event.id).collect();
     let found = sqlx::query!(
@@ -218,8 +214,11 @@ async fn write(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool, sqlx::Error> {
-    sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event).fetch_one(pool).await
+pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool> {
+    sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event)
+        .fetch_one(pool)
+        .await
+        .map_err(Error::from)
 }
 
 /// What the batch adds to the counters of its sources.
@@ -250,7 +249,7 @@ fn counts(
 }
 
 /// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
-pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<(), sqlx::Error> {
+pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<()> {
     if ids.len() > 1 {
         sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
             .fetch_all(connection)
@@ -259,11 +258,7 @@ pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Re
     Ok(())
 }
 
-async fn insert_events(
-    connection: &mut Connection,
-    events: &[&NewEvent],
-    copies: &Copies,
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies: &Copies) -> Result<HashSet<Uuid>> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -341,7 +336,7 @@ pub(crate) async fn insert_deliveries(
     connection: &mut Connection,
     events: &[&NewEvent],
     stored: &HashSet<Uuid>,
-) -> Result<(), sqlx::Error> {
+) -> Result<()> {
     let new: Vec<(&NewEvent, &NewDelivery)> = events
         .iter()
         .filter(|event| stored.contains(&event.id))
@@ -354,10 +349,7 @@ pub(crate) async fn insert_deliveries(
     Ok(())
 }
 
-async fn insert_some_deliveries(
-    connection: &mut Connection,
-    new: &[(&NewEvent, &NewDelivery)],
-) -> Result<(), sqlx::Error> {
+async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, &NewDelivery)]) -> Result<()> {
     let ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.id).collect();
     let customer_ids: Vec<Uuid> = new.iter().map(|(event, _)| event.customer_id).collect();
     let destination_ids: Vec<Uuid> = new.iter().map(|(_, delivery)| delivery.destination_id).collect();
@@ -409,10 +401,7 @@ pub(crate) fn parked_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided
 }
 
 /// Returns those that are new: the others are of messages that were stored before.
-async fn insert_rejections(
-    connection: &mut Connection,
-    rejections: &[NewRejection],
-) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn insert_rejections(connection: &mut Connection, rejections: &[NewRejection]) -> Result<HashSet<Uuid>> {
     let mut inserted = HashSet::new();
     let mut rejections: Vec<&NewRejection> = rejections.iter().collect();
     rejections.sort_unstable_by_key(|rejection| rejection.id);

@@ -10,7 +10,7 @@ use tokio::sync::OwnedMutexGuard;
 use tokio::time::Instant;
 use uuid::Uuid;
 
-use crate::{Connection, Pool, Transaction};
+use crate::{Connection, Error, Kind, Pool, Result, Transaction};
 
 /// How long a change waits in the queue of those that want the configuration: so long it keeps others from storing.
 pub const WAIT: Duration = Duration::from_millis(100);
@@ -83,8 +83,11 @@ pub struct RouteRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version, sqlx::Error> {
-    sqlx::query_as!(Version, "select revision, identity from configuration").fetch_one(database).await
+pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version> {
+    sqlx::query_as!(Version, "select revision, identity from configuration")
+        .fetch_one(database)
+        .await
+        .map_err(Error::from)
 }
 
 /// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
@@ -95,7 +98,7 @@ pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version, sql
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn hold(connection: &mut Connection) -> Result<(), sqlx::Error> {
+pub async fn hold(connection: &mut Connection) -> Result<()> {
     sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))").execute(connection).await?;
     Ok(())
 }
@@ -105,7 +108,7 @@ pub async fn hold(connection: &mut Connection) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn hold_for_long(connection: &mut Connection) -> Result<(), sqlx::Error> {
+pub async fn hold_for_long(connection: &mut Connection) -> Result<()> {
     sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate long configuration'))")
         .execute(&mut *connection)
         .await?;
@@ -129,10 +132,10 @@ impl Change {
     ///
     /// # Errors
     /// Returns an error if a query fails, or if it does not get its turn within [`TURN_WITHIN`].
-    pub async fn begin(pool: &Pool) -> Result<Self, sqlx::Error> {
+    pub async fn begin(pool: &Pool) -> Result<Self> {
         let until = Instant::now() + TURN_WITHIN;
         let place = tokio::time::timeout_at(until, pool.change_place()).await;
-        let place = place.map_err(|_| sqlx::Error::PoolTimedOut)?;
+        let place = place.map_err(|_| Error::took_longer_than(TURN_WITHIN))?;
         let mut transaction = pool.begin().await?;
         take_turn(&mut transaction, until).await?;
         Ok(Self { transaction, _place: place })
@@ -142,7 +145,7 @@ impl Change {
     ///
     /// # Errors
     /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
-    pub async fn commit(mut self) -> Result<Version, sqlx::Error> {
+    pub async fn commit(mut self) -> Result<Version> {
         let version = sqlx::query_as!(
             Version,
             "update configuration set revision = revision + 1, identity = gen_random_uuid() returning revision, identity"
@@ -157,7 +160,7 @@ impl Change {
     ///
     /// # Errors
     /// As [`Self::commit`].
-    pub async fn commit_if_any(self, changed: &PgQueryResult) -> Result<Option<Version>, sqlx::Error> {
+    pub async fn commit_if_any(self, changed: &PgQueryResult) -> Result<Option<Version>> {
         if changed.rows_affected() == 0 {
             return Ok(None);
         }
@@ -183,7 +186,7 @@ impl DerefMut for Change {
 ///
 /// A transaction that comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the
 /// queue after [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
-async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<(), sqlx::Error> {
+async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<()> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate long configuration'))")
         .execute(&mut **transaction)
         .await?;
@@ -193,10 +196,11 @@ async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<(), 
         sqlx::raw_sql(AssertSqlSafe(limited.as_str())).execute(&mut **transaction).await?;
         let taken = sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate configuration'))")
             .execute(&mut **transaction)
-            .await;
+            .await
+            .map_err(Error::from);
         match taken {
             Ok(_) => break,
-            Err(error) if is_lock_timeout(&error) && Instant::now() < until => {
+            Err(error) if error.kind() == Kind::Locked && Instant::now() < until => {
                 sqlx::raw_sql("ROLLBACK TO SAVEPOINT turn; RELEASE SAVEPOINT turn").execute(&mut **transaction).await?;
                 tokio::time::sleep(PAUSE).await;
             }
@@ -207,16 +211,11 @@ async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<(), 
     Ok(())
 }
 
-/// 55P03 is "lock not available" (PostgreSQL, appendix A).
-fn is_lock_timeout(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03")
-}
-
 /// Everything, from one state of the database.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn read(pool: &Pool) -> Result<Rows, sqlx::Error> {
+pub async fn read(pool: &Pool) -> Result<Rows> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;
     let version = version(&mut *transaction).await?;

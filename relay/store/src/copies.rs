@@ -8,6 +8,7 @@ use uuid::Uuid;
 use super::Connection;
 use super::admit::{NewEvent, lock_events};
 use super::keys::{self, Holder, Key, Window};
+use crate::Result;
 
 /// How many copies of an event lead to it by the id that they were answered with. More are only counted.
 pub const KEPT: i32 = 100;
@@ -57,11 +58,7 @@ fn relation(event: Uuid, key: &DedupeKey, holder: Holder) -> Relation {
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub(super) async fn claim(
-    connection: &mut Connection,
-    claims: &[Claim],
-    window: Window,
-) -> Result<Copies, sqlx::Error> {
+pub(super) async fn claim(connection: &mut Connection, claims: &[Claim], window: Window) -> Result<Copies> {
     let mut copies = Copies::default();
     if claims.is_empty() {
         return Ok(copies);
@@ -108,11 +105,7 @@ fn first_of_each(claims: &[Claim], key_of: impl Fn(&DedupeKey) -> [u8; 32]) -> B
 
 /// Counts the copies of each event, and keeps where they lead and the first body that differs. After the events have been
 /// inserted: a copy may be one of an event of the same batch.
-pub(super) async fn record(
-    connection: &mut Connection,
-    copies: &Copies,
-    events: &[&NewEvent],
-) -> Result<(), sqlx::Error> {
+pub(super) async fn record(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<()> {
     if copies.of.is_empty() {
         return Ok(());
     }
@@ -147,7 +140,7 @@ fn room(before: i32) -> usize {
     usize::try_from(KEPT.saturating_sub(before)).unwrap_or_default()
 }
 
-async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> Result<(), sqlx::Error> {
+async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> Result<()> {
     if kept.is_empty() {
         return Ok(());
     }
@@ -165,7 +158,7 @@ async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> R
 
 /// Keeps the first copy with another body beside the event. The rows of the events are locked, so two transactions that
 /// keep copies of the same events follow one another.
-async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<(), sqlx::Error> {
+async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<()> {
     let mut first: BTreeMap<Uuid, &NewEvent> = BTreeMap::new();
     for copy in events.iter().filter(|event| copies.changed.contains(&event.id)) {
         if let Some(holder) = copies.of.get(&copy.id) {

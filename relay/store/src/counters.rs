@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Connection, Pool};
+use crate::{Connection, Pool, Result};
 
 /// How long attempts took at the most that are counted together, in milliseconds; the last count is of those that took
 /// longer.
@@ -42,10 +42,7 @@ impl DestinationCounts {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn add_to_sources(
-    connection: &mut Connection,
-    counts: &BTreeMap<Uuid, SourceCounts>,
-) -> Result<(), sqlx::Error> {
+pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<Uuid, SourceCounts>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
@@ -76,7 +73,7 @@ pub async fn add_to_sources(
 pub async fn add_to_destinations(
     connection: &mut Connection,
     counts: &BTreeMap<Uuid, DestinationCounts>,
-) -> Result<(), sqlx::Error> {
+) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }
@@ -134,7 +131,7 @@ pub async fn of_sources(
     customer: Uuid,
     source: Option<Uuid>,
     span: Span,
-) -> Result<BTreeMap<OffsetDateTime, SourceCounts>, sqlx::Error> {
+) -> Result<BTreeMap<OffsetDateTime, SourceCounts>> {
     let mut search = pool.begin_search().await?;
     let rows = sqlx::query!(
         r#"select date_trunc($5, minute) as "at!", sum(stored)::bigint as "stored!",
@@ -166,7 +163,7 @@ pub async fn of_destinations(
     customer: Uuid,
     destination: Option<Uuid>,
     span: Span,
-) -> Result<BTreeMap<OffsetDateTime, DestinationCounts>, sqlx::Error> {
+) -> Result<BTreeMap<OffsetDateTime, DestinationCounts>> {
     let mut search = pool.begin_search().await?;
     let rows = sqlx::query!(
         r#"select date_trunc($5, minute) as "at!", sum(succeeded)::bigint as "succeeded!", sum(dead)::bigint as "dead!",

@@ -10,7 +10,7 @@ use uuid::Uuid;
 use super::configuration::{Change, Version};
 use super::replays::counts::{self, Counts};
 use super::route_versions;
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// What became of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub enum Turn {
 ///
 /// # Errors
 /// A query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>, sqlx::Error> {
+pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     // From here on no replay can be made that delivers to it.
     let found = sqlx::query_scalar!(
@@ -73,7 +73,7 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
 ///
 /// # Errors
 /// A query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn, sqlx::Error> {
+pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
     let mut transaction = pool.begin().await?;
     let job = sqlx::query!(
         r#"select id, cancelled, after_id is null as "from_the_beginning!"
@@ -104,7 +104,7 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn, sqlx::Error> {
 
 /// Cancels the next deliveries in the order of their index. The place where they end is written with them: it may be that
 /// of a parked delivery, which is due at infinity, and is never read here.
-async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64) -> Result<i64, sqlx::Error> {
+async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64) -> Result<i64> {
     let ended = sqlx::query!(
         r#"with job as materialized (
                select coalesce(after_lane, (-1)::smallint) as lane, coalesce(after_due_at, '-infinity') as due_at,
@@ -142,7 +142,7 @@ async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64
     Ok(ended.iter().map(|row| row.count).sum())
 }
 
-async fn begin_again(connection: &mut Connection, id: Uuid) -> Result<(), sqlx::Error> {
+async fn begin_again(connection: &mut Connection, id: Uuid) -> Result<()> {
     sqlx::query!(
         "update deleted_destinations
          set chunk_at = clock_timestamp(), after_lane = null, after_due_at = null, after_id = null
@@ -154,11 +154,12 @@ async fn begin_again(connection: &mut Connection, id: Uuid) -> Result<(), sqlx::
     Ok(())
 }
 
-async fn is_any_pending(connection: &mut Connection, destination: Uuid) -> Result<bool, sqlx::Error> {
+async fn is_any_pending(connection: &mut Connection, destination: Uuid) -> Result<bool> {
     sqlx::query_scalar!(
         r#"select exists (select from pending_deliveries where destination_id = $1) as "pending!""#,
         destination
     )
     .fetch_one(connection)
     .await
+    .map_err(Error::from)
 }

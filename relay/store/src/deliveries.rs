@@ -7,7 +7,7 @@ use uuid::Uuid;
 use super::held::{self, Release, Released};
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::NOT_APPROVED;
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
 /// event, to be found.
@@ -73,13 +73,7 @@ pub struct Page {
 }
 
 impl Page {
-    async fn settled_edge(
-        &self,
-        pool: &Pool,
-        range: Range,
-        rows: i64,
-        plain: bool,
-    ) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn settled_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let state = self.selection.state;
         if state.is_some_and(|state| UNSETTLED.contains(&state)) {
             return Ok(None);
@@ -89,13 +83,7 @@ impl Page {
         by.edge(pool, Order::NewestFirst, range, rows).await
     }
 
-    async fn pending_edge(
-        &self,
-        pool: &Pool,
-        range: Range,
-        rows: i64,
-        plain: bool,
-    ) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn pending_edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let state = self.selection.state;
         if self.selection.error.is_some() || state.is_some_and(|state| !UNSETTLED.contains(&state)) {
             return Ok(None);
@@ -107,7 +95,7 @@ impl Page {
 }
 
 impl Search for Page {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         // An index leads to the few deliveries of an event.
         if self.selection.event.is_some() && !plain {
             return Ok(None);
@@ -118,7 +106,7 @@ impl Search for Page {
         Ok(self.pending_edge(pool, range, rows, plain).await?.or(settled))
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
@@ -151,7 +139,7 @@ async fn page(
     selection: &Selection,
     range: Range,
     limit: i64,
-) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+) -> Result<Vec<DeliveryRow>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         DeliveryRow,
@@ -224,6 +212,7 @@ async fn page(
     )
     .fetch_all(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// The newest deliveries of an event; with `replayed` only those that replays have made, or that none has made.
@@ -237,7 +226,7 @@ pub async fn of_event(
     replayed: Option<bool>,
     unusable: Vec<Uuid>,
     limit: i64,
-) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+) -> Result<Vec<DeliveryRow>> {
     let selection = Selection { event: Some(event), replayed, unusable, ..Selection::default() };
     page(pool, customer, &selection, Range::ALL, limit).await
 }
@@ -251,7 +240,7 @@ pub async fn find(
     customer: CustomerId,
     id: DeliveryId,
     unusable: Vec<Uuid>,
-) -> Result<Option<DeliveryRow>, sqlx::Error> {
+) -> Result<Option<DeliveryRow>> {
     let selection = Selection { unusable, ..Selection::default() };
     page(pool, customer, &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
 }
@@ -260,12 +249,7 @@ pub async fn find(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn attempts(
-    pool: &Pool,
-    id: DeliveryId,
-    cursor: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<AttemptRow>, sqlx::Error> {
+pub async fn attempts(pool: &Pool, id: DeliveryId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<AttemptRow>> {
     // No attempt is older than its delivery: the days before it are not searched.
     let first = uuid_v7_floor(id.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
     sqlx::query_as!(
@@ -280,6 +264,7 @@ pub async fn attempts(
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// What became of asking for a delivery to be tried again.
@@ -313,11 +298,7 @@ enum Place {
 
 /// Looks for a delivery in both tables, in one statement: transactions move it from one to the other, and one that looks into
 /// one after the other can miss it in both.
-async fn place(
-    connection: &mut Connection,
-    customer: CustomerId,
-    id: DeliveryId,
-) -> Result<Option<Place>, sqlx::Error> {
+async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId) -> Result<Option<Place>> {
     let row = sqlx::query!(
         r#"select null::text as settled,
                   exists (select from destinations where destinations.id = pending.destination_id) as "destination!"
@@ -341,12 +322,7 @@ async fn place(
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn retry(
-    pool: &Pool,
-    customer: CustomerId,
-    id: DeliveryId,
-    first_with_body: Uuid,
-) -> Result<Retried, sqlx::Error> {
+pub async fn retry(pool: &Pool, customer: CustomerId, id: DeliveryId, first_with_body: Uuid) -> Result<Retried> {
     let mut transaction = pool.begin().await?;
     // The destination is not deleted before this is committed.
     super::configuration::hold(&mut transaction).await?;
@@ -367,15 +343,11 @@ pub async fn retry(
             None => {}
         }
     }
-    Err(sqlx::Error::RowNotFound)
+    Err(Error::changed("the delivery is moved again and again"))
 }
 
 /// Marks a pending delivery to be sent at once, unless it is undecided; `None` if it is not pending any more.
-async fn expedite(
-    connection: &mut Connection,
-    customer: CustomerId,
-    id: DeliveryId,
-) -> Result<Option<Retried>, sqlx::Error> {
+async fn expedite(connection: &mut Connection, customer: CustomerId, id: DeliveryId) -> Result<Option<Retried>> {
     let pending = sqlx::query_scalar!(
         "select id from pending_deliveries where customer_id = $1 and id = $2 for update",
         customer.uuid(),
@@ -393,7 +365,7 @@ async fn make_pending(
     customer: CustomerId,
     id: DeliveryId,
     first_with_body: Uuid,
-) -> Result<Option<Retried>, sqlx::Error> {
+) -> Result<Option<Retried>> {
     let settled = sqlx::query!(
         r#"select destination_id, event_id,
                   exists (select from destinations where destinations.id = settled.destination_id) as "destination!",
@@ -437,7 +409,7 @@ async fn make_pending(
 }
 
 /// Makes a pending delivery due that the transaction has locked.
-async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried, sqlx::Error> {
+async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried> {
     let released = held::make_due(connection, &[id], Release::Retry).await?;
     Ok(match released.first() {
         Some(Released { undecided: true, .. }) => Retried::Undecided,
@@ -461,7 +433,7 @@ pub enum Cancelled {
 ///
 /// # Errors
 /// Returns an error if a query fails; the delivery may be cancelled by then.
-pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Cancelled, sqlx::Error> {
+pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Cancelled> {
     for _ in 0..MOVES {
         if end(pool, customer, id).await? {
             return Ok(Cancelled::Done);
@@ -475,11 +447,11 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
             Some(Place::Pending { .. }) => {}
         }
     }
-    Err(sqlx::Error::RowNotFound)
+    Err(Error::changed("the delivery is moved again and again"))
 }
 
 /// Cancels a delivery if it is pending, and says whether it was.
-async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool, sqlx::Error> {
+async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool> {
     let cancelled = sqlx::query!(
         r#"with ended as (
                delete from pending_deliveries where customer_id = $1 and id = $2 returning *

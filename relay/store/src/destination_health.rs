@@ -8,7 +8,7 @@ use model::unix_time::{timestamp_us, unix_us};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// The most pending deliveries that are counted.
 pub const COUNTED: i64 = 10_000;
@@ -112,7 +112,7 @@ impl LearnedRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>, sqlx::Error> {
+pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>> {
     let rows = sqlx::query_as!(
         LearnedRow,
         r#"select destination_id, learned_since, held_until, pauses, breaker, breaker_since, probe_at, openings, reduced_by,
@@ -131,7 +131,7 @@ pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, 
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
-pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<(), sqlx::Error> {
+pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> {
     // In one order everywhere, so that two replicas wait for each other and do not deadlock.
     let mut reports = reports.to_vec();
     reports.sort_unstable_by_key(|health| health.destination);
@@ -232,7 +232,7 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<(), 
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     sqlx::query_as!(
         HealthRow,
         "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
@@ -243,6 +243,7 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>, s
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; parked ones
@@ -250,7 +251,7 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>, s
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow, sqlx::Error> {
+pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow> {
     sqlx::query_as!(
         PendingRow,
         r#"select (select count(*) from (select from pending_deliveries where destination_id = $1 limit $2) counted)
@@ -266,6 +267,7 @@ pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow, sqlx:
     )
     .fetch_one(pool)
     .await
+    .map_err(Error::from)
 }
 
 fn breaker_name(state: BreakerState) -> &'static str {

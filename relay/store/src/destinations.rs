@@ -6,7 +6,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// A destination as it is stored.
 #[derive(Debug, Clone)]
@@ -67,7 +67,7 @@ pub async fn insert(
     name: &str,
     shard: i16,
     content: &Content,
-) -> Result<Changed, sqlx::Error> {
+) -> Result<Changed> {
     let mut change = Change::begin(pool).await?;
     let row = insert_in(&mut change, customer, id, name, shard, content).await?;
     Ok(Changed { before: None, row, version: change.commit().await? })
@@ -78,7 +78,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
-pub async fn change<E: From<sqlx::Error>>(
+pub async fn change<E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     id: Option<DestinationId>,
@@ -97,7 +97,7 @@ pub async fn change<E: From<sqlx::Error>>(
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
-pub async fn put<E: From<sqlx::Error>>(
+pub async fn put<E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     name: &str,
@@ -123,7 +123,7 @@ async fn insert_in(
     name: &str,
     shard: i16,
     content: &Content,
-) -> Result<DestinationRow, sqlx::Error> {
+) -> Result<DestinationRow> {
     sqlx::query_as!(
         DestinationRow,
         "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
@@ -146,13 +146,10 @@ async fn insert_in(
     )
     .fetch_one(connection)
     .await
+    .map_err(Error::from)
 }
 
-async fn update_in(
-    connection: &mut Connection,
-    seen: &DestinationRow,
-    content: &Content,
-) -> Result<DestinationRow, sqlx::Error> {
+async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: &Content) -> Result<DestinationRow> {
     sqlx::query_as!(
         DestinationRow,
         "update destinations
@@ -177,6 +174,7 @@ async fn update_in(
     )
     .fetch_one(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// Gives the destination with this id or this name the sealed signing keys that `plan` makes of its row; no other change is
@@ -185,7 +183,7 @@ async fn update_in(
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
-pub async fn change_signing_keys<T, E: From<sqlx::Error>>(
+pub async fn change_signing_keys<T, E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     id: Option<DestinationId>,
@@ -201,7 +199,8 @@ pub async fn change_signing_keys<T, E: From<sqlx::Error>>(
         signing_keys_sealed
     )
     .execute(&mut *change)
-    .await?;
+    .await
+    .map_err(Error::from)?;
     Ok(Some((planned, change.commit().await?)))
 }
 
@@ -214,7 +213,7 @@ pub async fn find(
     customer: CustomerId,
     id: Option<DestinationId>,
     name: Option<&str>,
-) -> Result<Option<DestinationRow>, sqlx::Error> {
+) -> Result<Option<DestinationRow>> {
     find_in(&mut pool.acquire().await?, customer, id, name).await
 }
 
@@ -223,7 +222,7 @@ async fn find_in(
     customer: CustomerId,
     id: Option<DestinationId>,
     name: Option<&str>,
-) -> Result<Option<DestinationRow>, sqlx::Error> {
+) -> Result<Option<DestinationRow>> {
     sqlx::query_as!(
         DestinationRow,
         "select * from destinations where customer_id = $1 and (id = $2 or name = $3)",
@@ -233,18 +232,14 @@ async fn find_in(
     )
     .fetch_optional(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// A page of destinations, newest first.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn page(
-    pool: &Pool,
-    customer: CustomerId,
-    cursor: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<DestinationRow>, sqlx::Error> {
+pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<DestinationRow>> {
     sqlx::query_as!(
         DestinationRow,
         "select * from destinations where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
@@ -254,6 +249,7 @@ pub async fn page(
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Holds the deliveries of a destination, or lets them go: `state` is `paused` or `active`. Returns the new revision of
@@ -266,7 +262,7 @@ pub async fn set_state(
     customer: CustomerId,
     id: DestinationId,
     state: &'static str,
-) -> Result<Option<Version>, sqlx::Error> {
+) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update destinations set state = $3, state_reason = null, state_changed_at = now(), updated_at = clock_timestamp()
@@ -285,7 +281,7 @@ pub async fn set_state(
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>, sqlx::Error> {
+pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
         "update destinations

@@ -6,7 +6,7 @@ use shared::id::SourceId;
 use uuid::Uuid;
 
 use super::sources::SourceRow;
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
 /// which is a minute.
@@ -41,7 +41,7 @@ pub struct DeletedRow {
 ///
 /// # Errors
 /// The query fails.
-pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>, sqlx::Error> {
+pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>> {
     let claimed = sqlx::query!(
         r#"with live as (
             update sources set edge_check_at = now() + $2::float8 * interval '1 second'
@@ -72,7 +72,7 @@ pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>, sqlx::Error>
 ///
 /// # Errors
 /// The query fails.
-pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<(), sqlx::Error> {
+pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<()> {
     sqlx::query!(
         "update sources set edge_check_at = now() + random() * $1::float8 * interval '1 second'
          where id in (select id from sources where edge_check_at > now() + $1::float8 * interval '1 second'
@@ -88,27 +88,29 @@ pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<(), sqlx::Err
 ///
 /// # Errors
 /// The query fails.
-pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<SourceRow>, sqlx::Error> {
+pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<SourceRow>> {
     sqlx::query_as!(SourceRow, "select * from sources where id = $1 and edge_revision = revision", id.uuid())
         .fetch_optional(pool)
         .await
+        .map_err(Error::from)
 }
 
 /// A source that was deleted; `None` if it is no longer looked after.
 ///
 /// # Errors
 /// The query fails.
-pub async fn deleted_source(pool: &Pool, id: SourceId) -> Result<Option<DeletedRow>, sqlx::Error> {
+pub async fn deleted_source(pool: &Pool, id: SourceId) -> Result<Option<DeletedRow>> {
     sqlx::query_as!(DeletedRow, "select id, name, revision from deleted_sources where id = $1", id.uuid())
         .fetch_optional(pool)
         .await
+        .map_err(Error::from)
 }
 
 /// Notes that the edge holds a source as it is in this row.
 ///
 /// # Errors
 /// The query fails.
-pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<(), sqlx::Error> {
+pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<()> {
     sqlx::query!(
         "update sources set edge_check_at = now() + $3::float8 * interval '1 second'
          where id = $1 and edge_revision = $2 and edge_check_at = $4",
@@ -128,12 +130,7 @@ pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<(), sqlx::Er
 ///
 /// # Errors
 /// The query fails.
-pub async fn source_differs(
-    pool: &Pool,
-    row: &SourceRow,
-    least: i64,
-    difference: &str,
-) -> Result<Option<SourceRow>, sqlx::Error> {
+pub async fn source_differs(pool: &Pool, row: &SourceRow, least: i64, difference: &str) -> Result<Option<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
         "update sources set revision = greatest(revision, $4), edge_revision = 0, edge_digest = null, edge_error = $5
@@ -147,13 +144,14 @@ pub async fn source_differs(
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Notes that the edge holds nothing of a deleted source. After a week that is the last comparison.
 ///
 /// # Errors
 /// The query fails.
-pub async fn deleted_is_gone(pool: &Pool, id: SourceId) -> Result<(), sqlx::Error> {
+pub async fn deleted_is_gone(pool: &Pool, id: SourceId) -> Result<()> {
     let mut transaction = pool.begin().await?;
     let over = sqlx::query!(
         "delete from deleted_sources where id = $1 and deleted_at < now() - $2::float8 * interval '1 second'",
@@ -179,7 +177,7 @@ pub async fn deleted_is_gone(pool: &Pool, id: SourceId) -> Result<(), sqlx::Erro
 ///
 /// # Errors
 /// The query fails.
-pub async fn raise_deleted(pool: &Pool, id: SourceId, revision: i64) -> Result<(), sqlx::Error> {
+pub async fn raise_deleted(pool: &Pool, id: SourceId, revision: i64) -> Result<()> {
     sqlx::query!(
         "update deleted_sources set revision = greatest(revision, $2),
                                     edge_check_at = now() + $3::float8 * interval '1 second'

@@ -10,7 +10,7 @@ use super::admit::{NewEvent, insert_deliveries};
 use super::configuration::Version;
 use super::search::{self, Order, Range, Search, remaining};
 use super::{copies, keys};
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// What is known of an event, without its headers and body.
 #[derive(Debug, Clone)]
@@ -79,7 +79,7 @@ pub struct Page {
 }
 
 impl Search for Page {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         // An index leads to the few events of a provider's id.
         if self.selection.provider_event_id.is_some() && !plain {
             return Ok(None);
@@ -92,7 +92,7 @@ impl Search for Page {
         by.edge(pool, Order::NewestFirst, range, rows).await
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         self.found.extend(page(pool, self.customer, &self.selection, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
@@ -106,7 +106,7 @@ async fn page(
     selection: &Selection,
     range: Range,
     limit: i64,
-) -> Result<Vec<SummaryRow>, sqlx::Error> {
+) -> Result<Vec<SummaryRow>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         SummaryRow,
@@ -128,13 +128,14 @@ async fn page(
     )
     .fetch_all(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// One event.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>> {
     sqlx::query_as!(
         EventRow,
         r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
@@ -147,13 +148,14 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// The event that a copy is one of, by the id that the copy was answered with.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn of_duplicate(pool: &Pool, copy: EventId) -> Result<Option<EventId>, sqlx::Error> {
+pub async fn of_duplicate(pool: &Pool, copy: EventId) -> Result<Option<EventId>> {
     let event = sqlx::query_scalar!("select event_id from event_duplicates where id = $1", copy.uuid());
     Ok(event.fetch_optional(pool).await?.map(EventId::from_uuid))
 }
@@ -162,7 +164,7 @@ pub async fn of_duplicate(pool: &Pool, copy: EventId) -> Result<Option<EventId>,
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopyRow>, sqlx::Error> {
+pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopyRow>> {
     sqlx::query_as!(
         ChangedCopyRow,
         r#"select changed_copy_id as "id!", octet_length(changed_copy) as "body_size!"
@@ -171,13 +173,14 @@ pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopy
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Its body.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn changed_copy_body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+pub async fn changed_copy_body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>> {
     let body = sqlx::query_scalar!("select changed_copy from event_bodies where event_id = $1", event);
     Ok(body.fetch_optional(pool).await?.flatten())
 }
@@ -197,12 +200,7 @@ pub enum Released {
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.
-pub async fn release(
-    pool: &Pool,
-    event: &NewEvent,
-    version: Version,
-    dedupe_days: i32,
-) -> Result<Released, sqlx::Error> {
+pub async fn release(pool: &Pool, event: &NewEvent, version: Version, dedupe_days: i32) -> Result<Released> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     if super::configuration::version(&mut *transaction).await? != version {

@@ -5,7 +5,7 @@ use shared::id::{DeliveryId, DestinationId};
 use uuid::Uuid;
 
 use super::pending::{self, DueRow, EventRow};
-use crate::Pool;
+use crate::{Pool, Result};
 
 /// The most destinations of one look, and the most deliveries of each.
 const DESTINATIONS: i64 = 1_000;
@@ -16,7 +16,7 @@ const OF_EACH: i64 = 20;
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn marked(pool: &Pool) -> Result<Vec<(DestinationId, DeliveryId)>, sqlx::Error> {
+pub async fn marked(pool: &Pool) -> Result<Vec<(DestinationId, DeliveryId)>> {
     let rows = sqlx::query!(
         "with recursive heads as (
              (select pending.destination_id from pending_deliveries pending
@@ -51,7 +51,7 @@ pub async fn marked(pool: &Pool) -> Result<Vec<(DestinationId, DeliveryId)>, sql
 ///
 /// # Errors
 /// Returns an error if a query fails.
-pub async fn due(pool: &Pool, destination: Uuid, ids: &[Uuid]) -> Result<(Vec<DueRow>, Vec<EventRow>), sqlx::Error> {
+pub async fn due(pool: &Pool, destination: Uuid, ids: &[Uuid]) -> Result<(Vec<DueRow>, Vec<EventRow>)> {
     let rows = sqlx::query_as!(
         DueRow,
         r#"select due.id, due.destination_id, due.event_id, due.route_id, due.route_version,

@@ -2,7 +2,7 @@
 
 use time::OffsetDateTime;
 
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 pub struct Health {
     pub version: String,
@@ -17,15 +17,15 @@ pub struct Health {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn now(pool: &Pool) -> Result<OffsetDateTime, sqlx::Error> {
-    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await
+pub async fn now(pool: &Pool) -> Result<OffsetDateTime> {
+    sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await.map_err(Error::from)
 }
 
 /// Asks the database about itself.
 ///
 /// # Errors
 /// Where it cannot be asked.
-pub async fn look(pool: &Pool) -> Result<Health, sqlx::Error> {
+pub async fn look(pool: &Pool) -> Result<Health> {
     let row = sqlx::query!(
         r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "number!",
                   current_setting('fsync') as "fsync!", clock_timestamp() as "now!",
@@ -58,7 +58,7 @@ pub struct Standbys {
 ///
 /// # Errors
 /// If the database does not answer.
-pub async fn standbys(pool: &Pool) -> Result<Standbys, sqlx::Error> {
+pub async fn standbys(pool: &Pool) -> Result<Standbys> {
     sqlx::query_as!(
         Standbys,
         r#"select count(*) as "connected!", count(sync_state) as "visible!",
@@ -68,4 +68,5 @@ pub async fn standbys(pool: &Pool) -> Result<Standbys, sqlx::Error> {
     )
     .fetch_one(pool)
     .await
+    .map_err(Error::from)
 }

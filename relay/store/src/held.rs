@@ -5,7 +5,7 @@ use model::held_by::HeldBy;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// The most parked deliveries of one kind that are counted.
 pub const COUNTED: i64 = 10_000;
@@ -43,7 +43,7 @@ pub async fn release(
     by: &[HeldBy],
     before: OffsetDateTime,
     limit: i64,
-) -> Result<Vec<Released>, sqlx::Error> {
+) -> Result<Vec<Released>> {
     let by: Vec<&str> = by.iter().map(|by| by.name()).collect();
     let mut transaction = pool.begin().await?;
     let ids = match of {
@@ -145,11 +145,7 @@ pub(super) enum Release {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub(super) async fn make_due(
-    connection: &mut Connection,
-    ids: &[Uuid],
-    release: Release,
-) -> Result<Vec<Released>, sqlx::Error> {
+pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release: Release) -> Result<Vec<Released>> {
     sqlx::query_as!(
         Released,
         "update pending_deliveries pending
@@ -176,6 +172,7 @@ pub(super) async fn make_due(
     )
     .fetch_all(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// The parked deliveries of a destination, by one kind of what parks them.
@@ -191,7 +188,7 @@ pub struct CountRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>, sqlx::Error> {
+pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
     let by: Vec<&str> = HeldBy::ALL.iter().map(|by| by.name()).collect();
     sqlx::query_as!(
         CountRow,
@@ -211,6 +208,7 @@ pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>, sql
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// A destination that has parked deliveries of one kind, of which no event has been stored yet.
@@ -230,7 +228,7 @@ pub struct Begun {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool), sqlx::Error> {
+pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool)> {
     let mut transaction = pool.begin().await?;
     sqlx::query!(
         "delete from held_deliveries held
@@ -289,7 +287,7 @@ pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool), sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn told(pool: &Pool, begun: &Begun) -> Result<(), sqlx::Error> {
+pub async fn told(pool: &Pool, begun: &Begun) -> Result<()> {
     sqlx::query!(
         "update held_deliveries set told = true where destination_id = $1 and parked_by = $2 and since = $3",
         begun.destination_id,

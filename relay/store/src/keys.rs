@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use uuid::Uuid;
 
 use super::Connection;
+use crate::Result;
 
 /// A key of one source.
 pub(super) type Key = (Uuid, [u8; 32]);
@@ -41,7 +42,7 @@ pub(super) async fn claim(
     connection: &mut Connection,
     claims: BTreeMap<Key, Holder>,
     window: Window,
-) -> Result<HashMap<Key, Holder>, sqlx::Error> {
+) -> Result<HashMap<Key, Holder>> {
     if claims.is_empty() {
         return Ok(HashMap::new());
     }
@@ -108,7 +109,7 @@ pub(super) async fn claim(
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub(super) async fn meet(connection: &mut Connection, keys: impl Iterator<Item = [u8; 32]>) -> Result<(), sqlx::Error> {
+pub(super) async fn meet(connection: &mut Connection, keys: impl Iterator<Item = [u8; 32]>) -> Result<()> {
     // Different keys with the same number wait for each other without need.
     let mut numbers: Vec<i32> = keys.filter_map(|key| key.first_chunk().copied().map(i32::from_be_bytes)).collect();
     numbers.sort_unstable();
@@ -126,7 +127,7 @@ pub(super) async fn meet(connection: &mut Connection, keys: impl Iterator<Item =
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub(super) async fn window(connection: &mut Connection, days: i32) -> Result<Window, sqlx::Error> {
+pub(super) async fn window(connection: &mut Connection, days: i32) -> Result<Window> {
     let near_midnight = sqlx::query_scalar!(
         r#"select (now() - $1::float8 * interval '1 second')::date < (now() + $1 * interval '1 second')::date
                       as "near_midnight!""#,

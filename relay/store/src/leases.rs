@@ -6,7 +6,7 @@
 
 use uuid::Uuid;
 
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// How many shards there are; a destination's is fixed by its id.
 pub const SHARDS: i64 = 256;
@@ -32,7 +32,7 @@ pub struct Held {
 ///
 /// # Errors
 /// Where the database cannot be asked; then the old lease goes on until it expires.
-pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held, sqlx::Error> {
+pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held> {
     let seen = match prolong(pool, replica, lease_ms, leaving).await? {
         Some(seen) => seen,
         None => {
@@ -43,7 +43,9 @@ pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> 
             )
             .execute(pool)
             .await?;
-            prolong(pool, replica, lease_ms, leaving).await?.ok_or(sqlx::Error::RowNotFound)?
+            prolong(pool, replica, lease_ms, leaving)
+                .await?
+                .ok_or_else(|| Error::changed("the row of the replica is gone"))?
         }
     };
     let shards: Vec<Shard> =
@@ -89,7 +91,7 @@ struct Seen {
 
 /// Prolongs the lease, where there is one. A single statement, because it is made all day: who takes the shards of a
 /// replica deletes its row in the same transaction, so that where the row is still there, what is read is true.
-async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>, sqlx::Error> {
+async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>> {
     sqlx::query_as!(
         Seen,
         r#"update replicas set expires_at = now() + $2::bigint * interval '1 millisecond', leaving = $3
@@ -103,13 +105,14 @@ async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Re
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Gives shards back, for other replicas to take at once.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<(), sqlx::Error> {
+pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<()> {
     sqlx::query!(
         "update shards set owner = null
          where owner = $1 and shard in (select shard from shards where shard = any($2) order by shard for update)",
@@ -125,7 +128,7 @@ pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<(),
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn release(pool: &Pool, replica: Uuid) -> Result<(), sqlx::Error> {
+pub async fn release(pool: &Pool, replica: Uuid) -> Result<()> {
     sqlx::query!(
         "with gone as (delete from replicas where id = $1)
          update shards set owner = null

@@ -34,6 +34,7 @@ pub mod deliveries;
 pub mod destination_health;
 pub mod destinations;
 pub mod edge_checks;
+mod error;
 pub mod events;
 pub mod expedited;
 pub mod health;
@@ -57,7 +58,8 @@ pub mod undecided;
 pub mod unreadable;
 pub mod waiting;
 
-pub use self::pool::{Connection, Pool, Transaction, is_silence};
+pub use self::error::{Constraint, Error, Kind, Limit, Result};
+pub use self::pool::{Connection, Pool, Transaction};
 
 /// Who owns everything in a deployment that serves one team; the first migration makes its row.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
@@ -71,7 +73,13 @@ const LARGE_BYTES: usize = 256 * 1024;
 pub const ROWS_AT_ONCE: usize = 5_000;
 
 /// The migrations, compiled in.
-pub static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
+
+/// The number of the newest migration, which makes the tables as this relay knows them.
+#[must_use]
+pub fn newest_migration() -> i64 {
+    MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
+}
 
 /// The longest that all migrations together may take.
 pub const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
@@ -81,42 +89,8 @@ pub const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
 /// # Errors
 /// Returns an error if the database cannot be reached, a migration fails, or all of them take longer than ten minutes; what
 /// was committed stays, and the next call goes on from there.
-pub async fn migrate(pool: &Pool) -> Result<(), sqlx::migrate::MigrateError> {
+pub async fn migrate(pool: &Pool) -> Result<()> {
     let mut connection = pool.detached().await?;
     let migrated = tokio::time::timeout(MIGRATE_WITHIN, MIGRATOR.run(connection.migrating()?)).await;
-    migrated.unwrap_or_else(|_| Err(sqlx::Error::PoolTimedOut.into()))
-}
-
-/// Whether the database refused a value that it was given, so that trying the same again would fail the same way.
-#[must_use]
-pub fn is_data_error(error: &sqlx::Error) -> bool {
-    // Class 22 is "data exception", 23 "integrity constraint violation", 54 "program limit exceeded", such as a row that
-    // is too large for its index (PostgreSQL, appendix A).
-    let code = error.as_database_error().and_then(|error| error.code());
-    code.is_some_and(|code| ["22", "23", "54"].iter().any(|class| code.starts_with(class)))
-        && !partitions::is_missing(error)
-}
-
-/// Whether an error of the database passes by itself, whatever the statement was: the database is away, has no resources
-/// to spare, or another transaction was in the way. A statement that takes too long does not count among them.
-#[must_use]
-pub fn passes_by_itself(error: &sqlx::Error) -> bool {
-    // The classes are "connection exception", "invalid transaction state" (such as a server that became a standby),
-    // "transaction rollback" (deadlocks), "insufficient resources" and "operator intervention", of which 57014 is a
-    // statement that was cancelled because of its time (PostgreSQL, appendix A).
-    let passing = ["08", "25", "40", "53", "57"];
-    match error.as_database_error() {
-        Some(error) => {
-            error.code().is_some_and(|code| code != "57014" && passing.iter().any(|class| code.starts_with(class)))
-        }
-        None => matches!(
-            error,
-            sqlx::Error::Io(_)
-                | sqlx::Error::Tls(_)
-                | sqlx::Error::Protocol(_)
-                | sqlx::Error::PoolTimedOut
-                | sqlx::Error::PoolClosed
-                | sqlx::Error::WorkerCrashed
-        ),
-    }
+    Ok(migrated.map_err(|_| Error::took_longer_than(MIGRATE_WITHIN))??)
 }

@@ -10,13 +10,13 @@ use sqlx::AssertSqlSafe;
 use time::{Date, OffsetDateTime};
 use uuid::Uuid;
 
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Kind, Pool, Result};
 
 /// Makes the partitions of one day where they are not there yet.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn create_day(pool: &Pool, day: Date) -> Result<(), sqlx::Error> {
+pub async fn create_day(pool: &Pool, day: Date) -> Result<()> {
     sqlx::query!("select create_day($1)", day).execute(pool).await?;
     Ok(())
 }
@@ -38,8 +38,11 @@ impl MissingPartitions {
     ///
     /// # Errors
     /// Returns an error if the partition cannot be made.
-    pub async fn make(&mut self, pool: &Pool, error: &sqlx::Error) -> Result<bool, sqlx::Error> {
-        let Some(day) = missing_day(error).filter(|_| self.made < MADE_AT_ONCE) else { return Ok(false) };
+    pub async fn make(&mut self, pool: &Pool, error: &Error) -> Result<bool> {
+        let Kind::MissingPartition(Some(day)) = error.kind() else { return Ok(false) };
+        if self.made >= MADE_AT_ONCE {
+            return Ok(false);
+        }
         self.made += 1;
         tracing::warn!(%day, "history has no partition for a day; it is created");
         create_day(pool, day).await?;
@@ -67,27 +70,10 @@ macro_rules! with_partitions {
 }
 pub use with_partitions;
 
-/// Whether a row was refused because its partition does not exist. Nothing is wrong with the row then.
-#[must_use]
-pub fn is_missing(error: &sqlx::Error) -> bool {
-    // PostgreSQL reports it as a check violation that names no constraint.
-    error
-        .as_database_error()
-        .is_some_and(|error| error.code().as_deref() == Some("23514") && error.constraint().is_none())
-}
-
-/// The day whose partition is missing, from the key that the error tells.
-fn missing_day(error: &sqlx::Error) -> Option<Date> {
-    let detail = error
-        .as_database_error()
-        .filter(|_| is_missing(error))?
-        .try_downcast_ref::<sqlx::postgres::PgDatabaseError>()?
-        .detail()?;
-    day_of_key(detail)
-}
-
+/// The day of a missing partition, from the key of the row as the detail of the error says it.
+///
 /// Reads `… (id) = (0197f3c8-…)` and its like, whose words are in the language of the server.
-fn day_of_key(detail: &str) -> Option<Date> {
+pub(crate) fn day_of_key(detail: &str) -> Option<Date> {
     let (_, key) = detail.split_once(") = (")?;
     let key = key.split([')', ',', ' ']).next()?;
     if let Ok(id) = key.parse::<Uuid>() {
@@ -186,7 +172,7 @@ impl Maintenance {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn begin(pool: &Pool) -> Result<Option<Self>, sqlx::Error> {
+    pub async fn begin(pool: &Pool) -> Result<Option<Self>> {
         // Not of the pool: what is locked must not outlive this run, however it ends.
         let mut connection = pool.detached().await?;
         let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('tidegate history')) as "locked!""#)
@@ -204,15 +190,15 @@ impl Maintenance {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn now(&mut self) -> Result<OffsetDateTime, sqlx::Error> {
-        sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut self.connection).await
+    pub async fn now(&mut self) -> Result<OffsetDateTime> {
+        sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut self.connection).await.map_err(Error::from)
     }
 
     /// Every partition there is, the oldest day first, and of a day the bodies before their events.
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn partitions(&mut self) -> Result<Vec<Partition>, sqlx::Error> {
+    pub async fn partitions(&mut self) -> Result<Vec<Partition>> {
         let rows = sqlx::query!(
             r#"select relname::text as "name!", inhdetachpending as "half_detached?"
                from pg_class left join pg_inherits on inhrelid = pg_class.oid
@@ -233,30 +219,28 @@ impl Maintenance {
     ///
     /// # Errors
     /// Where the database cannot be asked.
-    pub async fn is_needed(&mut self, partition: &Partition) -> Result<bool, sqlx::Error> {
+    pub async fn is_needed(&mut self, partition: &Partition) -> Result<bool> {
         let floor = |day: Date| uuid_v7_floor(unix_time::unix_ms(day.midnight().assume_utc()));
         let (first, next) = (floor(partition.day), floor(partition.day.next_day().unwrap_or(Date::MAX)));
         match partition.table {
-            Table::Events | Table::EventBodies => {
-                sqlx::query_scalar!(
-                    r#"select coalesce((select event_id from pending_deliveries where event_id >= $1
+            Table::Events | Table::EventBodies => sqlx::query_scalar!(
+                r#"select coalesce((select event_id from pending_deliveries where event_id >= $1
                                         order by event_id limit 1) < $2, false) as "needed!""#,
-                    first,
-                    next
-                )
-                .fetch_one(&mut self.connection)
-                .await
-            }
-            Table::SettledDeliveries => {
-                sqlx::query_scalar!(
-                    r#"select coalesce((select id from pending_deliveries where id >= $1 order by id limit 1) < $2,
+                first,
+                next
+            )
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(Error::from),
+            Table::SettledDeliveries => sqlx::query_scalar!(
+                r#"select coalesce((select id from pending_deliveries where id >= $1 order by id limit 1) < $2,
                                        false) as "needed!""#,
-                    first,
-                    next
-                )
-                .fetch_one(&mut self.connection)
-                .await
-            }
+                first,
+                next
+            )
+            .fetch_one(&mut self.connection)
+            .await
+            .map_err(Error::from),
             Table::EventKeys
             | Table::EventDuplicates
             | Table::Attempts
@@ -272,7 +256,7 @@ impl Maintenance {
     ///
     /// # Errors
     /// Where the database cannot be asked; then nothing was written.
-    pub async fn expire_pending(&mut self, first: Uuid, reason: &str, limit: i64) -> Result<i64, sqlx::Error> {
+    pub async fn expire_pending(&mut self, first: Uuid, reason: &str, limit: i64) -> Result<i64> {
         sqlx::query_scalar!(
             r#"with ended as (
                    delete from pending_deliveries
@@ -303,13 +287,14 @@ impl Maintenance {
         )
         .fetch_one(&mut self.connection)
         .await
+        .map_err(Error::from)
     }
 
     /// Deletes versions of routes that were kept before `before`, at most `limit`; says how many they were.
     ///
     /// # Errors
     /// Returns an error if the query fails; then nothing was written.
-    pub async fn forget_route_versions(&mut self, before: OffsetDateTime, limit: i64) -> Result<u64, sqlx::Error> {
+    pub async fn forget_route_versions(&mut self, before: OffsetDateTime, limit: i64) -> Result<u64> {
         let deleted = sqlx::query!(
             "delete from route_versions where (route_id, version) in (
                  select route_id, version from route_versions where kept_at < $1
@@ -325,8 +310,8 @@ impl Maintenance {
     /// Drops a partition, from whichever step it was left at.
     ///
     /// # Errors
-    /// Where the database cannot be asked, or somebody uses it ([`is_in_use`]); the next run goes on from there.
-    pub async fn drop(&mut self, partition: &Partition) -> Result<(), sqlx::Error> {
+    /// Where the database cannot be asked, or somebody uses it ([`Error::is_in_use`]); the next run goes on from there.
+    pub async fn drop(&mut self, partition: &Partition) -> Result<()> {
         let (table, name) = (partition.table.name(), partition.name());
         let detach = match partition.state {
             State::Attached => Some("concurrently"),
@@ -341,13 +326,6 @@ impl Maintenance {
         sqlx::raw_sql(AssertSqlSafe(format!("drop table {name}"))).execute(&mut self.connection).await?;
         Ok(())
     }
-}
-
-/// Whether a statement gave way to somebody who uses the same table.
-#[must_use]
-pub fn is_in_use(error: &sqlx::Error) -> bool {
-    // lock_not_available and query_canceled (PostgreSQL, appendix A).
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "55P03" || code == "57014")
 }
 
 #[cfg(test)]

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::configuration::Version;
 use crate::signals::Position;
-use crate::{LARGE_BYTES, Pool};
+use crate::{Error, LARGE_BYTES, Pool, Result};
 
 /// A delivery that is due.
 pub struct DueRow {
@@ -98,7 +98,7 @@ pub async fn due(
     known: &[Uuid],
     busy: &[Busy],
     bodies: bool,
-) -> Result<Due, sqlx::Error> {
+) -> Result<Due> {
     let busy_destinations: Vec<Uuid> = busy.iter().map(|busy| busy.destination).collect();
     let busy_lanes: Vec<i16> = busy.iter().map(|busy| busy.lane).collect();
     let busy_keys: Vec<i64> = busy.iter().map(|busy| busy.key).collect();
@@ -152,7 +152,7 @@ pub async fn due(
     .await?;
     // A lane with nothing due has one row too, which tells the time.
     let Some(read_at) = heads.first().map(|head| head.read_at) else {
-        return Err(sqlx::Error::RowNotFound);
+        return Err(Error::changed("no lanes were asked for"));
     };
     // What is left out has to be the end of its lane.
     heads.sort_by_key(|head| (head.destination_id, head.due_at, head.id));
@@ -198,7 +198,7 @@ pub async fn due(
 /// The events with these ids, with their small bodies or without. A statement of its own, to which the ids are known when
 /// it is planned: only the partitions of their days are touched. As one with that of the deliveries it would be a join,
 /// which reads all of history.
-pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>, sqlx::Error> {
+pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>> {
     if ids.is_empty() {
         return Ok(Vec::new());
     }
@@ -216,6 +216,7 @@ pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Res
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// When the first delivery of a lane is due.
@@ -250,7 +251,7 @@ pub struct Look {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Position) -> Result<Look, sqlx::Error> {
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Position) -> Result<Look> {
     let rows = sqlx::query!(
         r#"with recursive heads as (
                (select destination_id, lane, due_at from pending_deliveries
@@ -279,7 +280,7 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
     .fetch_all(pool)
     .await?;
     // A row is there if no lane is.
-    let Some(first) = rows.first() else { return Err(sqlx::Error::RowNotFound) };
+    let Some(first) = rows.first() else { return Err(Error::changed("the row of the configuration is gone")) };
     let version = Version { revision: first.revision, identity: first.identity };
     let (signals, horizon, expedited) = (first.signals, first.horizon, first.expedited);
     let now = first.now;
@@ -293,7 +294,7 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>, sqlx::Error> {
+pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>> {
     let mut connection = pool.acquire().await?;
     let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event)
         .fetch_optional(&mut connection)

@@ -65,12 +65,6 @@ pub struct Pool {
 #[error("the database did not answer within {} s; the connection is given up", .0.as_secs())]
 struct Silent(Duration);
 
-/// Whether a statement was given up because the server did not answer. It may have been carried out.
-#[must_use]
-pub fn is_silence(error: &Error) -> bool {
-    matches!(error, Error::Io(error) if error.get_ref().is_some_and(|cause| cause.is::<Silent>()))
-}
-
 fn silence(limit: Duration) -> Error {
     Error::Io(std::io::Error::new(std::io::ErrorKind::TimedOut, Silent(limit)))
 }
@@ -80,7 +74,7 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if the address cannot be read.
-    pub fn new(database_url: &str, connections: u32) -> Result<Self, Error> {
+    pub fn new(database_url: &str, connections: u32) -> crate::Result<Self> {
         let options: PgConnectOptions = database_url.parse()?;
         let options = options.application_name("tidegate-relay").options([
             // A transaction that is left open keeps every dead row of every table; nothing here takes this long.
@@ -125,7 +119,11 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if none is free or can be opened within 10 seconds.
-    pub async fn acquire(&self) -> Result<Connection, Error> {
+    pub async fn acquire(&self) -> crate::Result<Connection> {
+        Ok(self.connection().await?)
+    }
+
+    async fn connection(&self) -> Result<Connection, Error> {
         Ok(Connection::new(Inner::Pooled(Some(self.inner.acquire().await?)), STATEMENT))
     }
 
@@ -138,8 +136,8 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
-    pub async fn begin(&self) -> Result<Transaction, Error> {
-        Transaction::begin(self.acquire().await?, "BEGIN".to_owned()).await
+    pub async fn begin(&self) -> crate::Result<Transaction> {
+        Ok(Transaction::begin(self.connection().await?, "BEGIN".to_owned()).await?)
     }
 
     /// Begins a transaction whose statements may have to look through all of history, for which each has 25 seconds. It is
@@ -147,8 +145,8 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
-    pub async fn begin_search(&self) -> Result<Transaction, Error> {
-        self.begin_within(SEARCH).await
+    pub async fn begin_search(&self) -> crate::Result<Transaction> {
+        Ok(self.begin_within(SEARCH).await?)
     }
 
     /// Begins a transaction for a part of a search, whose statements have 4 seconds each. It is rolled back if it is
@@ -156,12 +154,12 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
-    pub async fn begin_stretch(&self) -> Result<Transaction, Error> {
-        self.begin_within(STRETCH).await
+    pub async fn begin_stretch(&self) -> crate::Result<Transaction> {
+        Ok(self.begin_within(STRETCH).await?)
     }
 
     async fn begin_within(&self, limits: Limits) -> Result<Transaction, Error> {
-        let mut connection = self.acquire().await?;
+        let mut connection = self.connection().await?;
         connection.limit = limits.here;
         let begin = format!("BEGIN; SET LOCAL statement_timeout = {}", limits.server.as_millis());
         Transaction::begin(connection, begin).await
@@ -171,7 +169,7 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if there is no connection, or the statement that changes its limit fails.
-    pub async fn detached(&self) -> Result<Connection, Error> {
+    pub async fn detached(&self) -> crate::Result<Connection> {
         let inner = Inner::Detached(self.inner.acquire().await?.detach());
         let mut connection = Connection::new(inner, MAINTENANCE);
         let limit = format!("SET statement_timeout = {}", MAINTENANCE.server.as_millis());
@@ -284,7 +282,7 @@ impl Transaction {
     ///
     /// # Errors
     /// Returns an error if the commit fails, or its answer does not arrive: then it may have been made.
-    pub async fn commit(mut self) -> Result<(), Error> {
+    pub async fn commit(mut self) -> crate::Result<()> {
         sqlx::raw_sql("COMMIT").execute(&mut self.connection).await?;
         self.connection.in_transaction = false;
         Ok(())

@@ -10,6 +10,7 @@ use uuid::{NoContext, Timestamp, Uuid};
 
 use super::admit::NewEvent;
 use super::{Connection, Pool};
+use crate::{Error, Result};
 
 /// The cause of the rejections that count what is beyond the limit.
 pub const CAUSE: &str = "quarantine_full";
@@ -45,7 +46,7 @@ pub struct Beyond {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>, sqlx::Error> {
+pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>> {
     sqlx::query_as!(
         Usage,
         "select hour, events, bytes, rejected, rejection_id from quarantine_usage
@@ -54,11 +55,12 @@ pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>, sqlx:
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Charges the events that failed to their sources, and says which of them are beyond the limit. The sources are locked
 /// until the transaction ends.
-pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) -> Result<Beyond, sqlx::Error> {
+pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) -> Result<Beyond> {
     let mut by_source: BTreeMap<Uuid, (QuarantineLimits, Vec<&NewEvent>)> = BTreeMap::new();
     for event in events {
         if let Some(limits) = event.quarantine {
@@ -112,7 +114,7 @@ fn is_told(before: i64, after: i64) -> bool {
     before.leading_zeros() != after.leading_zeros()
 }
 
-async fn lock(connection: &mut Connection, sources: &[Uuid]) -> Result<HashMap<Uuid, Usage>, sqlx::Error> {
+async fn lock(connection: &mut Connection, sources: &[Uuid]) -> Result<HashMap<Uuid, Usage>> {
     // In the order of the ids, so that two replicas wait for each other and do not deadlock.
     let rows = sqlx::query!(
         "insert into quarantine_usage as usage (source_id, hour)
@@ -135,7 +137,7 @@ async fn lock(connection: &mut Connection, sources: &[Uuid]) -> Result<HashMap<U
     Ok(usages.collect())
 }
 
-async fn write(connection: &mut Connection, usages: &HashMap<Uuid, Usage>) -> Result<(), sqlx::Error> {
+async fn write(connection: &mut Connection, usages: &HashMap<Uuid, Usage>) -> Result<()> {
     let column = |of: fn(&Usage) -> i64| usages.values().map(of).collect::<Vec<i64>>();
     let ids: Vec<Uuid> = usages.keys().copied().collect();
     let rejections: Vec<Option<Uuid>> = usages.values().map(|usage| usage.rejection_id).collect();
@@ -165,7 +167,7 @@ async fn count(
     first: &NewEvent,
     last: &NewEvent,
     count: usize,
-) -> Result<Uuid, sqlx::Error> {
+) -> Result<Uuid> {
     let count = i64::try_from(count).unwrap_or(i64::MAX);
     let size = i64::try_from(last.body.len()).unwrap_or(i64::MAX);
     if let Some(id) = row {

@@ -5,7 +5,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::search::{self, Range, Search, remaining};
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// Refused requests with one cause.
 #[derive(Debug, Clone)]
@@ -34,12 +34,12 @@ pub struct Page {
 }
 
 impl Search for Page {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         let source = self.source.map(SourceId::uuid).filter(|_| !plain);
         search::rejections(pool, range, source, rows).await
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         self.found.extend(page(pool, self.customer, self.source, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
@@ -53,7 +53,7 @@ async fn page(
     source: Option<SourceId>,
     range: Range,
     limit: i64,
-) -> Result<Vec<RejectionRow>, sqlx::Error> {
+) -> Result<Vec<RejectionRow>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         RejectionRow,
@@ -70,4 +70,5 @@ async fn page(
     )
     .fetch_all(&mut *search)
     .await
+    .map_err(Error::from)
 }

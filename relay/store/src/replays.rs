@@ -12,7 +12,7 @@ use super::copies::{self, Claim};
 use super::keys;
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::FIRST_PAUSE_S;
-use crate::{Connection, Pool, ROWS_AT_ONCE};
+use crate::{Connection, Error, Pool, ROWS_AT_ONCE, Result};
 
 pub mod begun;
 mod count;
@@ -43,7 +43,7 @@ pub struct Selection {
 
 impl Selection {
     /// The id of the last of `rows` rows among which the selection looks for what it takes; see [`Search::edge`].
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         match (&self.state, plain) {
             (None, false) => {
                 let by = search::Events { source: self.source_id, in_quarantine: self.failed };
@@ -168,11 +168,11 @@ pub struct NextDeliveries<'a> {
 }
 
 impl Search for NextDeliveries<'_> {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         self.selection.edge(pool, range, rows, plain).await
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         self.found.extend(next_deliveries(pool, self.selection, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
@@ -181,12 +181,7 @@ impl Search for NextDeliveries<'_> {
 
 /// The deliveries of a range of ids that a selection with a state takes, oldest first. Only the last delivery of an event
 /// to a destination counts, so that what has been replayed to success since is not sent again.
-async fn next_deliveries(
-    pool: &Pool,
-    selection: &Selection,
-    range: Range,
-    limit: i64,
-) -> Result<Vec<DeliveryRow>, sqlx::Error> {
+async fn next_deliveries(pool: &Pool, selection: &Selection, range: Range, limit: i64) -> Result<Vec<DeliveryRow>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         DeliveryRow,
@@ -226,6 +221,7 @@ async fn next_deliveries(
     )
     .fetch_all(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// What is stored with ids of a time to come, because they come from the clocks of edges and relays.
@@ -244,7 +240,7 @@ pub struct Newest {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest, sqlx::Error> {
+pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest> {
     sqlx::query_as!(
         Newest,
         r#"select now() as "now!", (select id from events where id >= $1 order by id desc limit 1) as event_id,
@@ -254,13 +250,14 @@ pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest, sqlx::Error> {
     )
     .fetch_one(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Writes a new replay.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> {
+pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
     sqlx::query!(
         "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
                               count_after, created_at)
@@ -286,7 +283,7 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<(), sqlx::Error> 
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
@@ -298,18 +295,14 @@ pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<Replay
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// The replays of a customer, newest first.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn page(
-    pool: &Pool,
-    customer: Uuid,
-    before: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<ReplayRow>, sqlx::Error> {
+pub async fn page(pool: &Pool, customer: Uuid, before: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
@@ -322,6 +315,7 @@ pub async fn page(
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// The most held deliveries of a replay that are counted.
@@ -332,7 +326,7 @@ pub const HELD_COUNTED: i64 = 10_000;
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, sqlx::Error> {
+pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
     let rows = sqlx::query!(
         r#"select replay.id as "id!", held.count as "count!" from unnest($1::uuid[]) as replay (id)
            cross join lateral (
@@ -355,7 +349,7 @@ pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>, sqlx:
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
+pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
@@ -365,6 +359,7 @@ pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
@@ -379,7 +374,7 @@ pub async fn advance(
     chunk: &Chunk,
     pause: Duration,
     dedupe_days: i32,
-) -> Result<Advanced, sqlx::Error> {
+) -> Result<Advanced> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;
     if super::configuration::version(&mut *transaction).await? != version {
@@ -419,7 +414,7 @@ pub async fn advance(
     Ok(Advanced::Moved)
 }
 
-async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&Made]) -> Result<(), sqlx::Error> {
+async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&Made]) -> Result<()> {
     let ids: Vec<Uuid> = made.iter().map(|made| made.id).collect();
     let destinations: Vec<Uuid> = made.iter().map(|made| made.destination_id).collect();
     let events: Vec<Uuid> = made.iter().map(|made| made.event_id).collect();
@@ -466,7 +461,7 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
 }
 
 /// Marks events as released and returns those that were still waiting for it.
-async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet<Uuid>, sqlx::Error> {
+async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet<Uuid>> {
     if events.is_empty() {
         return Ok(HashSet::new());
     }
@@ -485,7 +480,7 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn complete(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn complete(pool: &Pool, id: Uuid) -> Result<()> {
     sqlx::query!(
         "update replays set state = 'completed', finished_at = now(), counting = false,
                             matched = case when counting then processed else greatest(matched, processed) end
@@ -501,7 +496,7 @@ pub async fn complete(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
+pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool> {
     let cancelled = sqlx::query!(
         "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
          where id = $1 and state <> 'cancelled'",
@@ -517,7 +512,7 @@ pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool, sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if a query fails; some of them may be cancelled by then.
-pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left, sqlx::Error> {
+pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left> {
     let cancelled = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries

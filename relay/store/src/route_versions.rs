@@ -3,6 +3,7 @@
 use uuid::Uuid;
 
 use super::{Connection, Pool};
+use crate::{Error, Result};
 
 /// A version of a route, as a transform needs it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,7 +24,7 @@ pub async fn keep_if_changed(
     customer: Uuid,
     route: Uuid,
     transform: Option<&str>,
-) -> Result<(), sqlx::Error> {
+) -> Result<()> {
     sqlx::query!(
         "with changed as (
              update routes set version = routes.version + 1 from sources
@@ -49,7 +50,7 @@ pub async fn keep_if_changed(
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn keep_before_deletion(connection: &mut Connection, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn keep_before_deletion(connection: &mut Connection, id: Uuid) -> Result<()> {
     sqlx::query!(
         "insert into route_versions (route_id, version, transform, source_name, poison)
          select routes.id, routes.version, routes.transform, sources.name, routes.poison
@@ -68,7 +69,7 @@ pub async fn keep_before_deletion(connection: &mut Connection, id: Uuid) -> Resu
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &Pool, route: Uuid, version: i32) -> Result<Option<VersionRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, route: Uuid, version: i32) -> Result<Option<VersionRow>> {
     sqlx::query_as!(
         VersionRow,
         r#"select transform, sources.name as "source_name!"
@@ -82,4 +83,5 @@ pub async fn find(pool: &Pool, route: Uuid, version: i32) -> Result<Option<Versi
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }

@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use super::configuration::{Change, Version};
 use super::route_versions;
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// A route with the names of what it joins.
 #[derive(Debug, Clone)]
@@ -47,7 +47,7 @@ pub async fn insert(
     source: SourceId,
     destination: DestinationId,
     content: &Content,
-) -> Result<(RouteRow, Version), sqlx::Error> {
+) -> Result<(RouteRow, Version)> {
     let mut change = Change::begin(pool).await?;
     sqlx::query!(
         "insert into routes (id, customer_id, source_id, destination_id, filter, transform, order_key, poison, enabled)
@@ -64,7 +64,7 @@ pub async fn insert(
     )
     .execute(&mut *change)
     .await?;
-    let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let row = find_in(&mut change, customer, id).await?.ok_or_else(gone)?;
     Ok((row, change.commit().await?))
 }
 
@@ -85,23 +85,18 @@ pub async fn change(
     customer: CustomerId,
     id: RouteId,
     plan: impl FnOnce(&RouteRow) -> Content,
-) -> Result<Option<Changed>, sqlx::Error> {
+) -> Result<Option<Changed>> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id).await? else { return Ok(None) };
     let content = plan(&before);
     route_versions::keep_if_changed(&mut change, customer.uuid(), id.uuid(), content.transform.as_deref()).await?;
     update(&mut change, customer, id, &content).await?;
-    let row = find_in(&mut change, customer, id).await?.ok_or(sqlx::Error::RowNotFound)?;
+    let row = find_in(&mut change, customer, id).await?.ok_or_else(gone)?;
     let version = change.commit().await?;
     Ok(Some(Changed { before, row, version }))
 }
 
-async fn update(
-    connection: &mut Connection,
-    customer: CustomerId,
-    id: RouteId,
-    content: &Content,
-) -> Result<(), sqlx::Error> {
+async fn update(connection: &mut Connection, customer: CustomerId, id: RouteId, content: &Content) -> Result<()> {
     sqlx::query!(
         "update routes set filter = $3, transform = $4, order_key = $5, poison = $6, enabled = $7, updated_at = now()
          where customer_id = $1 and id = $2",
@@ -122,15 +117,11 @@ async fn update(
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>> {
     find_in(&mut pool.acquire().await?, customer, id).await
 }
 
-async fn find_in(
-    connection: &mut Connection,
-    customer: CustomerId,
-    id: RouteId,
-) -> Result<Option<RouteRow>, sqlx::Error> {
+async fn find_in(connection: &mut Connection, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>> {
     sqlx::query_as!(
         RouteRow,
         "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
@@ -144,6 +135,7 @@ async fn find_in(
     )
     .fetch_optional(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// A page of routes, newest first, of a source or to a destination where one is given.
@@ -157,7 +149,7 @@ pub async fn page(
     destination: Option<DestinationId>,
     cursor: Option<Uuid>,
     limit: i64,
-) -> Result<Vec<RouteRow>, sqlx::Error> {
+) -> Result<Vec<RouteRow>> {
     sqlx::query_as!(
         RouteRow,
         "select routes.id, source_id, sources.name as source_name, destination_id, destinations.name as destination_name,
@@ -176,6 +168,7 @@ pub async fn page(
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Deletes a route and returns the new version of the configuration; `None` if there is no such route. What it has made
@@ -183,11 +176,15 @@ pub async fn page(
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
-pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>, sqlx::Error> {
+pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     let deleted = sqlx::query!("delete from routes where customer_id = $1 and id = $2", customer.uuid(), id.uuid())
         .execute(&mut *change)
         .await?;
     change.commit_if_any(&deleted).await
+}
+
+fn gone() -> Error {
+    Error::changed("the route, its source or its destination is gone")
 }

@@ -2,7 +2,7 @@
 
 use uuid::Uuid;
 
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// The sealed columns of a source.
 #[derive(Debug)]
@@ -24,7 +24,7 @@ pub struct SealedDestination {
 ///
 /// # Errors
 /// If the query fails.
-pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSource>, sqlx::Error> {
+pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSource>> {
     sqlx::query_as!(
         SealedSource,
         "select id, secrets_sealed, retired_secrets_sealed from sources
@@ -33,13 +33,14 @@ pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSourc
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// At most 1,000 destinations of all customers, in the order of their ids, those after `after`.
 ///
 /// # Errors
 /// If the query fails.
-pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>, sqlx::Error> {
+pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>> {
     sqlx::query_as!(
         SealedDestination,
         "select id, signing_keys_sealed, headers_sealed from destinations
@@ -48,4 +49,5 @@ pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<Sealed
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }

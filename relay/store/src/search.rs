@@ -19,6 +19,7 @@ pub use self::edge::{Events, Pending, Settled, rejections, unreadable_messages};
 pub use self::pace::Limits;
 use self::pace::Pace;
 use super::Pool;
+use crate::{Kind, Limit, Result};
 
 /// A range of ids.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -49,14 +50,14 @@ pub trait Search: Send {
         range: Range,
         rows: i64,
         plain: bool,
-    ) -> impl Future<Output = Result<Option<Uuid>, sqlx::Error>> + Send;
+    ) -> impl Future<Output = Result<Option<Uuid>>> + Send;
 
     /// Adds what matches in the range to what was found; returns whether that is enough. In that case the search ends
     /// before the end of the range.
     ///
     /// # Errors
     /// If a statement fails; then nothing was added.
-    fn look(&mut self, pool: &Pool, range: Range) -> impl Future<Output = Result<bool, sqlx::Error>> + Send;
+    fn look(&mut self, pool: &Pool, range: Range) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// How a search ended.
@@ -132,7 +133,7 @@ pub async fn run<S: Search>(
     order: Order,
     range: Range,
     limits: Limits,
-) -> Result<Outcome, sqlx::Error> {
+) -> Result<Outcome> {
     let begun = Instant::now();
     let mut pace = Pace::new(limits);
     let mut rest = range;
@@ -143,7 +144,7 @@ pub async fn run<S: Search>(
                 pace.looked();
             }
             Ok(ended) => return Ok(ended),
-            Err(error) if !is_too_long(&error) => return Err(error),
+            Err(error) if error.kind() != Kind::Timeout(Limit::Server) => return Err(error),
             Err(_) if pace.cut() => {}
             Err(error) if rest == range => return Err(error),
             // What was found up to here is an answer.
@@ -157,13 +158,7 @@ pub async fn run<S: Search>(
 }
 
 /// One stretch; `Stopped` with what follows it, if more follows.
-async fn stretch<S: Search>(
-    pool: &Pool,
-    search: &mut S,
-    order: Order,
-    rest: Range,
-    pace: &Pace,
-) -> Result<Outcome, sqlx::Error> {
+async fn stretch<S: Search>(pool: &Pool, search: &mut S, order: Order, rest: Range, pace: &Pace) -> Result<Outcome> {
     let edge = search.edge(pool, rest, pace.rows(), pace.plain()).await?;
     let (part, next) = match edge {
         Some(edge) => rest.split(order, edge),
@@ -175,11 +170,6 @@ async fn stretch<S: Search>(
         (false, None) => Outcome::End,
         (false, Some(_)) => Outcome::Stopped(next),
     })
-}
-
-/// Whether the server ended a statement because of its time (PostgreSQL, appendix A: `query_canceled`).
-fn is_too_long(error: &sqlx::Error) -> bool {
-    error.as_database_error().and_then(|error| error.code()).is_some_and(|code| code == "57014")
 }
 
 #[cfg(test)]

@@ -12,7 +12,7 @@ use uuid::Uuid;
 
 use super::counters::{self, DestinationCounts};
 use super::replays::{self, counts::Counts};
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// What was written.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Settled {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled, sqlx::Error> {
+pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled> {
     let mut transaction = pool.begin().await?;
     let shards: Vec<i16> = settlements.iter().map(|row| row.shard).collect();
     let epochs: Vec<i64> = settlements.iter().map(|row| row.epoch).collect();
@@ -76,7 +76,7 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled, 
     Ok(Settled { ids: settled, at })
 }
 
-async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let with_attempt: Vec<(&Settlement, &AttemptRow)> =
         rows.iter().filter_map(|row| row.attempt.as_ref().map(|attempt| (*row, attempt))).collect();
     if with_attempt.is_empty() {
@@ -120,7 +120,7 @@ async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> R
 }
 
 /// Moves the deliveries that have ended from the hot table to history.
-async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>> {
     let mut ids = Vec::new();
     let mut states = Vec::new();
     let mut errors = Vec::new();
@@ -169,11 +169,12 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
     )
     .fetch_all(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// Writes when deliveries are due again, or that they are held. One that a caller asked to send at once after its attempt was
 /// begun stays due now.
-async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>, sqlx::Error> {
+async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>> {
     let mut ids = Vec::new();
     let mut waits = Vec::new();
     let mut reasons = Vec::new();
@@ -242,10 +243,11 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     )
     .fetch_all(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// Takes deliveries that go after another one out of what is due. Where that one has ended meanwhile they stay.
-async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let behind = rows.iter().filter_map(|row| match &row.next {
         Next::Behind { wait } => Some((row.delivery_id, wait.as_secs_f64())),
         Next::Succeeded | Next::Dead { .. } | Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } => None,
@@ -280,7 +282,7 @@ async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result
 
 /// Makes the next delivery of each key that has become free due now: the first that has not been tried. One that is
 /// retried keeps its own time, and the wait before a first attempt is not cut short.
-async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<(), sqlx::Error> {
+async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let freed = rows.iter().filter(|row| row.frees_key);
     let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id, key)));
     let (destinations, keys): (Vec<Uuid>, Vec<i64>) = freed.unzip();

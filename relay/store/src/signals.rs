@@ -10,7 +10,7 @@ use std::collections::BTreeMap;
 use model::signal::Signal;
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
-use crate::Pool;
+use crate::{Pool, Result};
 
 /// The most signals of one statement.
 pub const AT_ONCE: i64 = 1_000;
@@ -61,7 +61,7 @@ impl Position {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn begin(pool: &Pool) -> Result<Position, sqlx::Error> {
+pub async fn begin(pool: &Pool) -> Result<Position> {
     let horizon = sqlx::query_scalar!(r#"select pg_snapshot_xmin(pg_current_snapshot())::text::bigint as "horizon!""#)
         .fetch_one(pool)
         .await?;
@@ -74,7 +74,7 @@ pub async fn begin(pool: &Pool) -> Result<Position, sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if a query fails; then the next call returns the signals again that this one has read.
-pub async fn read(pool: &Pool, position: &mut Position) -> Result<Vec<Signal>, sqlx::Error> {
+pub async fn read(pool: &Pool, position: &mut Position) -> Result<Vec<Signal>> {
     let mut moved = position.clone();
     let mut signals = Vec::new();
     loop {
@@ -120,7 +120,7 @@ pub async fn read(pool: &Pool, position: &mut Position) -> Result<Vec<Signal>, s
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was deleted, or the answer of the commit was lost.
-pub async fn delete_old(pool: &Pool, limit: i64) -> Result<u64, sqlx::Error> {
+pub async fn delete_old(pool: &Pool, limit: i64) -> Result<u64> {
     let deleted = sqlx::query!(
         "delete from delivery_signals
          where (written_by, id) in (

@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use super::configuration::{Change, Version};
 use super::{edge_checks, route_versions};
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// A source as it is stored.
 #[derive(Debug, Clone)]
@@ -57,13 +57,7 @@ pub struct Changed {
 ///
 /// # Errors
 /// Returns `source_name_is_unique_for_its_customer` if the name is taken, or an error if a query fails.
-pub async fn insert(
-    pool: &Pool,
-    customer: CustomerId,
-    id: SourceId,
-    name: &str,
-    content: &Content,
-) -> Result<Changed, sqlx::Error> {
+pub async fn insert(pool: &Pool, customer: CustomerId, id: SourceId, name: &str, content: &Content) -> Result<Changed> {
     let mut change = Change::begin(pool).await?;
     let row = insert_in(&mut change, customer, id, name, content).await?;
     Ok(Changed { before: None, row, version: change.commit().await? })
@@ -74,7 +68,7 @@ pub async fn insert(
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
-pub async fn change<E: From<sqlx::Error>>(
+pub async fn change<E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     id: Option<SourceId>,
@@ -93,7 +87,7 @@ pub async fn change<E: From<sqlx::Error>>(
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
-pub async fn put<E: From<sqlx::Error>>(
+pub async fn put<E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     name: &str,
@@ -117,7 +111,7 @@ async fn insert_in(
     id: SourceId,
     name: &str,
     content: &Content,
-) -> Result<SourceRow, sqlx::Error> {
+) -> Result<SourceRow> {
     sqlx::query_as!(
         SourceRow,
         "insert into sources (id, customer_id, name, provider, config, secrets_sealed, retired_secrets_sealed)
@@ -133,10 +127,11 @@ async fn insert_in(
     )
     .fetch_one(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// Changes a source to its next revision. Others may raise the revision at the same time, and nothing else.
-async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> Result<SourceRow, sqlx::Error> {
+async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> Result<SourceRow> {
     sqlx::query_as!(
         SourceRow,
         "update sources set provider = $2, config = $3, secrets_sealed = $4, retired_secrets_sealed = $5,
@@ -151,6 +146,7 @@ async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> 
     )
     .fetch_one(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// The source with this id or this name.
@@ -162,7 +158,7 @@ pub async fn find(
     customer: CustomerId,
     id: Option<SourceId>,
     name: Option<&str>,
-) -> Result<Option<SourceRow>, sqlx::Error> {
+) -> Result<Option<SourceRow>> {
     find_in(&mut pool.acquire().await?, customer, id, name).await
 }
 
@@ -171,7 +167,7 @@ async fn find_in(
     customer: CustomerId,
     id: Option<SourceId>,
     name: Option<&str>,
-) -> Result<Option<SourceRow>, sqlx::Error> {
+) -> Result<Option<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
         "select * from sources where customer_id = $1 and (id = $2 or name = $3)",
@@ -181,18 +177,14 @@ async fn find_in(
     )
     .fetch_optional(connection)
     .await
+    .map_err(Error::from)
 }
 
 /// A page of sources, newest first.
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn page(
-    pool: &Pool,
-    customer: CustomerId,
-    cursor: Option<Uuid>,
-    limit: i64,
-) -> Result<Vec<SourceRow>, sqlx::Error> {
+pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
         "select * from sources where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
@@ -202,6 +194,7 @@ pub async fn page(
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Deletes a source at a revision, and its routes; its events stay, and what is pending of them is delivered as it was routed.
@@ -210,12 +203,7 @@ pub async fn page(
 ///
 /// # Errors
 /// The query fails.
-pub async fn delete(
-    pool: &Pool,
-    customer: CustomerId,
-    id: SourceId,
-    revision: i64,
-) -> Result<Option<Version>, sqlx::Error> {
+pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i64) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     let deleted = sqlx::query!(
@@ -240,7 +228,7 @@ pub async fn delete(
 ///
 /// # Errors
 /// The query fails.
-pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<SourceRow>, sqlx::Error> {
+pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
         "update sources set revision = greatest(revision, $2) where id = $1 returning *",
@@ -249,6 +237,7 @@ pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<So
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000, the rest comes after
@@ -256,10 +245,11 @@ pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<So
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>, sqlx::Error> {
+pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>> {
     sqlx::query_as!(SourceRow, "select * from sources where edge_revision < revision order by updated_at limit 1000")
         .fetch_all(pool)
         .await
+        .map_err(Error::from)
 }
 
 /// Notes that the edge has written this revision, and when that is compared with what it holds. A newer revision that the
@@ -267,7 +257,7 @@ pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>, sqlx::Error> {
 ///
 /// # Errors
 /// The query fails.
-pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Option<&str>) -> Result<(), sqlx::Error> {
+pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Option<&str>) -> Result<()> {
     sqlx::query!(
         "update sources set edge_revision = $2, edge_digest = $3, edge_check_at = now() + $4::float8 * interval '1 second',
                             edge_error = case when $2 = revision then null else edge_error end
@@ -286,7 +276,7 @@ pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Op
 ///
 /// # Errors
 /// Where the database cannot be asked.
-pub async fn edge_failed(pool: &Pool, id: SourceId, revision: i64, error: &str) -> Result<(), sqlx::Error> {
+pub async fn edge_failed(pool: &Pool, id: SourceId, revision: i64, error: &str) -> Result<()> {
     sqlx::query!("update sources set edge_error = $3 where id = $1 and edge_revision < $2", id.uuid(), revision, error)
         .execute(pool)
         .await?;

@@ -7,6 +7,7 @@ use uuid::Uuid;
 use super::configuration::{self, Version};
 use super::held::{self, Release};
 use super::{Connection, Pool};
+use crate::{Error, Result};
 
 /// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
 /// configuration within two seconds, and an attempt may be under way.
@@ -61,7 +62,7 @@ pub enum Decision {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize), sqlx::Error> {
+pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize)> {
     let mut transaction = pool.begin().await?;
     let ids = sqlx::query_scalar!(
         r#"select parked.id as "id!" from routes
@@ -90,7 +91,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
-pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
+pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>> {
     sqlx::query_as!(
         Row,
         "update pending_deliveries
@@ -106,13 +107,14 @@ pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>, sqlx::Error> {
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// As [`take`], of one delivery, be it due or not; `None` if it is not undecided.
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
-pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>, sqlx::Error> {
+pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>> {
     sqlx::query_as!(
         Row,
         "update pending_deliveries set decide_at = now() + $2::float8 * interval '1 second', decide_tries = 1
@@ -123,13 +125,14 @@ pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>, sqlx::Error>
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// An event, with its body if that has at most `largest_body` bytes; `None` if it is no longer kept.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<EventRow>, sqlx::Error> {
+pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<EventRow>> {
     sqlx::query_as!(
         EventRow,
         r#"select received_at, type as event_type, provider_event_id, method, query, headers, body_size, body as "body?"
@@ -141,6 +144,7 @@ pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<Ev
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// What became of a decision.
@@ -157,7 +161,7 @@ pub enum Decided {
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
-pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided, sqlx::Error> {
+pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision) -> Result<Decided> {
     let mut transaction = pool.begin().await?;
     configuration::hold(&mut transaction).await?;
     if configuration::version(&mut *transaction).await? != version {
@@ -174,12 +178,7 @@ pub async fn decide(pool: &Pool, id: Uuid, version: Version, decision: &Decision
     Ok(if changed { Decided::Done } else { Decided::NotUndecided })
 }
 
-async fn make_due(
-    connection: &mut Connection,
-    id: Uuid,
-    order_key: Option<i64>,
-    route_version: i32,
-) -> Result<bool, sqlx::Error> {
+async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>, route_version: i32) -> Result<bool> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set due_at = greatest(now(), not_before), order_key = case when replay_id is null then $2::bigint end,
@@ -194,13 +193,7 @@ async fn make_due(
     Ok(updated.rows_affected() > 0)
 }
 
-async fn keep(
-    connection: &mut Connection,
-    id: Uuid,
-    by: HeldBy,
-    reason: &str,
-    again: bool,
-) -> Result<bool, sqlx::Error> {
+async fn keep(connection: &mut Connection, id: Uuid, by: HeldBy, reason: &str, again: bool) -> Result<bool> {
     let updated = sqlx::query!(
         "update pending_deliveries
          set parked_reason = $2, parked_by = $4, parked_at = now(), decide_at = case when $3 then decide_at end
@@ -215,7 +208,7 @@ async fn keep(
     Ok(updated.rows_affected() > 0)
 }
 
-async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool, sqlx::Error> {
+async fn end(connection: &mut Connection, id: Uuid, reason: &str) -> Result<bool> {
     let ended = sqlx::query_scalar!(
         r#"with ended as (
                delete from pending_deliveries where id = $1 and undecided returning *

@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::search::{self, Range, Search, remaining};
-use crate::{Connection, Pool};
+use crate::{Connection, Error, Pool, Result};
 
 /// How many tries may end with the relay before a message is tried only once a day.
 pub const MAX_UNFINISHED_TRIES: i32 = 3;
@@ -85,7 +85,7 @@ pub struct Selection {
 ///
 /// # Errors
 /// Returns an error if the query fails; then none of them is kept.
-pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<(), sqlx::Error> {
+pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<()> {
     let mut messages: Vec<&NewUnreadable> = messages.iter().collect();
     // In one order everywhere, so that two replicas with the same messages wait for each other and do not deadlock.
     messages.sort_unstable_by_key(|message| message.id);
@@ -121,11 +121,11 @@ pub struct Page {
 }
 
 impl Search for Page {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, _: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, _: bool) -> Result<Option<Uuid>> {
         search::unreadable_messages(pool, range, rows).await
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         self.found.extend(page(pool, self.selection, range, wanted).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
@@ -133,7 +133,7 @@ impl Search for Page {
 }
 
 /// The unreadable messages of a range of ids that match, newest first, without their bytes.
-async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>, sqlx::Error> {
+async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         SummaryRow,
@@ -151,13 +151,14 @@ async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Re
     )
     .fetch_all(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// One unreadable message without its bytes.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<SummaryRow>, sqlx::Error> {
+pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<SummaryRow>> {
     sqlx::query_as!(
         SummaryRow,
         r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
@@ -167,13 +168,14 @@ pub async fn summary(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Summ
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// One unreadable message.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>, sqlx::Error> {
+pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<UnreadableRow>> {
     sqlx::query_as!(
         UnreadableRow,
         "select id, queue_id, queue_message_id, content_type, reason, message, body, unfinished_tries, released_at
@@ -182,6 +184,7 @@ pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Unreada
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Begins the next try that is due and returns its message, `None` if none is due.
@@ -191,7 +194,7 @@ pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Unreada
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>, sqlx::Error> {
+pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>> {
     sqlx::query_as!(
         UnreadableRow,
         "update unreadable_messages
@@ -210,13 +213,14 @@ pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>, sqlx::
     )
     .fetch_optional(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Ends a try that has released the message. `event` is the event it has become.
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<(), sqlx::Error> {
+pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages set released_at = coalesce(released_at, now()), event_id = coalesce(event_id, $2),
                                         unfinished_tries = 0
@@ -233,7 +237,7 @@ pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<(), 
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &str) -> Result<(), sqlx::Error> {
+pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &str) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages
          set reason = $2, detail = $3, unfinished_tries = 0,
@@ -255,7 +259,7 @@ pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &st
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages
          set unfinished_tries = 0,
@@ -273,7 +277,7 @@ pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails; some of them may be due by then.
-pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64, sqlx::Error> {
+pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64> {
     let mut all = 0;
     loop {
         let due = sqlx::query!(
@@ -299,7 +303,7 @@ pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64, sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn try_after_start(pool: &Pool) -> Result<(), sqlx::Error> {
+pub async fn try_after_start(pool: &Pool) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now()
          where id = any(array(select id from unreadable_messages
@@ -319,7 +323,7 @@ pub async fn try_after_start(pool: &Pool) -> Result<(), sqlx::Error> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<(), sqlx::Error> {
+pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now() + interval '1 minute'
          where id = any(array(select id from unreadable_messages

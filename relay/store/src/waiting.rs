@@ -2,6 +2,7 @@
 
 use super::Pool;
 use super::undecided::OLD_ROUTE_S;
+use crate::{Error, Result};
 
 /// Which work waits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -20,7 +21,7 @@ pub struct Waiting {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn look(pool: &Pool) -> Result<Waiting, sqlx::Error> {
+pub async fn look(pool: &Pool) -> Result<Waiting> {
     sqlx::query_as!(
         Waiting,
         r#"select exists (select from replays where state = 'running') as "replays!",
@@ -38,4 +39,5 @@ pub async fn look(pool: &Pool) -> Result<Waiting, sqlx::Error> {
     )
     .fetch_one(pool)
     .await
+    .map_err(Error::from)
 }

@@ -96,7 +96,7 @@ impl<'p> Executor<'p> for &'p Pool {
         let slot = Slot::default();
         let work = {
             let slot = slot.clone();
-            async move { fetch(&mut self.acquire().await?, query, slot).await }
+            async move { fetch(&mut self.connection().await?, query, slot).await }
         };
         Box::pin(Rows { work: Some(Box::pin(work)), slot })
     }
@@ -106,21 +106,21 @@ impl<'p> Executor<'p> for &'p Pool {
         'p: 'e,
         E: 'q + Execute<'q, Postgres>,
     {
-        Box::pin(async move { self.acquire().await?.fetch_optional(query).await })
+        Box::pin(async move { self.connection().await?.fetch_optional(query).await })
     }
 
     fn prepare_with<'e>(self, sql: SqlStr, parameters: &'e [PgTypeInfo]) -> BoxFuture<'e, Result<PgStatement, Error>>
     where
         'p: 'e,
     {
-        Box::pin(async move { self.acquire().await?.prepare_with(sql, parameters).await })
+        Box::pin(async move { self.connection().await?.prepare_with(sql, parameters).await })
     }
 
     fn describe<'e>(self, sql: SqlStr) -> BoxFuture<'e, Result<Describe<Postgres>, Error>>
     where
         'p: 'e,
     {
-        Box::pin(async move { self.acquire().await?.describe(sql).await })
+        Box::pin(async move { self.connection().await?.describe(sql).await })
     }
 }
 

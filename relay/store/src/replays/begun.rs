@@ -9,7 +9,7 @@ use std::time::Duration;
 use uuid::Uuid;
 
 use super::ReplayRow;
-use crate::Pool;
+use crate::{Pool, Result};
 
 /// Begins a chunk at the replay's cursor and reserves it for `lease`. Returns false if there is nothing to begin: another
 /// replica has begun it and its lease has not ended, the cursor has moved, the replay is not due or has ended, or it has
@@ -17,7 +17,7 @@ use crate::Pool;
 ///
 /// # Errors
 /// If the statement fails; then nothing was begun.
-pub async fn begin(pool: &Pool, replay: &ReplayRow, most: i16, lease: Duration) -> Result<bool, sqlx::Error> {
+pub async fn begin(pool: &Pool, replay: &ReplayRow, most: i16, lease: Duration) -> Result<bool> {
     let begun = sqlx::query!(
         "update replays set begun = case when begun_after is not distinct from cursor_id then begun + 1 else 1 end,
                             begun_after = cursor_id, begun_until = now() + $3::float8 * interval '1 second'
@@ -38,7 +38,7 @@ pub async fn begin(pool: &Pool, replay: &ReplayRow, most: i16, lease: Duration) 
 ///
 /// # Errors
 /// If the statement fails; the lease then ends when it would have ended.
-pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<(), sqlx::Error> {
+pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<()> {
     sqlx::query!(
         "update replays set begun_until = now() + $3::float8 * interval '1 second'
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun > 0",
@@ -56,7 +56,7 @@ pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<()
 ///
 /// # Errors
 /// If the statement fails; it can be called again.
-pub async fn give_back(pool: &Pool, id: Uuid, cursor: Option<Uuid>) -> Result<(), sqlx::Error> {
+pub async fn give_back(pool: &Pool, id: Uuid, cursor: Option<Uuid>) -> Result<()> {
     sqlx::query!(
         "update replays set begun = begun - 1, begun_until = null
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun > 0",
@@ -72,7 +72,7 @@ pub async fn give_back(pool: &Pool, id: Uuid, cursor: Option<Uuid>) -> Result<()
 ///
 /// # Errors
 /// If the statement fails; then the begin still counts, without its error.
-pub async fn record(pool: &Pool, replay: &ReplayRow, error: &str, pause: Duration) -> Result<(), sqlx::Error> {
+pub async fn record(pool: &Pool, replay: &ReplayRow, error: &str, pause: Duration) -> Result<()> {
     sqlx::query!(
         "update replays set begun_error = $3, begun_until = now() + $4::float8 * interval '1 second'
          where id = $1 and state = 'running' and cursor_id is not distinct from $2 and begun > 0",
@@ -91,7 +91,7 @@ pub async fn record(pool: &Pool, replay: &ReplayRow, error: &str, pause: Duratio
 ///
 /// # Errors
 /// If the statement fails; it can be called again.
-pub async fn fail(pool: &Pool, replay: &ReplayRow, least: i16, reason: &str) -> Result<bool, sqlx::Error> {
+pub async fn fail(pool: &Pool, replay: &ReplayRow, least: i16, reason: &str) -> Result<bool> {
     let failed = sqlx::query!(
         "update replays set state = 'failed', finished_at = now(), error = $4
          where id = $1 and state = 'running' and cursor_id is not distinct from $2

@@ -3,8 +3,8 @@
 use uuid::Uuid;
 
 use super::{ReplayRow, Selection};
-use crate::Pool;
 use crate::search::{Range, Search};
+use crate::{Error, Pool, Result};
 
 /// A search that counts what a selection matches.
 #[derive(Debug)]
@@ -15,11 +15,11 @@ pub struct Count<'a> {
 }
 
 impl Search for Count<'_> {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         self.selection.edge(pool, range, rows, plain).await
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let found = match self.selection.state {
             None => events(pool, self.selection, range).await?,
             Some(_) => deliveries(pool, self.selection, range).await?,
@@ -30,7 +30,7 @@ impl Search for Count<'_> {
 }
 
 /// How many events of a range of ids a selection takes.
-async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64, sqlx::Error> {
+async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from events
@@ -49,10 +49,11 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64,
     )
     .fetch_one(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// How many deliveries of a range of ids a selection with a state takes.
-async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<i64, sqlx::Error> {
+async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<i64> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from settled_deliveries settled
@@ -88,13 +89,14 @@ async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<
     )
     .fetch_one(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// The running replays that are still being counted, the oldest first.
 ///
 /// # Errors
 /// If the query fails.
-pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
+pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
         "select id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, cursor_id, next_at,
@@ -104,6 +106,7 @@ pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>, sqlx::Error> {
     )
     .fetch_all(pool)
     .await
+    .map_err(Error::from)
 }
 
 /// Writes that the replay matches `matched` rows up to `count_after`, and whether more are to be counted. Returns false, and
@@ -119,7 +122,7 @@ pub async fn counted(
     matched: i64,
     count_after: Option<Uuid>,
     more: bool,
-) -> Result<bool, sqlx::Error> {
+) -> Result<bool> {
     let counted = sqlx::query!(
         "update replays set matched = $4, count_after = $5, counting = $6
          where id = $1 and state = 'running' and counting and count_after is not distinct from $2

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use uuid::Uuid;
 
-use crate::Connection;
+use crate::{Connection, Result};
 
 /// Deliveries of one replay, by what became of them.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -27,7 +27,7 @@ impl Counts {
 ///
 /// # Errors
 /// A query fails.
-pub async fn add(connection: &mut Connection, counts: &BTreeMap<Uuid, Counts>) -> Result<(), sqlx::Error> {
+pub async fn add(connection: &mut Connection, counts: &BTreeMap<Uuid, Counts>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
     }

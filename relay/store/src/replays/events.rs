@@ -5,7 +5,7 @@ use uuid::Uuid;
 
 use super::Selection;
 use crate::search::{Range, Search, remaining};
-use crate::{LARGE_BYTES, Pool};
+use crate::{Error, LARGE_BYTES, Pool, Result};
 
 /// An event that a replay has reached, without its contents.
 #[derive(Debug, Clone)]
@@ -46,11 +46,11 @@ pub struct NextEvents<'a> {
 }
 
 impl Search for NextEvents<'_> {
-    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>, sqlx::Error> {
+    async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         self.selection.edge(pool, range, rows, plain).await
     }
 
-    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool, sqlx::Error> {
+    async fn look(&mut self, pool: &Pool, range: Range) -> Result<bool> {
         let wanted = remaining(self.limit, self.found.len());
         self.found.extend(plan(pool, self.selection, range, wanted, self.with_head_size).await?);
         Ok(remaining(self.limit, self.found.len()) == 0)
@@ -64,7 +64,7 @@ async fn plan(
     range: Range,
     limit: i64,
     with_head_size: bool,
-) -> Result<Vec<PlannedRow>, sqlx::Error> {
+) -> Result<Vec<PlannedRow>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_as!(
         PlannedRow,
@@ -92,6 +92,7 @@ async fn plan(
     )
     .fetch_all(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// The contents of events, in any order; with their bodies only for `with_body`. The caller bounds how many bytes that
@@ -99,7 +100,7 @@ async fn plan(
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn read(pool: &Pool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>, sqlx::Error> {
+pub async fn read(pool: &Pool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>> {
     let mut connection = pool.acquire().await?;
     let rows = sqlx::query_as!(
         EventRow,

@@ -3,7 +3,7 @@
 use uuid::Uuid;
 
 use super::{Order, Range};
-use crate::Pool;
+use crate::{Error, Pool, Result};
 
 /// How many pending deliveries of a destination are sorted rather than found in the order of all: they are read in the order
 /// in which they are due. If there are more, those of the destination are not rare among all.
@@ -35,7 +35,7 @@ impl Events {
     ///
     /// # Errors
     /// If a statement fails.
-    pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>, sqlx::Error> {
+    pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>> {
         let mut furthest = None;
         for by in [self.source.map(|source| (Some(source), false)), self.in_quarantine.then_some((None, true))] {
             let Some((source, in_quarantine)) = by else { continue };
@@ -54,7 +54,7 @@ impl Settled<'_> {
     ///
     /// # Errors
     /// If a statement fails.
-    pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>, sqlx::Error> {
+    pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>> {
         // Deliveries that succeeded are in no index of their own: they are most of all.
         let state = self.state.filter(|state| *state != "succeeded");
         let mut furthest = None;
@@ -75,7 +75,7 @@ impl Pending {
     ///
     /// # Errors
     /// If a statement fails.
-    pub async fn edge(self, pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>, sqlx::Error> {
+    pub async fn edge(self, pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>> {
         let mut search = pool.begin_stretch().await?;
         if let Some(destination) = self.destination {
             let of_destination = sqlx::query_scalar!(
@@ -98,6 +98,7 @@ impl Pending {
         )
         .fetch_optional(&mut *search)
         .await
+        .map_err(Error::from)
     }
 }
 
@@ -105,12 +106,7 @@ impl Pending {
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn rejections(
-    pool: &Pool,
-    range: Range,
-    source: Option<Uuid>,
-    rows: i64,
-) -> Result<Option<Uuid>, sqlx::Error> {
+pub async fn rejections(pool: &Pool, range: Range, source: Option<Uuid>, rows: i64) -> Result<Option<Uuid>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_scalar!(
         "select id from rejections where id >= $1 and id < $2 and ($3::uuid is null or source_id = $3)
@@ -122,13 +118,14 @@ pub async fn rejections(
     )
     .fetch_optional(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// The id of the last of `rows` unreadable messages, newest first; see [`super::Search::edge`].
 ///
 /// # Errors
 /// If the statement fails.
-pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>, sqlx::Error> {
+pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>> {
     let mut search = pool.begin_stretch().await?;
     sqlx::query_scalar!(
         "select id from unreadable_messages where id >= $1 and id < $2 order by id desc offset $3 limit 1",
@@ -138,6 +135,7 @@ pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result
     )
     .fetch_optional(&mut *search)
     .await
+    .map_err(Error::from)
 }
 
 /// With one index or the other the rows up to the later edge can be read.
@@ -156,7 +154,7 @@ async fn events(
     source: Option<Uuid>,
     in_quarantine: bool,
     rows: i64,
-) -> Result<Option<Uuid>, sqlx::Error> {
+) -> Result<Option<Uuid>> {
     let mut search = pool.begin_stretch().await?;
     match order {
         Order::NewestFirst => {
@@ -172,6 +170,7 @@ async fn events(
             )
             .fetch_optional(&mut *search)
             .await
+            .map_err(Error::from)
         }
         Order::OldestFirst => {
             sqlx::query_scalar!(
@@ -186,6 +185,7 @@ async fn events(
             )
             .fetch_optional(&mut *search)
             .await
+            .map_err(Error::from)
         }
     }
 }
@@ -197,7 +197,7 @@ async fn settled(
     destination: Option<Uuid>,
     state: Option<&str>,
     rows: i64,
-) -> Result<Option<Uuid>, sqlx::Error> {
+) -> Result<Option<Uuid>> {
     let mut search = pool.begin_stretch().await?;
     match order {
         Order::NewestFirst => {
@@ -213,6 +213,7 @@ async fn settled(
             )
             .fetch_optional(&mut *search)
             .await
+            .map_err(Error::from)
         }
         Order::OldestFirst => {
             sqlx::query_scalar!(
@@ -227,6 +228,7 @@ async fn settled(
             )
             .fetch_optional(&mut *search)
             .await
+            .map_err(Error::from)
         }
     }
 }
