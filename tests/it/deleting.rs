@@ -341,3 +341,33 @@ async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_sti
     })
     .await;
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_health_of_destinations_is_stored_although_one_of_them_is_deleted_meanwhile() {
+    let gateway = Gateway::relay_only().await;
+    let (deleted, kept) = (gateway.line("deleted").await, gateway.line("kept").await);
+    let mut change = connect(&gateway).await;
+    sqlx::query("begin").execute(&mut change).await.expect("begins");
+    let delete = "delete from destinations where id = $1";
+    sqlx::query(delete).bind(of(&deleted.destination.id)).execute(&mut change).await.expect("deletes");
+    gateway.push(&deleted.source, b"{}");
+    deleted.receiver.wait_for(1, SOON).await;
+    let mut database = connect(&gateway).await;
+    until("the statement to wait for the destination that is being deleted", SOON, async || {
+        let waiting = "pg_stat_activity where wait_event_type = 'Lock' and query like 'insert into destination_health%'
+                                              and datname = current_database()";
+        if count(&mut database, waiting).await > 0 { Ok(()) } else { Err("none waits".to_owned()) }
+    })
+    .await;
+    sqlx::query("commit").execute(&mut change).await.expect("commits");
+
+    gateway.push(&kept.source, b"{}");
+    let stored = format!("destination_health where destination_id = '{}'", of(&kept.destination.id));
+    until("the health of the other destination to be stored", SOON, async || {
+        if count(&mut database, &stored).await > 0 { Ok(()) } else { Err("it is not stored".to_owned()) }
+    })
+    .await;
+    assert_eq!(count(&mut database, "destination_health").await, 1, "nothing is kept of the deleted one");
+    let log = gateway.relay.log();
+    assert!(!log.contains("health of destinations"), "{log}");
+}

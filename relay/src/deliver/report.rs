@@ -8,8 +8,8 @@ use std::time::Duration;
 use engine::{Input, Permitted};
 use model::health::Health;
 use shared::id::DestinationId;
-use store::Pool;
 use store::destination_health;
+use store::{Constraint, Kind, Pool};
 use tokio::sync::mpsc;
 
 use super::Handle;
@@ -57,6 +57,8 @@ impl Writer {
             let batch: Vec<&Health> = waiting.values().map(|waiting| &waiting.health).take(BATCH).collect();
             match destination_health::write(&self.pool, &batch, self.clock.now_us()).await {
                 Ok(()) => {}
+                // A destination was deleted while the statement ran. The next one does not see it any more.
+                Err(error) if error.kind() == Kind::Conflict(Constraint::Reference) => continue,
                 Err(error) if error.is_data_error() => {
                     // Written again it would be refused again, and keep its shards from being handed over.
                     tracing::error!(%error, reports = batch.len(), "the database refuses the health of destinations; it is dropped");
