@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use engine::retry;
 use http::{HeaderMap, HeaderName, HeaderValue};
-use model::destination::{Destination, DestinationState, Rate};
+use model::destination::{Destination, Rate};
 use model::poison::Poison;
 use shared::extract::{DedupeKey, Extractor};
 use shared::header::HeaderList;
@@ -395,11 +395,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
         timeout: Duration::from_millis(u64::try_from(row.timeout_ms).map_err(|error| error.to_string())?),
         retry: serde_json::from_value(row.retry).map_err(|error| error.to_string())?,
         append_query: row.append_query,
-        state: match row.state.as_str() {
-            "active" => DestinationState::Active,
-            "paused" => DestinationState::Paused,
-            _ => DestinationState::Disabled,
-        },
+        state: row.state,
         state_changed_at: row.state_changed_at,
         moved_at: row.moved_at,
     })

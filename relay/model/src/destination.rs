@@ -73,3 +73,44 @@ pub enum DestinationState {
     /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
     Disabled,
 }
+
+impl DestinationState {
+    /// All of them.
+    pub const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Disabled];
+
+    /// As the table names it.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Active => "active",
+            Self::Paused => "paused",
+            Self::Disabled => "disabled",
+        }
+    }
+
+    /// From its name in the table; `None` if there is no such state.
+    #[must_use]
+    pub fn from_name(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|state| state.name() == name)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_state_is_read_from_its_name_and_no_other_text_is_a_state() {
+        for state in DestinationState::ALL {
+            assert_eq!(DestinationState::from_name(state.name()), Some(state));
+            assert_eq!(
+                serde_json::to_value(state).expect("writes"),
+                state.name(),
+                "the API and the table name it alike"
+            );
+        }
+        for text in ["", "Active", "of a later version"] {
+            assert_eq!(DestinationState::from_name(text), None, "{text}");
+        }
+    }
+}

@@ -158,7 +158,7 @@ pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Err
 /// # Errors
 /// If it does not exist.
 pub async fn pause(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
-    set_state(control, actor, id, "paused").await
+    set_state(control, actor, id, DestinationState::Paused).await
 }
 
 /// Sends the deliveries of a paused or disabled destination again, at its rate. What was learned of it before is forgotten.
@@ -166,7 +166,7 @@ pub async fn pause(control: &Control, actor: Actor, id: &str) -> Result<Destinat
 /// # Errors
 /// If it does not exist.
 pub async fn resume(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
-    set_state(control, actor, id, "active").await
+    set_state(control, actor, id, DestinationState::Active).await
 }
 
 /// The destination with this id or name.
@@ -208,7 +208,7 @@ async fn answer(control: &Control, changed: Changed, headers_are_given: bool) ->
     Ok(Put { value: Destination { headers_cleared, dropped, ..view(control, row) }, created: false })
 }
 
-async fn set_state(control: &Control, actor: Actor, id: &str, state: &'static str) -> Result<Destination, Error> {
+async fn set_state(control: &Control, actor: Actor, id: &str, state: DestinationState) -> Result<Destination, Error> {
     let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
     if let Some(version) = destinations::set_state(&control.pool, actor.customer(), id, state).await? {
         control.active(version).await?;
@@ -248,15 +248,6 @@ fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<Stri
     }
 }
 
-/// A state from its column.
-fn state_of(name: &str) -> DestinationState {
-    match name {
-        "active" => DestinationState::Active,
-        "paused" => DestinationState::Paused,
-        _ => DestinationState::Disabled,
-    }
-}
-
 /// The names of the static headers; none if they cannot be opened.
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
     let id = DestinationId::from_uuid(row.id);
@@ -274,7 +265,7 @@ fn view(control: &Control, row: DestinationRow) -> Destination {
         id,
         name: row.name,
         url: row.url,
-        state: state_of(&row.state),
+        state: row.state,
         state_reason: row.state_reason,
         state_changed_at: Timestamp(row.state_changed_at),
         unusable: control.configuration.current().unusable.get(&id).map(|unusable| unusable.reason.clone()),

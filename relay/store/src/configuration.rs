@@ -3,6 +3,7 @@
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
 
+use model::destination::DestinationState;
 use sqlx::AssertSqlSafe;
 use sqlx::postgres::PgQueryResult;
 use time::OffsetDateTime;
@@ -61,7 +62,7 @@ pub struct DestinationRow {
     pub timeout_ms: i32,
     pub retry: serde_json::Value,
     pub append_query: bool,
-    pub state: String,
+    pub state: DestinationState,
     pub state_changed_at: OffsetDateTime,
     pub moved_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
@@ -222,14 +223,36 @@ pub async fn read(pool: &Pool) -> Result<Rows> {
     let sources = sqlx::query_as!(SourceRow, "select id, customer_id, name, provider, config from sources")
         .fetch_all(&mut *transaction)
         .await?;
-    let destinations = sqlx::query_as!(
-        DestinationRow,
+    let rows = sqlx::query!(
         "select id, customer_id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per,
                 max_concurrency, timeout_ms, retry, append_query, state, state_changed_at, moved_at, updated_at
          from destinations"
     )
     .fetch_all(&mut *transaction)
     .await?;
+    let destinations = rows.into_iter().map(|row| {
+        Ok(DestinationRow {
+            state: DestinationState::from_name(&row.state)
+                .ok_or_else(|| Error::unknown("destinations.state", &row.state))?,
+            id: row.id,
+            customer_id: row.customer_id,
+            name: row.name,
+            url: row.url,
+            shard: row.shard,
+            signing_keys_sealed: row.signing_keys_sealed,
+            headers_sealed: row.headers_sealed,
+            rate_limit: row.rate_limit,
+            rate_per: row.rate_per,
+            max_concurrency: row.max_concurrency,
+            timeout_ms: row.timeout_ms,
+            retry: row.retry,
+            append_query: row.append_query,
+            state_changed_at: row.state_changed_at,
+            moved_at: row.moved_at,
+            updated_at: row.updated_at,
+        })
+    });
+    let destinations = destinations.collect::<Result<Vec<_>>>()?;
     let routes = sqlx::query_as!(
         RouteRow,
         "select id, source_id, destination_id, filter, transform, order_key, poison, enabled, version

@@ -1,6 +1,7 @@
 //! Destinations: what the API changes, and what the engine does to one that is gone. How they are deleted is in
 //! [`super::deleted_destinations`].
 
+use model::destination::DestinationState;
 use shared::id::{CustomerId, DestinationId};
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -23,7 +24,7 @@ pub struct DestinationRow {
     pub max_concurrency: i32,
     pub timeout_ms: i32,
     pub retry: serde_json::Value,
-    pub state: String,
+    pub state: DestinationState,
     pub state_reason: Option<String>,
     pub state_changed_at: OffsetDateTime,
     pub created_at: OffsetDateTime,
@@ -31,6 +32,58 @@ pub struct DestinationRow {
     pub append_query: bool,
     /// When its URL led to another scheme, host or port for the last time.
     pub moved_at: OffsetDateTime,
+}
+
+/// A row of the table, whose state is not read yet.
+struct Raw {
+    id: Uuid,
+    customer_id: Uuid,
+    name: String,
+    url: String,
+    shard: i16,
+    signing_keys_sealed: String,
+    headers_sealed: Option<String>,
+    rate_limit: Option<i32>,
+    rate_per: Option<String>,
+    max_concurrency: i32,
+    timeout_ms: i32,
+    retry: serde_json::Value,
+    state: String,
+    state_reason: Option<String>,
+    state_changed_at: OffsetDateTime,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+    append_query: bool,
+    moved_at: OffsetDateTime,
+}
+
+impl TryFrom<Raw> for DestinationRow {
+    type Error = Error;
+
+    fn try_from(raw: Raw) -> Result<Self> {
+        Ok(Self {
+            state: DestinationState::from_name(&raw.state)
+                .ok_or_else(|| Error::unknown("destinations.state", &raw.state))?,
+            id: raw.id,
+            customer_id: raw.customer_id,
+            name: raw.name,
+            url: raw.url,
+            shard: raw.shard,
+            signing_keys_sealed: raw.signing_keys_sealed,
+            headers_sealed: raw.headers_sealed,
+            rate_limit: raw.rate_limit,
+            rate_per: raw.rate_per,
+            max_concurrency: raw.max_concurrency,
+            timeout_ms: raw.timeout_ms,
+            retry: raw.retry,
+            state_reason: raw.state_reason,
+            state_changed_at: raw.state_changed_at,
+            created_at: raw.created_at,
+            updated_at: raw.updated_at,
+            append_query: raw.append_query,
+            moved_at: raw.moved_at,
+        })
+    }
 }
 
 /// What a destination's owner sets.
@@ -125,7 +178,7 @@ async fn insert_in(
     content: &Content,
 ) -> Result<DestinationRow> {
     sqlx::query_as!(
-        DestinationRow,
+        Raw,
         "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
                                    rate_per, max_concurrency, timeout_ms, retry, append_query)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
@@ -145,13 +198,13 @@ async fn insert_in(
         content.append_query
     )
     .fetch_one(connection)
-    .await
-    .map_err(Error::from)
+    .await?
+    .try_into()
 }
 
 async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: &Content) -> Result<DestinationRow> {
     sqlx::query_as!(
-        DestinationRow,
+        Raw,
         "update destinations
          set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
              max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp(),
@@ -173,8 +226,8 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
         content.moves
     )
     .fetch_one(connection)
-    .await
-    .map_err(Error::from)
+    .await?
+    .try_into()
 }
 
 /// Gives the destination with this id or this name the sealed signing keys that `plan` makes of its row; no other change is
@@ -224,15 +277,16 @@ async fn find_in(
     name: Option<&str>,
 ) -> Result<Option<DestinationRow>> {
     sqlx::query_as!(
-        DestinationRow,
+        Raw,
         "select * from destinations where customer_id = $1 and (id = $2 or name = $3)",
         customer.uuid(),
         id.map(DestinationId::uuid),
         name
     )
     .fetch_optional(connection)
-    .await
-    .map_err(Error::from)
+    .await?
+    .map(DestinationRow::try_from)
+    .transpose()
 }
 
 /// A page of destinations, newest first.
@@ -241,19 +295,21 @@ async fn find_in(
 /// Where the database cannot be asked.
 pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<DestinationRow>> {
     sqlx::query_as!(
-        DestinationRow,
+        Raw,
         "select * from destinations where customer_id = $1 and ($2::uuid is null or id < $2) order by id desc limit $3",
         customer.uuid(),
         cursor,
         limit
     )
     .fetch_all(pool)
-    .await
-    .map_err(Error::from)
+    .await?
+    .into_iter()
+    .map(DestinationRow::try_from)
+    .collect()
 }
 
-/// Holds the deliveries of a destination, or lets them go: `state` is `paused` or `active`. Returns the new revision of
-/// the configuration; `None` where the destination is in this state already, or does not exist.
+/// Holds the deliveries of a destination, or sends them again. Returns the new version of the
+/// configuration; `None` if the destination is in this state already, or does not exist.
 ///
 /// # Errors
 /// Where the database cannot be asked.
@@ -261,7 +317,7 @@ pub async fn set_state(
     pool: &Pool,
     customer: CustomerId,
     id: DestinationId,
-    state: &'static str,
+    state: DestinationState,
 ) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(
@@ -269,7 +325,7 @@ pub async fn set_state(
          where customer_id = $1 and id = $2 and state <> $3",
         customer.uuid(),
         id.uuid(),
-        state
+        state.name()
     )
     .execute(&mut *change)
     .await?;

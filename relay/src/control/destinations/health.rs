@@ -12,7 +12,7 @@ use store::destinations::DestinationRow;
 use store::held::CountRow;
 use utoipa::ToSchema;
 
-use super::{find, state_of};
+use super::find;
 use crate::control::rate::RateLimit;
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error};
@@ -172,7 +172,7 @@ fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &Pendin
     let time = |at: Option<time::OffsetDateTime>| at.map(Timestamp);
     DestinationHealth {
         destination_id: DestinationId::from_uuid(destination.id),
-        state: state_of(&destination.state),
+        state: destination.state,
         state_reason: destination.state_reason,
         state_changed_at: Timestamp(destination.state_changed_at),
         breaker: Breaker {
