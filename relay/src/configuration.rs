@@ -141,9 +141,9 @@ impl Rate {
 #[serde(rename_all = "snake_case")]
 pub enum DestinationState {
     Active,
-    /// By its owner; deliveries are held.
+    /// Paused by its owner; deliveries are held.
     Paused,
-    /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
+    /// Disabled by the gateway, because it answered 410 or has failed for days; deliveries are held.
     Disabled,
 }
 
@@ -188,14 +188,14 @@ impl Route {
     }
 }
 
-/// What a delivery that fails means for the later ones of its key.
+/// What later deliveries of an order key do while one is failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, serde::Serialize, serde::Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Poison {
     /// They wait until it has succeeded or is dead.
     #[default]
     Block,
-    /// They go on while it is retried.
+    /// They are sent while it is retried.
     Skip,
 }
 

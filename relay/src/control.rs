@@ -38,6 +38,7 @@ pub mod rate;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
+pub(crate) mod schema;
 pub mod sources;
 pub mod stats;
 pub mod time;

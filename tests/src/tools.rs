@@ -9,6 +9,7 @@ mod cargo;
 mod hash;
 mod lock;
 mod node;
+mod python;
 mod worker;
 
 use std::io::Write as _;
@@ -21,6 +22,7 @@ pub use cargo::relay;
 pub use hash::{hash_of, short_hash};
 pub use lock::Lock;
 pub use node::{node_packages, program, provider_sdks};
+pub use python::schemathesis;
 pub use worker::worker;
 
 use crate::error::{Doing as _, Error, Result};

@@ -1,4 +1,4 @@
-//! Whether the relay lives, and whether it can work. Both calls are open to everybody and say nothing else.
+//! Whether the relay lives, and whether it can work. Both calls need no token and say nothing else.
 
 use std::time::Duration;
 
@@ -9,32 +9,32 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::{ApiError, Refusals};
+use super::problem::ApiError;
 use crate::control::Error;
 use crate::{App, store};
 
 /// How long the database is given to answer.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// The relay lives.
+/// The relay answers.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
     pub ok: bool,
     pub version: &'static str,
 }
 
-/// The relay can work.
+/// The relay can do all of its work.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
     #[serde(flatten)]
     pub health: Health,
-    /// How many destinations this relay cannot send to, for instance because no master key opens their secrets.
-    /// `GET /v1/destinations` says which and why.
+    /// How many destinations this relay cannot send to, for example because no master key opens their secrets.
+    /// `GET /v1/destinations` lists them with the reason.
     pub unusable_destinations: usize,
-    /// How many routes have an expression that this relay cannot evaluate. `GET /v1/routes` says which and why.
+    /// How many routes have an expression that this relay cannot evaluate. `GET /v1/routes` lists them with the reason.
     pub unusable_routes: usize,
-    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. From a minute on the
-    /// relay is not ready.
+    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. The relay is not ready
+    /// if the difference is a minute or more.
     pub clock_ahead_ms: i64,
 }
 
@@ -44,13 +44,15 @@ pub(super) fn calls() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
 }
 
-/// Whether the process answers.
+/// Returns 200 while the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses((status = 200, body = Health)))]
 pub(super) async fn live() -> Json<Health> {
     Json(HEALTHY)
 }
 
-/// Whether the relay can do all of its work; 503 with the reasons if it cannot. It is ready if every one of these holds:
+/// Returns 200 while the relay can do all of its work, and 503 with the reasons while it cannot.
+///
+/// The relay is ready if all of these hold:
 ///
 /// - no task of the relay has failed, and it is not shutting down (`not_ready`)
 /// - the delivery engine has taken a turn in the last 15 seconds (`not_ready`)
@@ -59,8 +61,8 @@ pub(super) async fn live() -> Json<Health> {
 /// - the database answers within 2 seconds (`unavailable`)
 /// - the relay's clock and the database's differ by less than a minute: otherwise nothing is pulled (`wrong_clock`)
 ///
-/// Destinations and routes that the relay cannot use are counted; they hold up no others.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready), Refusals))]
+/// Destinations and routes that the relay cannot use are counted; they do not delay others.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready)))]
 pub(super) async fn ready(State(app): State<App>) -> Result<Json<Ready>, ApiError> {
     let ready = async {
         store::configuration::version(&app.pool).await?;
