@@ -4,9 +4,9 @@ use std::fmt;
 use std::marker::PhantomData;
 
 use serde::de::value::MapAccessDeserializer;
-use serde::de::{DeserializeOwned, MapAccess, Visitor};
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
 use serde::{Deserialize, Deserializer, Serialize};
-use serde_json::Value;
+use serde_json::{Number, Value};
 use utoipa::ToSchema;
 
 use super::error::Error;
@@ -94,6 +94,44 @@ pub(super) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
+/// A whole number. It may have a fraction of zero: JSON Schema takes `340.0` for an integer, and some languages write it so.
+struct Whole(i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer)?;
+        whole_of(&number).map(Self).ok_or_else(|| D::Error::custom(format!("{number} is not a whole number")))
+    }
+}
+
+fn whole_of(number: &Number) -> Option<i64> {
+    let exact = |number: &f64| number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0;
+    number.as_i64().or_else(|| number.as_f64().filter(exact).and_then(|number| format!("{number:.0}").parse().ok()))
+}
+
+/// Reads a field that is a whole number; for `#[serde(deserialize_with = …)]`.
+pub(super) fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let Whole(number) = Whole::deserialize(deserializer)?;
+    T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
+}
+
+/// As [`whole`], for a field that may be null; with `#[serde(default)]` it may be left out.
+pub(super) fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::<Whole>::deserialize(deserializer)?.map(|Whole(number)| number))
+}
+
+/// Writes every whole number in a value without a fraction.
+pub(super) fn without_zero_fractions(value: Value) -> Value {
+    match value {
+        Value::Number(number) => whole_of(&number).map_or(Value::Number(number), Value::from),
+        Value::Array(values) => values.into_iter().map(without_zero_fractions).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, without_zero_fractions(value))).collect()
+        }
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
+    }
 }
 
 /// Why JSON cannot be read as what it has to be.
@@ -203,6 +241,19 @@ mod tests {
     fn the_field_of_a_query_is_named() {
         assert_eq!(FieldError::of_serde("limit", "invalid digit found in string").field, "limit");
         assert_eq!(FieldError::of_serde("", "unknown field `colour`, expected `limit` or `cursor`").field, "colour");
+    }
+
+    #[test]
+    fn a_whole_number_may_have_a_fraction_of_zero() {
+        let read = |text: &str| whole::<u32, _>(&mut serde_json::Deserializer::from_str(text)).ok();
+        for (text, number) in [("340", Some(340)), ("340.0", Some(340)), ("3.4e2", Some(340)), ("0", Some(0))] {
+            assert_eq!(read(text), number, "{text}");
+        }
+        for text in ["340.5", "-1", "4294967296", "1e300", "\"340\"", "null"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let value = serde_json::json!({"a": [1.0, 2.5], "b": "3.0"});
+        assert_eq!(without_zero_fractions(value), serde_json::json!({"a": [1, 2.5], "b": "3.0"}));
     }
 
     #[test]

@@ -6,7 +6,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::fields::Problems;
+use super::fields::{Problems, whole};
 use crate::configuration::{self, Rate};
 
 /// The largest number of deliveries in a period.
@@ -16,6 +16,7 @@ pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub limit: u32,
     pub per: Period,

@@ -1,4 +1,4 @@
-//! Python programs from PyPI, in exactly the versions and with the hashes that a file lists.
+//! Python programs from the Python Package Index, in exactly the versions and with the hashes that a file lists.
 
 use std::path::{Path, PathBuf};
 use std::process::Command;

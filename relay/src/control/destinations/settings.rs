@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::headers;
 use crate::configuration::Rate;
 use crate::control::Error;
-use crate::control::fields::{FieldError, Object, Problems, optional_object};
+use crate::control::fields::{FieldError, Object, Problems, optional_object, optional_whole, without_zero_fractions};
 use crate::control::patch::given;
 use crate::control::rate::RateLimit;
 use crate::control::schema;
@@ -40,10 +40,12 @@ pub struct DestinationSpec {
     #[serde(default, deserialize_with = "optional_object")]
     pub rate_limit: Option<RateLimit>,
     /// The most attempts in flight at a time. Default: 10.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<i64>,
     /// How long an attempt may take, from connecting to the end of the response head, in milliseconds. Only the part of the
     /// response body that arrives within two seconds is kept. Default: 15,000.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 100, maximum = 120_000)]
     pub timeout_ms: Option<i64>,
     /// Every new delivery waits for the first entry of `schedule_s`; one that is retried or released by hand is sent at once.
@@ -151,7 +153,7 @@ impl DestinationSpec {
         let timeout_ms = problems.range("timeout_ms", self.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS), 100, 120_000);
         let retry = match self.retry {
             None => Some(RetryPolicy::default()),
-            Some(retry) => match serde_json::from_value(retry) {
+            Some(retry) => match serde_json::from_value(without_zero_fractions(retry)) {
                 Ok(Object(retry)) => Some(retry),
                 Err(error) => {
                     problems.add("retry", error.to_string());

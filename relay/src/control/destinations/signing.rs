@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use super::{find, open_keys, replaced_keys, seal_keys};
 use crate::control::error::Noun;
-use crate::control::fields::Problems;
+use crate::control::fields::{Problems, optional_whole};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, name, schema};
 use crate::mint;
@@ -51,6 +51,7 @@ pub struct Rotation {
     pub signing_secret: Option<String>,
     /// For how many seconds the old keys continue to sign as well, three keys at most. With 0 they stop at once, as after a
     /// leak. Default: 86,400, a day.
+    #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_s: Option<i64>,
 }
