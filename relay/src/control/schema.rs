@@ -171,7 +171,7 @@ fn nested() -> [(&'static str, Value); 5] {
             }),
         ),
         (
-            "RequestPlace",
+            "EventPlace",
             json!({
                 "description": "Where a value is in a request: in a header, in the JSON of the body, or in the query.",
                 "oneOf": [
@@ -315,11 +315,11 @@ fn source_config() -> Value {
                 "oneOf": [
                     { "type": "null" },
                     { "type": "string", "format": "key-template", "maxLength": 1_024 },
-                    reference_to("RequestPlace"),
+                    reference_to("EventPlace"),
                 ],
             },
             "resend_changes_body": { "type": ["boolean", "null"] },
-            "type": of("RequestPlace"),
+            "type": of("EventPlace"),
         },
         "additionalProperties": { "type": ["string", "number", "null"] },
         "examples": [{ "on_failure": "quarantine" }],
