@@ -41,6 +41,7 @@ pub mod ready;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
+pub(crate) mod schema;
 pub mod sources;
 pub mod stats;
 pub mod time;

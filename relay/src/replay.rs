@@ -77,7 +77,7 @@ pub struct Filter {
     pub verifies_now: bool,
 }
 
-/// The one verification that can be asked for: events whose signature failed are never replayed with the others.
+/// The only verification that a filter can have: events in quarantine are never replayed together with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReplayFilterVerification)]
@@ -85,7 +85,7 @@ pub enum Verification {
     Failed,
 }
 
-/// The states of deliveries that can be replayed. What is pending or held is still to be delivered anyway.
+/// The states of deliveries that can be replayed. Pending and held deliveries are still to be sent anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReplayFilterState)]

@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 const SOON: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_comes_into_force_by_itself() {
+async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_active_by_itself() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("stuck").await;
     let mut blocker = gateway.database.connect().await.expect("connects");
@@ -19,7 +19,7 @@ async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_comes_into_f
     }
     let path = format!("/v1/destinations/{}", line.destination.id);
     let problem = gateway.api.post(&format!("{path}/pause"), &json!({})).await.expect_status(503);
-    assert_eq!((&problem["type"], &problem["code"]), (&json!("/problems/not-in-force"), &json!("not_in_force")));
+    assert_eq!((&problem["type"], &problem["code"]), (&json!("/problems/not-active"), &json!("not_active")));
     let stored = gateway.api.get(&path).await.expect_status(200);
     assert_eq!(stored["state"], "paused", "the change itself is stored");
 

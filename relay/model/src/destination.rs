@@ -68,8 +68,8 @@ impl Rate {
 #[serde(rename_all = "snake_case")]
 pub enum DestinationState {
     Active,
-    /// By its owner; deliveries are held.
+    /// Paused by its owner; deliveries are held.
     Paused,
-    /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
+    /// Disabled by the gateway, because it answered 410 or has failed for days; deliveries are held.
     Disabled,
 }

@@ -30,11 +30,13 @@ pub(crate) const LIST: Limits =
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// What to pass as `cursor` for the next page; null on the last one. A page can have fewer rows than `limit`, or none, and
-    /// still have a next one: see `scanned_until`.
+    /// The `cursor` of the next page; null on the last page. A page can have fewer rows than `limit`, or none, and still have a
+    /// next page: see `scanned_until`.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
-    /// Set if the call has ended before the page was full, because the filters match few of the rows that it has looked at:
-    /// all of history from now, or from the cursor, down to this time was looked at. `next_cursor` goes on from there.
+    /// Set if the call ended before the page was full because the filters match few rows: all of history from now, or from the
+    /// cursor, back to this time was scanned. `next_cursor` continues from there. Otherwise null.
+    #[schema(required = true)]
     pub scanned_until: Option<Timestamp>,
 }
 
@@ -71,11 +73,11 @@ impl Window {
     pub(super) fn read(request: &PageRequest, problems: &mut Problems) -> Self {
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            problems.add("limit", format!("is {limit}; give 1 to {MAX_LIMIT}"));
+            problems.add("limit", format!("is {limit}; must be 1 to {MAX_LIMIT}"));
         }
         let decoded = request.cursor.as_deref().map(decode);
         if decoded == Some(None) {
-            problems.add("cursor", "is not a next_cursor of this api; leave it out to begin at the first page");
+            problems.add("cursor", "is not a next_cursor of this API; omit it for the first page");
         }
         Self { limit: limit.min(MAX_LIMIT) as usize, cursor: decoded.flatten() }
     }

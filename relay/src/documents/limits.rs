@@ -49,7 +49,12 @@ fn field(what: &'static str, schema: &str, name: &str, show: fn(u64) -> String, 
     let field = &document["components"]["schemas"][schema]["properties"][name];
     let number = |key: &str| field[key].as_u64().unwrap_or_else(|| panic!("{schema}.{name} has no {key}"));
     let setting = format!("`{name}`, {} to {}", show(number("minimum")), show(number("maximum")));
-    Bound { what, value: show(number("default")), setting, protects }
+    // The default is written into the description: see the tests of the API.
+    let text = field["description"].as_str().unwrap_or_default();
+    let default = text.rsplit_once("Default: ").map(|(_, default)| default.replace([',', '.'], ""));
+    let default = default.and_then(|default| default.trim().parse().ok());
+    let default = default.unwrap_or_else(|| panic!("{schema}.{name} names no default"));
+    Bound { what, value: show(default), setting, protects }
 }
 
 /// A bound that a field of the API sets, with its range in words.

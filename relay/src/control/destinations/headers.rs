@@ -14,15 +14,20 @@ pub(crate) const MAX_HEADERS: usize = 50;
 pub(crate) const MAX_VALUE_BYTES: usize = 4_096;
 
 /// What the gateway sets itself.
-const OURS: [&str; 2] = ["webhook-", "tidegate-"];
+pub(crate) const OURS: [&str; 2] = ["webhook-", "tidegate-"];
+
+/// The other names that the gateway sets itself, in lower case. The content type is the event's or the transform's.
+pub(crate) fn set_by_the_gateway() -> impl Iterator<Item = &'static str> {
+    OF_THE_CONNECTION.into_iter().chain(["content-type"])
+}
 
 /// What is wrong with a name that differs from another one only in its case.
-pub(super) const TWICE: &str = "is given twice, in different case; leave one of them";
+pub(super) const TWICE: &str = "appears twice in different case; remove one";
 
 /// The headers with their names in lower case; what is wrong is noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
     if headers.len() > MAX_HEADERS {
-        problems.add("headers", format!("has {} entries; give at most {MAX_HEADERS}", headers.len()));
+        problems.add("headers", format!("has {} entries; must have at most {MAX_HEADERS}", headers.len()));
     }
     let mut checked = BTreeMap::new();
     for (name, value) in headers {
@@ -38,16 +43,14 @@ pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems)
 
 fn problem(name: &str, value: &str) -> Option<String> {
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
-        return Some("is not the name of a header".to_owned());
+        return Some("is not a valid header name".to_owned());
     }
-    // The content type is the event's or the transform's.
-    if name == "content-type" || OF_THE_CONNECTION.contains(&name) || OURS.iter().any(|prefix| name.starts_with(prefix))
-    {
-        return Some("is set by the gateway and cannot be replaced; leave it out".to_owned());
+    if set_by_the_gateway().any(|set| set == name) || OURS.iter().any(|prefix| name.starts_with(prefix)) {
+        return Some("is set by the gateway and cannot be replaced; omit it".to_owned());
     }
     let storable = value.len() <= MAX_VALUE_BYTES && HeaderValue::from_str(value).is_ok();
     (!storable).then(|| {
-        format!("has a value that cannot be sent: give at most {MAX_VALUE_BYTES} bytes without control characters")
+        format!("has a value that cannot be sent; must be at most {MAX_VALUE_BYTES} bytes without control characters")
     })
 }
 
