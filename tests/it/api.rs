@@ -1,13 +1,9 @@
 //! api: a change that cannot be read back, and a database that is away.
 
-use std::time::Duration;
-
 use harness::gateway::Gateway;
 use harness::postgres::{Server, Shutdown};
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(40);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_active_by_itself() {
@@ -25,11 +21,7 @@ async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_acti
 
     sqlx::query("rollback").execute(&mut blocker).await.expect("lets go");
     gateway.push(&line.source, b"{}");
-    until("the delivery to be held", SOON, async || match gateway.api.all("/v1/deliveries?state=held").await.len() {
-        1 => Ok(()),
-        count => Err(format!("{count} held")),
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=held", 1, SOON).await;
     assert_eq!(line.receiver.count(), 0);
 }
 
@@ -54,11 +46,7 @@ async fn while_the_database_is_away_every_call_is_answered_with_503_and_afterwar
     }
     gateway.api.get("/healthz").await.expect_status(200);
     server.start().await.expect("starts again");
-    until("the api to answer", SOON, async || match gateway.api.get("/v1/sources").await {
-        reply if reply.status == 200 => Ok(()),
-        reply => Err(format!("{reply:?}")),
-    })
-    .await;
+    gateway.api.wait_for_status("/v1/sources", 200, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
