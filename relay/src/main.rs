@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use relay::config::{self, Problem};
-use relay::{doctor, send, serve, store};
+use relay::{doctor, send, serve};
 use tracing_subscriber::EnvFilter;
 
 /// A batch is read by one thread and let go of by many: under full load the C library's allocator takes a fifth of the
