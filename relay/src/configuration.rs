@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::retry;
+use expression::{ExpressionError, Filter, OrderKey, Transform};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use model::destination::{Destination, DestinationState, Rate};
 use model::poison::Poison;
@@ -27,7 +28,6 @@ use store::configuration::Version;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::operational;
 
 /// How often an idle replica looks whether another one has changed something.

@@ -8,6 +8,8 @@
 
 use std::sync::Arc;
 
+use egress::Egress;
+use expression::Evaluator;
 use store::Pool;
 use store::configuration::Version;
 
@@ -16,8 +18,6 @@ use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::deliver::Handle;
 use crate::edge::push::Pusher;
-use crate::egress::Egress;
-use crate::expression::Evaluator;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;

@@ -13,6 +13,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use egress::Egress;
 use engine::item::Item;
 use engine::{Command, Core, Disabling, Input};
 use futures_util::future::AbortHandle;
@@ -25,7 +26,6 @@ use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::{Configuration, POLL};
-use crate::egress::Egress;
 use crate::intake::Intake;
 use crate::mint;
 use crate::operational::{self, Cause};

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::retry;
+use expression::Evaluator;
 use model::unix_time;
 use model::unreadable::Reason;
 use shared::id::SourceId;
@@ -22,7 +23,6 @@ use tracing::Instrument as _;
 
 use crate::configuration::{Configuration, Snapshot};
 use crate::deliver::Handle;
-use crate::expression::Evaluator;
 use crate::operational;
 use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
 use crate::pull::routing::Routing;

@@ -17,8 +17,6 @@ pub mod doctor;
 #[cfg(test)]
 mod documents;
 pub mod edge;
-pub mod egress;
-pub mod expression;
 pub mod held;
 pub mod history;
 pub mod intake;

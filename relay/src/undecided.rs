@@ -9,6 +9,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
 use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
@@ -19,7 +20,6 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::intake::Intake;
 use crate::route::{self, Becomes};
 use crate::side_by_side;

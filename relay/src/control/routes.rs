@@ -1,5 +1,6 @@
 //! Routes: which events of a source go to a destination, and in which form.
 
+use expression::{ExpressionError, Filter, OrderKey, Transform};
 use model::poison::Poison;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -13,7 +14,6 @@ use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, destinations, sources};
-use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::mint;
 
 /// A route to be made, or to be put in the place of one.

@@ -3,9 +3,11 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use egress::{Egress, EgressError, Excerpt, RESPONSE_EXCERPT_BYTES, SendFailure};
 use engine::item::{Event, Item};
 use engine::outcome::{Failure, Outcome};
 use engine::retry;
+use expression::{Evaluator, Transform, Turn};
 use http::StatusCode;
 use http::header::{DATE, HeaderValue, LOCATION, RETRY_AFTER};
 use model::destination::Destination;
@@ -17,8 +19,6 @@ use super::redirect;
 use super::request::{self, Described};
 use super::versions::Versions;
 use crate::configuration::{Configuration, Expression, Route, Snapshot};
-use crate::egress::{Egress, EgressError, Excerpt, RESPONSE_EXCERPT_BYTES, SendFailure};
-use crate::expression::{Evaluator, Transform, Turn};
 use crate::mint;
 use crate::route::{self, EventView};
 

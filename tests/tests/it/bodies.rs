@@ -14,7 +14,7 @@ use tests::wait::until;
 const SOON: Duration = Duration::from_secs(60);
 
 /// `{"action":"opened","n":36893488147419103233}`, by GNU gzip.
-const GZIP: &[u8] = include_bytes!("../../../relay/src/expression/testdata/event.json.gz");
+const GZIP: &[u8] = include_bytes!("../../../relay/expression/src/testdata/event.json.gz");
 
 fn sha256(secret: &str, body: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");

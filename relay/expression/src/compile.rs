@@ -20,10 +20,10 @@ use super::{instrument, meter};
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long compiling may take. An ordinary expression takes a millisecond.
-pub(crate) const COMPILE_DEADLINE: Duration = Duration::from_secs(2);
+pub const COMPILE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How many compilations may run at once, those that are past their deadline included; others wait for one to end.
-pub(crate) const MAX_COMPILATIONS: usize = 4;
+pub const MAX_COMPILATIONS: usize = 4;
 
 /// The names that every expression sees.
 const NAMES: [&str; 3] = ["event", "headers", "body"];

@@ -61,7 +61,7 @@ impl EgressPolicy {
 
     /// The URL's host is judged as the parser of the `url` crate (WHATWG) understands it, which is what is dialled
     /// later: `0x7f.1`, `2130706433` and `127.0.0.1.` have become 127.0.0.1 by then.
-    pub(crate) fn check_url(&self, url: &Url) -> Result<(), EgressError> {
+    pub fn check_url(&self, url: &Url) -> Result<(), EgressError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(EgressError::Scheme(url.scheme().to_owned()));
         }
