@@ -28,13 +28,14 @@ use store::configuration::Version;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::operational;
-
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
 
 /// How long the configuration may take to be read. Who waits for it is answered then; it is looked for again.
 const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// The provider of the sources that get operational events: those of their own customer.
+pub const OPERATIONAL_PROVIDER: &str = "tidegate";
 
 /// A source as the relay needs it to store and route its events.
 #[derive(Debug)]
@@ -342,7 +343,7 @@ fn source(row: store::configuration::SourceRow) -> Source {
         id: SourceId::from_uuid(row.id),
         customer_id: CustomerId::from_uuid(row.customer_id),
         name: row.name,
-        is_operational: row.provider == operational::PROVIDER,
+        is_operational: row.provider == OPERATIONAL_PROVIDER,
         quarantine: provider::quarantine_limits(&row.config),
         extractor: provider::find(&row.provider).map(|provider| Extractor::new(provider, &row.config)),
         provider: row.provider,

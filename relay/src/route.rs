@@ -8,7 +8,7 @@ use model::held_by::HeldBy;
 use sha2::{Digest as _, Sha256};
 use shared::header::HeaderList;
 use shared::id::{EventId, RouteId, SourceId};
-use store::admit::Undecided;
+use store::new_event::Undecided;
 use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};

@@ -13,7 +13,7 @@ use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
 use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
-use store::admit::Undecided;
+use store::new_event::Undecided;
 use store::partitions::with_partitions;
 use store::undecided::{self, Decided, Decision, EventRow, Row};
 use tokio_util::sync::CancellationToken;

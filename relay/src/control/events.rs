@@ -11,8 +11,9 @@ use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
-use super::time::{Timestamp, id_range};
+use super::time::Timestamp;
 use super::{Actor, Control, Error, sources};
 use crate::route::EventView;
 

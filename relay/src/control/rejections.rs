@@ -6,8 +6,9 @@ use store::rejections::{self, RejectionRow};
 use utoipa::ToSchema;
 
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
-use super::time::{Timestamp, id_range};
+use super::time::Timestamp;
 use super::{Actor, Control, Error, sources};
 
 /// Requests to a source that were refused for the same cause.

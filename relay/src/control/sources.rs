@@ -18,8 +18,8 @@ use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::time::Timestamp;
 use super::{Actor, Control, Error, Put, name};
+use crate::edge::push;
 use crate::edge::source::Deletion;
-use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
 use crate::{mint, secrets};
 use settings::{checked, content, defaults, open_secrets, patched, settings_of};
@@ -210,7 +210,7 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
         match deletion {
             Ok(Deletion::Done) => {}
             Ok(Deletion::OlderRevision { held }) => {
-                least = check::after(held);
+                least = push::after(held);
                 continue;
             }
             Err(problem) => {

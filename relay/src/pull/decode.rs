@@ -3,9 +3,8 @@
 use model::unreadable::Reason;
 use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
 
-use super::arrival::{Arrival, Content};
 use super::leased::LeasedBody;
-use crate::unreadable::RawMessage;
+use crate::intake::message::{Arrival, Content, RawMessage};
 
 /// Where a large body is.
 pub struct StoredBody {

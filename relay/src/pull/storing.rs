@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Puller;
-use super::arrival::Arrival;
 use crate::intake::NotStored;
+use crate::intake::message::Arrival;
 use crate::mint;
 
 /// How long the database may take to tell its time, which shows that it is there.

@@ -158,7 +158,7 @@ fn others() -> Vec<Bound> {
         fixed("sources that are written to the edge at a time", count(edge::TURNS), "connections"),
         fixed(
             "the edge is compared again after a change",
-            time(store::edge_checks::SOON),
+            time(store::sources::EDGE_CHECK_SOON),
             "against old values that KV still answers with",
         ),
         fixed(

@@ -11,7 +11,8 @@ use store::{admit, copies, pending, signals, unreadable};
 
 use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
 use crate::deliver::{excerpts, lease, look, read, recall, report, request, send, settle, versions};
-use crate::pull::{self, arrival, batch_size, pace, queue_settings, routing, spoilt_answer, storing};
+use crate::intake::{arrival, routing};
+use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{chunk, count as counting, cut, worker};
 use crate::{configuration, deleting, intake, undecided, wall_clock};
 

@@ -7,7 +7,7 @@ use shared::envelope::{EventHeader, Verification};
 use shared::extract::Extracted;
 use tokio::time::Instant;
 
-use super::arrival::{Arrival, Content, without_nul};
+use super::message::{Arrival, Content, without_nul};
 use crate::configuration::{Route, Snapshot, Source};
 use crate::route::{self, Answer, EventView};
 use crate::side_by_side;
