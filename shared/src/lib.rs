@@ -6,6 +6,7 @@
 //! at the edge, in the relay, and in native tests against published vectors.
 
 pub mod challenge;
+mod checksum;
 pub mod envelope;
 pub mod extract;
 pub mod header;

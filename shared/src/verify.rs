@@ -28,7 +28,6 @@ pub mod url_form;
 
 mod build;
 mod certificate;
-pub(crate) mod checksum;
 mod credentials;
 mod explain;
 mod mac;

@@ -139,7 +139,7 @@ fn inflated(bytes: &[u8], format: DataFormat, max_bytes: usize, out: &mut Vec<u8
 pub(crate) fn gzip(bytes: &[u8]) -> Vec<u8> {
     let length = u32::try_from(bytes.len()).expect("short");
     let deflated = miniz_oxide::deflate::compress_to_vec(bytes, 6);
-    let trailer = [crate::verify::checksum::crc32(bytes).to_le_bytes(), length.to_le_bytes()].concat();
+    let trailer = [crate::checksum::crc32(bytes).to_le_bytes(), length.to_le_bytes()].concat();
     [GZIP_MAGIC, &[0; 7], &deflated, &trailer].concat()
 }
 

@@ -9,10 +9,10 @@ use base64::engine::general_purpose::STANDARD as BASE64;
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::{Digest as _, Sha256};
 
-use super::checksum::crc32;
 use super::reference::Reference;
 use super::rejection::Rejection;
 use super::url_form::escaped;
+use crate::checksum::crc32;
 use crate::header::HeaderList;
 use crate::reader::{self, Document, Json, Value};
 use crate::source::Secret;
