@@ -34,9 +34,10 @@ use store::search::{Range, after};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::engine_handle::Handle;
+use crate::mint;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
-use crate::{deliver, mint};
 
 pub(crate) mod chunk;
 pub(crate) mod count;
@@ -192,7 +193,7 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Where the database cannot be asked; it can be called again.
-pub async fn cancel(pool: &Pool, engine: &deliver::Handle, id: ReplayId) -> Result<(), sqlx::Error> {
+pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> Result<(), sqlx::Error> {
     replays::cancel(pool, id.uuid()).await?;
     loop {
         match with_partitions!(pool, replays::cancel_pending(pool, id.uuid(), 5_000))? {

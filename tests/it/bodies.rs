@@ -9,7 +9,7 @@ use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 
 /// `{"action":"opened","n":36893488147419103233}`, by GNU gzip.
-const GZIP: &[u8] = include_bytes!("../../relay/src/expression/testdata/event.json.gz");
+const GZIP: &[u8] = include_bytes!("../../relay/expression/src/testdata/event.json.gz");
 
 fn sha256(secret: &str, body: &str) -> String {
     hex::encode(hmac_sha256(secret.as_bytes(), &[body.as_bytes()]))

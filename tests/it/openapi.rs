@@ -14,10 +14,9 @@ use harness::process::{Process, Signal};
 use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
 use harness::tools;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(60);
+use serde_json::{Value, json};
 
 /// Ends a run that hangs; a run with many examples takes minutes.
 const LONGEST: Duration = Duration::from_secs(3_600);

@@ -1,5 +1,8 @@
 //! supervision: a relay that does not do all of its work says so, and ends in order if a part of it has ended.
 
+use std::sync::Arc;
+use std::time::Duration;
+
 use axum::Router;
 use axum::routing::post;
 use harness::gateway::{Gateway, RelayOnly};
@@ -7,7 +10,6 @@ use harness::queue::Times;
 use harness::wait::{SOON, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};
-use std::sync::Arc;
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
 

@@ -5,7 +5,7 @@
 
 use std::fmt;
 
-use super::fields::FieldError;
+use super::field_error::FieldError;
 use crate::history::Retention;
 
 /// Why something is refused or fails. A face translates it: the REST API into a problem document.

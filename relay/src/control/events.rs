@@ -9,11 +9,16 @@ use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
 use super::error::Noun;
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
-use super::time::{Timestamp, id_range};
-use super::{Actor, Control, Error, schema, sources};
+use super::schema;
+use super::sources;
+use super::time::Timestamp;
 use crate::route::EventView;
 
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};

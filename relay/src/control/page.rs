@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::unix_time;
 use serde::Serialize;
-use shared::id::uuid_v7_ms;
+use shared::id::{uuid_v7_floor, uuid_v7_ms};
 use store::Pool;
 use store::search::{self, Limits, Order, Outcome, Range, Search};
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::Error;
 use super::fields::Problems;
-use super::time::Timestamp;
+use super::time::{Timestamp, read_ms};
 
 /// The size of a page that is not asked for another one.
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
@@ -144,6 +144,15 @@ pub(super) fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
+/// The range of `UUIDv7` ids that were minted between `after` and `before` and come after the window's cursor in a list that
+/// begins with the newest.
+pub(super) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
+    let from = read_ms("after", after, problems).map(uuid_v7_floor);
+    let until = read_ms("before", before, problems).map(uuid_v7_floor);
+    let until = [until, window.cursor].into_iter().flatten().min();
+    Range { from: from.unwrap_or(Range::ALL.from), until: until.unwrap_or(Range::ALL.until) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fields::wrong_fields;
@@ -197,5 +206,27 @@ mod tests {
         for cursor in ["", "x", "AAAA", "AAAAAAAAAAAAAAAAAAAAAA==", "not base64!"] {
             assert_eq!(window(None, Some(cursor)), Err("cursor".to_owned()), "{cursor}");
         }
+    }
+
+    #[test]
+    fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
+        let mut problems = Problems::default();
+        let window = |cursor: Option<uuid::Uuid>| {
+            let request = PageRequest { limit: None, cursor: cursor.map(super::cursor) };
+            Window::read(&request, &mut Problems::default())
+        };
+        let (older, newer) = (uuid_v7_floor(1_769_846_400_500 - 1), uuid_v7_floor(1_769_846_400_500 + 1));
+        let until = |cursor, problems: &mut Problems| {
+            id_range(None, Some("2026-01-31T08:00:00.5Z"), window(cursor), problems).until
+        };
+        assert_eq!(until(None, &mut problems), uuid_v7_floor(1_769_846_400_500));
+        assert_eq!(until(Some(older), &mut problems), older);
+        assert_eq!(until(Some(newer), &mut problems), uuid_v7_floor(1_769_846_400_500));
+        assert_eq!(
+            id_range(Some("2026-01-31T08:00:00.5Z"), None, window(Some(older)), &mut problems),
+            Range { from: uuid_v7_floor(1_769_846_400_500), until: older }
+        );
+        assert_eq!(id_range(None, None, window(None), &mut problems), Range::ALL);
+        assert!(problems.finish().is_ok());
     }
 }

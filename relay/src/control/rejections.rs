@@ -9,10 +9,11 @@ use super::Actor;
 use super::Control;
 use super::Error;
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
 use super::schema;
 use super::sources;
-use super::time::{Timestamp, id_range};
+use super::time::Timestamp;
 
 /// Requests to a source that the edge refused for the same cause.
 #[derive(Debug, Serialize, ToSchema)]

@@ -1,5 +1,6 @@
 //! Routes: which events of a source go to a destination, and in which form.
 
+use expression::{ExpressionError, Filter, OrderKey, Transform};
 use model::poison::Poison;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -18,7 +19,6 @@ use super::patch::{dropped, given};
 use super::schema;
 use super::sources;
 use super::time::Timestamp;
-use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::mint;
 
 /// The settings of a route.

@@ -17,7 +17,7 @@ use super::destinations::headers::{self, MAX_HEADERS, MAX_VALUE_BYTES};
 use super::destinations::settings::MAX_URL_BYTES;
 use super::name::MAX_NAME;
 use super::rate::MAX_LIMIT;
-use crate::expression::MAX_SOURCE_BYTES;
+use expression::MAX_SOURCE_BYTES;
 use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 
 macro_rules! schemas {

@@ -12,14 +12,19 @@ use store::configuration::Version;
 use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
+use super::Put;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
+use super::name;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
+use super::schema;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, name, schema};
+use crate::edge::push;
 use crate::edge::source::Deletion;
-use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
 use crate::{mint, secrets};
 use settings::{checked, content, defaults, open_secrets, patched, settings_of};
@@ -212,7 +217,7 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
         match deletion {
             Ok(Deletion::Done) => {}
             Ok(Deletion::OlderRevision { held }) => {
-                least = check::after(held);
+                least = push::after(held);
                 continue;
             }
             Err(problem) => {

@@ -17,7 +17,7 @@ use store::{Pool, expedited};
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
-use super::Handle;
+use crate::engine_handle::Handle;
 
 /// Statements that run at one time: a slow one must not hold up all others.
 pub(crate) const AT_ONCE: usize = 2;

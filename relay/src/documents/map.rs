@@ -5,8 +5,16 @@ use std::collections::BTreeSet;
 use super::{code, files, read, repository, rows, section};
 
 /// The folders whose modules the map names.
-const ROOTS: [&str; 6] =
-    ["edge/src", "shared/src", "relay/src", "relay/engine/src", "relay/model/src", "relay/store/src"];
+const ROOTS: [&str; 8] = [
+    "edge/src",
+    "shared/src",
+    "relay/src",
+    "relay/egress/src",
+    "relay/expression/src",
+    "relay/engine/src",
+    "relay/model/src",
+    "relay/store/src",
+];
 
 /// The files and folders that the map names, as paths from the root of the repository. A name in a row may leave out what it
 /// shares with the names before it: the folder of one of them, or the root of the crate.

@@ -5,12 +5,8 @@ use std::time::Duration;
 use shared::id::SourceId;
 use uuid::Uuid;
 
-use super::sources::SourceRow;
+use super::sources::{EDGE_CHECK_SOON, SourceRow};
 use crate::Pool;
-
-/// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
-/// which is a minute.
-pub const SOON: Duration = Duration::from_secs(180);
 
 /// How long after a comparison without a difference the next one is due.
 pub const LATER: Duration = Duration::from_secs(86_400);
@@ -186,7 +182,7 @@ pub async fn raise_deleted(pool: &Pool, id: SourceId, revision: i64) -> Result<(
          where id = $1",
         id.uuid(),
         revision,
-        SOON.as_secs_f64()
+        EDGE_CHECK_SOON.as_secs_f64()
     )
     .execute(pool)
     .await?;

@@ -2,10 +2,10 @@
 
 use std::collections::BTreeMap;
 
+use egress::OF_THE_CONNECTION;
 use http::{HeaderName, HeaderValue};
 
 use crate::control::fields::Problems;
-use crate::egress::OF_THE_CONNECTION;
 
 /// The most headers of a destination.
 pub(crate) const MAX_HEADERS: usize = 50;

@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use egress::Egress;
 use model::destination::Rate;
 use model::retry_policy::RetryPolicy;
 use serde::{Deserialize, Serialize};
@@ -16,7 +17,6 @@ use crate::control::fields::{FieldError, Object, Problems, optional_object, opti
 use crate::control::patch::given;
 use crate::control::rate::RateLimit;
 use crate::control::schema;
-use crate::egress::Egress;
 
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;
@@ -201,7 +201,7 @@ pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
 mod tests {
     use super::*;
     use crate::control::fields::wrong_fields;
-    use crate::egress::EgressPolicy;
+    use egress::EgressPolicy;
 
     fn check(settings: serde_json::Value) -> Result<Checked, (&'static str, Vec<String>)> {
         let settings: DestinationSpec = serde_json::from_value(settings).expect("settings");

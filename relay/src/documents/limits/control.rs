@@ -1,5 +1,6 @@
 //! The API, expressions and the database.
 
+use expression::{compile, number};
 use model::signing;
 use store::{configuration, leases, pool};
 
@@ -9,7 +10,6 @@ use crate::api::{self as rest, layers};
 use crate::control::{self, page as pages};
 use crate::doctor::check;
 use crate::edge;
-use crate::expression::{self, compile, number};
 use crate::{descriptors, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
@@ -158,7 +158,7 @@ fn others() -> Vec<Bound> {
         fixed("sources that are written to the edge at a time", count(edge::TURNS), "connections"),
         fixed(
             "the edge is compared again after a change",
-            time(store::edge_checks::SOON),
+            time(store::sources::EDGE_CHECK_SOON),
             "against old values that KV still answers with",
         ),
         fixed(

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use egress::allowance;
 use engine::retry;
 use engine::{shares, tuning};
 use model::lane::Lane;
@@ -10,8 +11,8 @@ use store::{admit, copies, pending, signals, unreadable};
 
 use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
 use crate::deliver::{excerpts, lease, look, read, recall, report, request, send, settle, versions};
-use crate::egress::{self, allowance};
-use crate::pull::{self, arrival, batch_size, pace, queue_settings, routing, spoilt_answer, storing};
+use crate::intake::{arrival, routing};
+use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{chunk, count as counting, cut, worker};
 use crate::{configuration, deleting, intake, undecided, wall_clock};
 

@@ -7,7 +7,7 @@ use shared::envelope::MAX_MESSAGE_BYTES;
 use store::pending;
 
 use super::{bytes, count, default_of};
-use crate::{api, deliver, egress, expression, pull, replay, undecided};
+use crate::{api, deliver, pull, replay, undecided};
 
 /// A part of the relay's memory.
 struct Part {

@@ -10,9 +10,11 @@
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
-use super::compile::MATCHES;
 use super::meter::{CHARGE, COMPARE, MATCH, METER, SCAN, SEARCH, STEP};
 use super::number::{COMPARABLE, NEAREST};
+
+/// `text.matches(pattern)`, which the meter answers and not the standard library.
+pub(super) const MATCHES: &str = "matches";
 
 /// The functions that read all of a text or of bytes.
 const READS_TEXT: [&str; 10] =

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
+use expression::Evaluator;
 use shared::envelope::{EventHeader, Verification};
 use shared::extract::Extracted;
 use tokio::time::Instant;
 
-use super::arrival::{Arrival, Content, without_nul};
+use super::message::{Arrival, Content, without_nul};
 use crate::configuration::{Route, Snapshot, Source};
-use crate::expression::Evaluator;
 use crate::route::{self, Answer, EventView};
 use crate::side_by_side;
 

@@ -6,10 +6,10 @@ use std::net::IpAddr;
 use http::Uri;
 use ipnet::IpNet;
 use model::failure::EgressError;
+use tokio_rustls::rustls::pki_types::ServerName;
 use url::{Host, Url};
 
 use super::address::is_allowed;
-use super::connector::server_name;
 
 /// Ports above 1023 on which databases, brokers and administration interfaces listen. A request that is not HTTP to
 /// them does harm before it fails, also on the public internet.
@@ -61,7 +61,7 @@ impl EgressPolicy {
 
     /// The URL's host is judged as the parser of the `url` crate (WHATWG) understands it, which is what is dialled
     /// later: `0x7f.1`, `2130706433` and `127.0.0.1.` have become 127.0.0.1 by then.
-    pub(crate) fn check_url(&self, url: &Url) -> Result<(), EgressError> {
+    pub fn check_url(&self, url: &Url) -> Result<(), EgressError> {
         if !matches!(url.scheme(), "http" | "https") {
             return Err(EgressError::Scheme(url.scheme().to_owned()));
         }
@@ -100,6 +100,12 @@ impl Ports {
             Self::Any => port != 0,
         }
     }
+}
+
+/// The name that the certificate of a host has to be for; `None` if no certificate can be for it.
+pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
+    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
+    ServerName::try_from(host.to_owned()).ok()
 }
 
 #[cfg(test)]

@@ -42,7 +42,7 @@ use tokio_rustls::rustls::pki_types::CertificateDer;
 use url::Url;
 
 mod address;
-pub(crate) mod allowance;
+pub mod allowance;
 mod connector;
 mod failure;
 mod head;
@@ -70,10 +70,10 @@ pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Below the 5 s after which Node.js closes an idle connection: an idle connection is given up before the other side
 /// does it in the moment of a send.
-pub(crate) const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
+pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// Idle connections kept per host. A destination's concurrency is the real limit; this bounds what is left of a burst.
-pub(crate) const POOL_MAX_IDLE_PER_HOST: usize = 64;
+pub const POOL_MAX_IDLE_PER_HOST: usize = 64;
 
 /// Request headers that belong to one connection or that the HTTP client sets itself: they are neither passed on nor
 /// given by anyone.
@@ -95,7 +95,7 @@ pub const OF_THE_CONNECTION: [&str; 13] = [
 
 /// The most headers of a response that are read. One with more of them counts by its status alone. The client makes room
 /// for so many for each response, so that a much larger number would cost every one of them.
-pub(crate) const MAX_RESPONSE_HEADERS: usize = 256;
+pub const MAX_RESPONSE_HEADERS: usize = 256;
 
 /// The most bytes of headers that a response over HTTP/2 may have.
 const MAX_RESPONSE_HEADER_BYTES: u32 = allowance::BYTES_PER_REQUEST as u32;

@@ -19,7 +19,7 @@ use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
 use super::number;
-use super::pattern::Patterns;
+use super::pattern::{Patterns, steps};
 use super::value::{text_bytes, weight};
 use super::{ExpressionError, MAX_COPIED_BYTES};
 
@@ -45,11 +45,6 @@ const SCANNED_PER_STEP: u64 = 256;
 const COMPARED_PER_STEP: u64 = 64;
 
 static METER_TYPE: Type = Type::new_unspecified_type(METER);
-
-/// How many steps an amount of work is, rounded up.
-pub(super) fn steps(amount: u64, per_step: u64) -> u64 {
-    amount.div_ceil(per_step)
-}
 
 /// What is left for one evaluation. It is used by one thread; the atomics are there because the interpreter hands
 /// values out by shared reference.

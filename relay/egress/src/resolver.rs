@@ -7,13 +7,18 @@ use std::task::{Context, Poll};
 
 use hickory_resolver::TokioResolver;
 use hickory_resolver::config::{LookupIpStrategy, ResolverConfig};
+use hickory_resolver::net::NetError;
 use hickory_resolver::net::runtime::TokioRuntimeProvider;
 use hyper_util::client::legacy::connect::dns::Name;
 use model::failure::EgressError;
 use tower_service::Service;
 
-use super::failure::NotResolved;
 use super::policy::EgressPolicy;
+
+/// The resolver's own failure, so that it can be told from a failed connection.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot resolve the host name")]
+pub(super) struct NotResolved(#[source] pub(super) NetError);
 
 #[derive(Clone)]
 pub(super) struct VettingResolver {

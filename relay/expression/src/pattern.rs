@@ -9,7 +9,11 @@ use regex_automata::meta;
 use regex_automata::nfa::thompson::{self, WhichCaptures};
 
 use super::MAX_PATTERN_BYTES;
-use super::meter::steps;
+
+/// How many steps an amount of work is, rounded up.
+pub(super) fn steps(amount: u64, per_step: u64) -> u64 {
+    amount.div_ceil(per_step)
+}
 
 /// What a search builds while it runs is kept up to this size, in bytes, and built anew beyond it.
 const SEARCH_CACHE_BYTES: usize = 256 * 1024;

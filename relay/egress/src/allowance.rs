@@ -6,7 +6,7 @@
 //! allowance of one request.
 
 /// What may be read for one request, in bytes: several times the largest head and the excerpt of the body together.
-pub(crate) const BYTES_PER_REQUEST: usize = 256 * 1024;
+pub const BYTES_PER_REQUEST: usize = 256 * 1024;
 
 /// The allowance of one connection.
 #[derive(Debug)]

@@ -34,7 +34,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-pub(crate) mod compile;
+pub mod compile;
 mod error;
 mod evaluator;
 mod input;
@@ -42,7 +42,7 @@ mod instrument;
 mod lines;
 mod meter;
 mod never;
-pub(crate) mod number;
+pub mod number;
 mod pattern;
 mod program;
 #[cfg(test)]

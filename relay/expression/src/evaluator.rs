@@ -18,7 +18,6 @@ use uuid::Uuid;
 use super::lines::{Full, Lines};
 use super::program::Evaluated;
 use super::{ExpressionError, Filter, Input, MAX_STEPS, MAX_STEPS_OF_EVENT, OrderKey, Transform, Transformed};
-use crate::supervise::panic_text;
 
 /// Enough for an expression of the greatest depth in an unoptimised build; only what is used of it is ever touched.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
@@ -242,7 +241,9 @@ impl Queue {
             drop(state);
             // The caller gets an error, because the sender of the answer is dropped. The thread goes on.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
-                tracing::error!(error = panic_text(&*panic), "an evaluation panicked");
+                let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+                let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
+                tracing::error!(error = text.as_deref().unwrap_or("no text"), "an evaluation panicked");
             }
         }
     }

@@ -20,10 +20,11 @@ use tokio_rustls::TlsConnector;
 use tokio_rustls::client::TlsStream;
 use tokio_rustls::rustls::ClientConfig;
 use tokio_rustls::rustls::crypto::aws_lc_rs;
-use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::pki_types::CertificateDer;
 use tower_service::Service;
 
 use super::CONNECT_TIMEOUT;
+use super::policy::server_name;
 use super::resolver::VettingResolver;
 use super::wire::Wire;
 
@@ -64,12 +65,6 @@ impl Connector {
         config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         Ok(Self { tcp, tls: TlsConnector::from(Arc::new(config)) })
     }
-}
-
-/// The name that the certificate of a host has to be for; `None` if no certificate can be for it.
-pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
-    let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
-    ServerName::try_from(host.to_owned()).ok()
 }
 
 impl Service<Uri> for Connector {

@@ -9,6 +9,7 @@ use rustix::io::Errno;
 use tokio_rustls::rustls;
 
 use super::connector::ConnectFailure;
+use super::resolver::NotResolved;
 
 /// What the system says if this machine, or this process, has no descriptors, ports or memory left.
 const OURS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
@@ -34,11 +35,6 @@ pub(super) fn is_unread(error: &(dyn Error + 'static)) -> bool {
         error.is_remote() && (left || refused)
     })
 }
-
-/// The resolver's own failure, so that it can be told from a failed connection.
-#[derive(Debug, thiserror::Error)]
-#[error("cannot resolve the host name")]
-pub(super) struct NotResolved(#[source] pub(super) NetError);
 
 /// Why resolving or dialling has failed.
 fn dialled(error: &(dyn Error + 'static)) -> SendFailure {

@@ -10,40 +10,23 @@ use model::unreadable::Reason;
 use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
 use shared::extract::Extracted;
 use shared::header::HeaderList;
-use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId, uuid_v7_ms};
-use store::admit::{Batch, NewDelivery, NewEvent, NewRejection};
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId, uuid_v7_ms};
+use store::admit::{Batch, NewRejection};
+use store::new_event::{NewDelivery, NewEvent};
 use store::pending::SMALL_BODY_BYTES;
-use store::unreadable::NewUnreadable;
 use uuid::Uuid;
 
+use super::message::{Arrival, Content, without_nul};
 use super::routing::{Routed, Routing};
 use crate::configuration::{Snapshot, Source};
 use crate::mint;
 use crate::route::{Answer, Becomes};
-use crate::unreadable::RawMessage;
 
 /// How far an event's id may lie in the past. The queue keeps a message for 14 days at most.
 pub(crate) const OLDEST_MS: u64 = 20 * 86_400_000;
 
 /// How far an event's id may lie in the future, for clocks that differ.
 pub(crate) const NEWEST_MS: u64 = 86_400_000;
-
-/// A message that could be read, with what it was read from.
-pub struct Arrival {
-    pub raw: RawMessage,
-    pub content: Content,
-}
-
-/// What a message holds.
-pub enum Content {
-    Event {
-        header: EventHeader,
-        body: Vec<u8>,
-        /// Whether the body was fetched from object storage: it is not in the raw message then.
-        fetched: bool,
-    },
-    Rejection(RejectionSample),
-}
 
 /// By what time it is decided whether an event is stored: the time in its id must be plausible.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -101,37 +84,6 @@ impl Prepared {
     pub fn later<'a>(&'a self, stored: &'a HashSet<Uuid>) -> impl Iterator<Item = (DestinationId, Duration)> + 'a {
         let of_stored = self.later.iter().filter(|(event, _)| stored.contains(event));
         of_stored.flat_map(|(_, deliveries)| deliveries.iter().copied())
-    }
-}
-
-impl Arrival {
-    /// The source it came in by.
-    #[must_use]
-    pub fn source(&self) -> Option<SourceId> {
-        match &self.content {
-            Content::Event { header, .. } => Some(header.source),
-            Content::Rejection(sample) => Some(sample.source),
-        }
-    }
-
-    /// How many bytes its body has.
-    #[must_use]
-    pub fn body_bytes(&self) -> usize {
-        match &self.content {
-            Content::Event { body, .. } => body.len(),
-            Content::Rejection(_) => 0,
-        }
-    }
-
-    /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if it was
-    /// elsewhere.
-    #[must_use]
-    pub fn unreadable(&self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
-        let body = match &self.content {
-            Content::Event { body, fetched: true, .. } => Some(body.clone()),
-            Content::Event { fetched: false, .. } | Content::Rejection(_) => None,
-        };
-        NewUnreadable { body, ..self.raw.clone().unreadable(reason, detail, now_ms) }
     }
 }
 
@@ -293,10 +245,6 @@ fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
         size: i64::try_from(sample.size).unwrap_or(i64::MAX),
         remote: without_nul(sample.remote.clone()),
     }
-}
-
-pub(super) fn without_nul(text: String) -> String {
-    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
 /// Headers without the characters that the database cannot hold.

@@ -1,5 +1,7 @@
 //! Operational events: what happens in the gateway itself. They are stored as events of the sources whose provider is
-//! [`PROVIDER`], so that a route takes them to whoever is to know, by the same way as everything else.
+//! [`OPERATIONAL_PROVIDER`], so that a route takes them to the one who has to know, the same way as everything else.
+//!
+//! [`OPERATIONAL_PROVIDER`]: crate::configuration::OPERATIONAL_PROVIDER
 
 use std::pin::Pin;
 
@@ -13,14 +15,10 @@ use shared::id::{CustomerId, DestinationId, EventId, SourceId};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
+use super::Intake;
 use crate::configuration::Source;
-use crate::intake::Intake;
-use crate::pull::arrival::{Arrival, Content};
-use crate::unreadable::RawMessage;
+use crate::intake::message::{Arrival, Content, RawMessage};
 use crate::{mint, supervise};
-
-/// The provider of the sources that get operational events: those of their own customer.
-pub const PROVIDER: &str = "tidegate";
 
 /// What has happened, as it stands in the body: `{"type":…,"timestamp":…,"data":{…}}`.
 #[derive(Debug, Serialize)]

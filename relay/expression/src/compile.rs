@@ -11,19 +11,20 @@ use cel::Env;
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, SourceInfo};
 
 use super::error::{ExpressionError, Position};
+use super::instrument::{self, MATCHES};
+use super::meter;
 use super::never::{Lookup, conditions, lower_header_names, no_condition};
 use super::pattern::{PatternError, Patterns};
 use super::{MAX_DEPTH, MAX_MESSAGE_CHARS, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES};
-use super::{instrument, meter};
 
 /// Virtual memory, of which little is touched: unoptimised, the parser needs some 170 KiB for each level of nesting.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// How long compiling may take. An ordinary expression takes a millisecond.
-pub(crate) const COMPILE_DEADLINE: Duration = Duration::from_secs(2);
+pub const COMPILE_DEADLINE: Duration = Duration::from_secs(2);
 
 /// How many compilations may run at once, those that are past their deadline included; others wait for one to end.
-pub(crate) const MAX_COMPILATIONS: usize = 4;
+pub const MAX_COMPILATIONS: usize = 4;
 
 /// The names that every expression sees.
 const NAMES: [&str; 3] = ["event", "headers", "body"];
@@ -55,9 +56,6 @@ pub(super) const FUNCTIONS: [&str; 19] = [
     "uint",
     "value",
 ];
-
-/// `text.matches(pattern)`, which the meter answers and not the standard library.
-pub(super) const MATCHES: &str = "matches";
 
 static ENVIRONMENT: LazyLock<Arc<Env>> = LazyLock::new(|| {
     let mut environment = Env::stdlib();

@@ -26,7 +26,7 @@ pub(super) const COMPARABLE: &str = "@comparable";
 pub(super) const NEAREST: &str = "@nearest";
 
 /// The longest number whose digits are kept, in characters: so comparing them costs as little as with other numbers.
-pub(crate) const MAX_DIGITS: usize = 100;
+pub const MAX_DIGITS: usize = 100;
 
 static DIGITS_TYPE: Type = Type::new_unspecified_type("number");
 

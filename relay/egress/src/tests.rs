@@ -325,7 +325,7 @@ async fn a_proxy_in_the_environment_is_not_used() {
     // The environment of a running process cannot be changed safely, so a process of its own sends.
     let child = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(std::env::current_exe().expect("this test's binary"));
-        command.args(["--exact", "egress::tests::child_sends_to_the_address_in_its_environment", "--ignored"]);
+        command.args(["--exact", "tests::child_sends_to_the_address_in_its_environment", "--ignored"]);
         for name in ["HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy"] {
             command.env(name, &proxy_url);
         }
