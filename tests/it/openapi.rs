@@ -16,7 +16,6 @@ use harness::receiver::{Behaviour, Receiver};
 use harness::tools;
 use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-use serde_json::{Value, json};
 
 /// Ends a run that hangs; a run with many examples takes minutes.
 const LONGEST: Duration = Duration::from_secs(3_600);

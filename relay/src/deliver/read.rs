@@ -23,7 +23,7 @@ use crate::engine_handle::Handle;
 pub(crate) const AT_ONCE: usize = 2;
 
 /// After so many rows that its lanes may bring, a statement takes no further lane.
-const ROWS: usize = 1_500;
+pub(crate) const ROWS: usize = 1_500;
 
 /// The most lanes of one statement.
 const LANES: usize = 500;

@@ -19,7 +19,7 @@ const ROOTS: [&str; 8] = [
 /// The files and folders that the map names, as paths from the root of the repository. A name in a row may leave out what it
 /// shares with the names before it: the folder of one of them, or the root of the crate.
 fn named() -> BTreeSet<String> {
-    let map = section("Code map, in the order of the data");
+    let map = section("Code map, in the order of the data flow");
     let mut named = BTreeSet::new();
     for row in rows(&map) {
         let mut folders: Vec<String> = Vec::new();
