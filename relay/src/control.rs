@@ -44,6 +44,7 @@ pub mod replays;
 pub mod routes;
 pub(crate) mod schema;
 pub mod sources;
+pub(crate) mod static_headers;
 pub mod stats;
 pub mod time;
 pub mod unreadable;

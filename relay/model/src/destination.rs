@@ -14,6 +14,9 @@ use crate::retry_policy::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::unix_time::unix_us;
 
+/// The longest URL of a destination, in bytes.
+pub const MAX_URL_BYTES: usize = 2_048;
+
 /// A destination as the engine needs it to deliver.
 #[derive(Debug)]
 pub struct Destination {

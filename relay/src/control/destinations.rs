@@ -30,7 +30,6 @@ use plan::{content, defaults, patched, settings_of};
 
 pub use settings::{DestinationPatch, DestinationSpec};
 
-pub(crate) mod headers;
 pub mod health;
 mod plan;
 pub(crate) mod settings;

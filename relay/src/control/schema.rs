@@ -4,6 +4,9 @@
 //! or their schema has keywords that a derive cannot write. Each stands for a JSON schema (2020-12) that says everything about
 //! a value that a schema can say; a rule beyond that is described with its field and answered with 422.
 
+use expression::MAX_SOURCE_BYTES;
+use model::destination::MAX_URL_BYTES;
+use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
 use serde_json::{Value, json};
 use shared::id::{
     AttemptId as Attempt, DeliveryId as Delivery, DestinationId as Destination, EventId as Event,
@@ -11,14 +14,12 @@ use shared::id::{
     UnreadableMessageId as UnreadableMessage,
 };
 use shared::provider;
+use shared::source::SafeMethod;
 use utoipa::openapi::{Object, RefOr, Schema};
 
-use super::destinations::headers::{self, MAX_HEADERS, MAX_VALUE_BYTES};
-use super::destinations::settings::MAX_URL_BYTES;
 use super::name::MAX_NAME;
 use super::rate::MAX_LIMIT;
-use expression::MAX_SOURCE_BYTES;
-use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
+use super::static_headers::{self, MAX_HEADERS, MAX_VALUE_BYTES};
 
 macro_rules! schemas {
     ($($(#[$doc:meta])* $name:ident = $json:expr;)*) => {
@@ -234,8 +235,8 @@ fn set_by_the_gateway() -> String {
         };
         text.chars().map(letter).collect::<String>()
     };
-    let whole = headers::set_by_the_gateway().map(|name| any_case(name) + "$");
-    let begun = headers::OURS.iter().map(|prefix| any_case(prefix));
+    let whole = static_headers::set_by_the_gateway().map(|name| any_case(name) + "$");
+    let begun = static_headers::OURS.iter().map(|prefix| any_case(prefix));
     format!("^({})", whole.chain(begun).collect::<Vec<_>>().join("|"))
 }
 
@@ -287,14 +288,14 @@ fn source_config() -> Value {
     let of = |name: &str| json!({ "oneOf": [{ "type": "null" }, reference_to(name)] });
     json!({
         "type": "object",
-        "description": "Options that every source has, and the settings of its provider, which `GET /v1/providers/{id}` lists. \
+        "description": "Options that every source has, and the settings that the description of its provider lists. \
             A field that is null has its default. Settings that the provider does not have, or that cannot be combined, \
             are answered with 422.",
         "properties": {
             "methods": nullable(json!({
-                "type": "array", "items": { "type": "string", "const": "GET" },
-                "description": "`[\"GET\"]` if the provider sends events by GET. Requests by POST, PUT, PATCH and DELETE are \
-                    always events.",
+                "type": "array", "items": { "type": "string", "const": SafeMethod::Get },
+                "description": "The safe methods by which the provider sends events. Requests by all other methods are always \
+                    events.",
             })),
             "handshake": text(&["cloudevents"]),
             "tolerance_s": nullable(json!({

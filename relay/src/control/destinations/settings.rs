@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use egress::Egress;
-use model::destination::Rate;
+use model::destination::{MAX_URL_BYTES, Rate};
 use model::retry_policy::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -11,16 +11,15 @@ use shared::sign::SigningKey;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::headers;
 use crate::control::Error;
 use crate::control::fields::{FieldError, Object, Problems, optional_object, optional_whole, without_zero_fractions};
 use crate::control::patch::given;
 use crate::control::rate::RateLimit;
 use crate::control::schema;
+use crate::control::static_headers;
 
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;
-pub(crate) const MAX_URL_BYTES: usize = 2_048;
 
 /// What a destination consists of.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -125,7 +124,7 @@ fn in_lower_case(headers: Map<String, Value>, problems: &mut Problems) -> Map<St
     let mut lower = Map::new();
     for (name, value) in headers {
         if lower.insert(name.to_ascii_lowercase(), value).is_some() {
-            problems.add(format!("headers.{name}"), headers::TWICE);
+            problems.add(format!("headers.{name}"), static_headers::TWICE);
         }
     }
     lower
@@ -161,7 +160,7 @@ impl DestinationSpec {
                 }
             },
         };
-        let headers = self.headers.map(|headers| headers::check(&headers, problems));
+        let headers = self.headers.map(|headers| static_headers::check(&headers, problems));
         let signing_key = self.signing_secret.and_then(|text| {
             SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok()
         });

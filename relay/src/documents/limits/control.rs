@@ -10,9 +10,7 @@ use crate::api::{self as rest, layers};
 use crate::control::{self, page as pages};
 use crate::doctor::check;
 use crate::edge;
-use crate::expression::{self, compile, number};
-use crate::{descriptors, readiness, serve, signing};
-use store::{configuration, pool};
+use crate::{descriptors, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());
@@ -84,17 +82,13 @@ fn calls() -> Vec<Bound> {
             format!("{} characters", count(control::name::MAX_NAME)),
             "keeps URLs and logs readable",
         ),
-        fixed(
-            "URL of a destination",
-            bytes(control::destinations::settings::MAX_URL_BYTES),
-            "limits the size of every request",
-        ),
+        fixed("URL of a destination", bytes(model::destination::MAX_URL_BYTES), "limits the size of every request"),
         fixed(
             "static headers of a destination",
             format!(
                 "{} of {}",
-                count(control::destinations::headers::MAX_HEADERS),
-                bytes(control::destinations::headers::MAX_VALUE_BYTES)
+                count(control::static_headers::MAX_HEADERS),
+                bytes(control::static_headers::MAX_VALUE_BYTES)
             ),
             "limits the size of every request",
         ),

@@ -1,4 +1,4 @@
-//! Static headers of a destination: what may stand in them.
+//! Static headers of a destination: which names and values are accepted.
 
 use std::collections::BTreeMap;
 
@@ -22,7 +22,7 @@ pub(crate) fn set_by_the_gateway() -> impl Iterator<Item = &'static str> {
 }
 
 /// What is wrong with a name that differs from another one only in its case.
-pub(super) const TWICE: &str = "appears twice in different case; remove one";
+pub(crate) const TWICE: &str = "appears twice in different case; remove one";
 
 /// The headers with their names in lower case; what is wrong is noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
