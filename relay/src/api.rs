@@ -10,6 +10,7 @@ use axum::routing::get;
 use axum::{Json, Router};
 use http::StatusCode;
 use http::header::{CACHE_CONTROL, CONTENT_DISPOSITION, CONTENT_TYPE, HeaderValue, X_CONTENT_TYPE_OPTIONS};
+use serde_json::Value;
 use utoipa::OpenApi;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
@@ -17,14 +18,17 @@ use utoipa_axum::routes;
 
 use crate::App;
 use crate::control::{self, Control, Put};
+use known::Known;
 use problem::ApiError;
 
 mod auth;
 pub mod deliveries;
+mod description;
 pub mod destinations;
 pub mod events;
 pub mod health;
 mod input;
+mod known;
 pub(crate) mod layers;
 pub mod problem;
 pub mod providers;
@@ -42,10 +46,12 @@ pub const MAX_BODY_BYTES: usize = 1_000_000;
 
 /// The whole API.
 pub fn router(app: App) -> Router {
-    let json = description().to_json().unwrap_or_default();
+    let description = description();
+    let json = description.to_string();
     let control = Control::of(&app);
     let guarded = Router::from(calls())
         .method_not_allowed_fallback(method_not_allowed)
+        .route_layer(axum::middleware::from_fn_with_state(Known::of(&description), known::check))
         .route_layer(axum::middleware::map_response(not_stored))
         .route_layer(axum::middleware::from_fn_with_state(app, auth::authenticate))
         .with_state(control.clone());
@@ -69,19 +75,11 @@ async fn not_stored(mut response: Response) -> Response {
 }
 
 /// The description of the whole API (`OpenAPI` 3.1), made of the calls themselves.
-pub(crate) fn description() -> utoipa::openapi::OpenApi {
+pub(crate) fn description() -> Value {
     let mut description = Description::openapi();
     description.merge(health::calls().into_openapi());
     description.merge(calls().into_openapi());
-    // An operation's id is the name of its function, which is only unique within its module.
-    for path in description.paths.paths.values_mut() {
-        let operations = [&mut path.get, &mut path.put, &mut path.post, &mut path.delete, &mut path.patch];
-        for operation in operations.into_iter().flatten() {
-            let tag = operation.tags.iter().flatten().next();
-            operation.operation_id = operation.operation_id.take().zip(tag).map(|(id, tag)| format!("{tag}_{id}"));
-        }
-    }
-    description
+    description::complete(serde_json::to_value(description).unwrap_or_default())
 }
 
 /// What every call has in common, for the API's description.
@@ -89,12 +87,18 @@ pub(crate) fn description() -> utoipa::openapi::OpenApi {
 #[openapi(
     info(
         title = "Tidegate",
-        description = "Receives webhooks at the edge, delivers them at the pace of each destination, shows and replays \
-                       everything. Lists are pages: pass next_cursor as cursor for the next one. Times are RFC 3339. \
-                       PATCH takes a JSON merge patch (RFC 7396): what is left out stays, objects are merged field by \
-                       field, null takes a field away so that it has its default, and lists are replaced. Texts must not \
-                       hold the character NUL. Every answer has the header x-request-id, which the relay's log names too: \
-                       that of the request if it has one of at most 64 letters, digits, dots, hyphens and underscores."
+        description = "Tidegate receives webhooks at the edge, delivers them at the pace of each destination, and shows \
+                       and replays them.\n\nLists are paged: pass `next_cursor` as `cursor` for the next page. Times are \
+                       RFC 3339. Request bodies are JSON; the header content-type is not evaluated.\n\nPATCH takes a \
+                       JSON merge patch (RFC 7396): omitted fields stay as they are, objects are merged field by field, \
+                       null removes a field so that it has its default, and lists are replaced.\n\nErrors are problem \
+                       documents (RFC 9457). A request that cannot be read is answered with 400: its body is not JSON, or \
+                       a text in it contains the character NUL. A request that can be read and is not allowed is answered \
+                       with 422, and `errors` names every field and parameter that is missing, unknown or wrong. Unknown \
+                       fields, parameters and bodies are never ignored. An unknown path is answered with 404, and a \
+                       method that a path does not have with 405.\n\nEvery answer has the header x-request-id, which the \
+                       relay's log contains too. It is that of the request if that has at most 64 letters, digits, dots, \
+                       hyphens and underscores."
     ),
     components(schemas(problem::Problem)),
     modifiers(&BearerToken),
@@ -108,7 +112,7 @@ impl utoipa::Modify for BearerToken {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("the relay's TIDEGATE_ADMIN_TOKEN"))
+            .description(Some("The value of `TIDEGATE_ADMIN_TOKEN` of the relay."))
             .build();
         description.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
     }
@@ -167,12 +171,11 @@ fn put_answer<T>(put: Result<Put<T>, control::Error>) -> Result<(StatusCode, Jso
     Ok((if created { StatusCode::CREATED } else { StatusCode::OK }, Json(value)))
 }
 
-/// Bytes that anyone may have sent: always an attachment, never shown by a browser.
-fn attachment(name: &str, content_type: Option<&str>, bytes: Vec<u8>) -> Response {
-    let content_type = content_type.and_then(|value| HeaderValue::from_str(value).ok());
+/// Bytes that anyone may have sent: always an attachment and never of a type that a browser shows.
+fn attachment(name: &str, bytes: Vec<u8>) -> Response {
     let mut response = bytes.into_response();
     let headers = response.headers_mut();
-    headers.insert(CONTENT_TYPE, content_type.unwrap_or(HeaderValue::from_static("application/octet-stream")));
+    headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
     if let Ok(disposition) = HeaderValue::from_str(&format!("attachment; filename=\"{name}\"")) {
         headers.insert(CONTENT_DISPOSITION, disposition);

@@ -35,49 +35,49 @@ macro_rules! settings {
 
 settings! {
     DATABASE_URL = "DATABASE_URL", None,
-        "PostgreSQL 15 or newer, as `postgres://user:password@host/database`";
+        "PostgreSQL 15 or newer, such as `postgres://user:password@host/database`";
     MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
-        "32 random bytes in base64 (`openssl rand -base64 32`); seals secrets at rest. Several, separated by commas: the first seals, all open";
+        "32 random bytes in base64 (`openssl rand -base64 32`), with which secrets are encrypted at rest. To replace it, give several, separated by commas: the first encrypts, all decrypt";
     ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
         "the bearer token of the REST API, at least 16 characters";
     EDGE_URL = "TIDEGATE_EDGE_URL", None,
-        "the Worker's address, as `https://hooks.example.com`; sources get their ingest URLs from it";
+        "the Worker's URL, such as `https://hooks.example.com`; the ingest URLs of sources begin with it";
     EDGE_ADMIN_TOKEN = "TIDEGATE_EDGE_ADMIN_TOKEN", None,
-        "the Worker's secret `ADMIN_TOKEN`";
+        "the value of the Worker's secret `ADMIN_TOKEN`";
     QUEUE_ACCOUNT_ID = "TIDEGATE_QUEUE_ACCOUNT_ID", None,
-        "the Cloudflare account of the queue";
+        "the id of the Cloudflare account that has the queues";
     QUEUE_IDS = "TIDEGATE_QUEUE_IDS", None,
-        "the queues to pull, by their 32-digit ids (not their names), separated by commas";
+        "the ids of all queues to pull, `tidegate-dead` among them: 32 hexadecimal digits each, not the names, separated by commas";
     QUEUE_TOKEN = "TIDEGATE_QUEUE_TOKEN", None,
-        "a Cloudflare API token with Queues read and edit";
+        "a Cloudflare API token with the permissions *Queues: Read* and *Queues: Edit*";
     QUEUE_API = "TIDEGATE_QUEUE_API", Some("https://api.cloudflare.com/client/v4"),
         "the base address of Cloudflare's API";
     QUEUE_IDLE_MS = "TIDEGATE_QUEUE_IDLE_MS", Some("1000"),
-        "the longest wait between two pulls of an empty queue, in milliseconds (50 to 60000); every empty pull is billed";
+        "the longest wait between two pulls of an empty queue, in milliseconds (50 to 60000). Every pull is billed; a longer wait delays the first event after a quiet time";
     LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
         "the address that the REST API listens on";
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
-        "the most connections to PostgreSQL (4 to 200)";
+        "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
-        "for how many days an event with the same id from the same source is a duplicate (1 to 30)";
+        "for how many days after the day (UTC) of an event a request with the same id from the same source can be a copy of it (1 to 30)";
     BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
-        "for how many days bodies are kept, and events can be replayed (21, which is more than a message can wait in the queue, to 3650); longer where a delivery is still pending";
+        "for how many days bodies are kept and events can be replayed (21 to 3650; more than a message can wait in the queue). The body of a pending delivery is kept longer";
     METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),
-        "for how many days all else is kept: events without their bodies, deliveries, attempts, rejections, unreadable messages (21 to 3650, no less than bodies); what is still pending by then is dead";
+        "for how many days everything else is kept: events without their bodies, deliveries, attempts, rejections, unreadable messages (21 to 3650, no less than bodies). A delivery that is still pending then becomes dead";
     EGRESS_ALLOW = "TIDEGATE_EGRESS_ALLOW", Some(""),
-        "private networks that destinations may be in, as CIDRs separated by commas";
+        "private networks in which destinations are allowed, as CIDRs separated by commas, such as `10.0.0.0/8,127.0.0.1/32`";
     MAX_BODY_BYTES = "TIDEGATE_MAX_BODY_BYTES", Some("25000000"),
-        "the largest body a source accepts, in bytes (1 to 25000000)";
+        "the largest body that a source accepts, in bytes (1 to 25000000). The Worker's `MAX_BODY_BYTES` applies too: the lower of both counts";
     MAX_IN_FLIGHT = "TIDEGATE_MAX_IN_FLIGHT", Some("1024"),
-        "the most attempts at one time, over all destinations (1 to 20000)";
+        "the maximum number of attempts at one time, over all destinations (1 to 20000)";
     MAX_WAITING_BYTES = "TIDEGATE_MAX_WAITING_BYTES", Some("67108864"),
-        "the most bytes of bodies that wait in memory to be sent, over all destinations (0 to 17179869184); others are read from the database when they are sent";
+        "the memory for bodies of deliveries that wait, over all destinations, in bytes (0 to 17179869184). Further bodies are read from the database when they are sent";
     MAX_IN_FLIGHT_BYTES = "TIDEGATE_MAX_IN_FLIGHT_BYTES", Some("134217728"),
-        "the most bytes of bodies larger than 64 KiB that attempts hold at one time, over all destinations (0 to 17179869184); a larger one is sent alone. One destination leaves a part of it to the others";
+        "the memory for bodies larger than 64 KiB of attempts in flight, over all destinations, in bytes (0 to 17179869184). A single body that is larger is sent alone. No destination can use all of it";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
-        "how long a shutdown may take to store and settle what is under way, in seconds (0 to 300)";
+        "how long a shutdown may wait for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
-        "what is logged to standard error, as a tracing filter such as `info,relay::deliver=debug`";
+        "what is logged to standard error, as a filter of Rust's `tracing`, such as `info,relay::deliver=debug`";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),
         "`text` or `json`";
 }
@@ -317,6 +317,16 @@ mod tests {
             wanted.push_str(&format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning));
         }
         assert_eq!(table, Some(wanted.as_str()), "README.md should hold:\n{wanted}");
+    }
+
+    #[test]
+    fn the_file_of_settings_in_the_readme_holds_every_required_setting_and_no_other() {
+        let readme = include_str!("../../README.md");
+        let file =
+            readme.split("<<EOF\n").nth(1).and_then(|rest| rest.split("\nEOF\n").next()).expect("the file is there");
+        let named: Vec<&str> = file.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
+        let required: Vec<&str> = SETTINGS.iter().filter(|setting| setting.default.is_none()).map(|s| s.name).collect();
+        assert_eq!(named, required);
     }
 
     #[test]

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use engine::retry;
+use expression::{ExpressionError, Filter, OrderKey, Transform};
 use http::{HeaderMap, HeaderName, HeaderValue};
 use model::destination::{Destination, Rate};
 use model::poison::Poison;
@@ -27,15 +28,15 @@ use store::configuration::Version;
 use time::OffsetDateTime;
 use tokio::sync::watch;
 
-use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
-use crate::operational;
 use crate::supervise;
-
 /// How often an idle replica looks whether another one has changed something.
 pub const POLL: Duration = Duration::from_secs(2);
 
 /// How long the configuration may take to be read. Who waits for it is answered then; it is looked for again.
 const READ_WITHIN: Duration = Duration::from_secs(10);
+
+/// The provider of the sources that get operational events: those of their own customer.
+pub const OPERATIONAL_PROVIDER: &str = "tidegate";
 
 /// A source as the relay needs it to store and route its events.
 #[derive(Debug)]
@@ -348,7 +349,7 @@ fn source(row: store::configuration::SourceRow) -> Source {
         id,
         customer_id: CustomerId::from_uuid(row.customer_id),
         name: row.name,
-        is_operational: row.provider == operational::PROVIDER,
+        is_operational: row.provider == OPERATIONAL_PROVIDER,
         quarantine,
         extractor,
         provider: row.provider,

@@ -8,16 +8,16 @@
 
 use std::sync::Arc;
 
+use egress::Egress;
+use expression::Evaluator;
 use store::Pool;
 use store::configuration::Version;
 
 use crate::App;
 use crate::config::Config;
 use crate::configuration::Configuration;
-use crate::deliver::Handle;
 use crate::edge::push::Pusher;
-use crate::egress::Egress;
-use crate::expression::Evaluator;
+use crate::engine_handle::Handle;
 use crate::readiness::Readiness;
 use crate::unreadable::Releaser;
 use crate::waiting::Wakers;
@@ -31,6 +31,7 @@ pub mod deliveries;
 pub mod destinations;
 pub mod error;
 pub mod events;
+pub mod field_error;
 pub mod fields;
 pub(crate) mod name;
 pub mod page;
@@ -41,7 +42,9 @@ pub mod ready;
 pub mod rejections;
 pub mod replays;
 pub mod routes;
+pub(crate) mod schema;
 pub mod sources;
+pub(crate) mod static_headers;
 pub mod stats;
 pub mod time;
 pub mod unreadable;

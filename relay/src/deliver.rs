@@ -2,7 +2,7 @@
 //!
 //! Destinations hash to 256 shards, and a replica sends only for the shards it leases ([`lease`]). So the rate limit and
 //! the concurrency cap of a destination are kept by one process, exactly, and no row has to be claimed before it is sent.
-//! What to read, send and settle is decided by [`core`], which is pure; the loop here carries it out. An attempt is made
+//! What to read, send and settle is decided by [`engine`], which is pure; the loop here carries it out. An attempt is made
 //! by [`send`] and written by [`settle`], many in one transaction. No transaction and no pool connection is held while a
 //! destination is answering.
 //!
@@ -11,27 +11,29 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
+use egress::Egress;
 use engine::item::Item;
 use engine::{Command, Core, Disabling, Input};
 use futures_util::future::AbortHandle;
 use model::health::Health;
 use model::settlement::Settlement;
-use shared::id::{DeliveryId, DestinationId, ReplayId};
+use shared::id::DeliveryId;
+use shared::id::DestinationId;
 use store::Pool;
 use tokio::sync::{mpsc, oneshot};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::{Configuration, POLL};
-use crate::egress::Egress;
+use crate::engine_handle::Handle;
+use crate::engine_handle::clock::Clock;
 use crate::intake::Intake;
 use crate::mint;
 use crate::readiness::Readiness;
 use crate::supervise::{self, Group};
 
 mod answered;
-pub mod clock;
 mod disabling;
 pub(crate) mod excerpts;
 mod guarded;
@@ -47,7 +49,6 @@ pub mod settle;
 pub(crate) mod versions;
 mod workers;
 
-use self::clock::Clock;
 use self::disabling::disable;
 use self::excerpts::Excerpts;
 use self::guarded::guarded;
@@ -58,56 +59,6 @@ use self::send::{Attempted, Sender};
 
 /// The most inputs taken before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
-
-/// Tells the engine things. Cheap to clone.
-#[derive(Clone)]
-pub struct Handle {
-    inbox: mpsc::UnboundedSender<Input>,
-    clock: Clock,
-}
-
-impl Handle {
-    /// Hands over deliveries that have just been stored.
-    pub fn fresh(&self, items: Vec<Item>) {
-        if !items.is_empty() {
-            self.tell(Input::Fresh(items));
-        }
-    }
-
-    /// Says that a delivery that has just been stored for this destination waits so long for its first attempt.
-    pub fn later(&self, destination: DestinationId, wait: Duration) {
-        self.tell(Input::Later { destination, wait });
-    }
-
-    /// Says that something may be due in the table for this destination.
-    pub fn look(&self, destination: DestinationId) {
-        self.tell(Input::Look(destination));
-    }
-
-    /// Says that a caller has asked to send this delivery at once.
-    pub fn expedite(&self, destination: DestinationId, delivery: DeliveryId) {
-        self.tell(Input::Expedite(vec![(destination, delivery)]));
-    }
-
-    /// Says that deliveries of this replay have been cancelled.
-    pub fn replay_cancelled(&self, replay: ReplayId) {
-        self.tell(Input::ReplayCancelled(replay));
-    }
-
-    /// Says that this delivery has been cancelled. An attempt that is in flight goes on.
-    pub fn delivery_cancelled(&self, destination: DestinationId, delivery: DeliveryId) {
-        self.tell(Input::DeliveryCancelled(destination, delivery));
-    }
-
-    fn owned(&self, shards: HashMap<i16, i64>, until_us: u64) {
-        self.tell(Input::Owned { shards, until_us });
-    }
-
-    fn tell(&self, input: Input) {
-        // The engine ends only with the process; what it no longer hears is in the table.
-        let _ = self.inbox.send(input);
-    }
-}
 
 /// What the engine works with.
 pub struct Parts {

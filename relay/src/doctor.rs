@@ -4,6 +4,7 @@ pub(crate) mod check;
 
 use std::time::SystemTime;
 
+use egress::{EgressPolicy, Ports};
 use shared::id::{DestinationId, SourceId};
 use shared::seal::SealingKey;
 use store::Pool;
@@ -13,7 +14,6 @@ use self::check::{Check, Sealed};
 use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::edge::Edge;
-use crate::egress::{EgressPolicy, Ports};
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
 use crate::{descriptors, secrets};

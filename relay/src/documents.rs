@@ -2,8 +2,10 @@
 //!
 //! `UPDATE_DOCS=1 cargo test -p relay documents` writes `docs/LIMITS.md`.
 
+mod circles;
 mod constant;
 mod glossary;
+mod imports;
 mod limits;
 mod map;
 

@@ -17,7 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Snapshot;
 use crate::intake::Intake;
-use crate::operational::{self, Happening};
+use crate::intake::operational::{self, Happening};
 
 /// How long after a look the next one is at the earliest.
 const SPACING: Duration = Duration::from_secs(1);

@@ -6,12 +6,14 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use engine::retry;
+use expression::Evaluator;
 use model::unix_time;
 use model::unreadable::Reason;
 use shared::id::SourceId;
 use store::Pool;
-use store::admit::{Admitted, Batch, Held, NewEvent};
+use store::admit::{Admitted, Batch, Held};
 use store::configuration::Version;
+use store::new_event::NewEvent;
 use store::partitions::with_partitions;
 use store::quarantine::Full;
 use store::unreadable::NewUnreadable;
@@ -21,13 +23,18 @@ use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::configuration::{Configuration, Snapshot};
-use crate::deliver::Handle;
-use crate::expression::Evaluator;
-use crate::operational;
-use crate::pull::arrival::{self, Arrival, Plausible, Prepared};
-use crate::pull::routing::Routing;
+use crate::engine_handle::Handle;
 use crate::supervise;
 use crate::wall_clock::WallClock;
+
+pub mod arrival;
+pub mod message;
+pub mod operational;
+pub mod routing;
+
+use self::arrival::{Plausible, Prepared};
+use self::message::Arrival;
+use self::routing::Routing;
 
 /// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
 /// lease of its messages.

@@ -17,14 +17,12 @@ pub mod doctor;
 #[cfg(test)]
 mod documents;
 pub mod edge;
-pub mod egress;
-pub mod expression;
+pub mod engine_handle;
 pub mod held;
 pub mod history;
 pub mod intake;
 pub mod mint;
 pub mod moment;
-pub mod operational;
 pub mod pull;
 pub mod readiness;
 pub mod recheck;
@@ -48,7 +46,7 @@ pub struct App {
     pub pool: store::Pool,
     pub configuration: Arc<configuration::Configuration>,
     pub edge: edge::Edge,
-    pub engine: deliver::Handle,
+    pub engine: engine_handle::Handle,
     pub evaluator: Arc<expression::Evaluator>,
     pub egress: egress::Egress,
     /// Wakes [`sync`], which tells the edge of sources it does not have yet.

@@ -24,27 +24,24 @@ use crate::intake::Intake;
 use crate::mint;
 use crate::readiness::Readiness;
 use crate::supervise;
-use crate::unreadable::RawMessage;
 
 pub mod api;
-pub mod arrival;
 pub mod batch_size;
 pub mod decode;
 pub mod handover;
 pub mod leased;
 pub mod pace;
 pub mod queue_settings;
-pub mod routing;
 pub mod spoilt_answer;
 pub(crate) mod storing;
 
 use self::api::Queue;
-use self::arrival::{Arrival, Content};
 use self::batch_size::BatchSize;
 use self::decode::{Decoded, StoredBody, decode};
 use self::handover::Handover;
 use self::leased::{Leased, LeasedBody};
 use self::pace::Pace;
+use crate::intake::message::{Arrival, Content, RawMessage};
 
 /// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
 pub(crate) const FETCH_WITHIN: Duration = Duration::from_secs(30);

@@ -13,23 +13,24 @@ use utoipa::ToSchema;
 use crate::edge::push::{self, Pusher};
 use crate::route::EventView;
 
-/// Whether an event verifies by what its source has now.
+/// Whether an event verifies with the current secrets and settings of its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recheck {
     pub outcome: RecheckOutcome,
-    /// Why not, for a person.
+    /// Why it does not verify, or why that is unknown.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<String>,
 }
 
-/// What came of verifying an event once more.
+/// The result of verifying an event again.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecheckOutcome {
-    /// With what its source has now it would have been accepted when it came.
+    /// The event would have been accepted on arrival with the current secrets and settings of its source.
     Verifies,
     Fails,
-    /// It cannot be said from what is kept.
+    /// The stored data is not enough to tell.
     Unknown,
 }
 

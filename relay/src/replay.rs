@@ -34,9 +34,10 @@ use store::search::{Range, after};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+use crate::engine_handle::Handle;
+use crate::mint;
 use crate::waiting::Wakers;
 use crate::wall_clock::WallClock;
-use crate::{deliver, mint};
 
 pub(crate) mod chunk;
 pub(crate) mod count;
@@ -77,7 +78,7 @@ pub struct Filter {
     pub verifies_now: bool,
 }
 
-/// The one verification that can be asked for: events whose signature failed are never replayed with the others.
+/// The only verification that a filter can have: events in quarantine are never replayed together with others.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReplayFilterVerification)]
@@ -85,7 +86,7 @@ pub enum Verification {
     Failed,
 }
 
-/// The states of deliveries that can be replayed. What is pending or held is still to be delivered anyway.
+/// The states of deliveries that can be replayed. Pending and held deliveries are still to be sent anyway.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReplayFilterState)]
@@ -192,7 +193,7 @@ const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 ///
 /// # Errors
 /// Where the database cannot be asked; it can be called again.
-pub async fn cancel(pool: &Pool, engine: &deliver::Handle, id: ReplayId) -> store::Result<()> {
+pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result<()> {
     replays::cancel(pool, id.uuid()).await?;
     loop {
         match with_partitions!(pool, replays::cancel_pending(pool, id.uuid(), 5_000))? {

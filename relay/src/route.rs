@@ -3,15 +3,15 @@
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
 
+use expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
 use model::held_by::HeldBy;
 use sha2::{Digest as _, Sha256};
 use shared::header::HeaderList;
 use shared::id::{EventId, RouteId, SourceId};
-use store::admit::Undecided;
+use store::new_event::Undecided;
 use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{Evaluator, EventFields, ExpressionError, Filter, Input, OrderKey, Turn};
 
 /// The answer of one route.
 #[derive(Debug, Clone)]

@@ -9,17 +9,17 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
 use model::unix_time;
 use shared::id::{DeliveryId, DestinationId, EventId, RouteId, SourceId};
-use store::admit::Undecided;
+use store::new_event::Undecided;
 use store::partitions::with_partitions;
 use store::undecided::{self, Decided, Decision, EventRow, Row};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::configuration::{Route, Snapshot};
-use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::intake::Intake;
 use crate::route::{self, Becomes};
 use crate::side_by_side;

@@ -11,22 +11,19 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::unreadable::Reason;
-use sha2::{Digest as _, Sha256};
 use shared::envelope::EventHeader;
 use shared::id::EventId;
 use shared::id::UnreadableMessageId;
-use shared::id::uuid_v7;
 use store::unreadable;
-use store::unreadable::NewUnreadable;
 use store::unreadable::UnreadableRow;
 use tokio_util::sync::CancellationToken;
-use uuid::Uuid;
 
 use crate::configuration::Snapshot;
 use crate::edge::{Edge, FetchError};
 use crate::history::Retention;
+use crate::intake::arrival::Plausible;
+use crate::intake::message::{Arrival, Content, RawMessage};
 use crate::intake::{Intake, Stored};
-use crate::pull::arrival::{Arrival, Content, Plausible};
 use crate::pull::decode::{Decoded, StoredBody, decode};
 use crate::pull::handover::Handover;
 use crate::pull::leased::{self, LeasedBody};
@@ -38,59 +35,6 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 
 /// How long a try may take, a large body included.
 const TRY_WITHIN: Duration = Duration::from_secs(60);
-
-/// For how long the time at which the queue accepted a message is part of its id, in milliseconds: less than the shortest
-/// retention of history, so that it is kept for a while whatever its age.
-const ACCEPTED_WITHIN_MS: u64 = 10 * 86_400_000;
-
-/// A message as it came out of the queue, and where it came from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct RawMessage {
-    /// Empty if it did not come out of a queue.
-    pub queue_id: String,
-    pub message_id: String,
-    /// When the queue accepted it, Unix milliseconds; `None` if the queue does not say.
-    pub accepted_at_ms: Option<u64>,
-    /// The queue's content type if `bytes` are as the queue's API gave them; `None` if they are the message itself.
-    pub content_type: Option<String>,
-    pub bytes: Vec<u8>,
-}
-
-impl RawMessage {
-    /// The row that keeps it.
-    #[must_use]
-    pub fn unreadable(self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
-        NewUnreadable {
-            id: self.id(now_ms),
-            queue_id: self.queue_id.replace('\0', ""),
-            queue_message_id: self.message_id.replace('\0', ""),
-            content_type: self.content_type.map(|content_type| content_type.replace('\0', "")),
-            reason,
-            detail: detail.replace('\0', "\u{fffd}"),
-            message: self.bytes,
-            body: None,
-        }
-    }
-
-    /// An id that is the same each time the queue hands the message out.
-    #[must_use]
-    pub fn id(&self, now_ms: u64) -> Uuid {
-        // With its bytes, in case the queue names no id.
-        let hash = Sha256::new()
-            .chain_update(&self.queue_id)
-            .chain_update([0])
-            .chain_update(&self.message_id)
-            .chain_update([0])
-            .chain_update(&self.bytes)
-            .finalize();
-        let mut random = [0; 10];
-        random.copy_from_slice(&hash[..10]);
-        let accepted = self
-            .accepted_at_ms
-            .filter(|at| (now_ms.saturating_sub(ACCEPTED_WITHIN_MS)..=now_ms.saturating_add(60_000)).contains(at));
-        uuid_v7(accepted.unwrap_or(now_ms), random)
-    }
-}
 
 /// What came of a try.
 #[derive(Debug, PartialEq, Eq)]

@@ -6,6 +6,7 @@
 //! the relay, and in native tests against published vectors.
 
 pub mod challenge;
+mod checksum;
 pub mod envelope;
 pub mod extract;
 pub mod header;
@@ -19,5 +20,3 @@ pub mod secret;
 pub mod sign;
 pub mod source;
 pub mod verify;
-
-mod checksum;

@@ -1,16 +1,12 @@
 //! api: a change that cannot be read back, and a database that is away.
 
-use std::time::Duration;
-
 use harness::gateway::Gateway;
 use harness::postgres::{Server, Shutdown};
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(40);
-
 #[tokio::test(flavor = "multi_thread")]
-async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_comes_into_force_by_itself() {
+async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_becomes_active_by_itself() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("stuck").await;
     let mut blocker = gateway.database.connect().await.expect("connects");
@@ -19,17 +15,13 @@ async fn a_change_that_cannot_be_read_back_is_answered_with_503_and_comes_into_f
     }
     let path = format!("/v1/destinations/{}", line.destination.id);
     let problem = gateway.api.post(&format!("{path}/pause"), &json!({})).await.expect_status(503);
-    assert_eq!((&problem["type"], &problem["code"]), (&json!("/problems/not-in-force"), &json!("not_in_force")));
+    assert_eq!((&problem["type"], &problem["code"]), (&json!("/problems/not-active"), &json!("not_active")));
     let stored = gateway.api.get(&path).await.expect_status(200);
     assert_eq!(stored["state"], "paused", "the change itself is stored");
 
     sqlx::query("rollback").execute(&mut blocker).await.expect("lets go");
     gateway.push(&line.source, b"{}");
-    until("the delivery to be held", SOON, async || match gateway.api.all("/v1/deliveries?state=held").await.len() {
-        1 => Ok(()),
-        count => Err(format!("{count} held")),
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=held", 1, SOON).await;
     assert_eq!(line.receiver.count(), 0);
 }
 
@@ -54,11 +46,7 @@ async fn while_the_database_is_away_every_call_is_answered_with_503_and_afterwar
     }
     gateway.api.get("/healthz").await.expect_status(200);
     server.start().await.expect("starts again");
-    until("the api to answer", SOON, async || match gateway.api.get("/v1/sources").await {
-        reply if reply.status == 200 => Ok(()),
-        reply => Err(format!("{reply:?}")),
-    })
-    .await;
+    gateway.api.wait_for_status("/v1/sources", 200, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

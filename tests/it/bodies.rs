@@ -1,25 +1,18 @@
 //! verify, route, deliver: bodies as providers really send them.
 
-use std::time::Duration;
-
-use harness::api::http_client;
+use harness::api::{http_client, id};
 use harness::gateway::Gateway;
+use harness::mac::hmac_sha256;
 use harness::provider::{Provider, SignedRequest, now_s};
 use harness::receiver::Receiver;
-use harness::wait::until;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-use sha2::Sha256;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// `{"action":"opened","n":36893488147419103233}`, by GNU gzip.
-const GZIP: &[u8] = include_bytes!("../../relay/src/expression/testdata/event.json.gz");
+const GZIP: &[u8] = include_bytes!("../../relay/expression/src/testdata/event.json.gz");
 
 fn sha256(secret: &str, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
-    mac.update(body.as_bytes());
-    hex::encode(mac.finalize().into_bytes())
+    hex::encode(hmac_sha256(secret.as_bytes(), &[body.as_bytes()]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,7 +103,7 @@ async fn odd_bodies_are_verified_by_what_stands_in_them_and_told_apart_by_the_di
         }
     })
     .await;
-    let events = gateway.api.all(&format!("/v1/events?source={}", linear["id"].as_str().expect("an id"))).await;
+    let events = gateway.api.all(&format!("/v1/events?source={}", id(&linear))).await;
     assert_eq!(events.iter().map(|event| event["type"].as_str()).collect::<Vec<_>>(), [Some("Issue.update")]);
 }
 

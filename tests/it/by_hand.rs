@@ -2,14 +2,13 @@
 
 use std::time::Duration;
 
-use harness::api::{Api, Destination};
+use harness::api::{Api, Destination, id};
 use harness::gateway::{Gateway, Line, RelayOnly, drained};
+use harness::postgres::wait_for_count;
 use harness::receiver::{Behaviour, Receiver};
 use harness::relay::Relay;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Longer than from one look of a replica at the tables to the next.
 const SEVERAL_LOOKS: Duration = Duration::from_secs(10);
@@ -78,20 +77,12 @@ impl Two {
     }
 }
 
-fn id(delivery: &Value) -> &str {
-    delivery["id"].as_str().expect("an id")
-}
-
 async fn post(api: &Api, delivery: &str, what: &str) -> Value {
     api.post(&format!("/v1/deliveries/{delivery}/{what}"), &json!({})).await.expect_status(200)
 }
 
 async fn delivery_when(api: &Api, id: &str, what: &str, holds: impl Fn(&Value) -> bool) -> Value {
-    until(what, SOON, async || match api.get(&format!("/v1/deliveries/{id}")).await.expect_status(200) {
-        delivery if holds(&delivery) => Ok(delivery),
-        delivery => Err(delivery.to_string()),
-    })
-    .await
+    api.wait_until(what, &format!("/v1/deliveries/{id}"), SOON, holds).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -120,11 +111,7 @@ async fn what_is_cancelled_through_one_replica_is_not_sent_by_the_one_that_holds
         assert_eq!(post(two.api(), id(delivery), "cancel").await["state"], "cancelled");
     }
     let kept = fresh[0]["event_id"].as_str().expect("an id");
-    until("the one that was not cancelled", SOON, async || {
-        let ids = two.receiver.ids();
-        if ids.contains(kept) { Ok(()) } else { Err(format!("{} others arrived", ids.len())) }
-    })
-    .await;
+    two.receiver.wait_for_events([kept], SOON).await;
     two.nothing_waits().await;
     assert_eq!(two.receiver.count(), 2, "only what was under way and what was not cancelled is sent");
 }
@@ -212,18 +199,13 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
     let destination = gateway.api.create_destination("clicked", &receiver.url(), json!({})).await;
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     gateway.push(&source, b"{}");
-    let dead = until("the delivery to be dead", SOON, async || {
-        let dead = gateway.api.all("/v1/deliveries?state=dead").await;
-        dead.first().cloned().ok_or_else(|| "none".to_owned())
-    })
-    .await;
+    let dead = gateway.api.wait_for_row("/v1/deliveries?state=dead", SOON).await;
     // What is retried stays pending.
-    until("the destination to be disabled", SOON, async || {
-        let path = format!("/v1/destinations/{}", destination.id);
-        let destination = gateway.api.get(&path).await.expect_status(200);
-        if destination["state"] == "disabled" { Ok(()) } else { Err(destination.to_string()) }
-    })
-    .await;
+    let path = format!("/v1/destinations/{}", destination.id);
+    gateway
+        .api
+        .wait_until("the destination to be disabled", &path, SOON, |destination| destination["state"] == "disabled")
+        .await;
     let mut holder = gateway.database.connect().await.expect("connects");
     let mut watcher = gateway.database.connect().await.expect("connects");
     sqlx::raw_sql("begin; select from settled_deliveries for update").execute(&mut holder).await.expect("locks");
@@ -233,16 +215,14 @@ async fn clicks_at_one_moment_all_get_the_same_answer() {
             tokio::spawn(async move { api.post(&path, &json!({})).await })
         })
         .collect();
-    until("all clicks to wait for the delivery", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity
+    wait_for_count(
+        &mut watcher,
+        "all clicks to wait for the delivery",
+        "select count(*) from pg_stat_activity
              where datname = current_database() and application_name = 'tidegate-relay' and wait_event_type = 'Lock'",
-        )
-        .fetch_one(&mut watcher)
-        .await
-        .map_err(|error| error.to_string())?;
-        if waiting == 3 { Ok(()) } else { Err(format!("{waiting} wait")) }
-    })
+        SOON,
+        |waiting| waiting == 3,
+    )
     .await;
     sqlx::raw_sql("rollback").execute(&mut holder).await.expect("unlocks");
     let mut answers = Vec::new();

@@ -1,14 +1,11 @@
 //! changes: several callers change the configuration at the same time, and no change that was answered with success is lost.
 
-use std::time::Duration;
-
-use harness::api::{Api, Reply};
+use harness::api::{Api, Reply, id};
 use harness::gateway::{Gateway, RelayOnly};
-use harness::wait::until;
+use harness::postgres::wait_for_count;
+use harness::wait::SOON;
 use serde_json::{Value, json};
 use tokio::task::JoinSet;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// A call: its method, path and body.
 type Call = (&'static str, String, Value);
@@ -40,12 +37,13 @@ fn count(replies: &[Reply], status: u16) -> usize {
 
 /// What the edge holds of a source, once the relay says that the edge has its newest change.
 async fn held_by_edge(gateway: &RelayOnly, name: &str) -> Value {
-    let source = until("the source to be active", SOON, async || {
-        let source = gateway.api.get(&format!("/v1/sources/{name}")).await.expect_status(200);
-        if source["edge"] == "active" { Ok(source) } else { Err(source.to_string()) }
-    })
-    .await;
-    gateway.edge.sources()[source["id"].as_str().expect("an id")].clone()
+    let source = gateway
+        .api
+        .wait_until("the source to be active", &format!("/v1/sources/{name}"), SOON, |source| {
+            source["edge"] == "active"
+        })
+        .await;
+    gateway.edge.sources()[id(&source)].clone()
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +53,7 @@ async fn changes_of_different_fields_of_a_route_at_the_same_time_are_all_kept() 
     let relays = [&gateway.api, &another.api()];
     gateway.line("shared").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
-    let path = format!("/v1/routes/{}", route["id"].as_str().expect("an id"));
+    let path = format!("/v1/routes/{}", id(&route));
     for round in 0..5 {
         let wanted = json!({
             "filter": format!("event.type == 'push.{round}'"), "transform": format!("{{'round': {round}}}"),
@@ -215,7 +213,7 @@ async fn changes_that_wait_for_their_turn_keep_no_connection_from_others() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("served").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
-    let path = format!("/v1/routes/{}", route["id"].as_str().expect("an id"));
+    let path = format!("/v1/routes/{}", id(&route));
     let mut holder = gateway.database.connect().await.expect("connects");
     for statement in ["begin", "select pg_advisory_xact_lock_shared(hashtext('tidegate configuration'))"] {
         sqlx::query(statement).execute(&mut holder).await.expect("locks");
@@ -224,16 +222,14 @@ async fn changes_that_wait_for_their_turn_keep_no_connection_from_others() {
     let calls = (0..40).map(move |_| ("PATCH", path.clone(), json!({ "poison": "skip" })));
     let changes = tokio::spawn(async move { at_once(&[&api], calls).await });
     let mut observer = gateway.database.connect().await.expect("connects");
-    until("a change to wait for the configuration", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_stat_activity where datname = current_database() and query like '%advisory%'
+    wait_for_count(
+        &mut observer,
+        "a change to wait for the configuration",
+        "select count(*) from pg_stat_activity where datname = current_database() and query like '%advisory%'
                                                      and wait_event = 'advisory'",
-        )
-        .fetch_one(&mut observer)
-        .await
-        .map_err(|error| error.to_string())?;
-        if waiting > 0 { Ok(()) } else { Err("none waits".to_owned()) }
-    })
+        SOON,
+        |waiting| waiting > 0,
+    )
     .await;
 
     for _ in 0..3 {

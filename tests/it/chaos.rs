@@ -6,33 +6,19 @@
 use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use harness::api::Source;
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::postgres::Server;
 use harness::receiver::Receiver;
-use harness::wait::until;
-use serde_json::json;
+use harness::wait::{SOON, until};
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-
-const SOON: Duration = Duration::from_secs(60);
 
 const KILL_BACKENDS: &str = "select pg_terminate_backend(pid) from pg_stat_activity
                              where datname = current_database() and application_name = 'tidegate-relay'";
 
-fn push_many(gateway: &RelayOnly, source: &Source, count: usize) -> HashSet<String> {
-    (0..count)
-        .map(|number| gateway.push(source, json!({ "number": number }).to_string().as_bytes()).to_string())
-        .collect()
-}
-
 /// Waits until everything has arrived and is settled.
 async fn all_is_well(gateway: &RelayOnly, pushed: &HashSet<String>, receiver: &Receiver) {
-    until("every event to be delivered", SOON, async || match pushed.difference(&receiver.ids()).count() {
-        0 => Ok(()),
-        missing => Err(format!("{missing} of {} are missing", pushed.len())),
-    })
-    .await;
+    receiver.wait_for_events(pushed, SOON).await;
     drained(&gateway.queue, SOON).await;
     let mut connection = gateway.database.connect().await.expect("connects");
     until("every delivery to be settled", SOON, async || {
@@ -62,7 +48,7 @@ async fn connections_that_are_cut_again_and_again_lose_nothing() {
     let mut connection = gateway.database.connect().await.expect("connects");
     let mut cut = 0;
     for _ in 0..20 {
-        pushed.extend(push_many(&gateway, &line.source, 100));
+        pushed.extend(gateway.push_many(&line.source, 100));
         line.receiver.wait_for(pushed.len() / 2, SOON).await;
         cut += sqlx::query(KILL_BACKENDS).execute(&mut connection).await.expect("kills").rows_affected();
     }
@@ -75,7 +61,7 @@ async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
     let server = Server::start_private().await.expect("starts");
     let gateway = Gateway::relay_only_on_server(&server).await;
     let line = gateway.line("full").await;
-    let mut pushed = push_many(&gateway, &line.source, 300);
+    let mut pushed = gateway.push_many(&line.source, 300);
     line.receiver.wait_for(100, SOON).await;
     let mut own = gateway.database.connect().await.expect("connects");
     let begun = Instant::now();
@@ -86,7 +72,7 @@ async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
             Err(_) => {
                 // Now none is free; the relay loses those it has, one of which the next turn takes.
                 sqlx::query(KILL_BACKENDS).execute(&mut own).await.expect("kills");
-                pushed.extend(push_many(&gateway, &line.source, 5));
+                pushed.extend(gateway.push_many(&line.source, 5));
                 // What is tested is an outage of some seconds.
                 tokio::time::sleep(Duration::from_millis(50)).await;
             }
@@ -96,7 +82,7 @@ async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
     for connection in taken {
         let _ = connection.close().await;
     }
-    pushed.extend(push_many(&gateway, &line.source, 300));
+    pushed.extend(gateway.push_many(&line.source, 300));
     all_is_well(&gateway, &pushed, &line.receiver).await;
 }
 
@@ -104,7 +90,7 @@ async fn a_server_without_a_free_connection_stops_the_relay_only_for_so_long() {
 async fn a_transaction_that_is_left_idle_with_locks_holds_things_up_only_until_it_ends() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("idle").await;
-    let mut pushed = push_many(&gateway, &line.source, 200);
+    let mut pushed = gateway.push_many(&line.source, 200);
     line.receiver.wait_for(200, SOON).await;
     let mut idle = gateway.database.connect().await.expect("connects");
     // As whoever opens a console, locks what everybody needs, and goes to lunch: the server ends it.
@@ -119,7 +105,7 @@ async fn a_transaction_that_is_left_idle_with_locks_holds_things_up_only_until_i
     )
     .await;
     let locked = Instant::now();
-    pushed.extend(push_many(&gateway, &line.source, 500));
+    pushed.extend(gateway.push_many(&line.source, 500));
     all_is_well(&gateway, &pushed, &line.receiver).await;
     assert!(locked.elapsed() > Duration::from_secs(4), "nothing was held up: {:?}", locked.elapsed());
     assert!(sqlx::query("select 1").execute(&mut idle).await.is_err(), "the server has ended the idle transaction");
@@ -130,7 +116,7 @@ async fn a_transaction_that_is_left_idle_with_locks_holds_things_up_only_until_i
 async fn four_long_readers_stop_nothing() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("read").await;
-    let mut pushed = push_many(&gateway, &line.source, 200);
+    let mut pushed = gateway.push_many(&line.source, 200);
     line.receiver.wait_for(200, SOON).await;
     let mut readers = Vec::new();
     for _ in 0..4 {
@@ -139,7 +125,7 @@ async fn four_long_readers_stop_nothing() {
         readers.push(reader);
     }
     for _ in 0..4 {
-        pushed.extend(push_many(&gateway, &line.source, 500));
+        pushed.extend(gateway.push_many(&line.source, 500));
         all_is_well(&gateway, &pushed, &line.receiver).await;
     }
     for reader in &mut readers {

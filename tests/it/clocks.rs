@@ -1,15 +1,11 @@
 //! retry: waits are added by the database's clock, from the first one on, whatever the clock of a relay says.
 
-use std::time::Duration;
-
 use harness::clock::FakeClock;
 use harness::gateway::{Gateway, RelayOnly};
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use sqlx::PgConnection;
-
-const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_relay_whose_clock_is_an_hour_behind_does_not_burn_a_schedule() {
@@ -29,7 +25,7 @@ async fn retries_after_its_wait(off_s: i64) {
     let receiver = Receiver::start().await.expect("starts");
     receiver.next([Behaviour::Status(500)]);
     let destination = destination(&gateway, &receiver, json!([0, 600, 600]), json!({})).await;
-    gateway.api.post(&format!("/v1/destinations/{}/pause", destination.0), &json!({})).await.expect_status(200);
+    gateway.api.pause(&destination.0).await;
     gateway.push(&destination.1, b"{}");
     gateway.drained(SOON).await;
 
@@ -37,7 +33,7 @@ async fn retries_after_its_wait(off_s: i64) {
     clock.set_off_by(off_s);
     gateway.relay.start_again().await.expect("starts again");
     let api = gateway.relay.api();
-    api.post(&format!("/v1/destinations/{}/resume", destination.0), &json!({})).await.expect_status(200);
+    api.resume(&destination.0).await;
     receiver.wait_for(1, SOON).await;
     let mut database = gateway.database.connect().await.expect("connects");
     let wait_s = until("the attempt to be settled", SOON, async || {

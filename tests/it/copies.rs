@@ -1,68 +1,60 @@
 //! store: what is a copy of an event, and what is an event of its own.
 
-use std::time::Duration;
-
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use harness::api::{Api, Source, http_client};
+use harness::api::{Api, Source, http_client, id};
 use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::mac::{hmac_sha1, hmac_sha256, hmac_sha512};
 use harness::provider::{Provider, now_s};
 use harness::receiver::Receiver;
-use harness::wait::until;
-use hmac::{Hmac, KeyInit, Mac};
+use harness::wait::{SOON, until};
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256};
 use shared::id::EventId;
 
-const SOON: Duration = Duration::from_secs(60);
 const SECRET: &str = "a-secret-of-sixteen";
 
 type Headers = Vec<(&'static str, String)>;
 
-fn hmac<M: KeyInit + Mac>(content: &[u8]) -> Vec<u8> {
-    let mut mac = <M as KeyInit>::new_from_slice(SECRET.as_bytes()).expect("a key");
-    mac.update(content);
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn sha256_hmac(content: &str) -> Vec<u8> {
-    hmac::<Hmac<Sha256>>(content.as_bytes())
+fn sha256(content: impl AsRef<[u8]>) -> Vec<u8> {
+    hmac_sha256(SECRET.as_bytes(), &[content.as_ref()])
 }
 
 /// The headers with which a provider signs a body that it posts to `url`.
 fn signed(provider: &str, url: &str, body: &str) -> Headers {
     let (s, ms) = (now_s(), now_s() * 1_000);
     match provider {
-        "recurly" => vec![("recurly-signature", format!("{ms},{}", hex::encode(sha256_hmac(&format!("{ms}.{body}")))))],
+        "recurly" => vec![("recurly-signature", format!("{ms},{}", hex::encode(sha256(format!("{ms}.{body}")))))],
         "retell" => {
-            vec![("x-retell-signature", format!("v={ms},d={}", hex::encode(sha256_hmac(&format!("{body}{ms}")))))]
+            vec![("x-retell-signature", format!("v={ms},d={}", hex::encode(sha256(format!("{body}{ms}")))))]
         }
         "bird" => {
             let content = [format!("{s}\n{url}\n").as_bytes(), Sha256::digest(body).as_slice()].concat();
-            let signature = BASE64.encode(hmac::<Hmac<Sha256>>(&content));
+            let signature = BASE64.encode(sha256(&content));
             vec![("messagebird-request-timestamp", s.to_string()), ("messagebird-signature", signature)]
         }
-        "paystack" => vec![("x-paystack-signature", hex::encode(hmac::<Hmac<Sha512>>(body.as_bytes())))],
+        "paystack" => vec![("x-paystack-signature", hex::encode(hmac_sha512(SECRET.as_bytes(), &[body.as_bytes()])))],
         "zoom" => {
-            let signature = hex::encode(sha256_hmac(&format!("v0:{s}:{body}")));
+            let signature = hex::encode(sha256(format!("v0:{s}:{body}")));
             vec![("x-zm-request-timestamp", s.to_string()), ("x-zm-signature", format!("v0={signature}"))]
         }
         "hubspot" => {
-            let signature = BASE64.encode(sha256_hmac(&format!("POST{url}{body}{ms}")));
+            let signature = BASE64.encode(sha256(format!("POST{url}{body}{ms}")));
             vec![("x-hubspot-request-timestamp", ms.to_string()), ("x-hubspot-signature-v3", signature)]
         }
         "hubspot-v1" => vec![("x-hubspot-signature", hex::encode(Sha256::digest(format!("{SECRET}{body}"))))],
         "hubspot-v2" => vec![("x-hubspot-signature", hex::encode(Sha256::digest(format!("{SECRET}POST{url}{body}"))))],
         "knock" => {
-            let signature = BASE64.encode(sha256_hmac(&format!("{ms}.{body}")));
+            let signature = BASE64.encode(sha256(format!("{ms}.{body}")));
             vec![("x-knock-signature", format!("t={ms},s={signature}"))]
         }
-        "line" => vec![("x-line-signature", BASE64.encode(sha256_hmac(body)))],
+        "line" => vec![("x-line-signature", BASE64.encode(sha256(body)))],
         "segment" => {
             let first =
                 body.strip_prefix('[').and_then(|rest| rest.split_once("},")).map(|(first, _)| format!("{first}}}"));
             let content = first.unwrap_or_else(|| body.to_owned());
-            vec![("x-signature", hex::encode(hmac::<Hmac<sha1::Sha1>>(content.as_bytes())))]
+            vec![("x-signature", hex::encode(hmac_sha1(SECRET.as_bytes(), &[content.as_bytes()])))]
         }
         // The client state is in the body.
         "microsoft-graph" => Vec::new(),
@@ -107,71 +99,26 @@ impl Lane {
     }
 }
 
+/// The bodies of each provider in a file, with the bytes that stand there.
+fn bodies(file: &'static str) -> Vec<(&'static str, Vec<&'static str>)> {
+    let read: Vec<(&str, Vec<&RawValue>)> = serde_json::from_str(file).expect("providers and their bodies");
+    read.into_iter().map(|(provider, bodies)| (provider, bodies.into_iter().map(RawValue::get).collect())).collect()
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn what_happens_twice_to_one_object_is_two_events() {
     let gateway = Gateway::start().await;
-    let graph = |rest: &str| {
-        let body = format!(
-            r#"{{"value":[{{"subscriptionId":"s","subscriptionExpirationDateTime":"2026-12-30T11:00:00Z","clientState":"{SECRET}",{rest},"tenantId":"t"}}]}}"#
-        );
-        [body.clone(), body]
-    };
-    let pair = |body: &dyn Fn(usize) -> String| [body(0), body(1)];
-    let pairs: [(&'static str, Vec<[String; 2]>); 6] = [
-        (
-            "recurly",
-            vec![pair(&|at| {
-                format!(
-                    r#"{{"id":"acct1","object_type":"account","site_id":"s1","event_type":"updated","event_time":"2026-01-01T00:0{at}:00Z"}}"#
-                )
-            })],
-        ),
-        (
-            "retell",
-            vec![pair(&|at| {
-                format!(r#"{{"event":"transcript_updated","call":{{"call_id":"call1","transcript":"turn {at}"}}}}"#)
-            })],
-        ),
-        (
-            "bird",
-            vec![pair(&|at| {
-                let status = ["accepted", "delivered"][at];
-                format!(
-                    r#"{{"service":"channels","event":"sms.outbound","payload":{{"id":"msg1","status":"{status}"}}}}"#
-                )
-            })],
-        ),
-        (
-            "paystack",
-            vec![pair(&|at| format!(r#"{{"event":"charge.dispute.remind","data":{{"id":358950,"reminder":{at}}}}}"#))],
-        ),
-        (
-            "zoom",
-            vec![pair(&|at| {
-                format!(
-                    r#"{{"event":"meeting.participant_left","event_ts":1764000000000,"payload":{{"object":{{"uuid":"m1","participant":{{"user_id":"{at}"}}}}}}}}"#
-                )
-            })],
-        ),
-        (
-            "microsoft-graph",
-            vec![graph(r#""changeType":"updated","resource":"me/drive/root""#), graph(r#""lifecycleEvent":"missed""#)],
-        ),
-    ];
-    for (provider, pairs) in pairs {
+    for (provider, bodies) in bodies(include_str!("copies/twice.json")) {
         let lane = Lane::new(&gateway.api, provider).await;
-        let mut sent = 0;
-        for [first, second] in pairs {
-            lane.post(&first).await;
-            lane.post(&second).await;
-            sent += 2;
-            let received = lane.receiver.wait_for(sent, SOON).await;
-            for body in [first, second] {
-                assert!(received.iter().any(|request| request.body == body.as_bytes()), "{provider}: {body}");
-            }
+        for body in &bodies {
+            lane.post(body).await;
+        }
+        let received = lane.receiver.wait_for(bodies.len(), SOON).await;
+        for body in &bodies {
+            assert!(received.iter().any(|request| request.body == body.as_bytes()), "{provider}: {body}");
         }
         let events = lane.events(&gateway.api).await;
-        assert_eq!(events.len(), sent, "{provider}: {events:?}");
+        assert_eq!(events.len(), bodies.len(), "{provider}: {events:?}");
         assert!(events.iter().all(|event| event.get("same_key_as").is_none()), "{provider}: {events:?}");
     }
 }
@@ -179,34 +126,12 @@ async fn what_happens_twice_to_one_object_is_two_events() {
 #[tokio::test(flavor = "multi_thread")]
 async fn an_event_that_is_sent_again_is_one_event_whatever_the_provider_changes_in_it() {
     let gateway = Gateway::start().await;
-    let hubspot = |attempt: usize| {
-        format!(
-            r#"[{{"eventId":1,"subscriptionId":12345,"portalId":62515,"occurredAt":1764000000000,"subscriptionType":"contact.creation","attemptNumber":{attempt},"objectId":123}}]"#
-        )
-    };
-    let line = |attempt: usize| {
-        format!(
-            r#"{{"destination":"U1","events":[{{"type":"message","webhookEventId":"01H","deliveryContext":{{"isRedelivery":{}}}}}]}}"#,
-            attempt > 0
-        )
-    };
-    let knock = |_: usize| {
-        r#"{"__typename":"Event","type":"message.undelivered","created_at":"2026-01-31T17:12:59.958652Z","data":{"id":"m1"}}"#.to_owned()
-    };
-    let segment = |_: usize| r#"[{"messageId":"m1","type":"track","event":"Signed up"},{"messageId":"m2"}]"#.to_owned();
-    let resends: [(&'static str, &dyn Fn(usize) -> String); 6] = [
-        ("hubspot", &hubspot),
-        ("hubspot-v1", &hubspot),
-        ("hubspot-v2", &hubspot),
-        ("line", &line),
-        ("knock", &knock),
-        ("segment", &segment),
-    ];
-    for (provider, body) in resends {
+    for (provider, bodies) in bodies(include_str!("copies/again.json")) {
+        let [body, again] = bodies[..] else { panic!("{provider} has {} bodies", bodies.len()) };
         let lane = Lane::new(&gateway.api, provider).await;
-        let first = lane.post(&body(0)).await;
+        let first = lane.post(body).await;
         lane.receiver.wait_for(1, SOON).await;
-        let copy = lane.post(&body(1)).await;
+        let copy = lane.post(again).await;
         until("the copy to be counted", SOON, async || {
             let events = lane.events(&gateway.api).await;
             let counted = events.len() == 1 && events[0]["duplicates"] == json!(1);
@@ -215,17 +140,16 @@ async fn an_event_that_is_sent_again_is_one_event_whatever_the_provider_changes_
         .await;
         assert_eq!(lane.receiver.count(), 1, "{provider}");
 
-        let id = |answer: &Value| answer["id"].as_str().expect("an id").to_owned();
-        let led_to = gateway.api.get(&format!("/v1/events/{}", id(&copy))).await.expect_status(200);
+        let led_to = gateway.api.event(id(&copy)).await;
         assert_eq!((&led_to["id"], &led_to["duplicate_id"]), (&first["id"], &copy["id"]), "{provider}: {led_to}");
-        if body(0) == body(1) {
+        if body == again {
             assert_eq!(led_to.get("changed_copy"), None, "{provider}: {led_to}");
             continue;
         }
         assert_eq!(led_to["changed_copy"]["id"], copy["id"], "{provider}: {led_to}");
-        assert_eq!(led_to["changed_copy"]["body_size"], json!(body(1).len()), "{provider}: {led_to}");
+        assert_eq!(led_to["changed_copy"]["body_size"], json!(again.len()), "{provider}: {led_to}");
         let kept = gateway.api.bytes(&format!("/v1/events/{}/changed-copy/body", id(&first))).await;
-        assert_eq!(kept, body(1).as_bytes(), "{provider}");
+        assert_eq!(kept, again.as_bytes(), "{provider}");
     }
 }
 
@@ -249,10 +173,6 @@ fn push(gateway: &RelayOnly, source: &Source, id: &str, body: &str) -> EventId {
     gateway.push_with(source, &[("webhook-id", id), ("content-type", "application/json")], body.as_bytes())
 }
 
-async fn show(gateway: &RelayOnly, id: EventId) -> Value {
-    gateway.api.get(&format!("/v1/events/{id}")).await.expect_status(200)
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn a_known_id_with_another_body_is_an_event_of_its_own_which_has_copies_of_its_own() {
     let gateway = Gateway::relay_only().await;
@@ -265,14 +185,14 @@ async fn a_known_id_with_another_body_is_an_event_of_its_own_which_has_copies_of
     receiver.wait_for(3, SOON).await;
     assert_eq!(gateway.api.all("/v1/events").await.len(), 3);
     for (at, duplicates, same_key_as) in [(0, 1, None), (1, 1, Some(0)), (4, 0, Some(0))] {
-        let event = show(&gateway, ids[at]).await;
+        let event = gateway.api.event(ids[at]).await;
         let same_key_as: Option<&EventId> = same_key_as.map(|at: usize| &ids[at]);
         assert_eq!(event["id"], json!(ids[at].to_string()), "{event}");
         assert_eq!(event["duplicates"], json!(duplicates), "{event}");
         assert_eq!(event["same_key_as"], json!(same_key_as.map(ToString::to_string)), "{event}");
     }
     for (copy, of) in [(2, 1), (3, 0)] {
-        let led_to = show(&gateway, ids[copy]).await;
+        let led_to = gateway.api.event(ids[copy]).await;
         assert_eq!(led_to["id"], json!(ids[of].to_string()), "{led_to}");
     }
     assert_eq!(receiver.count(), 3);
@@ -324,7 +244,7 @@ async fn the_first_hundred_copies_lead_to_their_event_and_more_are_only_counted(
         copies.extend((0..60).map(|_| push(&gateway, &source, "msg_1", "{}")));
         drained(&gateway.queue, SOON).await;
     }
-    assert_eq!(show(&gateway, first).await["duplicates"], json!(180));
+    assert_eq!(gateway.api.event(first).await["duplicates"], json!(180));
     let mut leading = 0;
     for copy in copies {
         let answer = gateway.api.get(&format!("/v1/events/{copy}")).await;
@@ -368,7 +288,7 @@ async fn an_owner_names_events_by_a_template_says_that_bodies_change_or_switches
     let events = of("none").await;
     assert!(events.len() == 2 && events.iter().all(|event| event["key"] == json!(null)), "{events:?}");
     assert_eq!(of("changing").await.len(), 1);
-    let event = show(&gateway, ids[0]).await;
+    let event = gateway.api.event(ids[0]).await;
     assert_eq!(
         (&event["duplicates"], &event["changed_copy"]["id"]),
         (&json!(2), &json!(ids[1].to_string())),

@@ -3,26 +3,13 @@
 use std::collections::HashSet;
 use std::time::Duration;
 
-use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::gateway::{Gateway, drained};
 use harness::postgres::{Server, Shutdown};
 use harness::receiver::Receiver;
-use harness::wait::until;
-use serde_json::json;
-
-const LONG: Duration = Duration::from_secs(180);
-
-fn push_many(gateway: &RelayOnly, source: &harness::api::Source, count: usize) -> HashSet<String> {
-    (0..count)
-        .map(|number| gateway.push(source, json!({ "number": number }).to_string().as_bytes()).to_string())
-        .collect()
-}
+use harness::wait::{LONG, until};
 
 async fn every_event_arrived(what: &str, pushed: &HashSet<String>, receiver: &Receiver) {
-    until("every event to be delivered", LONG, async || {
-        let missing = pushed.difference(&receiver.ids()).count();
-        if missing == 0 { Ok(()) } else { Err(format!("{missing} of {} are missing", pushed.len())) }
-    })
-    .await;
+    receiver.wait_for_events(pushed, LONG).await;
     println!(
         "{what}: {} events, {} deliveries, {} duplicates",
         pushed.len(),
@@ -35,7 +22,7 @@ async fn every_event_arrived(what: &str, pushed: &HashSet<String>, receiver: &Re
 async fn a_relay_killed_in_the_middle_of_five_thousand_deliveries_loses_none() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("killed").await;
-    let pushed = push_many(&gateway, &line.source, 5_000);
+    let pushed = gateway.push_many(&line.source, 5_000);
     for part in [500, 2_000, 3_500] {
         line.receiver.wait_for(part, LONG).await;
         gateway.relay.kill().await.expect("is killed");
@@ -59,10 +46,10 @@ async fn a_database_that_is_away_for_ten_seconds_loses_nothing() {
     let mut server = Server::start_private().await.expect("starts");
     let gateway = Gateway::relay_only_on_server(&server).await;
     let line = gateway.line("away").await;
-    let mut pushed = push_many(&gateway, &line.source, 2_000);
+    let mut pushed = gateway.push_many(&line.source, 2_000);
     line.receiver.wait_for(500, LONG).await;
     server.stop(Shutdown::Immediate).await.expect("stops");
-    pushed.extend(push_many(&gateway, &line.source, 1_000));
+    pushed.extend(gateway.push_many(&line.source, 1_000));
     // What is tested is an outage of this length.
     tokio::time::sleep(Duration::from_secs(10)).await;
     server.start().await.expect("starts again");

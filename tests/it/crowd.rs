@@ -1,15 +1,12 @@
 //! deliver: thousands of destinations.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, drained};
+use harness::postgres::wait_for_count;
 use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::{LONG, until};
 use serde_json::json;
 use sqlx::PgConnection;
-
-const LONG: Duration = Duration::from_secs(120);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn one_event_reaches_each_of_two_thousand_destinations() {
@@ -22,15 +19,13 @@ async fn one_event_reaches_each_of_two_thousand_destinations() {
     assert!(received.iter().all(|request| request.header("webhook-id") == event.to_string()));
     drained(&gateway.queue, LONG).await;
     let mut database = gateway.database.connect().await.expect("connects");
-    until("every delivery to be settled", LONG, async || {
-        let settled: i64 = sqlx::query_scalar(
-            "select count(distinct destination_id) from settled_deliveries where state = 'succeeded'",
-        )
-        .fetch_one(&mut database)
-        .await
-        .map_err(|error| error.to_string())?;
-        if settled == 2_001 { Ok(()) } else { Err(format!("{settled} settled")) }
-    })
+    wait_for_count(
+        &mut database,
+        "every delivery to be settled",
+        "select count(distinct destination_id) from settled_deliveries where state = 'succeeded'",
+        LONG,
+        |settled| settled == 2_001,
+    )
     .await;
 }
 

@@ -1,21 +1,9 @@
 //! store: an event tells what was decided when it was stored, whatever its routes would decide now.
 
-use std::time::Duration;
-
-use harness::api::Source;
+use harness::api::id;
 use harness::gateway::{Gateway, RelayOnly, drained};
-use harness::provider::now_s;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-use shared::envelope::{EventHeader, Failure, Verification, encode_inline};
-use shared::header::HeaderList;
-use shared::id::EventId;
-
-const SOON: Duration = Duration::from_secs(60);
-
-async fn show(gateway: &RelayOnly, event: EventId) -> Value {
-    gateway.api.get(&format!("/v1/events/{event}")).await.expect_status(200)
-}
 
 async fn change_route(gateway: &RelayOnly, route: &str, change: Value) {
     gateway.api.patch(&format!("/v1/routes/{route}"), &change).await.expect_status(200);
@@ -26,7 +14,7 @@ fn decision(event: &Value) -> (&str, Vec<&str>) {
     let decision = &event["decision"];
     assert!(decision["reason"].as_str().is_some_and(|reason| !reason.is_empty()), "{event}");
     let deliveries = decision["deliveries"].as_array().expect("deliveries");
-    let ids = deliveries.iter().map(|delivery| delivery["id"].as_str().expect("an id")).collect();
+    let ids = deliveries.iter().map(id).collect();
     (decision["outcome"].as_str().expect("an outcome"), ids)
 }
 
@@ -48,7 +36,7 @@ async fn what_was_decided_when_an_event_was_stored_stays_when_its_routes_change(
     line.receiver.wait_for(1, SOON).await;
     drained(&gateway.queue, SOON).await;
 
-    let (at_first, others) = (show(&gateway, matched).await, show(&gateway, unmatched).await);
+    let (at_first, others) = (gateway.api.event(matched).await, gateway.api.event(unmatched).await);
     let (outcome, made) = decision(&at_first);
     assert_eq!((outcome, made.len(), now(&at_first)), ("routed", 1, &json!("matched")), "{at_first}");
     let delivery = &at_first["decision"]["deliveries"][0];
@@ -57,7 +45,7 @@ async fn what_was_decided_when_an_event_was_stored_stays_when_its_routes_change(
 
     // The routes of now say the opposite of both.
     change_route(&gateway, route, json!({ "filter": "body.amount < 2" })).await;
-    let (later, others) = (show(&gateway, matched).await, show(&gateway, unmatched).await);
+    let (later, others) = (gateway.api.event(matched).await, gateway.api.event(unmatched).await);
     assert_eq!((decision(&later), now(&later)), (("routed", made.clone()), &json!("not_matched")), "{later}");
     assert_eq!((decision(&others), now(&others)), (("no_route_matched", Vec::new()), &json!("matched")), "{others}");
 
@@ -65,7 +53,7 @@ async fn what_was_decided_when_an_event_was_stored_stays_when_its_routes_change(
     let replay = json!({ "filter": { "source": line.source.id }, "destination": line.destination.id });
     gateway.api.post("/v1/replays", &replay).await.expect_status(201);
     line.receiver.wait_for(3, SOON).await;
-    let (later, others) = (show(&gateway, matched).await, show(&gateway, unmatched).await);
+    let (later, others) = (gateway.api.event(matched).await, gateway.api.event(unmatched).await);
     assert_eq!(decision(&later), ("routed", made), "{later}");
     assert_eq!(decision(&others), ("no_route_matched", Vec::new()), "{others}");
     let deliveries = [&later, &others].map(|event| event["deliveries"].as_array().map(Vec::len));
@@ -81,7 +69,7 @@ async fn what_holds_a_delivery_is_told_with_the_decision_that_made_it() {
     change_route(&gateway, route, json!({ "filter": "body.ref == 'main'" })).await;
     let deep = gateway.push(&line.source, format!("{}{}", "[".repeat(6_000), "]".repeat(6_000)).as_bytes());
     drained(&gateway.queue, SOON).await;
-    let held = show(&gateway, deep).await;
+    let held = gateway.api.event(deep).await;
     assert_eq!(decision(&held).0, "routed", "{held}");
     let delivery = &held["decision"]["deliveries"][0];
     assert_eq!((&delivery["state"], &delivery["held_by"]), (&json!("held"), &json!("filter")), "{delivery}");
@@ -89,7 +77,7 @@ async fn what_holds_a_delivery_is_told_with_the_decision_that_made_it() {
 
     change_route(&gateway, route, json!({ "filter": "has(headers.kind)" })).await;
     let decided = until("the delivery to be cancelled", SOON, async || {
-        let shown = show(&gateway, deep).await;
+        let shown = gateway.api.event(deep).await;
         let delivery = &shown["decision"]["deliveries"][0];
         if delivery["state"] == "cancelled" { Ok(delivery.clone()) } else { Err(shown.to_string()) }
     })
@@ -103,20 +91,20 @@ async fn quarantine_and_repetitions_are_told_as_the_decision() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let push = || gateway.push_with(&line.source, &[("webhook-id", "msg_1")], br#"{"number":1}"#);
-    let (event, failed) = (push(), quarantine(&gateway, &line.source));
+    let (event, failed) = (push(), gateway.push_refused(&line.source, [("webhook-id", "msg_2")], br#"{"number":2}"#));
     drained(&gateway.queue, SOON).await;
     let copy = push();
     drained(&gateway.queue, SOON).await;
 
-    let asked_by_copy = show(&gateway, copy).await;
+    let asked_by_copy = gateway.api.event(copy).await;
     assert_eq!(asked_by_copy["decision"]["duplicate_of"], json!(event.to_string()), "{asked_by_copy}");
     let (outcome, made) = decision(&asked_by_copy);
     assert_eq!((outcome, made.len()), ("routed", 1));
-    let asked_by_id = show(&gateway, event).await;
+    let asked_by_id = gateway.api.event(event).await;
     assert_eq!(decision(&asked_by_id), ("routed", made));
     assert!(asked_by_id["decision"].get("duplicate_of").is_none(), "{asked_by_id}");
 
-    let quarantined = show(&gateway, failed).await;
+    let quarantined = gateway.api.event(failed).await;
     assert_eq!(decision(&quarantined), ("quarantined", Vec::new()), "{quarantined}");
     assert_eq!(now(&quarantined), "matched", "{quarantined}");
     let reason = quarantined["decision"]["reason"].as_str().expect("a reason");
@@ -124,23 +112,4 @@ async fn quarantine_and_repetitions_are_told_as_the_decision() {
     let released = gateway.api.post(&format!("/v1/events/{failed}/release"), &json!({})).await.expect_status(200);
     let (outcome, made) = decision(&released);
     assert_eq!((outcome, made.len()), ("released", 1), "{released}");
-}
-
-/// Puts an event into the queue whose signature the edge has refused.
-fn quarantine(gateway: &RelayOnly, source: &Source) -> EventId {
-    let received_at_ms = now_s() * 1_000;
-    let header = EventHeader {
-        id: EventId::mint(received_at_ms, rand::random()),
-        source: source.id.parse().expect("an id"),
-        received_at_ms,
-        method: "POST".to_owned(),
-        query: String::new(),
-        headers: HeaderList::new([("webhook-id", "msg_2")]),
-        verification: Verification::Failed(Failure {
-            cause: "signature_mismatch".to_owned(),
-            detail: "no signature matches the secret".to_owned(),
-        }),
-    };
-    gateway.queue.push(&encode_inline(&header, br#"{"number":2}"#).expect("fits"));
-    header.id
 }

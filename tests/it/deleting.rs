@@ -2,16 +2,15 @@
 
 use std::time::Duration;
 
+use harness::api::id;
 use harness::gateway::{Gateway, Line, RelayOnly};
+use harness::postgres::wait_for_count;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::{LONG, SOON, until};
 use serde_json::{Value, json};
 use shared::id::{DestinationId, EventId};
 use sqlx::types::Uuid;
 use sqlx::{AssertSqlSafe, PgConnection};
-
-const SOON: Duration = Duration::from_secs(30);
-const LONG: Duration = Duration::from_secs(180);
 
 /// A backlog that is cancelled in many pieces.
 const MANY: i64 = 200_000;
@@ -115,11 +114,12 @@ async fn is_being_cancelled(gateway: &RelayOnly, destination: &str, of_all: i64)
 }
 
 async fn finished(gateway: &RelayOnly, replay: &str) -> Value {
-    until("the replay to be over and its deliveries settled", LONG, async || {
-        let replay = gateway.api.get(replay).await.expect_status(200);
-        if replay["state"] != "running" && replay["pending"] == 0 { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
+    gateway
+        .api
+        .wait_until("the replay to be over and its deliveries settled", replay, LONG, |replay| {
+            replay["state"] != "running" && replay["pending"] == 0
+        })
+        .await
 }
 
 fn no_deadlock(log: &str) {
@@ -139,7 +139,7 @@ async fn a_destination_with_a_backlog_is_gone_at_once_while_others_and_a_replay_
     other.wait_for(300, LONG).await;
     let wanted = json!({ "filter": { "source": "doomed" }, "rate_limit": { "limit": 50, "per": "second" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
-    let replay = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    let replay = format!("/v1/replays/{}", id(&replay));
     // The replay has made deliveries to both.
     other.wait_for(310, LONG).await;
 
@@ -155,11 +155,7 @@ async fn a_destination_with_a_backlog_is_gone_at_once_while_others_and_a_replay_
     is_being_cancelled(&gateway, &doomed.destination.id, MANY).await;
     other.forget();
     let live: Vec<String> = (0..200).map(|_| gateway.push(&doomed.source, b"{\"live\":true}").to_string()).collect();
-    until("live events to be delivered to the other destination", LONG, async || {
-        let missing = live.iter().filter(|id| !other.ids().contains(*id)).count();
-        if missing == 0 { Ok(()) } else { Err(format!("{missing} are missing")) }
-    })
-    .await;
+    other.wait_for_events(&live, LONG).await;
     let mut database = connect(&gateway).await;
     until("what is sent to the other destination to be settled", LONG, async || {
         match pending(&mut database, &kept.id).await {
@@ -185,12 +181,8 @@ async fn a_destination_is_deleted_while_a_chunk_of_its_replay_is_being_stored() 
     let wanted = json!({ "filter": { "source": "target" }, "destination": "target",
                          "rate_limit": { "limit": 1, "per": "hour" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
-    until("the first chunk of the replay", SOON, async || match gateway.api.get(&path).await.expect_status(200) {
-        replay if replay["processed"] == 1 => Ok(()),
-        replay => Err(replay.to_string()),
-    })
-    .await;
+    let path = format!("/v1/replays/{}", id(&replay));
+    gateway.api.wait_until("the first chunk of the replay", &path, SOON, |replay| replay["processed"] == 1).await;
 
     // A chunk holds the configuration first, and changes the row of the replay last.
     let mut chunk = connect(&gateway).await;
@@ -200,12 +192,9 @@ async fn a_destination_is_deleted_while_a_chunk_of_its_replay_is_being_stored() 
     let api = gateway.api.clone();
     let deleting = tokio::spawn(async move { api.delete("/v1/destinations/target").await });
     let mut watch = connect(&gateway).await;
-    until("the deletion to wait for the chunk", SOON, async || {
-        let waiting = "pg_locks join pg_database on pg_database.oid = pg_locks.database
+    let waiting = "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
                        where datname = current_database() and not granted";
-        if count(&mut watch, waiting).await > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
-    })
-    .await;
+    wait_for_count(&mut watch, "the deletion to wait for the chunk", waiting, SOON, |waiting| waiting > 0).await;
     for statement in ["update replays set next_at = next_at", "commit"] {
         sqlx::query(statement).execute(&mut chunk).await.expect("the chunk is stored");
     }
@@ -260,7 +249,7 @@ async fn the_name_of_a_deleted_destination_is_free_while_its_backlog_is_cancelle
     let held = gateway.api.get(&held).await.expect_status(200)["data"][0].clone();
     assert_eq!(held["held_reason"], "its destination was deleted; it is being cancelled", "{held}");
     assert_eq!((&held["destination"], &held["next_attempt_at"]), (&Value::Null, &Value::Null), "{held}");
-    let retry = format!("/v1/deliveries/{}/retry", held["id"].as_str().expect("an id"));
+    let retry = format!("/v1/deliveries/{}/retry", id(&held));
     assert_eq!(gateway.api.post(&retry, &json!({})).await.expect_status(409)["code"], "destination_gone");
 
     sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
@@ -281,11 +270,9 @@ async fn an_attempt_that_is_under_way_is_settled_after_its_destination_was_delet
         let mut locked = lock_one(&gateway, &line.destination.id).await;
         gateway.api.delete(&format!("/v1/destinations/{name}")).await.expect_status(204);
         let mut database = connect(&gateway).await;
-        until("the attempt to be settled", SOON, async || {
-            let waiting = "pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
-            if count(&mut database, waiting).await > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
-        })
-        .await;
+        let waiting =
+            "select count(*) from pg_stat_activity where wait_event_type = 'Lock' and datname = current_database()";
+        wait_for_count(&mut database, "the attempt to be settled", waiting, SOON, |waiting| waiting > 0).await;
         sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
         all_cancelled(&gateway, &line.destination.id, 0).await;
         let deliveries = gateway.api.all(&format!("/v1/deliveries?destination={}", line.destination.id)).await;
@@ -320,7 +307,7 @@ async fn two_relays_cancel_the_backlogs_of_deleted_destinations_together() {
 async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_still_delivered() {
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("shop").await;
-    gateway.api.post("/v1/destinations/shop/pause", &json!({})).await.expect_status(200);
+    gateway.api.pause("shop").await;
     let event = gateway.push(&line.source, b"{}");
     pile_up(&gateway, &line, event, MANY).await;
     let mut locked = lock_one(&gateway, &line.destination.id).await;
@@ -333,13 +320,10 @@ async fn a_source_with_a_backlog_is_gone_at_once_and_what_it_has_received_is_sti
     let mut database = connect(&gateway).await;
     assert_eq!(pending(&mut database, &line.destination.id).await, MANY + 1, "nothing of it is cancelled");
     sqlx::query("commit").execute(&mut locked).await.expect("unlocks");
-    gateway.api.post("/v1/destinations/shop/resume", &json!({})).await.expect_status(200);
+    gateway.api.resume("shop").await;
     line.receiver.wait_for(1_000, LONG).await;
     let event = gateway.push(&new, b"{\"new\":true}").to_string();
-    until("the event of the new source to be delivered", LONG, async || {
-        if line.receiver.ids().contains(&event) { Ok(()) } else { Err(format!("{} arrived", line.receiver.count())) }
-    })
-    .await;
+    line.receiver.wait_for_events([event], LONG).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,14 +4,11 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::{Duration, Instant};
 
-use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::gateway::{Gateway, drained};
 use harness::postgres::{Server, Shutdown};
-use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_delivery_carries_the_raw_bytes_the_provider_headers_and_a_signature_that_verifies() {
@@ -66,11 +63,10 @@ async fn after_a_rotation_both_secrets_verify_until_the_overlap_ends_and_then_on
     during.verify(old).expect("the old secret still verifies");
     during.verify(new).expect("the new secret verifies");
 
-    until("the old secret to be shown no longer", SOON, async || {
-        let shown = gateway.api.get(&path).await.expect_status(200);
-        if shown["also_signing"] == json!([]) { Ok(()) } else { Err(shown.to_string()) }
-    })
-    .await;
+    gateway
+        .api
+        .wait_until("the old secret to be shown no longer", &path, SOON, |shown| shown["also_signing"] == json!([]))
+        .await;
     gateway.push(&line.source, b"{}");
     let after = line.receiver.wait_for(2, SOON).await.remove(1);
     after.verify(new).expect("the new secret verifies");
@@ -165,11 +161,7 @@ async fn a_paused_destination_holds_its_deliveries_and_gets_them_all_when_it_is_
 
     gateway.api.post(&format!("/v1/destinations/{id}/resume"), &json!({})).await.expect_status(200);
     line.receiver.wait_for(25, SOON).await;
-    until("all to be settled", SOON, async || match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
-        25 => Ok(()),
-        count => Err(format!("{count} succeeded")),
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 25, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -178,30 +170,20 @@ async fn an_answer_of_410_disables_the_destination_and_holds_what_else_there_is(
     let line = gateway.line("gone").await;
     line.receiver.always(Behaviour::Status(410));
     gateway.push(&line.source, b"{}");
-    until("the destination to be disabled", SOON, async || {
-        let destination =
-            gateway.api.get(&format!("/v1/destinations/{}", line.destination.id)).await.expect_status(200);
-        match destination["state"].as_str() {
-            Some("disabled") => Ok(()),
-            _ => Err(destination.to_string()),
-        }
-    })
-    .await;
+    let path = format!("/v1/destinations/{}", line.destination.id);
+    gateway
+        .api
+        .wait_until("the destination to be disabled", &path, SOON, |destination| destination["state"] == "disabled")
+        .await;
     gateway.push(&line.source, b"{}");
-    until("the next delivery to be held", SOON, async || {
-        match gateway.api.all("/v1/deliveries?state=held").await.len() {
-            1 => Ok(()),
-            count => Err(format!("{count} held")),
-        }
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=held", 1, SOON).await;
     assert_eq!(line.receiver.count(), 1);
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
     let gateway = Gateway::relay_only().await;
-    let alerts = alerts(&gateway).await;
+    let alerts = gateway.alerts().await;
     let line = gateway.line("gone").await;
     let destination = format!("/v1/destinations/{}", line.destination.id);
     for times in 1..=2 {
@@ -216,22 +198,15 @@ async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
             (&told["data"]["destination"], &told["data"]["cause"]),
             (&json!(line.destination.id), &json!("gone"))
         );
-        until("the destination to be disabled", SOON, async || {
-            let shown = gateway.api.get(&destination).await.expect_status(200);
-            if shown["state"] == "disabled" { Ok(()) } else { Err(shown.to_string()) }
-        })
-        .await;
+        gateway
+            .api
+            .wait_until("the destination to be disabled", &destination, SOON, |shown| shown["state"] == "disabled")
+            .await;
 
         line.receiver.always(Behaviour::Status(200));
         gateway.api.post(&format!("{destination}/resume"), &json!({})).await.expect_status(200);
-        until("all to be settled", SOON, async || {
-            let pending = format!("/v1/deliveries?destination={}&state=pending", line.destination.id);
-            match gateway.api.all(&pending).await.len() {
-                0 => Ok(()),
-                count => Err(format!("{count} pending")),
-            }
-        })
-        .await;
+        let pending = format!("/v1/deliveries?destination={}&state=pending", line.destination.id);
+        gateway.api.wait_for_rows(&pending, 0, SOON).await;
     }
     let events = gateway.api.all("/v1/events?source=tidegate&type=destination.disabled").await;
     assert_eq!(events.len(), 2, "once each time: {events:?}");
@@ -240,7 +215,7 @@ async fn a_destination_that_is_disabled_is_told_by_an_event_of_its_own_once() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_its_owner_has_paused_meanwhile_is_not_told_to_be_disabled() {
     let gateway = Gateway::relay_only().await;
-    let alerts = alerts(&gateway).await;
+    let alerts = gateway.alerts().await;
     let line = gateway.line("paused").await;
     let destination = format!("/v1/destinations/{}", line.destination.id);
     line.receiver.next([Behaviour::DelayedStatus(Duration::from_secs(3), 410)]);
@@ -257,17 +232,6 @@ async fn a_destination_that_its_owner_has_paused_meanwhile_is_not_told_to_be_dis
     alerts.wait_for(1, SOON).await;
     let events = gateway.api.all("/v1/events?source=tidegate").await;
     assert_eq!(events.len(), 1, "of the second time alone: {events:?}");
-}
-
-/// Has what happens in the gateway itself delivered to a receiver.
-async fn alerts(gateway: &RelayOnly) -> Receiver {
-    let alerts = gateway.line("alerts").await;
-    let secret = Provider::standard_webhooks().secrets.remove(0);
-    let settings = json!({ "name": "tidegate", "provider": "tidegate", "secrets": [secret] });
-    gateway.api.post("/v1/sources", &settings).await.expect_status(201);
-    let route = json!({ "source": "tidegate", "destination": alerts.destination.id });
-    gateway.api.post("/v1/routes", &route).await.expect_status(201);
-    alerts.receiver
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -377,7 +341,7 @@ async fn a_shutdown_ends_in_time_though_a_destination_hangs_and_the_database_is_
 
 /// The attempts of the only delivery there is, once there are `count` of them.
 pub(crate) async fn attempts_of_the_only_delivery(api: &harness::api::Api, count: usize) -> Vec<serde_json::Value> {
-    until("the attempts", Duration::from_secs(30), async || {
+    until("the attempts", SOON, async || {
         let deliveries = api.all("/v1/deliveries").await;
         let [delivery] = deliveries.as_slice() else { return Err(format!("{} deliveries", deliveries.len())) };
         let id = delivery["id"].as_str().unwrap_or_default();

@@ -1,19 +1,15 @@
 //! doctor: what would lose events is found before it does, with the command that changes it.
 
-use std::time::Duration;
-
 use harness::gateway::Gateway;
 use harness::postgres::Server;
 use harness::queue::{DEAD, EVENTS, Times};
 use harness::relay::{RelaySettings, run};
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 use crate::recipe;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// Whether `tidegate doctor` is content, and what it prints.
 async fn doctor(settings: &RelaySettings) -> (bool, String) {
@@ -121,20 +117,13 @@ async fn serve_warns_of_such_a_queue_and_starts_without_the_api() {
     gateway.relay.stop().await.expect("stops");
     gateway.queue.configure(DEAD, |queue| queue.settings.retention_s = 86_400);
     gateway.relay.start_again().await.expect("starts again");
-    let logged = async |relay: &harness::relay::Relay, wanted: &str| {
-        until(&format!("{wanted:?} in the log"), SOON, async || {
-            let log = relay.log();
-            if log.contains(wanted) { Ok(()) } else { Err(log) }
-        })
-        .await;
-    };
-    logged(&gateway.relay, "a message is deleted after 1 day").await;
-    logged(&gateway.relay, "queues update tidegate-dead --message-retention-period-secs 1209600").await;
+    gateway.relay.wait_for_log("a message is deleted after 1 day", SOON).await;
+    gateway.relay.wait_for_log("queues update tidegate-dead --message-retention-period-secs 1209600", SOON).await;
 
     gateway.relay.stop().await.expect("stops");
     gateway.queue.fault(|faults| faults.dropped_connections = Times::UntilCleared);
     gateway.relay.start_again().await.expect("starts although the API is away");
-    logged(&gateway.relay, "the settings of a queue cannot be read").await;
+    gateway.relay.wait_for_log("the settings of a queue cannot be read", SOON).await;
     gateway.queue.clear_faults();
     gateway.push(&line.source, json!({ "after": true }).to_string().as_bytes());
     line.receiver.wait_for(1, SOON).await;

@@ -7,11 +7,10 @@ use harness::gateway::{Gateway, drained};
 use harness::postgres::Server;
 use harness::queue::{DEAD, EVENTS};
 use harness::relay::run;
+use harness::wait::SOON;
 use serde_json::json;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
-
-const SOON: Duration = Duration::from_secs(60);
 
 const DAY: Duration = Duration::from_secs(24 * 60 * 60);
 

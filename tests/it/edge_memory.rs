@@ -1,19 +1,15 @@
 //! request: how much memory the Worker needs does not depend on how much is sent to it at once.
 
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Duration;
-
 use harness::gateway::{EdgeOnly, Gateway};
 use harness::memory::{peak, reset_peak};
 use harness::provider::{Provider, now_s};
-use harness::wait::until;
+use harness::wait::{LONG, until};
 use serde_json::Value;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;
-
-const LONG: Duration = Duration::from_secs(120);
 
 const MIB: u64 = 1 << 20;
 

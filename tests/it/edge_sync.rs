@@ -1,16 +1,21 @@
 //! verify: the edge holds what the relay says that it holds, whatever KV does in between.
 
-use std::time::Duration;
-
 use harness::api::{Source, http_client};
 use harness::gateway::Gateway;
 use harness::postgres::Database;
 use harness::provider::Provider;
 use harness::relay::Relay;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 
-const SOON: Duration = Duration::from_secs(60);
+/// Keeps what the database knows of the sources, for [`SET_BACK`].
+const KEEP_SOURCES: &str = "create table before as select * from sources";
+
+/// Sets the sources back to what was kept, as a restore of the database does.
+const SET_BACK: &str = "update sources set revision = before.revision, edge_revision = before.edge_revision,
+                                           secrets_sealed = before.secrets_sealed,
+                                           retired_secrets_sealed = before.retired_secrets_sealed
+                        from before where before.id = sources.id";
 
 /// What the edge answers to a request of a provider.
 async fn send(url: &str, provider: &Provider) -> u16 {
@@ -42,11 +47,12 @@ async fn give_secrets_that_hang(gateway: &Gateway, name: &str, provider: &Provid
 
 /// Waits until the API says that the edge has the newest change of a source.
 async fn active(gateway: &Gateway, name: &str) {
-    until("the source to be active", SOON, async || {
-        let source = gateway.api.get(&format!("/v1/sources/{name}")).await.expect_status(200);
-        if source["edge"] == "active" { Ok(()) } else { Err(source.to_string()) }
-    })
-    .await;
+    gateway
+        .api
+        .wait_until("the source to be active", &format!("/v1/sources/{name}"), SOON, |source| {
+            source["edge"] == "active"
+        })
+        .await;
 }
 
 /// What the edge answers about a source.
@@ -63,14 +69,9 @@ async fn holds(gateway: &Gateway, source: &Source, field: &str, value: Value) {
     .await;
 }
 
-async fn run(database: &Database, statements: &'static str) {
-    let mut connection = database.connect().await.expect("connects");
-    sqlx::raw_sql(statements).execute(&mut connection).await.expect("runs");
-}
-
 /// Makes every comparison with the edge due and starts the relay again, which begins with those that are due.
 async fn compare(database: &Database, relay: &mut Relay) {
-    run(database, "update sources set edge_check_at = now(); update deleted_sources set edge_check_at = now()").await;
+    database.run("update sources set edge_check_at = now(); update deleted_sources set edge_check_at = now()").await;
     relay.stop().await.expect("stops");
     relay.start_again().await.expect("starts again");
 }
@@ -109,18 +110,11 @@ async fn a_change_becomes_active_although_the_database_was_set_back_behind_the_e
     let gateway = Gateway::start_bare().await;
     let [first, lost, new] = [Provider::github(), Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
-    run(&gateway.database, "create table before as select * from sources").await;
+    gateway.database.run(KEEP_SOURCES).await;
     for _ in 0..3 {
         assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
     }
-    run(
-        &gateway.database,
-        "update sources set revision = before.revision, edge_revision = before.edge_revision,
-                            secrets_sealed = before.secrets_sealed,
-                            retired_secrets_sealed = before.retired_secrets_sealed
-         from before where before.id = sources.id",
-    )
-    .await;
+    gateway.database.run(SET_BACK).await;
     assert_eq!(send(&source.ingest_url, &lost).await, 200, "the edge has what the database has lost");
 
     give_secrets(&gateway, "shop", &new).await;
@@ -156,18 +150,11 @@ async fn a_source_is_put_again_after_the_database_was_set_back_without_a_later_c
     let mut gateway = Gateway::start_bare().await;
     let [first, lost] = [Provider::github(), Provider::github()];
     let source = gateway.api.create_source("shop", &first).await;
-    run(&gateway.database, "create table before as select * from sources").await;
+    gateway.database.run(KEEP_SOURCES).await;
     for _ in 0..3 {
         assert_eq!(give_secrets(&gateway, "shop", &lost).await["edge"], "active");
     }
-    run(
-        &gateway.database,
-        "update sources set revision = before.revision, edge_revision = before.edge_revision,
-                            secrets_sealed = before.secrets_sealed,
-                            retired_secrets_sealed = before.retired_secrets_sealed
-         from before where before.id = sources.id",
-    )
-    .await;
+    gateway.database.run(SET_BACK).await;
     compare(&gateway.database, &mut gateway.relay).await;
     holds(&gateway, &source, "revision", json!(5)).await;
     active(&gateway, "shop").await;
@@ -283,18 +270,19 @@ async fn a_source_whose_row_could_not_be_deleted_becomes_active_again_and_can_be
     gateway.relay.expect_errors();
     let provider = Provider::github();
     let source = gateway.api.create_source("shop", &provider).await;
-    run(
-        &gateway.database,
-        "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
+    gateway
+        .database
+        .run(
+            "create function refuse() returns trigger language plpgsql as $$ begin raise exception 'no'; end $$;
          create trigger refuse before delete on sources for each row execute function refuse()",
-    )
-    .await;
+        )
+        .await;
     let refused = gateway.api.delete("/v1/sources/shop").await;
     assert!(refused.status >= 500, "{refused:?}");
     active(&gateway, "shop").await;
     assert_eq!(send(&source.ingest_url, &provider).await, 200);
 
-    run(&gateway.database, "drop trigger refuse on sources").await;
+    gateway.database.run("drop trigger refuse on sources").await;
     gateway.api.delete("/v1/sources/shop").await.expect_status(204);
     assert_eq!(send(&source.ingest_url, &provider).await, 404);
     gateway.api.get("/v1/sources/shop").await.expect_status(404);
@@ -318,7 +306,7 @@ async fn what_does_not_differ_is_compared_again_after_a_day_and_a_deleted_source
     assert_eq!(gateway.edge.sources().remove(&kept.id), before);
     holds_true(&gateway.database, "select revision = 1 and edge_revision = 1 from sources").await;
 
-    run(&gateway.database, "update deleted_sources set deleted_at = now() - interval '8 days'").await;
+    gateway.database.run("update deleted_sources set deleted_at = now() - interval '8 days'").await;
     compare(&gateway.database, &mut gateway.relay).await;
     holds_true(&gateway.database, "select count(*) = 0 from deleted_sources").await;
 }

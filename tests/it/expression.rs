@@ -5,11 +5,9 @@ use std::time::Duration;
 use harness::api::Source;
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::receiver::Receiver;
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
 use shared::envelope::Verification;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// A source, a receiver, and the id of the route between them.
 struct Filtered {
@@ -44,11 +42,7 @@ async fn changes(gateway: &RelayOnly, method: reqwest::Method, changes: [(String
 
 async fn deliveries(gateway: &RelayOnly, of: &Filtered, state: &str, count: usize) -> Vec<Value> {
     let path = format!("/v1/deliveries?destination={}&state={state}", of.destination);
-    until(&format!("{count} deliveries that are {state}"), SOON, async || match gateway.api.all(&path).await {
-        found if found.len() == count => Ok(found),
-        found => Err(format!("{found:?}")),
-    })
-    .await
+    gateway.api.wait_for_rows(&path, count, SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -116,7 +110,7 @@ async fn a_filter_that_cannot_read_the_body_holds_the_event_until_its_route_can_
 async fn what_the_relay_could_not_decide_is_decided_again_by_itself() {
     let gateway = Gateway::relay_only().await;
     let line = filtered(&gateway, "late", json!({ "filter": "body.ok == true || true" })).await;
-    gateway.api.post(&format!("/v1/destinations/{}/pause", line.destination), &json!({})).await.expect_status(200);
+    gateway.api.pause(&line.destination).await;
     let wanted = gateway.push(&line.source, br#"{"ok":true}"#);
     drained(&gateway.queue, SOON).await;
     // As the relay leaves it behind if it has no time to evaluate the filter.
@@ -125,7 +119,7 @@ async fn what_the_relay_could_not_decide_is_decided_again_by_itself() {
                        decide_at = now() + interval '1 second'";
     let made = sqlx::query(late).execute(&mut database).await.expect("is changed").rows_affected();
     assert_eq!(made, 1);
-    gateway.api.post(&format!("/v1/destinations/{}/resume", line.destination), &json!({})).await.expect_status(200);
+    gateway.api.resume(&line.destination).await;
     let received = line.receiver.wait_for(1, SOON).await;
     assert_eq!(received[0].header("webhook-id"), wanted.to_string());
 }

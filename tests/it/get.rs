@@ -1,40 +1,30 @@
 //! request: events that come by GET, and what other requests are answered that only ask.
 
-use std::time::Duration;
-
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD};
+use base64::engine::general_purpose::STANDARD as BASE64;
 use harness::api::http_client;
 use harness::gateway::Gateway;
+use harness::mac::{hmac_sha1, json_web_token};
 use harness::provider::now_s;
 use harness::receiver::Receiver;
-use harness::wait::until;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use harness::wait::{SOON, until};
 use reqwest::{Method, Response};
 use serde_json::{Value, json};
-use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::{Body, Verification};
 
-const SOON: Duration = Duration::from_secs(60);
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
 const QUERY: &str = "MessageSid=SM1&MessageStatus=delivered&To=%2B31600000000";
 
 /// What Twilio signs of a request without a body.
 fn twilio(url: &str) -> (&'static str, String) {
-    let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).expect("a key");
-    mac.update(url.as_bytes());
-    ("x-twilio-signature", BASE64.encode(mac.finalize().into_bytes()))
+    ("x-twilio-signature", BASE64.encode(hmac_sha1(SECRET.as_bytes(), &[url.as_bytes()])))
 }
 
 fn messagebird(url: &str) -> (&'static str, String) {
     let hash = hex::encode(Sha256::digest(url));
-    let claims = json!({ "iss": "MessageBird", "nbf": now_s(), "exp": now_s() + 60, "url_hash": hash }).to_string();
-    let signed =
-        format!("{}.{}", URL_SAFE_NO_PAD.encode(r#"{"alg":"HS256","typ":"JWT"}"#), URL_SAFE_NO_PAD.encode(claims));
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("a key");
-    mac.update(signed.as_bytes());
-    ("messagebird-signature-jwt", format!("{signed}.{}", URL_SAFE_NO_PAD.encode(mac.finalize().into_bytes())))
+    let claims = json!({ "iss": "MessageBird", "nbf": now_s(), "exp": now_s() + 60, "url_hash": hash });
+    ("messagebird-signature-jwt", json_web_token(SECRET.as_bytes(), &claims))
 }
 
 async fn ask(method: Method, url: &str, headers: &[(&str, String)]) -> Response {
@@ -86,12 +76,8 @@ async fn a_source_takes_get_once_its_owner_says_so_and_until_then_the_sender_see
     let told: Value = refused.json().await.expect("JSON");
     assert_eq!(told["error"], "method_not_allowed");
     assert!(told["message"].as_str().is_some_and(|text| text.contains("set methods to")), "{told}");
-    let rejections = until("the owner to see it", SOON, async || {
-        let rejections = gateway.api.all("/v1/rejections?source=receipts").await;
-        if rejections.is_empty() { Err("none".to_owned()) } else { Ok(rejections) }
-    })
-    .await;
-    assert_eq!(rejections[0]["cause"], "method_not_allowed", "{rejections:?}");
+    let rejection = gateway.api.wait_for_row("/v1/rejections?source=receipts", SOON).await;
+    assert_eq!(rejection["cause"], "method_not_allowed", "{rejection}");
 
     let patch = async |methods: Value| {
         gateway.api.patch("/v1/sources/receipts", &json!({ "config": { "methods": methods } })).await

@@ -1,21 +1,15 @@
 //! verify: the handshakes by which providers find out whose a URL is, and hand over the secret they sign with.
 
-use std::time::Duration;
-
-use harness::api::http_client;
+use harness::api::{http_client, id};
 use harness::gateway::Gateway;
-use harness::wait::until;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use harness::mac::hmac_sha256;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-use sha2::Sha256;
 
-const SOON: Duration = Duration::from_secs(60);
 const SECRET: &str = "b537207f20cbfa02357cf448134da559e8bd39d61597dcd5631b8012eae53e81";
 
 fn signature(secret: &str, body: &str) -> String {
-    let mut mac = Hmac::<Sha256>::new_from_slice(secret.as_bytes()).expect("a key");
-    mac.update(body.as_bytes());
-    hex::encode(mac.finalize().into_bytes())
+    hex::encode(hmac_sha256(secret.as_bytes(), &[body.as_bytes()]))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -33,13 +27,12 @@ async fn a_secret_that_a_provider_hands_over_is_in_force_at_the_edge_and_cannot_
     };
     assert_eq!(hand_over(SECRET).await, (200, Some(SECRET.to_owned())));
 
-    let path = format!("/v1/sources/{}", made["id"].as_str().expect("an id"));
-    until("the secret to be in force", SOON, async || {
-        let source = gateway.api.get(&path).await.expect_status(200);
-        let known = source["secrets"].as_array().is_some_and(|secrets| secrets.len() == 1);
-        if known && source["edge"] == "active" { Ok(()) } else { Err(source.to_string()) }
-    })
-    .await;
+    let path = format!("/v1/sources/{}", id(&made));
+    let is_known = |source: &Value| source["secrets"].as_array().is_some_and(|secrets| secrets.len() == 1);
+    gateway
+        .api
+        .wait_until("the secret to be in force", &path, SOON, |source| is_known(source) && source["edge"] == "active")
+        .await;
     let body = "{\"events\":[{\"action\":\"added\",\"resource\":{\"resource_type\":\"task\"}}]}";
     until("an event to be verified with it", SOON, async || {
         let request = client.post(&url).header("x-hook-signature", signature(SECRET, body)).body(body);
@@ -117,15 +110,11 @@ async fn the_token_that_notion_hands_over_is_kept_for_its_owner_to_paste_and_ver
         status => Err(status.to_string()),
     })
     .await;
-    let events = until("both to be stored", SOON, async || match gateway.api.all("/v1/events").await {
-        events if events.len() == 2 => Ok(events),
-        events => Err(format!("{events:?}")),
-    })
-    .await;
+    let events = gateway.api.wait_for_rows("/v1/events", 2, SOON).await;
     let (verified, kept) = (&events[0], &events[1]);
     assert_eq!((&verified["verification"], &verified["type"]), (&json!("verified"), &json!("page.created")));
     assert_eq!((&kept["verification"], &kept["failure"]["cause"]), (&json!("failed"), &json!("secret_awaited")));
-    let body = gateway.api.bytes(&format!("/v1/events/{}/body", kept["id"].as_str().expect("an id"))).await;
+    let body = gateway.api.bytes(&format!("/v1/events/{}/body", id(kept))).await;
     assert_eq!(String::from_utf8_lossy(&body), hand_over, "its owner reads the token there");
 
     assert_eq!(post("another token", event).await, 401);

@@ -1,16 +1,12 @@
 //! held: deliveries that wait for something to be done are seen, told once, and released together.
 
-use std::time::Duration;
-
-use harness::api::Destination;
+use harness::api::{Destination, id};
 use harness::gateway::{Gateway, Line, RelayOnly, drained};
 use harness::receiver::Receiver;
 use harness::relay::{RelaySettings, run};
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// What a relay writes that parks a delivery by its transform.
 const PARKED: &str =
@@ -21,20 +17,7 @@ const UNDECIDED: &str = "due_at = 'infinity', parked_reason = 'the body is too l
 
 /// Makes all routes old: what a route parks soon after it was changed is released by itself.
 async fn age_routes(gateway: &RelayOnly) {
-    let mut database = gateway.database.connect().await.expect("connects");
-    let aged = sqlx::query("update routes set updated_at = now() - interval '1 hour'").execute(&mut database).await;
-    aged.expect("is changed");
-}
-
-/// Receives what happens in the gateway itself.
-async fn alerts(gateway: &RelayOnly) -> Receiver {
-    let receiver = Receiver::start().await.expect("starts");
-    let secret = format!("whsec_{}", harness::random::key());
-    let source = json!({ "name": "tidegate", "provider": "tidegate", "secrets": [secret] });
-    gateway.api.post("/v1/sources", &source).await.expect_status(201);
-    let destination = gateway.api.create_destination("alerts", &receiver.url(), json!({})).await;
-    gateway.api.create_route("tidegate", &destination.id, json!({})).await;
-    receiver
+    gateway.database.run("update routes set updated_at = now() - interval '1 hour'").await;
 }
 
 /// The alerts of one type that have arrived.
@@ -48,18 +31,10 @@ async fn post(gateway: &RelayOnly, path: &str, body: Value) -> Value {
     gateway.api.post(path, &body).await.expect_status(200)
 }
 
-async fn pause(gateway: &RelayOnly, destination: &Destination) {
-    post(gateway, &format!("/v1/destinations/{}/pause", destination.id), json!({})).await;
-}
-
-async fn resume(gateway: &RelayOnly, destination: &Destination) {
-    post(gateway, &format!("/v1/destinations/{}/resume", destination.id), json!({})).await;
-}
-
 /// Stores events for a destination that is paused, and parks their deliveries.
 async fn park(gateway: &RelayOnly, line: &Line, bodies: &[Value], how: &str) {
     age_routes(gateway).await;
-    pause(gateway, &line.destination).await;
+    gateway.api.pause(&line.destination.id).await;
     for body in bodies {
         gateway.push(&line.source, body.to_string().as_bytes());
     }
@@ -68,7 +43,7 @@ async fn park(gateway: &RelayOnly, line: &Line, bodies: &[Value], how: &str) {
     let mut database = gateway.database.connect().await.expect("connects");
     let parked = sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("parks").rows_affected();
     assert_eq!(usize::try_from(parked).expect("a number"), bodies.len());
-    resume(gateway, &line.destination).await;
+    gateway.api.resume(&line.destination.id).await;
 }
 
 async fn health(gateway: &RelayOnly, destination: &Destination) -> Value {
@@ -77,17 +52,13 @@ async fn health(gateway: &RelayOnly, destination: &Destination) -> Value {
 
 async fn held(gateway: &RelayOnly, destination: &Destination, count: usize) -> Vec<Value> {
     let path = format!("/v1/deliveries?destination={}&state=held", destination.id);
-    until(&format!("{count} held deliveries"), SOON, async || match gateway.api.all(&path).await {
-        held if held.len() == count => Ok(held),
-        held => Err(format!("{held:?}")),
-    })
-    .await
+    gateway.api.wait_for_rows(&path, count, SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn held_deliveries_are_counted_and_one_event_tells_of_them() {
     let gateway = Gateway::relay_only().await;
-    let alerts = alerts(&gateway).await;
+    let alerts = gateway.alerts().await;
     let line = gateway.line("line").await;
     let broken = Receiver::start().await.expect("starts");
     let destination = gateway.api.create_destination("broken", &broken.url(), json!({})).await;
@@ -167,7 +138,7 @@ async fn what_was_not_decided_is_decided_before_it_is_released() {
     let filter = json!({ "filter": "body.wanted" });
     gateway.api.try_call(reqwest::Method::PATCH, &path, Some(&filter)).await.expect("answers").expect_status(200);
     // As the relay leaves it behind if it could not look: the route was changed long before.
-    pause(&gateway, &line.destination).await;
+    gateway.api.pause(&line.destination.id).await;
     for _ in 0..2 {
         gateway.push(&line.source, br#"{"wanted":true}"#);
     }
@@ -181,17 +152,11 @@ async fn what_was_not_decided_is_decided_before_it_is_released() {
     ] {
         sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("is changed");
     }
-    resume(&gateway, &line.destination).await;
+    gateway.api.resume(&line.destination.id).await;
     let answer = post(&gateway, "/v1/deliveries/release", json!({ "held_by": "filter" })).await;
     assert_eq!((&answer["released"], &answer["deciding"]), (&json!(0), &json!(2)), "{answer}");
     line.receiver.wait_for(1, SOON).await;
-    until("the other one to be cancelled", SOON, async || {
-        match gateway.api.all("/v1/deliveries?state=cancelled").await {
-            cancelled if cancelled.len() == 1 => Ok(()),
-            cancelled => Err(format!("{cancelled:?}")),
-        }
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=cancelled", 1, SOON).await;
     held(&gateway, &line.destination, 0).await;
     assert_eq!(line.receiver.count(), 1);
 }
@@ -230,13 +195,13 @@ async fn a_destination_whose_secret_does_not_open_is_shown_and_is_sent_to_when_i
     let new = harness::random::key();
     let change = |settings: RelaySettings| settings.with("TIDEGATE_MASTER_KEY", &new);
     gateway.relay.start_again_with(change).await.expect("starts again");
-    let alerts = alerts(&gateway).await;
+    let alerts = gateway.alerts().await;
     gateway.push(&line.source, b"{}");
     gateway.push(&other.source, b"{}");
     for delivery in held(&gateway, &line.destination, 1).await {
         let reason = delivery["held_reason"].as_str().expect("a reason");
         assert!(reason.contains("cannot send") && reason.contains("signing_keys"), "{delivery}");
-        let path = format!("/v1/deliveries/{}", delivery["id"].as_str().expect("an id"));
+        let path = format!("/v1/deliveries/{}", id(&delivery));
         assert_eq!(gateway.api.get(&path).await.expect_status(200)["state"], "held");
     }
     for shown in

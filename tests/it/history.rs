@@ -2,26 +2,13 @@
 
 use std::time::Duration;
 
-use harness::api::Api;
+use harness::api::id;
 use harness::gateway::{Gateway, Line, RelayOnly};
-use harness::wait::until;
+use harness::postgres::PARTITIONED;
+use harness::wait::{SOON, until};
 use serde_json::json;
 use shared::id::{DeliveryId, EventId, SourceId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-
-const SOON: Duration = Duration::from_secs(30);
-const TABLES: [&str; 10] = [
-    "events",
-    "event_bodies",
-    "event_keys",
-    "event_duplicates",
-    "settled_deliveries",
-    "attempts",
-    "rejections",
-    "unreadable_messages",
-    "source_counters",
-    "destination_counters",
-];
 
 /// History of days that lie in the past, as a relay of then would have left it.
 struct Past {
@@ -119,15 +106,6 @@ async fn start_again(gateway: &mut RelayOnly) {
     gateway.relay.start_again().await.expect("starts again");
 }
 
-async fn completed(api: &Api, replay: &serde_json::Value) -> serde_json::Value {
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
-    until("the replay to end", SOON, async || {
-        let replay = api.get(&path).await.expect_status(200);
-        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
-}
-
 #[tokio::test(flavor = "multi_thread")]
 async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone() {
     let mut gateway = Gateway::relay_only().await;
@@ -142,7 +120,7 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
     start_again(&mut gateway).await;
 
     past.dropped("event_bodies", 40).await;
-    for table in TABLES {
+    for table in PARTITIONED {
         past.dropped(table, 100).await;
     }
     past.dropped("event_keys", 25).await;
@@ -164,19 +142,15 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
 
     for filter in [json!({ "source": "kept", "state": "dead" }), json!({ "source": "kept" })] {
         let replay = api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201);
-        let ended = completed(api, &replay).await;
+        let ended = api.wait_for_replay(&replay, SOON).await;
         assert_eq!(
             (&ended["matched"], &ended["processed"], &ended["skipped"], &ended["created"]),
             (&json!(2), &json!(2), &json!(1), &json!(1)),
             "{ended}"
         );
         assert_eq!(ended["skipped_reason"], "the body is past its retention of 30 days");
-        until("the replay to be delivered", SOON, async || {
-            let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
-            let replay = api.get(&path).await.expect_status(200);
-            if replay["pending"] == 0 { Ok(()) } else { Err(replay.to_string()) }
-        })
-        .await;
+        let path = format!("/v1/replays/{}", id(&replay));
+        api.wait_until("the replay to be delivered", &path, SOON, |replay| replay["pending"] == 0).await;
     }
     assert_eq!(line.receiver.ids().into_iter().collect::<Vec<_>>(), [recent.to_string()]);
     assert_eq!(line.receiver.count(), 2);
@@ -206,11 +180,7 @@ async fn a_body_that_a_pending_delivery_needs_is_kept_and_delivered_before_it_go
     gateway.api.post(&resume, &json!({})).await.expect_status(200);
     let received = line.receiver.wait_for(1, SOON).await.remove(0);
     assert_eq!((received.body.as_ref(), received.header("webhook-id")), (b"{}".as_slice(), event.to_string().as_str()));
-    until("it to be settled", SOON, async || match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
-        1 => Ok(()),
-        count => Err(format!("{count} settled")),
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 1, SOON).await;
     start_again(&mut gateway).await;
     past.dropped("event_bodies", 60).await;
 }
@@ -228,11 +198,8 @@ async fn what_is_still_pending_when_its_event_is_dropped_is_dead_with_that_reaso
     start_again(&mut gateway).await;
 
     let path = format!("/v1/deliveries/{delivery}");
-    let ended = until("the delivery to end", SOON, async || {
-        let delivery = gateway.api.get(&path).await.expect_status(200);
-        if delivery["state"] == "dead" { Ok(delivery) } else { Err(delivery.to_string()) }
-    })
-    .await;
+    let ended =
+        gateway.api.wait_until("the delivery to end", &path, SOON, |delivery| delivery["state"] == "dead").await;
     assert_eq!(ended["error"], "expired", "{ended}");
     assert_eq!(ended["reason"], "it was not delivered within its retention of 90 days");
     gateway.api.post(&format!("{path}/retry"), &json!({})).await.expect_status(409);
@@ -275,27 +242,23 @@ async fn a_long_reader_holds_up_the_dropping_and_nothing_else() {
     past.event(&line, 50).await;
     gateway.relay.stop().await.expect("stops");
     // One of the days to come is made while somebody reads.
-    for table in TABLES {
+    for table in PARTITIONED {
         let ahead = past.partition(table, -3).await;
         sqlx::query(AssertSqlSafe(format!("drop table {ahead}"))).execute(&mut past.database).await.expect("drops");
     }
     let mut reader = gateway.database.connect().await.expect("connects");
     let mut reading = reader.begin_with("begin isolation level repeatable read").await.expect("begins");
-    for table in TABLES {
+    for table in PARTITIONED {
         let read = AssertSqlSafe(format!("select count(*) from {table}"));
         sqlx::query(read).execute(&mut *reading).await.expect("reads");
     }
     gateway.relay.start_again().await.expect("starts again");
-    until("the relay to give way", SOON, async || {
-        let log = gateway.relay.log();
-        if log.contains("cannot be dropped while a query reads it") { Ok(()) } else { Err(log) }
-    })
-    .await;
+    gateway.relay.wait_for_log("cannot be dropped while a query reads it", SOON).await;
     for number in 0..100 {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
     line.receiver.wait_for(100, SOON).await;
-    for table in TABLES {
+    for table in PARTITIONED {
         assert!(past.exists(table, -3).await, "{table}");
     }
     reading.rollback().await.expect("ends");
@@ -331,7 +294,7 @@ async fn four_long_readers_and_a_transaction_left_idle_hold_up_no_delivery() {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
     line.receiver.wait_for(count, Duration::from_secs(60)).await;
-    until("all to be settled", Duration::from_secs(60), async || {
+    until("all to be settled", SOON, async || {
         let stats = gateway.api.get("/v1/stats?destination=held&step=day").await.expect_status(200);
         let settled = stats["deliveries"].as_array().into_iter().flatten().filter_map(|day| day["succeeded"].as_u64());
         match settled.sum::<u64>() {

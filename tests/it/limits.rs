@@ -4,26 +4,21 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 
+use harness::api::id;
 use harness::gateway::{Gateway, RelayOnly};
 use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
 use harness::relay::{RelaySettings, run};
-use harness::wait::until;
+use harness::wait::LONG;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 
 use crate::deliver::attempts_of_the_only_delivery;
 
-const SOON: Duration = Duration::from_secs(90);
-
 /// Waits until so many deliveries have succeeded, and gives them.
 async fn succeeded(gateway: &RelayOnly, count: usize) -> Vec<Value> {
-    until("all deliveries to succeed", SOON, async || {
-        let succeeded = gateway.api.all("/v1/deliveries?state=succeeded").await;
-        if succeeded.len() == count { Ok(succeeded) } else { Err(format!("{} of {count}", succeeded.len())) }
-    })
-    .await
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", count, LONG).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -38,9 +33,9 @@ async fn an_answer_without_an_end_is_a_success_and_frees_its_slot() {
     for number in 0..4 {
         gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
     }
-    receiver.wait_for(4, SOON).await;
+    receiver.wait_for(4, LONG).await;
     for delivery in succeeded(&gateway, 4).await {
-        let id = delivery["id"].as_str().expect("an id");
+        let id = id(&delivery);
         let attempts = gateway.api.all(&format!("/v1/deliveries/{id}/attempts")).await;
         assert_eq!(attempts.len(), 1, "{attempts:?}");
         let excerpt = attempts[0]["response_excerpt"].as_str().unwrap_or_default();
@@ -84,7 +79,7 @@ async fn the_next_delivery_does_not_wait_for_the_body_of_an_answer() {
         gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
     }
     for delivery in succeeded(&gateway, 12).await {
-        let id = delivery["id"].as_str().expect("an id");
+        let id = id(&delivery);
         let attempts = gateway.api.all(&format!("/v1/deliveries/{id}/attempts")).await;
         assert_eq!(attempts[0]["response_excerpt"], ": open\n\n\u{2026}", "{attempts:?}");
     }
@@ -106,11 +101,7 @@ async fn a_delivery_to_a_stored_url_that_cannot_be_sent_is_held_with_the_reason_
     let renewed = "update configuration set revision = revision + 1, identity = gen_random_uuid()";
     sqlx::query(renewed).execute(&mut database).await.expect("changes");
     gateway.push(&line.source, b"{}");
-    let held = until("the delivery to be held", SOON, async || {
-        let held = gateway.api.all("/v1/deliveries?state=held").await;
-        held.first().cloned().ok_or_else(|| "none is held".to_owned())
-    })
-    .await;
+    let held = gateway.api.wait_for_row("/v1/deliveries?state=held", LONG).await;
     assert_eq!(held["attempts"], 0, "{held}");
     let reason = held["held_reason"].as_str().unwrap_or_default();
     assert!(reason.contains("no request can be made of the url"), "{held}");
@@ -129,17 +120,8 @@ async fn a_lack_of_descriptors_costs_no_attempt_and_everything_is_delivered() {
     for number in 0..150 {
         gateway.push(&source, json!({ "number": number }).to_string().as_bytes());
     }
-    until("a connection that cannot be opened", SOON, async || {
-        let log = gateway.relay.log();
-        if log.contains("Too many open files") { Ok(()) } else { Err("nothing is said".to_owned()) }
-    })
-    .await;
+    gateway.relay.wait_for_log("Too many open files", LONG).await;
     receiver.always(Behaviour::Status(200));
-    until("all to be delivered", SOON, async || match receiver.ids().len() {
-        150 => Ok(()),
-        count => Err(format!("{count} of 150")),
-    })
-    .await;
     for delivery in succeeded(&gateway, 150).await {
         assert_eq!(delivery["attempts"], 1, "{delivery}");
     }
@@ -162,7 +144,7 @@ async fn callers_that_say_nothing_take_no_descriptor_that_a_delivery_needs() {
     for number in 0..50 {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
-    line.receiver.wait_for(50, SOON).await;
+    line.receiver.wait_for(50, LONG).await;
     drop(silent);
     for delivery in succeeded(&gateway, 50).await {
         assert_eq!(delivery["attempts"], 1, "{delivery}");
@@ -190,7 +172,7 @@ async fn a_destination_that_answers_429_is_left_alone_and_no_delivery_uses_up_it
     let destination = gateway.api.create_destination("busy", &receiver.url(), settings).await;
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     gateway.push(&source, b"{}");
-    let requests = receiver.wait_for(3, SOON).await;
+    let requests = receiver.wait_for(3, LONG).await;
     let pauses: Vec<Duration> = requests.windows(2).map(|pair| pair[1].at - pair[0].at).collect();
     assert!(pauses[0] >= Duration::from_millis(790) && pauses[1] >= Duration::from_millis(1_590), "{pauses:?}");
     let delivery = &succeeded(&gateway, 1).await[0];

@@ -28,6 +28,7 @@ mod logs;
 mod memory;
 mod midnight;
 mod odd_text;
+mod openapi;
 mod order;
 mod owners;
 mod pace;

@@ -1,15 +1,12 @@
 //! deliver: how much memory the relay needs does not depend on how much waits.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, drained};
 use harness::memory::Limit;
+use harness::postgres::wait_for_count;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::LONG;
 use serde_json::json;
 use shared::envelope::Verification;
-
-const LONG: Duration = Duration::from_secs(120);
 
 const MIB: u64 = 1 << 20;
 
@@ -42,15 +39,10 @@ async fn a_relay_that_starts_when_thousands_of_destinations_are_behind_serves_al
     .expect("starts again");
     receiver.wait_for(1, LONG).await;
     let mut database = gateway.database.connect().await.expect("connects");
-    until("a delivery to each destination", LONG, async || {
-        let served: i64 = sqlx::query_scalar("select count(distinct destination_id) from settled_deliveries")
-            .fetch_one(&mut database)
-            .await
-            .map_err(|error| error.to_string())?;
-        // The one of the line among them.
-        if usize::try_from(served) == Ok(DESTINATIONS + 1) { Ok(()) } else { Err(format!("{served} are served")) }
-    })
-    .await;
+    let served = "select count(distinct destination_id) from settled_deliveries";
+    // The one of the line among them.
+    let all = |served| usize::try_from(served) == Ok(DESTINATIONS + 1);
+    wait_for_count(&mut database, "a delivery to each destination", served, LONG, all).await;
     let peak = gateway.relay.peak_memory().expect("is measured");
     println!("{} MiB at most, after {} deliveries", peak / MIB, receiver.count());
     assert!(peak < MOST, "{} MiB", peak / MIB);
@@ -65,7 +57,7 @@ async fn large_bodies_to_a_destination_that_hangs_take_little_memory_and_leave_r
     line.receiver.always(Behaviour::Hang);
     let wanted = json!({ "name": "hanging", "url": line.receiver.url(), "max_concurrency": 50, "timeout_ms": 2_000 });
     gateway.api.put("/v1/destinations/by-name/hanging", &wanted).await.expect_status(200);
-    gateway.api.post("/v1/destinations/hanging/pause", &json!({})).await.expect_status(200);
+    gateway.api.pause("hanging").await;
     let verified = vec![Verification::Verified; 24];
     gateway.push_large(&line.source, &[("content-type", "text/plain")], vec![b'x'; BODY], verified);
     drained(&gateway.queue, LONG).await;
@@ -74,7 +66,7 @@ async fn large_bodies_to_a_destination_that_hangs_take_little_memory_and_leave_r
     let at_rest = gateway.relay.peak_memory().expect("is measured");
 
     let other = gateway.line("other").await;
-    gateway.api.post("/v1/destinations/hanging/resume", &json!({})).await.expect_status(200);
+    gateway.api.resume("hanging").await;
     line.receiver.wait_for(2, LONG).await;
     gateway.push_large(
         &other.source,

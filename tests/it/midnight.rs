@@ -1,13 +1,10 @@
 //! store: copies of an event that arrive on both sides of midnight.
 
-use std::time::Duration;
-
 use harness::gateway::Gateway;
-use harness::wait::until;
+use harness::postgres::wait_for_count;
+use harness::wait::SOON;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// `now()` of this database: two minutes before midnight, until a transaction begins at `at` or later.
 const FAKE_NOW: &str = "
@@ -56,15 +53,13 @@ async fn copies_that_are_stored_at_the_same_time_on_both_sides_of_midnight_are_o
 
 /// Waits until so many transactions wait for others.
 async fn waiting(database: &mut PgConnection, count: i64) {
-    until("transactions to wait", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(distinct pid) from pg_locks join pg_database on pg_database.oid = pg_locks.database
+    wait_for_count(
+        database,
+        "transactions to wait",
+        "select count(distinct pid) from pg_locks join pg_database on pg_database.oid = pg_locks.database
              where datname = current_database() and not granted and locktype in ('relation', 'advisory')",
-        )
-        .fetch_one(&mut *database)
-        .await
-        .expect("reads");
-        if waiting >= count { Ok(()) } else { Err(format!("{waiting} wait")) }
-    })
+        SOON,
+        |waiting| waiting >= count,
+    )
     .await;
 }

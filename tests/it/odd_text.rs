@@ -2,7 +2,7 @@
 
 use std::collections::BTreeSet;
 
-use harness::api::{Api, Reply};
+use harness::api::{Api, Reply, id};
 use harness::gateway::Gateway;
 use serde_json::{Map, Value, json};
 use tokio::task::JoinSet;
@@ -182,7 +182,7 @@ async fn the_six_characters_of_an_escaped_nul_are_a_text_like_any_other() {
     gateway.line("line").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
     let filter = r#"event.type != "\\u0000""#;
-    let path = format!("/v1/routes/{}", route["id"].as_str().expect("an id"));
+    let path = format!("/v1/routes/{}", id(&route));
     let changed = gateway.api.patch(&path, &json!({ "filter": filter })).await.expect_status(200);
     assert_eq!(changed["filter"], filter);
 }

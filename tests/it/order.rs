@@ -1,21 +1,10 @@
 //! deliver: what order per key costs.
 
-use std::time::Duration;
-
 use harness::gateway::Gateway;
+use harness::postgres::transactions;
 use harness::receiver::{Behaviour, Received, Receiver};
+use harness::wait::SOON;
 use serde_json::{Value, json};
-use sqlx::PgConnection;
-
-const SOON: Duration = Duration::from_secs(30);
-
-/// The transactions of a database so far. Every statement of the relay that stands by itself is one.
-async fn transactions(database: &mut PgConnection) -> i64 {
-    sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
-        .fetch_one(database)
-        .await
-        .expect("reads")
-}
 
 fn key(request: &Received) -> String {
     let body: Value = serde_json::from_slice(&request.body).expect("json");

@@ -1,22 +1,17 @@
 //! deliver: what a destination asked for holds whichever replica sends to it, and what was learned of an address ends with it.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
-
 use harness::api::{Api, Source};
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::receiver::{Behaviour, Receiver};
 use harness::relay::Relay;
-use harness::wait::until;
+use harness::wait::{LONG, SOON, until};
 use serde_json::{Value, json};
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;
-
-const SOON: Duration = Duration::from_secs(30);
-const LONG: Duration = Duration::from_secs(120);
 
 /// Destinations that have asked to be left alone, each in its way, and one that takes everything.
 struct Limited {
@@ -65,11 +60,7 @@ impl Limited {
         // others could have been sent to.
         for _ in 0..3 {
             let event = gateway.push(&self.source, b"{}").to_string();
-            until("the event at the free destination", SOON, async || match self.free.ids().contains(&event) {
-                true => Ok(()),
-                false => Err(format!("it got {}", self.free.count())),
-            })
-            .await;
+            self.free.wait_for_events([event], SOON).await;
         }
         drained(&gateway.queue, SOON).await;
         assert_eq!(self.hourly.count(), 1, "one an hour");
@@ -99,11 +90,7 @@ async fn destination(
 
 async fn health(api: &Api, name: &str, what: &str, is_so: impl Fn(&Value) -> bool) {
     let path = format!("/v1/destinations/{name}/health");
-    until(&format!("{name} {what}"), SOON, async || match api.get(&path).await.expect_status(200) {
-        health if is_so(&health) => Ok(()),
-        health => Err(health.to_string()),
-    })
-    .await;
+    api.wait_until(&format!("{name} {what}"), &path, SOON, is_so).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -4,10 +4,8 @@ use std::time::Duration;
 
 use harness::gateway::Gateway;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is_back() {
@@ -18,11 +16,8 @@ async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
     let path = format!("/v1/destinations/{}/health", line.destination.id);
-    let open = until("the breaker to open", SOON, async || {
-        let health = gateway.api.get(&path).await.expect_status(200);
-        if health["breaker"]["state"] == "open" { Ok(health) } else { Err(health.to_string()) }
-    })
-    .await;
+    let open =
+        gateway.api.wait_until("the breaker to open", &path, SOON, |health| health["breaker"]["state"] == "open").await;
     assert!(open["breaker"]["next_probe_at"].is_string() && open["breaker"]["since"].is_string(), "{open}");
     assert!(open["failing"]["failures"].as_u64().is_none_or(|failures| failures >= 10), "{open}");
     assert!(open["pending"]["count"].as_u64().is_some_and(|count| count > 0), "{open}");
@@ -30,19 +25,14 @@ async fn a_destination_that_is_down_is_left_alone_and_gets_everything_when_it_is
     assert!(line.receiver.count() <= 25, "{} of 200 were sent", line.receiver.count());
 
     line.receiver.always(Behaviour::Status(200));
-    until("everything to succeed", Duration::from_secs(60), async || {
-        match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
-            200 => Ok(()),
-            count => Err(format!("{count} succeeded")),
-        }
-    })
-    .await;
-    let closed = until("the last report", SOON, async || {
-        let health = gateway.api.get(&path).await.expect_status(200);
-        let ended = health["breaker"]["state"] == "closed" && health["pending"]["count"] == 0;
-        if ended && health["in_memory"]["fresh"] == 0 { Ok(health) } else { Err(health.to_string()) }
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 200, SOON).await;
+    let closed = gateway
+        .api
+        .wait_until("the last report", &path, SOON, |health| {
+            let ended = health["breaker"]["state"] == "closed" && health["pending"]["count"] == 0;
+            ended && health["in_memory"]["fresh"] == 0
+        })
+        .await;
     assert_eq!(closed["failing"], Value::Null, "{closed}");
     assert_eq!(closed["concurrency"]["limit"], 10, "{closed}");
 }
@@ -62,11 +52,7 @@ async fn the_health_of_a_destination_that_throttles_says_how_much_less_it_is_sen
     for number in 0..20 {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
-    let reduced = until("less to be sent", SOON, async || {
-        let health = gateway.api.get(path).await.expect_status(200);
-        if health["reduced"].is_object() { Ok(health) } else { Err(health.to_string()) }
-    })
-    .await;
+    let reduced = gateway.api.wait_until("less to be sent", path, SOON, |health| health["reduced"].is_object()).await;
     assert_eq!(reduced["reduced"]["why"], "it answered 429", "{reduced}");
     assert!(reduced["concurrency"]["now"].as_u64().is_some_and(|now| now < 8), "{reduced}");
     assert!(reduced["rate"]["now"].as_f64().is_some_and(|now| now < 40.0), "{reduced}");
@@ -120,11 +106,7 @@ async fn an_event_without_an_order_key_waits_for_a_person_and_a_bad_expression_i
     let changed = changed.expect_status(200);
     assert_eq!((&changed["order_key"], &changed["poison"]), (&json!("body.key"), &json!("skip")));
     gateway.push(&line.source, b"{}");
-    let held = until("the delivery to be held", SOON, async || {
-        let held = gateway.api.all("/v1/deliveries?state=held").await;
-        held.first().cloned().ok_or_else(|| "none is held".to_owned())
-    })
-    .await;
+    let held = gateway.api.wait_for_row("/v1/deliveries?state=held", SOON).await;
     assert!(held["held_reason"].as_str().is_some_and(|reason| reason.contains("order key")), "{held}");
     assert_eq!(line.receiver.count(), 0);
 }

@@ -1,12 +1,10 @@
 //! patch: a part of a source, destination or route is changed, and an answer says what a change has reset or removed.
 
-use std::time::Duration;
-
+use harness::api::id;
 use harness::gateway::Gateway;
 use harness::receiver::Receiver;
+use harness::wait::SOON;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// The names of the fields that a refusal is about.
 fn wrong_fields(problem: &Value) -> Vec<&str> {
@@ -120,7 +118,7 @@ async fn a_part_of_a_source_is_changed_here_and_at_the_edge_and_the_rest_stays()
     let config = json!({ "on_failure": "quarantine", "quarantine": { "events_per_hour": 5, "body_bytes": 7_000 } });
     let made = json!({ "name": "shop", "provider": "github", "secrets": ["secret-number-1"], "config": config });
     let made = gateway.api.post("/v1/sources", &made).await.expect_status(201);
-    let id = made["id"].as_str().expect("an id");
+    let id = id(&made);
     let patch = async |change: Value| gateway.api.patch("/v1/sources/shop", &change).await;
 
     let change = json!({ "config": { "max_body_bytes": 9_000, "quarantine": { "events_per_hour": 6 } } });
@@ -174,7 +172,7 @@ async fn a_part_of_a_route_is_changed_and_null_gives_the_default() {
     let gateway = Gateway::relay_only().await;
     gateway.line("line").await;
     let route = gateway.api.all("/v1/routes").await.remove(0);
-    let path = format!("/v1/routes/{}", route["id"].as_str().expect("an id"));
+    let path = format!("/v1/routes/{}", id(&route));
     let patch = async |change: Value| gateway.api.patch(&path, &change).await;
     let given =
         json!({ "filter": "true", "transform": "body", "order_key": "body.n", "poison": "skip", "enabled": false });

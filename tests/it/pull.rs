@@ -6,11 +6,9 @@ use std::time::Duration;
 use harness::gateway::{Gateway, RelayOnly};
 use harness::provider::now_s;
 use harness::queue::{Counters, DEAD, Garble, Garbled, Times};
-use harness::wait::until;
+use harness::wait::{LONG, until};
 use serde_json::json;
 use shared::envelope::Verification;
-
-const SOON: Duration = Duration::from_secs(90);
 
 /// What a lease and the delay after it last.
 const LEASE: Duration = Duration::from_secs(70);
@@ -18,7 +16,7 @@ const LEASE: Duration = Duration::from_secs(70);
 /// Waits until the queues are empty. While all that is left is leased and nothing happens, time passes for the queues.
 async fn drained_in_time(gateway: &RelayOnly) {
     let (mut before, mut still) = (Counters::default(), 0);
-    until("the queues to be drained", SOON, async || {
+    until("the queues to be drained", LONG, async || {
         if gateway.queue.left() == 0 {
             return Ok(());
         }
@@ -46,7 +44,7 @@ async fn a_backlog_whose_answers_are_cut_off_drains_in_smaller_pulls() {
         .collect();
     gateway.relay.start_again().await.expect("starts again");
     drained_in_time(&gateway).await;
-    line.receiver.wait_for(60, SOON).await;
+    line.receiver.wait_for(60, LONG).await;
     assert_eq!(line.receiver.ids().into_iter().collect::<BTreeSet<_>>(), pushed);
     let Counters { dead_lettered, most_attempts, .. } = gateway.queue.counters();
     assert_eq!(dead_lettered, 0);
@@ -69,7 +67,7 @@ async fn a_message_that_spoils_the_answer_is_kept_apart_and_its_neighbours_are_d
         let good: BTreeSet<String> = (0..100).map(push).filter(|(good, _)| *good).map(|(_, id)| id).collect();
         gateway.relay.start_again().await.expect("starts again");
         drained_in_time(&gateway).await;
-        line.receiver.wait_for(99, SOON).await;
+        line.receiver.wait_for(99, LONG).await;
         assert_eq!(line.receiver.ids().into_iter().collect::<BTreeSet<_>>(), good);
         let kept = gateway.api.all("/v1/unreadable-messages").await;
         assert_eq!(kept.len(), 1, "{kept:?}");
@@ -108,12 +106,12 @@ async fn a_large_duplicate_that_the_queue_hands_out_again_is_still_a_duplicate()
     let headers: Vec<(&str, &str)> =
         signed.headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let pushed = gateway.push_large(&line.source, &headers, body.clone(), [Verification::Verified]);
-    line.receiver.wait_for(1, SOON).await;
-    gateway.drained(SOON).await;
+    line.receiver.wait_for(1, LONG).await;
+    gateway.drained(LONG).await;
 
     gateway.queue.fault(|faults| faults.forgotten_acks = Times::Next(2));
     gateway.push_large(&line.source, &headers, body, [Verification::Verified]);
-    gateway.drained(SOON).await;
+    gateway.drained(LONG).await;
     assert_eq!(gateway.api.all("/v1/unreadable-messages").await, [] as [serde_json::Value; 0]);
     let event = gateway.api.get(&format!("/v1/events/{}", pushed[0])).await.expect_status(200);
     assert!(event["duplicates"].as_u64() >= Some(1), "{event}");

@@ -3,16 +3,12 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use harness::api::{Source, http_client};
+use harness::api::{Source, http_client, id};
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::provider::{Provider, SignedRequest, now_s};
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
-use shared::envelope::{EventHeader, Failure, Verification, encode_inline};
-use shared::header::HeaderList;
 use shared::id::EventId;
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after_the_secret_is_mended() {
@@ -30,14 +26,11 @@ async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after
     let answer = request.send(&http_client(), &line.source.ingest_url).await.expect("the edge answers");
     assert_eq!(answer.status(), 200, "a provider that drops what is refused does not lose it");
 
-    let event = until("the event to be kept", SOON, async || {
-        gateway.api.all("/v1/events?verification=failed").await.pop().ok_or_else(|| "none".to_owned())
-    })
-    .await;
+    let event = gateway.api.wait_for_row("/v1/events?verification=failed", SOON).await;
     // Its secret was that of the source before.
     let why = json!({ "cause": "secret_retired", "detail": "signature valid for a retired secret" });
     assert_eq!(event["failure"], why, "{event}");
-    let path = format!("/v1/events/{}", event["id"].as_str().expect("an id"));
+    let path = format!("/v1/events/{}", id(&event));
     let show = async || gateway.api.get(&path).await.expect_status(200);
     let shown = show().await;
     assert_eq!((&shown["failure"], &shown["deliveries"]), (&why, &json!([])), "{shown}");
@@ -77,11 +70,7 @@ async fn what_is_wrong_with_each_request_in_quarantine_is_told_to_the_owner_of_i
     for (what, request) in &requests {
         assert_eq!(request.send(&http_client(), url).await.expect("answers").status(), 200, "{what}");
     }
-    let events = until("all of them to be kept", SOON, async || match gateway.api.all("/v1/events").await {
-        events if events.len() == requests.len() => Ok(events),
-        events => Err(format!("{events:?}")),
-    })
-    .await;
+    let events = gateway.api.wait_for_rows("/v1/events", requests.len(), SOON).await;
     for (what, _) in requests {
         let told = |event: &&Value| event["failure"]["detail"].as_str().is_some_and(|detail| detail.contains(what));
         assert_eq!(events.iter().filter(told).count(), 1, "{what}: {events:?}");
@@ -109,7 +98,8 @@ async fn all_of_a_source_is_released_by_replays_once_each_and_forged_requests_ca
     let (first, second) =
         tokio::join!(release(json!({ "verifies_now": true })), release(json!({ "verifies_now": true })));
     assert_eq!(first["matched"], 1_203);
-    let created = async |replay: &Value| finished(&gateway, replay).await["created"].as_i64().expect("a number");
+    let created =
+        async |replay: &Value| gateway.api.wait_for_replay(replay, SOON).await["created"].as_i64().expect("a number");
     assert_eq!(created(&first).await + created(&second).await, 1_200, "between them they release each event once");
     line.receiver.wait_for(1_201, SOON).await;
 
@@ -134,7 +124,7 @@ async fn a_repetition_of_an_event_that_was_released_is_a_duplicate() {
     gateway.api.post(&format!("/v1/events/{}/release", released[0]), &json!({})).await.expect_status(200);
     let filter = json!({ "source": line.source.id, "verification": "failed" });
     let replay = gateway.api.post("/v1/replays", &json!({ "filter": filter })).await.expect_status(201);
-    finished(&gateway, &replay).await;
+    gateway.api.wait_for_replay(&replay, SOON).await;
     line.receiver.wait_for(2, SOON).await;
     for number in [1, 2] {
         let request =
@@ -254,31 +244,8 @@ async fn a_body_that_fails_is_refused_if_it_is_larger_than_its_source_keeps() {
 fn quarantine(gateway: &RelayOnly, source: &Source, number: u32, signer: &Provider) -> EventId {
     let body = format!("{{\"number\":{number}}}");
     let request = signer.sign(&format!("msg_{number}"), body.as_bytes(), now_s());
-    let received_at_ms = now_s() * 1_000;
-    let header = EventHeader {
-        id: EventId::mint(received_at_ms, rand::random()),
-        source: source.id.parse().expect("an id"),
-        received_at_ms,
-        method: "POST".to_owned(),
-        query: String::new(),
-        headers: HeaderList::new(request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()))),
-        verification: Verification::Failed(Failure {
-            cause: "signature_mismatch".to_owned(),
-            detail: "no signature matches the secret".to_owned(),
-        }),
-    };
-    gateway.queue.push(&encode_inline(&header, body.as_bytes()).expect("fits"));
-    header.id
-}
-
-/// A replay once it has made all its deliveries.
-async fn finished(gateway: &RelayOnly, replay: &Value) -> Value {
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
-    until("the replay to be completed", SOON, async || {
-        let replay = gateway.api.get(&path).await.expect_status(200);
-        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
+    let headers = request.headers.iter().map(|(name, value)| (name.as_str(), value.as_str()));
+    gateway.push_refused(source, headers, body.as_bytes())
 }
 
 fn ids(events: &[Value]) -> Vec<String> {

@@ -1,16 +1,12 @@
 //! Filters that match few rows of a large history: lists and replays look through it in parts, and say how far they are.
 
-use std::collections::BTreeSet;
-use std::time::Duration;
-
-use harness::api::Api;
+use harness::api::{Api, id};
 use harness::gateway::{Gateway, Line, RelayOnly};
-use harness::wait::until;
+use harness::wait::LONG;
 use serde_json::{Value, json};
 use shared::id::{DestinationId, EventId, SourceId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-
-const SOON: Duration = Duration::from_secs(90);
+use std::collections::BTreeSet;
 
 /// The events of the history, over [`DAYS`]. More than one call looks through.
 const EVENTS: usize = 600_000;
@@ -125,7 +121,7 @@ async fn pages(api: &Api, path: &str) -> Vec<Value> {
 
 fn ids(pages: &[Value]) -> Vec<String> {
     let rows = pages.iter().flat_map(|page| page["data"].as_array().expect("rows"));
-    rows.map(|row| row["id"].as_str().expect("an id").to_owned()).collect()
+    rows.map(|row| id(row).to_owned()).collect()
 }
 
 /// The times down to which the pages but the last have looked; each page goes on from there.
@@ -213,16 +209,8 @@ async fn hold_a_day(database: &mut PgConnection) -> sqlx::Transaction<'_, sqlx::
     held
 }
 
-async fn reached(api: &Api, path: &str, what: &str, is: impl Fn(&Value) -> bool) -> Value {
-    until(what, SOON, async || {
-        let replay = api.get(path).await.expect_status(200);
-        if is(&replay) { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
-}
-
 fn path_of(replay: &Value) -> String {
-    format!("/v1/replays/{}", replay["id"].as_str().expect("an id"))
+    format!("/v1/replays/{}", id(replay))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -245,24 +233,22 @@ async fn a_replay_over_a_history_that_cannot_be_counted_at_once_is_created_count
     gateway.relay.start_again().await.expect("starts again");
     // It is counted although it stands still behind its first event.
     let counted =
-        reached(&api, &path_of(&slow), "the replay to be counted", |replay| !replay["matched"].is_null()).await;
+        api.wait_until("the replay to be counted", &path_of(&slow), LONG, |replay| !replay["matched"].is_null()).await;
     assert_eq!((&counted["matched"], &counted["state"]), (&json!(RARE), &json!("running")), "{counted}");
     api.post(&format!("{}/cancel", path_of(&slow)), &json!({})).await.expect_status(200);
-    until("what it has made to end", SOON, async || {
-        let replay = api.get(&path_of(&slow)).await.expect_status(200);
-        if replay["pending"] == 0 { Ok(()) } else { Err(replay.to_string()) }
-    })
-    .await;
+    api.wait_until("what it has made to end", &path_of(&slow), LONG, |replay| replay["pending"] == 0).await;
     past.line.receiver.forget();
 
     let replay = api.post("/v1/replays", &wanted(10, "second")).await.expect_status(201);
-    reached(&api, &path_of(&replay), "the replay to begin", |replay| replay["processed"].as_u64() >= Some(3)).await;
+    api.wait_until("the replay to begin", &path_of(&replay), LONG, |replay| replay["processed"].as_u64() >= Some(3))
+        .await;
     gateway.relay.kill().await.expect("ends");
     gateway.relay.start_again().await.expect("starts again");
-    let ended = reached(&api, &path_of(&replay), "the replay to end", |replay| {
-        replay["state"] == "completed" && replay["succeeded"] == json!(RARE)
-    })
-    .await;
+    let ended = api
+        .wait_until("the replay to end", &path_of(&replay), LONG, |replay| {
+            replay["state"] == "completed" && replay["succeeded"] == json!(RARE)
+        })
+        .await;
     for field in ["matched", "matched_so_far", "processed", "created"] {
         assert_eq!(ended[field], json!(RARE), "{field} in {ended}");
     }
@@ -277,7 +263,7 @@ async fn a_replay_whose_history_is_slow_holds_up_no_other_and_goes_on_when_that_
     for number in 0..20 {
         gateway.push(&quick.source, json!({ "number": number }).to_string().as_bytes());
     }
-    quick.receiver.wait_for(20, SOON).await;
+    quick.receiver.wait_for(20, LONG).await;
     let api = &gateway.api;
     let today: String =
         sqlx::query_scalar("select to_char(now() - interval '30 minutes', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"')")
@@ -290,15 +276,16 @@ async fn a_replay_whose_history_is_slow_holds_up_no_other_and_goes_on_when_that_
     let slow = api.post("/v1/replays", &slow).await.expect_status(201);
     let other = json!({ "filter": { "source": "quick", "after": today } });
     let other = api.post("/v1/replays", &other).await.expect_status(201);
-    reached(api, &path_of(&other), "the other replay to end", |replay| replay["state"] == "completed").await;
+    api.wait_for_replay(&other, LONG).await;
     let waiting = api.get(&path_of(&slow)).await.expect_status(200);
     assert_eq!((&waiting["state"], &waiting["processed"]), (&json!("running"), &json!(0)), "{waiting}");
     held.rollback().await.expect("ends");
 
-    let ended = reached(api, &path_of(&slow), "the slow replay to end", |replay| {
-        replay["state"] == "completed" && replay["pending"] == 0
-    })
-    .await;
+    let ended = api
+        .wait_until("the slow replay to end", &path_of(&slow), LONG, |replay| {
+            replay["state"] == "completed" && replay["pending"] == 0
+        })
+        .await;
     assert_eq!((&ended["matched"], &ended["created"]), (&json!(RARE), &json!(RARE)), "{ended}");
     assert_eq!(past.line.receiver.ids(), past.rare.iter().cloned().collect());
 }

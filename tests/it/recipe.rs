@@ -1,16 +1,17 @@
-//! recipe: the commands that deploy the edge are the same wherever they are written.
+//! recipe: the commands of the README that deploy Tidegate fit together, and fit what the tests run on.
 
 use std::collections::BTreeMap;
 
 use harness::place;
 use harness::queue::{Queue, Settings};
 
-/// The commands of the README's section, one a line, without remarks.
+/// The commands of the README's section, in order, one a line, without remarks.
 pub(crate) fn readme() -> Vec<String> {
     let readme = std::fs::read_to_string(place::repository().join("README.md")).expect("reads");
     let section = readme.split("\n## Deploying\n").nth(1).expect("the section is there");
-    let block = section.split("```sh\n").nth(1).and_then(|rest| rest.split("```").next()).expect("a block of commands");
-    commands(block)
+    let section = section.split("\n## ").next().unwrap_or_default();
+    let blocks = section.split("```sh\n").skip(1).filter_map(|rest| rest.split("```").next());
+    blocks.flat_map(commands).collect()
 }
 
 /// Joins what goes on in the next line, and leaves out remarks and repeated spaces.
@@ -24,17 +25,24 @@ fn commands(text: &str) -> Vec<String> {
 }
 
 #[test]
-fn the_readme_and_wrangler_toml_hold_the_same_commands_in_the_same_order() {
-    let file = std::fs::read_to_string(place::repository().join("wrangler.toml")).expect("reads");
-    let comment: String = file
-        .lines()
-        .take_while(|line| line.starts_with('#'))
-        .filter_map(|line| line.strip_prefix("#   "))
-        .map(|line| format!("{line}\n"))
-        .collect();
+fn the_readme_deploys_each_thing_before_what_needs_it() {
     let readme = readme();
-    assert!(readme.len() > 10, "{readme:?}");
-    assert_eq!(commands(&comment), readme);
+    let at = |begin: &str| {
+        let position = readme.iter().position(|command| command.starts_with(begin));
+        position.unwrap_or_else(|| panic!("no command begins with {begin}: {readme:#?}"))
+    };
+    for (first, then) in [
+        ("npx wrangler queues create tidegate-dead ", "npx wrangler queues consumer http add tidegate-events "),
+        ("npx wrangler queues create tidegate-events ", "npx wrangler queues consumer http add tidegate-events "),
+        ("npx wrangler queues consumer http add tidegate-events ", "npx wrangler deploy"),
+        ("npx wrangler r2 bucket create tidegate-bodies", "npx wrangler r2 bucket lifecycle add tidegate-bodies "),
+        ("npx wrangler kv namespace create SOURCES", "npx wrangler deploy"),
+        ("npx wrangler deploy", "npx wrangler secret put ADMIN_TOKEN"),
+        ("target/release/tidegate migrate", "target/release/tidegate doctor"),
+        ("target/release/tidegate doctor", "target/release/tidegate serve"),
+    ] {
+        assert!(at(first) < at(then), "{first} comes after {then}");
+    }
 }
 
 #[test]

@@ -2,9 +2,11 @@
 
 use std::time::Duration;
 
+use harness::api::id;
 use harness::gateway::{Gateway, drained};
+use harness::postgres::wait_for_count;
 use harness::receiver::Receiver;
-use harness::wait::until;
+use harness::wait::{LONG, SOON, until};
 use serde_json::json;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -21,9 +23,9 @@ async fn ten_thousand_events_are_replayed_with_progress() {
 
     let replay = gateway.api.post("/v1/replays", &json!({ "filter": { "source": "many" } })).await.expect_status(201);
     assert_eq!(replay["matched"], count);
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    let path = format!("/v1/replays/{}", id(&replay));
     let mut seen = Vec::new();
-    until("the replay to be delivered", Duration::from_secs(180), async || {
+    until("the replay to be delivered", LONG, async || {
         let progress = gateway.api.get(&path).await.expect_status(200);
         seen.push(progress["succeeded"].as_u64().unwrap_or_default());
         match (progress["state"].as_str(), progress["succeeded"].as_u64()) {
@@ -51,7 +53,7 @@ async fn a_replay_can_go_to_another_destination_at_a_rate_and_be_cancelled() {
     });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
     other.wait_for(5, Duration::from_secs(30)).await;
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    let path = format!("/v1/replays/{}", id(&replay));
     gateway.api.post(&format!("{path}/cancel"), &json!({})).await.expect_status(200);
     let ended = gateway.api.get(&path).await.expect_status(200);
     assert_eq!(ended["state"], "cancelled", "{ended}");
@@ -77,16 +79,14 @@ async fn a_route_that_changes_while_a_chunk_is_made_is_asked_again() {
     let replay = gateway.api.post("/v1/replays", &json!({ "filter": { "source": "changing" } })).await;
     let path = format!("/v1/replays/{}", replay.expect_status(201)["id"].as_str().expect("an id"));
     let mut watch = gateway.database.connect().await.expect("connects");
-    until("the chunk to be made and to wait", Duration::from_secs(30), async || {
-        let waiting: i64 = sqlx::query_scalar(
-            "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
+    wait_for_count(
+        &mut watch,
+        "the chunk to be made and to wait",
+        "select count(*) from pg_locks join pg_database on pg_database.oid = pg_locks.database
              where datname = current_database() and locktype = 'advisory' and not granted",
-        )
-        .fetch_one(&mut watch)
-        .await
-        .map_err(|error| error.to_string())?;
-        if waiting > 0 { Ok(()) } else { Err("nobody waits".to_owned()) }
-    })
+        SOON,
+        |waiting| waiting > 0,
+    )
     .await;
     for statement in
         ["update routes set filter = 'false'", "update configuration set revision = revision + 1", "commit"]
@@ -94,10 +94,6 @@ async fn a_route_that_changes_while_a_chunk_is_made_is_asked_again() {
         sqlx::query(statement).execute(&mut change).await.expect("changes");
     }
 
-    let ended = until("the replay to end", Duration::from_secs(30), async || {
-        let replay = gateway.api.get(&path).await.expect_status(200);
-        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await;
+    let ended = gateway.api.wait_until("the replay to end", &path, SOON, |replay| replay["state"] == "completed").await;
     assert_eq!((&ended["processed"], &ended["created"]), (&json!(3), &json!(0)), "{ended}");
 }

@@ -1,16 +1,13 @@
 //! replay: what it takes is fixed when it is made.
 
-use std::time::Duration;
-
-use harness::api::Source;
+use harness::api::{Source, id};
 use harness::gateway::{Gateway, RelayOnly};
+use harness::postgres::wait_for_count;
 use harness::provider::now_s;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
 use shared::id::EventId;
-
-const SOON: Duration = Duration::from_secs(30);
 
 /// Puts an event into the queue that the edge received so many seconds ago by its clock.
 fn push(gateway: &RelayOnly, source: &Source, seconds_ago: i64) -> EventId {
@@ -22,30 +19,15 @@ fn push(gateway: &RelayOnly, source: &Source, seconds_ago: i64) -> EventId {
 async fn replay_that_stands(gateway: &RelayOnly, filter: Value) -> Value {
     let wanted = json!({ "filter": filter, "rate_limit": { "limit": 1, "per": "hour" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
-    until("the first row to be taken", SOON, async || match show(gateway, &replay).await {
-        now if now["processed"] == 1 => Ok(()),
-        now => Err(now.to_string()),
-    })
-    .await;
+    let path = format!("/v1/replays/{}", id(&replay));
+    gateway.api.wait_until("the first row to be taken", &path, SOON, |replay| replay["processed"] == 1).await;
     replay
 }
 
 /// Lets the replay go on without a rate, and gives it when it is completed.
 async fn go_on(gateway: &RelayOnly, replay: &Value) -> Value {
-    let mut database = gateway.database.connect().await.expect("connects");
-    sqlx::query("update replays set rate_limit = null, rate_per = null, next_at = now()")
-        .execute(&mut database)
-        .await
-        .expect("writes");
-    until("the replay to be completed", Duration::from_secs(60), async || match show(gateway, replay).await {
-        now if now["state"] == "completed" => Ok(now),
-        now => Err(now.to_string()),
-    })
-    .await
-}
-
-async fn show(gateway: &RelayOnly, replay: &Value) -> Value {
-    gateway.api.get(&format!("/v1/replays/{}", replay["id"].as_str().expect("an id"))).await.expect_status(200)
+    gateway.database.run("update replays set rate_limit = null, rate_per = null, next_at = now()").await;
+    gateway.api.wait_for_replay(replay, SOON).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -109,21 +91,17 @@ async fn a_delivery_that_dies_after_the_call_is_no_part_of_a_replay_of_dead_ones
         slow.wait_for(number, SOON).await;
     }
     let dead = async |count: usize| {
-        until("deliveries to be dead", SOON, async || match gateway.api.all("/v1/deliveries?state=dead").await.len() {
-            dead if dead == count => Ok(()),
-            dead => Err(format!("{dead}")),
-        })
-        .await;
+        gateway.api.wait_for_rows("/v1/deliveries?state=dead", count, SOON).await;
     };
     dead(3).await;
     let mut database = gateway.database.connect().await.expect("connects");
-    until("the others to wait for their second attempt", SOON, async || {
-        let waiting: i64 = sqlx::query_scalar("select count(*) from pending_deliveries where attempts = 1")
-            .fetch_one(&mut database)
-            .await
-            .expect("reads");
-        if waiting == 3 { Ok(()) } else { Err(format!("{waiting}")) }
-    })
+    wait_for_count(
+        &mut database,
+        "the others to wait for their second attempt",
+        "select count(*) from pending_deliveries where attempts = 1",
+        SOON,
+        |waiting| waiting == 3,
+    )
     .await;
     quick.always(Behaviour::Status(200));
     let replay = replay_that_stands(&gateway, json!({ "source": "dying", "state": "dead" })).await;

@@ -1,15 +1,11 @@
 //! replay: how much memory the relay needs does not depend on what is replayed.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::memory::Limit;
 use harness::provider::now_s;
-use harness::wait::until;
+use harness::wait::LONG;
 use serde_json::{Value, json};
 use shared::envelope::{Failure, Verification};
-
-const LONG: Duration = Duration::from_secs(120);
 
 const MIB: u64 = 1 << 20;
 
@@ -56,12 +52,7 @@ async fn replays_in_little_memory(gateway: &mut RelayOnly, replays: [Value; 2]) 
 async fn finished(gateway: &RelayOnly, replay: &Value) -> Value {
     let api = gateway.relay.api();
     let replay = api.post("/v1/replays", replay).await.expect_status(201);
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
-    until("the replay to be completed", LONG, async || {
-        let replay = api.get(&path).await.expect_status(200);
-        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
+    api.wait_for_replay(&replay, LONG).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -98,7 +89,7 @@ async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
         "config": { "on_failure": "quarantine", "quarantine": { "bytes_per_hour": 10_000_000_000_u64 } },
     });
     gateway.api.put("/v1/sources/by-name/large", &source).await.expect_status(200);
-    gateway.api.post("/v1/destinations/large/pause", &json!({})).await.expect_status(200);
+    gateway.api.pause("large").await;
     let failed = Verification::Failed(Failure {
         cause: "signature_mismatch".to_owned(),
         detail: "no signature matches the secret".to_owned(),

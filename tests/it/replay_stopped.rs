@@ -1,14 +1,12 @@
 //! replay: one that is begun again and again without moving is stopped, and nothing else counts as that.
 
-use std::time::Duration;
-
+use harness::api::id;
 use harness::gateway::{Gateway, Line, RelayOnly, drained};
-use harness::wait::until;
+use harness::postgres::wait_for_count;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use shared::id::EventId;
 use sqlx::PgConnection;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// A chunk of a replay of the source `poison` waits in its transaction for the lock that [`Block`] holds.
 const WAITS: &str = "
@@ -62,15 +60,8 @@ impl Block {
     /// Ends the connection whose chunk waits, and waits until it is gone.
     async fn cut(&mut self, process: i32) {
         sqlx::query("select pg_terminate_backend($1)").bind(process).execute(&mut self.watch).await.expect("ends it");
-        until("the connection to be gone", SOON, async || {
-            let there: i64 = sqlx::query_scalar("select count(*) from pg_stat_activity where pid = $1")
-                .bind(process)
-                .fetch_one(&mut self.watch)
-                .await
-                .map_err(|error| error.to_string())?;
-            if there == 0 { Ok(()) } else { Err("it is there".to_owned()) }
-        })
-        .await;
+        let there = format!("select count(*) from pg_stat_activity where pid = {process}");
+        wait_for_count(&mut self.watch, "the connection to be gone", &there, SOON, |there| there == 0).await;
     }
 
     /// How many times the replay was begun at its place.
@@ -105,11 +96,7 @@ async fn replay(gateway: &RelayOnly, source: &str) -> String {
 
 async fn ended(gateway: &RelayOnly, path: &str, state: &str) -> Value {
     let api = gateway.relay.api();
-    until(&format!("the replay to be {state}"), SOON, async || {
-        let replay = api.get(path).await.expect_status(200);
-        if replay["state"] == state { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
+    api.wait_until(&format!("the replay to be {state}"), path, SOON, |replay| replay["state"] == state).await
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -243,7 +230,7 @@ async fn two_relays_at_a_replay_that_moves_do_not_drive_its_count_up() {
     sqlx::raw_sql(records).execute(&mut database).await.expect("is made");
     let wanted = json!({ "filter": { "source": "many" }, "rate_limit": { "limit": 40, "per": "second" } });
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
+    let path = format!("/v1/replays/{}", id(&replay));
     let completed = ended(&gateway, &path, "completed").await;
     assert_eq!((&completed["processed"], &completed["created"]), (&json!(60), &json!(60)), "{completed}");
     let (most, begins): (Option<i16>, i64) =

@@ -1,17 +1,13 @@
 //! replicas: several relays on one database and one queue. Each destination has one owner at any time, whoever comes and
 //! goes.
 
-use std::collections::HashSet;
 use std::time::{Duration, Instant};
 
-use harness::api::Source;
+use harness::api::id;
 use harness::gateway::{Gateway, Line, RelayOnly, drained};
 use harness::receiver::{Behaviour, Received, Receiver};
-use harness::wait::until;
+use harness::wait::{LONG, SOON, until};
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(30);
-const LONG: Duration = Duration::from_secs(120);
 
 /// Destinations of one source, so that the shards of several replicas have something to do.
 async fn destinations(gateway: &RelayOnly, line: &Line, count: usize, limits: Value) -> Vec<Receiver> {
@@ -24,12 +20,6 @@ async fn destinations(gateway: &RelayOnly, line: &Line, count: usize, limits: Va
         made.push(receiver);
     }
     made
-}
-
-fn push_many(gateway: &RelayOnly, source: &Source, count: usize) -> HashSet<String> {
-    (0..count)
-        .map(|number| gateway.push(source, json!({ "number": number }).to_string().as_bytes()).to_string())
-        .collect()
 }
 
 /// The most requests that arrived within any window of this length.
@@ -57,11 +47,11 @@ async fn replicas_share_the_shards_and_send_every_delivery_once_while_others_joi
         receiver.always(Behaviour::Delay(Duration::from_millis(100)));
     }
     // Ten at a time that take 100 ms each: six seconds or more, in which two replicas join.
-    let mut pushed = push_many(&gateway, &line.source, 600);
+    let mut pushed = gateway.push_many(&line.source, 600);
     line.receiver.wait_for(20, SOON).await;
     let _second = gateway.another_relay().await;
     gateway.shared_by(2, SOON).await;
-    pushed.extend(push_many(&gateway, &line.source, 200));
+    pushed.extend(gateway.push_many(&line.source, 200));
     let _third = gateway.another_relay().await;
     gateway.shared_by(3, SOON).await;
     for receiver in &receivers {
@@ -89,8 +79,8 @@ async fn a_rate_and_a_cap_hold_while_replicas_come_and_go() {
     for receiver in &capped {
         receiver.always(Behaviour::Delay(takes));
     }
-    let to_limited = push_many(&gateway, &line.source, 300);
-    let to_capped = push_many(&gateway, &slow.source, 8);
+    let to_limited = gateway.push_many(&line.source, 300);
+    let to_capped = gateway.push_many(&slow.source, 8);
     capped[0].wait_for(1, SOON).await;
     let mut second = gateway.another_relay().await;
     gateway.shared_by(2, SOON).await;
@@ -161,18 +151,14 @@ async fn a_killed_replica_is_replaced_within_fifteen_seconds_and_nothing_is_lost
     let others = destinations(&gateway, &line, 3, json!({})).await;
     let _second = gateway.another_relay().await;
     gateway.shared_by(2, SOON).await;
-    let pushed = push_many(&gateway, &line.source, 1_000);
+    let pushed = gateway.push_many(&line.source, 1_000);
     line.receiver.wait_for(100, SOON).await;
     gateway.relay.kill().await.expect("is killed");
     let killed = Instant::now();
     gateway.shared_by(1, SOON).await;
     assert!(killed.elapsed() < Duration::from_secs(15), "taken over after {:?}", killed.elapsed());
     for receiver in others.iter().chain(std::iter::once(&line.receiver)) {
-        until("every event to be delivered", LONG, async || match pushed.difference(&receiver.ids()).count() {
-            0 => Ok(()),
-            missing => Err(format!("{missing} are missing")),
-        })
-        .await;
+        receiver.wait_for_events(&pushed, LONG).await;
     }
 }
 
@@ -200,12 +186,8 @@ async fn a_replica_that_was_frozen_for_longer_than_its_lease_neither_sends_nor_s
     .await;
     owner.thaw();
     gateway.shared_by(2, SOON).await;
-    until("the old owner to have been told that it no longer is", SOON, async || {
-        let log = owner.log();
-        if log.contains("were not settled") { Ok(()) } else { Err(log) }
-    })
-    .await;
-    let attempts = format!("/v1/deliveries/{}/attempts", settled["id"].as_str().expect("an id"));
+    owner.wait_for_log("were not settled", SOON).await;
+    let attempts = format!("/v1/deliveries/{}/attempts", id(&settled));
     let attempts = heir.api().get(&attempts).await.expect_status(200);
     assert_eq!(attempts["data"].as_array().map(Vec::len), Some(1), "{attempts}");
     assert_eq!(line.receiver.count(), 2, "it sends nothing more");

@@ -1,15 +1,12 @@
 //! store: a database whose state goes back, as after a failover to a standby that lagged or a restore, and partitions that
 //! are not there.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, drained};
+use harness::postgres::transactions;
 use harness::receiver::Receiver;
-use harness::wait::until;
-use serde_json::json;
+use harness::wait::{SOON, until};
+use serde_json::{Value, json};
 use sqlx::Connection as _;
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_configuration_whose_revision_goes_back_is_read_again_and_storing_goes_on() {
@@ -90,13 +87,7 @@ async fn a_partition_that_is_missing_is_made_and_what_was_delivered_is_settled()
     drained(&gateway.queue, SOON).await;
     let mut database = gateway.database.connect().await.expect("connects");
     let succeeded = async |count: usize| {
-        until("the deliveries to be settled", SOON, async || {
-            match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
-                settled if settled == count => Ok(()),
-                settled => Err(format!("{settled} of {count}")),
-            }
-        })
-        .await;
+        gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", count, SOON).await;
     };
     succeeded(1).await;
     sqlx::raw_sql(
@@ -114,23 +105,9 @@ async fn a_partition_that_is_missing_is_made_and_what_was_delivered_is_settled()
     let received = line.receiver.wait_for(2, SOON).await;
     assert_eq!(received[1].header("webhook-id"), event.to_string());
     drained(&gateway.queue, SOON).await;
-    until("the delivery to be settled", SOON, async || {
-        let shown = gateway.api.get(&format!("/v1/events/{event}")).await.expect_status(200);
-        match &shown["deliveries"][0]["state"] {
-            state if state == "succeeded" => Ok(()),
-            _ => Err(shown.to_string()),
-        }
-    })
-    .await;
+    let path = format!("/v1/events/{event}");
+    let is_settled = |event: &Value| event["deliveries"][0]["state"] == "succeeded";
+    gateway.api.wait_until("the delivery to be settled", &path, SOON, is_settled).await;
     assert_eq!(gateway.api.all("/v1/unreadable-messages").await.len(), 0, "nothing was taken for bad data");
     database.close().await.expect("closes");
-}
-
-async fn transactions(database: &mut sqlx::PgConnection) -> i64 {
-    // What backends have counted is shown a moment later; the next event's own transactions are few either way.
-    sqlx::query("select pg_stat_clear_snapshot()").execute(&mut *database).await.expect("clears");
-    sqlx::query_scalar("select xact_commit + xact_rollback from pg_stat_database where datname = current_database()")
-        .fetch_one(database)
-        .await
-        .expect("counts")
 }

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
+use harness::api::id;
 use harness::gateway::Gateway;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
-use serde_json::json;
+use harness::wait::SOON;
+use serde_json::{Value, json};
 
 use crate::deliver::attempts_of_the_only_delivery;
 
@@ -77,11 +78,7 @@ async fn a_delivery_is_dead_after_the_last_attempt_and_can_be_retried_and_replay
         gateway.api.create_destination("dead", &receiver.url(), json!({ "retry": { "schedule_s": [0, 0] } })).await;
     gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     let event = gateway.push(&source, b"{}");
-    let dead = until("the delivery to be dead", Duration::from_secs(30), async || {
-        let dead = gateway.api.all("/v1/deliveries?state=dead").await;
-        dead.first().cloned().ok_or_else(|| "none".to_owned())
-    })
-    .await;
+    let dead = gateway.api.wait_for_row("/v1/deliveries?state=dead", SOON).await;
     assert_eq!((&dead["attempts"], &dead["error"]), (&json!(2), &json!("http_status")));
     assert!(dead["reason"].as_str().is_some_and(|reason| reason.contains("503")), "{dead}");
 
@@ -93,26 +90,15 @@ async fn a_delivery_is_dead_after_the_last_attempt_and_can_be_retried_and_replay
     assert_eq!(replay["matched"], 1);
     let requests = receiver.wait_for(3, Duration::from_secs(30)).await;
     assert_eq!(requests[2].header("webhook-id"), event.to_string());
-    until("the replay to have succeeded", Duration::from_secs(30), async || {
-        let id = replay["id"].as_str().unwrap_or_default();
-        let progress = gateway.api.get(&format!("/v1/replays/{id}")).await.expect_status(200);
-        match (progress["state"].as_str(), progress["succeeded"].as_u64()) {
-            (Some("completed"), Some(1)) => Ok(()),
-            _ => Err(progress.to_string()),
-        }
-    })
-    .await;
+    let path = format!("/v1/replays/{}", replay["id"].as_str().unwrap_or_default());
+    let has_succeeded = |replay: &Value| replay["state"] == "completed" && replay["succeeded"] == 1;
+    gateway.api.wait_until("the replay to have succeeded", &path, SOON, has_succeeded).await;
     let again = gateway.api.post("/v1/replays", &json!({ "filter": { "state": "dead" }, "dry_run": true })).await;
     assert_eq!(again.body["matched"], 0, "what has succeeded since is not replayed again");
 
-    let id = dead["id"].as_str().expect("an id");
+    let id = id(&dead);
     gateway.api.post(&format!("/v1/deliveries/{id}/retry"), &json!({})).await.expect_status(200);
-    until("the delivery itself to succeed", Duration::from_secs(30), async || {
-        let delivery = gateway.api.get(&format!("/v1/deliveries/{id}")).await.expect_status(200);
-        match (delivery["state"].as_str(), delivery["attempts"].as_u64()) {
-            (Some("succeeded"), Some(3)) => Ok(()),
-            _ => Err(delivery.to_string()),
-        }
-    })
-    .await;
+    let path = format!("/v1/deliveries/{id}");
+    let has_succeeded = |delivery: &Value| delivery["state"] == "succeeded" && delivery["attempts"] == 3;
+    gateway.api.wait_until("the delivery itself to succeed", &path, SOON, has_succeeded).await;
 }

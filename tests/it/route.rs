@@ -1,13 +1,9 @@
 //! route: filters, transforms, and the answer of every route.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, drained};
 use harness::receiver::Receiver;
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_filter_decides_which_events_go_and_every_route_says_why_it_did_not_match() {
@@ -55,11 +51,7 @@ async fn a_transform_makes_the_body_and_a_broken_one_holds_the_delivery_until_it
     received.verify(&destination.signing_secret).expect("the transformed bytes are signed");
 
     gateway.push(&source, br#"{"nobody":1}"#);
-    let held = until("the delivery to be held", SOON, async || {
-        let held = gateway.api.all("/v1/deliveries?state=held").await;
-        held.first().cloned().ok_or_else(|| "none".to_owned())
-    })
-    .await;
+    let held = gateway.api.wait_for_row("/v1/deliveries?state=held", SOON).await;
     assert!(held.to_string().contains("customer"), "says what is wrong: {held}");
     let fixed = json!({ "transform": "{'customer': has(body.customer) ? body.customer.name : 'unknown'}" });
     let path = format!("/v1/routes/{route}");

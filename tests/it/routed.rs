@@ -1,16 +1,13 @@
 //! route: what a delivery was routed by holds until it is sent, and nothing is sent that no filter has approved.
 
-use std::time::Duration;
-
-use harness::api::{Destination, Source};
+use harness::api::{Destination, Source, id};
 use harness::gateway::{Gateway, RelayOnly, drained};
+use harness::postgres::wait_for_count;
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use shared::id::{EventId, RouteId};
-use sqlx::{AssertSqlSafe, PgConnection};
-
-const SOON: Duration = Duration::from_secs(60);
+use sqlx::AssertSqlSafe;
 
 /// What a provider sends and a destination must not see.
 const CARD: &str = "4242424242424242";
@@ -70,12 +67,7 @@ impl Routed {
     /// The deliveries to the destination in a state, oldest first, once there are so many.
     async fn deliveries(&self, gateway: &RelayOnly, state: &str, count: usize) -> Vec<Value> {
         let path = format!("/v1/deliveries?destination={}&state={state}", self.destination.id);
-        let mut found =
-            until(&format!("{count} deliveries that are {state}"), SOON, async || match gateway.api.all(&path).await {
-                found if found.len() == count => Ok(found),
-                found => Err(format!("{found:?}")),
-            })
-            .await;
+        let mut found = gateway.api.wait_for_rows(&path, count, SOON).await;
         found.reverse();
         found
     }
@@ -99,30 +91,19 @@ async fn post(gateway: &RelayOnly, path: &str, body: Value) -> Value {
 }
 
 async fn retry(gateway: &RelayOnly, delivery: &Value) -> Value {
-    post(gateway, &format!("/v1/deliveries/{}/retry", delivery["id"].as_str().expect("an id")), json!({})).await
+    post(gateway, &format!("/v1/deliveries/{}/retry", id(delivery)), json!({})).await
 }
 
 /// Makes a replay and waits until it has made all its deliveries.
 async fn replayed(gateway: &RelayOnly, wanted: Value) -> Value {
     let replay = gateway.api.post("/v1/replays", &wanted).await.expect_status(201);
-    let path = format!("/v1/replays/{}", replay["id"].as_str().expect("an id"));
-    until("the replay to be completed", SOON, async || {
-        let replay = gateway.api.get(&path).await.expect_status(200);
-        if replay["state"] == "completed" { Ok(replay) } else { Err(replay.to_string()) }
-    })
-    .await
-}
-
-async fn execute(gateway: &RelayOnly, statement: &str) -> u64 {
-    let mut database: PgConnection = gateway.database.connect().await.expect("connects");
-    let done = sqlx::query(AssertSqlSafe(statement.to_owned())).execute(&mut database).await;
-    done.unwrap_or_else(|error| panic!("{statement}: {error}")).rows_affected()
+    gateway.api.wait_for_replay(&replay, SOON).await
 }
 
 /// Changes the configuration as another version of the relay may have saved it.
 async fn change_configuration(gateway: &RelayOnly, statement: &str) {
-    assert_eq!(execute(gateway, statement).await, 1, "{statement}");
-    execute(gateway, "update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
+    assert_eq!(gateway.database.run(statement).await, 1, "{statement}");
+    gateway.database.run("update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -228,8 +209,8 @@ async fn a_delivery_whose_transform_is_not_known_is_held_and_not_sent_raw() {
     let routed = Routed::new(&gateway, "shop", json!({ "transform": STRIPS })).await;
     routed.store(&gateway, &[1]).await;
     // As an earlier version of the relay deleted a route.
-    assert_eq!(execute(&gateway, "delete from routes").await, 1);
-    execute(&gateway, "update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
+    assert_eq!(gateway.database.run("delete from routes").await, 1);
+    gateway.database.run("update configuration set revision = revision + 1, identity = gen_random_uuid()").await;
     routed.resume(&gateway).await;
     let by_route = async || {
         let health = gateway.api.get("/v1/destinations/shop/health").await.expect_status(200);
@@ -273,14 +254,12 @@ async fn what_is_held_by_its_transform_is_not_sent_without_one_unless_a_caller_a
     let held = routed.deliveries(&gateway, "held", 1).await;
     routed.change(&gateway, json!({ "transform": null })).await;
     let mut connection = gateway.database.connect().await.expect("connects");
-    until("what is held to be tried again after the change", SOON, async || {
+    let parked_since = "select count(*) from pending_deliveries join routes on routes.id = route_id
+                        where parked_by = 'transform' and parked_at > routes.updated_at";
+    let what = "what is held to be tried again after the change";
+    wait_for_count(&mut connection, what, parked_since, SOON, |parked| {
         assert_eq!(routed.receiver.count(), 0, "the destination got the raw body");
-        let query = "select count(*) from pending_deliveries join routes on routes.id = route_id
-                     where parked_by = 'transform' and parked_at > routes.updated_at";
-        match sqlx::query_scalar::<_, i64>(query).fetch_one(&mut connection).await.expect("counts") {
-            1 => Ok(()),
-            count => Err(format!("{count} were parked since")),
-        }
+        parked == 1
     })
     .await;
     assert_eq!(routed.deliveries(&gateway, "held", 1).await[0]["held_by"], "transform");
@@ -347,12 +326,12 @@ async fn what_no_filter_has_approved_is_decided_before_it_is_retried_or_replayed
     // As the relay leaves them behind if it cannot look, and one of them is not wanted.
     let undecided = "update pending_deliveries set due_at = 'infinity', parked_reason = 'the body is too large',
                             parked_by = 'filter', parked_at = now(), undecided = true";
-    assert_eq!(execute(&gateway, undecided).await, 2);
-    execute(&gateway, "update routes set updated_at = now() - interval '1 hour'").await;
+    assert_eq!(gateway.database.run(undecided).await, 2);
+    gateway.database.run("update routes set updated_at = now() - interval '1 hour'").await;
     let held = routed.deliveries(&gateway, "held", 2).await;
     let event: EventId = held[1]["event_id"].as_str().expect("an id").parse().expect("an id");
     let unwanted = format!("update event_bodies set body = '{{\"amount\":1}}' where event_id = '{}'", event.uuid());
-    assert_eq!(execute(&gateway, &unwanted).await, 1);
+    assert_eq!(gateway.database.run(&unwanted).await, 1);
     routed.resume(&gateway).await;
 
     let refused = retry(&gateway, &held[1]).await;
@@ -452,7 +431,7 @@ async fn transforms_that_nothing_can_need_any_more_are_forgotten() {
         sqlx::query_scalar(versions).fetch_all(&mut database).await.expect("reads")
     };
     assert_eq!(kept().await, [1, 2, 3], "each change of the transform is one version, and no other change is");
-    execute(&gateway, "update route_versions set kept_at = now() - interval '94 days' where version < 3").await;
+    gateway.database.run("update route_versions set kept_at = now() - interval '94 days' where version < 3").await;
     gateway.relay.stop().await.expect("stops");
     gateway.relay.start_again().await.expect("starts again");
     until("the old versions to be forgotten", SOON, async || match kept().await {

@@ -1,14 +1,10 @@
 //! verify: what becomes of a source's secrets when they are replaced.
 
-use std::time::Duration;
-
-use harness::api::http_client;
+use harness::api::{http_client, id};
 use harness::gateway::Gateway;
 use harness::provider::Provider;
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_request_that_is_signed_with_a_replaced_secret_is_refused_and_its_owner_is_told_so() {
@@ -23,10 +19,7 @@ async fn a_request_that_is_signed_with_a_replaced_secret_is_refused_and_its_owne
         provider.sample(id).send(&client, &line.source.ingest_url).await.expect("the edge answers").status().as_u16()
     };
     assert_eq!((send(&new, "1").await, send(&old, "2").await), (200, 401));
-    let rejection = until("the rejection to be shown", SOON, async || {
-        gateway.api.all("/v1/rejections").await.into_iter().next().ok_or_else(|| "none".to_owned())
-    })
-    .await;
+    let rejection = gateway.api.wait_for_row("/v1/rejections", SOON).await;
     assert_eq!(rejection["cause"], "secret_retired", "{rejection}");
     assert_eq!(rejection["detail"], "signature valid for a retired secret", "{rejection}");
 }
@@ -39,7 +32,7 @@ async fn the_newest_four_replaced_secrets_are_remembered_sealed_until_one_is_in_
         let body = json!({ "provider": "github", "secrets": secrets });
         let reply = gateway.api.put(path, &body).await;
         let source = if reply.status == 201 { reply.expect_status(201) } else { reply.expect_status(200) };
-        let told = gateway.edge.sources().remove(source["id"].as_str().expect("an id")).expect("the edge is told");
+        let told = gateway.edge.sources().remove(id(&source)).expect("the edge is told");
         (told["secrets"].clone(), told["retired_secrets"].clone())
     };
     assert_eq!(replace(json!(["first", "second"])).await, (json!(["first", "second"]), Value::Null));

@@ -1,16 +1,12 @@
 //! `tidegate send`: samples as providers sign them, through the real edge and relay.
 
-use std::process::Output;
-use std::time::Duration;
-
 use harness::gateway::{Gateway, Line};
 use harness::provider::Provider;
 use harness::tools;
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
+use std::process::Output;
 use tokio::process::Command;
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_secret_is_told() {
@@ -34,11 +30,7 @@ async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_sec
     let refused = send(&gateway, &["--source", "github", "--secret", "another"], &[]).await;
     assert_eq!(refused.status.code(), Some(1));
     assert!(text(&refused.stderr).contains("is this the source's secret?"), "{refused:?}");
-    until("the rejection to be shown", SOON, async || {
-        let rejections = gateway.api.all(&format!("/v1/rejections?source={}", source.id)).await;
-        if rejections.is_empty() { Err("none".to_owned()) } else { Ok(()) }
-    })
-    .await;
+    gateway.api.wait_for_row(&format!("/v1/rejections?source={}", source.id), SOON).await;
 
     let command = send(&gateway, &["--source", "github", "--dry-run"], &told).await;
     assert!(command.status.success() && text(&command.stdout).starts_with("curl -i -X POST"), "{command:?}");

@@ -2,16 +2,16 @@
 
 use std::time::Duration;
 
+use harness::api::id;
 use harness::gateway::{Gateway, RelayOnly};
 use harness::provider::{Provider, now_s};
 use harness::raw_receiver::{RawReceiver, Then};
 use harness::receiver::Receiver;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
-const SOON: Duration = Duration::from_secs(60);
 const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 
 /// Waits until every delivery of a destination has ended, and gives them.
@@ -68,7 +68,7 @@ async fn a_destination_gets_the_query_in_its_url_if_it_wants_that_and_too_long_a
     let by_name = "/v1/destinations/by-name/queries";
     let made = gateway.api.put(by_name, &json!({ "url": url, "append_query": true })).await.expect_status(201);
     assert_eq!(made["append_query"], true);
-    let id = made["id"].as_str().expect("an id").to_owned();
+    let id = id(&made).to_owned();
     gateway.api.create_route(&source.id, &id, json!({})).await;
     let shown = gateway.api.get(&format!("/v1/destinations/{id}")).await.expect_status(200);
     assert_eq!(shown["append_query"], true);
@@ -82,11 +82,7 @@ async fn a_destination_gets_the_query_in_its_url_if_it_wants_that_and_too_long_a
     assert_eq!(received.headers.get("tidegate-original-query").map(http::HeaderValue::as_bytes), Some(&b""[..]));
 
     gateway.push_request(&source, &"x".repeat(9_000), &[], b"{}");
-    let held = until("the delivery to be held", SOON, async || {
-        let held = gateway.api.all("/v1/deliveries?state=held").await;
-        held.first().cloned().ok_or_else(|| "none is held".to_owned())
-    })
-    .await;
+    let held = gateway.api.wait_for_row("/v1/deliveries?state=held", SOON).await;
     assert_eq!((&held["held_by"], &held["attempts"]), (&json!("url"), &json!(0)), "{held}");
     let reason = held["held_reason"].as_str().unwrap_or_default();
     assert!(reason.contains("append_query"), "{reason}");

@@ -1,14 +1,10 @@
 //! stats: what is counted when it is stored and settled is what happened.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, drained};
 use harness::receiver::{Behaviour, Receiver};
-use harness::wait::until;
+use harness::wait::SOON;
 use serde_json::{Value, json};
 use shared::envelope::{RejectionSample, encode_rejection};
-
-const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn events_deliveries_and_attempts_are_counted_by_source_and_by_destination() {
@@ -43,11 +39,11 @@ async fn events_deliveries_and_attempts_are_counted_by_source_and_by_destination
     }));
     drained(&gateway.queue, SOON).await;
 
-    let all = until("everything to be settled and counted", SOON, async || {
-        let stats = api.get("/v1/stats").await.expect_status(200);
-        if sum(&stats["deliveries"], "succeeded") == 10 { Ok(stats) } else { Err(stats.to_string()) }
-    })
-    .await;
+    let all = api
+        .wait_until("everything to be settled and counted", "/v1/stats", SOON, |stats| {
+            sum(&stats["deliveries"], "succeeded") == 10
+        })
+        .await;
     assert_eq!((&all["step"], sum(&all["deliveries"], "failed_attempts")), (&json!("hour"), 1), "{all}");
 
     let by_minute = api.get("/v1/stats?source=counted&step=minute").await.expect_status(200);
@@ -81,11 +77,11 @@ async fn attempts_whose_transaction_is_made_but_not_answered_are_counted_once() 
     // What the destination answers is written with the attempt.
     proxy.lose_commits(b"answer 500", 1);
     gateway.push(&source, b"{}");
-    let stats = until("the delivery to be settled and counted", SOON, async || {
-        let stats = api.get("/v1/stats?destination=counted").await.expect_status(200);
-        if sum(&stats["deliveries"], "succeeded") == 1 { Ok(stats) } else { Err(stats.to_string()) }
-    })
-    .await;
+    let stats = api
+        .wait_until("the delivery to be settled and counted", "/v1/stats?destination=counted", SOON, |stats| {
+            sum(&stats["deliveries"], "succeeded") == 1
+        })
+        .await;
     assert_eq!(proxy.lost_commits(), 1);
     let deliveries = &stats["deliveries"];
     let attempts: i64 = deliveries.as_array().expect("a list").iter().map(|step| sum(&step["attempts"], "count")).sum();

@@ -1,16 +1,12 @@
 //! store: duplicates, redelivered messages, and what cannot be stored.
 
-use std::time::Duration;
-
 use harness::gateway::{Gateway, drained};
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::json;
 use sha2::{Digest as _, Sha256};
 use shared::envelope::{EventHeader, Failure, Verification, encode_inline, encode_stored};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
-
-const SOON: Duration = Duration::from_secs(20);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_same_provider_id_twice_is_one_event_counted_twice() {
@@ -56,11 +52,7 @@ async fn a_message_that_the_queue_hands_out_twice_is_stored_and_delivered_once()
     }
     drained(&gateway.queue, SOON).await;
     line.receiver.wait_for(50, SOON).await;
-    until("all to be settled", SOON, async || match gateway.api.all("/v1/deliveries?state=succeeded").await.len() {
-        50 => Ok(()),
-        count => Err(format!("{count} succeeded")),
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/deliveries?state=succeeded", 50, SOON).await;
     assert_eq!(gateway.api.all("/v1/events").await.len(), 50);
     assert_eq!(line.receiver.count(), 50);
 }
@@ -124,11 +116,7 @@ async fn an_unreadable_message_keeps_its_body_at_the_edge() {
         gateway.queue.push(&encode_stored(&header, key, 5, sha256));
     };
     stored(1, "evt_changed", &hex::encode(Sha256::digest(b"other")));
-    until("the message to be kept", SOON, async || match gateway.api.all("/v1/unreadable-messages").await.len() {
-        1 => Ok(()),
-        count => Err(format!("{count} are kept")),
-    })
-    .await;
+    gateway.api.wait_for_rows("/v1/unreadable-messages", 1, SOON).await;
     drained(&gateway.queue, SOON).await;
     // The next body is deleted after it has been stored, which is when the first one would be.
     stored(2, "evt_whole", &hex::encode(Sha256::digest(b"large")));

@@ -7,13 +7,11 @@ use axum::Router;
 use axum::routing::post;
 use harness::gateway::{Gateway, RelayOnly};
 use harness::queue::Times;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgConnection};
 use time::format_description::well_known::Rfc3339;
 use tokio::sync::Notify;
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names_it() {
@@ -35,7 +33,7 @@ async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names
     slow.asked.notified().await;
 
     // No relay can read a replay with a time that is none: its task panics.
-    execute(&mut database, "update replays set next_at = 'infinity'").await;
+    gateway.database.run("update replays set next_at = 'infinity'").await;
     gateway.api.post("/v1/replays", &replay).await.expect_status(201);
     not_ready(&gateway, &["the task \"replays\" has failed", "the relay is shutting down"]).await;
     let after = gateway.push(&line.source, b"3").to_string();
@@ -57,13 +55,9 @@ async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names
     assert_eq!(count(&mut database, "select count(*) from shards where owner is not null").await, 0);
     assert!(!line.receiver.ids().contains(&after), "nothing new is sent");
 
-    execute(&mut database, "update replays set next_at = now()").await;
+    gateway.database.run("update replays set next_at = now()").await;
     gateway.relay.start_again().await.expect("starts again");
-    until("the event of meanwhile to arrive", SOON, async || match line.receiver.ids() {
-        ids if ids.contains(&after) => Ok(()),
-        ids => Err(format!("{ids:?}")),
-    })
-    .await;
+    line.receiver.wait_for_events([after], SOON).await;
     gateway.api.get("/readyz").await.expect_status(200);
 }
 
@@ -71,12 +65,11 @@ async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names
 async fn a_relay_that_cannot_renew_its_lease_is_not_ready_until_it_can() {
     let mut gateway = Gateway::relay_only().await;
     gateway.relay.expect_errors();
-    let mut database = gateway.database.connect().await.expect("connects");
     gateway.api.get("/readyz").await.expect_status(200);
-    execute(&mut database, "alter table replicas rename to replicas_away").await;
+    gateway.database.run("alter table replicas rename to replicas_away").await;
     not_ready(&gateway, &["the lease of the relay was not renewed for", "so it sends nothing"]).await;
-    execute(&mut database, "alter table replicas_away rename to replicas").await;
-    ready(&gateway).await;
+    gateway.database.run("alter table replicas_away rename to replicas").await;
+    gateway.api.wait_for_status("/readyz", 200, SOON).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -124,14 +117,6 @@ async fn upstream(gateway: &RelayOnly, name: &str, status: &str) -> serde_json::
     .await
 }
 
-async fn ready(gateway: &RelayOnly) {
-    until("the relay to be ready", SOON, async || match gateway.api.get("/readyz").await {
-        reply if reply.status == 200 => Ok(()),
-        reply => Err(format!("{reply:?}")),
-    })
-    .await;
-}
-
 /// A destination that answers when it is told to.
 struct Slow {
     destination: String,
@@ -157,10 +142,6 @@ impl Slow {
         let destination = gateway.api.create_destination("slow", &url, more).await.id;
         Self { destination, asked, answer }
     }
-}
-
-async fn execute(database: &mut PgConnection, statement: &'static str) {
-    sqlx::query(statement).execute(database).await.expect("the statement is executed");
 }
 
 async fn count(database: &mut PgConnection, statement: &str) -> i64 {

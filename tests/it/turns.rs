@@ -1,15 +1,11 @@
 //! turns: changes of the configuration and transactions that store take turns, and neither waits long for the other.
 
-use std::time::Duration;
-
 use harness::api::Api;
 use harness::gateway::{Gateway, drained};
 use harness::postgres::Database;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::json;
 use sqlx::PgConnection;
-
-const SOON: Duration = Duration::from_secs(60);
 
 /// Takes the locks of a transaction that stores: those of a short one, or those of one that stores a large body.
 async fn hold(database: &mut PgConnection, is_long: bool) {

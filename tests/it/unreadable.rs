@@ -1,21 +1,18 @@
 //! store: messages that could not be stored as what they are. They are kept byte for byte, tried again by themselves, and
 //! released by an operator.
 
-use std::time::Duration;
-
+use harness::api::id;
 use harness::clock::FakeClock;
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::provider::now_s;
 use harness::queue::ContentType;
 use harness::relay::RelaySettings;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 use shared::envelope::{EventHeader, Verification, encode_inline, encode_stored};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
-
-const SOON: Duration = Duration::from_secs(60);
 
 const DAY_S: i64 = 86_400;
 
@@ -48,7 +45,7 @@ async fn wait_for_unreadable(gateway: &RelayOnly, query: &str, count: usize) -> 
 }
 
 fn path(message: &Value) -> String {
-    format!("/v1/unreadable-messages/{}", message["id"].as_str().expect("an id"))
+    format!("/v1/unreadable-messages/{}", id(message))
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -274,11 +271,7 @@ async fn a_relay_whose_clock_is_days_off_pulls_nothing_and_says_why_until_it_is_
     gateway.relay.expect_errors();
     let line = gateway.line("behind").await;
     let event = gateway.push(&line.source, b"{}");
-    until("the relay to say what is wrong", SOON, async || match gateway.relay.log() {
-        log if log.contains("172800 s behind the database's") => Ok(()),
-        log => Err(log),
-    })
-    .await;
+    gateway.relay.wait_for_log("172800 s behind the database's", SOON).await;
     let ready = gateway.api.get("/readyz").await.expect_status(503);
     assert_eq!(ready["code"], "wrong_clock", "{ready}");
     assert_eq!(gateway.queue.counters().pulled, 0, "nothing is pulled");
@@ -291,11 +284,7 @@ async fn a_relay_whose_clock_is_days_off_pulls_nothing_and_says_why_until_it_is_
     clock.set_off_by(20 * DAY_S);
     let pulled = gateway.queue.counters().pulled;
     let event = gateway.push(&line.source, b"{}");
-    until("the relay to see that its clock was set", SOON, async || match gateway.relay.log() {
-        log if log.contains("ahead of the database's") => Ok(()),
-        _ => Err("it has not".to_owned()),
-    })
-    .await;
+    gateway.relay.wait_for_log("ahead of the database's", SOON).await;
     assert!(gateway.queue.counters().pulled <= pulled + 1, "what was under way at most");
     clock.set_off_by(0);
     let received = line.receiver.wait_for(2, SOON).await;

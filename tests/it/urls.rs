@@ -1,18 +1,18 @@
 //! verify: signatures over the URL, however the platform writes it.
 
 use base64::Engine as _;
-use base64::engine::general_purpose::{STANDARD as BASE64, URL_SAFE_NO_PAD as BASE64URL};
+use base64::engine::general_purpose::STANDARD as BASE64;
 use harness::edge::Edge;
 use harness::gateway::Gateway;
+use harness::mac::{hmac_sha1, hmac_sha256, json_web_token};
 use harness::provider::now_s;
-use hmac::{Hmac, KeyInit as _, Mac as _};
 use serde_json::json;
-use sha1::Sha1;
 use sha2::{Digest as _, Sha256};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
 const SECRET: &str = "0123456789abcdef0123456789abcdef";
+const KEY: &[u8] = SECRET.as_bytes();
 
 /// What stands in the queries that senders sign, as they were entered.
 const QUERIES: [&str; 9] = [
@@ -27,12 +27,6 @@ const QUERIES: [&str; 9] = [
     "?",
 ];
 
-fn hmac_sha256(pieces: &[&str]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(SECRET.as_bytes()).expect("a key");
-    pieces.iter().for_each(|piece| mac.update(piece.as_bytes()));
-    mac.finalize().into_bytes().to_vec()
-}
-
 fn sha256(text: &str) -> String {
     hex::encode(Sha256::digest(text))
 }
@@ -40,28 +34,17 @@ fn sha256(text: &str) -> String {
 /// The header of a signature, as a provider makes it for this URL and body.
 fn signed(provider: &str, url: &str, body: &str) -> (&'static str, String) {
     match provider {
-        "square" => ("x-square-hmacsha256-signature", BASE64.encode(hmac_sha256(&[url, body]))),
-        "hubspot-v2" => ("x-hubspot-signature", sha256(&format!("{SECRET}POST{url}{body}"))),
-        "trello" => {
-            let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).expect("a key");
-            mac.update(body.as_bytes());
-            mac.update(url.as_bytes());
-            ("x-trello-webhook", BASE64.encode(mac.finalize().into_bytes()))
+        "square" => {
+            ("x-square-hmacsha256-signature", BASE64.encode(hmac_sha256(KEY, &[url.as_bytes(), body.as_bytes()])))
         }
+        "hubspot-v2" => ("x-hubspot-signature", sha256(&format!("{SECRET}POST{url}{body}"))),
+        "trello" => ("x-trello-webhook", BASE64.encode(hmac_sha1(KEY, &[body.as_bytes(), url.as_bytes()]))),
         "messagebird" => {
             let claims = json!({"iss": "MessageBird", "nbf": now_s(), "exp": now_s() + 60, "url_hash": sha256(url),
                 "payload_hash": sha256(body)});
-            let part = |value: &str| BASE64URL.encode(value);
-            let token = format!("{}.{}", part(r#"{"alg":"HS256","typ":"JWT"}"#), part(&claims.to_string()));
-            let signature = BASE64URL.encode(hmac_sha256(&[&token]));
-            ("messagebird-signature-jwt", format!("{token}.{signature}"))
+            ("messagebird-signature-jwt", json_web_token(KEY, &claims))
         }
-        "twilio" => {
-            let mut mac = Hmac::<Sha1>::new_from_slice(SECRET.as_bytes()).expect("a key");
-            mac.update(url.as_bytes());
-            mac.update(b"CallSidCA1");
-            ("x-twilio-signature", BASE64.encode(mac.finalize().into_bytes()))
-        }
+        "twilio" => ("x-twilio-signature", BASE64.encode(hmac_sha1(KEY, &[url.as_bytes(), b"CallSidCA1"]))),
         other => panic!("{other} is signed by nothing here"),
     }
 }

@@ -1,14 +1,10 @@
 //! The whole way: a provider's request into workerd, a signed delivery out of the relay.
 
-use std::time::Duration;
-
-use harness::api::http_client;
+use harness::api::{http_client, id};
 use harness::gateway::Gateway;
 use harness::provider::Provider;
-use harness::wait::until;
+use harness::wait::{SOON, until};
 use serde_json::json;
-
-const SOON: Duration = Duration::from_secs(60);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_webhook_enters_at_the_edge_leaves_as_a_signed_delivery_and_is_replayed() {
@@ -22,7 +18,7 @@ async fn a_webhook_enters_at_the_edge_leaves_as_a_signed_delivery_and_is_replaye
 
     let received = line.receiver.wait_for(1, SOON).await.remove(0);
     assert_eq!(received.body, request.body.as_slice());
-    assert_eq!(received.header("webhook-id"), accepted["id"].as_str().expect("an id"));
+    assert_eq!(received.header("webhook-id"), id(&accepted));
     received.verify(&line.destination.signing_secret).expect("the signature verifies");
 
     let replay =
@@ -67,7 +63,7 @@ async fn the_same_id_twice_every_byte_value_and_a_megabyte_come_out_as_they_went
         .into_iter()
         .find(|event| event["body_size"] == 1_000_000)
         .expect("is there");
-    let path = format!("/v1/events/{}/body", large["id"].as_str().expect("an id"));
+    let path = format!("/v1/events/{}/body", id(&large));
     assert!(gateway.api.bytes(&path).await == megabyte, "byte for byte in the database too");
 }
 
@@ -81,10 +77,7 @@ async fn requests_that_are_refused_are_shown_with_their_cause() {
         let answer = tampered.send(&client, &line.source.ingest_url).await.expect("sends");
         assert_eq!(answer.status(), 401);
     }
-    let rejection = until("the rejection to be shown", SOON, async || {
-        gateway.api.all("/v1/rejections").await.into_iter().next().ok_or_else(|| "none".to_owned())
-    })
-    .await;
+    let rejection = gateway.api.wait_for_row("/v1/rejections", SOON).await;
     assert_eq!(rejection["cause"], "signature_mismatch", "{rejection}");
     assert_eq!(line.receiver.count(), 0);
 }

@@ -4,9 +4,8 @@ use std::collections::BTreeMap;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
-use hmac::{Hmac, KeyInit as _, Mac as _};
+use harness::mac;
 use serde_json::{Value, json};
-use sha2::Sha256;
 
 use super::case::{Case, Covers, NOW_S, Place, Request, Signer, WORD};
 
@@ -184,9 +183,7 @@ fn standard(provider: &'static str, prefix: &str, key: &[u8]) -> Case {
     case
 }
 
-/// HMAC-SHA-256 over the parts, one after the other.
+/// HMAC-SHA256 over the parts, one after the other.
 pub(crate) fn hmac_sha256(key: &[u8], parts: &[&str]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("a key");
-    parts.iter().for_each(|part| mac.update(part.as_bytes()));
-    mac.finalize().into_bytes().to_vec()
+    mac::hmac_sha256(key, &parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
 }

@@ -27,6 +27,7 @@ use crate::item::Item;
 use crate::pace::Pace;
 
 mod expedited;
+mod report;
 
 use self::expedited::Expedited;
 

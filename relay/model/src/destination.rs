@@ -14,6 +14,9 @@ use crate::retry_policy::RetryPolicy;
 use crate::signing::SigningKeys;
 use crate::unix_time::unix_us;
 
+/// The longest URL of a destination, in bytes.
+pub const MAX_URL_BYTES: usize = 2_048;
+
 /// A destination as the engine needs it to deliver.
 #[derive(Debug)]
 pub struct Destination {
@@ -68,9 +71,9 @@ impl Rate {
 #[serde(rename_all = "snake_case")]
 pub enum DestinationState {
     Active,
-    /// By its owner; deliveries are held.
+    /// Paused by its owner; deliveries are held.
     Paused,
-    /// By the gateway, because it answered 410 or has failed for days; deliveries are held.
+    /// Disabled by the gateway, because it answered 410 or has failed for days; deliveries are held.
     Disabled,
 }
 

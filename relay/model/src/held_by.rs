@@ -3,23 +3,23 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What parks a delivery.
+/// What holds a delivery by itself.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum HeldBy {
-    /// The filter of its route could not be evaluated: it is not known whether it is to be sent.
+    /// The filter of its route could not be evaluated, so it is unknown whether it is to be sent.
     Filter,
     /// The order key of its route could not be evaluated.
     OrderKey,
-    /// The transform of its route fails, or was not evaluated in time again and again.
+    /// The transform of its route fails, or repeatedly was not evaluated in time.
     Transform,
-    /// No request can be made of the destination's URL.
+    /// No request can be made from the URL of its destination.
     Url,
     /// The body of its event is no longer kept.
     Body,
-    /// Its last attempt could not be written.
+    /// The outcome of its last attempt could not be stored.
     Attempt,
-    /// Its route was deleted or changed, and the transform that it was routed with is not known.
+    /// Its route was deleted or changed, and the transform that it was routed with is unknown.
     Route,
 }
 

@@ -3,14 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// What a delivery that fails means for the later ones of its key.
+/// What later deliveries of an order key do while one is failing.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Poison {
     /// They wait until it has succeeded or is dead.
     #[default]
     Block,
-    /// They go on while it is retried.
+    /// They are sent while it is retried.
     Skip,
 }
 

@@ -1,6 +1,6 @@
 //! A destination's retry policy, as the API takes it.
 
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 /// Standard Webhooks 1.0.0: the seconds to wait before each of ten attempts, the first at once, over about three days.
 pub const STANDARD_SCHEDULE_S: [u32; 10] =
@@ -15,7 +15,7 @@ pub const MAX_DELAY_S: u32 = 7 * 24 * HOUR;
 pub const MAX_ATTEMPTS: u32 = 50;
 
 /// The steepest growth of the exponential form.
-const MAX_MULTIPLIER: f64 = 10.0;
+pub const MAX_MULTIPLIER: f64 = 10.0;
 
 /// How often and when a delivery is tried. Made by deserialising, which checks it, or by [`RetryPolicy::checked`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -130,16 +130,21 @@ impl RetryPolicy {
 #[derive(Debug, Clone, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Fields {
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     schedule_s: Option<Vec<u32>>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     initial_s: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     multiplier: Option<f64>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     max_s: Option<u32>,
-    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[serde(default, deserialize_with = "value", skip_serializing_if = "Option::is_none")]
     attempts: Option<u32>,
+}
+
+/// A field that is given has a value: null would be one of the other form that is taken for left out.
+fn value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
+    T::deserialize(deserializer).map(Some)
 }
 
 impl TryFrom<Fields> for RetryPolicy {

@@ -3,29 +3,29 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a message could not be stored as what it is.
+/// Why a message could not be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
-    /// It is not in the form that the edge writes.
+    /// The message does not have the format of the edge.
     NotDecodable,
-    /// The edge that wrote it is newer than this relay.
+    /// The edge that wrote the message is newer than this relay.
     UnknownVersion,
-    /// The queue's answer with this message alone could not be read.
+    /// The response of the queue with this message alone could not be read.
     AnswerNotReadable,
-    /// The queue has handed it out so often that it would soon drop it. It is kept first and read then.
+    /// The queue has delivered the message so often that it would soon drop it. The relay keeps it first and reads it then.
     LeasedTooOften,
-    /// Its body is not in the edge's object storage, or is not the one that was put there.
+    /// The body is not in the object storage of the edge, or is not the one that was stored there.
     BodyMissing,
-    /// The secret that a provider handed over cannot be opened with the edge's key.
+    /// The secret that a provider handed over cannot be opened with the key of the edge.
     SecretNotOpenable,
     /// There is no source with this id.
     UnknownSource,
-    /// The time in its event's id lies in the future, or further in the past than a queue keeps messages.
+    /// The time in the id of the event is in the future, or further in the past than a queue keeps messages.
     ImplausibleTime,
-    /// Its event is older than bodies are kept: no delivery is made of it any more.
+    /// The event is past the retention period of bodies: no delivery is created.
     PastRetention,
-    /// The database refused a value of it.
+    /// The database refused a value of the message.
     RefusedByDatabase,
 }
 

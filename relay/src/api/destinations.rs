@@ -5,18 +5,20 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::input::{Body, OptionalBody, Params, Segment};
-use super::problem::{ApiError, Refusals};
+use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use super::{created, put_answer};
 use crate::control::destinations::health::{self, DestinationHealth};
 use crate::control::destinations::signing::{self, Rotation, SigningSecret};
 use crate::control::destinations::{self, Destination, DestinationPatch, DestinationSpec};
 use crate::control::page::Page;
-use crate::control::{Actor, Control};
+use crate::control::{Actor, Control, schema};
 
-/// Makes a destination. The answer holds the signing secret.
+/// Creates a destination.
+///
+/// `name` is required. The answer contains the signing secret.
 #[utoipa::path(post, path = "/v1/destinations", tag = "destinations", request_body = DestinationSpec,
-    responses((status = 201, body = Destination), Refusals))]
+    responses((status = 201, body = Destination), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
@@ -25,9 +27,9 @@ pub(super) async fn create(
     created(destinations::create(&control, actor, spec).await)
 }
 
-/// A page of destinations, newest first.
+/// Lists destinations, newest first.
 #[utoipa::path(get, path = "/v1/destinations", tag = "destinations", params(PageQuery),
-    responses((status = 200, body = Page<Destination>), Refusals))]
+    responses((status = 200, body = Page<Destination>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
@@ -36,9 +38,9 @@ pub(super) async fn list(
     Ok(Json(destinations::list(&control, actor, &query.into()).await?))
 }
 
-/// One destination.
+/// Returns one destination.
 #[utoipa::path(get, path = "/v1/destinations/{id}", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), responses((status = 200, body = Destination), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = Destination)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
@@ -47,12 +49,14 @@ pub(super) async fn show(
     Ok(Json(destinations::show(&control, actor, &id).await?))
 }
 
-/// Makes the destination with this name, or changes it. What is left out gets its default, except the signing keys, which
-/// are kept, and the static headers, which are kept as long as the URL's scheme, host and port stay the same; `dropped` names
-/// what is gone. Of calls at the same time the last one wins as a whole.
-#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations", params(("name" = String, Path)),
+/// Creates the destination with this name, or replaces its settings.
+///
+/// Omitted settings get their defaults. Omitted signing keys are kept, and so are omitted static headers while the scheme, host
+/// and port of the URL stay the same. `dropped` of the answer names every setting that was reset or removed. Of concurrent calls
+/// the last one wins as a whole. A name in the body must be the one in the path.
+#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations", params(("name" = schema::DestinationName, Path)),
     request_body = DestinationSpec,
-    responses((status = 200, body = Destination, description = "changed"), (status = 201, body = Destination, description = "made"), Refusals))]
+    responses((status = 200, body = Destination, description = "Changed."), (status = 201, body = Destination, description = "Created."), Conflicts))]
 pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
@@ -62,10 +66,13 @@ pub(super) async fn put(
     put_answer(destinations::put(&control, actor, &name, spec).await)
 }
 
-/// Changes a part of a destination. Changes of different fields at the same time are all kept.
+/// Changes some settings of a destination.
+///
+/// Concurrent changes of different fields are all kept. The merged settings must be complete: a rate limit needs `limit` and
+/// `per`, and a retry policy is either a schedule or a backoff.
 #[utoipa::path(patch, path = "/v1/destinations/{id}", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), request_body = DestinationPatch,
-    responses((status = 200, body = Destination), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), request_body = DestinationPatch,
+    responses((status = 200, body = Destination), Conflicts))]
 pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
@@ -75,14 +82,15 @@ pub(super) async fn change(
     Ok(Json(destinations::change(&control, actor, &id, patch).await?))
 }
 
-/// Deletes a destination with its routes. Its name is free at once, and nothing is sent to it any more; an attempt that is
-/// under way is not called back.
+/// Deletes a destination and its routes.
 ///
-/// What is pending for it is cancelled in the background, which takes a while if it is much: some thousands a second. Until
-/// then such a delivery is shown as held, with that as its reason, counts as pending in the replay that made it, cannot be
-/// retried, and is not taken by a replay of what is cancelled. Replays that deliver to it are cancelled.
+/// Its name is free at once, and nothing more is sent to it; an attempt in flight is not aborted.
+///
+/// Its pending deliveries are cancelled in the background, some thousands a second. Until then such a delivery is shown as held
+/// with the deletion as its reason, counts as pending in the replay that created it, cannot be retried, and is not matched by a
+/// replay of cancelled deliveries. Replays that deliver to the destination are cancelled.
 #[utoipa::path(delete, path = "/v1/destinations/{id}", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), responses((status = 204), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 204)))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
@@ -92,9 +100,11 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Holds the deliveries of a destination until it is resumed.
+/// Pauses a destination.
+///
+/// Its deliveries are held until it is resumed.
 #[utoipa::path(post, path = "/v1/destinations/{id}/pause", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), responses((status = 200, body = Destination), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = Destination)))]
 pub(super) async fn pause(
     State(control): State<Control>,
     actor: Actor,
@@ -103,10 +113,12 @@ pub(super) async fn pause(
     Ok(Json(destinations::pause(&control, actor, &id).await?))
 }
 
-/// Lets the deliveries of a paused or disabled destination go, at the rate of the destination. What was learned of it before is
-/// forgotten: Retry-After, pauses, breaker, reduction and run of failures.
+/// Resumes a paused or disabled destination.
+///
+/// Its deliveries are sent at its rate. What was learned about it before is forgotten: Retry-After, pauses, breaker, reduction
+/// and failures.
 #[utoipa::path(post, path = "/v1/destinations/{id}/resume", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), responses((status = 200, body = Destination), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = Destination)))]
 pub(super) async fn resume(
     State(control): State<Control>,
     actor: Actor,
@@ -115,10 +127,10 @@ pub(super) async fn resume(
     Ok(Json(destinations::resume(&control, actor, &id).await?))
 }
 
-/// How a destination takes what it is sent: its breaker, its pace now and why, and what waits.
+/// Returns the health of a destination: breaker, current pace with its reason, and waiting deliveries.
 #[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")),
-    responses((status = 200, body = DestinationHealth), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")),
+    responses((status = 200, body = DestinationHealth)))]
 pub(super) async fn health(
     State(control): State<Control>,
     actor: Actor,
@@ -127,9 +139,9 @@ pub(super) async fn health(
     Ok(Json(health::show(&control, actor, &id).await?))
 }
 
-/// The secret that a destination verifies deliveries with.
+/// Returns the secret that the destination verifies deliveries with.
 #[utoipa::path(get, path = "/v1/destinations/{id}/signing-secret", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), responses((status = 200, body = SigningSecret), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = SigningSecret), Conflicts))]
 pub(super) async fn signing_secret(
     State(control): State<Control>,
     actor: Actor,
@@ -138,11 +150,13 @@ pub(super) async fn signing_secret(
     Ok(Json(signing::show(&control, actor, &id).await?))
 }
 
-/// Puts a new signing key in front. Until the overlap ends deliveries are signed with the old ones too, so that the
-/// destination can take its time to change.
+/// Replaces the signing secret of a destination.
+///
+/// Deliveries are signed with the new key and with the old ones until the overlap ends, so that the destination can change over
+/// in that time. The body may be omitted.
 #[utoipa::path(post, path = "/v1/destinations/{id}/signing-secret/rotate", tag = "destinations",
-    params(("id" = String, Path, description = "id or name")), request_body = Option<Rotation>,
-    responses((status = 200, body = SigningSecret), Refusals))]
+    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), request_body = Rotation,
+    responses((status = 200, body = SigningSecret)))]
 pub(super) async fn rotate_signing_secret(
     State(control): State<Control>,
     actor: Actor,

@@ -1,4 +1,4 @@
-//! Whether the relay lives, and whether it can work. Both calls are open to everybody and say nothing else.
+//! Whether the relay lives, and whether it can work. Both calls need no token and say nothing else.
 
 use axum::Json;
 use axum::extract::State;
@@ -7,11 +7,11 @@ use utoipa::ToSchema;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::problem::{ApiError, Refusals};
+use super::problem::ApiError;
 use crate::control::Control;
 use crate::control::ready::{self, Ready};
 
-/// The relay lives.
+/// The relay answers.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Health {
     pub ok: bool,
@@ -24,14 +24,15 @@ pub(super) fn calls() -> OpenApiRouter<Control> {
     OpenApiRouter::new().routes(routes!(live)).routes(routes!(ready))
 }
 
-/// Whether the process answers.
+/// Returns 200 while the process answers.
 #[utoipa::path(get, path = "/healthz", tag = "health", security(()), responses((status = 200, body = Health)))]
 pub(super) async fn live() -> Json<Health> {
     Json(HEALTHY)
 }
 
-/// Whether this relay can do its part of the work; 503 with the reasons if it cannot. It is ready if every one of these
-/// holds:
+/// Returns 200 while this relay can do its part of the work, and 503 with the reasons while it cannot.
+///
+/// The relay is ready if all of these hold:
 ///
 /// - no task of the relay has failed, and it is not shutting down (`not_ready`)
 /// - the delivery engine has taken a turn in the last 15 seconds (`not_ready`)
@@ -40,9 +41,10 @@ pub(super) async fn live() -> Json<Health> {
 /// - the database answers within 2 seconds (`unavailable`)
 /// - the relay's clock and the database's differ by less than a minute: otherwise nothing is pulled (`wrong_clock`)
 ///
-/// The API of the queues and the edge are the same for all relays, so a relay stays ready if they fail. `queue` and `edge` say
-/// whether they do, and since when. Destinations and routes that the relay cannot use are counted; they hold up no others.
-#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready), Refusals))]
+/// The API of the queues and the edge are the same for all relays, so a relay stays ready while they fail. `queue` and `edge`
+/// say whether they fail, and since when. Destinations and routes that the relay cannot use are counted; they do not delay
+/// others.
+#[utoipa::path(get, path = "/readyz", tag = "health", security(()), responses((status = 200, body = Ready)))]
 pub(super) async fn ready(State(control): State<Control>) -> Result<Json<Ready>, ApiError> {
     Ok(Json(ready::ready(&control).await?))
 }

@@ -41,16 +41,13 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
     }
 }
 
-/// The query of the URL.
+/// The query of the URL, whose names and texts were checked by [`known`](super::known).
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
     type Rejection = ApiError;
 
     async fn from_request_parts(parts: &mut Parts, _: &S) -> Result<Self, ApiError> {
-        for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()) {
-            without_nul(&name, &[&name, &value], "%00")?;
-        }
         match Query::<T>::try_from_uri(&parts.uri) {
             Ok(Query(query)) => Ok(Self(query)),
             Err(rejection) => {
@@ -80,7 +77,13 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
-async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
+/// Refuses a query that holds the character NUL.
+pub(super) fn query_without_nul(query: &str) -> Result<(), ApiError> {
+    form_urlencoded::parse(query.as_bytes()).try_for_each(|(name, value)| without_nul(&name, &[&name, &value], "%00"))
+}
+
+/// Reads the body of a request.
+pub(super) async fn receive<S: Send + Sync>(request: Request, state: &S) -> Result<Bytes, ApiError> {
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
         _ if is_late(&rejection) => ApiError::TooSlow,
@@ -95,7 +98,7 @@ fn is_late(error: &(dyn Error + 'static)) -> bool {
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
-        return Err(ApiError::Unreadable("the body is empty; send a json object".to_owned()));
+        return Err(ApiError::Unreadable("the body is empty; send a JSON object".to_owned()));
     }
     // The six characters may also be part of another text, behind a second backslash.
     if bytes.windows(6).any(|window| window == br"\u0000")
@@ -117,7 +120,7 @@ fn without_nul(field: &str, texts: &[&str], written: &str) -> Result<(), ApiErro
 }
 
 fn nul_in(field: &str, written: &str) -> ApiError {
-    ApiError::NulCharacter(FieldError::new(field, format!("holds the character {written}; remove it")))
+    ApiError::NulCharacter(FieldError::new(field, format!("contains the character {written}; remove it")))
 }
 
 /// The path of the first text in it that holds NUL, be it a value or a name.
@@ -144,7 +147,7 @@ fn field_with_nul(value: &Value) -> Option<String> {
 }
 
 fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::Unreadable(format!("the body is not valid json: {error}; check quotes, commas and brackets"))
+    ApiError::Unreadable(format!("the body is not valid JSON: {error}; check quotes, commas and brackets"))
 }
 
 #[cfg(test)]
@@ -176,14 +179,21 @@ mod tests {
 
     #[test]
     fn the_field_that_is_wrong_is_named() {
-        assert_eq!(wrong("{}"), ("name".to_owned(), "is missing; it has to be given".to_owned()));
+        assert_eq!(wrong("{}"), ("name".to_owned(), "is required".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{}}"#).0, "inner.limit");
         let unknown = wrong(r#"{"name":"a","nmae":"b"}"#);
-        assert_eq!(unknown, ("nmae".to_owned(), "is not known here; known are name or inner".to_owned()));
+        assert_eq!(unknown, ("nmae".to_owned(), "is unknown; expected name or inner".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":1,"x":2}}"#).0, "inner.x");
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":"many"}}"#).0, "inner.limit");
         assert_eq!(wrong(r#"{"name":1}"#).0, "name");
         assert_eq!(wrong("[]").0, "");
+    }
+
+    #[test]
+    fn an_array_is_not_taken_for_the_fields_in_their_order() {
+        assert!(json::<Outer>(br#"{"name":"a"}"#).is_ok());
+        let (field, message) = wrong(r#"["a",null]"#);
+        assert_eq!((field.as_str(), message.as_str()), ("", "invalid type: sequence, expected an object"));
     }
 
     #[test]

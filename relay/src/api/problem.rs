@@ -10,7 +10,7 @@ use axum::response::{IntoResponse, Response};
 use http::header::{CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use http::{HeaderValue, StatusCode};
 use serde::Serialize;
-use utoipa::openapi::{ContentBuilder, Ref, RefOr, ResponseBuilder};
+use utoipa::openapi::{Ref, RefOr};
 use utoipa::{IntoResponses, ToSchema};
 
 use crate::control;
@@ -50,15 +50,15 @@ type Class = (StatusCode, &'static str, &'static str, &'static str);
 /// A problem document, `application/problem+json`.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
-    /// What kind of problem it is; stable.
+    /// The kind of problem; stable.
     #[serde(rename = "type")]
     #[schema(example = "/problems/validation")]
     pub kind: &'static str,
     pub title: &'static str,
     pub status: u16,
-    /// What happened here and what to do.
+    /// What happened and what to do.
     pub detail: String,
-    /// A stable code, finer than `type` where there is more to tell apart.
+    /// A stable code, more specific than `type`.
     #[schema(example = "egress_blocked")]
     pub code: &'static str,
     #[serde(skip_serializing_if = "Vec::is_empty")]
@@ -88,29 +88,29 @@ impl ApiError {
     fn class(&self) -> Class {
         match self {
             Self::Unauthorized => {
-                (StatusCode::UNAUTHORIZED, "/problems/unauthorized", "a bearer token is needed", "unauthorized")
+                (StatusCode::UNAUTHORIZED, "/problems/unauthorized", "authentication required", "unauthorized")
             }
             Self::NoSuchCall => NOT_FOUND,
             Self::MethodNotAllowed => (
                 StatusCode::METHOD_NOT_ALLOWED,
                 "/problems/method-not-allowed",
-                "this method is not offered here",
+                "method not allowed",
                 "method_not_allowed",
             ),
             Self::Unreadable(_) => {
-                (StatusCode::BAD_REQUEST, "/problems/unreadable", "the request cannot be read", "unreadable")
+                (StatusCode::BAD_REQUEST, "/problems/unreadable", "unreadable request", "unreadable")
             }
             Self::NulCharacter(_) => {
-                (StatusCode::BAD_REQUEST, "/problems/unreadable", "the request cannot be read", "nul_character")
+                (StatusCode::BAD_REQUEST, "/problems/unreadable", "unreadable request", "nul_character")
             }
             Self::TooLarge => {
-                (StatusCode::PAYLOAD_TOO_LARGE, "/problems/body-too-large", "the body is too large", "body_too_large")
+                (StatusCode::PAYLOAD_TOO_LARGE, "/problems/body-too-large", "request body too large", "body_too_large")
             }
             Self::TooSlow => {
-                (StatusCode::REQUEST_TIMEOUT, "/problems/body-too-slow", "the body came too slowly", "body_too_slow")
+                (StatusCode::REQUEST_TIMEOUT, "/problems/body-too-slow", "request body timed out", "body_too_slow")
             }
             Self::TookTooLong => {
-                (StatusCode::GATEWAY_TIMEOUT, "/problems/took-too-long", "the call took too long", "took_too_long")
+                (StatusCode::GATEWAY_TIMEOUT, "/problems/took-too-long", "request timed out", "took_too_long")
             }
             Self::Refused(error) => class_of(error),
         }
@@ -118,17 +118,19 @@ impl ApiError {
 
     fn detail(&self) -> String {
         match self {
-            Self::Unauthorized => "send the header Authorization: Bearer with the token of this relay".to_owned(),
-            Self::NoSuchCall => "there is no such call; /openapi.json describes those that there are".to_owned(),
+            Self::Unauthorized => {
+                "send the header Authorization: Bearer <token> with the token of this relay".to_owned()
+            }
+            Self::NoSuchCall => "no such endpoint; see /openapi.json".to_owned(),
             Self::MethodNotAllowed => {
-                "the header Allow names the methods; /openapi.json describes every call".to_owned()
+                "the header Allow lists the methods of this endpoint; see /openapi.json".to_owned()
             }
             Self::Unreadable(detail) => detail.clone(),
             Self::TooLarge => format!("send at most {} bytes", super::MAX_BODY_BYTES),
             Self::TooSlow => "the body did not arrive in time; send the request again".to_owned(),
             Self::NulCharacter(error) => error.text(),
             Self::TookTooLong => {
-                "it was broken off, and a change may or may not be stored; look at it before you send it again"
+                "the request was cancelled, and its change may or may not be saved; check before you send it again"
                     .to_owned()
             }
             Self::Refused(control::Error::Conflict(conflict)) => match call_for(*conflict) {
@@ -162,44 +164,43 @@ fn class_of(error: &control::Error) -> Class {
     use control::Error;
     match error {
         Error::NotFound(_) => NOT_FOUND,
-        Error::PastRetention(_) => (StatusCode::GONE, "/problems/past-retention", "no longer kept", "past_retention"),
+        Error::PastRetention(_) => (StatusCode::GONE, "/problems/past-retention", "past retention", "past_retention"),
         Error::Invalid(errors) => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "/problems/validation",
-            "some values are wrong",
+            "invalid request",
             errors.iter().find_map(|error| error.code).unwrap_or("validation"),
         ),
-        Error::Conflict(conflict) => {
-            (StatusCode::CONFLICT, "/problems/conflict", "this does not go with what is there", conflict.code())
-        }
+        Error::Conflict(conflict) => (
+            StatusCode::CONFLICT,
+            "/problems/conflict",
+            "the request conflicts with the current state",
+            conflict.code(),
+        ),
         Error::StillUnreadable(_) => {
             (StatusCode::CONFLICT, "/problems/conflict", "the message is still unreadable", "still_unreadable")
         }
-        Error::WrongClock(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "/problems/wrong-clock",
-            "the clock of this machine is wrong, so nothing is pulled",
-            "wrong_clock",
-        ),
-        Error::NotTried(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "the message could not be tried", "unavailable")
+        Error::WrongClock(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/wrong-clock", "the clock of the relay is wrong", "wrong_clock")
         }
-        Error::Edge(_) => (StatusCode::BAD_GATEWAY, "/problems/edge", "the edge did not do its part", "edge"),
+        Error::NotTried(_) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            "/problems/unavailable",
+            "the message cannot be released now",
+            "unavailable",
+        ),
+        Error::Edge(_) => (StatusCode::BAD_GATEWAY, "/problems/edge", "the edge request failed", "edge"),
         Error::Unavailable(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "the database cannot be reached", "unavailable")
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "database unavailable", "unavailable")
         }
         Error::NotActive(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "/problems/not-in-force",
-            "the change is stored and not in force yet",
-            "not_in_force",
+            "/problems/not-active",
+            "the change is saved but not yet active",
+            "not_active",
         ),
-        Error::NotReady(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-ready", "a part of the relay does not work", "not_ready")
-        }
-        Error::Internal(_) => {
-            (StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "something went wrong here", "internal")
-        }
+        Error::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-ready", "relay not ready", "not_ready"),
+        Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "internal error", "internal"),
     }
 }
 
@@ -244,18 +245,83 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// The answers that every call may give besides its own, for the API's description.
-pub(crate) struct Refusals;
+/// A status that a problem document has, for the API's description.
+pub(crate) struct Refusal {
+    pub(crate) status: u16,
+    /// What the description calls it.
+    pub(crate) name: &'static str,
+    pub(crate) description: &'static str,
+    /// The headers that it has besides those of every answer, and what they say.
+    pub(crate) headers: &'static [(&'static str, &'static str)],
+}
 
-impl IntoResponses for Refusals {
-    fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
-        let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
-        let response = ResponseBuilder::new()
-            .description("a problem document (RFC 9457): 400, 401, 404, 405, 409, 410, 413, 422, 500, 502, 503 or 504")
-            .content("application/problem+json", content)
-            .build();
-        BTreeMap::from([("default".to_owned(), RefOr::T(response))])
-    }
+/// Every status of a problem document.
+pub(crate) fn refusals() -> [Refusal; 13] {
+    let refusal = |status, name, description| Refusal { status, name, description, headers: &[] };
+    [
+        refusal(
+            400,
+            "Unreadable",
+            "The request cannot be read: the body is not JSON, or a text contains the character NUL.",
+        ),
+        Refusal {
+            headers: &[("www-authenticate", "The authentication scheme: Bearer.")],
+            ..refusal(401, "Unauthorized", "The bearer token is missing or wrong.")
+        },
+        refusal(404, "NotFound", "There is no such object, or no such endpoint."),
+        Refusal {
+            headers: &[("allow", "The methods of the endpoint.")],
+            ..refusal(
+                405,
+                "MethodNotAllowed",
+                "The endpoint does not have this method. Only other methods than those described get this answer.",
+            )
+        },
+        refusal(408, "BodyTooSlow", "The body did not arrive in time."),
+        refusal(409, "Conflict", "The request conflicts with the current state; `code` says how."),
+        refusal(410, "PastRetention", "The body is past its retention period."),
+        refusal(413, "BodyTooLarge", "The body is larger than 1,000,000 bytes."),
+        refusal(
+            422,
+            "Invalid",
+            "The request is readable and a field or parameter is missing, unknown or has a value that is not allowed; `errors` names every one that was found.",
+        ),
+        refusal(500, "Internal", "The relay failed; its log has the cause."),
+        refusal(502, "EdgeFailed", "The edge did not confirm the change, so nothing was changed."),
+        Refusal {
+            headers: &[("retry-after", "After how many seconds to try again.")],
+            ..refusal(
+                503,
+                "Unavailable",
+                "The database or another part of the relay is unavailable, or a saved change is not active yet; `code` says which.",
+            )
+        },
+        refusal(504, "TookTooLong", "The request took longer than two minutes and was cancelled."),
+    ]
+}
+
+macro_rules! answers {
+    ($($(#[$doc:meta])* $name:ident = $status:literal, $response:literal;)*) => {$(
+        $(#[$doc])*
+        pub(crate) struct $name;
+
+        impl IntoResponses for $name {
+            fn responses() -> BTreeMap<String, RefOr<utoipa::openapi::Response>> {
+                let reference = Ref::new(concat!("#/components/responses/", $response));
+                BTreeMap::from([($status.to_owned(), RefOr::Ref(reference))])
+            }
+        }
+    )*};
+}
+
+// The answers that only some calls give; all others follow from the form of a call.
+answers! {
+    /// The call can contradict what is stored.
+    Conflicts = "409", "Conflict";
+    /// The call needs a body that may no longer be kept.
+    PastRetention = "410", "PastRetention";
+    /// The call needs the edge to confirm it.
+    EdgeFailed = "502", "EdgeFailed";
 }
 
 #[cfg(test)]
@@ -271,7 +337,7 @@ mod tests {
             serde_json::to_value(problem).expect("json"),
             serde_json::json!({
                 "type": "/problems/validation",
-                "title": "some values are wrong",
+                "title": "invalid request",
                 "status": 422,
                 "detail": "name: is missing; url: blocked",
                 "code": "egress_blocked",

@@ -3,20 +3,22 @@
 use axum::Json;
 
 use super::input::Segment;
-use super::problem::{ApiError, Refusals};
-use crate::control::Actor;
+use super::problem::ApiError;
 use crate::control::page::Page;
 use crate::control::providers::{self, Provider};
+use crate::control::{Actor, schema};
 
-/// All providers; there is one page of them.
-#[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Page<Provider>), Refusals))]
+/// Lists all providers of the catalogue.
+///
+/// They are on one page.
+#[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Page<Provider>)))]
 pub(super) async fn list(actor: Actor) -> Json<Page<Provider>> {
     Json(providers::list(actor))
 }
 
-/// One provider.
-#[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers", params(("id" = String, Path)),
-    responses((status = 200, body = Provider), Refusals))]
+/// Returns one provider.
+#[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers", params(("id" = schema::ProviderId, Path)),
+    responses((status = 200, body = Provider)))]
 pub(super) async fn show(actor: Actor, Segment(id): Segment) -> Result<Json<Provider>, ApiError> {
     Ok(Json(providers::show(actor, &id)?))
 }

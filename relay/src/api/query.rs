@@ -4,13 +4,18 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use crate::control::page::PageRequest;
+use crate::control::schema;
 
 /// Which page of a list that has no filters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct PageQuery {
+    /// The most rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 

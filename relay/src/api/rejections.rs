@@ -6,29 +6,37 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::input::Params;
-use super::problem::{ApiError, Refusals};
+use super::problem::ApiError;
 use crate::control::page::{Page, PageRequest};
 use crate::control::rejections::{self, Rejection, RejectionFilter};
-use crate::control::{Actor, Control};
+use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, schema};
 
 /// Which rejections.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RejectionQuery {
-    /// Id or name.
+    /// The id or name of a source.
+    #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
     /// Stored at or after this time, RFC 3339.
+    #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
     /// Stored before this time, RFC 3339.
+    #[param(value_type = Option<Timestamp>)]
     before: Option<String>,
+    /// The most rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 
-/// A page of rejections, newest first.
+/// Lists rejections, newest first.
 #[utoipa::path(get, path = "/v1/rejections", tag = "rejections", params(RejectionQuery),
-    responses((status = 200, body = Page<Rejection>), Refusals))]
+    responses((status = 200, body = Page<Rejection>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,

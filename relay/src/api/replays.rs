@@ -6,18 +6,23 @@ use axum::response::{IntoResponse, Response};
 use http::StatusCode;
 
 use super::input::{Body, Params, Segment};
-use super::problem::{ApiError, Refusals};
+use super::problem::{ApiError, Conflicts};
 use super::query::PageQuery;
 use crate::control::page::Page;
 use crate::control::replays::{self, Made, NewReplay, Replay, ReplayPlan};
-use crate::control::{Actor, Control};
+use crate::control::{Actor, Control, schema};
 
-/// Makes a replay, or with `dry_run` says what it would do. It takes events that were stored, or with a state deliveries that were
-/// settled, before the call, by the database's clock. What it makes are new deliveries: they wait for the first entry of their
-/// destination's retry schedule. Neither call waits until all of a large history has been looked at:
-/// what a replay matches is counted while it runs, and a dry run says how far it has counted.
+/// Creates a replay, or with `dry_run` counts what it would match.
+///
+/// A replay takes events that were stored before the call or, with `state`, deliveries that were settled before the call, by the
+/// database's clock. It creates new deliveries, which wait for the first entry of the retry schedule of their destination. No
+/// call waits for all of a large history: a replay counts its matches while it runs, and a dry run says how far it counted.
+///
+/// `filter.error` requires `filter.state`. `filter.verifies_now` requires `filter.verification`, which cannot be combined with
+/// `filter.state`, `filter.destination` or `destination`. `cursor` requires `dry_run`. `filter.before` must be later than
+/// `filter.after`.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
-    responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "a dry run"), Refusals))]
+    responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "A dry run: nothing was created."), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
@@ -29,9 +34,9 @@ pub(super) async fn create(
     })
 }
 
-/// A page of replays, newest first.
+/// Lists replays, newest first.
 #[utoipa::path(get, path = "/v1/replays", tag = "replays", params(PageQuery),
-    responses((status = 200, body = Page<Replay>), Refusals))]
+    responses((status = 200, body = Page<Replay>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
@@ -40,9 +45,9 @@ pub(super) async fn list(
     Ok(Json(replays::list(&control, actor, &query.into()).await?))
 }
 
-/// One replay and how far it is.
-#[utoipa::path(get, path = "/v1/replays/{id}", tag = "replays", params(("id" = String, Path)),
-    responses((status = 200, body = Replay), Refusals))]
+/// Returns one replay and its progress.
+#[utoipa::path(get, path = "/v1/replays/{id}", tag = "replays", params(("id" = schema::ReplayId, Path)),
+    responses((status = 200, body = Replay)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
@@ -51,10 +56,11 @@ pub(super) async fn show(
     Ok(Json(replays::show(&control, actor, &id).await?))
 }
 
-/// Ends a replay and cancels what it has made and what is not delivered yet. The relays that send for its destinations learn of
-/// it usually within two seconds. Attempts that are under way by then are not called back.
-#[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = String, Path)),
-    responses((status = 200, body = Replay), Refusals))]
+/// Cancels a replay and its unfinished deliveries.
+///
+/// The replicas that send for its destinations are notified, usually within two seconds. Attempts in flight are not aborted.
+#[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = schema::ReplayId, Path)),
+    responses((status = 200, body = Replay), Conflicts))]
 pub(super) async fn cancel(
     State(control): State<Control>,
     actor: Actor,

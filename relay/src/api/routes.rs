@@ -8,27 +8,35 @@ use utoipa::IntoParams;
 
 use super::created;
 use super::input::{Body, Params, Segment};
-use super::problem::{ApiError, Refusals};
+use super::problem::{ApiError, Conflicts};
 use crate::control::page::{Page, PageRequest};
 use crate::control::routes::{self, Route, RouteFilter, RoutePatch, RouteSpec};
-use crate::control::{Actor, Control};
+use crate::control::{Actor, Control, schema};
 
 /// Which routes.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RouteQuery {
-    /// Id or name.
+    /// The id or name of a source.
+    #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
-    /// Id or name.
+    /// The id or name of a destination.
+    #[param(value_type = Option<schema::DestinationReference>)]
     destination: Option<String>,
+    /// The most rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 
-/// Joins a source to a destination.
+/// Creates a route from a source to a destination.
+///
+/// `source` and `destination` are required. Expressions that do not compile are answered with 422.
 #[utoipa::path(post, path = "/v1/routes", tag = "routes", request_body = RouteSpec,
-    responses((status = 201, body = Route), Refusals))]
+    responses((status = 201, body = Route), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
@@ -37,9 +45,9 @@ pub(super) async fn create(
     created(routes::create(&control, actor, spec).await)
 }
 
-/// A page of routes, newest first.
+/// Lists routes, newest first.
 #[utoipa::path(get, path = "/v1/routes", tag = "routes", params(RouteQuery),
-    responses((status = 200, body = Page<Route>), Refusals))]
+    responses((status = 200, body = Page<Route>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
@@ -50,9 +58,9 @@ pub(super) async fn list(
     Ok(Json(routes::list(&control, actor, &filter, &page).await?))
 }
 
-/// One route.
-#[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)),
-    responses((status = 200, body = Route), Refusals))]
+/// Returns one route.
+#[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+    responses((status = 200, body = Route)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
@@ -61,9 +69,12 @@ pub(super) async fn show(
     Ok(Json(routes::show(&control, actor, &id).await?))
 }
 
-/// Puts other expressions in place; what is left out is taken away, and the answer names what that was.
-#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)), request_body = RouteSpec,
-    responses((status = 200, body = Route), Refusals))]
+/// Replaces the settings of a route.
+///
+/// Omitted settings get their defaults; `dropped` of the answer names every one that was reset or removed. The source and the
+/// destination of a route cannot be changed: if they are given they must be the current ones.
+#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)), request_body = RouteSpec,
+    responses((status = 200, body = Route)))]
 pub(super) async fn replace(
     State(control): State<Control>,
     actor: Actor,
@@ -73,9 +84,11 @@ pub(super) async fn replace(
     Ok(Json(routes::replace(&control, actor, &id, spec).await?))
 }
 
-/// Changes a part of a route. Changes of different fields at the same time are all kept.
-#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)), request_body = RoutePatch,
-    responses((status = 200, body = Route), Refusals))]
+/// Changes some settings of a route.
+///
+/// Concurrent changes of different fields are all kept.
+#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)), request_body = RoutePatch,
+    responses((status = 200, body = Route)))]
 pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
@@ -85,10 +98,12 @@ pub(super) async fn change(
     Ok(Json(routes::change(&control, actor, &id, patch).await?))
 }
 
-/// Takes a route away. What it has made already is still delivered, with the transform that it was routed with. Retries by hand
-/// and replays of it use the last transform that the route had.
-#[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", params(("id" = String, Path)),
-    responses((status = 204), Refusals))]
+/// Deletes a route.
+///
+/// Its deliveries are still sent, with the transform that they were routed with. Retries by hand and replays of them use the
+/// last transform that the route had.
+#[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+    responses((status = 204)))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,

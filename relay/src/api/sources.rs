@@ -5,16 +5,19 @@ use axum::extract::State;
 use http::StatusCode;
 
 use super::input::{Body, Params, Segment};
-use super::problem::{ApiError, Refusals};
+use super::problem::{ApiError, Conflicts, EdgeFailed};
 use super::query::PageQuery;
 use super::{created, put_answer};
 use crate::control::page::Page;
 use crate::control::sources::{self, NewSecret, Source, SourcePatch, SourceSpec};
-use crate::control::{Actor, Control};
+use crate::control::{Actor, Control, schema};
 
-/// Makes a source and puts it to the edge.
+/// Creates a source and activates it at the edge.
+///
+/// `name` is required. The settings and the form of the secrets depend on the provider: what does not fit it is answered with
+/// 422. `edge` of the answer is `pending` while the edge has not confirmed the source.
 #[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSpec,
-    responses((status = 201, body = Source), Refusals))]
+    responses((status = 201, body = Source), Conflicts))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
@@ -23,9 +26,9 @@ pub(super) async fn create(
     created(sources::create(&control, actor, spec).await)
 }
 
-/// A page of sources, newest first.
+/// Lists sources, newest first.
 #[utoipa::path(get, path = "/v1/sources", tag = "sources", params(PageQuery),
-    responses((status = 200, body = Page<Source>), Refusals))]
+    responses((status = 200, body = Page<Source>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
@@ -34,9 +37,9 @@ pub(super) async fn list(
     Ok(Json(sources::list(&control, actor, &query.into()).await?))
 }
 
-/// One source.
-#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
-    responses((status = 200, body = Source), Refusals))]
+/// Returns one source.
+#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path, description = "An id or a name.")),
+    responses((status = 200, body = Source)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
@@ -45,11 +48,13 @@ pub(super) async fn show(
     Ok(Json(sources::show(&control, actor, &id).await?))
 }
 
-/// Makes the source with this name, or changes it. What is left out is not kept, except the secrets; `dropped` names what is
-/// gone. Of calls at the same time the last one wins as a whole.
-#[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = String, Path)),
+/// Creates the source with this name, or replaces its settings.
+///
+/// Omitted settings get their defaults. Omitted secrets are kept. `dropped` of the answer names every setting that was reset or
+/// removed. Of concurrent calls the last one wins as a whole. A name in the body must be the one in the path.
+#[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = schema::SourceName, Path)),
     request_body = SourceSpec,
-    responses((status = 200, body = Source, description = "changed"), (status = 201, body = Source, description = "made"), Refusals))]
+    responses((status = 200, body = Source, description = "Changed."), (status = 201, body = Source, description = "Created.")))]
 pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
@@ -59,9 +64,11 @@ pub(super) async fn put(
     put_answer(sources::put(&control, actor, &name, spec).await)
 }
 
-/// Changes a part of a source and puts it to the edge. Changes of different fields at the same time are all kept.
-#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
-    request_body = SourcePatch, responses((status = 200, body = Source), Refusals))]
+/// Changes some settings of a source.
+///
+/// Concurrent changes of different fields are all kept.
+#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path, description = "An id or a name.")),
+    request_body = SourcePatch, responses((status = 200, body = Source)))]
 pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
@@ -71,10 +78,12 @@ pub(super) async fn change(
     Ok(Json(sources::change(&control, actor, &id, patch).await?))
 }
 
-/// Takes a source away with its routes: first at the edge, so that nothing is accepted for a source that is gone. Its events
-/// stay, and what is pending of them is still delivered with the transforms that it was routed with.
-#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = String, Path, description = "id or name")),
-    responses((status = 204), Refusals))]
+/// Deletes a source and its routes.
+///
+/// The edge stops accepting requests for it first; if the edge does not confirm that, nothing is deleted (502). Events are kept,
+/// and their pending deliveries are still sent, with the transforms that they were routed with.
+#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path, description = "An id or a name.")),
+    responses((status = 204), Conflicts, EdgeFailed))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
@@ -84,11 +93,13 @@ pub(super) async fn delete(
     Ok(StatusCode::NO_CONTENT)
 }
 
-/// Adds a secret beside those that a source has. All of them are accepted, so that a provider's secret can be rotated
-/// without a refused request; PUT with the new one alone ends the rotation.
+/// Adds a secret to a source.
+///
+/// The source accepts the new secret and its existing ones, so a provider's secret can be rotated without a rejected request. To
+/// end the rotation, PUT the source with the new secret alone.
 #[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources",
-    params(("id" = String, Path, description = "id or name")), request_body = NewSecret,
-    responses((status = 200, body = Source), Refusals))]
+    params(("id" = schema::SourceReference, Path, description = "An id or a name.")), request_body = NewSecret,
+    responses((status = 200, body = Source)))]
 pub(super) async fn add_secret(
     State(control): State<Control>,
     actor: Actor,

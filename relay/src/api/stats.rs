@@ -6,30 +6,38 @@ use serde::Deserialize;
 use utoipa::IntoParams;
 
 use super::input::Params;
-use super::problem::{ApiError, Refusals};
+use super::problem::ApiError;
 use crate::control::stats::{self, Stats, StatsFilter, Step};
-use crate::control::{Actor, Control};
+use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, schema};
 
 /// Which counters, and of when.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StatsQuery {
-    /// Id or name: only what came in by this source.
+    /// The id or name of a source: only its events are counted.
+    #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
-    /// Id or name: only what went out to this destination.
+    /// The id or name of a destination: only its deliveries are counted.
+    #[param(value_type = Option<schema::DestinationReference>)]
     destination: Option<String>,
-    /// The first time, RFC 3339, rounded down to a step; left out: 24 hours before the last one.
+    /// The start, RFC 3339, rounded down to a step; default: 24 hours before `to`.
+    #[param(value_type = Option<Timestamp>)]
     from: Option<String>,
-    /// The time before which it ends, RFC 3339; left out: now.
+    /// The end (exclusive), RFC 3339; default: now.
+    #[param(value_type = Option<Timestamp>)]
     to: Option<String>,
     #[serde(default)]
     step: Step,
 }
 
-/// Events, deliveries and attempts per minute, hour or day, as long as what is known of events is kept.
+/// Returns counts of events, deliveries and attempts per minute, hour or day.
+///
+/// Counts are kept as long as the metadata of events. `from` must be before `to`, and the span has at most 1,500 steps. `source`
+/// and `destination` cannot be combined.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StatsQuery),
-    responses((status = 200, body = Stats), Refusals))]
+    responses((status = 200, body = Stats)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,

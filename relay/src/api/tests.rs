@@ -94,18 +94,118 @@ fn the_description_is_openapi_3_1_and_its_references_resolve() {
     assert!(references > 40, "{references}");
 }
 
+/// The statuses that a call is described to answer with.
+fn statuses(operation: &Value) -> BTreeSet<u16> {
+    let responses = operation["responses"].as_object().expect("responses");
+    responses.keys().map(|status| status.parse().expect("a status and no default")).collect()
+}
+
 #[test]
-fn every_guarded_call_can_answer_with_a_problem_and_needs_the_token() {
+fn every_call_but_the_probes_needs_the_token_and_each_names_every_status_that_it_can_have() {
     let description = described();
     assert_eq!(description["security"], serde_json::json!([{"token": []}]));
     assert_eq!(description["components"]["securitySchemes"]["token"]["scheme"], "bearer");
     for (name, operation) in operations(&description) {
         let open = operation.get("security").is_some();
         assert_eq!(open, !name.contains(" /v1/"), "{name}");
-        if !open {
-            let problem = &operation["responses"]["default"]["content"]["application/problem+json"]["schema"]["$ref"];
-            assert_eq!(problem, "#/components/schemas/Problem", "{name}");
+        let statuses = statuses(&operation);
+        let has = |wanted: &[u16]| wanted.iter().all(|status| statuses.contains(status));
+        assert!(has(&[500, 504]) && (open || has(&[400, 401, 422, 503])), "{name}: {statuses:?}");
+        assert_eq!(has(&[404]), name.contains("{id}"), "{name}: {statuses:?}");
+        assert!(operation.get("requestBody").is_none() || has(&[408, 413]), "{name}: {statuses:?}");
+    }
+    let conflicts = ["post /v1/sources", "delete /v1/sources/{id}", "post /v1/deliveries/{id}/retry"];
+    for (name, operation) in operations(&description).iter().filter(|(name, _)| conflicts.contains(&name.as_str())) {
+        assert!(statuses(operation).contains(&409), "{name}");
+    }
+}
+
+#[test]
+fn the_problem_documents_have_their_schema_and_the_headers_that_the_api_sets() {
+    let description = described();
+    let responses = description["components"]["responses"].as_object().expect("responses");
+    for (name, response) in responses {
+        let problem = &response["content"]["application/problem+json"]["schema"]["$ref"];
+        assert_eq!(problem, "#/components/schemas/Problem", "{name}");
+        assert_eq!(response["headers"]["x-request-id"]["required"], true, "{name}");
+    }
+    for (name, header) in [("Unauthorized", "www-authenticate"), ("Unavailable", "retry-after")] {
+        assert_eq!(responses[name]["headers"][header]["required"], true, "{name}");
+    }
+}
+
+/// The names of the schemas that a part of the description refers to, directly or by others.
+fn schemas_in(part: &Value, description: &Value, found: &mut BTreeSet<String>) {
+    for reference in part.to_string().split("#/components/schemas/").skip(1) {
+        let name = reference.split('"').next().expect("a name");
+        if found.insert(name.to_owned()) {
+            schemas_in(&description["components"]["schemas"][name], description, found);
         }
+    }
+}
+
+#[test]
+fn a_request_is_described_without_unknown_fields_and_an_answer_leaves_out_or_has_null() {
+    let description = described();
+    let (mut asked, mut answered) = (BTreeSet::new(), BTreeSet::new());
+    for (_, operation) in operations(&description) {
+        schemas_in(&operation["requestBody"], &description, &mut asked);
+        schemas_in(&operation["responses"], &description, &mut answered);
+    }
+    let objects = |names: &BTreeSet<String>| -> Vec<(String, Value)> {
+        let schemas = names.iter().map(|name| (name.clone(), description["components"]["schemas"][name].clone()));
+        schemas.filter(|(_, schema)| schema["properties"].is_object()).collect()
+    };
+    assert!(objects(&asked).len() > 10 && objects(&answered).len() > 20);
+    for (name, schema) in objects(&asked) {
+        // The settings of a provider are fields of the config.
+        assert!(schema["additionalProperties"] == false || name == "SourceConfig", "{name}");
+        // Generators of clients take a field with a default for one that has to be given.
+        for (field, property) in schema["properties"].as_object().expect("properties") {
+            assert!(property.get("default").is_none(), "{name}.{field}: write the default into its description");
+        }
+    }
+    for (name, schema) in objects(&answered).into_iter().filter(|(name, _)| !asked.contains(name)) {
+        let required: Vec<&str> =
+            schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
+        for (field, property) in schema["properties"].as_object().expect("properties") {
+            let may_be_null = property["type"].as_array().is_some_and(|kinds| kinds.contains(&"null".into()))
+                || property["oneOf"].as_array().is_some_and(|one| one.iter().any(|schema| schema["type"] == "null"));
+            assert!(required.contains(&field.as_str()) || !may_be_null, "{name}.{field} is left out or null");
+        }
+    }
+}
+
+#[test]
+fn post_needs_the_fields_that_put_has_in_its_path_or_leaves_as_they_are() {
+    let description = described();
+    let required = |schema: &str| description["components"]["schemas"][schema]["required"].clone();
+    assert_eq!(required("NewSource"), serde_json::json!(["provider", "name"]));
+    assert_eq!(required("NewDestination"), serde_json::json!(["url", "name"]));
+    assert_eq!(required("NewRoute"), serde_json::json!(["source", "destination"]));
+    let of = |method: &str, path: &str| {
+        let body = &description["paths"][path][method]["requestBody"]["content"]["application/json"];
+        body["schema"]["$ref"].as_str().expect("a reference").rsplit('/').next().expect("a name").to_owned()
+    };
+    assert_eq!((of("post", "/v1/sources"), of("post", "/v1/routes")), ("NewSource".to_owned(), "NewRoute".to_owned()));
+    assert_eq!(of("put", "/v1/sources/by-name/{name}"), "SourceSpec");
+}
+
+#[test]
+fn every_answer_has_the_text_that_openapi_requires() {
+    for (name, operation) in operations(&described()) {
+        for (status, response) in operation["responses"].as_object().expect("responses") {
+            let is_described = response["description"].as_str().is_some_and(|text| !text.is_empty());
+            assert!(is_described || response.get("$ref").is_some(), "{name}: {status}");
+        }
+    }
+}
+
+#[test]
+fn the_first_sentence_of_a_call_is_its_title() {
+    for (name, operation) in operations(&described()) {
+        let summary = operation["summary"].as_str().unwrap_or_default();
+        assert!(summary.ends_with('.') && summary.len() <= 110, "{name}: {summary}");
     }
 }
 

@@ -9,12 +9,12 @@ use utoipa::IntoParams;
 
 use super::attachment;
 use super::input::{Body, Params, Segment};
-use super::problem::{ApiError, Refusals};
+use super::problem::{ApiError, Conflicts};
 use crate::control::page::{Page, PageRequest};
 use crate::control::unreadable::{
     self, Message, Reason, ReleaseOfMany, ReleasesBegun, UnreadableFilter, UnreadableMessage, UnreadableState,
 };
-use crate::control::{Actor, Control};
+use crate::control::{Actor, Control, schema};
 
 /// Which unreadable messages.
 #[derive(Debug, Deserialize, IntoParams)]
@@ -23,13 +23,17 @@ use crate::control::{Actor, Control};
 pub struct UnreadableQuery {
     reason: Option<Reason>,
     state: Option<UnreadableState>,
+    /// The most rows of the page.
+    #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
+    /// The `next_cursor` of the page before.
+    #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 
-/// A page of unreadable messages, newest first.
+/// Lists unreadable messages, newest first.
 #[utoipa::path(get, path = "/v1/unreadable-messages", tag = "unreadable messages", params(UnreadableQuery),
-    responses((status = 200, body = Page<UnreadableMessage>), Refusals))]
+    responses((status = 200, body = Page<UnreadableMessage>)))]
 pub(super) async fn list(
     State(control): State<Control>,
     actor: Actor,
@@ -40,9 +44,9 @@ pub(super) async fn list(
     Ok(Json(unreadable::list(&control, actor, &filter, &page).await?))
 }
 
-/// One unreadable message.
-#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable messages", params(("id" = String, Path)),
-    responses((status = 200, body = UnreadableMessage), Refusals))]
+/// Returns one unreadable message.
+#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable messages", params(("id" = schema::UnreadableMessageId, Path)),
+    responses((status = 200, body = UnreadableMessage)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
@@ -51,24 +55,28 @@ pub(super) async fn show(
     Ok(Json(unreadable::show(&control, actor, &id).await?))
 }
 
-/// The message itself, byte for byte: the header line of the edge and the body that follows it. A large body, which was in
-/// the edge's storage and has been fetched, follows the message.
+/// Returns an unreadable message, byte for byte.
+///
+/// The header line of the edge, then the body. A large body, which was in the edge's storage and has been fetched, follows the
+/// message.
 #[utoipa::path(get, path = "/v1/unreadable-messages/{id}/message", tag = "unreadable messages",
-    params(("id" = String, Path)),
-    responses((status = 200, content_type = "application/octet-stream", description = "the bytes that came out of the queue"), Refusals))]
+    params(("id" = schema::UnreadableMessageId, Path)),
+    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>, headers(("content-disposition" = String, description = "An attachment whose name is the id.")), description = "The bytes of the message.")))]
 pub(super) async fn message(
     State(control): State<Control>,
     actor: Actor,
     Segment(id): Segment,
 ) -> Result<Response, ApiError> {
     let Message { id, bytes } = unreadable::message(&control, actor, &id).await?;
-    Ok(attachment(&id.to_string(), None, bytes))
+    Ok(attachment(&id.to_string(), bytes))
 }
 
-/// Tries to store a message as what it is, after its cause has been removed. One that has been released before stays as
-/// it is. Answers 409 `still_unreadable` if the message still cannot be stored.
+/// Tries to store an unreadable message again, after its cause has been removed.
+///
+/// A message that has already been released stays as it is. The answer is 409 `still_unreadable` if the message still cannot be
+/// stored.
 #[utoipa::path(post, path = "/v1/unreadable-messages/{id}/release", tag = "unreadable messages",
-    params(("id" = String, Path)), responses((status = 200, body = UnreadableMessage), Refusals))]
+    params(("id" = schema::UnreadableMessageId, Path)), responses((status = 200, body = UnreadableMessage), Conflicts))]
 pub(super) async fn release(
     State(control): State<Control>,
     actor: Actor,
@@ -77,10 +85,12 @@ pub(super) async fn release(
     Ok(Json(unreadable::release(&control, actor, &id).await?))
 }
 
-/// Makes the relay try all messages of a reason now, one after the other in the background. Those that still cannot be
-/// stored stay, and are tried again later. `GET /v1/unreadable-messages?state=waiting&reason=…` shows what is left.
+/// Starts to store all unreadable messages with a reason again.
+///
+/// The relay tries them one after the other in the background. Those that still cannot be stored are kept, and are tried again
+/// later. `GET /v1/unreadable-messages?state=waiting&reason=…` lists the rest.
 #[utoipa::path(post, path = "/v1/unreadable-messages/release", tag = "unreadable messages", request_body = ReleaseOfMany,
-    responses((status = 202, body = ReleasesBegun), Refusals))]
+    responses((status = 202, body = ReleasesBegun)))]
 pub(super) async fn release_many(
     State(control): State<Control>,
     actor: Actor,

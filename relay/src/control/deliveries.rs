@@ -7,11 +7,16 @@ use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selec
 use store::partitions::with_partitions;
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
+use super::destinations;
 use super::error::{Conflict, Noun};
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
-use super::time::{Timestamp, id_range};
-use super::{Actor, Control, Error, destinations};
+use super::schema;
+use super::time::Timestamp;
 use crate::configuration::Snapshot;
 use crate::undecided;
 
@@ -23,43 +28,52 @@ pub use waits::WaitsFor;
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Delivery {
-    #[schema(value_type = String, example = "dlv_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::EventId)]
     pub event_id: EventId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
-    /// The destination's name; null where it has been deleted.
+    /// The name of the destination; null if it has been deleted.
+    #[schema(required = true)]
     pub destination: Option<String>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
-    /// The replay that made it.
-    #[schema(value_type = Option<String>)]
+    /// The replay that created it; null if a route did.
+    #[schema(value_type = Option<schema::ReplayId>, required = true)]
     pub replay_id: Option<ReplayId>,
     #[schema(value_type = DeliveryState)]
     pub state: String,
     /// What a held delivery waits for.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub held_reason: Option<String>,
-    /// What holds a delivery by itself. Left out if all deliveries of its destination are held: it is paused, disabled or
-    /// unusable.
+    /// What holds this delivery by itself. Absent if all deliveries of its destination are held, because it is paused, disabled
+    /// or unusable.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
-    /// What a delivery that is pending or held waits for; null once it has ended.
+    /// What a pending or held delivery waits for; null once it has ended.
+    #[schema(required = true)]
     pub waits_for: Option<WaitsFor>,
-    /// Until when `waits_for` lasts, if it is `pause` or `breaker`; else null.
+    /// When `waits_for` ends, if it is `pause` or `breaker`; otherwise null.
+    #[schema(required = true)]
     pub held_until: Option<Timestamp>,
-    /// When it is tried next. In the past if `waits_for` is `turn`. Null if that is not known (`order`), if it is held, and
-    /// once it has ended.
+    /// The time of the next attempt; in the past if `waits_for` is `turn`. Null if it is unknown (`order`), if the delivery is
+    /// held, and once it has ended.
+    #[schema(required = true)]
     pub next_attempt_at: Option<Timestamp>,
     pub attempts: i16,
-    /// The error class of the last attempt, of a delivery that is dead; `not_sent` while a delivery waits because the relay
-    /// could not send it.
+    /// The error class of the last attempt of a dead delivery; `not_sent` while a delivery waits because the relay could not
+    /// send it.
+    #[schema(required = true)]
     pub error: Option<String>,
-    /// Why it is dead or cancelled, or could not be sent.
+    /// Why the delivery is dead or cancelled, or could not be sent.
+    #[schema(required = true)]
     pub reason: Option<String>,
+    #[schema(required = true)]
     pub settled_at: Option<Timestamp>,
 }
 
@@ -69,11 +83,11 @@ pub struct Delivery {
 pub enum DeliveryState {
     /// Waits for its next attempt, or is being sent.
     Pending,
-    /// Waits: its destination is paused, disabled or unusable, or it is held by something of its own (`held_by`). Or its
-    /// destination was deleted, and it is about to be cancelled.
+    /// Waits because its destination is paused, disabled or unusable, because it is held by itself (`held_by`), or because its
+    /// destination was deleted and it is about to be cancelled.
     Held,
     Succeeded,
-    /// Given up; it can be retried or replayed.
+    /// Its last attempt failed; it can be retried or replayed.
     Dead,
     Cancelled,
 }
@@ -90,25 +104,30 @@ impl DeliveryState {
     }
 }
 
-/// One HTTP try of a delivery.
+/// One HTTP request of a delivery, with its outcome.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Attempt {
-    #[schema(value_type = String, example = "att_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::AttemptId)]
     pub id: AttemptId,
     /// Counted from 1.
     pub number: i16,
     pub started_at: Timestamp,
     pub latency_ms: i32,
-    /// The status of the answer; null where there was none.
+    /// The status of the response; null if there was none.
+    #[schema(required = true)]
     pub status: Option<i16>,
-    /// The error class; null where the attempt succeeded.
+    /// The error class; null if the attempt succeeded.
+    #[schema(required = true)]
     pub error: Option<String>,
-    /// What happened, for the destination's owner.
+    /// What happened, for the owner of the destination.
+    #[schema(required = true)]
     pub detail: Option<String>,
-    /// The first 16 KiB of the answer's body.
+    /// The first 16 KiB of the response body.
+    #[schema(required = true)]
     pub response_excerpt: Option<String>,
-    /// Where a redirect points to: its scheme, host, port and path, up to 500 characters. Redirects are not followed. Null if
-    /// the answer was none.
+    /// The target of a redirect: its scheme, host, port and path, up to 500 characters. Redirects are not followed. Null if
+    /// the response was not a redirect.
+    #[schema(required = true)]
     pub location: Option<String>,
 }
 
@@ -145,7 +164,7 @@ pub async fn list(
         text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not the id of an event, evt_…"))).ok()
     });
     if filter.error.is_some() && matches!(filter.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
-        problems.add("error", "goes with settled deliveries only; take away the state, or ask for dead ones");
+        problems.add("error", "can only be combined with a state of settled deliveries; omit state, or use dead");
     }
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;

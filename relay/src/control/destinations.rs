@@ -14,19 +14,23 @@ use store::deleted_destinations;
 use store::destinations::{self, Changed, DestinationRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
+use super::Put;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
+use super::name;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::rate::RateLimit;
+use super::schema;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, name};
 use crate::{mint, secrets};
 use plan::{content, defaults, patched, settings_of};
 
 pub use settings::{DestinationPatch, DestinationSpec};
 
-pub(crate) mod headers;
 pub mod health;
 mod plan;
 pub(crate) mod settings;
@@ -35,35 +39,41 @@ pub mod signing;
 /// A destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Destination {
-    #[schema(value_type = String, example = "dst_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::DestinationId)]
     pub id: DestinationId,
     pub name: String,
     pub url: String,
     pub state: DestinationState,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub state_reason: Option<String>,
     pub state_changed_at: Timestamp,
-    /// Why this relay cannot send to it, for instance because no master key opens its secrets; its deliveries are held. Left
-    /// out if it can.
+    /// Why this relay cannot send to it, for example because no master key opens its secrets. Its deliveries are held. Absent
+    /// if the destination is usable.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub unusable: Option<String>,
+    #[schema(required = true)]
     pub rate_limit: Option<RateLimit>,
     pub max_concurrency: i32,
     pub timeout_ms: i32,
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::RetryPolicy)]
     pub retry: Value,
     /// Whether the query of the provider's request is appended to the URL.
     pub append_query: bool,
     /// The names of the static headers; their values are not shown.
     pub header_names: Vec<String>,
-    /// What the destination verifies deliveries with. Only shown when it is made; later by `/signing-secret`.
+    /// What the destination verifies deliveries with. Only present in the answer that created it; `/signing-secret` returns it
+    /// later.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub signing_secret: Option<String>,
-    /// The change led to another scheme, host or port, and the static headers were not given again: they are gone.
+    /// Present and true if the static headers were removed, because the URL now has another scheme, host or port and the request
+    /// did not give them again.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub headers_cleared: bool,
-    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as
-    /// `["headers.x-team", "rate_limit"]`. Left out if there is nothing. Signing keys are not among it.
+    /// In the answer to PUT and PATCH: the settings that this call has reset to their defaults or removed, such as
+    /// `["headers.x-team", "rate_limit"]`. Absent if there are none. Signing keys are never among them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
     pub created_at: Timestamp,

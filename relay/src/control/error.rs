@@ -5,10 +5,10 @@
 
 use std::fmt;
 
-use store::{Constraint, Kind};
-
-use super::fields::FieldError;
+use super::field_error::FieldError;
 use crate::history::Retention;
+use store::Constraint;
+use store::Kind;
 
 /// Why something is refused or fails. A face translates it: the REST API into a problem document.
 #[derive(Debug)]
@@ -106,15 +106,15 @@ impl Conflict {
     pub const fn detail(self) -> &'static str {
         match self {
             Self::NameTaken => "the name is taken; choose another one, or change what has it",
-            Self::RouteExists => "a route joins this source and this destination already; change that one",
-            Self::ChangedMeanwhile => "another call changed or deleted it at the same time; read it and try again",
-            Self::NotPending => "the delivery is settled already; only pending ones can be cancelled",
+            Self::RouteExists => "a route from this source to this destination already exists; change that one",
+            Self::ChangedMeanwhile => "another request changed or deleted it at the same time; read it and try again",
+            Self::NotPending => "the delivery has ended; only a pending or held delivery can be cancelled",
             Self::DestinationGone => {
-                "the destination of this delivery has been deleted; replay the event to another one"
+                "the destination of this delivery has been deleted; replay the event to another destination"
             }
             Self::BodyGone => "the body of this event is no longer kept, so it cannot be sent again",
-            Self::NotFailed => "only an event in quarantine can be released: one whose signature failed",
-            Self::ReplayFinished => "the replay has ended and nothing of it is pending",
+            Self::NotFailed => "only an event in quarantine can be released",
+            Self::ReplayFinished => "the replay has ended and none of its deliveries is pending",
             Self::SecretClosed => {
                 "no key of TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key that it was \
                  sealed with, or rotate the secret"
@@ -128,16 +128,16 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::NotFound(noun) => format!("there is no such {noun}; check its id or name"),
+            Self::NotFound(noun) => format!("no such {noun}; check its id or name"),
             Self::PastRetention(retention) => past_retention(*retention),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
             }
-            Self::Unavailable(_) => "nothing was changed that was not confirmed; try again in a moment".to_owned(),
+            Self::Unavailable(_) => "try again in a moment; a change may not have been saved".to_owned(),
             Self::NotActive(_) => {
-                "it comes into force as soon as the relay can read it from the database; look at it before you send it again"
+                "it becomes active as soon as the relay can read it from the database; check before you send it again"
                     .to_owned()
             }
             Self::NotReady(problems) => problems.join("; "),

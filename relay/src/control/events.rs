@@ -9,11 +9,16 @@ use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
 use super::error::Noun;
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
-use super::time::{Timestamp, id_range};
-use super::{Actor, Control, Error, sources};
+use super::schema;
+use super::sources;
+use super::time::Timestamp;
 use crate::route::EventView;
 
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};
@@ -28,48 +33,52 @@ pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
 /// An event, without its headers and body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
-    #[schema(value_type = String, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::EventId)]
     pub id: EventId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
-    /// The source's name; null where it has been deleted.
+    /// The name of the source; null if it has been deleted.
+    #[schema(required = true)]
     pub source: Option<String>,
     pub received_at: Timestamp,
     #[serde(rename = "type")]
+    #[schema(required = true)]
     pub event_type: Option<String>,
-    /// The id that the provider gave it.
+    /// The id that the provider gave the event.
+    #[schema(required = true)]
     pub key: Option<String>,
     /// The size of its body in bytes.
     pub body_size: i32,
     #[schema(value_type = Verification)]
     pub verification: String,
-    /// Why it was refused, where it is or was in quarantine.
+    /// Why verification failed, if the event is or was in quarantine.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub failure: Option<EventFailure>,
-    /// How many more times the provider sent it.
+    /// How many more times the provider sent this event.
     pub duplicates: i32,
-    /// The event that holds the same key with another body. Both are stored and delivered.
+    /// The event that has the same key and another body. Both are stored and delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::EventId, required = false)]
     pub same_key_as: Option<EventId>,
 }
 
-/// Why the edge refused a request that is kept all the same.
+/// Why the verification of an event failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventFailure {
     /// A stable code.
     #[schema(example = "signature_mismatch")]
     pub cause: String,
-    /// What is known, for the source's owner; the sender was told nothing of it.
+    /// Details for the owner of the source. The sender does not see them.
     #[schema(example = "no signature matches the secret")]
     pub detail: String,
 }
 
-/// A copy of an event whose body is another one, of a provider that changes the body when it sends an event again.
+/// A copy of an event with another body, from a provider that changes the body when it sends an event again.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedCopy {
     /// The id that the copy was answered with.
-    #[schema(value_type = String, example = "evt_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::EventId)]
     pub id: EventId,
     pub received_at: Timestamp,
     /// The size of its body in bytes.
@@ -83,18 +92,18 @@ pub struct Header {
     pub value: String,
 }
 
-/// How the signature of an event was found.
+/// The result of verifying the signature of an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
     Verified,
-    /// The signature is good and its time was out of tolerance, which the source asked to accept.
+    /// The signature is valid and its time is out of tolerance, which the source accepts.
     Stale,
-    /// The source asks for none.
+    /// The source requires no signature.
     Unsigned,
-    /// It failed, and the source asked to keep such events; it is not delivered until it is released.
+    /// Verification failed, and the source keeps such events: it is not delivered until it is released.
     Failed,
-    /// It failed, and it has been released.
+    /// Verification failed, and the event has been released.
     Released,
 }
 
@@ -130,8 +139,6 @@ pub struct EventFilter {
 pub struct Content {
     /// The id that its request was answered with.
     pub id: EventId,
-    /// What the event's request said of its type.
-    pub content_type: Option<String>,
     pub body: Vec<u8>,
 }
 
@@ -169,7 +176,7 @@ pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, 
     let row = find(control, actor, id).await?;
     let body = store::pending::body(&control.pool, row.id).await?;
     let body = body.ok_or(Error::PastRetention(control.config.retention))?;
-    Ok(content(&row, EventId::from_uuid(row.id), body))
+    Ok(Content { id: EventId::from_uuid(row.id), body })
 }
 
 /// The body of the first copy of an event whose body is another one, byte for byte.
@@ -180,11 +187,7 @@ pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Res
     let row = find(control, actor, id).await?;
     let copy = events::changed_copy(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
     let body = events::changed_copy_body(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
-    Ok(content(&row, EventId::from_uuid(copy.id), body))
-}
-
-fn content(row: &EventRow, id: EventId, body: Vec<u8>) -> Content {
-    Content { id, content_type: headers(row).get("content-type").map(str::to_owned), body }
+    Ok(Content { id: EventId::from_uuid(copy.id), body })
 }
 
 async fn find(control: &Control, actor: Actor, id: &str) -> Result<EventRow, Error> {

@@ -1,58 +1,91 @@
 //! What is wrong with the fields of a request, collected so that a caller learns of everything at once.
 
+use serde::Deserialize;
+use serde::Deserializer;
 use serde::de::DeserializeOwned;
-use serde::{Deserializer, Serialize};
+use serde::de::Error as _;
+use serde::de::MapAccess;
+use serde::de::Visitor;
+use serde::de::value::MapAccessDeserializer;
+use serde_json::Number;
 use serde_json::Value;
-use utoipa::ToSchema;
+use std::fmt;
+use std::marker::PhantomData;
 
 use super::error::Error;
+pub use super::field_error::FieldError;
 
-/// What is wrong with one field of a request.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
-pub struct FieldError {
-    /// The field, such as `rate_limit.per`; empty where it is the request as a whole.
-    pub field: String,
-    /// What is wrong and what to do.
-    pub message: String,
-    /// The stable code of the part of the gateway that refused it, if that has one.
-    #[serde(skip)]
-    pub code: Option<&'static str>,
+/// What is only read from a JSON object. A derived struct is also read from an array of its fields in their order, which no
+/// caller means and which would change with the order.
+pub(crate) struct Object<T>(pub(crate) T);
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        deserializer.deserialize_map(ObjectVisitor(PhantomData))
+    }
 }
 
-impl FieldError {
-    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into(), code: None }
+struct ObjectVisitor<T>(PhantomData<T>);
+
+impl<'de, T: Deserialize<'de>> Visitor<'de> for ObjectVisitor<T> {
+    type Value = Object<T>;
+
+    fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.write_str("an object")
     }
 
-    /// With the stable code of the part of the gateway that refused it.
-    pub(crate) fn with_code(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
-        Self { field: field.into(), message: message.into(), code: Some(code) }
+    fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Object<T>, A::Error> {
+        T::deserialize(MapAccessDeserializer::new(fields)).map(Object)
     }
+}
 
-    /// The field and what is wrong with it, in one text.
-    pub(crate) fn text(&self) -> String {
-        if self.field.is_empty() { self.message.clone() } else { format!("{}: {}", self.field, self.message) }
+/// Reads a field that is an object; for `#[serde(deserialize_with = …)]`.
+pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    Object::deserialize(deserializer).map(|Object(value)| value)
+}
+
+/// As [`object`], for a field that may be null; with `#[serde(default)]` it may be left out.
+pub(super) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<Option<T>, D::Error> {
+    Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
+}
+
+/// A whole number. It may have a fraction of zero: JSON Schema takes `340.0` for an integer, and some languages write it so.
+struct Whole(i64);
+
+impl<'de> Deserialize<'de> for Whole {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let number = Number::deserialize(deserializer)?;
+        whole_of(&number).map(Self).ok_or_else(|| D::Error::custom(format!("{number} is not a whole number")))
     }
+}
 
-    /// Names the field that serde's message is about, where serde's path says only in which object it stands.
-    pub(crate) fn of_serde(path: &str, text: &str) -> Self {
-        let inside = |name: &str| if matches!(path, "" | ".") { name.to_owned() } else { format!("{path}.{name}") };
-        let quoted = |rest: &'_ str| rest.split_once('`').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
-        if let Some((name, _)) = text.strip_prefix("missing field `").and_then(quoted) {
-            return Self::new(inside(&name), "is missing; it has to be given");
+fn whole_of(number: &Number) -> Option<i64> {
+    let exact = |number: &f64| number.fract() == 0.0 && number.abs() < 9_007_199_254_740_992.0;
+    number.as_i64().or_else(|| number.as_f64().filter(exact).and_then(|number| format!("{number:.0}").parse().ok()))
+}
+
+/// Reads a field that is a whole number; for `#[serde(deserialize_with = …)]`.
+pub(super) fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
+    let Whole(number) = Whole::deserialize(deserializer)?;
+    T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
+}
+
+/// As [`whole`], for a field that may be null; with `#[serde(default)]` it may be left out.
+pub(super) fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
+    Ok(Option::<Whole>::deserialize(deserializer)?.map(|Whole(number)| number))
+}
+
+/// Writes every whole number in a value without a fraction.
+pub(super) fn without_zero_fractions(value: Value) -> Value {
+    match value {
+        Value::Number(number) => whole_of(&number).map_or(Value::Number(number), Value::from),
+        Value::Array(values) => values.into_iter().map(without_zero_fractions).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, without_zero_fractions(value))).collect()
         }
-        if let Some((name, rest)) = text.strip_prefix("unknown field `").and_then(quoted) {
-            let known = rest.strip_prefix(", expected ").unwrap_or("");
-            let known = known.strip_prefix("one of ").unwrap_or(known);
-            // serde's path may name the unknown field already.
-            let field =
-                if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
-            return Self::new(field, format!("is not known here; known are {}", known.replace('`', "")));
-        }
-        if text == "invalid digit found in string" {
-            return Self::new(path, "must be a whole number");
-        }
-        Self::new(if path == "." { "" } else { path }, text.replace('`', "\""))
+        Value::Null | Value::Bool(_) | Value::String(_) => value,
     }
 }
 
@@ -65,14 +98,15 @@ pub(crate) enum Unread {
     Field(FieldError),
 }
 
-/// Reads JSON.
+/// Reads a JSON object.
 ///
 /// # Errors
 /// Returns the field that is wrong, if it is JSON at all.
 pub(crate) fn deserialize<'de, T: DeserializeOwned>(
     deserializer: impl Deserializer<'de, Error = serde_json::Error>,
 ) -> Result<T, Unread> {
-    serde_path_to_error::deserialize(deserializer).map_err(|error| {
+    let read = serde_path_to_error::deserialize(deserializer).map(|Object(value)| value);
+    read.map_err(|error| {
         let path = error.path().to_string();
         let error = error.into_inner();
         if !error.is_data() {
@@ -112,7 +146,7 @@ impl Problems {
     pub(super) fn range(&mut self, field: &str, number: i64, least: i32, most: i32) -> Option<i32> {
         let found = i32::try_from(number).ok().filter(|number| (least..=most).contains(number));
         if found.is_none() {
-            self.add(field, format!("is {number}; give {least} to {most}"));
+            self.add(field, format!("is {number}; must be {least} to {most}"));
         }
         found
     }
@@ -165,6 +199,19 @@ mod tests {
     }
 
     #[test]
+    fn a_whole_number_may_have_a_fraction_of_zero() {
+        let read = |text: &str| whole::<u32, _>(&mut serde_json::Deserializer::from_str(text)).ok();
+        for (text, number) in [("340", Some(340)), ("340.0", Some(340)), ("3.4e2", Some(340)), ("0", Some(0))] {
+            assert_eq!(read(text), number, "{text}");
+        }
+        for text in ["340.5", "-1", "4294967296", "1e300", "\"340\"", "null"] {
+            assert_eq!(read(text), None, "{text}");
+        }
+        let value = serde_json::json!({"a": [1.0, 2.5], "b": "3.0"});
+        assert_eq!(without_zero_fractions(value), serde_json::json!({"a": [1, 2.5], "b": "3.0"}));
+    }
+
+    #[test]
     fn what_is_out_of_range_or_not_there_is_noted_and_other_errors_go_on() {
         let mut problems = Problems::default();
         assert_eq!((problems.range("a", 5, 1, 5), problems.range("b", 6, 1, 5)), (Some(5), None));
@@ -174,7 +221,7 @@ mod tests {
         let errors = wrong_fields(problems.finish());
         assert_eq!(
             errors.iter().map(FieldError::text).collect::<Vec<_>>(),
-            ["b: is 6; give 1 to 5", "c: there is no source \"x\"; give its id or name"]
+            ["b: is 6; must be 1 to 5", "c: there is no source \"x\"; give its id or name"]
         );
     }
 }

@@ -11,7 +11,7 @@ pub(crate) const MAX_NAME: usize = 64;
 pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
     match given {
         Some(name) => check(name, problems),
-        None => problems.add("name", "is missing; it has to be given"),
+        None => problems.add("name", "is required"),
     }
     given.unwrap_or_default().to_owned()
 }
@@ -20,7 +20,7 @@ pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
 pub(super) fn check_path(name: &str, given: Option<&str>, problems: &mut Problems) {
     check(name, problems);
     if given.is_some_and(|given| given != name) {
-        problems.add("name", "is not the name in the path; names do not change");
+        problems.add("name", "differs from the name in the path; names cannot be changed");
     }
 }
 

@@ -6,7 +6,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use model::unix_time;
 use serde::Serialize;
-use shared::id::uuid_v7_ms;
+use shared::id::{uuid_v7_floor, uuid_v7_ms};
 use store::Pool;
 use store::search::{self, Limits, Order, Outcome, Range, Search};
 use utoipa::ToSchema;
@@ -14,7 +14,7 @@ use uuid::Uuid;
 
 use super::error::Error;
 use super::fields::Problems;
-use super::time::Timestamp;
+use super::time::{Timestamp, read_ms};
 
 /// The size of a page that is not asked for another one.
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
@@ -30,11 +30,13 @@ pub(crate) const LIST: Limits =
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
     pub data: Vec<T>,
-    /// What to pass as `cursor` for the next page; null on the last one. A page can have fewer rows than `limit`, or none, and
-    /// still have a next one: see `scanned_until`.
+    /// The `cursor` of the next page; null on the last page. A page can have fewer rows than `limit`, or none, and still have a
+    /// next page: see `scanned_until`.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
-    /// Set if the call has ended before the page was full, because the filters match few of the rows that it has looked at:
-    /// all of history from now, or from the cursor, down to this time was looked at. `next_cursor` goes on from there.
+    /// Set if the call ended before the page was full because the filters match few rows: all of history from now, or from the
+    /// cursor, back to this time was scanned. `next_cursor` continues from there. Otherwise null.
+    #[schema(required = true)]
     pub scanned_until: Option<Timestamp>,
 }
 
@@ -71,11 +73,11 @@ impl Window {
     pub(super) fn read(request: &PageRequest, problems: &mut Problems) -> Self {
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            problems.add("limit", format!("is {limit}; give 1 to {MAX_LIMIT}"));
+            problems.add("limit", format!("is {limit}; must be 1 to {MAX_LIMIT}"));
         }
         let decoded = request.cursor.as_deref().map(decode);
         if decoded == Some(None) {
-            problems.add("cursor", "is not a next_cursor of this api; leave it out to begin at the first page");
+            problems.add("cursor", "is not a next_cursor of this API; omit it for the first page");
         }
         Self { limit: limit.min(MAX_LIMIT) as usize, cursor: decoded.flatten() }
     }
@@ -142,6 +144,15 @@ pub(super) fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
+/// The range of `UUIDv7` ids that were minted between `after` and `before` and come after the window's cursor in a list that
+/// begins with the newest.
+pub(super) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
+    let from = read_ms("after", after, problems).map(uuid_v7_floor);
+    let until = read_ms("before", before, problems).map(uuid_v7_floor);
+    let until = [until, window.cursor].into_iter().flatten().min();
+    Range { from: from.unwrap_or(Range::ALL.from), until: until.unwrap_or(Range::ALL.until) }
+}
+
 #[cfg(test)]
 mod tests {
     use super::super::fields::wrong_fields;
@@ -195,5 +206,27 @@ mod tests {
         for cursor in ["", "x", "AAAA", "AAAAAAAAAAAAAAAAAAAAAA==", "not base64!"] {
             assert_eq!(window(None, Some(cursor)), Err("cursor".to_owned()), "{cursor}");
         }
+    }
+
+    #[test]
+    fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
+        let mut problems = Problems::default();
+        let window = |cursor: Option<uuid::Uuid>| {
+            let request = PageRequest { limit: None, cursor: cursor.map(super::cursor) };
+            Window::read(&request, &mut Problems::default())
+        };
+        let (older, newer) = (uuid_v7_floor(1_769_846_400_500 - 1), uuid_v7_floor(1_769_846_400_500 + 1));
+        let until = |cursor, problems: &mut Problems| {
+            id_range(None, Some("2026-01-31T08:00:00.5Z"), window(cursor), problems).until
+        };
+        assert_eq!(until(None, &mut problems), uuid_v7_floor(1_769_846_400_500));
+        assert_eq!(until(Some(older), &mut problems), older);
+        assert_eq!(until(Some(newer), &mut problems), uuid_v7_floor(1_769_846_400_500));
+        assert_eq!(
+            id_range(Some("2026-01-31T08:00:00.5Z"), None, window(Some(older)), &mut problems),
+            Range { from: uuid_v7_floor(1_769_846_400_500), until: older }
+        );
+        assert_eq!(id_range(None, None, window(None), &mut problems), Range::ALL);
+        assert!(problems.finish().is_ok());
     }
 }

@@ -7,63 +7,72 @@ use utoipa::ToSchema;
 
 use super::error::Noun;
 use super::page::Page;
-use super::{Actor, Error};
+use super::{Actor, Error, schema};
 
 /// A provider whose webhooks can be received.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Provider {
     /// What a source's `provider` is set to.
-    #[schema(example = "stripe")]
+    #[schema(value_type = schema::ProviderId)]
     pub id: &'static str,
     pub name: &'static str,
-    /// The provider's own page on verification.
+    /// The provider's documentation of verification; null if there is none.
+    #[schema(required = true)]
     pub docs: Option<&'static str>,
-    /// Where the facts are from: `A` the provider's documentation or SDK, `B` a second source or common knowledge, `C`
-    /// one second source only.
+    /// The source of the facts: `A` the provider's documentation or SDK, `B` several other sources, `C` one other source.
+    #[schema(value_type = schema::ProviderConfidence)]
     pub confidence: &'static str,
-    /// False where something of the scheme is not published.
+    /// False if a part of the scheme is not published.
     pub certain: bool,
     /// What to know before using it.
+    #[schema(required = true)]
     pub note: Option<&'static str>,
     pub scheme: ProviderScheme,
-    /// Whether a secret has to be given: `required`, `handed_over` (the provider sends it first) or `none`.
+    /// Whether a source needs a secret: `required`, `handed_over` (the provider sends it first) or `none`.
+    #[schema(value_type = schema::ProviderSecretNeed)]
     pub secret: &'static str,
-    /// What to give as the secret and where to find it; null where there is none.
+    /// What the secret is and where to find it; null if there is none.
+    #[schema(required = true)]
     pub secret_help: Option<&'static str>,
     /// How a secret is replaced.
+    #[schema(required = true)]
     pub rotation: Option<&'static str>,
-    /// What may stand in a source's `config` besides what every source has.
+    /// The fields of a source's `config` in addition to those of every source.
     pub settings: Vec<ProviderSetting>,
-    /// What of a request could be changed by somebody who cannot sign.
+    /// The parts of a request that an attacker without the secret can change.
+    #[schema(required = true)]
     pub unauthenticated: Option<&'static str>,
-    /// Where the provider's id of an event stands; the first whose parts are all there counts.
+    /// Where the provider's id of an event is; the first place whose parts are all present is used.
     pub event_id: Vec<String>,
-    /// Where the type of an event stands; of a batch that of its first item.
+    /// Where the type of an event is; for a batch, that of its first item.
     pub event_type: Vec<String>,
-    /// Whether the body of an event may be another one when the provider sends it again. If not, a known id with another body
-    /// is an event of its own, marked `same_key_as`.
+    /// Whether the body of an event may change when the provider sends it again. If not, a known id with another body is a new
+    /// event, marked `same_key_as`.
     pub resend_changes_body: bool,
-    /// The JSON pointer of the list, where one request holds several things that happened.
+    /// The JSON pointer of the list, if one request contains several items.
+    #[schema(required = true)]
     pub items: Option<&'static str>,
     /// How many kinds of handshakes and pings are answered at the edge.
     pub challenges: usize,
     pub delivery: ProviderDelivery,
-    /// What is answered unless the source's `acknowledgement` says otherwise.
+    /// The answer, unless `acknowledgement` of the source's `config` replaces it.
     pub acknowledgement: ProviderAcknowledgement,
 }
 
 /// How a provider's requests are verified.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderScheme {
-    /// Any of them suffices; empty where the settings decide.
+    /// Any of them suffices; empty if the settings decide.
     #[schema(example = json!(["HMAC-SHA256"]))]
     pub methods: Vec<String>,
-    /// Where the signature or token stands.
+    /// Where the signature or token is.
     #[schema(example = json!(["header stripe-signature"]))]
     pub places: Vec<String>,
-    /// How far the signed time may be from now unless `tolerance_s` is set; null where no time is signed.
+    /// How far the signed time may be from now, in seconds, unless `tolerance_s` is set; null if no time is signed.
+    #[schema(required = true)]
     pub tolerance_s: Option<u64>,
-    /// Where the provider's keys are fetched; null where the secret is the key.
+    /// Where the provider's keys are fetched; null if the secret is the key.
+    #[schema(required = true)]
     pub keys: Option<String>,
 }
 
@@ -72,21 +81,25 @@ pub struct ProviderScheme {
 pub struct ProviderSetting {
     pub name: &'static str,
     /// `text`, `prefix`, `header`, `url` or `own_url`.
+    #[schema(value_type = schema::ProviderSettingKind)]
     pub kind: &'static str,
     pub required: bool,
+    #[schema(required = true)]
     pub default: Option<&'static str>,
     pub help: &'static str,
 }
 
-/// How a provider delivers.
+/// How a provider sends webhooks.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderDelivery {
-    /// Which answers it takes for success.
+    /// The answers that count as success.
     pub success: &'static str,
-    /// How long it waits for an answer; null where that is not documented.
+    /// How long it waits for an answer, in seconds; null if that is not documented.
+    #[schema(required = true)]
     pub timeout_s: Option<u16>,
+    #[schema(required = true)]
     pub retries: Option<&'static str>,
-    /// True where some of this is not from the provider itself.
+    /// True if some of this is not from the provider itself.
     pub unconfirmed: bool,
 }
 
@@ -94,8 +107,10 @@ pub struct ProviderDelivery {
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderAcknowledgement {
     pub status: u16,
-    /// Null answers the event's id as JSON.
+    /// Null: the id of the event, as JSON.
+    #[schema(required = true)]
     pub body: Option<&'static str>,
+    #[schema(required = true)]
     pub content_type: Option<&'static str>,
 }
 

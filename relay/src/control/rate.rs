@@ -8,15 +8,17 @@ use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::Problems;
+use super::fields::whole;
 use crate::configuration;
 
 /// The largest number of deliveries in a period.
 pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 
-/// How many deliveries at most in a period.
+/// The most deliveries in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
+    #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub limit: u32,
     pub per: Period,
@@ -36,8 +38,10 @@ impl RateLimit {
     pub(super) fn read(self, problems: &mut Problems) -> Option<Rate> {
         let limit = NonZeroU32::new(self.limit).filter(|limit| limit.get() <= MAX_LIMIT);
         if limit.is_none() {
-            problems
-                .add("rate_limit.limit", format!("is {}; give 1 to {MAX_LIMIT}, or no rate_limit at all", self.limit));
+            problems.add(
+                "rate_limit.limit",
+                format!("is {}; must be 1 to {MAX_LIMIT}; omit rate_limit for no limit", self.limit),
+            );
         }
         let per = match self.per {
             Period::Second => 1,

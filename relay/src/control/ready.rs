@@ -40,9 +40,11 @@ pub struct Upstream {
     pub status: UpstreamStatus,
     /// The first failure; left out while it works.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub since: Option<Timestamp>,
     /// What the last call ended with; left out while it works. The relay's log has the rest.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub error: Option<String>,
 }
 

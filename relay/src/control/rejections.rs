@@ -5,31 +5,36 @@ use shared::id::{RejectionId, SourceId};
 use store::rejections::{self, RejectionRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
 use super::fields::Problems;
+use super::page::id_range;
 use super::page::{Page, PageRequest, Window};
-use super::time::{Timestamp, id_range};
-use super::{Actor, Control, Error, sources};
+use super::schema;
+use super::sources;
+use super::time::Timestamp;
 
-/// Requests to a source that were refused for the same cause.
+/// Requests to a source that the edge refused for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejection {
-    #[schema(value_type = String, example = "rej_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::RejectionId)]
     pub id: RejectionId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The source's name.
     pub source: String,
     /// A stable code.
     pub cause: String,
-    /// What is known, for the source's owner; the sender was told nothing of it.
+    /// Details for the owner of the source. The sender does not see them.
     pub detail: String,
-    /// How many requests this stands for.
+    /// How many requests were refused.
     pub count: i64,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
     /// The size in bytes of one of them.
     pub size: i64,
-    /// Where it came from.
+    /// The address that one of them came from.
     pub remote: String,
 }
 

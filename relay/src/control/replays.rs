@@ -8,138 +8,173 @@ use store::replays::{self, ReplayRow};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
-use super::error::{Conflict, Noun, conflict_of, past_retention};
+use super::Actor;
+use super::Control;
+use super::Error;
+use super::destinations;
+use super::error::Conflict;
+use super::error::Noun;
+use super::error::conflict_of;
+use super::error::past_retention;
 use super::fields::Problems;
+use super::fields::object;
+use super::fields::optional_object;
 use super::page::{Page, PageRequest, cursor, decode};
 use super::rate::RateLimit;
+use super::schema;
+use super::sources;
 use super::time::{Timestamp, read_ms};
-use super::{Actor, Control, Error, destinations, sources};
 use crate::configuration;
 use crate::history::Retention;
 use crate::replay::{self, Filter, New, State as ReplayedState, Verification as ReplayedVerification};
 
-/// A replay to be made.
+/// A replay to create.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewReplay {
-    /// What is delivered again; an empty one is everything.
+    /// Which events or deliveries to replay; an empty filter matches all events.
+    #[serde(deserialize_with = "object")]
     pub filter: ReplayFilter,
-    /// Id or name: deliver here, in place of the original destinations. No filter is asked. The transform is that of the route
-    /// between the source and this destination. Without such a route, deliveries (`filter.state`) keep the transform of their
-    /// own route, and events are sent as the provider sent them.
+    /// The id or name of the destination to deliver to instead of the original destinations. No filter of a route is evaluated.
+    /// The transform is that of the route from the source to this destination. Without such a route, deliveries (`filter.state`)
+    /// keep the transform of their own route, and events are sent as the provider sent them.
+    #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// How many deliveries are made at most in a period; each destination's own limits hold besides.
+    /// The most deliveries that are created in a period. The limits of each destination apply as well.
+    #[serde(default, deserialize_with = "optional_object")]
     pub rate_limit: Option<RateLimit>,
-    /// Only counts what would be delivered again, as far as one call comes.
+    /// Only counts the matches, as far as one call gets.
     #[serde(default)]
     pub dry_run: bool,
-    /// Only with `dry_run`: the `next_cursor` of a dry run with the same filter, to count on from there.
+    /// Only with `dry_run`: the `next_cursor` of a dry run with the same filter, to continue counting from there.
+    #[schema(value_type = Option<schema::PageCursor>)]
     pub cursor: Option<String>,
 }
 
-/// What a replay takes.
+/// Which events or deliveries a replay takes.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayFilter {
     /// Id or name.
+    #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
     /// Id or name.
+    #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
     #[serde(rename = "type")]
     pub event_type: Option<String>,
-    /// Deliveries whose last state is this one. Left out: events, routed anew.
+    /// Takes deliveries with this state. Omitted: takes events and routes them again.
     pub state: Option<ReplayedState>,
-    /// The error class of the last attempt; only together with a state.
+    /// The error class of the last attempt; requires `state`.
     pub error: Option<String>,
     /// Received at or after this time, RFC 3339.
+    #[schema(value_type = Option<Timestamp>)]
     pub after: Option<String>,
     /// Received before this time, RFC 3339.
+    #[schema(value_type = Option<Timestamp>)]
     pub before: Option<String>,
-    /// The events in quarantine in place of all others: they are released, and delivered for the first time. They are
-    /// marked one by one, so that two such replays release nothing twice.
+    /// Takes the events in quarantine instead of all others: they are released, and delivered for the first time. Two such
+    /// replays release no event twice.
     pub verification: Option<ReplayedVerification>,
-    /// Of the events in quarantine only those that verify by what their source has now; the others stay there.
+    /// Takes only those events in quarantine that verify with the current secrets and settings of their source; requires
+    /// `verification`.
     #[serde(default)]
     pub verifies_now: bool,
 }
 
-/// What a replay takes, as it is shown.
+/// Which events or deliveries a replay takes, as it is shown.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownFilter {
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::SourceId>, required = true)]
     pub source: Option<SourceId>,
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::DestinationId>, required = true)]
     pub destination: Option<DestinationId>,
     #[serde(rename = "type")]
+    #[schema(required = true)]
     pub event_type: Option<String>,
+    #[schema(required = true)]
     pub state: Option<ReplayedState>,
+    #[schema(required = true)]
     pub error: Option<String>,
+    #[schema(required = true)]
     pub after: Option<Timestamp>,
+    #[schema(required = true)]
     pub before: Option<Timestamp>,
+    #[schema(required = true)]
     pub verification: Option<ReplayedVerification>,
     pub verifies_now: bool,
 }
 
-/// A replay and how far it is.
+/// A replay and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Replay {
-    #[schema(value_type = String, example = "rpl_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::ReplayId)]
     pub id: ReplayId,
-    /// `running`, `completed`, `cancelled` or `failed`. A completed one has made all its deliveries; `pending` are on their
-    /// way. A failed one was stopped by the gateway, for the reason in `error`; the deliveries that it has made are kept.
+    /// A completed replay has created all of its deliveries, of which `pending` have not ended yet. A failed replay was stopped
+    /// by the gateway, for the reason in `error`; the deliveries that it has created are kept.
+    #[schema(value_type = schema::ReplayState)]
     pub state: String,
     pub filter: ShownFilter,
-    /// Where it delivers in place of the original destinations.
-    #[schema(value_type = Option<String>)]
+    /// The destination that it delivers to instead of the original destinations; null if there is none.
+    #[schema(value_type = Option<schema::DestinationId>, required = true)]
     pub destination: Option<DestinationId>,
+    #[schema(required = true)]
     pub rate_limit: Option<RateLimit>,
-    /// How many events or deliveries the filter matches, of those that were stored, or with a state settled, before the replay
-    /// was made; null while they are counted, which a replay does not wait for, and if it was cancelled or failed before they were.
+    /// How many events or deliveries the filter matches, of those that were stored or, with a state, settled before the replay
+    /// was created. Null while they are being counted, and if the replay was cancelled or failed before the end of the count.
+    #[schema(required = true)]
     pub matched: Option<i64>,
-    /// How many of them have been found so far; the same as `matched` if that is not null.
+    /// How many matches have been counted so far; the same as `matched` if that is not null.
     pub matched_so_far: i64,
-    /// How many of these have been taken.
+    /// How many matches have been processed.
     pub processed: i64,
-    /// Of these, how many could not be delivered again.
+    /// How many processed matches could not be delivered again.
     pub skipped: i64,
-    /// Why they could not; null where none was skipped.
+    /// Why they were skipped; null if none was.
+    #[schema(required = true)]
     pub skipped_reason: Option<String>,
-    /// How many deliveries have been made.
+    /// How many deliveries have been created.
     pub created: i64,
-    /// Of these, how many are not settled yet. Those of a destination that was deleted are among them until they have been
-    /// cancelled, which happens in the background.
+    /// How many of the created deliveries are not settled yet. Those of a deleted destination are included until they have been
+    /// cancelled in the background.
     pub pending: i64,
-    /// Of these, how many are held by something of their own, for instance because their filter could not be evaluated. At most
-    /// 10,000 are counted.
+    /// How many of the pending deliveries are held by themselves, for example because their filter could not be evaluated. At
+    /// most 10,000 are counted.
     pub held: i64,
     pub succeeded: i64,
     pub dead: i64,
     pub cancelled: i64,
-    /// How long it takes at least, in seconds, at its rate; null if it has none, or `matched` is null.
+    /// The shortest time that the replay takes at its rate, in seconds; null if it has no rate or `matched` is null.
+    #[schema(required = true)]
     pub estimated_s: Option<f64>,
-    /// Why it failed or was cancelled, where it stood, and what to do.
+    /// Why it failed or was cancelled, how far it was, and what to do.
+    #[schema(required = true)]
     pub error: Option<String>,
     pub created_at: Timestamp,
+    #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
 }
 
 /// What a replay would do.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReplayPlan {
-    /// Always true: nothing was made.
+    /// Always true: nothing was created.
     pub dry_run: bool,
-    /// How many events or deliveries the filter matches, of those that this call has looked at: the oldest first, beginning
-    /// behind the cursor.
+    /// How many events or deliveries the filter matches, of those that this call has scanned: the oldest first, starting after
+    /// the cursor.
     pub matched: i64,
-    /// Whether everything was looked at. If not, the rest is counted by another dry run with `cursor`; `matched` of both
-    /// together is the number of all.
+    /// Whether everything was scanned. If not, another dry run with `cursor` counts the rest; the sum of both `matched` is the
+    /// total.
     pub complete: bool,
-    /// Up to which time everything was looked at; null if it is complete. It is the time at which an event was received, or with
-    /// a state, at which a delivery was made.
+    /// The time up to which everything was scanned; null if it is complete. It is the time at which an event was received or,
+    /// with a state, a delivery was created.
+    #[schema(required = true)]
     pub scanned_until: Option<Timestamp>,
-    /// What to pass as `cursor` to go on; null if it is complete.
+    /// The `cursor` to continue with; null if it is complete.
+    #[schema(required = true)]
     pub next_cursor: Option<String>,
-    /// How long it would take at least, in seconds, at its rate; null where it has none.
+    /// The shortest time that the replay would take at its rate, in seconds; null if it has no rate.
+    #[schema(required = true)]
     pub estimated_s: Option<f64>,
 }
 
@@ -242,22 +277,22 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
     let after_ms = read_ms("filter.after", filter.after.as_deref(), &mut problems);
     let before_ms = read_ms("filter.before", filter.before.as_deref(), &mut problems);
     if after_ms.zip(before_ms).is_some_and(|(after, before)| after >= before) {
-        problems.add("filter.before", "is not later than filter.after");
+        problems.add("filter.before", "must be later than filter.after");
     }
     match request.cursor.as_deref() {
-        Some(_) if !request.dry_run => problems.add("cursor", "goes with dry_run only; leave it out"),
+        Some(_) if !request.dry_run => problems.add("cursor", "requires dry_run; omit it"),
         Some(text) if decode(text).is_none() => {
-            problems.add("cursor", "is not a next_cursor of a dry run; leave it out to count from the beginning");
+            problems.add("cursor", "is not the next_cursor of a dry run; omit it to count from the beginning");
         }
         Some(_) | None => {}
     }
     if filter.error.is_some() && filter.state.is_none() {
-        problems.add("filter.error", "needs filter.state, because only deliveries have errors; give dead");
+        problems.add("filter.error", "requires filter.state, because only deliveries have errors; use dead");
     }
     if filter.verifies_now && filter.verification.is_none() {
         problems.add(
             "filter.verifies_now",
-            "needs filter.verification, because only events in quarantine are verified again; give failed",
+            "requires filter.verification, because only events in quarantine are verified again; use failed",
         );
     }
     if filter.verification.is_some() {
@@ -268,7 +303,7 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
             ("destination", request.destination.is_some()),
         ] {
             if given {
-                problems.add(field, "does not go with filter.verification: what is released is delivered by all its routes; leave it out");
+                problems.add(field, "cannot be combined with filter.verification, because a released event is delivered by all of its routes; omit it");
             }
         }
     }

@@ -1,5 +1,6 @@
 //! Routes: which events of a source go to a destination, and in which form.
 
+use expression::{ExpressionError, Filter, OrderKey, Transform};
 use model::poison::Poison;
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,39 +9,44 @@ use store::Constraint;
 use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
+use super::destinations;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::{FieldError, Problems};
 use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
+use super::schema;
+use super::sources;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, destinations, sources};
-use crate::expression::{ExpressionError, Filter, OrderKey, Transform};
 use crate::mint;
 
-/// A route to be made, or to be put in the place of one.
+/// The settings of a route.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
-    /// Id or name. Needed by POST; what a route joins does not change.
+    /// The id or name of the source. Required by POST; it cannot be changed.
+    #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
-    /// Id or name. Needed by POST; what a route joins does not change.
+    /// The id or name of the destination. Required by POST; it cannot be changed.
+    #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// CEL over `event`, `headers` and `body` that gives true or false. Left out: every event matches.
-    #[schema(example = "event.type == 'invoice.paid' && body.data.object.amount_paid > 0")]
+    /// Returns true or false. Omitted: every event matches.
+    #[schema(value_type = Option<schema::FilterExpression>)]
     pub filter: Option<String>,
-    /// CEL over the same that gives the new body. Left out: the raw bytes are sent. If it is changed, deliveries that are
-    /// pending are still sent with the one that they were routed with. Those that are held by their transform are released
-    /// with the new one; if there is none any more they stay held. What is released or retried by hand, or replayed, is sent
-    /// by the route as it is now.
+    /// Returns the new body. Omitted: the raw bytes are sent. After a change, pending deliveries are still sent with the
+    /// transform that they were routed with. Deliveries that are held by their transform are released with the new one; without
+    /// a new one they stay held. Deliveries that are released, retried by hand or replayed use the current transform.
+    #[schema(value_type = Option<schema::TransformExpression>)]
     pub transform: Option<String>,
-    /// CEL over the same: deliveries of this route for which it gives the same value go one after the other, in the order in
-    /// which they were stored; null and the empty text are no order. Left out: no delivery waits for another. Replays have no
-    /// order.
-    #[schema(example = "body.data.object.customer")]
+    /// Deliveries of this route for which it returns the same value are sent one after the other, in the order in which they
+    /// were stored. Null and the empty text mean no order. Omitted: no delivery waits for another. Replays have no order.
+    #[schema(value_type = Option<schema::OrderKeyExpression>)]
     pub order_key: Option<String>,
-    /// What a delivery that fails means for the later ones of its key; "block" where it is left out.
+    /// What later deliveries of an order key do while one is failing; default "block".
     pub poison: Option<Poison>,
-    /// True where it is left out.
+    /// Default true. A disabled route matches nothing.
     pub enabled: Option<bool>,
 }
 
@@ -56,21 +62,21 @@ impl RouteSpec {
     }
 }
 
-/// What changes of a route, as a JSON merge patch (RFC 7396): what is left out stays, null gives the default.
+/// A change of a route as a JSON merge patch (RFC 7396): omitted fields stay as they are, null sets the default.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoutePatch {
     /// Null: every event matches.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::FilterExpression>)]
     pub filter: Option<Option<String>>,
     /// Null: the raw bytes are sent.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::TransformExpression>)]
     pub transform: Option<Option<String>>,
     /// Null: no delivery waits for another.
     #[serde(default, deserialize_with = "given")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::OrderKeyExpression>)]
     pub order_key: Option<Option<String>>,
     /// Null: "block".
     #[serde(default, deserialize_with = "given")]
@@ -99,27 +105,31 @@ impl RoutePatch {
 /// A route.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Route {
-    #[schema(value_type = String, example = "rte_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::RouteId)]
     pub id: RouteId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The source's name.
     pub source: String,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name.
     pub destination: String,
+    #[schema(required = true)]
     pub filter: Option<String>,
+    #[schema(required = true)]
     pub transform: Option<String>,
+    #[schema(required = true)]
     pub order_key: Option<String>,
     pub poison: Poison,
     pub enabled: bool,
-    /// Which of its expressions this relay cannot evaluate, and why; the deliveries that it makes are held. Left out if all
-    /// can be.
+    /// Which of its expressions this relay cannot evaluate, and why. The deliveries that it creates are held. Absent if all can
+    /// be evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub unusable: Option<String>,
-    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["filter"]`. Left out if
-    /// there is nothing.
+    /// In the answer to PUT and PATCH: the settings that this call has reset to their defaults or removed, such as
+    /// `["filter"]`. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
     pub created_at: Timestamp,
@@ -192,14 +202,14 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
     let mut problems = Problems::default();
     let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
     if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
-        problems.add("source", "is not the source of this route; make another route instead");
+        problems.add("source", "is not the source of this route; create another route instead");
     }
     if spec
         .destination
         .as_ref()
         .is_some_and(|given| *given != row.destination_name && *given != destination.to_string())
     {
-        problems.add("destination", "is not the destination of this route; make another route instead");
+        problems.add("destination", "is not the destination of this route; create another route instead");
     }
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
@@ -306,12 +316,12 @@ async fn joined(
 ) -> Result<Option<(SourceId, DestinationId)>, Error> {
     let mut source = None;
     match spec.source.as_deref() {
-        None => problems.add("source", "is missing; give its id or name"),
+        None => problems.add("source", "is required; give an id or a name"),
         Some(text) => source = problems.named("source", text, sources::find(control, actor, text).await)?,
     }
     let mut destination = None;
     match spec.destination.as_deref() {
-        None => problems.add("destination", "is missing; give its id or name"),
+        None => problems.add("destination", "is required; give an id or a name"),
         Some(text) => {
             destination = problems.named("destination", text, destinations::find(control, actor, text).await)?
         }

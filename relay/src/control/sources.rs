@@ -13,14 +13,19 @@ use store::configuration::Version;
 use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
+use super::Put;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
+use super::name;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
+use super::schema;
 use super::time::Timestamp;
-use super::{Actor, Control, Error, Put, name};
+use crate::edge::push;
 use crate::edge::source::Deletion;
-use crate::edge::{check, push};
 use crate::secrets::SourceSecrets;
 use crate::{mint, secrets};
 use settings::{checked, content, defaults, open_secrets, patched, settings_of};
@@ -35,60 +40,62 @@ const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 /// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
 const DELETION_TRIES: usize = 20;
 
-/// A secret to be added.
+/// A secret to add to a source.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
+    #[schema(min_length = 1)]
     pub secret: String,
 }
 
 /// A source.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Source {
-    #[schema(value_type = String, example = "src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::SourceId)]
     pub id: SourceId,
     pub name: String,
     pub provider: String,
-    /// Where the provider posts to.
+    /// The URL for the provider.
     pub ingest_url: String,
-    #[schema(value_type = Object)]
+    #[schema(value_type = schema::SourceConfig)]
     pub config: Value,
     pub edge: EdgeState,
-    /// Why the edge does not have the newest change yet.
+    /// Why the edge has not confirmed the latest change; absent if it has.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub edge_error: Option<String>,
     pub secrets: Vec<SecretHint>,
-    /// What is kept of the requests that fail. Shown of one source, if its config says `"on_failure": "quarantine"`.
+    /// The use of the quarantine. Only present in the answer with one source whose config has `"on_failure": "quarantine"`.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub quarantine: Option<Quarantine>,
-    /// In the answer to PUT and PATCH: what this call has reset to its default or removed, such as `["config.on_failure"]`.
-    /// Left out if there is nothing. Secrets are not among it.
+    /// In the answer to PUT and PATCH: the settings that this call has reset to their defaults or removed, such as
+    /// `["config.on_failure"]`. Absent if there are none. Secrets are never among them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
     pub created_at: Timestamp,
     pub updated_at: Timestamp,
 }
 
-/// How much a source keeps in this hour (UTC) of the requests that fail, and how much it may. Set by `quarantine` in its
-/// config, as `{"events_per_hour": 50000, "bytes_per_hour": 250000000, "body_bytes": 1000000}`. What is beyond it is refused or
-/// only counted, as a rejection with the cause `quarantine_full`.
+/// The limits of a source's quarantine, which `quarantine` in its config sets, and its use in the current hour (UTC). Requests
+/// beyond the limits are refused or only counted, as rejections with the cause `quarantine_full`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Quarantine {
     pub events_per_hour: u64,
     pub bytes_per_hour: u64,
-    /// The largest body that is kept; the edge refuses larger ones.
+    /// The largest body that is kept, in bytes; the edge refuses larger ones.
     pub body_bytes: u64,
-    /// Kept in this hour.
+    /// Events that were kept in this hour.
     pub events: i64,
-    /// Of their bodies.
+    /// The bytes of their bodies.
     pub bytes: i64,
-    /// Beyond the limit in this hour.
+    /// Events beyond the limits in this hour.
     pub rejected: i64,
 }
 
-/// Whether the edge verifies by the newest change of a source: `active` if it has confirmed that change, and still held it
-/// when the relay last compared (some minutes after each change, and once a day); else `pending`: `edge_error` says why, and the relay goes on
-/// trying. In the answer to a change it is about that change.
+/// Whether the latest change of a source is active at the edge: `active` if the edge has confirmed it, and still had it when
+/// the relay last compared (some minutes after each change, and once a day); otherwise `pending`, with the reason in
+/// `edge_error`, and the relay retries. In the answer to a change it is about that change.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeState {
@@ -96,7 +103,7 @@ pub enum EdgeState {
     Pending,
 }
 
-/// What is shown of a secret.
+/// The end of a secret, to recognise it by.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SecretHint {
     #[schema(example = "…9f3a")]
@@ -211,13 +218,13 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
         match deletion {
             Ok(Deletion::Done) => {}
             Ok(Deletion::OlderRevision { held }) => {
-                least = check::after(held);
+                least = push::after(held);
                 continue;
             }
             Err(problem) => {
                 control.pusher.pending.notify_one();
                 return Err(Error::Edge(format!(
-                    "{problem}; nothing was deleted, because the edge would go on accepting requests: try again"
+                    "{problem}; nothing was deleted, because the edge would continue to accept requests; try again"
                 )));
             }
         }

@@ -15,14 +15,14 @@ use crate::mint;
 /// The most steps of one answer.
 pub(crate) const MOST_STEPS: u64 = 1_500;
 
-/// How long a step is.
+/// The length of a step.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Step {
     Minute,
     #[default]
     Hour,
-    /// Of UTC.
+    /// A day of UTC.
     Day,
 }
 
@@ -58,31 +58,31 @@ pub struct StatsFilter {
     pub step: Step,
 }
 
-/// What happened, step by step. Counted when it is stored and settled, so that asking costs next to nothing.
+/// Counts of events, deliveries and attempts, step by step.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Stats {
     pub step: Step,
     pub from: Timestamp,
     pub to: Timestamp,
-    /// What came in; steps in which nothing did are left out. Empty where a destination is asked for.
+    /// Counts of incoming events; steps without any are omitted. Empty if a destination is given.
     pub events: Vec<EventStats>,
-    /// What went out; steps in which nothing did are left out. Empty where a source is asked for.
+    /// Counts of outgoing deliveries; steps without any are omitted. Empty if a source is given.
     pub deliveries: Vec<DeliveryStats>,
 }
 
-/// What came in during a step.
+/// Incoming events in a step.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventStats {
     /// When the step begins.
     pub at: Timestamp,
     pub stored: i64,
-    /// Repetitions by the provider, which are not stored again.
+    /// Copies by the provider, which are not stored again.
     pub duplicates: i64,
-    /// Requests that the edge refused, and those that failed and were beyond what the source keeps of such.
+    /// Requests that the edge refused, and failed requests beyond the limits of the quarantine.
     pub rejected: i64,
 }
 
-/// What went out during a step.
+/// Outgoing deliveries in a step.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DeliveryStats {
     /// When the step begins.
@@ -90,14 +90,15 @@ pub struct DeliveryStats {
     pub succeeded: i64,
     pub dead: i64,
     pub failed_attempts: i64,
-    /// All attempts, by how long they took.
+    /// All attempts, by latency.
     pub attempts: Vec<Latency>,
 }
 
-/// Attempts that took about as long.
+/// Attempts with a similar latency.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Latency {
-    /// The longest they took, in milliseconds, and longer than those before; null where there is no limit.
+    /// The upper bound of their latency, in milliseconds; the lower bound is that of the entry before. Null: no upper bound.
+    #[schema(required = true)]
     pub within_ms: Option<i32>,
     pub count: i64,
 }
@@ -113,7 +114,7 @@ pub async fn show(control: &Control, actor: Actor, filter: &StatsFilter) -> Resu
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;
     if source.is_some() && destination.is_some() {
-        problems.add("destination", "give a source or a destination, or neither for everything");
+        problems.add("destination", "cannot be combined with source; omit one of them");
     }
     let span = problems.finish_with(span)?;
     let customer = actor.customer().uuid();
@@ -143,14 +144,14 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
     };
     let from_ms = from_ms - from_ms % filter.step.ms();
     if from_ms >= until_ms {
-        problems.add("to", "is not later than from");
+        problems.add("to", "must be later than from");
         return None;
     }
     let steps = (until_ms - from_ms).div_ceil(filter.step.ms());
     if steps > MOST_STEPS {
         problems.add(
             "step",
-            format!("gives {steps} steps; ask for at most {MOST_STEPS}, by a longer step or a later from"),
+            format!("makes {steps} steps; use a longer step or a later from to make at most {MOST_STEPS}"),
         );
         return None;
     }

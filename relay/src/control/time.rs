@@ -2,13 +2,10 @@
 
 use model::unix_time;
 use serde::{Serialize, Serializer};
-use shared::id::uuid_v7_floor;
-use store::search::Range;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
 use super::fields::Problems;
-use super::page::Window;
 
 /// A time that is shown.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -44,18 +41,8 @@ pub(super) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) 
     }
 }
 
-/// The range of `UUIDv7` ids that were minted between `after` and `before` and come after the window's cursor in a list that
-/// begins with the newest.
-pub(super) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
-    let from = read_ms("after", after, problems).map(uuid_v7_floor);
-    let until = read_ms("before", before, problems).map(uuid_v7_floor);
-    let until = [until, window.cursor].into_iter().flatten().min();
-    Range { from: from.unwrap_or(Range::ALL.from), until: until.unwrap_or(Range::ALL.until) }
-}
-
 #[cfg(test)]
 mod tests {
-    use super::super::page::PageRequest;
     use super::*;
 
     const AT: &str = "2026-01-31T08:00:00.5Z";
@@ -74,27 +61,6 @@ mod tests {
             assert!(problems.finish().is_err(), "{text}");
         }
     }
-
-    #[test]
-    fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
-        let mut problems = Problems::default();
-        let window = |cursor: Option<uuid::Uuid>| {
-            let request = PageRequest { limit: None, cursor: cursor.map(super::super::page::cursor) };
-            Window::read(&request, &mut Problems::default())
-        };
-        let (older, newer) = (uuid_v7_floor(AT_MS - 1), uuid_v7_floor(AT_MS + 1));
-        let until = |cursor, problems: &mut Problems| id_range(None, Some(AT), window(cursor), problems).until;
-        assert_eq!(until(None, &mut problems), uuid_v7_floor(AT_MS));
-        assert_eq!(until(Some(older), &mut problems), older);
-        assert_eq!(until(Some(newer), &mut problems), uuid_v7_floor(AT_MS));
-        assert_eq!(
-            id_range(Some(AT), None, window(Some(older)), &mut problems),
-            Range { from: uuid_v7_floor(AT_MS), until: older }
-        );
-        assert_eq!(id_range(None, None, window(None), &mut problems), Range::ALL);
-        assert!(problems.finish().is_ok());
-    }
-
     #[test]
     fn a_time_is_shown_as_text() {
         let shown = serde_json::to_string(&Timestamp(unix_time::timestamp(AT_MS))).expect("json");

@@ -7,38 +7,43 @@ use store::search::Range;
 use store::unreadable::{self, Selection, SummaryRow};
 use utoipa::ToSchema;
 
+use super::Actor;
+use super::Control;
+use super::Error;
 use super::error::Noun;
 use super::page::{Page, PageRequest};
+use super::schema;
 use super::time::Timestamp;
-use super::{Actor, Control, Error};
 use crate::unreadable::Tried;
 
 pub use model::unreadable::Reason;
 
-/// A message of the queue that could not be stored as what it is.
+/// A message of the queue that could not be stored as an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnreadableMessage {
-    #[schema(value_type = String, example = "unr_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::UnreadableMessageId)]
     pub id: UnreadableMessageId,
     pub state: UnreadableState,
     pub reason: Reason,
-    /// What exactly is wrong with it.
+    /// Why it could not be stored.
     pub detail: String,
-    /// The id of the queue; empty if it did not come out of a queue.
+    /// The id of the queue; empty if it did not come from a queue.
     pub queue_id: String,
-    /// The queue's own id of it.
+    /// The id that the queue gave the message.
     pub queue_message_id: String,
-    /// In bytes, with a body that was fetched.
+    /// The size in bytes, including a body that was fetched.
     pub size: i32,
     pub stored_at: Timestamp,
-    /// How often the relay has tried to release it by itself.
+    /// How often the relay has tried to store it again by itself.
     pub tries: i32,
-    /// When the relay tries it next; null if it is released, or if only an operator can release it: because its event is
-    /// past the retention of bodies, or because ten tries ended with the relay.
+    /// When the relay tries it next. Null if it is released, or if only an operator can release it: because its event is past
+    /// the retention period of bodies, or because the relay ended during ten tries.
+    #[schema(required = true)]
     pub next_try_at: Option<Timestamp>,
+    #[schema(required = true)]
     pub released_at: Option<Timestamp>,
-    /// The event that it has become.
-    #[schema(value_type = Option<String>)]
+    /// The event that it was stored as; null if it is not released or was no event.
+    #[schema(value_type = Option<schema::EventId>, required = true)]
     pub event_id: Option<EventId>,
 }
 
@@ -46,9 +51,9 @@ pub struct UnreadableMessage {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnreadableState {
-    /// It is kept, and tried again.
+    /// The message is kept, and tried again.
     Waiting,
-    /// It has been stored as what it is.
+    /// The message has been stored.
     Released,
 }
 
@@ -59,7 +64,7 @@ pub struct UnreadableFilter {
     pub state: Option<UnreadableState>,
 }
 
-/// Which unreadable messages are to be released.
+/// Which unreadable messages to try again.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOfMany {

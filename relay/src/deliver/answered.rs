@@ -10,8 +10,8 @@ use shared::id::DeliveryId;
 use url::Url;
 
 use super::redirect;
-use crate::egress::{EgressError, SendFailure};
 use crate::{mint, supervise};
+use egress::{EgressError, SendFailure};
 use engine::outcome::Failure;
 use engine::retry;
 

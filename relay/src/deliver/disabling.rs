@@ -5,7 +5,7 @@ use std::future::Future;
 use shared::id::DestinationId;
 
 use crate::intake::Intake;
-use crate::operational::{self, Cause};
+use crate::intake::operational::{self, Cause};
 use crate::supervise;
 use engine::Disabling;
 use model::health::Run;

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use egress::{EXCERPT_WITHIN, Excerpt};
 use engine::outcome::Outcome;
 use shared::id::DeliveryId;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -11,7 +12,6 @@ use uuid::Uuid;
 
 use super::answered;
 use super::send::excerpt_text;
-use crate::egress::{EXCERPT_WITHIN, Excerpt};
 
 /// The most bodies that are waited for at one time, over all destinations. Each has a connection, which is a file
 /// descriptor.

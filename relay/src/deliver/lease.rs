@@ -15,7 +15,7 @@ use store::leases::{self, Held, Shard};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::Handle;
+use crate::engine_handle::Handle;
 use crate::moment::Moment;
 use crate::readiness::{LEASE_OVERDUE, Readiness};
 

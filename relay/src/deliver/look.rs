@@ -16,8 +16,8 @@ use store::pending::Look;
 use store::signals::Position;
 use tokio::sync::{Mutex, OwnedMutexGuard};
 
-use super::Handle;
 use crate::configuration::Configuration;
+use crate::engine_handle::Handle;
 use crate::mint;
 
 /// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have

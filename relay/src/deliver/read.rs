@@ -17,13 +17,13 @@ use store::{Pool, expedited};
 use tokio::sync::{Mutex, mpsc};
 use uuid::Uuid;
 
-use super::Handle;
+use crate::engine_handle::Handle;
 
 /// Statements that run at one time: a slow one must not hold up all others.
 pub(crate) const AT_ONCE: usize = 2;
 
 /// After so many rows that its lanes may bring, a statement takes no further lane.
-const ROWS: usize = 1_500;
+pub(crate) const ROWS: usize = 1_500;
 
 /// The most lanes of one statement.
 const LANES: usize = 500;

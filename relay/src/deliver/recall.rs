@@ -7,7 +7,7 @@ use shared::id::DestinationId;
 use store::Pool;
 use store::destination_health;
 
-use super::Handle;
+use crate::engine_handle::Handle;
 
 /// The most destinations of one statement.
 pub(crate) const BATCH: usize = 5_000;

@@ -12,9 +12,9 @@ use store::destination_health;
 use store::{Constraint, Kind, Pool};
 use tokio::sync::mpsc;
 
-use super::Handle;
-use super::clock::Clock;
 use super::lease::UnderWay;
+use crate::engine_handle::Handle;
+use crate::engine_handle::clock::Clock;
 
 /// The most rows of one statement.
 pub(crate) const BATCH: usize = 1_000;

@@ -2,13 +2,13 @@
 
 use std::borrow::Cow;
 
+use egress::OF_THE_CONNECTION;
 use engine::item::{Event, Item};
 use http::header::{CONTENT_TYPE, HeaderMap, HeaderName, HeaderValue};
 use model::destination::Destination;
 use shared::sign::sign;
 use url::Url;
 
-use crate::egress::OF_THE_CONNECTION;
 use crate::mint;
 
 /// Headers of the provider's request that are not passed on besides [`OF_THE_CONNECTION`]: what says who asked for what,

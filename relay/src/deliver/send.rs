@@ -3,9 +3,12 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use egress::{Egress, Excerpt, RESPONSE_EXCERPT_BYTES};
 use engine::item::{Event, Item};
 use engine::outcome::{Failure, Outcome};
-
+use expression::Evaluator;
+use expression::Transform;
+use expression::Turn;
 use http::StatusCode;
 use http::header::HeaderValue;
 use model::destination::Destination;
@@ -22,10 +25,6 @@ use crate::configuration::Configuration;
 use crate::configuration::Expression;
 use crate::configuration::Route;
 use crate::configuration::Snapshot;
-use crate::egress::Egress;
-use crate::egress::Excerpt;
-use crate::egress::RESPONSE_EXCERPT_BYTES;
-use crate::expression::{Evaluator, Transform, Turn};
 use crate::mint;
 use crate::route::{self, EventView};
 

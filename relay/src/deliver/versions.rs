@@ -8,13 +8,13 @@ use std::hash::Hash;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use expression::{ExpressionError, Transform};
 use shared::id::RouteId;
 use store::Pool;
 use store::route_versions::{self, VersionRow};
 use tokio::sync::OnceCell;
 
 use crate::configuration::Expression;
-use crate::expression::{ExpressionError, Transform};
 
 /// The most versions that are kept in memory: a program may take about a megabyte.
 pub(crate) const MOST: usize = 64;

@@ -17,7 +17,8 @@ use super::lease::{self, UnderWay};
 use super::look::{self, NextLook};
 use super::send::Sender;
 use super::versions::Versions;
-use super::{Handle, Machine, Parts, read, report, settle, watch_configuration};
+use super::{Machine, Parts, read, report, settle, watch_configuration};
+use crate::engine_handle::Handle;
 
 /// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);

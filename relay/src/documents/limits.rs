@@ -1,5 +1,5 @@
-//! `docs/LIMITS.md`: every bound of memory, size, number and time, with its value, its setting and what it protects. The
-//! values are the constants themselves.
+//! `docs/LIMITS.md`: the limits on memory, size, number and time, with their values, settings and purposes. The values are the
+//! constants themselves.
 
 mod control;
 mod data;
@@ -13,10 +13,12 @@ use crate::config::SETTINGS;
 
 const INTRODUCTION: &str = "# Limits
 
-Every bound of memory, size, number and time, with what sets it and what it protects. This page is generated from the
-constants of the code (`UPDATE_DOCS=1 cargo test -p relay documents`). A setting in capitals is an environment variable of
-the relay, whose range is in the [README](../README.md#settings-of-the-relay); other settings are fields of the API, with
-their range. A dash means that the bound is fixed.
+This page lists the limits on memory, size, number and time, with their settings and their purpose. It is generated from the
+constants of the code (`UPDATE_DOCS=1 cargo test --package relay --lib documents`).
+
+A setting in capitals is an environment variable of the relay; its range is in the
+[README](../README.md#settings-of-the-relay). Other settings are fields of the API and are given with their range. A dash means
+that the limit is fixed. MB and GB are decimal, KiB and MiB are binary.
 ";
 
 /// One row of the page.
@@ -49,7 +51,12 @@ fn field(what: &'static str, schema: &str, name: &str, show: fn(u64) -> String, 
     let field = &document["components"]["schemas"][schema]["properties"][name];
     let number = |key: &str| field[key].as_u64().unwrap_or_else(|| panic!("{schema}.{name} has no {key}"));
     let setting = format!("`{name}`, {} to {}", show(number("minimum")), show(number("maximum")));
-    Bound { what, value: show(number("default")), setting, protects }
+    // The default is written into the description: see the tests of the API.
+    let text = field["description"].as_str().unwrap_or_default();
+    let default = text.rsplit_once("Default: ").map(|(_, default)| default.replace([',', '.'], ""));
+    let default = default.and_then(|default| default.trim().parse().ok());
+    let default = default.unwrap_or_else(|| panic!("{schema}.{name} names no default"));
+    Bound { what, value: show(default), setting, protects }
 }
 
 /// A bound that a field of the API sets, with its range in words.
@@ -119,8 +126,7 @@ fn percent(part: f64) -> String {
 
 fn table(page: &mut String, heading: &str, about: &str, bounds: &[Bound]) {
     let about = if about.is_empty() { String::new() } else { format!("{about}\n\n") };
-    let _ =
-        write!(page, "\n## {heading}\n\n{about}| bound | value | setting | what it protects |\n|---|---:|---|---|\n");
+    let _ = write!(page, "\n## {heading}\n\n{about}| limit | value | setting | purpose |\n|---|---:|---|---|\n");
     for Bound { what, value, setting, protects } in bounds {
         let _ = writeln!(page, "| {what} | {value} | {setting} | {protects} |");
     }

@@ -85,7 +85,7 @@ impl fmt::Display for Difference {
 #[must_use]
 pub fn of_source(row: &SourceRow, held: &Held) -> Action {
     let again = |difference| Action::PutAgain { least: row.revision, difference };
-    let above = |revision: u64, difference| Action::PutAgain { least: after(revision), difference };
+    let above = |revision: u64, difference| Action::PutAgain { least: push::after(revision), difference };
     match held {
         Held::Nothing => again(Difference::Missing),
         Held::Damaged => again(Difference::Damaged),
@@ -119,15 +119,9 @@ pub fn of_deleted(row: &DeletedRow, held: &Held) -> DeletedAction {
         Held::Nothing | Held::Deleted { .. } => DeletedAction::Keep,
         Held::Damaged => DeletedAction::DeleteAgain { revision: row.revision.saturating_add(1) },
         Held::Source(held) => {
-            DeletedAction::DeleteAgain { revision: row.revision.saturating_add(1).max(after(held.revision)) }
+            DeletedAction::DeleteAgain { revision: row.revision.saturating_add(1).max(push::after(held.revision)) }
         }
     }
-}
-
-/// The first revision after one that the edge holds.
-#[must_use]
-pub fn after(revision: u64) -> i64 {
-    i64::try_from(revision).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 /// Makes the comparisons that are due, and puts or deletes again what differs. It ends after [`FAILURES`] in a row that fail:
@@ -319,7 +313,7 @@ mod tests {
         assert_eq!(least(of_source(&row(3, Some("d")), &Held::Source(held(7, Some("d"))))), Some(8));
         assert_eq!(least(of_source(&row(3, Some("d")), &Held::Deleted { revision: 3 })), Some(4));
         assert_eq!(least(of_source(&row(3, Some("d")), &Held::Deleted { revision: 7 })), Some(8));
-        assert_eq!(after(u64::MAX), i64::MAX, "the update then fails or has no effect, and nothing wraps");
+        assert_eq!(push::after(u64::MAX), i64::MAX, "the update then fails or has no effect, and nothing wraps");
     }
 
     #[test]

@@ -9,8 +9,8 @@ use shared::source::SourceConfig;
 use store::Pool;
 use store::sources::{self, SourceRow};
 
+use super::Edge;
 use super::source::Put;
-use super::{Edge, check};
 use crate::App;
 use crate::config::Config;
 use crate::secrets;
@@ -111,13 +111,19 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
             }
             Put::OlderRevision { held: newer } => held = newer,
         }
-        match sources::raise_to(&pusher.pool, id, check::after(held)).await.map_err(query_failed)? {
+        match sources::raise_to(&pusher.pool, id, after(held)).await.map_err(query_failed)? {
             Some(raised) => row = raised,
             // It was deleted meanwhile.
             None => return Ok(()),
         }
     }
     Err(format!("older_revision: the edge holds revision {held}, which others raise at the same time"))
+}
+
+/// The first revision after one that the edge holds.
+#[must_use]
+pub fn after(revision: u64) -> i64 {
+    i64::try_from(revision).unwrap_or(i64::MAX).saturating_add(1)
 }
 
 fn query_failed(error: store::Error) -> String {

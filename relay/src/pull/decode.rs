@@ -3,10 +3,11 @@
 use model::unreadable::Reason;
 use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
 
-use super::arrival::{Arrival, Content};
 use super::leased::LeasedBody;
+use crate::intake::message::Arrival;
+use crate::intake::message::Content;
+use crate::intake::message::RawMessage;
 use crate::supervise;
-use crate::unreadable::RawMessage;
 
 /// Where a large body is.
 pub struct StoredBody {

@@ -5,21 +5,16 @@ use model::unreadable::Reason;
 use tokio_util::sync::CancellationToken;
 
 use super::api::{Error, Unread};
+use super::leased::strings_of;
 use super::{Group, Pulled, Puller};
+use crate::intake::message::RawMessage;
 use crate::mint;
-use crate::unreadable::RawMessage;
 
 /// The largest answer that is kept, in bytes. One message of 128 kB is less than 1 MB of JSON.
 pub(crate) const MOST_KEPT_BYTES: usize = 4_000_000;
 
 /// In place of a content type: what is kept is the queue's whole answer with the message.
 pub const WHOLE_ANSWER: &str = "answer";
-
-/// The longest id or lease id that is looked for, in bytes.
-const LONGEST_ID_BYTES: usize = 8_192;
-
-/// The most ids that are looked for.
-const MOST_IDS: usize = 16;
 
 /// What is known of a message whose answer could not be read.
 #[derive(Debug, PartialEq, Eq)]
@@ -74,63 +69,12 @@ fn look(unread: &Unread) -> Result<Found, Option<String>> {
     Ok(Found { message_id, leases })
 }
 
-/// The values of the string fields of this name in a text that may not be JSON, each once, in order. A body that holds
-/// such text does not count: its quotes are escaped.
-pub(super) fn strings_of(raw: &[u8], name: &str) -> Vec<String> {
-    let field = format!("\"{name}\"");
-    let mut found = Vec::new();
-    let mut rest = raw;
-    while let Some(at) = rest.windows(field.len()).position(|window| window == field.as_bytes()) {
-        rest = &rest[at + field.len()..];
-        if let Some(value) = string_after_colon(rest)
-            && !found.contains(&value)
-        {
-            found.push(value);
-        }
-        if found.len() >= MOST_IDS {
-            break;
-        }
-    }
-    found
-}
-
-/// The string of `: "string"`, if it is plain.
-fn string_after_colon(text: &[u8]) -> Option<String> {
-    let value = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
-    let end = value.iter().take(LONGEST_ID_BYTES + 1).position(|byte| *byte == b'"')?;
-    let value = std::str::from_utf8(&value[..end]).ok()?;
-    (!value.is_empty() && !value.contains(['\\', '\0'])).then(|| value.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn unread(received: &str, is_whole: bool) -> Unread {
         Unread { reason: "invalid escape".to_owned(), received: received.as_bytes().to_vec(), is_whole }
-    }
-
-    #[test]
-    fn ids_are_found_in_what_is_no_json() {
-        let raw = br#"{"messages":[{"id" : "m1","body":"\q a \"lease_id\":\"forged\"", "lease_id":
-            "eyJ..l1"}]"#;
-        assert_eq!(strings_of(raw, "lease_id"), ["eyJ..l1"]);
-        assert_eq!(strings_of(raw, "id"), ["m1"]);
-    }
-
-    #[test]
-    fn what_is_no_plain_string_is_no_id() {
-        for raw in [r#""id":"#, r#""id":7"#, r#""id":"""#, r#""id":"no end"#, r#""id":"a\n""#, r#""id" "x""#, "id"] {
-            assert_eq!(strings_of(raw.as_bytes(), "id"), [""; 0], "{raw}");
-        }
-        let long = format!("\"id\":\"{}\"", "x".repeat(LONGEST_ID_BYTES + 1));
-        assert_eq!(strings_of(long.as_bytes(), "id"), [""; 0]);
-    }
-
-    #[test]
-    fn ids_are_found_once_each_and_no_more_than_some() {
-        let many: String = (0..40).map(|number| format!("\"id\":\"{}\",", number / 2)).collect();
-        assert_eq!(strings_of(many.as_bytes(), "id").len(), MOST_IDS);
     }
 
     #[test]

@@ -9,8 +9,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::Instrument as _;
 
 use super::Puller;
-use super::arrival::Arrival;
 use crate::intake::NotStored;
+use crate::intake::message::Arrival;
 use crate::mint;
 use crate::supervise;
 use crate::supervise::RowPanic;

@@ -5,12 +5,13 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use model::held_by::HeldBy;
 use model::unix_time;
 use shared::header::HeaderList;
 use shared::id::{CustomerId, DestinationId, EventId, RouteId, SourceId};
-use store::admit::Undecided;
-use store::copies::Claim;
+use store::new_event::Claim;
+use store::new_event::Undecided;
 use store::replays::events::{self, EventRow, NextEvents, PlannedRow};
 use store::replays::{Chunk, DeliveryRow, Made, NextDeliveries, ReplayRow};
 use store::search::{self, Order, Outcome};
@@ -21,7 +22,6 @@ use super::cut::{self, CHUNK_BYTES, CHUNK_DELIVERIES, GROUP_BYTES, MAKE_WITHIN};
 use super::{Filter, selection};
 use crate::configuration::{Route, Snapshot};
 use crate::edge::push::Pusher;
-use crate::expression::{EventFields, Input, MAX_BODY_BYTES, Turn};
 use crate::recheck::Rechecks;
 use crate::route::{self, Becomes, EventView};
 use crate::{App, mint};
@@ -440,7 +440,7 @@ fn route_between(snapshot: &Snapshot, source: Uuid, destination: Uuid) -> Option
 mod tests {
     use super::*;
     use crate::configuration::Expression;
-    use crate::expression::Filter as RouteFilter;
+    use expression::Filter as RouteFilter;
     use model::poison::Poison;
 
     fn route(filter: Option<&str>, enabled: bool) -> Arc<Route> {

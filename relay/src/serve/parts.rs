@@ -3,6 +3,8 @@
 use std::num::NonZeroUsize;
 use std::sync::Arc;
 
+use egress::{Egress, EgressPolicy, Ports};
+use expression::Evaluator;
 use store::Pool;
 
 use crate::App;
@@ -10,8 +12,6 @@ use crate::config::Config;
 use crate::configuration::Configuration;
 use crate::deliver::Engine;
 use crate::edge::Edge;
-use crate::egress::{Egress, EgressPolicy, Ports};
-use crate::expression::Evaluator;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;

@@ -2,82 +2,20 @@
 //! rejections and unreadable messages. The queue is acknowledged only after it.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
-use std::time::Duration;
 
 use model::held_by::HeldBy;
-use shared::envelope::Failure;
-use shared::extract::DedupeKey;
-use shared::source::QuarantineLimits;
 use uuid::Uuid;
 
 use super::configuration::Version;
-use super::copies::{self, Claim, Copies};
+use super::copies::{self, Copies};
 use super::counters::{self, SourceCounts};
 use super::keys::{NEAR_MIDNIGHT_S, Window};
+use super::new_event::{Claim, NewDelivery, NewEvent, Undecided};
 use super::quarantine::{self, Full};
 use super::undecided::FIRST_PAUSE_S;
 use super::unreadable::NewUnreadable;
 use super::{Connection, Pool, ROWS_AT_ONCE, Transaction};
 use crate::{Error, Result};
-
-/// An event to be stored, with the answer of its routes.
-pub struct NewEvent {
-    pub id: Uuid,
-    pub customer_id: Uuid,
-    pub source_id: Uuid,
-    pub received_at: time::OffsetDateTime,
-    pub event_type: Option<String>,
-    pub provider_event_id: Option<String>,
-    pub dedupe_key: Option<DedupeKey>,
-    pub method: String,
-    pub query: String,
-    pub headers: serde_json::Value,
-    pub body: Vec<u8>,
-    pub verification: &'static str,
-    /// Why it was refused, where it is kept all the same.
-    pub failure: Option<Failure>,
-    /// The limits of its source, if its verification failed and the source keeps such events.
-    pub quarantine: Option<QuarantineLimits>,
-    pub deliveries: Vec<NewDelivery>,
-}
-
-impl NewEvent {
-    /// The claim to its key, if it has one.
-    #[must_use]
-    pub fn claim(&self) -> Option<Claim> {
-        Some(Claim { source_id: self.source_id, event_id: self.id, key: self.dedupe_key? })
-    }
-
-    /// Whether one of its deliveries is parked.
-    #[must_use]
-    pub fn parks(&self) -> bool {
-        self.deliveries.iter().any(|delivery| delivery.undecided.is_some())
-    }
-}
-
-/// A delivery to be made with its event.
-pub struct NewDelivery {
-    pub id: Uuid,
-    pub destination_id: Uuid,
-    pub route_id: Uuid,
-    /// The version of the route by which it is routed.
-    pub route_version: i32,
-    /// A hash of the key of deliveries that go one after the other.
-    pub order_key: Option<i64>,
-    /// How long it waits for its first attempt.
-    pub first_wait: Duration,
-    /// Why it is not sent before its route has been asked again.
-    pub undecided: Option<Undecided>,
-}
-
-/// Why a route could not say whether, or in which order, a delivery is sent.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Undecided {
-    pub by: HeldBy,
-    pub reason: String,
-    /// Whether the relay asks again by itself; else only after a change of the route.
-    pub again: bool,
-}
 
 /// Requests that the edge refused.
 pub struct NewRejection {
@@ -246,16 +184,6 @@ fn counts(
         counts.entry(rejection.source_id).or_default().rejected += rejection.count;
     }
     counts
-}
-
-/// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
-pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<()> {
-    if ids.len() > 1 {
-        sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
-            .fetch_all(connection)
-            .await?;
-    }
-    Ok(())
 }
 
 async fn insert_events(connection: &mut Connection, events: &[&NewEvent], copies: &Copies) -> Result<HashSet<Uuid>> {

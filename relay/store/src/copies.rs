@@ -6,20 +6,13 @@ use shared::extract::DedupeKey;
 use uuid::Uuid;
 
 use super::Connection;
-use super::admit::{NewEvent, lock_events};
 use super::keys::{self, Holder, Key, Window};
+use super::new_event::Claim;
+use super::new_event::NewEvent;
 use crate::Result;
 
 /// How many copies of an event lead to it by the id that they were answered with. More are only counted.
 pub const KEPT: i32 = 100;
-
-/// An event that claims the key that its copies share.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Claim {
-    pub source_id: Uuid,
-    pub event_id: Uuid,
-    pub key: DedupeKey,
-}
 
 /// What an event is to the event that holds its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -181,6 +174,16 @@ async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&N
     )
     .execute(connection)
     .await?;
+    Ok(())
+}
+
+/// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
+pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<()> {
+    if ids.len() > 1 {
+        sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
+            .fetch_all(connection)
+            .await?;
+    }
     Ok(())
 }
 

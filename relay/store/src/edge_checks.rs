@@ -5,12 +5,11 @@ use std::time::Duration;
 use shared::id::SourceId;
 use uuid::Uuid;
 
+use super::sources::EDGE_CHECK_SOON;
 use super::sources::SourceRow;
-use crate::{Error, Pool, Result};
-
-/// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
-/// which is a minute.
-pub const SOON: Duration = Duration::from_secs(180);
+use crate::Error;
+use crate::Pool;
+use crate::Result;
 
 /// How long after a comparison without a difference the next one is due.
 pub const LATER: Duration = Duration::from_secs(86_400);
@@ -184,7 +183,7 @@ pub async fn raise_deleted(pool: &Pool, id: SourceId, revision: i64) -> Result<(
          where id = $1",
         id.uuid(),
         revision,
-        SOON.as_secs_f64()
+        EDGE_CHECK_SOON.as_secs_f64()
     )
     .execute(pool)
     .await?;

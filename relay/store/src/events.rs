@@ -6,8 +6,9 @@ use shared::id::{CustomerId, EventId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admit::{NewEvent, insert_deliveries};
+use super::admit::insert_deliveries;
 use super::configuration::Version;
+use super::new_event::NewEvent;
 use super::search::{self, Order, Range, Search, remaining};
 use super::{copies, keys};
 use crate::{Error, Pool, Result};

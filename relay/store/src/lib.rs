@@ -41,6 +41,7 @@ pub mod health;
 pub mod held;
 mod keys;
 pub mod leases;
+pub mod new_event;
 pub mod partitions;
 pub mod pending;
 pub mod pool;

@@ -8,7 +8,7 @@ use shared::source::QuarantineLimits;
 use time::OffsetDateTime;
 use uuid::{NoContext, Timestamp, Uuid};
 
-use super::admit::NewEvent;
+use super::new_event::NewEvent;
 use super::{Connection, Pool};
 use crate::{Error, Result};
 

@@ -6,10 +6,11 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admit::{Undecided, lock_events, parked_by};
+use super::admit::parked_by;
 use super::configuration::Version;
-use super::copies::{self, Claim};
+use super::copies::{self, lock_events};
 use super::keys;
+use super::new_event::{Claim, Undecided};
 use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::FIRST_PAUSE_S;
 use crate::{Connection, Error, Pool, ROWS_AT_ONCE, Result};

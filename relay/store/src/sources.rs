@@ -1,12 +1,21 @@
 //! Sources: what the API changes and what the edge has to be told.
 
+use std::time::Duration;
+
 use shared::id::{CustomerId, SourceId};
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::configuration::{Change, Version};
-use super::{edge_checks, route_versions};
-use crate::{Connection, Error, Pool, Result};
+use super::route_versions;
+use crate::Connection;
+use crate::Error;
+use crate::Pool;
+use crate::Result;
+
+/// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
+/// which is a minute.
+pub const EDGE_CHECK_SOON: Duration = Duration::from_secs(180);
 
 /// A source as it is stored.
 #[derive(Debug, Clone)]
@@ -216,7 +225,7 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i
         customer.uuid(),
         id.uuid(),
         revision,
-        edge_checks::SOON.as_secs_f64()
+        EDGE_CHECK_SOON.as_secs_f64()
     )
     .execute(&mut *change)
     .await?;
@@ -265,7 +274,7 @@ pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Op
         id.uuid(),
         revision,
         digest,
-        edge_checks::SOON.as_secs_f64()
+        EDGE_CHECK_SOON.as_secs_f64()
     )
     .execute(pool)
     .await?;

@@ -103,13 +103,13 @@ fn list(names: &Value) -> String {
 fn in_words(reference: &str) -> String {
     match reference.split_once(':') {
         Some(("h", name)) => match name.strip_prefix("cfg:") {
-            Some(setting) => format!("the header of the setting {setting}"),
+            Some(setting) => format!("header (setting {setting})"),
             None => format!("header {name}"),
         },
         Some(("h*", prefix)) => format!("headers {prefix}1, 2, …"),
         Some(("json", path)) => format!("body field {path}"),
-        Some(("query", name)) => format!("parameter {name} of the query"),
-        Some(("cfg", setting)) => format!("the setting {setting}"),
+        Some(("query", name)) => format!("query parameter {name}"),
+        Some(("cfg", setting)) => format!("the URL in the setting {setting}"),
         Some(_) | None => reference.to_owned(),
     }
 }

@@ -42,7 +42,7 @@ impl<'a> Fields<'a> {
         let known: Vec<_> = known.into_iter().collect();
         let names = self.map.into_iter().flat_map(Map::keys);
         for name in names.filter(|name| !known.contains(&name.as_str())).collect::<Vec<_>>() {
-            self.problem(name, format!("is not known here; known are {}", known.join(", ")));
+            self.problem(name, format!("is unknown; expected one of {}", known.join(", ")));
         }
     }
 

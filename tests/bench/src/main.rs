@@ -11,9 +11,10 @@ use harness::tools::say;
 fn main() -> ExitCode {
     let (cases, options) = match options::read(std::env::args().skip(1)) {
         Ok(wanted) => wanted,
-        Err(problem) => {
-            say(&problem);
-            return ExitCode::FAILURE;
+        Err(answer) => {
+            // If the terminal is gone, the exit code still says it.
+            let _ = answer.print();
+            return if answer.use_stderr() { ExitCode::FAILURE } else { ExitCode::SUCCESS };
         }
     };
     let runtime = match tokio::runtime::Runtime::new() {

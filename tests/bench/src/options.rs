@@ -1,21 +1,40 @@
-//! What a person asks of the benchmarks.
+//! The command line of the benchmarks.
 
 use std::time::Duration;
 
+use clap::builder::PossibleValuesParser;
+use clap::{Args, Parser, value_parser};
+
 use super::case::{self, Case};
 
+/// Measures how fast the gateway is on this machine
+#[derive(Debug, Parser)]
+#[command(bin_name = "cargo bench-gateway", after_help = list(), arg_required_else_help = true)]
+struct Arguments {
+    /// What is measured, in this order: cases from the list below, or `all` of them
+    #[arg(required = true, value_name = "CASE", value_parser = names(), hide_possible_values = true)]
+    cases: Vec<String>,
+    #[command(flatten)]
+    options: Options,
+}
+
 /// The options of a run.
-#[derive(Debug, Clone, Copy, PartialEq, Default)]
+#[derive(Debug, Clone, Copy, PartialEq, Default, Args)]
 pub struct Options {
-    /// How long the load of a case lasts, in place of the case's own time.
+    /// How many seconds the load of a case lasts, in place of the case's own time
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub seconds: Option<u64>,
-    /// Short runs with small numbers: whether everything works, not how fast it is.
+    /// Run for a short time with small numbers: this shows whether everything works, not how fast it is
+    #[arg(long)]
     pub quick: bool,
-    /// Rows of history, or rows that wait for a dead destination.
+    /// Rows of history, or rows that wait for a dead destination
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub rows: Option<u64>,
-    /// How often the relay is killed.
+    /// How often the relay is killed
+    #[arg(long, value_name = "N", value_parser = value_parser!(u64).range(1..))]
     pub kills: Option<u64>,
-    /// Events per second, in place of a part of the measured maximum.
+    /// Events per second, in place of a part of the measured maximum
+    #[arg(long, value_name = "N", value_parser = rate)]
     pub rate: Option<f64>,
 }
 
@@ -33,41 +52,34 @@ impl Options {
     }
 }
 
-/// Reads the command line: the cases in the order in which they are to run, and the options.
+/// Reads the command line, without the program's name: the cases in the order in which they are to run, and the options.
 ///
 /// # Errors
-/// What is wrong with it, for a person.
-pub fn read(arguments: impl Iterator<Item = String>) -> Result<(Vec<&'static Case>, Options), String> {
-    let mut cases = Vec::new();
-    let mut options = Options::default();
-    let mut arguments = arguments;
-    while let Some(argument) = arguments.next() {
-        let mut number = || {
-            let value = arguments.next().ok_or_else(|| format!("{argument} needs a number"))?;
-            value.parse::<u64>().map_err(|_| format!("{argument} needs a whole number, not \"{value}\""))
-        };
-        match argument.as_str() {
-            "--quick" => options.quick = true,
-            "--seconds" => options.seconds = Some(number()?.max(1)),
-            "--rows" => options.rows = Some(number()?.max(1)),
-            "--kills" => options.kills = Some(number()?.max(1)),
-            "--rate" => options.rate = Some(f64::from(u32::try_from(number()?.max(1)).unwrap_or(u32::MAX))),
-            "all" => cases.extend(case::ALL),
-            name => cases.push(case::ALL.iter().find(|case| case.name == name).ok_or_else(|| {
-                let names: Vec<&str> = case::ALL.iter().map(|case| case.name).collect();
-                format!("{name} is no benchmark: name one of {}, or all", names.join(", "))
-            })?),
-        }
-    }
-    if cases.is_empty() {
-        let list: Vec<String> = case::ALL.iter().map(|case| format!("  {:<14}{}", case.name, case.what)).collect();
-        return Err(format!(
-            "usage: cargo bench-gateway <case>… [--seconds n] [--quick] [--rows n] [--kills n] [--rate n]\n{}\n  \
-             all           every one of them, with a report in Markdown on standard output",
-            list.join("\n")
-        ));
-    }
-    Ok((cases, options))
+/// What is wrong with it and what would be right, or the help that was asked for.
+pub fn read(arguments: impl Iterator<Item = String>) -> Result<(Vec<&'static Case>, Options), clap::Error> {
+    let program = std::iter::once("bench-gateway".to_owned());
+    let Arguments { cases: names, options } = Arguments::try_parse_from(program.chain(arguments))?;
+    let cases = names.iter().flat_map(|name| case::ALL.iter().filter(move |case| name == "all" || name == case.name));
+    Ok((cases.collect(), options))
+}
+
+fn names() -> PossibleValuesParser {
+    PossibleValuesParser::new(case::ALL.iter().map(|case| case.name).chain(["all"]))
+}
+
+/// The cases, for the help.
+fn list() -> String {
+    let cases = case::ALL.iter().map(|case| format!("\n  {:<15}{}", case.name, case.what));
+    format!(
+        "Cases:{}\n  {:<15}every one of them, with a report in Markdown on standard output",
+        cases.collect::<String>(),
+        "all"
+    )
+}
+
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse::<u32>().ok().filter(|rate| *rate > 0);
+    rate.map(f64::from).ok_or_else(|| "a whole number of events per second, at least 1, is needed".to_owned())
 }
 
 #[cfg(test)]
@@ -75,21 +87,40 @@ mod tests {
     use super::*;
 
     fn parse(line: &str) -> Result<(Vec<&'static Case>, Options), String> {
-        read(line.split_whitespace().map(str::to_owned))
+        read(line.split_whitespace().map(str::to_owned)).map_err(|answer| answer.to_string())
     }
 
     #[test]
     fn cases_and_options_may_come_in_any_order() {
-        let (cases, options) = parse("--quick steady --seconds 3 idle").expect("reads");
+        let (cases, options) = parse("--quick steady --seconds 3 idle --rate 50").expect("reads");
         let names: Vec<&str> = cases.iter().map(|case| case.name).collect();
         assert_eq!((names, options.seconds, options.quick), (vec!["steady", "idle"], Some(3), true));
+        assert_eq!(options.rate, Some(50.0));
         assert_eq!(parse("all").expect("reads").0.len(), case::ALL.len());
     }
 
     #[test]
-    fn what_is_wrong_is_told_with_the_names_there_are() {
-        assert!(parse("stedy").is_err_and(|error| error.contains("stedy is no benchmark") && error.contains("steady")));
-        assert!(parse("steady --seconds soon").is_err_and(|error| error.contains("\"soon\"")));
-        assert!(parse("").is_err_and(|error| error.contains("usage")));
+    fn an_error_names_the_word_that_is_wrong_and_what_would_be_right() {
+        for (line, told) in [
+            ("stedy", ["'stedy'", "'steady'"]),
+            ("steady --second 3", ["'--second'", "'--seconds'"]),
+            ("steady --seconds soon", ["'soon'", "--seconds"]),
+            ("steady --seconds 0", ["0", "--seconds"]),
+            ("steady --rate 0", ["'0'", "at least 1"]),
+            ("steady --rate", ["--rate", "a value is required"]),
+        ] {
+            let answer = parse(line).map(drop).expect_err(line);
+            assert!(told.iter().all(|told| answer.contains(told)), "{line}: {answer}");
+        }
+    }
+
+    #[test]
+    fn without_a_case_and_with_help_every_case_is_listed() {
+        for line in ["", "--help", "-h"] {
+            let answer = parse(line).map(drop).expect_err(line);
+            let usage = "Usage: cargo bench-gateway [OPTIONS] <CASE>...";
+            assert!(answer.contains(usage), "{line}: {answer}");
+            assert!(case::ALL.iter().all(|case| answer.contains(case.what)), "{line}: {answer}");
+        }
     }
 }

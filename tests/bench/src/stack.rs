@@ -73,6 +73,18 @@ impl Stack {
         self.gateway.api.create_route(&source.id, &destination.id, json!({})).await;
     }
 
+    /// So many sources, each with a fast destination of its own.
+    ///
+    /// # Errors
+    /// Returns an error if no port is free.
+    pub async fn lines(&self, count: usize) -> Result<Vec<(Source, Sink)>> {
+        let mut lines = Vec::new();
+        for number in 0..count {
+            lines.push(self.line(&format!("line-{number}")).await?);
+        }
+        Ok(lines)
+    }
+
     /// A source and a fast destination of the same name.
     ///
     /// # Errors

@@ -1,8 +1,11 @@
 //! A client of the relay's REST API, for tests: what they did not expect ends them with the answer in the message.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use crate::provider::Provider;
+use crate::wait::until;
 
 /// A client with a token.
 #[derive(Debug, Clone)]
@@ -126,6 +129,14 @@ impl Api {
         text(&self.post("/v1/routes", &wanted).await.expect_status(201), "id")
     }
 
+    /// An event, with what was decided about it.
+    ///
+    /// # Panics
+    /// If the answer is not 200.
+    pub async fn event(&self, id: impl std::fmt::Display) -> Value {
+        self.get(&format!("/v1/events/{id}")).await.expect_status(200)
+    }
+
     /// All pages of a list, such as `/v1/deliveries?state=dead`.
     pub async fn all(&self, path: &str) -> Vec<Value> {
         let separator = if path.contains('?') { '&' } else { '?' };
@@ -142,6 +153,84 @@ impl Api {
                 None => return all,
             }
         }
+    }
+
+    /// Waits until the object at a path, such as `/v1/sources/shop`, is as wanted, and gives it.
+    ///
+    /// # Panics
+    /// After `timeout`, and if the answer is not 200.
+    pub async fn wait_until(
+        &self,
+        what: &str,
+        path: &str,
+        timeout: Duration,
+        is_wanted: impl Fn(&Value) -> bool,
+    ) -> Value {
+        until(what, timeout, async || match self.get(path).await.expect_status(200) {
+            object if is_wanted(&object) => Ok(object),
+            object => Err(object.to_string()),
+        })
+        .await
+    }
+
+    /// Waits until a list, such as `/v1/deliveries?state=held`, has exactly `count` rows, and gives all of them.
+    ///
+    /// # Panics
+    /// After `timeout`, and if the answer is not 200.
+    pub async fn wait_for_rows(&self, path: &str, count: usize, timeout: Duration) -> Vec<Value> {
+        until(&format!("{count} rows of {path}"), timeout, async || match self.all(path).await {
+            rows if rows.len() == count => Ok(rows),
+            rows => Err(format!("there are {}; the first is {:?}", rows.len(), rows.first())),
+        })
+        .await
+    }
+
+    /// Waits until a list has a row, and gives the first: the newest.
+    ///
+    /// # Panics
+    /// After `timeout`, and if the answer is not 200.
+    pub async fn wait_for_row(&self, path: &str, timeout: Duration) -> Value {
+        until(&format!("a row of {path}"), timeout, async || {
+            self.all(path).await.into_iter().next().ok_or_else(|| "there is none".to_owned())
+        })
+        .await
+    }
+
+    /// Waits until a path answers with `status`, and gives the body.
+    ///
+    /// # Panics
+    /// After `timeout`.
+    pub async fn wait_for_status(&self, path: &str, status: u16, timeout: Duration) -> Value {
+        until(&format!("{path} to answer {status}"), timeout, async || match self.get(path).await {
+            reply if reply.status == status => Ok(reply.body),
+            reply => Err(format!("{reply:?}")),
+        })
+        .await
+    }
+
+    /// Waits until a replay, as the call that made it answered, has made all its deliveries, and gives it as it is then.
+    ///
+    /// # Panics
+    /// After `timeout`, and if the answer is not 200.
+    pub async fn wait_for_replay(&self, replay: &Value, timeout: Duration) -> Value {
+        let path = format!("/v1/replays/{}", id(replay));
+        self.wait_until("the replay to be completed", &path, timeout, |replay| replay["state"] == "completed").await
+    }
+
+    /// Pauses a destination, by its id or name.
+    ///
+    /// # Panics
+    /// If the answer is not 200.
+    pub async fn pause(&self, destination: &str) -> Value {
+        self.post(&format!("/v1/destinations/{destination}/pause"), &json!({})).await.expect_status(200)
+    }
+
+    /// Resumes a destination, by its id or name.
+    ///
+    /// # Panics
+    /// If the answer is not 200.
+    pub async fn resume(&self, destination: &str) -> Value {
+        self.post(&format!("/v1/destinations/{destination}/resume"), &json!({})).await.expect_status(200)
     }
 
     async fn call(&self, method: reqwest::Method, path: &str, body: Option<&Value>) -> Reply {
@@ -167,6 +256,16 @@ impl Reply {
 pub fn http_client() -> reqwest::Client {
     let builder = reqwest::Client::builder().no_proxy().redirect(reqwest::redirect::Policy::none());
     builder.build().unwrap_or_else(|error| panic!("cannot make an HTTP client: {error:?}"))
+}
+
+/// The id of an object that the API answered with.
+///
+/// # Panics
+/// If it has none.
+#[must_use]
+#[track_caller]
+pub fn id(object: &Value) -> &str {
+    object["id"].as_str().unwrap_or_else(|| panic!("no \"id\" in {object}"))
 }
 
 fn with(mut fields: Value, more: Value) -> Value {

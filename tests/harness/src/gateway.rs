@@ -2,6 +2,8 @@
 
 mod crowd;
 mod edge_stand_in;
+mod operational;
+mod push;
 
 use std::time::Duration;
 

@@ -1,7 +1,7 @@
 //! The harness of the whole: real workerd, real PostgreSQL, real sockets. The tests in `tests/it`, `cargo dev` (`tests/dev`)
 //! and the benchmarks (`tests/bench`) are built on it.
 //!
-//! In the order of the data: [`provider`] signs requests as Stripe and the others do, [`edge`] runs the Worker,
+//! In the order of the data: [`provider`] signs requests as Stripe and the others do ([`mac`]), [`edge`] runs the Worker,
 //! [`queue`] is the local queue, [`postgres`] the database, [`relay`] the relay's program with its [`api`], [`receiver`]
 //! a destination, [`raw_receiver`] one that speaks HTTP badly. [`gateway`] starts all of them for a test. Below lie
 //! [`tools`] (what has to be built or installed), [`process`], [`memory`], [`server`] and [`wait`].
@@ -12,6 +12,7 @@ pub mod edge;
 pub mod error;
 pub mod gateway;
 pub mod internet;
+pub mod mac;
 pub mod memory;
 pub mod place;
 pub mod postgres;

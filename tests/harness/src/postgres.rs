@@ -5,11 +5,13 @@
 //! Every test has a [`Database`] of its own, made from a template into which the relay's migrations have been run.
 
 mod database;
+mod look;
 mod program;
 mod server;
 mod user;
 
 pub use database::Database;
+pub use look::{PARTITIONED, transactions, wait_for_count};
 pub use server::{Server, Shutdown};
 
 #[cfg(test)]

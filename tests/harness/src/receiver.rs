@@ -156,6 +156,19 @@ impl Receiver {
         self.requests()
     }
 
+    /// Waits until it has got each of these events, whatever else it got.
+    ///
+    /// # Panics
+    /// After `timeout`.
+    pub async fn wait_for_events(&self, events: impl IntoIterator<Item = impl ToString>, timeout: Duration) {
+        let wanted: HashSet<String> = events.into_iter().map(|event| event.to_string()).collect();
+        until("every event at the destination", timeout, async || match wanted.difference(&self.ids()).count() {
+            0 => Ok(()),
+            missing => Err(format!("{missing} of {} are missing; {} requests arrived", wanted.len(), self.count())),
+        })
+        .await;
+    }
+
     fn script(&self) -> MutexGuard<'_, Script> {
         self.shared.script.lock().unwrap_or_else(PoisonError::into_inner)
     }

@@ -10,6 +10,7 @@ use crate::memory::{self, Limit};
 use crate::process::{Process, Signal, through_shell};
 use crate::queue::LocalQueue;
 use crate::tools;
+use crate::wait::until;
 
 /// How long the relay may take to start.
 const STARTS_WITHIN: Duration = Duration::from_secs(60);
@@ -201,6 +202,18 @@ impl Relay {
     #[must_use]
     pub fn log(&self) -> String {
         without_colours(&self.process.log())
+    }
+
+    /// Waits until its log contains a text.
+    ///
+    /// # Panics
+    /// After `timeout`.
+    pub async fn wait_for_log(&self, text: &str, timeout: Duration) {
+        until(&format!("{text:?} in the log of the relay"), timeout, async || match self.log() {
+            log if log.contains(text) => Ok(()),
+            log => Err(log),
+        })
+        .await;
     }
 
     /// The file it logs to.

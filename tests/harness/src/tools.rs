@@ -7,6 +7,7 @@
 mod hash;
 mod node;
 mod programs;
+mod python;
 
 use std::net::{Ipv4Addr, TcpListener};
 
@@ -14,6 +15,7 @@ pub use hash::{hash_of, short_hash};
 pub use node::{node_packages, program, provider_sdks};
 pub use prepare::say;
 pub use programs::{relay, worker};
+pub use python::schemathesis;
 
 use crate::error::{Doing as _, Error, Result};
 

@@ -2,6 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+/// How long a test waits for what takes a moment on an idle machine. A test fails later if this is longer, and never takes
+/// longer if it succeeds.
+pub const SOON: Duration = Duration::from_secs(60);
+
+/// How long a test waits for much work, such as thousands of deliveries, or for what a lease or a timeout delays.
+pub const LONG: Duration = Duration::from_secs(180);
+
 /// Looks until `look` gives `Ok`, and gives that. An `Err` says how things stand.
 ///
 /// # Panics

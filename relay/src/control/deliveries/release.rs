@@ -8,9 +8,14 @@ use store::held::{self, Of};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use crate::control::Actor;
+use crate::control::Control;
+use crate::control::Error;
+use crate::control::destinations;
 use crate::control::fields::Problems;
+use crate::control::schema;
+use crate::control::sources;
 use crate::control::time::{Timestamp, read_ms};
-use crate::control::{Actor, Control, Error, destinations, sources};
 
 /// How many deliveries one transaction releases.
 pub(crate) const AT_ONCE: i64 = 1_000;
@@ -18,20 +23,24 @@ pub(crate) const AT_ONCE: i64 = 1_000;
 /// How many transactions one call makes at most.
 pub(crate) const TRANSACTIONS: usize = 20;
 
-/// Which held deliveries are to be released: all that match what is given. At most one of `destination`, `route` and
-/// `source` is given, and at least one of these and `held_by`.
+/// Which held deliveries to release: all that match. At most one of `destination`, `route` and `source` can be given, and at
+/// least one of these and `held_by` is required.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOfHeld {
     /// Id or name.
+    #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// An id.
+    /// An id; a route has no name.
+    #[schema(value_type = Option<schema::RouteId>)]
     pub route: Option<String>,
     /// Id or name.
+    #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
     pub held_by: Option<HeldBy>,
-    /// Only what was held before this time, RFC 3339. Left out: before this call. A call that goes on after one that left some
-    /// gives the time that was answered then, so that it takes nothing that has been held again since.
+    /// Only deliveries that were held before this time, RFC 3339; default: now. To continue after a call that left some
+    /// (`remaining`), pass the time that it returned, so that deliveries that have been held again since are left out.
+    #[schema(value_type = Option<Timestamp>)]
     pub before: Option<String>,
 }
 
@@ -40,11 +49,11 @@ pub struct ReleaseOfHeld {
 pub struct ReleasedOfHeld {
     /// How many deliveries are due now.
     pub released: usize,
-    /// How many are decided again now, because it was not known whether they are to be sent.
+    /// How many deliveries are decided again now, because it was unknown whether they are to be sent.
     pub deciding: usize,
-    /// There are more: call again, with the same `before`.
+    /// Whether there are more: call again with the same `before`.
     pub remaining: bool,
-    /// What was held at this time or later is left as it is.
+    /// Deliveries that were held at this time or later are unchanged.
     pub before: Timestamp,
 }
 
@@ -92,7 +101,7 @@ async fn of(
     match (destination.as_deref(), route.as_deref(), source.as_deref()) {
         (None, None, None) => {
             if held_by.is_none() {
-                problems.add("", "says nothing; give a destination, a route, a source or held_by");
+                problems.add("", "selects nothing; give destination, route, source or held_by");
             }
             Ok(Some(Of::All))
         }
@@ -110,7 +119,7 @@ async fn of(
             Ok(id.map(|id| Of::Source(id.uuid())))
         }
         _ => {
-            problems.add("", "gives more than one of destination, route and source; give one of them");
+            problems.add("", "has more than one of destination, route and source; give only one");
             Ok(None)
         }
     }

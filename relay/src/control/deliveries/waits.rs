@@ -6,23 +6,23 @@ use utoipa::ToSchema;
 
 use store::deliveries::DeliveryRow;
 
-/// What a delivery waits for that is pending or held.
+/// What a pending or held delivery waits for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
-    /// Its turn: it is sent as soon as the rate and the concurrency of its destination allow, or is being sent.
+    /// Its turn: it is sent as soon as the rate and the concurrency of its destination allow, or it is being sent.
     Turn,
     /// The time of its next attempt, `next_attempt_at`.
     Schedule,
     /// The destination has asked for a pause (429, or 503 with `Retry-After`), until `held_until`.
     Pause,
-    /// The destination fails, and nothing but probes is sent until `held_until`.
+    /// The breaker of the destination is open: only probes are sent until `held_until`.
     Breaker,
     /// An earlier delivery of its order key.
     Order,
     /// The destination: it is paused, disabled, unusable or deleted. `held_reason` says which.
     Destination,
-    /// To be released: `held_by` and `held_reason` say what holds it.
+    /// Its release: `held_by` and `held_reason` say what holds it.
     Release,
 }
 

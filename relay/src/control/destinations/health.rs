@@ -13,49 +13,61 @@ use store::held::CountRow;
 use utoipa::ToSchema;
 
 use super::find;
+use crate::control::Actor;
+use crate::control::Control;
+use crate::control::Error;
 use crate::control::rate::RateLimit;
+use crate::control::schema;
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error};
 
-/// How a destination takes what it is sent.
+/// The health of a destination: how it takes deliveries.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DestinationHealth {
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     pub state: DestinationState,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub state_reason: Option<String>,
     pub state_changed_at: Timestamp,
     pub breaker: Breaker,
-    /// It asked for a pause until then, with Retry-After (up to a day) or by answering 429 without it.
+    /// The end of the pause that it asked for, with Retry-After (up to a day) or by answering 429 without it.
+    #[schema(required = true)]
     pub held_until: Option<Timestamp>,
     pub concurrency: Concurrency,
-    /// Null where it has no rate limit.
+    /// Null if it has no rate limit.
+    #[schema(required = true)]
     pub rate: Option<RateNow>,
-    /// Why less is sent than the limits allow; null where that is not so.
+    /// Why less is sent than the limits allow; null if nothing is reduced.
+    #[schema(required = true)]
     pub reduced: Option<Reduced>,
-    /// Deliveries in the memory of the replica that sends; the others are only in the table.
+    /// The deliveries in the memory of the replica that sends; the others are only in the database.
     pub in_memory: InMemory,
     pub recent: Recent,
-    /// The run of failures without one success; null where the last attempt succeeded.
+    /// The failures since the last success; null if the last attempt succeeded.
+    #[schema(required = true)]
     pub failing: Option<Failing>,
     pub pending: Pending,
-    /// Why this relay cannot send to it at all; left out if it can.
+    /// Why this relay cannot send to it; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub unusable: Option<String>,
-    /// Deliveries that are held by something of their own, by what holds them; they are among those that are pending.
+    /// The deliveries that are held by themselves, by cause. They are included in `pending`.
     pub held: Vec<Held>,
-    /// When the replica that sends wrote this; null where nothing has been sent yet.
+    /// When the replica that sends reported this; null if nothing has been sent yet.
+    #[schema(required = true)]
     pub reported_at: Option<Timestamp>,
 }
 
-/// The circuit breaker: while it is open nothing is sent, and no delivery uses up its schedule.
+/// The circuit breaker: while it is open nothing but probes is sent, and no delivery uses up its retry schedule.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Breaker {
     pub state: BreakerState,
-    /// Null where it has never been in another state.
+    /// Since when; null if it has never been in another state.
+    #[schema(required = true)]
     pub since: Option<Timestamp>,
-    /// While it is open: when one delivery is sent, to see.
+    /// While it is open: when the next probe is sent; otherwise null.
+    #[schema(required = true)]
     pub next_probe_at: Option<Timestamp>,
 }
 
@@ -68,7 +80,7 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// Attempts at one time.
+/// Attempts in flight at a time.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Concurrency {
     pub limit: i32,
@@ -100,43 +112,47 @@ pub struct InMemory {
     pub replay: i32,
 }
 
-/// The last half minute, up to a whole one.
+/// The last half minute to minute.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Recent {
     pub attempts: i32,
-    /// The part of them that succeeded, 0 to 1; null where there were none.
+    /// The share of attempts that succeeded, 0 to 1; null if there were none.
+    #[schema(required = true)]
     pub success_share: Option<f64>,
     /// A moving average of the attempts that succeeded.
+    #[schema(required = true)]
     pub latency_ms: Option<i32>,
 }
 
-/// A run of failures.
+/// Failures without a success in between.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failing {
     pub since: Timestamp,
     pub failures: i64,
 }
 
-/// What is pending for it in the table.
+/// The pending deliveries of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pending {
     /// Counted up to 10,000.
     pub count: i64,
-    /// There are more than were counted.
+    /// Whether there are more than were counted.
     pub and_more: bool,
-    /// When the first of them is or was due; null where none is.
+    /// When the first of them is or was due; null if there are none.
+    #[schema(required = true)]
     pub oldest_due_at: Option<Timestamp>,
 }
 
-/// Deliveries that are held by something of their own.
+/// Deliveries that are held by themselves.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Held {
     pub held_by: HeldBy,
     /// Counted up to 10,000.
     pub count: i64,
-    /// There are more than were counted.
+    /// Whether there are more than were counted.
     pub and_more: bool,
     /// Since when the oldest of them is held.
+    #[schema(required = true)]
     pub since: Option<Timestamp>,
 }
 

@@ -2,7 +2,8 @@
 
 use std::collections::BTreeMap;
 
-use model::destination::Rate;
+use egress::Egress;
+use model::destination::{MAX_URL_BYTES, Rate};
 use model::retry_policy::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -10,92 +11,97 @@ use shared::sign::SigningKey;
 use url::Url;
 use utoipa::ToSchema;
 
-use super::headers;
 use crate::control::Error;
-use crate::control::fields::{FieldError, Problems};
+use crate::control::fields::{FieldError, Object, Problems, optional_object, optional_whole, without_zero_fractions};
 use crate::control::patch::given;
 use crate::control::rate::RateLimit;
-use crate::egress::Egress;
+use crate::control::schema;
+use crate::control::static_headers;
 
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;
-pub(crate) const MAX_URL_BYTES: usize = 2_048;
 
 /// What a destination consists of.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationSpec {
-    /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
-    #[schema(example = "billing")]
+    /// 1 to 64 characters of a to z, 0 to 9, - and _. Required by POST; PUT takes it from the path.
+    #[schema(value_type = Option<schema::DestinationName>)]
     pub name: Option<String>,
-    /// http or https, to a public address unless the operator has allowed others. Another scheme, host or port ends what was
-    /// learned of the destination: Retry-After, pauses, breaker, reduction and run of failures. Another path does not.
-    #[schema(example = "https://example.com/webhooks")]
+    /// An http or https URL of a public address, unless the operator has allowed others; a blocked one is answered with 422. A
+    /// change of the scheme, host or port resets what was learned about the destination: Retry-After, pauses, breaker, reduction
+    /// and failures. A change of the path does not.
+    #[schema(value_type = schema::DestinationUrl)]
     pub url: String,
-    /// Null or left out: as fast as the concurrency lets it. Sends are spaced evenly: a window of any length holds at most what the
-    /// rate allows in it, and from two a second on one more, or a twentieth of a second's worth less one if that is more.
+    /// Null or omitted: limited by the concurrency alone. Attempts are evenly spaced: a window of any length contains at most
+    /// the number that the rate allows in it and, from two a second on, one more, or a twentieth of a second's worth less one if
+    /// that is more.
+    #[serde(default, deserialize_with = "optional_object")]
     pub rate_limit: Option<RateLimit>,
-    /// The most attempts at the same time.
-    #[schema(minimum = 1, maximum = 1000, default = 10)]
+    /// The most attempts in flight at a time. Default: 10.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<i64>,
-    /// How long an attempt may take, from connecting to the end of the answer's head, in milliseconds. Of the answer's
-    /// body only what arrives within two seconds is kept.
-    #[schema(minimum = 100, maximum = 120_000, default = 15_000)]
+    /// How long an attempt may take, from connecting to the end of the response head, in milliseconds. Only the part of the
+    /// response body that arrives within two seconds is kept. Default: 15,000.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 100, maximum = 120_000)]
     pub timeout_ms: Option<i64>,
-    /// Either `{"schedule_s": […]}`, the wait before each attempt in seconds, or `{"initial_s", "multiplier", "max_s",
-    /// "attempts"}`. Every new delivery waits for the first entry of `schedule_s`; one that is retried or released by hand goes
-    /// at once. Left out: ten attempts over three days, as Standard Webhooks recommends, the first one at once.
-    #[schema(value_type = Option<Object>)]
+    /// Every new delivery waits for the first entry of `schedule_s`; one that is retried or released by hand is sent at once.
+    /// Default: ten attempts over three days, as Standard Webhooks recommends, the first one at once.
+    #[schema(value_type = Option<schema::RetryPolicy>)]
     pub retry: Option<Value>,
-    /// Appends the query of the provider's request to the URL, behind the URL's own query if it has one. A delivery whose
-    /// URL would be longer than 8,000 bytes by that is held. Every delivery has the query in `tidegate-original-query` too.
-    #[schema(default = false)]
+    /// Appends the query of the provider's request to the URL, after the URL's own query. A delivery is held if its URL would
+    /// then be longer than 8,000 bytes. Every delivery has the query in the header `tidegate-original-query` too.
+    /// Default: false.
     pub append_query: Option<bool>,
-    /// Sent with every delivery. They are sealed, and only their names are shown. Where PUT changes a destination and
-    /// none are given, it keeps those it has, unless its URL leads to another scheme, host or port.
+    /// Sent with every delivery. The values are sealed; only the names are shown. If PUT omits them, the destination keeps its
+    /// current ones unless the scheme, host or port of its URL changes.
+    #[schema(value_type = Option<schema::StaticHeaders>)]
     pub headers: Option<BTreeMap<String, String>>,
-    /// A key of your own, `whsec_…` (HMAC-SHA256) or `whsk_…` (Ed25519). Left out: one is made, or kept.
-    /// Where PUT changes it, the one before goes on signing beside it for a day.
+    /// A key of your own. Omitted: POST generates one, and PUT keeps the current one. If PUT replaces the key, the previous one
+    /// continues to sign for a day as well.
+    #[schema(value_type = Option<schema::SigningSecretText>)]
     pub signing_secret: Option<String>,
 }
 
-/// What changes of a destination, as a JSON merge patch (RFC 7396): what is left out stays.
+/// A change of a destination as a JSON merge patch (RFC 7396): omitted fields stay as they are.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationPatch {
-    /// If it leads to another scheme, host or port, the static headers are gone but for those that are given with it.
+    /// A change of the scheme, host or port removes the static headers that are not given in the same request.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = schema::DestinationUrl, required = false)]
     pub url: Option<Value>,
-    /// Merged with what is there: `{"limit": 100}` keeps the period. Null: none.
+    /// Merged with the current one: `{"limit": 100}` keeps the period. Null removes it.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::RateLimitPatch>)]
     pub rate_limit: Option<Value>,
-    /// Null: 10.
+    /// Null sets the default, 10.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<Value>,
-    /// Null: 15,000.
+    /// Null sets the default, 15,000.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 100, maximum = 120_000)]
     pub timeout_ms: Option<Value>,
-    /// Merged with what is there: `{"attempts": 5}` keeps the rest. To change from one form to the other set the fields of the
-    /// one that is left to null, as in `{"schedule_s": [0, 60], "initial_s": null, "multiplier": null, "max_s": null,
-    /// "attempts": null}`. Null: the default.
+    /// Merged with the current one: `{"attempts": 5}` keeps the rest. To change from one form to the other, set the fields of the
+    /// old form to null, as in `{"schedule_s": [0, 60], "initial_s": null, "multiplier": null, "max_s": null,
+    /// "attempts": null}`. Null sets the default.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::RetryPatch>)]
     pub retry: Option<Value>,
-    /// Null: false.
+    /// Null sets the default, false.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
     pub append_query: Option<Value>,
-    /// Merged with those that are there, whatever the case of their names; one that is null is taken away. Null: all are.
+    /// Merged with the current ones, ignoring the case of their names. A header that is null is removed; null removes all.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::StaticHeadersPatch>)]
     pub headers: Option<Value>,
-    /// A key of your own, as for PUT: the one before goes on signing beside it for a day. Null is refused.
+    /// A key of your own. The previous key continues to sign for a day as well.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = schema::SigningSecretText, required = false)]
     pub signing_secret: Option<Value>,
 }
 
@@ -107,10 +113,7 @@ impl DestinationPatch {
             *headers = in_lower_case(std::mem::take(headers), &mut problems);
         }
         if self.signing_secret == Some(Value::Null) {
-            problems.add(
-                "signing_secret",
-                "cannot be null; give another one, or leave it out to keep the one that is there",
-            );
+            problems.add("signing_secret", "cannot be null; give a new one, or omit it to keep the current one");
         }
         problems.finish()?;
         serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
@@ -121,7 +124,7 @@ fn in_lower_case(headers: Map<String, Value>, problems: &mut Problems) -> Map<St
     let mut lower = Map::new();
     for (name, value) in headers {
         if lower.insert(name.to_ascii_lowercase(), value).is_some() {
-            problems.add(format!("headers.{name}"), headers::TWICE);
+            problems.add(format!("headers.{name}"), static_headers::TWICE);
         }
     }
     lower
@@ -149,9 +152,15 @@ impl DestinationSpec {
         let timeout_ms = problems.range("timeout_ms", self.timeout_ms.unwrap_or(DEFAULT_TIMEOUT_MS), 100, 120_000);
         let retry = match self.retry {
             None => Some(RetryPolicy::default()),
-            Some(retry) => serde_json::from_value(retry).map_err(|error| problems.add("retry", error.to_string())).ok(),
+            Some(retry) => match serde_json::from_value(without_zero_fractions(retry)) {
+                Ok(Object(retry)) => Some(retry),
+                Err(error) => {
+                    problems.add("retry", error.to_string());
+                    None
+                }
+            },
         };
-        let headers = self.headers.map(|headers| headers::check(&headers, problems));
+        let headers = self.headers.map(|headers| static_headers::check(&headers, problems));
         let signing_key = self.signing_secret.and_then(|text| {
             SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok()
         });
@@ -170,10 +179,10 @@ impl DestinationSpec {
 
 fn url(text: &str, egress: &Egress) -> Result<Url, FieldError> {
     if text.len() > MAX_URL_BYTES {
-        return Err(FieldError::new("url", format!("has {} bytes; give at most {MAX_URL_BYTES}", text.len())));
+        return Err(FieldError::new("url", format!("has {} bytes; must have at most {MAX_URL_BYTES}", text.len())));
     }
     let mut url = Url::parse(text).map_err(|error| {
-        FieldError::new("url", format!("\"{text}\" is not a url such as https://example.com/webhooks: {error}"))
+        FieldError::new("url", format!("\"{text}\" is not a URL such as https://example.com/webhooks: {error}"))
     })?;
     egress.check_url(&url).map_err(|error| FieldError::with_code("url", error.code(), error.to_string()))?;
     // Never sent; kept it would only mislead.
@@ -191,7 +200,7 @@ pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
 mod tests {
     use super::*;
     use crate::control::fields::wrong_fields;
-    use crate::egress::EgressPolicy;
+    use egress::EgressPolicy;
 
     fn check(settings: serde_json::Value) -> Result<Checked, (&'static str, Vec<String>)> {
         let settings: DestinationSpec = serde_json::from_value(settings).expect("settings");

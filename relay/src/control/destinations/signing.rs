@@ -10,23 +10,25 @@ use utoipa::ToSchema;
 
 use super::{find, open_keys, replaced_keys, seal_keys};
 use crate::control::error::Noun;
-use crate::control::fields::Problems;
+use crate::control::fields::{Problems, optional_whole};
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error, name};
+use crate::control::{Actor, Control, Error, name, schema};
 use crate::mint;
 
 /// The longest overlap: 30 days, in seconds.
 pub(crate) const MAX_OVERLAP_S: i32 = 30 * 86_400;
 
-/// What a destination verifies deliveries with.
+/// The keys that sign deliveries to a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SigningSecret {
-    /// `whsec_…`, or `whsk_…` where the destination has an Ed25519 key.
+    /// `whsec_…`, or `whsk_…` if the destination has an Ed25519 key.
+    #[schema(value_type = schema::SigningSecretText)]
     pub signing_secret: String,
-    /// `whpk_…`, all that a receiver needs of an Ed25519 key.
+    /// `whpk_…`: the public key, if it is an Ed25519 key.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub public_key: Option<String>,
-    /// The keys before it that still sign beside it, newest first.
+    /// The previous keys that still sign as well, newest first.
     pub also_signing: Vec<ReplacedSecret>,
 }
 
@@ -35,8 +37,9 @@ pub struct SigningSecret {
 pub struct ReplacedSecret {
     pub signing_secret: String,
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub public_key: Option<String>,
-    /// From then on it does not sign any more.
+    /// When this key stops signing.
     pub until: Timestamp,
 }
 
@@ -44,11 +47,13 @@ pub struct ReplacedSecret {
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// A key of your own; left out, one is made.
+    /// A key of your own; omitted, one is generated.
+    #[schema(value_type = Option<schema::SigningSecretText>)]
     pub signing_secret: Option<String>,
-    /// For how many seconds the old keys go on signing beside the new one, three keys at most. 0 lets them stop at once,
-    /// as after a leak. Left out: a day.
-    #[schema(minimum = 0, maximum = 2_592_000, default = 86_400)]
+    /// For how many seconds the old keys continue to sign as well, three keys at most. With 0 they stop at once, as after a
+    /// leak. Default: 86,400, a day.
+    #[serde(default, deserialize_with = "optional_whole")]
+    #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_s: Option<i64>,
 }
 

@@ -12,10 +12,13 @@ use utoipa::ToSchema;
 
 use super::{ASK_WITHIN, ChangedCopy, Event, Header, find, headers, summary, view};
 use crate::configuration::Snapshot;
+use crate::control::Actor;
+use crate::control::Control;
+use crate::control::Error;
 use crate::control::deliveries::{self, Delivery};
 use crate::control::error::Noun;
+use crate::control::schema;
 use crate::control::time::Timestamp;
-use crate::control::{Actor, Control, Error};
 use crate::recheck::{Recheck, Rechecker};
 use crate::route::{self, Answer, Verdict};
 
@@ -25,107 +28,113 @@ pub(crate) const DELIVERIES_SHOWN: i64 = 200;
 /// Headers of the provider that are credentials. Their names are shown.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// An event with everything that is known of it but its body.
+/// An event with everything that is known about it except its body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventDetail {
     #[serde(flatten)]
     pub event: Event,
-    /// The id that was asked for, if it is the one that a copy of this event was answered with. The first hundred or so
-    /// copies of an event can be asked for like this.
+    /// The requested id, if it is the one that a copy of this event was answered with. This works for about the first hundred
+    /// copies of an event.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = schema::EventId, required = false)]
     pub duplicate_id: Option<EventId>,
-    /// The first copy whose body is another one.
+    /// The first copy with another body; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub changed_copy: Option<ChangedCopy>,
     pub stored_at: Timestamp,
     pub method: String,
     pub query: String,
-    /// In the order they arrived. Values of credentials are not shown.
+    /// In the order of arrival. The values of credentials are not shown.
     pub headers: Vec<Header>,
-    /// The newest 200 of its deliveries, those of replays among them.
+    /// The newest 200 deliveries of the event, including those of replays.
     pub deliveries: Vec<Delivery>,
-    /// What was decided when it was stored. Changes of routes since then do not change it.
+    /// What was decided when the event was stored. Later changes of routes do not change it.
     pub decision: Decision,
-    /// What every route of its source would decide now, with the filters of now. `decision` has what was decided. Empty if the
-    /// body is no longer kept.
+    /// What every route of its source would decide now. Empty if the body is no longer kept.
     pub routes: Vec<RouteAnswer>,
-    /// Of an event that is or was in quarantine: whether it verifies by what its source has now.
+    /// For an event that is or was in quarantine: whether it verifies with the current secrets and settings of its source.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub verification_now: Option<Recheck>,
 }
 
 /// What was decided when an event was stored, or when it was released from quarantine by hand.
 ///
-/// A request that was refused is not an event, and nothing is decided of it: it is a rejection of its source.
+/// A rejected request is not an event and has no decision: see the rejections of its source.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Decision {
     pub outcome: DecisionOutcome,
-    /// The outcome in a sentence, with what to look at if it was not delivered.
+    /// The outcome in a sentence, with the next step if the event was not delivered.
     pub reason: String,
-    /// The id that was asked for was the answer to a repetition of this event. The repetition was counted and not routed; the
-    /// rest is what was decided of the event that it repeats.
+    /// Present if the requested id belongs to a copy of this event. The copy was counted and not routed; the other fields are
+    /// the decision about the event itself.
     #[serde(skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = schema::EventId, required = false)]
     pub duplicate_of: Option<EventId>,
-    /// The deliveries that were made by this decision, with what has become of them; the newest 200. Those of replays are not
-    /// among them.
+    /// The newest 200 deliveries of this decision with their current states, without those of replays.
     pub deliveries: Vec<DecidedDelivery>,
 }
 
-/// What was decided of an event.
+/// What was decided about an event.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionOutcome {
     /// At least one route matched it, or could not be evaluated and holds its delivery.
     Routed,
-    /// No delivery was made: its source had no route that was switched on and matched it.
+    /// No delivery was created: no enabled route of its source matched.
     NoRouteMatched,
-    /// Its signature failed, and it was not routed.
+    /// Verification failed, and the event was not routed.
     Quarantined,
-    /// Its signature failed, and it has been released since. The deliveries of a release by hand are shown here, those of a
-    /// replay are deliveries of that replay.
+    /// Verification failed, and the event has been released since. Deliveries of a release by hand are listed here; those of a
+    /// replay belong to that replay.
     Released,
 }
 
-/// A delivery that the decision has made.
+/// A delivery that the decision created.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DecidedDelivery {
-    #[schema(value_type = String, example = "dlv_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")]
+    #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
     /// The route that matched.
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name; null if it has been deleted.
+    #[schema(required = true)]
     pub destination: Option<String>,
-    /// As of now.
+    /// The current state.
     #[schema(value_type = deliveries::DeliveryState)]
     pub state: String,
-    /// What holds it by itself, as in the delivery.
+    /// What holds the delivery by itself.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
-    /// What it waits for, if it is held.
+    /// What the delivery waits for, if it is held.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub held_reason: Option<String>,
-    /// Why it is dead or cancelled, or could not be sent.
+    /// Why the delivery is dead or cancelled, or could not be sent.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<String>,
 }
 
 /// What a route would decide now.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RouteAnswer {
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::RouteId)]
     pub route_id: RouteId,
-    #[schema(value_type = String)]
+    #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name.
+    #[schema(required = true)]
     pub destination: Option<String>,
     pub outcome: RouteOutcome,
-    /// Why not.
+    /// Why the route does not match.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(nullable = false)]
     pub reason: Option<String>,
 }
 
@@ -134,7 +143,7 @@ pub struct RouteAnswer {
 #[serde(rename_all = "snake_case")]
 pub enum RouteOutcome {
     Matched,
-    /// The route is switched off.
+    /// The route is disabled.
     Off,
     /// The filter is false.
     NotMatched,

@@ -1,8 +1,8 @@
 //! Releasing an event whose signature failed.
 
 use shared::id::{DestinationId, SourceId};
-use store::admit::NewEvent;
 use store::events::{self, EventRow, Released};
+use store::new_event::NewEvent;
 use store::partitions::with_partitions;
 use tokio::time::Instant;
 
@@ -10,7 +10,7 @@ use super::explain::{EventDetail, detail};
 use super::{ASK_WITHIN, find, headers, view};
 use crate::control::error::Conflict;
 use crate::control::{Actor, Control, Error};
-use crate::pull::arrival;
+use crate::intake::arrival;
 use crate::route;
 
 /// How often the routes are asked again because another call changes them at the same time.

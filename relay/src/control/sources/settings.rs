@@ -10,42 +10,41 @@ use utoipa::ToSchema;
 
 use crate::control::fields::{Problems, read};
 use crate::control::patch::{given, merge};
-use crate::control::{Control, Error};
+use crate::control::{Control, Error, schema};
 use crate::secrets::{self, SourceSecrets};
 
 /// What a source consists of.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// 1 to 64 characters of a to z, 0 to 9, - and _. Needed by POST; PUT takes it from the path.
-    #[schema(example = "stripe-live")]
+    /// 1 to 64 characters of a to z, 0 to 9, - and _. Required by POST; PUT takes it from the path.
+    #[schema(value_type = Option<schema::SourceName>)]
     pub name: Option<String>,
     /// An id of `GET /v1/providers`.
-    #[schema(example = "stripe")]
+    #[schema(value_type = schema::ProviderId)]
     pub provider: String,
-    /// Every one of them is accepted. Where PUT changes a source and none are given, it keeps those it has.
+    /// All of them are accepted. If PUT omits them, the source keeps its current ones.
     pub secrets: Option<Vec<String>>,
-    /// The provider's settings, and the options that every source has, such as `"methods": ["GET"]` if the provider sends
-    /// events by GET, and `"handshake": "cloudevents"` to answer the handshake of `CloudEvents`.
-    #[schema(value_type = Option<Object>)]
+    /// The settings of the provider and the options that every source has. Omitted: all have their defaults.
+    #[schema(value_type = Option<schema::SourceConfig>)]
     pub config: Option<Value>,
 }
 
-/// What changes of a source, as a JSON merge patch (RFC 7396): what is left out stays.
+/// A change of a source as a JSON merge patch (RFC 7396): omitted fields stay as they are.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourcePatch {
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<String>)]
+    #[schema(value_type = schema::ProviderId, required = false)]
     pub provider: Option<Value>,
-    /// Put in the place of those that are accepted, as by PUT; `POST …/secrets` adds one. Null is refused.
+    /// Replace the current ones; `POST …/secrets` adds one.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Vec<String>>)]
+    #[schema(value_type = Vec<String>, required = false)]
     pub secrets: Option<Value>,
-    /// Merged with what is there, field by field: `{"max_body_bytes": 5000}` changes that one, a field that is null gets its
-    /// default. Null: all of them do.
+    /// Merged with the current one, field by field: `{"max_body_bytes": 5000}` changes only that field. A field that is null
+    /// gets its default; null sets all defaults.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
-    #[schema(value_type = Option<Object>)]
+    #[schema(value_type = Option<schema::SourceConfig>)]
     pub config: Option<Value>,
 }
 
@@ -54,7 +53,7 @@ impl SourcePatch {
     pub(super) fn into_json(self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if self.secrets == Some(Value::Null) {
-            problems.add("secrets", "cannot be null; give a list, or leave it out to keep those that are there");
+            problems.add("secrets", "cannot be null; give a list, or omit it to keep the current ones");
         }
         problems.finish()?;
         serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
@@ -110,7 +109,7 @@ pub(super) fn checked(
         }
         None => {
             let known: Vec<&str> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
-            problems.add("provider", format!("\"{provider}\" is not known; known are {}", known.join(", ")));
+            problems.add("provider", format!("\"{provider}\" is unknown; the providers are {}", known.join(", ")));
         }
     }
     problems.finish()?;

@@ -1,15 +1,15 @@
 //! The API, expressions and the database.
 
-use model::signing;
-use store::{configuration, leases, pool};
-
 use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
+use expression::{compile, number};
+use model::signing;
+use store::{configuration, pool};
+
 use crate::api::server::{self, Patience};
 use crate::api::{self as rest, layers};
 use crate::control::{self, page as pages};
 use crate::doctor::check;
 use crate::edge;
-use crate::expression::{self, compile, number};
 use crate::{descriptors, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
@@ -17,13 +17,14 @@ pub(super) fn write(page: &mut String) {
     table(
         page,
         "Filters, order keys and transforms",
-        "Work is counted in steps, whatever the clock says; the times are a net below that.",
+        "The work of an expression is limited in steps, independently of time. The time limits are an additional safeguard.",
         &expressions(),
     );
     table(
         page,
         "Database",
-        "The server's own limit ends a statement with an error; the relay's limit closes a connection that is silent.",
+        "PostgreSQL's own limit ends a slow statement with an error. The relay's longer limit closes a connection that no longer \
+         responds.",
         &database(),
     );
     table(page, "Calls to the edge, and health", "", &others());
@@ -33,157 +34,209 @@ fn calls() -> Vec<Bound> {
     let patience = Patience::default();
     vec![
         fixed(
-            "connections",
+            "connections (a quarter of the open files if that is less)",
             count(server::MAX_CONNECTIONS),
-            "descriptors; a quarter of the open files if that is less",
+            "limits file descriptors",
         ),
-        fixed("head of a request, and an idle connection", time(patience.head), "connections"),
-        fixed("body of a request to arrive", time(patience.body), "connections"),
-        fixed("a caller takes nothing of its answer for", time(patience.write), "connections"),
-        fixed("body of a request", bytes(rest::MAX_BODY_BYTES), "memory"),
-        fixed("a call is answered, or broken off with 504", time(layers::ANSWERED_WITHIN), "callers and connections"),
+        fixed("time for the head of a request, and of an idle connection", time(patience.head), "frees connections"),
+        fixed("time for the body of a request to arrive", time(patience.body), "frees connections"),
+        fixed("time without progress while a response is sent", time(patience.write), "frees connections"),
+        fixed("body of a request", bytes(rest::MAX_BODY_BYTES), "limits memory"),
+        fixed("time of a call, after which it is aborted with 504", time(layers::ANSWERED_WITHIN), "frees connections"),
         api(
-            "rows of a page",
+            "rows of a page (default)",
             count(pages::DEFAULT_LIMIT),
             format!("`limit`, 1 to {}", count(pages::MAX_LIMIT)),
-            "memory",
+            "limits memory",
         ),
         fixed(
-            "one call looks through",
+            "one call of a list searches",
             format!("{} rows or {}", count(pages::LIST.total), time(pages::LIST.within)),
-            "the database; `next_cursor` goes on",
+            "limits the load on the database; `next_cursor` continues the search",
         ),
-        fixed("steps of one answer of statistics", count(control::stats::MOST_STEPS), "the database"),
+        fixed(
+            "steps of one response of `/v1/stats`",
+            count(control::stats::MOST_STEPS),
+            "limits the load on the database",
+        ),
         fixed(
             "deliveries that one call releases",
             count(
                 control::deliveries::release::AT_ONCE
                     * i64::try_from(control::deliveries::release::TRANSACTIONS).expect("small"),
             ),
-            "locks; `before` goes on",
+            "limits the time of the call; `before` continues",
         ),
         fixed(
-            "deliveries that are shown with their event",
+            "deliveries shown by `GET /v1/events/{id}`",
             count(control::events::explain::DELIVERIES_SHOWN),
-            "memory; the list has all",
+            "limits memory; `GET /v1/deliveries?event=…` has all",
         ),
-        fixed("the routes answer for an event within", time(control::events::ASK_WITHIN), "the caller"),
+        fixed(
+            "time to evaluate the routes of an event that is shown or released",
+            time(control::events::ASK_WITHIN),
+            "limits the time of the call",
+        ),
         fixed(
             "name of a source or destination",
             format!("{} characters", count(control::name::MAX_NAME)),
-            "URLs and logs",
+            "keeps URLs and logs readable",
         ),
-        fixed("URL of a destination", bytes(control::destinations::settings::MAX_URL_BYTES), "every request"),
+        fixed("URL of a destination", bytes(model::destination::MAX_URL_BYTES), "limits the size of every request"),
         fixed(
             "static headers of a destination",
             format!(
                 "{} of {}",
-                count(control::destinations::headers::MAX_HEADERS),
-                bytes(control::destinations::headers::MAX_VALUE_BYTES)
+                count(control::static_headers::MAX_HEADERS),
+                bytes(control::static_headers::MAX_VALUE_BYTES)
             ),
-            "every request",
+            "limits the size of every request",
         ),
         api(
-            "deliveries in a period of a rate limit",
-            "no limit".to_owned(),
-            format!("`rate_limit`, 1 to {}", count(control::rate::MAX_LIMIT)),
-            "the destination",
+            "rate limit of a destination",
+            "none by default".to_owned(),
+            format!("`rate_limit`, 1 to {} in a period", count(control::rate::MAX_LIMIT)),
+            "limits the load on the destination",
         ),
-        fixed("signing keys of a destination", count(signing::MAX_KEYS), "the length of the header"),
+        fixed(
+            "signing secrets of a destination",
+            count(signing::MAX_KEYS),
+            "limits the length of the header `webhook-signature`",
+        ),
         api(
-            "a replaced signing key still signs for",
+            "a replaced signing secret still signs for (default)",
             seconds(signing::DEFAULT_OVERLAP_S),
             format!(
                 "`overlap_s`, up to {}",
                 seconds(u64::from(control::destinations::signing::MAX_OVERLAP_S.unsigned_abs()))
             ),
-            "receivers that learn the new one later",
+            "gives receivers time to learn the new secret",
         ),
     ]
 }
 
 fn expressions() -> Vec<Bound> {
     vec![
-        fixed("source text", bytes(expression::MAX_SOURCE_BYTES), "the configuration in memory"),
-        fixed("nesting", format!("{} levels", count(expression::MAX_DEPTH)), "the stack"),
-        fixed("loops inside one another", count(expression::MAX_NESTED_LOOPS), "the processor"),
-        fixed("compiling", time(compile::COMPILE_DEADLINE), "the caller"),
-        fixed("compilations at a time", count(compile::MAX_COMPILATIONS), "the processor"),
-        fixed("work of one evaluation", format!("{} steps", count(expression::MAX_STEPS)), "the processor"),
+        fixed("text of an expression", bytes(expression::MAX_SOURCE_BYTES), "limits the configuration in memory"),
+        fixed("nesting", format!("{} levels", count(expression::MAX_DEPTH)), "limits the stack"),
+        fixed("loops inside one another", count(expression::MAX_NESTED_LOOPS), "limits CPU time"),
+        fixed(
+            "time to compile an expression",
+            time(compile::COMPILE_DEADLINE),
+            "limits the time of the call that saves it",
+        ),
+        fixed("compilations at a time", count(compile::MAX_COMPILATIONS), "limits CPU time"),
+        fixed("work of one evaluation", format!("{} steps", count(expression::MAX_STEPS)), "limits CPU time"),
         fixed(
             "work of all filters, and of all order keys, of one event",
             format!("{} steps", count(expression::MAX_STEPS_OF_EVENT)),
-            "the processor, for sources with many routes",
+            "limits CPU time for sources with many routes",
         ),
-        fixed("bytes that one evaluation copies", bytes(expression::MAX_COPIED_BYTES), "memory"),
+        fixed("bytes that one evaluation copies", bytes(expression::MAX_COPIED_BYTES), "limits memory"),
         fixed(
             "body that an expression reads",
             bytes(expression::MAX_BODY_BYTES),
-            "memory; a filter that needs a larger one holds the delivery",
+            "limits memory; a filter that needs a larger one holds the delivery",
         ),
-        fixed("result of a transform", bytes(expression::MAX_OUTPUT_BYTES), "memory"),
-        fixed("compiled pattern of `matches`", bytes(expression::MAX_PATTERN_BYTES), "memory"),
-        fixed("digits of a number that are kept", count(number::MAX_DIGITS), "the processor"),
-        fixed("one evaluation", time(expression::DEADLINE), "the evaluator's threads"),
-        fixed("evaluations that wait for a thread, of each kind", count(serve::parts::EVALUATIONS_WAITING), "memory"),
+        fixed("result of a transform", bytes(expression::MAX_OUTPUT_BYTES), "limits memory"),
+        fixed("compiled pattern of `matches`", bytes(expression::MAX_PATTERN_BYTES), "limits memory"),
+        fixed("digits of a number that are kept", count(number::MAX_DIGITS), "limits CPU time"),
+        fixed("time of one evaluation", time(expression::DEADLINE), "limits the use of the evaluator's threads"),
+        fixed(
+            "evaluations that wait for a thread, of each kind",
+            count(serve::parts::EVALUATIONS_WAITING),
+            "limits memory",
+        ),
     ]
 }
 
 fn database() -> Vec<Bound> {
     let both =
-        |limits: pool::Limits| format!("{} at the server, {} at the relay", time(limits.server), time(limits.here));
+        |limits: pool::Limits| format!("{} in PostgreSQL, {} in the relay", time(limits.server), time(limits.here));
     vec![
-        env("connections", "TIDEGATE_DATABASE_CONNECTIONS", count, "the server"),
-        fixed("a connection is waited for", time(pool::ACQUIRE_WITHIN), "callers"),
-        fixed("most statements", both(pool::STATEMENT), "connections from a server that fell silent"),
-        fixed("a part of a search", both(pool::STRETCH), "the same; a part that is too slow is cut smaller"),
-        fixed("statistics of a long time", both(pool::SEARCH), "the same"),
-        fixed("maintenance of partitions", both(pool::MAINTENANCE), "the same"),
+        env("connections of one relay", "TIDEGATE_DATABASE_CONNECTIONS", count, "limits the load on PostgreSQL"),
+        fixed("wait for a free connection", time(pool::ACQUIRE_WITHIN), "limits the time of a call"),
+        fixed("time of most statements", both(pool::STATEMENT), "frees connections that do not respond"),
         fixed(
-            "an idle connection is checked after, within",
-            format!("{}, {}", time(pool::PING_AFTER), time(pool::PING_WITHIN)),
-            "statements from dead connections",
+            "time to search one range of a search",
+            both(pool::STRETCH),
+            "the same; a range that takes longer is divided",
         ),
-        fixed("all migrations", time(store::MIGRATE_WITHIN), "a start that would hang"),
-        fixed("a change of the configuration waits for its turn", time(configuration::TURN_WITHIN), "callers"),
-        fixed("a change blocks the intake for", millis(configuration::WAIT.as_millis()), "the intake"),
-        fixed("relays on one database that share the work", count(leases::SHARDS), "–"),
+        fixed("time of statistics over a long time", both(pool::SEARCH), "the same"),
+        fixed("time of the maintenance of partitions", both(pool::MAINTENANCE), "the same"),
+        fixed(
+            "idle time after which a connection is checked before its use",
+            time(pool::PING_AFTER),
+            "keeps statements off dead connections",
+        ),
+        fixed("time of that check", time(pool::PING_WITHIN), "keeps statements off dead connections"),
+        fixed("time of all migrations", time(store::MIGRATE_WITHIN), "ends a start that would hang"),
+        fixed(
+            "wait of a change of the configuration for its turn",
+            time(configuration::TURN_WITHIN),
+            "limits the time of the call",
+        ),
+        fixed(
+            "longest time that a waiting change of the configuration blocks the intake",
+            millis(configuration::WAIT.as_millis()),
+            "keeps the intake fast",
+        ),
     ]
 }
 
 fn others() -> Vec<Bound> {
     vec![
-        fixed("a call to the edge, a large body included", time(edge::TIMEOUT), "the intake"),
-        fixed("a change of a source waits for the edge", time(edge::push::PATIENCE), "callers: then it says `pending`"),
-        fixed("sources that are written to the edge at a time", count(edge::TURNS), "connections"),
+        fixed("time of a call to the edge, a large body included", time(edge::TIMEOUT), "keeps the intake moving"),
         fixed(
-            "the edge is compared again after a change",
-            time(store::edge_checks::SOON),
-            "against old values that KV still answers with",
+            "wait of a change of a source for the edge",
+            time(edge::push::PATIENCE),
+            "limits the time of the call; the source is `pending` until the edge has confirmed",
+        ),
+        fixed("sources that are written to the edge at a time", count(edge::TURNS), "limits connections"),
+        fixed(
+            "a source at the edge is compared after a change",
+            time(store::sources::EDGE_CHECK_SOON),
+            "finds old values in KV, which is eventually consistent",
         ),
         fixed(
-            "the edge is compared, each source",
+            "each source at the edge is compared",
             format!("every {}", time(store::edge_checks::LATER)),
-            "against a source that the edge has lost",
+            "finds a source that the edge has lost",
         ),
         fixed(
             "a deleted source is compared for",
             days(store::edge_checks::AFTER_DELETION.as_secs() / 86_400),
-            "against a source that comes back",
+            "finds a deleted source that reappears",
         ),
-        fixed("the database answers `/readyz` within", time(control::ready::READY_WITHIN), "load balancers"),
-        fixed("`/readyz` reports an engine without a turn for", time(readiness::ENGINE_OVERDUE), "load balancers"),
-        fixed("`/readyz` reports a puller without a turn for", time(readiness::PULLER_OVERDUE), "load balancers"),
         fixed(
-            "`/readyz` says that the queue's API or the edge fails after",
+            "time for the database to answer `/readyz`",
+            time(control::ready::READY_WITHIN),
+            "lets load balancers notice an unavailable database",
+        ),
+        fixed(
+            "`/readyz` reports an engine without a turn for",
+            time(readiness::ENGINE_OVERDUE),
+            "lets load balancers notice an engine that hangs",
+        ),
+        fixed(
+            "`/readyz` reports a puller without a turn for",
+            time(readiness::PULLER_OVERDUE),
+            "finds a puller that hangs",
+        ),
+        fixed(
+            "`/readyz` names the API of the queues or the edge as failing after",
             time(readiness::upstream::FAILS_FOR),
-            "operators, who learn what does not work",
+            "ignores failures of a moment",
         ),
-        fixed("clock difference that `doctor` accepts", time(check::CLOCK_DIFFERENCE), "the times that receivers see"),
         fixed(
-            "open files beside attempts, database and API",
+            "clock difference that `doctor` accepts",
+            time(check::CLOCK_DIFFERENCE),
+            "`webhook-timestamp` has to be within the tolerance of receivers",
+        ),
+        fixed(
+            "file descriptors reserved for everything except attempts, database and API",
             count(descriptors::OTHERS),
-            "the relay from a lack of descriptors",
+            "keeps the relay from running out of file descriptors",
         ),
     ]
 }

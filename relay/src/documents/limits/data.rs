@@ -1,24 +1,31 @@
-//! The way of the data in the relay: pull, store, deliver, retry, replay.
+//! What the relay does with an event: pull, store, deliver, retry, replay.
 
 use std::time::Duration;
 
+use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
+use egress::allowance;
 use engine::retry;
 use engine::{shares, tuning};
 use model::lane::Lane;
 use model::retry_policy;
 use store::{admit, copies, pending, signals, unreadable};
 
-use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
 use crate::deliver::{excerpts, lease, look, read, recall, report, request, send, settle, versions};
-use crate::egress::{self, allowance};
-use crate::pull::{self, arrival, batch_size, pace, queue_settings, routing, spoilt_answer, storing};
+use crate::intake::{arrival, routing};
+use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{chunk, count as counting, cut, worker};
 use crate::{configuration, deleting, intake, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
-    table(page, "`Retry-After` and other pauses", "", &pauses());
+    table(page, "`Retry-After` and other waits", "", &pauses());
     table(page, "Pull and store", "", &intake());
-    table(page, "Deliver: slots, sizes and windows", "", &slots());
+    table(
+        page,
+        "Deliver: slots and sizes",
+        "A *slot* is the right to one attempt in flight. Other words are in the \
+         [glossary](../ARCHITECTURE.md#glossary).",
+        &slots(),
+    );
     table(page, "Deliver: times", "", &times());
     table(page, "Retry", "", &retries());
     table(page, "Replay and other work in the background", "", &background());
@@ -29,28 +36,32 @@ fn pauses() -> Vec<Bound> {
         fixed(
             "`Retry-After` of a destination, for the delivery",
             millis(retry::MAX_RETRY_AFTER_MS),
-            "the delivery from a wait without end; it never makes a wait shorter",
+            "limits the wait of a delivery; a `Retry-After` can lengthen the scheduled wait, never shorten it",
         ),
         fixed(
             "`Retry-After` of a destination on 429 and 503, for all its deliveries",
             micros(tuning::MAX_HOLD_US),
-            "the destination from being stopped for longer; resuming it ends the wait",
+            "limits how long a destination can stop its own deliveries; an operator ends the back-off by a pause and a resumption",
         ),
-        fixed("`Retry-After` of the queue's API", time(pull::api::LONGEST_PAUSE), "pulling from a wait without end"),
+        fixed("`Retry-After` of the queue's API", time(pull::api::LONGEST_PAUSE), "limits how long nothing is pulled"),
         fixed(
-            "pause after 429 without `Retry-After`",
+            "back-off after 429 without `Retry-After`",
             format!(
                 "{}, doubled up to {}",
                 micros(tuning::FIRST_THROTTLE_PAUSE_US),
                 micros(tuning::LONGEST_THROTTLE_PAUSE_US)
             ),
-            "the destination",
+            "reduces the load on the destination",
         ),
-        fixed("such answers that a delivery is not charged for", count(tuning::THROTTLED_FOR_FREE), "its schedule"),
+        fixed(
+            "such responses that are not charged to a delivery",
+            count(tuning::THROTTLED_FOR_FREE),
+            "keeps a throttled delivery from using up its schedule, and still ends it one day",
+        ),
         fixed(
             "failures in a row that open a breaker",
             count(tuning::FAILURES_IN_A_ROW),
-            "the destination, and the slots that it would take",
+            "reduces the load on the destination, and frees slots",
         ),
         fixed(
             "share of failures that opens a breaker",
@@ -65,17 +76,17 @@ fn pauses() -> Vec<Bound> {
         fixed(
             "time that a breaker is open before a probe",
             format!("{}, doubled up to {}", micros(tuning::FIRST_OPEN_US), micros(tuning::LONGEST_OPEN_US)),
-            "a destination that recovers",
+            "gives a destination time to recover",
         ),
         fixed(
-            "a breaker closed for this long begins with the first time again",
+            "after a breaker has been closed for this long, its time open starts at the minimum again",
             micros(tuning::STEADY_AFTER_US),
-            "a destination from long pauses for rare failures",
+            "avoids long stops for rare failures",
         ),
         fixed(
-            "least part of a rate limit after overload",
+            "lowest reduced rate, as a share of the rate limit",
             percent(tuning::LEAST_RATE_FACTOR),
-            "the destination's deliveries from standing still",
+            "keeps deliveries moving",
         ),
         fixed(
             "a destination without a success is disabled after",
@@ -84,26 +95,26 @@ fn pauses() -> Vec<Bound> {
                 micros(tuning::FAILING_DISABLES_AFTER_US),
                 count(tuning::FAILING_DISABLES_AFTER_FAILURES)
             ),
-            "the gateway from endpoints that nobody runs any more",
+            "stops sends to abandoned endpoints",
         ),
         fixed(
-            "a delivery that the relay itself could not send waits",
+            "wait of a delivery after a fault of the relay itself",
             format!("{}, doubled up to {}", micros(tuning::NOT_SENT_WAIT_US), micros(tuning::LONGEST_NOT_SENT_WAIT_US)),
-            "the relay while it lacks something",
+            "gives the relay time to recover (no file descriptors, no database)",
         ),
         fixed(
-            "late transforms in a row before a delivery is held",
+            "consecutive timeouts of a transform before its delivery is held",
             count(tuning::LATE_TRANSFORMS),
-            "the evaluator's threads",
+            "limits the use of the evaluator's threads",
         ),
         fixed(
-            "deferred filters are evaluated again after",
+            "filters and order keys that timed out are evaluated again after",
             format!(
                 "{}, doubled up to {}",
                 seconds_of(store::undecided::FIRST_PAUSE_S),
                 seconds_of(store::undecided::LONGEST_PAUSE_S)
             ),
-            "the evaluator's threads",
+            "limits the use of the evaluator's threads",
         ),
     ]
 }
@@ -119,107 +130,120 @@ fn intake() -> Vec<Bound> {
             "wait between two pulls of an empty queue",
             "TIDEGATE_QUEUE_IDLE_MS",
             millis,
-            "the bill: every pull is charged",
+            "limits cost: every pull is billed",
         ),
-        fixed("messages in one pull", count(pull::api::BATCH), "the API's limit"),
-        fixed("pulls of one queue at a time", count(pace::MOST_AT_ONCE), "memory"),
-        fixed("answer to a pull", bytes(pull::api::MAX_ANSWER_BYTES), "memory"),
-        fixed("time of a call of the queue's API", time(pull::api::TIMEOUT), "the puller from a call that hangs"),
+        fixed("messages in one pull", count(pull::api::BATCH), "the maximum of Cloudflare's API"),
+        fixed("pulls of one queue at a time", count(pace::MOST_AT_ONCE), "limits memory"),
+        fixed("response to a pull", bytes(pull::api::MAX_ANSWER_BYTES), "limits memory"),
+        fixed("time of a call of the queue's API", time(pull::api::TIMEOUT), "ends calls that hang"),
         fixed(
             "lease of a message",
             time(pull::api::VISIBILITY_TIMEOUT),
-            "messages of a relay that crashed: they return to the queue",
+            "after a crash of a relay, its messages return to the queue after this time",
         ),
-        fixed("large bodies in memory at a time", count(pull::LARGE_BODIES), "memory"),
+        fixed("large bodies in memory at a time", count(pull::LARGE_BODIES), "limits memory"),
         fixed(
             "time to fetch the large bodies and secrets of one pull",
             time(pull::FETCH_WITHIN),
-            "the lease of its messages",
+            "ends before the leases of the messages",
         ),
         fixed(
-            "leases after which a message is stored unread",
+            "a message that was leased more often is stored as unreadable without decoding it",
             count(pull::MANY_LEASES),
-            "against deletion by the queue, which gives a message up later",
+            "the queue would otherwise delete it in the end",
         ),
         fixed(
-            "a size of pull that failed is avoided for",
+            "after a failed pull, its batch size is avoided for",
             time(batch_size::AVOIDED_FOR),
-            "the messages, whose leases have to end first",
+            "lets the leases of the failed pull end first",
         ),
-        fixed("spoilt answer that is kept", bytes(spoilt_answer::MOST_KEPT_BYTES), "the database"),
+        fixed("malformed response to a pull that is kept", bytes(spoilt_answer::MOST_KEPT_BYTES), "limits storage"),
         fixed(
-            "age of an event's id",
-            format!("{} old, {} ahead", millis(arrival::OLDEST_MS), millis(arrival::NEWEST_MS)),
-            "partitions of days that do not exist; such a message is kept as unreadable",
+            "time in an event's id",
+            format!("up to {} in the past, {} in the future", millis(arrival::OLDEST_MS), millis(arrival::NEWEST_MS)),
+            "no partitions exist for other days; such a message is kept as unreadable",
         ),
         fixed(
             "provider's id and event type",
             bytes(routing::LONGEST_NAME_BYTES),
-            "indexes: a longer one is not shown, and its hash still finds copies",
+            "limits indexes: longer values are not shown, but their hash is still used to detect copies",
         ),
         fixed(
             "bodies that one transaction stores",
             bytes(storing::MOST_BYTES),
-            "changes of the configuration, which wait for it; one larger body goes alone",
+            "limits how long a change of the configuration waits; a larger body is stored alone",
         ),
         fixed(
-            "a batch that announces itself to changes of the configuration, from",
+            "batches from this size wait for pending changes of the configuration",
             bytes(admit::SHORT_BYTES),
-            "changes from batches that follow one another",
+            "keeps a series of large batches from starving a change",
         ),
         fixed(
             "deliveries that one statement inserts",
             count(store::ROWS_AT_ONCE),
-            "memory, for events with many routes",
+            "limits memory, for events with many routes",
         ),
-        fixed("time for the routes of a batch to answer", time(intake::ROUTE_WITHIN), "the lease of its messages"),
         fixed(
-            "the configuration is held while routes are evaluated",
+            "time to evaluate the routes of a batch",
+            time(intake::ROUTE_WITHIN),
+            "ends before the leases of the messages",
+        ),
+        fixed(
+            "longest time that changes of the configuration are blocked while routes are evaluated",
             format!("{}, after {} changes in a row", time(intake::HOLD_WITHIN), count(intake::HOLD_AFTER)),
-            "changes of the configuration",
+            "lets events be stored although the configuration keeps changing",
         ),
         fixed(
             "tries to store one event before it is kept as unreadable",
             count(storing::SET_ASIDE_AFTER),
-            "the other messages",
+            "keeps one event from blocking the others",
         ),
         fixed(
             "difference between the clocks of relay and database",
             time(wall_clock::TOLERANCE),
-            "history: beyond it nothing is pulled",
+            "keeps wrong times out of the history: beyond it nothing is pulled",
         ),
-        env("the same id from the same source is a copy for", "TIDEGATE_DEDUPE_DAYS", days, "destinations from copies"),
-        fixed("copies of an event that lead to it", count(copies::KEPT), "the database; others are counted"),
+        env(
+            "the same id from the same source is a copy for",
+            "TIDEGATE_DEDUPE_DAYS",
+            days,
+            "keeps destinations from receiving copies",
+        ),
         fixed(
-            "retention of the queues",
+            "copies of an event whose ids can be looked up",
+            count(copies::KEPT),
+            "limits the table; further copies are only counted",
+        ),
+        fixed(
+            "retention of the queues, as configured by the commands of the README",
             time(queue_settings::RETENTION),
-            "acknowledged events while no relay runs; `doctor` checks it",
+            "keeps acknowledged events while no relay runs; `doctor` checks it",
         ),
         fixed(
-            "leases before a message goes to the dead-letter queue",
+            "leases before a message goes to the dead-letter queue, as configured by the commands of the README",
             count(queue_settings::RETRIES),
-            "the queue; the relay pulls the dead-letter queue too",
+            "the relay pulls the dead-letter queue too; `doctor` checks it",
         ),
         fixed(
-            "tries of an unreadable message that may end the relay",
+            "crashes of the relay caused by one unreadable message",
             format!(
-                "{}, then once a day, at most {}",
+                "{}, then one try a day, {} in all",
                 count(unreadable::MAX_UNFINISHED_TRIES),
                 count(unreadable::GIVEN_UP_AFTER)
             ),
-            "the relay from a message that crashes it",
+            "keeps one message from crashing the relay again and again",
         ),
         api(
             "events that one source keeps in quarantine",
-            format!("{} and {} an hour", count(quarantine().events_per_hour), bytes(quarantine().bytes_per_hour)),
+            format!("{} and {} in an hour", count(quarantine().events_per_hour), bytes(quarantine().bytes_per_hour)),
             "`quarantine` of a source".to_owned(),
-            "the disk from forged requests",
+            "keeps forged requests from filling the disk",
         ),
         api(
             "body of an event in quarantine",
             bytes(quarantine().body_bytes),
             "`quarantine` of a source".to_owned(),
-            "the disk from forged requests",
+            "keeps forged requests from filling the disk",
         ),
     ]
 }
@@ -230,163 +254,199 @@ fn quarantine() -> shared::source::QuarantineLimits {
 
 fn slots() -> Vec<Bound> {
     vec![
-        env("attempts in flight, all destinations", "TIDEGATE_MAX_IN_FLIGHT", count, "descriptors and memory"),
-        field("attempts in flight, one destination", "DestinationSpec", "max_concurrency", count, "the destination"),
+        env(
+            "attempts in flight, all destinations",
+            "TIDEGATE_MAX_IN_FLIGHT",
+            count,
+            "limits file descriptors and memory",
+        ),
+        field(
+            "attempts in flight, one destination",
+            "DestinationSpec",
+            "max_concurrency",
+            count,
+            "limits the load on the destination",
+        ),
         fixed(
             "slots kept for destinations below their fair share",
             format!("1 in {}", tuning::KEPT_SLOTS_PART),
-            "a new destination while others hang",
+            "leaves slots for a new destination while others hang",
         ),
         fixed(
             "slots are short when this part is used",
             format!("{} %", tuning::SLOTS_ARE_SHORT_PERCENT),
-            "fairness: noisy destinations then wait",
+            "from here on noisy destinations wait",
         ),
         fixed(
-            "a destination is noisy from",
+            "a destination is noisy above",
             format!(
-                "{} of what is in flight and {} attempts, or {} of the time",
+                "{} of all attempts in flight if it has {} or more, or {} of the recent sending time",
                 percent(tuning::NOISY_PART),
                 tuning::NOISY_IN_FLIGHT,
                 percent(tuning::NOISY_PART)
             ),
-            "fairness",
+            "keeps one destination from delaying the others",
         ),
         fixed(
-            "slots that retries leave to fresh deliveries",
+            "slots that retries leave to first attempts",
             format!("{} %", shares::kept_percent(Lane::Fresh)),
-            "fresh deliveries",
+            "keeps first attempts fast",
         ),
         fixed(
-            "slots that replays leave to fresh deliveries and retries",
+            "slots that replays leave to first attempts and retries",
             format!("{} %", shares::kept_percent(Lane::Fresh) + shares::kept_percent(Lane::Retry)),
-            "live traffic",
+            "keeps live traffic fast",
         ),
         env(
-            "bodies that wait in memory",
+            "bodies of waiting deliveries in memory",
             "TIDEGATE_MAX_WAITING_BYTES",
             bytes,
-            "memory; others are read when they are sent",
+            "limits memory; other bodies are read when they are sent",
         ),
-        env("bodies above 64 KiB in flight", "TIDEGATE_MAX_IN_FLIGHT_BYTES", bytes, "memory; a larger one goes alone"),
+        env(
+            "bodies above 64 KiB in flight",
+            "TIDEGATE_MAX_IN_FLIGHT_BYTES",
+            bytes,
+            "limits memory; a body that does not fit is sent on its own",
+        ),
         fixed(
-            "body that is not counted in flight, up to",
+            "bodies up to this size are not counted in flight",
             bytes(tuning::SMALL_IN_FLIGHT),
-            "speed: all slots together hold little of them",
+            "they use little memory even if all slots are in use",
         ),
-        fixed("deliveries that wait in memory, without bodies", bytes(tuning::WAITING_ROWS_BYTES), "memory"),
+        fixed("waiting deliveries in memory, without bodies", bytes(tuning::WAITING_ROWS_BYTES), "limits memory"),
         fixed(
-            "deliveries that wait in memory, one lane",
+            "waiting deliveries of one lane in memory",
             count(tuning::MOST_WAITING_OF_LANE),
-            "memory, and the other lanes",
+            "limits memory, and leaves room for other lanes",
         ),
-        fixed("part of the free room that one lane may take", format!("1 in {}", tuning::ROWS_PART), "the other lanes"),
         fixed(
-            "deliveries that one read takes for one lane",
+            "share of the free memory that one lane may use",
+            format!("1 in {}", tuning::ROWS_PART),
+            "leaves memory for other lanes",
+        ),
+        fixed(
+            "deliveries of one lane in one read",
             count(tuning::MOST_READ_OF_LANE),
-            "the other lanes of the statement",
+            "leaves room for other lanes in the statement",
         ),
-        fixed("reads at a time", count(read::AT_ONCE), "the database's connections"),
+        fixed("reads at a time", count(read::AT_ONCE), "limits connections to the database"),
         fixed(
-            "events, bytes of bodies and bytes in all of one read",
-            format!(
-                "{}, {}, {}",
-                count(pending::EVENTS_AT_ONCE),
-                bytes(pending::MOST_BODY_BYTES),
-                bytes(pending::MOST_BYTES)
-            ),
-            "memory",
+            "deliveries in one read",
+            count(read::ROWS + tuning::MOST_READ_OF_LANE),
+            "limits memory and the time of the statement",
         ),
+        fixed("events that one statement of a read fetches", count(pending::EVENTS_AT_ONCE), "limits memory"),
+        fixed("bodies in one read, after which no more are fetched", bytes(pending::MOST_BODY_BYTES), "limits memory"),
+        fixed("contents of one read, after which no more are fetched", bytes(pending::MOST_BYTES), "limits memory"),
         fixed(
             "answered attempts that are not settled",
             count(tuning::MOST_UNSETTLED),
-            "memory while the database does not answer: then nothing is sent",
+            "limits memory while the database does not respond: beyond it nothing is sent",
         ),
-        fixed("settlements in one transaction", count(settle::BATCH), "locks"),
-        fixed("lanes of one look for due deliveries", count(look::LANES_OF_A_LOOK), "the database"),
-        fixed("destinations whose state one statement reads", count(recall::BATCH), "the database"),
-        fixed("reports in one statement", count(report::BATCH), "the database"),
+        fixed("settlements in one transaction", count(settle::BATCH), "limits the time for which rows are locked"),
+        fixed("lanes of one look for due deliveries", count(look::LANES_OF_A_LOOK), "limits the load on the database"),
+        fixed("destinations whose health one statement reads", count(recall::BATCH), "limits the load on the database"),
+        fixed("reports of health in one statement", count(report::BATCH), "limits the load on the database"),
         fixed(
-            "deliveries of one destination in memory that were retried by hand",
+            "manually retried deliveries of one destination in memory",
             count(tuning::MOST_EXPEDITED),
-            "memory; the look finds others",
+            "limits memory; further ones are read later",
         ),
-        fixed("connections that are kept open to one host", count(egress::POOL_MAX_IDLE_PER_HOST), "descriptors"),
-        fixed("excerpt of an answer", bytes(egress::RESPONSE_EXCERPT_BYTES), "the database"),
-        fixed("answers whose excerpt arrives after the head", count(excerpts::MOST), "descriptors"),
+        fixed("idle connections to one host", count(egress::POOL_MAX_IDLE_PER_HOST), "limits file descriptors"),
+        fixed("excerpt of a response", bytes(egress::RESPONSE_EXCERPT_BYTES), "limits storage"),
+        fixed("responses whose excerpt arrives after the head", count(excerpts::MOST), "limits file descriptors"),
+        fixed("size of a response's head", bytes(allowance::BYTES_PER_REQUEST), "limits memory"),
         fixed(
-            "bytes before the end of an answer's head",
-            bytes(allowance::BYTES_PER_REQUEST),
-            "memory from endless heads",
+            "headers of a response",
+            count(egress::MAX_RESPONSE_HEADERS),
+            "limits memory; beyond it only the status counts",
         ),
-        fixed("headers of an answer", count(egress::MAX_RESPONSE_HEADERS), "memory; beyond it the status alone counts"),
         fixed(
             "URL of a request, and query that is passed on",
             bytes(request::MAX_URL_BYTES),
-            "destinations, most of which refuse longer lines",
+            "most servers refuse longer request lines",
         ),
         fixed(
             "earlier versions of routes in memory",
             format!("{}, for {}", count(versions::MOST), time(versions::KEPT_FOR)),
-            "memory",
+            "limits memory",
         ),
-        fixed("signals of one statement", count(signals::AT_ONCE), "memory"),
-        fixed("shards", count(store::leases::SHARDS), "the number of relays that share the work"),
+        fixed("signals of cancellations read by one statement", count(signals::AT_ONCE), "limits memory"),
+        fixed(
+            "shards",
+            count(store::leases::SHARDS),
+            "the maximum number of relays that can share the work of one database",
+        ),
     ]
 }
 
 fn times() -> Vec<Bound> {
     vec![
-        field("an attempt, up to the end of the answer's head", "DestinationSpec", "timeout_ms", millis, "slots"),
-        fixed("resolving, connecting and TLS", time(egress::CONNECT_TIMEOUT), "slots"),
-        fixed("the excerpt of an answer is waited for", time(egress::EXCERPT_WITHIN), "connections"),
-        fixed(
-            "a connection is kept open for",
-            time(egress::POOL_IDLE_TIMEOUT),
-            "against servers that close it in the moment of a send",
+        field(
+            "an attempt, up to the end of the response's head",
+            "DestinationSpec",
+            "timeout_ms",
+            millis,
+            "frees the slot",
         ),
-        fixed("a transform, its wait included", time(send::TRANSFORM_WITHIN), "slots"),
-        fixed("an earlier version of a route is read within", time(versions::READ_WITHIN), "slots"),
-        fixed("lease of a relay's shards", time(lease::LEASE), "destinations of a relay that crashed"),
-        fixed("the lease is renewed every", time(lease::RENEW_EVERY), "the lease"),
+        fixed("resolving, connecting and TLS", time(egress::CONNECT_TIMEOUT), "frees the slot"),
+        fixed("wait for the excerpt of a response", time(egress::EXCERPT_WITHIN), "frees the connection"),
         fixed(
-            "sending ends after the last renewal",
+            "an idle connection is kept open for",
+            time(egress::POOL_IDLE_TIMEOUT),
+            "avoids sending on a connection that the server is just closing",
+        ),
+        fixed("a transform, its wait included", time(send::TRANSFORM_WITHIN), "frees the slot"),
+        fixed("time to read an earlier version of a route", time(versions::READ_WITHIN), "frees the slot"),
+        fixed("lease of a relay's shards", time(lease::LEASE), "another relay takes over after a crash"),
+        fixed(
+            "the lease is renewed every",
+            time(lease::RENEW_EVERY),
+            "leaves time for repeated tries before the lease ends",
+        ),
+        fixed(
+            "a relay stops sending this long after the last renewal of its lease",
             time(lease::FENCE_AFTER),
-            "against two relays that send for one destination",
+            "keeps two relays from sending to one destination",
         ),
         fixed(
             "look for due deliveries, and for changes of the configuration",
             format!("every {}", time(configuration::POLL)),
-            "deliveries that were not announced",
+            "finds what other replicas and the API have changed",
         ),
         fixed(
-            "the same look, if the database is slow, at least",
+            "the same if the database is slow, at least",
             format!("every {}", time(look::LOOK_AT_LEAST_EVERY)),
-            "the database",
+            "limits the load on the database",
         ),
         fixed(
-            "a lane is read from its beginning",
+            "a lane is read again from its beginning",
             format!("every {}", micros(tuning::READ_WHOLE_EVERY_US)),
-            "deliveries that were committed late",
+            "finds deliveries that were committed late",
         ),
         fixed(
-            "transactions that a read may miss, for",
+            "overlap of consecutive reads of a lane",
             micros(tuning::UNSEEN_US),
-            "deliveries that are committed late",
+            "finds deliveries that were committed late",
         ),
-        fixed("settlements are collected for", time(settle::LINGER), "the database's log"),
+        fixed("settlements are collected into a batch for", time(settle::LINGER), "reduces the number of commits"),
         fixed(
-            "a delivery behind another one of its key is read again after",
+            "a delivery behind an earlier one of its order key is read again after",
             format!("{}, up to {}", micros(tuning::BEHIND_WAIT_US), micros(tuning::LONGEST_BEHIND_WAIT_US)),
-            "order keys, if no notice came",
+            "is a safety net if the earlier one did not make it due",
         ),
-        fixed("reports of an active destination", format!("every {}", micros(tuning::REPORT_EVERY_US)), "the database"),
+        fixed(
+            "reports of the health of an active destination",
+            format!("every {}", micros(tuning::REPORT_EVERY_US)),
+            "limits the load on the database",
+        ),
         fixed(
             "burst of a rate limit",
-            format!("{} ms worth of it", (engine::pace::BURST_PART_OF_A_SECOND * 1_000.0).round()),
-            "the rate, from timers that fire late",
+            format!("the sends of {} ms", (engine::pace::BURST_PART_OF_A_SECOND * 1_000.0).round()),
+            "lets a destination reach its rate although timers fire late",
         ),
-        env("shutdown", "TIDEGATE_SHUTDOWN_S", seconds, "what is in flight: it is settled"),
+        env("shutdown", "TIDEGATE_SHUTDOWN_S", seconds, "waits for attempts in flight, and stores their outcomes"),
     ]
 }
 
@@ -398,24 +458,24 @@ fn retries() -> Vec<Bound> {
     let standard = retry_policy::STANDARD_SCHEDULE_S;
     vec![
         api(
-            "attempts of a delivery",
+            "attempts of a delivery (default)",
             count(standard.len()),
             format!("`retry` of a destination, up to {}", count(retry_policy::MAX_ATTEMPTS)),
-            "the destination",
+            "limits the load on the destination",
         ),
         api(
-            "longest wait between two attempts",
+            "longest wait between two attempts (default)",
             seconds(standard.into_iter().max().unwrap_or(0)),
             format!("`retry` of a destination, up to {}", seconds(retry_policy::MAX_DELAY_S)),
-            "the delivery",
+            "limits the age of a retried delivery",
         ),
+        fixed("waits are spread by", format!("± {}", percent(retry::JITTER)), "keeps retries from arriving together"),
+        fixed("wait after a failed call of the queue's API", doubled(retry::PULL_PAUSES), "limits the load on the API"),
         fixed(
-            "waits are spread by",
-            format!("± {}", percent(retry::JITTER)),
-            "the destination from retries that come together",
+            "wait after a failed statement while the database does not respond",
+            doubled(retry::DATABASE_PAUSES),
+            "limits the load on the database",
         ),
-        fixed("calls of the queue's API that fail", doubled(retry::PULL_PAUSES), "the API"),
-        fixed("statements that fail while nothing answers", doubled(retry::DATABASE_PAUSES), "the database"),
     ]
 }
 
@@ -423,43 +483,59 @@ fn background() -> Vec<Bound> {
     vec![
         fixed(
             "rows and contents of one chunk of a replay",
-            format!("{}, {}", count(cut::CHUNK_ROWS), bytes(cut::CHUNK_BYTES)),
-            "what is repeated after a crash",
+            format!("{} rows, {}", count(cut::CHUNK_ROWS), bytes(cut::CHUNK_BYTES)),
+            "limits what is repeated after a crash",
         ),
-        fixed("contents of events that a replay holds", bytes(cut::GROUP_BYTES), "memory; a larger event goes alone"),
-        fixed("deliveries that one chunk makes", count(cut::CHUNK_DELIVERIES), "locks"),
         fixed(
-            "a turn of a replay looks through",
+            "contents of events that a replay has in memory",
+            bytes(cut::GROUP_BYTES),
+            "limits memory; a larger event is read on its own",
+        ),
+        fixed(
+            "deliveries that one chunk makes",
+            count(cut::CHUNK_DELIVERIES),
+            "limits the time for which rows are locked",
+        ),
+        fixed(
+            "a turn of a replay searches",
             format!("{} rows or {}", count(cut::STRETCHES.total), time(cut::STRETCHES.within)),
-            "the other replays",
+            "lets other replays proceed",
         ),
-        fixed("filters of one event in a replay", time(chunk::ASK_WITHIN), "the replay"),
+        fixed("time for the filters of one event in a replay", time(chunk::ASK_WITHIN), "keeps the replay moving"),
         fixed(
-            "starts of one chunk before the replay has failed",
+            "unfinished starts of a chunk after which the replay fails",
             count(worker::MOST_BEGUN),
-            "the relay from a chunk that ends it",
+            "keeps one chunk from crashing the relay again and again",
         ),
-        fixed("lease of a chunk", time(worker::LEASE), "replays of a relay that crashed"),
+        fixed("lease of a chunk", time(worker::LEASE), "another relay continues after a crash"),
         fixed(
             "a dry run counts",
             format!("{} rows or {}", count(counting::DRY_RUN.total), time(counting::DRY_RUN.within)),
-            "the database",
+            "limits the load on the database",
         ),
-        fixed("deliveries of a deleted destination that one transaction cancels", count(deleting::CHUNK), "locks"),
-        fixed("deliveries that are decided side by side", count(undecided::AT_ONCE), "memory"),
-        fixed("signals of cancellations are kept for", seconds_of(signals::KEPT_S), "relays that read late"),
         fixed(
-            "shortest retention that a setting allows",
-            days(crate::config::LEAST_RETENTION_DAYS),
-            "events that wait in the queue",
+            "deliveries of a deleted destination that one transaction cancels",
+            count(deleting::CHUNK),
+            "limits the time for which rows are locked",
         ),
-        env("bodies are kept for", "TIDEGATE_BODY_RETENTION_DAYS", days, "the disk"),
-        env("all else is kept for", "TIDEGATE_METADATA_RETENTION_DAYS", days, "the disk"),
-        fixed("partitions are made ahead for", days(crate::history::DAYS_AHEAD), "the intake at midnight"),
+        fixed("undecided deliveries that are evaluated concurrently", count(undecided::AT_ONCE), "limits memory"),
+        fixed("signals of cancellations are kept for", seconds_of(signals::KEPT_S), "lets relays read them late"),
+        fixed(
+            "minimum of both retention settings",
+            days(crate::config::LEAST_RETENTION_DAYS),
+            "is longer than an event can wait in the queue",
+        ),
+        env("bodies are kept for (default)", "TIDEGATE_BODY_RETENTION_DAYS", days, "limits disk space"),
+        env("everything else is kept for (default)", "TIDEGATE_METADATA_RETENTION_DAYS", days, "limits disk space"),
+        fixed(
+            "partitions are created ahead for",
+            days(crate::history::DAYS_AHEAD),
+            "lets the intake continue past midnight",
+        ),
         fixed(
             "partitions outlive their retention by",
             days(crate::history::GRACE_DAYS),
-            "transactions that still write",
+            "lets transactions end that still write",
         ),
     ]
 }

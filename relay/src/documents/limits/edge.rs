@@ -9,8 +9,9 @@ pub(super) fn write(page: &mut String) {
     table(
         page,
         "Memory of the Worker",
-        "An isolate has 128 MB for all its requests, and WebAssembly gives no memory back. A body is charged to a share before it \
-         is read. If its share is full, the request waits and is then answered 503 with `Retry-After`.",
+        "An isolate has 128 MB for all its requests, and WebAssembly never returns memory. Before a body is read, memory for it is \
+         reserved in one of three shares. If the share is full, the request is answered 503 with `Retry-After`: at once on the \
+         fast path, otherwise if no memory becomes free for some seconds.",
         &memory(),
     );
     table(page, "A request at the edge", "", &request());
@@ -29,62 +30,66 @@ fn memory() -> Vec<Bound> {
     let body = |name| constant("edge/src/body.rs", name);
     vec![
         fixed(
-            "bodies above the size of small ones, together",
+            "bodies that are not small, in total",
             bytes(budget("LARGE_SHARE")),
-            "the isolate's other requests",
-        ),
-        fixed("small bodies that Rust reads, together", bytes(budget("SMALL_SHARE")), "small requests from large ones"),
-        fixed("bodies that the fast path reads, together", bytes(small("SHARE")), "the isolate's other requests"),
-        fixed(
-            "all three shares",
-            bytes(shares()),
-            "the 128 MB of the isolate, of which the code and the platform need the rest",
-        ),
-        fixed("largest small body", bytes(budget("SMALL_BYTES")), "the share of small bodies"),
-        fixed(
-            "charged for a small body that Rust reads",
-            format!("{} times its size", count(budget("COPIES_OF_SMALL"))),
-            "it is held by the host, by the Worker and in a message",
+            "leaves memory for the isolate's other requests",
         ),
         fixed(
-            "charged for a body of the fast path",
-            format!("{} times its size", count(small("COPIES"))),
-            "it is held as it arrived and in its message",
+            "small bodies that Rust reads, in total",
+            bytes(budget("SMALL_SHARE")),
+            "keeps large requests from blocking small ones",
         ),
         fixed(
-            "charged without a check of the time, fast path",
+            "bodies that the fast path reads, in total",
+            bytes(small("SHARE")),
+            "leaves memory for the isolate's other requests",
+        ),
+        fixed("all three shares", bytes(shares()), "leaves 60 MB of the isolate for the code and the platform"),
+        fixed("bodies up to this size are small", bytes(budget("SMALL_BYTES")), "decides which share a body uses"),
+        fixed(
+            "memory reserved for a small body that Rust reads",
+            format!("{} × its size", count(budget("COPIES_OF_SMALL"))),
+            "counts the body in the host, in the Worker and in the message",
+        ),
+        fixed(
+            "memory reserved for a body of the fast path",
+            format!("{} × its size", count(small("COPIES"))),
+            "counts the body as it arrived and in the message",
+        ),
+        fixed(
+            "reserved memory below which the fast path sets no timers",
             bytes(small("UNWATCHED")),
-            "speed: below it nothing is watched",
+            "saves a timer for each request",
         ),
         fixed(
-            "wait for room",
-            millis(body("TRIES") * body("TRY_AFTER_MS")),
-            "senders from a refusal that a moment would have avoided",
+            "wait for free memory, not on the fast path",
+            millis((body("TRIES") - 1) * body("TRY_AFTER_MS")),
+            "avoids 503 responses during short peaks",
         ),
         fixed(
-            "longest that a body is held",
+            "longest time that a body is kept",
             millis(budget("HELD_AT_MOST_MS")),
-            "room that a request ended by the platform has not given back",
+            "frees memory of requests that the platform has ended",
         ),
         fixed(
             "sources in the cache of an isolate",
             count(constant("edge/src/sources.rs", "CAPACITY")),
-            "memory; unknown names have as many places of their own, so that guessed URLs displace nothing",
+            "limits memory; unknown names are cached separately (as many), so guessed URLs do not evict real sources",
         ),
         fixed(
             "published key sets in the cache",
             count(constant("edge/src/published_keys.rs", "CAPACITY")),
-            "memory; failures have as many places",
+            "limits memory; failed fetches are cached separately (as many)",
         ),
         fixed(
             "imported keys in the cache of the fast path",
             count(constant("edge/src/entry.js", "MAX_KEYS")),
-            "memory",
+            "limits memory",
         ),
         fixed(
-            "causes of rejections that are counted at once",
+            "pairs of source and cause that are counted at one time",
             count(constant("edge/src/rejections.rs", "CAPACITY")),
-            "memory; others are not counted",
+            "limits memory; further ones are not counted",
         ),
     ]
 }
@@ -96,49 +101,57 @@ fn request() -> Vec<Bound> {
             "body of a request",
             "TIDEGATE_MAX_BODY_BYTES",
             bytes,
-            "the isolate, R2 and the relay; a source can lower it with `max_body_bytes`",
+            "limits memory and storage. The Worker's variable `MAX_BODY_BYTES` limits it too (25 MB if it is not set); a source can lower it with `max_body_bytes`",
         ),
         fixed(
             "headers and query of a request",
             bytes(constant("edge/src/request.rs", "MAX_HEAD_BYTES")),
-            "the size of a queue message",
+            "lets them fit into a queue message",
         ),
         fixed(
             "message in the queue",
             bytes(envelope::MAX_MESSAGE_BYTES),
-            "Cloudflare's limit of 128,000 bytes; a larger body goes to R2",
+            "fits into Cloudflare's limit of 128,000 bytes; a larger body is stored in R2",
         ),
-        fixed("name of a source that is looked up", bytes(constant("edge/src/sources.rs", "MAX_NAME_BYTES")), "KV"),
-        fixed("time for a body to arrive", millis(body("READ_WITHIN_MS")), "room that slow senders take"),
-        fixed("time for a part of a body to arrive", millis(body("PIECE_WITHIN_MS")), "room that silent senders take"),
+        fixed(
+            "part of the URL that is looked up as the name or id of a source",
+            bytes(constant("edge/src/sources.rs", "MAX_NAME_BYTES")),
+            "avoids needless reads of KV",
+        ),
+        fixed("time for a body to arrive", millis(body("READ_WITHIN_MS")), "frees memory held by slow senders"),
+        fixed(
+            "time for a part of a body to arrive",
+            millis(body("PIECE_WITHIN_MS")),
+            "frees memory held by stalled senders",
+        ),
         fixed(
             "time for a body on the fast path to arrive",
             millis(constant("edge/src/small_bodies.js", "READ_WITHIN_MS")),
-            "room that slow senders take",
+            "frees memory held by slow senders",
         ),
         fixed(
             "`Retry-After` of 503 if the queue or the store failed",
             seconds(constant("edge/src/ingest.rs", "RETRY_AFTER_S")),
-            "the edge from being asked at once",
+            "spreads the retries of providers",
         ),
         fixed(
-            "`Retry-After` of 503 if there is no room",
+            "`Retry-After` of 503 if there is no free memory",
             seconds(constant("edge/src/respond.rs", "BUSY_RETRY_AFTER_S")),
-            "the isolate from being asked at once",
+            "spreads the retries of providers",
         ),
         fixed(
-            "messages about rejections, each source and cause",
+            "messages about rejections, for each source and cause",
             format!("1 in {}", millis(constant("edge/src/rejections.rs", "WINDOW_MS"))),
-            "the queue from a flood of forged requests",
+            "keeps forged requests from filling the queue",
         ),
         fixed(
-            "messages about rejections, all together, per isolate",
+            "messages about rejections, in total, per isolate",
             format!(
                 "{} in {}",
                 count(constant("edge/src/rejections.rs", "MESSAGES_PER_WINDOW")),
                 millis(constant("edge/src/rejections.rs", "WINDOW_MS"))
             ),
-            "the queue",
+            "keeps forged requests from filling the queue",
         ),
         fixed(
             "rejections that are explained, per isolate",
@@ -147,17 +160,17 @@ fn request() -> Vec<Bound> {
                 count(constant("edge/src/rejections.rs", "EXPLANATIONS_PER_WINDOW")),
                 millis(constant("edge/src/rejections.rs", "WINDOW_MS"))
             ),
-            "the processor: an explanation costs several verifications",
+            "limits CPU time: an explanation costs several verifications",
         ),
         fixed(
             "configuration of one source",
             bytes(constant("edge/src/admin/source.rs", "MAX_CONFIGURATION_BYTES")),
-            "KV and the cache",
+            "limits the size of values in KV and in the cache",
         ),
         fixed(
-            "a deleted source is remembered",
+            "the tombstone of a deleted source is kept",
             seconds(constant("edge/src/admin/source.rs", "TOMBSTONE_S")),
-            "the source from an older write that arrives late",
+            "keeps a late write from restoring the source",
         ),
     ]
 }
@@ -169,19 +182,23 @@ fn verification() -> Vec<Bound> {
         fixed(
             "secrets of a source",
             count(shared::provider::MAX_SECRETS),
-            "each costs a verification of every forged request",
+            "limits CPU time: a forged request is verified with each secret",
         ),
         fixed(
             "signatures of a request that are read",
             count(constant("shared/src/verify/signature.rs", "MAX_SIGNATURES")),
-            "the processor",
+            "limits CPU time",
         ),
         fixed(
-            "what is signed, if other forms of its URL are tried",
-            bytes(constant("shared/src/verify/url_form.rs", "MAX_RESPELLED_BYTES")),
-            "the processor: what a wrong signature over a large body costs does not grow with the number of forms",
+            "bytes signed, if other forms of the URL are tried",
+            bytes(constant("shared/src/scheme/url_form.rs", "MAX_RESPELLED_BYTES")),
+            "limits processor time: the cost of a wrong signature of a large body does not grow with the number of forms",
         ),
-        fixed("keys of a published key set", count(verify::key_set::MAX_KEYS), "each costs a verification"),
+        fixed(
+            "keys of a published key set",
+            count(verify::key_set::MAX_KEYS),
+            "limits CPU time: each key costs a verification",
+        ),
         fixed(
             "RSA keys",
             format!(
@@ -189,72 +206,72 @@ fn verification() -> Vec<Bound> {
                 count(*verify::public_key::RSA_BITS.start()),
                 count(*verify::public_key::RSA_BITS.end())
             ),
-            "against weak keys below, and for the processor above",
+            "minimum: excludes weak keys; maximum: limits CPU time",
         ),
-        fixed("token (JWT)", bytes(constant("shared/src/verify/jwt/compact.rs", "MAX_TOKEN_BYTES")), "the processor"),
+        fixed("token (JWT)", bytes(constant("shared/src/verify/jwt/compact.rs", "MAX_TOKEN_BYTES")), "limits CPU time"),
         api(
-            "age of a timestamp",
+            "age of a signed time",
             seconds(constant("shared/src/provider/custom.rs", "DEFAULT_TOLERANCE_S")),
             format!("`tolerance_s` of a source, up to {}", seconds(options("MAX_TOLERANCE_S"))),
-            "against requests that are sent again later; many providers have their own ([PROVIDERS.md](PROVIDERS.md))",
+            "limits replay attacks; many providers have their own default ([PROVIDERS.md](PROVIDERS.md))",
         ),
         fixed(
-            "body that is searched for a challenge",
+            "body that is searched for a handshake",
             bytes(challenge::MAX_CHALLENGE_BODY_BYTES),
-            "events from being parsed on their way",
+            "avoids parsing large events at the edge",
         ),
         fixed(
-            "answer that a source gives to accepted events",
+            "body of the acknowledgement of a source",
             bytes(options("MAX_ACKNOWLEDGEMENT_BYTES")),
-            "the configuration in KV",
+            "limits the configuration in KV",
         ),
-        fixed("published keys are fetched within", millis(keys("TIMEOUT_MS")), "the provider's own timeout"),
-        fixed("size of a published key set", bytes(keys("MAX_BYTES")), "memory"),
+        fixed("time to fetch published keys", millis(keys("TIMEOUT_MS")), "ends before the provider's own timeout"),
+        fixed("size of a published key set", bytes(keys("MAX_BYTES")), "limits memory"),
         fixed(
-            "published keys are kept",
+            "published keys are kept, by their `cache-control`",
             format!(
-                "{} to {}, else {}",
+                "{} to {}; without it {}",
                 seconds(keys("MIN_AGE_S")),
                 seconds(keys("MAX_AGE_S")),
                 seconds(keys("DEFAULT_AGE_S"))
             ),
-            "the provider's server, and a key that was replaced",
+            "limits requests to the provider, and the time until a replaced key is noticed",
         ),
         fixed(
-            "keys are fetched again for unknown signatures",
+            "keys are fetched again because none fits a signature",
             format!("every {}", millis(keys("REFETCH_AFTER"))),
-            "the provider's server from forged requests",
+            "keeps forged requests from causing fetches",
         ),
         fixed(
-            "key names that requests make the edge fetch, per isolate and minute",
+            "keys that are fetched because a request names them, per isolate and minute",
             count(keys("NAMES_PER_MINUTE")),
-            "the provider's server from invented names",
+            "keeps invented names from causing fetches",
         ),
         fixed(
             "nesting of a JSON document",
             format!("{} levels", count(reader::MAX_LEVELS)),
-            "memory; nothing is read recursively",
+            "limits memory; nothing is parsed recursively",
         ),
-        fixed("fields of a form", count(constant("shared/src/reader/form.rs", "MAX_FIELDS")), "memory"),
+        fixed("fields of a form", count(constant("shared/src/reader/form.rs", "MAX_FIELDS")), "limits memory"),
         fixed(
-            "content-encodings that are undone",
+            "nested content encodings that are decoded",
             count(constant("shared/src/reader/coding.rs", "MAX_CODINGS")),
-            "the processor",
+            "limits CPU time",
         ),
         fixed(
-            "size of a body when its encoding is undone",
+            "decoded size of a body",
             format!(
-                "{} times its size, {} to {}",
+                "{} × its size, at least {}, at most {}",
                 count(reader::decoded_limit(1 << 16) >> 16),
                 bytes(reader::decoded_limit(0)),
                 bytes(reader::decoded_limit(usize::MAX))
             ),
-            "memory: a small request must not cost much",
+            "limits memory: a small request must not cost much",
         ),
         fixed(
-            "a source is read again because a request did not verify",
+            "reread of a source's configuration after a failed verification",
             format!("1 in {}", millis(constant("edge/src/sources.rs", "REREAD_AFTER"))),
-            "KV from forged requests",
+            "keeps forged requests from causing reads of KV",
         ),
     ]
 }

@@ -1,4 +1,4 @@
-//! What bounds the memory of one relay, added up.
+//! What limits the memory of one relay, added up.
 
 use std::fmt::Write as _;
 
@@ -7,16 +7,19 @@ use shared::envelope::MAX_MESSAGE_BYTES;
 use store::pending;
 
 use super::{bytes, count, default_of};
-use crate::{api, deliver, egress, expression, pull, replay, undecided};
+use crate::{api, deliver, pull, replay, undecided};
 
 /// A part of the relay's memory.
 struct Part {
     what: &'static str,
     bound: String,
     bytes: u64,
-    /// Whether ordinary traffic can come near it; else only what is hostile or broken does.
+    /// Whether ordinary traffic can come near it. Otherwise only hostile traffic or a fault does.
     ordinary: bool,
 }
+
+/// The queues that the commands of the README create: the queue and its dead-letter queue.
+const QUEUES: usize = 2;
 
 fn product(number: usize, each: usize) -> String {
     format!("{} × {}", count(number), bytes(each))
@@ -36,12 +39,12 @@ fn parts() -> Vec<Part> {
     let excerpts = in_flight + deliver::excerpts::MOST;
     vec![
         part(
-            "bodies of deliveries that wait",
+            "bodies of waiting deliveries",
             by_setting("TIDEGATE_MAX_WAITING_BYTES"),
             setting("TIDEGATE_MAX_WAITING_BYTES"),
             true,
         ),
-        part("deliveries that wait, without bodies", "fixed".to_owned(), tuning::WAITING_ROWS_BYTES, true),
+        part("waiting deliveries, without bodies", "fixed".to_owned(), tuning::WAITING_ROWS_BYTES, true),
         part(
             "bodies above 64 KiB in flight",
             by_setting("TIDEGATE_MAX_IN_FLIGHT_BYTES"),
@@ -55,7 +58,7 @@ fn parts() -> Vec<Part> {
             true,
         ),
         part(
-            "excerpts of answers",
+            "excerpts of responses",
             product(excerpts, egress::RESPONSE_EXCERPT_BYTES),
             excerpts * egress::RESPONSE_EXCERPT_BYTES,
             true,
@@ -67,19 +70,19 @@ fn parts() -> Vec<Part> {
             true,
         ),
         part(
-            "large bodies that are fetched for the intake",
+            "large bodies being fetched by the intake",
             product(pull::LARGE_BODIES, setting("TIDEGATE_MAX_BODY_BYTES")),
             pull::LARGE_BODIES * setting("TIDEGATE_MAX_BODY_BYTES"),
             true,
         ),
         part(
-            "messages that are pulled, each queue",
-            product(pull::pace::MOST_AT_ONCE, 2 * pull::api::BATCH * MAX_MESSAGE_BYTES),
-            pull::pace::MOST_AT_ONCE * 2 * pull::api::BATCH * MAX_MESSAGE_BYTES,
+            "pulled messages, two queues",
+            product(QUEUES * pull::pace::MOST_AT_ONCE, 2 * pull::api::BATCH * MAX_MESSAGE_BYTES),
+            QUEUES * pull::pace::MOST_AT_ONCE * 2 * pull::api::BATCH * MAX_MESSAGE_BYTES,
             true,
         ),
         part(
-            "contents of events that a replay reads",
+            "contents of events read by replays",
             bytes(replay::cut::GROUP_BYTES),
             usize::try_from(replay::cut::GROUP_BYTES).expect("fits"),
             true,
@@ -91,7 +94,7 @@ fn parts() -> Vec<Part> {
             true,
         ),
         part(
-            "transforms of earlier versions of routes",
+            "earlier versions of transforms",
             product(deliver::versions::MOST, 1 << 20),
             deliver::versions::MOST << 20,
             true,
@@ -103,21 +106,21 @@ fn parts() -> Vec<Part> {
             true,
         ),
         part(
-            "heads of answers in flight",
+            "response heads of attempts in flight",
             product(in_flight, egress::allowance::BYTES_PER_REQUEST),
             in_flight * egress::allowance::BYTES_PER_REQUEST,
             false,
         ),
         part(
-            "settlements that wait for the database, with their excerpts",
+            "settlements waiting for the database, with their excerpts",
             product(tuning::MOST_UNSETTLED, egress::RESPONSE_EXCERPT_BYTES),
             tuning::MOST_UNSETTLED * egress::RESPONSE_EXCERPT_BYTES,
             false,
         ),
         part(
-            "answers of the queue's API, each queue",
-            product(pull::pace::MOST_AT_ONCE, pull::api::MAX_ANSWER_BYTES),
-            pull::pace::MOST_AT_ONCE * pull::api::MAX_ANSWER_BYTES,
+            "responses of the queue's API, two queues",
+            product(QUEUES * pull::pace::MOST_AT_ONCE, pull::api::MAX_ANSWER_BYTES),
+            QUEUES * pull::pace::MOST_AT_ONCE * pull::api::MAX_ANSWER_BYTES,
             false,
         ),
         part(
@@ -132,28 +135,34 @@ fn parts() -> Vec<Part> {
 pub(super) fn write(page: &mut String) {
     let parts = parts();
     page.push_str(
-        "\n## Memory of a relay\n\nWith the default settings, one queue and two cores. *Ordinary* traffic can fill the first\n\
-         part, though not all of it at once: an idle relay takes some 40 MB ([BENCHMARKS.md](BENCHMARKS.md)). Only destinations that\n\
-         send endless headers, a database that does not answer, or callers with the token who send the largest requests fill the\n\
-         second part.\n\n\
-         | what | bound | at most |\n|---|---|---:|\n",
+        "\n## Memory of a relay\n\nThe table assumes the default settings, two cores, and the two queues that the commands of the \
+         README create. Ordinary\ntraffic can use the first group, though not all of it at the same time; an idle relay uses about 40 MB\n\
+         ([BENCHMARKS.md](BENCHMARKS.md)). The second group is used only with destinations that answer with endless headers, a\n\
+         database that does not respond, or API callers that send very large requests.\n\n\
+         | what | limit | at most |\n|---|---|---:|\n",
     );
-    for (name, ordinary) in [("together, ordinary", true), ("together, hostile or broken", false)] {
+    for (name, ordinary) in [("ordinary traffic, in total", true), ("hostile traffic or faults, in total", false)] {
         let rows = || parts.iter().filter(|part| part.ordinary == ordinary);
         for part in rows() {
-            let _ = writeln!(page, "| {} | {} | {} |", part.what, part.bound, rounded(part.bytes));
+            let _ = writeln!(page, "| {} | {} | {} |", part.what, part.bound, megabytes(in_megabytes(part)));
         }
-        let sum = rows().map(|part| part.bytes).sum();
-        let _ = writeln!(page, "| **{name}** | | **{}** |", rounded(sum));
+        let sum = rows().map(in_megabytes).sum();
+        let _ = writeln!(page, "| **{name}** | | **{}** |", megabytes(sum));
     }
+    let all = parts.iter().map(in_megabytes).sum();
+    let _ = writeln!(page, "| **both groups** | | **{}** |", megabytes(all));
     page.push_str(
-        "\nNot bounded by number: the configuration (sources, destinations and routes are all in memory, some kilobytes each)\n\
-         and, for each destination that has deliveries, its state in the engine. A single body is never refused for lack of\n\
-         memory: one that is larger than the free room goes alone.\n",
+        "\nTwo things have no limit in number: the configuration (sources, destinations and routes are all in memory, some\n\
+         kilobytes each), and the state of each destination that has deliveries. A single body is never refused for lack of\n\
+         memory: if it does not fit, it is sent on its own.\n",
     );
 }
 
-/// In whole MB.
-fn rounded(bytes: u64) -> String {
-    format!("{} MB", count(bytes.div_ceil(1_000_000)))
+/// The limit of a part in MB, rounded up, so that the rows add up to the sums.
+fn in_megabytes(part: &Part) -> u64 {
+    part.bytes.div_ceil(1_000_000)
+}
+
+fn megabytes(value: u64) -> String {
+    format!("{} MB", count(value))
 }

@@ -4,47 +4,106 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::provider::{Confidence, Provider, SecretNeed, catalogue};
+use crate::scheme::challenge::{ChallengeRule, Expected};
+
+/// Entries that are no company: ways to sign or to authenticate that any sender may use.
+const GENERIC: [&str; 6] = ["standard-webhooks", "custom", "token", "basic", "none", "tidegate"];
 
 const INTRODUCTION: &str = "# Providers
 
-The providers that Tidegate verifies at the edge. Each is an entry of `shared/src/providers.json`, from which this page is
-generated (`UPDATE_DOCS=1 cargo test -p shared`). `GET /v1/providers` returns the same facts.
+The providers and generic schemes that Tidegate knows. This page is generated from `shared/src/providers.json`;
+`GET /v1/providers` returns the same data. For a provider that is not listed, use a [generic scheme](#generic-schemes).
 
-Confidence says where the facts of an entry come from: A the provider's own documentation or SDK, B a second source or
-common knowledge, C a single second source. An entry that is marked *uncertain* is not counted: a part of its scheme is not
-published. In *Delivery*, \"~\" marks facts that are not from the provider itself.
+## How to read this page
 
-A batch, which reports several occurrences, is one event: its type is that of its first item, and it is stored,
-deduplicated and delivered as it arrived.
+| column | meaning |
+|---|---|
+| id | the `provider` of a source |
+| method | how a request is authenticated. *Shared token* and *HTTP Basic* send a secret with each request and sign nothing |
+| where | the place of the signature or token in a request |
+| max. age | how far the signed time may be from the present time. *None*: no time is signed, so an old request stays valid |
+| needs | what a source needs: a secret, and required settings. *Sent by the provider*: the provider sends the secret itself |
+| confidence | how the signing scheme was confirmed (see below) |
 
-A request with a known id is a copy if its body is also the same. A request with another body is an event of its own, marked
-`same_key_as`, unless the provider is listed as one that changes the body when it sends an event again. If the body is signed
-and the id is not, the id only counts together with the body. A source can define its own id: `\"key\"` in its `config` is a
-template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
+Confidence **A**: by the provider's own documentation or SDK. **B**: by a secondary source, such as a client library or a guide,
+or by general knowledge. **C**: by a single secondary source. *Uncertain*: a part of the scheme is not published, or it is not
+known whether there is one; test such a source with a real webhook before you rely on it.
+
+Each entry has some of these lines:
+
+| line | meaning |
+|---|---|
+| Note | what you should know before you use it |
+| Secret | what to put into `secrets` of the source, and where the provider shows it |
+| Setting | a field of the source's `config` |
+| Keys | where the edge fetches the keys that the provider publishes |
+| Rotation | how the provider replaces its secret, and what you have to do |
+| Not authenticated | the parts of a request that an attacker could change. Do not trust them |
+| Event id, Event type | templates for the id and the type of an event; the first one whose parts are all there counts |
+| Resends | whether the provider changes the body when it sends an event again |
+| Batch | where a request has a list of items. Tidegate treats the request as one event, with the type of the first item |
+| Answered at the edge | requests that the edge answers itself. They are not stored as events unless the line says so |
+| Acknowledgement | the response to an accepted event, if it is not an empty 200 |
+| Delivery | which responses the provider takes for a success, its timeout and its retries. *Not confirmed by the provider*: this line is from other sources |
+
+A template is text with references in braces:
+
+| reference | value |
+|---|---|
+| `{h:name}` | a header |
+| `{json:a.b}`, `{json:/a/b}` | a value in a JSON body, by a path with dots or as a JSON pointer. `0` is the first item of a list |
+| `{json?:a.b}` | the same; empty if there is no such value |
+| `{query:name}` | a parameter of the URL's query |
+| `{body}`, `{url}`, `{method}` | the raw body, the URL, the method |
+| `{sha256hex:body}` | the SHA-256 of the body in hexadecimal. Other digests: `sha256raw:body`, `crc32dec:body`, `sha256hex:url` |
+| `{sig:name}`, `{sig#0}` | a field, or an entry by its number, of the signature header |
+| `{cfg:name}` | a setting of the source |
+| `{fn:items(list[]:a+b)}` | these fields of every item of a list, with a hash if there are several items |
+
+How repeated requests are recognised is described in the [README](../README.md#guarantees-and-their-limits). A source can
+define its own id: `\"key\"` in its `config` is a template such as `\"{json:id}.{json:updated_at}\"`, or `\"none\"`.
 ";
+
+/// A source of the provider `custom`.
+const EXAMPLE: &str = "`{\"name\":\"acme\",\"provider\":\"custom\",\"secrets\":[\"…\"],\"config\":{\"header\":\"x-acme-signature\",\
+     \"prefix\":\"sha256=\",\"content\":\"{h:x-acme-timestamp}.{body}\",\"timestamp_header\":\"x-acme-timestamp\"}}`";
+
+const TABLE: &str =
+    "| provider | id | method | where | max. age | needs | confidence |\n|---|---|---|---|---|---|---|\n";
 
 fn page() -> String {
     let certain = catalogue().iter().filter(|provider| provider.certain).count();
     let uncertain = catalogue().len() - certain;
-    let mut page = format!("{INTRODUCTION}\n{certain} entries are certain, {uncertain} are not.\n\n");
-    page.push_str(
-        "| provider | id | method | where | tolerance | needs | confidence |\n|---|---|---|---|---|---|---|\n",
-    );
-    catalogue().iter().for_each(|provider| row(&mut page, provider));
-    catalogue().iter().for_each(|provider| section(&mut page, provider));
+    let (generic, mut companies): (Vec<_>, Vec<_>) =
+        catalogue().iter().partition(|provider| GENERIC.contains(&provider.id.as_str()));
+    assert_eq!(generic.len(), GENERIC.len(), "the catalogue has all generic schemes");
+    companies.sort_by_key(|provider| provider.name.to_lowercase());
+    let mut page = INTRODUCTION.to_owned();
+    let _ = write!(page, "\n{} entries: {certain} certain, {uncertain} uncertain.\n", catalogue().len());
+    for (heading, providers) in [("Providers by name", &companies), ("Generic schemes", &generic)] {
+        let _ = write!(page, "\n## {heading}\n\n{TABLE}");
+        providers.iter().for_each(|provider| row(&mut page, provider));
+    }
+    page.push_str("\n## Entries\n");
+    companies.iter().chain(&generic).for_each(|provider| section(&mut page, provider));
     page
 }
 
 fn row(page: &mut String, provider: &Provider) {
     let facts = provider.scheme_facts();
-    let tolerance = facts.tolerance_s.map_or_else(|| "-".to_owned(), |seconds| format!("{seconds} s"));
+    let tolerance = facts.tolerance_s.map_or_else(|| "none".to_owned(), |seconds| format!("{seconds} s"));
     let mut needs: Vec<_> = provider.settings.iter().filter(|s| s.required).map(|s| format!("`{}`", s.name)).collect();
     match provider.secret_need() {
         SecretNeed::Required => needs.insert(0, "secret".to_owned()),
-        SecretNeed::HandedOver => needs.insert(0, "handed over".to_owned()),
+        SecretNeed::HandedOver => needs.insert(0, "sent by the provider".to_owned()),
         SecretNeed::None => {}
     }
-    let (name, id, methods, places) = (&provider.name, &provider.id, or_dash(&facts.methods), or_dash(&facts.places));
+    let (name, id, places) = (&provider.name, &provider.id, or_dash(&facts.places));
+    let methods = if facts.methods == ["none"] && !provider.certain {
+        "no signature known".to_owned()
+    } else {
+        or_dash(&facts.methods)
+    };
     let confidence = letter(provider);
     let needs = if needs.is_empty() { "-".to_owned() } else { needs.join(", ") };
     let _ =
@@ -64,11 +123,11 @@ fn section(page: &mut String, provider: &Provider) {
     }
     for setting in &provider.settings {
         let default = match &setting.default {
-            Some(default) if !default.is_empty() => format!(", otherwise `{default}`"),
+            Some(default) if !default.is_empty() => format!(" (default `{default}`)"),
             Some(_) | None => String::new(),
         };
-        let required = if setting.required { ", required" } else { "" };
-        line(&format!("Setting `{}`", setting.name), &format!("{}{required}{default}", setting.help));
+        let required = if setting.required { " (required)" } else { "" };
+        line(&format!("Setting `{}`{required}{default}", setting.name), &setting.help);
     }
     if let Some(keys) = provider.scheme_facts().keys {
         line("Keys", &format!("fetched from {keys}"));
@@ -80,12 +139,12 @@ fn section(page: &mut String, provider: &Provider) {
         line("Not authenticated", gap);
     }
     let alternatives =
-        |templates: &[String]| templates.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", else ");
+        |templates: &[String]| templates.iter().map(|text| format!("`{text}`")).collect::<Vec<_>>().join(", or else ");
     if !provider.event_id.is_empty() {
         line("Event id", &alternatives(&provider.event_id.iter().map(ToString::to_string).collect::<Vec<_>>()));
     }
     if provider.resend_changes_body {
-        line("Sent again", "the body may differ, and a request with a known id is a copy");
+        line("Resends", "the body can differ; a request with a known id is a copy");
     }
     if !provider.event_type.is_empty() {
         line("Event type", &alternatives(&provider.event_type.iter().map(ToString::to_string).collect::<Vec<_>>()));
@@ -96,14 +155,11 @@ fn section(page: &mut String, provider: &Provider) {
             &if items.is_empty() { "the body is a list".to_owned() } else { format!("the list at `{items}`") },
         );
     }
+    if provider.id == "custom" {
+        line("Example of a source", EXAMPLE);
+    }
     for challenge in &provider.challenges {
-        let when: Vec<_> = challenge.when.iter().map(|(place, expected)| format!("`{place}` {expected}")).collect();
-        let event = if challenge.forward { ", and is an event" } else { "" };
-        let verified = if challenge.verify { "verified and " } else { "" };
-        line(
-            "Answered at the edge",
-            &format!("{}: {verified}answered with {}{event}", when.join(", "), challenge.reply.status),
-        );
+        line("Answered at the edge", &answered(challenge));
     }
     let answer = &provider.acknowledgement;
     if let Some(body) = &answer.body {
@@ -116,14 +172,64 @@ fn section(page: &mut String, provider: &Provider) {
             ),
         );
     }
-    let delivery = &provider.delivery;
-    let tilde = if delivery.unconfirmed { "~ " } else { "" };
-    let timeout = delivery.timeout_s.map(|seconds| format!("; waits {seconds} s")).unwrap_or_default();
-    let retries = delivery.retries.as_ref().map(|text| format!("; tries again: {text}")).unwrap_or_default();
-    line("Delivery", &format!("{tilde}expects {}{timeout}{retries}", delivery.success));
+    line("Delivery", &delivery(provider));
     if let Some(docs) = &provider.docs {
         line("Documentation", &format!("<{docs}>"));
     }
+}
+
+/// A request that the edge answers itself.
+fn answered(challenge: &ChallengeRule) -> String {
+    let is = |expected: &Expected| match expected {
+        Expected::Text(any) if any == "*" => "is present".to_owned(),
+        Expected::Absent => "is missing".to_owned(),
+        Expected::Text(text) => format!("is `{text}`"),
+        Expected::Number(number) => format!("is `{number}`"),
+    };
+    let when: Vec<_> = challenge.when.iter().map(|(place, expected)| format!("`{place}` {}", is(expected))).collect();
+    let verified = if challenge.verify { "verified and " } else { "" };
+    let mut text = format!("if {}: {verified}answered with {}", when.join(" and "), challenge.reply.status);
+    if let Some(effect) = &challenge.effect {
+        let hosts: Vec<_> = effect.hosts.iter().map(|host| format!("`{host}`")).collect();
+        let _ = write!(
+            text,
+            "; before that the edge requests the URL in `{}` (hosts {} only), which confirms it",
+            effect.get,
+            hosts.join(" and ")
+        );
+    }
+    if let Some(place) = &challenge.store_secret {
+        let _ = write!(text, "; `{place}` is stored as the secret of a source that has none");
+    }
+    if challenge.forward {
+        text.push_str("; stored as an event too");
+    }
+    text
+}
+
+/// What the provider expects of a response, and when it sends again.
+fn delivery(provider: &Provider) -> String {
+    let delivery = &provider.delivery;
+    let mut text = format!("expects {}", delivery.success);
+    let documented = !GENERIC.contains(&provider.id.as_str());
+    match delivery.timeout_s {
+        Some(seconds) => {
+            let _ = write!(text, "; timeout {seconds} s");
+        }
+        None if documented => text.push_str("; timeout not documented"),
+        None => {}
+    }
+    match &delivery.retries {
+        Some(retries) => {
+            let _ = write!(text, "; retries: {retries}");
+        }
+        None if documented => text.push_str("; retries not documented"),
+        None => {}
+    }
+    if delivery.unconfirmed {
+        text.push_str(" (not confirmed by the provider)");
+    }
+    text
 }
 
 fn letter(provider: &Provider) -> String {

@@ -23,10 +23,7 @@ const DESTINATIONS: usize = 4;
 /// Where something does not start or is not settled in time.
 pub async fn run(options: Options) -> Result<Report> {
     let stack = Stack::start(1).await?;
-    let mut lines = Vec::new();
-    for number in 0..DESTINATIONS {
-        lines.push(stack.line(&format!("line-{number}")).await?);
-    }
+    let lines = stack.lines(DESTINATIONS).await?;
     let sources: Vec<&Source> = lines.iter().map(|(source, _)| source).collect();
     let sinks: Vec<&Sink> = lines.iter().map(|(_, sink)| sink).collect();
     saturate(&stack, &sources, &sinks, &[], WARM_UP).await?;

@@ -27,10 +27,7 @@ const LONGEST: Duration = Duration::from_secs(6);
 pub async fn run(options: Options) -> Result<Report> {
     let kills = options.kills.unwrap_or(options.pick(100, 3));
     let mut stack = Stack::start(RELAYS).await?;
-    let mut lines = Vec::new();
-    for number in 0..DESTINATIONS {
-        lines.push(stack.line(&format!("line-{number}")).await?);
-    }
+    let lines = stack.lines(DESTINATIONS).await?;
     let sources: Vec<&Source> = lines.iter().map(|(source, _)| source).collect();
     let mut schedule = Schedule::start(options.rate.unwrap_or(RATE));
     for _ in 0..kills {

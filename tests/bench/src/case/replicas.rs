@@ -27,10 +27,7 @@ pub async fn run(options: Options) -> Result<Report> {
     let mut report = Report::new(format!("Replicas: {DESTINATIONS} destinations, one PostgreSQL, one queue"));
     for replicas in [1, 2, 4] {
         let mut stack = Stack::start(replicas).await?;
-        let mut lines = Vec::new();
-        for number in 0..DESTINATIONS {
-            lines.push(stack.line(&format!("line-{number}")).await?);
-        }
+        let lines = stack.lines(DESTINATIONS).await?;
         let sources: Vec<&Source> = lines.iter().map(|(source, _)| source).collect();
         let sinks: Vec<&Sink> = lines.iter().map(|(_, sink)| sink).collect();
         saturate(&stack, &sources, &sinks, &[], WARM_UP).await?;

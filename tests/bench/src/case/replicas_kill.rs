@@ -26,10 +26,7 @@ const RATE: f64 = 75.0;
 pub async fn run(options: Options) -> Result<Report> {
     let time = options.time(300, 45);
     let mut stack = Stack::start(RELAYS).await?;
-    let mut free = Vec::new();
-    for number in 0..6 {
-        free.push(stack.line(&format!("line-{number}")).await?);
-    }
+    let free = stack.lines(6).await?;
     let free_sources: Vec<&Source> = free.iter().map(|(source, _)| source).collect();
     let mut limits = Limits::make(&stack).await?;
 

@@ -85,6 +85,16 @@ impl Database {
         connect(&self.url).await
     }
 
+    /// Runs statements, on a connection of their own. Gives how many rows they changed.
+    ///
+    /// # Panics
+    /// If one of them fails.
+    pub async fn run(&self, statements: &str) -> u64 {
+        let mut connection = self.connect().await.unwrap_or_else(|error| panic!("{error}"));
+        let done = sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut connection).await;
+        done.unwrap_or_else(|error| panic!("{statements}: {error}")).rows_affected()
+    }
+
     /// The server's address.
     ///
     /// # Errors

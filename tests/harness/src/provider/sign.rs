@@ -3,21 +3,21 @@
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use ed25519_dalek::Signer as _;
-use hmac::{Hmac, KeyInit as _, Mac as _};
-use sha2::{Digest as _, Sha256, Sha512};
+use sha2::{Digest as _, Sha256};
 
 use super::{Scheme, SignedRequest};
+use crate::mac::{hmac_sha256, hmac_sha512};
 
 pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> SignedRequest {
     let at = at_s.to_string();
     let mut timestamp_header = None;
     let (signature_header, headers): (_, Vec<(&str, String)>) = match scheme {
         Scheme::Stripe { secret } => {
-            let signature = hex::encode(sha256(secret.as_bytes(), &[at.as_bytes(), b".", body]));
+            let signature = hex::encode(hmac_sha256(secret.as_bytes(), &[at.as_bytes(), b".", body]));
             ("Stripe-Signature", vec![("Stripe-Signature", format!("t={at},v1={signature}"))])
         }
         Scheme::Github { secret } => {
-            let signature = format!("sha256={}", hex::encode(sha256(secret.as_bytes(), &[body])));
+            let signature = format!("sha256={}", hex::encode(hmac_sha256(secret.as_bytes(), &[body])));
             let headers = vec![
                 ("X-GitHub-Event", "push".to_owned()),
                 ("X-GitHub-Delivery", event_id.to_owned()),
@@ -29,12 +29,12 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
             let headers = vec![
                 ("X-Shopify-Topic", "orders/create".to_owned()),
                 ("X-Shopify-Webhook-Id", event_id.to_owned()),
-                ("X-Shopify-Hmac-Sha256", BASE64.encode(sha256(secret.as_bytes(), &[body]))),
+                ("X-Shopify-Hmac-Sha256", BASE64.encode(hmac_sha256(secret.as_bytes(), &[body]))),
             ];
             ("X-Shopify-Hmac-Sha256", headers)
         }
         Scheme::StandardHmac { prefix, key } => {
-            let signature = BASE64.encode(sha256(key, &[event_id.as_bytes(), b".", at.as_bytes(), b".", body]));
+            let signature = BASE64.encode(hmac_sha256(key, &[event_id.as_bytes(), b".", at.as_bytes(), b".", body]));
             let (id, timestamp, name) = match *prefix {
                 "svix" => ("svix-id", "svix-timestamp", "svix-signature"),
                 _ => ("webhook-id", "webhook-timestamp", "webhook-signature"),
@@ -64,7 +64,7 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
             ("X-Fal-Webhook-Signature", headers)
         }
         Scheme::Slack { secret } => {
-            let signature = hex::encode(sha256(secret.as_bytes(), &[b"v0:", at.as_bytes(), b":", body]));
+            let signature = hex::encode(hmac_sha256(secret.as_bytes(), &[b"v0:", at.as_bytes(), b":", body]));
             timestamp_header = Some("X-Slack-Request-Timestamp");
             let headers = vec![("X-Slack-Request-Timestamp", at), ("X-Slack-Signature", format!("v0={signature}"))];
             ("X-Slack-Signature", headers)
@@ -77,7 +77,7 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
             (signature, vec![(timestamp, at), (signature, BASE64.encode(signed.to_der()))])
         }
         Scheme::Custom { secret } => {
-            let signature = BASE64.encode(sha512(secret.as_bytes(), &[at.as_bytes(), b".", body]));
+            let signature = BASE64.encode(hmac_sha512(secret.as_bytes(), &[at.as_bytes(), b".", body]));
             timestamp_header = Some("X-Timestamp");
             ("X-Signature", vec![("X-Timestamp", at), ("X-Signature", format!("sha512={signature}"))])
         }
@@ -94,16 +94,4 @@ pub(super) fn sign(scheme: &Scheme, event_id: &str, body: &[u8], at_s: u64) -> S
         signature_header,
         timestamp_header,
     }
-}
-
-fn sha256(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes keys of any length");
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().to_vec()
-}
-
-fn sha512(key: &[u8], parts: &[&[u8]]) -> Vec<u8> {
-    let mut mac = Hmac::<Sha512>::new_from_slice(key).expect("HMAC takes keys of any length");
-    parts.iter().for_each(|part| mac.update(part));
-    mac.finalize().into_bytes().to_vec()
 }

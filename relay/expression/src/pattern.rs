@@ -1,0 +1,91 @@
+//! The regular expressions of `matches`: compiled with the expression that holds them, and bounded in size.
+//!
+//! A search takes time in proportion to the length of the text times the size of the compiled pattern. Both are known
+//! before it begins, so the meter is charged before it begins.
+
+use std::collections::HashMap;
+
+use regex_automata::meta;
+use regex_automata::nfa::thompson::{self, WhichCaptures};
+
+use super::MAX_PATTERN_BYTES;
+
+/// How many steps an amount of work is, rounded up.
+pub(super) fn steps(amount: u64, per_step: u64) -> u64 {
+    amount.div_ceil(per_step)
+}
+
+/// What a search builds while it runs is kept up to this size, in bytes, and built anew beyond it.
+const SEARCH_CACHE_BYTES: usize = 256 * 1024;
+
+/// How many states of a pattern a search passes in one step: a byte of the text may pass all of them.
+const STATES_PER_STEP: u64 = 32;
+
+/// Why a pattern is refused.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum PatternError {
+    /// Not a regular expression; says what is wrong with it.
+    Syntax(String),
+    /// The patterns of the expression are larger than [`MAX_PATTERN_BYTES`] together.
+    TooLarge,
+}
+
+/// The patterns of one expression, by their text.
+#[derive(Debug, Default)]
+pub(super) struct Patterns {
+    by_text: HashMap<String, Pattern>,
+    /// Their compiled size, in bytes.
+    bytes: usize,
+}
+
+#[derive(Debug)]
+pub(super) struct Pattern {
+    regex: meta::Regex,
+    states: u64,
+}
+
+impl Patterns {
+    /// Compiles a pattern, unless it is there already.
+    pub(super) fn add(&mut self, text: &str) -> Result<(), PatternError> {
+        if self.by_text.contains_key(text) {
+            return Ok(());
+        }
+        let room = MAX_PATTERN_BYTES.saturating_sub(self.bytes);
+        let config = thompson::Config::new().nfa_size_limit(Some(room)).which_captures(WhichCaptures::None);
+        let nfa = thompson::Compiler::new().configure(config).build(text).map_err(|error| {
+            if error.size_limit().is_some() {
+                PatternError::TooLarge
+            } else {
+                // The cause says what is wrong; the error itself says only that something is.
+                let cause = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
+                PatternError::Syntax(cause)
+            }
+        })?;
+        let config = meta::Config::new()
+            .nfa_size_limit(Some(MAX_PATTERN_BYTES))
+            .hybrid_cache_capacity(SEARCH_CACHE_BYTES)
+            .which_captures(WhichCaptures::Implicit);
+        let regex = meta::Regex::builder().configure(config).build(text).map_err(|_| PatternError::TooLarge)?;
+        self.bytes += nfa.memory_usage();
+        let states = u64::try_from(nfa.states().len()).unwrap_or(u64::MAX);
+        self.by_text.insert(text.to_owned(), Pattern { regex, states });
+        Ok(())
+    }
+
+    pub(super) fn get(&self, text: &str) -> Option<&Pattern> {
+        self.by_text.get(text)
+    }
+}
+
+impl Pattern {
+    /// What a search in a text of so many bytes may cost, in steps.
+    pub(super) fn cost(&self, text_bytes: usize) -> u64 {
+        let bytes = u64::try_from(text_bytes).unwrap_or(u64::MAX);
+        // Also a search in an empty text prepares a place for every state.
+        steps(bytes.saturating_add(1).saturating_mul(self.states), STATES_PER_STEP)
+    }
+
+    pub(super) fn is_match(&self, text: &str) -> bool {
+        self.regex.is_match(text)
+    }
+}

@@ -1,0 +1,182 @@
+//! Completes the description of the API: what follows for each call from its shape, which no declaration repeats.
+
+use serde_json::{Map, Value, json};
+
+use super::problem::refusals;
+use crate::control::schema;
+
+/// The answers that a call can give besides its own, by the form of the call.
+struct Shape<'a> {
+    /// The call needs the token.
+    guarded: bool,
+    /// The path names something that may not exist.
+    names_something: bool,
+    /// The request has a body that is read.
+    has_body: bool,
+    path: &'a str,
+}
+
+impl Shape<'_> {
+    fn statuses(&self) -> Vec<u16> {
+        // Every call can fail and can take too long.
+        let mut statuses = vec![500, 504];
+        if self.guarded {
+            // An unknown parameter is 422, and one that holds NUL is 400.
+            statuses.extend([400, 401, 422, 503]);
+        }
+        if self.path == "/readyz" {
+            statuses.push(503);
+        }
+        if self.names_something {
+            statuses.push(404);
+        }
+        if self.has_body {
+            statuses.extend([408, 413]);
+        }
+        statuses
+    }
+}
+
+/// What POST needs of settings whose other fields PUT has in its path, or that cannot be changed: the path of the call, the
+/// settings, what they are called if they are complete, and the fields.
+const NEW: [(&str, &str, &str, &[&str]); 3] = [
+    ("/v1/sources", "SourceSpec", "NewSource", &["name"]),
+    ("/v1/destinations", "DestinationSpec", "NewDestination", &["name"]),
+    ("/v1/routes", "RouteSpec", "NewRoute", &["source", "destination"]),
+];
+
+/// Gives the POST of a path a schema of its own, in which some fields are required.
+fn require(description: &mut Value, (path, settings, complete, fields): &(&str, &str, &str, &[&str])) {
+    let schemas = &mut description["components"]["schemas"];
+    let mut schema = schemas[*settings].clone();
+    for field in *fields {
+        not_null(&mut schema["properties"][*field]);
+    }
+    let required = schema["required"].as_array().into_iter().flatten().cloned();
+    schema["required"] = required.chain(fields.iter().map(|field| Value::from(*field))).collect();
+    schemas[*complete] = schema;
+    let body = &mut description["paths"][*path]["post"]["requestBody"]["content"]["application/json"];
+    body["schema"] = json!({ "$ref": format!("#/components/schemas/{complete}") });
+}
+
+/// Completes a description that was made of the declarations.
+pub(super) fn complete(mut description: Value) -> Value {
+    let schemas = &mut description["components"]["schemas"];
+    for (name, schema) in schema::all() {
+        schemas[name] = schema;
+    }
+    NEW.iter().for_each(|new| require(&mut description, new));
+    description["components"]["responses"] = responses();
+    for (path, item) in description["paths"].as_object_mut().into_iter().flatten() {
+        for (method, operation) in item.as_object_mut().into_iter().flatten() {
+            complete_operation(path, method, operation);
+        }
+    }
+    description
+}
+
+fn complete_operation(path: &str, method: &str, operation: &mut Value) {
+    // An operation's id is the name of its function, which is only unique within its module.
+    let id = format!("{}_{}", text(&operation["tags"][0]), text(&operation["operationId"]));
+    operation["operationId"] = id.replace(' ', "_").into();
+    let shape = Shape {
+        guarded: operation.get("security").is_none(),
+        names_something: path.contains("{id}"),
+        has_body: matches!(method, "post" | "put" | "patch"),
+        path,
+    };
+    for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
+        if parameter["in"] == "query" {
+            not_null(&mut parameter["schema"]);
+        }
+    }
+    if path.ends_with("/rotate") {
+        operation["requestBody"]["required"] = false.into();
+    }
+    let Some(responses) = operation["responses"].as_object_mut() else { return };
+    for (status, response) in responses.iter_mut().filter(|(_, response)| response.get("$ref").is_none()) {
+        if text(&response["description"]).is_empty() {
+            response["description"] = meaning(status).into();
+        }
+        for (name, header) in common_headers(shape.guarded) {
+            response["headers"][name] = header;
+        }
+        let content = response.get_mut("content").and_then(|content| content.get_mut("application/octet-stream"));
+        if let Some(content) = content {
+            *content = json!({ "schema": { "type": "string", "format": "binary" } });
+        }
+        for header in response["headers"].as_object_mut().into_iter().flat_map(Map::values_mut) {
+            header["required"] = true.into();
+        }
+    }
+    for status in shape.statuses() {
+        let name = refusals().into_iter().find(|refusal| refusal.status == status).map(|refusal| refusal.name);
+        let reference = json!({ "$ref": format!("#/components/responses/{}", name.unwrap_or_default()) });
+        responses.entry(status.to_string()).or_insert(reference);
+    }
+}
+
+/// What a status means, where a call says no more. OpenAPI requires a text.
+fn meaning(status: &str) -> &'static str {
+    match status {
+        "201" => "Created.",
+        "202" => "Accepted: the relay does it in the background.",
+        "204" => "Deleted.",
+        _ => "The request succeeded.",
+    }
+}
+
+/// Takes null out of what a schema allows: a parameter of a query is left out or has a value.
+fn not_null(schema: &mut Value) {
+    if let Some(variants) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
+        variants.retain(|variant| variant["type"] != "null");
+        if let [only] = variants.as_mut_slice() {
+            *schema = only.take();
+        }
+    } else if let Some(kinds) = schema.get_mut("type").and_then(Value::as_array_mut) {
+        kinds.retain(|kind| kind != "null");
+        if let [only] = kinds.as_mut_slice() {
+            schema["type"] = only.take();
+        }
+    }
+}
+
+/// The headers of every answer.
+fn common_headers(guarded: bool) -> Vec<(&'static str, Value)> {
+    let id = json!({
+        "description": "The id of the request, which the relay's log names too.",
+        "required": true, "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
+    });
+    let stored = json!({
+        "description": "The answer is for this caller alone.",
+        "required": true, "schema": { "type": "string", "const": "no-store" },
+    });
+    let mut headers = vec![("x-request-id", id)];
+    if guarded {
+        headers.push(("cache-control", stored));
+    }
+    headers
+}
+
+/// The problem documents, by the name that the calls refer to.
+fn responses() -> Value {
+    let responses = refusals().into_iter().map(|refusal| {
+        let mut headers = Map::new();
+        headers.extend(common_headers(false).into_iter().map(|(name, header)| (name.to_owned(), header)));
+        for (name, description) in refusal.headers {
+            let header = json!({ "description": description, "required": true, "schema": { "type": "string" } });
+            headers.insert((*name).to_owned(), header);
+        }
+        let response = json!({
+            "description": refusal.description,
+            "headers": headers,
+            "content": { "application/problem+json": { "schema": { "$ref": "#/components/schemas/Problem" } } },
+        });
+        (refusal.name.to_owned(), response)
+    });
+    Value::Object(responses.collect())
+}
+
+fn text(value: &Value) -> &str {
+    value.as_str().unwrap_or_default()
+}

@@ -1,0 +1,139 @@
+//! Refuses what a call does not know. A parameter or a body that would be ignored is most often a mistake of the caller, who
+//! would take the answer for that of another request.
+//!
+//! What a call knows is read from its description, so that the two cannot differ.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use axum::body::Body;
+use axum::extract::{MatchedPath, Request, State};
+use axum::middleware::Next;
+use axum::response::Response;
+use http::Method;
+use serde_json::Value;
+use url::form_urlencoded;
+
+use super::input;
+use super::problem::ApiError;
+use crate::control::Error as Refused;
+use crate::control::fields::FieldError;
+
+/// What each call knows, by its path and its method in lower case.
+#[derive(Debug, Clone)]
+pub(crate) struct Known(Arc<HashMap<(String, String), Call>>);
+
+/// What one call knows.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+struct Call {
+    /// The parameters of its query.
+    parameters: BTreeSet<String>,
+    takes_body: bool,
+}
+
+impl Known {
+    /// What the calls of a description know.
+    pub(crate) fn of(description: &Value) -> Self {
+        let paths = description["paths"].as_object().into_iter().flatten();
+        let calls = paths.flat_map(|(path, item)| {
+            let operations = item.as_object().into_iter().flatten();
+            operations.map(|(method, operation)| ((path.clone(), method.clone()), Call::of(operation)))
+        });
+        Self(Arc::new(calls.collect()))
+    }
+
+    fn call(&self, path: &str, method: &Method) -> Option<&Call> {
+        self.0.get(&(path.to_owned(), method.as_str().to_ascii_lowercase()))
+    }
+}
+
+impl Call {
+    fn of(operation: &Value) -> Self {
+        let parameters = operation["parameters"].as_array().into_iter().flatten();
+        let queried = parameters.filter(|parameter| parameter["in"] == "query");
+        Self {
+            parameters: queried.filter_map(|parameter| parameter["name"].as_str().map(str::to_owned)).collect(),
+            takes_body: operation.get("requestBody").is_some(),
+        }
+    }
+
+    /// What is wrong with a query: every parameter that the call does not know.
+    fn unknown(&self, query: &str) -> Vec<FieldError> {
+        let names: BTreeSet<String> =
+            form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect();
+        let known = self.parameters.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
+        let message = match known.as_str() {
+            "" => "is unknown; this endpoint has no query parameters".to_owned(),
+            known => format!("is unknown; the query parameters of this endpoint are {known}"),
+        };
+        names.difference(&self.parameters).map(|name| FieldError::new(name.clone(), message.clone())).collect()
+    }
+}
+
+/// Lets a request through whose query the call knows, and whose body it reads. The body of GET and DELETE has no meaning
+/// (RFC 9110) and is not looked at.
+pub(crate) async fn check(
+    State(known): State<Known>,
+    path: MatchedPath,
+    request: Request,
+    next: Next,
+) -> Result<Response, ApiError> {
+    let Some(call) = known.call(path.as_str(), request.method()) else { return Ok(next.run(request).await) };
+    let query = request.uri().query().unwrap_or_default();
+    input::query_without_nul(query)?;
+    let unknown = call.unknown(query);
+    if !unknown.is_empty() {
+        return Err(Refused::Invalid(unknown).into());
+    }
+    if call.takes_body || request.method() != Method::POST {
+        return Ok(next.run(request).await);
+    }
+    let (parts, body) = request.into_parts();
+    let bytes = input::receive(Request::from_parts(parts.clone(), body), &()).await?;
+    if !is_nothing(&bytes) {
+        let error = FieldError::new("", "this endpoint takes no body; send the request without one");
+        return Err(Refused::Invalid(vec![error]).into());
+    }
+    Ok(next.run(Request::from_parts(parts, Body::empty())).await)
+}
+
+/// Whether a body says nothing: it is empty or an empty object, which many clients send with every POST.
+fn is_nothing(body: &[u8]) -> bool {
+    let body = body.trim_ascii();
+    body.is_empty() || serde_json::from_slice::<Value>(body).is_ok_and(|value| value == serde_json::json!({}))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_parameter_that_a_call_does_not_have_is_named() {
+        let known = Known::of(&crate::api::description());
+        let list = known.call("/v1/events", &Method::GET).expect("a call");
+        assert!(list.unknown("limit=1&type=a&cursor=b").is_empty() && list.unknown("").is_empty());
+        let fields: Vec<String> =
+            list.unknown("colour=red&limit=1&%63olour=2&x").into_iter().map(|error| error.field).collect();
+        assert_eq!(fields, ["colour", "x"]);
+        let show = known.call("/v1/events/{id}", &Method::GET).expect("a call");
+        assert_eq!(show.unknown("limit=1").len(), 1);
+    }
+
+    #[test]
+    fn a_call_knows_whether_it_takes_a_body() {
+        let known = Known::of(&crate::api::description());
+        let takes = |path| known.call(path, &Method::POST).expect("a call").takes_body;
+        assert!(takes("/v1/sources") && takes("/v1/destinations/{id}/signing-secret/rotate"));
+        assert!(!takes("/v1/destinations/{id}/pause"));
+    }
+
+    #[test]
+    fn an_empty_object_says_nothing() {
+        for nothing in ["", " ", "{}", " { }\n"] {
+            assert!(is_nothing(nothing.as_bytes()), "{nothing}");
+        }
+        for something in ["{\"until\":1}", "null", "[]", "x", "{} x"] {
+            assert!(!is_nothing(something.as_bytes()), "{something}");
+        }
+    }
+}

@@ -1,0 +1,53 @@
+//! What is wrong with one field of a request.
+
+use serde::Serialize;
+use utoipa::ToSchema;
+
+/// What is wrong with one field of a request.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
+pub struct FieldError {
+    /// The field, such as `rate_limit.per`; empty for the request as a whole.
+    pub field: String,
+    /// What is wrong and what to do.
+    pub message: String,
+    /// The stable code of the part of the gateway that refused it, if that has one.
+    #[serde(skip)]
+    pub code: Option<&'static str>,
+}
+
+impl FieldError {
+    pub(crate) fn new(field: impl Into<String>, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into(), code: None }
+    }
+
+    /// With the stable code of the part of the gateway that refused it.
+    pub(crate) fn with_code(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
+        Self { field: field.into(), message: message.into(), code: Some(code) }
+    }
+
+    /// The field and what is wrong with it, in one text.
+    pub(crate) fn text(&self) -> String {
+        if self.field.is_empty() { self.message.clone() } else { format!("{}: {}", self.field, self.message) }
+    }
+
+    /// Names the field that serde's message is about, where serde's path says only in which object it stands.
+    pub(crate) fn of_serde(path: &str, text: &str) -> Self {
+        let inside = |name: &str| if matches!(path, "" | ".") { name.to_owned() } else { format!("{path}.{name}") };
+        let quoted = |rest: &'_ str| rest.split_once('`').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
+        if let Some((name, _)) = text.strip_prefix("missing field `").and_then(quoted) {
+            return Self::new(inside(&name), "is required");
+        }
+        if let Some((name, rest)) = text.strip_prefix("unknown field `").and_then(quoted) {
+            let known = rest.strip_prefix(", expected ").unwrap_or("");
+            let known = known.strip_prefix("one of ").unwrap_or(known);
+            // serde's path may name the unknown field already.
+            let field =
+                if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
+            return Self::new(field, format!("is unknown; expected {}", known.replace('`', "")));
+        }
+        if text == "invalid digit found in string" {
+            return Self::new(path, "must be a whole number");
+        }
+        Self::new(if path == "." { "" } else { path }, text.replace('`', "\""))
+    }
+}

@@ -1,0 +1,361 @@
+//! What ids, names, expressions and settings look like, for the description of the API.
+//!
+//! The types here are only named in the declarations of requests and answers: the types that hold the values have no schema,
+//! or their schema has keywords that a derive cannot write. Each stands for a JSON schema (2020-12) that says everything about
+//! a value that a schema can say; a rule beyond that is described with its field and answered with 422.
+
+use expression::MAX_SOURCE_BYTES;
+use model::destination::MAX_URL_BYTES;
+use model::retry_policy::{MAX_ATTEMPTS, MAX_DELAY_S, MAX_MULTIPLIER};
+use serde_json::{Value, json};
+use shared::id::{
+    AttemptId as Attempt, DeliveryId as Delivery, DestinationId as Destination, EventId as Event,
+    RejectionId as Rejection, ReplayId as Replay, RouteId as Route, SourceId as Source,
+    UnreadableMessageId as UnreadableMessage,
+};
+use shared::provider;
+use shared::source::SafeMethod;
+use utoipa::openapi::{Object, RefOr, Schema};
+
+use super::name::MAX_NAME;
+use super::rate::MAX_LIMIT;
+use super::static_headers::{self, MAX_HEADERS, MAX_VALUE_BYTES};
+
+macro_rules! schemas {
+    ($($(#[$doc:meta])* $name:ident = $json:expr;)*) => {
+        $(
+            $(#[$doc])*
+            #[derive(Debug)]
+            pub(crate) struct $name;
+
+            /// [`all`] has the schema: this only makes the description refer to it.
+            impl utoipa::PartialSchema for $name {
+                fn schema() -> RefOr<Schema> {
+                    Object::new().into()
+                }
+            }
+
+            impl utoipa::ToSchema for $name {}
+        )*
+
+        fn named() -> Vec<(&'static str, Value)> {
+            vec![$((stringify!($name), $json)),*]
+        }
+    };
+}
+
+schemas! {
+    /// The id of a source.
+    SourceId = id(Source::PREFIX);
+    /// The id of a destination.
+    DestinationId = id(Destination::PREFIX);
+    /// The id of a route.
+    RouteId = id(Route::PREFIX);
+    /// The id of an event.
+    EventId = id(Event::PREFIX);
+    /// The id of a delivery.
+    DeliveryId = id(Delivery::PREFIX);
+    /// The id of an attempt.
+    AttemptId = id(Attempt::PREFIX);
+    /// The id of a replay.
+    ReplayId = id(Replay::PREFIX);
+    /// The id of a rejection.
+    RejectionId = id(Rejection::PREFIX);
+    /// The id of an unreadable message.
+    UnreadableMessageId = id(UnreadableMessage::PREFIX);
+    /// The name of a source.
+    SourceName = name("stripe-live");
+    /// The name of a destination.
+    DestinationName = name("billing");
+    /// The id or the name of a source.
+    SourceReference = reference("source-reference");
+    /// The id or the name of a destination.
+    DestinationReference = reference("destination-reference");
+    /// What goes on behind the last row of a page.
+    PageCursor = json!({
+        "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
+        "description": "The `next_cursor` of a page.",
+    });
+    /// A filter of a route.
+    FilterExpression = expression("event.type == 'invoice.paid' && body.data.object.amount_paid > 0");
+    /// A transform of a route.
+    TransformExpression = expression("{'id': event.id, 'data': body.data}");
+    /// An order key of a route.
+    OrderKeyExpression = expression("body.data.object.customer");
+    /// Where a destination is.
+    DestinationUrl = json!({
+        "type": "string", "format": "url", "pattern": "^https?://", "maxLength": MAX_URL_BYTES,
+        "examples": ["https://example.com/webhooks"],
+    });
+    /// Static headers of a destination.
+    StaticHeaders = static_headers(json!({ "type": "string" }));
+    /// A change of static headers.
+    StaticHeadersPatch = static_headers(json!({ "type": ["string", "null"] }));
+    /// A key that signs deliveries.
+    SigningSecretText = json!({
+        "type": "string", "format": "signing-secret",
+        "pattern": "^(whsec_[A-Za-z0-9+/]{32,86}={0,2}|whsk_[A-Za-z0-9+/]{86}==)$",
+        "description": "A key of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64 for HMAC-SHA256, or `whsk_` and the \
+            64 bytes of a key pair in base64 for Ed25519.",
+    });
+    /// How often and when a delivery is attempted.
+    RetryPolicy = json!({
+        "description": "How often and when a delivery is attempted.",
+        "oneOf": [reference_to("RetrySchedule"), reference_to("RetryBackoff")],
+    });
+    /// A change of a retry policy.
+    RetryPatch = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": merged(json!({ "schedule_s": nullable(schedule()) }), backoff(true)),
+    });
+    /// A change of a rate limit.
+    RateLimitPatch = json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "limit": { "type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_LIMIT },
+            "per": { "type": "string", "enum": ["second", "minute", "hour"] },
+        },
+    });
+    /// Whether a replay has ended, and how.
+    ReplayState = choice(&["running", "completed", "cancelled", "failed"]);
+    /// How certain the facts of a provider are.
+    ProviderConfidence = choice(&["A", "B", "C"]);
+    /// Whether a source of a provider needs a secret.
+    ProviderSecretNeed = choice(&["required", "handed_over", "none"]);
+    /// What a setting of a provider is.
+    ProviderSettingKind = choice(&["text", "prefix", "header", "url", "own_url"]);
+    /// The id of a provider of the catalogue.
+    ProviderId = json!({
+        "type": "string", "examples": ["stripe"],
+        "enum": provider::catalogue().iter().map(|provider| provider.id.as_str()).collect::<Vec<_>>(),
+    });
+    /// The settings of a source beyond its provider.
+    SourceConfig = source_config();
+}
+
+/// Every schema with its name.
+pub(crate) fn all() -> Vec<(&'static str, Value)> {
+    let mut all = named();
+    all.extend(nested());
+    all
+}
+
+/// The schemas that only others refer to.
+fn nested() -> [(&'static str, Value); 5] {
+    [
+        (
+            "RetrySchedule",
+            json!({
+                "type": "object", "required": ["schedule_s"], "additionalProperties": false,
+                "properties": { "schedule_s": schedule() },
+            }),
+        ),
+        (
+            "RetryBackoff",
+            json!({
+                "type": "object", "required": ["initial_s", "multiplier", "max_s", "attempts"], "additionalProperties": false,
+                "description": "The first attempt is made at once. `max_s` must not be less than `initial_s`.",
+                "properties": backoff(false),
+            }),
+        ),
+        ("QuarantineLimits", quarantine_limits()),
+        (
+            "AcknowledgementSettings",
+            json!({
+                "type": "object", "additionalProperties": false,
+                "description": "What the edge answers to an event. A body cannot be combined with the statuses 204 and 205.",
+                "properties": {
+                    "status": nullable(json!({ "type": "integer", "minimum": 200, "maximum": 299 })),
+                    "body": nullable(json!({ "type": "string", "maxLength": 16_384 })),
+                    "content_type": nullable(json!({ "type": "string", "pattern": "^[ -.0-~]*/[ -~]*$" })),
+                },
+            }),
+        ),
+        (
+            "EventPlace",
+            json!({
+                "description": "Where a value is in a request: in a header, in the JSON of the body, or in the query.",
+                "oneOf": [
+                    place("header", json!({ "type": "string", "pattern": HEADER_NAME })),
+                    place("pointer", json!({ "type": "string", "pattern": "^/" })),
+                    place("query", json!({ "type": "string", "minLength": 1 })),
+                ],
+            }),
+        ),
+    ]
+}
+
+/// The name of a header, a token of RFC 9110.
+const HEADER_NAME: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
+
+fn choice(values: &[&str]) -> Value {
+    json!({ "type": "string", "enum": values })
+}
+
+fn id(prefix: &str) -> Value {
+    json!({
+        "type": "string", "pattern": format!("^{prefix}_[0-9a-f]{{32}}$"),
+        "examples": [format!("{prefix}_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")],
+    })
+}
+
+/// A name is no id, because either is accepted wherever something is named.
+fn name(example: &str) -> Value {
+    json!({
+        "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
+        "description": "Does not begin with `src_` or `dst_`, as ids do.", "examples": [example],
+    })
+}
+
+fn reference(format: &str) -> Value {
+    json!({
+        "type": "string", "format": format, "pattern": format!("^[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
+        "description": "An id or a name.",
+    })
+}
+
+fn reference_to(name: &str) -> Value {
+    json!({ "$ref": format!("#/components/schemas/{name}") })
+}
+
+fn expression(example: &str) -> Value {
+    json!({
+        "type": "string", "format": "cel", "minLength": 1, "maxLength": MAX_SOURCE_BYTES,
+        "description": "An expression in CEL over `event`, `headers` and `body`. One that does not compile is answered with 422.",
+        "examples": [example],
+    })
+}
+
+/// The names that a static header cannot have, as a pattern that holds for any case.
+fn set_by_the_gateway() -> String {
+    let any_case = |text: &str| {
+        let letter = |letter: char| match letter.is_ascii_alphabetic() {
+            true => format!("[{}{letter}]", letter.to_ascii_uppercase()),
+            false => letter.to_string(),
+        };
+        text.chars().map(letter).collect::<String>()
+    };
+    let whole = static_headers::set_by_the_gateway().map(|name| any_case(name) + "$");
+    let begun = static_headers::OURS.iter().map(|prefix| any_case(prefix));
+    format!("^({})", whole.chain(begun).collect::<Vec<_>>().join("|"))
+}
+
+fn static_headers(value: Value) -> Value {
+    let text = json!({ "pattern": "^[^\\u0000-\\u0008\\u000A-\\u001F\\u007F]*$", "maxLength": MAX_VALUE_BYTES });
+    json!({
+        "type": "object", "maxProperties": MAX_HEADERS,
+        "description": "The gateway sets the headers of the connection, `content-type`, `webhook-…` and `tidegate-…` itself. \
+            Two names that differ only in case are answered with 422.",
+        "propertyNames": { "pattern": HEADER_NAME, "not": { "pattern": set_by_the_gateway() } },
+        "additionalProperties": merged(value, text),
+    })
+}
+
+fn schedule() -> Value {
+    json!({
+        "type": "array", "minItems": 1, "maxItems": MAX_ATTEMPTS,
+        "description": "The wait before each attempt, in seconds.",
+        "items": { "type": "integer", "format": "int32", "minimum": 0, "maximum": MAX_DELAY_S },
+    })
+}
+
+fn backoff(may_be_null: bool) -> Value {
+    let field = |schema: Value| if may_be_null { nullable(schema) } else { schema };
+    let seconds = |what: &str| {
+        field(json!({
+            "type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_DELAY_S, "description": what,
+        }))
+    };
+    json!({
+        "initial_s": seconds("The wait before the second attempt, in seconds."),
+        "multiplier": field(json!({
+            "type": "number", "format": "double", "minimum": 1, "maximum": MAX_MULTIPLIER,
+            "description": "The factor from each wait to the next.",
+        })),
+        "max_s": seconds("The longest wait, in seconds."),
+        "attempts": field(json!({
+            "type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_ATTEMPTS,
+            "description": "The number of attempts, including the first one.",
+        })),
+    })
+}
+
+fn source_config() -> Value {
+    let text = |values: &[&str]| {
+        let values: Vec<Value> = values.iter().copied().map(Value::from).chain([Value::Null]).collect();
+        json!({ "type": ["string", "null"], "enum": values })
+    };
+    let of = |name: &str| json!({ "oneOf": [{ "type": "null" }, reference_to(name)] });
+    json!({
+        "type": "object",
+        "description": "Options that every source has, and the settings that the description of its provider lists. \
+            A field that is null has its default. Settings that the provider does not have, or that cannot be combined, \
+            are answered with 422.",
+        "properties": {
+            "methods": nullable(json!({
+                "type": "array", "items": { "type": "string", "const": SafeMethod::Get },
+                "description": "The safe methods by which the provider sends events. Requests by all other methods are always \
+                    events.",
+            })),
+            "handshake": text(&["cloudevents"]),
+            "tolerance_s": nullable(json!({
+                "type": "integer", "minimum": 1, "maximum": 604_800,
+                "description": "How far a signed time may be from now, in seconds. Only for schemes that sign a time.",
+            })),
+            "on_failure": text(&["reject", "quarantine"]),
+            "quarantine": of("QuarantineLimits"),
+            "on_stale": text(&["reject", "accept_flagged"]),
+            "acknowledgement": of("AcknowledgementSettings"),
+            "max_body_bytes": nullable(json!({
+                "type": "integer", "minimum": 1,
+                "description": "The largest body, in bytes; at most what the relay's settings allow.",
+            })),
+            "key": {
+                "description": "What identifies an event, for deduplication: a template such as `{json:id}`, `none` for no \
+                    deduplication, or a place in the request.",
+                "oneOf": [
+                    { "type": "null" },
+                    { "type": "string", "format": "key-template", "maxLength": 1_024 },
+                    reference_to("EventPlace"),
+                ],
+            },
+            "resend_changes_body": { "type": ["boolean", "null"] },
+            "type": of("EventPlace"),
+        },
+        "additionalProperties": { "type": ["string", "number", "null"] },
+        "examples": [{ "on_failure": "quarantine" }],
+    })
+}
+
+fn quarantine_limits() -> Value {
+    let limit = |most: u64, what: &str| {
+        nullable(json!({ "type": "integer", "format": "int64", "minimum": 0, "maximum": most, "description": what }))
+    };
+    json!({
+        "type": "object", "additionalProperties": false,
+        "properties": {
+            "events_per_hour": limit(1_000_000, "The most events that are kept in an hour (UTC)."),
+            "bytes_per_hour": limit(100_000_000_000, "The most bytes of bodies that are kept in an hour (UTC)."),
+            "body_bytes": limit(25_000_000, "The largest body that is kept, in bytes."),
+        },
+    })
+}
+
+fn place(name: &str, schema: Value) -> Value {
+    json!({ "type": "object", "required": [name], "additionalProperties": false, "properties": { name: schema } })
+}
+
+/// A schema of one type that allows null too.
+fn nullable(mut schema: Value) -> Value {
+    if let Some(kind) = schema.get_mut("type") {
+        *kind = json!([kind.take(), "null"]);
+    }
+    schema
+}
+
+fn merged(mut one: Value, mut other: Value) -> Value {
+    if let (Some(one), Some(other)) = (one.as_object_mut(), other.as_object_mut()) {
+        one.append(other);
+    }
+    one
+}

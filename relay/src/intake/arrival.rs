@@ -1,0 +1,254 @@
+//! From a message to the rows that are stored for it.
+
+use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use engine::item::{Before, Event, Item};
+use model::unix_time;
+use model::unreadable::Reason;
+use shared::envelope::{EventHeader, Failure, RejectionSample, Verification};
+use shared::extract::Extracted;
+use shared::header::HeaderList;
+use shared::id::{DeliveryId, DestinationId, EventId, RouteId, uuid_v7_ms};
+use store::admit::{Batch, NewRejection};
+use store::new_event::{NewDelivery, NewEvent};
+use store::pending::SMALL_BODY_BYTES;
+use uuid::Uuid;
+
+use super::message::{Arrival, Content, without_nul};
+use super::routing::{Routed, Routing};
+use crate::configuration::{Snapshot, Source};
+use crate::mint;
+use crate::route::{Answer, Becomes};
+
+/// How far an event's id may lie in the past. The queue keeps a message for 14 days at most.
+pub(crate) const OLDEST_MS: u64 = 20 * 86_400_000;
+
+/// How far an event's id may lie in the future, for clocks that differ.
+pub(crate) const NEWEST_MS: u64 = 86_400_000;
+
+/// By what time it is decided whether an event is stored: the time in its id must be plausible.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Plausible {
+    /// By the database's clock, Unix milliseconds.
+    pub now_ms: u64,
+    from_ms: u64,
+    /// The reason given to an event that is older.
+    older: Reason,
+}
+
+impl Plausible {
+    /// Of messages that come out of a queue now.
+    #[must_use]
+    pub fn from_queue(now_ms: u64) -> Self {
+        Self { now_ms, from_ms: now_ms.saturating_sub(OLDEST_MS), older: Reason::ImplausibleTime }
+    }
+
+    /// Of messages that have been kept since they came: as long as bodies are kept.
+    #[must_use]
+    pub fn from_history(now_ms: u64, first_with_body: Uuid) -> Self {
+        Self { now_ms, from_ms: uuid_v7_ms(first_with_body), older: Reason::PastRetention }
+    }
+
+    fn check(self, id: EventId) -> Result<(), (Reason, String)> {
+        let (at_ms, at) = (id.minted_at_ms(), unix_time::timestamp(id.minted_at_ms()));
+        if at_ms < self.from_ms {
+            return Err((self.older, format!("the time in its event id, {at}, is too long ago")));
+        }
+        if at_ms > self.now_ms.saturating_add(NEWEST_MS) {
+            return Err((Reason::ImplausibleTime, format!("the time in its event id, {at}, is in the future")));
+        }
+        Ok(())
+    }
+}
+
+/// What is to be stored, and what the engine is told once it is.
+pub struct Prepared {
+    pub batch: Batch,
+    /// The arrivals that cannot be stored as what they are, by their place, and why.
+    pub unreadable: Vec<(usize, Reason, String)>,
+    items: HashMap<Uuid, Vec<Item>>,
+    /// The deliveries that wait for their first attempt, by their events.
+    later: HashMap<Uuid, Vec<(DestinationId, Duration)>>,
+}
+
+impl Prepared {
+    /// The deliveries of the events that were new, of which each is due now.
+    #[must_use]
+    pub fn fresh(&mut self, stored: &HashSet<Uuid>) -> Vec<Item> {
+        stored.iter().filter_map(|event| self.items.remove(event)).flatten().collect()
+    }
+
+    /// The destinations of those that wait for their first attempt, and how long each waits.
+    pub fn later<'a>(&'a self, stored: &'a HashSet<Uuid>) -> impl Iterator<Item = (DestinationId, Duration)> + 'a {
+        let of_stored = self.later.iter().filter(|(event, _)| stored.contains(event));
+        of_stored.flat_map(|(_, deliveries)| deliveries.iter().copied())
+    }
+}
+
+/// Makes the rows of a batch, by what the routes said.
+#[must_use]
+pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, plausible: Plausible) -> Prepared {
+    let mut prepared =
+        Prepared { batch: Batch::default(), unreadable: Vec::new(), items: HashMap::new(), later: HashMap::new() };
+    for (at, arrival) in arrivals.iter().enumerate() {
+        match &arrival.content {
+            Content::Rejection(sample) => {
+                prepared.batch.rejections.push(rejection(arrival.raw.id(plausible.now_ms), sample));
+            }
+            Content::Event { header, body, .. } => {
+                let source = snapshot.sources.get(&header.source).zip(routing.get(at));
+                match (source, plausible.check(header.id)) {
+                    (Some((source, routed)), Ok(())) => event(&mut prepared, snapshot, header, body, source, routed),
+                    (_, Err((reason, detail))) => prepared.unreadable.push((at, reason, detail)),
+                    (None, Ok(())) => {
+                        let detail = format!("there is no source {}", header.source);
+                        prepared.unreadable.push((at, Reason::UnknownSource, detail));
+                    }
+                }
+            }
+        }
+    }
+    prepared
+}
+
+fn event(
+    prepared: &mut Prepared,
+    snapshot: &Snapshot,
+    header: &EventHeader,
+    body: &[u8],
+    source: &Source,
+    routed: &Routed,
+) {
+    let Extracted { provider_event_id, event_type, dedupe_key } = routed.names.clone();
+    let deliveries = deliveries(snapshot, &routed.answers);
+    let items = items(&deliveries, header, body, provider_event_id.as_deref(), event_type.as_deref());
+    if !items.is_empty() {
+        prepared.items.insert(header.id.uuid(), items);
+    }
+    let waits = |delivery: &&NewDelivery| delivery.undecided.is_none() && !delivery.first_wait.is_zero();
+    let later: Vec<_> = deliveries
+        .iter()
+        .filter(waits)
+        .map(|delivery| (DestinationId::from_uuid(delivery.destination_id), delivery.first_wait))
+        .collect();
+    if !later.is_empty() {
+        prepared.later.insert(header.id.uuid(), later);
+    }
+    prepared.batch.events.push(NewEvent {
+        id: header.id.uuid(),
+        customer_id: source.customer_id.uuid(),
+        source_id: header.source.uuid(),
+        received_at: unix_time::timestamp(header.received_at_ms),
+        event_type,
+        provider_event_id,
+        dedupe_key,
+        method: without_nul(header.method.clone()),
+        query: without_nul(header.query.clone()),
+        headers: serde_json::to_value(storable(&header.headers)).unwrap_or_default(),
+        body: body.to_vec(),
+        verification: match header.verification {
+            Verification::Verified => "verified",
+            Verification::Stale => "stale",
+            Verification::Unsigned => "unsigned",
+            Verification::Failed(_) => "failed",
+        },
+        quarantine: match header.verification {
+            Verification::Failed(_) => Some(source.quarantine),
+            Verification::Verified | Verification::Stale | Verification::Unsigned => None,
+        },
+        failure: match &header.verification {
+            Verification::Failed(Failure { cause, detail }) => {
+                Some(Failure { cause: without_nul(cause.clone()), detail: without_nul(detail.clone()) })
+            }
+            Verification::Verified | Verification::Stale | Verification::Unsigned => None,
+        },
+        deliveries,
+    });
+}
+
+/// The rows of the routes that matched, or could not tell.
+pub(crate) fn deliveries(snapshot: &Snapshot, answers: &[Answer]) -> Vec<NewDelivery> {
+    let mut deliveries = Vec::new();
+    for answer in answers {
+        let (order_key, undecided) = match answer.becomes() {
+            Becomes::Due { order_key } => (order_key, None),
+            Becomes::Held(undecided) => (None, Some(undecided)),
+            Becomes::Nothing(_) => continue,
+        };
+        deliveries.push(NewDelivery {
+            id: mint::uuid(),
+            destination_id: answer.route.destination_id.uuid(),
+            route_id: answer.route.id.uuid(),
+            route_version: answer.route.version,
+            order_key,
+            first_wait: snapshot.first_wait(answer.route.destination_id),
+            undecided,
+        });
+    }
+    deliveries
+}
+
+fn items(
+    deliveries: &[NewDelivery],
+    header: &EventHeader,
+    body: &[u8],
+    provider_event_id: Option<&str>,
+    event_type: Option<&str>,
+) -> Vec<Item> {
+    let due = deliveries.iter().filter(|delivery| delivery.undecided.is_none() && delivery.first_wait.is_zero());
+    let small = i32::try_from(body.len()).is_ok_and(|size| size <= SMALL_BODY_BYTES);
+    let event = Arc::new(Event {
+        id: header.id,
+        source_id: header.source,
+        event_type: event_type.map(str::to_owned),
+        provider_event_id: provider_event_id.map(str::to_owned),
+        received_at_ms: header.received_at_ms,
+        method: header.method.clone(),
+        query: header.query.clone(),
+        headers: header.headers.clone(),
+        body: small.then(|| body.to_vec()),
+        body_bytes: body.len(),
+    });
+    due.map(|delivery| Item {
+        id: DeliveryId::from_uuid(delivery.id),
+        destination_id: DestinationId::from_uuid(delivery.destination_id),
+        event: Arc::clone(&event),
+        route_id: Some(RouteId::from_uuid(delivery.route_id)),
+        route_version: delivery.route_version,
+        // Those that go in order are read from the table before they are sent.
+        skips: false,
+        replay_id: None,
+        due_us: 0,
+        attempts: 0,
+        schedule_start: 0,
+        throttled: 0,
+        order_key: delivery.order_key,
+        before: Before::Nothing,
+        not_sent: 0,
+        generation: 0,
+        expedited: false,
+    })
+    .collect()
+}
+
+fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
+    NewRejection {
+        id,
+        source_id: sample.source.uuid(),
+        cause: without_nul(sample.cause.clone()),
+        detail: without_nul(sample.detail.clone()),
+        count: i64::try_from(sample.count).unwrap_or(i64::MAX).max(1),
+        first_at: unix_time::timestamp(sample.first_at_ms),
+        last_at: unix_time::timestamp(sample.last_at_ms),
+        size: i64::try_from(sample.size).unwrap_or(i64::MAX),
+        remote: without_nul(sample.remote.clone()),
+    }
+}
+
+/// Headers without the characters that the database cannot hold.
+#[must_use]
+fn storable(headers: &HeaderList) -> HeaderList {
+    HeaderList::new(headers.iter().map(|(name, value)| (name.replace('\0', ""), value.replace('\0', "\u{fffd}"))))
+}

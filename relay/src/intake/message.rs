@@ -1,0 +1,113 @@
+//! A message of the queue, as it came and as it was read.
+
+use model::unreadable::Reason;
+use sha2::{Digest as _, Sha256};
+use shared::envelope::{EventHeader, RejectionSample};
+use shared::id::{SourceId, uuid_v7};
+use store::unreadable::NewUnreadable;
+use uuid::Uuid;
+
+/// For how long the time at which the queue accepted a message is part of its id, in milliseconds: less than the shortest
+/// retention of history, so that it is kept for a while whatever its age.
+const ACCEPTED_WITHIN_MS: u64 = 10 * 86_400_000;
+
+/// A message as it came out of the queue, and where it came from.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RawMessage {
+    /// Empty if it did not come out of a queue.
+    pub queue_id: String,
+    pub message_id: String,
+    /// When the queue accepted it, Unix milliseconds; `None` if the queue does not say.
+    pub accepted_at_ms: Option<u64>,
+    /// The queue's content type if `bytes` are as the queue's API gave them; `None` if they are the message itself.
+    pub content_type: Option<String>,
+    pub bytes: Vec<u8>,
+}
+
+impl RawMessage {
+    /// The row that keeps it.
+    #[must_use]
+    pub fn unreadable(self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
+        NewUnreadable {
+            id: self.id(now_ms),
+            queue_id: self.queue_id.replace('\0', ""),
+            queue_message_id: self.message_id.replace('\0', ""),
+            content_type: self.content_type.map(|content_type| content_type.replace('\0', "")),
+            reason,
+            detail: detail.replace('\0', "\u{fffd}"),
+            message: self.bytes,
+            body: None,
+        }
+    }
+
+    /// An id that is the same each time the queue hands the message out.
+    #[must_use]
+    pub fn id(&self, now_ms: u64) -> Uuid {
+        // With its bytes, in case the queue names no id.
+        let hash = Sha256::new()
+            .chain_update(&self.queue_id)
+            .chain_update([0])
+            .chain_update(&self.message_id)
+            .chain_update([0])
+            .chain_update(&self.bytes)
+            .finalize();
+        let mut random = [0; 10];
+        random.copy_from_slice(&hash[..10]);
+        let accepted = self
+            .accepted_at_ms
+            .filter(|at| (now_ms.saturating_sub(ACCEPTED_WITHIN_MS)..=now_ms.saturating_add(60_000)).contains(at));
+        uuid_v7(accepted.unwrap_or(now_ms), random)
+    }
+}
+
+/// A message that could be read, with what it was read from.
+pub struct Arrival {
+    pub raw: RawMessage,
+    pub content: Content,
+}
+
+/// What a message holds.
+pub enum Content {
+    Event {
+        header: EventHeader,
+        body: Vec<u8>,
+        /// Whether the body was fetched from object storage: it is not in the raw message then.
+        fetched: bool,
+    },
+    Rejection(RejectionSample),
+}
+
+impl Arrival {
+    /// The source it came in by.
+    #[must_use]
+    pub fn source(&self) -> Option<SourceId> {
+        match &self.content {
+            Content::Event { header, .. } => Some(header.source),
+            Content::Rejection(sample) => Some(sample.source),
+        }
+    }
+
+    /// How many bytes its body has.
+    #[must_use]
+    pub fn body_bytes(&self) -> usize {
+        match &self.content {
+            Content::Event { body, .. } => body.len(),
+            Content::Rejection(_) => 0,
+        }
+    }
+
+    /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if it was
+    /// elsewhere.
+    #[must_use]
+    pub fn unreadable(&self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
+        let body = match &self.content {
+            Content::Event { body, fetched: true, .. } => Some(body.clone()),
+            Content::Event { fetched: false, .. } | Content::Rejection(_) => None,
+        };
+        NewUnreadable { body, ..self.raw.clone().unreadable(reason, detail, now_ms) }
+    }
+}
+
+pub(super) fn without_nul(text: String) -> String {
+    if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
+}

@@ -1,0 +1,208 @@
+//! Operational events: what happens in the gateway itself. They are stored as events of the sources whose provider is
+//! [`OPERATIONAL_PROVIDER`], so that a route takes them to the one who has to know, the same way as everything else.
+//!
+//! [`OPERATIONAL_PROVIDER`]: crate::configuration::OPERATIONAL_PROVIDER
+
+use std::pin::Pin;
+
+use model::destination::{Destination, DestinationState};
+use model::held_by::HeldBy;
+use model::unix_time;
+use serde::Serialize;
+use shared::envelope::{self, EventHeader, Verification};
+use shared::header::HeaderList;
+use shared::id::{CustomerId, DestinationId, EventId, SourceId};
+use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+
+use super::Intake;
+use crate::configuration::Source;
+use crate::intake::message::{Arrival, Content, RawMessage};
+use crate::{mint, supervise};
+
+/// What has happened, as it stands in the body: `{"type":…,"timestamp":…,"data":{…}}`.
+#[derive(Debug, Serialize)]
+#[serde(tag = "type", content = "data")]
+pub enum Happening {
+    /// Nothing is sent to a destination any more until somebody resumes it.
+    #[serde(rename = "destination.disabled")]
+    DestinationDisabled {
+        destination: DestinationId,
+        name: String,
+        cause: Cause,
+        /// For a person.
+        reason: String,
+    },
+    /// Deliveries of a destination have begun to be held, each by something of its own.
+    #[serde(rename = "deliveries.held")]
+    DeliveriesHeld {
+        destination: DestinationId,
+        name: String,
+        held_by: HeldBy,
+        /// Why the oldest of them is held.
+        reason: String,
+    },
+    /// Nothing can be sent to a destination, because of its settings: all its deliveries are held.
+    #[serde(rename = "destination.unusable")]
+    DestinationUnusable { destination: DestinationId, name: String, reason: String },
+    /// A source keeps no more of what fails until the next hour. What is verified is not touched by it.
+    #[serde(rename = "source.quarantine_full")]
+    QuarantineFull {
+        source: SourceId,
+        name: String,
+        /// The hour, RFC 3339.
+        hour: String,
+        events_per_hour: u64,
+        bytes_per_hour: u64,
+    },
+}
+
+/// Why a destination is disabled.
+#[derive(Debug, Clone, Copy, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Cause {
+    /// It answered 410.
+    Gone,
+    /// No attempt has succeeded for days.
+    Failing,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    #[serde(flatten)]
+    happening: &'a Happening,
+    timestamp: String,
+}
+
+/// Stores that a destination is being disabled, where it is active: an answer that comes later than its owner's pause, or
+/// than the one that disabled it, disables nothing. It is stored before that is done: what is told twice is one event, by
+/// its key, and what is not told because the relay is killed in between would never be known.
+///
+/// # Errors
+/// Where the database cannot be asked; nothing has been stored then.
+pub async fn destination_disabled(
+    intake: &Intake,
+    destination: &Destination,
+    cause: Cause,
+    reason: &str,
+) -> store::Result<()> {
+    if destination.state != DestinationState::Active {
+        return Ok(());
+    }
+    // It can be disabled only once before somebody changes its state again.
+    let key = format!("{}/disabled/{}", destination.id, unix_time::unix_ms(destination.state_changed_at));
+    let customer = destination.customer_id;
+    let happening = Happening::DestinationDisabled {
+        destination: destination.id,
+        name: destination.name.clone(),
+        cause,
+        reason: reason.to_owned(),
+    };
+    store(intake, customer, &key, &happening).await
+}
+
+/// Waits until the event of a destination is stored. One that can never be stored is logged and dropped, because the
+/// database refuses it or the relay panics on it: it must not hold up the events of other destinations.
+///
+/// # Errors
+/// Returns an error if the event is not stored and may be later.
+pub async fn or_dropped(
+    destination: DestinationId,
+    stored: impl Future<Output = store::Result<()>>,
+) -> store::Result<()> {
+    match supervise::row(stored).await {
+        Ok(Err(error)) if error.is_data_error() => {
+            tracing::error!(%error, %destination, "the database refuses an operational event; it is dropped");
+            Ok(())
+        }
+        Ok(stored) => stored,
+        Err(panic) => {
+            tracing::error!(error = %panic, %destination, "storing an operational event panicked; it is dropped");
+            Ok(())
+        }
+    }
+}
+
+/// Stores that a source keeps no more of what fails in this hour. The key makes it one event, even if it is stored twice.
+///
+/// The return type is written out because `Intake::store` calls this, and is called by it.
+///
+/// # Errors
+/// Returns an error if the database does not answer in time, or refuses it; nothing has been stored then.
+pub fn quarantine_full<'a>(
+    intake: &'a Intake,
+    source: &'a Source,
+    hour: OffsetDateTime,
+) -> Pin<Box<dyn Future<Output = store::Result<()>> + Send + 'a>> {
+    Box::pin(async move {
+        let key = format!("{}/quarantine_full/{}", source.id, unix_time::unix_ms(hour));
+        let happening = Happening::QuarantineFull {
+            source: source.id,
+            name: source.name.clone(),
+            hour: hour.format(&Rfc3339).unwrap_or_default(),
+            events_per_hour: source.quarantine.events_per_hour,
+            bytes_per_hour: source.quarantine.bytes_per_hour,
+        };
+        store(intake, source.customer_id, &key, &happening).await
+    })
+}
+
+/// Stores what has happened as an event of each operational source of the customer. Under one `key` it is one event.
+///
+/// # Errors
+/// Returns an error if the database does not answer; then nothing was stored.
+pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: &Happening) -> store::Result<()> {
+    let snapshot = intake.configuration.current();
+    let sources = snapshot
+        .sources
+        .values()
+        .filter(|source| source.is_operational && source.customer_id == customer)
+        .map(|source| arrival(source.id, key, happening, mint::now_ms()));
+    let arrivals: Vec<_> = sources.collect();
+    if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await.map_err(Into::into) }
+}
+
+/// An event as if it had been posted in the form of Standard Webhooks, `key` being its `webhook-id`.
+fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> Arrival {
+    let id = EventId::from_uuid(mint::uuid());
+    let at = unix_time::timestamp(now_ms);
+    let timestamp = at.format(&Rfc3339).unwrap_or_default();
+    let body = serde_json::to_vec(&Body { happening, timestamp }).unwrap_or_default();
+    let headers = [
+        ("content-type", "application/json".to_owned()),
+        ("webhook-id", key.to_owned()),
+        ("webhook-timestamp", (now_ms / 1000).to_string()),
+    ];
+    let header = EventHeader {
+        id,
+        source,
+        received_at_ms: now_ms,
+        method: "POST".to_owned(),
+        query: String::new(),
+        headers: HeaderList::new(headers.map(|(name, value)| (name.to_owned(), value))),
+        verification: Verification::Verified,
+    };
+    let raw = RawMessage {
+        queue_id: String::new(),
+        message_id: format!("operational {id}"),
+        accepted_at_ms: Some(now_ms),
+        content_type: None,
+        bytes: envelope::encode_inline(&header, &body).unwrap_or_default().into_bytes(),
+    };
+    Arrival { raw, content: Content::Event { header, body, fetched: false } }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_event_whose_storing_panics_is_dropped_and_one_that_may_be_stored_later_is_not() {
+        let destination = DestinationId::mint(1, [1; 10]);
+        assert!(or_dropped(destination, async { panic!("its name") }).await.is_ok());
+        assert!(or_dropped(destination, async { Err(store::Error::took_longer_than(Duration::ZERO)) }).await.is_err());
+        assert!(or_dropped(destination, async { Ok(()) }).await.is_ok());
+    }
+}

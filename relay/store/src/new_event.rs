@@ -1,0 +1,76 @@
+//! An event that is to be stored, with its deliveries.
+
+use std::time::Duration;
+
+use model::held_by::HeldBy;
+use shared::envelope::Failure;
+use shared::extract::DedupeKey;
+use shared::source::QuarantineLimits;
+use uuid::Uuid;
+
+/// An event to be stored, with the answer of its routes.
+pub struct NewEvent {
+    pub id: Uuid,
+    pub customer_id: Uuid,
+    pub source_id: Uuid,
+    pub received_at: time::OffsetDateTime,
+    pub event_type: Option<String>,
+    pub provider_event_id: Option<String>,
+    pub dedupe_key: Option<DedupeKey>,
+    pub method: String,
+    pub query: String,
+    pub headers: serde_json::Value,
+    pub body: Vec<u8>,
+    pub verification: &'static str,
+    /// Why it was refused, where it is kept all the same.
+    pub failure: Option<Failure>,
+    /// The limits of its source, if its verification failed and the source keeps such events.
+    pub quarantine: Option<QuarantineLimits>,
+    pub deliveries: Vec<NewDelivery>,
+}
+
+impl NewEvent {
+    /// The claim to its key, if it has one.
+    #[must_use]
+    pub fn claim(&self) -> Option<Claim> {
+        Some(Claim { source_id: self.source_id, event_id: self.id, key: self.dedupe_key? })
+    }
+
+    /// Whether one of its deliveries is parked.
+    #[must_use]
+    pub fn parks(&self) -> bool {
+        self.deliveries.iter().any(|delivery| delivery.undecided.is_some())
+    }
+}
+
+/// A delivery to be made with its event.
+pub struct NewDelivery {
+    pub id: Uuid,
+    pub destination_id: Uuid,
+    pub route_id: Uuid,
+    /// The version of the route by which it is routed.
+    pub route_version: i32,
+    /// A hash of the key of deliveries that go one after the other.
+    pub order_key: Option<i64>,
+    /// How long it waits for its first attempt.
+    pub first_wait: Duration,
+    /// Why it is not sent before its route has been asked again.
+    pub undecided: Option<Undecided>,
+}
+
+/// Why a route could not say whether, or in which order, a delivery is sent.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Undecided {
+    pub by: HeldBy,
+    pub reason: String,
+    /// Whether the relay asks again by itself; else only after a change of the route.
+    pub again: bool,
+}
+
+/// An event that claims the key that its copies share.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Claim {
+    pub source_id: Uuid,
+    pub event_id: Uuid,
+    pub key: DedupeKey,
+}

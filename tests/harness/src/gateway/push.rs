@@ -1,0 +1,51 @@
+//! Events that a test puts into the queue, as the edge would.
+
+use std::collections::HashSet;
+
+use serde_json::json;
+use shared::envelope::{EventHeader, Failure, Verification, encode_inline};
+use shared::header::HeaderList;
+use shared::id::EventId;
+
+use super::RelayOnly;
+use crate::api::Source;
+use crate::provider::now_s;
+
+impl RelayOnly {
+    /// Puts `count` different events into the queue. Gives their ids, as [`crate::receiver::Receiver::ids`] does.
+    ///
+    /// # Panics
+    /// As [`RelayOnly::push_with`].
+    pub fn push_many(&self, source: &Source, count: usize) -> HashSet<String> {
+        let bodies = (0..count).map(|number| json!({ "number": number }).to_string());
+        bodies.map(|body| self.push(source, body.as_bytes()).to_string()).collect()
+    }
+
+    /// Puts an event into the queue whose signature the edge has refused, as it does for a source with a quarantine.
+    ///
+    /// # Panics
+    /// As [`RelayOnly::push_with`].
+    pub fn push_refused<'a>(
+        &self,
+        source: &Source,
+        headers: impl IntoIterator<Item = (&'a str, &'a str)>,
+        body: &[u8],
+    ) -> EventId {
+        let received_at_ms = now_s() * 1_000;
+        let header = EventHeader {
+            id: EventId::mint(received_at_ms, rand::random()),
+            source: source.id.parse().unwrap_or_else(|error| panic!("{}: {error}", source.id)),
+            received_at_ms,
+            method: "POST".to_owned(),
+            query: String::new(),
+            headers: HeaderList::new(headers),
+            verification: Verification::Failed(Failure {
+                cause: "signature_mismatch".to_owned(),
+                detail: "no signature matches the secret".to_owned(),
+            }),
+        };
+        let message = encode_inline(&header, body).unwrap_or_else(|| panic!("the body does not fit into a message"));
+        self.queue.push(&message);
+        header.id
+    }
+}
