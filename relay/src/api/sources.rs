@@ -95,8 +95,8 @@ pub(super) async fn delete(
 
 /// Adds a secret to a source.
 ///
-/// The source accepts the new secret and its existing ones, so a provider's secret can be rotated without a rejected request. To
-/// end the rotation, PUT the source with the new secret alone.
+/// The source then accepts the new secret and its existing ones, so that the secret can be replaced at the provider without
+/// rejecting requests. Afterwards, PATCH the source with the new secret as the only entry of `secrets`.
 #[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources",
     params(("id" = schema::SourceReference, Path, description = "An id or a name.")), request_body = NewSecret,
     responses((status = 200, body = Source)))]
