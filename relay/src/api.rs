@@ -16,10 +16,10 @@ use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
+use self::known::Known;
+use self::problem::ApiError;
 use crate::App;
 use crate::control::{self, Control, Put};
-use known::Known;
-use problem::ApiError;
 
 mod auth;
 pub mod deliveries;

@@ -21,9 +21,8 @@ use tracing::Instrument as _;
 
 use crate::edge::{Edge, FetchError};
 use crate::intake::Intake;
-use crate::mint;
 use crate::readiness::Readiness;
-use crate::supervise;
+use crate::{mint, supervise};
 
 pub mod api;
 pub mod batch_size;

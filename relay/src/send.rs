@@ -15,9 +15,9 @@ use shared::sample::{self, Moment, SampleRequest, SignError, Wanted};
 use shared::scheme::Scheme;
 use shared::source::Secret;
 
+use self::print::line;
+use self::target::{Relay, Target};
 use crate::{mint, operator_client};
-use print::line;
-use target::{Relay, Target};
 
 /// How long the edge may take to answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);

@@ -22,9 +22,8 @@ use uuid::Uuid;
 use crate::configuration::{Route, Snapshot};
 use crate::intake::Intake;
 use crate::route::{self, Becomes};
-use crate::side_by_side;
-use crate::supervise;
 use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
+use crate::{side_by_side, supervise};
 
 /// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
 pub(crate) const AT_ONCE: i64 = 16;

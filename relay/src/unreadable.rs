@@ -12,10 +12,8 @@ use std::time::Duration;
 
 use model::unreadable::Reason;
 use shared::envelope::EventHeader;
-use shared::id::EventId;
-use shared::id::UnreadableMessageId;
-use store::unreadable;
-use store::unreadable::UnreadableRow;
+use shared::id::{EventId, UnreadableMessageId};
+use store::unreadable::{self, UnreadableRow};
 use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Snapshot;

@@ -1,12 +1,13 @@
 //! request: how much memory the Worker needs does not depend on how much is sent to it at once.
 
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+
 use harness::gateway::{EdgeOnly, Gateway};
 use harness::memory::{peak, reset_peak};
 use harness::provider::{Provider, now_s};
 use harness::wait::{LONG, until};
 use serde_json::Value;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::task::JoinSet;

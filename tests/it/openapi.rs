@@ -9,12 +9,11 @@ use std::time::Duration;
 
 use harness::api::http_client;
 use harness::gateway::Gateway;
-use harness::place;
 use harness::process::{Process, Signal};
 use harness::provider::Provider;
 use harness::receiver::{Behaviour, Receiver};
-use harness::tools;
 use harness::wait::{SOON, until};
+use harness::{place, tools};
 use serde_json::{Value, json};
 
 /// Ends a run that hangs; a run with many examples takes minutes.

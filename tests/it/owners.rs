@@ -1,14 +1,15 @@
 //! deliver: what a destination asked for holds whichever replica sends to it, and what was learned of an address ends with it.
 
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
 use harness::api::{Api, Source};
 use harness::gateway::{Gateway, RelayOnly, drained};
 use harness::receiver::{Behaviour, Receiver};
 use harness::relay::Relay;
 use harness::wait::{LONG, SOON, until};
 use serde_json::{Value, json};
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
 use tokio::io::AsyncReadExt as _;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::task::JoinSet;

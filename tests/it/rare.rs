@@ -1,12 +1,13 @@
 //! Filters that match few rows of a large history: lists and replays look through it in parts, and say how far they are.
 
+use std::collections::BTreeSet;
+
 use harness::api::{Api, id};
 use harness::gateway::{Gateway, Line, RelayOnly};
 use harness::wait::LONG;
 use serde_json::{Value, json};
 use shared::id::{DestinationId, EventId, SourceId};
 use sqlx::{AssertSqlSafe, Connection as _, PgConnection};
-use std::collections::BTreeSet;
 
 /// The events of the history, over [`DAYS`]. More than one call looks through.
 const EVENTS: usize = 600_000;

@@ -1,11 +1,12 @@
 //! `tidegate send`: samples as providers sign them, through the real edge and relay.
 
+use std::process::Output;
+
 use harness::gateway::{Gateway, Line};
 use harness::provider::Provider;
 use harness::tools;
 use harness::wait::SOON;
 use serde_json::{Value, json};
-use std::process::Output;
 use tokio::process::Command;
 
 #[tokio::test(flavor = "multi_thread")]

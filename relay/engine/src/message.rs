@@ -5,9 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use model::destination::Destination;
-use model::health::Health;
-use model::health::Learned;
-use model::health::Run;
+use model::health::{Health, Learned, Run};
 use model::lane::Lane;
 use model::settlement::Settlement;
 use shared::id::{DeliveryId, DestinationId, ReplayId};

@@ -12,10 +12,9 @@ use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, L
 
 use super::error::{ExpressionError, Position};
 use super::instrument::{self, MATCHES};
-use super::meter;
 use super::never::{Lookup, conditions, lower_header_names, no_condition};
 use super::pattern::{PatternError, Patterns};
-use super::{MAX_DEPTH, MAX_MESSAGE_CHARS, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES};
+use super::{MAX_DEPTH, MAX_MESSAGE_CHARS, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES, meter};
 
 /// Virtual memory, of which little is touched: unoptimised, the parser needs some 170 KiB for each level of nesting.
 const STACK_BYTES: usize = 16 * 1024 * 1024;

@@ -3,12 +3,11 @@
 //! The runtime's own threads must not be held for as long as an evaluation may take, and its pool for blocking work has
 //! neither the stack that a deep expression needs nor a bound.
 
-use std::io;
 use std::num::NonZeroUsize;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::thread;
 use std::time::Duration;
+use std::{io, thread};
 
 use shared::id::SourceId;
 use tokio::sync::oneshot;

@@ -11,17 +11,17 @@
 
 use std::any::Any;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::Ordering::Relaxed;
+use std::sync::atomic::{AtomicU8, AtomicU64};
 use std::time::Instant;
 
 use cel::common::types::{CelBool, CelInt, CelMap, CelString, DYN_TYPE, INT_TYPE, STRING_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError};
 
-use super::number;
 use super::pattern::{Patterns, steps};
 use super::value::{text_bytes, weight};
-use super::{ExpressionError, MAX_COPIED_BYTES};
+use super::{ExpressionError, MAX_COPIED_BYTES, number};
 
 /// The name that gives the meter of the evaluation.
 pub(super) const METER: &str = "@meter";

@@ -7,16 +7,11 @@ use store::deliveries::{self, AttemptRow, Cancelled, DeliveryRow, Retried, Selec
 use store::partitions::with_partitions;
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
-use super::destinations;
 use super::error::{Conflict, Noun};
 use super::fields::Problems;
-use super::page::id_range;
-use super::page::{Page, PageRequest, Window};
-use super::schema;
+use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
+use super::{Actor, Control, Error, destinations, schema};
 use crate::configuration::Snapshot;
 use crate::undecided;
 

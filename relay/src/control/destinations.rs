@@ -9,25 +9,19 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::DestinationId;
 use shared::sign::SigningKey;
-use store::Constraint;
-use store::deleted_destinations;
 use store::destinations::{self, Changed, DestinationRow};
+use store::{Constraint, deleted_destinations};
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
-use super::Put;
+use self::plan::{content, defaults, patched, settings_of};
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
-use super::name;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
 use super::rate::RateLimit;
-use super::schema;
 use super::time::Timestamp;
+use super::{Actor, Control, Error, Put, name, schema};
 use crate::{mint, secrets};
-use plan::{content, defaults, patched, settings_of};
 
 pub use settings::{DestinationPatch, DestinationSpec};
 

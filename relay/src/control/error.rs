@@ -5,10 +5,10 @@
 
 use std::fmt;
 
+use store::{Constraint, Kind};
+
 use super::field_error::FieldError;
 use crate::history::Retention;
-use store::Constraint;
-use store::Kind;
 
 /// Why something is refused or fails. A face translates it: the REST API into a problem document.
 #[derive(Debug)]

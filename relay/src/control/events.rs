@@ -9,16 +9,11 @@ use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
 use super::error::Noun;
 use super::fields::Problems;
-use super::page::id_range;
-use super::page::{Page, PageRequest, Window};
-use super::schema;
-use super::sources;
+use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
+use super::{Actor, Control, Error, schema, sources};
 use crate::route::EventView;
 
 pub use explain::{DecidedDelivery, Decision, DecisionOutcome, EventDetail, RouteAnswer, RouteOutcome, explain};

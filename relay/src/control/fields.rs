@@ -1,18 +1,15 @@
 //! What is wrong with the fields of a request, collected so that a caller learns of everything at once.
 
-use serde::Deserialize;
-use serde::Deserializer;
-use serde::de::DeserializeOwned;
-use serde::de::Error as _;
-use serde::de::MapAccess;
-use serde::de::Visitor;
-use serde::de::value::MapAccessDeserializer;
-use serde_json::Number;
-use serde_json::Value;
 use std::fmt;
 use std::marker::PhantomData;
 
+use serde::de::value::MapAccessDeserializer;
+use serde::de::{DeserializeOwned, Error as _, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer};
+use serde_json::{Number, Value};
+
 use super::error::Error;
+
 pub use super::field_error::FieldError;
 
 /// What is only read from a JSON object. A derived struct is also read from an array of its fields in their order, which no

@@ -7,8 +7,7 @@ use model::destination::Rate;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use super::fields::Problems;
-use super::fields::whole;
+use super::fields::{Problems, whole};
 use crate::configuration;
 
 /// The largest number of deliveries in a period.

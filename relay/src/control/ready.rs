@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use model::unix_time;
 use serde::Serialize;
 use utoipa::ToSchema;
 
@@ -10,7 +11,6 @@ use super::{Control, Error};
 use crate::mint;
 use crate::moment::Moment;
 use crate::readiness::Failing;
-use model::unix_time;
 
 /// How long the database is given to answer.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);

@@ -5,15 +5,10 @@ use shared::id::{RejectionId, SourceId};
 use store::rejections::{self, RejectionRow};
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
 use super::fields::Problems;
-use super::page::id_range;
-use super::page::{Page, PageRequest, Window};
-use super::schema;
-use super::sources;
+use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
+use super::{Actor, Control, Error, schema, sources};
 
 /// Requests to a source that the edge refused for the same cause.
 #[derive(Debug, Serialize, ToSchema)]

@@ -9,17 +9,12 @@ use store::Constraint;
 use store::routes::{self, Changed, Content, RouteRow};
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
-use super::destinations;
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::{FieldError, Problems};
 use super::page::{Page, PageRequest, Window};
 use super::patch::{dropped, given};
-use super::schema;
-use super::sources;
 use super::time::Timestamp;
+use super::{Actor, Control, Error, destinations, schema, sources};
 use crate::mint;
 
 /// The settings of a route.

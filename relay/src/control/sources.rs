@@ -13,22 +13,17 @@ use store::configuration::Version;
 use store::sources::{self, Changed, SourceRow};
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
-use super::Put;
+use self::settings::{checked, content, defaults, open_secrets, patched, settings_of};
 use super::error::{Conflict, Noun, conflict_of};
 use super::fields::Problems;
-use super::name;
 use super::page::{Page, PageRequest};
 use super::patch::dropped;
-use super::schema;
 use super::time::Timestamp;
+use super::{Actor, Control, Error, Put, name, schema};
 use crate::edge::push;
 use crate::edge::source::Deletion;
-use crate::secrets::SourceSecrets;
-use crate::{mint, secrets};
-use settings::{checked, content, defaults, open_secrets, patched, settings_of};
+use crate::mint;
+use crate::secrets::{self, SourceSecrets};
 
 pub use settings::{SourcePatch, SourceSpec};
 

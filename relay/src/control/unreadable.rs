@@ -7,13 +7,10 @@ use store::search::Range;
 use store::unreadable::{self, Selection, SummaryRow};
 use utoipa::ToSchema;
 
-use super::Actor;
-use super::Control;
-use super::Error;
 use super::error::Noun;
 use super::page::{Page, PageRequest};
-use super::schema;
 use super::time::Timestamp;
+use super::{Actor, Control, Error, schema};
 use crate::unreadable::Tried;
 
 pub use model::unreadable::Reason;

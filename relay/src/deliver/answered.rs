@@ -3,6 +3,9 @@
 
 use std::future::Future;
 
+use egress::{EgressError, SendFailure};
+use engine::outcome::Failure;
+use engine::retry;
 use futures_util::FutureExt as _;
 use http::header::{DATE, LOCATION, RETRY_AFTER};
 use http::{HeaderMap, StatusCode};
@@ -11,9 +14,6 @@ use url::Url;
 
 use super::redirect;
 use crate::{mint, supervise};
-use egress::{EgressError, SendFailure};
-use engine::outcome::Failure;
-use engine::retry;
 
 /// Why there is no answer.
 #[derive(Debug)]

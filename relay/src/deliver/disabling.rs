@@ -2,15 +2,15 @@
 
 use std::future::Future;
 
+use engine::Disabling;
+use model::health::Run;
+use model::unix_time;
 use shared::id::DestinationId;
+use store::configuration::Version;
 
 use crate::intake::Intake;
 use crate::intake::operational::{self, Cause};
 use crate::supervise;
-use engine::Disabling;
-use model::health::Run;
-use model::unix_time;
-use store::configuration::Version;
 
 /// Stores the event and disables the destination. If that fails, the next failure of the destination tries again.
 pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {

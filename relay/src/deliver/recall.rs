@@ -4,8 +4,7 @@ use std::time::Duration;
 
 use engine::{Input, Recalled};
 use shared::id::DestinationId;
-use store::Pool;
-use store::destination_health;
+use store::{Pool, destination_health};
 
 use crate::engine_handle::Handle;
 

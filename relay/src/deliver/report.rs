@@ -8,8 +8,7 @@ use std::time::Duration;
 use engine::{Input, Permitted};
 use model::health::Health;
 use shared::id::DestinationId;
-use store::destination_health;
-use store::{Constraint, Kind, Pool};
+use store::{Constraint, Kind, Pool, destination_health};
 use tokio::sync::mpsc;
 
 use super::lease::UnderWay;

@@ -6,9 +6,7 @@ use std::time::{Duration, Instant};
 use egress::{Egress, Excerpt, RESPONSE_EXCERPT_BYTES};
 use engine::item::{Event, Item};
 use engine::outcome::{Failure, Outcome};
-use expression::Evaluator;
-use expression::Transform;
-use expression::Turn;
+use expression::{Evaluator, Transform, Turn};
 use http::StatusCode;
 use http::header::HeaderValue;
 use model::destination::Destination;
@@ -16,15 +14,10 @@ use model::settlement::AttemptRow;
 use store::Pool;
 use tracing::Instrument as _;
 
-use super::answered;
-use super::answered::Said;
-use super::answered::Unanswered;
+use super::answered::{self, Said, Unanswered};
 use super::request::{self, Described};
 use super::versions::Versions;
-use crate::configuration::Configuration;
-use crate::configuration::Expression;
-use crate::configuration::Route;
-use crate::configuration::Snapshot;
+use crate::configuration::{Configuration, Expression, Route, Snapshot};
 use crate::mint;
 use crate::route::{self, EventView};
 

@@ -11,10 +11,8 @@ use store::sources::{self, SourceRow};
 
 use super::Edge;
 use super::source::Put;
-use crate::App;
 use crate::config::Config;
-use crate::secrets;
-use crate::supervise;
+use crate::{App, secrets, supervise};
 
 /// How long a change waits for the edge before it says that it is pending.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(4);

@@ -4,14 +4,16 @@
 //! of a result is optional, a body that is JSON comes plain or in base64, and each message is read by itself, so that one
 //! that cannot be read does not spoil the others.
 
+use std::time::Duration;
+
 use http::StatusCode;
 use reqwest::Client;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use std::time::Duration;
+
+use crate::config::QueueConfig;
 
 pub use super::leased::{Leased, LeasedBody};
-use crate::config::QueueConfig;
 
 /// The most messages of one pull; the API's limit.
 pub const BATCH: usize = 100;

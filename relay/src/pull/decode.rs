@@ -4,9 +4,7 @@ use model::unreadable::Reason;
 use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
 
 use super::leased::LeasedBody;
-use crate::intake::message::Arrival;
-use crate::intake::message::Content;
-use crate::intake::message::RawMessage;
+use crate::intake::message::{Arrival, Content, RawMessage};
 use crate::supervise;
 
 /// Where a large body is.

@@ -12,8 +12,7 @@ use super::Puller;
 use crate::intake::NotStored;
 use crate::intake::message::Arrival;
 use crate::mint;
-use crate::supervise;
-use crate::supervise::RowPanic;
+use crate::supervise::{self, RowPanic};
 
 /// How long the database may take to tell its time, which shows that it is there.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);

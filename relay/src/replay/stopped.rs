@@ -1,8 +1,9 @@
 //! Why a replay was stopped, for its owner.
 
+use std::fmt::Display;
+
 use model::unix_time;
 use shared::id::EventId;
-use std::fmt::Display;
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 

@@ -23,10 +23,8 @@ use uuid::Uuid;
 use super::stopped::{self, Place};
 use super::{Filter, chunk, cut};
 use crate::App;
-use crate::configuration;
-use crate::configuration::Snapshot;
-use crate::supervise;
-use crate::supervise::RowPanic;
+use crate::configuration::{self, Snapshot};
+use crate::supervise::{self, RowPanic};
 use crate::waiting::UNWOKEN_LOOK_EVERY;
 
 /// How soon the worker looks for replays again after an error.

@@ -10,13 +10,12 @@ use tokio::time::Instant;
 
 use super::parts::Parts;
 use crate::api::server::Patience;
-use crate::deliver;
 use crate::intake::Intake;
 use crate::pull::api::Queue;
 use crate::pull::handover::Handover;
 use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
-use crate::{App, api, deleting, descriptors, held, history, replay, sync, undecided, unreadable, waiting};
+use crate::{App, api, deleting, deliver, descriptors, held, history, replay, sync, undecided, unreadable, waiting};
 
 /// How long it may take after a shutdown's time is up to give the shards back and to close connections.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);

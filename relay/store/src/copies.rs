@@ -7,8 +7,7 @@ use uuid::Uuid;
 
 use super::Connection;
 use super::keys::{self, Holder, Key, Window};
-use super::new_event::Claim;
-use super::new_event::NewEvent;
+use super::new_event::{Claim, NewEvent};
 use crate::Result;
 
 /// How many copies of an event lead to it by the id that they were answered with. More are only counted.

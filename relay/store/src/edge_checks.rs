@@ -5,11 +5,8 @@ use std::time::Duration;
 use shared::id::SourceId;
 use uuid::Uuid;
 
-use super::sources::EDGE_CHECK_SOON;
-use super::sources::SourceRow;
-use crate::Error;
-use crate::Pool;
-use crate::Result;
+use super::sources::{EDGE_CHECK_SOON, SourceRow};
+use crate::{Error, Pool, Result};
 
 /// How long after a comparison without a difference the next one is due.
 pub const LATER: Duration = Duration::from_secs(86_400);

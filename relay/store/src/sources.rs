@@ -8,10 +8,7 @@ use uuid::Uuid;
 
 use super::configuration::{Change, Version};
 use super::route_versions;
-use crate::Connection;
-use crate::Error;
-use crate::Pool;
-use crate::Result;
+use crate::{Connection, Error, Pool, Result};
 
 /// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
 /// which is a minute.

@@ -2,9 +2,10 @@
 
 use std::pin::Pin;
 
+use harness::error::Result;
+
 use super::figure::Report;
 use super::options::Options;
-use harness::error::Result;
 
 pub mod ceiling;
 pub mod chaos;

@@ -2,15 +2,15 @@
 
 use std::time::Duration;
 
+use harness::api::Source;
+use harness::error::Result;
+use harness::receiver::Behaviour;
 use serde_json::json;
 
 use super::figure::{Figure, Limit, Report};
 use super::run::{Schedule, count};
 use super::sink::Sink;
 use super::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
-use harness::receiver::Behaviour;
 
 /// Of the destination `rated`, per second.
 const RATE: usize = 20;

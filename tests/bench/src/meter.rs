@@ -2,9 +2,10 @@
 
 use std::time::{Duration, Instant};
 
+use harness::error::{Doing as _, Result};
+
 use super::machine;
 use super::stack::Stack;
-use harness::error::{Doing as _, Result};
 
 /// The state before a load.
 #[derive(Debug)]

@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use harness::api::Source;
+use harness::error::Result;
+
 use super::case::throughput::WARM_UP;
 use super::figure::{Figure, Limit, Report, median};
 use super::run::{Run, saturate};
 use super::sink::Sink;
 use super::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
 
 /// A stack with a line that is loaded.
 #[derive(Debug)]

@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
+use harness::api::Source;
+use harness::error::Result;
 use hdrhistogram::Histogram;
 
 use super::meter::{Meter, Usage};
 use super::sink::{Sink, histogram, now_us};
 use super::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
 
 /// Messages in the queue below which more are pushed, where the relay is to have as much as it takes.
 const BACKLOG: u64 = 3_000;

@@ -3,11 +3,6 @@
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
-use serde_json::{Value, json};
-use sqlx::postgres::PgConnection;
-use sqlx::{AssertSqlSafe, Connection as _};
-
-use super::sink::{self, Sink};
 use harness::api::Source;
 use harness::error::{Doing as _, Error, Result};
 use harness::gateway::{Gateway, RelayOnly};
@@ -16,6 +11,11 @@ use harness::provider::Provider;
 use harness::proxy::Proxy;
 use harness::relay::{Relay, RelaySettings};
 use harness::wait::try_until;
+use serde_json::{Value, json};
+use sqlx::postgres::PgConnection;
+use sqlx::{AssertSqlSafe, Connection as _};
+
+use super::sink::{self, Sink};
 
 /// Bytes of an event's body.
 pub const BODY_BYTES: usize = 1_000;

@@ -4,11 +4,11 @@
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
-use super::secrets::write_private;
 use harness::error::{Doing as _, Result};
-use harness::place;
 use harness::relay::Relay;
-use harness::tools;
+use harness::{place, tools};
+
+use super::secrets::write_private;
 
 /// The scripts.
 #[derive(Debug)]

@@ -3,6 +3,12 @@
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use harness::api::{Api, http_client};
+use harness::error::{Doing as _, Error, Result};
+use harness::process::{Process, Signal};
+use harness::provider::Provider;
+use harness::wait::try_until;
+use harness::{place, tools};
 use reqwest::Method;
 use serde_json::{Value, json};
 use tokio::task::JoinHandle;
@@ -10,13 +16,6 @@ use tokio::task::JoinHandle;
 use super::commands::Commands;
 use super::secrets::write_private;
 use super::stack::Stack;
-use harness::api::{Api, http_client};
-use harness::error::{Doing as _, Error, Result};
-use harness::place;
-use harness::process::{Process, Signal};
-use harness::provider::Provider;
-use harness::tools;
-use harness::wait::try_until;
 
 /// The name of the demo's source and destination.
 const NAME: &str = "demo";

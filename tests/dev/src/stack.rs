@@ -2,18 +2,18 @@
 
 use std::time::Duration;
 
-use serde_json::json;
-use tokio::time::interval;
-
-use super::Options;
-use super::commands::Commands;
-use super::secrets::{Secrets, write_private};
 use harness::edge::{Edge, EdgeSettings};
 use harness::error::{Doing as _, Error, Result};
 use harness::postgres::{Database, Server, Shutdown};
 use harness::queue::{LocalQueue, Queue};
 use harness::relay::{Relay, RelaySettings};
 use harness::tools;
+use serde_json::json;
+use tokio::time::interval;
+
+use super::Options;
+use super::commands::Commands;
+use super::secrets::{Secrets, write_private};
 
 /// What runs. Dropping it ends it; [`Stack::stop`] ends it in order.
 #[derive(Debug)]

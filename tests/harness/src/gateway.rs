@@ -13,8 +13,8 @@ use sha2::{Digest as _, Sha256};
 use shared::envelope::{Body, EventHeader, Message, Verification, decode, encode_inline, encode_stored};
 use shared::header::HeaderList;
 use shared::id::{EventId, SourceId};
-
-pub use edge_stand_in::EdgeStandIn;
+use tokio::runtime::Runtime;
+use tokio::sync::OnceCell;
 
 use crate::api::{Api, Destination, Source};
 use crate::edge::{Edge, EdgeSettings, EdgeSource};
@@ -26,8 +26,8 @@ use crate::queue::{LocalQueue, Queue};
 use crate::receiver::Receiver;
 use crate::relay::{Relay, RelaySettings};
 use crate::wait::until;
-use tokio::runtime::Runtime;
-use tokio::sync::OnceCell;
+
+pub use edge_stand_in::EdgeStandIn;
 
 /// The whole way of the data: edge, queue, relay, database. Every field can be used by itself.
 ///

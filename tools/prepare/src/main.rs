@@ -1,5 +1,5 @@
-//! `cargo dev`: has everything built and installed that the gateway on this machine needs, in the sight of the user, and
-//! becomes the program `dev`, which starts it.
+//! `cargo dev`: builds and installs everything that a gateway on this machine needs, shows the progress, and then becomes the
+//! program `dev`, which starts the gateway.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;

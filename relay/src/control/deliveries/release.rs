@@ -8,14 +8,9 @@ use store::held::{self, Of};
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
-use crate::control::Actor;
-use crate::control::Control;
-use crate::control::Error;
-use crate::control::destinations;
 use crate::control::fields::Problems;
-use crate::control::schema;
-use crate::control::sources;
 use crate::control::time::{Timestamp, read_ms};
+use crate::control::{Actor, Control, Error, destinations, schema, sources};
 
 /// How many deliveries one transaction releases.
 pub(crate) const AT_ONCE: i64 = 1_000;

@@ -13,12 +13,9 @@ use store::held::CountRow;
 use utoipa::ToSchema;
 
 use super::find;
-use crate::control::Actor;
-use crate::control::Control;
-use crate::control::Error;
 use crate::control::rate::RateLimit;
-use crate::control::schema;
 use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, Error, schema};
 
 /// The health of a destination: how it takes deliveries.
 #[derive(Debug, Serialize, ToSchema)]

@@ -11,12 +11,10 @@ use shared::sign::SigningKey;
 use url::Url;
 use utoipa::ToSchema;
 
-use crate::control::Error;
 use crate::control::fields::{FieldError, Object, Problems, optional_object, optional_whole, without_zero_fractions};
 use crate::control::patch::given;
 use crate::control::rate::RateLimit;
-use crate::control::schema;
-use crate::control::static_headers;
+use crate::control::{Error, schema, static_headers};
 
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;

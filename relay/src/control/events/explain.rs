@@ -12,13 +12,10 @@ use utoipa::ToSchema;
 
 use super::{ASK_WITHIN, ChangedCopy, Event, Header, find, headers, summary, view};
 use crate::configuration::Snapshot;
-use crate::control::Actor;
-use crate::control::Control;
-use crate::control::Error;
 use crate::control::deliveries::{self, Delivery};
 use crate::control::error::Noun;
-use crate::control::schema;
 use crate::control::time::Timestamp;
+use crate::control::{Actor, Control, Error, schema};
 use crate::recheck::{Recheck, Rechecker};
 use crate::route::{self, Answer, Verdict};
 

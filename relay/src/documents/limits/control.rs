@@ -1,16 +1,15 @@
 //! The API, expressions and the database.
 
-use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use expression::{compile, number};
 use model::signing;
 use store::{configuration, pool};
 
+use super::{Bound, api, bytes, count, days, env, fixed, millis, seconds, table, time};
 use crate::api::server::{self, Patience};
 use crate::api::{self as rest, layers};
 use crate::control::{self, page as pages};
 use crate::doctor::check;
-use crate::edge;
-use crate::{descriptors, readiness, serve};
+use crate::{descriptors, edge, readiness, serve};
 
 pub(super) fn write(page: &mut String) {
     table(page, "API", "", &calls());

@@ -2,19 +2,18 @@
 
 use std::time::Duration;
 
-use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
 use egress::allowance;
-use engine::retry;
-use engine::{shares, tuning};
+use engine::{retry, shares, tuning};
 use model::lane::Lane;
 use model::retry_policy;
 use store::{admit, copies, pending, signals, unreadable};
 
+use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
 use crate::deliver::{excerpts, lease, look, read, recall, report, request, send, settle, versions};
-use crate::intake::{arrival, routing};
+use crate::intake::{self, arrival, routing};
 use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{chunk, count as counting, cut, worker};
-use crate::{configuration, deleting, intake, undecided, wall_clock};
+use crate::{configuration, deleting, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
     table(page, "`Retry-After` and other waits", "", &pauses());

@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use harness::error::{Doing as _, Result};
+use harness::postgres::Server;
+use harness::receiver::Behaviour;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -10,9 +13,6 @@ use crate::options::Options;
 use crate::run::count;
 use crate::sink::{self, Sink};
 use crate::stack::BODY_BYTES;
-use harness::error::{Doing as _, Result};
-use harness::postgres::Server;
-use harness::receiver::Behaviour;
 
 const REQUESTS_AT_ONCE: usize = 64;
 const CONNECTIONS: usize = 4;

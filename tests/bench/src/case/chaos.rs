@@ -2,6 +2,9 @@
 
 use std::time::{Duration, Instant};
 
+use harness::api::Source;
+use harness::error::{Doing as _, Result};
+use harness::postgres::Shutdown;
 use sqlx::Connection as _;
 use sqlx::postgres::PgConnection;
 
@@ -9,9 +12,6 @@ use crate::figure::{Figure, Limit, Report};
 use crate::options::Options;
 use crate::run::{PATIENCE, Schedule, count};
 use crate::stack::Stack;
-use harness::api::Source;
-use harness::error::{Doing as _, Result};
-use harness::postgres::Shutdown;
 
 /// Events per second.
 const RATE: f64 = 500.0;

@@ -2,16 +2,17 @@
 
 use std::time::{Duration, Instant};
 
-use crate::figure::{Figure, Limit, Report};
-use crate::options::Options;
-use crate::run::{PATIENCE, count};
-use crate::sink::Sink;
-use crate::stack::Stack;
 use harness::error::{Doing as _, Error, Result};
 use harness::memory::Limit as MemoryLimit;
 use harness::receiver::Behaviour;
 use harness::tools::say;
 use harness::wait::try_until;
+
+use crate::figure::{Figure, Limit, Report};
+use crate::options::Options;
+use crate::run::{PATIENCE, count};
+use crate::sink::Sink;
+use crate::stack::Stack;
 
 /// Deliveries that wait for each destination.
 const EACH: usize = 300;

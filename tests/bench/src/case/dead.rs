@@ -1,5 +1,7 @@
 //! A healthy destination beside a dead one for which a million deliveries wait.
 
+use harness::error::{Error, Result};
+use harness::{tools, wait};
 use serde_json::json;
 
 use crate::figure::Report;
@@ -7,8 +9,6 @@ use crate::options::Options;
 use crate::pairs::{Side, compare};
 use crate::run::PATIENCE;
 use crate::stack::Stack;
-use harness::error::{Error, Result};
-use harness::{tools, wait};
 
 /// Measures it.
 ///

@@ -8,16 +8,17 @@ use std::net::{Ipv4Addr, SocketAddr};
 use std::process::Command;
 use std::time::Duration;
 
-use crate::figure::{Figure, Limit, Report, median};
-use crate::load::{self, Load};
-use crate::machine;
-use crate::options::Options;
 use harness::edge::{Edge, EdgeSettings};
 use harness::error::{Doing as _, Error, Result};
 use harness::process::{Process, Signal};
 use harness::provider::Provider;
 use harness::queue::{LocalQueue, Queue};
 use harness::{place, tools};
+
+use crate::figure::{Figure, Limit, Report, median};
+use crate::load::{self, Load};
+use crate::machine;
+use crate::options::Options;
 
 const CONNECTIONS: usize = 32;
 

@@ -1,5 +1,7 @@
 //! One event to one and to ten destinations.
 
+use harness::error::Result;
+use harness::receiver::Behaviour;
 use serde_json::json;
 
 use super::throughput::WARM_UP;
@@ -8,8 +10,6 @@ use crate::options::Options;
 use crate::run::saturate;
 use crate::sink::Sink;
 use crate::stack::Stack;
-use harness::error::Result;
-use harness::receiver::Behaviour;
 
 /// Measures it.
 ///

@@ -2,6 +2,9 @@
 
 use std::time::Duration;
 
+use harness::api::Source;
+use harness::error::Result;
+use harness::receiver::Behaviour;
 use serde_json::json;
 
 use super::throughput::WARM_UP;
@@ -10,9 +13,6 @@ use crate::options::Options;
 use crate::run::{at_rate, quantile_ms, saturate};
 use crate::sink::Sink;
 use crate::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
-use harness::receiver::Behaviour;
 
 /// Destinations; the last of them hangs in the second half.
 const DESTINATIONS: usize = 4;

@@ -1,10 +1,11 @@
 //! The same load with and without millions of deliveries in history.
 
+use harness::error::Result;
+
 use crate::figure::Report;
 use crate::options::Options;
 use crate::pairs::{Side, compare};
 use crate::stack::Stack;
-use harness::error::Result;
 
 /// Days over which history is spread, today's among them.
 const DAYS: u64 = 10;

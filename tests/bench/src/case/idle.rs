@@ -2,13 +2,14 @@
 
 use std::time::{Duration, Instant};
 
+use harness::error::{Doing as _, Error, Result};
+
 use super::throughput::WARM_UP;
 use crate::figure::{Figure, Limit, Report};
 use crate::machine;
 use crate::options::Options;
 use crate::run::{count, saturate};
 use crate::stack::Stack;
-use harness::error::{Doing as _, Error, Result};
 
 /// How long it is left alone before it is looked at: the empty queue is asked ever more rarely, and PostgreSQL counts a
 /// connection's statements up to a second late.

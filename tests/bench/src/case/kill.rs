@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
+use harness::api::Source;
+use harness::error::Result;
+
 use crate::figure::{Figure, Limit, Report};
 use crate::options::Options;
 use crate::run::{PATIENCE, Schedule, count};
 use crate::sink::Sink;
 use crate::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
 
 /// Relays, so that work goes on while the shards of a killed one wait for its lease to end.
 const RELAYS: usize = 2;

@@ -2,6 +2,8 @@
 
 use std::time::{Duration, Instant};
 
+use harness::error::{Error, Result};
+use harness::wait::try_until;
 use serde_json::json;
 
 use crate::figure::{Figure, Limit, Report};
@@ -9,8 +11,6 @@ use crate::options::Options;
 use crate::run::count;
 use crate::sink::now_us;
 use crate::stack::Stack;
-use harness::error::{Error, Result};
-use harness::wait::try_until;
 
 /// How long the first deliveries, or a replay, may take.
 const PATIENCE: Duration = Duration::from_secs(300);

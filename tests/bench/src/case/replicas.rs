@@ -3,6 +3,9 @@
 
 use std::time::Duration;
 
+use harness::api::Source;
+use harness::error::Result;
+
 use super::throughput::WARM_UP;
 use crate::figure::{Figure, Report};
 use crate::limits::{Limits, NEVER_SETTLED};
@@ -10,8 +13,6 @@ use crate::options::Options;
 use crate::run::{PATIENCE, saturate};
 use crate::sink::Sink;
 use crate::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
 
 /// Destinations, so that every replica owns some.
 const DESTINATIONS: usize = 16;

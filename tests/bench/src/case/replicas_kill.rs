@@ -3,14 +3,15 @@
 
 use std::time::{Duration, Instant};
 
+use harness::api::Source;
+use harness::error::Result;
+
 use crate::figure::{Figure, Limit, Report};
 use crate::limits::{Limits, NEVER_SETTLED};
 use crate::options::Options;
 use crate::run::{PATIENCE, Schedule, count};
 use crate::sink::Sink;
 use crate::stack::Stack;
-use harness::api::Source;
-use harness::error::Result;
 
 const RELAYS: usize = 3;
 const EVERY: Duration = Duration::from_secs(20);

@@ -3,11 +3,12 @@
 
 use std::time::{Duration, Instant};
 
+use harness::error::Result;
+
 use crate::figure::{Figure, Limit, Report};
 use crate::options::Options;
 use crate::run::{PATIENCE, Schedule, count};
 use crate::stack::Stack;
-use harness::error::Result;
 
 /// Events per second.
 const RATE: f64 = 500.0;

@@ -1,11 +1,12 @@
 //! Latency at half of the maximum, which is measured first.
 
+use harness::error::{Doing as _, Result};
+
 use super::throughput::WARM_UP;
 use crate::figure::{Figure, Limit, Report};
 use crate::options::Options;
 use crate::run::{at_rate, quantile_ms, saturate};
 use crate::stack::Stack;
-use harness::error::{Doing as _, Result};
 
 /// From the transaction that stored an event, which made its delivery due, to the first attempt. What is sent at once
 /// can begin before the transaction's commit has been seen by its own clock: that counts as 0.

@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
+use harness::error::Result;
+
 use crate::figure::{Figure, Limit, Report};
 use crate::options::Options;
 use crate::run::saturate;
 use crate::stack::Stack;
-use harness::error::Result;
 
 /// How long the relay is loaded before anything is measured.
 pub const WARM_UP: Duration = Duration::from_secs(3);
