@@ -19,7 +19,7 @@ pub fn raise() -> Option<u64> {
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(%error, "could not raise the limit of open files");
         }
     }
     getrlimit(Resource::Nofile).current
@@ -45,9 +45,9 @@ fn short(limit: Option<u64>, max_in_flight: usize, database_connections: u32) ->
     let needed = in_flight.saturating_add(database_connections.into()).saturating_add(api).saturating_add(OTHERS);
     (limit < needed).then(|| {
         format!(
-            "this process may open {limit} files and needs {needed}: {in_flight} for attempts (TIDEGATE_MAX_IN_FLIGHT), \
-             {database_connections} for the database, {api} for the API and {OTHERS} for all else; raise the hard limit \
-             (LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit -Hn) or lower TIDEGATE_MAX_IN_FLIGHT"
+            "this process can open {limit} files, but needs {needed}: {in_flight} for attempts (TIDEGATE_MAX_IN_FLIGHT), \
+             {database_connections} for the database, {api} for the API and {OTHERS} for everything else; raise the hard \
+             limit (systemd: LimitNOFILE=, Docker: --ulimit nofile=, shell: ulimit -Hn) or lower TIDEGATE_MAX_IN_FLIGHT"
         )
     })
 }

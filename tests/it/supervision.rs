@@ -43,12 +43,9 @@ async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names
         until("the relay to end", SOON, async || gateway.relay.ended().ok_or_else(|| "it runs".to_owned())).await;
     assert_eq!(status.code(), Some(1));
     let log = gateway.relay.log();
-    let of_task = |line: &&str| line.contains("a task of the relay has failed") && line.contains("task=\"replays\"");
+    let of_task = |line: &&str| line.contains("a task of the relay failed") && line.contains("task=\"replays\"");
     assert_eq!(log.lines().filter(of_task).count(), 1, "{log}");
-    assert!(
-        log.contains("tidegate: the relay has drained and ended because of a failure: the task \"replays\""),
-        "{log}"
-    );
+    assert!(log.contains("tidegate: the relay shut down because of a failure: the task \"replays\""), "{log}");
     let settled =
         format!("select count(*) from settled_deliveries where event_id = '{in_flight}' and state = 'succeeded'");
     assert_eq!(count(&mut database, &settled).await, 1, "what was in flight is settled");
@@ -93,7 +90,7 @@ async fn a_relay_whose_token_the_edge_refuses_is_ready_and_says_so() {
     // Its source is put to the edge again every few seconds.
     gateway.line("behind").await;
     let failing = upstream(&gateway, "edge", "failing").await;
-    assert_eq!(failing["error"], "it refused the token (status 401)");
+    assert_eq!(failing["error"], "token rejected (status 401)");
     assert!(failing["since"].is_string(), "{failing}");
 }
 
