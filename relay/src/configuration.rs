@@ -280,11 +280,15 @@ impl Configuration {
                 tracing::warn!(
                     revision = self.current().version.revision,
                     before = before.version.revision,
-                    "the database has an older configuration than the relay had in memory, probably after a restore or a \
-                     failover to a lagging standby; the older one is now active, and the edge is being compared with it"
+                    "the database has an older configuration than the relay had in memory, probably after a restore or \
+                     a failover to a lagging standby; the older one is now active, and the edge is being compared with \
+                     it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
-                    tracing::warn!(%error, "could not schedule an immediate comparison with the edge; the regular comparison follows");
+                    tracing::warn!(
+                        %error,
+                        "could not schedule an immediate comparison with the edge; the regular comparison follows"
+                    );
                 }
             }
         }
@@ -361,7 +365,11 @@ fn source(row: store::configuration::SourceRow) -> Source {
 /// of the source are stored and routed, without id and type.
 fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T {
     supervise::row_now(read).unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, %source, "the relay panicked while reading the settings of a source; using defaults");
+        tracing::error!(
+            error = %panic,
+            %source,
+            "the relay panicked while reading the settings of a source; using defaults"
+        );
         T::default()
     })
 }

@@ -37,7 +37,11 @@ pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
             Turn::Nothing
         });
         if let Turn::Done { destination, cancelled } = turn {
-            tracing::info!(%destination, cancelled, "all pending deliveries to a deleted destination have been cancelled");
+            tracing::info!(
+                %destination,
+                cancelled,
+                "all pending deliveries to a deleted destination have been cancelled"
+            );
         }
         tokio::select! {
             () = wakers.deletions.notified(), if turn == Turn::Nothing => {}

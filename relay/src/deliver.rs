@@ -114,7 +114,10 @@ impl Engine {
         };
         workers.end(stopping).await;
         if let Err(error) = store::leases::release(&pool, replica).await {
-            tracing::warn!(%error, "could not release the shards; another replica takes them over when the lease expires");
+            tracing::warn!(
+                %error,
+                "could not release the shards; another replica takes them over when the lease expires"
+            );
         }
     }
 }

@@ -58,7 +58,13 @@ async fn look(intake: &Intake) -> store::Result<bool> {
         let id = DestinationId::from_uuid(begun.destination_id);
         let snapshot = intake.configuration.current();
         if let Some((customer, name)) = snapshot.customer_and_name(id) {
-            tracing::warn!(destination = %id, held_by = begun.parked_by, error = begun.reason, "deliveries to a destination are held individually; remove the cause, then call POST /v1/deliveries/release");
+            tracing::warn!(
+                destination = %id,
+                held_by = begun.parked_by,
+                error = begun.reason,
+                "deliveries to a destination are held individually; remove the cause, then call \
+                 POST /v1/deliveries/release"
+            );
             let happening = Happening::DeliveriesHeld {
                 destination: id,
                 name: name.to_owned(),

@@ -163,7 +163,11 @@ impl Puller {
                     pause
                 }
                 Err(panicked) => {
-                    tracing::error!(queue = self.queue.id(), error = %panicked, "the relay panicked during a pull; the messages return to the queue when their leases expire");
+                    tracing::error!(
+                        queue = self.queue.id(),
+                        error = %panicked,
+                        "the relay panicked during a pull; the messages return to the queue when their leases expire"
+                    );
                     backoff.next_pause(mint::jitter())
                 }
             };
@@ -405,7 +409,8 @@ impl Group {
             message_id = raw.message_id,
             kind = reason.name(),
             error = detail,
-            "a message could not be stored as an event and was kept as an unreadable message; see GET /v1/unreadable-messages"
+            "a message could not be stored as an event and was kept as an unreadable message; see \
+             GET /v1/unreadable-messages"
         );
         self.set_aside(raw, reason, detail, now_ms);
     }

@@ -24,7 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub async fn run(app: App, stop: CancellationToken) {
     // The database may have been restored while no relay ran.
     if let Err(error) = edge_checks::make_all_due(&app.pool, COMPARED_WITHIN).await {
-        tracing::warn!(%error, "could not schedule an immediate comparison with the edge; the regular comparison follows");
+        tracing::warn!(
+            %error,
+            "could not schedule an immediate comparison with the edge; the regular comparison follows"
+        );
     }
     let pusher = Pusher::of(&app);
     let work = async {

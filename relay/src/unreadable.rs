@@ -172,7 +172,11 @@ async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future
     match tokio::time::timeout(TRY_WITHIN, supervise::row(stored)).await {
         Ok(Ok(tried)) => tried,
         Ok(Err(panic)) => {
-            tracing::error!(error = %panic, unreadable_message = %message, "the relay panicked while retrying an unreadable message");
+            tracing::error!(
+                error = %panic,
+                unreadable_message = %message,
+                "the relay panicked while retrying an unreadable message"
+            );
             Tried::StillUnreadable(reason, panic.to_string().replace('\0', "\u{fffd}"))
         }
         Err(_) => Tried::NotNow(format!("timed out after {} s", TRY_WITHIN.as_secs())),
@@ -184,7 +188,10 @@ async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future
 pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let pool = &releaser.intake.pool;
     if let Err(error) = unreadable::try_after_start(pool).await {
-        tracing::warn!(%error, "could not schedule unreadable messages for an immediate retry; they are retried on their normal schedule");
+        tracing::warn!(
+            %error,
+            "could not schedule unreadable messages for an immediate retry; they are retried on their normal schedule"
+        );
     }
     let mut known = releaser.intake.configuration.current();
     while !stop.is_cancelled() {
@@ -227,7 +234,11 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {
     let (id, unfinished) = (UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
     if unfinished > 1 {
-        tracing::error!(unreadable_message = %id, unfinished, "the relay stopped while retrying an unreadable message; the message may be the cause");
+        tracing::error!(
+            unreadable_message = %id,
+            unfinished,
+            "the relay stopped while retrying an unreadable message; the message may be the cause"
+        );
     }
     match releaser.try_again(row).await {
         Ok(Tried::Released(event)) => {
@@ -238,10 +249,18 @@ async fn try_one(releaser: &Releaser, row: UnreadableRow) {
             tracing::info!(unreadable_message = %id, kind = reason.name(), error = detail, "a message is still unreadable");
         }
         Ok(Tried::NotNow(error)) => {
-            tracing::warn!(unreadable_message = %id, error, "an unreadable message could not be retried; retrying later");
+            tracing::warn!(
+                unreadable_message = %id,
+                error,
+                "an unreadable message could not be retried; retrying later"
+            );
         }
         Err(error) => {
-            tracing::warn!(unreadable_message = %id, %error, "could not store the result of retrying an unreadable message")
+            tracing::warn!(
+                unreadable_message = %id,
+                %error,
+                "could not store the result of retrying an unreadable message"
+            )
         }
     }
 }

@@ -76,7 +76,7 @@ async fn a_relay_whose_pulls_fail_is_ready_and_says_since_when_the_queue_fails_u
     assert_eq!(gateway.api.get("/readyz").await.expect_status(200)["queue"], working);
     gateway.queue.fault(|faults| faults.pull_failures = Times::UntilCleared);
     let failing = upstream(&gateway, "queue", "failing").await;
-    assert!(failing["error"].as_str().is_some_and(|error| error.starts_with("it answered ")), "{failing}");
+    assert!(failing["error"].as_str().is_some_and(|error| error.starts_with("status ")), "{failing}");
     let since = time::OffsetDateTime::parse(failing["since"].as_str().expect("a time"), &Rfc3339).expect("a time");
     assert!(since < time::OffsetDateTime::now_utc() - Duration::from_secs(15), "{failing}");
     gateway.queue.clear_faults();

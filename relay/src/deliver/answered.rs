@@ -39,7 +39,11 @@ pub(super) fn answer<T>(
         }
         Ok(Err(failure)) => Err(Unanswered::Failed(Failure::NoAnswer(failure))),
         Err(panic) => {
-            tracing::error!(%delivery, error = %panic, "the relay panicked during an attempt; the attempt counts as failed");
+            tracing::error!(
+                %delivery,
+                error = %panic,
+                "the relay panicked during an attempt; the attempt counts as failed"
+            );
             Err(Unanswered::Failed(Failure::Internal(panic.to_string())))
         }
     })

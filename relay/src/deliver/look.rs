@@ -102,7 +102,11 @@ pub(super) async fn begin_signals(pool: &Pool, next_look: &Mutex<NextLook>) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "could not read the position of the cancellation signals; nothing is sent until it has been read; retrying");
+                tracing::warn!(
+                    %error,
+                    "could not read the position of the cancellation signals; nothing is sent until it has been read; \
+                     retrying"
+                );
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }

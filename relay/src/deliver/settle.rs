@@ -53,7 +53,8 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 if lost > 0 {
                     tracing::info!(
                         lost,
-                        "the outcomes of some attempts were discarded, because their shard has a new owner or their delivery was cancelled"
+                        "the outcomes of some attempts were discarded, because their shard has a new owner or their \
+                         delivery was cancelled"
                     );
                 }
                 return settled;
@@ -69,7 +70,11 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
             }
             Err(error) if error.is_data_error() && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
-                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database rejected the outcome of an attempt; its delivery is held");
+                tracing::error!(
+                    %error,
+                    delivery = %batch[0].delivery_id,
+                    "the database rejected the outcome of an attempt; its delivery is held"
+                );
                 let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());
                 let parked = Settlement {
                     attempt: None,

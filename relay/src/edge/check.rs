@@ -167,7 +167,11 @@ async fn compare<C: Future<Output = Result<(), String>>>(
                 }
             }
             Err(panic) => {
-                tracing::error!(error = %panic, %source, "the relay panicked while comparing a source with the edge; retrying");
+                tracing::error!(
+                    error = %panic,
+                    %source,
+                    "the relay panicked while comparing a source with the edge; retrying"
+                );
             }
         }
     }
@@ -182,7 +186,12 @@ async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
             let differs = edge_checks::source_differs(&pusher.pool, &row, least, &text).await.map_err(query_failed)?;
             let Some(behind) = differs else { return Ok(()) };
             if difference == Difference::NotComparable {
-                tracing::info!(source = %id, name = row.name, difference = text, "a source is written to the edge again");
+                tracing::info!(
+                    source = %id,
+                    name = row.name,
+                    difference = text,
+                    "a source is written to the edge again"
+                );
             } else {
                 tracing::warn!(
                     source = %id,

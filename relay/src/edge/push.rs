@@ -104,9 +104,9 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
             }
             Put::NameTaken => {
                 return Err(format!(
-                    "name_taken: the edge already has a different source named {}. If that source was just deleted, this one \
-                     becomes active automatically; otherwise delete the other source, or create this one with a different \
-                     name",
+                    "name_taken: the edge already has a different source named {}. If that source was just deleted, \
+                     this one becomes active automatically; otherwise delete the other source, or create this one with \
+                     a different name",
                     row.name
                 ));
             }
@@ -119,8 +119,8 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
         }
     }
     Err(format!(
-        "older_revision: the edge has the newer revision {held}, because the source is being changed concurrently; the relay \
-         retries"
+        "older_revision: the edge has the newer revision {held}, because the source is being changed concurrently; \
+         the relay retries"
     ))
 }
 

@@ -60,7 +60,8 @@ impl Plausible {
             return Err((
                 Reason::ImplausibleTime,
                 format!(
-                    "the timestamp in the event id, {at}, is in the future; check the clock of the relay and of the edge"
+                    "the timestamp in the event id, {at}, is in the future; check the clock of the relay and of the \
+                     edge"
                 ),
             ));
         }

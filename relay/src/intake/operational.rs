@@ -117,7 +117,11 @@ pub async fn or_dropped(
         }
         Ok(stored) => stored,
         Err(panic) => {
-            tracing::error!(error = %panic, %destination, "the relay panicked while storing an operational event; the event was dropped");
+            tracing::error!(
+                error = %panic,
+                %destination,
+                "the relay panicked while storing an operational event; the event was dropped"
+            );
             Ok(())
         }
     }

@@ -40,8 +40,8 @@ pub enum Error {
     #[error("the queue {queue} has no pull consumer; run `tidegate doctor` to see the command that adds one")]
     PullNotEnabled { queue: String },
     #[error(
-        "the queue API rejected TIDEGATE_QUEUE_TOKEN (status {status}); the token needs the permissions Queues: Read and \
-         Queues: Edit for this account"
+        "the queue API rejected TIDEGATE_QUEUE_TOKEN (status {status}); the token needs the permissions Queues: Read \
+         and Queues: Edit for this account"
     )]
     Forbidden { status: u16 },
     #[error(

@@ -139,7 +139,12 @@ fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
     let raw = text.as_bytes().to_vec();
     let Some(lease_id) = strings_of(&raw, "lease_id").pop() else {
         let start: String = text.chars().take(200).collect();
-        tracing::error!(%error, start, "the queue API returned a message without a lease id; the message cannot be acknowledged and will be leased again");
+        tracing::error!(
+            %error,
+            start,
+            "the queue API returned a message without a lease id; the message cannot be acknowledged and will be \
+             leased again"
+        );
         return None;
     };
     Some(Leased {

@@ -227,7 +227,11 @@ async fn is_done(look: impl Future<Output = Result<(), Vec<(String, Error)>>>) -
         Ok(Ok(())) => return true,
         Ok(Err(unknown)) => {
             for (queue, error) in unknown {
-                tracing::warn!(queue, %error, "could not read the settings of a queue; run `tidegate doctor` to check them");
+                tracing::warn!(
+                    queue,
+                    %error,
+                    "could not read the settings of a queue; run `tidegate doctor` to check them"
+                );
             }
         }
         Err(panic) => tracing::error!(error = %panic, "the relay panicked while checking the settings of the queues"),
@@ -314,8 +318,8 @@ mod tests {
         assert_eq!(
             found.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
-                "tidegate-events: messages are deleted after 4 days, acknowledged events included, but 14 days are required; \
-              run `npx wrangler queues update tidegate-events --message-retention-period-secs 1209600`"
+                "tidegate-events: messages are deleted after 4 days, acknowledged events included, but 14 days are \
+              required; run `npx wrangler queues update tidegate-events --message-retention-period-secs 1209600`"
             ]
         );
         assert_eq!(

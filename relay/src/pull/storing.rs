@@ -47,7 +47,11 @@ impl Puller {
                 match after_failure(error.suspect(answers), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
-                        tracing::warn!(%error, messages = group.len(), "could not store a batch of messages; storing its halves one after the other");
+                        tracing::warn!(
+                            %error,
+                            messages = group.len(),
+                            "could not store a batch of messages; storing its halves one after the other"
+                        );
                         let second = group.split_off(group.len() / 2);
                         waiting.extend([(group, unreadable), (second, Vec::new())]);
                         break;
@@ -56,7 +60,8 @@ impl Puller {
                         let detail = error.detail();
                         tracing::error!(
                             error = detail,
-                            "a message could not be stored as an event and was kept as an unreadable message; see GET /v1/unreadable-messages"
+                            "a message could not be stored as an event and was kept as an unreadable message; see \
+                             GET /v1/unreadable-messages"
                         );
                         unreadable.extend(
                             group
