@@ -237,7 +237,8 @@ const SOURCE_PAGE: &str = "This URL receives webhooks. Enter it at the provider 
     events are not shown here; use the relay's API to view them.";
 
 const HOME_PAGE: &str = "This is the edge of Tidegate, a webhook gateway. Webhooks are sent to \
-    /in/<name of the source>; create sources with the relay's API. /healthz reports whether this Worker is running.";
+    /in/ followed by the name of the source; create sources with the relay's API. /healthz reports whether this \
+    Worker is running.";
 
 fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
     let Acknowledgement { status, body, content_type } = acknowledgement;

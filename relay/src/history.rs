@@ -154,7 +154,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Re
 async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> store::Result<Kept> {
     let now = maintenance.now().await?;
     let first_known = retention.first_known(unix_time::unix_ms(now));
-    let reason = format!("it was not delivered within its retention of {} days", retention.metadata_days);
+    let reason = format!("not delivered within {} days (TIDEGATE_METADATA_RETENTION_DAYS)", retention.metadata_days);
     loop {
         let expired = maintenance.expire_pending(first_known, &reason, EXPIRED_AT_ONCE).await?;
         if expired == 0 {

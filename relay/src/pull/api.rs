@@ -208,7 +208,7 @@ impl Queue {
 async fn read_to_end(response: &mut reqwest::Response, received: &mut Vec<u8>) -> Result<(), String> {
     while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
         if received.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(format!("it is larger than {MAX_ANSWER_BYTES} bytes"));
+            return Err(format!("the response is larger than {MAX_ANSWER_BYTES} bytes"));
         }
         received.extend_from_slice(&chunk);
     }
