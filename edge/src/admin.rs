@@ -119,7 +119,7 @@ async fn open_secret(
 }
 
 fn unavailable(error: impl std::fmt::Display) -> Answer {
-    log::error("an admin call failed", &[("error", &error)]);
+    log::error("a request of the relay to the admin API failed", &[("error", &error)]);
     Answer::Unavailable(error.to_string())
 }
 

@@ -30,7 +30,8 @@ impl std::fmt::Display for Missing {
             Self::Binding(name) => write!(f, "the binding {name} is missing: add it to wrangler.toml and deploy again"),
             Self::Secret(name) => write!(f, "the secret {name} is missing: run `wrangler secret put {name}`"),
             Self::SealKey => f.write_str(
-                "the secret SEAL_KEY is not the base64 of 32 bytes: run `openssl rand -base64 32 | wrangler secret put SEAL_KEY`",
+                "the secret SEAL_KEY is not the base64 of 32 bytes; restore its previous value. On a new edge, set it: \
+                 run `openssl rand -base64 32 | wrangler secret put SEAL_KEY`",
             ),
         }
     }

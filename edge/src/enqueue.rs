@@ -58,10 +58,15 @@ pub(crate) async fn enqueue_again(
 ) -> Result<(), SendError> {
     let mut pauses = PAUSES_MS.iter();
     loop {
-        log::error("the queue did not accept a message", &[("error", &error)]);
         match (classify(&error), pauses.next()) {
-            (SendError::Busy, Some(pause)) => Delay::from(Duration::from_millis(*pause)).await,
-            (error @ (SendError::Busy | SendError::Closed), _) => return Err(error),
+            (SendError::Busy, Some(pause)) => {
+                log::warn("sending a message to the queue failed; retrying", &[("error", &error)]);
+                Delay::from(Duration::from_millis(*pause)).await;
+            }
+            (kind @ (SendError::Busy | SendError::Closed), _) => {
+                log::error("a message could not be sent to the queue", &[("error", &error)]);
+                return Err(kind);
+            }
         }
         match send().await {
             Ok(()) => return Ok(()),

@@ -312,7 +312,7 @@ async fn confirm(url: &str) -> Result<(), Answer> {
     let asked = asked.map_err(|error| unavailable(worker::Error::from(error)))?;
     match asked.status {
         200..=299 => Ok(()),
-        status => Err(unavailable(format!("a subscription could not be confirmed: its URL answered {status}"))),
+        status => Err(unavailable(format!("confirming a subscription failed: its URL returned {status}"))),
     }
 }
 
@@ -369,7 +369,7 @@ pub(crate) fn header(source: &Source, mut head: Head, verification: Verification
 
 /// Answers the provider "try again" and logs the reason for the operator.
 pub(crate) fn unavailable(error: impl std::fmt::Display) -> Answer {
-    log::error("a request could not be accepted", &[("error", &error)]);
+    log::error("a request could not be accepted; the provider was asked to retry (503)", &[("error", &error)]);
     Answer::TryAgain { after_s: RETRY_AFTER_S }
 }
 

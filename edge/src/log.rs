@@ -30,10 +30,10 @@ mod tests {
 
     #[test]
     fn a_line_is_json_whatever_a_field_contains() {
-        let line = line("the queue did not accept a message", &[("error", &"a \"quoted\"\nline")]).to_string();
+        let line = line("a message could not be sent to the queue", &[("error", &"a \"quoted\"\nline")]).to_string();
         assert!(!line.contains('\n'), "{line}");
         let read: Value = serde_json::from_str(&line).expect("is JSON");
-        assert_eq!(read["message"], "the queue did not accept a message");
+        assert_eq!(read["message"], "a message could not be sent to the queue");
         assert_eq!(read["error"], "a \"quoted\"\nline");
     }
 }

@@ -118,7 +118,10 @@ async fn fetch(location: &KeyLocation) -> Option<Rc<KeySet>> {
             Some(keys)
         }
         Err(error) => {
-            log::error("published keys could not be fetched", &[("url", &location.url), ("error", &error)]);
+            log::error(
+                "the provider's published keys could not be fetched; cached keys are used while they are valid",
+                &[("url", &location.url), ("error", &error)],
+            );
             with_fetched(location, |fetched| fetched.failures.put(&key, (), FAILED, now));
             None
         }
@@ -133,7 +136,8 @@ async fn download(location: &KeyLocation) -> Result<(Rc<KeySet>, Ages), String> 
     let document = host::read_document(&location.url, question, MAX_BYTES, TIMEOUT_MS)
         .await
         .map_err(|error| worker::Error::from(error).to_string())?;
-    let content = document.content.ok_or_else(|| format!("status {}, or too large", document.status))?;
+    let content =
+        document.content.ok_or_else(|| format!("the response has status {} or is too large", document.status))?;
     let keys = KeySet::parse(&location.form, &content).map_err(|error| error.to_string())?;
     Ok((Rc::new(keys), ages(&document.cache_control)))
 }

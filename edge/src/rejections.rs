@@ -70,7 +70,7 @@ pub(crate) fn may_explain(now: u64) -> bool {
 async fn tell(sample: RejectionSample, queue: Queue) {
     // Losing a sample is acceptable: it counts refused requests and holds no event.
     if enqueue(&queue, &encode_rejection(&sample)).await.is_err() {
-        log::warn("a sample of rejections could not be sent", &[("rejections", &sample.count)]);
+        log::warn("rejection counts could not be sent to the queue and are lost", &[("rejections", &sample.count)]);
     }
 }
 

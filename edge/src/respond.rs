@@ -159,15 +159,19 @@ fn parts(answer: Answer) -> Parts {
         Answer::Reply(reply) => reply_parts(reply),
         Answer::SignatureRefused => error(401, "signature_refused", None),
         Answer::UnknownSource => error(404, "unknown_source", None),
-        Answer::BodyTooLarge { max_bytes } => error(413, "body_too_large", Some(format!("at most {max_bytes} bytes"))),
+        Answer::BodyTooLarge { max_bytes } => {
+            error(413, "body_too_large", Some(format!("the body is larger than {max_bytes} bytes")))
+        }
         Answer::HeadTooLarge => error(431, "headers_too_large", None),
         Answer::BrokenBody => error(400, "body_incomplete", None),
         Answer::SlowBody => error(408, "body_too_slow", None),
-        Answer::TooBusy => error(503, "too_busy", Some("too many bodies are being received; try again".to_owned()))
-            .with("retry-after", BUSY_RETRY_AFTER_S.to_string()),
+        Answer::TooBusy => {
+            error(503, "too_busy", Some("too many requests are in progress; try again later".to_owned()))
+                .with("retry-after", BUSY_RETRY_AFTER_S.to_string())
+        }
         Answer::BrokenHead => error(400, "headers_unreadable", None),
         Answer::TryAgain { after_s } => error(503, "try_again", None).with("retry-after", after_s.to_string()),
-        Answer::NotTaken { html: true } => page(405, true, "Not taken", NOT_TAKEN).with("allow", POST),
+        Answer::NotTaken { html: true } => page(405, true, "Method not allowed", NOT_TAKEN).with("allow", POST),
         Answer::NotTaken { html: false } => {
             error(405, "method_not_allowed", Some(NOT_TAKEN.to_owned())).with("allow", POST)
         }
@@ -177,7 +181,8 @@ fn parts(answer: Answer) -> Parts {
         Answer::NotFound => error(404, "not_found", None),
         Answer::MethodNotAllowed { allow } => error(405, "method_not_allowed", None).with("allow", allow.to_owned()),
         Answer::Unauthorized => {
-            let hint = "send `Authorization: Bearer` and the secret ADMIN_TOKEN of this Worker";
+            let hint =
+                "send the header `Authorization: Bearer <token>`, where <token> is this Worker's secret ADMIN_TOKEN";
             error(401, "unauthorized", Some(hint.to_owned())).with("www-authenticate", "Bearer".to_owned())
         }
         Answer::NotConfigured(missing) => error(503, "not_configured", Some(missing.to_string())),
@@ -196,7 +201,11 @@ fn parts(answer: Answer) -> Parts {
             let message = format!("revision {revision} is already stored; send a larger one");
             json_parts(409, &json!({ "error": "older_revision", "message": message, "revision": revision }))
         }
-        Answer::NameTaken => error(409, "name_taken", Some("another source has this name; choose another".to_owned())),
+        Answer::NameTaken => error(
+            409,
+            "name_taken",
+            Some("a different source already has this name; choose a different name".to_owned()),
+        ),
         Answer::BadConfiguration(reason) => error(422, "bad_configuration", Some(reason)),
         Answer::Done => Parts { status: 204, headers: Vec::new(), body: Vec::new() },
         Answer::UnknownBody | Answer::StoredBody(_) => error(404, "unknown_body", None),
@@ -220,14 +229,16 @@ const NO_STORE: Header = (Cow::Borrowed("cache-control"), Cow::Borrowed("no-stor
 /// The method that every source accepts.
 const POST: &str = "POST";
 
-const NOT_TAKEN: &str = "No event was accepted: this address accepts POST requests, and this GET has a query. If the provider \
-    sends its events by GET, set methods to [\"GET\"] in the config of the source.";
+const NOT_TAKEN: &str = "This request was not accepted as an event: the URL accepts POST requests, but \
+    received a GET request with a query string. If the provider sends its events with GET, set `methods` to [\"GET\"] \
+    in the `config` of the source.";
 
-const SOURCE_PAGE: &str = "This address receives webhooks. Give it to the provider that sends them: the signature of \
-    each request is checked, and the answer comes at once. Nothing is shown here: the API of the relay shows what arrived.";
+const SOURCE_PAGE: &str = "This URL receives webhooks. Enter it at the provider that sends them. Received \
+    events are not shown here; use the relay's API to view them.";
 
-const HOME_PAGE: &str = "This is the edge of a webhook gateway. Webhooks go to /in/ and the name of a source; \
-    sources are created through the API of the relay. /healthz says whether this Worker runs.";
+const HOME_PAGE: &str = "This is the edge of Tidegate, a webhook gateway. Webhooks are sent to \
+    /in/ followed by the name of the source; create sources with the relay's API. /healthz reports whether this \
+    Worker is running.";
 
 fn acknowledge(id: EventId, acknowledgement: &Acknowledgement) -> Parts {
     let Acknowledgement { status, body, content_type } = acknowledgement;
@@ -374,7 +385,7 @@ mod tests {
             assert_eq!(refused.status, 405);
             assert!(refused.headers.contains(&("allow".into(), "POST".into())), "{:?}", refused.headers);
             let body = String::from_utf8(refused.body).expect("text");
-            assert!(body.contains("No event was accepted") && body.contains("methods"), "{body}");
+            assert!(body.contains("This request was not accepted") && body.contains("methods"), "{body}");
             assert_eq!(body.starts_with("<!doctype html>"), html, "{body}");
         }
     }

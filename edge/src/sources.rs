@@ -70,12 +70,12 @@ impl std::fmt::Display for SourceError {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Missing(missing) => missing.fmt(f),
-            Self::Store(error) => write!(f, "the namespace SOURCES could not be read, try again: {error}"),
+            Self::Store(error) => write!(f, "the KV namespace SOURCES could not be read; try again: {error}"),
             Self::Damaged(error) => {
                 write!(
                     f,
-                    "a stored source cannot be read ({error}); was SEAL_KEY changed? The relay writes it again within a day, \
-                     or when the source is changed"
+                    "a stored source cannot be opened ({error}), probably because SEAL_KEY was changed; the relay \
+                     writes the source again within a day, or as soon as it is changed"
                 )
             }
         }
@@ -198,7 +198,10 @@ pub(crate) async fn read_name(name: &str, bindings: &Bindings) -> Result<Option<
 fn refresh(reference: String, bindings: Bindings, context: &Context) {
     context.wait_until(async move {
         if let Err(error) = load(&reference, &bindings).await {
-            log::error("a source could not be refreshed", &[("error", &error)]);
+            log::error(
+                "a cached source could not be refreshed; the cached version is used",
+                &[("source", &reference), ("error", &error)],
+            );
         }
     });
 }

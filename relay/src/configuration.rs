@@ -280,11 +280,15 @@ impl Configuration {
                 tracing::warn!(
                     revision = self.current().version.revision,
                     before = before.version.revision,
-                    "the configuration in the database is older than the one in memory, as after a restore or a failover \
-                     to a standby that lagged; it is active now, and the edge is compared with it"
+                    "the database has an older configuration than the relay had in memory, probably after a restore or \
+                     a failover to a lagging standby; the older one is now active, and the edge is being compared with \
+                     it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
-                    tracing::warn!(%error, "comparisons with the edge cannot be made due; they are made in their turn");
+                    tracing::warn!(
+                        %error,
+                        "could not schedule an immediate comparison with the edge; the regular comparison follows"
+                    );
                 }
             }
         }
@@ -318,7 +322,7 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
                     tracing::error!(
                         destination = %id,
                         error = unusable.reason,
-                        "a destination is unusable; its deliveries are held"
+                        "a destination is unusable, so its deliveries are held; fix the cause in `error`"
                     );
                 }
                 snapshot.unusable.insert(id, unusable);
@@ -361,7 +365,11 @@ fn source(row: store::configuration::SourceRow) -> Source {
 /// of the source are stored and routed, without id and type.
 fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T {
     supervise::row_now(read).unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, %source, "reading the settings of a source panicked; defaults are used");
+        tracing::error!(
+            error = %panic,
+            %source,
+            "the relay panicked while reading the settings of a source; using defaults"
+        );
         T::default()
     })
 }
@@ -448,7 +456,7 @@ fn compiled<T: Clone>(
         Some(before) if before.source == source && before.compiled.is_ok() => before.clone(),
         Some(_) | None => {
             let compiled = supervise::row_now(|| compile(&source)).unwrap_or_else(|panic| {
-                tracing::error!(error = %panic, %route, "compiling an expression panicked");
+                tracing::error!(error = %panic, %route, "the relay panicked while compiling an expression of a route");
                 Err(ExpressionError::Internal)
             });
             Expression { compiled, source }

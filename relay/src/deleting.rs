@@ -33,11 +33,15 @@ pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
             () = stop.cancelled() => return,
         };
         let turn = turn.unwrap_or_else(|error| {
-            tracing::warn!(%error, "pending deliveries of a deleted destination cannot be cancelled; trying again");
+            tracing::warn!(%error, "could not cancel pending deliveries to a deleted destination; retrying");
             Turn::Nothing
         });
         if let Turn::Done { destination, cancelled } = turn {
-            tracing::info!(%destination, cancelled, "all pending deliveries of a deleted destination are cancelled");
+            tracing::info!(
+                %destination,
+                cancelled,
+                "all pending deliveries to a deleted destination have been cancelled"
+            );
         }
         tokio::select! {
             () = wakers.deletions.notified(), if turn == Turn::Nothing => {}

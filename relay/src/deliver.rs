@@ -113,7 +113,10 @@ impl Engine {
         };
         workers.end(stopping).await;
         if let Err(error) = store::leases::release(&pool, replica).await {
-            tracing::warn!(%error, "the shards cannot be given back; another replica takes them when the lease has expired");
+            tracing::warn!(
+                %error,
+                "could not release the shards; another replica takes them over when the lease expires"
+            );
         }
     }
 }
@@ -174,7 +177,7 @@ impl Machine {
                 () = sleep_until(stopping), if stopping.is_some() => {
                     tracing::warn!(
                         in_flight = self.core.in_flight(),
-                        "the time of the shutdown is up; what is in flight is sent again"
+                        "shutdown timed out; attempts in flight are aborted and sent again later"
                     );
                     break;
                 }
@@ -273,7 +276,7 @@ impl Machine {
     fn break_off(&mut self) {
         tracing::warn!(
             attempts = self.attempts.len(),
-            "attempts are broken off, because another replica may send to their destinations"
+            "attempts in flight are aborted, because another replica may already be sending to their destinations"
         );
         self.attempts.drain().for_each(|(_, attempt)| attempt.abort());
     }
@@ -304,7 +307,7 @@ impl Machine {
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
         self.tasks.spawn_job("reader of what is to be sent at once", async move {
             let items = read::expedited(&pool, destination, &asked).await.unwrap_or_else(|error| {
-                tracing::warn!(%error, "expedited deliveries cannot be read; trying again");
+                tracing::warn!(%error, "could not read expedited deliveries; retrying");
                 Vec::new()
             });
             handle.tell(Input::Expedited { destination, epoch, asked, items });
@@ -329,7 +332,7 @@ async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) 
             _ = poll.tick() => if configuration.compared_ago() > POLL + POLL / 4
                 && let Err(error) = configuration.refresh().await
             {
-                tracing::warn!(%error, "the configuration cannot be compared with the database; trying again");
+                tracing::warn!(%error, "could not compare the configuration with the database; retrying");
             },
         }
     }

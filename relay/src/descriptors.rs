@@ -19,7 +19,7 @@ pub fn raise() -> Option<u64> {
     if limit.current != limit.maximum {
         let raised = Rlimit { current: limit.maximum, maximum: limit.maximum };
         if let Err(error) = setrlimit(Resource::Nofile, raised) {
-            tracing::warn!(%error, "the limit of open files cannot be raised");
+            tracing::warn!(%error, "could not raise the limit of open files");
         }
     }
     getrlimit(Resource::Nofile).current
@@ -45,9 +45,10 @@ fn short(limit: Option<u64>, max_in_flight: usize, database_connections: u32) ->
     let needed = in_flight.saturating_add(database_connections.into()).saturating_add(api).saturating_add(OTHERS);
     (limit < needed).then(|| {
         format!(
-            "this process may open {limit} files and needs {needed}: {in_flight} for attempts (TIDEGATE_MAX_IN_FLIGHT), \
-             {database_connections} for the database, {api} for the API and {OTHERS} for all else; raise the hard limit \
-             (LimitNOFILE= of systemd, --ulimit nofile= of docker, ulimit -Hn) or lower TIDEGATE_MAX_IN_FLIGHT"
+            "this process can open {limit} files, but needs {needed}: {in_flight} for attempts \
+             (TIDEGATE_MAX_IN_FLIGHT), {database_connections} for the database, {api} for the API and {OTHERS} for \
+             everything else; raise the hard limit (systemd: LimitNOFILE=, Docker: --ulimit nofile=, shell: ulimit \
+             -Hn) or lower TIDEGATE_MAX_IN_FLIGHT"
         )
     })
 }
@@ -59,7 +60,7 @@ mod tests {
     #[test]
     fn the_defaults_need_more_than_the_usual_soft_limit_and_less_than_the_usual_hard_one() {
         let short = |limit| short(limit, 1_024, 16);
-        assert!(short(Some(1_024)).is_some_and(|text| text.contains("1024 files and needs 1424")));
+        assert!(short(Some(1_024)).is_some_and(|text| text.contains("1024 files, but needs 1424")));
         assert_eq!((short(Some(4_096)), short(Some(524_288)), short(None)), (None, None, None));
     }
 

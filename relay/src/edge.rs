@@ -84,13 +84,17 @@ impl Edge {
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                return Err(FetchError::Gone(format!("its body {key} is not in the edge's storage")));
+                return Err(FetchError::Gone(format!(
+                    "the body {key} that the message refers to is not in the edge's storage"
+                )));
             }
             _ => return Err(FetchError::Later(answer(response).await)),
         }
         let body = response.bytes().await.map_err(|error| FetchError::Later(error.to_string()))?;
         if body.len() as u64 != size || hex(&Sha256::digest(&body)) != sha256 {
-            return Err(FetchError::Gone(format!("its body {key} is not the one that was put there")));
+            return Err(FetchError::Gone(format!(
+                "the body {key} that the message refers to differs from the one that the edge stored (size or SHA-256)"
+            )));
         }
         Ok(body.into())
     }
@@ -142,16 +146,16 @@ impl Edge {
             Ok(response) => {
                 match response.status() {
                     status @ (StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN) => {
-                        call.failed(format!("it refused the token (status {})", status.as_u16()));
+                        call.failed(format!("token rejected (status {})", status.as_u16()));
                     }
-                    status if status.is_server_error() => call.failed(format!("it answered {}", status.as_u16())),
+                    status if status.is_server_error() => call.failed(format!("status {}", status.as_u16())),
                     _ => call.succeeded(),
                 }
                 Ok(response)
             }
             Err(error) => {
-                call.failed("it cannot be reached".to_owned());
-                Err(format!("the edge cannot be reached: {error}"))
+                call.failed("unreachable".to_owned());
+                Err(format!("cannot reach the edge at TIDEGATE_EDGE_URL: {error}"))
             }
         }
     }
@@ -166,12 +170,12 @@ async fn answer(response: Response) -> String {
 fn describe(status: StatusCode, text: &str) -> String {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {
-            "; TIDEGATE_EDGE_ADMIN_TOKEN has to be the Worker's secret ADMIN_TOKEN"
+            "; set TIDEGATE_EDGE_ADMIN_TOKEN to the value of the edge's secret ADMIN_TOKEN"
         }
         _ => "",
     };
     let text: String = text.chars().take(300).collect();
-    format!("the edge answered {status}: {text}{hint}")
+    format!("the edge returned {status}: {text}{hint}")
 }
 
 fn hex(bytes: &[u8]) -> String {

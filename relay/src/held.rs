@@ -35,7 +35,7 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
             Ok(true) => WHILE_HELD,
             Ok(false) => SWEEP,
             Err(error) => {
-                tracing::warn!(%error, "destinations with held deliveries cannot be read; trying again");
+                tracing::warn!(%error, "could not read destinations with held deliveries; retrying");
                 WHILE_HELD
             }
         };
@@ -58,7 +58,13 @@ async fn look(intake: &Intake) -> store::Result<bool> {
         let id = DestinationId::from_uuid(begun.destination_id);
         let snapshot = intake.configuration.current();
         if let Some((customer, name)) = snapshot.customer_and_name(id) {
-            tracing::warn!(destination = %id, held_by = begun.parked_by, error = begun.reason, "deliveries are held");
+            tracing::warn!(
+                destination = %id,
+                held_by = begun.parked_by,
+                error = begun.reason,
+                "deliveries to a destination are held individually; remove the cause, then call \
+                 POST /v1/deliveries/release"
+            );
             let happening = Happening::DeliveriesHeld {
                 destination: id,
                 name: name.to_owned(),
@@ -84,7 +90,7 @@ pub async fn tell_unusable(intake: Intake, stop: CancellationToken) {
         let all_told = match tell_new(&intake, &snapshot, &mut told).await {
             Ok(()) => true,
             Err(error) => {
-                tracing::warn!(%error, "the event of an unusable destination cannot be stored; trying again");
+                tracing::warn!(%error, "could not store the operational event about an unusable destination; retrying");
                 false
             }
         };

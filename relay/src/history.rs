@@ -117,7 +117,7 @@ pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: 
             // A delivery that expires may be of a day without a partition; it is made, and the next run goes on.
             Err(error) if MissingPartitions::default().make(&pool, &error).await.unwrap_or(false) => AGAIN,
             Err(error) => {
-                tracing::error!(%error, "the partitions of history cannot be maintained; trying again");
+                tracing::error!(%error, "could not maintain the history partitions; retrying");
                 AGAIN
             }
         };
@@ -141,7 +141,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Re
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
     // One of the two clocks is wrong, and what is dropped does not come back.
     if let Some(wrong) = clock.is_wrong().await? {
-        tracing::warn!(error = wrong, "dropping of history is suspended");
+        tracing::warn!(error = wrong, "deleting old history is suspended");
         return Ok(Kept::Unfinished);
     }
     let Some(mut maintenance) = Maintenance::begin(pool).await? else {
@@ -154,13 +154,13 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Re
 async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> store::Result<Kept> {
     let now = maintenance.now().await?;
     let first_known = retention.first_known(unix_time::unix_ms(now));
-    let reason = format!("it was not delivered within its retention of {} days", retention.metadata_days);
+    let reason = format!("not delivered within {} days (TIDEGATE_METADATA_RETENTION_DAYS)", retention.metadata_days);
     loop {
         let expired = maintenance.expire_pending(first_known, &reason, EXPIRED_AT_ONCE).await?;
         if expired == 0 {
             break;
         }
-        tracing::warn!(deliveries = expired, error = reason, "pending deliveries are dead");
+        tracing::warn!(deliveries = expired, error = reason, "pending deliveries have expired and are now dead");
     }
     let before = now - time::Duration::days(i64::from(retention.metadata_days) + ROUTE_VERSION_GRACE_DAYS);
     while maintenance.forget_route_versions(before, FORGOTTEN_AT_ONCE).await? > 0 {}
@@ -172,19 +172,19 @@ async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) 
         if partition.state == State::Attached && maintenance.is_needed(&partition).await? {
             tracing::warn!(
                 partition = partition.name(),
-                "a partition is kept beyond its retention because pending deliveries need it; resume or cancel what \
-                 GET /v1/deliveries?state=held shows"
+                "a partition is kept beyond its retention because pending deliveries need it; resume, \
+                 release or cancel the deliveries listed by GET /v1/deliveries?state=held"
             );
             continue;
         }
         match maintenance.drop(&partition).await {
             Ok(()) => {
-                tracing::info!(partition = partition.name(), "a partition is dropped because its retention has passed")
+                tracing::info!(partition = partition.name(), "a partition past its retention was dropped")
             }
             Err(error) if error.is_in_use() => {
                 tracing::info!(
                     partition = partition.name(),
-                    "a partition cannot be dropped while a query reads it; trying again"
+                    "a partition could not be dropped because a query is reading it; retrying"
                 );
                 kept = Kept::Unfinished;
             }

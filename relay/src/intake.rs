@@ -112,7 +112,12 @@ impl Intake {
             // Copies: this future may be dropped before anything is stored.
             prepared.batch.unreadable = unreadable.to_vec();
             for (at, reason, detail) in &prepared.unreadable {
-                tracing::error!(kind = reason.name(), error = detail, "a message is kept as unreadable");
+                tracing::error!(
+                    kind = reason.name(),
+                    error = detail,
+                    "a message could not be stored as an event and was kept as an unreadable message; see \
+                     GET /v1/unreadable-messages"
+                );
                 prepared.batch.unreadable.push(arrivals[*at].unreadable(*reason, detail, plausible.now_ms));
             }
             Ok::<(), Infallible>(())
@@ -175,7 +180,7 @@ impl Intake {
                     round += 1;
                 }
                 Admitted::Stored { stored, duplicates, full } => {
-                    tracing::debug!(events = stored.len(), duplicates, "events are stored");
+                    tracing::debug!(events = stored.len(), duplicates, "events were stored");
                     if prepared.batch.events.iter().any(NewEvent::parks) {
                         self.parked.notify_one();
                     }
@@ -198,14 +203,19 @@ impl Intake {
         tracing::warn!(
             source = %source.id,
             name = source.name,
-            "the quarantine of a source is full; what fails verification is counted and not kept"
+            "the quarantine of a source is full; until the next hour, events that fail verification are counted but \
+             not stored"
         );
         match supervise::row(operational::quarantine_full(self, source, full.hour)).await {
             Ok(Ok(())) => {}
-            Ok(Err(error)) => tracing::warn!(%error, source = %source.id, "an operational event cannot be stored"),
+            Ok(Err(error)) => tracing::warn!(%error, source = %source.id, "could not store an operational event"),
             // What called this has been stored.
             Err(panic) => {
-                tracing::error!(error = %panic, source = %source.id, "storing an operational event panicked; it is dropped");
+                tracing::error!(
+                    error = %panic,
+                    source = %source.id,
+                    "the relay panicked while storing an operational event; the event was dropped"
+                );
             }
         }
     }

@@ -96,7 +96,11 @@ impl Puller {
         self.readiness.puller_turned(self.queue.id(), Duration::ZERO);
         while !stop.is_cancelled() {
             if let Err(error) = self.may_pull().await {
-                tracing::warn!(queue = self.queue.id(), error, "pulling is suspended");
+                tracing::warn!(
+                    queue = self.queue.id(),
+                    error,
+                    "pulling is suspended until the cause is resolved; retrying"
+                );
                 let pause = backoff.next_pause(mint::jitter());
                 self.readiness.puller_turned(self.queue.id(), pause);
                 tokio::select! {
@@ -115,7 +119,7 @@ impl Puller {
                 Ok(Pulled::Messages { .. } | Pulled::KeptApart) => self.readiness.pulled(self.queue.id()),
                 Ok(Pulled::Failed { error, .. }) => self.readiness.pull_failed(self.queue.id(), error.public()),
                 Err(_) => {
-                    self.readiness.pull_failed(self.queue.id(), "the relay panicked while it pulled".to_owned());
+                    self.readiness.pull_failed(self.queue.id(), "the relay panicked while pulling".to_owned());
                 }
             }
             let pause = match pulled {
@@ -153,12 +157,16 @@ impl Puller {
                         asked,
                         next = batch.get(),
                         %error,
-                        "a pull failed; trying again"
+                        "a pull failed; retrying"
                     );
                     pause
                 }
                 Err(panicked) => {
-                    tracing::error!(queue = self.queue.id(), error = %panicked, "a pull panicked; its messages return to the queue");
+                    tracing::error!(
+                        queue = self.queue.id(),
+                        error = %panicked,
+                        "the relay panicked during a pull; the messages return to the queue when their leases expire"
+                    );
                     backoff.next_pause(mint::jitter())
                 }
             };
@@ -181,7 +189,7 @@ impl Puller {
         match self.intake.clock.is_wrong().await {
             Ok(None) => Ok(()),
             Ok(Some(wrong)) => Err(wrong),
-            Err(error) => Err(format!("the database does not answer: {error}")),
+            Err(error) => Err(format!("the database does not respond: {error}")),
         }
     }
 
@@ -246,7 +254,7 @@ impl Puller {
             tracing::info!(
                 queue = self.queue.id(),
                 messages = not_reached.len(),
-                "large bodies of a pull were not fetched in time; their messages are handed back"
+                "some large bodies could not be fetched in time; their messages are returned to the queue"
             );
             self.hand_back_all(&not_reached, NOT_REACHED_DELAY).await;
         }
@@ -264,11 +272,11 @@ impl Puller {
                 LeasedBody::Message(bytes) => RawMessage { content_type: None, bytes, ..raw },
                 LeasedBody::Unreadable { raw: bytes, .. } => RawMessage { bytes, ..raw },
             };
-            let detail = format!("the queue has handed it out {attempts} times");
+            let detail = format!("the queue has leased the message {attempts} times");
             tracing::warn!(
                 message_id = raw.message_id,
                 attempts,
-                "a message that was leased too often is kept before it is read"
+                "a message was leased too many times; storing it as an unreadable message before parsing it"
             );
             group.set_aside(raw, Reason::LeasedTooOften, &detail, now_ms);
             group.leases.push(lease_id);
@@ -304,7 +312,7 @@ impl Puller {
                 queue = self.queue.id(),
                 messages = group.leases.len(),
                 %error,
-                "stored messages cannot be acknowledged; they return and are found stored"
+                "could not acknowledge stored messages; they will be leased again and recognised as already stored"
             );
         }
         true
@@ -351,7 +359,7 @@ impl Puller {
             tracing::warn!(
                 key = stored.key,
                 error,
-                "a stored body cannot be deleted from the edge; the bucket's lifecycle rule deletes it"
+                "could not delete a stored body from the edge; the bucket's lifecycle rule deletes it"
             );
         }
         true
@@ -361,7 +369,7 @@ impl Puller {
         tracing::warn!(
             delay_s = delay.as_secs(),
             error = reason,
-            "what a message refers to cannot be fetched; the message is handed back"
+            "could not fetch the body or secret that a message refers to; the message is returned to the queue"
         );
         self.hand_back_all(&[lease], delay).await;
         true
@@ -369,7 +377,7 @@ impl Puller {
 
     async fn hand_back_all(&self, leases: &[String], delay: Duration) {
         if let Err(error) = self.queue.hand_back(leases, delay).await {
-            tracing::warn!(%error, "messages cannot be handed back; they return when their leases expire");
+            tracing::warn!(%error, "could not return messages to the queue; they return when their leases expire");
         }
     }
 }
@@ -381,7 +389,7 @@ async fn in_time<T>(
 ) -> Result<Result<T, FetchError>, Elapsed> {
     let fetched = tokio::time::timeout_at(deadline, supervise::row(fetch)).await?;
     Ok(fetched.unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, "fetching what a message refers to panicked");
+        tracing::error!(error = %panic, "the relay panicked while fetching what a message refers to");
         Err(FetchError::Later(panic.to_string()))
     }))
 }
@@ -400,7 +408,8 @@ impl Group {
             message_id = raw.message_id,
             kind = reason.name(),
             error = detail,
-            "a message is kept as unreadable"
+            "a message could not be stored as an event and was kept as an unreadable message; see \
+             GET /v1/unreadable-messages"
         );
         self.set_aside(raw, reason, detail, now_ms);
     }

@@ -49,7 +49,7 @@ async fn database(config: &Config) -> Result<Pool, String> {
     let pool =
         Pool::new(&config.database_url, config.database_connections).map_err(say("DATABASE_URL cannot be used"))?;
     store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
-    history::make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
+    history::make_days(&pool).await.map_err(say("cannot create the daily partitions"))?;
     Ok(pool)
 }
 
@@ -57,7 +57,10 @@ async fn database(config: &Config) -> Result<Pool, String> {
 async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), String> {
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
-        format!("cannot listen on {address}: {error}; set TIDEGATE_LISTEN to another address, or stop what uses it")
+        format!(
+            "cannot listen on {address}: {error}; set TIDEGATE_LISTEN to a different address, or stop the process that \
+             uses it"
+        )
     })?;
     let address = listener.local_addr().map_err(|error| error.to_string())?;
     Ok((listener, address))
@@ -96,6 +99,6 @@ impl Signals {
 fn outcome(supervisor: &Supervisor) -> Result<(), String> {
     match supervisor.failures().first() {
         None => Ok(()),
-        Some(failure) => Err(format!("the relay has drained and ended because of a failure: {failure}")),
+        Some(failure) => Err(format!("the relay shut down because of a failure: {failure}")),
     }
 }

@@ -37,7 +37,7 @@ pub struct Failure {
 /// How a task ended that was to go on.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum End {
-    #[error("ended by itself")]
+    #[error("stopped unexpectedly")]
     Returned,
     /// With the text of the panic.
     #[error("panicked: {0}")]
@@ -80,7 +80,7 @@ impl Supervisor {
     }
 
     fn failed(&self, task: &'static str, how: End) {
-        tracing::error!(task, error = %how, "a task of the relay has failed; the relay drains and exits");
+        tracing::error!(task, error = %how, "a task of the relay failed; the relay is shutting down");
         self.failures.send_modify(|failures| {
             // A job that panics again and again is one failure.
             if !failures.iter().any(|failure| failure.task == task) {

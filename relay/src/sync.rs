@@ -24,7 +24,10 @@ const LOOK_EVERY: Duration = Duration::from_secs(60);
 pub async fn run(app: App, stop: CancellationToken) {
     // The database may have been restored while no relay ran.
     if let Err(error) = edge_checks::make_all_due(&app.pool, COMPARED_WITHIN).await {
-        tracing::warn!(%error, "comparisons with the edge cannot be made due; they are made in their turn");
+        tracing::warn!(
+            %error,
+            "could not schedule an immediate comparison with the edge; the regular comparison follows"
+        );
     }
     let pusher = Pusher::of(&app);
     let work = async {
@@ -48,7 +51,7 @@ async fn push_all(pusher: &Pusher) -> bool {
     let rows = match store::sources::behind_edge(&pusher.pool).await {
         Ok(rows) => rows,
         Err(error) => {
-            tracing::warn!(%error, "sources that the edge lacks cannot be read; trying again");
+            tracing::warn!(%error, "could not read which sources still have to be written to the edge; retrying");
             return true;
         }
     };
@@ -56,7 +59,7 @@ async fn push_all(pusher: &Pusher) -> bool {
     for row in rows {
         if let Err(error) = push::push(pusher, &row).await {
             let source = SourceId::from_uuid(row.id);
-            tracing::warn!(%source, name = row.name, error, "a source cannot be put to the edge; trying again");
+            tracing::warn!(%source, name = row.name, error, "could not write a source to the edge; retrying");
             left = true;
         }
     }

@@ -87,7 +87,12 @@ impl Releaser {
             None => LeasedBody::Message(row.message),
             Some(WHOLE_ANSWER) => match leased::read(&row.message) {
                 Ok(mut messages) if messages.len() == 1 => messages.remove(0).body,
-                Ok(_) => return Tried::StillUnreadable(Reason::AnswerNotReadable, "it is not one message".to_owned()),
+                Ok(_) => {
+                    return Tried::StillUnreadable(
+                        Reason::AnswerNotReadable,
+                        "the stored response does not contain exactly one message".to_owned(),
+                    );
+                }
                 Err(error) => return Tried::StillUnreadable(Reason::AnswerNotReadable, error.to_string()),
             },
             Some(content_type) => leased::read_text(content_type, String::from_utf8_lossy(&row.message).into_owned()),
@@ -128,7 +133,7 @@ impl Releaser {
             tracing::warn!(
                 key = body.key,
                 error,
-                "a stored body cannot be deleted from the edge; the bucket's lifecycle rule deletes it"
+                "could not delete a stored body from the edge; the bucket's lifecycle rule deletes it"
             );
         }
         tried
@@ -152,7 +157,7 @@ impl Releaser {
             Ok(Stored::Done) => Tried::Released(event),
             Ok(Stored::Unreadable(reason, detail)) => Tried::StillUnreadable(reason, detail),
             Err(error) if error.is_data_error() => {
-                Tried::StillUnreadable(Reason::RefusedByDatabase, format!("the database refused it: {error}"))
+                Tried::StillUnreadable(Reason::RefusedByDatabase, format!("the database rejected the message: {error}"))
             }
             Err(error) => Tried::NotNow(error.to_string()),
         }
@@ -165,7 +170,11 @@ async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future
     match tokio::time::timeout(TRY_WITHIN, supervise::row(stored)).await {
         Ok(Ok(tried)) => tried,
         Ok(Err(panic)) => {
-            tracing::error!(error = %panic, unreadable_message = %message, "trying an unreadable message panicked");
+            tracing::error!(
+                error = %panic,
+                unreadable_message = %message,
+                "the relay panicked while retrying an unreadable message"
+            );
             Tried::StillUnreadable(reason, panic.to_string().replace('\0', "\u{fffd}"))
         }
         Err(_) => Tried::NotNow(format!("timed out after {} s", TRY_WITHIN.as_secs())),
@@ -177,7 +186,10 @@ async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future
 pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let pool = &releaser.intake.pool;
     if let Err(error) = unreadable::try_after_start(pool).await {
-        tracing::warn!(%error, "unreadable messages cannot be made due; they are tried in their turn");
+        tracing::warn!(
+            %error,
+            "could not schedule unreadable messages for an immediate retry; they are retried on their normal schedule"
+        );
     }
     let mut known = releaser.intake.configuration.current();
     while !stop.is_cancelled() {
@@ -194,7 +206,7 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
                 continue;
             }
             Ok(None) => {}
-            Err(error) => tracing::warn!(%error, "unreadable messages that are due cannot be read; trying again"),
+            Err(error) => tracing::warn!(%error, "could not query unreadable messages that are due; retrying"),
         }
         tokio::select! {
             () = tokio::time::sleep(LOOK_EVERY) => {}
@@ -220,21 +232,33 @@ async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), S
 async fn try_one(releaser: &Releaser, row: UnreadableRow) {
     let (id, unfinished) = (UnreadableMessageId::from_uuid(row.id), row.unfinished_tries);
     if unfinished > 1 {
-        tracing::error!(unreadable_message = %id, unfinished, "the relay ended while it tried an unreadable message");
+        tracing::error!(
+            unreadable_message = %id,
+            unfinished,
+            "the relay stopped while retrying an unreadable message; the message may be the cause"
+        );
     }
     match releaser.try_again(row).await {
         Ok(Tried::Released(event)) => {
             let event = event.map(|event| event.to_string());
-            tracing::info!(unreadable_message = %id, event, "an unreadable message is released");
+            tracing::info!(unreadable_message = %id, event, "an unreadable message was released");
         }
         Ok(Tried::StillUnreadable(reason, detail)) => {
             tracing::info!(unreadable_message = %id, kind = reason.name(), error = detail, "a message is still unreadable");
         }
         Ok(Tried::NotNow(error)) => {
-            tracing::warn!(unreadable_message = %id, error, "an unreadable message cannot be tried now");
+            tracing::warn!(
+                unreadable_message = %id,
+                error,
+                "an unreadable message could not be retried; retrying later"
+            );
         }
         Err(error) => {
-            tracing::warn!(unreadable_message = %id, %error, "the result of a try of an unreadable message cannot be stored")
+            tracing::warn!(
+                unreadable_message = %id,
+                %error,
+                "could not store the result of retrying an unreadable message"
+            )
         }
     }
 }

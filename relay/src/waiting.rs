@@ -50,7 +50,7 @@ pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
         }
         match waiting::look(&pool).await {
             Ok(waiting) => wakers.wake(waiting),
-            Err(error) => tracing::warn!(%error, "work in the background cannot be read; trying again"),
+            Err(error) => tracing::warn!(%error, "could not look for background work; retrying"),
         }
     }
 }

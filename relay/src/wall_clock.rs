@@ -98,7 +98,10 @@ fn is_new_difference(before: Option<i64>, ahead_ms: i64) -> bool {
 
 fn describe(ahead_ms: i64) -> String {
     let side = if ahead_ms > 0 { "ahead of" } else { "behind" };
-    format!("the clock of this machine is {} s {side} the database's; synchronise both by NTP", ahead_ms.abs() / 1_000)
+    format!(
+        "the relay's clock is {} s {side} the database's; synchronise both machines with NTP",
+        ahead_ms.abs() / 1_000
+    )
 }
 
 /// How far our clock is ahead of theirs, which was read between `before` and `after`. Nothing if it may be equal.

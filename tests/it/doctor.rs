@@ -52,11 +52,11 @@ async fn doctor_fails_because_of_a_queue_that_would_lose_events_and_names_the_co
     queue.configure(DEAD, |queue| queue.has_consumer = true);
 
     queue.configure(EVENTS, |queue| queue.settings.max_retries = 3);
-    fails(&settings, "given up after 3 retries", add(EVENTS)).await;
+    fails(&settings, "the consumer allows 3 retries", add(EVENTS)).await;
     queue.configure(EVENTS, |queue| queue.settings.max_retries = 100);
 
     queue.configure(EVENTS, |queue| queue.settings.visibility_timeout_ms = 30_000);
-    fails(&settings, "a lease lasts 30s", add(EVENTS)).await;
+    fails(&settings, "leases last 30 s", add(EVENTS)).await;
     queue.configure(EVENTS, |queue| queue.settings.visibility_timeout_ms = 60_000);
 
     queue.configure(EVENTS, |queue| queue.dead_letter_queue = None);
@@ -64,7 +64,7 @@ async fn doctor_fails_because_of_a_queue_that_would_lose_events_and_names_the_co
     queue.configure(EVENTS, |queue| queue.dead_letter_queue = Some(DEAD.to_owned()));
 
     let alone = settings.clone().with("TIDEGATE_QUEUE_IDS", &queue.id_of(EVENTS));
-    fails(&alone, "tidegate-dead is not among TIDEGATE_QUEUE_IDS", "npx wrangler queues info tidegate-dead").await;
+    fails(&alone, "tidegate-dead is not in TIDEGATE_QUEUE_IDS", "npx wrangler queues info tidegate-dead").await;
     let (is_content, printed) = doctor(&settings).await;
     assert!(is_content, "all is as it was:\n{printed}");
 }
@@ -113,17 +113,17 @@ async fn doctor_warns_of_a_standby_that_no_commit_waits_for() {
 async fn serve_warns_of_such_a_queue_and_starts_without_the_api() {
     let mut gateway = Gateway::relay_only().await;
     let line = gateway.line("warned").await;
-    assert!(!gateway.relay.log().contains("events can be lost"), "{}", gateway.relay.log());
+    assert!(!gateway.relay.log().contains("settings of a queue can lose events"), "{}", gateway.relay.log());
     gateway.relay.stop().await.expect("stops");
     gateway.queue.configure(DEAD, |queue| queue.settings.retention_s = 86_400);
     gateway.relay.start_again().await.expect("starts again");
-    gateway.relay.wait_for_log("a message is deleted after 1 day", SOON).await;
+    gateway.relay.wait_for_log("messages are deleted after 1 day", SOON).await;
     gateway.relay.wait_for_log("queues update tidegate-dead --message-retention-period-secs 1209600", SOON).await;
 
     gateway.relay.stop().await.expect("stops");
     gateway.queue.fault(|faults| faults.dropped_connections = Times::UntilCleared);
     gateway.relay.start_again().await.expect("starts although the API is away");
-    gateway.relay.wait_for_log("the settings of a queue cannot be read", SOON).await;
+    gateway.relay.wait_for_log("could not read the settings of a queue", SOON).await;
     gateway.queue.clear_faults();
     gateway.push(&line.source, json!({ "after": true }).to_string().as_bytes());
     line.receiver.wait_for(1, SOON).await;

@@ -30,7 +30,7 @@ async fn an_event_survives_an_outage_of_five_days_unless_the_queue_keeps_it_for_
     let said = run("doctor", gateway.relay.settings().variables()).await.expect("runs");
     assert!(!said.status.success());
     let said = String::from_utf8_lossy(&said.stdout).into_owned();
-    assert!(said.contains("tidegate-events: a message is deleted after 4 days"), "{said}");
+    assert!(said.contains("tidegate-events: messages are deleted after 4 days"), "{said}");
     gateway.relay.stop().await.expect("stops");
     let expired = gateway.push(&line.source, b"{\"kept\":false}").to_string();
     gateway.queue.advance(5 * DAY);

@@ -178,7 +178,7 @@ async fn a_late_write_of_an_older_revision_is_written_over_again() {
     active(&gateway, "shop").await;
     assert_eq!((send(&source.ingest_url, &new).await, send(&source.ingest_url, &revoked).await), (200, 401));
     let log = gateway.relay.log();
-    let difference = format!("the edge holds revision {older} of this source");
+    let difference = format!("the edge has revision {older} of this source instead of the current one");
     assert!(log.contains(&difference), "what differed is logged: {log}");
 }
 

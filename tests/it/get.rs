@@ -75,7 +75,7 @@ async fn a_source_takes_get_once_its_owner_says_so_and_until_then_the_sender_see
     assert_eq!((refused.status().as_u16(), &refused.headers()["allow"]), (405, &"POST".parse().expect("a value")));
     let told: Value = refused.json().await.expect("JSON");
     assert_eq!(told["error"], "method_not_allowed");
-    assert!(told["message"].as_str().is_some_and(|text| text.contains("set methods to")), "{told}");
+    assert!(told["message"].as_str().is_some_and(|text| text.contains("set `methods` to")), "{told}");
     let rejection = gateway.api.wait_for_row("/v1/rejections?source=receipts", SOON).await;
     assert_eq!(rejection["cause"], "method_not_allowed", "{rejection}");
 

@@ -201,7 +201,7 @@ async fn what_is_still_pending_when_its_event_is_dropped_is_dead_with_that_reaso
     let ended =
         gateway.api.wait_until("the delivery to end", &path, SOON, |delivery| delivery["state"] == "dead").await;
     assert_eq!(ended["error"], "expired", "{ended}");
-    assert_eq!(ended["reason"], "it was not delivered within its retention of 90 days");
+    assert_eq!(ended["reason"], "not delivered within 90 days (TIDEGATE_METADATA_RETENTION_DAYS)");
     gateway.api.post(&format!("{path}/retry"), &json!({})).await.expect_status(409);
     assert!(past.exists("settled_deliveries", 90).await);
     assert_eq!(line.receiver.count(), 0);
@@ -253,7 +253,7 @@ async fn a_long_reader_holds_up_the_dropping_and_nothing_else() {
         sqlx::query(read).execute(&mut *reading).await.expect("reads");
     }
     gateway.relay.start_again().await.expect("starts again");
-    gateway.relay.wait_for_log("cannot be dropped while a query reads it", SOON).await;
+    gateway.relay.wait_for_log("could not be dropped because a query is reading it", SOON).await;
     for number in 0..100 {
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }

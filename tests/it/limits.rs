@@ -154,7 +154,7 @@ async fn callers_that_say_nothing_take_no_descriptor_that_a_delivery_needs() {
 #[tokio::test(flavor = "multi_thread")]
 async fn doctor_and_serve_warn_of_too_few_files() {
     let gateway = Gateway::relay_only_with(|settings| settings.with_open_files(1_000)).await;
-    assert!(gateway.relay.log().contains("may open 1000 files and needs"), "{}", gateway.relay.log());
+    assert!(gateway.relay.log().contains("can open 1000 files, but needs"), "{}", gateway.relay.log());
     let many = gateway.relay.settings().clone().with("TIDEGATE_MAX_IN_FLIGHT", "10");
     let printed = run("doctor", many.variables()).await.expect("runs");
     let printed = String::from_utf8_lossy(&printed.stdout).into_owned();

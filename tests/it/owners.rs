@@ -235,6 +235,6 @@ async fn a_replica_that_loses_its_database_breaks_off_what_is_in_flight_before_a
     .await;
     let most = hanging.requests.most.load(Ordering::SeqCst);
     assert_eq!(most, 2, "at a time, whoever sends");
-    assert!(gateway.relay.log().contains("attempts are broken off"), "{}", gateway.relay.log());
+    assert!(gateway.relay.log().contains("attempts in flight are aborted"), "{}", gateway.relay.log());
     drop(second);
 }

@@ -186,7 +186,7 @@ async fn a_replica_that_was_frozen_for_longer_than_its_lease_neither_sends_nor_s
     .await;
     owner.thaw();
     gateway.shared_by(2, SOON).await;
-    owner.wait_for_log("were not settled", SOON).await;
+    owner.wait_for_log("the outcomes of some attempts were discarded", SOON).await;
     let attempts = format!("/v1/deliveries/{}/attempts", id(&settled));
     let attempts = heir.api().get(&attempts).await.expect_status(200);
     assert_eq!(attempts["data"].as_array().map(Vec::len), Some(1), "{attempts}");

@@ -58,6 +58,6 @@ async fn doctor_finds_a_running_gateway_in_order_and_says_what_to_do_where_it_is
     let output = run("doctor", broken.variables()).await.expect("runs");
     let text = String::from_utf8_lossy(&output.stdout).into_owned();
     assert_eq!(output.status.code(), Some(1), "{text}");
-    assert!(text.contains("Queues read and edit"), "{text}");
-    assert!(text.contains("TIDEGATE_EDGE_ADMIN_TOKEN has to be the Worker's secret ADMIN_TOKEN"), "{text}");
+    assert!(text.contains("Queues: Read and Queues: Edit"), "{text}");
+    assert!(text.contains("set TIDEGATE_EDGE_ADMIN_TOKEN to the value of the edge's secret ADMIN_TOKEN"), "{text}");
 }

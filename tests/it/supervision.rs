@@ -43,12 +43,9 @@ async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names
         until("the relay to end", SOON, async || gateway.relay.ended().ok_or_else(|| "it runs".to_owned())).await;
     assert_eq!(status.code(), Some(1));
     let log = gateway.relay.log();
-    let of_task = |line: &&str| line.contains("a task of the relay has failed") && line.contains("task=\"replays\"");
+    let of_task = |line: &&str| line.contains("a task of the relay failed") && line.contains("task=\"replays\"");
     assert_eq!(log.lines().filter(of_task).count(), 1, "{log}");
-    assert!(
-        log.contains("tidegate: the relay has drained and ended because of a failure: the task \"replays\""),
-        "{log}"
-    );
+    assert!(log.contains("tidegate: the relay shut down because of a failure: the task \"replays\""), "{log}");
     let settled =
         format!("select count(*) from settled_deliveries where event_id = '{in_flight}' and state = 'succeeded'");
     assert_eq!(count(&mut database, &settled).await, 1, "what was in flight is settled");
@@ -79,7 +76,7 @@ async fn a_relay_whose_pulls_fail_is_ready_and_says_since_when_the_queue_fails_u
     assert_eq!(gateway.api.get("/readyz").await.expect_status(200)["queue"], working);
     gateway.queue.fault(|faults| faults.pull_failures = Times::UntilCleared);
     let failing = upstream(&gateway, "queue", "failing").await;
-    assert!(failing["error"].as_str().is_some_and(|error| error.starts_with("it answered ")), "{failing}");
+    assert!(failing["error"].as_str().is_some_and(|error| error.starts_with("status ")), "{failing}");
     let since = time::OffsetDateTime::parse(failing["since"].as_str().expect("a time"), &Rfc3339).expect("a time");
     assert!(since < time::OffsetDateTime::now_utc() - Duration::from_secs(15), "{failing}");
     gateway.queue.clear_faults();
@@ -93,7 +90,7 @@ async fn a_relay_whose_token_the_edge_refuses_is_ready_and_says_so() {
     // Its source is put to the edge again every few seconds.
     gateway.line("behind").await;
     let failing = upstream(&gateway, "edge", "failing").await;
-    assert_eq!(failing["error"], "it refused the token (status 401)");
+    assert_eq!(failing["error"], "token rejected (status 401)");
     assert!(failing["since"].is_string(), "{failing}");
 }
 

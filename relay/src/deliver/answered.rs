@@ -39,7 +39,11 @@ pub(super) fn answer<T>(
         }
         Ok(Err(failure)) => Err(Unanswered::Failed(Failure::NoAnswer(failure))),
         Err(panic) => {
-            tracing::error!(%delivery, error = %panic, "an attempt panicked during its request; it has failed");
+            tracing::error!(
+                %delivery,
+                error = %panic,
+                "the relay panicked during an attempt; the attempt counts as failed"
+            );
             Err(Unanswered::Failed(Failure::Internal(panic.to_string())))
         }
     })
@@ -49,7 +53,7 @@ pub(super) fn answer<T>(
 pub(super) fn part<T: Default>(delivery: DeliveryId, read: impl Future<Output = T>) -> impl Future<Output = T> {
     supervise::row(read).map(move |ended| {
         ended.unwrap_or_else(|panic| {
-            tracing::error!(%delivery, error = %panic, "a part of an answer cannot be read; it is left out");
+            tracing::error!(%delivery, error = %panic, "part of a response could not be read and was omitted");
             T::default()
         })
     })

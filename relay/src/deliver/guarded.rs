@@ -24,7 +24,7 @@ pub(super) fn guarded(
     Abortable::new(supervise::row(attempt), registration).map(move |ended| match ended {
         Ok(Ok(attempted)) => attempted,
         Ok(Err(panic)) => {
-            tracing::error!(%delivery, error = %panic, "an attempt panicked before its request; it is made again");
+            tracing::error!(%delivery, error = %panic, "the relay panicked before an attempt was sent; retrying");
             not_sent(panic.to_string())
         }
         Err(Aborted) => not_sent(BROKEN_OFF.to_owned()),

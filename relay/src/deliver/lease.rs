@@ -114,8 +114,8 @@ impl Keeper {
                 self.engine.owned(kept.map(|held| (held.shard, held.epoch)).collect(), self.told_us);
                 return true;
             }
-            Ok(Err(error)) => tracing::warn!(%error, "the lease cannot be renewed; trying again"),
-            Err(_) => tracing::warn!("the lease was not renewed in time; trying again"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not renew the lease; retrying"),
+            Err(_) => tracing::warn!("renewing the lease timed out; retrying"),
         }
         false
     }
@@ -136,8 +136,8 @@ impl Keeper {
                 self.outgoing.retain(|shard| !at_rest.contains(shard));
                 return true;
             }
-            Ok(Err(error)) => tracing::warn!(%error, "shards cannot be handed over; trying again"),
-            Err(_) => tracing::warn!("shards were not handed over in time; trying again"),
+            Ok(Err(error)) => tracing::warn!(%error, "could not release shards; retrying"),
+            Err(_) => tracing::warn!("releasing shards timed out; retrying"),
         }
         false
     }

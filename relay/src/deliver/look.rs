@@ -59,13 +59,13 @@ pub(super) async fn look(
     let looked = match store::pending::next_due(&pool, next.after, lanes, &next.signals).await {
         Ok(looked) => looked,
         Err(error) => {
-            tracing::warn!(%error, "the time of the next due delivery cannot be read; trying again");
+            tracing::warn!(%error, "could not read when the next delivery is due; retrying");
             return;
         }
     };
     let Look { version, lanes: rows, now, signals, horizon, expedited } = looked;
     if let Err(error) = configuration.compare(version, begun).await {
-        tracing::warn!(%error, "the new configuration cannot be read; trying again");
+        tracing::warn!(%error, "could not read the new configuration; retrying");
     }
     // What was cancelled is dropped before more of it is read.
     if signals {
@@ -102,7 +102,11 @@ pub(super) async fn begin_signals(pool: &Pool, next_look: &Mutex<NextLook>) {
                 return;
             }
             Err(error) => {
-                tracing::warn!(%error, "the position of the cancellation signals cannot be read; sending is suspended; trying again");
+                tracing::warn!(
+                    %error,
+                    "could not read the position of the cancellation signals; nothing is sent until it has been read; \
+                     retrying"
+                );
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }
@@ -120,7 +124,7 @@ async fn read_signals(pool: &Pool, handle: &Handle, position: &mut Position) {
                 }
             }
         }
-        Err(error) => tracing::warn!(%error, "cancellation signals cannot be read; trying again"),
+        Err(error) => tracing::warn!(%error, "could not read cancellation signals; retrying"),
     }
 }
 
@@ -129,6 +133,6 @@ async fn read_marked(pool: &Pool, handle: &Handle) {
     match store::expedited::marked(pool).await {
         Ok(deliveries) if deliveries.is_empty() => {}
         Ok(deliveries) => handle.tell(Input::Expedite(deliveries)),
-        Err(error) => tracing::warn!(%error, "expedited deliveries cannot be read; trying again"),
+        Err(error) => tracing::warn!(%error, "could not read expedited deliveries; retrying"),
     }
 }

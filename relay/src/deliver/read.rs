@@ -61,12 +61,16 @@ pub(super) async fn run(pool: Pool, inbox: Arc<Mutex<mpsc::UnboundedReceiver<Rea
             let Err(error) = read(&pool, &group, &handle).await else { continue };
             if error.is_answer() && group.len() > 1 {
                 // One lane that the database cannot read in time must not hold up the others.
-                tracing::warn!(%error, lanes = group.len(), "due deliveries cannot be read; half of them are read at a time");
+                tracing::warn!(
+                    %error,
+                    lanes = group.len(),
+                    "could not read due deliveries; retrying with half as many at a time"
+                );
                 let second = group.split_off(group.len() / 2);
                 groups.extend([group, second]);
                 continue;
             }
-            tracing::warn!(%error, "due deliveries cannot be read; trying again");
+            tracing::warn!(%error, "could not read due deliveries; retrying");
             for Read { destination, lane, epoch, .. } in group {
                 handle.tell(Input::NotFound { destination, lane, epoch });
             }

@@ -23,7 +23,11 @@ pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i
             match destination_health::recall(&pool, &ids).await {
                 Ok(stored) => break stored,
                 Err(error) => {
-                    tracing::warn!(%error, "the stored health of destinations cannot be read; sending to them is suspended; trying again");
+                    tracing::warn!(
+                        %error,
+                        "could not read the stored health of destinations; nothing is sent to them until it has been \
+                         read; retrying"
+                    );
                     tokio::time::sleep(AGAIN).await;
                 }
             }

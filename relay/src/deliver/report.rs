@@ -60,10 +60,14 @@ impl Writer {
                 Err(error) if error.kind() == Kind::Conflict(Constraint::Reference) => continue,
                 Err(error) if error.is_data_error() => {
                     // Written again it would be refused again, and keep its shards from being handed over.
-                    tracing::error!(%error, reports = batch.len(), "the database refuses the health of destinations; it is dropped");
+                    tracing::error!(
+                        %error,
+                        reports = batch.len(),
+                        "the database rejected health reports of destinations; the reports were dropped"
+                    );
                 }
                 Err(error) => {
-                    tracing::warn!(%error, "the health of destinations cannot be stored; trying again");
+                    tracing::warn!(%error, "could not store the health of destinations; retrying");
                     tokio::time::sleep(AGAIN).await;
                     continue;
                 }

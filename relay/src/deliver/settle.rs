@@ -53,14 +53,15 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 if lost > 0 {
                     tracing::info!(
                         lost,
-                        "attempts of shards that changed their owner, or of cancelled deliveries, were not settled"
+                        "the outcomes of some attempts were discarded, because their shard has a new owner or their \
+                         delivery was cancelled"
                     );
                 }
                 return settled;
             }
             Err(error) if error.is_data_error() && batch.len() > 1 => {
                 // One row that the database refuses must not hold up the others.
-                tracing::error!(%error, "the database refuses a batch of attempts; they are stored one by one");
+                tracing::error!(%error, "the database rejected a batch of attempts; storing them one by one");
                 let mut settled = Settled::default();
                 for settlement in batch {
                     settled.add(Box::pin(write(pool, std::slice::from_ref(settlement))).await);
@@ -69,7 +70,11 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
             }
             Err(error) if error.is_data_error() && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
-                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its delivery is held");
+                tracing::error!(
+                    %error,
+                    delivery = %batch[0].delivery_id,
+                    "the database rejected the outcome of an attempt; its delivery is held"
+                );
                 let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());
                 let parked = Settlement {
                     attempt: None,
@@ -80,7 +85,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 return Box::pin(write(pool, &[parked])).await;
             }
             Err(error) => {
-                tracing::warn!(%error, attempts = batch.len(), "attempts cannot be settled; trying again");
+                tracing::warn!(%error, attempts = batch.len(), "could not settle attempts; retrying");
                 tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
             }
         }

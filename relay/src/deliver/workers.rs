@@ -117,7 +117,8 @@ impl Workers {
         let _ = tokio::time::timeout_at(until, writers).await;
         if !self.reporting.is_finished() {
             tracing::warn!(
-                "the last reports of destinations were not stored in time; their next owners wait for one spacing of each rate"
+                "the last health reports were not stored in time; the next owners wait one send interval before they \
+                 send to rate-limited destinations"
             );
         }
         self.background.cancel();

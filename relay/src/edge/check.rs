@@ -67,16 +67,20 @@ pub enum Difference {
 impl fmt::Display for Difference {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::Missing => f.write_str("the edge holds nothing of this source"),
+            Self::Missing => f.write_str("the edge does not have this source"),
             Self::Damaged => {
-                f.write_str("the edge cannot open what it holds of this source, as after a change of SEAL_KEY")
+                f.write_str("the edge cannot open its copy of this source, for example because SEAL_KEY was changed")
             }
             Self::Deleted { revision } => write!(f, "the edge has deleted this source at revision {revision}"),
-            Self::Revision { revision } => write!(f, "the edge holds revision {revision} of this source"),
-            Self::Name { name } => write!(f, "the edge holds this source under the name {name}"),
-            Self::Content => f.write_str("the edge holds another content of this source at the same revision"),
-            Self::NameLeadsElsewhere => f.write_str("the source's name does not lead to it at the edge"),
-            Self::NotComparable => f.write_str("it is not known what the edge wrote when it confirmed this source"),
+            Self::Revision { revision } => {
+                write!(f, "the edge has revision {revision} of this source instead of the current one")
+            }
+            Self::Name { name } => write!(f, "the edge has this source under the name {name}"),
+            Self::Content => f.write_str("the edge has the same revision of this source with different content"),
+            Self::NameLeadsElsewhere => f.write_str("at the edge, the name of this source does not resolve to it"),
+            Self::NotComparable => {
+                f.write_str("the edge confirmed this source without a digest, so its content cannot be compared")
+            }
         }
     }
 }
@@ -131,7 +135,7 @@ pub async fn round(pusher: &Pusher) {
     let claimed = match edge_checks::claim(&pusher.pool, IN_ONE_ROUND).await {
         Ok(claimed) => claimed,
         Err(error) => {
-            tracing::warn!(%error, "sources to compare with the edge cannot be read; trying again");
+            tracing::warn!(%error, "could not read which sources to compare with the edge; retrying");
             return;
         }
     };
@@ -156,14 +160,18 @@ async fn compare<C: Future<Output = Result<(), String>>>(
         match supervise::row(check(claim)).await {
             Ok(Ok(())) => failures = 0,
             Ok(Err(error)) => {
-                tracing::warn!(error, %source, "a source cannot be compared with the edge; trying again");
+                tracing::warn!(error, %source, "could not compare a source with the edge; retrying");
                 failures += 1;
                 if failures >= FAILURES {
                     return;
                 }
             }
             Err(panic) => {
-                tracing::error!(error = %panic, %source, "comparing a source with the edge panicked; trying again");
+                tracing::error!(
+                    error = %panic,
+                    %source,
+                    "the relay panicked while comparing a source with the edge; retrying"
+                );
             }
         }
     }
@@ -178,14 +186,19 @@ async fn check_source(pusher: &Pusher, id: SourceId) -> Result<(), String> {
             let differs = edge_checks::source_differs(&pusher.pool, &row, least, &text).await.map_err(query_failed)?;
             let Some(behind) = differs else { return Ok(()) };
             if difference == Difference::NotComparable {
-                tracing::info!(source = %id, name = row.name, difference = text, "a source is put to the edge again");
+                tracing::info!(
+                    source = %id,
+                    name = row.name,
+                    difference = text,
+                    "a source is written to the edge again"
+                );
             } else {
                 tracing::warn!(
                     source = %id,
                     name = row.name,
                     revision = row.revision,
                     difference = text,
-                    "the edge holds another state of a source, which is put again"
+                    "a source at the edge differs from the relay's; writing it again"
                 );
             }
             push::push_or_retry(pusher, &behind).await;
@@ -199,13 +212,15 @@ async fn check_deleted(pusher: &Pusher, id: SourceId) -> Result<(), String> {
     match of_deleted(&row, &held(pusher, id).await?) {
         DeletedAction::Keep => edge_checks::deleted_is_gone(&pusher.pool, id).await.map_err(query_failed),
         DeletedAction::DeleteAgain { revision } => {
-            tracing::warn!(source = %id, name = row.name, "the edge holds a deleted source, which is deleted again");
+            tracing::warn!(source = %id, name = row.name, "the edge still has a deleted source; deleting it again");
             edge_checks::raise_deleted(&pusher.pool, id, revision).await.map_err(query_failed)?;
             let _turn = pusher.edge.turn(id).await;
             match in_time(pusher.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {
                 Deletion::Done => Ok(()),
                 // The next comparison sees it.
-                Deletion::OlderRevision { held } => Err(format!("the edge holds revision {held} of {id} by now")),
+                Deletion::OlderRevision { held } => {
+                    Err(format!("the edge already has the newer revision {held} of source {id}"))
+                }
             }
         }
     }
@@ -217,11 +232,11 @@ async fn held(pusher: &Pusher, id: SourceId) -> Result<Held, String> {
 
 async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
     let answered = tokio::time::timeout(PATIENCE, call).await;
-    answered.unwrap_or_else(|_| Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())))
+    answered.unwrap_or_else(|_| Err(format!("the edge did not respond within {} s", PATIENCE.as_secs())))
 }
 
 fn query_failed(error: store::Error) -> String {
-    format!("the query fails: {error}")
+    format!("the database query failed: {error}")
 }
 
 #[cfg(test)]

@@ -63,10 +63,10 @@ async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>
     match tokio::time::timeout(PATIENCE, supervise::row(put)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => {
-            tracing::error!(error = %panic, %source, "putting a source to the edge panicked");
+            tracing::error!(error = %panic, %source, "the relay panicked while writing a source to the edge");
             Err(panic.to_string())
         }
-        Err(_) => Err(format!("the edge did not answer within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("the edge did not respond within {} s", PATIENCE.as_secs())),
     }
 }
 
@@ -74,7 +74,7 @@ async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>
 pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
     if let Err(error) = push(pusher, row).await {
         let source = SourceId::from_uuid(row.id);
-        tracing::warn!(%source, name = row.name, error, "a source cannot be put to the edge; trying again");
+        tracing::warn!(%source, name = row.name, error, "could not write a source to the edge; retrying");
         pusher.pending.notify_one();
     }
 }
@@ -102,8 +102,9 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
             }
             Put::NameTaken => {
                 return Err(format!(
-                    "name_taken: another source at the edge has the name {}; if that one was deleted a moment ago, this one \
-                     becomes active by itself, else delete the other one or make this one under another name",
+                    "name_taken: the edge already has a different source named {}. If that source was just deleted, \
+                     this one becomes active automatically; otherwise delete the other source, or create this one with \
+                     a different name",
                     row.name
                 ));
             }
@@ -115,7 +116,10 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
             None => return Ok(()),
         }
     }
-    Err(format!("older_revision: the edge holds revision {held}, which others raise at the same time"))
+    Err(format!(
+        "older_revision: the edge has the newer revision {held}, because the source is being changed concurrently; \
+         the relay retries"
+    ))
 }
 
 /// The first revision after one that the edge holds.
@@ -125,7 +129,7 @@ pub fn after(revision: u64) -> i64 {
 }
 
 fn query_failed(error: store::Error) -> String {
-    format!("the query fails: {error}")
+    format!("the database query failed: {error}")
 }
 
 /// What the edge verifies a source's requests by.
@@ -134,7 +138,12 @@ fn query_failed(error: store::Error) -> String {
 /// Why there is none, as a text.
 pub fn config(pusher: &Pusher, row: &SourceRow) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
-    let provider = provider::find(&row.provider).ok_or_else(|| format!("no provider is called {}", row.provider))?;
+    let provider = provider::find(&row.provider).ok_or_else(|| {
+        format!(
+            "this relay does not know the provider {}; upgrade it, or change the provider of the source",
+            row.provider
+        )
+    })?;
     let secrets = secrets::open_source_secrets(&pusher.config.master_keys, row)?;
     let new = NewSource {
         id,

@@ -157,10 +157,10 @@ impl Answer {
         let status = response.status();
         let mut body = Vec::new();
         while let Some(chunk) =
-            response.chunk().await.map_err(|error| format!("the edge's answer broke off: {error}"))?
+            response.chunk().await.map_err(|error| format!("the edge's response was cut off: {error}"))?
         {
             if body.len() + chunk.len() > MAX_ANSWER_BYTES {
-                return Err(format!("the edge's answer ({status}) is larger than {MAX_ANSWER_BYTES} bytes"));
+                return Err(format!("the edge's response ({status}) is larger than {MAX_ANSWER_BYTES} bytes"));
             }
             body.extend_from_slice(&chunk);
         }

@@ -54,10 +54,16 @@ impl Plausible {
     fn check(self, id: EventId) -> Result<(), (Reason, String)> {
         let (at_ms, at) = (id.minted_at_ms(), unix_time::timestamp(id.minted_at_ms()));
         if at_ms < self.from_ms {
-            return Err((self.older, format!("the time in its event id, {at}, is too long ago")));
+            return Err((self.older, format!("the timestamp in the event id, {at}, is too old")));
         }
         if at_ms > self.now_ms.saturating_add(NEWEST_MS) {
-            return Err((Reason::ImplausibleTime, format!("the time in its event id, {at}, is in the future")));
+            return Err((
+                Reason::ImplausibleTime,
+                format!(
+                    "the timestamp in the event id, {at}, is in the future; check the clock of the relay and of the \
+                     edge"
+                ),
+            ));
         }
         Ok(())
     }
@@ -103,7 +109,11 @@ pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, pla
                     (Some((source, routed)), Ok(())) => event(&mut prepared, snapshot, header, body, source, routed),
                     (_, Err((reason, detail))) => prepared.unreadable.push((at, reason, detail)),
                     (None, Ok(())) => {
-                        let detail = format!("there is no source {}", header.source);
+                        let detail = format!(
+                            "the source {} does not exist; it was deleted, or it was created after the backup that was \
+                             restored. The message can only be released if the source with this id exists again",
+                            header.source
+                        );
                         prepared.unreadable.push((at, Reason::UnknownSource, detail));
                     }
                 }

@@ -112,12 +112,16 @@ pub async fn or_dropped(
 ) -> store::Result<()> {
     match supervise::row(stored).await {
         Ok(Err(error)) if error.is_data_error() => {
-            tracing::error!(%error, %destination, "the database refuses an operational event; it is dropped");
+            tracing::error!(%error, %destination, "the database rejected an operational event; the event was dropped");
             Ok(())
         }
         Ok(stored) => stored,
         Err(panic) => {
-            tracing::error!(error = %panic, %destination, "storing an operational event panicked; it is dropped");
+            tracing::error!(
+                error = %panic,
+                %destination,
+                "the relay panicked while storing an operational event; the event was dropped"
+            );
             Ok(())
         }
     }

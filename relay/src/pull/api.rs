@@ -34,18 +34,24 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 100_000_000;
 /// Why a call failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
-    #[error("the queue's API cannot be reached: {0}")]
+    #[error("cannot reach the queue API: {0}")]
     Unreachable(String),
     /// It was reached.
-    #[error("the queue's API did not answer within {} s", TIMEOUT.as_secs())]
+    #[error("the queue API did not respond within {} s", TIMEOUT.as_secs())]
     TimedOut,
-    #[error("the queue {queue} has no pull consumer: `tidegate doctor` shows the command that adds it")]
+    #[error("the queue {queue} has no pull consumer; run `tidegate doctor` to see the command that adds one")]
     PullNotEnabled { queue: String },
-    #[error("the queue's API refused the token (status {status}): it needs Queues read and edit for this account")]
+    #[error(
+        "the queue API rejected TIDEGATE_QUEUE_TOKEN (status {status}); the token needs the permissions Queues: Read \
+         and Queues: Edit for this account"
+    )]
     Forbidden { status: u16 },
-    #[error("the account or the queue {queue} does not exist: TIDEGATE_QUEUE_IDS takes 32-digit ids, not names")]
+    #[error(
+        "the account or the queue {queue} does not exist; check TIDEGATE_QUEUE_ACCOUNT_ID, and that TIDEGATE_QUEUE_IDS \
+         contains 32-digit ids, not names"
+    )]
     NotFound { queue: String },
-    #[error("the queue's API answered {status}: {message}")]
+    #[error("the queue API returned {status}: {message}")]
     Status { status: u16, message: String, retry_after: Option<Duration> },
     #[error("{0}")]
     Unread(Unread),
@@ -56,13 +62,13 @@ impl Error {
     #[must_use]
     pub fn public(&self) -> String {
         match self {
-            Self::Unreachable(_) => "it cannot be reached".to_owned(),
-            Self::TimedOut => "it did not answer in time".to_owned(),
+            Self::Unreachable(_) => "unreachable".to_owned(),
+            Self::TimedOut => "no response in time".to_owned(),
             Self::PullNotEnabled { .. } => "the queue has no pull consumer".to_owned(),
-            Self::Forbidden { status } => format!("it refused the token (status {status})"),
+            Self::Forbidden { status } => format!("token rejected (status {status})"),
             Self::NotFound { .. } => "the account or the queue does not exist".to_owned(),
-            Self::Status { status, .. } => format!("it answered {status}"),
-            Self::Unread(_) => "its answer cannot be read".to_owned(),
+            Self::Status { status, .. } => format!("status {status}"),
+            Self::Unread(_) => "invalid response".to_owned(),
         }
     }
 }
@@ -70,7 +76,7 @@ impl Error {
 /// A 200 answer that could not be read: cut off, late, too large, or not the API's format. What was asked for has
 /// happened all the same: a pull has leased its messages.
 #[derive(Debug, thiserror::Error)]
-#[error("the queue's API sent an answer that cannot be read: {reason}")]
+#[error("the response of the queue API could not be parsed: {reason}")]
 pub struct Unread {
     pub reason: String,
     /// What has arrived of it.
@@ -154,7 +160,7 @@ impl Queue {
     pub async fn look(&self) -> Result<String, Error> {
         let answer: Value = self.get("/metrics").await?;
         let count = answer.pointer("/result/backlog_count").and_then(Value::as_u64);
-        Ok(count.map_or_else(|| "reachable".to_owned(), |count| format!("reachable, {count} messages wait")))
+        Ok(count.map_or_else(|| "reachable".to_owned(), |count| format!("reachable, {count} messages waiting")))
     }
 
     /// Gets what is at a path below the queue, which is empty or begins with a slash.
@@ -204,7 +210,7 @@ impl Queue {
 async fn read_to_end(response: &mut reqwest::Response, received: &mut Vec<u8>) -> Result<(), String> {
     while let Some(chunk) = response.chunk().await.map_err(|error| chain(&error))? {
         if received.len() + chunk.len() > MAX_ANSWER_BYTES {
-            return Err(format!("it is larger than {MAX_ANSWER_BYTES} bytes"));
+            return Err(format!("the response is larger than {MAX_ANSWER_BYTES} bytes"));
         }
         received.extend_from_slice(&chunk);
     }

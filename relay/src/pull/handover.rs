@@ -35,7 +35,8 @@ impl Handover {
     pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
         let later = |error: store::Error| FetchError::Later(error.to_string());
-        let no_source = || FetchError::Gone(format!("there is no source {id} for the secret that was handed over"));
+        let no_source =
+            || FetchError::Gone(format!("the source {id}, to which a secret was handed over, does not exist"));
         let customer = self.customer(id).await.map_err(later)?.ok_or_else(no_source)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
         // Before the edge is asked: anyone who knows the URL may send many of these.
@@ -108,7 +109,7 @@ impl NotTaken {
     fn answer(self) -> Result<(), FetchError> {
         match self {
             Self::NotAwaited { source, name, error } => {
-                tracing::warn!(%source, name, error, "a secret that was handed over is not taken");
+                tracing::warn!(%source, name, error, "a secret that a provider handed over was ignored");
                 Ok(())
             }
             Self::Failed(error) => Err(error),
@@ -129,7 +130,9 @@ fn gone(text: String) -> NotTaken {
 /// Why a source takes no secret that is handed over; `None` if it awaits one.
 fn not_awaited(before: &SourceSecrets, provider: &Provider) -> Option<String> {
     if !before.active.is_empty() {
-        return Some("the source has a secret already; remove it to have another one handed over".to_owned());
+        return Some(
+            "the source already has a secret; remove it if the provider should hand over a new one".to_owned(),
+        );
     }
     (!provider.hands_over_secret()).then(|| format!("{} does not hand over secrets", provider.name))
 }

@@ -139,7 +139,12 @@ fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
     let raw = text.as_bytes().to_vec();
     let Some(lease_id) = strings_of(&raw, "lease_id").pop() else {
         let start: String = text.chars().take(200).collect();
-        tracing::error!(%error, start, "a message of the queue has no lease; it returns when its lease expires");
+        tracing::error!(
+            %error,
+            start,
+            "the queue API returned a message without a lease id; the message cannot be acknowledged and will be \
+             leased again"
+        );
         return None;
     };
     Some(Leased {
@@ -148,7 +153,10 @@ fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
         attempts: 0,
         accepted_at_ms: None,
         content_type: String::new(),
-        body: LeasedBody::Unreadable { raw, reason: format!("the queue gave a message in another format: {error}") },
+        body: LeasedBody::Unreadable {
+            raw,
+            reason: format!("the queue API returned a message in an unexpected format: {error}"),
+        },
     })
 }
 
@@ -157,9 +165,9 @@ fn read_body(content_type: &str, body: &str) -> LeasedBody {
     match serde_json::from_str(body) {
         Ok(text) => read_text(content_type, text),
         Err(error) if body.starts_with('"') => {
-            unreadable(body.to_owned(), format!("the queue gave a body that stands for no text: {error}"))
+            unreadable(body.to_owned(), format!("the queue API returned a body that is not a valid string: {error}"))
         }
-        Err(_) => unreadable(body.to_owned(), "the queue gave a body that is not a string".to_owned()),
+        Err(_) => unreadable(body.to_owned(), "the queue API returned a body that is not a string".to_owned()),
     }
 }
 
@@ -174,17 +182,17 @@ pub fn read_text(content_type: &str, text: String) -> LeasedBody {
         "text" => LeasedBody::Message(text.into_bytes()),
         "bytes" => match BASE64.decode(&text) {
             Ok(bytes) => LeasedBody::Message(bytes),
-            Err(_) => unreadable(text, "the queue gave bytes that are not base64".to_owned()),
+            Err(_) => unreadable(text, "the queue API returned a bytes body that is not base64".to_owned()),
         },
         // A JSON string that holds our message, sent by hand or by a tool.
         "json" => {
             let json = BASE64.decode(&text).unwrap_or_else(|_| text.clone().into_bytes());
             match serde_json::from_slice(&json) {
                 Ok(Value::String(message)) => LeasedBody::Message(message.into_bytes()),
-                Ok(_) | Err(_) => unreadable(text, "JSON that is not a string".to_owned()),
+                Ok(_) | Err(_) => unreadable(text, "the message is JSON, but not a string".to_owned()),
             }
         }
-        other => unreadable(text, format!("content type {other} cannot be read")),
+        other => unreadable(text, format!("the content type {other} is not supported")),
     }
 }
 

@@ -106,14 +106,19 @@ pub fn findings(queues: &[QueueSettings]) -> Vec<Finding> {
         match queue.retention {
             Some(retention) if retention >= RETENTION => {}
             Some(retention) => {
-                let what = format!("a message is deleted after {}, acknowledged events included", days(retention));
-                find(format!("{what}, and 14 days are needed"), retention_command(name));
+                let what = format!("messages are deleted after {}, acknowledged events included", days(retention));
+                find(format!("{what}, but 14 days are required"), retention_command(name));
             }
-            None => find("the API does not say how long a message is kept".to_owned(), retention_command(name)),
+            None => {
+                find("the queue API does not report how long messages are kept".to_owned(), retention_command(name))
+            }
         }
         let Some(consumer) = &queue.consumer else {
             let dead_letters = (!is_dead_letter_queue(queue)).then(|| dead_letter_queue_for(queue, queues));
-            find("it has no HTTP pull consumer, so it cannot be pulled".to_owned(), add(name, dead_letters.as_deref()));
+            find(
+                "the queue has no HTTP pull consumer, so it cannot be pulled".to_owned(),
+                add(name, dead_letters.as_deref()),
+            );
             continue;
         };
         // A consumer cannot be changed by wrangler, so all of it is made anew. Messages stay in the queue meanwhile.
@@ -124,31 +129,33 @@ pub fn findings(queues: &[QueueSettings]) -> Vec<Finding> {
         if consumer.retries.is_none_or(|retries| retries < RETRIES) {
             let retries =
                 consumer.retries.map_or_else(|| "an unknown number of".to_owned(), |retries| retries.to_string());
-            find(
-                format!("a message is given up after {retries} retries, and {RETRIES} are needed"),
-                make_anew(dead_letters),
-            );
+            find(format!("the consumer allows {retries} retries, but {RETRIES} are required"), make_anew(dead_letters));
         }
         if consumer.lease.is_none_or(|lease| lease < VISIBILITY_TIMEOUT) {
-            let lease = consumer.lease.map_or_else(|| "an unknown time".to_owned(), |lease| format!("{lease:?}"));
+            let lease = consumer
+                .lease
+                .map_or_else(|| "an unknown time".to_owned(), |lease| format!("{} s", lease.as_secs_f64()));
             let needed = VISIBILITY_TIMEOUT.as_secs();
-            find(format!("a lease lasts {lease}, and {needed} s are needed"), make_anew(dead_letters));
+            find(format!("leases last {lease}, but {needed} s are required"), make_anew(dead_letters));
         }
         match dead_letters {
             None if is_dead_letter_queue(queue) => {}
             None => {
-                let (other, what) = (dead_letter_queue_for(queue, queues), "it has no dead-letter queue");
+                let (other, what) = (dead_letter_queue_for(queue, queues), "the queue has no dead-letter queue");
                 let mut command = make_anew(Some(&other));
                 if named(&other).is_none() {
                     let (create, consume) = (create(&other), add(&other, None));
                     command = format!("{create} && {consume} && {command}");
                 }
-                find(format!("{what}, so a message that was retried {RETRIES} times is deleted"), command);
+                find(format!("{what}, so messages are deleted after their last retry"), command);
             }
             Some(other) if named(other).is_none() => {
-                let what = format!("its dead-letter queue {other} is not among TIDEGATE_QUEUE_IDS");
+                let what = format!("the dead-letter queue {other} is not in TIDEGATE_QUEUE_IDS");
                 find(
-                    format!("{what}, so what goes there is never stored: add the id that this command shows"),
+                    format!(
+                        "{what}, so its messages are never stored; add to TIDEGATE_QUEUE_IDS the id that the following \
+                         command shows"
+                    ),
                     format!("npx wrangler queues info {other}"),
                 );
             }
@@ -220,10 +227,14 @@ async fn is_done(look: impl Future<Output = Result<(), Vec<(String, Error)>>>) -
         Ok(Ok(())) => return true,
         Ok(Err(unknown)) => {
             for (queue, error) in unknown {
-                tracing::warn!(queue, %error, "the settings of a queue cannot be read; `tidegate doctor` checks them");
+                tracing::warn!(
+                    queue,
+                    %error,
+                    "could not read the settings of a queue; run `tidegate doctor` to check them"
+                );
             }
         }
-        Err(panic) => tracing::error!(error = %panic, "the check of the queues' settings panicked"),
+        Err(panic) => tracing::error!(error = %panic, "the relay panicked while checking the settings of the queues"),
     }
     false
 }
@@ -243,7 +254,7 @@ async fn look_once(queues: &[Queue]) -> Result<(), Vec<(String, Error)>> {
     }
     for finding in findings(&found) {
         let (queue, command, error) = (finding.queue, finding.command, finding.problem);
-        tracing::warn!(queue, command, error, "events can be lost because of the settings of a queue");
+        tracing::warn!(queue, command, error, "the settings of a queue can lose events; run the command in this entry");
     }
     Ok(())
 }
@@ -307,8 +318,8 @@ mod tests {
         assert_eq!(
             found.iter().map(ToString::to_string).collect::<Vec<_>>(),
             [
-                "tidegate-events: a message is deleted after 4 days, acknowledged events included, and 14 days are needed; \
-              run `npx wrangler queues update tidegate-events --message-retention-period-secs 1209600`"
+                "tidegate-events: messages are deleted after 4 days, acknowledged events included, but 14 days are \
+              required; run `npx wrangler queues update tidegate-events --message-retention-period-secs 1209600`"
             ]
         );
         assert_eq!(
@@ -351,7 +362,7 @@ mod tests {
         let [events, _] = recipe();
         let found = findings(&[events]);
         assert_eq!(found.len(), 1, "{found:?}");
-        assert!(found[0].problem.contains("tidegate-dead is not among TIDEGATE_QUEUE_IDS"), "{found:?}");
+        assert!(found[0].problem.contains("tidegate-dead is not in TIDEGATE_QUEUE_IDS"), "{found:?}");
         assert_eq!(found[0].command, "npx wrangler queues info tidegate-dead");
     }
 

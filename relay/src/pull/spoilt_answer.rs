@@ -32,7 +32,7 @@ impl Puller {
             Err(None) => return Pulled::Failed { asked: 1, error: Error::Unread(unread) },
             Err(Some(error)) => {
                 let start = String::from_utf8_lossy(&unread.received[..unread.received.len().min(200)]).into_owned();
-                tracing::error!(queue = self.queue.id(), start, error, "a message of the queue cannot be read");
+                tracing::error!(queue = self.queue.id(), start, error, "the response to a pull could not be parsed");
                 return Pulled::Failed { asked: 1, error: Error::Unread(unread) };
             }
         };
@@ -57,13 +57,15 @@ fn look(unread: &Unread) -> Result<Found, Option<String>> {
         return Err(None);
     }
     if unread.received.len() > MOST_KEPT_BYTES {
-        let what = "the answer to a pull of one message is larger than any message";
-        return Err(Some(format!("{what}; check TIDEGATE_QUEUE_API and what lies between the relay and it")));
+        let what = "the response to a pull of one message is larger than any message can be";
+        return Err(Some(format!("{what}; check TIDEGATE_QUEUE_API, and proxies between the relay and the API")));
     }
     let leases = strings_of(&unread.received, "lease_id");
     if leases.is_empty() {
-        let what = "the answer to a pull of one message names no lease; check that TIDEGATE_QUEUE_API is Cloudflare's";
-        return Err(Some(format!("{what} and that no proxy answers in its place")));
+        let what = "the response to a pull of one message contains no lease id";
+        return Err(Some(format!(
+            "{what}; check that TIDEGATE_QUEUE_API is Cloudflare's and that no proxy responds in its place"
+        )));
     }
     let message_id = strings_of(&unread.received, "id").into_iter().next().unwrap_or_default();
     Ok(Found { message_id, leases })

@@ -46,14 +46,22 @@ impl Puller {
                 match after_failure(error.suspect(answers), group.len(), tries) {
                     AfterFailure::Halve => {
                         // One of them is to blame; the others must not wait for it.
-                        tracing::warn!(%error, messages = group.len(), "a batch cannot be stored; its halves are stored one after the other");
+                        tracing::warn!(
+                            %error,
+                            messages = group.len(),
+                            "could not store a batch of messages; storing its halves one after the other"
+                        );
                         let second = group.split_off(group.len() / 2);
                         waiting.extend([(group, unreadable), (second, Vec::new())]);
                         break;
                     }
                     AfterFailure::SetAside => {
                         let detail = error.detail();
-                        tracing::error!(error = detail, "a message is kept as unreadable");
+                        tracing::error!(
+                            error = detail,
+                            "a message could not be stored as an event and was kept as an unreadable message; see \
+                             GET /v1/unreadable-messages"
+                        );
                         unreadable.extend(
                             group
                                 .drain(..)
@@ -61,7 +69,7 @@ impl Puller {
                         );
                     }
                     AfterFailure::TryAgain => {
-                        tracing::warn!(%error, messages = group.len(), "messages cannot be stored; trying again");
+                        tracing::warn!(%error, messages = group.len(), "messages could not be stored; retrying");
                         tokio::select! {
                             () = tokio::time::sleep(backoff.next_pause(mint::jitter())) => {}
                             () = stop.cancelled() => return false,
@@ -97,8 +105,8 @@ impl Failure {
     /// Why a message is set aside.
     fn detail(&self) -> String {
         match self {
-            Self::NotStored(error) => format!("the database could not store it: {error}"),
-            Self::Panicked(panic) => format!("it could not be stored: {panic}").replace('\0', "\u{fffd}"),
+            Self::NotStored(error) => format!("the database could not store the message: {error}"),
+            Self::Panicked(panic) => format!("the message could not be stored: {panic}").replace('\0', "\u{fffd}"),
         }
     }
 }
@@ -108,7 +116,7 @@ async fn stored(storing: impl Future<Output = Result<(), NotStored>>) -> Result<
     match supervise::row(storing).await {
         Ok(stored) => stored.map_err(Failure::NotStored),
         Err(panic) => {
-            tracing::error!(error = %panic, "storing a batch of messages panicked");
+            tracing::error!(error = %panic, "the relay panicked while storing a batch of messages");
             Err(Failure::Panicked(panic))
         }
     }

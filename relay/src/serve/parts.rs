@@ -40,7 +40,7 @@ impl Parts {
     pub(super) async fn new(config: Config, pool: Pool, supervisor: &Supervisor) -> Result<Self, String> {
         let configuration = Configuration::load(pool.clone(), config.master_keys.clone())
             .await
-            .map_err(|error| format!("the configuration cannot be read from the database: {error}"))?;
+            .map_err(|error| format!("could not read the configuration from the database: {error}"))?;
         let edge = Edge::new(&config.edge_url, config.edge_admin_token.reveal()).map_err(|error| error.to_string())?;
         let queues = Queue::all(&config.queue).map_err(|error| error.to_string())?;
         let egress = egress(&config)?;

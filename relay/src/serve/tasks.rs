@@ -60,7 +60,7 @@ impl Tasks {
         }
         if tokio::time::timeout_at(deadline + CLOSE_WITHIN / 2, engine).await.is_err() {
             tracing::warn!(
-                "the shards could not be given back in time; another replica takes them when the lease has expired"
+                "the shards were not released in time; another replica takes them over when the lease expires"
             );
         }
         delivering.abort();

@@ -44,7 +44,7 @@ impl MissingPartitions {
             return Ok(false);
         }
         self.made += 1;
-        tracing::warn!(%day, "history has no partition for a day; it is created");
+        tracing::warn!(%day, "a history partition was missing; creating it");
         create_day(pool, day).await?;
         Ok(true)
     }

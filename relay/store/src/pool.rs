@@ -62,7 +62,7 @@ pub struct Pool {
 
 /// A statement was given up because the server did not answer; its connection is closed.
 #[derive(Debug, thiserror::Error)]
-#[error("the database did not answer within {} s; the connection is given up", .0.as_secs())]
+#[error("the database did not respond within {} s; the connection was closed", .0.as_secs())]
 struct Silent(Duration);
 
 fn silence(limit: Duration) -> Error {

@@ -223,7 +223,7 @@ fn others() -> Vec<Bound> {
             "finds a puller that hangs",
         ),
         fixed(
-            "`/readyz` names the API of the queues or the edge as failing after",
+            "`/readyz` names the queue API or the edge as failing after",
             time(readiness::upstream::FAILS_FOR),
             "ignores failures of a moment",
         ),

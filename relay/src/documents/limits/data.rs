@@ -42,7 +42,7 @@ fn pauses() -> Vec<Bound> {
             micros(tuning::MAX_HOLD_US),
             "limits how long a destination can stop its own deliveries; an operator ends the back-off by a pause and a resumption",
         ),
-        fixed("`Retry-After` of the queue's API", time(pull::api::LONGEST_PAUSE), "limits how long nothing is pulled"),
+        fixed("`Retry-After` of the queue API", time(pull::api::LONGEST_PAUSE), "limits how long nothing is pulled"),
         fixed(
             "back-off after 429 without `Retry-After`",
             format!(
@@ -134,7 +134,7 @@ fn intake() -> Vec<Bound> {
         fixed("messages in one pull", count(pull::api::BATCH), "the maximum of Cloudflare's API"),
         fixed("pulls of one queue at a time", count(pace::MOST_AT_ONCE), "limits memory"),
         fixed("response to a pull", bytes(pull::api::MAX_ANSWER_BYTES), "limits memory"),
-        fixed("time of a call of the queue's API", time(pull::api::TIMEOUT), "ends calls that hang"),
+        fixed("time of a call of the queue API", time(pull::api::TIMEOUT), "ends calls that hang"),
         fixed(
             "lease of a message",
             time(pull::api::VISIBILITY_TIMEOUT),
@@ -469,7 +469,7 @@ fn retries() -> Vec<Bound> {
             "limits the age of a retried delivery",
         ),
         fixed("waits are spread by", format!("± {}", percent(retry::JITTER)), "keeps retries from arriving together"),
-        fixed("wait after a failed call of the queue's API", doubled(retry::PULL_PAUSES), "limits the load on the API"),
+        fixed("wait after a failed call of the queue API", doubled(retry::PULL_PAUSES), "limits the load on the API"),
         fixed(
             "wait after a failed statement while the database does not respond",
             doubled(retry::DATABASE_PAUSES),

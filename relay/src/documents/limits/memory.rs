@@ -118,7 +118,7 @@ fn parts() -> Vec<Part> {
             false,
         ),
         part(
-            "responses of the queue's API, two queues",
+            "responses of the queue API, two queues",
             product(QUEUES * pull::pace::MOST_AT_ONCE, pull::api::MAX_ANSWER_BYTES),
             QUEUES * pull::pace::MOST_AT_ONCE * pull::api::MAX_ANSWER_BYTES,
             false,
