@@ -106,7 +106,8 @@ pub struct Route {
 }
 
 impl Route {
-    /// What of it this relay cannot evaluate, and why; `None` if all of it can be. The deliveries that it makes are held.
+    /// What of it this relay cannot evaluate, and why; `None` if all of it can be. The deliveries that it makes are
+    /// held.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let filter = ("filter", self.filter.as_ref().and_then(|filter| filter.compiled.as_ref().err()));
@@ -169,7 +170,8 @@ impl Snapshot {
         usable.or_else(|| self.unusable.get(&id).map(|found| (found.customer_id, found.name.as_str())))
     }
 
-    /// How long a new delivery to a destination waits for its first attempt; not at all if it is held anyway, because this
+    /// How long a new delivery to a destination waits for its first attempt; not at all if it is held anyway, because
+    /// this
     /// relay cannot send there.
     #[must_use]
     pub fn first_wait(&self, id: DestinationId) -> Duration {
@@ -220,7 +222,8 @@ impl Configuration {
         self.current.subscribe()
     }
 
-    /// Reads again unless the snapshot has this version, which has been committed. The snapshot returned contains that change,
+    /// Reads again unless the snapshot has this version, which has been committed. The snapshot returned contains that
+    /// change,
     /// or is newer. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
@@ -280,7 +283,8 @@ impl Configuration {
                 tracing::warn!(
                     revision = self.current().version.revision,
                     before = before.version.revision,
-                    "the configuration in the database is older than the one in memory, as after a restore or a failover \
+                    "the configuration in the database is older than the one in memory, as after a restore or a \
+                     failover \
                      to a standby that lagged; it is active now, and the edge is compared with it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
@@ -357,7 +361,8 @@ fn source(row: store::configuration::SourceRow) -> Source {
     }
 }
 
-/// What is read of the settings of a source. If that panics, it is as of a provider that this relay does not know: the events
+/// What is read of the settings of a source. If that panics, it is as of a provider that this relay does not know: the
+/// events
 /// of the source are stored and routed, without id and type.
 fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T {
     supervise::row_now(read).unwrap_or_else(|panic| {
@@ -377,8 +382,13 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
     let mut headers = HeaderMap::new();
     if let Some(sealed) = &row.headers_sealed {
         for (name, value) in crate::secrets::open_headers(keys, id, sealed)? {
-            let name: HeaderName = name.parse().map_err(|_| format!("header {name} has a bad name"))?;
-            let mut value: HeaderValue = value.parse().map_err(|_| format!("header {name} has a bad value"))?;
+            let name: HeaderName = name.parse().map_err(|_| format!("the static header {name} has an invalid name"))?;
+            let mut value: HeaderValue = value.parse().map_err(|_| {
+                format!(
+                    "the static header {name} has an invalid \
+                                                                            value"
+                )
+            })?;
             value.set_sensitive(true);
             headers.append(name, value);
         }
@@ -436,7 +446,8 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
     }
 }
 
-/// Compiles an expression of a route, unless it is the one that was there before. If that panics, the expression cannot be
+/// Compiles an expression of a route, unless it is the one that was there before. If that panics, the expression
+/// cannot be
 /// evaluated, as one that does not compile.
 fn compiled<T: Clone>(
     route: RouteId,

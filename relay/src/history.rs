@@ -41,7 +41,8 @@ const EXPIRED_AT_ONCE: i64 = 5_000;
 /// The most old signals that are deleted in one statement.
 const SIGNALS_AT_ONCE: i64 = 5_000;
 
-/// How many days a version of a route outlives the retention of the deliveries that name it. These are of events whose ids
+/// How many days a version of a route outlives the retention of the deliveries that name it. These are of events whose
+/// ids
 /// are at most a day newer than the version's end, and they have expired by then.
 const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
 
@@ -154,7 +155,7 @@ async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Re
 async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> store::Result<Kept> {
     let now = maintenance.now().await?;
     let first_known = retention.first_known(unix_time::unix_ms(now));
-    let reason = format!("it was not delivered within its retention of {} days", retention.metadata_days);
+    let reason = format!("not delivered within {} days (TIDEGATE_METADATA_RETENTION_DAYS)", retention.metadata_days);
     loop {
         let expired = maintenance.expire_pending(first_known, &reason, EXPIRED_AT_ONCE).await?;
         if expired == 0 {

@@ -40,7 +40,8 @@ pub enum Verdict {
         /// Whether the relay is the cause and asks again by itself; else only after a change of the route.
         again: bool,
     },
-    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not overtake
+    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not
+    /// overtake
     /// others.
     Unordered {
         reason: String,
@@ -61,7 +62,8 @@ pub enum Becomes {
 }
 
 impl Answer {
-    /// What the event becomes. Everything that makes or releases deliveries decides by this: the intake, the release of an
+    /// What the event becomes. Everything that makes or releases deliveries decides by this: the intake, the release
+    /// of an
     /// event, replays, and the second look at deliveries that are held.
     #[must_use]
     pub fn becomes(&self) -> Becomes {
@@ -72,8 +74,8 @@ impl Answer {
         match &self.verdict {
             Verdict::Matched => Becomes::Due { order_key: self.order_key },
             Verdict::Undecided { reason, again } => held(HeldBy::Filter, "the filter", reason, *again),
-            Verdict::Unordered { reason, again } => held(HeldBy::OrderKey, "its order key", reason, *again),
-            Verdict::Off => Becomes::Nothing("its route was switched off before its filter could be evaluated".into()),
+            Verdict::Unordered { reason, again } => held(HeldBy::OrderKey, "the order key", reason, *again),
+            Verdict::Off => Becomes::Nothing("the route was disabled before its filter could be evaluated".into()),
             Verdict::NotMatched => Becomes::Nothing("the filter is false for this event".into()),
             Verdict::FilterFailed { reason } => {
                 Becomes::Nothing(storable(format!("the filter fails on this event: {reason}")).into())
@@ -145,7 +147,8 @@ pub async fn ask_routes(
     answers
 }
 
-/// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be evaluated,
+/// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be
+/// evaluated,
 /// see [`evaluated`].
 pub async fn ask_filters(
     evaluator: &Evaluator,
@@ -185,13 +188,14 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
                 return;
             }
             Some(Err(error)) => (error.to_string(), error.is_ours()),
-            None => ("the order key was not evaluated".to_owned(), true),
+            None => ("the evaluation returned no result yet".to_owned(), true),
         },
     };
     answer.verdict = Verdict::Unordered { reason, again };
 }
 
-/// The hash of an order key of a route: the same key of another route to the same destination is another order. Migration
+/// The hash of an order key of a route: the same key of another route to the same destination is another order.
+/// Migration
 /// 0017 computes the same.
 fn of_route(route: RouteId, key: i64) -> i64 {
     let hash = Sha256::new().chain_update(route.uuid().as_bytes()).chain_update(key.to_be_bytes()).finalize();
@@ -216,7 +220,7 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
         Some(Ok(true)) => Verdict::Matched,
         Some(Ok(false)) => Verdict::NotMatched,
         Some(Err(error)) => undecided(&error),
-        None => Verdict::Undecided { reason: "the filter was not evaluated".to_owned(), again: true },
+        None => Verdict::Undecided { reason: "the evaluation returned no result yet".to_owned(), again: true },
     }
 }
 

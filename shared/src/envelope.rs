@@ -44,7 +44,8 @@ pub struct EventHeader {
 pub enum Verification {
     /// The source's scheme accepted the request.
     Verified,
-    /// The source's scheme accepted the signature, and its time was out of tolerance: an old request, or one sent again.
+    /// The source's scheme accepted the signature, and its time was out of tolerance: an old request, or one sent
+    /// again.
     Stale,
     /// The source has no scheme: anyone who knew the URL could send it.
     Unsigned,
@@ -115,9 +116,12 @@ pub enum Message {
 pub enum DecodeError {
     #[error("the message has no header line")]
     NoHeaderLine,
-    #[error("the header line is not JSON of a known kind: {0}")]
+    #[error("the header line is not a known message: {0}")]
     Header(String),
-    #[error("version {0} is not known to this relay; upgrade the relay, then release the message")]
+    #[error(
+        "the message has format version {0}, which this relay does not support; upgrade the relay, then release the \
+         message"
+    )]
     UnknownVersion(u32),
     #[error("the header line is not UTF-8")]
     NotText,

@@ -13,6 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::mint;
 
+/// Why a delivery is held whose outcome the database refuses.
+const NOT_STORABLE: &str = "the outcome of the last attempt could not be stored; the destination may have received \
+                            it. Release the delivery to send it again, or cancel it";
+
 /// How long the first settlement of a batch waits for others.
 pub(crate) const LINGER: Duration = Duration::from_millis(5);
 
@@ -69,8 +73,9 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
             }
             Err(error) if error.is_data_error() && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
-                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its delivery is held");
-                let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());
+                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its \
+                                                                           delivery is held");
+                let (by, reason) = (HeldBy::Attempt, NOT_STORABLE.to_owned());
                 let parked = Settlement {
                     attempt: None,
                     frees_key: false,

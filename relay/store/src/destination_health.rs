@@ -115,7 +115,8 @@ impl LearnedRow {
 pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>> {
     let rows = sqlx::query_as!(
         LearnedRow,
-        r#"select destination_id, learned_since, held_until, pauses, breaker, breaker_since, probe_at, openings, reduced_by,
+        r#"select destination_id, learned_since, held_until, pauses, breaker, breaker_since, probe_at, openings, \
+           reduced_by,
                   reduced_since, concurrency, slow_start_below, rate_factor, failing_since, failures, paced_at, last_of_epoch,
                   ahead_us, (extract(epoch from now()) * 1000000)::bigint as "read_us!"
            from destination_health where destination_id = any($1)"#,
@@ -126,7 +127,8 @@ pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, 
     Ok(rows.into_iter().map(|row| (row.destination_id, row)).collect())
 }
 
-/// Writes reports, one of a destination; `now_us` is the time by the clock of their times. What a later owner has written
+/// Writes reports, one of a destination; `now_us` is the time by the clock of their times. What a later owner has
+/// written
 /// stays.
 ///
 /// # Errors
@@ -235,7 +237,8 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
 pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     sqlx::query_as!(
         HealthRow,
-        "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
+        "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, \
+         in_flight,
                 waiting_fresh, waiting_retry, waiting_replay, recent_attempts, recent_failures, latency_ms,
                 failing_since, failures, reported_at, learned_since
          from destination_health where destination_id = $1",
@@ -246,7 +249,8 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     .map_err(Error::from)
 }
 
-/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; parked ones
+/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; parked
+/// ones
 /// are counted and never due.
 ///
 /// # Errors
@@ -287,18 +291,25 @@ fn probe_us(state: BreakerState) -> Option<u64> {
 
 fn reason_text(reason: Reason) -> String {
     match reason {
-        Reason::Status(status) => format!("it answered {status}"),
-        Reason::Timeout => "it did not answer in time".to_owned(),
-        Reason::Latency => "its answers take much longer than usual".to_owned(),
-        Reason::Recovering => "it has just recovered".to_owned(),
+        Reason::Status(status) => format!("the destination returned {status}"),
+        Reason::Timeout => "the destination did not respond in time".to_owned(),
+        Reason::Latency => "the destination responds much more slowly than usual".to_owned(),
+        Reason::Recovering => "the destination has just recovered".to_owned(),
     }
 }
 
-/// The inverse of [`reason_text`].
+/// The inverse of [`reason_text`]. It also reads the texts that earlier versions wrote.
 fn reason_of(text: &str) -> Option<Reason> {
+    match text {
+        "it did not answer in time" => return Some(Reason::Timeout),
+        "its answers take much longer than usual" => return Some(Reason::Latency),
+        "it has just recovered" => return Some(Reason::Recovering),
+        _ => {}
+    }
     let others = [Reason::Timeout, Reason::Latency, Reason::Recovering];
     let other = others.into_iter().find(|reason| reason_text(*reason) == text);
-    other.or_else(|| text.strip_prefix("it answered ")?.parse().ok().map(Reason::Status))
+    let status = || text.strip_prefix("the destination returned ").or_else(|| text.strip_prefix("it answered "));
+    other.or_else(|| status()?.parse().ok().map(Reason::Status))
 }
 
 fn count(value: u32) -> i32 {
@@ -349,7 +360,8 @@ mod tests {
 
     #[test]
     fn times_are_read_on_the_clock_of_the_relay_that_reads_them() {
-        // Read five seconds after it was written; the database's clock is 20 s behind the writer's and 100 s behind the reader's.
+        // Read five seconds after it was written; the database's clock is 20 s behind the writer's and 100 s behind
+        /// the reader's.
         let read_us = WRITTEN_US - 20 * SECOND + 5 * SECOND;
         let row = LearnedRow { read_us: i64::try_from(read_us).expect("small"), ..row() };
         let now_us = read_us + 100 * SECOND;
@@ -370,5 +382,13 @@ mod tests {
             assert_eq!(reason_of(&reason_text(reason)), Some(reason));
         }
         assert_eq!(reason_of("something of a later version"), None);
+    }
+
+    #[test]
+    fn a_reason_that_an_earlier_version_wrote_is_read() {
+        assert_eq!(reason_of("it answered 503"), Some(Reason::Status(503)));
+        assert_eq!(reason_of("it did not answer in time"), Some(Reason::Timeout));
+        assert_eq!(reason_of("its answers take much longer than usual"), Some(Reason::Latency));
+        assert_eq!(reason_of("it has just recovered"), Some(Reason::Recovering));
     }
 }

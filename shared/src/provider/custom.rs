@@ -67,7 +67,11 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
     {
         fields.problem(
             "timestamp_header",
-            format!("is not signed, so anyone can change it; add {{{}}} to the content", timestamp.place),
+            format!(
+                "names a header that is not signed, so that anyone could change the timestamp; add {{{}}} to \
+                     `content`",
+                timestamp.place
+            ),
         );
     }
     Some(Scheme::Mac(Box::new(rule)))
@@ -92,7 +96,7 @@ fn content(fields: &mut Fields<'_>, text: &str) -> Option<Template> {
     if !content.references().any(of_the_body) {
         fields.problem(
             "content",
-            "does not cover the body, so anyone could change it; add {body} or {sha256hex:body} to it",
+            "does not include the body, so that anyone could change it; add {body} or {sha256hex:body}",
         );
     }
     let unknown = content.references().find(|reference| matches!(reference, Reference::Setting(_)));
