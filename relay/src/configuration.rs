@@ -284,8 +284,7 @@ impl Configuration {
                     revision = self.current().version.revision,
                     before = before.version.revision,
                     "the configuration in the database is older than the one in memory, as after a restore or a \
-                     failover \
-                     to a standby that lagged; it is active now, and the edge is compared with it"
+                     failover to a standby that lagged; it is active now, and the edge is compared with it"
                 );
                 if let Err(error) = store::edge_checks::make_all_due(&self.pool, Duration::ZERO).await {
                     tracing::warn!(%error, "comparisons with the edge cannot be made due; they are made in their turn");
@@ -383,12 +382,8 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
     if let Some(sealed) = &row.headers_sealed {
         for (name, value) in crate::secrets::open_headers(keys, id, sealed)? {
             let name: HeaderName = name.parse().map_err(|_| format!("the static header {name} has an invalid name"))?;
-            let mut value: HeaderValue = value.parse().map_err(|_| {
-                format!(
-                    "the static header {name} has an invalid \
-                                                                            value"
-                )
-            })?;
+            let mut value: HeaderValue =
+                value.parse().map_err(|_| format!("the static header {name} has an invalid value"))?;
             value.set_sensitive(true);
             headers.append(name, value);
         }

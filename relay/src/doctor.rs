@@ -74,10 +74,8 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     let health = match store::health::look(pool).await {
         Ok(health) => health,
         Err(error) => {
-            let what = format!(
-                "cannot reach the database: {error}; check DATABASE_URL, and that PostgreSQL is \
-                                running"
-            );
+            let what =
+                format!("cannot reach the database: {error}; check DATABASE_URL, and that PostgreSQL is running");
             return report.line("database", &Check::Fail(what));
         }
     };
@@ -103,13 +101,9 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
                 let refused = |url: &Url| policy.check_url(url).err().map(|error| error.to_string());
                 report.line("routing", &check::configuration(&configuration.current(), refused));
             }
-            Err(error) => report.line(
-                "routing",
-                &Check::Fail(format!(
-                    "cannot read the destinations and routes: \
-                                                                       {error}"
-                )),
-            ),
+            Err(error) => {
+                report.line("routing", &Check::Fail(format!("cannot read the destinations and routes: {error}")))
+            }
         }
     }
 }

@@ -35,8 +35,8 @@ pub enum ParseSigningKeyError {
     #[error("must be whsec_ followed by the base64 of 24 to 64 bytes")]
     Key(#[from] KeyError),
     #[error(
-        "is not an Ed25519 key pair; it must be whsk_ followed by the base64 of 64 bytes: the seed (32) and the \
-         public key (32)"
+        "is not an Ed25519 key pair; it must be whsk_ followed by the base64 of 64 bytes: the seed (32) and the public \
+         key (32)"
     )]
     KeyPair,
 }

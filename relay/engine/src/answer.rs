@@ -45,8 +45,8 @@ pub(super) struct Known {
 
 /// Why a delivery is held if the transform that it was routed with is not known.
 const ROUTE_GONE: &str = "the transform that was current when this delivery was created is no longer known; release \
-                          the delivery to use the route's current transform. If the route has been deleted, cancel \
-                          the delivery and replay the event";
+                          the delivery to use the route's current transform. If the route has been deleted, cancel the \
+                          delivery and replay the event";
 
 /// Whether the destination wants less, and does not say for how long.
 pub(super) fn asks_for_a_pause(outcome: &Outcome) -> bool {
@@ -79,12 +79,9 @@ pub(super) fn judge(
         Outcome::Untransformable { reason } => parked(HeldBy::Transform, storable(&reason)),
         Outcome::Unsendable { reason } => parked(HeldBy::Url, storable(&reason)),
         Outcome::RouteGone => parked(HeldBy::Route, ROUTE_GONE.to_owned()),
-        Outcome::BodyGone => parked(
-            HeldBy::Body,
-            "the body of the event is past its retention period; cancel the \
-                                                   delivery"
-                .to_owned(),
-        ),
+        Outcome::BodyGone => {
+            parked(HeldBy::Body, "the body of the event is past its retention period; cancel the delivery".to_owned())
+        }
         Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
             let reason = storable(&format!("{reason}; after {LATE_TRANSFORMS} tries the delivery is held"));
             parked(HeldBy::Transform, reason)

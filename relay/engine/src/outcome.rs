@@ -112,15 +112,15 @@ impl Failure {
             Self::Status(status) => format!("status {status}"),
             Self::Redirect { status, location } => {
                 format!(
-                    "status {status}: redirect to {location}; redirects are not followed, so set the \
-                         destination's URL to the final address"
+                    "status {status}: redirect to {location}; redirects are not followed, so set the destination's URL \
+                     to the final address"
                 )
             }
             Self::NoAnswer(failure) => failure.to_string(),
             Self::Internal(panic) => {
                 format!(
                     "an internal error of Tidegate, not of the destination; the destination may have received the \
-                         delivery: {panic}"
+                     delivery: {panic}"
                 )
             }
         }

@@ -32,8 +32,8 @@ pub enum EgressError {
     PortBlocked(u16),
     /// A URL that no request can be made of.
     #[error(
-        "the host in the URL is invalid: it contains a character such as {{ }} \" or `, or is not a host name; \
-         correct it"
+        "the host in the URL is invalid: it contains a character such as {{ }} \" or `, or is not a host name; correct \
+         it"
     )]
     Unsendable,
     /// An entry of the allow-list that is no range.

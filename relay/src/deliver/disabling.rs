@@ -15,12 +15,9 @@ use store::configuration::Version;
 /// Stores the event and disables the destination. If that fails, the next failure of the destination tries again.
 pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
     let (cause, reason) = match why {
-        Disabling::Gone => (
-            Cause::Gone,
-            "the destination returned 410 Gone; resume it if it accepts webhooks \
-                                          again"
-                .to_owned(),
-        ),
+        Disabling::Gone => {
+            (Cause::Gone, "the destination returned 410 Gone; resume it if it accepts webhooks again".to_owned())
+        }
         Disabling::Failing(run) => (Cause::Failing, failing_reason(run)),
     };
     let disabled = async {
@@ -45,8 +42,8 @@ async fn version_after(
 ) -> Option<Version> {
     match supervise::row(disabled).await {
         Ok(Ok(version)) => version.inspect(|_| {
-            tracing::warn!(%destination, error = reason, "a destination was disabled; its deliveries are held until \
-                                                          it is resumed");
+            tracing::warn!(%destination, error = reason, "a destination was disabled; its deliveries are held until it \
+                                                          is resumed");
         }),
         Ok(Err(error)) => {
             tracing::warn!(%error, %destination, "a destination could not be disabled; retrying at its next failure");

@@ -76,8 +76,8 @@ pub(super) enum Described {
 /// The URL would be longer than [`MAX_URL_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the URL including the appended query is {0} bytes long, but at most {MAX_URL_BYTES} are allowed; set \
-     append_query of the destination to false, then release the delivery"
+    "the URL including the appended query is {0} bytes long, but at most {MAX_URL_BYTES} are allowed; set append_query \
+     of the destination to false, then release the delivery"
 )]
 pub(super) struct UrlTooLong(usize);
 

@@ -14,8 +14,8 @@ use tokio::sync::mpsc;
 use crate::mint;
 
 /// Why a delivery is held whose outcome the database refuses.
-const NOT_STORABLE: &str = "the outcome of the last attempt could not be stored; the destination may have received \
-                            it. Release the delivery to send it again, or cancel it";
+const NOT_STORABLE: &str = "the outcome of the last attempt could not be stored; the destination may have received it. \
+                            Release the delivery to send it again, or cancel it";
 
 /// How long the first settlement of a batch waits for others.
 pub(crate) const LINGER: Duration = Duration::from_millis(5);

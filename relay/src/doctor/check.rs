@@ -52,8 +52,7 @@ pub(super) fn database(health: &Health) -> Check {
     }
     if !health.fsync {
         return Check::Fail(format!(
-            "{version} has fsync = off, so that a crash can lose acknowledged events; set \
-                                    fsync = on"
+            "{version} has fsync = off, so that a crash can lose acknowledged events; set fsync = on"
         ));
     }
     Check::Ok(version)
@@ -61,13 +60,11 @@ pub(super) fn database(health: &Health) -> Check {
 
 pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
     match found {
-        Some(version) if version == wanted => Check::Ok(format!(
-            "the database schema is up to date (version \
-                                                                 {version})"
-        )),
+        Some(version) if version == wanted => {
+            Check::Ok(format!("the database schema is up to date (version {version})"))
+        }
         Some(version) if version > wanted => Check::Fail(format!(
-            "the database schema (version {version}) is newer than this relay supports \
-                                 ({wanted}); upgrade the relay"
+            "the database schema (version {version}) is newer than this relay supports ({wanted}); upgrade the relay"
         )),
         version => Check::Fail(format!(
             "the database schema (version {}) is older than this relay requires ({wanted}); run `tidegate migrate`",

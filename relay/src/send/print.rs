@@ -115,9 +115,9 @@ pub(super) fn curl(request: &SampleRequest, file: Option<&str>) -> Result<String
         (Some(text), _) => quote(text),
         (None, Some(file)) => quote(&format!("@{file}")),
         (None, None) => {
-            return Err("the body is not text and cannot be part of a command: pass it as a file with \
-                        --body"
-                .to_owned());
+            return Err(
+                "the body is not text and cannot be part of a command: pass it as a file with --body".to_owned()
+            );
         }
     };
     let mut command = format!("curl -i -X {} {}", request.method, quote(&request.url));
@@ -186,8 +186,7 @@ mod tests {
         };
         assert_eq!(
             of(200, r#"{"id":"evt_1"}"#).as_deref(),
-            Ok("event accepted; view it with GET \
-                                                                http://relay/v1/events/evt_1")
+            Ok("event accepted; view it with GET http://relay/v1/events/evt_1")
         );
         assert_eq!(of(200, "[accepted]").as_deref(), Ok("event accepted; view it with GET http://relay/v1/events"));
         for (status, what) in [

@@ -31,14 +31,13 @@ pub(super) async fn find(
     let unreachable = |error: store::Error| {
         format!(
             "cannot read the secret from the database at DATABASE_URL: {error}; fix this, or set \
-                 TIDEGATE_SOURCE_SECRET"
+             TIDEGATE_SOURCE_SECRET"
         )
     };
     let pool = store::Pool::new(&url, 4).map_err(unreachable)?;
     let row = store::sources::find(&pool, store::DEFAULT_CUSTOMER, Some(id), None).await.map_err(unreachable)?;
     let row = row.ok_or(
-        "the database at DATABASE_URL does not have this source; it is not the database of the relay \
-                         at TIDEGATE_URL",
+        "the database at DATABASE_URL does not have this source; it is not the database of the relay at TIDEGATE_URL",
     )?;
     let opened = secrets::open_source_secrets(&keys, &row)
         .map_err(|error| format!("no key in TIDEGATE_MASTER_KEY opens the source's secret: {error}"))?;

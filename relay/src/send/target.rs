@@ -91,16 +91,14 @@ impl Relay {
         match response.status() {
             StatusCode::OK => response.json().await.map_err(failed),
             StatusCode::UNAUTHORIZED => {
-                Err("the relay rejected TIDEGATE_ADMIN_TOKEN (401); use the value with which the relay was \
-                     started"
+                Err("the relay rejected TIDEGATE_ADMIN_TOKEN (401); use the value with which the relay was started"
                     .to_owned())
             }
             StatusCode::NOT_FOUND => {
                 Err(format!("the relay has no source \"{name}\"; GET {}/v1/sources lists all sources", self.url()))
             }
             status => Err(format!(
-                "looking up the source \"{name}\" failed: the relay returned {status}; see the \
-                                   relay's log"
+                "looking up the source \"{name}\" failed: the relay returned {status}; see the relay's log"
             )),
         }
     }

@@ -68,8 +68,7 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
         fields.problem(
             "timestamp_header",
             format!(
-                "names a header that is not signed, so that anyone could change the timestamp; add {{{}}} to \
-                     `content`",
+                "names a header that is not signed, so that anyone could change the timestamp; add {{{}}} to `content`",
                 timestamp.place
             ),
         );

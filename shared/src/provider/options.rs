@@ -116,10 +116,9 @@ fn method_problem(name: &Value) -> Option<&'static str> {
         Some("POST" | "PUT" | "PATCH" | "DELETE") => {
             Some("must not contain POST, PUT, PATCH or DELETE, whose requests are always events; use [\"GET\"]")
         }
-        Some("HEAD" | "OPTIONS") => Some(
-            "must not contain HEAD or OPTIONS, with which clients only test a URL; use \
-                                          [\"GET\"]",
-        ),
+        Some("HEAD" | "OPTIONS") => {
+            Some("must not contain HEAD or OPTIONS, with which clients only test a URL; use [\"GET\"]")
+        }
         Some(_) | None => Some("can contain only \"GET\", in upper case"),
     }
 }
@@ -228,8 +227,7 @@ fn place(fields: &mut Fields<'_>) -> Option<Reference> {
         _ => {
             fields.problem(
                 "header",
-                "exactly one of header, pointer and query must be set, such as {\"header\": \
-                                      \"x-event-id\"}",
+                "exactly one of header, pointer and query must be set, such as {\"header\": \"x-event-id\"}",
             );
             None
         }

@@ -69,8 +69,7 @@ impl Setting {
             fields.problem(
                 &self.name,
                 format!(
-                    "must be 1 to {MAX_TEXT_BYTES} bytes long, without carriage returns or \
-                                                NUL; set it to {}",
+                    "must be 1 to {MAX_TEXT_BYTES} bytes long, without carriage returns or NUL; set it to {}",
                     self.help
                 ),
             );

@@ -49,15 +49,12 @@ fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), C
 fn all_of(rules: &[Scheme], secrets: &[Secret]) -> Result<Check, ConfigError> {
     if rules.is_empty() {
         return Err(ConfigError::Rule {
-            why: "internal error in the provider catalogue: all_of has no \
-                                             rules"
-                .to_owned(),
+            why: "internal error in the provider catalogue: all_of has no rules".to_owned(),
         });
     }
     if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
         return Err(ConfigError::Rule {
-            why: "internal error in the provider catalogue: `none` cannot be combined with \
-                                             other rules in all_of"
+            why: "internal error in the provider catalogue: `none` cannot be combined with other rules in all_of"
                 .to_owned(),
         });
     }

@@ -130,7 +130,7 @@ impl Rejection {
             Self::SeparatorInside { reference, separator } => {
                 format!(
                     "{reference} contains {separator:?}, which is the separator in the signed content, so the \
-                         signature would be ambiguous"
+                     signature would be ambiguous"
                 )
             }
             Self::SignatureVersionMissing { place, wanted } => format!("{place} contains no {wanted} signature"),
@@ -157,13 +157,14 @@ impl Rejection {
                                                        provider's current secret"
                 .to_owned(),
             Self::SignatureMismatch { secrets } => format!(
-                "the signature does not match any of the {secrets} \
-                                                            secrets; check that the source has the provider's current \
-                                                            secret"
+                "the signature does not match any of the {secrets} secrets; check that the source has the provider's \
+                 current secret"
             ),
-            Self::SecretRetired => "the request was signed with a secret that has been removed from the source; add \
-                                    it again, or update the provider"
-                .to_owned(),
+            Self::SecretRetired => {
+                "the request was signed with a secret that has been removed from the source; add it again, or update \
+                 the provider"
+                    .to_owned()
+            }
             Self::SecretWithWhiteSpace => {
                 "the sender signs with the secret plus trailing whitespace, such as a newline; remove it at the sender"
                     .to_owned()
@@ -183,9 +184,9 @@ impl Rejection {
             Self::KeyLocationRefused { reference } => {
                 format!("{reference} does not name an address at which the provider publishes its keys")
             }
-            Self::KeyUnknown => "the signature was made with a key that is not among the provider's published \
-                                 keys"
-                .to_owned(),
+            Self::KeyUnknown => {
+                "the signature was made with a key that is not among the provider's published keys".to_owned()
+            }
             Self::KeyExpired => "the key used for the signature is not valid at this time".to_owned(),
             Self::JwtMalformed { place } => format!("{place} contains no signed JSON Web Token"),
             Self::JwtAlgorithm => "the token is signed with an algorithm that this source does not use".to_owned(),
@@ -276,8 +277,8 @@ mod tests {
         assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 is missing");
         assert_eq!(
             Rejection::SecretRetired.detail(),
-            "the request was signed with a secret that has been removed \
-                                                       from the source; add it again, or update the provider"
+            "the request was signed with a secret that has been removed from the source; add it again, or update the \
+             provider"
         );
         let rewritten = Rejection::BodyRewritten { signed: SignedForm::CompactJson };
         assert!(rewritten.detail().starts_with("body signed as text, received re-encoded"));
