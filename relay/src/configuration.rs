@@ -106,8 +106,7 @@ pub struct Route {
 }
 
 impl Route {
-    /// What of it this relay cannot evaluate, and why; `None` if all of it can be. The deliveries that it makes are
-    /// held.
+    /// What of it this relay cannot evaluate, and why; `None` if all of it can be. The deliveries that it makes are held.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let filter = ("filter", self.filter.as_ref().and_then(|filter| filter.compiled.as_ref().err()));
@@ -170,8 +169,7 @@ impl Snapshot {
         usable.or_else(|| self.unusable.get(&id).map(|found| (found.customer_id, found.name.as_str())))
     }
 
-    /// How long a new delivery to a destination waits for its first attempt; not at all if it is held anyway, because
-    /// this
+    /// How long a new delivery to a destination waits for its first attempt; not at all if it is held anyway, because this
     /// relay cannot send there.
     #[must_use]
     pub fn first_wait(&self, id: DestinationId) -> Duration {
@@ -222,8 +220,7 @@ impl Configuration {
         self.current.subscribe()
     }
 
-    /// Reads again unless the snapshot has this version, which has been committed. The snapshot returned contains that
-    /// change,
+    /// Reads again unless the snapshot has this version, which has been committed. The snapshot returned contains that change,
     /// or is newer. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
@@ -360,8 +357,7 @@ fn source(row: store::configuration::SourceRow) -> Source {
     }
 }
 
-/// What is read of the settings of a source. If that panics, it is as of a provider that this relay does not know: the
-/// events
+/// What is read of the settings of a source. If that panics, it is as of a provider that this relay does not know: the events
 /// of the source are stored and routed, without id and type.
 fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T {
     supervise::row_now(read).unwrap_or_else(|panic| {
@@ -441,8 +437,7 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
     }
 }
 
-/// Compiles an expression of a route, unless it is the one that was there before. If that panics, the expression
-/// cannot be
+/// Compiles an expression of a route, unless it is the one that was there before. If that panics, the expression cannot be
 /// evaluated, as one that does not compile.
 fn compiled<T: Clone>(
     route: RouteId,

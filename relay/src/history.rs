@@ -41,8 +41,7 @@ const EXPIRED_AT_ONCE: i64 = 5_000;
 /// The most old signals that are deleted in one statement.
 const SIGNALS_AT_ONCE: i64 = 5_000;
 
-/// How many days a version of a route outlives the retention of the deliveries that name it. These are of events whose
-/// ids
+/// How many days a version of a route outlives the retention of the deliveries that name it. These are of events whose ids
 /// are at most a day newer than the version's end, and they have expired by then.
 const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
 

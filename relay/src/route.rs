@@ -40,8 +40,7 @@ pub enum Verdict {
         /// Whether the relay is the cause and asks again by itself; else only after a change of the route.
         again: bool,
     },
-    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not
-    /// overtake
+    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not overtake
     /// others.
     Unordered {
         reason: String,
@@ -62,8 +61,7 @@ pub enum Becomes {
 }
 
 impl Answer {
-    /// What the event becomes. Everything that makes or releases deliveries decides by this: the intake, the release
-    /// of an
+    /// What the event becomes. Everything that makes or releases deliveries decides by this: the intake, the release of an
     /// event, replays, and the second look at deliveries that are held.
     #[must_use]
     pub fn becomes(&self) -> Becomes {
@@ -147,8 +145,7 @@ pub async fn ask_routes(
     answers
 }
 
-/// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be
-/// evaluated,
+/// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be evaluated,
 /// see [`evaluated`].
 pub async fn ask_filters(
     evaluator: &Evaluator,
@@ -194,8 +191,7 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
     answer.verdict = Verdict::Unordered { reason, again };
 }
 
-/// The hash of an order key of a route: the same key of another route to the same destination is another order.
-/// Migration
+/// The hash of an order key of a route: the same key of another route to the same destination is another order. Migration
 /// 0017 computes the same.
 fn of_route(route: RouteId, key: i64) -> i64 {
     let hash = Sha256::new().chain_update(route.uuid().as_bytes()).chain_update(key.to_be_bytes()).finalize();

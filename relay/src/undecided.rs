@@ -79,8 +79,7 @@ async fn look(intake: &Intake) -> store::Result<bool> {
     Ok(more)
 }
 
-/// Asks the route of one undecided delivery now, as the caller of the API wants it. Does nothing if it is not
-/// undecided.
+/// Asks the route of one undecided delivery now, as the caller of the API wants it. Does nothing if it is not undecided.
 ///
 /// # Errors
 /// Returns an error if a query fails; the delivery is then decided later, by [`run`].

@@ -44,8 +44,7 @@ pub struct EventHeader {
 pub enum Verification {
     /// The source's scheme accepted the request.
     Verified,
-    /// The source's scheme accepted the signature, and its time was out of tolerance: an old request, or one sent
-    /// again.
+    /// The source's scheme accepted the signature, and its time was out of tolerance: an old request, or one sent again.
     Stale,
     /// The source has no scheme: anyone who knew the URL could send it.
     Unsigned,

@@ -192,8 +192,7 @@ impl ExpressionError {
         }
     }
 
-    /// Whether the expression was ended before it could look at the event: it says nothing about the event, and says
-    /// the
+    /// Whether the expression was ended before it could look at the event: it says nothing about the event, and says the
     /// same each time until the expression is changed.
     #[must_use]
     pub fn cannot_look(&self) -> bool {

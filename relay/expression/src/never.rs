@@ -90,8 +90,7 @@ pub(super) fn conditions(call: &CallExpr) -> &[IdedExpr] {
     }
 }
 
-/// Puts the names of headers that are written out in lower case, as `headers` has them: HTTP compares them without
-/// case,
+/// Puts the names of headers that are written out in lower case, as `headers` has them: HTTP compares them without case,
 /// and providers write theirs in mixed case.
 pub(super) fn lower_header_names(node: &mut IdedExpr) {
     match &mut node.expr {

@@ -21,8 +21,7 @@ pub const MAX_MULTIPLIER: f64 = 10.0;
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub enum RetryPolicy {
-    /// The wait before each attempt in seconds: 1 to 50 entries of 0 to 604,800. Every new delivery waits for the
-    /// first one,
+    /// The wait before each attempt in seconds: 1 to 50 entries of 0 to 604,800. Every new delivery waits for the first one,
     /// which is usually 0; what is retried or released by hand does not.
     Schedule { schedule_s: Vec<u32> },
     /// The first attempt at once, then a wait that grows.

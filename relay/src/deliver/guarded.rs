@@ -14,8 +14,7 @@ use crate::supervise;
 const BROKEN_OFF: &str = "the attempt was aborted because this relay lost its lease; another relay sends the delivery, \
                           and the destination may receive it twice";
 
-/// The attempt, which ends as one that was not made if it panics or is aborted. A panic from the request on is caught
-/// within
+/// The attempt, which ends as one that was not made if it panics or is aborted. A panic from the request on is caught within
 /// the attempt ([`super::answered`]): such an attempt was made.
 pub(super) fn guarded(
     delivery: DeliveryId,

@@ -11,8 +11,7 @@ use url::Url;
 
 use crate::mint;
 
-/// Headers of the provider's request that are not passed on besides [`OF_THE_CONNECTION`]: what says who asked for
-/// what,
+/// Headers of the provider's request that are not passed on besides [`OF_THE_CONNECTION`]: what says who asked for what,
 /// what is a credential, and what the edge's platform added.
 const NOT_PASSED_ON: [&str; 11] = [
     "accept",
@@ -28,18 +27,12 @@ const NOT_PASSED_ON: [&str; 11] = [
     "x-real-ip",
 ];
 
-/// Headers that describe the bytes of the provider's body. They are not passed on with a body that a transform made,
-/// as the
+/// Headers that describe the bytes of the provider's body. They are not passed on with a body that a transform made, as the
 /// content type is not, which is made anew.
-///
-/// They are the fields that RFC 9110 defines for a representation: its coding, language and location (8.4, 8.5, 8.7),
-/// its
-/// validators (8.8.2, 8.8.3), and the range that a part of it is (14.4). Then what RFC 9530 defines as digests of a
-/// content
-/// or a representation, with its forerunners `Digest` (RFC 3230) and `Content-MD5` (RFC 1864, RFC 2616 section 14.15),
-/// and
-/// the transfer encoding of MIME (RFC 2045), which some senders write into HTTP. Headers of a provider's own are no
-/// part of
+/// They are the fields that RFC 9110 defines for a representation: its coding, language and location (8.4, 8.5, 8.7), its
+/// validators (8.8.2, 8.8.3), and the range that a part of it is (14.4). Then what RFC 9530 defines as digests of a content
+/// or a representation, with its forerunners `Digest` (RFC 3230) and `Content-MD5` (RFC 1864, RFC 2616 section 14.15), and
+/// the transfer encoding of MIME (RFC 2045), which some senders write into HTTP. Headers of a provider's own are no part of
 /// it: its signature, for instance, is passed on with every body.
 const OF_THE_BODY: [&str; 11] = [
     "content-digest",
@@ -58,8 +51,7 @@ const OF_THE_BODY: [&str; 11] = [
 const ORIGINAL_METHOD: &str = "tidegate-original-method";
 const ORIGINAL_QUERY: &str = "tidegate-original-query";
 
-/// The longest query that is sent in [`ORIGINAL_QUERY`], and the longest URL, in bytes: what every server should be
-/// able to
+/// The longest query that is sent in [`ORIGINAL_QUERY`], and the longest URL, in bytes: what every server should be able to
 /// take (RFC 9110, section 4.1). Many servers refuse longer lines.
 const MAX_QUERY_BYTES: usize = 8_000;
 pub(crate) const MAX_URL_BYTES: usize = 8_000;
@@ -102,8 +94,7 @@ pub(super) fn url<'a>(destination: &'a Destination, query: &str) -> Result<Cow<'
     }
 }
 
-/// The headers of a delivery: the provider's own, so that a receiver can verify them again, then the destination's,
-/// then
+/// The headers of a delivery: the provider's own, so that a receiver can verify them again, then the destination's, then
 /// ours. A provider that speaks Standard Webhooks itself has its headers passed on as `tidegate-original-webhook-…`.
 pub(super) fn headers(item: &Item, destination: &Destination, described: &Described, body: &[u8]) -> HeaderMap {
     let event = &item.event;
@@ -158,8 +149,7 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
     headers
 }
 
-/// The query as it is sent in a header: empty if there is none, `None` if it is too long. The edge gives it
-/// percent-encoded;
+/// The query as it is sent in a header: empty if there is none, `None` if it is too long. The edge gives it percent-encoded;
 /// what no header may hold, or what a receiver would take for white space round it, is encoded here.
 fn original_query(event: &Event) -> Option<HeaderValue> {
     let query = &event.query;
@@ -173,8 +163,7 @@ fn original_query(event: &Event) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok().filter(|value| value.len() <= MAX_QUERY_BYTES)
 }
 
-/// A value of the provider's. The edge's platform gives it as text that it has decoded as UTF-8, so that this is what
-/// arrived,
+/// A value of the provider's. The edge's platform gives it as text that it has decoded as UTF-8, so that this is what arrived,
 /// unless that was no UTF-8: the platform has put U+FFFD in the place of such bytes, and nothing tells which they were.
 fn original(value: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(value).ok()

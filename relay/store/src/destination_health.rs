@@ -127,8 +127,7 @@ pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, 
     Ok(rows.into_iter().map(|row| (row.destination_id, row)).collect())
 }
 
-/// Writes reports, one of a destination; `now_us` is the time by the clock of their times. What a later owner has
-/// written
+/// Writes reports, one of a destination; `now_us` is the time by the clock of their times. What a later owner has written
 /// stays.
 ///
 /// # Errors
@@ -249,8 +248,7 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     .map_err(Error::from)
 }
 
-/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; parked
-/// ones
+/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; parked ones
 /// are counted and never due.
 ///
 /// # Errors
@@ -360,8 +358,7 @@ mod tests {
 
     #[test]
     fn times_are_read_on_the_clock_of_the_relay_that_reads_them() {
-        // Read five seconds after it was written; the database's clock is 20 s behind the writer's and 100 s behind
-        /// the reader's.
+        // Read five seconds after it was written; the database's clock is 20 s behind the writer's and 100 s behind the reader's.
         let read_us = WRITTEN_US - 20 * SECOND + 5 * SECOND;
         let row = LearnedRow { read_us: i64::try_from(read_us).expect("small"), ..row() };
         let now_us = read_us + 100 * SECOND;

@@ -108,8 +108,7 @@ fn divide<'e>(usage: &mut Usage, limits: QuarantineLimits, events: &[&'e NewEven
     rejected
 }
 
-/// Whether the event is stored when the count goes from one number to another: at the first one, and again whenever
-/// the count
+/// Whether the event is stored when the count goes from one number to another: at the first one, and again whenever the count
 /// has doubled, because a relay may have been killed before it stored it. Its key makes it one event an hour.
 fn is_told(before: i64, after: i64) -> bool {
     before.leading_zeros() != after.leading_zeros()

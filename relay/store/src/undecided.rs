@@ -9,13 +9,11 @@ use super::held::{self, Release};
 use super::{Connection, Pool};
 use crate::{Error, Result};
 
-/// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read
-/// the
+/// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
 /// configuration within two seconds, and an attempt may be under way.
 pub(super) const OLD_ROUTE_S: f64 = 10.0;
 
-/// The pause before the first time that the relay asks again by itself; it is doubled each time up to
-/// [`LONGEST_PAUSE_S`].
+/// The pause before the first time that the relay asks again by itself; it is doubled each time up to [`LONGEST_PAUSE_S`].
 pub const FIRST_PAUSE_S: f64 = 10.0;
 pub const LONGEST_PAUSE_S: f64 = 900.0;
 
@@ -49,8 +47,7 @@ pub struct EventRow {
 /// What a route said of an undecided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It is due now, or when the wait for its first attempt is over, routed by this version of its route; in no order
-    /// if a
+    /// It is due now, or when the wait for its first attempt is over, routed by this version of its route; in no order if a
     /// replay made it.
     Matched { order_key: Option<i64>, route_version: i32 },
     /// It is not to be sent, for this reason.
@@ -59,10 +56,8 @@ pub enum Decision {
     Undecided { by: HeldBy, reason: String, again: bool },
 }
 
-/// Looks for what was parked before its route was changed, and releases it (see [`held::make_due`]). What others have
-/// locked
-/// is left for the next time. Returns the destinations of those that are due now, and how many deliveries were found
-/// in all,
+/// Looks for what was parked before its route was changed, and releases it (see [`held::make_due`]). What others have locked
+/// is left for the next time. Returns the destinations of those that are due now, and how many deliveries were found in all,
 /// at most `limit`.
 ///
 /// # Errors
@@ -91,8 +86,7 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
     Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
 }
 
-/// Takes undecided deliveries that are to be decided now, and sets the time of the next try: it is there even if the
-/// relay
+/// Takes undecided deliveries that are to be decided now, and sets the time of the next try: it is there even if the relay
 /// ends before they are decided.
 ///
 /// # Errors
