@@ -48,7 +48,7 @@ async fn database(config: &Config) -> Result<Pool, String> {
     let say = |what: &'static str| move |error: store::Error| format!("{what}: {error}");
     let pool = Pool::new(&config.database_url, config.database_connections)
         .map_err(say("cannot connect with DATABASE_URL"))?;
-    store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    store::migrate(&pool).await.map_err(|error| format!("the database migration failed: {error}"))?;
     history::make_days(&pool).await.map_err(say("the day partitions cannot be made"))?;
     Ok(pool)
 }

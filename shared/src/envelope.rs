@@ -343,7 +343,7 @@ mod tests {
         let failure = Failure::from(&Rejection::TimestampOld { age_s: 412, tolerance_s: 300 });
         assert_eq!(
             (failure.cause.as_str(), failure.detail.as_str()),
-            ("timestamp_old", "timestamp 412 s old, tolerance 300 s")
+            ("timestamp_old", "the timestamp is 412 s old; the tolerance is 300 s")
         );
         let header = EventHeader { verification: Verification::Failed(failure), ..header() };
         let message = encode_inline(&header, b"x").expect("fits");
@@ -369,7 +369,7 @@ mod tests {
         let sample = RejectionSample {
             source: header().source,
             cause: "signature_mismatch".to_owned(),
-            detail: "no signature matches".to_owned(),
+            detail: "the signature does not match".to_owned(),
             count: 17,
             first_at_ms: 1,
             last_at_ms: 2,

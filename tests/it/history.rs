@@ -201,7 +201,7 @@ async fn what_is_still_pending_when_its_event_is_dropped_is_dead_with_that_reaso
     let ended =
         gateway.api.wait_until("the delivery to end", &path, SOON, |delivery| delivery["state"] == "dead").await;
     assert_eq!(ended["error"], "expired", "{ended}");
-    assert_eq!(ended["reason"], "it was not delivered within its retention of 90 days");
+    assert_eq!(ended["reason"], "not delivered within 90 days (TIDEGATE_METADATA_RETENTION_DAYS)");
     gateway.api.post(&format!("{path}/retry"), &json!({})).await.expect_status(409);
     assert!(past.exists("settled_deliveries", 90).await);
     assert_eq!(line.receiver.count(), 0);

@@ -132,9 +132,9 @@ fn an_owner_lists_get_alone_if_events_come_by_it() {
     }
     for (names, told) in [
         (json!("GET"), "must be a list; write [\"GET\"]"),
-        (json!(["GET", "POST"]), "need not name POST"),
-        (json!(["HEAD"]), "only probe the address"),
-        (json!(["GET", "OPTIONS"]), "only probe the address"),
+        (json!(["GET", "POST"]), "must not contain POST"),
+        (json!(["HEAD"]), "only test a URL"),
+        (json!(["GET", "OPTIONS"]), "only test a URL"),
         (json!(["get"]), "can contain only \"GET\", in upper case"),
         (json!([7]), "can contain only \"GET\""),
     ] {
