@@ -75,7 +75,7 @@ settings! {
     MAX_IN_FLIGHT_BYTES = "TIDEGATE_MAX_IN_FLIGHT_BYTES", Some("134217728"),
         "the memory for bodies over 64 KiB of attempts in flight, across all destinations, in bytes (0 to 17179869184). A body larger than this is sent on its own. No single destination can use all of it";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
-        "how long a shutdown may wait for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
+        "the maximum time for which a shutdown waits for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
         "the log filter, in the syntax of Rust's `tracing`, such as `info,relay::deliver=debug`. Logs go to standard error";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),

@@ -137,8 +137,11 @@ async fn or_still_undecided(
     decision: impl Future<Output = store::Result<Decision>>,
 ) -> store::Result<Decision> {
     supervise::row(decision).await.unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, %delivery, "the relay panicked while re-evaluating an undecided delivery; \
-                                                    retrying");
+        tracing::error!(
+            error = %panic,
+            %delivery,
+            "the relay panicked while re-evaluating an undecided delivery; retrying"
+        );
         Ok(Decision::Undecided { by, reason: route::storable(panic.to_string()), again: true })
     })
 }

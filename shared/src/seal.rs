@@ -36,7 +36,7 @@ pub enum SealError {
          that key"
     )]
     UnknownKey(String),
-    #[error("the sealed text was changed, or was sealed for another purpose")]
+    #[error("the sealed data was changed, or was sealed for a different purpose")]
     Refused,
 }
 

@@ -91,13 +91,13 @@ pub enum ExpressionError {
     #[error("{0}")]
     Evaluation(String),
     /// A filter's value is no boolean.
-    #[error("the filter's value is of type {0}; it has to be true or false")]
+    #[error("the filter returned a value of type {0}, but must return true or false")]
     NotBoolean(String),
     /// A transform's value, or a part of it, cannot be written as JSON.
     #[error("the transform returned {0}, which JSON cannot represent")]
     NotJson(String),
     /// A transform's value is larger than [`MAX_OUTPUT_BYTES`].
-    #[error("the transform's value is larger than {MAX_OUTPUT_BYTES} bytes")]
+    #[error("the transform returned more than {MAX_OUTPUT_BYTES} bytes; reduce its output")]
     OutputTooLarge,
     /// More work than [`MAX_STEPS`] or more copied than [`MAX_COPIED_BYTES`].
     #[error(

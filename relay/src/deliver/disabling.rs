@@ -42,16 +42,22 @@ async fn version_after(
 ) -> Option<Version> {
     match supervise::row(disabled).await {
         Ok(Ok(version)) => version.inspect(|_| {
-            tracing::warn!(%destination, error = reason, "a destination was disabled; its deliveries are held until it \
-                                                          is resumed");
+            tracing::warn!(
+                %destination,
+                error = reason,
+                "a destination was disabled; its deliveries are held until it is resumed"
+            );
         }),
         Ok(Err(error)) => {
             tracing::warn!(%error, %destination, "a destination could not be disabled; retrying at its next failure");
             None
         }
         Err(panic) => {
-            tracing::error!(error = %panic, %destination, "the relay panicked while disabling a destination; retrying \
-                                                           at its next failure");
+            tracing::error!(
+                error = %panic,
+                %destination,
+                "the relay panicked while disabling a destination; retrying at its next failure"
+            );
             None
         }
     }

@@ -73,8 +73,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
             }
             Err(error) if error.is_data_error() && batch.iter().any(|row| row.attempt.is_some()) => {
                 // Left as it is it would be sent again and again: it waits for a person.
-                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its \
-                                                                           delivery is held");
+                tracing::error!(%error, delivery = %batch[0].delivery_id, "the database refuses an attempt; its delivery is held");
                 let (by, reason) = (HeldBy::Attempt, NOT_STORABLE.to_owned());
                 let parked = Settlement {
                     attempt: None,

@@ -102,7 +102,7 @@ fn content(fields: &mut Fields<'_>, text: &str) -> Option<Template> {
     if let Some(reference) = unknown {
         fields.problem(
             "content",
-            format!("{{{reference}}} names a setting, but this provider has none; write the text itself"),
+            format!("{{{reference}}} names a setting, but this provider has none; use the text itself"),
         );
     }
     Some(content)

@@ -101,7 +101,7 @@ impl Options {
 fn methods(fields: &mut Fields<'_>) -> Vec<SafeMethod> {
     let Some(value) = fields.value("methods") else { return Vec::new() };
     let Some(names) = value.as_array() else {
-        fields.problem("methods", "must be a list; write [\"GET\"] if the provider sends events by GET");
+        fields.problem("methods", "must be a list; use [\"GET\"] if the provider sends events by GET");
         return Vec::new();
     };
     if let Some(problem) = names.iter().find_map(method_problem) {
@@ -177,7 +177,7 @@ fn key_template(text: &str) -> Result<Template, String> {
     }
     let template: Template = text.parse().map_err(|error| format!("{error}"))?;
     if let Some(reference) = template.references().find(|reference| !is_for_keys(reference)) {
-        let hint = if *reference == Reference::Body { "; write {sha256hex:body}" } else { "" };
+        let hint = if *reference == Reference::Body { "; use {sha256hex:body}" } else { "" };
         return Err(format!(
             "{{{reference}}} cannot be a part of a key{hint}; use {{json:<path>}}, {{json?:<path>}}, {{h:<header>}}, \
              {{query:<name>}}, {{sha256hex:body}} or {{fn:items(<list>[]:<field>)}}"

@@ -131,7 +131,7 @@ fn an_owner_lists_get_alone_if_events_come_by_it() {
         );
     }
     for (names, told) in [
-        (json!("GET"), "must be a list; write [\"GET\"]"),
+        (json!("GET"), "must be a list; use [\"GET\"]"),
         (json!(["GET", "POST"]), "must not contain POST"),
         (json!(["HEAD"]), "only test a URL"),
         (json!(["GET", "OPTIONS"]), "only test a URL"),

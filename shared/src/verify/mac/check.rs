@@ -70,7 +70,7 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
         );
     }
     if [&rule.signature.list, &rule.signature.separator].into_iter().flatten().any(String::is_empty) {
-        return Some("the separators of the signature header are empty; leave them out if there are none");
+        return Some("the separators of the signature header are empty; omit them if there are none");
     }
     None
 }
