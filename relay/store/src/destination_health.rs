@@ -115,8 +115,7 @@ impl LearnedRow {
 pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>> {
     let rows = sqlx::query_as!(
         LearnedRow,
-        r#"select destination_id, learned_since, held_until, pauses, breaker, breaker_since, probe_at, openings, \
-           reduced_by,
+        r#"select destination_id, learned_since, held_until, pauses, breaker, breaker_since, probe_at, openings, reduced_by,
                   reduced_since, concurrency, slow_start_below, rate_factor, failing_since, failures, paced_at, last_of_epoch,
                   ahead_us, (extract(epoch from now()) * 1000000)::bigint as "read_us!"
            from destination_health where destination_id = any($1)"#,
@@ -236,8 +235,7 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
 pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     sqlx::query_as!(
         HealthRow,
-        "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, \
-         in_flight,
+        "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
                 waiting_fresh, waiting_retry, waiting_replay, recent_attempts, recent_failures, latency_ms,
                 failing_since, failures, reported_at, learned_since
          from destination_health where destination_id = $1",

@@ -194,7 +194,7 @@ fn a_key_that_cannot_be_read_or_is_constant_is_refused_with_a_hint() {
     for (key, told) in [
         (json!("{json:id"), "no closing brace"),
         (json!("{jsn:id}"), "is not a part of a request"),
-        (json!("{body}"), "write {sha256hex:body}"),
+        (json!("{body}"), "use {sha256hex:body}"),
         (json!("{secret}"), "cannot be a part of a key"),
         (json!("{sig:t}"), "cannot be a part of a key"),
         (json!("{cfg:header}"), "cannot be a part of a key"),
