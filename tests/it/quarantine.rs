@@ -28,8 +28,8 @@ async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after
 
     let event = gateway.api.wait_for_row("/v1/events?verification=failed", SOON).await;
     // Its secret was that of the source before.
-    let detail = "the request was signed with a secret that has been removed from the source; add it again, or update the \
-                  provider";
+    let detail = "the request was signed with a secret that has been removed from the source; add it again, or update \
+                  the provider";
     let why = json!({ "cause": "secret_retired", "detail": detail });
     assert_eq!(event["failure"], why, "{event}");
     let path = format!("/v1/events/{}", id(&event));
