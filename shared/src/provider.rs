@@ -311,9 +311,8 @@ fn check_secrets(scheme: &Scheme, secrets: &[Secret], handed_over: bool, fields:
     match Verifier::of(scheme, secrets) {
         Ok(_) => {}
         Err(ConfigError::NoSecret) if handed_over => {}
-        Err(error @ (ConfigError::NoSecret | ConfigError::Secret { .. })) => {
-            fields.problem("secrets", error.to_string())
-        }
+        Err(ConfigError::NoSecret) => fields.problem("secrets", "is required; add the secret that the provider shows"),
+        Err(error @ ConfigError::Secret { .. }) => fields.problem("secrets", error.to_string()),
         Err(error @ ConfigError::Rule { .. }) => fields.problem("config", error.to_string()),
     }
 }

@@ -71,7 +71,7 @@ pub struct Verified {
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    #[error("is required; add the secret that the provider shows")]
+    #[error("the source has no secret; add the one that the provider shows")]
     NoSecret,
     #[error("secret number {} {why}", index + 1)]
     Secret { index: usize, why: String },
