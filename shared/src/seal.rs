@@ -32,7 +32,8 @@ pub enum SealError {
     #[error("the stored value is not sealed data")]
     Malformed,
     #[error(
-        "sealed with the key whose id is {0} (the first 8 hex digits of its SHA-256), which is not configured; add that key"
+        "sealed with the key whose id is {0} (the first 8 hex digits of its SHA-256), which is not configured; add \
+         that key"
     )]
     UnknownKey(String),
     #[error("the sealed data was changed, or was sealed for a different purpose")]
