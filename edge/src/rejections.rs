@@ -203,7 +203,7 @@ mod tests {
         Refused {
             source,
             cause: "signature_mismatch",
-            detail: "no signature matches".to_owned(),
+            detail: "the signature does not match".to_owned(),
             size: 3,
             remote: "ipv4",
         }

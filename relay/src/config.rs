@@ -35,15 +35,15 @@ macro_rules! settings {
 
 settings! {
     DATABASE_URL = "DATABASE_URL", None,
-        "PostgreSQL 15 or newer, such as `postgres://user:password@host/database`";
+        "the URL of a PostgreSQL database, version 15 or newer, such as `postgres://user:password@host/database`";
     MASTER_KEY = "TIDEGATE_MASTER_KEY", None,
-        "32 random bytes in base64 (`openssl rand -base64 32`), with which secrets are encrypted at rest. To replace it, give several, separated by commas: the first encrypts, all decrypt";
+        "the key with which secrets are sealed: 32 random bytes in base64 (`openssl rand -base64 32`). To replace the key, list several, separated by commas: the first one seals, all of them open";
     ADMIN_TOKEN = "TIDEGATE_ADMIN_TOKEN", None,
         "the bearer token of the REST API, at least 16 characters";
     EDGE_URL = "TIDEGATE_EDGE_URL", None,
-        "the Worker's URL, such as `https://hooks.example.com`; the ingest URLs of sources begin with it";
+        "the URL of the edge, such as `https://hooks.example.com`; the ingest URLs of sources begin with it";
     EDGE_ADMIN_TOKEN = "TIDEGATE_EDGE_ADMIN_TOKEN", None,
-        "the value of the Worker's secret `ADMIN_TOKEN`";
+        "the value of the edge's secret `ADMIN_TOKEN`";
     QUEUE_ACCOUNT_ID = "TIDEGATE_QUEUE_ACCOUNT_ID", None,
         "the id of the Cloudflare account that has the queues";
     QUEUE_IDS = "TIDEGATE_QUEUE_IDS", None,
@@ -51,33 +51,33 @@ settings! {
     QUEUE_TOKEN = "TIDEGATE_QUEUE_TOKEN", None,
         "a Cloudflare API token with the permissions *Queues: Read* and *Queues: Edit*";
     QUEUE_API = "TIDEGATE_QUEUE_API", Some("https://api.cloudflare.com/client/v4"),
-        "the base address of Cloudflare's API";
+        "the base URL of the Cloudflare API";
     QUEUE_IDLE_MS = "TIDEGATE_QUEUE_IDLE_MS", Some("1000"),
-        "the longest wait between two pulls of an empty queue, in milliseconds (50 to 60000). Every pull is billed; a longer wait delays the first event after a quiet time";
+        "the maximum pause between two pulls of an empty queue, in milliseconds (50 to 60000). Cloudflare bills every pull; a longer pause delays the first event after an idle period";
     LISTEN = "TIDEGATE_LISTEN", Some("127.0.0.1:8400"),
         "the address that the REST API listens on";
     DATABASE_CONNECTIONS = "TIDEGATE_DATABASE_CONNECTIONS", Some("16"),
         "the maximum number of connections of this relay to PostgreSQL (4 to 200)";
     DEDUPE_DAYS = "TIDEGATE_DEDUPE_DAYS", Some("3"),
-        "for how many days after the day (UTC) of an event a request with the same id from the same source can be a copy of it (1 to 30)";
+        "the number of days (UTC) after an event within which a request to the same source with the same id is recognised as a copy (1 to 30)";
     BODY_RETENTION_DAYS = "TIDEGATE_BODY_RETENTION_DAYS", Some("30"),
-        "for how many days bodies are kept and events can be replayed (21 to 3650; more than a message can wait in the queue). The body of a pending delivery is kept longer";
+        "the number of days for which event bodies are kept, so that events can be replayed (21 to 3650; longer than the queue keeps messages). Bodies of pending deliveries are kept longer";
     METADATA_RETENTION_DAYS = "TIDEGATE_METADATA_RETENTION_DAYS", Some("90"),
-        "for how many days everything else is kept: events without their bodies, deliveries, attempts, rejections, unreadable messages (21 to 3650, no less than bodies). A delivery that is still pending then becomes dead";
+        "the number of days for which everything else is kept: events without bodies, deliveries, attempts, rejections and unreadable messages (21 to 3650, at least `TIDEGATE_BODY_RETENTION_DAYS`). A delivery that is still pending by then becomes dead";
     EGRESS_ALLOW = "TIDEGATE_EGRESS_ALLOW", Some(""),
         "private networks in which destinations are allowed, as CIDRs separated by commas, such as `10.0.0.0/8,127.0.0.1/32`";
     MAX_BODY_BYTES = "TIDEGATE_MAX_BODY_BYTES", Some("25000000"),
-        "the largest body that a source accepts, in bytes (1 to 25000000). The Worker's `MAX_BODY_BYTES` applies too: the lower of both counts";
+        "the maximum body size of a source, in bytes (1 to 25000000). If the edge's `MAX_BODY_BYTES` is lower, that applies";
     MAX_IN_FLIGHT = "TIDEGATE_MAX_IN_FLIGHT", Some("1024"),
-        "the maximum number of attempts at one time, over all destinations (1 to 20000)";
+        "the maximum number of attempts in flight, across all destinations (1 to 20000)";
     MAX_WAITING_BYTES = "TIDEGATE_MAX_WAITING_BYTES", Some("67108864"),
-        "the memory for bodies of deliveries that wait, over all destinations, in bytes (0 to 17179869184). Further bodies are read from the database when they are sent";
+        "the memory for bodies of waiting deliveries, across all destinations, in bytes (0 to 17179869184). Bodies beyond it are read from the database when they are sent";
     MAX_IN_FLIGHT_BYTES = "TIDEGATE_MAX_IN_FLIGHT_BYTES", Some("134217728"),
-        "the memory for bodies larger than 64 KiB of attempts in flight, over all destinations, in bytes (0 to 17179869184). A single body that is larger is sent alone. No destination can use all of it";
+        "the memory for bodies over 64 KiB of attempts in flight, across all destinations, in bytes (0 to 17179869184). A body larger than this is sent on its own. No single destination can use all of it";
     SHUTDOWN_S = "TIDEGATE_SHUTDOWN_S", Some("25"),
-        "how long a shutdown may wait for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
+        "the maximum time for which a shutdown waits for attempts in flight and for their outcomes to be stored, in seconds (0 to 300)";
     LOG = "TIDEGATE_LOG", Some("info"),
-        "what is logged to standard error, as a filter of Rust's `tracing`, such as `info,relay::deliver=debug`";
+        "the log filter, in the syntax of Rust's `tracing`, such as `info,relay::deliver=debug`. Logs go to standard error";
     LOG_FORMAT = "TIDEGATE_LOG_FORMAT", Some("text"),
         "`text` or `json`";
 }
@@ -143,7 +143,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let master_keys = reader.parse(&MASTER_KEY, sealing_keys);
     let admin_token = reader.parse(&ADMIN_TOKEN, |text| {
         let enough = text.trim().len() >= 16;
-        enough.then(|| Secret::new(text)).ok_or_else(|| "must have at least 16 characters".to_owned())
+        enough.then(|| Secret::new(text)).ok_or_else(|| "must be at least 16 characters long".to_owned())
     });
     let edge_url = reader.parse(&EDGE_URL, http_url);
     let edge_admin_token = reader.parse(&EDGE_ADMIN_TOKEN, |text| Ok(Secret::new(text)));
@@ -153,7 +153,7 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let api = reader.parse(&QUEUE_API, http_url);
     let idle = reader.parse(&QUEUE_IDLE_MS, |text| within(text, 50, 60_000).map(Duration::from_millis));
     let listen = reader.parse(&LISTEN, |text| {
-        text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8400".to_owned())
+        text.parse().map_err(|_| "must be an IP address and port, such as 127.0.0.1:8400".to_owned())
     });
     let database_connections = reader.parse(&DATABASE_CONNECTIONS, |text| within(text, 4, 200));
     let dedupe_days = reader.parse(&DEDUPE_DAYS, |text| days(text, 1, 30));
@@ -161,10 +161,9 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     let metadata_days = reader.parse(&METADATA_RETENTION_DAYS, |text| {
         let days = days(text, LEAST_RETENTION_DAYS, 3_650)?;
         match body_days {
-            Some(body_days) if body_days > days => Err(format!(
-                "must be at least {body_days}, because bodies are kept for that long ({})",
-                BODY_RETENTION_DAYS.name
-            )),
+            Some(body_days) if body_days > days => {
+                Err(format!("must be at least {body_days}, the value of {}", BODY_RETENTION_DAYS.name))
+            }
             Some(_) | None => Ok(days),
         }
     });
@@ -250,7 +249,7 @@ impl Reader<'_> {
         let parsed = match (given, setting.default) {
             (Some(text), _) => parse(&text),
             (None, Some(default)) => parse(default),
-            (None, None) => Err(format!("is not set: {}", setting.meaning)),
+            (None, None) => Err(format!("is not set; set it to {}", setting.meaning)),
         };
         parsed.map_err(|problem| self.problems.push(Problem { name: setting.name, problem })).ok()
     }
@@ -280,7 +279,7 @@ fn http_url(text: &str) -> Result<Url, String> {
     if matches!(url.scheme(), "http" | "https") && url.has_host() {
         Ok(url)
     } else {
-        Err("must be an address such as https://hooks.example.com".to_owned())
+        Err("must be a URL such as https://hooks.example.com".to_owned())
     }
 }
 

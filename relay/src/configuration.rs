@@ -385,8 +385,9 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
     let mut headers = HeaderMap::new();
     if let Some(sealed) = &row.headers_sealed {
         for (name, value) in crate::secrets::open_headers(keys, id, sealed)? {
-            let name: HeaderName = name.parse().map_err(|_| format!("header {name} has a bad name"))?;
-            let mut value: HeaderValue = value.parse().map_err(|_| format!("header {name} has a bad value"))?;
+            let name: HeaderName = name.parse().map_err(|_| format!("the static header {name} has an invalid name"))?;
+            let mut value: HeaderValue =
+                value.parse().map_err(|_| format!("the static header {name} has an invalid value"))?;
             value.set_sensitive(true);
             headers.append(name, value);
         }

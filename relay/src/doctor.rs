@@ -27,7 +27,7 @@ pub async fn doctor(config: &Config) -> Result<(), String> {
     report.line("settings", &Check::Ok("complete".to_owned()));
     report.line("files", &check::files(descriptors::raise(), config));
     match Pool::new(&config.database_url, 4) {
-        Err(error) => report.line("database", &Check::Fail(format!("DATABASE_URL cannot be used: {error}"))),
+        Err(error) => report.line("database", &Check::Fail(format!("cannot connect with DATABASE_URL: {error}"))),
         Ok(pool) => database(&pool, config, &mut report).await,
     }
     let edge = match Edge::new(&config.edge_url, config.edge_admin_token.reveal()) {
@@ -44,8 +44,8 @@ pub async fn doctor(config: &Config) -> Result<(), String> {
     }
     match report.failed {
         0 => Ok(()),
-        1 => Err("1 check failed".to_owned()),
-        count => Err(format!("{count} checks failed")),
+        1 => Err("1 check failed; see the line marked FAIL".to_owned()),
+        count => Err(format!("{count} checks failed; see the lines marked FAIL")),
     }
 }
 
@@ -74,7 +74,8 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     let health = match store::health::look(pool).await {
         Ok(health) => health,
         Err(error) => {
-            let what = format!("cannot be reached: {error}; check DATABASE_URL and that PostgreSQL runs");
+            let what =
+                format!("cannot reach the database: {error}; check DATABASE_URL, and that PostgreSQL is running");
             return report.line("database", &Check::Fail(what));
         }
     };
@@ -83,14 +84,15 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     report.line("migrations", &check::migrations(health.migration, wanted));
     report.line("clock", &check::clock(SystemTime::now(), health.now.into()));
     let standbys = store::health::standbys(pool).await.map(|standbys| check::standbys(&standbys));
-    report.line("standby", &standbys.unwrap_or_else(|error| Check::Warn(format!("cannot be looked for: {error}"))));
+    report
+        .line("standby", &standbys.unwrap_or_else(|error| Check::Warn(format!("cannot check for standbys: {error}"))));
     // The tables are as this relay knows them only then.
     if health.migration == Some(wanted) {
         let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
         let check = match sealed {
             Ok((sources, destinations)) => check::secrets(sources, destinations),
-            Err(error) => Check::Fail(format!("cannot be read: {error}")),
+            Err(error) => Check::Fail(format!("cannot read the sealed secrets: {error}")),
         };
         report.line("secrets", &check);
         let policy = EgressPolicy { allow: config.egress_allow.clone(), ports: Ports::default() };
@@ -99,7 +101,9 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
                 let refused = |url: &Url| policy.check_url(url).err().map(|error| error.to_string());
                 report.line("routing", &check::configuration(&configuration.current(), refused));
             }
-            Err(error) => report.line("routing", &Check::Fail(format!("cannot be read: {error}"))),
+            Err(error) => {
+                report.line("routing", &Check::Fail(format!("cannot read the destinations and routes: {error}")))
+            }
         }
     }
 }
@@ -146,7 +150,7 @@ async fn queues(queues: &[Queue], report: &mut Report) {
             match queue.settings().await {
                 Ok(found) => settings.push(found),
                 Err(error) => {
-                    let what = format!("{}: its configuration cannot be read: {error}", queue.id());
+                    let what = format!("{}: cannot read the settings of the queue: {error}", queue.id());
                     report.line("queue", &Check::Fail(what));
                 }
             }
@@ -161,7 +165,7 @@ async fn queues(queues: &[Queue], report: &mut Report) {
         report.line("queue", &Check::Fail(finding.to_string()));
     }
     if findings.is_empty() {
-        let what = "every queue keeps messages for 14 days, and what cannot be stored goes to a queue that is pulled";
+        let what = "all queues keep messages for 14 days, and their dead-letter queue is pulled";
         report.line("queue", &Check::Ok(what.to_owned()));
     }
 }

@@ -23,8 +23,8 @@ const FAILED: u8 = 1;
 
 const HELP: &str = "\
 Exit codes:
-  0   the command succeeded; `serve` was asked to stop, and stopped in order
-  1   the command failed: the relay could not start or a part of it ended by itself, a check of `doctor` failed,
+  0   the command succeeded, or `serve` shut down cleanly after a signal
+  1   the command failed: the relay could not start or one of its tasks crashed, a check of `doctor` failed,
       or an event was not accepted
   64  the command line is wrong
   78  a setting is missing or wrong
@@ -41,13 +41,13 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Command {
-    /// Run the relay until SIGTERM; migrates the database first
+    /// Migrate the database, then run the relay until SIGTERM or SIGINT
     Serve,
-    /// Bring the database to the newest version and exit
+    /// Migrate the database to the version of this relay, then exit
     Migrate,
-    /// Check settings, database, queue and edge, and say what to do
+    /// Check the settings, database, edge and queues, and suggest how to fix problems
     Doctor,
-    /// Send a source a sample event, signed as its provider signs
+    /// Send a sample event to a source, signed the way its provider signs events
     Send(send::Arguments),
 }
 
@@ -94,8 +94,8 @@ fn main() -> ExitCode {
 }
 
 async fn migrate(url: &str) -> Result<(), String> {
-    let pool = store::Pool::new(url, 4).map_err(|error| format!("DATABASE_URL cannot be used: {error}"))?;
-    store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    let pool = store::Pool::new(url, 4).map_err(|error| format!("cannot connect with DATABASE_URL: {error}"))?;
+    store::migrate(&pool).await.map_err(|error| format!("the database migration failed: {error}"))?;
     tracing::info!("the database is up to date");
     Ok(())
 }
@@ -109,7 +109,7 @@ fn answered(answer: &clap::Error) -> ExitCode {
 
 #[expect(clippy::print_stderr, reason = "for the person at the terminal, whatever is logged")]
 fn badly_configured(problems: &[Problem]) -> ExitCode {
-    eprintln!("tidegate cannot start: {} of its settings need attention", problems.len());
+    eprintln!("tidegate: invalid settings:");
     for problem in problems {
         eprintln!("  {problem}");
     }

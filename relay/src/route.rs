@@ -72,8 +72,8 @@ impl Answer {
         match &self.verdict {
             Verdict::Matched => Becomes::Due { order_key: self.order_key },
             Verdict::Undecided { reason, again } => held(HeldBy::Filter, "the filter", reason, *again),
-            Verdict::Unordered { reason, again } => held(HeldBy::OrderKey, "its order key", reason, *again),
-            Verdict::Off => Becomes::Nothing("its route was switched off before its filter could be evaluated".into()),
+            Verdict::Unordered { reason, again } => held(HeldBy::OrderKey, "the order key", reason, *again),
+            Verdict::Off => Becomes::Nothing("the route was disabled before its filter could be evaluated".into()),
             Verdict::NotMatched => Becomes::Nothing("the filter is false for this event".into()),
             Verdict::FilterFailed { reason } => {
                 Becomes::Nothing(storable(format!("the filter fails on this event: {reason}")).into())
@@ -185,7 +185,7 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
                 return;
             }
             Some(Err(error)) => (error.to_string(), error.is_ours()),
-            None => ("the order key was not evaluated".to_owned(), true),
+            None => ("the evaluation returned no result yet".to_owned(), true),
         },
     };
     answer.verdict = Verdict::Unordered { reason, again };
@@ -216,7 +216,7 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
         Some(Ok(true)) => Verdict::Matched,
         Some(Ok(false)) => Verdict::NotMatched,
         Some(Err(error)) => undecided(&error),
-        None => Verdict::Undecided { reason: "the filter was not evaluated".to_owned(), again: true },
+        None => Verdict::Undecided { reason: "the evaluation returned no result yet".to_owned(), again: true },
     }
 }
 

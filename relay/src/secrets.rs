@@ -116,7 +116,7 @@ pub fn open_headers(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Res
 }
 
 fn seal_json(keys: &[SealingKey], associated_data: &str, value: &impl serde::Serialize) -> Result<String, String> {
-    let key = keys.first().ok_or("there is no master key")?;
+    let key = keys.first().ok_or("TIDEGATE_MASTER_KEY contains no key")?;
     let plain = serde_json::to_vec(value).map_err(|error| error.to_string())?;
     Ok(seal::seal(key, associated_data, mint::random(), &plain))
 }

@@ -30,13 +30,13 @@ Examples:
   tidegate send --provider slack --url http://127.0.0.1:8787/in/slack --secret ...
 
 Environment:
-  TIDEGATE_URL            the relay's REST API (http://127.0.0.1:8400)
-  TIDEGATE_ADMIN_TOKEN    its token; needed with --source
-  TIDEGATE_SOURCE_SECRET  the source's secret; not seen by others, as --secret may be
-  DATABASE_URL and TIDEGATE_MASTER_KEY, as `tidegate serve` has them: the secret is read from there where none is given
+  TIDEGATE_URL            the URL of the relay's REST API [default: http://127.0.0.1:8400]
+  TIDEGATE_ADMIN_TOKEN    the relay's admin token; required with --source
+  TIDEGATE_SOURCE_SECRET  the source's secret; unlike --secret, not visible to other users
+  DATABASE_URL, TIDEGATE_MASTER_KEY  as for `tidegate serve`; if no secret is given, it is read from the database
 
-Every sample has an id of its own, so that it is no duplicate of the one before; a body that is given keeps its id.
-With --source it waits until the relay has stored the event, so that the API shows it when the command ends.";
+Every sample gets a new id, so that it is not counted as a copy of an earlier one. A body from --body keeps its own id.
+With --source, the command waits up to 20 seconds until the relay has stored the event.";
 
 /// What `tidegate send` is told.
 #[derive(Debug, Clone, Default, Args)]
@@ -45,33 +45,34 @@ pub struct Arguments {
     /// Name or id of the source
     #[arg(long, value_name = "NAME|ID", required_unless_present = "url")]
     pub source: Option<String>,
-    /// Provider to sign as, such as stripe; by default that of the source
+    /// Provider to sign as, for example stripe (default: the provider of the source)
     #[arg(long, value_name = "ID", required_unless_present = "source", value_parser = provider_id)]
     pub provider: Option<String>,
-    /// Type of the event; by default that of the provider's first sample
+    /// Event type (default: the type of the provider's first sample)
     #[arg(long = "type", value_name = "TYPE")]
     pub event_type: Option<String>,
-    /// Body to send, byte for byte; - is standard input. By default a sample of the provider
+    /// File with the body to send unchanged, or - for standard input (default: a sample of the provider)
     #[arg(long, value_name = "FILE|-")]
     pub body: Option<String>,
-    /// The provider's id of the event; by default a fresh one
+    /// Event id (default: a new one)
     #[arg(long, value_name = "ID")]
     pub id: Option<String>,
     #[arg(
         long,
         value_name = "SECRET",
-        help = "Secret to sign with; better in TIDEGATE_SOURCE_SECRET, because others can see a command line"
+        help = "Secret to sign with. Prefer TIDEGATE_SOURCE_SECRET, because other users can see command lines"
     )]
     pub secret: Option<String>,
-    /// Where to send it; by default the source's ingest URL
+    /// URL to send the event to (default: the source's ingest URL)
     #[arg(long, value_name = "URL")]
     pub url: Option<String>,
-    /// Send nothing, and print a curl command that would; it is good for as long as the provider's timestamps are
+    /// Send nothing; print an equivalent curl command instead. The command works until its signed timestamp expires
     #[arg(long)]
     pub dry_run: bool,
 }
 
-/// Makes, signs and sends it, waits until the relay has stored it, and prints what was sent and answered. `var` gives the value of an environment variable.
+/// Makes, signs and sends it, waits until the relay has stored it, and prints what was sent and answered. `var` gives
+/// the value of an environment variable.
 ///
 /// # Errors
 /// What is missing or wrong, or why it was refused, and what to do.
@@ -126,7 +127,7 @@ fn sign(
         | SignError::NotWritable { .. }
         | SignError::Unreadable(_)
         | SignError::NotAForm
-        | SignError::NoRule => format!("this cannot be signed as {} signs: {error}", provider.name),
+        | SignError::NoRule => format!("cannot sign the request the way {} does: {error}", provider.name),
     })
 }
 
@@ -137,7 +138,8 @@ fn of_another_type(provider: &Provider, wanted: Wanted<'_>) -> Option<String> {
     let is_other = !known.is_empty() && !known.contains(&event_type);
     is_other.then(|| {
         format!(
-            "there is no sample of {event_type}: its content is of another type (there are {}); --body takes yours",
+            "note: no sample of type {event_type} exists, so the content of a different type is sent (available: {}); \
+             use --body to send your own",
             known.join(", ")
         )
     })
@@ -146,26 +148,26 @@ fn of_another_type(provider: &Provider, wanted: Wanted<'_>) -> Option<String> {
 /// The general providers can stand in for one whose signature nobody else can make.
 fn private_key(provider: &Provider) -> String {
     format!(
-        "{name} signs with its own private key, which only {name} holds; for tests use a source of provider \
-         standard-webhooks, token or none with the same routes",
+        "{name} signs with a private key that only {name} has; to test your routes, create a second source with the \
+         provider standard-webhooks, token or none",
         name = provider.name
     )
 }
 
 fn read_body(file: &str) -> Result<Vec<u8>, String> {
     if file != "-" {
-        return std::fs::read(file).map_err(|error| format!("--body {file} cannot be read: {error}"));
+        return std::fs::read(file).map_err(|error| format!("cannot read --body {file}: {error}"));
     }
     let mut body = Vec::new();
     let read = std::io::stdin().read_to_end(&mut body);
-    read.map(|_| body).map_err(|error| format!("the body cannot be read from standard input: {error}"))
+    read.map(|_| body).map_err(|error| format!("cannot read the body from standard input: {error}"))
 }
 
 /// The status and the body of the answer.
 async fn post(client: &reqwest::Client, request: &SampleRequest) -> Result<(u16, String), String> {
     let failed = |error: reqwest::Error| {
         format!(
-            "nothing answers at {}: {}; check that the edge runs there, or name it with --url",
+            "cannot reach {}: {}; check that the edge is running there, or pass its address with --url",
             request.url,
             root_cause(&error)
         )
@@ -192,6 +194,6 @@ fn provider_id(id: &str) -> Result<String, String> {
 fn known_provider(id: &str) -> Result<&'static Provider, String> {
     provider::find(id).ok_or_else(|| {
         let known: Vec<_> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
-        format!("\"{id}\" is not known; known are {}", known.join(", "))
+        format!("\"{id}\" is not a known provider; known providers: {}", known.join(", "))
     })
 }

@@ -46,9 +46,9 @@ fn open_files(config: &Config) -> Option<u64> {
 /// The database, with the newest migrations and the partitions of the coming days.
 async fn database(config: &Config) -> Result<Pool, String> {
     let say = |what: &'static str| move |error: store::Error| format!("{what}: {error}");
-    let pool =
-        Pool::new(&config.database_url, config.database_connections).map_err(say("DATABASE_URL cannot be used"))?;
-    store::migrate(&pool).await.map_err(|error| format!("the database cannot be migrated: {error}"))?;
+    let pool = Pool::new(&config.database_url, config.database_connections)
+        .map_err(say("cannot connect with DATABASE_URL"))?;
+    store::migrate(&pool).await.map_err(|error| format!("the database migration failed: {error}"))?;
     history::make_days(&pool).await.map_err(say("cannot create the daily partitions"))?;
     Ok(pool)
 }

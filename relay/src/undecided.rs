@@ -50,7 +50,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
         match more {
             Ok(true) => continue,
             Ok(false) => {}
-            Err(error) => tracing::warn!(%error, "undecided deliveries cannot be decided; trying again"),
+            Err(error) => tracing::warn!(%error, "could not re-evaluate undecided deliveries; retrying"),
         }
         tokio::select! {
             () = wakers.undecided.notified() => {}
@@ -98,7 +98,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
         Some(route) => {
             let asked = async {
                 Ok(match event(intake, row, route).await? {
-                    None => Decision::NotMatched("its event is no longer kept".to_owned()),
+                    None => Decision::NotMatched("the event is past its retention period".to_owned()),
                     Some(event) => ask(intake, snapshot, row, route, event, within).await,
                 })
             };
@@ -110,7 +110,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
     for _ in 0..WRITTEN_AT_MOST {
         match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
             Decided::Done => {
-                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery is decided");
+                tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
                 intake.engine.look(DestinationId::from_uuid(row.destination_id));
                 return Ok(());
             }
@@ -136,7 +136,11 @@ async fn or_still_undecided(
     decision: impl Future<Output = store::Result<Decision>>,
 ) -> store::Result<Decision> {
     supervise::row(decision).await.unwrap_or_else(|panic| {
-        tracing::error!(error = %panic, %delivery, "deciding an undecided delivery panicked; it is tried again");
+        tracing::error!(
+            error = %panic,
+            %delivery,
+            "the relay panicked while re-evaluating an undecided delivery; retrying"
+        );
         Ok(Decision::Undecided { by, reason: route::storable(panic.to_string()), again: true })
     })
 }
@@ -144,7 +148,7 @@ async fn or_still_undecided(
 /// Why a delivery is cancelled whose route is gone.
 fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
     if snapshot.destinations.contains_key(&DestinationId::from_uuid(row.destination_id)) {
-        "its route has been deleted before its filter could be evaluated"
+        "the route was deleted before its filter could be evaluated"
     } else {
         "the destination was deleted"
     }
@@ -178,7 +182,7 @@ async fn ask(
     let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
     let answers = route::ask_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
-        let reason = "the route did not answer".to_owned();
+        let reason = "the route could not be evaluated".to_owned();
         return Decision::Undecided { by: HeldBy::Filter, reason, again: true };
     };
     match answer.becomes() {

@@ -115,9 +115,12 @@ pub enum Message {
 pub enum DecodeError {
     #[error("the message has no header line")]
     NoHeaderLine,
-    #[error("the header line is not JSON of a known kind: {0}")]
+    #[error("the header line is not a known message: {0}")]
     Header(String),
-    #[error("version {0} is not known to this relay; upgrade the relay, then release the message")]
+    #[error(
+        "the message has format version {0}, which this relay does not support; upgrade the relay, then release the \
+         message"
+    )]
     UnknownVersion(u32),
     #[error("the header line is not UTF-8")]
     NotText,
@@ -340,7 +343,7 @@ mod tests {
         let failure = Failure::from(&Rejection::TimestampOld { age_s: 412, tolerance_s: 300 });
         assert_eq!(
             (failure.cause.as_str(), failure.detail.as_str()),
-            ("timestamp_old", "timestamp 412 s old, tolerance 300 s")
+            ("timestamp_old", "the timestamp is 412 s old; the tolerance is 300 s")
         );
         let header = EventHeader { verification: Verification::Failed(failure), ..header() };
         let message = encode_inline(&header, b"x").expect("fits");
@@ -366,7 +369,7 @@ mod tests {
         let sample = RejectionSample {
             source: header().source,
             cause: "signature_mismatch".to_owned(),
-            detail: "no signature matches".to_owned(),
+            detail: "the signature does not match".to_owned(),
             count: 17,
             first_at_ms: 1,
             last_at_ms: 2,

@@ -260,7 +260,7 @@ impl Provider {
             Err(error) => {
                 fields.problem(
                     "provider",
-                    format!("the rule of the catalogue does not parse, which is a fault of this program: {error}"),
+                    format!("internal error in the provider catalogue; please report it: {error}"),
                 );
                 return None;
             }
@@ -299,21 +299,20 @@ fn set_tolerance(scheme: &mut Scheme, tolerance_s: u32, fields: &mut Fields<'_>)
     if timestamps == 0 {
         fields.problem(
             "tolerance_s",
-            "has no effect, because the requests of this source carry no signed time; remove it",
+            "has no effect, because the provider's requests have no signed timestamp; remove it",
         );
     }
 }
 
 fn check_secrets(scheme: &Scheme, secrets: &[Secret], handed_over: bool, fields: &mut Fields<'_>) {
     if secrets.len() > MAX_SECRETS {
-        fields.problem("secrets", format!("at most {MAX_SECRETS} secrets are kept at once; remove the old ones"));
+        fields.problem("secrets", format!("must have at most {MAX_SECRETS} entries; remove old secrets"));
     }
     match Verifier::of(scheme, secrets) {
         Ok(_) => {}
         Err(ConfigError::NoSecret) if handed_over => {}
-        Err(error @ (ConfigError::NoSecret | ConfigError::Secret { .. })) => {
-            fields.problem("secrets", error.to_string())
-        }
+        Err(ConfigError::NoSecret) => fields.problem("secrets", "is required; add the secret that the provider shows"),
+        Err(error @ ConfigError::Secret { .. }) => fields.problem("secrets", error.to_string()),
         Err(error @ ConfigError::Rule { .. }) => fields.problem("config", error.to_string()),
     }
 }

@@ -35,13 +35,13 @@ pub struct Moment {
 /// Why a request cannot be signed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SignError {
-    #[error("it is signed with a private key that only the provider holds")]
+    #[error("the provider signs with a private key that only it has")]
     PrivateKey,
     #[error("there is no secret to sign with")]
     NoSecret,
     #[error("the secret {0}")]
     Secret(#[from] KeyError),
-    #[error("{reference} cannot be written: {why}")]
+    #[error("cannot set {reference} in the request: {why}")]
     NotWritable { reference: Reference, why: &'static str },
     #[error("the signed content cannot be read from the request: {0}")]
     Unreadable(String),

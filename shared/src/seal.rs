@@ -23,17 +23,20 @@ pub struct SealingKey {
 
 /// Why a text is not a sealing key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-#[error("a sealing key is base64 of exactly 32 random bytes; make one with `openssl rand -base64 32`")]
+#[error("must be the base64 of exactly 32 random bytes; create it with `openssl rand -base64 32`")]
 pub struct ParseSealingKeyError;
 
 /// Why a sealed text does not open.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SealError {
-    #[error("this is not a sealed text")]
+    #[error("the stored value is not sealed data")]
     Malformed,
-    #[error("sealed with the key {0}, which is not one of the configured keys; add that key to open it")]
+    #[error(
+        "sealed with the key whose id is {0} (the first 8 hex digits of its SHA-256), which is not configured; add \
+         that key"
+    )]
     UnknownKey(String),
-    #[error("the sealed text was changed, or was sealed for another purpose")]
+    #[error("the sealed data was changed, or was sealed for a different purpose")]
     Refused,
 }
 
@@ -122,7 +125,8 @@ mod tests {
         let key: Vec<u8> = (0x80..=0x9f).collect();
         let nonce: Vec<u8> = (0x40..=0x57).collect();
         let aad = hex::decode("50515253c0c1c2c3c4c5c6c7").expect("hex");
-        let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, sunscreen would be it.";
+        let plain = b"Ladies and Gentlemen of the class of '99: If I could offer you only one tip for the future, \
+                      sunscreen would be it.";
         let cipher = SealingKey::parse(&STANDARD.encode(key)).expect("32 bytes").cipher;
         let nonce: [u8; 24] = nonce.try_into().expect("24 bytes");
         let out = cipher.encrypt(&XNonce::from(nonce), Payload { msg: plain, aad: &aad }).expect("encrypts");

@@ -30,12 +30,13 @@ pub struct HmacKey {
 /// Why a text is not a signing key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ParseSigningKeyError {
-    #[error("a signing key begins with whsec_ (shared secret) or whsk_ (Ed25519 private key)")]
+    #[error("must begin with whsec_ (shared secret) or whsk_ (Ed25519 key pair)")]
     Prefix,
-    #[error("the signing key {0}")]
+    #[error("must be whsec_ followed by the base64 of 24 to 64 bytes")]
     Key(#[from] KeyError),
     #[error(
-        "the signing key is not an Ed25519 key pair: whsk_ and base64 of the 32 bytes of its seed and the 32 of its public key"
+        "is not an Ed25519 key pair; it must be whsk_ followed by the base64 of 64 bytes: the seed (32) and the public \
+         key (32)"
     )]
     KeyPair,
 }

@@ -71,9 +71,9 @@ pub struct Verified {
 /// Why a configuration cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
-    #[error("this source has no secret; add the one that the provider shows")]
+    #[error("the source has no secret; add the one that the provider shows")]
     NoSecret,
-    #[error("secret {} {why}", index + 1)]
+    #[error("secret number {} {why}", index + 1)]
     Secret { index: usize, why: String },
     #[error("{why}")]
     Rule { why: String },

@@ -114,8 +114,8 @@ async fn a_filter_that_can_never_match_is_refused_when_it_is_saved() {
     let receiver = Receiver::start().await.expect("starts");
     let other = gateway.api.create_destination("other", &receiver.url(), json!({})).await;
     for (filter, code, says) in [
-        ("event.action == 'opened'", "expression_unknown_field", "it has id, type, source"),
-        ("event.type == 'a' || 'b'", "expression_not_boolean", "compare it with something"),
+        ("event.action == 'opened'", "expression_unknown_field", "its fields are id, type, source"),
+        ("event.type == 'a' || 'b'", "expression_not_boolean", "use a comparison such as"),
         ("headers['X GitHub'] == 'a'", "expression_not_header_name", "such as x-github-event"),
         ("event.type.matches('a(')", "expression_pattern_syntax", "unclosed group"),
     ] {

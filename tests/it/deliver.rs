@@ -264,7 +264,7 @@ async fn a_redirect_inside_is_a_failure_and_is_not_followed() {
     let shown = "http://169.254.169.254/latest/meta-data";
     assert_eq!(attempts[0]["location"], shown);
     let detail = attempts[0]["detail"].as_str().unwrap_or_default();
-    assert_eq!(detail, format!("status 302: redirects are not followed; it points to {shown}"));
+    assert!(detail.starts_with(&format!("status 302: redirect to {shown}; redirects are not followed")), "{detail}");
     assert!(!attempts[0].to_string().contains("secret"), "{attempts:?}");
 }
 

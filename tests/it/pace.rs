@@ -53,7 +53,7 @@ async fn the_health_of_a_destination_that_throttles_says_how_much_less_it_is_sen
         gateway.push(&line.source, json!({ "number": number }).to_string().as_bytes());
     }
     let reduced = gateway.api.wait_until("less to be sent", path, SOON, |health| health["reduced"].is_object()).await;
-    assert_eq!(reduced["reduced"]["why"], "it answered 429", "{reduced}");
+    assert_eq!(reduced["reduced"]["why"], "the destination returned 429", "{reduced}");
     assert!(reduced["concurrency"]["now"].as_u64().is_some_and(|now| now < 8), "{reduced}");
     assert!(reduced["rate"]["now"].as_f64().is_some_and(|now| now < 40.0), "{reduced}");
     assert_eq!(reduced["breaker"]["state"], "closed", "429 is no failure: {reduced}");

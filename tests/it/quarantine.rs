@@ -28,13 +28,15 @@ async fn a_request_in_quarantine_is_kept_with_the_reason_and_released_once_after
 
     let event = gateway.api.wait_for_row("/v1/events?verification=failed", SOON).await;
     // Its secret was that of the source before.
-    let why = json!({ "cause": "secret_retired", "detail": "signature valid for a retired secret" });
+    let detail = "the request was signed with a secret that has been removed from the source; add it again, or update \
+                  the provider";
+    let why = json!({ "cause": "secret_retired", "detail": detail });
     assert_eq!(event["failure"], why, "{event}");
     let path = format!("/v1/events/{}", id(&event));
     let show = async || gateway.api.get(&path).await.expect_status(200);
     let shown = show().await;
     assert_eq!((&shown["failure"], &shown["deliveries"]), (&why, &json!([])), "{shown}");
-    let reason = "no signature matches the secret";
+    let reason = "the signature does not match; check that the source has the provider's current secret";
     assert_eq!(shown["verification_now"], json!({ "outcome": "fails", "reason": reason }), "{shown}");
 
     put(&right).await;
@@ -63,9 +65,9 @@ async fn what_is_wrong_with_each_request_in_quarantine_is_told_to_the_owner_of_i
     let good = provider.sample("evt_1");
     let requests: [(&str, SignedRequest); 4] = [
         ("header Stripe-Signature is missing", good.clone().without_header("stripe-signature")),
-        ("body signed as text, received re-encoded", good.clone().with_body([good.body.as_slice(), b"\n"].concat())),
-        ("no signature matches the secret", good.clone().with_body("{}")),
-        (" s old, tolerance 300 s", provider.sign("evt_1", &good.body, now_s() - 412)),
+        ("the body was changed on its way", good.clone().with_body([good.body.as_slice(), b"\n"].concat())),
+        ("the signature does not match", good.clone().with_body("{}")),
+        (" s old; the tolerance is 300 s", provider.sign("evt_1", &good.body, now_s() - 412)),
     ];
     for (what, request) in &requests {
         assert_eq!(request.send(&http_client(), url).await.expect("answers").status(), 200, "{what}");

@@ -92,7 +92,7 @@ async fn large_events_in_quarantine_are_verified_again_in_little_memory() {
     gateway.api.pause("large").await;
     let failed = Verification::Failed(Failure {
         cause: "signature_mismatch".to_owned(),
-        detail: "no signature matches the secret".to_owned(),
+        detail: "the signature does not match".to_owned(),
     });
     let genuine = line.provider.sign("msg_1", &large_body(), now_s());
     let headers: Vec<(&str, &str)> =

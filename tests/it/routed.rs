@@ -406,7 +406,7 @@ async fn what_no_filter_had_approved_when_its_route_was_deleted_is_sent_only_if_
     for held in &held {
         let answer = retry(&gateway, held).await;
         let reason = answer["reason"].as_str().expect("a reason");
-        assert!(answer["state"] == "cancelled" && reason.contains("its route has been deleted"), "{answer}");
+        assert!(answer["state"] == "cancelled" && reason.contains("the route was deleted"), "{answer}");
     }
     let route = json!({ "filter": "body.amount == 2", "transform": STRIPS });
     gateway.api.create_route(&routed.source.id, &routed.destination.id, route).await;

@@ -21,7 +21,9 @@ async fn a_request_that_is_signed_with_a_replaced_secret_is_refused_and_its_owne
     assert_eq!((send(&new, "1").await, send(&old, "2").await), (200, 401));
     let rejection = gateway.api.wait_for_row("/v1/rejections", SOON).await;
     assert_eq!(rejection["cause"], "secret_retired", "{rejection}");
-    assert_eq!(rejection["detail"], "signature valid for a retired secret", "{rejection}");
+    let detail = "the request was signed with a secret that has been removed from the source; add it again, or update \
+                  the provider";
+    assert_eq!(rejection["detail"], detail, "{rejection}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

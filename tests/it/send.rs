@@ -30,7 +30,7 @@ async fn samples_of_stripe_and_github_are_accepted_and_delivered_and_a_wrong_sec
 
     let refused = send(&gateway, &["--source", "github", "--secret", "another"], &[]).await;
     assert_eq!(refused.status.code(), Some(1));
-    assert!(text(&refused.stderr).contains("is this the source's secret?"), "{refused:?}");
+    assert!(text(&refused.stderr).contains("check that the secret is the source's"), "{refused:?}");
     gateway.api.wait_for_row(&format!("/v1/rejections?source={}", source.id), SOON).await;
 
     let command = send(&gateway, &["--source", "github", "--dry-run"], &told).await;
@@ -47,15 +47,15 @@ async fn what_cannot_be_signed_is_told_with_what_to_do() {
     gateway.api.create_source("stripe", &Provider::stripe()).await;
     let (url, token) = (gateway.relay.url(), gateway.relay.token());
     for (arguments, code, told) in [
-        (&["--source", "fal"][..], 1, "fal.ai signs with its own private key, which only fal.ai holds"),
+        (&["--source", "fal"][..], 1, "fal.ai signs with a private key that only fal.ai has"),
         (&["--source", "stripe"], 1, "set TIDEGATE_SOURCE_SECRET"),
         (&["--source", "nobody"], 1, "no source \"nobody\""),
-        (&["--source", "stripe", "--provider", "github"], 1, "leave --provider out"),
-        (&["--source", "stripe", "--provider", "strip"], 64, "known are stripe"),
+        (&["--source", "stripe", "--provider", "github"], 1, "omit --provider"),
+        (&["--source", "stripe", "--provider", "strip"], 64, "known providers: stripe"),
         (
             &["--provider", "stripe", "--url", "http://127.0.0.1:9/in/a", "--secret", "a"],
             1,
-            "nothing answers at http://127.0.0.1:9",
+            "cannot reach http://127.0.0.1:9",
         ),
     ] {
         let output = run(url, token, arguments, &[]).await;

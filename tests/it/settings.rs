@@ -9,11 +9,11 @@ async fn everything_that_is_wrong_with_the_settings_is_said_at_once_with_an_exit
     assert_eq!(output.status.code(), Some(78));
     let text = String::from_utf8_lossy(&output.stderr);
     for wanted in [
-        "9 of its settings need attention",
-        "DATABASE_URL: is not set: PostgreSQL 15 or newer",
+        "tidegate: invalid settings:",
+        "DATABASE_URL: is not set; set it to the URL of a PostgreSQL database, version 15 or newer",
         "TIDEGATE_MASTER_KEY: is not set",
         "TIDEGATE_QUEUE_TOKEN: is not set",
-        "TIDEGATE_LISTEN: must be an address and a port, such as 127.0.0.1:8400",
+        "TIDEGATE_LISTEN: must be an IP address and port, such as 127.0.0.1:8400",
     ] {
         assert!(text.contains(wanted), "{wanted:?} is missing in:\n{text}");
     }

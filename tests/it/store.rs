@@ -168,7 +168,7 @@ async fn a_forged_request_in_quarantine_does_not_take_the_id_of_the_genuine_one(
         headers: HeaderList::new([("webhook-id", "msg_1")]),
         verification: Verification::Failed(Failure {
             cause: "signature_mismatch".to_owned(),
-            detail: "no signature matches the secret".to_owned(),
+            detail: "the signature does not match".to_owned(),
         }),
     };
     gateway.queue.push(&encode_inline(&forged, b"{\"forged\":true}").expect("fits"));

@@ -38,12 +38,12 @@ pub(super) struct Connector {
 /// The step that failed.
 #[derive(Debug, thiserror::Error)]
 pub(super) enum ConnectFailure {
-    #[error("connecting took too long")]
+    #[error("connecting timed out")]
     Late,
     /// Resolving or dialling.
     #[error("cannot connect")]
     Tcp(#[source] Box<dyn Error + Send + Sync>),
-    #[error("the tls handshake failed")]
+    #[error("the TLS handshake failed")]
     Tls(#[source] io::Error),
 }
 

@@ -44,8 +44,9 @@ pub(super) struct Known {
 }
 
 /// Why a delivery is held if the transform that it was routed with is not known.
-const ROUTE_GONE: &str = "the transform that it was routed with is not known any more; release it to send it with the one that \
-                          its route has now, or if its route is deleted, cancel it and replay its event";
+const ROUTE_GONE: &str = "the transform that was current when this delivery was created is no longer known; release \
+                          the delivery to use the route's current transform. If the route has been deleted, cancel the \
+                          delivery and replay the event";
 
 /// Whether the destination wants less, and does not say for how long.
 pub(super) fn asks_for_a_pause(outcome: &Outcome) -> bool {
@@ -78,13 +79,15 @@ pub(super) fn judge(
         Outcome::Untransformable { reason } => parked(HeldBy::Transform, storable(&reason)),
         Outcome::Unsendable { reason } => parked(HeldBy::Url, storable(&reason)),
         Outcome::RouteGone => parked(HeldBy::Route, ROUTE_GONE.to_owned()),
-        Outcome::BodyGone => parked(HeldBy::Body, "the body of this event is no longer kept".to_owned()),
+        Outcome::BodyGone => {
+            parked(HeldBy::Body, "the body of the event is past its retention period; cancel the delivery".to_owned())
+        }
         Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
-            let reason = storable(&format!("{reason}; it was tried {LATE_TRANSFORMS} times"));
+            let reason = storable(&format!("{reason}; after {LATE_TRANSFORMS} tries the delivery is held"));
             parked(HeldBy::Transform, reason)
         }
         Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
-            tracing::warn!(delivery = %item.id, error = reason, "a delivery could not be sent; trying again");
+            tracing::warn!(delivery = %item.id, error = reason, "a delivery could not be sent; retrying");
             judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
@@ -224,12 +227,9 @@ fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
 
 fn dead_reason(reason: retry::DeadReason, attempts: u16, failure: &Failure) -> String {
     match reason {
-        retry::DeadReason::Gone => "the destination answered 410 (gone)".to_owned(),
+        retry::DeadReason::Gone => "the destination returned 410 Gone".to_owned(),
         retry::DeadReason::AttemptsExhausted => {
-            format!(
-                "all attempts of the retry schedule failed ({attempts} in all); the last one: {}",
-                failure.describe()
-            )
+            format!("all {attempts} attempts failed; the last error was: {}", failure.describe())
         }
     }
 }

@@ -111,11 +111,17 @@ impl Failure {
             Self::Gone => "status 410".to_owned(),
             Self::Status(status) => format!("status {status}"),
             Self::Redirect { status, location } => {
-                format!("status {status}: redirects are not followed; it points to {location}")
+                format!(
+                    "status {status}: redirect to {location}; redirects are not followed, so set the destination's URL \
+                     to the final address"
+                )
             }
             Self::NoAnswer(failure) => failure.to_string(),
             Self::Internal(panic) => {
-                format!("a fault of the gateway, and not of the destination, which may have received it: {panic}")
+                format!(
+                    "an internal error of Tidegate, not of the destination; the destination may have received the \
+                     delivery: {panic}"
+                )
             }
         }
     }

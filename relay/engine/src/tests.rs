@@ -306,7 +306,7 @@ fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_re
         assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
     }
     let Next::Parked { reason, .. } = answer(late, 7) else { panic!("it has an end") };
-    assert_eq!(reason, "why\u{fffd}; it was tried 8 times");
+    assert_eq!(reason, "why\u{fffd}; after 8 tries the delivery is held");
     assert!(matches!(answer(not_sent, 1_000), Next::NotSent { times: 1_001, .. }));
 }
 

@@ -157,7 +157,7 @@ fn syntax_error(errors: &cel::ParseErrors) -> ExpressionError {
             line: first.map_or(1, |error| counted(error.pos.0)),
             column: first.map_or(1, |error| counted(error.pos.1)),
         },
-        message: first.map_or_else(|| "not a cel expression".to_owned(), |error| short(&error.msg)),
+        message: first.map_or_else(|| "not a CEL expression".to_owned(), |error| short(&error.msg)),
     }
 }
 

@@ -24,7 +24,7 @@ impl fmt::Display for Position {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
     /// Nothing but white space.
-    #[error("the expression is empty; leave it out to match everything")]
+    #[error("the expression is empty; omit it if you do not need one")]
     Empty,
     /// Longer than [`MAX_SOURCE_BYTES`].
     #[error("the expression has {0} bytes; the limit is {MAX_SOURCE_BYTES}")]
@@ -33,90 +33,92 @@ pub enum ExpressionError {
     #[error("{position}: {message}")]
     Syntax { position: Position, message: String },
     /// A name that is neither given nor bound by a loop.
-    #[error("{position}: \"{name}\" is not known; an expression sees event, headers and body")]
+    #[error("{position}: \"{name}\" is not defined; an expression can use event, headers and body")]
     UnknownName { position: Position, name: String },
     /// A field that no event has.
     #[error(
-        "{position}: event has no field \"{name}\"; it has id, type, source, provider_event_id, received_at, \
-         received_at_ms, method and query, and what the provider sent is in body and headers"
+        "{position}: event has no field \"{name}\"; its fields are id, type, source, provider_event_id, received_at, \
+         received_at_ms, method and query. The provider's data is in body and headers"
     )]
     UnknownField { position: Position, name: String },
     /// A text in the place of the name of a header that can be none.
-    #[error("{position}: \"{name}\" is not the name of a header, so no event has it; write one such as x-github-event")]
+    #[error("{position}: \"{name}\" is not a valid header name; use one such as x-github-event")]
     NotHeaderName { position: Position, name: String },
     /// A value that is written out in a place where only true and false have a meaning.
-    #[error(
-        "{position}: {kind} stands where true or false has to be; compare it with something, as in event.type == 'push'"
-    )]
+    #[error("{position}: expected a boolean, but found {kind}; use a comparison such as event.type == 'push'")]
     LiteralNotBoolean { position: Position, kind: &'static str },
     /// A function that does not exist, or a macro with the wrong number of arguments.
     #[error("{position}: there is no function \"{name}\" with these arguments")]
     UnknownFunction { position: Position, name: String },
     /// Nested deeper than [`MAX_DEPTH`].
-    #[error("the expression is nested deeper than {MAX_DEPTH} levels; split it over several routes or simplify it")]
+    #[error("the expression is nested more than {MAX_DEPTH} levels deep; simplify it, or split it into several routes")]
     TooDeep,
     /// More loops inside each other than [`MAX_NESTED_LOOPS`].
-    #[error("more than {MAX_NESTED_LOOPS} loops stand inside each other; chain them instead")]
+    #[error("more than {MAX_NESTED_LOOPS} loops (all, exists, map, filter …) are nested; chain them instead")]
     TooManyNestedLoops,
     /// The pattern of `matches` is not a literal text, so that it cannot be compiled when the expression is saved.
-    #[error("{position}: the pattern of matches has to be a text that is written out, such as matches('^a+$')")]
+    #[error("{position}: the pattern of matches() must be a string literal, such as matches('^a+$')")]
     PatternNotLiteral { position: Position },
     /// The pattern of `matches` is not a regular expression.
-    #[error("{position}: the pattern of matches is not a regular expression: {message}")]
+    #[error("{position}: the pattern of matches() is not a valid regular expression: {message}")]
     PatternSyntax { position: Position, message: String },
     /// The patterns of `matches` are larger than [`MAX_PATTERN_BYTES`] together.
     #[error(
-        "{position}: the patterns of matches have more than {MAX_PATTERN_BYTES} bytes together when they are compiled; \
-         use shorter repetitions, or [A-Za-z0-9_] for \\w and [0-9] for \\d"
+        "{position}: the patterns of all matches() calls exceed {MAX_PATTERN_BYTES} bytes when compiled; use shorter \
+         repetitions, or [A-Za-z0-9_] instead of \\w and [0-9] instead of \\d"
     )]
     PatternTooLarge { position: Position },
     /// Compiling took too long.
     #[error("the expression takes too long to compile; simplify it")]
     CompileTooSlow,
     /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
-    #[error("the body has {0} bytes; expressions look into bodies of up to {MAX_BODY_BYTES}")]
+    #[error("the body is {0} bytes long; expressions can read bodies of up to {MAX_BODY_BYTES} bytes")]
     BodyTooLarge(usize),
     /// The expression looks into a body that becomes too large when it is read: larger than [`MAX_BODY_BYTES`] or than
     /// [`shared::reader::decoded_limit`] allows, or a form of too many fields.
     #[error(
-        "the body becomes too large when it is read: more than {MAX_BODY_BYTES} bytes or 32 times its size when its \
-         content-encoding is undone, or more than 10000 fields of a form"
+        "the decoded body is too large for an expression: more than {MAX_BODY_BYTES} bytes, more than 32 times the \
+         compressed size, or a form with more than 10000 fields"
     )]
     DecodedBodyTooLarge,
     /// The expression looks into a body whose JSON is nested too deeply to be read.
-    #[error("the json of the body is nested too deeply for an expression to look into it")]
+    #[error("the JSON of the body is nested too deeply for an expression")]
     BodyTooDeep,
     /// A field, key or index that the event does not have.
-    #[error("the event has no \"{0}\"; ask with has(…) first, or use .?name.orValue(…)")]
+    #[error("the event has no \"{0}\"; test for it with has(…), or use .?name.orValue(…)")]
     MissingField(String),
     /// Another error of the evaluation, such as comparing text with a number.
     #[error("{0}")]
     Evaluation(String),
     /// A filter's value is no boolean.
-    #[error("the filter's value is of type {0}; it has to be true or false")]
+    #[error("the filter returned a value of type {0}, but must return true or false")]
     NotBoolean(String),
     /// A transform's value, or a part of it, cannot be written as JSON.
-    #[error("the transform's value holds {0}, which json cannot hold")]
+    #[error("the transform returned {0}, which JSON cannot represent")]
     NotJson(String),
     /// A transform's value is larger than [`MAX_OUTPUT_BYTES`].
-    #[error("the transform's value is larger than {MAX_OUTPUT_BYTES} bytes")]
+    #[error("the transform returned more than {MAX_OUTPUT_BYTES} bytes; reduce its output")]
     OutputTooLarge,
     /// More work than [`MAX_STEPS`] or more copied than [`MAX_COPIED_BYTES`].
     #[error(
-        "the expression is too expensive for this event: more than {MAX_STEPS} steps or {MAX_COPIED_BYTES} bytes copied"
+        "the expression needs too much work for this event (more than {MAX_STEPS} steps or {MAX_COPIED_BYTES} bytes \
+         copied); simplify it"
     )]
     TooExpensive,
     /// The filters, or the order keys, of the routes before this one have used up [`MAX_STEPS_OF_EVENT`].
     #[error(
-        "the expressions of the source's routes are too expensive together for this event: more than \
-         {MAX_STEPS_OF_EVENT} steps"
+        "together, the expressions of all routes of this source need too much work for this event (more than \
+         {MAX_STEPS_OF_EVENT} steps); simplify them"
     )]
     TooExpensiveTogether,
     /// The relay was too busy to evaluate it in time.
     #[error("the relay was too busy to evaluate the expression in time")]
     TooSlow,
     /// Too many evaluations wait already.
-    #[error("too many expressions are being compiled or evaluated; try again")]
+    #[error(
+        "too many expressions are being compiled or evaluated; the relay retries stored events automatically, and a \
+         route can be saved again in a moment"
+    )]
     Busy,
     /// The interpreter failed in a way that it should not.
     #[error("the expression could not be evaluated because of an internal error")]

@@ -8,7 +8,7 @@ use shared::scheme::reference::is_header_name;
 const EVENT_FIELDS: [&str; 8] =
     ["id", "type", "source", "provider_event_id", "received_at", "received_at_ms", "method", "query"];
 
-/// What is looked up by a text that is written out: `a.b`, `a[…]`, `a.?b`, `a[?…]` or `… in a`.
+/// What is looked up by a string that is written out: `a.b`, `a[…]`, `a.?b`, `a[?…]` or `… in a`.
 pub(super) struct Lookup<'a> {
     /// Where it stands in the expression.
     pub(super) id: u64,
@@ -59,8 +59,8 @@ fn parts(call: &CallExpr) -> Option<(&IdedExpr, &IdedExpr)> {
 /// The first value that is written out in place of a truth value, and what it is.
 pub(super) fn no_condition(node: &IdedExpr) -> Option<(u64, &'static str)> {
     let kind = match &node.expr {
-        Expr::Literal(LiteralValue::String(_)) => "a text",
-        Expr::Literal(LiteralValue::Bytes(_)) => "a value of bytes",
+        Expr::Literal(LiteralValue::String(_)) => "a string",
+        Expr::Literal(LiteralValue::Bytes(_)) => "bytes",
         Expr::Literal(LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) => "a number",
         Expr::Literal(LiteralValue::Null) => "null",
         Expr::List(_) => "a list",

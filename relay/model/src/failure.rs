@@ -7,34 +7,40 @@ use std::net::IpAddr;
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EgressError {
     /// Neither http nor https.
-    #[error("the url's scheme is \"{0}\"; use http or https")]
+    #[error("the URL's scheme is \"{0}\"; use http or https")]
     Scheme(String),
     /// A user name or password in the URL.
-    #[error("the url holds a user name or password; send them in a header instead")]
+    #[error("the URL contains a user name or password; use a static header instead")]
     UserInfo,
     /// No host, or only dots.
-    #[error("the url has no host")]
+    #[error("the URL has no host")]
     NoHost,
     /// A literal address outside of what the policy allows.
-    #[error("blocked: {0} is not a public address; use a public one, or have the operator allow its network")]
+    #[error(
+        "{0} is not a public address; use a public address, or ask the operator to add its network to \
+         TIDEGATE_EGRESS_ALLOW"
+    )]
     AddressBlocked(IpAddr),
     /// A host name of which no address is within what the policy allows; found at connect time.
-    #[error("blocked: {0} has no public address; use a public host, or have the operator allow its network")]
+    #[error(
+        "the host {0} has no public address; use a public host, or ask the operator to add its network to \
+         TIDEGATE_EGRESS_ALLOW"
+    )]
     HostBlocked(String),
     /// A port that the policy does not allow.
-    #[error("blocked: port {0} may not be called; use 443, 80 or a free port above 1023")]
+    #[error("port {0} is not allowed; use 443, 80, or a port above 1023 that no database or broker usually has")]
     PortBlocked(u16),
     /// A URL that no request can be made of.
     #[error(
-        "no request can be made of the url: its host holds a character that http does not allow, such as {{ }} \" or `, \
-         or is no host name; correct the host"
+        "the host in the URL is invalid: it contains a character such as {{ }} \" or `, or is not a host name; correct \
+         it"
     )]
     Unsendable,
     /// An entry of the allow-list that is no range.
-    #[error("\"{0}\" is not an ip range; write it like 10.0.0.0/8")]
+    #[error("\"{0}\" is not a valid CIDR range; use one such as 10.0.0.0/8")]
     AllowList(String),
     /// The client could not be built on this machine.
-    #[error("cannot set up outgoing requests: {0}")]
+    #[error("cannot initialize the HTTP client: {0}")]
     Client(String),
 }
 
@@ -62,31 +68,31 @@ pub enum SendFailure {
     #[error("{0}")]
     Blocked(EgressError),
     /// The host name has no address.
-    #[error("the host name could not be resolved; check it and its dns records")]
+    #[error("the host name could not be resolved; check the name and its DNS records")]
     NameNotResolved,
     /// Nothing listens on the port.
-    #[error("the connection was refused; check that the service runs and listens on this port")]
+    #[error("the connection was refused; check that the service is running and listening on this port")]
     Refused,
     /// Resolving, connecting or the TLS handshake took too long.
-    #[error("connecting took too long; check that the host can be reached from outside")]
+    #[error("connecting timed out; check that the host is reachable from the internet")]
     ConnectTimeout,
     /// The TLS handshake failed.
-    #[error("the tls handshake failed; {0}")]
+    #[error("the TLS handshake failed: {0}")]
     Tls(TlsFailure),
     /// Connecting failed in another way, such as no route to the network.
     #[error("the host could not be reached")]
     Unreachable,
     /// Connected, but the attempt's deadline passed.
-    #[error("no complete response arrived in time")]
+    #[error("the response headers did not arrive within the timeout; respond faster, or raise timeout_ms")]
     Timeout,
     /// The connection broke while the request was written, or before anything of a response arrived.
-    #[error("the connection ended before a valid response arrived")]
+    #[error("the connection was closed before a valid response arrived")]
     NoResponse,
     /// What came back is not HTTP.
-    #[error("what came back is not an http response; check that an http server listens on this port")]
+    #[error("the response is not HTTP; check that an HTTP server is listening on this port")]
     NotHttp,
     /// More was sent before the head of the answer was complete than any head needs.
-    #[error("too much was sent before the head of the answer was complete")]
+    #[error("the response headers, including interim 1xx responses, are too large; reduce them")]
     TooMuch,
     /// This machine lacks descriptors, ports or memory: nothing was sent, and it is no attempt of the destination's.
     #[error("this machine cannot open a connection now: {0}")]
@@ -117,12 +123,15 @@ impl SendFailure {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFailure {
     /// The certificate was refused.
-    #[error("check the certificate, its chain, its host name and until when it is valid")]
+    #[error("the certificate was not accepted; check its chain, host name and expiry date")]
     Certificate,
     /// The other side closed or reset the connection.
-    #[error("the connection ended during it; check that this port speaks tls, and for whom")]
+    #[error(
+        "the server closed the connection; check that this port uses TLS, and that the server accepts this host name \
+         (SNI)"
+    )]
     Ended,
     /// The two sides do not understand each other.
-    #[error("check that this port speaks tls, in version 1.2 or 1.3")]
+    #[error("the two sides found no common protocol; check that this port supports TLS 1.2 or 1.3")]
     Protocol,
 }

@@ -40,21 +40,21 @@ pub enum RetryPolicy {
 /// What is wrong with a retry policy; each names its field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
-    #[error("give either schedule_s or all of initial_s, multiplier, max_s and attempts")]
+    #[error("set either schedule_s, or all of initial_s, multiplier, max_s and attempts")]
     Form,
     #[error("{0} is missing; the exponential form needs initial_s, multiplier, max_s and attempts")]
     Missing(&'static str),
-    #[error("schedule_s has {0} entries; give 1 to {MAX_ATTEMPTS}")]
+    #[error("schedule_s has {0} entries, but must have 1 to {MAX_ATTEMPTS}")]
     ScheduleLength(usize),
-    #[error("schedule_s[{0}] is {1}; give 0 to {MAX_DELAY_S} seconds")]
+    #[error("schedule_s[{0}] is {1}, but must be 0 to {MAX_DELAY_S} seconds")]
     ScheduleEntry(usize, u32),
-    #[error("initial_s is {0}; give 1 to {MAX_DELAY_S} seconds")]
+    #[error("initial_s is {0}, but must be 1 to {MAX_DELAY_S} seconds")]
     Initial(u32),
-    #[error("multiplier is {0}; give 1 to {MAX_MULTIPLIER}")]
+    #[error("multiplier is {0}, but must be 1 to {MAX_MULTIPLIER}")]
     Multiplier(String),
-    #[error("max_s is {0}; give initial_s to {MAX_DELAY_S} seconds")]
+    #[error("max_s is {0}, but must be at least initial_s and at most {MAX_DELAY_S} seconds")]
     Max(u32),
-    #[error("attempts is {0}; give 1 to {MAX_ATTEMPTS}")]
+    #[error("attempts is {0}, but must be 1 to {MAX_ATTEMPTS}")]
     Attempts(u32),
 }
 

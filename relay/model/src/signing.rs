@@ -78,11 +78,11 @@ impl SigningKeys {
     /// Where there is none, or one that cannot be read.
     pub fn of_stored(stored: &[StoredKey]) -> Result<Self, String> {
         if stored.is_empty() {
-            return Err("there is no signing key".to_owned());
+            return Err("the destination has no signing secret".to_owned());
         }
         let keys: Result<Vec<SigningKey>, _> = stored.iter().map(|stored| SigningKey::parse(&stored.key)).collect();
         let until_ms = stored.iter().map(|stored| stored.until_ms.unwrap_or(u64::MAX)).collect();
-        Ok(Self { keys: keys.map_err(|error| error.to_string())?, until_ms })
+        Ok(Self { keys: keys.map_err(|error| format!("the stored signing secret {error}"))?, until_ms })
     }
 }
 

@@ -65,7 +65,7 @@ pub struct EventFailure {
     #[schema(example = "signature_mismatch")]
     pub cause: String,
     /// Details for the owner of the source. The sender does not see them.
-    #[schema(example = "no signature matches the secret")]
+    #[schema(example = "the signature does not match; check that the source has the provider's current secret")]
     pub detail: String,
 }
 

@@ -15,7 +15,9 @@ use crate::supervise;
 /// Stores the event and disables the destination. If that fails, the next failure of the destination tries again.
 pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
     let (cause, reason) = match why {
-        Disabling::Gone => (Cause::Gone, "the destination answered 410 (gone)".to_owned()),
+        Disabling::Gone => {
+            (Cause::Gone, "the destination returned 410 Gone; resume it if it accepts webhooks again".to_owned())
+        }
         Disabling::Failing(run) => (Cause::Failing, failing_reason(run)),
     };
     let disabled = async {
@@ -40,14 +42,22 @@ async fn version_after(
 ) -> Option<Version> {
     match supervise::row(disabled).await {
         Ok(Ok(version)) => version.inspect(|_| {
-            tracing::warn!(%destination, error = reason, "a destination is disabled; its deliveries are held");
+            tracing::warn!(
+                %destination,
+                error = reason,
+                "a destination was disabled; its deliveries are held until it is resumed"
+            );
         }),
         Ok(Err(error)) => {
-            tracing::warn!(%error, %destination, "a destination cannot be disabled; the next failure tries again");
+            tracing::warn!(%error, %destination, "a destination could not be disabled; retrying at its next failure");
             None
         }
         Err(panic) => {
-            tracing::error!(error = %panic, %destination, "disabling a destination panicked; the next failure tries again");
+            tracing::error!(
+                error = %panic,
+                %destination,
+                "the relay panicked while disabling a destination; retrying at its next failure"
+            );
             None
         }
     }
@@ -56,7 +66,7 @@ async fn version_after(
 fn failing_reason(run: Run) -> String {
     let since = unix_time::timestamp(run.since_us / 1000);
     let since = since.format(&time::format_description::well_known::Rfc3339).unwrap_or_default();
-    format!("all {} attempts since {since} have failed; correct the destination and resume it", run.failures)
+    format!("all {} attempts since {since} have failed; fix the destination, then resume it", run.failures)
 }
 
 #[cfg(test)]

@@ -11,8 +11,8 @@ use super::send::Attempted;
 use crate::supervise;
 
 /// Why an attempt was not made that was in flight when the lease of its replica ended.
-const BROKEN_OFF: &str =
-    "the lease of this replica has ended, so the attempt was broken off; the destination may have received it";
+const BROKEN_OFF: &str = "the attempt was aborted because this relay lost its lease; the delivery is sent again, and \
+                          the destination may receive it twice";
 
 /// The attempt, which ends as one that was not made if it panics or is aborted. A panic from the request on is caught within
 /// the attempt ([`super::answered`]): such an attempt was made.

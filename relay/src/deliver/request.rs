@@ -29,7 +29,6 @@ const NOT_PASSED_ON: [&str; 11] = [
 
 /// Headers that describe the bytes of the provider's body. They are not passed on with a body that a transform made, as the
 /// content type is not, which is made anew.
-///
 /// They are the fields that RFC 9110 defines for a representation: its coding, language and location (8.4, 8.5, 8.7), its
 /// validators (8.8.2, 8.8.3), and the range that a part of it is (14.4). Then what RFC 9530 defines as digests of a content
 /// or a representation, with its forerunners `Digest` (RFC 3230) and `Content-MD5` (RFC 1864, RFC 2616 section 14.15), and
@@ -69,8 +68,8 @@ pub(super) enum Described {
 /// The URL would be longer than [`MAX_URL_BYTES`].
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "the url with the query of the request appended has {0} bytes, and at most {MAX_URL_BYTES} are sent; turn the \
-     destination's append_query off, then release the delivery"
+    "the URL including the appended query is {0} bytes long, but at most {MAX_URL_BYTES} are allowed; set append_query \
+     of the destination to false, then release the delivery"
 )]
 pub(super) struct UrlTooLong(usize);
 

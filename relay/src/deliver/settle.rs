@@ -13,6 +13,10 @@ use tokio::sync::mpsc;
 
 use crate::mint;
 
+/// Why a delivery is held whose outcome the database refuses.
+const NOT_STORABLE: &str = "the outcome of the last attempt could not be stored; the destination may have received it. \
+                            Release the delivery to send it again, or cancel it";
+
 /// How long the first settlement of a batch waits for others.
 pub(crate) const LINGER: Duration = Duration::from_millis(5);
 
@@ -75,7 +79,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                     delivery = %batch[0].delivery_id,
                     "the database rejected the outcome of an attempt; its delivery is held"
                 );
-                let (by, reason) = (HeldBy::Attempt, "its last attempt could not be written".to_owned());
+                let (by, reason) = (HeldBy::Attempt, NOT_STORABLE.to_owned());
                 let parked = Settlement {
                     attempt: None,
                     frees_key: false,

@@ -40,8 +40,8 @@ impl Check {
 pub(super) fn files(limit: Option<u64>, config: &Config) -> Check {
     match (descriptors::shortage(limit, config), limit) {
         (Some(shortage), _) => Check::Warn(shortage),
-        (None, Some(limit)) => Check::Ok(format!("{limit} may be open")),
-        (None, None) => Check::Ok("any number may be open".to_owned()),
+        (None, Some(limit)) => Check::Ok(format!("up to {limit} files can be open")),
+        (None, None) => Check::Ok("no limit on open files".to_owned()),
     }
 }
 
@@ -51,19 +51,23 @@ pub(super) fn database(health: &Health) -> Check {
         return Check::Fail(format!("{version} is too old: 15 or newer is needed"));
     }
     if !health.fsync {
-        return Check::Fail(format!("{version} has fsync off: an acknowledged event could be lost; set it to on"));
+        return Check::Fail(format!(
+            "{version} has fsync = off, so that a crash can lose acknowledged events; set fsync = on"
+        ));
     }
     Check::Ok(version)
 }
 
 pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
     match found {
-        Some(version) if version == wanted => Check::Ok(format!("at version {version}")),
-        Some(version) if version > wanted => {
-            Check::Fail(format!("the database is at version {version}, this relay knows {wanted}: run a newer relay"))
+        Some(version) if version == wanted => {
+            Check::Ok(format!("the database schema is up to date (version {version})"))
         }
+        Some(version) if version > wanted => Check::Fail(format!(
+            "the database schema (version {version}) is newer than this relay supports ({wanted}); upgrade the relay"
+        )),
         version => Check::Fail(format!(
-            "the database is at version {}, this relay wants {wanted}: run `tidegate migrate`",
+            "the database schema (version {}) is older than this relay requires ({wanted}); run `tidegate migrate`",
             version.unwrap_or(0)
         )),
     }
@@ -71,9 +75,9 @@ pub(super) fn migrations(found: Option<i64>, wanted: i64) -> Check {
 
 pub(super) fn clock(ours: SystemTime, theirs: SystemTime) -> Check {
     let difference = ours.duration_since(theirs).unwrap_or_else(|error| error.duration());
-    let text = format!("differs from the database's by {} ms", difference.as_millis());
+    let text = format!("{} ms from the database's clock", difference.as_millis());
     if difference > CLOCK_DIFFERENCE {
-        Check::Fail(format!("{text}: synchronise both by NTP"))
+        Check::Fail(format!("{text}; synchronise both machines with NTP"))
     } else {
         Check::Ok(text)
     }
@@ -88,16 +92,15 @@ pub(super) fn standbys(standbys: &Standbys) -> Check {
     };
     if names.is_empty() {
         return Check::Warn(format!(
-            "{count} and no commit waits for it, because synchronous_standby_names is empty: a failover to it loses the \
-             events that were acknowledged and had not reached it; set synchronous_standby_names, for instance to \
-             'ANY 1 (*)'"
+            "{count}, but replication is asynchronous (synchronous_standby_names is empty), so that a failover can \
+             lose acknowledged events; set synchronous_standby_names, for example to 'ANY 1 (*)'"
         ));
     }
     let state = match visible {
-        0 => "its state is hidden from this role, which is not in pg_monitor".to_owned(),
-        _ => format!("a commit waits for {synchronous} of {visible}"),
+        0 => "the state of the standbys is not visible to this role; grant it pg_monitor".to_owned(),
+        _ => format!("{synchronous} of {visible} standbys are synchronous"),
     };
-    Check::Ok(format!("{count}; synchronous_standby_names is \"{names}\", {state}"))
+    Check::Ok(format!("{count}; synchronous_standby_names is \"{names}\"; {state}"))
 }
 
 /// How many sources or destinations there are, and how many of them have a sealed column that no key opens.
@@ -110,12 +113,12 @@ pub(super) struct Sealed {
 pub(super) fn secrets(sources: Sealed, destinations: Sealed) -> Check {
     if sources.closed + destinations.closed == 0 {
         let all = sources.all + destinations.all;
-        return Check::Ok(format!("TIDEGATE_MASTER_KEY opens those of all {all} sources and destinations"));
+        return Check::Ok(format!("TIDEGATE_MASTER_KEY opens the secrets of all {all} sources and destinations"));
     }
     let of = |what: &str, sealed: Sealed| format!("{} of {} {what}", sealed.closed, sealed.all);
     Check::Fail(format!(
-        "TIDEGATE_MASTER_KEY does not open the secrets of {} and {}: append the key that they were sealed with, after a \
-         comma",
+        "no key in TIDEGATE_MASTER_KEY opens the secrets of {} and {}; append the key with which they were sealed, \
+         separated by a comma",
         of("sources", sources),
         of("destinations", destinations)
     ))
@@ -132,25 +135,25 @@ pub(super) fn configuration(snapshot: &Snapshot, refused: impl Fn(&Url) -> Optio
         .values()
         .map(|destination| format!("destination {}: {}", destination.name, destination.reason));
     let refused = snapshot.destinations.values().filter_map(|destination| {
-        Some(format!("destination {}: its URL is refused: {}", destination.name, refused(&destination.url)?))
+        Some(format!("destination {}: its URL is not allowed: {}", destination.name, refused(&destination.url)?))
     });
     let routes = snapshot.routes.values().filter_map(|route| Some(format!("route {}: {}", route.id, route.problem()?)));
     let mut problems: Vec<String> = destinations.chain(refused).chain(routes).collect();
     if problems.is_empty() {
         let (destinations, routes) = (snapshot.destinations.len(), snapshot.routes.len());
-        return Check::Ok(format!("all {destinations} destinations and {routes} routes can be used"));
+        return Check::Ok(format!("all {destinations} destinations and {routes} routes are usable"));
     }
     problems.sort_unstable();
     let all = problems.len();
     problems.truncate(NAMED);
     let more = if all > NAMED { format!("; and {} more", all - NAMED) } else { String::new() };
-    Check::Fail(format!("{all} cannot be used: {}{more}", problems.join("; ")))
+    Check::Fail(format!("{all} unusable destinations or routes: {}{more}", problems.join("; ")))
 }
 
 /// `status` is the answer of the edge's `/admin/status`.
 pub(super) fn edge(url: &str, status: &Value) -> Check {
     if status["ready"] == true {
-        let version = status["version"].as_str().unwrap_or("of unknown version");
+        let version = status["version"].as_str().unwrap_or("version unknown");
         return Check::Ok(format!("{url} is ready (edge {version})"));
     }
     let missing: Vec<&str> = status["missing"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();

@@ -32,7 +32,7 @@ pub(super) fn answered(status: u16, after: Duration, body: &str) -> String {
     let reason =
         http::StatusCode::from_u16(status).ok().and_then(|status| status.canonical_reason()).unwrap_or_default();
     let shown: String = body.trim().chars().take(SHOWN_CHARACTERS).collect();
-    format!("answered {status} {reason} after {} ms\n  {shown}", after.as_millis())
+    format!("response: {status} {reason} after {} ms\n  {shown}", after.as_millis())
 }
 
 /// An event that the edge has accepted.
@@ -50,15 +50,16 @@ impl Accepted {
     pub(super) fn look(&self, stored: Option<&Stored>) -> String {
         let address = &self.address;
         let mut out = match stored {
-            None => format!("look at it: GET {address}"),
-            Some(Stored::Yes) => format!("the relay has stored it; look at it: GET {address}"),
+            None => format!("event accepted; view it with GET {address}"),
+            Some(Stored::Yes) => format!("event accepted and stored; view it with GET {address}"),
             Some(Stored::NotYet(last)) => format!(
-                "it is accepted, but the relay has not stored it yet (it answered {last}): does it pull the queue of this \
-                 edge? `tidegate doctor` checks that; look at it later: GET {address}"
+                "the edge accepted the event, but the relay has not stored it yet (its last response: {last}); run \
+                 `tidegate doctor` to check that the relay pulls the queue of this edge, then retry GET {address}"
             ),
         };
         if self.quarantines {
-            out += "\n  this source answers so to a wrong signature too, and keeps it in quarantine: see its \"verification\"";
+            out += "\n  this source also accepts events with an invalid signature and quarantines them; check the \
+                    event's \"verification\"";
         }
         out
     }
@@ -85,19 +86,21 @@ pub(super) fn accepted(status: u16, body: &str, target: &Target, relay: &str) ->
             Ok(Accepted { event, address, quarantines: target.quarantines() })
         }
         401 => Err(format!(
-            "the edge refused the signature: is this the source's secret? {rejections} shows the cause in a moment"
+            "the edge rejected the request (401): check that the secret is the source's; in a few seconds, \
+             {rejections} shows the cause"
         )),
-        404 => Err("the edge knows no such source: is it active, and is this the edge of that relay?".to_owned()),
-        413 => {
-            Err("the body is larger than this source accepts: raise its max_body_bytes, or send a smaller one"
-                .to_owned())
-        }
+        404 => Err("the edge does not know this source (404): check that the source's `edge` is `active`, and that \
+                    this edge belongs to the relay"
+            .to_owned()),
+        413 => Err("the body is larger than the source allows (413): raise its max_body_bytes, or send a smaller body"
+            .to_owned()),
         503 => {
-            Err("the edge cannot take it now: send it again in a moment; `tidegate doctor` says what is down"
+            Err("the edge is temporarily unavailable (503): retry in a moment, or run `tidegate doctor` to find the \
+                 cause"
                 .to_owned())
         }
-        300..=399 => Err("a redirect is not followed: name the final address with --url".to_owned()),
-        other => Err(format!("it was not accepted (status {other}); {rejections} may show the cause")),
+        300..=399 => Err("the URL redirects, and redirects are not followed: pass the final URL with --url".to_owned()),
+        other => Err(format!("the edge did not accept the event (status {other}); {rejections} may show the cause")),
     }
 }
 
@@ -112,7 +115,9 @@ pub(super) fn curl(request: &SampleRequest, file: Option<&str>) -> Result<String
         (Some(text), _) => quote(text),
         (None, Some(file)) => quote(&format!("@{file}")),
         (None, None) => {
-            return Err("the body is no text that a command could hold: give it as a file with --body".to_owned());
+            return Err(
+                "the body is not text and cannot be part of a command: pass it as a file with --body".to_owned()
+            );
         }
     };
     let mut command = format!("curl -i -X {} {}", request.method, quote(&request.url));
@@ -179,11 +184,17 @@ mod tests {
         let of = |status, body| {
             accepted(status, body, &target(Value::Null), "http://relay").map(|accepted| accepted.look(None))
         };
-        assert_eq!(of(200, r#"{"id":"evt_1"}"#).as_deref(), Ok("look at it: GET http://relay/v1/events/evt_1"));
-        assert_eq!(of(200, "[accepted]").as_deref(), Ok("look at it: GET http://relay/v1/events"));
-        for (status, what) in
-            [(401, "is this the source's secret?"), (404, "no such source"), (413, "larger"), (302, "--url")]
-        {
+        assert_eq!(
+            of(200, r#"{"id":"evt_1"}"#).as_deref(),
+            Ok("event accepted; view it with GET http://relay/v1/events/evt_1")
+        );
+        assert_eq!(of(200, "[accepted]").as_deref(), Ok("event accepted; view it with GET http://relay/v1/events"));
+        for (status, what) in [
+            (401, "check that the secret is the source's"),
+            (404, "does not know this source"),
+            (413, "larger"),
+            (302, "--url"),
+        ] {
             assert!(of(status, "").is_err_and(|error| error.contains(what)), "{status}");
         }
         assert!(of(418, "").is_err());
@@ -193,9 +204,12 @@ mod tests {
         assert!(
             event
                 .look(Some(&Stored::Yes))
-                .starts_with("the relay has stored it; look at it: GET http://relay/v1/events/evt_1")
+                .starts_with("event accepted and stored; view it with GET http://relay/v1/events/evt_1")
         );
         let not_yet = event.look(Some(&Stored::NotYet("503".to_owned())));
-        assert!(not_yet.contains("has not stored it yet (it answered 503)") && not_yet.contains("doctor"), "{not_yet}");
+        assert!(
+            not_yet.contains("has not stored it yet (its last response: 503)") && not_yet.contains("doctor"),
+            "{not_yet}"
+        );
     }
 }

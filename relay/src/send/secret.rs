@@ -23,19 +23,24 @@ pub(super) async fn find(
     })?;
     let (Some((url, keys)), Some(id)) = (vault, target.source) else {
         return Err(format!(
-            "there is no secret to sign with: set TIDEGATE_SOURCE_SECRET (or --secret) to {}; or run this with the \
-             DATABASE_URL and TIDEGATE_MASTER_KEY of the relay, and --source",
+            "no secret to sign with: set TIDEGATE_SOURCE_SECRET or --secret, or use --source and set DATABASE_URL and \
+             TIDEGATE_MASTER_KEY as for the relay. The secret is {}",
             target.provider.secret_help.as_deref().unwrap_or("the source's secret")
         ));
     };
     let unreachable = |error: store::Error| {
-        format!("the secret cannot be read from DATABASE_URL: {error}; or set TIDEGATE_SOURCE_SECRET")
+        format!(
+            "cannot read the secret from the database at DATABASE_URL: {error}; fix this, or set \
+             TIDEGATE_SOURCE_SECRET"
+        )
     };
     let pool = store::Pool::new(&url, 4).map_err(unreachable)?;
     let row = store::sources::find(&pool, store::DEFAULT_CUSTOMER, Some(id), None).await.map_err(unreachable)?;
-    let row = row.ok_or("DATABASE_URL is not the database of the relay at TIDEGATE_URL: the source is not in it")?;
+    let row = row.ok_or(
+        "the database at DATABASE_URL does not have this source; it is not the database of the relay at TIDEGATE_URL",
+    )?;
     let opened = secrets::open_source_secrets(&keys, &row)
-        .map_err(|error| format!("TIDEGATE_MASTER_KEY does not open the source's secret: {error}"))?;
+        .map_err(|error| format!("no key in TIDEGATE_MASTER_KEY opens the source's secret: {error}"))?;
     if opened.active.is_empty() {
         return Err(format!("the source has no secret yet; add one: POST /v1/sources/{id}/secrets"));
     }

@@ -25,11 +25,11 @@ pub(super) enum Stored {
 pub(super) async fn wait(client: &reqwest::Client, relay: &Relay, event: &str) -> Stored {
     let deadline = Instant::now() + STORED_WITHIN;
     let mut pause = FIRST_PAUSE;
-    let mut last = "nothing".to_owned();
+    let mut last = "none".to_owned();
     loop {
         match timeout_at(deadline, relay.has_event(client, event)).await {
             Ok(Ok(true)) => return Stored::Yes,
-            Ok(Ok(false)) => "that it has no such event".clone_into(&mut last),
+            Ok(Ok(false)) => "404 Not Found".clone_into(&mut last),
             Ok(Err(answer)) => last = answer,
             Err(_) => return Stored::NotYet(last),
         }

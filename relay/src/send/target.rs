@@ -43,8 +43,7 @@ impl Relay {
         let set = |name: &str| var(name).map(|text| text.trim().to_owned()).filter(|text| !text.is_empty());
         let text = set("TIDEGATE_URL").unwrap_or_else(|| DEFAULT_URL.to_owned());
         let url = Url::parse(&text).ok().filter(|url| matches!(url.scheme(), "http" | "https"));
-        let url =
-            url.ok_or_else(|| format!("TIDEGATE_URL is \"{text}\"; it must be an address such as {DEFAULT_URL}"))?;
+        let url = url.ok_or_else(|| format!("TIDEGATE_URL must be a URL such as {DEFAULT_URL}, but is \"{text}\""))?;
         Ok(Self { url, token: set("TIDEGATE_ADMIN_TOKEN").map(|token| Secret::new(&token)) })
     }
 
@@ -76,24 +75,31 @@ impl Relay {
 
     async fn source(&self, name: &str) -> Result<Shown, String> {
         let token = self.token.as_ref().ok_or(
-            "TIDEGATE_ADMIN_TOKEN is not set: the relay has to be asked for the source; or use --provider and --url \
-             without --source",
+            "TIDEGATE_ADMIN_TOKEN is not set: it is needed to look up the source; set it, or use --provider and --url \
+             instead of --source",
         )?;
         let url = self.address(&["v1", "sources", name]);
         let failed = |error: reqwest::Error| {
-            format!("no relay answers at {}: {}; start it, or set TIDEGATE_URL", self.url(), root_cause(&error))
+            format!(
+                "cannot reach the relay at {}: {}; start it, or set TIDEGATE_URL to its address",
+                self.url(),
+                root_cause(&error)
+            )
         };
         let client = operator_client(ANSWERS_WITHIN).map_err(|error| error.to_string())?;
         let response = client.get(url).bearer_auth(token.reveal()).send().await.map_err(failed)?;
         match response.status() {
             StatusCode::OK => response.json().await.map_err(failed),
             StatusCode::UNAUTHORIZED => {
-                Err("the relay refuses TIDEGATE_ADMIN_TOKEN; is it the one that it was started with?".to_owned())
+                Err("the relay rejected TIDEGATE_ADMIN_TOKEN (401); use the value with which the relay was started"
+                    .to_owned())
             }
             StatusCode::NOT_FOUND => {
-                Err(format!("the relay has no source \"{name}\"; GET {}/v1/sources lists them", self.url()))
+                Err(format!("the relay has no source \"{name}\"; GET {}/v1/sources lists all sources", self.url()))
             }
-            status => Err(format!("the relay answered {status} when it was asked for the source \"{name}\"")),
+            status => Err(format!(
+                "looking up the source \"{name}\" failed: the relay returned {status}; see the relay's log"
+            )),
         }
     }
 }
@@ -103,14 +109,14 @@ impl Target {
     pub(super) async fn find(arguments: &Arguments, relay: &Relay) -> Result<Self, String> {
         let named = arguments.provider.as_deref().map(known_provider).transpose()?;
         let Some(name) = &arguments.source else {
-            let provider = named.ok_or("name the provider with --provider, or a source with --source")?;
-            let url = arguments.url.clone().ok_or("name the source with --source, or the address with --url")?;
+            let provider = named.ok_or("pass --provider, or --source")?;
+            let url = arguments.url.clone().ok_or("pass --source, or --url")?;
             return Ok(Self { source: None, provider, config: Value::Null, url });
         };
         let shown = relay.source(name).await?;
         if let Some(named) = named.filter(|named| named.id != shown.provider) {
             return Err(format!(
-                "the source \"{}\" is of provider {}, and would refuse what {} signs; leave --provider out",
+                "the source \"{}\" has the provider {} and would reject requests signed as {}; omit --provider",
                 shown.name, shown.provider, named.id
             ));
         }
@@ -127,7 +133,7 @@ impl Target {
         self.provider.scheme_of(&self.config).map_err(|problems| {
             let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
             format!(
-                "how it is signed cannot be told without a source's settings: {}; name a source with --source",
+                "the signature of this provider depends on the settings of a source ({}); pass --source",
                 problems.join("; ")
             )
         })

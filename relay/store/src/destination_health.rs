@@ -287,18 +287,25 @@ fn probe_us(state: BreakerState) -> Option<u64> {
 
 fn reason_text(reason: Reason) -> String {
     match reason {
-        Reason::Status(status) => format!("it answered {status}"),
-        Reason::Timeout => "it did not answer in time".to_owned(),
-        Reason::Latency => "its answers take much longer than usual".to_owned(),
-        Reason::Recovering => "it has just recovered".to_owned(),
+        Reason::Status(status) => format!("the destination returned {status}"),
+        Reason::Timeout => "the destination did not respond in time".to_owned(),
+        Reason::Latency => "the destination responds much more slowly than usual".to_owned(),
+        Reason::Recovering => "the destination has just recovered".to_owned(),
     }
 }
 
-/// The inverse of [`reason_text`].
+/// The inverse of [`reason_text`]. It also reads the texts that earlier versions wrote.
 fn reason_of(text: &str) -> Option<Reason> {
+    match text {
+        "it did not answer in time" => return Some(Reason::Timeout),
+        "its answers take much longer than usual" => return Some(Reason::Latency),
+        "it has just recovered" => return Some(Reason::Recovering),
+        _ => {}
+    }
     let others = [Reason::Timeout, Reason::Latency, Reason::Recovering];
     let other = others.into_iter().find(|reason| reason_text(*reason) == text);
-    other.or_else(|| text.strip_prefix("it answered ")?.parse().ok().map(Reason::Status))
+    let status = || text.strip_prefix("the destination returned ").or_else(|| text.strip_prefix("it answered "));
+    other.or_else(|| status()?.parse().ok().map(Reason::Status))
 }
 
 fn count(value: u32) -> i32 {
@@ -370,5 +377,13 @@ mod tests {
             assert_eq!(reason_of(&reason_text(reason)), Some(reason));
         }
         assert_eq!(reason_of("something of a later version"), None);
+    }
+
+    #[test]
+    fn a_reason_that_an_earlier_version_wrote_is_read() {
+        assert_eq!(reason_of("it answered 503"), Some(Reason::Status(503)));
+        assert_eq!(reason_of("it did not answer in time"), Some(Reason::Timeout));
+        assert_eq!(reason_of("its answers take much longer than usual"), Some(Reason::Latency));
+        assert_eq!(reason_of("it has just recovered"), Some(Reason::Recovering));
     }
 }

@@ -187,8 +187,8 @@ async fn count(
     let id = Uuid::new_v7(Timestamp::now(NoContext));
     let QuarantineLimits { events_per_hour, bytes_per_hour, .. } = limits;
     let detail = format!(
-        "the source keeps at most {events_per_hour} requests and {bytes_per_hour} bytes an hour of what fails; see quarantine \
-         in its config"
+        "the quarantine of the source is full: it stores at most {events_per_hour} events and {bytes_per_hour} bytes \
+         per hour; see `quarantine` in its config"
     );
     sqlx::query!(
         "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)

@@ -18,7 +18,7 @@ pub const FIRST_PAUSE_S: f64 = 10.0;
 pub const LONGEST_PAUSE_S: f64 = 900.0;
 
 /// Why a delivery is held that has ended before a filter approved it, and is made again.
-pub const NOT_APPROVED: &str = "no filter has approved it yet; its route is asked";
+pub const NOT_APPROVED: &str = "the filter of the route has not been evaluated yet; it is being evaluated";
 
 /// An undecided delivery.
 #[derive(Debug)]

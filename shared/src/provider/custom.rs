@@ -67,7 +67,10 @@ pub(super) fn scheme(fields: &mut Fields<'_>, settings: &BTreeMap<&str, String>)
     {
         fields.problem(
             "timestamp_header",
-            format!("is not signed, so anyone can change it; add {{{}}} to the content", timestamp.place),
+            format!(
+                "names a header that is not signed, so that anyone could change the timestamp; add {{{}}} to `content`",
+                timestamp.place
+            ),
         );
     }
     Some(Scheme::Mac(Box::new(rule)))
@@ -92,14 +95,14 @@ fn content(fields: &mut Fields<'_>, text: &str) -> Option<Template> {
     if !content.references().any(of_the_body) {
         fields.problem(
             "content",
-            "does not cover the body, so anyone could change it; add {body} or {sha256hex:body} to it",
+            "does not include the body, so that anyone could change it; add {body} or {sha256hex:body}",
         );
     }
     let unknown = content.references().find(|reference| matches!(reference, Reference::Setting(_)));
     if let Some(reference) = unknown {
         fields.problem(
             "content",
-            format!("{{{reference}}} names a setting, but this provider has none; write the text itself"),
+            format!("{{{reference}}} names a setting, but this provider has none; use the text itself"),
         );
     }
     Some(content)

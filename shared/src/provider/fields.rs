@@ -32,7 +32,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn new(value: &'a Value) -> Self {
         let mut fields = Self { path: String::new(), map: value.as_object(), problems: Vec::new() };
         if fields.map.is_none() && !value.is_null() {
-            fields.problem("config", "is not an object; write {\"field\": value, …}");
+            fields.problem("config", "must be an object, such as {\"tolerance_s\": 300}");
         }
         fields
     }
@@ -53,7 +53,7 @@ impl<'a> Fields<'a> {
     pub(crate) fn text(&mut self, name: &str) -> Option<&'a str> {
         let value = self.value(name)?;
         if value.as_str().is_none() {
-            self.problem(name, "must be a text; put it in quotes");
+            self.problem(name, "must be a string");
         }
         value.as_str()
     }

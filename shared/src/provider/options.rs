@@ -101,7 +101,7 @@ impl Options {
 fn methods(fields: &mut Fields<'_>) -> Vec<SafeMethod> {
     let Some(value) = fields.value("methods") else { return Vec::new() };
     let Some(names) = value.as_array() else {
-        fields.problem("methods", "must be a list; write [\"GET\"] if the provider sends events by GET");
+        fields.problem("methods", "must be a list; use [\"GET\"] if the provider sends events by GET");
         return Vec::new();
     };
     if let Some(problem) = names.iter().find_map(method_problem) {
@@ -114,9 +114,11 @@ fn method_problem(name: &Value) -> Option<&'static str> {
     match name.as_str() {
         Some("GET") => None,
         Some("POST" | "PUT" | "PATCH" | "DELETE") => {
-            Some("need not name POST, PUT, PATCH and DELETE, whose requests are always events; write [\"GET\"]")
+            Some("must not contain POST, PUT, PATCH or DELETE, whose requests are always events; use [\"GET\"]")
         }
-        Some("HEAD" | "OPTIONS") => Some("cannot name HEAD and OPTIONS, which only probe the address; write [\"GET\"]"),
+        Some("HEAD" | "OPTIONS") => {
+            Some("must not contain HEAD or OPTIONS, with which clients only test a URL; use [\"GET\"]")
+        }
         Some(_) | None => Some("can contain only \"GET\", in upper case"),
     }
 }
@@ -136,7 +138,7 @@ fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
     let status = fields.integer("status", 200..=299).and_then(|number| number.try_into().ok()).unwrap_or(200);
     let body = fields.text("body").map(str::to_owned);
     if body.as_ref().is_some_and(|body| body.len() > MAX_ACKNOWLEDGEMENT_BYTES) {
-        fields.problem("body", format!("must have at most {MAX_ACKNOWLEDGEMENT_BYTES} bytes"));
+        fields.problem("body", format!("must be at most {MAX_ACKNOWLEDGEMENT_BYTES} bytes long"));
     }
     if matches!(status, 204 | 205) && body.as_ref().is_some_and(|body| !body.is_empty()) {
         fields.problem(
@@ -147,7 +149,7 @@ fn acknowledgement(fields: &mut Fields<'_>) -> Acknowledgement {
     let content_type = fields.text("content_type").map(str::to_owned);
     let is_media_type = |text: &String| text.contains('/') && text.bytes().all(|b| b == b' ' || b.is_ascii_graphic());
     if content_type.as_ref().is_some_and(|text| !is_media_type(text)) {
-        fields.problem("content_type", "is not a media type; write one such as application/json");
+        fields.problem("content_type", "must be a media type such as application/json");
     }
     Acknowledgement { status, body, content_type }
 }
@@ -171,11 +173,11 @@ fn key(fields: &mut Fields<'_>) -> Option<Key> {
 /// A template whose parts can be read from every request, and which is not the same for all of them.
 fn key_template(text: &str) -> Result<Template, String> {
     if text.len() > MAX_KEY_BYTES {
-        return Err(format!("must have at most {MAX_KEY_BYTES} bytes"));
+        return Err(format!("must be at most {MAX_KEY_BYTES} bytes long"));
     }
     let template: Template = text.parse().map_err(|error| format!("{error}"))?;
     if let Some(reference) = template.references().find(|reference| !is_for_keys(reference)) {
-        let hint = if *reference == Reference::Body { "; write {sha256hex:body}" } else { "" };
+        let hint = if *reference == Reference::Body { "; use {sha256hex:body}" } else { "" };
         return Err(format!(
             "{{{reference}}} cannot be a part of a key{hint}; use {{json:<path>}}, {{json?:<path>}}, {{h:<header>}}, \
              {{query:<name>}}, {{sha256hex:body}} or {{fn:items(<list>[]:<field>)}}"
@@ -184,8 +186,8 @@ fn key_template(text: &str) -> Result<Template, String> {
     let is_needed = |reference: &Reference| !matches!(reference, Reference::Json { optional: true, .. });
     if !template.references().any(is_needed) {
         return Err(format!(
-            "is the same for many events; add a value that differs between events, such as {{json:id}}, or write \
-             \"{NO_KEY}\" to switch deduplication off"
+            "is the same for many events; add a value that is unique to each event, such as {{json:id}}, or use \
+             \"{NO_KEY}\" to treat every request as a new event"
         ));
     }
     Ok(template)
@@ -211,19 +213,22 @@ fn place(fields: &mut Fields<'_>) -> Option<Reference> {
         }
         (None, None, Some(name)) if !name.is_empty() => Some(Reference::Query(name.to_owned())),
         (Some(name), None, None) => {
-            fields.problem("header", format!("\"{name}\" is not the name of a header"));
+            fields.problem("header", format!("\"{name}\" is not a valid header name"));
             None
         }
         (None, Some(pointer), None) => {
-            fields.problem("pointer", format!("\"{pointer}\" is not a JSON pointer; write one such as /data/id"));
+            fields.problem("pointer", format!("\"{pointer}\" is not a JSON pointer; use one such as /data/id"));
             None
         }
         (None, None, Some(_)) => {
-            fields.problem("query", "is empty; write the name of a parameter of the query");
+            fields.problem("query", "must not be empty; set it to the name of a query parameter");
             None
         }
         _ => {
-            fields.problem("header", "give one of header, pointer and query, such as {\"header\": \"x-event-id\"}");
+            fields.problem(
+                "header",
+                "exactly one of header, pointer and query must be set, such as {\"header\": \"x-event-id\"}",
+            );
             None
         }
     }

@@ -54,7 +54,7 @@ impl Setting {
     pub(super) fn read(&self, fields: &mut Fields<'_>) -> Option<String> {
         let Some(value) = fields.value(&self.name) else {
             if self.required {
-                fields.problem(&self.name, format!("is missing; set {}", self.help));
+                fields.problem(&self.name, format!("is missing; set it to {}", self.help));
             }
             return self.default.clone();
         };
@@ -66,14 +66,20 @@ impl Setting {
             }
         };
         if value.is_empty() || value.len() > MAX_TEXT_BYTES || value.contains(['\r', '\0']) {
-            fields.problem(&self.name, format!("must have 1 to {MAX_TEXT_BYTES} bytes; set {}", self.help));
+            fields.problem(
+                &self.name,
+                format!(
+                    "must be 1 to {MAX_TEXT_BYTES} bytes long, without carriage returns or NUL; set it to {}",
+                    self.help
+                ),
+            );
             return None;
         }
         match self.kind {
             SettingKind::Text | SettingKind::Prefix => Some(value),
             SettingKind::Header if is_header_name(&value) => Some(value.to_ascii_lowercase()),
             SettingKind::Header => {
-                fields.problem(&self.name, format!("\"{value}\" is not the name of a header; set {}", self.help));
+                fields.problem(&self.name, format!("\"{value}\" is not a valid header name; set it to {}", self.help));
                 None
             }
             SettingKind::Url if is_acceptable_url(&value) => Some(value),

@@ -131,10 +131,10 @@ fn an_owner_lists_get_alone_if_events_come_by_it() {
         );
     }
     for (names, told) in [
-        (json!("GET"), "must be a list; write [\"GET\"]"),
-        (json!(["GET", "POST"]), "need not name POST"),
-        (json!(["HEAD"]), "only probe the address"),
-        (json!(["GET", "OPTIONS"]), "only probe the address"),
+        (json!("GET"), "must be a list; use [\"GET\"]"),
+        (json!(["GET", "POST"]), "must not contain POST"),
+        (json!(["HEAD"]), "only test a URL"),
+        (json!(["GET", "OPTIONS"]), "only test a URL"),
         (json!(["get"]), "can contain only \"GET\", in upper case"),
         (json!([7]), "can contain only \"GET\""),
     ] {
@@ -194,7 +194,7 @@ fn a_key_that_cannot_be_read_or_is_constant_is_refused_with_a_hint() {
     for (key, told) in [
         (json!("{json:id"), "no closing brace"),
         (json!("{jsn:id}"), "is not a part of a request"),
-        (json!("{body}"), "write {sha256hex:body}"),
+        (json!("{body}"), "use {sha256hex:body}"),
         (json!("{secret}"), "cannot be a part of a key"),
         (json!("{sig:t}"), "cannot be a part of a key"),
         (json!("{cfg:header}"), "cannot be a part of a key"),

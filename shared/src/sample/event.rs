@@ -37,9 +37,12 @@ pub struct Wanted<'a> {
 /// Why an event cannot be made as it is wanted.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ComposeError {
-    #[error("{provider} has no place for the type \"{wanted}\": {}; leave --type out or give a body that has it", read_from(.places))]
+    #[error(
+        "cannot set the event type \"{wanted}\": {}; omit --type, or pass a --body with this type",
+        read_from(.provider, .places)
+    )]
     Type { provider: String, wanted: String, places: Vec<Template> },
-    #[error("{provider} has no place for the id \"{wanted}\": {}; leave --id out", read_from(.places))]
+    #[error("cannot set the event id \"{wanted}\": {}; omit --id", read_from(.provider, .places))]
     Id { provider: String, wanted: String, places: Vec<Template> },
 }
 
@@ -247,12 +250,12 @@ fn assign<'t>(template: &'t Template, text: &'t str) -> Option<Vec<(&'t Referenc
     values.iter().all(|(_, value)| !value.is_empty()).then_some(values)
 }
 
-fn read_from(places: &[Template]) -> String {
+fn read_from(provider: &str, places: &[Template]) -> String {
     match places {
-        [] => "none is read from its events".to_owned(),
+        [] => format!("the events of {provider} have none"),
         places => {
             let places: Vec<_> = places.iter().map(Template::to_string).collect();
-            format!("it is read from {}", places.join(" or "))
+            format!("for {provider}, it is read from {}", places.join(" or "))
         }
     }
 }

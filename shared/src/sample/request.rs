@@ -90,7 +90,7 @@ impl SampleRequest {
                     return refuse("the body is not JSON");
                 };
                 if !put(&mut document, pointer, value) {
-                    return refuse("another value is in its place");
+                    return refuse("the body has a value of a different type there");
                 }
                 self.body = document.to_string().into_bytes();
             }

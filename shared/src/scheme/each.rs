@@ -19,7 +19,7 @@ pub struct Each {
 
 /// A text that does not name a list.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" does not name a list; write its path and [], such as value[] or items[].item")]
+#[error("\"{0}\" is not a list reference; use a path followed by [], such as value[] or items[].item")]
 pub struct ParseEachError(String);
 
 impl Each {

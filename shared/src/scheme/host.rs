@@ -66,8 +66,8 @@ impl FromStr for HostPattern {
             return Ok(Self(text.to_owned()));
         }
         Err(format!(
-            "\"{text}\" is not a host; write it in lower case, with at most one * in place of a whole label, but not in \
-             place of one of the last two"
+            "\"{text}\" is not a valid host pattern; use lower case, and at most one * for a whole label other than \
+             the last two, such as *.example.com"
         ))
     }
 }

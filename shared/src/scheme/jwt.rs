@@ -123,7 +123,7 @@ impl TryFrom<Value> for Claim {
     type Error = &'static str;
 
     fn try_from(value: Value) -> Result<Self, Self::Error> {
-        const SCALAR: &str = "a claim is a text, a number, true or false, or a list of those";
+        const SCALAR: &str = "a claim must be a string, a number, a boolean, or a list of these";
         match value {
             Value::String(text) => match text.as_str() {
                 "sha256hex:body" => Ok(Self::BodySha256Hex { optional: false }),

@@ -48,10 +48,15 @@ fn any_of(rules: &[Scheme], secrets: &[Secret]) -> Result<(Check, Vec<Check>), C
 /// they may not be a key of another rule.
 fn all_of(rules: &[Scheme], secrets: &[Secret]) -> Result<Check, ConfigError> {
     if rules.is_empty() {
-        return Err(ConfigError::Rule { why: "all_of has no rules; add at least one".to_owned() });
+        return Err(ConfigError::Rule {
+            why: "internal error in the provider catalogue: all_of has no rules".to_owned(),
+        });
     }
     if rules.iter().any(|rule| matches!(rule, Scheme::None)) {
-        return Err(ConfigError::Rule { why: "none cannot be combined with a rule that must hold".to_owned() });
+        return Err(ConfigError::Rule {
+            why: "internal error in the provider catalogue: `none` cannot be combined with other rules in all_of"
+                .to_owned(),
+        });
     }
     refuse_two_locations(rules)?;
     refuse_plain_public_key(rules)?;

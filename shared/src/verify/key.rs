@@ -39,15 +39,13 @@ pub(super) struct RefusedSecret {
 pub enum KeyError {
     #[error("is empty; paste the secret that the provider shows")]
     Empty,
-    #[error(
-        "is a public key, which anyone can know, so a signature made with it proves nothing; paste the signing secret"
-    )]
+    #[error("is a public key, which is not secret; paste the signing secret")]
     PublicKey,
-    #[error("is a private key; only the sender may hold it: paste the public key or the signing secret")]
+    #[error("is a private key, which only the sender should have; paste the public key or the signing secret")]
     PrivateKey,
-    #[error("is not {expected}; paste it exactly as the provider shows it")]
+    #[error("must be {expected}; paste it exactly as the provider shows it")]
     Encoding { expected: &'static str },
-    #[error("has {bytes} bytes and must have {expected}; paste the whole secret")]
+    #[error("is {bytes} bytes long, but must be {expected} bytes long; paste the whole secret")]
     Length { bytes: usize, expected: &'static str },
     #[error("is not a usable public key for this algorithm; paste the key that the provider shows")]
     NotUsable,

@@ -26,9 +26,9 @@ pub enum KeySetError {
     Json(String),
     #[error("the document does not begin with a certificate whose key can be used")]
     Certificate,
-    #[error("the document holds no usable Ed25519, P-256 or RSA key")]
+    #[error("the document contains no usable Ed25519, P-256 or RSA key")]
     NoUsableKey,
-    #[error("the document holds {0} keys, more than {MAX_KEYS}")]
+    #[error("the document contains {0} keys, more than {MAX_KEYS}")]
     TooManyKeys(usize),
 }
 

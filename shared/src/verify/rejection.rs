@@ -128,53 +128,66 @@ impl Rejection {
             Self::FieldMissing { reference } => format!("{reference} is missing or empty"),
             Self::FieldRepeated { reference } => format!("{reference} appears more than once"),
             Self::SeparatorInside { reference, separator } => {
-                format!("{reference} contains {separator:?}, which separates it from the rest of the signed content")
+                format!(
+                    "{reference} contains {separator:?}, which is the separator in the signed content, so the \
+                     signature would be ambiguous"
+                )
             }
             Self::SignatureVersionMissing { place, wanted } => format!("{place} contains no {wanted} signature"),
             Self::SignatureMalformed { place } => {
                 format!("{place} contains no signature of the right length and encoding")
             }
-            Self::TooManySignatures { limit } => format!("more than {limit} signatures"),
+            Self::TooManySignatures { limit } => format!("the request has more than {limit} signatures"),
             Self::TimestampMalformed { place, unit } => match unit {
                 TimestampUnit::Seconds | TimestampUnit::Milliseconds => {
-                    format!("timestamp in {place} is not a number of digits only")
+                    format!("the timestamp in {place} is not a Unix time (digits only)")
                 }
-                TimestampUnit::Iso8601 => format!("timestamp in {place} is not a date and time of RFC 3339"),
+                TimestampUnit::Iso8601 => format!("the timestamp in {place} is not in RFC 3339 format"),
             },
             Self::TimestampOld { age_s, tolerance_s } => {
-                format!("timestamp {age_s} s old, tolerance {tolerance_s} s")
+                format!("the timestamp is {age_s} s old; the tolerance is {tolerance_s} s")
             }
             Self::TimestampFuture { ahead_s, tolerance_s } => {
-                format!("timestamp {ahead_s} s in the future, tolerance {tolerance_s} s")
+                format!("the timestamp is {ahead_s} s in the future; the tolerance is {tolerance_s} s")
             }
             Self::RequirementFailed { reference } => {
-                format!("{reference} is not the value that the source is configured for")
+                format!("{reference} differs from the value in the source's config")
             }
-            Self::SignatureMismatch { secrets: 1 } => "no signature matches the secret".to_owned(),
-            Self::SignatureMismatch { secrets } => format!("no signature matches any of {secrets} secrets"),
-            Self::SecretRetired => "signature valid for a retired secret".to_owned(),
+            Self::SignatureMismatch { secrets: 1 } => "the signature does not match; check that the source has the \
+                                                       provider's current secret"
+                .to_owned(),
+            Self::SignatureMismatch { secrets } => format!(
+                "the signature does not match any of the {secrets} secrets; check that the source has the provider's \
+                 current secret"
+            ),
+            Self::SecretRetired => {
+                "the request was signed with a secret that has been removed from the source; add it again, or update \
+                 the provider"
+                    .to_owned()
+            }
             Self::SecretWithWhiteSpace => {
-                "signature valid for the secret with white space at its end; remove it at the sender, such as the line \
-                 feed of a file"
+                "the sender signs with the secret plus trailing whitespace, such as a newline; remove it at the sender"
                     .to_owned()
             }
             Self::BodyRewritten { signed } => {
                 let signed = match signed {
-                    SignedForm::CompactJson => "its compact JSON",
-                    SignedForm::WithoutTrailingSpace => "the same without the white space at its end",
+                    SignedForm::CompactJson => "the same JSON without whitespace",
+                    SignedForm::WithoutTrailingSpace => "the body without its trailing whitespace",
                 };
-                format!("body signed as text, received re-encoded: the signature is over {signed}")
+                format!("the body was changed on its way, or re-encoded before sending: the signature matches {signed}")
             }
             Self::TokenMismatch { secrets: 1 } => "the token does not match the secret".to_owned(),
             Self::TokenMismatch { secrets } => format!("the token matches none of {secrets} secrets"),
             Self::CredentialsMalformed => "header Authorization contains no Basic credentials".to_owned(),
             Self::SecretAwaited => "the provider has not handed over its secret yet".to_owned(),
-            Self::KeysUnavailable => "the provider's key set could not be fetched yet".to_owned(),
+            Self::KeysUnavailable => "the provider's public keys could not be fetched".to_owned(),
             Self::KeyLocationRefused { reference } => {
                 format!("{reference} does not name an address at which the provider publishes its keys")
             }
-            Self::KeyUnknown => "the provider's keys do not include the one that signed".to_owned(),
-            Self::KeyExpired => "the key that signed is not valid now".to_owned(),
+            Self::KeyUnknown => {
+                "the signature was made with a key that is not among the provider's published keys".to_owned()
+            }
+            Self::KeyExpired => "the key used for the signature is not valid at this time".to_owned(),
             Self::JwtMalformed { place } => format!("{place} contains no signed JSON Web Token"),
             Self::JwtAlgorithm => "the token is signed with an algorithm that this source does not use".to_owned(),
             Self::JwtClaimMissing { name } => format!("the token has no claim {name}"),
@@ -259,13 +272,17 @@ mod tests {
     #[test]
     fn a_detail_names_the_numbers_that_its_owner_needs() {
         let old = Rejection::TimestampOld { age_s: 412, tolerance_s: 300 };
-        assert_eq!(old.detail(), "timestamp 412 s old, tolerance 300 s");
+        assert_eq!(old.detail(), "the timestamp is 412 s old; the tolerance is 300 s");
         let missing = Rejection::HeaderMissing { name: "x-shopify-hmac-sha256".to_owned() };
         assert_eq!(missing.detail(), "header X-Shopify-Hmac-Sha256 is missing");
-        assert_eq!(Rejection::SecretRetired.detail(), "signature valid for a retired secret");
+        assert_eq!(
+            Rejection::SecretRetired.detail(),
+            "the request was signed with a secret that has been removed from the source; add it again, or update the \
+             provider"
+        );
         let rewritten = Rejection::BodyRewritten { signed: SignedForm::CompactJson };
-        assert!(rewritten.detail().starts_with("body signed as text, received re-encoded"));
-        assert_eq!(Rejection::SignatureMismatch { secrets: 2 }.detail(), "no signature matches any of 2 secrets");
+        assert!(rewritten.detail().starts_with("the body was changed on its way"));
+        assert!(Rejection::SignatureMismatch { secrets: 2 }.detail().contains("any of the 2 secrets"));
     }
 
     #[test]

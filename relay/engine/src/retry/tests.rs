@@ -135,8 +135,8 @@ fn a_bad_policy_is_refused_and_its_field_is_named() {
         changed
     };
     let cases = [
-        (json!({}), "give either schedule_s"),
-        (with("schedule_s", json!([0])), "give either schedule_s"),
+        (json!({}), "set either schedule_s"),
+        (with("schedule_s", json!([0])), "set either schedule_s"),
         (json!({"schedule_s": []}), "schedule_s has 0 entries"),
         (json!({"schedule_s": vec![1; 51]}), "schedule_s has 51 entries"),
         (json!({"schedule_s": [0, 604_801]}), "schedule_s[1] is 604801"),

@@ -96,7 +96,7 @@ pub struct RateNow {
 /// Why and since when less is sent than the limits allow.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Reduced {
-    #[schema(example = "it answered 429")]
+    #[schema(example = "the destination returned 429")]
     pub why: String,
     pub since: Timestamp,
 }

@@ -27,15 +27,13 @@ pub(super) fn check_rule(rule: &JwtRule) -> Result<(), ConfigError> {
         );
     }
     if rule.claims.is_empty() && rule.max_age_s.is_none() {
-        return wrong("nothing limits the use of the token; name the claims that it must have, or a max_age");
+        return wrong("the rule accepts any valid token; list the claims it must have, or set max_age");
     }
     let bound = rule.claims.values().any(|claim| matches!(claim, Claim::Setting(_)));
     // A key of Plaid is fetched with the source's own credentials, and its tokens name no customer.
     let own = symmetric || (matches!(rule.key_encoding, KeyEncoding::PlaidKey { .. }) && rule.covers_body());
     if !own && !bound {
-        return wrong(
-            "the provider signs for all its customers with these keys; bind a claim to a setting of the source",
-        );
+        return wrong("the provider uses these keys for all its customers; bind a claim to a setting of the source");
     }
     Ok(())
 }

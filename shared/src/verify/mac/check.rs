@@ -23,7 +23,7 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
     }
     if content().chain(required()).any(is_for_replies) {
         return Some(
-            "hmac functions and hashes of several values can be used only in replies to challenges, not in signed content",
+            "HMAC functions and hashes of several values can only be used in handshake replies, not in signed content",
         );
     }
     if content().chain(required()).chain(timed()).any(|r| matches!(r, Reference::Function(Function::Items(_)))) {
@@ -36,7 +36,7 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
         return Some("the signed content is the same for every request; add {body} to it");
     }
     if content().any(|r| *r == Reference::Secret) != (rule.algorithm == Algorithm::Sha256) {
-        return Some("{secret} can be used only in the content of a plain sha256, which proves nothing without it");
+        return Some("{secret} can only be used in the content of the algorithm sha256, and is required there");
     }
     if required().chain(timed()).any(|r| *r == Reference::Secret) {
         return Some("a secret cannot be compared with a part of the request; use it in the content of a plain sha256");
@@ -51,12 +51,13 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
     }
     let has_url_forms = !rule.urls.is_empty() || !rule.queries.is_empty();
     if has_url_forms && !content().any(|r| *r == Reference::Url) {
-        return Some("forms of the URL are given, but the URL is not signed; add {url} to the content");
+        return Some("URL forms are set, but the URL is not signed; add {url} to the content");
     }
     let names_certificate = matches!(rule.key_encoding, KeyEncoding::Certificate { .. });
     if names_certificate == rule.hosts.is_empty() {
         return Some(
-            "a key x509url needs hosts, because otherwise anyone could name a certificate; no other key has hosts",
+            "`hosts` is required for keys of the form x509url:, because otherwise a request could name any \
+             certificate; remove it for other keys",
         );
     }
     if names_certificate && rule.each.is_some() {
@@ -64,12 +65,12 @@ fn fault(rule: &MacRule) -> Option<&'static str> {
     }
     if rule.key_encoding.is_published() && !content().chain(required()).any(|r| matches!(r, Reference::Setting(_))) {
         return Some(
-            "the provider signs for all its customers with these keys; require a signed value to equal a setting of \
-             the source",
+            "the provider uses these keys for all its customers; require a signed value that equals a setting of the \
+             source",
         );
     }
     if [&rule.signature.list, &rule.signature.separator].into_iter().flatten().any(String::is_empty) {
-        return Some("the separators of the signature header are empty; leave them out if there are none");
+        return Some("the separators of the signature header are empty; omit them if there are none");
     }
     None
 }

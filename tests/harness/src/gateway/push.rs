@@ -41,7 +41,7 @@ impl RelayOnly {
             headers: HeaderList::new(headers),
             verification: Verification::Failed(Failure {
                 cause: "signature_mismatch".to_owned(),
-                detail: "no signature matches the secret".to_owned(),
+                detail: "the signature does not match".to_owned(),
             }),
         };
         let message = encode_inline(&header, body).unwrap_or_else(|| panic!("the body does not fit into a message"));
