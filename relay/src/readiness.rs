@@ -124,18 +124,18 @@ impl Readiness {
 fn problems(told: &Told, failures: &[Failure], now: Moment) -> Vec<String> {
     // Everybody may ask: the log has the rest.
     let mut problems: Vec<String> =
-        failures.iter().map(|failure| format!("the task \"{}\" has failed", failure.task)).collect();
+        failures.iter().map(|failure| format!("the background task \"{}\" has failed; see the relay's log", failure.task)).collect();
     if told.is_stopping {
         problems.push("the relay is shutting down".to_owned());
     }
     let idle = now.since(told.engine);
     if idle >= ENGINE_OVERDUE {
-        problems.push(format!("the delivery engine has not taken a turn for {} s", idle.as_secs()));
+        problems.push(format!("the delivery engine has made no progress for {} s", idle.as_secs()));
     }
     let unrenewed = now.since(told.lease);
     if unrenewed >= LEASE_OVERDUE {
         let for_s = unrenewed.as_secs();
-        problems.push(format!("the lease of the relay was not renewed for {for_s} s, so it sends nothing"));
+        problems.push(format!("the relay has not renewed its lease for {for_s} s, so it sends nothing"));
     }
     let stuck = told.pullers.values().filter(|rested| now.since(**rested) >= PULLER_OVERDUE).count();
     if stuck > 0 {

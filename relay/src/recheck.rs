@@ -17,7 +17,7 @@ use crate::route::EventView;
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recheck {
     pub outcome: RecheckOutcome,
-    /// Why it does not verify, or why that is unknown.
+    /// Why verification fails, or why the result is unknown; absent if it succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
@@ -107,9 +107,9 @@ impl Ready {
         });
         match outcomes {
             [Ok(_), _] | [_, Ok(_)] => Recheck { outcome: RecheckOutcome::Verifies, reason: None },
-            [Err(rejection), _] if rejection.is_ours() => unknown("it is verified with keys that only the edge has"),
+            [Err(rejection), _] if rejection.is_ours() => unknown("events of this source are verified with keys that only the edge has"),
             [Err(_), _] if !self.keeps_proof => {
-                unknown("what proves its origin is a credential, which is not kept with an event")
+                unknown("this source verifies a credential in the request, and credentials are not stored with events")
             }
             [Err(rejection), _] => Recheck { outcome: RecheckOutcome::Fails, reason: Some(rejection.detail()) },
         }

@@ -11,9 +11,10 @@ pub enum Reason {
     NotDecodable,
     /// The edge that wrote the message is newer than this relay.
     UnknownVersion,
-    /// The response of the queue with this message alone could not be read.
+    /// The queue API's response could not be parsed, although this was the only message in it.
     AnswerNotReadable,
-    /// The queue has delivered the message so often that it would soon drop it. The relay keeps it first and reads it then.
+    /// The queue has leased the message so many times that it was about to move or delete it. The relay stored the raw
+    /// message first and reads it afterwards.
     LeasedTooOften,
     /// The body is not in the object storage of the edge, or is not the one that was stored there.
     BodyMissing,
@@ -21,7 +22,7 @@ pub enum Reason {
     SecretNotOpenable,
     /// There is no source with this id.
     UnknownSource,
-    /// The time in the id of the event is in the future, or further in the past than a queue keeps messages.
+    /// The timestamp in the event id is in the future, or older than the queue's retention period.
     ImplausibleTime,
     /// The event is past the retention period of bodies: no delivery is created.
     PastRetention,

@@ -30,7 +30,7 @@ mod release;
 /// How long a caller waits for what the routes say of an event.
 pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
 
-/// An event, without its headers and body.
+/// An event without its headers and body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
     #[schema(value_type = schema::EventId)]
@@ -44,10 +44,11 @@ pub struct Event {
     #[serde(rename = "type")]
     #[schema(required = true)]
     pub event_type: Option<String>,
-    /// The id that the provider gave the event.
+    /// The provider's id of the event, or the value of `key` in the `config` of the source; null if the request has
+    /// none. Events of a source with the same key are copies.
     #[schema(required = true)]
     pub key: Option<String>,
-    /// The size of its body in bytes.
+    /// The size of the body in bytes.
     pub body_size: i32,
     #[schema(value_type = Verification)]
     pub verification: String,
@@ -55,9 +56,9 @@ pub struct Event {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub failure: Option<EventFailure>,
-    /// How many more times the provider sent this event.
+    /// The number of copies of this event that have arrived.
     pub duplicates: i32,
-    /// The event that has the same key and another body. Both are stored and delivered.
+    /// The id of an earlier event with the same key but a different body. Both events are stored and delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub same_key_as: Option<EventId>,
@@ -66,22 +67,22 @@ pub struct Event {
 /// Why the verification of an event failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventFailure {
-    /// A stable code.
+    /// A machine-readable code that does not change between versions, such as `signature_mismatch`.
     #[schema(example = "signature_mismatch")]
     pub cause: String,
-    /// Details for the owner of the source. The sender does not see them.
-    #[schema(example = "no signature matches the secret")]
+    /// What is wrong, in words. It is never sent to the provider.
+    #[schema(example = "the signature was not made with this source's secret")]
     pub detail: String,
 }
 
-/// A copy of an event with another body, from a provider that changes the body when it sends an event again.
+/// A copy whose body differs from the event's, from a provider whose resends may have a different body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedCopy {
-    /// The id that the copy was answered with.
+    /// The event id that the edge returned when it acknowledged the copy.
     #[schema(value_type = schema::EventId)]
     pub id: EventId,
     pub received_at: Timestamp,
-    /// The size of its body in bytes.
+    /// The size of the body in bytes.
     pub body_size: i32,
 }
 
@@ -97,11 +98,11 @@ pub struct Header {
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
     Verified,
-    /// The signature is valid and its time is out of tolerance, which the source accepts.
+    /// The signature is valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`.
     Stale,
     /// The source requires no signature.
     Unsigned,
-    /// Verification failed, and the source keeps such events: it is not delivered until it is released.
+    /// Verification failed, and the event is in quarantine: it is not delivered until it is released.
     Failed,
     /// Verification failed, and the event has been released.
     Released,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 pub struct FieldError {
     /// The field, such as `rate_limit.per`; empty for the request as a whole.
     pub field: String,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub message: String,
     /// The stable code of the part of the gateway that refused it, if that has one.
     #[serde(skip)]
@@ -43,7 +43,7 @@ impl FieldError {
             // serde's path may name the unknown field already.
             let field =
                 if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
-            return Self::new(field, format!("is unknown; expected {}", known.replace('`', "")));
+            return Self::new(field, format!("is not a known field; the fields are {}", known.replace('`', "")));
         }
         if text == "invalid digit found in string" {
             return Self::new(path, "must be a whole number");

@@ -57,7 +57,7 @@ struct Whole(i64);
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = Number::deserialize(deserializer)?;
-        whole_of(&number).map(Self).ok_or_else(|| D::Error::custom(format!("{number} is not a whole number")))
+        whole_of(&number).map(Self).ok_or_else(|| D::Error::custom(format!("must be a whole number, but is {number}")))
     }
 }
 
@@ -146,7 +146,7 @@ impl Problems {
     pub(super) fn range(&mut self, field: &str, number: i64, least: i32, most: i32) -> Option<i32> {
         let found = i32::try_from(number).ok().filter(|number| (least..=most).contains(number));
         if found.is_none() {
-            self.add(field, format!("is {number}; must be {least} to {most}"));
+            self.add(field, format!("must be from {least} to {most}, but is {number}"));
         }
         found
     }
@@ -159,7 +159,7 @@ impl Problems {
         match found {
             Ok(found) => Ok(Some(found)),
             Err(Error::NotFound(noun)) => {
-                self.add(field, format!("there is no {noun} \"{text}\"; give its id or name"));
+                self.add(field, format!("there is no {noun} \"{text}\"; use the id or name of an existing {noun}"));
                 Ok(None)
             }
             Err(error) => Err(error),

@@ -14,7 +14,7 @@ use crate::configuration;
 /// The largest number of deliveries in a period.
 pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 
-/// The most deliveries in a period.
+/// The maximum number of deliveries in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
@@ -40,7 +40,7 @@ impl RateLimit {
         if limit.is_none() {
             problems.add(
                 "rate_limit.limit",
-                format!("is {}; must be 1 to {MAX_LIMIT}; omit rate_limit for no limit", self.limit),
+                format!("must be from 1 to {MAX_LIMIT}, but is {}; to set no limit, omit rate_limit", self.limit),
             );
         }
         let per = match self.per {

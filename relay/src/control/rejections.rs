@@ -15,7 +15,7 @@ use super::schema;
 use super::sources;
 use super::time::Timestamp;
 
-/// Requests to a source that the edge refused for the same cause.
+/// Requests to a source that the edge rejected for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejection {
     #[schema(value_type = schema::RejectionId)]
@@ -24,17 +24,17 @@ pub struct Rejection {
     pub source_id: SourceId,
     /// The source's name.
     pub source: String,
-    /// A stable code.
+    /// A machine-readable code that does not change between versions, such as `signature_mismatch`.
     pub cause: String,
-    /// Details for the owner of the source. The sender does not see them.
+    /// What is wrong, in words. It is never sent to the provider.
     pub detail: String,
-    /// How many requests were refused.
+    /// The number of rejected requests.
     pub count: i64,
     pub first_at: Timestamp,
     pub last_at: Timestamp,
-    /// The size in bytes of one of them.
+    /// The body size of one of the requests, in bytes, as an example.
     pub size: i64,
-    /// The address that one of them came from.
+    /// The IP address of one of the requests, as an example; `unknown` if it was not recorded.
     pub remote: String,
 }
 

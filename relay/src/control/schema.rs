@@ -95,10 +95,10 @@ schemas! {
     SigningSecretText = json!({
         "type": "string", "format": "signing-secret",
         "pattern": "^(whsec_[A-Za-z0-9+/]{32,86}={0,2}|whsk_[A-Za-z0-9+/]{86}==)$",
-        "description": "A key of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64 for HMAC-SHA256, or `whsk_` and the \
-            64 bytes of a key pair in base64 for Ed25519.",
+        "description": "A Standard Webhooks secret: `whsec_` followed by 24 to 64 base64-encoded bytes (HMAC-SHA256), or `whsk_` followed by the 64 base64-encoded bytes of a key pair (Ed25519).",
     });
-    /// How often and when a delivery is attempted.
+    /// When and how often a delivery is attempted. The exponential form takes `initial_s`, `multiplier`, `max_s` and
+    /// `attempts`.
     RetryPolicy = json!({
         "description": "How often and when a delivery is attempted.",
         "oneOf": [reference_to("RetrySchedule"), reference_to("RetryBackoff")],
@@ -154,7 +154,7 @@ fn nested() -> [(&'static str, Value); 5] {
             "RetryBackoff",
             json!({
                 "type": "object", "required": ["initial_s", "multiplier", "max_s", "attempts"], "additionalProperties": false,
-                "description": "The first attempt is made at once. `max_s` must not be less than `initial_s`.",
+                "description": "An exponential retry policy. The first attempt is immediate. `max_s` must not be less than `initial_s`.",
                 "properties": backoff(false),
             }),
         ),
@@ -163,7 +163,7 @@ fn nested() -> [(&'static str, Value); 5] {
             "AcknowledgementSettings",
             json!({
                 "type": "object", "additionalProperties": false,
-                "description": "What the edge answers to an event. A body cannot be combined with the statuses 204 and 205.",
+                "description": "The response with which the edge acknowledges an event. `body` cannot be combined with status 204 or 205.",
                 "properties": {
                     "status": nullable(json!({ "type": "integer", "minimum": 200, "maximum": 299 })),
                     "body": nullable(json!({ "type": "string", "maxLength": 16_384 })),
@@ -203,7 +203,7 @@ fn id(prefix: &str) -> Value {
 fn name(example: &str) -> Value {
     json!({
         "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "Does not begin with `src_` or `dst_`, as ids do.", "examples": [example],
+        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for ids.", "examples": [example],
     })
 }
 
@@ -221,7 +221,7 @@ fn reference_to(name: &str) -> Value {
 fn expression(example: &str) -> Value {
     json!({
         "type": "string", "format": "cel", "minLength": 1, "maxLength": MAX_SOURCE_BYTES,
-        "description": "An expression in CEL over `event`, `headers` and `body`. One that does not compile is answered with 422.",
+        "description": "A CEL expression on `event`, `headers` and `body`. An expression that does not compile returns 422.",
         "examples": [example],
     })
 }
@@ -244,8 +244,7 @@ fn static_headers(value: Value) -> Value {
     let text = json!({ "pattern": "^[^\\u0000-\\u0008\\u000A-\\u001F\\u007F]*$", "maxLength": MAX_VALUE_BYTES });
     json!({
         "type": "object", "maxProperties": MAX_HEADERS,
-        "description": "The gateway sets the headers of the connection, `content-type`, `webhook-…` and `tidegate-…` itself. \
-            Two names that differ only in case are answered with 422.",
+        "description": "Static headers, by name. Connection headers, `content-type`, `webhook-…` and `tidegate-…` are set by Tidegate and cannot be overridden. Names that differ only in case return 422.",
         "propertyNames": { "pattern": HEADER_NAME, "not": { "pattern": set_by_the_gateway() } },
         "additionalProperties": merged(value, text),
     })
@@ -254,7 +253,7 @@ fn static_headers(value: Value) -> Value {
 fn schedule() -> Value {
     json!({
         "type": "array", "minItems": 1, "maxItems": MAX_ATTEMPTS,
-        "description": "The wait before each attempt, in seconds.",
+        "description": "The delay before each attempt, in seconds. The number of entries is the number of attempts.",
         "items": { "type": "integer", "format": "int32", "minimum": 0, "maximum": MAX_DELAY_S },
     })
 }
@@ -270,7 +269,7 @@ fn backoff(may_be_null: bool) -> Value {
         "initial_s": seconds("The wait before the second attempt, in seconds."),
         "multiplier": field(json!({
             "type": "number", "format": "double", "minimum": 1, "maximum": MAX_MULTIPLIER,
-            "description": "The factor from each wait to the next.",
+            "description": "The factor by which the delay grows after each attempt.",
         })),
         "max_s": seconds("The longest wait, in seconds."),
         "attempts": field(json!({
@@ -288,19 +287,16 @@ fn source_config() -> Value {
     let of = |name: &str| json!({ "oneOf": [{ "type": "null" }, reference_to(name)] });
     json!({
         "type": "object",
-        "description": "Options that every source has, and the settings that the description of its provider lists. \
-            A field that is null has its default. Settings that the provider does not have, or that cannot be combined, \
-            are answered with 422.",
+        "description": "Options that every source has, plus the `settings` of its provider. A field that is null has its default. Unknown or conflicting settings return 422.",
         "properties": {
             "methods": nullable(json!({
                 "type": "array", "items": { "type": "string", "const": SafeMethod::Get },
-                "description": "The safe methods by which the provider sends events. Requests by all other methods are always \
-                    events.",
+                "description": "Additional methods whose requests are events; the only possible value is `GET`. POST, PUT, PATCH and DELETE requests are always treated as events.",
             })),
             "handshake": text(&["cloudevents"]),
             "tolerance_s": nullable(json!({
                 "type": "integer", "minimum": 1, "maximum": 604_800,
-                "description": "How far a signed time may be from now, in seconds. Only for schemes that sign a time.",
+                "description": "The tolerance for the signed timestamp, in seconds. Only for schemes with a signed timestamp.",
             })),
             "on_failure": text(&["reject", "quarantine"]),
             "quarantine": of("QuarantineLimits"),
@@ -308,11 +304,10 @@ fn source_config() -> Value {
             "acknowledgement": of("AcknowledgementSettings"),
             "max_body_bytes": nullable(json!({
                 "type": "integer", "minimum": 1,
-                "description": "The largest body, in bytes; at most what the relay's settings allow.",
+                "description": "The maximum body size in bytes. At most `TIDEGATE_MAX_BODY_BYTES`, which is also the default.",
             })),
             "key": {
-                "description": "What identifies an event, for deduplication: a template such as `{json:id}`, `none` for no \
-                    deduplication, or a place in the request.",
+                "description": "What identifies an event, so that copies are recognised: a template such as `{json:id}`, a place in the request, or `none` to treat every request as a new event.",
                 "oneOf": [
                     { "type": "null" },
                     { "type": "string", "format": "key-template", "maxLength": 1_024 },
@@ -334,9 +329,9 @@ fn quarantine_limits() -> Value {
     json!({
         "type": "object", "additionalProperties": false,
         "properties": {
-            "events_per_hour": limit(1_000_000, "The most events that are kept in an hour (UTC)."),
-            "bytes_per_hour": limit(100_000_000_000, "The most bytes of bodies that are kept in an hour (UTC)."),
-            "body_bytes": limit(25_000_000, "The largest body that is kept, in bytes."),
+            "events_per_hour": limit(1_000_000, "The maximum number of events stored in quarantine per hour (UTC)."),
+            "bytes_per_hour": limit(100_000_000_000, "The maximum total size of bodies stored in quarantine per hour (UTC), in bytes."),
+            "body_bytes": limit(25_000_000, "The maximum body size of a quarantined event, in bytes."),
         },
     })
 }

@@ -10,19 +10,20 @@ use store::deliveries::DeliveryRow;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
-    /// Its turn: it is sent as soon as the rate and the concurrency of its destination allow, or it is being sent.
+    /// Nothing but its turn: it is due, and is being sent or is sent as soon as the rate limit and the concurrency of
+    /// its destination permit.
     Turn,
     /// The time of its next attempt, `next_attempt_at`.
     Schedule,
-    /// The destination has asked for a pause (429, or 503 with `Retry-After`), until `held_until`.
+    /// The back-off of the destination (429, or 503 with `Retry-After`), until `held_until`.
     Pause,
-    /// The breaker of the destination is open: only probes are sent until `held_until`.
+    /// The open breaker of the destination: until `held_until`, only manual retries are sent.
     Breaker,
-    /// An earlier delivery of its order key.
+    /// An earlier delivery with the same order key.
     Order,
-    /// The destination: it is paused, disabled, unusable or deleted. `held_reason` says which.
+    /// The destination, which is paused, disabled, unusable or deleted (see `held_reason`).
     Destination,
-    /// Its release: `held_by` and `held_reason` say what holds it.
+    /// Its release: it is held individually (see `held_by` and `held_reason`).
     Release,
 }
 

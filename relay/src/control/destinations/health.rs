@@ -20,7 +20,7 @@ use crate::control::rate::RateLimit;
 use crate::control::schema;
 use crate::control::time::Timestamp;
 
-/// The health of a destination: how it takes deliveries.
+/// The health of a destination, as last reported by the relay that sends to it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DestinationHealth {
     #[schema(value_type = schema::DestinationId)]
@@ -31,42 +31,45 @@ pub struct DestinationHealth {
     pub state_reason: Option<String>,
     pub state_changed_at: Timestamp,
     pub breaker: Breaker,
-    /// The end of the pause that it asked for, with Retry-After (up to a day) or by answering 429 without it.
+    /// When the back-off ends that the destination requested with `Retry-After` (up to one day) or with a 429 response
+    /// without it; null if there is none.
     #[schema(required = true)]
     pub held_until: Option<Timestamp>,
     pub concurrency: Concurrency,
-    /// Null if it has no rate limit.
+    /// The rate limit and the rate that currently applies; null if the destination has no rate limit.
     #[schema(required = true)]
     pub rate: Option<RateNow>,
-    /// Why less is sent than the limits allow; null if nothing is reduced.
+    /// Why and since when the concurrency and rate are below their limits; null if they are not.
     #[schema(required = true)]
     pub reduced: Option<Reduced>,
-    /// The deliveries in the memory of the replica that sends; the others are only in the database.
+    /// How many deliveries the relay that sends to the destination has in memory. All other deliveries are only in the
+    /// database.
     pub in_memory: InMemory,
     pub recent: Recent,
-    /// The failures since the last success; null if the last attempt succeeded.
+    /// The failures since the last success; null if there are none.
     #[schema(required = true)]
     pub failing: Option<Failing>,
     pub pending: Pending,
-    /// Why this relay cannot send to it; absent if it can.
+    /// Why this relay cannot send to the destination; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
-    /// The deliveries that are held by themselves, by cause. They are included in `pending`.
+    /// The numbers of individually held deliveries, by `held_by`. They are included in `pending`.
     pub held: Vec<Held>,
-    /// When the replica that sends reported this; null if nothing has been sent yet.
+    /// When the health was last reported; null if nothing has been sent to the destination yet.
     #[schema(required = true)]
     pub reported_at: Option<Timestamp>,
 }
 
-/// The circuit breaker: while it is open nothing but probes is sent, and no delivery uses up its retry schedule.
+/// The circuit breaker. While it is open, nothing but manual retries is sent, and waiting deliveries use up no attempts
+/// of their retry schedule. At `next_probe_at` it becomes half-open: one delivery is sent as a probe.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Breaker {
     pub state: BreakerState,
-    /// Since when; null if it has never been in another state.
+    /// When the breaker entered this state; null if it has always been closed.
     #[schema(required = true)]
     pub since: Option<Timestamp>,
-    /// While it is open: when the next probe is sent; otherwise null.
+    /// When the next probe is sent, if the breaker is open; otherwise null.
     #[schema(required = true)]
     pub next_probe_at: Option<Timestamp>,
 }
@@ -80,7 +83,7 @@ pub enum BreakerState {
     HalfOpen,
 }
 
-/// Attempts in flight at a time.
+/// The concurrency of a destination: how many attempts may be, and are, in flight.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Concurrency {
     pub limit: i32,
@@ -88,18 +91,19 @@ pub struct Concurrency {
     pub in_flight: i32,
 }
 
-/// Deliveries in a period.
+/// The rate of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RateNow {
     pub limit: RateLimit,
-    /// In the period of the limit.
+    /// The number of deliveries per `limit.per` that are currently sent at most. Lower than `limit.limit` while the
+    /// rate is reduced.
     pub now: f64,
 }
 
-/// Why and since when less is sent than the limits allow.
+/// Why and since when concurrency and rate are reduced.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Reduced {
-    #[schema(example = "it answered 429")]
+    #[schema(example = "the destination returned 429")]
     pub why: String,
     pub since: Timestamp,
 }
@@ -112,19 +116,19 @@ pub struct InMemory {
     pub replay: i32,
 }
 
-/// The last half minute to minute.
+/// Statistics of the last 30 to 60 seconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Recent {
     pub attempts: i32,
-    /// The share of attempts that succeeded, 0 to 1; null if there were none.
+    /// The share of attempts that succeeded, from 0 to 1; null if there were no attempts.
     #[schema(required = true)]
     pub success_share: Option<f64>,
-    /// A moving average of the attempts that succeeded.
+    /// The moving average of the latency of successful attempts, in milliseconds.
     #[schema(required = true)]
     pub latency_ms: Option<i32>,
 }
 
-/// Failures without a success in between.
+/// Consecutive failures.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failing {
     pub since: Timestamp,
@@ -134,24 +138,24 @@ pub struct Failing {
 /// The pending deliveries of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pending {
-    /// Counted up to 10,000.
+    /// The number of deliveries, counted up to 10,000.
     pub count: i64,
-    /// Whether there are more than were counted.
+    /// Whether there are more than `count`.
     pub and_more: bool,
-    /// When the first of them is or was due; null if there are none.
+    /// When the delivery that is due first is, or was, due; null if there are no pending deliveries.
     #[schema(required = true)]
     pub oldest_due_at: Option<Timestamp>,
 }
 
-/// Deliveries that are held by themselves.
+/// Individually held deliveries with the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Held {
     pub held_by: HeldBy,
-    /// Counted up to 10,000.
+    /// The number of deliveries, counted up to 10,000.
     pub count: i64,
-    /// Whether there are more than were counted.
+    /// Whether there are more than `count`.
     pub and_more: bool,
-    /// Since when the oldest of them is held.
+    /// When the oldest of these deliveries was held.
     #[schema(required = true)]
     pub since: Option<Timestamp>,
 }

@@ -28,51 +28,54 @@ pub(crate) const DELIVERIES_SHOWN: i64 = 200;
 /// Headers of the provider that are credentials. Their names are shown.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// An event with everything that is known about it except its body.
+/// An event with its headers, deliveries and decision, but without its body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventDetail {
     #[serde(flatten)]
     pub event: Event,
-    /// The requested id, if it is the one that a copy of this event was answered with. This works for about the first hundred
-    /// copies of an event.
+    /// The requested id, if it is the id of a copy of this event. Only the ids of about the first 100 copies of an
+    /// event are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub duplicate_id: Option<EventId>,
-    /// The first copy with another body; absent if there is none.
+    /// The first copy whose body differs from the event's; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub changed_copy: Option<ChangedCopy>,
     pub stored_at: Timestamp,
     pub method: String,
     pub query: String,
-    /// In the order of arrival. The values of credentials are not shown.
+    /// The headers of the provider's request, in their original order. The values of `authorization`, `cookie` and
+    /// `proxy-authorization` are hidden.
     pub headers: Vec<Header>,
     /// The newest 200 deliveries of the event, including those of replays.
     pub deliveries: Vec<Delivery>,
-    /// What was decided when the event was stored. Later changes of routes do not change it.
+    /// What was decided when the event was stored or released. Later changes to routes do not affect it.
     pub decision: Decision,
-    /// What every route of its source would decide now. Empty if the body is no longer kept.
+    /// What each route of the source would decide now. Empty if the body is no longer available.
     pub routes: Vec<RouteAnswer>,
-    /// For an event that is or was in quarantine: whether it verifies with the current secrets and settings of its source.
+    /// For an event that is or was in quarantine: whether its verification succeeds with the current secrets and
+    /// settings of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub verification_now: Option<Recheck>,
 }
 
-/// What was decided when an event was stored, or when it was released from quarantine by hand.
+/// What was decided when an event was stored, or when it was manually released from quarantine.
 ///
-/// A rejected request is not an event and has no decision: see the rejections of its source.
+/// Rejected requests are not events and have no decision; see `GET /v1/rejections`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Decision {
     pub outcome: DecisionOutcome,
-    /// The outcome in a sentence, with the next step if the event was not delivered.
+    /// The outcome in words.
     pub reason: String,
-    /// Present if the requested id belongs to a copy of this event. The copy was counted and not routed; the other fields are
-    /// the decision about the event itself.
+    /// The id of this event, if the requested id is that of a copy. The copy was counted but not routed; all other
+    /// fields are about the event itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub duplicate_of: Option<EventId>,
-    /// The newest 200 deliveries of this decision with their current states, without those of replays.
+    /// The newest 200 deliveries that this decision created, with their current states. Deliveries of replays are not
+    /// included.
     pub deliveries: Vec<DecidedDelivery>,
 }
 
@@ -80,14 +83,14 @@ pub struct Decision {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionOutcome {
-    /// At least one route matched it, or could not be evaluated and holds its delivery.
+    /// At least one route matched, or could not be evaluated, so that its delivery is held.
     Routed,
     /// No delivery was created: no enabled route of its source matched.
     NoRouteMatched,
     /// Verification failed, and the event was not routed.
     Quarantined,
-    /// Verification failed, and the event has been released since. Deliveries of a release by hand are listed here; those of a
-    /// replay belong to that replay.
+    /// Verification failed, and the event has since been released. `deliveries` lists those of a manual release; those
+    /// of a replay belong to the replay.
     Released,
 }
 
@@ -96,7 +99,7 @@ pub enum DecisionOutcome {
 pub struct DecidedDelivery {
     #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
-    /// The route that matched.
+    /// The route that created the delivery.
     #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
     #[schema(value_type = schema::DestinationId)]
@@ -111,11 +114,11 @@ pub struct DecidedDelivery {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
-    /// What the delivery waits for, if it is held.
+    /// Why the delivery is held, as text.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_reason: Option<String>,
-    /// Why the delivery is dead or cancelled, or could not be sent.
+    /// Why the delivery is dead, was cancelled, or could not be sent; otherwise null.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
@@ -132,7 +135,7 @@ pub struct RouteAnswer {
     #[schema(required = true)]
     pub destination: Option<String>,
     pub outcome: RouteOutcome,
-    /// Why the route does not match.
+    /// Why the outcome is not `matched`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
@@ -149,9 +152,10 @@ pub enum RouteOutcome {
     NotMatched,
     /// The filter fails on this event.
     FilterFailed,
-    /// The filter could not be evaluated; a delivery is made and held until it can be.
+    /// The filter could not be evaluated; a delivery is created and held until it can be evaluated.
     Undecided,
-    /// The filter matches and the order key fails on this event: its delivery is held until the route is changed.
+    /// The filter matches, but the order key cannot be evaluated for this event; the delivery is held until the route
+    /// is changed.
     Unordered,
 }
 
@@ -250,26 +254,25 @@ fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
         "failed" => (
             DecisionOutcome::Quarantined,
             format!(
-                "its signature failed ({cause}), so it was stored in quarantine and not routed; it can be released"
+                "verification failed ({cause}), so the event was quarantined and not routed; release it to route it"
             ),
         ),
         "released" if made.is_empty() => (
             DecisionOutcome::Released,
             format!(
-                "its signature failed ({cause}) and it has been released since; the release by hand made no delivery, or a \
-                 replay released it"
+                "verification failed ({cause}); the event has since been released, either manually without a matching route, or by a replay"
             ),
         ),
         "released" => (
             DecisionOutcome::Released,
-            format!("its signature failed ({cause}) and it has been released since, which made {}", count(made.len())),
+            format!("verification failed ({cause}); the event has since been released, which created {}", count(made.len())),
         ),
         _ if made.is_empty() => (
             DecisionOutcome::NoRouteMatched,
-            "when it was stored, no route of its source that was switched on matched it; a replay routes it anew"
+            "no enabled route of the source matched when the event was stored; create a replay to route it again"
                 .to_owned(),
         ),
-        _ => (DecisionOutcome::Routed, format!("when it was stored, its routes made {}", count(made.len()))),
+        _ => (DecisionOutcome::Routed, format!("the routes of the source created {} when the event was stored", count(made.len()))),
     };
     let deliveries = made.into_iter().map(decided).collect();
     Decision { outcome, reason, duplicate_of: None, deliveries }
@@ -297,7 +300,7 @@ fn shown(headers: &HeaderList) -> Vec<Header> {
 fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
     let (outcome, reason) = match answer.verdict {
         Verdict::Matched => (RouteOutcome::Matched, None),
-        Verdict::Off => (RouteOutcome::Off, Some("the route is switched off".to_owned())),
+        Verdict::Off => (RouteOutcome::Off, Some("the route is disabled".to_owned())),
         Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
         Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
         Verdict::Undecided { reason, .. } => (RouteOutcome::Undecided, Some(reason)),
