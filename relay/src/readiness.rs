@@ -123,8 +123,10 @@ impl Readiness {
 
 fn problems(told: &Told, failures: &[Failure], now: Moment) -> Vec<String> {
     // Everybody may ask: the log has the rest.
-    let mut problems: Vec<String> =
-        failures.iter().map(|failure| format!("the background task \"{}\" has failed; see the relay's log", failure.task)).collect();
+    let mut problems: Vec<String> = failures
+        .iter()
+        .map(|failure| format!("the background task \"{}\" has failed; see the relay's log", failure.task))
+        .collect();
     if told.is_stopping {
         problems.push("the relay is shutting down".to_owned());
     }

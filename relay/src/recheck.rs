@@ -107,7 +107,9 @@ impl Ready {
         });
         match outcomes {
             [Ok(_), _] | [_, Ok(_)] => Recheck { outcome: RecheckOutcome::Verifies, reason: None },
-            [Err(rejection), _] if rejection.is_ours() => unknown("events of this source are verified with keys that only the edge has"),
+            [Err(rejection), _] if rejection.is_ours() => {
+                unknown("events of this source are verified with keys that only the edge has")
+            }
             [Err(_), _] if !self.keeps_proof => {
                 unknown("this source verifies a credential in the request, and credentials are not stored with events")
             }

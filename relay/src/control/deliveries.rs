@@ -161,10 +161,16 @@ pub async fn list(
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
     let event = filter.event.as_deref().and_then(|text| {
-        text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not an event id; event ids begin with evt_"))).ok()
+        text.parse()
+            .map_err(|_| problems.add("event", format!("\"{text}\" is not an event id; event ids begin with evt_")))
+            .ok()
     });
     if filter.error.is_some() && matches!(filter.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
-        problems.add("error", "cannot be combined with state pending or held, because only dead deliveries have an error class; omit state, or use dead");
+        problems.add(
+            "error",
+            "cannot be combined with state pending or held, because only dead deliveries have an \
+             error class; omit state, or use dead",
+        );
     }
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;

@@ -106,17 +106,29 @@ impl Conflict {
     pub const fn detail(self) -> &'static str {
         match self {
             Self::NameTaken => "the name is already in use; choose a different name, or update the existing object",
-            Self::RouteExists => "a route from this source to this destination already exists; update that route instead",
-            Self::ChangedMeanwhile => "another request changed or deleted the object at the same time; fetch it again and retry",
-            Self::NotPending => "the delivery is already succeeded or dead; only a pending or held delivery can be cancelled",
+            Self::RouteExists => {
+                "a route from this source to this destination already exists; update that route instead"
+            }
+            Self::ChangedMeanwhile => {
+                "another request changed or deleted the object at the same time; fetch it again and retry"
+            }
+            Self::NotPending => {
+                "the delivery is already succeeded or dead; only a pending or held delivery can be cancelled"
+            }
             Self::DestinationGone => {
                 "the destination of this delivery has been deleted; replay the event to another destination"
             }
-            Self::BodyGone => "the body of this event is past its retention period, so the event can no longer be delivered; ask the provider to send it again",
+            Self::BodyGone => {
+                "the body of this event is past its retention period, so the event can no longer be delivered; ask \
+                 the provider to send it again"
+            }
             Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
-            Self::ReplayFinished => "the replay has ended and none of its deliveries is pending, so there is nothing to cancel",
+            Self::ReplayFinished => {
+                "the replay has ended and none of its deliveries is pending, so there is nothing to cancel"
+            }
             Self::SecretClosed => {
-                "no key in TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key with which it was sealed, or rotate the signing secret"
+                "no key in TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key with \
+                 which it was sealed, or rotate the signing secret"
             }
         }
     }
@@ -134,13 +146,18 @@ impl Error {
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
             }
-            Self::Unavailable(_) => "retry in a moment; if the request was a change, it may or may not have been saved".to_owned(),
+            Self::Unavailable(_) => "retry in a moment; if the request was a change, it may or may not have been \
+                                     saved"
+                .to_owned(),
             Self::NotActive(_) => {
-                "the change becomes active as soon as the relay can read it from the database; do not repeat the request before you have checked"
+                "the change becomes active as soon as the relay can read it from the database; do not repeat the \
+                 request before you have checked"
                     .to_owned()
             }
             Self::NotReady(problems) => problems.join("; "),
-            Self::Internal(_) => "retrying may help; the cause is in the relay's log, under the x-request-id of this response".to_owned(),
+            Self::Internal(_) => "retrying may help; the cause is in the relay's log, under the x-request-id of this \
+                                  response"
+                .to_owned(),
         }
     }
 
@@ -182,7 +199,10 @@ impl From<store::Error> for Error {
 
 /// Why an event cannot be shown whole, or delivered again.
 pub(super) fn past_retention(retention: Retention) -> String {
-    format!("event bodies are kept for {} days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed", retention.body_days)
+    format!(
+        "event bodies are kept for {} days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed",
+        retention.body_days
+    )
 }
 
 /// What an error of the store means for the caller of a request that can violate one of these constraints.

@@ -44,7 +44,9 @@ fn problem(name: &str) -> Option<&'static str> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     let first_is_fine = name.bytes().next().is_some_and(|byte| byte != b'-' && byte != b'_');
     if name.len() > MAX_NAME || !first_is_fine || !name.bytes().all(allowed) {
-        return Some("must be 1 to 64 characters long, contain only a–z, 0–9, - and _, and begin with a letter or digit");
+        return Some(
+            "must be 1 to 64 characters long, contain only a–z, 0–9, - and _, and begin with a letter or digit",
+        );
     }
     ["src_", "dst_"]
         .iter()

@@ -77,7 +77,10 @@ impl Window {
         }
         let decoded = request.cursor.as_deref().map(decode);
         if decoded == Some(None) {
-            problems.add("cursor", "is not a valid cursor; use the next_cursor of a previous page, or omit it to get the first page");
+            problems.add(
+                "cursor",
+                "is not a valid cursor; use the next_cursor of a previous page, or omit it to get the first page",
+            );
         }
         Self { limit: limit.min(MAX_LIMIT) as usize, cursor: decoded.flatten() }
     }

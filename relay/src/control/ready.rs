@@ -73,7 +73,12 @@ pub async fn ready(control: &Control) -> Result<Ready, Error> {
         Ok(Ok((None, ahead_ms))) => ahead_ms,
         Ok(Ok((Some(wrong), _))) => return Err(Error::WrongClock(wrong)),
         Ok(Err(error)) => return Err(Error::Unavailable(error.to_string())),
-        Err(_) => return Err(Error::Unavailable(format!("the database did not respond within {} s", READY_WITHIN.as_secs()))),
+        Err(_) => {
+            return Err(Error::Unavailable(format!(
+                "the database did not respond within {} s",
+                READY_WITHIN.as_secs()
+            )));
+        }
     };
     let problems = control.readiness.problems();
     if !problems.is_empty() {

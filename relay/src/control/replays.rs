@@ -283,7 +283,9 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
         problems.add("filter.before", "must be later than filter.after");
     }
     match request.cursor.as_deref() {
-        Some(_) if !request.dry_run => problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true"),
+        Some(_) if !request.dry_run => {
+            problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true")
+        }
         Some(text) if decode(text).is_none() => {
             problems.add("cursor", "is not the next_cursor of a dry run; omit it to count from the beginning");
         }
@@ -306,7 +308,11 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
             ("destination", request.destination.is_some()),
         ] {
             if given {
-                problems.add(field, "cannot be combined with filter.verification, because a released event is routed by all routes of its source; omit one of them");
+                problems.add(
+                    field,
+                    "cannot be combined with filter.verification, because a released event is routed \
+                     by all routes of its source; omit one of them",
+                );
             }
         }
     }

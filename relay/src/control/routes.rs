@@ -205,14 +205,20 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
     let mut problems = Problems::default();
     let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
     if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
-        problems.add("source", "must be the current source of this route, which cannot be changed; create a new route instead");
+        problems.add(
+            "source",
+            "must be the current source of this route, which cannot be changed; create a new route instead",
+        );
     }
     if spec
         .destination
         .as_ref()
         .is_some_and(|given| *given != row.destination_name && *given != destination.to_string())
     {
-        problems.add("destination", "must be the current destination of this route, which cannot be changed; create a new route instead");
+        problems.add(
+            "destination",
+            "must be the current destination of this route, which cannot be changed; create a new route instead",
+        );
     }
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;

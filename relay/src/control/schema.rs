@@ -95,7 +95,8 @@ schemas! {
     SigningSecretText = json!({
         "type": "string", "format": "signing-secret",
         "pattern": "^(whsec_[A-Za-z0-9+/]{32,86}={0,2}|whsk_[A-Za-z0-9+/]{86}==)$",
-        "description": "A Standard Webhooks secret: `whsec_` followed by 24 to 64 base64-encoded bytes (HMAC-SHA256), or `whsk_` followed by the 64 base64-encoded bytes of a key pair (Ed25519).",
+        "description": "A Standard Webhooks secret: `whsec_` followed by 24 to 64 base64-encoded bytes (HMAC-SHA256), \
+            or `whsk_` followed by the 64 base64-encoded bytes of a key pair (Ed25519).",
     });
     /// When and how often a delivery is attempted. The exponential form takes `initial_s`, `multiplier`, `max_s` and
     /// `attempts`.
@@ -154,7 +155,8 @@ fn nested() -> [(&'static str, Value); 5] {
             "RetryBackoff",
             json!({
                 "type": "object", "required": ["initial_s", "multiplier", "max_s", "attempts"], "additionalProperties": false,
-                "description": "An exponential retry policy. The first attempt is immediate. `max_s` must not be less than `initial_s`.",
+                "description": "An exponential retry policy. The first attempt is immediate. `max_s` must not be less \
+                    than `initial_s`.",
                 "properties": backoff(false),
             }),
         ),
@@ -163,7 +165,8 @@ fn nested() -> [(&'static str, Value); 5] {
             "AcknowledgementSettings",
             json!({
                 "type": "object", "additionalProperties": false,
-                "description": "The response with which the edge acknowledges an event. `body` cannot be combined with status 204 or 205.",
+                "description": "The response with which the edge acknowledges an event. `body` cannot be combined \
+                    with status 204 or 205.",
                 "properties": {
                     "status": nullable(json!({ "type": "integer", "minimum": 200, "maximum": 299 })),
                     "body": nullable(json!({ "type": "string", "maxLength": 16_384 })),
@@ -203,7 +206,8 @@ fn id(prefix: &str) -> Value {
 fn name(example: &str) -> Value {
     json!({
         "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for ids.", "examples": [example],
+        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for \
+            ids.", "examples": [example],
     })
 }
 
@@ -221,7 +225,8 @@ fn reference_to(name: &str) -> Value {
 fn expression(example: &str) -> Value {
     json!({
         "type": "string", "format": "cel", "minLength": 1, "maxLength": MAX_SOURCE_BYTES,
-        "description": "A CEL expression on `event`, `headers` and `body`. An expression that does not compile returns 422.",
+        "description": "A CEL expression on `event`, `headers` and `body`. An expression that does not compile \
+            returns 422.",
         "examples": [example],
     })
 }
@@ -244,7 +249,8 @@ fn static_headers(value: Value) -> Value {
     let text = json!({ "pattern": "^[^\\u0000-\\u0008\\u000A-\\u001F\\u007F]*$", "maxLength": MAX_VALUE_BYTES });
     json!({
         "type": "object", "maxProperties": MAX_HEADERS,
-        "description": "Static headers, by name. Connection headers, `content-type`, `webhook-…` and `tidegate-…` are set by Tidegate and cannot be overridden. Names that differ only in case return 422.",
+        "description": "Static headers, by name. Connection headers, `content-type`, `webhook-…` and `tidegate-…` are \
+            set by Tidegate and cannot be overridden. Names that differ only in case return 422.",
         "propertyNames": { "pattern": HEADER_NAME, "not": { "pattern": set_by_the_gateway() } },
         "additionalProperties": merged(value, text),
     })
@@ -287,16 +293,19 @@ fn source_config() -> Value {
     let of = |name: &str| json!({ "oneOf": [{ "type": "null" }, reference_to(name)] });
     json!({
         "type": "object",
-        "description": "Options that every source has, plus the `settings` of its provider. A field that is null has its default. Unknown or conflicting settings return 422.",
+        "description": "Options that every source has, plus the `settings` of its provider. A field that is null has \
+            its default. Unknown or conflicting settings return 422.",
         "properties": {
             "methods": nullable(json!({
                 "type": "array", "items": { "type": "string", "const": SafeMethod::Get },
-                "description": "Additional methods whose requests are events; the only possible value is `GET`. POST, PUT, PATCH and DELETE requests are always treated as events.",
+                "description": "Additional methods whose requests are events; the only possible value is `GET`. POST, \
+                    PUT, PATCH and DELETE requests are always treated as events.",
             })),
             "handshake": text(&["cloudevents"]),
             "tolerance_s": nullable(json!({
                 "type": "integer", "minimum": 1, "maximum": 604_800,
-                "description": "The tolerance for the signed timestamp, in seconds. Only for schemes with a signed timestamp.",
+                "description": "The tolerance for the signed timestamp, in seconds. Only for schemes with a signed \
+                    timestamp.",
             })),
             "on_failure": text(&["reject", "quarantine"]),
             "quarantine": of("QuarantineLimits"),
@@ -304,10 +313,12 @@ fn source_config() -> Value {
             "acknowledgement": of("AcknowledgementSettings"),
             "max_body_bytes": nullable(json!({
                 "type": "integer", "minimum": 1,
-                "description": "The maximum body size in bytes. At most `TIDEGATE_MAX_BODY_BYTES`, which is also the default.",
+                "description": "The maximum body size in bytes. At most `TIDEGATE_MAX_BODY_BYTES`, which is also the \
+                    default.",
             })),
             "key": {
-                "description": "What identifies an event, so that copies are recognised: a template such as `{json:id}`, a place in the request, or `none` to treat every request as a new event.",
+                "description": "What identifies an event, so that copies are recognised: a template such as \
+                    `{json:id}`, a place in the request, or `none` to treat every request as a new event.",
                 "oneOf": [
                     { "type": "null" },
                     { "type": "string", "format": "key-template", "maxLength": 1_024 },
@@ -330,7 +341,8 @@ fn quarantine_limits() -> Value {
         "type": "object", "additionalProperties": false,
         "properties": {
             "events_per_hour": limit(1_000_000, "The maximum number of events stored in quarantine per hour (UTC)."),
-            "bytes_per_hour": limit(100_000_000_000, "The maximum total size of bodies stored in quarantine per hour (UTC), in bytes."),
+            "bytes_per_hour": limit(100_000_000_000, "The maximum total size of bodies stored in quarantine per hour \
+             (UTC), in bytes."),
             "body_bytes": limit(25_000_000, "The maximum body size of a quarantined event, in bytes."),
         },
     })

@@ -22,7 +22,8 @@ pub(crate) fn set_by_the_gateway() -> impl Iterator<Item = &'static str> {
 }
 
 /// What is wrong with a name that differs from another one only in its case.
-pub(crate) const TWICE: &str = "is set twice with different capitalization; header names are case-insensitive, so remove one";
+pub(crate) const TWICE: &str =
+    "is set twice with different capitalization; header names are case-insensitive, so remove one";
 
 /// The headers with their names in lower case; what is wrong is noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
@@ -50,7 +51,10 @@ fn problem(name: &str, value: &str) -> Option<String> {
     }
     let storable = value.len() <= MAX_VALUE_BYTES && HeaderValue::from_str(value).is_ok();
     (!storable).then(|| {
-        format!("has an invalid value; values may be at most {MAX_VALUE_BYTES} bytes long and must not contain control characters")
+        format!(
+            "has an invalid value; values may be at most {MAX_VALUE_BYTES} bytes long and must not contain \
+             control characters"
+        )
     })
 }
 

@@ -153,7 +153,9 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
     if steps > MOST_STEPS {
         problems.add(
             "step",
-            format!("results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer `step` or a later `from`"),
+            format!(
+                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer `step` or a later `from`"
+            ),
         );
         return None;
     }

@@ -35,7 +35,8 @@ pub(super) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) 
     match OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339) {
         Ok(at) => Some(unix_time::unix_ms(at)),
         Err(_) => {
-            problems.add(field, format!("\"{text}\" is not an RFC 3339 timestamp; use one such as 2026-01-31T08:00:00Z"));
+            problems
+                .add(field, format!("\"{text}\" is not an RFC 3339 timestamp; use one such as 2026-01-31T08:00:00Z"));
             None
         }
     }

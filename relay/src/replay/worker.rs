@@ -120,7 +120,11 @@ impl Worker {
     async fn advance(&mut self, row: &ReplayRow) -> store::Result<Turn> {
         let filter: Filter = match serde_json::from_value(row.filter.clone()) {
             Ok(filter) => filter,
-            Err(error) => return self.fail(row, 0, format!("the filter of the replay cannot be read: {error}; create a new replay")).await,
+            Err(error) => {
+                return self
+                    .fail(row, 0, format!("the filter of the replay cannot be read: {error}; create a new replay"))
+                    .await;
+            }
         };
         if let Some(cursor) = self.owed.get(&row.id) {
             begun::give_back(&self.app.pool, row.id, *cursor).await?;

@@ -112,7 +112,8 @@ async fn of(
         }
         (None, Some(text), None) => {
             let id = text.parse::<RouteId>();
-            let id = id.map_err(|_| problems.add("route", format!("\"{text}\" is not a route id; route ids begin with rte_")));
+            let id = id
+                .map_err(|_| problems.add("route", format!("\"{text}\" is not a route id; route ids begin with rte_")));
             Ok(id.ok().map(|id| Of::Route(id.uuid())))
         }
         (None, None, Some(text)) => {

@@ -115,7 +115,8 @@ impl DestinationPatch {
             *headers = in_lower_case(std::mem::take(headers), &mut problems);
         }
         if self.signing_secret == Some(Value::Null) {
-            problems.add("signing_secret", "cannot be null; set a new secret, or omit the field to keep the current one");
+            problems
+                .add("signing_secret", "cannot be null; set a new secret, or omit the field to keep the current one");
         }
         problems.finish()?;
         serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
@@ -181,10 +182,16 @@ impl DestinationSpec {
 
 fn url(text: &str, egress: &Egress) -> Result<Url, FieldError> {
     if text.len() > MAX_URL_BYTES {
-        return Err(FieldError::new("url", format!("is {} bytes long, but may be at most {MAX_URL_BYTES}", text.len())));
+        return Err(FieldError::new(
+            "url",
+            format!("is {} bytes long, but may be at most {MAX_URL_BYTES}", text.len()),
+        ));
     }
     let mut url = Url::parse(text).map_err(|error| {
-        FieldError::new("url", format!("\"{text}\" is not a valid URL ({error}); use one such as https://example.com/webhooks"))
+        FieldError::new(
+            "url",
+            format!("\"{text}\" is not a valid URL ({error}); use one such as https://example.com/webhooks"),
+        )
     })?;
     egress.check_url(&url).map_err(|error| FieldError::with_code("url", error.code(), error.to_string()))?;
     // Never sent; kept it would only mislead.

@@ -260,19 +260,26 @@ fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
         "released" if made.is_empty() => (
             DecisionOutcome::Released,
             format!(
-                "verification failed ({cause}); the event has since been released, either manually without a matching route, or by a replay"
+                "verification failed ({cause}); the event has since been released, either manually without a matching \
+                 route, or by a replay"
             ),
         ),
         "released" => (
             DecisionOutcome::Released,
-            format!("verification failed ({cause}); the event has since been released, which created {}", count(made.len())),
+            format!(
+                "verification failed ({cause}); the event has since been released, which created {}",
+                count(made.len())
+            ),
         ),
         _ if made.is_empty() => (
             DecisionOutcome::NoRouteMatched,
             "no enabled route of the source matched when the event was stored; create a replay to route it again"
                 .to_owned(),
         ),
-        _ => (DecisionOutcome::Routed, format!("the routes of the source created {} when the event was stored", count(made.len()))),
+        _ => (
+            DecisionOutcome::Routed,
+            format!("the routes of the source created {} when the event was stored", count(made.len())),
+        ),
     };
     let deliveries = made.into_iter().map(decided).collect();
     Decision { outcome, reason, duplicate_of: None, deliveries }

@@ -54,7 +54,8 @@ impl SourcePatch {
     pub(super) fn into_json(self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if self.secrets == Some(Value::Null) {
-            problems.add("secrets", "cannot be null; set a list of secrets, or omit the field to keep the current ones");
+            problems
+                .add("secrets", "cannot be null; set a list of secrets, or omit the field to keep the current ones");
         }
         problems.finish()?;
         serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
