@@ -262,8 +262,12 @@ fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<Stri
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
     let id = DestinationId::from_uuid(row.id);
     let headers = open_headers(control, row).unwrap_or_else(|error| {
-        tracing::error!(destination = %id, error, "the static headers of a destination cannot be opened; append the \
-                                                   key with which they were sealed to TIDEGATE_MASTER_KEY");
+        tracing::error!(
+            destination = %id,
+            error,
+            "the static headers of a destination cannot be opened; append the key with which they were sealed to \
+             TIDEGATE_MASTER_KEY"
+        );
         BTreeMap::new()
     });
     headers.into_keys().collect()

@@ -61,7 +61,7 @@ impl fmt::Display for Noun {
             Self::Destination => "destination",
             Self::Route => "route",
             Self::Event => "event",
-            Self::ChangedCopy => "changed copy",
+            Self::ChangedCopy => "copy with a different body",
             Self::Delivery => "delivery",
             Self::Replay => "replay",
             Self::UnreadableMessage => "unreadable message",
@@ -139,25 +139,29 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::NotFound(noun) => format!("no such {noun}; check its id or name"),
+            Self::NotFound(Noun::ChangedCopy) => "this event has no copy with a different body".to_owned(),
+            Self::NotFound(noun @ (Noun::Source | Noun::Destination)) => {
+                format!("this {noun} does not exist; check the id or name")
+            }
+            Self::NotFound(noun) => format!("this {noun} does not exist; check the id"),
             Self::PastRetention(retention) => past_retention(*retention),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
             }
-            Self::Unavailable(_) => "retry in a moment; if the request was a change, it may or may not have been \
-                                     saved"
-                .to_owned(),
+            Self::Unavailable(_) => {
+                "retry in a moment; if the request was a change, it may or may not have been saved".to_owned()
+            }
             Self::NotActive(_) => {
                 "the change becomes active as soon as the relay can read it from the database; do not repeat the \
                  request before you have checked"
                     .to_owned()
             }
             Self::NotReady(problems) => problems.join("; "),
-            Self::Internal(_) => "retrying may help; the cause is in the relay's log, under the x-request-id of this \
-                                  response"
-                .to_owned(),
+            Self::Internal(_) => {
+                "retrying may help; the cause is in the relay's log, under the x-request-id of this response".to_owned()
+            }
         }
     }
 

@@ -69,7 +69,8 @@ fn whole_of(number: &Number) -> Option<i64> {
 /// Reads a field that is a whole number; for `#[serde(deserialize_with = …)]`.
 pub(super) fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let Whole(number) = Whole::deserialize(deserializer)?;
-    T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
+    T::try_from(number)
+        .map_err(|_| D::Error::custom(format!("must be a whole number within its range, but is {number}")))
 }
 
 /// As [`whole`], for a field that may be null; with `#[serde(default)]` it may be left out.
@@ -221,7 +222,10 @@ mod tests {
         let errors = wrong_fields(problems.finish());
         assert_eq!(
             errors.iter().map(FieldError::text).collect::<Vec<_>>(),
-            ["b: is 6; must be 1 to 5", "c: there is no source \"x\"; give its id or name"]
+            [
+                "b: must be from 1 to 5, but is 6",
+                "c: there is no source \"x\"; use the id or name of an existing source"
+            ]
         );
     }
 }

@@ -284,7 +284,7 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
     }
     match request.cursor.as_deref() {
         Some(_) if !request.dry_run => {
-            problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true")
+            problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true");
         }
         Some(text) if decode(text).is_none() => {
             problems.add("cursor", "is not the next_cursor of a dry run; omit it to count from the beginning");
@@ -310,8 +310,8 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
             if given {
                 problems.add(
                     field,
-                    "cannot be combined with filter.verification, because a released event is routed \
-                     by all routes of its source; omit one of them",
+                    "cannot be combined with filter.verification, because a released event is routed by all \
+                     routes of its source; omit one of them",
                 );
             }
         }

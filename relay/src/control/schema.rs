@@ -68,9 +68,9 @@ schemas! {
     /// The name of a destination.
     DestinationName = name("billing");
     /// The id or the name of a source.
-    SourceReference = reference("source-reference");
+    SourceReference = reference("source", "source-reference");
     /// The id or the name of a destination.
-    DestinationReference = reference("destination-reference");
+    DestinationReference = reference("destination", "destination-reference");
     /// What goes on behind the last row of a page.
     PageCursor = json!({
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
@@ -206,15 +206,15 @@ fn id(prefix: &str) -> Value {
 fn name(example: &str) -> Value {
     json!({
         "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for \
-            ids.", "examples": [example],
+        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for ids.",
+        "examples": [example],
     })
 }
 
-fn reference(format: &str) -> Value {
+fn reference(noun: &str, format: &str) -> Value {
     json!({
         "type": "string", "format": format, "pattern": format!("^[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "An id or a name.",
+        "description": format!("The id or name of a {noun}."),
     })
 }
 
@@ -298,8 +298,8 @@ fn source_config() -> Value {
         "properties": {
             "methods": nullable(json!({
                 "type": "array", "items": { "type": "string", "const": SafeMethod::Get },
-                "description": "Additional methods whose requests are events; the only possible value is `GET`. POST, \
-                    PUT, PATCH and DELETE requests are always treated as events.",
+                "description": "Safe methods whose requests are events too. Requests with a method that is not safe are \
+                    always events; HEAD and OPTIONS requests never are.",
             })),
             "handshake": text(&["cloudevents"]),
             "tolerance_s": nullable(json!({
@@ -341,8 +341,10 @@ fn quarantine_limits() -> Value {
         "type": "object", "additionalProperties": false,
         "properties": {
             "events_per_hour": limit(1_000_000, "The maximum number of events stored in quarantine per hour (UTC)."),
-            "bytes_per_hour": limit(100_000_000_000, "The maximum total size of bodies stored in quarantine per hour \
-             (UTC), in bytes."),
+            "bytes_per_hour": limit(
+                100_000_000_000,
+                "The maximum total size of bodies stored in quarantine per hour (UTC), in bytes.",
+            ),
             "body_bytes": limit(25_000_000, "The maximum body size of a quarantined event, in bytes."),
         },
     })

@@ -309,8 +309,12 @@ async fn answer(control: &Control, changed: Changed) -> Result<Put<Source>, Erro
 fn view(control: &Control, row: SourceRow) -> Source {
     let id = SourceId::from_uuid(row.id);
     let secrets = secrets::open_source_secrets(&control.config.master_keys, &row).unwrap_or_else(|error| {
-        tracing::error!(source = %id, error, "the secrets of a source cannot be opened; append the key with which \
-                                              they were sealed to TIDEGATE_MASTER_KEY");
+        tracing::error!(
+            source = %id,
+            error,
+            "the secrets of a source cannot be opened; append the key with which they were sealed to \
+             TIDEGATE_MASTER_KEY"
+        );
         SourceSecrets::default()
     });
     let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };

@@ -110,8 +110,7 @@ pub(super) fn checked(
             }
         }
         None => {
-            let known: Vec<&str> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
-            problems.add("provider", format!("\"{provider}\" is unknown; the providers are {}", known.join(", ")));
+            problems.add("provider", format!("\"{provider}\" is not a provider; use an id from the list of providers"));
         }
     }
     problems.finish()?;
