@@ -16,6 +16,7 @@ use crate::route::EventView;
 /// Whether an event verifies with the current secrets and settings of its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recheck {
+    /// The result.
     pub outcome: RecheckOutcome,
     /// Why verification fails, or why the result is unknown; absent if it succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -29,6 +30,7 @@ pub struct Recheck {
 pub enum RecheckOutcome {
     /// The event would have been accepted on arrival with the current secrets and settings of its source.
     Verifies,
+    /// The event fails verification with the current secrets and settings of its source.
     Fails,
     /// The stored data is not enough to tell.
     Unknown,

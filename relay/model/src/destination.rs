@@ -70,6 +70,7 @@ impl Rate {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DestinationState {
+    /// Deliveries are sent.
     Active,
     /// Paused by an operator. Deliveries are held.
     Paused,

@@ -28,22 +28,29 @@ pub use waits::WaitsFor;
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Delivery {
+    /// The id of the delivery.
     #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
+    /// The event that is delivered.
     #[schema(value_type = schema::EventId)]
     pub event_id: EventId,
+    /// The source of the event.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
+    /// The destination that the event is delivered to.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The name of the destination; null if the destination has been deleted.
     #[schema(required = true)]
     pub destination: Option<String>,
+    /// The route that created the delivery; null if a replay created it for a destination without a route from the
+    /// source.
     #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
     /// The replay that created the delivery; null if it was created when its event was stored or released.
     #[schema(value_type = Option<schema::ReplayId>, required = true)]
     pub replay_id: Option<ReplayId>,
+    /// The current state.
     #[schema(value_type = DeliveryState)]
     pub state: String,
     /// Why the delivery is held, as text. Absent if it is not held.
@@ -65,6 +72,7 @@ pub struct Delivery {
     /// the delivery is held, and once it is succeeded, dead or cancelled.
     #[schema(required = true)]
     pub next_attempt_at: Option<Timestamp>,
+    /// The number of attempts so far.
     pub attempts: i16,
     /// For a dead delivery, the error class of its last attempt, such as `http_status` or `timeout`. `not_sent` for a
     /// pending delivery that the relay could not send. Otherwise null.
@@ -73,6 +81,7 @@ pub struct Delivery {
     /// Why the delivery is dead, was cancelled, or could not be sent; otherwise null.
     #[schema(required = true)]
     pub reason: Option<String>,
+    /// When the delivery succeeded, became dead or was cancelled; null before.
     #[schema(required = true)]
     pub settled_at: Option<Timestamp>,
 }
@@ -86,9 +95,11 @@ pub enum DeliveryState {
     /// Not sent: its destination is paused, disabled or unusable, the delivery is held individually (`held_by`), or its
     /// destination was deleted and the delivery is about to be cancelled.
     Held,
+    /// The destination accepted the delivery.
     Succeeded,
     /// Its last attempt failed; it can be retried or replayed.
     Dead,
+    /// The delivery was cancelled and is no longer sent.
     Cancelled,
 }
 
@@ -107,11 +118,14 @@ impl DeliveryState {
 /// One HTTP request of a delivery, with its outcome.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Attempt {
+    /// The id of the attempt.
     #[schema(value_type = schema::AttemptId)]
     pub id: AttemptId,
     /// The number of the attempt, starting at 1.
     pub number: i16,
+    /// When the attempt started.
     pub started_at: Timestamp,
+    /// How long the attempt took, in milliseconds.
     pub latency_ms: i32,
     /// The status of the response; null if there was none.
     #[schema(required = true)]

@@ -39,24 +39,34 @@ pub mod signing;
 /// A destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Destination {
+    /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub id: DestinationId,
+    /// The name, unique among destinations.
     pub name: String,
+    /// The URL that deliveries are sent to.
     pub url: String,
+    /// The current state.
     pub state: DestinationState,
+    /// Why the destination was disabled; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub state_reason: Option<String>,
+    /// When the state last changed.
     pub state_changed_at: Timestamp,
     /// Why this relay cannot send to the destination, for example because no key in `TIDEGATE_MASTER_KEY` opens its
     /// secrets. Deliveries are held. Absent if the destination is usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
+    /// The rate limit; null if there is none.
     #[schema(required = true)]
     pub rate_limit: Option<RateLimit>,
+    /// The maximum number of attempts in flight at the same time.
     pub max_concurrency: i32,
+    /// The timeout of an attempt, in milliseconds.
     pub timeout_ms: i32,
+    /// The retry policy.
     #[schema(value_type = schema::RetryPolicy)]
     pub retry: Value,
     /// Whether the query string of the provider's request is appended to the URL.
@@ -76,7 +86,9 @@ pub struct Destination {
     /// `["headers.x-team", "rate_limit"]`. Absent if there are none. Never includes the signing secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
+    /// When the destination was created.
     pub created_at: Timestamp,
+    /// When the destination was last changed.
     pub updated_at: Timestamp,
 }
 

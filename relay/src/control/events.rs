@@ -33,14 +33,18 @@ pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
 /// An event without its headers and body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
+    /// The id of the event.
     #[schema(value_type = schema::EventId)]
     pub id: EventId,
+    /// The source that received the event.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The name of the source; null if it has been deleted.
     #[schema(required = true)]
     pub source: Option<String>,
+    /// When the edge received the request.
     pub received_at: Timestamp,
+    /// The event type; null if the request has none.
     #[serde(rename = "type")]
     #[schema(required = true)]
     pub event_type: Option<String>,
@@ -50,6 +54,7 @@ pub struct Event {
     pub key: Option<String>,
     /// The size of the body in bytes.
     pub body_size: i32,
+    /// The result of verification.
     #[schema(value_type = Verification)]
     pub verification: String,
     /// Why verification failed, if the event is or was in quarantine.
@@ -81,6 +86,7 @@ pub struct ChangedCopy {
     /// The event id that the edge returned when it acknowledged the copy.
     #[schema(value_type = schema::EventId)]
     pub id: EventId,
+    /// When the copy arrived.
     pub received_at: Timestamp,
     /// The size of the body in bytes.
     pub body_size: i32,
@@ -89,7 +95,9 @@ pub struct ChangedCopy {
 /// A header of the provider's request.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Header {
+    /// The name, in lower case.
     pub name: String,
+    /// The value.
     pub value: String,
 }
 
@@ -97,6 +105,7 @@ pub struct Header {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
+    /// The signature or credentials are valid.
     Verified,
     /// The signature is valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`.
     Stale,

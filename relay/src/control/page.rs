@@ -29,6 +29,7 @@ pub(crate) const LIST: Limits =
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
+    /// The items of the page.
     pub data: Vec<T>,
     /// The value for `cursor` to get the next page; null on the last page. A page can have fewer items than `limit`, or
     /// none, although there is a next page; see `scanned_until`.

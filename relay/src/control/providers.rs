@@ -15,6 +15,7 @@ pub struct Provider {
     /// The id of the provider: the value of `provider` in a source.
     #[schema(value_type = schema::ProviderId)]
     pub id: &'static str,
+    /// The name of the provider.
     pub name: &'static str,
     /// The provider's documentation of verification; null if there is none.
     #[schema(required = true)]
@@ -28,6 +29,7 @@ pub struct Provider {
     /// What to know before you create a source for this provider; null if there is nothing.
     #[schema(required = true)]
     pub note: Option<&'static str>,
+    /// How requests of the provider are verified.
     pub scheme: ProviderScheme,
     /// Whether a source needs a secret: `required`, `handed_over` (the provider sends it first) or `none`.
     #[schema(value_type = schema::ProviderSecretNeed)]
@@ -55,6 +57,7 @@ pub struct Provider {
     pub items: Option<&'static str>,
     /// The number of kinds of handshake requests that the edge answers for this provider.
     pub challenges: usize,
+    /// How the provider sends webhooks.
     pub delivery: ProviderDelivery,
     /// The response that acknowledges an event, unless `acknowledgement` in the source's `config` replaces it.
     pub acknowledgement: ProviderAcknowledgement,
@@ -82,13 +85,17 @@ pub struct ProviderScheme {
 /// A setting of a provider.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderSetting {
+    /// The field in the `config` of a source.
     pub name: &'static str,
     /// `text`, `prefix`, `header`, `url` or `own_url`.
     #[schema(value_type = schema::ProviderSettingKind)]
     pub kind: &'static str,
+    /// Whether the setting must be set.
     pub required: bool,
+    /// The default; null if there is none.
     #[schema(required = true)]
     pub default: Option<&'static str>,
+    /// What to set it to.
     pub help: &'static str,
 }
 
@@ -100,6 +107,7 @@ pub struct ProviderDelivery {
     /// The provider's timeout for a response, in seconds; null if undocumented.
     #[schema(required = true)]
     pub timeout_s: Option<u16>,
+    /// The provider's retry policy, in words; null if undocumented.
     #[schema(required = true)]
     pub retries: Option<&'static str>,
     /// True if any of this information does not come from the provider's own documentation.
@@ -109,10 +117,12 @@ pub struct ProviderDelivery {
 /// The response that acknowledges an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderAcknowledgement {
+    /// The status code.
     pub status: u16,
     /// The response body. Null: `{"id": "evt_…"}`.
     #[schema(required = true)]
     pub body: Option<&'static str>,
+    /// The content type; null for the default.
     #[schema(required = true)]
     pub content_type: Option<&'static str>,
 }

@@ -18,9 +18,11 @@ pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
+    /// The maximum number of deliveries per period.
     #[serde(deserialize_with = "whole")]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub limit: u32,
+    /// The period.
     pub per: Period,
 }
 

@@ -18,7 +18,9 @@ pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 /// The relay can work.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
+    /// Always true.
     pub ok: bool,
+    /// The version of the relay.
     pub version: &'static str,
     /// The number of destinations that this relay cannot send to, for example because no key in `TIDEGATE_MASTER_KEY`
     /// opens their secrets. See `unusable` in the list of destinations.
@@ -38,6 +40,7 @@ pub struct Ready {
 /// A service that all relays depend on. If it fails, it fails for all relays, so the relay stays ready.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Upstream {
+    /// Whether calls succeed.
     pub status: UpstreamStatus,
     /// The time of the first failure; absent while the upstream is working.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -53,6 +56,7 @@ pub struct Upstream {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamStatus {
+    /// Calls succeed.
     Working,
     /// All calls have failed for 15 seconds or longer.
     Failing,

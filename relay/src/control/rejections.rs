@@ -18,8 +18,10 @@ use super::time::Timestamp;
 /// Requests to a source that the edge rejected for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejection {
+    /// The id of the rejection.
     #[schema(value_type = schema::RejectionId)]
     pub id: RejectionId,
+    /// The source that the requests were sent to.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The source's name.
@@ -30,7 +32,9 @@ pub struct Rejection {
     pub detail: String,
     /// The number of rejected requests.
     pub count: i64,
+    /// When the first of these requests arrived.
     pub first_at: Timestamp,
+    /// When the last of these requests arrived.
     pub last_at: Timestamp,
     /// The body size of one of the requests, in bytes, as an example.
     pub size: i64,

@@ -61,6 +61,7 @@ pub struct ReplayFilter {
     /// Id or name.
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
+    /// Only events of this type.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
     /// Replays deliveries in this state. If omitted, events are replayed: they are routed again.
@@ -85,39 +86,51 @@ pub struct ReplayFilter {
 /// The filter of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownFilter {
+    /// Only events of this source; null for all.
     #[schema(value_type = Option<schema::SourceId>, required = true)]
     pub source: Option<SourceId>,
+    /// Only deliveries to this destination; null for all.
     #[schema(value_type = Option<schema::DestinationId>, required = true)]
     pub destination: Option<DestinationId>,
+    /// Only events of this type; null for all.
     #[serde(rename = "type")]
     #[schema(required = true)]
     pub event_type: Option<String>,
+    /// Replays deliveries in this state; null if events are replayed.
     #[schema(required = true)]
     pub state: Option<ReplayedState>,
+    /// Only dead deliveries whose last attempt failed with this error class; null for all.
     #[schema(required = true)]
     pub error: Option<String>,
+    /// Only events received at or after this time; null for all.
     #[schema(required = true)]
     pub after: Option<Timestamp>,
+    /// Only events received before this time; null for all.
     #[schema(required = true)]
     pub before: Option<Timestamp>,
+    /// `failed` if events in quarantine are replayed; otherwise null.
     #[schema(required = true)]
     pub verification: Option<ReplayedVerification>,
+    /// Whether only quarantined events are replayed whose verification succeeds with the current secrets and settings.
     pub verifies_now: bool,
 }
 
 /// A replay and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Replay {
+    /// The id of the replay.
     #[schema(value_type = schema::ReplayId)]
     pub id: ReplayId,
     /// `completed`: all deliveries have been created; `pending` of them are not yet succeeded, dead or cancelled.
     /// `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created are kept.
     #[schema(value_type = schema::ReplayState)]
     pub state: String,
+    /// The filter.
     pub filter: ShownFilter,
     /// The destination that replaces the original destinations; null if the replay uses the original ones.
     #[schema(value_type = Option<schema::DestinationId>, required = true)]
     pub destination: Option<DestinationId>,
+    /// The rate limit; null if there is none.
     #[schema(required = true)]
     pub rate_limit: Option<RateLimit>,
     /// The number of events or deliveries that the filter matches. Null while they are being counted, and if the replay
@@ -141,8 +154,11 @@ pub struct Replay {
     /// How many of the pending deliveries are held individually, for example because their transform fails. Counted up
     /// to 10,000.
     pub held: i64,
+    /// How many of the created deliveries have succeeded.
     pub succeeded: i64,
+    /// How many of the created deliveries are dead.
     pub dead: i64,
+    /// How many of the created deliveries were cancelled.
     pub cancelled: i64,
     /// The minimum duration of the replay at its rate limit, in seconds; null without a rate limit or while `matched`
     /// is null.
@@ -152,7 +168,9 @@ pub struct Replay {
     /// to continue.
     #[schema(required = true)]
     pub error: Option<String>,
+    /// When the replay was created.
     pub created_at: Timestamp,
+    /// When the replay completed, failed or was cancelled; null while it runs.
     #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
 }

@@ -108,23 +108,31 @@ impl RoutePatch {
 /// A route.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Route {
+    /// The id of the route.
     #[schema(value_type = schema::RouteId)]
     pub id: RouteId,
+    /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The source's name.
     pub source: String,
+    /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name.
     pub destination: String,
+    /// The filter; null if every event matches.
     #[schema(required = true)]
     pub filter: Option<String>,
+    /// The transform; null if the original body is sent.
     #[schema(required = true)]
     pub transform: Option<String>,
+    /// The order key; null if deliveries are not ordered.
     #[schema(required = true)]
     pub order_key: Option<String>,
+    /// How later deliveries with the same order key are treated while an earlier one is failing.
     pub poison: Poison,
+    /// Whether the route is enabled.
     pub enabled: bool,
     /// Which expressions of the route this relay cannot evaluate, and why. Deliveries that the route creates are held.
     /// Absent if all expressions can be evaluated.
@@ -135,7 +143,9 @@ pub struct Route {
     /// `["filter"]`. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
+    /// When the route was created.
     pub created_at: Timestamp,
+    /// When the route was last changed.
     pub updated_at: Timestamp,
 }
 

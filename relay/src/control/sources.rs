@@ -44,6 +44,7 @@ const DELETION_TRIES: usize = 20;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
+    /// The secret, as the provider shows it.
     #[schema(min_length = 1)]
     pub secret: String,
 }
@@ -51,19 +52,25 @@ pub struct NewSecret {
 /// A source.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Source {
+    /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub id: SourceId,
+    /// The name, unique among sources.
     pub name: String,
+    /// The id of the provider.
     pub provider: String,
     /// The URL to enter at the provider. The provider sends its webhooks to it.
     pub ingest_url: String,
+    /// The settings.
     #[schema(value_type = schema::SourceConfig)]
     pub config: Value,
+    /// Whether the latest change is active at the edge.
     pub edge: EdgeState,
     /// Why the edge has not confirmed the latest change; absent once it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub edge_error: Option<String>,
+    /// Hints to the current secrets.
     pub secrets: Vec<SecretHint>,
     /// The limits and current usage of the quarantine. Only present in `GET /v1/sources/{id}`, if `on_failure` is
     /// `quarantine`.
@@ -74,7 +81,9 @@ pub struct Source {
     /// `["config.on_failure"]`. Absent if there are none. Never includes secrets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
+    /// When the source was created.
     pub created_at: Timestamp,
+    /// When the source was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -82,7 +91,9 @@ pub struct Source {
 /// (UTC). Requests beyond the limits are not stored; they are counted as rejections with the cause `quarantine_full`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Quarantine {
+    /// The maximum number of events per hour.
     pub events_per_hour: u64,
+    /// The maximum total size of their bodies per hour, in bytes.
     pub bytes_per_hour: u64,
     /// The maximum body size in bytes. The edge rejects larger bodies.
     pub body_bytes: u64,
@@ -107,6 +118,7 @@ pub enum EdgeState {
 /// The last four characters of a secret, to tell secrets apart. Secrets shorter than 12 characters are shown as `…`.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SecretHint {
+    /// `…` followed by the last four characters of the secret.
     #[schema(example = "…9f3a")]
     pub hint: String,
 }

@@ -61,8 +61,11 @@ pub struct StatsFilter {
 /// Counts of events, deliveries and attempts per step.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Stats {
+    /// The length of each step.
     pub step: Step,
+    /// The start of the range, rounded down to a full step.
     pub from: Timestamp,
+    /// The end of the range, exclusive.
     pub to: Timestamp,
     /// Counts of incoming events. Steps without events are omitted. Empty if `destination` is set.
     pub events: Vec<EventStats>,
@@ -75,6 +78,7 @@ pub struct Stats {
 pub struct EventStats {
     /// When the step begins.
     pub at: Timestamp,
+    /// The number of events that were stored.
     pub stored: i64,
     /// The number of copies, which are counted but not stored again.
     pub duplicates: i64,
@@ -88,8 +92,11 @@ pub struct EventStats {
 pub struct DeliveryStats {
     /// When the step begins.
     pub at: Timestamp,
+    /// The number of deliveries that succeeded.
     pub succeeded: i64,
+    /// The number of deliveries that became dead.
     pub dead: i64,
+    /// The number of attempts that failed.
     pub failed_attempts: i64,
     /// The number of attempts, including failed ones, by latency.
     pub attempts: Vec<Latency>,
@@ -102,6 +109,7 @@ pub struct Latency {
     /// the previous bucket.
     #[schema(required = true)]
     pub within_ms: Option<i32>,
+    /// The number of attempts in this bucket.
     pub count: i64,
 }
 

@@ -21,9 +21,12 @@ pub use model::unreadable::Reason;
 /// A message of the queue that could not be stored as an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnreadableMessage {
+    /// The id of the unreadable message.
     #[schema(value_type = schema::UnreadableMessageId)]
     pub id: UnreadableMessageId,
+    /// The current state.
     pub state: UnreadableState,
+    /// Why the message is unreadable.
     pub reason: Reason,
     /// Why it could not be stored.
     pub detail: String,
@@ -33,6 +36,7 @@ pub struct UnreadableMessage {
     pub queue_message_id: String,
     /// The size in bytes, including a body that was fetched.
     pub size: i32,
+    /// When the relay stored the message.
     pub stored_at: Timestamp,
     /// The number of times the relay has automatically retried to store the message.
     pub tries: i32,
@@ -40,6 +44,7 @@ pub struct UnreadableMessage {
     /// event is past the retention period of bodies, or the relay stopped during ten retries.
     #[schema(required = true)]
     pub next_try_at: Option<Timestamp>,
+    /// When the message was released; null before.
     #[schema(required = true)]
     pub released_at: Option<Timestamp>,
     /// The event as which the message was stored; null if the message has not been released or did not contain an
@@ -69,12 +74,14 @@ pub struct UnreadableFilter {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOfMany {
+    /// Releases all waiting messages with this reason.
     pub reason: Reason,
 }
 
 /// The messages whose release has started.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReleasesBegun {
+    /// The number of messages that the relay retries.
     pub messages: u64,
 }
 

@@ -37,6 +37,7 @@ pub struct ReleaseOfHeld {
     /// Id or name.
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
+    /// Releases only deliveries that are held for this reason.
     pub held_by: Option<HeldBy>,
     /// Releases only deliveries that were already held before this time (RFC 3339). Default: now. If `remaining` in the
     /// response is true, call again with the `before` of that response, so that deliveries that have been held again in

@@ -23,18 +23,24 @@ use crate::control::time::Timestamp;
 /// The health of a destination, as last reported by the relay that sends to it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DestinationHealth {
+    /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
+    /// The current state of the destination.
     pub state: DestinationState,
+    /// Why the destination was disabled; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub state_reason: Option<String>,
+    /// When the state last changed.
     pub state_changed_at: Timestamp,
+    /// The circuit breaker of the destination.
     pub breaker: Breaker,
     /// When the back-off ends that the destination requested with `Retry-After` (up to one day) or with a 429 response
     /// without it; null if there is none.
     #[schema(required = true)]
     pub held_until: Option<Timestamp>,
+    /// The concurrency of the destination.
     pub concurrency: Concurrency,
     /// The rate limit and the rate that currently applies; null if the destination has no rate limit.
     #[schema(required = true)]
@@ -45,10 +51,12 @@ pub struct DestinationHealth {
     /// How many deliveries the relay that sends to the destination has in memory. All other deliveries are only in the
     /// database.
     pub in_memory: InMemory,
+    /// The recent attempts.
     pub recent: Recent,
     /// The failures since the last success; null if there are none.
     #[schema(required = true)]
     pub failing: Option<Failing>,
+    /// The pending deliveries.
     pub pending: Pending,
     /// Why this relay cannot send to the destination; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -65,6 +73,7 @@ pub struct DestinationHealth {
 /// of their retry schedule. At `next_probe_at` it becomes half-open: one delivery is sent as a probe.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Breaker {
+    /// The state of the breaker.
     pub state: BreakerState,
     /// When the breaker entered this state; null if it has always been closed.
     #[schema(required = true)]
@@ -78,22 +87,29 @@ pub struct Breaker {
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
+    /// Deliveries are sent normally.
     Closed,
+    /// Nothing but manual retries is sent until `next_probe_at`.
     Open,
+    /// One delivery is sent as a probe. If it succeeds, the breaker closes. If it fails, the breaker opens again.
     HalfOpen,
 }
 
 /// The concurrency of a destination: how many attempts may be, and are, in flight.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Concurrency {
+    /// The `max_concurrency` of the destination.
     pub limit: i32,
+    /// How many attempts may currently be in flight. Lower than `limit` while the destination is reduced.
     pub now: i32,
+    /// How many attempts are in flight.
     pub in_flight: i32,
 }
 
 /// The rate of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RateNow {
+    /// The configured rate limit.
     pub limit: RateLimit,
     /// The number of deliveries per `limit.per` that are currently sent at most. Lower than `limit.limit` while the
     /// rate is reduced.
@@ -103,22 +119,28 @@ pub struct RateNow {
 /// Why and since when concurrency and rate are reduced.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Reduced {
+    /// The reason.
     #[schema(example = "the destination returned 429")]
     pub why: String,
+    /// When the reduction began.
     pub since: Timestamp,
 }
 
 /// How many deliveries wait in memory, by lane.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InMemory {
+    /// Deliveries that wait for their first attempt.
     pub fresh: i32,
+    /// Deliveries that wait for a retry.
     pub retry: i32,
+    /// Deliveries of replays.
     pub replay: i32,
 }
 
 /// Statistics of the last 30 to 60 seconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Recent {
+    /// The number of attempts.
     pub attempts: i32,
     /// The share of attempts that succeeded, from 0 to 1; null if there were no attempts.
     #[schema(required = true)]
@@ -131,7 +153,9 @@ pub struct Recent {
 /// Consecutive failures.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failing {
+    /// When the first of these failures occurred.
     pub since: Timestamp,
+    /// The number of consecutive failures.
     pub failures: i64,
 }
 
@@ -150,6 +174,7 @@ pub struct Pending {
 /// Individually held deliveries with the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Held {
+    /// The cause.
     pub held_by: HeldBy,
     /// The number of deliveries, counted up to 10,000.
     pub count: i64,

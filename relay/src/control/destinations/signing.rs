@@ -35,7 +35,9 @@ pub struct SigningSecret {
 /// A previous signing secret that is still used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReplacedSecret {
+    /// The previous signing secret.
     pub signing_secret: String,
+    /// The public key (`whpk_…`) of the secret. Only present for an Ed25519 key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub public_key: Option<String>,

@@ -42,8 +42,11 @@ pub struct EventDetail {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub changed_copy: Option<ChangedCopy>,
+    /// When the relay stored the event.
     pub stored_at: Timestamp,
+    /// The HTTP method of the request.
     pub method: String,
+    /// The query string of the request, without `?`.
     pub query: String,
     /// The headers of the provider's request, in their original order. The values of `authorization`, `cookie` and
     /// `proxy-authorization` are hidden.
@@ -66,6 +69,7 @@ pub struct EventDetail {
 /// Rejected requests are not events and have no decision; see `GET /v1/rejections`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Decision {
+    /// What was decided.
     pub outcome: DecisionOutcome,
     /// The outcome in words.
     pub reason: String,
@@ -97,11 +101,13 @@ pub enum DecisionOutcome {
 /// A delivery that the decision created.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DecidedDelivery {
+    /// The id of the delivery.
     #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
     /// The route that created the delivery.
     #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
+    /// The destination that the event is delivered to.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name; null if it has been deleted.
@@ -127,13 +133,16 @@ pub struct DecidedDelivery {
 /// What a route would decide now.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RouteAnswer {
+    /// The id of the route.
     #[schema(value_type = schema::RouteId)]
     pub route_id: RouteId,
+    /// The destination of the route.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name.
     #[schema(required = true)]
     pub destination: Option<String>,
+    /// Whether the route would match.
     pub outcome: RouteOutcome,
     /// Why the outcome is not `matched`.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -145,6 +154,7 @@ pub struct RouteAnswer {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteOutcome {
+    /// The route matches.
     Matched,
     /// The route is disabled.
     Off,

@@ -35,6 +35,7 @@ pub struct SourceSpec {
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourcePatch {
+    /// The new provider.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ProviderId, required = false)]
     pub provider: Option<Value>,
