@@ -24,7 +24,9 @@ pub struct Recheck {
     pub reason: Option<String>,
 }
 
-/// The result of verifying an event again.
+/// The result of verifying an event again. `verifies`: verification succeeds with the current secrets and settings of
+/// the source, so the event would now be accepted on arrival. `fails`: verification fails. `unknown`: the stored data
+/// is not sufficient to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecheckOutcome {
@@ -54,7 +56,7 @@ impl Rechecker {
     /// Where the database cannot be asked.
     pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> store::Result<Self> {
         let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
-        let row = row.ok_or_else(|| "its source has been deleted".to_owned());
+        let row = row.ok_or_else(|| "the source of the event has been deleted".to_owned());
         Ok(Self(row.and_then(|row| Ready::of(pusher, &row))))
     }
 

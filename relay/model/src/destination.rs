@@ -66,7 +66,9 @@ impl Rate {
     }
 }
 
-/// The state of a destination.
+/// The state of a destination. `active`: deliveries are sent. `paused`: paused by an operator; deliveries are held.
+/// `disabled`: disabled by Tidegate, because it returned 410 or because all attempts have failed for five days (at
+/// least ten); deliveries are held until it is resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DestinationState {

@@ -3,7 +3,8 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// How later deliveries with the same order key are treated while an earlier one is failing.
+/// How later deliveries with the same order key are treated while an earlier one is failing. `block`: they wait until
+/// the earlier one is succeeded, dead or cancelled. `skip`: they are sent while the earlier one is retried.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Poison {

@@ -3,7 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a message could not be stored.
+/// Why a message is unreadable. `not_decodable`: it does not have the edge's message format. `unknown_version`: it was
+/// written by an edge newer than this relay. `answer_not_readable`: the queue API's response with this message could
+/// not be parsed. `leased_too_often`: the queue was about to move or delete the message, so the relay stored it before
+/// parsing it. `body_missing`: the body is not in the edge's storage, or differs from the one stored there.
+/// `secret_not_openable`: the secret that a provider handed over cannot be opened with the edge's key.
+/// `unknown_source`: the source does not exist. `implausible_time`: the timestamp in the event id is in the future, or
+/// older than the queue's retention. `past_retention`: the event is past the retention period of bodies.
+/// `refused_by_database`: the database rejected a value of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {

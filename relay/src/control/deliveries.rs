@@ -86,7 +86,11 @@ pub struct Delivery {
     pub settled_at: Option<Timestamp>,
 }
 
-/// The state of a delivery.
+/// The state of a delivery. `pending`: waiting for its next attempt, or being sent. `held`: not sent, because its
+/// destination is paused, disabled or unusable, because the delivery is held individually (`held_by`), or because its
+/// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: the last
+/// attempt failed and no more follow; it can be retried or replayed. `cancelled`: cancelled by an operator, by the
+/// deletion of its destination, or because its filter did not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {

@@ -113,7 +113,7 @@ impl Conflict {
                 "another request changed or deleted the object at the same time; fetch it again and retry"
             }
             Self::NotPending => {
-                "the delivery is already succeeded or dead; only a pending or held delivery can be cancelled"
+                "the delivery has already succeeded or is dead; only a pending or held delivery can be cancelled"
             }
             Self::DestinationGone => {
                 "the destination of this delivery has been deleted; replay the event to another destination"

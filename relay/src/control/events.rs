@@ -49,7 +49,7 @@ pub struct Event {
     #[schema(required = true)]
     pub event_type: Option<String>,
     /// The provider's id of the event, or the value of `key` in the `config` of the source; null if the request has
-    /// none. Events of a source with the same key are copies.
+    /// none. Copies are recognised by it; see also `same_key_as`.
     #[schema(required = true)]
     pub key: Option<String>,
     /// The size of the body in bytes.
@@ -101,7 +101,10 @@ pub struct Header {
     pub value: String,
 }
 
-/// The result of verifying the signature of an event.
+/// The result of verifying an event. `verified`: the signature or credentials are valid. `stale`: the signature is
+/// valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`. `unsigned`: the source
+/// requires no signature. `failed`: verification failed, and the event is in quarantine. `released`: verification
+/// failed, and the event has been released from quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {

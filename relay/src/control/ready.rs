@@ -52,7 +52,7 @@ pub struct Upstream {
     pub error: Option<String>,
 }
 
-/// Whether the calls to an upstream succeed.
+/// The status of an upstream. `working`: calls succeed. `failing`: all calls have failed for at least 15 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamStatus {

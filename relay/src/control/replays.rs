@@ -305,7 +305,10 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
             problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true");
         }
         Some(text) if decode(text).is_none() => {
-            problems.add("cursor", "is not the next_cursor of a dry run; omit it to count from the beginning");
+            problems.add(
+                "cursor",
+                "is not a valid cursor; use the next_cursor of a dry run, or omit it to count from the beginning",
+            );
         }
         Some(_) | None => {}
     }

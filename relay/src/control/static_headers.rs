@@ -28,7 +28,7 @@ pub(crate) const TWICE: &str =
 /// The headers with their names in lower case; what is wrong is noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
     if headers.len() > MAX_HEADERS {
-        problems.add("headers", format!("has {} entries; must have at most {MAX_HEADERS}", headers.len()));
+        problems.add("headers", format!("has {} entries, but may have at most {MAX_HEADERS}", headers.len()));
     }
     let mut checked = BTreeMap::new();
     for (name, value) in headers {

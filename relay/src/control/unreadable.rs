@@ -53,7 +53,8 @@ pub struct UnreadableMessage {
     pub event_id: Option<EventId>,
 }
 
-/// Whether an unreadable message has been released.
+/// The state of an unreadable message. `waiting`: it is stored and retried. `released`: it has been stored as what it
+/// is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnreadableState {

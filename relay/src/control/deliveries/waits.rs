@@ -6,7 +6,11 @@ use utoipa::ToSchema;
 
 use store::deliveries::DeliveryRow;
 
-/// What a pending or held delivery waits for.
+/// What a pending or held delivery waits for. `turn`: it is due, and is being sent or is sent as soon as the rate limit
+/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `pause`: the end of
+/// the destination's back-off, at `held_until`. `breaker`: the open breaker of the destination, until `held_until`.
+/// `order`: an earlier delivery with the same order key. `destination`: its destination, which is paused, disabled,
+/// unusable or deleted (see `held_reason`). `release`: its release (see `held_by` and `held_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {

@@ -83,7 +83,9 @@ pub struct Breaker {
     pub next_probe_at: Option<Timestamp>,
 }
 
-/// The state of a breaker.
+/// The state of the breaker. `closed`: deliveries are sent normally. `open`: nothing but manual retries is sent until
+/// `next_probe_at`. `half_open`: one delivery is sent as a probe; if it succeeds, the breaker closes, and if it fails,
+/// the breaker opens again for twice as long.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {

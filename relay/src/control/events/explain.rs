@@ -83,7 +83,10 @@ pub struct Decision {
     pub deliveries: Vec<DecidedDelivery>,
 }
 
-/// What was decided about an event.
+/// What was decided about an event. `routed`: at least one route matched, or could not be evaluated, so that its
+/// delivery is held. `no_route_matched`: no delivery was created, because no enabled route of the source matched.
+/// `quarantined`: verification failed, and the event was not routed. `released`: verification failed, and the event has
+/// since been released; `deliveries` lists those of a manual release, not those of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionOutcome {
@@ -150,7 +153,10 @@ pub struct RouteAnswer {
     pub reason: Option<String>,
 }
 
-/// Whether a route matches an event.
+/// Whether a route matches an event. `matched`: it matches. `off`: the route is disabled. `not_matched`: the filter
+/// returned false. `filter_failed`: the filter cannot be evaluated for this event. `undecided`: the filter could not be
+/// evaluated for now; a delivery would be created and held. `unordered`: the filter matches, but the order key cannot
+/// be evaluated for this event; the delivery would be held until the route is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteOutcome {
