@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 use crate::edge::push::{self, Pusher};
 use crate::route::EventView;
 
-/// Whether an event verifies with the current secrets and settings of its source.
+/// Whether verification of an event succeeds with the current secrets and settings of its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recheck {
     /// The result.

@@ -48,6 +48,40 @@ impl FieldError {
         if text == "invalid digit found in string" {
             return Self::new(path, "must be a whole number");
         }
-        Self::new(if path == "." { "" } else { path }, text.replace('`', "\""))
+        let field = if path == "." { "" } else { path };
+        let kinds = text.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
+        let text = match kinds {
+            Some((found, expected)) => {
+                let subject = if field.is_empty() { "the request body " } else { "" };
+                format!("{subject}must be {}, but is {}", expected_kind(expected), found_kind(found))
+            }
+            None => text.to_owned(),
+        };
+        Self::new(field, text.replace('`', "\""))
+    }
+}
+
+/// What serde expects, in the words of JSON.
+fn expected_kind(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" => "a whole number",
+        "f32" | "f64" => "a number",
+        other => other,
+    }
+}
+
+/// What serde has found, in the words of JSON.
+fn found_kind(found: &str) -> String {
+    let value = |kind: &str| found.strip_prefix(kind).map(str::to_owned);
+    match found {
+        "sequence" => "an array".to_owned(),
+        "map" => "an object".to_owned(),
+        _ => value("string ")
+            .or_else(|| value("boolean "))
+            .or_else(|| value("integer "))
+            .or_else(|| value("floating point "))
+            .unwrap_or_else(|| found.to_owned()),
     }
 }

@@ -31,7 +31,7 @@ pub struct Provider {
     pub note: Option<&'static str>,
     /// How requests of the provider are verified.
     pub scheme: ProviderScheme,
-    /// Whether a source needs a secret: `required`, `handed_over` (the provider sends it first) or `none`.
+    /// Whether a source needs a secret: `required`, `handed_over` (the provider sends it in a handshake) or `none`.
     #[schema(value_type = schema::ProviderSecretNeed)]
     pub secret: &'static str,
     /// What the secret is and where to find it; null if there is none.
@@ -47,7 +47,7 @@ pub struct Provider {
     pub unauthenticated: Option<&'static str>,
     /// Where the provider's id of an event is read from. The first entry that is present in the request is used.
     pub event_id: Vec<String>,
-    /// Where the type of an event is; for a batch, that of its first item.
+    /// Where the type of an event is read from; for a batch, the type of its first item.
     pub event_type: Vec<String>,
     /// Whether the body may differ when the provider resends an event. If false, a request with a known id but a
     /// different body is stored as a new event with `same_key_as`.
@@ -119,7 +119,7 @@ pub struct ProviderDelivery {
 pub struct ProviderAcknowledgement {
     /// The status code.
     pub status: u16,
-    /// The response body. Null: `{"id": "evt_…"}`.
+    /// The response body; null for `{"id": "evt_…"}`.
     #[schema(required = true)]
     pub body: Option<&'static str>,
     /// The content type; null for the default.

@@ -15,7 +15,7 @@ use model::unix_time;
 /// How long the database is given to answer.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// The relay can work.
+/// The relay is ready.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
     /// Always true.

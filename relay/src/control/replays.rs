@@ -55,10 +55,10 @@ pub struct NewReplay {
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayFilter {
-    /// Id or name.
+    /// Only events of this source (id or name).
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
-    /// Id or name.
+    /// Only deliveries to this destination (id or name).
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
     /// Only events of this type.
@@ -68,10 +68,10 @@ pub struct ReplayFilter {
     pub state: Option<ReplayedState>,
     /// Only dead deliveries whose last attempt failed with this error class. Requires `"state": "dead"`.
     pub error: Option<String>,
-    /// Received at or after this time, RFC 3339.
+    /// Only events received at or after this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
     pub after: Option<String>,
-    /// Received before this time, RFC 3339.
+    /// Only events received before this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
     pub before: Option<String>,
     /// `failed` replays events in quarantine instead of all others: they are released and delivered for the first time.
@@ -137,16 +137,16 @@ pub struct Replay {
     /// ended before all were counted.
     #[schema(required = true)]
     pub matched: Option<i64>,
-    /// How many matches have been counted so far; the same as `matched` if that is not null.
+    /// The number of matches that have been counted so far; the same as `matched` if that is not null.
     pub matched_so_far: i64,
-    /// How many matches have been processed.
+    /// The number of matches that have been processed.
     pub processed: i64,
     /// The number of matches that could not be replayed.
     pub skipped: i64,
     /// Why matches were skipped; null if none were.
     #[schema(required = true)]
     pub skipped_reason: Option<String>,
-    /// How many deliveries have been created.
+    /// The number of deliveries that have been created.
     pub created: i64,
     /// The number of created deliveries that are not yet succeeded, dead or cancelled. Deliveries to a deleted
     /// destination are included until they have been cancelled in the background.

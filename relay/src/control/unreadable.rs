@@ -28,11 +28,11 @@ pub struct UnreadableMessage {
     pub state: UnreadableState,
     /// Why the message is unreadable.
     pub reason: Reason,
-    /// Why it could not be stored.
+    /// Why the message could not be stored.
     pub detail: String,
     /// The id of the queue; empty if the message did not come from a queue.
     pub queue_id: String,
-    /// The id that the queue gave the message.
+    /// The id of the message in the queue.
     pub queue_message_id: String,
     /// The size in bytes, including a body that was fetched.
     pub size: i32,

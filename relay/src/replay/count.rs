@@ -80,8 +80,11 @@ async fn pause_after(replay: ReplayId, counted: impl Future<Output = store::Resu
             AFTER_ERROR
         }
         Err(panic) => {
-            tracing::error!(%replay, error = %panic, "the relay panicked while counting the matches of a replay; \
-                                                      retrying");
+            tracing::error!(
+                %replay,
+                error = %panic,
+                "the relay panicked while counting the matches of a replay; retrying"
+            );
             AFTER_ERROR
         }
     }

@@ -28,13 +28,13 @@ pub(crate) const TRANSACTIONS: usize = 20;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOfHeld {
-    /// Id or name.
+    /// Releases only deliveries to this destination (id or name).
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// The id of a route.
+    /// Releases only deliveries that this route created (id).
     #[schema(value_type = Option<schema::RouteId>)]
     pub route: Option<String>,
-    /// Id or name.
+    /// Releases only deliveries of events of this source (id or name).
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
     /// Releases only deliveries that are held for this reason.

@@ -88,7 +88,7 @@ pub struct DestinationPatch {
     pub timeout_ms: Option<Value>,
     /// Merged with the current policy: `{"attempts": 5}` keeps all other fields. To switch between `schedule_s` and the
     /// exponential form, set the fields of the form you leave to null, as in `{"schedule_s": [0, 60], "initial_s":
-    /// null, "multiplier": null, "max_s": null, "attempts": null}`. Null sets the default.
+    /// null, "multiplier": null, "max_s": null, "attempts": null}`. Null resets it to the default.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RetryPatch>)]
     pub retry: Option<Value>,

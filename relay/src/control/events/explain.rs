@@ -119,7 +119,7 @@ pub struct DecidedDelivery {
     /// The current state.
     #[schema(value_type = deliveries::DeliveryState)]
     pub state: String,
-    /// What holds the delivery by itself.
+    /// Why the delivery is held individually.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
