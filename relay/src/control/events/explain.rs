@@ -119,15 +119,15 @@ pub struct DecidedDelivery {
     /// The current state.
     #[schema(value_type = deliveries::DeliveryState)]
     pub state: String,
-    /// Why the delivery is held individually.
+    /// Why the delivery is held individually. Absent if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
-    /// Why the delivery is held, as text.
+    /// Why the delivery is held, as text. Absent if it is not held.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_reason: Option<String>,
-    /// Why the delivery is dead, was cancelled, or could not be sent; otherwise null.
+    /// Why the delivery is dead, was cancelled, or could not be sent; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
