@@ -38,7 +38,8 @@ pub struct Rejection {
     pub last_at: Timestamp,
     /// The body size of one of the requests, in bytes, as an example.
     pub size: i64,
-    /// The IP address of one of the requests, as an example; `unknown` if it was not recorded.
+    /// The kind of IP address that one of the requests came from, as an example: `ipv4`, `ipv6` or `unknown`. The address
+    /// itself is not stored.
     pub remote: String,
 }
 
