@@ -123,25 +123,27 @@ impl Readiness {
 
 fn problems(told: &Told, failures: &[Failure], now: Moment) -> Vec<String> {
     // Everybody may ask: the log has the rest.
-    let mut problems: Vec<String> =
-        failures.iter().map(|failure| format!("the task \"{}\" has failed", failure.task)).collect();
+    let mut problems: Vec<String> = failures
+        .iter()
+        .map(|failure| format!("the background task \"{}\" has failed; see the relay's log", failure.task))
+        .collect();
     if told.is_stopping {
         problems.push("the relay is shutting down".to_owned());
     }
     let idle = now.since(told.engine);
     if idle >= ENGINE_OVERDUE {
-        problems.push(format!("the delivery engine has not taken a turn for {} s", idle.as_secs()));
+        problems.push(format!("the delivery engine has made no progress for {} s", idle.as_secs()));
     }
     let unrenewed = now.since(told.lease);
     if unrenewed >= LEASE_OVERDUE {
         let for_s = unrenewed.as_secs();
-        problems.push(format!("the lease of the relay was not renewed for {for_s} s, so it sends nothing"));
+        problems.push(format!("the relay has not renewed its lease for {for_s} s, so it sends nothing"));
     }
     let stuck = told.pullers.values().filter(|rested| now.since(**rested) >= PULLER_OVERDUE).count();
     if stuck > 0 {
         let for_s = PULLER_OVERDUE.as_secs();
-        let pullers = if stuck == 1 { "puller has" } else { "pullers have" };
-        problems.push(format!("{stuck} {pullers} not taken a turn for more than {for_s} s"));
+        let pullers = if stuck == 1 { "queue puller has" } else { "queue pullers have" };
+        problems.push(format!("{stuck} {pullers} made no progress for more than {for_s} s"));
     }
     problems
 }
@@ -175,7 +177,7 @@ mod tests {
     fn an_engine_that_takes_no_turn_is_named_when_it_is_overdue_until_it_takes_one() {
         let said = |seconds| after(seconds, |told, at| told.engine = at);
         assert_eq!(said(14), Vec::<String>::new());
-        assert_eq!(said(15), ["the delivery engine has not taken a turn for 15 s"]);
+        assert_eq!(said(15), ["the delivery engine has made no progress for 15 s"]);
 
         let readiness = readiness();
         let begun = readiness.told().engine;
@@ -187,7 +189,7 @@ mod tests {
     fn a_lease_is_named_from_when_nothing_is_sent_because_of_it() {
         let said = |seconds| after(seconds, |told, at| told.lease = at);
         assert_eq!(said(7), Vec::<String>::new());
-        assert_eq!(said(8), ["the lease of the relay was not renewed for 8 s, so it sends nothing"]);
+        assert_eq!(said(8), ["the relay has not renewed its lease for 8 s, so it sends nothing"]);
     }
 
     #[test]
@@ -198,7 +200,7 @@ mod tests {
             })
         };
         assert_eq!(said(60 + 599), Vec::<String>::new());
-        assert_eq!(said(60 + 600), ["1 puller has not taken a turn for more than 600 s"]);
+        assert_eq!(said(60 + 600), ["1 queue puller has made no progress for more than 600 s"]);
 
         let readiness = readiness();
         let now = Moment::now();

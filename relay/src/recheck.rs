@@ -13,22 +13,26 @@ use utoipa::ToSchema;
 use crate::edge::push::{self, Pusher};
 use crate::route::EventView;
 
-/// Whether an event verifies with the current secrets and settings of its source.
+/// Whether verification of an event succeeds with the current secrets and settings of its source.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Recheck {
+    /// The result.
     pub outcome: RecheckOutcome,
-    /// Why it does not verify, or why that is unknown.
+    /// Why verification fails, or why the result is unknown; absent if it succeeds.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
 }
 
-/// The result of verifying an event again.
+/// The result of verifying an event again. `verifies`: verification succeeds with the current secrets and settings of
+/// the source, so the event would now be accepted on arrival. `fails`: verification fails. `unknown`: the stored data
+/// is not sufficient to tell.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RecheckOutcome {
     /// The event would have been accepted on arrival with the current secrets and settings of its source.
     Verifies,
+    /// The event fails verification with the current secrets and settings of its source.
     Fails,
     /// The stored data is not enough to tell.
     Unknown,
@@ -52,7 +56,7 @@ impl Rechecker {
     /// Where the database cannot be asked.
     pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> store::Result<Self> {
         let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
-        let row = row.ok_or_else(|| "its source has been deleted".to_owned());
+        let row = row.ok_or_else(|| "the source of the event has been deleted".to_owned());
         Ok(Self(row.and_then(|row| Ready::of(pusher, &row))))
     }
 
@@ -107,9 +111,11 @@ impl Ready {
         });
         match outcomes {
             [Ok(_), _] | [_, Ok(_)] => Recheck { outcome: RecheckOutcome::Verifies, reason: None },
-            [Err(rejection), _] if rejection.is_ours() => unknown("it is verified with keys that only the edge has"),
+            [Err(rejection), _] if rejection.is_ours() => {
+                unknown("events of this source are verified with keys that only the edge has")
+            }
             [Err(_), _] if !self.keeps_proof => {
-                unknown("what proves its origin is a credential, which is not kept with an event")
+                unknown("this source verifies a credential in the request, and credentials are not stored with events")
             }
             [Err(rejection), _] => Recheck { outcome: RecheckOutcome::Fails, reason: Some(rejection.detail()) },
         }

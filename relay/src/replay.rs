@@ -78,7 +78,7 @@ pub struct Filter {
     pub verifies_now: bool,
 }
 
-/// The only verification that a filter can have: events in quarantine are never replayed together with others.
+/// `failed`: events in quarantine. They cannot be replayed together with other events.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReplayFilterVerification)]
@@ -86,7 +86,8 @@ pub enum Verification {
     Failed,
 }
 
-/// The states of deliveries that can be replayed. Pending and held deliveries are still to be sent anyway.
+/// The state of the deliveries to replay. Pending and held deliveries cannot be replayed, because they have yet to be
+/// sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, utoipa::ToSchema)]
 #[serde(rename_all = "snake_case")]
 #[schema(as = ReplayFilterState)]

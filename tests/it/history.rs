@@ -131,7 +131,10 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
     let api = &gateway.api;
     assert_eq!(api.bytes(&format!("/v1/events/{recent}/body")).await, b"{}");
     let gone = api.get(&format!("/v1/events/{older}/body")).await.expect_status(410);
-    assert_eq!(gone["detail"], "the body is past its retention of 30 days", "{gone}");
+    assert_eq!(
+        gone["detail"], "event bodies are kept for 30 days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed",
+        "{gone}"
+    );
     assert_eq!(gone["code"], "past_retention");
     api.get(&format!("/v1/events/{older}")).await.expect_status(200);
     api.get(&format!("/v1/events/{ancient}")).await.expect_status(404);
@@ -148,7 +151,10 @@ async fn what_is_past_its_retention_is_dropped_by_partition_and_told_to_be_gone(
             (&json!(2), &json!(2), &json!(1), &json!(1)),
             "{ended}"
         );
-        assert_eq!(ended["skipped_reason"], "the body is past its retention of 30 days");
+        assert_eq!(
+            ended["skipped_reason"],
+            "event bodies are kept for 30 days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed"
+        );
         let path = format!("/v1/replays/{}", id(&replay));
         api.wait_until("the replay to be delivered", &path, SOON, |replay| replay["pending"] == 0).await;
     }

@@ -121,7 +121,7 @@ async fn a_replay_at_which_the_relay_ends_each_time_is_stopped_with_its_reason_a
     let failed = ended(&gateway, &path, "failed").await;
     let error = failed["error"].as_str().expect("a reason");
     for part in
-        ["started 5 times at the same place", "the relay ended, or lost its database, each time", "Create a new replay"]
+        ["made no progress in 5 tries", "each time, the relay stopped or lost its database", "create a new replay"]
     {
         assert!(error.contains(part), "{part:?} is missing in: {error}");
     }
@@ -152,7 +152,7 @@ async fn a_replay_that_the_database_refuses_each_time_is_stopped_with_the_error(
     assert_eq!(ended(&gateway, &other, "completed").await["created"], 3);
     let failed = ended(&gateway, &path, "failed").await;
     let error = failed["error"].as_str().expect("a reason");
-    assert!(error.contains("started 5 times") && error.contains("this cannot be stored"), "{error}");
+    assert!(error.contains("in 5 tries") && error.contains("this cannot be stored"), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -64,7 +64,7 @@ async fn a_relay_that_cannot_renew_its_lease_is_not_ready_until_it_can() {
     gateway.relay.expect_errors();
     gateway.api.get("/readyz").await.expect_status(200);
     gateway.database.run("alter table replicas rename to replicas_away").await;
-    not_ready(&gateway, &["the lease of the relay was not renewed for", "so it sends nothing"]).await;
+    not_ready(&gateway, &["the relay has not renewed its lease for", "so it sends nothing"]).await;
     gateway.database.run("alter table replicas_away rename to replicas").await;
     gateway.api.wait_for_status("/readyz", 200, SOON).await;
 }

@@ -66,14 +66,18 @@ impl Rate {
     }
 }
 
-/// Whether a destination is sent to.
+/// The state of a destination. `active`: deliveries are sent. `paused`: paused by an operator; deliveries are held.
+/// `disabled`: disabled by Tidegate, because it returned 410 or because all attempts have failed for five days (at
+/// least ten); deliveries are held until it is resumed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DestinationState {
+    /// Deliveries are sent.
     Active,
-    /// Paused by its owner; deliveries are held.
+    /// Paused by an operator. Deliveries are held.
     Paused,
-    /// Disabled by the gateway, because it answered 410 or has failed for days; deliveries are held.
+    /// Disabled by Tidegate, because it returned 410 or because all attempts have failed for five days (at least ten).
+    /// Deliveries are held.
     Disabled,
 }
 

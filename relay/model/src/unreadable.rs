@@ -3,7 +3,14 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Why a message could not be stored.
+/// Why a message is unreadable. `not_decodable`: it does not have the edge's message format. `unknown_version`: it was
+/// written by an edge newer than this relay. `answer_not_readable`: the queue API's response with this message could
+/// not be parsed. `leased_too_often`: the queue was about to move or delete the message, so the relay stored it before
+/// parsing it. `body_missing`: the body is not in the edge's storage, or differs from the one stored there.
+/// `secret_not_openable`: the secret that a provider handed over cannot be opened with the edge's key.
+/// `unknown_source`: the source does not exist. `implausible_time`: the timestamp in the event id is in the future, or
+/// older than the queue's retention. `past_retention`: the event is past the retention period of bodies.
+/// `refused_by_database`: the database rejected a value of the message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Reason {
@@ -11,9 +18,10 @@ pub enum Reason {
     NotDecodable,
     /// The edge that wrote the message is newer than this relay.
     UnknownVersion,
-    /// The response of the queue with this message alone could not be read.
+    /// The queue API's response could not be parsed, although this was the only message in it.
     AnswerNotReadable,
-    /// The queue has delivered the message so often that it would soon drop it. The relay keeps it first and reads it then.
+    /// The queue has leased the message so many times that it was about to move or delete it. The relay stored the raw
+    /// message first and reads it afterwards.
     LeasedTooOften,
     /// The body is not in the object storage of the edge, or is not the one that was stored there.
     BodyMissing,
@@ -21,7 +29,7 @@ pub enum Reason {
     SecretNotOpenable,
     /// There is no source with this id.
     UnknownSource,
-    /// The time in the id of the event is in the future, or further in the past than a queue keeps messages.
+    /// The timestamp in the event id is in the future, or older than the queue's retention period.
     ImplausibleTime,
     /// The event is past the retention period of bodies: no delivery is created.
     PastRetention,

@@ -182,7 +182,7 @@ mod tests {
         assert_eq!(wrong("{}"), ("name".to_owned(), "is required".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{}}"#).0, "inner.limit");
         let unknown = wrong(r#"{"name":"a","nmae":"b"}"#);
-        assert_eq!(unknown, ("nmae".to_owned(), "is unknown; expected name or inner".to_owned()));
+        assert_eq!(unknown, ("nmae".to_owned(), "is not a known field; the fields are name or inner".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":1,"x":2}}"#).0, "inner.x");
         assert_eq!(wrong(r#"{"name":"a","inner":{"limit":"many"}}"#).0, "inner.limit");
         assert_eq!(wrong(r#"{"name":1}"#).0, "name");
@@ -193,7 +193,7 @@ mod tests {
     fn an_array_is_not_taken_for_the_fields_in_their_order() {
         assert!(json::<Outer>(br#"{"name":"a"}"#).is_ok());
         let (field, message) = wrong(r#"["a",null]"#);
-        assert_eq!((field.as_str(), message.as_str()), ("", "invalid type: sequence, expected an object"));
+        assert_eq!((field.as_str(), message.as_str()), ("", "the request body must be an object, but is an array"));
     }
 
     #[test]

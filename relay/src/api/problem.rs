@@ -349,8 +349,8 @@ mod tests {
     #[test]
     fn a_conflict_that_another_call_resolves_names_that_call() {
         let detail = |conflict| ApiError::from(control::Error::Conflict(conflict)).problem().detail;
-        assert!(detail(Conflict::NameTaken).ends_with("change what has it (PUT …/by-name/{name})"));
-        assert!(detail(Conflict::SecretClosed).ends_with("rotate the secret (POST …/signing-secret/rotate)"));
+        assert!(detail(Conflict::NameTaken).ends_with("update the existing object (PUT …/by-name/{name})"));
+        assert!(detail(Conflict::SecretClosed).ends_with("rotate the signing secret (POST …/signing-secret/rotate)"));
         assert_eq!(detail(Conflict::RouteExists), Conflict::RouteExists.detail());
     }
 

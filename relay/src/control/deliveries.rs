@@ -23,67 +23,82 @@ pub use waits::WaitsFor;
 /// A delivery.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Delivery {
+    /// The id of the delivery.
     #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
+    /// The event that is delivered.
     #[schema(value_type = schema::EventId)]
     pub event_id: EventId,
+    /// The source of the event.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
+    /// The destination that the event is delivered to.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
-    /// The name of the destination; null if it has been deleted.
+    /// The name of the destination; null if the destination has been deleted.
     #[schema(required = true)]
     pub destination: Option<String>,
+    /// The route that created the delivery; null if a replay created it for a destination without a route from the
+    /// source.
     #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
-    /// The replay that created it; null if a route did.
+    /// The replay that created the delivery; null if it was created when its event was stored or released.
     #[schema(value_type = Option<schema::ReplayId>, required = true)]
     pub replay_id: Option<ReplayId>,
+    /// The current state.
     #[schema(value_type = DeliveryState)]
     pub state: String,
-    /// What a held delivery waits for.
+    /// Why the delivery is held, as text. Absent if it is not held.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_reason: Option<String>,
-    /// What holds this delivery by itself. Absent if all deliveries of its destination are held, because it is paused, disabled
-    /// or unusable.
+    /// Why this delivery is held individually. Absent if it is held together with all deliveries to its destination,
+    /// because the destination is paused, disabled or unusable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
-    /// What a pending or held delivery waits for; null once it has ended.
+    /// What a pending or held delivery waits for; null once it is succeeded, dead or cancelled.
     #[schema(required = true)]
     pub waits_for: Option<WaitsFor>,
-    /// When `waits_for` ends, if it is `pause` or `breaker`; otherwise null.
+    /// When the back-off or the breaker's wait ends, if `waits_for` is `pause` or `breaker`; otherwise null.
     #[schema(required = true)]
     pub held_until: Option<Timestamp>,
-    /// The time of the next attempt; in the past if `waits_for` is `turn`. Null if it is unknown (`order`), if the delivery is
-    /// held, and once it has ended.
+    /// When the next attempt is due. If `waits_for` is `turn`, this time has passed. Null if `waits_for` is `order`, if
+    /// the delivery is held, and once it is succeeded, dead or cancelled.
     #[schema(required = true)]
     pub next_attempt_at: Option<Timestamp>,
+    /// The number of attempts so far.
     pub attempts: i16,
-    /// The error class of the last attempt of a dead delivery; `not_sent` while a delivery waits because the relay could not
-    /// send it.
+    /// For a dead delivery, the error class of its last attempt, such as `http_status` or `timeout`. `not_sent` for a
+    /// pending delivery that the relay could not send. Otherwise null.
     #[schema(required = true)]
     pub error: Option<String>,
-    /// Why the delivery is dead or cancelled, or could not be sent.
+    /// Why the delivery is dead, was cancelled, or could not be sent; otherwise null.
     #[schema(required = true)]
     pub reason: Option<String>,
+    /// When the delivery succeeded, became dead or was cancelled; null before.
     #[schema(required = true)]
     pub settled_at: Option<Timestamp>,
 }
 
-/// The states of deliveries.
+/// The state of a delivery. `pending`: waiting for its next attempt, or being sent. `held`: not sent, because its
+/// destination is paused, disabled or unusable, because the delivery is held individually (`held_by`), or because its
+/// destination was deleted and it is about to be cancelled. `succeeded`: the destination returned 2xx. `dead`: the last
+/// attempt failed and no more follow; it can be retried or replayed. `cancelled`: cancelled by an operator, by the
+/// deletion of its destination, or because its filter did not match.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DeliveryState {
     /// Waits for its next attempt, or is being sent.
     Pending,
-    /// Waits because its destination is paused, disabled or unusable, because it is held by itself (`held_by`), or because its
-    /// destination was deleted and it is about to be cancelled.
+    /// Not sent: its destination is paused, disabled or unusable, the delivery is held individually (`held_by`), or its
+    /// destination was deleted and the delivery is about to be cancelled.
     Held,
+    /// The destination accepted the delivery.
     Succeeded,
     /// Its last attempt failed; it can be retried or replayed.
     Dead,
+    /// The delivery was cancelled and is no longer sent.
     Cancelled,
 }
 
@@ -102,26 +117,29 @@ impl DeliveryState {
 /// One HTTP request of a delivery, with its outcome.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Attempt {
+    /// The id of the attempt.
     #[schema(value_type = schema::AttemptId)]
     pub id: AttemptId,
-    /// Counted from 1.
+    /// The number of the attempt, starting at 1.
     pub number: i16,
+    /// When the attempt started.
     pub started_at: Timestamp,
+    /// How long the attempt took, in milliseconds.
     pub latency_ms: i32,
     /// The status of the response; null if there was none.
     #[schema(required = true)]
     pub status: Option<i16>,
-    /// The error class; null if the attempt succeeded.
+    /// The error class, such as `http_status`, `timeout` or `connection_refused`; null if the attempt succeeded.
     #[schema(required = true)]
     pub error: Option<String>,
-    /// What happened, for the owner of the destination.
+    /// What went wrong, in words; null if the attempt succeeded.
     #[schema(required = true)]
     pub detail: Option<String>,
     /// The first 16 KiB of the response body.
     #[schema(required = true)]
     pub response_excerpt: Option<String>,
-    /// The target of a redirect: its scheme, host, port and path, up to 500 characters. Redirects are not followed. Null if
-    /// the response was not a redirect.
+    /// If the response was a redirect, the scheme, host, port and path that it points to, up to 500 characters;
+    /// otherwise null. Redirects are not followed.
     #[schema(required = true)]
     pub location: Option<String>,
 }
@@ -156,10 +174,16 @@ pub async fn list(
     let window = Window::read(page, &mut problems);
     let range = id_range(filter.after.as_deref(), filter.before.as_deref(), window, &mut problems);
     let event = filter.event.as_deref().and_then(|text| {
-        text.parse().map_err(|_| problems.add("event", format!("\"{text}\" is not the id of an event, evt_…"))).ok()
+        text.parse()
+            .map_err(|_| problems.add("event", format!("\"{text}\" is not an event id; event ids begin with evt_")))
+            .ok()
     });
     if filter.error.is_some() && matches!(filter.state, Some(DeliveryState::Pending | DeliveryState::Held)) {
-        problems.add("error", "can only be combined with a state of settled deliveries; omit state, or use dead");
+        problems.add(
+            "error",
+            "cannot be combined with state pending or held, because only dead deliveries have an \
+             error class; omit state, or use dead",
+        );
     }
     let destination =
         destinations::id_of(control, actor, "destination", filter.destination.as_deref(), &mut problems).await?;

@@ -33,44 +33,56 @@ pub mod signing;
 /// A destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Destination {
+    /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub id: DestinationId,
+    /// The name, unique among destinations.
     pub name: String,
+    /// The URL that deliveries are sent to.
     pub url: String,
+    /// The current state.
     pub state: DestinationState,
+    /// Why the destination was disabled; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub state_reason: Option<String>,
+    /// When the state last changed.
     pub state_changed_at: Timestamp,
-    /// Why this relay cannot send to it, for example because no master key opens its secrets. Its deliveries are held. Absent
-    /// if the destination is usable.
+    /// Why this relay cannot send to the destination, for example because no key in `TIDEGATE_MASTER_KEY` opens its
+    /// secrets. Deliveries are held. Absent if the destination is usable.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
+    /// The rate limit; null if there is none.
     #[schema(required = true)]
     pub rate_limit: Option<RateLimit>,
+    /// The maximum number of attempts in flight at the same time.
     pub max_concurrency: i32,
+    /// The timeout of an attempt, in milliseconds.
     pub timeout_ms: i32,
+    /// The retry policy.
     #[schema(value_type = schema::RetryPolicy)]
     pub retry: Value,
-    /// Whether the query of the provider's request is appended to the URL.
+    /// Whether the query string of the provider's request is appended to the URL.
     pub append_query: bool,
     /// The names of the static headers; their values are not shown.
     pub header_names: Vec<String>,
-    /// What the destination verifies deliveries with. Only present in the answer that created it; `/signing-secret` returns it
-    /// later.
+    /// The signing secret, with which the destination verifies deliveries. Only present in the response that creates
+    /// the destination; later, use `GET …/signing-secret`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub signing_secret: Option<String>,
-    /// Present and true if the static headers were removed, because the URL now has another scheme, host or port and the request
-    /// did not give them again.
+    /// Present and true if this call removed the static headers, because it changed the scheme, host or port of the URL
+    /// and did not set `headers`.
     #[serde(skip_serializing_if = "std::ops::Not::not")]
     pub headers_cleared: bool,
-    /// In the answer to PUT and PATCH: the settings that this call has reset to their defaults or removed, such as
-    /// `["headers.x-team", "rate_limit"]`. Absent if there are none. Signing keys are never among them.
+    /// In responses to PUT and PATCH: the settings that the call reset to their defaults or removed, such as
+    /// `["headers.x-team", "rate_limit"]`. Absent if there are none. Never includes the signing secret.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
+    /// When the destination was created.
     pub created_at: Timestamp,
+    /// When the destination was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -256,7 +268,12 @@ fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<Stri
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
     let id = DestinationId::from_uuid(row.id);
     let headers = open_headers(control, row).unwrap_or_else(|error| {
-        tracing::error!(destination = %id, error, "the static headers of a destination cannot be opened");
+        tracing::error!(
+            destination = %id,
+            error,
+            "the static headers of a destination cannot be opened; append the key with which they were sealed to \
+             TIDEGATE_MASTER_KEY"
+        );
         BTreeMap::new()
     });
     headers.into_keys().collect()

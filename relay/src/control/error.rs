@@ -61,7 +61,7 @@ impl fmt::Display for Noun {
             Self::Destination => "destination",
             Self::Route => "route",
             Self::Event => "event",
-            Self::ChangedCopy => "changed copy",
+            Self::ChangedCopy => "copy with a different body",
             Self::Delivery => "delivery",
             Self::Replay => "replay",
             Self::UnreadableMessage => "unreadable message",
@@ -105,19 +105,30 @@ impl Conflict {
     #[must_use]
     pub const fn detail(self) -> &'static str {
         match self {
-            Self::NameTaken => "the name is taken; choose another one, or change what has it",
-            Self::RouteExists => "a route from this source to this destination already exists; change that one",
-            Self::ChangedMeanwhile => "another request changed or deleted it at the same time; read it and try again",
-            Self::NotPending => "the delivery has ended; only a pending or held delivery can be cancelled",
+            Self::NameTaken => "the name is already in use; choose a different name, or update the existing object",
+            Self::RouteExists => {
+                "a route from this source to this destination already exists; update that route instead"
+            }
+            Self::ChangedMeanwhile => {
+                "another request changed or deleted the object at the same time; fetch it again and retry"
+            }
+            Self::NotPending => {
+                "the delivery has already succeeded or is dead; only a pending or held delivery can be cancelled"
+            }
             Self::DestinationGone => {
                 "the destination of this delivery has been deleted; replay the event to another destination"
             }
-            Self::BodyGone => "the body of this event is no longer kept, so it cannot be sent again",
-            Self::NotFailed => "only an event in quarantine can be released",
-            Self::ReplayFinished => "the replay has ended and none of its deliveries is pending",
+            Self::BodyGone => {
+                "the body of this event is past its retention period, so the event can no longer be delivered; ask \
+                 the provider to send it again"
+            }
+            Self::NotFailed => "this event is not in quarantine; only quarantined events can be released",
+            Self::ReplayFinished => {
+                "the replay has ended and none of its deliveries is pending, so there is nothing to cancel"
+            }
             Self::SecretClosed => {
-                "no key of TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key that it was \
-                 sealed with, or rotate the secret"
+                "no key in TIDEGATE_MASTER_KEY opens the signing secret of this destination; append the key with \
+                 which it was sealed, or rotate the signing secret"
             }
         }
     }
@@ -128,20 +139,29 @@ impl Error {
     #[must_use]
     pub fn detail(&self) -> String {
         match self {
-            Self::NotFound(noun) => format!("no such {noun}; check its id or name"),
+            Self::NotFound(Noun::ChangedCopy) => "this event has no copy with a different body".to_owned(),
+            Self::NotFound(noun @ (Noun::Source | Noun::Destination)) => {
+                format!("this {noun} does not exist; check the id or name")
+            }
+            Self::NotFound(noun) => format!("this {noun} does not exist; check the id"),
             Self::PastRetention(retention) => past_retention(*retention),
             Self::Invalid(errors) => errors.iter().map(FieldError::text).collect::<Vec<_>>().join("; "),
             Self::Conflict(conflict) => conflict.detail().to_owned(),
             Self::StillUnreadable(detail) | Self::NotTried(detail) | Self::WrongClock(detail) | Self::Edge(detail) => {
                 detail.clone()
             }
-            Self::Unavailable(_) => "try again in a moment; a change may not have been saved".to_owned(),
+            Self::Unavailable(_) => {
+                "retry in a moment; if the request was a change, it may or may not have been saved".to_owned()
+            }
             Self::NotActive(_) => {
-                "it becomes active as soon as the relay can read it from the database; check before you send it again"
+                "the change becomes active as soon as the relay can read it from the database; do not repeat the \
+                 request before you have checked"
                     .to_owned()
             }
             Self::NotReady(problems) => problems.join("; "),
-            Self::Internal(_) => "the relay's log has the cause; trying again may help".to_owned(),
+            Self::Internal(_) => {
+                "retrying may help; the cause is in the relay's log, under the x-request-id of this response".to_owned()
+            }
         }
     }
 
@@ -183,7 +203,10 @@ impl From<store::Error> for Error {
 
 /// Why an event cannot be shown whole, or delivered again.
 pub(super) fn past_retention(retention: Retention) -> String {
-    format!("the body is past its retention of {} days", retention.body_days)
+    format!(
+        "event bodies are kept for {} days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed",
+        retention.body_days
+    )
 }
 
 /// What an error of the store means for the caller of a request that can violate one of these constraints.

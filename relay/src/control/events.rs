@@ -25,34 +25,40 @@ mod release;
 /// How long a caller waits for what the routes say of an event.
 pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
 
-/// An event, without its headers and body.
+/// An event without its headers and body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Event {
+    /// The id of the event.
     #[schema(value_type = schema::EventId)]
     pub id: EventId,
+    /// The source that received the event.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The name of the source; null if it has been deleted.
     #[schema(required = true)]
     pub source: Option<String>,
+    /// When the edge received the request.
     pub received_at: Timestamp,
+    /// The event type; null if the request has none.
     #[serde(rename = "type")]
     #[schema(required = true)]
     pub event_type: Option<String>,
-    /// The id that the provider gave the event.
+    /// The provider's id of the event, or the value of `key` in the `config` of the source; null if the request has
+    /// none. Copies are recognised by it; see also `same_key_as`.
     #[schema(required = true)]
     pub key: Option<String>,
-    /// The size of its body in bytes.
+    /// The size of the body in bytes.
     pub body_size: i32,
+    /// The result of verification.
     #[schema(value_type = Verification)]
     pub verification: String,
     /// Why verification failed, if the event is or was in quarantine.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub failure: Option<EventFailure>,
-    /// How many more times the provider sent this event.
+    /// The number of copies of this event that have arrived.
     pub duplicates: i32,
-    /// The event that has the same key and another body. Both are stored and delivered.
+    /// The id of an earlier event with the same key but a different body. Both events are stored and delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub same_key_as: Option<EventId>,
@@ -61,42 +67,49 @@ pub struct Event {
 /// Why the verification of an event failed.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventFailure {
-    /// A stable code.
+    /// A machine-readable code that does not change between versions, such as `signature_mismatch`.
     #[schema(example = "signature_mismatch")]
     pub cause: String,
-    /// Details for the owner of the source. The sender does not see them.
+    /// What is wrong, in words. It is never sent to the provider.
     #[schema(example = "the signature does not match; check that the source has the provider's current secret")]
     pub detail: String,
 }
 
-/// A copy of an event with another body, from a provider that changes the body when it sends an event again.
+/// A copy whose body differs from the event's, from a provider whose resends may have a different body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ChangedCopy {
-    /// The id that the copy was answered with.
+    /// The event id that the edge returned when it acknowledged the copy.
     #[schema(value_type = schema::EventId)]
     pub id: EventId,
+    /// When the copy arrived.
     pub received_at: Timestamp,
-    /// The size of its body in bytes.
+    /// The size of the body in bytes.
     pub body_size: i32,
 }
 
 /// A header of the provider's request.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Header {
+    /// The name, in lower case.
     pub name: String,
+    /// The value.
     pub value: String,
 }
 
-/// The result of verifying the signature of an event.
+/// The result of verifying an event. `verified`: the signature or credentials are valid. `stale`: the signature is
+/// valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`. `unsigned`: the source
+/// requires no signature. `failed`: verification failed, and the event is in quarantine. `released`: verification
+/// failed, and the event has been released from quarantine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Deserialize, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Verification {
+    /// The signature or credentials are valid.
     Verified,
-    /// The signature is valid and its time is out of tolerance, which the source accepts.
+    /// The signature is valid but its timestamp is outside the tolerance, and `on_stale` is `accept_flagged`.
     Stale,
     /// The source requires no signature.
     Unsigned,
-    /// Verification failed, and the source keeps such events: it is not delivered until it is released.
+    /// Verification failed, and the event is in quarantine: it is not delivered until it is released.
     Failed,
     /// Verification failed, and the event has been released.
     Released,

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 pub struct FieldError {
     /// The field, such as `rate_limit.per`; empty for the request as a whole.
     pub field: String,
-    /// What is wrong and what to do.
+    /// What is wrong and how to fix it.
     pub message: String,
     /// The stable code of the part of the gateway that refused it, if that has one.
     #[serde(skip)]
@@ -43,11 +43,45 @@ impl FieldError {
             // serde's path may name the unknown field already.
             let field =
                 if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
-            return Self::new(field, format!("is unknown; expected {}", known.replace('`', "")));
+            return Self::new(field, format!("is not a known field; the fields are {}", known.replace('`', "")));
         }
         if text == "invalid digit found in string" {
             return Self::new(path, "must be a whole number");
         }
-        Self::new(if path == "." { "" } else { path }, text.replace('`', "\""))
+        let field = if path == "." { "" } else { path };
+        let kinds = text.strip_prefix("invalid type: ").and_then(|rest| rest.rsplit_once(", expected "));
+        let text = match kinds {
+            Some((found, expected)) => {
+                let subject = if field.is_empty() { "the request body " } else { "" };
+                format!("{subject}must be {}, but is {}", expected_kind(expected), found_kind(found))
+            }
+            None => text.to_owned(),
+        };
+        Self::new(field, text.replace('`', "\""))
+    }
+}
+
+/// What serde expects, in the words of JSON.
+fn expected_kind(expected: &str) -> &str {
+    match expected {
+        "a sequence" => "an array",
+        "a map" => "an object",
+        "i8" | "i16" | "i32" | "i64" | "u8" | "u16" | "u32" | "u64" => "a whole number",
+        "f32" | "f64" => "a number",
+        other => other,
+    }
+}
+
+/// What serde has found, in the words of JSON.
+fn found_kind(found: &str) -> String {
+    let value = |kind: &str| found.strip_prefix(kind).map(str::to_owned);
+    match found {
+        "sequence" => "an array".to_owned(),
+        "map" => "an object".to_owned(),
+        _ => value("string ")
+            .or_else(|| value("boolean "))
+            .or_else(|| value("integer "))
+            .or_else(|| value("floating point "))
+            .unwrap_or_else(|| found.to_owned()),
     }
 }

@@ -54,7 +54,7 @@ struct Whole(i64);
 impl<'de> Deserialize<'de> for Whole {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let number = Number::deserialize(deserializer)?;
-        whole_of(&number).map(Self).ok_or_else(|| D::Error::custom(format!("{number} is not a whole number")))
+        whole_of(&number).map(Self).ok_or_else(|| D::Error::custom(format!("must be a whole number, but is {number}")))
     }
 }
 
@@ -66,7 +66,8 @@ fn whole_of(number: &Number) -> Option<i64> {
 /// Reads a field that is a whole number; for `#[serde(deserialize_with = …)]`.
 pub(super) fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D) -> Result<T, D::Error> {
     let Whole(number) = Whole::deserialize(deserializer)?;
-    T::try_from(number).map_err(|_| D::Error::custom(format!("{number} is out of range")))
+    T::try_from(number)
+        .map_err(|_| D::Error::custom(format!("must be a whole number within its range, but is {number}")))
 }
 
 /// As [`whole`], for a field that may be null; with `#[serde(default)]` it may be left out.
@@ -143,7 +144,7 @@ impl Problems {
     pub(super) fn range(&mut self, field: &str, number: i64, least: i32, most: i32) -> Option<i32> {
         let found = i32::try_from(number).ok().filter(|number| (least..=most).contains(number));
         if found.is_none() {
-            self.add(field, format!("is {number}; must be {least} to {most}"));
+            self.add(field, format!("must be from {least} to {most}, but is {number}"));
         }
         found
     }
@@ -156,7 +157,7 @@ impl Problems {
         match found {
             Ok(found) => Ok(Some(found)),
             Err(Error::NotFound(noun)) => {
-                self.add(field, format!("there is no {noun} \"{text}\"; give its id or name"));
+                self.add(field, format!("there is no {noun} \"{text}\"; use the id or name of an existing {noun}"));
                 Ok(None)
             }
             Err(error) => Err(error),
@@ -218,7 +219,10 @@ mod tests {
         let errors = wrong_fields(problems.finish());
         assert_eq!(
             errors.iter().map(FieldError::text).collect::<Vec<_>>(),
-            ["b: is 6; must be 1 to 5", "c: there is no source \"x\"; give its id or name"]
+            [
+                "b: must be from 1 to 5, but is 6",
+                "c: there is no source \"x\"; use the id or name of an existing source"
+            ]
         );
     }
 }

@@ -44,12 +44,14 @@ fn problem(name: &str) -> Option<&'static str> {
     let allowed = |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || byte == b'-' || byte == b'_';
     let first_is_fine = name.bytes().next().is_some_and(|byte| byte != b'-' && byte != b'_');
     if name.len() > MAX_NAME || !first_is_fine || !name.bytes().all(allowed) {
-        return Some("must have 1 to 64 characters of a to z, 0 to 9, - and _, and begin with a letter or a digit");
+        return Some(
+            "must be 1 to 64 characters long, contain only a–z, 0–9, - and _, and begin with a letter or digit",
+        );
     }
     ["src_", "dst_"]
         .iter()
         .any(|prefix| name.starts_with(prefix))
-        .then_some("must not begin with src_ or dst_, as ids do")
+        .then_some("must not begin with src_ or dst_, which are reserved for ids")
 }
 
 #[cfg(test)]

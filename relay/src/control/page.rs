@@ -29,13 +29,14 @@ pub(crate) const LIST: Limits =
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
+    /// The items of the page.
     pub data: Vec<T>,
-    /// The `cursor` of the next page; null on the last page. A page can have fewer rows than `limit`, or none, and still have a
-    /// next page: see `scanned_until`.
+    /// The value for `cursor` to get the next page; null on the last page. A page can have fewer items than `limit`, or
+    /// none, although there is a next page; see `scanned_until`.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
-    /// Set if the call ended before the page was full because the filters match few rows: all of history from now, or from the
-    /// cursor, back to this time was scanned. `next_cursor` continues from there. Otherwise null.
+    /// Set if the filters match so few items that the call stopped before the page was full: everything from now (or
+    /// from `cursor`) back to this time has been scanned. `next_cursor` continues from there. Otherwise null.
     #[schema(required = true)]
     pub scanned_until: Option<Timestamp>,
 }
@@ -73,11 +74,14 @@ impl Window {
     pub(super) fn read(request: &PageRequest, problems: &mut Problems) -> Self {
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
-            problems.add("limit", format!("is {limit}; must be 1 to {MAX_LIMIT}"));
+            problems.add("limit", format!("must be from 1 to {MAX_LIMIT}, but is {limit}"));
         }
         let decoded = request.cursor.as_deref().map(decode);
         if decoded == Some(None) {
-            problems.add("cursor", "is not a next_cursor of this API; omit it for the first page");
+            problems.add(
+                "cursor",
+                "is not a valid cursor; use the next_cursor of a previous page, or omit it to get the first page",
+            );
         }
         Self { limit: limit.min(MAX_LIMIT) as usize, cursor: decoded.flatten() }
     }

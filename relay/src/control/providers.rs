@@ -9,69 +9,75 @@ use super::error::Noun;
 use super::page::Page;
 use super::{Actor, Error, schema};
 
-/// A provider whose webhooks can be received.
+/// A provider that Tidegate can receive webhooks from.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Provider {
-    /// What a source's `provider` is set to.
+    /// The id of the provider: the value of `provider` in a source.
     #[schema(value_type = schema::ProviderId)]
     pub id: &'static str,
+    /// The name of the provider.
     pub name: &'static str,
     /// The provider's documentation of verification; null if there is none.
     #[schema(required = true)]
     pub docs: Option<&'static str>,
-    /// The source of the facts: `A` the provider's documentation or SDK, `B` several other sources, `C` one other source.
+    /// Where the information about this provider comes from: `A` its documentation or SDK, `B` several other
+    /// publications, `C` one other publication.
     #[schema(value_type = schema::ProviderConfidence)]
     pub confidence: &'static str,
-    /// False if a part of the scheme is not published.
+    /// False if a part of the scheme is undocumented, so that it may differ from what is verified.
     pub certain: bool,
-    /// What to know before using it.
+    /// What to know before you create a source for this provider; null if there is nothing.
     #[schema(required = true)]
     pub note: Option<&'static str>,
+    /// How requests of the provider are verified.
     pub scheme: ProviderScheme,
-    /// Whether a source needs a secret: `required`, `handed_over` (the provider sends it first) or `none`.
+    /// Whether a source needs a secret: `required`, `handed_over` (the provider sends it in a handshake) or `none`.
     #[schema(value_type = schema::ProviderSecretNeed)]
     pub secret: &'static str,
     /// What the secret is and where to find it; null if there is none.
     #[schema(required = true)]
     pub secret_help: Option<&'static str>,
-    /// How a secret is replaced.
+    /// How to replace the secret at the provider; null if not applicable.
     #[schema(required = true)]
     pub rotation: Option<&'static str>,
     /// The fields of a source's `config` in addition to those of every source.
     pub settings: Vec<ProviderSetting>,
-    /// The parts of a request that an attacker without the secret can change.
+    /// The parts of a request that an attacker can change without knowing the secret; null if there are none.
     #[schema(required = true)]
     pub unauthenticated: Option<&'static str>,
-    /// Where the provider's id of an event is; the first place whose parts are all present is used.
+    /// Where the provider's id of an event is read from. The first entry that is present in the request is used.
     pub event_id: Vec<String>,
-    /// Where the type of an event is; for a batch, that of its first item.
+    /// Where the type of an event is read from; for a batch, the type of its first item.
     pub event_type: Vec<String>,
-    /// Whether the body of an event may change when the provider sends it again. If not, a known id with another body is a new
-    /// event, marked `same_key_as`.
+    /// Whether the body may differ when the provider resends an event. If false, a request with a known id but a
+    /// different body is stored as a new event with `same_key_as`.
     pub resend_changes_body: bool,
-    /// The JSON pointer of the list, if one request contains several items.
+    /// If one request contains several items: the JSON pointer of the array that contains them; otherwise null.
     #[schema(required = true)]
     pub items: Option<&'static str>,
-    /// How many kinds of handshakes and pings are answered at the edge.
+    /// The number of kinds of handshake requests that the edge answers for this provider.
     pub challenges: usize,
+    /// How the provider sends webhooks.
     pub delivery: ProviderDelivery,
-    /// The answer, unless `acknowledgement` of the source's `config` replaces it.
+    /// The response that acknowledges an event, unless `acknowledgement` in the source's `config` replaces it.
     pub acknowledgement: ProviderAcknowledgement,
 }
 
 /// How a provider's requests are verified.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderScheme {
-    /// Any of them suffices; empty if the settings decide.
+    /// The verification methods; a request is verified if one of them succeeds. Empty if the method depends on the
+    /// settings.
     #[schema(example = json!(["HMAC-SHA256"]))]
     pub methods: Vec<String>,
     /// Where the signature or token is.
     #[schema(example = json!(["header stripe-signature"]))]
     pub places: Vec<String>,
-    /// How far the signed time may be from now, in seconds, unless `tolerance_s` is set; null if no time is signed.
+    /// The default tolerance for the signed timestamp, in seconds, unless `tolerance_s` in the source's `config`
+    /// overrides it; null if requests have no signed timestamp.
     #[schema(required = true)]
     pub tolerance_s: Option<u64>,
-    /// Where the provider's keys are fetched; null if the secret is the key.
+    /// The URL from which the provider's public keys are fetched; null if requests are verified with the secret.
     #[schema(required = true)]
     pub keys: Option<String>,
 }
@@ -79,37 +85,44 @@ pub struct ProviderScheme {
 /// A setting of a provider.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderSetting {
+    /// The field in the `config` of a source.
     pub name: &'static str,
     /// `text`, `prefix`, `header`, `url` or `own_url`.
     #[schema(value_type = schema::ProviderSettingKind)]
     pub kind: &'static str,
+    /// Whether the setting must be set.
     pub required: bool,
+    /// The default; null if there is none.
     #[schema(required = true)]
     pub default: Option<&'static str>,
+    /// What to set it to.
     pub help: &'static str,
 }
 
 /// How a provider sends webhooks.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderDelivery {
-    /// The answers that count as success.
+    /// The responses that the provider treats as success.
     pub success: &'static str,
-    /// How long it waits for an answer, in seconds; null if that is not documented.
+    /// The provider's timeout for a response, in seconds; null if undocumented.
     #[schema(required = true)]
     pub timeout_s: Option<u16>,
+    /// The provider's retry policy, in words; null if undocumented.
     #[schema(required = true)]
     pub retries: Option<&'static str>,
-    /// True if some of this is not from the provider itself.
+    /// True if any of this information does not come from the provider's own documentation.
     pub unconfirmed: bool,
 }
 
-/// The answer to an event.
+/// The response that acknowledges an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ProviderAcknowledgement {
+    /// The status code.
     pub status: u16,
-    /// Null: the id of the event, as JSON.
+    /// The response body; null for `{"id": "evt_…"}`.
     #[schema(required = true)]
     pub body: Option<&'static str>,
+    /// The content type; null for the default.
     #[schema(required = true)]
     pub content_type: Option<&'static str>,
 }

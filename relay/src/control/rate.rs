@@ -4,7 +4,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use model::destination::Rate;
-use serde::{Deserialize, Serialize};
+use serde::de::Error as _;
+use serde::{Deserialize, Deserializer, Serialize};
 use utoipa::ToSchema;
 
 use super::fields::{Problems, whole};
@@ -13,17 +14,25 @@ use crate::configuration;
 /// The largest number of deliveries in a period.
 pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 
-/// The most deliveries in a period.
+/// The maximum number of deliveries in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RateLimit {
-    #[serde(deserialize_with = "whole")]
+    /// The maximum number of deliveries per period.
+    #[serde(deserialize_with = "limit")]
     #[schema(minimum = 1, maximum = 1_000_000)]
     pub limit: u32,
+    /// The period.
     pub per: Period,
 }
 
-/// The period of a rate.
+/// A number that a limit can hold; [`RateLimit::read`] checks it further.
+fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
+    let number: i64 = whole(deserializer)?;
+    u32::try_from(number).map_err(|_| D::Error::custom(format!("must be from 1 to {MAX_LIMIT}, but is {number}")))
+}
+
+/// The period of a rate limit.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum Period {
@@ -39,7 +48,7 @@ impl RateLimit {
         if limit.is_none() {
             problems.add(
                 "rate_limit.limit",
-                format!("is {}; must be 1 to {MAX_LIMIT}; omit rate_limit for no limit", self.limit),
+                format!("must be from 1 to {MAX_LIMIT}, but is {}; to set no limit, omit rate_limit", self.limit),
             );
         }
         let per = match self.per {

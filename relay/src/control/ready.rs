@@ -15,43 +15,48 @@ use crate::readiness::Failing;
 /// How long the database is given to answer.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
-/// The relay can work.
+/// The relay is ready.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Ready {
+    /// Always true.
     pub ok: bool,
+    /// The version of the relay.
     pub version: &'static str,
-    /// How many destinations this relay cannot send to, for instance because no master key opens their secrets. The list of
-    /// destinations says which and why.
+    /// The number of destinations that this relay cannot send to, for example because no key in `TIDEGATE_MASTER_KEY`
+    /// opens their secrets. See `unusable` in the list of destinations.
     pub unusable_destinations: usize,
-    /// How many routes have an expression that this relay cannot evaluate. The list of routes says which and why.
+    /// The number of routes with an expression that this relay cannot evaluate. See `unusable` in the list of routes.
     pub unusable_routes: usize,
-    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. From a minute on the
-    /// relay is not ready.
+    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. If they differ
+    /// by more than a minute, the relay is not ready.
     pub clock_ahead_ms: i64,
-    /// The API of the queues. While it fails, what the edge has acknowledged waits in the queue.
+    /// The queue API. While it is failing, acknowledged events wait in the queue.
     pub queue: Upstream,
-    /// The edge, as the relay calls it. While it fails, changes of sources wait, and so do events with large bodies.
+    /// Whether the relay can call the edge. While it cannot, changes to sources do not become active, and events with
+    /// large bodies wait in the queue.
     pub edge: Upstream,
 }
 
-/// What every relay calls and none can restart. If it fails, it fails for all of them, so the relay stays ready.
+/// A service that all relays depend on. If it fails, it fails for all relays, so the relay stays ready.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Upstream {
+    /// Whether calls succeed.
     pub status: UpstreamStatus,
-    /// The first failure; left out while it works.
+    /// The time of the first failure; absent while the upstream is working.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub since: Option<Timestamp>,
-    /// What the last call ended with; left out while it works. The relay's log has the rest.
+    /// The error of the last call; absent while the upstream is working. The relay's log has the details.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub error: Option<String>,
 }
 
-/// Whether the calls to an upstream succeed.
+/// The status of an upstream. `working`: calls succeed. `failing`: all calls have failed for at least 15 seconds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UpstreamStatus {
+    /// Calls succeed.
     Working,
     /// All calls have failed for 15 seconds or longer.
     Failing,
@@ -72,7 +77,12 @@ pub async fn ready(control: &Control) -> Result<Ready, Error> {
         Ok(Ok((None, ahead_ms))) => ahead_ms,
         Ok(Ok((Some(wrong), _))) => return Err(Error::WrongClock(wrong)),
         Ok(Err(error)) => return Err(Error::Unavailable(error.to_string())),
-        Err(_) => return Err(Error::Unavailable(format!("no answer within {} s", READY_WITHIN.as_secs()))),
+        Err(_) => {
+            return Err(Error::Unavailable(format!(
+                "the database did not respond within {} s",
+                READY_WITHIN.as_secs()
+            )));
+        }
     };
     let problems = control.readiness.problems();
     if !problems.is_empty() {

@@ -10,26 +10,31 @@ use super::page::{Page, PageRequest, Window, id_range};
 use super::time::Timestamp;
 use super::{Actor, Control, Error, schema, sources};
 
-/// Requests to a source that the edge refused for the same cause.
+/// Requests to a source that the edge rejected for the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Rejection {
+    /// The id of the rejection.
     #[schema(value_type = schema::RejectionId)]
     pub id: RejectionId,
+    /// The source that the requests were sent to.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The source's name.
     pub source: String,
-    /// A stable code.
+    /// A machine-readable code that does not change between versions, such as `signature_mismatch`.
     pub cause: String,
-    /// Details for the owner of the source. The sender does not see them.
+    /// What is wrong, in words. It is never sent to the provider.
     pub detail: String,
-    /// How many requests were refused.
+    /// The number of rejected requests.
     pub count: i64,
+    /// When the first of these requests arrived.
     pub first_at: Timestamp,
+    /// When the last of these requests arrived.
     pub last_at: Timestamp,
-    /// The size in bytes of one of them.
+    /// The body size of one of the requests, in bytes, as an example.
     pub size: i64,
-    /// The address that one of them came from.
+    /// The kind of IP address that one of the requests came from, as an example: `ipv4`, `ipv6` or `unknown`. The address
+    /// itself is not stored.
     pub remote: String,
 }
 

@@ -22,18 +22,18 @@ use crate::replay::{self, Filter, New, State as ReplayedState, Verification as R
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewReplay {
-    /// Which events or deliveries to replay; an empty filter matches all events.
+    /// Selects the events or deliveries to replay. An empty filter matches all events except those in quarantine.
     #[serde(deserialize_with = "object")]
     pub filter: ReplayFilter,
-    /// The id or name of the destination to deliver to instead of the original destinations. No filter of a route is evaluated.
-    /// The transform is that of the route from the source to this destination. Without such a route, deliveries (`filter.state`)
-    /// keep the transform of their own route, and events are sent as the provider sent them.
+    /// The id or name of a destination to deliver to, instead of the original destinations. Route filters are not
+    /// evaluated. The transform of the route from the source to this destination is used. Without such a route,
+    /// replayed deliveries use the transform of their own route, and replayed events are sent unchanged.
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// The most deliveries that are created in a period. The limits of each destination apply as well.
+    /// The maximum number of deliveries that the replay creates in a period. The limits of each destination also apply.
     #[serde(default, deserialize_with = "optional_object")]
     pub rate_limit: Option<RateLimit>,
-    /// Only counts the matches, as far as one call gets.
+    /// If true, only counts the matches and creates nothing. A large history may take several calls; see `cursor`.
     #[serde(default)]
     pub dry_run: bool,
     /// Only with `dry_run`: the `next_cursor` of a dry run with the same filter, to continue counting from there.
@@ -41,129 +41,150 @@ pub struct NewReplay {
     pub cursor: Option<String>,
 }
 
-/// Which events or deliveries a replay takes.
+/// Selects the events or deliveries of a replay.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReplayFilter {
-    /// Id or name.
+    /// Only events of this source (id or name).
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
-    /// Id or name.
+    /// Only deliveries to this destination (id or name).
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
+    /// Only events of this type.
     #[serde(rename = "type")]
     pub event_type: Option<String>,
-    /// Takes deliveries with this state. Omitted: takes events and routes them again.
+    /// Replays deliveries in this state. If omitted, events are replayed: they are routed again.
     pub state: Option<ReplayedState>,
-    /// The error class of the last attempt; requires `state`.
+    /// Only dead deliveries whose last attempt failed with this error class. Requires `"state": "dead"`.
     pub error: Option<String>,
-    /// Received at or after this time, RFC 3339.
+    /// Only events received at or after this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
     pub after: Option<String>,
-    /// Received before this time, RFC 3339.
+    /// Only events received before this time (RFC 3339).
     #[schema(value_type = Option<Timestamp>)]
     pub before: Option<String>,
-    /// Takes the events in quarantine instead of all others: they are released, and delivered for the first time. Two such
-    /// replays release no event twice.
+    /// `failed` replays events in quarantine instead of all others: they are released and delivered for the first time.
+    /// Each event is released only once, even by concurrent replays.
     pub verification: Option<ReplayedVerification>,
-    /// Takes only those events in quarantine that verify with the current secrets and settings of their source; requires
-    /// `verification`.
+    /// Only quarantined events whose verification succeeds with the current secrets and settings of their source.
+    /// Requires `verification`.
     #[serde(default)]
     pub verifies_now: bool,
 }
 
-/// Which events or deliveries a replay takes, as it is shown.
+/// The filter of a replay.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ShownFilter {
+    /// Only events of this source; null for all.
     #[schema(value_type = Option<schema::SourceId>, required = true)]
     pub source: Option<SourceId>,
+    /// Only deliveries to this destination; null for all.
     #[schema(value_type = Option<schema::DestinationId>, required = true)]
     pub destination: Option<DestinationId>,
+    /// Only events of this type; null for all.
     #[serde(rename = "type")]
     #[schema(required = true)]
     pub event_type: Option<String>,
+    /// Replays deliveries in this state; null if events are replayed.
     #[schema(required = true)]
     pub state: Option<ReplayedState>,
+    /// Only dead deliveries whose last attempt failed with this error class; null for all.
     #[schema(required = true)]
     pub error: Option<String>,
+    /// Only events received at or after this time; null for all.
     #[schema(required = true)]
     pub after: Option<Timestamp>,
+    /// Only events received before this time; null for all.
     #[schema(required = true)]
     pub before: Option<Timestamp>,
+    /// `failed` if events in quarantine are replayed; otherwise null.
     #[schema(required = true)]
     pub verification: Option<ReplayedVerification>,
+    /// Whether only quarantined events are replayed whose verification succeeds with the current secrets and settings.
     pub verifies_now: bool,
 }
 
 /// A replay and its progress.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Replay {
+    /// The id of the replay.
     #[schema(value_type = schema::ReplayId)]
     pub id: ReplayId,
-    /// A completed replay has created all of its deliveries, of which `pending` have not ended yet. A failed replay was stopped
-    /// by the gateway, for the reason in `error`; the deliveries that it has created are kept.
+    /// `completed`: all deliveries have been created; `pending` of them are not yet succeeded, dead or cancelled.
+    /// `failed`: Tidegate stopped the replay, for the reason in `error`; deliveries that were already created are kept.
     #[schema(value_type = schema::ReplayState)]
     pub state: String,
+    /// The filter.
     pub filter: ShownFilter,
-    /// The destination that it delivers to instead of the original destinations; null if there is none.
+    /// The destination that replaces the original destinations; null if the replay uses the original ones.
     #[schema(value_type = Option<schema::DestinationId>, required = true)]
     pub destination: Option<DestinationId>,
+    /// The rate limit; null if there is none.
     #[schema(required = true)]
     pub rate_limit: Option<RateLimit>,
-    /// How many events or deliveries the filter matches, of those that were stored or, with a state, settled before the replay
-    /// was created. Null while they are being counted, and if the replay was cancelled or failed before the end of the count.
+    /// The number of events or deliveries that the filter matches. Null while they are being counted, and if the replay
+    /// ended before all were counted.
     #[schema(required = true)]
     pub matched: Option<i64>,
-    /// How many matches have been counted so far; the same as `matched` if that is not null.
+    /// The number of matches that have been counted so far; the same as `matched` if that is not null.
     pub matched_so_far: i64,
-    /// How many matches have been processed.
+    /// The number of matches that have been processed.
     pub processed: i64,
-    /// How many processed matches could not be delivered again.
+    /// The number of matches that could not be replayed.
     pub skipped: i64,
-    /// Why they were skipped; null if none was.
+    /// Why matches were skipped; null if none were.
     #[schema(required = true)]
     pub skipped_reason: Option<String>,
-    /// How many deliveries have been created.
+    /// The number of deliveries that have been created.
     pub created: i64,
-    /// How many of the created deliveries are not settled yet. Those of a deleted destination are included until they have been
-    /// cancelled in the background.
+    /// The number of created deliveries that are not yet succeeded, dead or cancelled. Deliveries to a deleted
+    /// destination are included until they have been cancelled in the background.
     pub pending: i64,
-    /// How many of the pending deliveries are held by themselves, for example because their filter could not be evaluated. At
-    /// most 10,000 are counted.
+    /// How many of the pending deliveries are held individually, for example because their transform fails. Counted up
+    /// to 10,000.
     pub held: i64,
+    /// How many of the created deliveries have succeeded.
     pub succeeded: i64,
+    /// How many of the created deliveries are dead.
     pub dead: i64,
+    /// How many of the created deliveries were cancelled.
     pub cancelled: i64,
-    /// The shortest time that the replay takes at its rate, in seconds; null if it has no rate or `matched` is null.
+    /// The minimum duration of the replay at its rate limit, in seconds; null without a rate limit or while `matched`
+    /// is null.
     #[schema(required = true)]
     pub estimated_s: Option<f64>,
-    /// Why it failed or was cancelled, how far it was, and what to do.
+    /// Why the replay failed or was cancelled by Tidegate; null otherwise. If it failed, also where it stopped and how
+    /// to continue.
     #[schema(required = true)]
     pub error: Option<String>,
+    /// When the replay was created.
     pub created_at: Timestamp,
+    /// When the replay completed, failed or was cancelled; null while it runs.
     #[schema(required = true)]
     pub finished_at: Option<Timestamp>,
 }
 
-/// What a replay would do.
+/// The result of a dry run.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReplayPlan {
     /// Always true: nothing was created.
     pub dry_run: bool,
-    /// How many events or deliveries the filter matches, of those that this call has scanned: the oldest first, starting after
-    /// the cursor.
+    /// The number of matching events or deliveries among those that this call scanned. It scans from the oldest to the
+    /// newest, starting after `cursor`.
     pub matched: i64,
-    /// Whether everything was scanned. If not, another dry run with `cursor` counts the rest; the sum of both `matched` is the
-    /// total.
+    /// Whether everything has been scanned. If false, repeat the dry run with `cursor` until it is true and add up
+    /// `matched`.
     pub complete: bool,
-    /// The time up to which everything was scanned; null if it is complete. It is the time at which an event was received or,
-    /// with a state, a delivery was created.
+    /// Everything up to this time has been scanned: the time when an event was received or, if `filter.state` is set,
+    /// when a delivery was created. Null if `complete` is true.
     #[schema(required = true)]
     pub scanned_until: Option<Timestamp>,
-    /// The `cursor` to continue with; null if it is complete.
+    /// The value for `cursor` to continue with; null if `complete` is true.
     #[schema(required = true)]
     pub next_cursor: Option<String>,
-    /// The shortest time that the replay would take at its rate, in seconds; null if it has no rate.
+    /// The minimum duration of the replay at its rate limit, in seconds, for the matches of this call; null without a
+    /// rate limit.
     #[schema(required = true)]
     pub estimated_s: Option<f64>,
 }
@@ -270,19 +291,24 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
         problems.add("filter.before", "must be later than filter.after");
     }
     match request.cursor.as_deref() {
-        Some(_) if !request.dry_run => problems.add("cursor", "requires dry_run; omit it"),
+        Some(_) if !request.dry_run => {
+            problems.add("cursor", "can only be used with dry_run; omit cursor, or set dry_run to true");
+        }
         Some(text) if decode(text).is_none() => {
-            problems.add("cursor", "is not the next_cursor of a dry run; omit it to count from the beginning");
+            problems.add(
+                "cursor",
+                "is not a valid cursor; use the next_cursor of a dry run, or omit it to count from the beginning",
+            );
         }
         Some(_) | None => {}
     }
     if filter.error.is_some() && filter.state.is_none() {
-        problems.add("filter.error", "requires filter.state, because only deliveries have errors; use dead");
+        problems.add("filter.error", "can only be used with filter.state \"dead\"; set filter.state to dead");
     }
     if filter.verifies_now && filter.verification.is_none() {
         problems.add(
             "filter.verifies_now",
-            "requires filter.verification, because only events in quarantine are verified again; use failed",
+            "can only be used with filter.verification \"failed\", because only quarantined events are verified again",
         );
     }
     if filter.verification.is_some() {
@@ -293,7 +319,11 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
             ("destination", request.destination.is_some()),
         ] {
             if given {
-                problems.add(field, "cannot be combined with filter.verification, because a released event is delivered by all of its routes; omit it");
+                problems.add(
+                    field,
+                    "cannot be combined with filter.verification, because a released event is routed by all \
+                     routes of its source; omit one of them",
+                );
             }
         }
     }

@@ -21,27 +21,29 @@ use crate::mint;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RouteSpec {
-    /// The id or name of the source. Required by POST; it cannot be changed.
+    /// The id or name of the source. Required when creating a route; cannot be changed later.
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
-    /// The id or name of the destination. Required by POST; it cannot be changed.
+    /// The id or name of the destination. Required when creating a route; cannot be changed later.
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// Returns true or false. Omitted: every event matches.
+    /// A CEL expression that returns true if an event matches the route. If omitted, every event matches.
     #[schema(value_type = Option<schema::FilterExpression>)]
     pub filter: Option<String>,
-    /// Returns the new body. Omitted: the raw bytes are sent. After a change, pending deliveries are still sent with the
-    /// transform that they were routed with. Deliveries that are held by their transform are released with the new one; without
-    /// a new one they stay held. Deliveries that are released, retried by hand or replayed use the current transform.
+    /// A CEL expression that returns the body to send. If omitted, the original body is sent. When it is changed,
+    /// pending deliveries still use the transform that was current when they were created; deliveries held because of
+    /// their transform are released and use the new one. Manual retries, releases and replays always use the current
+    /// transform. Removing the transform does not release held deliveries.
     #[schema(value_type = Option<schema::TransformExpression>)]
     pub transform: Option<String>,
-    /// Deliveries of this route for which it returns the same value are sent one after the other, in the order in which they
-    /// were stored. Null and the empty text mean no order. Omitted: no delivery waits for another. Replays have no order.
+    /// A CEL expression. Deliveries of this route with the same value are sent one after another, in the order in which
+    /// their events were stored. If it returns null or an empty string, the delivery is not ordered. If omitted,
+    /// deliveries are not ordered. Deliveries of replays are never ordered.
     #[schema(value_type = Option<schema::OrderKeyExpression>)]
     pub order_key: Option<String>,
-    /// What later deliveries of an order key do while one is failing; default "block".
+    /// How later deliveries with the same order key are treated while an earlier one is failing. Default: `block`.
     pub poison: Option<Poison>,
-    /// Default true. A disabled route matches nothing.
+    /// Whether the route is enabled. A disabled route matches no events. Default: true.
     pub enabled: Option<bool>,
 }
 
@@ -57,27 +59,28 @@ impl RouteSpec {
     }
 }
 
-/// A change of a route as a JSON merge patch (RFC 7396): omitted fields stay as they are, null sets the default.
+/// Changes to a route, as a JSON merge patch (RFC 7396). Omitted fields are unchanged; null resets a field to its
+/// default.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct RoutePatch {
-    /// Null: every event matches.
+    /// A CEL expression. Null removes the filter, so that every event matches.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<schema::FilterExpression>)]
     pub filter: Option<Option<String>>,
-    /// Null: the raw bytes are sent.
+    /// A CEL expression. Null removes the transform, so that the original body is sent.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<schema::TransformExpression>)]
     pub transform: Option<Option<String>>,
-    /// Null: no delivery waits for another.
+    /// A CEL expression. Null removes the order key, so that deliveries are not ordered.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<schema::OrderKeyExpression>)]
     pub order_key: Option<Option<String>>,
-    /// Null: "block".
+    /// Null resets it to the default, `block`.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<Poison>)]
     pub poison: Option<Option<Poison>>,
-    /// Null: true.
+    /// Null resets it to the default, true.
     #[serde(default, deserialize_with = "given")]
     #[schema(value_type = Option<bool>)]
     pub enabled: Option<Option<bool>>,
@@ -100,34 +103,44 @@ impl RoutePatch {
 /// A route.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Route {
+    /// The id of the route.
     #[schema(value_type = schema::RouteId)]
     pub id: RouteId,
+    /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub source_id: SourceId,
     /// The source's name.
     pub source: String,
+    /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name.
     pub destination: String,
+    /// The filter; null if every event matches.
     #[schema(required = true)]
     pub filter: Option<String>,
+    /// The transform; null if the original body is sent.
     #[schema(required = true)]
     pub transform: Option<String>,
+    /// The order key; null if deliveries are not ordered.
     #[schema(required = true)]
     pub order_key: Option<String>,
+    /// How later deliveries with the same order key are treated while an earlier one is failing.
     pub poison: Poison,
+    /// Whether the route is enabled.
     pub enabled: bool,
-    /// Which of its expressions this relay cannot evaluate, and why. The deliveries that it creates are held. Absent if all can
-    /// be evaluated.
+    /// Which expressions of the route this relay cannot evaluate, and why. Deliveries that the route creates are held.
+    /// Absent if all expressions can be evaluated.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
-    /// In the answer to PUT and PATCH: the settings that this call has reset to their defaults or removed, such as
+    /// In responses to PUT and PATCH: the settings that the call reset to their defaults or removed, such as
     /// `["filter"]`. Absent if there are none.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
+    /// When the route was created.
     pub created_at: Timestamp,
+    /// When the route was last changed.
     pub updated_at: Timestamp,
 }
 
@@ -197,14 +210,20 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
     let mut problems = Problems::default();
     let (source, destination) = (SourceId::from_uuid(row.source_id), DestinationId::from_uuid(row.destination_id));
     if spec.source.as_ref().is_some_and(|given| *given != row.source_name && *given != source.to_string()) {
-        problems.add("source", "is not the source of this route; create another route instead");
+        problems.add(
+            "source",
+            "must be the current source of this route, which cannot be changed; create a new route instead",
+        );
     }
     if spec
         .destination
         .as_ref()
         .is_some_and(|given| *given != row.destination_name && *given != destination.to_string())
     {
-        problems.add("destination", "is not the destination of this route; create another route instead");
+        problems.add(
+            "destination",
+            "must be the current destination of this route, which cannot be changed; create a new route instead",
+        );
     }
     let content = spec.content();
     Expressions::of(&content).check(&mut problems).await?;
@@ -311,12 +330,12 @@ async fn joined(
 ) -> Result<Option<(SourceId, DestinationId)>, Error> {
     let mut source = None;
     match spec.source.as_deref() {
-        None => problems.add("source", "is required; give an id or a name"),
+        None => problems.add("source", "is required; set it to an id or a name"),
         Some(text) => source = problems.named("source", text, sources::find(control, actor, text).await)?,
     }
     let mut destination = None;
     match spec.destination.as_deref() {
-        None => problems.add("destination", "is required; give an id or a name"),
+        None => problems.add("destination", "is required; set it to an id or a name"),
         Some(text) => {
             destination = problems.named("destination", text, destinations::find(control, actor, text).await)?
         }

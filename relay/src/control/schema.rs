@@ -46,31 +46,31 @@ macro_rules! schemas {
 
 schemas! {
     /// The id of a source.
-    SourceId = id(Source::PREFIX);
+    SourceId = id("a source", Source::PREFIX);
     /// The id of a destination.
-    DestinationId = id(Destination::PREFIX);
+    DestinationId = id("a destination", Destination::PREFIX);
     /// The id of a route.
-    RouteId = id(Route::PREFIX);
+    RouteId = id("a route", Route::PREFIX);
     /// The id of an event.
-    EventId = id(Event::PREFIX);
+    EventId = id("an event", Event::PREFIX);
     /// The id of a delivery.
-    DeliveryId = id(Delivery::PREFIX);
+    DeliveryId = id("a delivery", Delivery::PREFIX);
     /// The id of an attempt.
-    AttemptId = id(Attempt::PREFIX);
+    AttemptId = id("an attempt", Attempt::PREFIX);
     /// The id of a replay.
-    ReplayId = id(Replay::PREFIX);
+    ReplayId = id("a replay", Replay::PREFIX);
     /// The id of a rejection.
-    RejectionId = id(Rejection::PREFIX);
+    RejectionId = id("a rejection", Rejection::PREFIX);
     /// The id of an unreadable message.
-    UnreadableMessageId = id(UnreadableMessage::PREFIX);
+    UnreadableMessageId = id("an unreadable message", UnreadableMessage::PREFIX);
     /// The name of a source.
     SourceName = name("stripe-live");
     /// The name of a destination.
     DestinationName = name("billing");
     /// The id or the name of a source.
-    SourceReference = reference("source-reference");
+    SourceReference = reference("source", "source-reference");
     /// The id or the name of a destination.
-    DestinationReference = reference("destination-reference");
+    DestinationReference = reference("destination", "destination-reference");
     /// What goes on behind the last row of a page.
     PageCursor = json!({
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
@@ -85,6 +85,7 @@ schemas! {
     /// Where a destination is.
     DestinationUrl = json!({
         "type": "string", "format": "url", "pattern": "^https?://", "maxLength": MAX_URL_BYTES,
+        "description": "The URL of a destination.",
         "examples": ["https://example.com/webhooks"],
     });
     /// Static headers of a destination.
@@ -95,12 +96,14 @@ schemas! {
     SigningSecretText = json!({
         "type": "string", "format": "signing-secret",
         "pattern": "^(whsec_[A-Za-z0-9+/]{32,86}={0,2}|whsk_[A-Za-z0-9+/]{86}==)$",
-        "description": "A key of Standard Webhooks: `whsec_` and 24 to 64 bytes in base64 for HMAC-SHA256, or `whsk_` and the \
-            64 bytes of a key pair in base64 for Ed25519.",
+        "description": "A Standard Webhooks secret: `whsec_` followed by 24 to 64 base64-encoded bytes (HMAC-SHA256), \
+            or `whsk_` followed by the 64 base64-encoded bytes of a key pair (Ed25519).",
     });
-    /// How often and when a delivery is attempted.
+    /// When and how often a delivery is attempted. The exponential form takes `initial_s`, `multiplier`, `max_s` and
+    /// `attempts`.
     RetryPolicy = json!({
-        "description": "How often and when a delivery is attempted.",
+        "description": "When and how often a delivery is attempted. The exponential form takes `initial_s`, \
+            `multiplier`, `max_s` and `attempts`.",
         "oneOf": [reference_to("RetrySchedule"), reference_to("RetryBackoff")],
     });
     /// A change of a retry policy.
@@ -112,21 +115,43 @@ schemas! {
     RateLimitPatch = json!({
         "type": "object", "additionalProperties": false,
         "properties": {
-            "limit": { "type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_LIMIT },
-            "per": { "type": "string", "enum": ["second", "minute", "hour"] },
+            "limit": {
+                "type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_LIMIT,
+                "description": "The maximum number of deliveries per period.",
+            },
+            "per": { "type": "string", "enum": ["second", "minute", "hour"], "description": "The period." },
         },
     });
     /// Whether a replay has ended, and how.
-    ReplayState = choice(&["running", "completed", "cancelled", "failed"]);
+    ReplayState = choice(
+        "The state of a replay. `running`: it is creating deliveries. `completed`: it has created all of \
+         its deliveries. `cancelled`: it was cancelled, or its destination was deleted. `failed`: \
+         Tidegate stopped it; see `error`.",
+        &["running", "completed", "cancelled", "failed"],
+    );
     /// How certain the facts of a provider are.
-    ProviderConfidence = choice(&["A", "B", "C"]);
+    ProviderConfidence = choice(
+        "Where the information about a provider comes from. `A`: its documentation or SDK. `B`: several \
+         other publications. `C`: one other publication.",
+        &["A", "B", "C"],
+    );
     /// Whether a source of a provider needs a secret.
-    ProviderSecretNeed = choice(&["required", "handed_over", "none"]);
+    ProviderSecretNeed = choice(
+        "Whether a source of this provider needs a secret. `required`: yes. `handed_over`: the provider \
+         sends the secret in a handshake. `none`: no.",
+        &["required", "handed_over", "none"],
+    );
     /// What a setting of a provider is.
-    ProviderSettingKind = choice(&["text", "prefix", "header", "url", "own_url"]);
+    ProviderSettingKind = choice(
+        "The kind of a setting. `text`: a value that is compared with, or signed as, a part of the \
+         request. `prefix`: the text before a token. `header`: the name of a header. `url`: an https \
+         URL. `own_url`: the URL that was entered at the provider, exactly as entered.",
+        &["text", "prefix", "header", "url", "own_url"],
+    );
     /// The id of a provider of the catalogue.
     ProviderId = json!({
         "type": "string", "examples": ["stripe"],
+        "description": "The id of a provider in the catalogue.",
         "enum": provider::catalogue().iter().map(|provider| provider.id.as_str()).collect::<Vec<_>>(),
     });
     /// The settings of a source beyond its provider.
@@ -154,7 +179,8 @@ fn nested() -> [(&'static str, Value); 5] {
             "RetryBackoff",
             json!({
                 "type": "object", "required": ["initial_s", "multiplier", "max_s", "attempts"], "additionalProperties": false,
-                "description": "The first attempt is made at once. `max_s` must not be less than `initial_s`.",
+                "description": "An exponential retry policy. The first attempt is immediate. `max_s` must not be less \
+                    than `initial_s`.",
                 "properties": backoff(false),
             }),
         ),
@@ -163,22 +189,44 @@ fn nested() -> [(&'static str, Value); 5] {
             "AcknowledgementSettings",
             json!({
                 "type": "object", "additionalProperties": false,
-                "description": "What the edge answers to an event. A body cannot be combined with the statuses 204 and 205.",
+                "description": "The response with which the edge acknowledges an event. `body` cannot be combined \
+                    with status 204 or 205.",
                 "properties": {
-                    "status": nullable(json!({ "type": "integer", "minimum": 200, "maximum": 299 })),
-                    "body": nullable(json!({ "type": "string", "maxLength": 16_384 })),
-                    "content_type": nullable(json!({ "type": "string", "pattern": "^[ -.0-~]*/[ -~]*$" })),
+                    "status": nullable(json!({
+                        "type": "integer", "minimum": 200, "maximum": 299,
+                        "description": "The status code. Default: 200.",
+                    })),
+                    "body": nullable(json!({
+                        "type": "string", "maxLength": 16_384,
+                        "description": "The response body. Default: the id of the event as JSON.",
+                    })),
+                    "content_type": nullable(json!({
+                        "type": "string", "pattern": "^[ -.0-~]*/[ -~]*$",
+                        "description": "The content type of `body`. Default: `text/plain; charset=utf-8`.",
+                    })),
                 },
             }),
         ),
         (
             "EventPlace",
             json!({
-                "description": "Where a value is in a request: in a header, in the JSON of the body, or in the query.",
+                "description": "Where a value is in a request: in a header, in the JSON body, or in the query string.",
                 "oneOf": [
-                    place("header", json!({ "type": "string", "pattern": HEADER_NAME })),
-                    place("pointer", json!({ "type": "string", "pattern": "^/" })),
-                    place("query", json!({ "type": "string", "minLength": 1 })),
+                    place(
+                        "header",
+                        json!({ "type": "string", "pattern": HEADER_NAME, "description": "The name of a header." }),
+                    ),
+                    place(
+                        "pointer",
+                        json!({
+                            "type": "string", "pattern": "^/",
+                            "description": "A JSON pointer (RFC 6901) into the body, such as `/data/id`.",
+                        }),
+                    ),
+                    place(
+                        "query",
+                        json!({ "type": "string", "minLength": 1, "description": "The name of a query parameter." }),
+                    ),
                 ],
             }),
         ),
@@ -188,13 +236,14 @@ fn nested() -> [(&'static str, Value); 5] {
 /// The name of a header, a token of RFC 9110.
 const HEADER_NAME: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 
-fn choice(values: &[&str]) -> Value {
-    json!({ "type": "string", "enum": values })
+fn choice(description: &str, values: &[&str]) -> Value {
+    json!({ "type": "string", "enum": values, "description": description })
 }
 
-fn id(prefix: &str) -> Value {
+fn id(of: &str, prefix: &str) -> Value {
     json!({
         "type": "string", "pattern": format!("^{prefix}_[0-9a-f]{{32}}$"),
+        "description": format!("The id of {of}."),
         "examples": [format!("{prefix}_0197f3c8d2a17c3e9b5d0a4c6f7e8b91")],
     })
 }
@@ -203,14 +252,15 @@ fn id(prefix: &str) -> Value {
 fn name(example: &str) -> Value {
     json!({
         "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "Does not begin with `src_` or `dst_`, as ids do.", "examples": [example],
+        "description": "A name. It must not begin with `src_` or `dst_`, which are reserved for ids.",
+        "examples": [example],
     })
 }
 
-fn reference(format: &str) -> Value {
+fn reference(noun: &str, format: &str) -> Value {
     json!({
         "type": "string", "format": format, "pattern": format!("^[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
-        "description": "An id or a name.",
+        "description": format!("The id or name of a {noun}."),
     })
 }
 
@@ -221,7 +271,8 @@ fn reference_to(name: &str) -> Value {
 fn expression(example: &str) -> Value {
     json!({
         "type": "string", "format": "cel", "minLength": 1, "maxLength": MAX_SOURCE_BYTES,
-        "description": "An expression in CEL over `event`, `headers` and `body`. One that does not compile is answered with 422.",
+        "description": "A CEL expression on `event`, `headers` and `body`. An expression that does not compile \
+            returns 422.",
         "examples": [example],
     })
 }
@@ -244,8 +295,8 @@ fn static_headers(value: Value) -> Value {
     let text = json!({ "pattern": "^[^\\u0000-\\u0008\\u000A-\\u001F\\u007F]*$", "maxLength": MAX_VALUE_BYTES });
     json!({
         "type": "object", "maxProperties": MAX_HEADERS,
-        "description": "The gateway sets the headers of the connection, `content-type`, `webhook-…` and `tidegate-…` itself. \
-            Two names that differ only in case are answered with 422.",
+        "description": "Static headers, by name. Connection headers, `content-type`, `webhook-…` and `tidegate-…` are \
+            set by Tidegate and cannot be overridden. Names that differ only in case return 422.",
         "propertyNames": { "pattern": HEADER_NAME, "not": { "pattern": set_by_the_gateway() } },
         "additionalProperties": merged(value, text),
     })
@@ -254,7 +305,7 @@ fn static_headers(value: Value) -> Value {
 fn schedule() -> Value {
     json!({
         "type": "array", "minItems": 1, "maxItems": MAX_ATTEMPTS,
-        "description": "The wait before each attempt, in seconds.",
+        "description": "The delay before each attempt, in seconds. The number of entries is the number of attempts.",
         "items": { "type": "integer", "format": "int32", "minimum": 0, "maximum": MAX_DELAY_S },
     })
 }
@@ -267,12 +318,12 @@ fn backoff(may_be_null: bool) -> Value {
         }))
     };
     json!({
-        "initial_s": seconds("The wait before the second attempt, in seconds."),
+        "initial_s": seconds("The delay before the second attempt, in seconds."),
         "multiplier": field(json!({
             "type": "number", "format": "double", "minimum": 1, "maximum": MAX_MULTIPLIER,
-            "description": "The factor from each wait to the next.",
+            "description": "The factor by which the delay grows after each attempt.",
         })),
-        "max_s": seconds("The longest wait, in seconds."),
+        "max_s": seconds("The maximum delay, in seconds."),
         "attempts": field(json!({
             "type": "integer", "format": "int32", "minimum": 1, "maximum": MAX_ATTEMPTS,
             "description": "The number of attempts, including the first one.",
@@ -281,46 +332,71 @@ fn backoff(may_be_null: bool) -> Value {
 }
 
 fn source_config() -> Value {
-    let text = |values: &[&str]| {
+    let text = |description: &str, values: &[&str]| {
         let values: Vec<Value> = values.iter().copied().map(Value::from).chain([Value::Null]).collect();
-        json!({ "type": ["string", "null"], "enum": values })
+        json!({ "type": ["string", "null"], "enum": values, "description": description })
     };
-    let of = |name: &str| json!({ "oneOf": [{ "type": "null" }, reference_to(name)] });
+    let of = |description: &str, name: &str| {
+        let schemas = [json!({ "type": "null" }), reference_to(name)];
+        json!({ "description": description, "oneOf": schemas })
+    };
     json!({
         "type": "object",
-        "description": "Options that every source has, and the settings that the description of its provider lists. \
-            A field that is null has its default. Settings that the provider does not have, or that cannot be combined, \
-            are answered with 422.",
+        "description": "Options that every source has, plus the `settings` of its provider. A field that is null has \
+            its default. Unknown or conflicting settings return 422.",
         "properties": {
             "methods": nullable(json!({
                 "type": "array", "items": { "type": "string", "const": SafeMethod::Get },
-                "description": "The safe methods by which the provider sends events. Requests by all other methods are always \
-                    events.",
+                "description": "Safe methods whose requests are events too. Requests with a method that is not safe \
+                    are always events; HEAD and OPTIONS requests never are.",
             })),
-            "handshake": text(&["cloudevents"]),
+            "handshake": text(
+                "An additional handshake to answer. `cloudevents`: the validation request of CloudEvents \
+                 (OPTIONS with `WebHook-Request-Origin`).",
+                &["cloudevents"],
+            ),
             "tolerance_s": nullable(json!({
                 "type": "integer", "minimum": 1, "maximum": 604_800,
-                "description": "How far a signed time may be from now, in seconds. Only for schemes that sign a time.",
+                "description": "The tolerance for the signed timestamp, in seconds. Only for schemes with a signed \
+                    timestamp.",
             })),
-            "on_failure": text(&["reject", "quarantine"]),
-            "quarantine": of("QuarantineLimits"),
-            "on_stale": text(&["reject", "accept_flagged"]),
-            "acknowledgement": of("AcknowledgementSettings"),
+            "on_failure": text(
+                "What to do with requests whose verification fails. `reject`: reject them with 401. \
+                 `quarantine`: acknowledge them and store them as events in quarantine. Default: \
+                 `reject`.",
+                &["reject", "quarantine"],
+            ),
+            "quarantine": of("The limits of the quarantine.", "QuarantineLimits"),
+            "on_stale": text(
+                "What to do with requests whose signature is valid but whose timestamp is outside the \
+                 tolerance. `reject`: treat them as failed. `accept_flagged`: accept them with \
+                 `verification` `stale`. Default: `reject`.",
+                &["reject", "accept_flagged"],
+            ),
+            "acknowledgement": of("The response with which the edge acknowledges an event.", "AcknowledgementSettings"),
             "max_body_bytes": nullable(json!({
                 "type": "integer", "minimum": 1,
-                "description": "The largest body, in bytes; at most what the relay's settings allow.",
+                "description": "The maximum body size in bytes. At most `TIDEGATE_MAX_BODY_BYTES`, which is also the \
+                    default.",
             })),
             "key": {
-                "description": "What identifies an event, for deduplication: a template such as `{json:id}`, `none` for no \
-                    deduplication, or a place in the request.",
+                "description": "What identifies an event, so that copies are recognised: a template such as \
+                    `{json:id}`, a place in the request, or `none` to treat every request as a new event.",
                 "oneOf": [
                     { "type": "null" },
                     { "type": "string", "format": "key-template", "maxLength": 1_024 },
                     reference_to("EventPlace"),
                 ],
             },
-            "resend_changes_body": { "type": ["boolean", "null"] },
-            "type": of("EventPlace"),
+            "resend_changes_body": {
+                "type": ["boolean", "null"],
+                "description": "Whether a request with a known key but a different body is a copy. If null, the value \
+                    of the provider is used.",
+            },
+            "type": of(
+                "Where to read the event type from. If null, the place that the provider defines is used.",
+                "EventPlace",
+            ),
         },
         "additionalProperties": { "type": ["string", "number", "null"] },
         "examples": [{ "on_failure": "quarantine" }],
@@ -334,9 +410,12 @@ fn quarantine_limits() -> Value {
     json!({
         "type": "object", "additionalProperties": false,
         "properties": {
-            "events_per_hour": limit(1_000_000, "The most events that are kept in an hour (UTC)."),
-            "bytes_per_hour": limit(100_000_000_000, "The most bytes of bodies that are kept in an hour (UTC)."),
-            "body_bytes": limit(25_000_000, "The largest body that is kept, in bytes."),
+            "events_per_hour": limit(1_000_000, "The maximum number of events stored in quarantine per hour (UTC)."),
+            "bytes_per_hour": limit(
+                100_000_000_000,
+                "The maximum total size of bodies stored in quarantine per hour (UTC), in bytes.",
+            ),
+            "body_bytes": limit(25_000_000, "The maximum body size of a quarantined event, in bytes."),
         },
     })
 }

@@ -39,6 +39,7 @@ const DELETION_TRIES: usize = 20;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewSecret {
+    /// The secret, as the provider shows it.
     #[schema(min_length = 1)]
     pub secret: String,
 }
@@ -46,51 +47,62 @@ pub struct NewSecret {
 /// A source.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Source {
+    /// The id of the source.
     #[schema(value_type = schema::SourceId)]
     pub id: SourceId,
+    /// The name, unique among sources.
     pub name: String,
+    /// The id of the provider.
     pub provider: String,
-    /// The URL for the provider.
+    /// The URL to enter at the provider. The provider sends its webhooks to it.
     pub ingest_url: String,
+    /// The settings.
     #[schema(value_type = schema::SourceConfig)]
     pub config: Value,
+    /// Whether the latest change is active at the edge.
     pub edge: EdgeState,
-    /// Why the edge has not confirmed the latest change; absent if it has.
+    /// Why the edge has not confirmed the latest change; absent once it has.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub edge_error: Option<String>,
+    /// Hints to the current secrets.
     pub secrets: Vec<SecretHint>,
-    /// The use of the quarantine. Only present in the answer with one source whose config has `"on_failure": "quarantine"`.
+    /// The limits and current usage of the quarantine. Only present in `GET /v1/sources/{id}`, if `on_failure` is
+    /// `quarantine`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub quarantine: Option<Quarantine>,
-    /// In the answer to PUT and PATCH: the settings that this call has reset to their defaults or removed, such as
-    /// `["config.on_failure"]`. Absent if there are none. Secrets are never among them.
+    /// In responses to PUT and PATCH: the settings that the call reset to their defaults or removed, such as
+    /// `["config.on_failure"]`. Absent if there are none. Never includes secrets.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub dropped: Vec<String>,
+    /// When the source was created.
     pub created_at: Timestamp,
+    /// When the source was last changed.
     pub updated_at: Timestamp,
 }
 
-/// The limits of a source's quarantine, which `quarantine` in its config sets, and its use in the current hour (UTC). Requests
-/// beyond the limits are refused or only counted, as rejections with the cause `quarantine_full`.
+/// The limits of a source's quarantine, as set by `quarantine` in its `config`, and its usage in the current hour
+/// (UTC). Requests beyond the limits are not stored; they are counted as rejections with the cause `quarantine_full`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Quarantine {
+    /// The maximum number of events per hour.
     pub events_per_hour: u64,
+    /// The maximum total size of their bodies per hour, in bytes.
     pub bytes_per_hour: u64,
-    /// The largest body that is kept, in bytes; the edge refuses larger ones.
+    /// The maximum body size in bytes. The edge rejects larger bodies.
     pub body_bytes: u64,
-    /// Events that were kept in this hour.
+    /// The number of events quarantined in this hour.
     pub events: i64,
-    /// The bytes of their bodies.
+    /// The total size of their bodies, in bytes.
     pub bytes: i64,
-    /// Events beyond the limits in this hour.
+    /// The number of requests beyond the limits in this hour.
     pub rejected: i64,
 }
 
-/// Whether the latest change of a source is active at the edge: `active` if the edge has confirmed it, and still had it when
-/// the relay last compared (some minutes after each change, and once a day); otherwise `pending`, with the reason in
-/// `edge_error`, and the relay retries. In the answer to a change it is about that change.
+/// Whether the latest change to a source is active at the edge. `active`: the edge has confirmed it, and the last
+/// comparison found no difference (the relay compares a few minutes after each change and once a day). `pending`: not
+/// confirmed yet; the relay retries, and `edge_error` gives the reason.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum EdgeState {
@@ -98,9 +110,10 @@ pub enum EdgeState {
     Pending,
 }
 
-/// The end of a secret, to recognise it by.
+/// The last four characters of a secret, to tell secrets apart. Secrets shorter than 12 characters are shown as `…`.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct SecretHint {
+    /// `…` followed by the last four characters of the secret.
     #[schema(example = "…9f3a")]
     pub hint: String,
 }
@@ -219,7 +232,7 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
             Err(problem) => {
                 control.pusher.pending.notify_one();
                 return Err(Error::Edge(format!(
-                    "{problem}; nothing was deleted, because the edge would continue to accept requests; try again"
+                    "the edge did not confirm the deletion ({problem}), so the source was not deleted; try again"
                 )));
             }
         }
@@ -303,7 +316,12 @@ async fn answer(control: &Control, changed: Changed) -> Result<Put<Source>, Erro
 fn view(control: &Control, row: SourceRow) -> Source {
     let id = SourceId::from_uuid(row.id);
     let secrets = secrets::open_source_secrets(&control.config.master_keys, &row).unwrap_or_else(|error| {
-        tracing::error!(source = %id, error, "the secrets of a source cannot be opened");
+        tracing::error!(
+            source = %id,
+            error,
+            "the secrets of a source cannot be opened; append the key with which they were sealed to \
+             TIDEGATE_MASTER_KEY"
+        );
         SourceSecrets::default()
     });
     let edge = if row.edge_revision == row.revision { EdgeState::Active } else { EdgeState::Pending };

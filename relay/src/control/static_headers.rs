@@ -22,12 +22,13 @@ pub(crate) fn set_by_the_gateway() -> impl Iterator<Item = &'static str> {
 }
 
 /// What is wrong with a name that differs from another one only in its case.
-pub(crate) const TWICE: &str = "appears twice in different case; remove one";
+pub(crate) const TWICE: &str =
+    "is set twice with different capitalization; header names are case-insensitive, so remove one";
 
 /// The headers with their names in lower case; what is wrong is noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
     if headers.len() > MAX_HEADERS {
-        problems.add("headers", format!("has {} entries; must have at most {MAX_HEADERS}", headers.len()));
+        problems.add("headers", format!("has {} entries, but may have at most {MAX_HEADERS}", headers.len()));
     }
     let mut checked = BTreeMap::new();
     for (name, value) in headers {
@@ -46,11 +47,14 @@ fn problem(name: &str, value: &str) -> Option<String> {
         return Some("is not a valid header name".to_owned());
     }
     if set_by_the_gateway().any(|set| set == name) || OURS.iter().any(|prefix| name.starts_with(prefix)) {
-        return Some("is set by the gateway and cannot be replaced; omit it".to_owned());
+        return Some("is set by Tidegate and cannot be overridden; remove it".to_owned());
     }
     let storable = value.len() <= MAX_VALUE_BYTES && HeaderValue::from_str(value).is_ok();
     (!storable).then(|| {
-        format!("has a value that cannot be sent; must be at most {MAX_VALUE_BYTES} bytes without control characters")
+        format!(
+            "has an invalid value; values may be at most {MAX_VALUE_BYTES} bytes long and must not contain \
+             control characters"
+        )
     })
 }
 

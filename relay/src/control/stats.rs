@@ -58,15 +58,18 @@ pub struct StatsFilter {
     pub step: Step,
 }
 
-/// Counts of events, deliveries and attempts, step by step.
+/// Counts of events, deliveries and attempts per step.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Stats {
+    /// The length of each step.
     pub step: Step,
+    /// The start of the range, rounded down to a full step.
     pub from: Timestamp,
+    /// The end of the range, exclusive.
     pub to: Timestamp,
-    /// Counts of incoming events; steps without any are omitted. Empty if a destination is given.
+    /// Counts of incoming events. Steps without events are omitted. Empty if `destination` is set.
     pub events: Vec<EventStats>,
-    /// Counts of outgoing deliveries; steps without any are omitted. Empty if a source is given.
+    /// Counts of outgoing deliveries. Steps without deliveries are omitted. Empty if `source` is set.
     pub deliveries: Vec<DeliveryStats>,
 }
 
@@ -75,10 +78,12 @@ pub struct Stats {
 pub struct EventStats {
     /// When the step begins.
     pub at: Timestamp,
+    /// The number of events that were stored.
     pub stored: i64,
-    /// Copies by the provider, which are not stored again.
+    /// The number of copies, which are counted but not stored again.
     pub duplicates: i64,
-    /// Requests that the edge refused, and failed requests beyond the limits of the quarantine.
+    /// The number of rejected requests, including requests that failed verification beyond the limits of the
+    /// quarantine.
     pub rejected: i64,
 }
 
@@ -87,19 +92,24 @@ pub struct EventStats {
 pub struct DeliveryStats {
     /// When the step begins.
     pub at: Timestamp,
+    /// The number of deliveries that succeeded.
     pub succeeded: i64,
+    /// The number of deliveries that became dead.
     pub dead: i64,
+    /// The number of attempts that failed.
     pub failed_attempts: i64,
-    /// All attempts, by latency.
+    /// The number of attempts, including failed ones, by latency.
     pub attempts: Vec<Latency>,
 }
 
-/// Attempts with a similar latency.
+/// One bucket of a latency histogram.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Latency {
-    /// The upper bound of their latency, in milliseconds; the lower bound is that of the entry before. Null: no upper bound.
+    /// The upper bound of the bucket in milliseconds; null in the last bucket. The lower bound is the `within_ms` of
+    /// the previous bucket.
     #[schema(required = true)]
     pub within_ms: Option<i32>,
+    /// The number of attempts in this bucket.
     pub count: i64,
 }
 
@@ -151,7 +161,9 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
     if steps > MOST_STEPS {
         problems.add(
             "step",
-            format!("makes {steps} steps; use a longer step or a later from to make at most {MOST_STEPS}"),
+            format!(
+                "results in {steps} steps, but at most {MOST_STEPS} are allowed; use a longer `step` or a later `from`"
+            ),
         );
         return None;
     }

@@ -21,6 +21,7 @@ impl utoipa::PartialSchema for Timestamp {
     fn schema() -> utoipa::openapi::RefOr<utoipa::openapi::Schema> {
         utoipa::openapi::ObjectBuilder::new()
             .schema_type(utoipa::openapi::Type::String)
+            .description(Some("A timestamp in RFC 3339 format, in UTC."))
             .format(Some(utoipa::openapi::SchemaFormat::KnownFormat(utoipa::openapi::KnownFormat::DateTime)))
             .into()
     }
@@ -35,7 +36,8 @@ pub(super) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) 
     match OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339) {
         Ok(at) => Some(unix_time::unix_ms(at)),
         Err(_) => {
-            problems.add(field, format!("\"{text}\" is not a time such as 2026-01-31T08:00:00Z (RFC 3339)"));
+            problems
+                .add(field, format!("\"{text}\" is not an RFC 3339 timestamp; use one such as 2026-01-31T08:00:00Z"));
             None
         }
     }

@@ -18,37 +18,44 @@ pub use model::unreadable::Reason;
 /// A message of the queue that could not be stored as an event.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct UnreadableMessage {
+    /// The id of the unreadable message.
     #[schema(value_type = schema::UnreadableMessageId)]
     pub id: UnreadableMessageId,
+    /// The current state.
     pub state: UnreadableState,
+    /// Why the message is unreadable.
     pub reason: Reason,
-    /// Why it could not be stored.
+    /// Why the message could not be stored.
     pub detail: String,
-    /// The id of the queue; empty if it did not come from a queue.
+    /// The id of the queue; empty if the message did not come from a queue.
     pub queue_id: String,
-    /// The id that the queue gave the message.
+    /// The id of the message in the queue.
     pub queue_message_id: String,
     /// The size in bytes, including a body that was fetched.
     pub size: i32,
+    /// When the relay stored the message.
     pub stored_at: Timestamp,
-    /// How often the relay has tried to store it again by itself.
+    /// The number of times the relay has automatically retried to store the message.
     pub tries: i32,
-    /// When the relay tries it next. Null if it is released, or if only an operator can release it: because its event is past
-    /// the retention period of bodies, or because the relay ended during ten tries.
+    /// When the relay retries next. Null if the message has been released, or if it must be released manually: its
+    /// event is past the retention period of bodies, or the relay stopped during ten retries.
     #[schema(required = true)]
     pub next_try_at: Option<Timestamp>,
+    /// When the message was released; null before.
     #[schema(required = true)]
     pub released_at: Option<Timestamp>,
-    /// The event that it was stored as; null if it is not released or was no event.
+    /// The event as which the message was stored; null if the message has not been released or did not contain an
+    /// event.
     #[schema(value_type = Option<schema::EventId>, required = true)]
     pub event_id: Option<EventId>,
 }
 
-/// Whether an unreadable message has been released.
+/// The state of an unreadable message. `waiting`: it is stored and retried. `released`: it has been stored as what it
+/// is.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum UnreadableState {
-    /// The message is kept, and tried again.
+    /// The message is kept and retried.
     Waiting,
     /// The message has been stored.
     Released,
@@ -61,16 +68,18 @@ pub struct UnreadableFilter {
     pub state: Option<UnreadableState>,
 }
 
-/// Which unreadable messages to try again.
+/// Selects the unreadable messages to release.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOfMany {
+    /// Releases all waiting messages with this reason.
     pub reason: Reason,
 }
 
-/// How many messages are tried.
+/// The messages whose release has started.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReleasesBegun {
+    /// The number of messages that the relay retries.
     pub messages: u64,
 }
 

@@ -53,7 +53,7 @@ impl Upstream {
 
     /// A call that is under way: it has failed unless it is said to have succeeded.
     pub(crate) fn call(&self) -> Call {
-        Call { upstream: self.clone(), error: Some("it did not answer in time".to_owned()) }
+        Call { upstream: self.clone(), error: Some("no response in time".to_owned()) }
     }
 }
 
@@ -112,7 +112,7 @@ mod tests {
         let later = Moment::now() + FAILS_FOR;
         assert_eq!(upstream.failing(later).map(|failing| failing.error), Some("it cannot be reached".to_owned()));
         drop(upstream.call());
-        assert_eq!(upstream.failing(later).map(|failing| failing.error), Some("it did not answer in time".to_owned()));
+        assert_eq!(upstream.failing(later).map(|failing| failing.error), Some("no response in time".to_owned()));
         upstream.call().succeeded();
         assert_eq!(upstream.failing(later), None);
     }

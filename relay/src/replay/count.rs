@@ -60,7 +60,7 @@ async fn round(app: &App) -> Duration {
     let rows = match replays::counting(&app.pool).await {
         Ok(rows) => rows,
         Err(error) => {
-            tracing::warn!(%error, "replays to be counted cannot be read; trying again");
+            tracing::warn!(%error, "could not read which replays still need counting; retrying");
             return AFTER_ERROR;
         }
     };
@@ -76,11 +76,15 @@ async fn pause_after(replay: ReplayId, counted: impl Future<Output = store::Resu
     match supervise::row(counted).await {
         Ok(Ok(())) => AGAIN,
         Ok(Err(error)) => {
-            tracing::warn!(%replay, %error, "what a replay matches cannot be counted; trying again");
+            tracing::warn!(%replay, %error, "could not count the matches of a replay; retrying");
             AFTER_ERROR
         }
         Err(panic) => {
-            tracing::error!(%replay, error = %panic, "counting what a replay matches panicked; trying again");
+            tracing::error!(
+                %replay,
+                error = %panic,
+                "the relay panicked while counting the matches of a replay; retrying"
+            );
             AFTER_ERROR
         }
     }

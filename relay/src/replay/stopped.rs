@@ -27,30 +27,32 @@ pub(super) fn kept(error: &impl Display) -> String {
 pub(super) fn reason(begun: i16, error: Option<&str>, place: &Place) -> String {
     let cause = match error {
         Some(error) => format!("the last error was: {error}"),
-        None => "the relay ended, or lost its database, each time before it could finish the chunk".to_owned(),
+        None => {
+            "each time, the relay stopped or lost its database connection before it could finish the chunk".to_owned()
+        }
     };
     let place = match place {
         Place::Chunk(first, last) if first == last => format!(
-            "It stood at event {first}, received at {}. Create a new replay with filter.after later than that to go on \
-             behind this event",
+            "it stopped at event {first}, received at {}; to continue after this event, create a new replay with a \
+             later filter.after",
             received(*first)
         ),
         Place::Chunk(first, last) => format!(
-            "It stood at a chunk that begins with event {first}, received at {}, and ends with event {last}, received at \
-             {}. Create a new replay with filter.after later than the last one to go on behind the chunk; a replay with \
-             rate_limit takes fewer events at a time",
+            "it stopped at the events from {first} (received at {}) to {last} (received at {}); to continue after \
+             them, create a new replay with filter.after later than the second time, or create one with a rate_limit, \
+             which processes fewer events at a time",
             received(*first),
             received(*last)
         ),
         Place::Behind(Some(id)) => format!(
-            "It stood behind {id}. Create a new replay with filter.after later than the event that follows to go on"
+            "it stopped after {id}; to continue, create a new replay with filter.after later than the next event"
         ),
         Place::Behind(None) => {
-            "It stood at its first event. Create a new replay with filter.after later than that event to go on"
+            "it stopped at its first event; to continue after this event, create a new replay with a later filter.after"
                 .to_owned()
         }
     };
-    format!("the replay was started {begun} times at the same place without finishing a chunk; {cause}. {place}.")
+    format!("the replay made no progress in {begun} tries; {cause}; {place}")
 }
 
 fn received(event: EventId) -> String {
@@ -71,15 +73,15 @@ mod tests {
         assert_eq!(
             alone,
             format!(
-                "the replay was started 5 times at the same place without finishing a chunk; the relay ended, or \
-                 lost its database, each time before it could finish the chunk. It stood at event {event}, received at 2025-11-24T16:00:00.123Z. \
-                 Create a new replay with filter.after later than that to go on behind this event."
+                "the replay made no progress in 5 tries; each time, the relay stopped or lost its database connection \
+                 before it could finish the chunk; it stopped at event {event}, received at 2025-11-24T16:00:00.123Z; \
+                 to continue after this event, create a new replay with a later filter.after"
             )
         );
         let last = EventId::mint(AT_MS + 1, [1; 10]);
         let refused = reason(5, Some("no space"), &Place::Chunk(event, last));
         for part in
-            ["the last error was: no space.", &event.to_string(), &last.to_string(), "16:00:00.124Z", "rate_limit"]
+            ["the last error was: no space;", &event.to_string(), &last.to_string(), "16:00:00.124Z", "rate_limit"]
         {
             assert!(refused.contains(part), "{part} is missing in: {refused}");
         }

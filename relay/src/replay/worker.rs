@@ -87,7 +87,7 @@ impl Worker {
         let (rows, now_ms) = match look.await {
             Ok(found) => found,
             Err::<_, store::Error>(error) => {
-                tracing::warn!(%error, "replays cannot be read; trying again");
+                tracing::warn!(%error, "could not read the replays; retrying");
                 return AFTER_ERROR;
             }
         };
@@ -118,7 +118,11 @@ impl Worker {
     async fn advance(&mut self, row: &ReplayRow) -> store::Result<Turn> {
         let filter: Filter = match serde_json::from_value(row.filter.clone()) {
             Ok(filter) => filter,
-            Err(error) => return self.fail(row, 0, format!("its filter cannot be read: {error}")).await,
+            Err(error) => {
+                return self
+                    .fail(row, 0, format!("the filter of the replay cannot be read: {error}; create a new replay"))
+                    .await;
+            }
         };
         if let Some(cursor) = self.owed.get(&row.id) {
             begun::give_back(&self.app.pool, row.id, *cursor).await?;
@@ -154,7 +158,7 @@ impl Worker {
                 let pause = pause_after_error(row.begun_here() + 1);
                 if let Err(unkept) = begun::record(&self.app.pool, row, &error, pause).await {
                     let replay = ReplayId::from_uuid(row.id);
-                    tracing::warn!(%replay, error = %unkept, "the error of a chunk of a replay cannot be stored");
+                    tracing::warn!(%replay, error = %unkept, "could not store why a replay failed to advance");
                 }
             }
         }
@@ -195,7 +199,7 @@ async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<
         Ok(Ok(Turn::Moved { pause })) => pause,
         Ok(Ok(Turn::NotNow | Turn::Overtaken)) => AGAIN,
         Ok(Ok(Turn::Completed)) => {
-            tracing::info!(%replay, "a replay is completed");
+            tracing::info!(%replay, "a replay has completed");
             UNWOKEN_LOOK_EVERY
         }
         Ok(Ok(Turn::Failed(error))) => {
@@ -203,11 +207,11 @@ async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<
             UNWOKEN_LOOK_EVERY
         }
         Ok(Err(error)) => {
-            tracing::warn!(%replay, %error, "a replay cannot go on; trying again");
+            tracing::warn!(%replay, %error, "a replay could not advance; retrying");
             AGAIN
         }
         Err(panic) => {
-            tracing::error!(%replay, error = %panic, "a replay panicked outside of its chunk; trying again");
+            tracing::error!(%replay, error = %panic, "the relay panicked between two chunks of a replay; retrying");
             AFTER_ERROR
         }
     }
@@ -233,7 +237,7 @@ fn after_chunk(replay: ReplayId, ended: Option<Result<store::Result<Turn>, RowPa
         Some(Ok(Err(error))) if error.passes_by_itself() => (Begin::GiveBack, Err(error)),
         Some(Ok(Err(error))) => (Begin::Counts(stopped::kept(&error)), Err(error)),
         Some(Err(panic)) => {
-            tracing::error!(%replay, error = %panic, "a chunk of a replay panicked; it is made again");
+            tracing::error!(%replay, error = %panic, "the relay panicked in a chunk of a replay; retrying the chunk");
             (Begin::Counts(stopped::kept(&panic)), Ok(Turn::NotNow))
         }
     }

@@ -18,37 +18,39 @@ pub(crate) const AT_ONCE: i64 = 1_000;
 /// How many transactions one call makes at most.
 pub(crate) const TRANSACTIONS: usize = 20;
 
-/// Which held deliveries to release: all that match. At most one of `destination`, `route` and `source` can be given, and at
-/// least one of these and `held_by` is required.
+/// Selects the held deliveries to release. Set at most one of `destination`, `route` and `source`. At least one of
+/// `destination`, `route`, `source` and `held_by` is required.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ReleaseOfHeld {
-    /// Id or name.
+    /// Releases only deliveries to this destination (id or name).
     #[schema(value_type = Option<schema::DestinationReference>)]
     pub destination: Option<String>,
-    /// An id; a route has no name.
+    /// Releases only deliveries that this route created (id).
     #[schema(value_type = Option<schema::RouteId>)]
     pub route: Option<String>,
-    /// Id or name.
+    /// Releases only deliveries of events of this source (id or name).
     #[schema(value_type = Option<schema::SourceReference>)]
     pub source: Option<String>,
+    /// Releases only deliveries that are held for this reason.
     pub held_by: Option<HeldBy>,
-    /// Only deliveries that were held before this time, RFC 3339; default: now. To continue after a call that left some
-    /// (`remaining`), pass the time that it returned, so that deliveries that have been held again since are left out.
+    /// Releases only deliveries that were already held before this time (RFC 3339). Default: now. If `remaining` in the
+    /// response is true, call again with the `before` of that response, so that deliveries that have been held again in
+    /// the meantime are not released twice.
     #[schema(value_type = Option<Timestamp>)]
     pub before: Option<String>,
 }
 
-/// What was released.
+/// The result of a release.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReleasedOfHeld {
-    /// How many deliveries are due now.
+    /// The number of released deliveries, which are due now.
     pub released: usize,
-    /// How many deliveries are decided again now, because it was unknown whether they are to be sent.
+    /// The number of deliveries whose filter or order key is being evaluated again. They are due if the filter matches.
     pub deciding: usize,
-    /// Whether there are more: call again with the same `before`.
+    /// Whether more deliveries match. If true, call again with the returned `before`.
     pub remaining: bool,
-    /// Deliveries that were held at this time or later are unchanged.
+    /// The time before which a delivery must have been held to be released by this call.
     pub before: Timestamp,
 }
 
@@ -96,7 +98,7 @@ async fn of(
     match (destination.as_deref(), route.as_deref(), source.as_deref()) {
         (None, None, None) => {
             if held_by.is_none() {
-                problems.add("", "selects nothing; give destination, route, source or held_by");
+                problems.add("", "the request selects no deliveries; set destination, route, source or held_by");
             }
             Ok(Some(Of::All))
         }
@@ -106,7 +108,8 @@ async fn of(
         }
         (None, Some(text), None) => {
             let id = text.parse::<RouteId>();
-            let id = id.map_err(|_| problems.add("route", format!("\"{text}\" is not the id of a route, rte_…")));
+            let id = id
+                .map_err(|_| problems.add("route", format!("\"{text}\" is not a route id; route ids begin with rte_")));
             Ok(id.ok().map(|id| Of::Route(id.uuid())))
         }
         (None, None, Some(text)) => {
@@ -114,7 +117,7 @@ async fn of(
             Ok(id.map(|id| Of::Source(id.uuid())))
         }
         _ => {
-            problems.add("", "has more than one of destination, route and source; give only one");
+            problems.add("", "the request has more than one of destination, route and source; set only one of them");
             Ok(None)
         }
     }

@@ -6,23 +6,28 @@ use utoipa::ToSchema;
 
 use store::deliveries::DeliveryRow;
 
-/// What a pending or held delivery waits for.
+/// What a pending or held delivery waits for. `turn`: it is due, and is being sent or is sent as soon as the rate limit
+/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `pause`: the end of
+/// the destination's back-off, at `held_until`. `breaker`: the open breaker of the destination, until `held_until`.
+/// `order`: an earlier delivery with the same order key. `destination`: its destination, which is paused, disabled,
+/// unusable or deleted (see `held_reason`). `release`: its release (see `held_by` and `held_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum WaitsFor {
-    /// Its turn: it is sent as soon as the rate and the concurrency of its destination allow, or it is being sent.
+    /// Nothing but its turn: it is due, and is being sent or is sent as soon as the rate limit and the concurrency of
+    /// its destination permit.
     Turn,
     /// The time of its next attempt, `next_attempt_at`.
     Schedule,
-    /// The destination has asked for a pause (429, or 503 with `Retry-After`), until `held_until`.
+    /// The back-off of the destination (429, or 503 with `Retry-After`), until `held_until`.
     Pause,
-    /// The breaker of the destination is open: only probes are sent until `held_until`.
+    /// The open breaker of the destination: until `held_until`, only manual retries are sent.
     Breaker,
-    /// An earlier delivery of its order key.
+    /// An earlier delivery with the same order key.
     Order,
-    /// The destination: it is paused, disabled, unusable or deleted. `held_reason` says which.
+    /// The destination, which is paused, disabled, unusable or deleted (see `held_reason`).
     Destination,
-    /// Its release: `held_by` and `held_reason` say what holds it.
+    /// Its release: it is held individually (see `held_by` and `held_reason`).
     Release,
 }
 

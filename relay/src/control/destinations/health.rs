@@ -17,138 +17,169 @@ use crate::control::rate::RateLimit;
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, schema};
 
-/// The health of a destination: how it takes deliveries.
+/// The health of a destination, as last reported by the relay that sends to it.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DestinationHealth {
+    /// The id of the destination.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
+    /// The current state of the destination.
     pub state: DestinationState,
+    /// Why the destination was disabled; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub state_reason: Option<String>,
+    /// When the state last changed.
     pub state_changed_at: Timestamp,
+    /// The circuit breaker of the destination.
     pub breaker: Breaker,
-    /// The end of the pause that it asked for, with Retry-After (up to a day) or by answering 429 without it.
+    /// When the back-off ends that the destination requested with `Retry-After` (up to one day) or with a 429 response
+    /// without it; null if there is none.
     #[schema(required = true)]
     pub held_until: Option<Timestamp>,
+    /// The concurrency of the destination.
     pub concurrency: Concurrency,
-    /// Null if it has no rate limit.
+    /// The rate limit and the rate that currently applies; null if the destination has no rate limit.
     #[schema(required = true)]
     pub rate: Option<RateNow>,
-    /// Why less is sent than the limits allow; null if nothing is reduced.
+    /// Why and since when the concurrency and rate are below their limits; null if they are not.
     #[schema(required = true)]
     pub reduced: Option<Reduced>,
-    /// The deliveries in the memory of the replica that sends; the others are only in the database.
+    /// How many deliveries the relay that sends to the destination has in memory. All other deliveries are only in the
+    /// database.
     pub in_memory: InMemory,
+    /// The recent attempts.
     pub recent: Recent,
-    /// The failures since the last success; null if the last attempt succeeded.
+    /// The failures since the last success; null if there are none.
     #[schema(required = true)]
     pub failing: Option<Failing>,
+    /// The pending deliveries.
     pub pending: Pending,
-    /// Why this relay cannot send to it; absent if it can.
+    /// Why this relay cannot send to the destination; absent if it can.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub unusable: Option<String>,
-    /// The deliveries that are held by themselves, by cause. They are included in `pending`.
+    /// The numbers of individually held deliveries, by `held_by`. They are included in `pending`.
     pub held: Vec<Held>,
-    /// When the replica that sends reported this; null if nothing has been sent yet.
+    /// When the health was last reported; null if nothing has been sent to the destination yet.
     #[schema(required = true)]
     pub reported_at: Option<Timestamp>,
 }
 
-/// The circuit breaker: while it is open nothing but probes is sent, and no delivery uses up its retry schedule.
+/// The circuit breaker. While it is open, nothing but manual retries is sent, and waiting deliveries use up no attempts
+/// of their retry schedule. At `next_probe_at` it becomes half-open: one delivery is sent as a probe.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Breaker {
+    /// The state of the breaker.
     pub state: BreakerState,
-    /// Since when; null if it has never been in another state.
+    /// When the breaker entered this state; null if it has always been closed.
     #[schema(required = true)]
     pub since: Option<Timestamp>,
-    /// While it is open: when the next probe is sent; otherwise null.
+    /// When the next probe is sent, if the breaker is open; otherwise null.
     #[schema(required = true)]
     pub next_probe_at: Option<Timestamp>,
 }
 
-/// The state of a breaker.
+/// The state of the breaker. `closed`: deliveries are sent normally. `open`: nothing but manual retries is sent until
+/// `next_probe_at`. `half_open`: one delivery is sent as a probe; if it succeeds, the breaker closes, and if it fails,
+/// the breaker opens again for twice as long.
 #[derive(Debug, Clone, Copy, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum BreakerState {
+    /// Deliveries are sent normally.
     Closed,
+    /// Nothing but manual retries is sent until `next_probe_at`.
     Open,
+    /// One delivery is sent as a probe. If it succeeds, the breaker closes. If it fails, the breaker opens again.
     HalfOpen,
 }
 
-/// Attempts in flight at a time.
+/// The concurrency of a destination: how many attempts may be, and are, in flight.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Concurrency {
+    /// The `max_concurrency` of the destination.
     pub limit: i32,
+    /// How many attempts may currently be in flight. Lower than `limit` while the destination is reduced.
     pub now: i32,
+    /// How many attempts are in flight.
     pub in_flight: i32,
 }
 
-/// Deliveries in a period.
+/// The rate of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RateNow {
+    /// The configured rate limit.
     pub limit: RateLimit,
-    /// In the period of the limit.
+    /// The number of deliveries per `limit.per` that are currently sent at most. Lower than `limit.limit` while the
+    /// rate is reduced.
     pub now: f64,
 }
 
-/// Why and since when less is sent than the limits allow.
+/// Why and since when concurrency and rate are reduced.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Reduced {
+    /// The reason.
     #[schema(example = "the destination returned 429")]
     pub why: String,
+    /// When the reduction began.
     pub since: Timestamp,
 }
 
 /// How many deliveries wait in memory, by lane.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct InMemory {
+    /// Deliveries that wait for their first attempt.
     pub fresh: i32,
+    /// Deliveries that wait for a retry.
     pub retry: i32,
+    /// Deliveries of replays.
     pub replay: i32,
 }
 
-/// The last half minute to minute.
+/// Statistics of the last 30 to 60 seconds.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Recent {
+    /// The number of attempts.
     pub attempts: i32,
-    /// The share of attempts that succeeded, 0 to 1; null if there were none.
+    /// The share of attempts that succeeded, from 0 to 1; null if there were no attempts.
     #[schema(required = true)]
     pub success_share: Option<f64>,
-    /// A moving average of the attempts that succeeded.
+    /// The moving average of the latency of successful attempts, in milliseconds.
     #[schema(required = true)]
     pub latency_ms: Option<i32>,
 }
 
-/// Failures without a success in between.
+/// Consecutive failures.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Failing {
+    /// When the first of these failures occurred.
     pub since: Timestamp,
+    /// The number of consecutive failures.
     pub failures: i64,
 }
 
 /// The pending deliveries of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Pending {
-    /// Counted up to 10,000.
+    /// The number of deliveries, counted up to 10,000.
     pub count: i64,
-    /// Whether there are more than were counted.
+    /// Whether there are more than `count`.
     pub and_more: bool,
-    /// When the first of them is or was due; null if there are none.
+    /// When the delivery that is due first is, or was, due; null if there are no pending deliveries.
     #[schema(required = true)]
     pub oldest_due_at: Option<Timestamp>,
 }
 
-/// Deliveries that are held by themselves.
+/// Individually held deliveries with the same cause.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Held {
+    /// The cause.
     pub held_by: HeldBy,
-    /// Counted up to 10,000.
+    /// The number of deliveries, counted up to 10,000.
     pub count: i64,
-    /// Whether there are more than were counted.
+    /// Whether there are more than `count`.
     pub and_more: bool,
-    /// Since when the oldest of them is held.
+    /// When the oldest of these deliveries was held.
     #[schema(required = true)]
     pub since: Option<Timestamp>,
 }

@@ -116,8 +116,8 @@ fn is_origin(row: &DestinationRow, url: &Url) -> bool {
 
 fn opened_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<String, String>, Error> {
     open_headers(control, row).map_err(|_| {
-        let text = "those that are stored cannot be opened by any key of TIDEGATE_MASTER_KEY; append the key that they were \
-                    sealed with, or replace the destination and give all of its headers";
+        let text = "the stored headers cannot be opened with any key in TIDEGATE_MASTER_KEY; append the key with which \
+                    they were sealed, or replace the destination and set all of its headers";
         Error::Invalid(vec![FieldError::new("headers", text)])
     })
 }

@@ -19,85 +19,87 @@ use crate::control::{Error, schema, static_headers};
 pub(super) const DEFAULT_CONCURRENCY: i64 = 10;
 pub(super) const DEFAULT_TIMEOUT_MS: i64 = 15_000;
 
-/// What a destination consists of.
+/// The settings of a destination.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationSpec {
-    /// 1 to 64 characters of a to z, 0 to 9, - and _. Required by POST; PUT takes it from the path.
+    /// 1 to 64 characters: a–z, 0–9, `-` and `_`. Required when creating with POST; PUT takes the name from the path.
     #[schema(value_type = Option<schema::DestinationName>)]
     pub name: Option<String>,
-    /// An http or https URL of a public address, unless the operator has allowed others; a blocked one is answered with 422. A
-    /// change of the scheme, host or port resets what was learned about the destination: Retry-After, pauses, breaker, reduction
-    /// and failures. A change of the path does not.
+    /// An `http` or `https` URL with a public address. Private addresses return 422 unless `TIDEGATE_EGRESS_ALLOW`
+    /// includes them. Changing the scheme, host or port resets the health of the destination (back-off, breaker,
+    /// reduction and failures); changing the path does not.
     #[schema(value_type = schema::DestinationUrl)]
     pub url: String,
-    /// Null or omitted: limited by the concurrency alone. Attempts are evenly spaced: a window of any length contains at most
-    /// the number that the rate allows in it and, from two a second on, one more, or a twentieth of a second's worth less one if
-    /// that is more.
+    /// Null or omitted: no rate limit; only `max_concurrency` applies. Attempts are evenly spaced. Any time window
+    /// contains at most as many attempts as the rate allows, plus a small burst: one extra attempt at rates from 2 per
+    /// second, or 5% of the per-second rate minus one if that is more (at 1,000 per second, at most 1,049 attempts in
+    /// one second).
     #[serde(default, deserialize_with = "optional_object")]
     pub rate_limit: Option<RateLimit>,
-    /// The most attempts in flight at a time. Default: 10.
+    /// The maximum number of attempts in flight at the same time. Default: 10.
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<i64>,
-    /// How long an attempt may take, from connecting to the end of the response head, in milliseconds. Only the part of the
-    /// response body that arrives within two seconds is kept. Default: 15,000.
+    /// The timeout of an attempt in milliseconds, from connecting until the response headers have been received. Of the
+    /// response body, only what arrives within two seconds is kept. Default: 15,000.
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 100, maximum = 120_000)]
     pub timeout_ms: Option<i64>,
-    /// Every new delivery waits for the first entry of `schedule_s`; one that is retried or released by hand is sent at once.
-    /// Default: ten attempts over three days, as Standard Webhooks recommends, the first one at once.
+    /// A new delivery first waits for the first entry of `schedule_s`; manual retries and releases are sent
+    /// immediately. Default: ten attempts over three days, as recommended by Standard Webhooks, starting immediately.
     #[schema(value_type = Option<schema::RetryPolicy>)]
     pub retry: Option<Value>,
-    /// Appends the query of the provider's request to the URL, after the URL's own query. A delivery is held if its URL would
-    /// then be longer than 8,000 bytes. Every delivery has the query in the header `tidegate-original-query` too.
+    /// Whether to append the query string of the provider's request to the URL, after the URL's own. A delivery is held
+    /// if its URL would exceed 8,000 bytes. The header `tidegate-original-query` always contains the query string.
     /// Default: false.
     pub append_query: Option<bool>,
-    /// Sent with every delivery. The values are sealed; only the names are shown. If PUT omits them, the destination keeps its
-    /// current ones unless the scheme, host or port of its URL changes.
+    /// Static headers that are sent with every delivery. Values are stored sealed and never returned. If PUT omits
+    /// `headers`, the current headers are kept unless the scheme, host or port of the URL changes.
     #[schema(value_type = Option<schema::StaticHeaders>)]
     pub headers: Option<BTreeMap<String, String>>,
-    /// A key of your own. Omitted: POST generates one, and PUT keeps the current one. If PUT replaces the key, the previous one
-    /// continues to sign for a day as well.
+    /// A signing secret of your choice. If omitted, POST generates one and PUT keeps the current one. If PUT replaces
+    /// it, deliveries are also signed with the previous one for one day.
     #[schema(value_type = Option<schema::SigningSecretText>)]
     pub signing_secret: Option<String>,
 }
 
-/// A change of a destination as a JSON merge patch (RFC 7396): omitted fields stay as they are.
+/// Changes to a destination, as a JSON merge patch (RFC 7396). Omitted fields are unchanged.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct DestinationPatch {
-    /// A change of the scheme, host or port removes the static headers that are not given in the same request.
+    /// Changing the scheme, host or port removes all static headers that the same request does not set.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::DestinationUrl, required = false)]
     pub url: Option<Value>,
-    /// Merged with the current one: `{"limit": 100}` keeps the period. Null removes it.
+    /// Merged with the current rate limit: `{"limit": 100}` keeps `per`. Null removes the rate limit.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RateLimitPatch>)]
     pub rate_limit: Option<Value>,
-    /// Null sets the default, 10.
+    /// Null resets it to the default, 10.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 1, maximum = 1000)]
     pub max_concurrency: Option<Value>,
-    /// Null sets the default, 15,000.
+    /// Null resets it to the default, 15,000.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<i64>, minimum = 100, maximum = 120_000)]
     pub timeout_ms: Option<Value>,
-    /// Merged with the current one: `{"attempts": 5}` keeps the rest. To change from one form to the other, set the fields of the
-    /// old form to null, as in `{"schedule_s": [0, 60], "initial_s": null, "multiplier": null, "max_s": null,
-    /// "attempts": null}`. Null sets the default.
+    /// Merged with the current policy: `{"attempts": 5}` keeps all other fields. To switch between `schedule_s` and the
+    /// exponential form, set the fields of the form you leave to null, as in `{"schedule_s": [0, 60], "initial_s":
+    /// null, "multiplier": null, "max_s": null, "attempts": null}`. Null resets it to the default.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::RetryPatch>)]
     pub retry: Option<Value>,
-    /// Null sets the default, false.
+    /// Null resets it to the default, false.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<bool>)]
     pub append_query: Option<Value>,
-    /// Merged with the current ones, ignoring the case of their names. A header that is null is removed; null removes all.
+    /// Merged with the current headers; names are case-insensitive. Setting a header to null removes it; setting
+    /// `headers` to null removes all.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::StaticHeadersPatch>)]
     pub headers: Option<Value>,
-    /// A key of your own. The previous key continues to sign for a day as well.
+    /// A signing secret of your choice. Deliveries are also signed with the previous one for one day.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::SigningSecretText, required = false)]
     pub signing_secret: Option<Value>,
@@ -111,7 +113,8 @@ impl DestinationPatch {
             *headers = in_lower_case(std::mem::take(headers), &mut problems);
         }
         if self.signing_secret == Some(Value::Null) {
-            problems.add("signing_secret", "cannot be null; give a new one, or omit it to keep the current one");
+            problems
+                .add("signing_secret", "cannot be null; set a new secret, or omit the field to keep the current one");
         }
         problems.finish()?;
         serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
@@ -177,10 +180,16 @@ impl DestinationSpec {
 
 fn url(text: &str, egress: &Egress) -> Result<Url, FieldError> {
     if text.len() > MAX_URL_BYTES {
-        return Err(FieldError::new("url", format!("has {} bytes; must have at most {MAX_URL_BYTES}", text.len())));
+        return Err(FieldError::new(
+            "url",
+            format!("is {} bytes long, but may be at most {MAX_URL_BYTES}", text.len()),
+        ));
     }
     let mut url = Url::parse(text).map_err(|error| {
-        FieldError::new("url", format!("\"{text}\" is not a URL such as https://example.com/webhooks: {error}"))
+        FieldError::new(
+            "url",
+            format!("\"{text}\" is not a valid URL ({error}); use one such as https://example.com/webhooks"),
+        )
     })?;
     egress.check_url(&url).map_err(|error| FieldError::with_code("url", error.code(), error.to_string()))?;
     // Never sent; kept it would only mislead.

@@ -18,40 +18,42 @@ use crate::mint;
 /// The longest overlap: 30 days, in seconds.
 pub(crate) const MAX_OVERLAP_S: i32 = 30 * 86_400;
 
-/// The keys that sign deliveries to a destination.
+/// The signing secrets of a destination.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct SigningSecret {
     /// `whsec_…`, or `whsk_…` if the destination has an Ed25519 key.
     #[schema(value_type = schema::SigningSecretText)]
     pub signing_secret: String,
-    /// `whpk_…`: the public key, if it is an Ed25519 key.
+    /// The public key (`whpk_…`) with which receivers verify. Only present for an Ed25519 key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub public_key: Option<String>,
-    /// The previous keys that still sign as well, newest first.
+    /// Previous signing secrets with which deliveries are still signed too, newest first.
     pub also_signing: Vec<ReplacedSecret>,
 }
 
-/// A key that has been replaced and still signs.
+/// A previous signing secret that is still used.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct ReplacedSecret {
+    /// The previous signing secret.
     pub signing_secret: String,
+    /// The public key (`whpk_…`) of the secret. Only present for an Ed25519 key.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub public_key: Option<String>,
-    /// When this key stops signing.
+    /// When this secret is no longer used.
     pub until: Timestamp,
 }
 
-/// How a signing key is replaced.
+/// A rotation of the signing secret.
 #[derive(Debug, Default, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Rotation {
-    /// A key of your own; omitted, one is generated.
+    /// A signing secret of your choice. If omitted, one is generated.
     #[schema(value_type = Option<schema::SigningSecretText>)]
     pub signing_secret: Option<String>,
-    /// For how many seconds the old keys continue to sign as well, three keys at most. With 0 they stop at once, as after a
-    /// leak. Default: 86,400, a day.
+    /// How long deliveries are also signed with the previous secrets, in seconds. At most three previous secrets are
+    /// used. Set it to 0 if a secret has leaked. Default: 86,400 (one day).
     #[serde(default, deserialize_with = "optional_whole")]
     #[schema(minimum = 0, maximum = 2_592_000)]
     pub overlap_s: Option<i64>,

@@ -25,77 +25,89 @@ pub(crate) const DELIVERIES_SHOWN: i64 = 200;
 /// Headers of the provider that are credentials. Their names are shown.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
-/// An event with everything that is known about it except its body.
+/// An event with its headers, deliveries and decision, but without its body.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct EventDetail {
     #[serde(flatten)]
     pub event: Event,
-    /// The requested id, if it is the one that a copy of this event was answered with. This works for about the first hundred
-    /// copies of an event.
+    /// The requested id, if it is the id of a copy of this event. Only the ids of about the first 100 copies of an
+    /// event are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub duplicate_id: Option<EventId>,
-    /// The first copy with another body; absent if there is none.
+    /// The first copy whose body differs from the event's; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub changed_copy: Option<ChangedCopy>,
+    /// When the relay stored the event.
     pub stored_at: Timestamp,
+    /// The HTTP method of the request.
     pub method: String,
+    /// The query string of the request, without `?`.
     pub query: String,
-    /// In the order of arrival. The values of credentials are not shown.
+    /// The headers of the provider's request, in their original order. The values of `authorization`, `cookie` and
+    /// `proxy-authorization` are hidden.
     pub headers: Vec<Header>,
     /// The newest 200 deliveries of the event, including those of replays.
     pub deliveries: Vec<Delivery>,
-    /// What was decided when the event was stored. Later changes of routes do not change it.
+    /// What was decided when the event was stored or released. Later changes to routes do not affect it.
     pub decision: Decision,
-    /// What every route of its source would decide now. Empty if the body is no longer kept.
+    /// What each route of the source would decide now. Empty if the body is no longer available.
     pub routes: Vec<RouteAnswer>,
-    /// For an event that is or was in quarantine: whether it verifies with the current secrets and settings of its source.
+    /// For an event that is or was in quarantine: whether its verification succeeds with the current secrets and
+    /// settings of the source.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub verification_now: Option<Recheck>,
 }
 
-/// What was decided when an event was stored, or when it was released from quarantine by hand.
+/// What was decided when an event was stored, or when it was manually released from quarantine.
 ///
-/// A rejected request is not an event and has no decision: see the rejections of its source.
+/// Rejected requests are not events and have no decision; see `GET /v1/rejections`.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Decision {
+    /// What was decided.
     pub outcome: DecisionOutcome,
-    /// The outcome in a sentence, with the next step if the event was not delivered.
+    /// The outcome in words.
     pub reason: String,
-    /// Present if the requested id belongs to a copy of this event. The copy was counted and not routed; the other fields are
-    /// the decision about the event itself.
+    /// The id of this event, if the requested id is that of a copy. The copy was counted but not routed; all other
+    /// fields are about the event itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
     pub duplicate_of: Option<EventId>,
-    /// The newest 200 deliveries of this decision with their current states, without those of replays.
+    /// The newest 200 deliveries that this decision created, with their current states. Deliveries of replays are not
+    /// included.
     pub deliveries: Vec<DecidedDelivery>,
 }
 
-/// What was decided about an event.
+/// What was decided about an event. `routed`: at least one route matched, or could not be evaluated, so that its
+/// delivery is held. `no_route_matched`: no delivery was created, because no enabled route of the source matched.
+/// `quarantined`: verification failed, and the event was not routed. `released`: verification failed, and the event has
+/// since been released; `deliveries` lists those of a manual release, not those of a replay.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum DecisionOutcome {
-    /// At least one route matched it, or could not be evaluated and holds its delivery.
+    /// At least one route matched, or could not be evaluated, so that its delivery is held.
     Routed,
     /// No delivery was created: no enabled route of its source matched.
     NoRouteMatched,
     /// Verification failed, and the event was not routed.
     Quarantined,
-    /// Verification failed, and the event has been released since. Deliveries of a release by hand are listed here; those of a
-    /// replay belong to that replay.
+    /// Verification failed, and the event has since been released. `deliveries` lists those of a manual release; those
+    /// of a replay belong to the replay.
     Released,
 }
 
 /// A delivery that the decision created.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct DecidedDelivery {
+    /// The id of the delivery.
     #[schema(value_type = schema::DeliveryId)]
     pub id: DeliveryId,
-    /// The route that matched.
+    /// The route that created the delivery.
     #[schema(value_type = Option<schema::RouteId>, required = true)]
     pub route_id: Option<RouteId>,
+    /// The destination that the event is delivered to.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name; null if it has been deleted.
@@ -104,15 +116,15 @@ pub struct DecidedDelivery {
     /// The current state.
     #[schema(value_type = deliveries::DeliveryState)]
     pub state: String,
-    /// What holds the delivery by itself.
+    /// Why the delivery is held individually. Absent if it is not.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_by: Option<HeldBy>,
-    /// What the delivery waits for, if it is held.
+    /// Why the delivery is held, as text. Absent if it is not held.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub held_reason: Option<String>,
-    /// Why the delivery is dead or cancelled, or could not be sent.
+    /// Why the delivery is dead, was cancelled, or could not be sent; otherwise absent.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
@@ -121,24 +133,31 @@ pub struct DecidedDelivery {
 /// What a route would decide now.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct RouteAnswer {
+    /// The id of the route.
     #[schema(value_type = schema::RouteId)]
     pub route_id: RouteId,
+    /// The destination of the route.
     #[schema(value_type = schema::DestinationId)]
     pub destination_id: DestinationId,
     /// The destination's name.
     #[schema(required = true)]
     pub destination: Option<String>,
+    /// Whether the route would match.
     pub outcome: RouteOutcome,
-    /// Why the route does not match.
+    /// Why the outcome is not `matched`.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
     pub reason: Option<String>,
 }
 
-/// Whether a route matches an event.
+/// Whether a route matches an event. `matched`: it matches. `off`: the route is disabled. `not_matched`: the filter
+/// returned false. `filter_failed`: the filter cannot be evaluated for this event. `undecided`: the filter could not be
+/// evaluated for now; a delivery would be created and held. `unordered`: the filter matches, but the order key cannot
+/// be evaluated for this event; the delivery would be held until the route is changed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "snake_case")]
 pub enum RouteOutcome {
+    /// The route matches.
     Matched,
     /// The route is disabled.
     Off,
@@ -146,9 +165,10 @@ pub enum RouteOutcome {
     NotMatched,
     /// The filter fails on this event.
     FilterFailed,
-    /// The filter could not be evaluated; a delivery is made and held until it can be.
+    /// The filter could not be evaluated; a delivery is created and held until it can be evaluated.
     Undecided,
-    /// The filter matches and the order key fails on this event: its delivery is held until the route is changed.
+    /// The filter matches, but the order key cannot be evaluated for this event; the delivery is held until the route
+    /// is changed.
     Unordered,
 }
 
@@ -247,26 +267,32 @@ fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
         "failed" => (
             DecisionOutcome::Quarantined,
             format!(
-                "its signature failed ({cause}), so it was stored in quarantine and not routed; it can be released"
+                "verification failed ({cause}), so the event was quarantined and not routed; release it to route it"
             ),
         ),
         "released" if made.is_empty() => (
             DecisionOutcome::Released,
             format!(
-                "its signature failed ({cause}) and it has been released since; the release by hand made no delivery, or a \
-                 replay released it"
+                "verification failed ({cause}); the event has since been released, either manually without a matching \
+                 route, or by a replay"
             ),
         ),
         "released" => (
             DecisionOutcome::Released,
-            format!("its signature failed ({cause}) and it has been released since, which made {}", count(made.len())),
+            format!(
+                "verification failed ({cause}); the event has since been released, which created {}",
+                count(made.len())
+            ),
         ),
         _ if made.is_empty() => (
             DecisionOutcome::NoRouteMatched,
-            "when it was stored, no route of its source that was switched on matched it; a replay routes it anew"
+            "no enabled route of the source matched when the event was stored; create a replay to route it again"
                 .to_owned(),
         ),
-        _ => (DecisionOutcome::Routed, format!("when it was stored, its routes made {}", count(made.len()))),
+        _ => (
+            DecisionOutcome::Routed,
+            format!("the routes of the source created {} when the event was stored", count(made.len())),
+        ),
     };
     let deliveries = made.into_iter().map(decided).collect();
     Decision { outcome, reason, duplicate_of: None, deliveries }
@@ -294,7 +320,7 @@ fn shown(headers: &HeaderList) -> Vec<Header> {
 fn route_view(answer: Answer, snapshot: &Snapshot) -> RouteAnswer {
     let (outcome, reason) = match answer.verdict {
         Verdict::Matched => (RouteOutcome::Matched, None),
-        Verdict::Off => (RouteOutcome::Off, Some("the route is switched off".to_owned())),
+        Verdict::Off => (RouteOutcome::Off, Some("the route is disabled".to_owned())),
         Verdict::NotMatched => (RouteOutcome::NotMatched, Some("the filter is false for this event".to_owned())),
         Verdict::FilterFailed { reason } => (RouteOutcome::FilterFailed, Some(reason)),
         Verdict::Undecided { reason, .. } => (RouteOutcome::Undecided, Some(reason)),

@@ -13,36 +13,38 @@ use crate::control::patch::{given, merge};
 use crate::control::{Control, Error, schema};
 use crate::secrets::{self, SourceSecrets};
 
-/// What a source consists of.
+/// The settings of a source.
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourceSpec {
-    /// 1 to 64 characters of a to z, 0 to 9, - and _. Required by POST; PUT takes it from the path.
+    /// 1 to 64 characters: a–z, 0–9, `-` and `_`. Required when creating with POST; PUT takes the name from the path.
     #[schema(value_type = Option<schema::SourceName>)]
     pub name: Option<String>,
-    /// An id of `GET /v1/providers`.
+    /// The id of a provider, as listed by `GET /v1/providers`.
     #[schema(value_type = schema::ProviderId)]
     pub provider: String,
-    /// All of them are accepted. If PUT omits them, the source keeps its current ones.
+    /// The secrets of the source. A request is accepted if it verifies with any of them. If PUT omits `secrets`, the
+    /// current ones are kept.
     pub secrets: Option<Vec<String>>,
-    /// The settings of the provider and the options that every source has. Omitted: all have their defaults.
+    /// The settings of the provider and the options that every source has. If omitted, all have their defaults.
     #[schema(value_type = Option<schema::SourceConfig>)]
     pub config: Option<Value>,
 }
 
-/// A change of a source as a JSON merge patch (RFC 7396): omitted fields stay as they are.
+/// Changes to a source, as a JSON merge patch (RFC 7396). Omitted fields are unchanged.
 #[derive(Debug, Deserialize, Serialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct SourcePatch {
+    /// The new provider.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::ProviderId, required = false)]
     pub provider: Option<Value>,
-    /// Replace the current ones; `POST …/secrets` adds one.
+    /// Replaces all current secrets. To add one, use `POST /v1/sources/{id}/secrets`.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Vec<String>, required = false)]
     pub secrets: Option<Value>,
-    /// Merged with the current one, field by field: `{"max_body_bytes": 5000}` changes only that field. A field that is null
-    /// gets its default; null sets all defaults.
+    /// Merged with the current config, field by field: `{"max_body_bytes": 5000}` changes only that field. Setting a
+    /// field to null resets it to its default; setting `config` to null resets all fields.
     #[serde(default, deserialize_with = "given", skip_serializing_if = "Option::is_none")]
     #[schema(value_type = Option<schema::SourceConfig>)]
     pub config: Option<Value>,
@@ -53,7 +55,8 @@ impl SourcePatch {
     pub(super) fn into_json(self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if self.secrets == Some(Value::Null) {
-            problems.add("secrets", "cannot be null; give a list, or omit it to keep the current ones");
+            problems
+                .add("secrets", "cannot be null; set a list of secrets, or omit the field to keep the current ones");
         }
         problems.finish()?;
         serde_json::to_value(self).map_err(|error| Error::Internal(error.to_string()))
@@ -108,8 +111,7 @@ pub(super) fn checked(
             }
         }
         None => {
-            let known: Vec<&str> = provider::catalogue().iter().map(|provider| provider.id.as_str()).collect();
-            problems.add("provider", format!("\"{provider}\" is unknown; the providers are {}", known.join(", ")));
+            problems.add("provider", format!("\"{provider}\" is not a provider; use an id from the list of providers"));
         }
     }
     problems.finish()?;
