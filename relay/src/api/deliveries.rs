@@ -70,8 +70,8 @@ pub(super) async fn show(
 }
 
 /// Lists the attempts of a delivery, oldest first.
-#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries", params(("id" = schema::DeliveryId, Path), PageQuery),
-    responses((status = 200, body = Page<Attempt>)))]
+#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries",
+    params(("id" = schema::DeliveryId, Path), PageQuery), responses((status = 200, body = Page<Attempt>)))]
 pub(super) async fn attempts(
     State(control): State<Control>,
     actor: Actor,

@@ -55,9 +55,14 @@ pub(super) async fn show(
 /// if the scheme, host and port of the URL are unchanged. `dropped` in the response lists every setting that was reset
 /// or removed. If calls are concurrent, the last one replaces all settings. If the body has a `name`, it must equal the
 /// name in the path.
-#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations", params(("name" = schema::DestinationName, Path)),
+#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations",
+    params(("name" = schema::DestinationName, Path)),
     request_body = DestinationSpec,
-    responses((status = 200, body = Destination, description = "Updated."), (status = 201, body = Destination, description = "Created."), Conflicts))]
+    responses(
+        (status = 200, body = Destination, description = "Updated."),
+        (status = 201, body = Destination, description = "Created."),
+        Conflicts,
+    ))]
 pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,

@@ -76,8 +76,12 @@ pub(super) async fn show(
 /// render. The original content type is in `headers` of the event.
 #[utoipa::path(get, path = "/v1/events/{id}/body", tag = "events", params(("id" = schema::EventId, Path)),
     responses((
-        status = 200, content_type = "application/octet-stream", body = Vec<u8>, description = "The raw bytes of the body.",
-        headers(("content-disposition" = String, description = "`attachment`, with the id of the event as the file name.")),
+        status = 200, content_type = "application/octet-stream", body = Vec<u8>,
+        description = "The raw bytes of the body.",
+        headers((
+            "content-disposition" = String,
+            description = "`attachment`, with the id of the event as the file name.",
+        )),
     ), PastRetention))]
 pub(super) async fn body(
     State(control): State<Control>,
@@ -91,8 +95,12 @@ pub(super) async fn body(
 /// Returns the raw body of the first copy whose body differs from the event's.
 #[utoipa::path(get, path = "/v1/events/{id}/changed-copy/body", tag = "events", params(("id" = schema::EventId, Path)),
     responses((
-        status = 200, content_type = "application/octet-stream", body = Vec<u8>, description = "The raw bytes of the body.",
-        headers(("content-disposition" = String, description = "`attachment`, with the id of the copy as the file name.")),
+        status = 200, content_type = "application/octet-stream", body = Vec<u8>,
+        description = "The raw bytes of the body.",
+        headers((
+            "content-disposition" = String,
+            description = "`attachment`, with the id of the copy as the file name.",
+        )),
     )))]
 pub(super) async fn changed_copy_body(
     State(control): State<Control>,

@@ -120,21 +120,24 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Unauthorized => {
-                "send the header Authorization: Bearer <token>, where <token> is the relay's TIDEGATE_ADMIN_TOKEN".to_owned()
+                "send the header Authorization: Bearer <token>, where <token> is the relay's TIDEGATE_ADMIN_TOKEN"
+                    .to_owned()
             }
             Self::NoSuchCall => "this endpoint does not exist; /openapi.json lists all endpoints".to_owned(),
             Self::MethodNotAllowed => {
-                "this endpoint does not support the method of the request; the Allow header lists the methods that it supports".to_owned()
+                "this endpoint does not support the method of the request; the Allow header lists the methods that it \
+                 supports"
+                    .to_owned()
             }
             Self::Unreadable(detail) => detail.clone(),
             Self::TooLarge => {
                 format!("the request body is too large; send at most {} bytes", super::MAX_BODY_BYTES)
-            },
+            }
             Self::TooSlow => "the request body did not arrive in time; send the request again".to_owned(),
             Self::NulCharacter(error) => error.text(),
             Self::TookTooLong => {
-                "the request took too long and was cancelled; its change may or may not have been saved, so check before you \
-                 retry"
+                "the request took too long and was cancelled; its change may or may not have been saved, so check \
+                 before you retry"
                     .to_owned()
             }
             Self::Refused(control::Error::Conflict(conflict)) => match call_for(*conflict) {
@@ -265,8 +268,8 @@ pub(crate) fn refusals() -> [Refusal; 13] {
         refusal(
             400,
             "Unreadable",
-            "The request cannot be parsed: the body is empty or not JSON, or a string in the body, path or query contains a \
-             NUL character.",
+            "The request cannot be parsed: the body is empty or not JSON, or a string in the body, path or query \
+             contains a NUL character.",
         ),
         Refusal {
             headers: &[("www-authenticate", "The authentication scheme: Bearer.")],
@@ -305,8 +308,8 @@ pub(crate) fn refusals() -> [Refusal; 13] {
             ..refusal(
                 503,
                 "Unavailable",
-                "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, or a \
-                 saved change is not active yet; `code` identifies the cause.",
+                "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, \
+                 or a saved change is not active yet; `code` identifies the cause.",
             )
         },
         refusal(

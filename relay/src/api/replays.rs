@@ -23,7 +23,11 @@ use crate::control::{Actor, Control, schema};
 /// `filter.verification`, which cannot be combined with `filter.state`, `filter.destination` or `destination`. `cursor`
 /// requires `dry_run`. `filter.before` must be later than `filter.after`.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
-    responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "Dry run: the number of matches. Nothing was created."), Conflicts))]
+    responses(
+        (status = 201, body = Replay),
+        (status = 200, body = ReplayPlan, description = "Dry run: the number of matches. Nothing was created."),
+        Conflicts,
+    ))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,

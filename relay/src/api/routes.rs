@@ -74,8 +74,8 @@ pub(super) async fn show(
 /// Omitted settings are reset to their defaults; `dropped` in the response lists those that were reset or removed. The
 /// source and destination of a route cannot be changed: if `source` or `destination` is set, it must be the current
 /// one.
-#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)), request_body = RouteSpec,
-    responses((status = 200, body = Route)))]
+#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+    request_body = RouteSpec, responses((status = 200, body = Route)))]
 pub(super) async fn replace(
     State(control): State<Control>,
     actor: Actor,
@@ -88,8 +88,8 @@ pub(super) async fn replace(
 /// Updates a route.
 ///
 /// Concurrent changes to different fields are all applied.
-#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)), request_body = RoutePatch,
-    responses((status = 200, body = Route)))]
+#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+    request_body = RoutePatch, responses((status = 200, body = Route)))]
 pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,

@@ -55,7 +55,10 @@ pub(super) async fn show(
 /// `name`, it must equal the name in the path.
 #[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = schema::SourceName, Path)),
     request_body = SourceSpec,
-    responses((status = 200, body = Source, description = "Updated."), (status = 201, body = Source, description = "Created.")))]
+    responses(
+        (status = 200, body = Source, description = "Updated."),
+        (status = 201, body = Source, description = "Created."),
+    ))]
 pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,

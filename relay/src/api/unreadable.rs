@@ -47,7 +47,8 @@ pub(super) async fn list(
 }
 
 /// Returns an unreadable message.
-#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable-messages", params(("id" = schema::UnreadableMessageId, Path)),
+#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable-messages",
+    params(("id" = schema::UnreadableMessageId, Path)),
     responses((status = 200, body = UnreadableMessage)))]
 pub(super) async fn show(
     State(control): State<Control>,
@@ -64,8 +65,12 @@ pub(super) async fn show(
 #[utoipa::path(get, path = "/v1/unreadable-messages/{id}/message", tag = "unreadable-messages",
     params(("id" = schema::UnreadableMessageId, Path)),
     responses((
-        status = 200, content_type = "application/octet-stream", body = Vec<u8>, description = "The raw bytes of the message.",
-        headers(("content-disposition" = String, description = "`attachment`, with the id of the message as the file name.")),
+        status = 200, content_type = "application/octet-stream", body = Vec<u8>,
+        description = "The raw bytes of the message.",
+        headers((
+            "content-disposition" = String,
+            description = "`attachment`, with the id of the message as the file name.",
+        )),
     )))]
 pub(super) async fn message(
     State(control): State<Control>,
@@ -94,8 +99,8 @@ pub(super) async fn release(
 ///
 /// The relay tries to store the messages one after another in the background. Messages that still cannot be stored are
 /// kept and retried later; `GET /v1/unreadable-messages?state=waiting&reason=…` lists them.
-#[utoipa::path(post, path = "/v1/unreadable-messages/release", tag = "unreadable-messages", request_body = ReleaseOfMany,
-    responses((status = 202, body = ReleasesBegun)))]
+#[utoipa::path(post, path = "/v1/unreadable-messages/release", tag = "unreadable-messages",
+    request_body = ReleaseOfMany, responses((status = 202, body = ReleasesBegun)))]
 pub(super) async fn release_many(
     State(control): State<Control>,
     actor: Actor,
