@@ -100,8 +100,8 @@ pub(super) async fn delete(
 
 /// Adds a secret to a source.
 ///
-/// The source then accepts the new secret and its existing ones, so that the secret can be replaced at the provider without
-/// rejecting requests. Afterwards, PATCH the source with the new secret as the only entry of `secrets`.
+/// The source then accepts the new secret and its existing ones, so that the secret can be replaced at the provider
+/// without rejecting requests. Afterwards, PATCH the source with the new secret as the only entry of `secrets`.
 #[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources",
     params(("id" = schema::SourceReference, Path)), request_body = NewSecret,
     responses((status = 200, body = Source)))]
