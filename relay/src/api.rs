@@ -87,18 +87,34 @@ pub(crate) fn description() -> Value {
 #[openapi(
     info(
         title = "Tidegate",
-        description = "Tidegate receives webhooks at the edge, delivers them at the pace of each destination, and shows \
-                       and replays them.\n\nLists are paged: pass `next_cursor` as `cursor` for the next page. Times are \
-                       RFC 3339. Request bodies are JSON; the header content-type is not evaluated.\n\nPATCH takes a \
-                       JSON merge patch (RFC 7396): omitted fields stay as they are, objects are merged field by field, \
-                       null removes a field so that it has its default, and lists are replaced.\n\nErrors are problem \
-                       documents (RFC 9457). A request that cannot be read is answered with 400: its body is not JSON, or \
-                       a text in it contains the character NUL. A request that can be read and is not allowed is answered \
-                       with 422, and `errors` names every field and parameter that is missing, unknown or wrong. Unknown \
-                       fields, parameters and bodies are never ignored. An unknown path is answered with 404, and a \
-                       method that a path does not have with 405.\n\nEvery answer has the header x-request-id, which the \
-                       relay's log contains too. It is that of the request if that has at most 64 letters, digits, dots, \
-                       hyphens and underscores."
+        description = "Tidegate receives webhooks at the edge, delivers them no faster than each destination allows, \
+                       and lets you inspect and replay them.\n\nLists are paginated: pass `next_cursor` as `cursor` \
+                       to get the next page. Timestamps use the RFC 3339 format. Request bodies are JSON; the \
+                       `Content-Type` header is ignored.\n\nPATCH takes a JSON merge patch (RFC 7396): omitted fields \
+                       are unchanged, objects are merged field by field, `null` resets a field to its default, and \
+                       arrays are replaced.\n\nErrors are problem documents (RFC 9457). A request that cannot be \
+                       parsed returns 400: its body is empty or not JSON, or a string in its body, path or query \
+                       contains a NUL character. A request that can be parsed but is invalid returns 422, and \
+                       `errors` lists the fields and parameters that were found to be missing, unknown or \
+                       invalid.\n\nUnknown fields and query parameters are never ignored. A POST endpoint that takes \
+                       no body rejects any body other than `{}`; a body sent with GET or DELETE is ignored. An \
+                       unknown path returns 404, and a method that the path does not support returns 405.\n\nEvery \
+                       response has an `x-request-id` header, whose value also appears in the relay's log. If the \
+                       request has an `x-request-id` of 1 to 64 letters, digits, dots, hyphens and underscores, the \
+                       response repeats it; otherwise the relay generates one."
+    ),
+    tags(
+        (name = "providers", description = "The catalogue of providers."),
+        (name = "sources", description = "URLs that providers send webhooks to."),
+        (name = "destinations", description = "HTTP endpoints that deliveries are sent to."),
+        (name = "routes", description = "Connections from sources to destinations."),
+        (name = "events", description = "Accepted webhooks."),
+        (name = "deliveries", description = "Events on their way to destinations."),
+        (name = "replays", description = "Background jobs that deliver stored events again."),
+        (name = "rejections", description = "Counts of requests that were not stored as events."),
+        (name = "unreadable-messages", description = "Queue messages that could not be stored as events."),
+        (name = "stats", description = "Counts per minute, hour or day."),
+        (name = "health", description = "Whether the relay is running and ready."),
     ),
     components(schemas(problem::Problem)),
     modifiers(&BearerToken),
@@ -112,7 +128,9 @@ impl utoipa::Modify for BearerToken {
     fn modify(&self, description: &mut utoipa::openapi::OpenApi) {
         let scheme = HttpBuilder::new()
             .scheme(HttpAuthScheme::Bearer)
-            .description(Some("The value of `TIDEGATE_ADMIN_TOKEN` of the relay."))
+            .description(Some(
+                "The value of the relay's `TIDEGATE_ADMIN_TOKEN` setting, sent as `Authorization: Bearer <token>`.",
+            ))
             .build();
         description.components.get_or_insert_default().add_security_scheme("token", SecurityScheme::Http(scheme));
     }

@@ -19,32 +19,33 @@ use crate::control::{Actor, Control, schema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct DeliveryQuery {
-    /// The id of an event.
+    /// Only deliveries of the event with this id.
     #[param(value_type = Option<schema::EventId>)]
     event: Option<String>,
-    /// The id or name of a destination.
+    /// Only deliveries to the destination with this id or name.
     #[param(value_type = Option<schema::DestinationReference>)]
     destination: Option<String>,
+    /// Only deliveries in this state.
     state: Option<DeliveryState>,
-    /// The error class of the last attempt; only settled deliveries have one.
+    /// Only dead deliveries with this error class, such as `http_status` or `timeout`.
     error: Option<String>,
-    /// Created at or after this time, RFC 3339.
+    /// Only deliveries created at or after this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
-    /// Created before this time, RFC 3339.
+    /// Only deliveries created before this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     before: Option<String>,
-    /// The most rows of the page.
+    /// The maximum number of items on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 
 /// Lists deliveries, newest first.
 ///
-/// `error` can only be combined with a state of settled deliveries.
+/// `error` selects dead deliveries, so it cannot be combined with the `state` `pending` or `held`.
 #[utoipa::path(get, path = "/v1/deliveries", tag = "deliveries", params(DeliveryQuery),
     responses((status = 200, body = Page<Delivery>)))]
 pub(super) async fn list(
@@ -57,7 +58,7 @@ pub(super) async fn list(
     Ok(Json(deliveries::list(&control, actor, filter, &PageRequest { limit, cursor }).await?))
 }
 
-/// Returns one delivery.
+/// Returns a delivery.
 #[utoipa::path(get, path = "/v1/deliveries/{id}", tag = "deliveries", params(("id" = schema::DeliveryId, Path)),
     responses((status = 200, body = Delivery)))]
 pub(super) async fn show(
@@ -69,8 +70,8 @@ pub(super) async fn show(
 }
 
 /// Lists the attempts of a delivery, oldest first.
-#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries", params(("id" = schema::DeliveryId, Path), PageQuery),
-    responses((status = 200, body = Page<Attempt>)))]
+#[utoipa::path(get, path = "/v1/deliveries/{id}/attempts", tag = "deliveries",
+    params(("id" = schema::DeliveryId, Path), PageQuery), responses((status = 200, body = Page<Attempt>)))]
 pub(super) async fn attempts(
     State(control): State<Control>,
     actor: Actor,
@@ -80,18 +81,21 @@ pub(super) async fn attempts(
     Ok(Json(deliveries::attempts(&control, actor, &id, &query.into()).await?))
 }
 
-/// Sends a delivery now.
+/// Retries a delivery immediately.
 ///
-/// Whichever replica sends for its destination does so. A settled delivery becomes pending again, with the same id and a fresh
-/// retry schedule, without the wait before its first attempt. A delivery that is held by itself is released. It is sent with
-/// the current transform of its route, or with the last one if the route has been deleted. A delivery that no filter has
-/// approved is decided first: it is then `cancelled` with the reason if it is not to be sent, and `held` if that is still
-/// unknown.
+/// A delivery that is succeeded, dead or cancelled becomes pending again with the same id. Its retry schedule starts
+/// over, without the initial wait. A delivery that is held individually (`held_by`) is released. In each case the
+/// current transform of the route is used, or its last one if the route has been deleted.
 ///
-/// The delivery goes before all others of its destination, and is sent even while the destination has asked for a pause or its
-/// breaker is open: success ends both, and failure changes neither. It is not sent while the destination is paused or disabled,
-/// beyond its rate and its concurrency, or before an earlier delivery with the same order key: then `waits_for` says why, and it
-/// is sent first as soon as that ends. A second call before the delivery is sent changes nothing and returns the same.
+/// If the filter of the route has not been evaluated for the delivery, it is evaluated first. If the filter does not
+/// match, the delivery becomes `cancelled`, with a `reason`. If the filter still cannot be evaluated, the delivery
+/// stays `held`.
+///
+/// The delivery is sent before all other deliveries to its destination, even during a back-off or while the breaker is
+/// open: a success ends both, and a failure changes neither. The delivery still waits while the destination is paused
+/// or disabled, while the rate limit or concurrency of the destination is exhausted, and for earlier deliveries with
+/// the same order key. `waits_for` then gives the reason, and the delivery is the first to be sent afterwards. Calling
+/// this again before the delivery is sent has no effect.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/retry", tag = "deliveries", params(("id" = schema::DeliveryId, Path)),
     responses((status = 200, body = Delivery), Conflicts))]
 pub(super) async fn retry(
@@ -104,8 +108,8 @@ pub(super) async fn retry(
 
 /// Cancels a pending or held delivery.
 ///
-/// The replica that sends for its destination is notified, usually within two seconds, and does not send the delivery any more.
-/// An attempt in flight is not aborted, and does not change the delivery. A cancelled delivery stays as it is.
+/// The relay stops sending the delivery, usually within two seconds. An attempt in flight is not aborted, but its
+/// outcome does not change the delivery. Cancelling a cancelled delivery has no effect.
 #[utoipa::path(post, path = "/v1/deliveries/{id}/cancel", tag = "deliveries", params(("id" = schema::DeliveryId, Path)),
     responses((status = 200, body = Delivery), Conflicts))]
 pub(super) async fn cancel(
@@ -116,12 +120,14 @@ pub(super) async fn cancel(
     Ok(Json(deliveries::cancel(&control, actor, &id).await?))
 }
 
-/// Releases deliveries that are held by themselves, up to 20,000 per call.
+/// Releases individually held deliveries, up to 20,000 per call.
 ///
-/// The request selects deliveries by one of `destination`, `route` and `source`, by `held_by`, or by both. They are due at once,
-/// with the current transform of their route, or with the last one if the route has been deleted. Deliveries whose filter or
-/// order key could not be evaluated are decided again first. A delivery whose destination is paused, disabled or unusable waits
-/// for that. A delivery that is released twice is sent once.
+/// Select deliveries by one of `destination`, `route` and `source`, by `held_by`, or by both. Released deliveries are
+/// due immediately and use the current transform of their route, or its last one if the route has been deleted.
+///
+/// If the filter or order key of a delivery could not be evaluated, it is evaluated again first. A delivery to a
+/// paused, disabled or unusable destination waits until the destination can be sent to again. Releasing a delivery
+/// twice sends it once.
 #[utoipa::path(post, path = "/v1/deliveries/release", tag = "deliveries", request_body = ReleaseOfHeld,
     responses((status = 200, body = ReleasedOfHeld)))]
 pub(super) async fn release(

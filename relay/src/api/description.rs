@@ -5,6 +5,8 @@ use serde_json::{Map, Value, json};
 use super::problem::refusals;
 use crate::control::schema;
 
+pub(super) mod values;
+
 /// The answers that a call can give besides its own, by the form of the call.
 struct Shape<'a> {
     /// The call needs the token.
@@ -67,6 +69,8 @@ pub(super) fn complete(mut description: Value) -> Value {
     }
     NEW.iter().for_each(|new| require(&mut description, new));
     description["components"]["responses"] = responses();
+    values::explain(&mut description["components"]["schemas"]);
+    lift_descriptions(&mut description["components"]["schemas"]);
     for (path, item) in description["paths"].as_object_mut().into_iter().flatten() {
         for (method, operation) in item.as_object_mut().into_iter().flatten() {
             complete_operation(path, method, operation);
@@ -78,7 +82,7 @@ pub(super) fn complete(mut description: Value) -> Value {
 fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     // An operation's id is the name of its function, which is only unique within its module.
     let id = format!("{}_{}", text(&operation["tags"][0]), text(&operation["operationId"]));
-    operation["operationId"] = id.replace(' ', "_").into();
+    operation["operationId"] = id.replace('-', "_").into();
     let shape = Shape {
         guarded: operation.get("security").is_none(),
         names_something: path.contains("{id}"),
@@ -88,6 +92,10 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     for parameter in operation.get_mut("parameters").and_then(Value::as_array_mut).into_iter().flatten() {
         if parameter["in"] == "query" {
             not_null(&mut parameter["schema"]);
+        } else if parameter["in"] == "path" {
+            let (thing, named_by) = named_in(path);
+            let named_by = if parameter["name"] == "name" { "name" } else { named_by };
+            parameter["description"] = format!("The {named_by} of the {thing}.").into();
         }
     }
     if path.ends_with("/rotate") {
@@ -96,7 +104,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     let Some(responses) = operation["responses"].as_object_mut() else { return };
     for (status, response) in responses.iter_mut().filter(|(_, response)| response.get("$ref").is_none()) {
         if text(&response["description"]).is_empty() {
-            response["description"] = meaning(status).into();
+            response["description"] = meaning(method, status, response).into();
         }
         for (name, header) in common_headers(shape.guarded) {
             response["headers"][name] = header;
@@ -116,13 +124,79 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
+/// What the variable part of a path names, and by what.
+fn named_in(path: &str) -> (&'static str, &'static str) {
+    match path.split('/').nth(2).unwrap_or_default() {
+        "deliveries" => ("delivery", "id"),
+        "destinations" => ("destination", "id or name"),
+        "events" => ("event", "id"),
+        "providers" => ("provider", "id"),
+        "replays" => ("replay", "id"),
+        "routes" => ("route", "id"),
+        "sources" => ("source", "id or name"),
+        "unreadable-messages" => ("unreadable message", "id"),
+        _ => ("object", "id"),
+    }
+}
+
 /// What a status means, where a call says no more. OpenAPI requires a text.
-fn meaning(status: &str) -> &'static str {
+fn meaning(method: &str, status: &str, response: &Value) -> String {
     match status {
-        "201" => "Created.",
-        "202" => "Accepted: the relay does it in the background.",
-        "204" => "Deleted.",
-        _ => "The request succeeded.",
+        "201" => "Created.".to_owned(),
+        "202" => "Accepted. The relay retries the messages in the background.".to_owned(),
+        "204" => "Deleted.".to_owned(),
+        _ => {
+            let schema = text(&response["content"]["application/json"]["schema"]["$ref"]);
+            returned(method, schema.rsplit('/').next().unwrap_or_default())
+        }
+    }
+}
+
+/// What a call returns, by the name of the schema.
+fn returned(method: &str, schema: &str) -> String {
+    let Some(item) = schema.strip_prefix("Page_") else {
+        let updated = if matches!(method, "put" | "patch") { "updated " } else { "" };
+        let thing = match schema {
+            "DestinationHealth" => "health of the destination".to_owned(),
+            "EventDetail" => "event".to_owned(),
+            "Health" => "version of the relay".to_owned(),
+            "Ready" => "state of the relay".to_owned(),
+            "ReleasedOfHeld" => "number of released deliveries".to_owned(),
+            "SigningSecret" => "signing secret of the destination".to_owned(),
+            "Stats" => "counts".to_owned(),
+            "UnreadableMessage" => "unreadable message".to_owned(),
+            "" => "result".to_owned(),
+            one_word => one_word.to_ascii_lowercase(),
+        };
+        return format!("Returns the {updated}{thing}.");
+    };
+    let items = match item {
+        "Delivery" => "deliveries".to_owned(),
+        "UnreadableMessage" => "unreadable messages".to_owned(),
+        one_word => format!("{}s", one_word.to_ascii_lowercase()),
+    };
+    format!("Returns a page of {items}.")
+}
+
+/// Moves the description of each field that may be null from the schema that the field refers to up to the field: most
+/// renderers show only the description of the field.
+fn lift_descriptions(value: &mut Value) {
+    match value {
+        Value::Array(values) => values.iter_mut().for_each(lift_descriptions),
+        Value::Object(fields) => {
+            fields.values_mut().for_each(lift_descriptions);
+            let variants = fields.get_mut("oneOf").and_then(Value::as_array_mut);
+            let Some(variants) = variants.filter(|variants| variants.iter().any(|variant| variant["type"] == "null"))
+            else {
+                return;
+            };
+            let mut references =
+                variants.iter_mut().filter_map(Value::as_object_mut).filter(|variant| variant.contains_key("$ref"));
+            if let Some(lifted) = references.find_map(|reference| reference.remove("description")) {
+                fields.entry("description").or_insert(lifted);
+            }
+        }
+        Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
     }
 }
 
@@ -144,11 +218,11 @@ fn not_null(schema: &mut Value) {
 /// The headers of every answer.
 fn common_headers(guarded: bool) -> Vec<(&'static str, Value)> {
     let id = json!({
-        "description": "The id of the request, which the relay's log names too.",
+        "description": "The id of the request. It also appears in the relay's log.",
         "required": true, "schema": { "type": "string", "pattern": "^[A-Za-z0-9._-]{1,64}$" },
     });
     let stored = json!({
-        "description": "The answer is for this caller alone.",
+        "description": "The response must not be cached.",
         "required": true, "schema": { "type": "string", "const": "no-store" },
     });
     let mut headers = vec![("x-request-id", id)];

@@ -16,7 +16,7 @@ use crate::control::{Actor, Control, schema};
 
 /// Creates a destination.
 ///
-/// `name` is required. The answer contains the signing secret.
+/// `name` is required. The response contains the signing secret.
 #[utoipa::path(post, path = "/v1/destinations", tag = "destinations", request_body = DestinationSpec,
     responses((status = 201, body = Destination), Conflicts))]
 pub(super) async fn create(
@@ -38,9 +38,9 @@ pub(super) async fn list(
     Ok(Json(destinations::list(&control, actor, &query.into()).await?))
 }
 
-/// Returns one destination.
+/// Returns a destination.
 #[utoipa::path(get, path = "/v1/destinations/{id}", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = Destination)))]
+    params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = Destination)))]
 pub(super) async fn show(
     State(control): State<Control>,
     actor: Actor,
@@ -51,12 +51,18 @@ pub(super) async fn show(
 
 /// Creates the destination with this name, or replaces its settings.
 ///
-/// Omitted settings get their defaults. Omitted signing keys are kept, and so are omitted static headers while the scheme, host
-/// and port of the URL stay the same. `dropped` of the answer names every setting that was reset or removed. Of concurrent calls
-/// the last one wins as a whole. A name in the body must be the one in the path.
-#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations", params(("name" = schema::DestinationName, Path)),
+/// Omitted settings are reset to their defaults. An omitted signing secret is kept, and so are omitted static headers
+/// if the scheme, host and port of the URL are unchanged. `dropped` in the response lists every setting that was reset
+/// or removed. If calls are concurrent, the last one replaces all settings. If the body has a `name`, it must equal the
+/// name in the path.
+#[utoipa::path(put, path = "/v1/destinations/by-name/{name}", tag = "destinations",
+    params(("name" = schema::DestinationName, Path)),
     request_body = DestinationSpec,
-    responses((status = 200, body = Destination, description = "Changed."), (status = 201, body = Destination, description = "Created."), Conflicts))]
+    responses(
+        (status = 200, body = Destination, description = "Updated."),
+        (status = 201, body = Destination, description = "Created."),
+        Conflicts,
+    ))]
 pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
@@ -66,12 +72,13 @@ pub(super) async fn put(
     put_answer(destinations::put(&control, actor, &name, spec).await)
 }
 
-/// Changes some settings of a destination.
+/// Updates a destination.
 ///
-/// Concurrent changes of different fields are all kept. The merged settings must be complete: a rate limit needs `limit` and
-/// `per`, and a retry policy is either a schedule or a backoff.
+/// Concurrent changes to different fields are all applied. The merged settings must be complete: a rate limit needs
+/// `limit` and `per`, and a retry policy needs either `schedule_s` or all of `initial_s`, `multiplier`, `max_s` and
+/// `attempts`.
 #[utoipa::path(patch, path = "/v1/destinations/{id}", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), request_body = DestinationPatch,
+    params(("id" = schema::DestinationReference, Path)), request_body = DestinationPatch,
     responses((status = 200, body = Destination), Conflicts))]
 pub(super) async fn change(
     State(control): State<Control>,
@@ -84,13 +91,14 @@ pub(super) async fn change(
 
 /// Deletes a destination and its routes.
 ///
-/// Its name is free at once, and nothing more is sent to it; an attempt in flight is not aborted.
+/// The name can be reused immediately, and nothing more is sent to the destination. An attempt in flight is not
+/// aborted.
 ///
-/// Its pending deliveries are cancelled in the background, some thousands a second. Until then such a delivery is shown as held
-/// with the deletion as its reason, counts as pending in the replay that created it, cannot be retried, and is not matched by a
-/// replay of cancelled deliveries. Replays that deliver to the destination are cancelled.
+/// Pending deliveries are cancelled in the background, at several thousand per second. Until then, each of them is
+/// `held` with the deletion as `held_reason`, counts as pending in the replay that created it, cannot be retried, and
+/// is not matched by replays of cancelled deliveries. Replays whose `destination` is this destination are cancelled.
 #[utoipa::path(delete, path = "/v1/destinations/{id}", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 204)))]
+    params(("id" = schema::DestinationReference, Path)), responses((status = 204)))]
 pub(super) async fn delete(
     State(control): State<Control>,
     actor: Actor,
@@ -102,9 +110,9 @@ pub(super) async fn delete(
 
 /// Pauses a destination.
 ///
-/// Its deliveries are held until it is resumed.
+/// Deliveries to the destination are held until it is resumed.
 #[utoipa::path(post, path = "/v1/destinations/{id}/pause", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = Destination)))]
+    params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = Destination)))]
 pub(super) async fn pause(
     State(control): State<Control>,
     actor: Actor,
@@ -115,10 +123,10 @@ pub(super) async fn pause(
 
 /// Resumes a paused or disabled destination.
 ///
-/// Its deliveries are sent at its rate. What was learned about it before is forgotten: Retry-After, pauses, breaker, reduction
-/// and failures.
+/// Its deliveries are sent again, within its limits. The previous health of the destination is reset: back-off,
+/// breaker, reduction and failures.
 #[utoipa::path(post, path = "/v1/destinations/{id}/resume", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = Destination)))]
+    params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = Destination)))]
 pub(super) async fn resume(
     State(control): State<Control>,
     actor: Actor,
@@ -127,9 +135,9 @@ pub(super) async fn resume(
     Ok(Json(destinations::resume(&control, actor, &id).await?))
 }
 
-/// Returns the health of a destination: breaker, current pace with its reason, and waiting deliveries.
+/// Returns the health of a destination: breaker, back-off, reduced limits, failures and waiting deliveries.
 #[utoipa::path(get, path = "/v1/destinations/{id}/health", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")),
+    params(("id" = schema::DestinationReference, Path)),
     responses((status = 200, body = DestinationHealth)))]
 pub(super) async fn health(
     State(control): State<Control>,
@@ -139,9 +147,9 @@ pub(super) async fn health(
     Ok(Json(health::show(&control, actor, &id).await?))
 }
 
-/// Returns the secret that the destination verifies deliveries with.
+/// Returns the signing secret of a destination.
 #[utoipa::path(get, path = "/v1/destinations/{id}/signing-secret", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), responses((status = 200, body = SigningSecret), Conflicts))]
+    params(("id" = schema::DestinationReference, Path)), responses((status = 200, body = SigningSecret), Conflicts))]
 pub(super) async fn signing_secret(
     State(control): State<Control>,
     actor: Actor,
@@ -150,12 +158,12 @@ pub(super) async fn signing_secret(
     Ok(Json(signing::show(&control, actor, &id).await?))
 }
 
-/// Replaces the signing secret of a destination.
+/// Rotates the signing secret of a destination.
 ///
-/// Deliveries are signed with the new key and with the old ones until the overlap ends, so that the destination can change over
-/// in that time. The body may be omitted.
+/// Until the overlap ends, deliveries are signed with both the new and the previous signing secrets, so that the
+/// destination can switch without rejecting any. The request body is optional.
 #[utoipa::path(post, path = "/v1/destinations/{id}/signing-secret/rotate", tag = "destinations",
-    params(("id" = schema::DestinationReference, Path, description = "An id or a name.")), request_body = Rotation,
+    params(("id" = schema::DestinationReference, Path)), request_body = Rotation,
     responses((status = 200, body = SigningSecret)))]
 pub(super) async fn rotate_signing_secret(
     State(control): State<Control>,

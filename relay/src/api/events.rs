@@ -19,24 +19,26 @@ use crate::control::{Actor, Control, schema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct EventQuery {
-    /// The id or name of a source.
+    /// Only events of the source with this id or name.
     #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
+    /// Only events of this type.
     #[serde(rename = "type")]
     event_type: Option<String>,
-    /// The id that the provider gave the event.
+    /// Only events with this key: the provider's id of the event, or the value of `key` in the `config` of the source.
     key: Option<String>,
+    /// Only events with this verification result.
     verification: Option<Verification>,
-    /// Received at or after this time, RFC 3339.
+    /// Only events received at or after this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
-    /// Received before this time, RFC 3339.
+    /// Only events received before this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     before: Option<String>,
-    /// The most rows of the page.
+    /// The maximum number of items on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
@@ -54,10 +56,10 @@ pub(super) async fn list(
     Ok(Json(events::list(&control, actor, filter, &PageRequest { limit, cursor }).await?))
 }
 
-/// Returns one event with its deliveries and decisions.
+/// Returns an event with its deliveries, its decision, and what each route would decide now.
 ///
-/// `decision` is what was decided when the event was stored; `routes` is what every route would decide now. The id that a copy
-/// was answered with returns the event that it is a copy of.
+/// `decision` is what was decided when the event was stored or released; `routes` is what each route would decide now.
+/// If `id` is the id of a copy, the original event is returned.
 #[utoipa::path(get, path = "/v1/events/{id}", tag = "events", params(("id" = schema::EventId, Path)),
     responses((status = 200, body = EventDetail)))]
 pub(super) async fn show(
@@ -68,12 +70,19 @@ pub(super) async fn show(
     Ok(Json(events::explain(&control, actor, &id).await?))
 }
 
-/// Returns the body of an event, byte for byte.
+/// Returns the raw body of an event.
 ///
-/// The body is untrusted: it is always an attachment without a type of its own, so that no browser renders it. `headers` of the
-/// event has the original content type.
+/// The body is untrusted, so it is always returned as an `application/octet-stream` attachment that browsers do not
+/// render. The original content type is in `headers` of the event.
 #[utoipa::path(get, path = "/v1/events/{id}/body", tag = "events", params(("id" = schema::EventId, Path)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>, headers(("content-disposition" = String, description = "An attachment whose name is the id.")), description = "The bytes."), PastRetention))]
+    responses((
+        status = 200, content_type = "application/octet-stream", body = Vec<u8>,
+        description = "The raw bytes of the body.",
+        headers((
+            "content-disposition" = String,
+            description = "`attachment`, with the id of the event as the file name.",
+        )),
+    ), PastRetention))]
 pub(super) async fn body(
     State(control): State<Control>,
     actor: Actor,
@@ -83,9 +92,16 @@ pub(super) async fn body(
     Ok(attachment(&id.to_string(), body))
 }
 
-/// Returns the body of the first copy of an event whose body differs, byte for byte, as an attachment.
+/// Returns the raw body of the first copy whose body differs from the event's.
 #[utoipa::path(get, path = "/v1/events/{id}/changed-copy/body", tag = "events", params(("id" = schema::EventId, Path)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>, headers(("content-disposition" = String, description = "An attachment whose name is the id.")), description = "The bytes.")))]
+    responses((
+        status = 200, content_type = "application/octet-stream", body = Vec<u8>,
+        description = "The raw bytes of the body.",
+        headers((
+            "content-disposition" = String,
+            description = "`attachment`, with the id of the copy as the file name.",
+        )),
+    )))]
 pub(super) async fn changed_copy_body(
     State(control): State<Control>,
     actor: Actor,
@@ -97,8 +113,8 @@ pub(super) async fn changed_copy_body(
 
 /// Releases an event from quarantine.
 ///
-/// The event is routed as if it had just arrived. An event that has already been released stays as it is. To release many
-/// events, use `POST /v1/replays` with `"verification": "failed"` in its filter.
+/// The event is routed as if it had just arrived. Releasing an event twice has no effect. To release many events,
+/// create a replay with `"verification": "failed"` in its `filter`.
 #[utoipa::path(post, path = "/v1/events/{id}/release", tag = "events", params(("id" = schema::EventId, Path)),
     responses((status = 200, body = EventDetail), Conflicts))]
 pub(super) async fn release(

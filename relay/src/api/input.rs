@@ -87,7 +87,10 @@ pub(super) async fn receive<S: Send + Sync>(request: Request, state: &S) -> Resu
     Bytes::from_request(request, state).await.map_err(|rejection| match rejection.status() {
         StatusCode::PAYLOAD_TOO_LARGE => ApiError::TooLarge,
         _ if is_late(&rejection) => ApiError::TooSlow,
-        _ => ApiError::Unreadable(format!("the body could not be received: {}", rejection.body_text())),
+        _ => ApiError::Unreadable(format!(
+            "the request body could not be read: {}; send the request again",
+            rejection.body_text()
+        )),
     })
 }
 
@@ -98,7 +101,7 @@ fn is_late(error: &(dyn Error + 'static)) -> bool {
 
 fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
-        return Err(ApiError::Unreadable("the body is empty; send a JSON object".to_owned()));
+        return Err(ApiError::Unreadable("the request body is empty; send a JSON object".to_owned()));
     }
     // The six characters may also be part of another text, behind a second backslash.
     if bytes.windows(6).any(|window| window == br"\u0000")
@@ -120,7 +123,7 @@ fn without_nul(field: &str, texts: &[&str], written: &str) -> Result<(), ApiErro
 }
 
 fn nul_in(field: &str, written: &str) -> ApiError {
-    ApiError::NulCharacter(FieldError::new(field, format!("contains the character {written}; remove it")))
+    ApiError::NulCharacter(FieldError::new(field, format!("contains a NUL character ({written}); remove it")))
 }
 
 /// The path of the first text in it that holds NUL, be it a value or a name.
@@ -147,7 +150,7 @@ fn field_with_nul(value: &Value) -> Option<String> {
 }
 
 fn not_json(error: &serde_json::Error) -> ApiError {
-    ApiError::Unreadable(format!("the body is not valid JSON: {error}; check quotes, commas and brackets"))
+    ApiError::Unreadable(format!("the request body is not valid JSON: {error}; check quotes, commas and brackets"))
 }
 
 #[cfg(test)]

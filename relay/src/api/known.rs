@@ -63,8 +63,8 @@ impl Call {
             form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect();
         let known = self.parameters.iter().map(String::as_str).collect::<Vec<_>>().join(", ");
         let message = match known.as_str() {
-            "" => "is unknown; this endpoint has no query parameters".to_owned(),
-            known => format!("is unknown; the query parameters of this endpoint are {known}"),
+            "" => "is not supported; this endpoint has no query parameters".to_owned(),
+            known => format!("is not supported; the query parameters of this endpoint are {known}"),
         };
         names.difference(&self.parameters).map(|name| FieldError::new(name.clone(), message.clone())).collect()
     }
@@ -91,7 +91,7 @@ pub(crate) async fn check(
     let (parts, body) = request.into_parts();
     let bytes = input::receive(Request::from_parts(parts.clone(), body), &()).await?;
     if !is_nothing(&bytes) {
-        let error = FieldError::new("", "this endpoint takes no body; send the request without one");
+        let error = FieldError::new("", "this endpoint takes no body; send the request without a body");
         return Err(Refused::Invalid(vec![error]).into());
     }
     Ok(next.run(Request::from_parts(parts, Body::empty())).await)

@@ -34,7 +34,7 @@ pub(super) fn around(router: Router, within: Duration) -> Router {
         .on_request(())
         .on_response(|response: &Response, took: Duration, _: &Span| {
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
-            tracing::debug!(status = response.status().as_u16(), took_ms, "a request is answered");
+            tracing::debug!(status = response.status().as_u16(), took_ms, "the API responded to a request");
         })
         // What has failed is logged by the error itself.
         .on_failure(());
@@ -78,14 +78,14 @@ async fn without_odd_id(mut request: Request) -> Request {
 /// The answer of [`TimeoutLayer`] has no body.
 async fn took_too_long(response: Response) -> Response {
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
-        tracing::warn!("a request took too long and was broken off");
+        tracing::warn!("a request took too long and was cancelled");
         return ApiError::TookTooLong.into_response();
     }
     response
 }
 
 fn panicked(panic: Box<dyn Any + Send>) -> Response {
-    let error = Error::Internal(format!("its handler panicked: {}", supervise::panic_text(&*panic)));
+    let error = Error::Internal(format!("the request handler panicked: {}", supervise::panic_text(&*panic)));
     ApiError::from(error).into_response()
 }
 

@@ -30,9 +30,9 @@ pub enum ApiError {
     /// The field holds the character NUL, which no text of the database can hold.
     NulCharacter(FieldError),
     TooLarge,
-    /// The body did not arrive in time.
+    /// The request body did not arrive in time.
     TooSlow,
-    /// The call took too long and was broken off.
+    /// The call took too long and was cancelled.
     TookTooLong,
     /// What is asked for is refused, or failed.
     Refused(control::Error),
@@ -50,17 +50,20 @@ type Class = (StatusCode, &'static str, &'static str, &'static str);
 /// A problem document, `application/problem+json`.
 #[derive(Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub struct Problem {
-    /// The kind of problem; stable.
+    /// A URI reference that identifies the kind of problem. It does not change between versions.
     #[serde(rename = "type")]
     #[schema(example = "/problems/validation")]
     pub kind: &'static str,
+    /// A short summary of the kind of problem.
     pub title: &'static str,
+    /// The HTTP status.
     pub status: u16,
     /// What happened and what to do.
     pub detail: String,
-    /// A stable code, more specific than `type`.
+    /// A machine-readable code, more specific than `type`. It does not change between versions.
     #[schema(example = "egress_blocked")]
     pub code: &'static str,
+    /// The invalid fields and parameters. Present only with status 422, and with the code `nul_character`.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     pub errors: Vec<FieldError>,
 }
@@ -97,11 +100,9 @@ impl ApiError {
                 "method not allowed",
                 "method_not_allowed",
             ),
-            Self::Unreadable(_) => {
-                (StatusCode::BAD_REQUEST, "/problems/unreadable", "unreadable request", "unreadable")
-            }
+            Self::Unreadable(_) => (StatusCode::BAD_REQUEST, "/problems/unreadable", "malformed request", "unreadable"),
             Self::NulCharacter(_) => {
-                (StatusCode::BAD_REQUEST, "/problems/unreadable", "unreadable request", "nul_character")
+                (StatusCode::BAD_REQUEST, "/problems/unreadable", "malformed request", "nul_character")
             }
             Self::TooLarge => {
                 (StatusCode::PAYLOAD_TOO_LARGE, "/problems/body-too-large", "request body too large", "body_too_large")
@@ -119,18 +120,24 @@ impl ApiError {
     fn detail(&self) -> String {
         match self {
             Self::Unauthorized => {
-                "send the header Authorization: Bearer <token> with the token of this relay".to_owned()
+                "send the header Authorization: Bearer <token>, where <token> is the relay's TIDEGATE_ADMIN_TOKEN"
+                    .to_owned()
             }
-            Self::NoSuchCall => "no such endpoint; see /openapi.json".to_owned(),
+            Self::NoSuchCall => "this endpoint does not exist; /openapi.json lists all endpoints".to_owned(),
             Self::MethodNotAllowed => {
-                "the header Allow lists the methods of this endpoint; see /openapi.json".to_owned()
+                "this endpoint does not support the method of the request; the Allow header lists the methods that it \
+                 supports"
+                    .to_owned()
             }
             Self::Unreadable(detail) => detail.clone(),
-            Self::TooLarge => format!("send at most {} bytes", super::MAX_BODY_BYTES),
-            Self::TooSlow => "the body did not arrive in time; send the request again".to_owned(),
+            Self::TooLarge => {
+                format!("the request body is too large; send at most {} bytes", super::MAX_BODY_BYTES)
+            }
+            Self::TooSlow => "the request body did not arrive in time; send the request again".to_owned(),
             Self::NulCharacter(error) => error.text(),
             Self::TookTooLong => {
-                "the request was cancelled, and its change may or may not be saved; check before you send it again"
+                "the request took too long and was cancelled; its change may or may not have been saved, so check \
+                 before you retry"
                     .to_owned()
             }
             Self::Refused(control::Error::Conflict(conflict)) => match call_for(*conflict) {
@@ -164,41 +171,37 @@ fn class_of(error: &control::Error) -> Class {
     use control::Error;
     match error {
         Error::NotFound(_) => NOT_FOUND,
-        Error::PastRetention(_) => (StatusCode::GONE, "/problems/past-retention", "past retention", "past_retention"),
+        Error::PastRetention(_) => {
+            (StatusCode::GONE, "/problems/past-retention", "event body no longer available", "past_retention")
+        }
         Error::Invalid(errors) => (
             StatusCode::UNPROCESSABLE_ENTITY,
             "/problems/validation",
             "invalid request",
             errors.iter().find_map(|error| error.code).unwrap_or("validation"),
         ),
-        Error::Conflict(conflict) => (
-            StatusCode::CONFLICT,
-            "/problems/conflict",
-            "the request conflicts with the current state",
-            conflict.code(),
-        ),
+        Error::Conflict(conflict) => {
+            (StatusCode::CONFLICT, "/problems/conflict", "conflict with the current state", conflict.code())
+        }
         Error::StillUnreadable(_) => {
-            (StatusCode::CONFLICT, "/problems/conflict", "the message is still unreadable", "still_unreadable")
+            (StatusCode::CONFLICT, "/problems/conflict", "message still unreadable", "still_unreadable")
         }
-        Error::WrongClock(_) => {
-            (StatusCode::SERVICE_UNAVAILABLE, "/problems/wrong-clock", "the clock of the relay is wrong", "wrong_clock")
-        }
-        Error::NotTried(_) => (
+        Error::WrongClock(_) => (
             StatusCode::SERVICE_UNAVAILABLE,
-            "/problems/unavailable",
-            "the message cannot be released now",
-            "unavailable",
+            "/problems/wrong-clock",
+            "clocks of relay and database differ",
+            "wrong_clock",
         ),
-        Error::Edge(_) => (StatusCode::BAD_GATEWAY, "/problems/edge", "the edge request failed", "edge"),
+        Error::NotTried(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "message cannot be released now", "unavailable")
+        }
+        Error::Edge(_) => (StatusCode::BAD_GATEWAY, "/problems/edge", "edge did not confirm the change", "edge"),
         Error::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "database unavailable", "unavailable")
         }
-        Error::NotActive(_) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            "/problems/not-active",
-            "the change is saved but not yet active",
-            "not_active",
-        ),
+        Error::NotActive(_) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-active", "change saved but not yet active", "not_active")
+        }
         Error::NotReady(_) => (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-ready", "relay not ready", "not_ready"),
         Error::Internal(_) => (StatusCode::INTERNAL_SERVER_ERROR, "/problems/internal", "internal error", "internal"),
     }
@@ -212,10 +215,13 @@ fn log(error: &control::Error) {
         Error::Internal(_) => tracing::error!(error = cause, "a request failed"),
         Error::Unavailable(_) => tracing::warn!(error = cause, "a request failed because the database is unavailable"),
         Error::NotActive(_) => {
-            tracing::warn!(error = cause, "a change is stored and not active yet; the relay reads it again");
+            tracing::warn!(
+                error = cause,
+                "a change is saved but not active yet; the relay retries until it has read it"
+            );
         }
-        Error::Edge(_) => tracing::warn!(error = cause, "a request failed because of the edge"),
-        Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message cannot be tried now"),
+        Error::Edge(_) => tracing::warn!(error = cause, "a request failed because the edge did not confirm a change"),
+        Error::NotTried(_) => tracing::warn!(error = cause, "an unreadable message could not be released"),
         Error::NotFound(_)
         | Error::PastRetention(_)
         | Error::Invalid(_)
@@ -262,41 +268,55 @@ pub(crate) fn refusals() -> [Refusal; 13] {
         refusal(
             400,
             "Unreadable",
-            "The request cannot be read: the body is not JSON, or a text contains the character NUL.",
+            "The request cannot be parsed: the body is empty or not JSON, or a string in the body, path or query \
+             contains a NUL character.",
         ),
         Refusal {
             headers: &[("www-authenticate", "The authentication scheme: Bearer.")],
             ..refusal(401, "Unauthorized", "The bearer token is missing or wrong.")
         },
-        refusal(404, "NotFound", "There is no such object, or no such endpoint."),
+        refusal(404, "NotFound", "The object or endpoint does not exist."),
         Refusal {
-            headers: &[("allow", "The methods of the endpoint.")],
+            headers: &[("allow", "The methods that the endpoint supports.")],
             ..refusal(
                 405,
                 "MethodNotAllowed",
-                "The endpoint does not have this method. Only other methods than those described get this answer.",
+                "The endpoint does not support this method. Documented operations never return this response.",
             )
         },
-        refusal(408, "BodyTooSlow", "The body did not arrive in time."),
-        refusal(409, "Conflict", "The request conflicts with the current state; `code` says how."),
-        refusal(410, "PastRetention", "The body is past its retention period."),
-        refusal(413, "BodyTooLarge", "The body is larger than 1,000,000 bytes."),
+        refusal(408, "BodyTooSlow", "The request body did not arrive in time."),
+        refusal(
+            409,
+            "Conflict",
+            "The request conflicts with the current state of the object; `code` identifies the conflict.",
+        ),
+        refusal(
+            410,
+            "PastRetention",
+            "The event's body is no longer available, because its retention period has ended.",
+        ),
+        refusal(413, "BodyTooLarge", "The request body is larger than 1,000,000 bytes."),
         refusal(
             422,
             "Invalid",
-            "The request is readable and a field or parameter is missing, unknown or has a value that is not allowed; `errors` names every one that was found.",
+            "A field or parameter is missing, unknown or invalid; `errors` lists the problems that were found.",
         ),
-        refusal(500, "Internal", "The relay failed; its log has the cause."),
-        refusal(502, "EdgeFailed", "The edge did not confirm the change, so nothing was changed."),
+        refusal(500, "Internal", "An internal error occurred. The relay's log contains the cause."),
+        refusal(502, "EdgeFailed", "The edge did not confirm the deletion, so the source was not deleted."),
         Refusal {
-            headers: &[("retry-after", "After how many seconds to try again.")],
+            headers: &[("retry-after", "The number of seconds to wait before retrying.")],
             ..refusal(
                 503,
                 "Unavailable",
-                "The database or another part of the relay is unavailable, or a saved change is not active yet; `code` says which.",
+                "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, \
+                 or a saved change is not active yet; `code` identifies the cause.",
             )
         },
-        refusal(504, "TookTooLong", "The request took longer than two minutes and was cancelled."),
+        refusal(
+            504,
+            "TookTooLong",
+            "The request took longer than two minutes and was cancelled. Its change may or may not have been saved.",
+        ),
     ]
 }
 

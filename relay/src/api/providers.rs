@@ -10,13 +10,13 @@ use crate::control::{Actor, schema};
 
 /// Lists all providers of the catalogue.
 ///
-/// They are on one page.
+/// All providers are returned on one page; `next_cursor` is always null.
 #[utoipa::path(get, path = "/v1/providers", tag = "providers", responses((status = 200, body = Page<Provider>)))]
 pub(super) async fn list(actor: Actor) -> Json<Page<Provider>> {
     Json(providers::list(actor))
 }
 
-/// Returns one provider.
+/// Returns a provider.
 #[utoipa::path(get, path = "/v1/providers/{id}", tag = "providers", params(("id" = schema::ProviderId, Path)),
     responses((status = 200, body = Provider)))]
 pub(super) async fn show(actor: Actor, Segment(id): Segment) -> Result<Json<Provider>, ApiError> {

@@ -17,19 +17,19 @@ use crate::control::{Actor, Control, schema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RejectionQuery {
-    /// The id or name of a source.
+    /// Only rejections of the source with this id or name.
     #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
-    /// Stored at or after this time, RFC 3339.
+    /// Only rejections that were stored at or after this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     after: Option<String>,
-    /// Stored before this time, RFC 3339.
+    /// Only rejections that were stored before this time (RFC 3339).
     #[param(value_type = Option<Timestamp>)]
     before: Option<String>,
-    /// The most rows of the page.
+    /// The maximum number of items on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }

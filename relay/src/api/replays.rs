@@ -12,17 +12,22 @@ use crate::control::page::Page;
 use crate::control::replays::{self, Made, NewReplay, Replay, ReplayPlan};
 use crate::control::{Actor, Control, schema};
 
-/// Creates a replay, or with `dry_run` counts what it would match.
+/// Creates a replay, or counts what it would match if `dry_run` is true.
 ///
-/// A replay takes events that were stored before the call or, with `state`, deliveries that were settled before the call, by the
-/// database's clock. It creates new deliveries, which wait for the first entry of the retry schedule of their destination. No
-/// call waits for all of a large history: a replay counts its matches while it runs, and a dry run says how far it counted.
+/// A replay covers events that were stored before the call or, if `filter.state` is set, deliveries that reached that
+/// state before the call (database time). The replay creates new deliveries, which first wait for the initial delay of
+/// their destination's retry schedule. The call returns without waiting for the whole count: a replay counts its
+/// matches while it runs, and a dry run reports how far it has counted.
 ///
-/// `filter.error` requires `filter.state`. `filter.verifies_now` requires `filter.verification`, which cannot be combined with
-/// `filter.state`, `filter.destination` or `destination`. `cursor` requires `dry_run`. `filter.before` must be later than
-/// `filter.after`.
+/// `filter.error` requires `filter.state`; only `dead` deliveries have an error class. `filter.verifies_now` requires
+/// `filter.verification`, which cannot be combined with `filter.state`, `filter.destination` or `destination`. `cursor`
+/// requires `dry_run`. `filter.before` must be later than `filter.after`.
 #[utoipa::path(post, path = "/v1/replays", tag = "replays", request_body = NewReplay,
-    responses((status = 201, body = Replay), (status = 200, body = ReplayPlan, description = "A dry run: nothing was created."), Conflicts))]
+    responses(
+        (status = 201, body = Replay),
+        (status = 200, body = ReplayPlan, description = "Dry run: the number of matches. Nothing was created."),
+        Conflicts,
+    ))]
 pub(super) async fn create(
     State(control): State<Control>,
     actor: Actor,
@@ -45,7 +50,7 @@ pub(super) async fn list(
     Ok(Json(replays::list(&control, actor, &query.into()).await?))
 }
 
-/// Returns one replay and its progress.
+/// Returns a replay and its progress.
 #[utoipa::path(get, path = "/v1/replays/{id}", tag = "replays", params(("id" = schema::ReplayId, Path)),
     responses((status = 200, body = Replay)))]
 pub(super) async fn show(
@@ -56,9 +61,10 @@ pub(super) async fn show(
     Ok(Json(replays::show(&control, actor, &id).await?))
 }
 
-/// Cancels a replay and its unfinished deliveries.
+/// Cancels a replay and its pending and held deliveries.
 ///
-/// The replicas that send for its destinations are notified, usually within two seconds. Attempts in flight are not aborted.
+/// The relay stops sending the deliveries of the replay, usually within two seconds. Attempts in flight are not
+/// aborted.
 #[utoipa::path(post, path = "/v1/replays/{id}/cancel", tag = "replays", params(("id" = schema::ReplayId, Path)),
     responses((status = 200, body = Replay), Conflicts))]
 pub(super) async fn cancel(

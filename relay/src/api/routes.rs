@@ -18,23 +18,23 @@ use crate::control::{Actor, Control, schema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct RouteQuery {
-    /// The id or name of a source.
+    /// Only routes from the source with this id or name.
     #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
-    /// The id or name of a destination.
+    /// Only routes to the destination with this id or name.
     #[param(value_type = Option<schema::DestinationReference>)]
     destination: Option<String>,
-    /// The most rows of the page.
+    /// The maximum number of items on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 
 /// Creates a route from a source to a destination.
 ///
-/// `source` and `destination` are required. Expressions that do not compile are answered with 422.
+/// `source` and `destination` are required. An expression that does not compile returns 422.
 #[utoipa::path(post, path = "/v1/routes", tag = "routes", request_body = RouteSpec,
     responses((status = 201, body = Route), Conflicts))]
 pub(super) async fn create(
@@ -58,7 +58,7 @@ pub(super) async fn list(
     Ok(Json(routes::list(&control, actor, &filter, &page).await?))
 }
 
-/// Returns one route.
+/// Returns a route.
 #[utoipa::path(get, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
     responses((status = 200, body = Route)))]
 pub(super) async fn show(
@@ -71,10 +71,11 @@ pub(super) async fn show(
 
 /// Replaces the settings of a route.
 ///
-/// Omitted settings get their defaults; `dropped` of the answer names every one that was reset or removed. The source and the
-/// destination of a route cannot be changed: if they are given they must be the current ones.
-#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)), request_body = RouteSpec,
-    responses((status = 200, body = Route)))]
+/// Omitted settings are reset to their defaults; `dropped` in the response lists those that were reset or removed. The
+/// source and destination of a route cannot be changed: if `source` or `destination` is set, it must be the current
+/// one.
+#[utoipa::path(put, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+    request_body = RouteSpec, responses((status = 200, body = Route)))]
 pub(super) async fn replace(
     State(control): State<Control>,
     actor: Actor,
@@ -84,11 +85,11 @@ pub(super) async fn replace(
     Ok(Json(routes::replace(&control, actor, &id, spec).await?))
 }
 
-/// Changes some settings of a route.
+/// Updates a route.
 ///
-/// Concurrent changes of different fields are all kept.
-#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)), request_body = RoutePatch,
-    responses((status = 200, body = Route)))]
+/// Concurrent changes to different fields are all applied.
+#[utoipa::path(patch, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
+    request_body = RoutePatch, responses((status = 200, body = Route)))]
 pub(super) async fn change(
     State(control): State<Control>,
     actor: Actor,
@@ -100,8 +101,8 @@ pub(super) async fn change(
 
 /// Deletes a route.
 ///
-/// Its deliveries are still sent, with the transform that they were routed with. Retries by hand and replays of them use the
-/// last transform that the route had.
+/// Its pending deliveries are still sent, with the transform that was current when they were created. Manual retries
+/// and replays use the route's last transform.
 #[utoipa::path(delete, path = "/v1/routes/{id}", tag = "routes", params(("id" = schema::RouteId, Path)),
     responses((status = 204)))]
 pub(super) async fn delete(

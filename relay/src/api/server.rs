@@ -78,7 +78,7 @@ async fn accept(
             match listener.accept().await {
                 Ok((socket, _)) => return Some((socket, slot)),
                 Err(error) => {
-                    tracing::warn!(%error, "the API cannot accept connections; trying again");
+                    tracing::warn!(%error, "the API could not accept a connection; retrying");
                     sleep(ACCEPT_AGAIN).await;
                 }
             }
@@ -128,7 +128,7 @@ async fn connection(
 
 /// The body of a request did not arrive in time.
 #[derive(Debug, thiserror::Error)]
-#[error("the body of the request did not arrive in time")]
+#[error("the request body did not arrive in time")]
 pub(super) struct Late;
 
 /// A body that has to arrive in time.

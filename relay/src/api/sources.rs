@@ -14,8 +14,8 @@ use crate::control::{Actor, Control, schema};
 
 /// Creates a source and activates it at the edge.
 ///
-/// `name` is required. The settings and the form of the secrets depend on the provider: what does not fit it is answered with
-/// 422. `edge` of the answer is `pending` while the edge has not confirmed the source.
+/// `name` is required. The settings and the format of the secrets depend on the provider; invalid ones return 422.
+/// `edge` in the response is `pending` until the edge has confirmed the source.
 #[utoipa::path(post, path = "/v1/sources", tag = "sources", request_body = SourceSpec,
     responses((status = 201, body = Source), Conflicts))]
 pub(super) async fn create(
@@ -37,8 +37,8 @@ pub(super) async fn list(
     Ok(Json(sources::list(&control, actor, &query.into()).await?))
 }
 
-/// Returns one source.
-#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path, description = "An id or a name.")),
+/// Returns a source.
+#[utoipa::path(get, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path)),
     responses((status = 200, body = Source)))]
 pub(super) async fn show(
     State(control): State<Control>,
@@ -50,11 +50,15 @@ pub(super) async fn show(
 
 /// Creates the source with this name, or replaces its settings.
 ///
-/// Omitted settings get their defaults. Omitted secrets are kept. `dropped` of the answer names every setting that was reset or
-/// removed. Of concurrent calls the last one wins as a whole. A name in the body must be the one in the path.
+/// Omitted settings are reset to their defaults. Omitted secrets are kept. `dropped` in the response lists every
+/// setting that was reset or removed. If calls are concurrent, the last one replaces all settings. If the body has a
+/// `name`, it must equal the name in the path.
 #[utoipa::path(put, path = "/v1/sources/by-name/{name}", tag = "sources", params(("name" = schema::SourceName, Path)),
     request_body = SourceSpec,
-    responses((status = 200, body = Source, description = "Changed."), (status = 201, body = Source, description = "Created.")))]
+    responses(
+        (status = 200, body = Source, description = "Updated."),
+        (status = 201, body = Source, description = "Created."),
+    ))]
 pub(super) async fn put(
     State(control): State<Control>,
     actor: Actor,
@@ -64,10 +68,10 @@ pub(super) async fn put(
     put_answer(sources::put(&control, actor, &name, spec).await)
 }
 
-/// Changes some settings of a source.
+/// Updates a source.
 ///
-/// Concurrent changes of different fields are all kept.
-#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path, description = "An id or a name.")),
+/// Concurrent changes to different fields are all applied.
+#[utoipa::path(patch, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path)),
     request_body = SourcePatch, responses((status = 200, body = Source)))]
 pub(super) async fn change(
     State(control): State<Control>,
@@ -80,9 +84,10 @@ pub(super) async fn change(
 
 /// Deletes a source and its routes.
 ///
-/// The edge stops accepting requests for it first; if the edge does not confirm that, nothing is deleted (502). Events are kept,
-/// and their pending deliveries are still sent, with the transforms that they were routed with.
-#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path, description = "An id or a name.")),
+/// First, the edge stops accepting requests for the source. If the edge does not confirm that, nothing is deleted and
+/// 502 is returned. Events are kept, and their pending deliveries are still sent with the transform that was current
+/// when they were created.
+#[utoipa::path(delete, path = "/v1/sources/{id}", tag = "sources", params(("id" = schema::SourceReference, Path)),
     responses((status = 204), Conflicts, EdgeFailed))]
 pub(super) async fn delete(
     State(control): State<Control>,
@@ -95,10 +100,10 @@ pub(super) async fn delete(
 
 /// Adds a secret to a source.
 ///
-/// The source then accepts the new secret and its existing ones, so that the secret can be replaced at the provider without
-/// rejecting requests. Afterwards, PATCH the source with the new secret as the only entry of `secrets`.
+/// The source then accepts the new secret and its existing ones, so that the secret can be replaced at the provider
+/// without rejecting requests. Afterwards, PATCH the source with the new secret as the only entry of `secrets`.
 #[utoipa::path(post, path = "/v1/sources/{id}/secrets", tag = "sources",
-    params(("id" = schema::SourceReference, Path, description = "An id or a name.")), request_body = NewSecret,
+    params(("id" = schema::SourceReference, Path)), request_body = NewSecret,
     responses((status = 200, body = Source)))]
 pub(super) async fn add_secret(
     State(control): State<Control>,

@@ -16,26 +16,27 @@ use crate::control::{Actor, Control, schema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct StatsQuery {
-    /// The id or name of a source: only its events are counted.
+    /// The id or name of a source. Only its events are counted, and `deliveries` is empty.
     #[param(value_type = Option<schema::SourceReference>)]
     source: Option<String>,
-    /// The id or name of a destination: only its deliveries are counted.
+    /// The id or name of a destination. Only its deliveries are counted, and `events` is empty.
     #[param(value_type = Option<schema::DestinationReference>)]
     destination: Option<String>,
-    /// The start, RFC 3339, rounded down to a step; default: 24 hours before `to`.
+    /// The start of the range (RFC 3339), rounded down to a full step. Default: 24 hours before `to`.
     #[param(value_type = Option<Timestamp>)]
     from: Option<String>,
-    /// The end (exclusive), RFC 3339; default: now.
+    /// The end of the range (RFC 3339), exclusive. Default: now.
     #[param(value_type = Option<Timestamp>)]
     to: Option<String>,
+    /// The length of a step.
     #[serde(default)]
     step: Step,
 }
 
 /// Returns counts of events, deliveries and attempts per minute, hour or day.
 ///
-/// Counts are kept as long as the metadata of events. `from` must be before `to`, and the span has at most 1,500 steps. `source`
-/// and `destination` cannot be combined.
+/// Counts are kept for `TIDEGATE_METADATA_RETENTION_DAYS`. `from` must be earlier than `to`, and the range can have at
+/// most 1,500 steps. `source` and `destination` cannot be combined.
 #[utoipa::path(get, path = "/v1/stats", tag = "stats", params(StatsQuery),
     responses((status = 200, body = Stats)))]
 pub(super) async fn show(

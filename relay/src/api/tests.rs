@@ -1,10 +1,11 @@
 //! The API's description, which is made of the calls themselves.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use serde_json::Value;
 
 use super::description;
+use super::description::values::MEANINGS;
 
 fn described() -> Value {
     serde_json::to_value(description()).expect("json")
@@ -246,4 +247,44 @@ fn no_two_calls_have_the_same_operation_id() {
     let ids: BTreeSet<&str> =
         operations.iter().filter_map(|(_, operation)| operation["operationId"].as_str()).collect();
     assert_eq!(ids.len(), operations.len(), "{ids:?}");
+}
+
+#[test]
+fn every_value_of_an_enumeration_is_explained_unless_its_name_says_all() {
+    let description = described();
+    let schemas = description["components"]["schemas"].as_object().expect("schemas");
+    let plain = ["EdgeState", "Period", "ProviderId", "ReplayFilterState", "Step"];
+    let enumerations = schemas.iter().filter_map(|(name, schema)| {
+        let values: BTreeSet<&str> = schema["enum"].as_array()?.iter().filter_map(Value::as_str).collect();
+        (values.len() > 1 && !plain.contains(&name.as_str())).then_some((name.as_str(), values))
+    });
+    let meanings = MEANINGS.map(|(name, _, values)| {
+        let values: BTreeSet<&str> = values.iter().map(|(value, _)| *value).collect();
+        (name, values)
+    });
+    assert_eq!(enumerations.collect::<BTreeMap<&str, BTreeSet<&str>>>(), BTreeMap::from(meanings));
+    for (name, _, values) in MEANINGS {
+        let text = schemas[name]["description"].as_str().expect("a text");
+        assert!(values.iter().all(|(value, _)| text.contains(&format!("\n- `{value}`: "))), "{name}: {text}");
+    }
+}
+
+#[test]
+fn every_parameter_and_tag_is_described_and_a_field_that_may_be_null_has_its_text_itself() {
+    let description = described();
+    let tags = description["tags"].as_array().expect("tags");
+    for (name, operation) in operations(&description) {
+        let tagged = |tag: &Value| tag["name"] == operation["tags"][0] && tag["description"].is_string();
+        assert!(tags.iter().any(tagged), "{name}");
+        for parameter in operation["parameters"].as_array().into_iter().flatten() {
+            assert!(parameter["description"].is_string(), "{name}: {parameter}");
+        }
+    }
+    for (name, schema) in description["components"]["schemas"].as_object().expect("schemas") {
+        for (field, property) in schema["properties"].as_object().into_iter().flatten() {
+            let variants = property["oneOf"].as_array().into_iter().flatten();
+            let mut hidden = variants.filter(|variant| variant.get("$ref").is_some());
+            assert!(!hidden.any(|variant| variant.get("description").is_some()), "{name}.{field}");
+        }
+    }
 }

@@ -21,18 +21,20 @@ use crate::control::{Actor, Control, schema};
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]
 pub struct UnreadableQuery {
+    /// Only messages with this reason.
     reason: Option<Reason>,
+    /// Only messages in this state.
     state: Option<UnreadableState>,
-    /// The most rows of the page.
+    /// The maximum number of items on the page.
     #[param(minimum = 1, maximum = 200, default = 50)]
     limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     #[param(value_type = Option<schema::PageCursor>)]
     cursor: Option<String>,
 }
 
 /// Lists unreadable messages, newest first.
-#[utoipa::path(get, path = "/v1/unreadable-messages", tag = "unreadable messages", params(UnreadableQuery),
+#[utoipa::path(get, path = "/v1/unreadable-messages", tag = "unreadable-messages", params(UnreadableQuery),
     responses((status = 200, body = Page<UnreadableMessage>)))]
 pub(super) async fn list(
     State(control): State<Control>,
@@ -44,8 +46,9 @@ pub(super) async fn list(
     Ok(Json(unreadable::list(&control, actor, &filter, &page).await?))
 }
 
-/// Returns one unreadable message.
-#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable messages", params(("id" = schema::UnreadableMessageId, Path)),
+/// Returns an unreadable message.
+#[utoipa::path(get, path = "/v1/unreadable-messages/{id}", tag = "unreadable-messages",
+    params(("id" = schema::UnreadableMessageId, Path)),
     responses((status = 200, body = UnreadableMessage)))]
 pub(super) async fn show(
     State(control): State<Control>,
@@ -55,13 +58,20 @@ pub(super) async fn show(
     Ok(Json(unreadable::show(&control, actor, &id).await?))
 }
 
-/// Returns an unreadable message, byte for byte.
+/// Returns the raw bytes of an unreadable message.
 ///
-/// The header line of the edge, then the body. A large body, which was in the edge's storage and has been fetched, follows the
-/// message.
-#[utoipa::path(get, path = "/v1/unreadable-messages/{id}/message", tag = "unreadable messages",
+/// The response is the header line that the edge wrote, followed by the body. A large body, which the message only
+/// refers to, is appended if it has been fetched.
+#[utoipa::path(get, path = "/v1/unreadable-messages/{id}/message", tag = "unreadable-messages",
     params(("id" = schema::UnreadableMessageId, Path)),
-    responses((status = 200, content_type = "application/octet-stream", body = Vec<u8>, headers(("content-disposition" = String, description = "An attachment whose name is the id.")), description = "The bytes of the message.")))]
+    responses((
+        status = 200, content_type = "application/octet-stream", body = Vec<u8>,
+        description = "The raw bytes of the message.",
+        headers((
+            "content-disposition" = String,
+            description = "`attachment`, with the id of the message as the file name.",
+        )),
+    )))]
 pub(super) async fn message(
     State(control): State<Control>,
     actor: Actor,
@@ -71,11 +81,11 @@ pub(super) async fn message(
     Ok(attachment(&id.to_string(), bytes))
 }
 
-/// Tries to store an unreadable message again, after its cause has been removed.
+/// Releases an unreadable message: tries to store it again.
 ///
-/// A message that has already been released stays as it is. The answer is 409 `still_unreadable` if the message still cannot be
-/// stored.
-#[utoipa::path(post, path = "/v1/unreadable-messages/{id}/release", tag = "unreadable messages",
+/// Remove the cause first. If the message still cannot be stored, the call returns 409 `still_unreadable`. Releasing a
+/// message twice has no effect.
+#[utoipa::path(post, path = "/v1/unreadable-messages/{id}/release", tag = "unreadable-messages",
     params(("id" = schema::UnreadableMessageId, Path)), responses((status = 200, body = UnreadableMessage), Conflicts))]
 pub(super) async fn release(
     State(control): State<Control>,
@@ -85,12 +95,12 @@ pub(super) async fn release(
     Ok(Json(unreadable::release(&control, actor, &id).await?))
 }
 
-/// Starts to store all unreadable messages with a reason again.
+/// Releases all unreadable messages that have a given reason.
 ///
-/// The relay tries them one after the other in the background. Those that still cannot be stored are kept, and are tried again
-/// later. `GET /v1/unreadable-messages?state=waiting&reason=…` lists the rest.
-#[utoipa::path(post, path = "/v1/unreadable-messages/release", tag = "unreadable messages", request_body = ReleaseOfMany,
-    responses((status = 202, body = ReleasesBegun)))]
+/// The relay tries to store the messages one after another in the background. Messages that still cannot be stored are
+/// kept and retried later; `GET /v1/unreadable-messages?state=waiting&reason=…` lists them.
+#[utoipa::path(post, path = "/v1/unreadable-messages/release", tag = "unreadable-messages",
+    request_body = ReleaseOfMany, responses((status = 202, body = ReleasesBegun)))]
 pub(super) async fn release_many(
     State(control): State<Control>,
     actor: Actor,

@@ -1,0 +1,245 @@
+//! What each value of an enumeration means. The schema of a type lists the values and has no place for their meanings.
+
+use serde_json::Value;
+
+/// The name of a schema, what it is about if the schema has no text of its own, and what each of its values means.
+type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
+
+/// Every enumeration whose values need an explanation.
+pub(in crate::api) const MEANINGS: [Meanings; 17] = [
+    (
+        "DeliveryState",
+        "",
+        &[
+            ("pending", "waiting for its next attempt, or being sent"),
+            (
+                "held",
+                "not sent, because its destination is paused, disabled or unusable, because the delivery is held \
+                 individually (`held_by`), or because its destination was deleted and the delivery is about to be \
+                 cancelled",
+            ),
+            ("succeeded", "the destination returned 2xx"),
+            ("dead", "the last attempt failed and no more follow; the delivery can be retried or replayed"),
+            (
+                "cancelled",
+                "cancelled by an operator or by the deletion of its destination, or not sent because its filter did \
+                 not match",
+            ),
+        ],
+    ),
+    (
+        "WaitsFor",
+        "",
+        &[
+            (
+                "turn",
+                "the delivery is due, and is being sent or is sent as soon as the rate limit and concurrency of its \
+                 destination permit",
+            ),
+            ("schedule", "the next attempt, at `next_attempt_at`"),
+            ("pause", "the end of the destination's back-off, at `held_until`"),
+            ("breaker", "the open breaker of the destination, until `held_until`"),
+            ("order", "an earlier delivery with the same order key"),
+            ("destination", "the destination, which is paused, disabled, unusable or deleted (see `held_reason`)"),
+            ("release", "the release of the delivery (see `held_by` and `held_reason`)"),
+        ],
+    ),
+    (
+        "HeldBy",
+        "",
+        &[
+            (
+                "filter",
+                "the filter of the route could not be evaluated, so it is unknown whether the delivery should be sent",
+            ),
+            ("order_key", "the order key of the route could not be evaluated"),
+            ("transform", "the transform of the route fails, or could not be evaluated in time on several tries"),
+            ("url", "the URL of the destination cannot be requested"),
+            ("body", "the body of the event is no longer available"),
+            ("attempt", "the outcome of the last attempt could not be stored"),
+            (
+                "route",
+                "the route was deleted or changed, and the transform that was current when the delivery was created \
+                 is no longer known",
+            ),
+        ],
+    ),
+    (
+        "DestinationState",
+        "",
+        &[
+            ("active", "deliveries are sent"),
+            ("paused", "paused by an operator; deliveries are held until the destination is resumed"),
+            (
+                "disabled",
+                "disabled by Tidegate, because the destination returned 410 or because all attempts have failed for \
+                 five days (at least ten); deliveries are held until the destination is resumed",
+            ),
+        ],
+    ),
+    (
+        "BreakerState",
+        "",
+        &[
+            ("closed", "deliveries are sent normally"),
+            ("open", "nothing but manual retries is sent until `next_probe_at`"),
+            (
+                "half_open",
+                "one delivery is sent as a probe; if it succeeds, the breaker closes, and if it fails, the breaker \
+                 opens again for twice as long, up to five minutes",
+            ),
+        ],
+    ),
+    (
+        "Poison",
+        "",
+        &[
+            ("block", "later deliveries wait until the earlier one is succeeded, dead or cancelled"),
+            ("skip", "later deliveries are sent while the earlier one is retried"),
+        ],
+    ),
+    (
+        "Verification",
+        "",
+        &[
+            ("verified", "the signature or credentials are valid"),
+            (
+                "stale",
+                "the signature is valid, but its timestamp is outside the tolerance, and `on_stale` is \
+                 `accept_flagged`",
+            ),
+            ("unsigned", "the source requires no signature"),
+            ("failed", "verification failed, and the event is in quarantine"),
+            ("released", "verification failed, and the event has been released from quarantine"),
+        ],
+    ),
+    (
+        "DecisionOutcome",
+        "",
+        &[
+            ("routed", "at least one route matched, or could not be evaluated, so that its delivery is held"),
+            ("no_route_matched", "no delivery was created, because no enabled route of the source matched"),
+            ("quarantined", "verification failed, and the event was not routed"),
+            (
+                "released",
+                "verification failed, and the event has since been released; `deliveries` lists those of a manual \
+                 release, not those of a replay",
+            ),
+        ],
+    ),
+    (
+        "RouteOutcome",
+        "",
+        &[
+            ("matched", "the route matches"),
+            ("off", "the route is disabled"),
+            ("not_matched", "the filter returned false"),
+            ("filter_failed", "the filter cannot be evaluated for this event"),
+            (
+                "undecided",
+                "the filter could not be evaluated for now; a delivery would be created and held until it can be",
+            ),
+            (
+                "unordered",
+                "the filter matches, but the order key cannot be evaluated for this event; the delivery would be held \
+                 until the route is changed",
+            ),
+        ],
+    ),
+    (
+        "Reason",
+        "",
+        &[
+            ("not_decodable", "the message does not have the edge's message format"),
+            ("unknown_version", "the message was written by an edge newer than this relay"),
+            ("answer_not_readable", "the response of the queue API with this message could not be parsed"),
+            (
+                "leased_too_often",
+                "the queue was about to move or delete the message, so the relay stored the message before parsing it",
+            ),
+            ("body_missing", "the body is not in the edge's storage, or differs from the one stored there"),
+            ("secret_not_openable", "the secret that a provider handed over cannot be opened with the edge's key"),
+            ("unknown_source", "the source does not exist"),
+            (
+                "implausible_time",
+                "the timestamp in the event id is in the future, or older than the queue's retention period",
+            ),
+            ("past_retention", "the event is past the retention period of bodies; no delivery is created"),
+            ("refused_by_database", "the database rejected a value of the message"),
+        ],
+    ),
+    (
+        "UnreadableState",
+        "",
+        &[
+            ("waiting", "the message is stored as unreadable, and the relay retries it"),
+            ("released", "the message has been released"),
+        ],
+    ),
+    (
+        "RecheckOutcome",
+        "",
+        &[
+            (
+                "verifies",
+                "with the current secrets and settings of its source, the event would have been accepted on arrival",
+            ),
+            ("fails", "the event would not have been accepted"),
+            ("unknown", "the stored data is not sufficient to tell"),
+        ],
+    ),
+    (
+        "UpstreamStatus",
+        "",
+        &[("working", "calls succeed"), ("failing", "all calls have failed for at least 15 seconds")],
+    ),
+    (
+        "ReplayState",
+        "The state of a replay.",
+        &[
+            ("running", "the replay is creating deliveries"),
+            ("completed", "the replay has created all of its deliveries"),
+            ("cancelled", "the replay was cancelled, or its destination was deleted"),
+            ("failed", "Tidegate stopped the replay; see `error`"),
+        ],
+    ),
+    (
+        "ProviderConfidence",
+        "Where the information about a provider comes from.",
+        &[
+            ("A", "documentation or SDK of the provider"),
+            ("B", "several other publications"),
+            ("C", "one other publication"),
+        ],
+    ),
+    (
+        "ProviderSecretNeed",
+        "Whether a source of this provider needs a secret.",
+        &[
+            ("required", "the source needs a secret"),
+            ("handed_over", "the provider sends the secret in a handshake"),
+            ("none", "the source needs no secret"),
+        ],
+    ),
+    (
+        "ProviderSettingKind",
+        "The kind of a setting.",
+        &[
+            ("text", "a value that is compared with, or signed as, a part of the request"),
+            ("prefix", "the text before a token"),
+            ("header", "the name of a header"),
+            ("url", "an `https` URL"),
+            ("own_url", "the URL that was entered at the provider, exactly as entered"),
+        ],
+    ),
+];
+
+/// Adds the meanings of the values to the text of each schema.
+pub(super) fn explain(schemas: &mut Value) {
+    for (name, about, values) in MEANINGS {
+        let schema = &mut schemas[name];
+        let about = schema["description"].as_str().unwrap_or(about);
+        let list: Vec<String> = values.iter().map(|(value, meaning)| format!("- `{value}`: {meaning}")).collect();
+        schema["description"] = format!("{about}\n\n{}", list.join("\n")).into();
+    }
+}
