@@ -353,8 +353,8 @@ mod tests {
             (
                 "60",
                 "30",
-                "TIDEGATE_METADATA_RETENTION_DAYS: must be at least 60, because bodies are kept for that long \
-                 (TIDEGATE_BODY_RETENTION_DAYS)",
+                "TIDEGATE_METADATA_RETENTION_DAYS: must be at least 60, the value of \
+                 TIDEGATE_BODY_RETENTION_DAYS",
             ),
         ] {
             let problems: Vec<String> =

@@ -16,7 +16,7 @@ use crate::configuration::Configuration;
 use crate::edge::Edge;
 use crate::pull::api::Queue;
 use crate::pull::queue_settings;
-use crate::{descriptors, secrets};
+use crate::{descriptors, secrets, terminal};
 
 /// Checks and prints one line per finding.
 ///
@@ -55,7 +55,6 @@ struct Report {
 }
 
 impl Report {
-    #[expect(clippy::print_stdout, reason = "what the command is for")]
     fn line(&mut self, what: &str, check: &Check) {
         let (mark, text) = match check {
             Check::Ok(text) => ("ok  ", text),
@@ -65,7 +64,7 @@ impl Report {
                 ("FAIL", text)
             }
         };
-        println!("{mark}  {what:<10} {text}");
+        terminal::line(&format!("{mark}  {what:<10} {text}"));
     }
 }
 

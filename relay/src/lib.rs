@@ -34,6 +34,7 @@ pub mod serve;
 pub mod side_by_side;
 pub mod supervise;
 pub mod sync;
+pub mod terminal;
 pub mod undecided;
 pub mod unreadable;
 pub mod waiting;

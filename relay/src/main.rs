@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use relay::config::{self, Problem};
+use relay::terminal::error_line;
 use relay::{doctor, send, serve};
 use tracing_subscriber::EnvFilter;
 
@@ -107,18 +108,16 @@ fn answered(answer: &clap::Error) -> ExitCode {
     if answer.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS }
 }
 
-#[expect(clippy::print_stderr, reason = "for the person at the terminal, whatever is logged")]
 fn badly_configured(problems: &[Problem]) -> ExitCode {
-    eprintln!("tidegate: invalid settings:");
+    error_line("tidegate: invalid settings:");
     for problem in problems {
-        eprintln!("  {problem}");
+        error_line(&format!("  {problem}"));
     }
-    eprintln!("all settings are explained in the README, section \"Settings of the relay\"");
+    error_line("all settings are explained in the README, section \"Settings of the relay\"");
     ExitCode::from(BAD_CONFIGURATION)
 }
 
-#[expect(clippy::print_stderr, reason = "for the person at the terminal, whatever is logged")]
 fn failed(error: &str) -> ExitCode {
-    eprintln!("tidegate: {error}");
+    error_line(&format!("tidegate: {error}"));
     ExitCode::from(FAILED)
 }

@@ -233,6 +233,9 @@ mod tests {
         let now = Moment::now();
         let failure = Failure { task: "pull", how: End::Panicked("by chance".to_owned()) };
         let said = problems(&Told { is_stopping: true, ..Told::at(now) }, &[failure], now);
-        assert_eq!(said, ["the task \"pull\" has failed", "the relay is shutting down"]);
+        assert_eq!(
+            said,
+            ["the background task \"pull\" has failed; see the relay's log", "the relay is shutting down"]
+        );
     }
 }

@@ -15,8 +15,8 @@ use shared::sample::{self, Moment, SampleRequest, SignError, Wanted};
 use shared::scheme::Scheme;
 use shared::source::Secret;
 
-use self::print::line;
 use self::target::{Relay, Target};
+use crate::terminal::line;
 use crate::{mint, operator_client};
 
 /// How long the edge may take to answer.

@@ -13,7 +13,7 @@ use self::parts::Parts;
 use self::tasks::Tasks;
 use crate::config::Config;
 use crate::supervise::Supervisor;
-use crate::{descriptors, history};
+use crate::{descriptors, history, terminal};
 
 /// Runs the relay until SIGTERM or SIGINT, or until one of its tasks fails.
 ///
@@ -67,9 +67,8 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), String> {
 }
 
 /// Says that everything runs. What has started the relay reads its address from the one line on standard output.
-#[expect(clippy::print_stdout, reason = "the one line that scripts read")]
 fn announce(config: &Config, address: SocketAddr) {
-    println!("relay listening on http://{address}");
+    terminal::line(&format!("relay listening on http://{address}"));
     tracing::info!(%address, edge = %config.edge_url, queues = config.queue.queue_ids.len(), "relay started");
 }
 

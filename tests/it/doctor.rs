@@ -1,9 +1,12 @@
 //! doctor: what would lose events is found before it does, with the command that changes it.
 
+use std::process::Command;
+
 use harness::gateway::Gateway;
 use harness::postgres::Server;
 use harness::queue::{DEAD, EVENTS, Times};
 use harness::relay::{RelaySettings, run};
+use harness::tools;
 use harness::wait::SOON;
 use serde_json::json;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -67,6 +70,29 @@ async fn doctor_fails_because_of_a_queue_that_would_lose_events_and_names_the_co
     fails(&alone, "tidegate-dead is not in TIDEGATE_QUEUE_IDS", "npx wrangler queues info tidegate-dead").await;
     let (is_content, printed) = doctor(&settings).await;
     assert!(is_content, "all is as it was:\n{printed}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn doctor_exits_by_its_result_although_nothing_reads_its_output() {
+    let gateway = Gateway::relay_only().await;
+    let exit_code = async |settings: &RelaySettings| {
+        let variables = settings.variables();
+        let ended = tools::blocking(move || {
+            let (reader, writer) = std::io::pipe().expect("a pipe");
+            drop(reader);
+            let mut command = Command::new(tools::relay()?);
+            command.arg("doctor").env_clear().envs(variables);
+            command.stdout(writer.try_clone().expect("a second end")).stderr(writer);
+            Ok(command.status().expect("runs"))
+        });
+        ended.await.expect("is built").code()
+    };
+    let settings = gateway.relay.settings().clone();
+    assert_eq!(exit_code(&settings).await, Some(0));
+    let other = settings.with("TIDEGATE_MASTER_KEY", "none");
+    assert_eq!(exit_code(&other).await, Some(78));
+    gateway.edge.set_missing(&["the secret SEAL_KEY is missing"]);
+    assert_eq!(exit_code(gateway.relay.settings()).await, Some(1));
 }
 
 #[tokio::test(flavor = "multi_thread")]

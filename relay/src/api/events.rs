@@ -78,10 +78,7 @@ pub(super) async fn show(
     responses((
         status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         description = "The raw bytes of the body.",
-        headers((
-            "content-disposition" = String,
-            description = "`attachment`, with the id of the event as the file name.",
-        )),
+        headers(("content-disposition" = String, description = "`attachment`, with the id of the event as the file name.")),
     ), PastRetention))]
 pub(super) async fn body(
     State(control): State<Control>,
@@ -97,10 +94,7 @@ pub(super) async fn body(
     responses((
         status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         description = "The raw bytes of the body.",
-        headers((
-            "content-disposition" = String,
-            description = "`attachment`, with the id of the copy as the file name.",
-        )),
+        headers(("content-disposition" = String, description = "`attachment`, with the id of the copy as the file name.")),
     )))]
 pub(super) async fn changed_copy_body(
     State(control): State<Control>,

@@ -67,10 +67,7 @@ pub(super) async fn show(
     responses((
         status = 200, content_type = "application/octet-stream", body = Vec<u8>,
         description = "The raw bytes of the message.",
-        headers((
-            "content-disposition" = String,
-            description = "`attachment`, with the id of the message as the file name.",
-        )),
+        headers(("content-disposition" = String, description = "`attachment`, with the id of the message as the file name.")),
     )))]
 pub(super) async fn message(
     State(control): State<Control>,

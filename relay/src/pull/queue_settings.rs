@@ -317,10 +317,8 @@ mod tests {
         let found = findings(&queues);
         assert_eq!(
             found.iter().map(ToString::to_string).collect::<Vec<_>>(),
-            [
-                "tidegate-events: messages are deleted after 4 days, acknowledged events included, but 14 days are \
-              required; run `npx wrangler queues update tidegate-events --message-retention-period-secs 1209600`"
-            ]
+            ["tidegate-events: messages are deleted after 4 days, acknowledged events included, but 14 days are \
+              required; run `npx wrangler queues update tidegate-events --message-retention-period-secs 1209600`"]
         );
         assert_eq!(
             with(|queues| queues[1].retention = None),

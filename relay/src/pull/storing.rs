@@ -204,7 +204,7 @@ mod tests {
         let failure = stored(async { panic!("its type") }).await.expect_err("it panicked");
         assert_eq!(after_failure(failure.suspect(false), 100, 1), AfterFailure::Halve);
         assert_eq!(after_failure(failure.suspect(false), 1, 1), AfterFailure::SetAside);
-        assert_eq!(failure.detail(), "it could not be stored: the relay panicked: its type");
+        assert_eq!(failure.detail(), "the message could not be stored: the relay panicked: its type");
         let away =
             stored(async { Err(store::Error::took_longer_than(Duration::ZERO).into()) }).await.expect_err("it failed");
         assert_eq!(after_failure(away.suspect(false), 100, 1_000), AfterFailure::TryAgain);

@@ -14,11 +14,6 @@ use super::target::Target;
 /// How much of an answer is shown, in characters.
 const SHOWN_CHARACTERS: usize = 500;
 
-#[expect(clippy::print_stdout, reason = "what the command is for")]
-pub(super) fn line(text: &str) {
-    println!("{text}");
-}
-
 /// The request without its body. A secret that travels as it is, is not shown.
 pub(super) fn sent(request: &SampleRequest, secrets: &[Secret]) -> String {
     let mut out = format!("{} {}", request.method, request.url);

@@ -15,7 +15,7 @@ const PROGRAMS: [&str; 2] = ["tidegate", "dev"];
 
 /// Said before the first of several minutes.
 const PLAN: &str = "\
-preparing the first start, which takes about five minutes on two cores; later ones take seconds
+preparing the first start, which takes about six minutes on two cores; later ones take seconds
     cargo compiles the relay, the Worker and what starts them; its progress follows
     npm installs wrangler, workerd and PostgreSQL at the same time";
 
