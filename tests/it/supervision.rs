@@ -35,7 +35,11 @@ async fn a_task_that_panics_drains_the_relay_which_exits_with_an_error_and_names
     // No relay can read a replay with a time that is none: its task panics.
     gateway.database.run("update replays set next_at = 'infinity'").await;
     gateway.api.post("/v1/replays", &replay).await.expect_status(201);
-    not_ready(&gateway, &["the background task \"replays\" has failed; see the relay's log", "the relay is shutting down"]).await;
+    not_ready(
+        &gateway,
+        &["the background task \"replays\" has failed; see the relay's log", "the relay is shutting down"],
+    )
+    .await;
     let after = gateway.push(&line.source, b"3").to_string();
     assert!(gateway.relay.ended().is_none(), "what is in flight is waited for");
     slow.answer.notify_one();
