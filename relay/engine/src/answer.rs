@@ -112,7 +112,6 @@ pub(super) fn judge(
             let asked_us = hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us);
             let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter) {
                 retry::Next::In { wait_ms } => Next::RetryIn(Duration::from_millis(wait_ms)),
-                retry::Next::Settled => Next::Succeeded,
                 retry::Next::Dead { reason } => {
                     Next::Dead { error: failure.code(), reason: dead_reason(reason, attempts, &failure) }
                 }

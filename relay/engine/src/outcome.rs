@@ -68,13 +68,15 @@ pub enum Failure {
 }
 
 impl Failure {
-    /// Of an answer that is not 2xx; `location` is where a redirect points to.
+    /// The failure that a response with this status is; `None` for 2xx. `location` is the target of a redirect, which is a
+    /// failure too, because redirects are not followed.
     #[must_use]
-    pub fn of(status: StatusCode, location: Option<String>) -> Self {
+    pub fn of(status: StatusCode, location: Option<String>) -> Option<Self> {
         match location {
-            _ if status == StatusCode::GONE => Self::Gone,
-            Some(location) => Self::Redirect { status: status.as_u16(), location },
-            None => Self::Status(status.as_u16()),
+            _ if status.is_success() => None,
+            _ if status == StatusCode::GONE => Some(Self::Gone),
+            Some(location) => Some(Self::Redirect { status: status.as_u16(), location }),
+            None => Some(Self::Status(status.as_u16())),
         }
     }
 

@@ -30,11 +30,9 @@ pub const DATABASE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Du
 /// How far a delay is spread to either side, as a part of it.
 pub const JITTER: f64 = 0.2;
 
-/// What came of an attempt.
+/// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// 2xx.
-    Succeeded,
     /// Anything that may go better next time: another status, or no response. `retry_after_ms` is the wait from now
     /// that the response asked for.
     Failed { retry_after_ms: Option<u64> },
@@ -42,11 +40,9 @@ pub enum Outcome {
     Gone,
 }
 
-/// What happens to the delivery.
+/// What happens to a delivery after that.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// Delivered: nothing more to do.
-    Settled,
     /// The next attempt, so many milliseconds from now.
     In { wait_ms: u64 },
     /// Given up; it can be replayed.
@@ -73,21 +69,10 @@ impl DeadReason {
     }
 }
 
-/// Judges a response by its status and its `Retry-After`. Redirects are failures: they are never followed.
-#[must_use]
-pub fn judge(status: u16, retry_after: Option<&str>, now_ms: u64) -> Outcome {
-    match status {
-        200..=299 => Outcome::Succeeded,
-        410 => Outcome::Gone,
-        _ => Outcome::Failed { retry_after_ms: retry_after.and_then(|value| parse_retry_after(value, now_ms)) },
-    }
-}
-
-/// Decides what follows an attempt. `attempts_made` counts it too and is at least 1; `jitter` is in 0..1.
+/// Decides what follows an attempt that failed. `attempts_made` counts it too and is at least 1; `jitter` is in 0..1.
 #[must_use]
 pub fn next(policy: &RetryPolicy, attempts_made: u32, outcome: &Outcome, jitter: f64) -> Next {
     let asked_for_ms = match outcome {
-        Outcome::Succeeded => return Next::Settled,
         Outcome::Gone => return Next::Dead { reason: DeadReason::Gone },
         Outcome::Failed { retry_after_ms } => retry_after_ms.unwrap_or(0).min(MAX_RETRY_AFTER_MS),
     };

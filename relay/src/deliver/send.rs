@@ -164,10 +164,9 @@ impl Sender {
         let Said { retry_after_ms, location } =
             answered::part(item.id, async { Said::of(status, &answer.headers, &url) }).await;
         let (text, rest) = answered::part(item.id, with_head(answer.excerpt(RESPONSE_EXCERPT_BYTES))).await;
-        if status.is_success() {
+        let Some(failure) = Failure::of(status, location) else {
             return Attempted { outcome: Outcome::Succeeded { attempt: attempt(Some(status), None, text) }, rest };
-        }
-        let failure = Failure::of(status, location);
+        };
         let attempt = attempt(Some(status), Some(&failure), text);
         Attempted { outcome: Outcome::Failed { attempt, failure, retry_after_ms }, rest }
     }

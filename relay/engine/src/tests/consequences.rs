@@ -1,5 +1,6 @@
 //! The table at the head of `outcome.rs`: each row is compared with what the engine does.
 
+use http::StatusCode;
 use model::failure::{EgressError, SendFailure, TlsFailure};
 use model::settlement::Next;
 
@@ -224,4 +225,29 @@ fn the_table_of_answers_says_what_the_engine_does() {
     let written: Vec<&str> = source.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
     let made = rows();
     assert_eq!(written, made, "the table at the head of outcome.rs should be:\n{}", made.join("\n"));
+}
+
+#[test]
+fn every_status_is_a_success_or_a_failure() {
+    let mut ranges: Vec<(String, u16, u16)> = vec![];
+    for status in 100..=599 {
+        let outcome = match Failure::of(StatusCode::from_u16(status).expect("a status"), None) {
+            None => "Succeeded".to_owned(),
+            Some(Failure::Gone) => "Gone".to_owned(),
+            Some(failure) => {
+                assert_eq!(failure, Failure::Status(status));
+                "Failed".to_owned()
+            }
+        };
+        match ranges.last_mut() {
+            Some((last, _, to)) if *last == outcome => *to = status,
+            _ => ranges.push((outcome, status, status)),
+        }
+    }
+    let ranges: Vec<_> = ranges.iter().map(|(outcome, from, to)| format!("{from}-{to} {outcome}")).collect();
+    let failures = ["100-199 Failed", "200-299 Succeeded", "300-409 Failed", "410-410 Gone", "411-599 Failed"];
+    assert_eq!(ranges, failures);
+    let at = |status| Failure::of(status, Some("https://example.com/".to_owned()));
+    assert!(matches!(at(StatusCode::FOUND), Some(Failure::Redirect { status: 302, .. })));
+    assert_eq!((at(StatusCode::GONE), at(StatusCode::NO_CONTENT)), (Some(Failure::Gone), None));
 }
