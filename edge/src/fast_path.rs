@@ -5,7 +5,7 @@
 //! if any of these is so:
 //!
 //! - its source, or a published key that it needs, is not in memory, or is due for a refresh;
-//! - it is, or may be, a challenge or a GET;
+//! - it is, or may be, a handshake or a GET;
 //! - its signature is not good, or verifying it fails in any way;
 //! - its head or body is larger than allowed, or its message does not fit into the queue.
 //!
@@ -15,8 +15,8 @@ mod wire;
 
 use std::rc::Rc;
 
-use shared::challenge::{MAX_CHALLENGE_BODY_BYTES, answer};
 use shared::envelope::{Verification, write_head, write_inline};
+use shared::handshake::{MAX_HANDSHAKE_BODY_BYTES, answer};
 use shared::verify::{KeySet, PlatformCheck};
 use worker::js_sys::{Function, Promise};
 use worker::wasm_bindgen::prelude::*;
@@ -65,8 +65,8 @@ pub fn receive_by_length(head: &str, size: u32) -> Option<String> {
     let head = Head::parse(head)?;
     let size = usize::try_from(size).ok()?;
     let source = source_of(&head, size, now)?;
-    // A body of this size is not searched for a challenge. A challenge that the head alone shows is left to the slow path.
-    if size <= MAX_CHALLENGE_BODY_BYTES || needs_slow_path(&source, &head, &[]) {
+    // A body of this size is not searched for a handshake. A handshake that the head alone shows is left to the slow path.
+    if size <= MAX_HANDSHAKE_BODY_BYTES || needs_slow_path(&source, &head, &[]) {
         return None;
     }
     let keys = keys_of(&source, &head, &[], now);
@@ -82,7 +82,7 @@ fn outcome(check: &PlatformCheck) -> Verification {
 
 /// Whether a request is, or may be, something else than an ordinary event.
 fn needs_slow_path(source: &Source, head: &Head, body: &[u8]) -> bool {
-    head.is_safe() || answer(&source.config.challenges, &source.config.secrets, &head.parts(), body).is_some()
+    head.is_safe() || answer(&source.config.handshakes, &source.config.secrets, &head.parts(), body).is_some()
 }
 
 /// The source of a request with a body of `size` bytes, if it is in memory and accepts one of that size.

@@ -3,8 +3,8 @@
 
 use std::rc::Rc;
 
-use shared::challenge::{Challenge, MAX_CHALLENGE_BODY_BYTES, Reply, answer};
 use shared::envelope::{EventHeader, Failure, SecretHandedOver, Verification, encode_inline, encode_secret};
+use shared::handshake::{Handshake, MAX_HANDSHAKE_BODY_BYTES, Reply, answer};
 use shared::id::EventId;
 use shared::seal;
 use shared::source::{OnFailure, Secret, SourceConfig};
@@ -32,9 +32,9 @@ const CONFIRMATION_BYTES: u32 = 65_536;
 /// The decision about a request, from its bytes alone.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Decision {
-    /// A challenge. It is answered, and is not an event.
+    /// A handshake. It is answered, and is not an event.
     Reply(Reply),
-    /// A challenge that is answered after this URL has been requested.
+    /// A handshake that is answered after this URL has been requested.
     Confirm { url: String, reply: Reply },
     /// The provider hands over its secret. It is answered once the secret is in the queue.
     TakeSecret {
@@ -190,13 +190,13 @@ async fn refuse_unread(
     }
 }
 
-/// The same by this configuration. A request that may be a challenge, or that only reads, is not refused yet.
+/// The same by this configuration. A request that may be a handshake, or that only reads, is not refused yet.
 pub(crate) fn refused_by_head(source: &Source, head: &Head, now: u64) -> Option<Rejection> {
-    let SourceConfig { challenges, secrets, .. } = &source.config;
-    let is_large = head.declared().is_some_and(|bytes| bytes > MAX_CHALLENGE_BODY_BYTES as u64);
-    let may_be_challenge =
-        if is_large { answer(challenges, secrets, &head.parts(), &[]).is_some() } else { !challenges.is_empty() };
-    if may_be_challenge || purpose(source, head) != Purpose::Event {
+    let SourceConfig { handshakes, secrets, .. } = &source.config;
+    let is_large = head.declared().is_some_and(|bytes| bytes > MAX_HANDSHAKE_BODY_BYTES as u64);
+    let may_be_handshake =
+        if is_large { answer(handshakes, secrets, &head.parts(), &[]).is_some() } else { !handshakes.is_empty() };
+    if may_be_handshake || purpose(source, head) != Purpose::Event {
         return None;
     }
     source.verifier.refuse_unread(&head.parts(), now)
@@ -262,27 +262,27 @@ fn decide_held(source: &Source, keys: Option<&KeySet>, head: &Head, body: &Body,
 
 pub(crate) fn decide(source: &Source, keys: Option<&KeySet>, head: &Head, body: &[u8], now: u64) -> Decision {
     let parts = head.parts();
-    let challenge = match answer(&source.config.challenges, &source.config.secrets, &parts, body) {
-        Some(Challenge { secret: Some(secret), reply, forward, .. }) => {
+    let handshake = match answer(&source.config.handshakes, &source.config.secrets, &parts, body) {
+        Some(Handshake { secret: Some(secret), reply, forward, .. }) => {
             return Decision::TakeSecret { secret, reply, keep: forward };
         }
-        Some(challenge) if !challenge.must_verify && !challenge.forward => return Decision::Reply(challenge.reply),
+        Some(handshake) if !handshake.must_verify && !handshake.forward => return Decision::Reply(handshake.reply),
         None => match purpose(source, head) {
             Purpose::Event => None,
             Purpose::Page => return Decision::Explain,
             Purpose::Unclear => return Decision::NotTaken,
         },
-        challenge @ Some(_) => challenge,
+        handshake @ Some(_) => handshake,
     };
-    match (verify(&source.verifier, keys, &parts, body, now), challenge) {
-        (Ok(_), Some(Challenge { confirm: Some(url), reply, .. })) => Decision::Confirm { url, reply },
-        (Ok(_), Some(Challenge { forward: false, reply, .. })) => Decision::Reply(reply),
-        (Ok(verified), challenge) => {
-            Decision::Accept { verification: verification(verified), reply: challenge.map(|challenge| challenge.reply) }
+    match (verify(&source.verifier, keys, &parts, body, now), handshake) {
+        (Ok(_), Some(Handshake { confirm: Some(url), reply, .. })) => Decision::Confirm { url, reply },
+        (Ok(_), Some(Handshake { forward: false, reply, .. })) => Decision::Reply(reply),
+        (Ok(verified), handshake) => {
+            Decision::Accept { verification: verification(verified), reply: handshake.map(|handshake| handshake.reply) }
         }
         (Err(rejection), _) if rejection.is_ours() => Decision::CannotSay,
-        (Err(rejection), challenge) => {
-            Decision::Refuse { rejection, reply: challenge.and_then(|challenge| challenge.refusal) }
+        (Err(rejection), handshake) => {
+            Decision::Refuse { rejection, reply: handshake.and_then(|handshake| handshake.refusal) }
         }
     }
 }
@@ -383,16 +383,16 @@ mod tests {
 
     const PING: &str = r#"{"when":{"json:type":"ping"},"verify":false,"reply":{"status":200,"body":"pong"}}"#;
 
-    fn source(scheme: &str, secrets: &str, challenges: &str) -> Source {
+    fn source(scheme: &str, secrets: &str, handshakes: &str) -> Source {
         let config = format!(
             r#"{{"id":"src_0197f3c8d2a17c3e9b5d0a4c6f7e8b91","name":"orders","revision":1,"provider":"test",
-                "scheme":{scheme},"secrets":{secrets},"challenges":[{challenges}],"max_body_bytes":1000}}"#
+                "scheme":{scheme},"secrets":{secrets},"handshakes":[{handshakes}],"max_body_bytes":1000}}"#
         );
         Source::new(serde_json::from_str(&config).expect("a configuration")).expect("a usable configuration")
     }
 
-    fn with_token(challenges: &str) -> Source {
-        source(r#"{"kind":"token","in":"h:x-token"}"#, r#"["s"]"#, challenges)
+    fn with_token(handshakes: &str) -> Source {
+        source(r#"{"kind":"token","in":"h:x-token"}"#, r#"["s"]"#, handshakes)
     }
 
     fn head(method: &str, token: &str) -> Head {
@@ -490,7 +490,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_by_get_is_answered_before_anything_else() {
+    fn a_handshake_by_get_is_answered_before_anything_else() {
         let asks = r#"{"when":{"method":"GET","query:challenge":"*"},"verify":false,
             "reply":{"status":200,"body":"pong"}}"#;
         let mut config = source(r#"{"kind":"none"}"#, "[]", asks).config;
@@ -503,17 +503,17 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_that_must_verify_is_answered_only_then() {
+    fn a_handshake_that_must_verify_is_answered_only_then() {
         let body = br#"{"type":"ping"}"#;
         let signed = PING.replace("\"verify\":false", "\"verify\":true");
-        let of = |challenge: &str, token| decide(&with_token(challenge), None, &head("POST", token), body, NOW);
+        let of = |handshake: &str, token| decide(&with_token(handshake), None, &head("POST", token), body, NOW);
         assert!(is_reply(&of(PING, "t")));
         assert!(is_reply(&of(&signed, "s")));
         assert!(matches!(of(&signed, "t"), Decision::Refuse { .. }));
     }
 
     #[test]
-    fn a_challenge_that_is_an_event_too_must_verify_before_it_is_queued() {
+    fn a_handshake_that_is_an_event_too_must_verify_before_it_is_queued() {
         let body = br#"{"type":"ping"}"#;
         let forwarded = PING.replace("\"verify\":false", "\"verify\":false,\"forward\":true");
         let of = |token| decide(&with_token(&forwarded), None, &head("POST", token), body, NOW);
@@ -522,7 +522,7 @@ mod tests {
     }
 
     #[test]
-    fn a_challenge_with_a_bad_signature_gets_the_status_that_its_provider_tests_for() {
+    fn a_handshake_with_a_bad_signature_gets_the_status_that_its_provider_tests_for() {
         let tested = PING.replace("\"verify\":false", "\"verify\":true,\"else\":401");
         let of = |body: &[u8]| decide(&with_token(&tested), None, &head("POST", "t"), body, NOW);
         let Decision::Refuse { reply: Some(reply), .. } = of(br#"{"type":"ping"}"#) else {

@@ -1,4 +1,4 @@
-//! The purpose of a request that is not a challenge: an event, a visit to the source's page, or neither.
+//! The purpose of a request that is not a handshake: an event, a visit to the source's page, or neither.
 
 use shared::source::SafeMethod;
 

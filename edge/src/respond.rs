@@ -7,7 +7,7 @@ use std::borrow::Cow;
 use std::rc::Rc;
 
 use serde_json::{Value, json};
-use shared::challenge::Reply;
+use shared::handshake::Reply;
 use shared::id::EventId;
 use shared::source::Acknowledgement;
 use worker::wasm_bindgen::JsValue;
@@ -25,7 +25,7 @@ pub(crate) enum Answer {
         id: EventId,
         source: Rc<Source>,
     },
-    /// A challenge's reply.
+    /// A handshake's reply.
     Reply(Reply),
     SignatureRefused,
     UnknownSource,

@@ -381,7 +381,7 @@ fn usable<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
 
 fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -> Result<Destination, String> {
     let id = DestinationId::from_uuid(row.id);
-    let signing_keys = crate::secrets::open_signing_keys(keys, id, &row.signing_keys_sealed)?;
+    let signing_secrets = crate::secrets::open_signing_secrets(keys, id, &row.signing_secrets_sealed)?;
     let mut headers = HeaderMap::new();
     if let Some(sealed) = &row.headers_sealed {
         for (name, value) in crate::secrets::open_headers(keys, id, sealed)? {
@@ -398,7 +398,7 @@ fn destination(row: store::configuration::DestinationRow, keys: &[SealingKey]) -
         name: row.name,
         url: row.url.parse().map_err(|error: url::ParseError| error.to_string())?,
         shard: row.shard,
-        signing_keys,
+        signing_secrets,
         headers,
         rate: rate(row.rate_limit, row.rate_per.as_deref()),
         max_concurrency: usize::try_from(row.max_concurrency).map_err(|error| error.to_string())?,

@@ -12,14 +12,14 @@ use store::deleted_destinations::{self, Turn};
 use store::partitions::with_partitions;
 use tokio_util::sync::CancellationToken;
 
-use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
+use crate::waiting::{UNWOKEN_INTERVAL, Wakers};
 
 /// The most deliveries that one transaction cancels: some tens of milliseconds, for which an attempt that was under way may
 /// have to wait until it can be settled.
 pub(crate) const CHUNK: i64 = 2_000;
 
 /// How soon the relay looks again at deliveries that others have locked.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The shortest pause between two chunks.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
@@ -55,8 +55,8 @@ pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
 /// takes at most half of the time of one connection.
 fn pause_after(turn: Turn, took: Duration) -> Duration {
     match turn {
-        Turn::Nothing => UNWOKEN_LOOK_EVERY,
-        Turn::Waits => AGAIN,
+        Turn::Nothing => UNWOKEN_INTERVAL,
+        Turn::Waits => RETRY_INTERVAL,
         Turn::Cancelled(_) | Turn::Done { .. } => took.max(LEAST_PAUSE),
     }
 }
@@ -69,6 +69,6 @@ mod tests {
     fn a_chunk_that_takes_long_is_followed_by_a_long_pause() {
         let pause = |took_ms| pause_after(Turn::Cancelled(CHUNK), Duration::from_millis(took_ms));
         assert_eq!([0, 40, 900].map(|took_ms| pause(took_ms).as_millis()), [10, 40, 900]);
-        assert_eq!(pause_after(Turn::Nothing, Duration::ZERO), UNWOKEN_LOOK_EVERY, "nothing is to be done");
+        assert_eq!(pause_after(Turn::Nothing, Duration::ZERO), UNWOKEN_INTERVAL, "nothing is to be done");
     }
 }

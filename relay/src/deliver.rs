@@ -37,12 +37,12 @@ mod disabling;
 pub(crate) mod excerpts;
 mod guarded;
 pub mod lease;
-pub(crate) mod look;
+pub(crate) mod load_health;
 pub(crate) mod read;
-pub(crate) mod recall;
 mod redirect;
 pub mod report;
 pub(crate) mod request;
+pub(crate) mod scan;
 pub mod send;
 pub mod settle;
 pub(crate) mod versions;
@@ -51,9 +51,9 @@ mod workers;
 use self::disabling::disable;
 use self::excerpts::Excerpts;
 use self::guarded::guarded;
-use self::lease::UnderWay;
-use self::look::NextLook;
+use self::lease::InFlight;
 use self::read::Read;
+use self::scan::NextScan;
 use self::send::{Attempted, Sender};
 
 /// The most inputs taken before the commands they led to are carried out.
@@ -133,13 +133,13 @@ struct Machine {
     excerpts: Arc<Excerpts>,
     /// The attempts in flight, with the epochs they were sent in.
     attempts: HashMap<(DeliveryId, i64), AbortHandle>,
-    under_way: Arc<UnderWay>,
+    in_flight: Arc<InFlight>,
     pool: Pool,
     intake: Intake,
     tasks: Group,
     readiness: Arc<Readiness>,
     /// Locked while the table is asked when the next deliveries are due.
-    next_look: Arc<tokio::sync::Mutex<NextLook>>,
+    next_scan: Arc<tokio::sync::Mutex<NextScan>>,
 }
 
 impl Drop for Machine {
@@ -212,13 +212,13 @@ impl Machine {
                         self.read_expedited(destination, epoch, deliveries);
                     }
                     Command::Settle(settlement) => {
-                        self.under_way.begun(settlement.shard);
+                        self.in_flight.start(settlement.shard);
                         self.settle(settlement);
                     }
-                    Command::Recall(lines) => {
-                        self.tasks.spawn_job(
-                            "recall of what is known of destinations",
-                            recall::run(self.pool.clone(), self.handle.clone(), lines),
+                    Command::LoadHealth(lines) => {
+                        self.tasks.spawn_short_task(
+                            "load of the health of destinations",
+                            load_health::run(self.pool.clone(), self.handle.clone(), lines),
                         );
                     }
                     Command::BreakOff => self.break_off(),
@@ -231,9 +231,9 @@ impl Machine {
                 self.excerpts.take(attempt);
             }
             // Last: from its answer on it is the settlement that is under way.
-            self.under_way.ended(answered);
+            self.in_flight.finish(answered);
             if let Some(until_us) = owned_until_us {
-                self.under_way.heard(until_us);
+                self.in_flight.ownership_taken(until_us);
             }
         }
     }
@@ -246,7 +246,7 @@ impl Machine {
             let _ = settlements.send(settlement);
             return;
         };
-        self.tasks.spawn_job("excerpt of an answer", async move {
+        self.tasks.spawn_short_task("excerpt of an answer", async move {
             let excerpt = rest.finish(DeliveryId::from_uuid(settlement.delivery_id)).await;
             if let Some(attempt) = &mut settlement.attempt {
                 attempt.response_excerpt = excerpt;
@@ -256,12 +256,12 @@ impl Machine {
     }
 
     fn send(&mut self, item: Item, destination: &Arc<model::destination::Destination>, epoch: i64) {
-        self.under_way.begun(destination.shard);
+        self.in_flight.start(destination.shard);
         let (sender, handle, destination) = (Arc::clone(&self.sender), self.handle.clone(), Arc::clone(destination));
         let excerpts = Arc::clone(&self.excerpts);
         let (abort, registration) = AbortHandle::new_pair();
         self.attempts.insert((item.id, epoch), abort);
-        self.tasks.spawn_job("attempt", async move {
+        self.tasks.spawn_short_task("attempt", async move {
             let Attempted { mut outcome, rest } =
                 guarded(item.id, sender.attempt(&item, &destination), registration).await;
             if let Some(rest) = rest {
@@ -282,7 +282,7 @@ impl Machine {
     }
 
     fn report(&self, health: Health) {
-        self.under_way.begun(health.shard);
+        self.in_flight.start(health.shard);
         let _ = self.reports.send(health);
     }
 
@@ -296,16 +296,16 @@ impl Machine {
     /// Looks in the tables for what the lines do not know of.
     fn find_next_due(&self) {
         // A database that is slow must not be asked ever more often at a time.
-        let Ok(next) = Arc::clone(&self.next_look).try_lock_owned() else { return };
+        let Ok(next) = Arc::clone(&self.next_scan).try_lock_owned() else { return };
         let lanes = self.core.could_send(self.clock.now_us());
         let configuration = Arc::clone(&self.intake.configuration);
-        let looking = look::look(self.pool.clone(), configuration, self.handle.clone(), next, lanes);
-        self.tasks.spawn_job("look for what is due", looking);
+        let scan = scan::scan(self.pool.clone(), configuration, self.handle.clone(), next, lanes);
+        self.tasks.spawn_short_task("look for what is due", scan);
     }
 
     fn read_expedited(&self, destination: DestinationId, epoch: i64, asked: Vec<DeliveryId>) {
         let (pool, handle) = (self.pool.clone(), self.handle.clone());
-        self.tasks.spawn_job("reader of what is to be sent at once", async move {
+        self.tasks.spawn_short_task("reader of what is to be sent at once", async move {
             let items = read::expedited(&pool, destination, &asked).await.unwrap_or_else(|error| {
                 tracing::warn!(%error, "could not read expedited deliveries; retrying");
                 Vec::new()
@@ -315,7 +315,7 @@ impl Machine {
     }
 
     fn disable(&self, destination: DestinationId, why: Disabling) {
-        self.tasks.spawn_job("disabling of a destination", disable(self.intake.clone(), destination, why));
+        self.tasks.spawn_short_task("disabling of a destination", disable(self.intake.clone(), destination, why));
     }
 }
 

@@ -131,7 +131,7 @@ async fn sealed_destinations(pool: &Pool, keys: &[SealingKey]) -> store::Result<
         sealed.all += page.len();
         let opens = |row: &store::sealed::SealedDestination| {
             let id = DestinationId::from_uuid(row.id);
-            secrets::open_signing_keys(keys, id, &row.signing_keys_sealed).is_ok()
+            secrets::open_signing_secrets(keys, id, &row.signing_secrets_sealed).is_ok()
                 && row.headers_sealed.as_deref().is_none_or(|headers| secrets::open_headers(keys, id, headers).is_ok())
         };
         sealed.closed += page.iter().filter(|row| !opens(row)).count();

@@ -38,9 +38,9 @@ pub struct Edge {
 #[derive(Debug)]
 pub enum FetchError {
     /// It will not come back.
-    Gone(String),
+    Permanent(String),
     /// It may work the next time.
-    Later(String),
+    Transient(String),
 }
 
 impl Edge {
@@ -80,19 +80,19 @@ impl Edge {
     /// See [`FetchError`].
     pub async fn fetch_body(&self, key: &str, size: u64, sha256: &str) -> Result<Vec<u8>, FetchError> {
         let request = self.client.get(format!("{}/admin/bodies/{key}", self.base));
-        let response = self.call(request).await.map_err(FetchError::Later)?;
+        let response = self.call(request).await.map_err(FetchError::Transient)?;
         match response.status() {
             StatusCode::OK => {}
             StatusCode::NOT_FOUND => {
-                return Err(FetchError::Gone(format!(
+                return Err(FetchError::Permanent(format!(
                     "the body {key} that the message refers to is not in the edge's storage"
                 )));
             }
-            _ => return Err(FetchError::Later(answer(response).await)),
+            _ => return Err(FetchError::Transient(answer(response).await)),
         }
-        let body = response.bytes().await.map_err(|error| FetchError::Later(error.to_string()))?;
+        let body = response.bytes().await.map_err(|error| FetchError::Transient(error.to_string()))?;
         if body.len() as u64 != size || hex(&Sha256::digest(&body)) != sha256 {
-            return Err(FetchError::Gone(format!(
+            return Err(FetchError::Permanent(format!(
                 "the body {key} that the message refers to differs from the one that the edge stored (size or SHA-256)"
             )));
         }
@@ -105,13 +105,13 @@ impl Edge {
     /// See [`FetchError`].
     pub async fn open_secret(&self, source: SourceId, sealed: &str) -> Result<Secret, FetchError> {
         let request = self.client.post(format!("{}/admin/handed-over/{source}", self.base)).body(sealed.to_owned());
-        let response = self.call(request).await.map_err(FetchError::Later)?;
+        let response = self.call(request).await.map_err(FetchError::Transient)?;
         match response.status() {
             StatusCode::OK => {}
-            StatusCode::UNPROCESSABLE_ENTITY => return Err(FetchError::Gone(answer(response).await)),
-            _ => return Err(FetchError::Later(answer(response).await)),
+            StatusCode::UNPROCESSABLE_ENTITY => return Err(FetchError::Permanent(answer(response).await)),
+            _ => return Err(FetchError::Transient(answer(response).await)),
         }
-        let secret = response.text().await.map_err(|error| FetchError::Later(error.to_string()))?;
+        let secret = response.text().await.map_err(|error| FetchError::Transient(error.to_string()))?;
         Ok(Secret::new(&secret))
     }
 

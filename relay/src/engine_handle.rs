@@ -33,8 +33,8 @@ impl Handle {
     }
 
     /// Says that something may be due in the table for this destination.
-    pub fn look(&self, destination: DestinationId) {
-        self.tell(Input::Look(destination));
+    pub fn rescan(&self, destination: DestinationId) {
+        self.tell(Input::Rescan(destination));
     }
 
     /// Says that a caller has asked to send this delivery at once.

@@ -1,6 +1,6 @@
 //! Deliveries that are held until something is done: they are seen, and an operational event says when it begins.
 //!
-//! A delivery is parked by something of its own ([`HeldBy`]). The code that parks one wakes [`run`], which notes for each
+//! A delivery is held by something of its own ([`HeldBy`]). The code that holds one wakes [`run`], which notes for each
 //! destination and kind since when there are any, and stores one event for it. It looks again while there are any, when a
 //! relay starts, and rarely besides, so that a relay that ends between the two hides nothing.
 //!
@@ -17,18 +17,18 @@ use tokio_util::sync::CancellationToken;
 
 use crate::configuration::Snapshot;
 use crate::intake::Intake;
-use crate::intake::operational::{self, Happening};
+use crate::intake::operational::{self, OperationalEvent};
 
 /// How long after a look the next one is at the earliest.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// How often it is looked while some deliveries are parked: whether that has ended, and what is still to be told.
+/// How often it is looked while some deliveries are held: whether that has ended, and what is still to be told.
 const WHILE_HELD: Duration = Duration::from_secs(30);
 
-/// How often it is looked while none is known to be parked.
+/// How often it is looked while none is known to be held.
 const SWEEP: Duration = Duration::from_secs(600);
 
-/// Looks for destinations whose deliveries have begun to be parked until `stop`.
+/// Looks for destinations whose deliveries have begun to be held until `stop`.
 pub async fn run(intake: Intake, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let pause = match look(&intake).await {
@@ -44,14 +44,14 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
             () = stop.cancelled() => return,
         }
         tokio::select! {
-            () = intake.parked.notified() => {}
+            () = intake.held.notified() => {}
             () = tokio::time::sleep(pause) => {}
             () = stop.cancelled() => return,
         }
     }
 }
 
-/// Returns whether any destination has parked deliveries.
+/// Returns whether any destination has held deliveries.
 async fn look(intake: &Intake) -> store::Result<bool> {
     let (begun, any) = store::held::look(&intake.pool).await?;
     for begun in begun {
@@ -60,20 +60,20 @@ async fn look(intake: &Intake) -> store::Result<bool> {
         if let Some((customer, name)) = snapshot.customer_and_name(id) {
             tracing::warn!(
                 destination = %id,
-                held_by = begun.parked_by,
+                held_by = begun.held_by,
                 error = begun.reason,
                 "deliveries to a destination are held individually; remove the cause, then call \
                  POST /v1/deliveries/release"
             );
-            let happening = Happening::DeliveriesHeld {
+            let operational_event = OperationalEvent::DeliveriesHeld {
                 destination: id,
                 name: name.to_owned(),
-                held_by: HeldBy::from_name(&begun.parked_by),
+                held_by: HeldBy::from_name(&begun.held_by),
                 reason: begun.reason.clone(),
             };
             // The key makes it one event, even if it is stored twice.
-            let key = format!("{id}/held/{}/{}", begun.parked_by, unix_time::unix_ms(begun.since));
-            operational::or_dropped(id, operational::store(intake, customer, &key, &happening)).await?;
+            let key = format!("{id}/held/{}/{}", begun.held_by, unix_time::unix_ms(begun.since));
+            operational::or_dropped(id, operational::store(intake, customer, &key, &operational_event)).await?;
         }
         store::held::told(&intake.pool, &begun).await?;
     }
@@ -110,13 +110,14 @@ async fn tell_new(intake: &Intake, snapshot: &Snapshot, told: &mut HashMap<Desti
         if told.get(id) == Some(&version) {
             continue;
         }
-        let happening = Happening::DestinationUnusable {
+        let operational_event = OperationalEvent::DestinationUnusable {
             destination: *id,
             name: destination.name.clone(),
             reason: destination.reason.clone(),
         };
         let key = format!("{id}/unusable/{version}");
-        operational::or_dropped(*id, operational::store(intake, destination.customer_id, &key, &happening)).await?;
+        operational::or_dropped(*id, operational::store(intake, destination.customer_id, &key, &operational_event))
+            .await?;
         told.insert(*id, version);
     }
     Ok(())

@@ -30,10 +30,10 @@ pub(crate) const DAYS_AHEAD: i64 = 3;
 pub(crate) const GRACE_DAYS: i64 = 1;
 
 /// How often it is looked for what has to be made and dropped, at least.
-const EVERY: Duration = Duration::from_secs(3_600);
+const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How soon it is tried again where something failed.
-const AGAIN: Duration = Duration::from_secs(60);
+const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
 /// The most deliveries that are given up in one statement.
 const EXPIRED_AT_ONCE: i64 = 5_000;
@@ -57,7 +57,7 @@ pub struct Retention {
     pub body_days: u16,
     /// Of everything else, at least as many.
     pub metadata_days: u16,
-    /// Of the keys by which duplicates are found.
+    /// Of the keys by which copies are found.
     pub dedupe_days: u16,
 }
 
@@ -79,7 +79,7 @@ impl Retention {
             Table::EventBodies => self.body_days,
             Table::EventKeys => self.dedupe_days,
             Table::Events
-            | Table::EventDuplicates
+            | Table::EventCopies
             | Table::SettledDeliveries
             | Table::Attempts
             | Table::Rejections
@@ -112,13 +112,13 @@ pub async fn make_days(pool: &Pool) -> store::Result<()> {
 pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: CancellationToken) {
     loop {
         let pause = match keep(&pool, retention, &clock).await {
-            Ok(Kept::Done) => EVERY.mul_f64(1.0 + mint::jitter()),
-            Ok(Kept::Unfinished) => AGAIN,
+            Ok(Kept::Done) => MAINTENANCE_INTERVAL.mul_f64(1.0 + mint::jitter()),
+            Ok(Kept::Unfinished) => RETRY_INTERVAL,
             // A delivery that expires may be of a day without a partition; it is made, and the next run goes on.
-            Err(error) if MissingPartitions::default().make(&pool, &error).await.unwrap_or(false) => AGAIN,
+            Err(error) if MissingPartitions::default().make(&pool, &error).await.unwrap_or(false) => RETRY_INTERVAL,
             Err(error) => {
                 tracing::error!(%error, "could not maintain the history partitions; retrying");
-                AGAIN
+                RETRY_INTERVAL
             }
         };
         tokio::select! {

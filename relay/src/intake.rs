@@ -41,7 +41,7 @@ use self::routing::Routing;
 pub(crate) const ROUTE_WITHIN: Duration = Duration::from_secs(20);
 
 /// How long the database may take for one of the steps of storing.
-const PATIENCE: Duration = Duration::from_secs(70);
+const STORE_TIMEOUT: Duration = Duration::from_secs(70);
 
 /// After how many rounds, each of which was in vain because the configuration had changed, it is held while routes are
 /// asked.
@@ -67,8 +67,8 @@ pub struct Intake {
     pub holding: Arc<tokio::sync::Mutex<()>>,
     /// Wakes [`crate::unreadable`], which tries unreadable messages again.
     pub unreadable_due: Arc<Notify>,
-    /// Wakes [`crate::held`], which tells of deliveries that have begun to be parked.
-    pub parked: Arc<Notify>,
+    /// Wakes [`crate::held`], which tells of deliveries that have begun to be held.
+    pub held: Arc<Notify>,
 }
 
 /// What became of an arrival that was stored by itself.
@@ -85,8 +85,8 @@ pub enum Stored {
 pub enum NotStored {
     #[error(transparent)]
     Failed(#[from] store::Error),
-    /// The database took longer than [`PATIENCE`].
-    #[error("the database took longer than {} s", PATIENCE.as_secs())]
+    /// The database took longer than [`STORE_TIMEOUT`].
+    #[error("the database took longer than {} s", STORE_TIMEOUT.as_secs())]
     TookTooLong,
 }
 
@@ -94,7 +94,7 @@ impl From<NotStored> for store::Error {
     fn from(error: NotStored) -> Self {
         match error {
             NotStored::Failed(error) => error,
-            NotStored::TookTooLong => Self::took_longer_than(PATIENCE),
+            NotStored::TookTooLong => Self::took_longer_than(STORE_TIMEOUT),
         }
     }
 }
@@ -167,7 +167,7 @@ impl Intake {
                 None => until,
             };
             let span = tracing::debug_span!("route", messages = arrivals.len());
-            routing.ask(arrivals, &snapshot, &self.evaluator, until).instrument(span).await;
+            routing.evaluate(arrivals, &snapshot, &self.evaluator, until).instrument(span).await;
             let mut prepared = arrival::prepare(arrivals, &snapshot, &routing, plausible);
             if let Err(refused) = check(&mut prepared) {
                 return Ok(Err(refused));
@@ -179,10 +179,10 @@ impl Intake {
                     snapshot = in_time(self.configuration.refresh()).await?;
                     round += 1;
                 }
-                Admitted::Stored { stored, duplicates, full } => {
-                    tracing::debug!(events = stored.len(), duplicates, "events were stored");
-                    if prepared.batch.events.iter().any(NewEvent::parks) {
-                        self.parked.notify_one();
+                Admitted::Stored { stored, copies, full } => {
+                    tracing::debug!(events = stored.len(), copies, "events were stored");
+                    if prepared.batch.events.iter().any(NewEvent::has_held_delivery) {
+                        self.held.notify_one();
                     }
                     self.engine.fresh(prepared.fresh(&stored));
                     for (destination, wait) in prepared.later(&stored) {
@@ -253,7 +253,7 @@ impl Intake {
 
 /// Waits for the database. It does not cover the time in which routes are asked, which has a limit of its own.
 async fn in_time<T>(asked: impl Future<Output = store::Result<T>>) -> Result<T, NotStored> {
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(STORE_TIMEOUT, asked).await {
         Ok(answered) => answered.map_err(NotStored::Failed),
         Err(_) => Err(NotStored::TookTooLong),
     }

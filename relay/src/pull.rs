@@ -223,12 +223,12 @@ impl Puller {
                 // First, because what is signed with it comes after it; and handed out again where that fails.
                 Decoded::Secret { raw, handed_over } => {
                     let taken = in_time(deadline, self.handover.take(&handed_over)).await;
-                    match taken.unwrap_or_else(|_| Err(FetchError::Later(TIMED_OUT.to_owned()))) {
+                    match taken.unwrap_or_else(|_| Err(FetchError::Transient(TIMED_OUT.to_owned()))) {
                         Ok(()) => {}
-                        Err(FetchError::Gone(detail)) => {
+                        Err(FetchError::Permanent(detail)) => {
                             small.keep(raw, Reason::SecretNotOpenable, &detail, now_ms);
                         }
-                        Err(FetchError::Later(reason)) => {
+                        Err(FetchError::Transient(reason)) => {
                             self.hand_back(lease_id, hand_back_delay(attempts), &reason).await;
                             continue;
                         }
@@ -330,7 +330,7 @@ impl Puller {
             Ok(Ok(body)) => {
                 group.arrivals.push(Arrival { raw, content: Content::Event { header, body, fetched: true } });
             }
-            Ok(Err(FetchError::Gone(detail))) => {
+            Ok(Err(FetchError::Permanent(detail))) => {
                 match store::admit::is_stored(&self.intake.pool, event).await {
                     // Handed out a second time, after the body was stored and deleted.
                     Ok(true) => {}
@@ -340,7 +340,7 @@ impl Puller {
                     }
                 }
             }
-            Ok(Err(FetchError::Later(reason))) => {
+            Ok(Err(FetchError::Transient(reason))) => {
                 return self.hand_back(lease_id, hand_back_delay(attempts), &reason).await;
             }
             Err(_) => return self.hand_back(lease_id, cut_delay(begun.elapsed(), attempts), TIMED_OUT).await,
@@ -390,7 +390,7 @@ async fn in_time<T>(
     let fetched = tokio::time::timeout_at(deadline, supervise::row(fetch)).await?;
     Ok(fetched.unwrap_or_else(|panic| {
         tracing::error!(error = %panic, "the relay panicked while fetching what a message refers to");
-        Err(FetchError::Later(panic.to_string()))
+        Err(FetchError::Transient(panic.to_string()))
     }))
 }
 
@@ -448,7 +448,7 @@ mod tests {
     async fn a_fetch_that_panics_is_tried_later() {
         let deadline = Instant::now() + FETCH_WITHIN;
         let fetched: Result<Result<(), FetchError>, _> = in_time(deadline, async { panic!("its body") }).await;
-        let Ok(Err(FetchError::Later(reason))) = fetched else { panic!("{fetched:?}") };
+        let Ok(Err(FetchError::Transient(reason))) = fetched else { panic!("{fetched:?}") };
         assert_eq!(reason, "the relay panicked: its body");
     }
 

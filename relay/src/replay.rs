@@ -9,8 +9,8 @@
 //! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
 //! filters and transforms of today apply, unless the replay names a destination of its own.
 //!
-//! What a replay takes may be one row of a million. A chunk therefore looks at a stretch of history, bounded by the rows that
-//! it looks at, and moves the cursor over what does not match. How many rows match is counted in such stretches too, in the
+//! What a replay takes may be one row of a million. A chunk therefore looks at a range of history, bounded by the rows that
+//! it looks at, and moves the cursor over what does not match. How many rows match is counted in such ranges too, in the
 //! background ([`count`](self::count())), so that a replay begins at once however large history is.
 //!
 //! A chunk is bounded by rows and by the bytes that are read for it. It is planned without the contents of its events;

@@ -118,14 +118,19 @@ pub struct EventView<'a> {
 }
 
 /// Asks every route of the event's source, and waits for the answers until `until`.
-pub async fn ask(evaluator: &Evaluator, snapshot: &Snapshot, event: &EventView<'_>, until: Instant) -> Vec<Answer> {
+pub async fn evaluate(
+    evaluator: &Evaluator,
+    snapshot: &Snapshot,
+    event: &EventView<'_>,
+    until: Instant,
+) -> Vec<Answer> {
     let turn = Turn { source: event.source_id, until };
     let Some(routes) = snapshot.routes_of_source.get(&event.source_id) else { return Vec::new() };
-    ask_routes(evaluator, turn, routes, || Arc::new(input(event))).await
+    evaluate_routes(evaluator, turn, routes, || Arc::new(input(event))).await
 }
 
 /// Asks the filters and the order keys of these routes. `input` is called at most once.
-pub async fn ask_routes(
+pub async fn evaluate_routes(
     evaluator: &Evaluator,
     turn: Turn,
     routes: &[Arc<Route>],
@@ -133,7 +138,7 @@ pub async fn ask_routes(
 ) -> Vec<Answer> {
     let asked = OnceLock::new();
     let asked = || Arc::clone(asked.get_or_init(&input));
-    let mut answers = ask_filters(evaluator, turn, routes, asked).await;
+    let mut answers = evaluate_filters(evaluator, turn, routes, asked).await;
     let ordered = |answer: &&mut Answer| answer.verdict == Verdict::Matched && answer.route.order_key.is_some();
     let keys: Vec<OrderKey> =
         answers.iter_mut().filter(ordered).filter_map(|answer| order_key(&answer.route)).collect();
@@ -147,7 +152,7 @@ pub async fn ask_routes(
 
 /// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be evaluated,
 /// see [`evaluated`].
-pub async fn ask_filters(
+pub async fn evaluate_filters(
     evaluator: &Evaluator,
     turn: Turn,
     routes: &[Arc<Route>],
@@ -222,7 +227,11 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
 
 fn undecided(error: &ExpressionError) -> Verdict {
     let (reason, again) = (error.to_string(), error.is_ours());
-    if again || error.cannot_look() { Verdict::Undecided { reason, again } } else { Verdict::FilterFailed { reason } }
+    if again || error.cannot_read_body() {
+        Verdict::Undecided { reason, again }
+    } else {
+        Verdict::FilterFailed { reason }
+    }
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use model::signing::{SigningKeys, StoredKey};
+use model::signing::{SigningSecrets, StoredKey};
 use shared::id::{DestinationId, SourceId};
 use shared::seal::{self, SealingKey};
 use shared::source::Secret;
@@ -83,16 +83,24 @@ pub fn open_source(
 ///
 /// # Errors
 /// Where there is no key to seal with.
-pub fn seal_signing_keys(keys: &[SealingKey], id: DestinationId, signing: &SigningKeys) -> Result<String, String> {
-    seal_json(keys, &format!("destinations/{id}/signing_keys"), &signing.to_stored())
+pub fn seal_signing_secrets(
+    keys: &[SealingKey],
+    id: DestinationId,
+    signing: &SigningSecrets,
+) -> Result<String, String> {
+    seal_json(keys, &format!("destinations/{id}/signing_secrets"), &signing.to_stored())
 }
 
 /// Opens the signing keys of a destination.
 ///
 /// # Errors
 /// Where no key opens them.
-pub fn open_signing_keys(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Result<SigningKeys, String> {
-    SigningKeys::of_stored(&open_json::<Vec<StoredKey>>(keys, &format!("destinations/{id}/signing_keys"), sealed)?)
+pub fn open_signing_secrets(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Result<SigningSecrets, String> {
+    SigningSecrets::of_stored(&open_json::<Vec<StoredKey>>(
+        keys,
+        &format!("destinations/{id}/signing_secrets"),
+        sealed,
+    )?)
 }
 
 /// Seals the static headers of a destination.

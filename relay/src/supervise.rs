@@ -116,7 +116,7 @@ impl Group {
     }
 
     /// Spawns work that may end at any time, and is not aborted with the tasks.
-    pub fn spawn_job(&self, name: &'static str, job: impl Future<Output = ()> + Send + 'static) {
+    pub fn spawn_short_task(&self, name: &'static str, job: impl Future<Output = ()> + Send + 'static) {
         let supervisor = self.supervisor.clone();
         // Combinators, because each async block around it would hold a copy of the job.
         self.tasks.spawn(AssertUnwindSafe(job).catch_unwind().map(move |ended| {

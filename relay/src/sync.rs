@@ -18,7 +18,7 @@ const RETRY_EVERY: Duration = Duration::from_secs(5);
 const COMPARED_WITHIN: Duration = Duration::from_secs(600);
 
 /// How often the table is looked at for sources to put and comparisons that are due.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Runs until `stop`. What is cut off then is found in the table again.
 pub async fn run(app: App, stop: CancellationToken) {
@@ -36,7 +36,7 @@ pub async fn run(app: App, stop: CancellationToken) {
             check::round(&pusher).await;
             tokio::select! {
                 () = pusher.pending.notified() => {}
-                () = tokio::time::sleep(if behind { RETRY_EVERY } else { LOOK_EVERY }) => {}
+                () = tokio::time::sleep(if behind { RETRY_EVERY } else { CHECK_INTERVAL }) => {}
             }
         }
     };

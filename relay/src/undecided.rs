@@ -1,4 +1,4 @@
-//! Decides again what a route could not decide when its event was stored, and releases what a route has parked once the
+//! Decides again what a route could not decide when its event was stored, and releases what a route has held once the
 //! route is changed.
 //!
 //! A filter or an order key that the relay could not evaluate in time is asked again after ten seconds, then ever more
@@ -22,17 +22,17 @@ use uuid::Uuid;
 use crate::configuration::{Route, Snapshot};
 use crate::intake::Intake;
 use crate::route::{self, Becomes};
-use crate::waiting::{UNWOKEN_LOOK_EVERY, Wakers};
+use crate::waiting::{UNWOKEN_INTERVAL, Wakers};
 use crate::{side_by_side, supervise};
 
 /// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
 pub(crate) const AT_ONCE: i64 = 16;
 
-/// How many parked deliveries are released in one statement.
+/// How many held deliveries are released in one statement.
 const RELEASED_AT_ONCE: i64 = 500;
 
 /// How long a route may take to answer, the time in which it waits for its turn included.
-const ASK_WITHIN: Duration = Duration::from_secs(60);
+const EVALUATE_WITHIN: Duration = Duration::from_secs(60);
 
 /// The same while a caller of the API waits for the answer.
 const ASK_NOW_WITHIN: Duration = Duration::from_secs(10);
@@ -54,7 +54,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
         }
         tokio::select! {
             () = wakers.undecided.notified() => {}
-            () = tokio::time::sleep(UNWOKEN_LOOK_EVERY) => {}
+            () = tokio::time::sleep(UNWOKEN_INTERVAL) => {}
             () = stop.cancelled() => {}
         }
     }
@@ -64,7 +64,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
 async fn look(intake: &Intake) -> store::Result<bool> {
     let (destinations, released) = undecided::release_changed(&intake.pool, RELEASED_AT_ONCE).await?;
     for destination in destinations {
-        intake.engine.look(DestinationId::from_uuid(destination));
+        intake.engine.rescan(DestinationId::from_uuid(destination));
     }
     let rows = undecided::take(&intake.pool, AT_ONCE).await?;
     if rows.is_empty() {
@@ -72,7 +72,7 @@ async fn look(intake: &Intake) -> store::Result<bool> {
     }
     let snapshot = intake.configuration.refresh().await?;
     let more = is_full(released, RELEASED_AT_ONCE) || is_full(rows.len(), AT_ONCE);
-    for decided in side_by_side::all(rows.iter().map(|row| decide(intake, &snapshot, row, ASK_WITHIN))).await {
+    for decided in side_by_side::all(rows.iter().map(|row| decide(intake, &snapshot, row, EVALUATE_WITHIN))).await {
         decided?;
     }
     Ok(more)
@@ -99,7 +99,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
             let asked = async {
                 Ok(match event(intake, row, route).await? {
                     None => Decision::NotMatched("the event is past its retention period".to_owned()),
-                    Some(event) => ask(intake, snapshot, row, route, event, within).await,
+                    Some(event) => evaluate(intake, snapshot, row, route, event, within).await,
                 })
             };
             let by = if route.filter.is_some() { HeldBy::Filter } else { HeldBy::OrderKey };
@@ -111,7 +111,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
         match with_partitions!(&intake.pool, undecided::decide(&intake.pool, row.id, version, &decision))? {
             Decided::Done => {
                 tracing::info!(delivery = %row.id, ?decision, "an undecided delivery was decided");
-                intake.engine.look(DestinationId::from_uuid(row.destination_id));
+                intake.engine.rescan(DestinationId::from_uuid(row.destination_id));
                 return Ok(());
             }
             Decided::NotUndecided => return Ok(()),
@@ -170,7 +170,7 @@ async fn event(intake: &Intake, row: &Row, route: &Route) -> store::Result<Optio
     undecided::event(&intake.pool, row.event_id, largest).await
 }
 
-async fn ask(
+async fn evaluate(
     intake: &Intake,
     snapshot: &Snapshot,
     row: &Row,
@@ -180,7 +180,8 @@ async fn ask(
 ) -> Decision {
     let turn = Turn::within(SourceId::from_uuid(row.source_id), within);
     let input = Arc::new(input(row.event_id, turn.source, snapshot, event));
-    let answers = route::ask_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
+    let answers =
+        route::evaluate_routes(&intake.evaluator, turn, std::slice::from_ref(route), || Arc::clone(&input)).await;
     let Some(answer) = answers.into_iter().next() else {
         let reason = "the route could not be evaluated".to_owned();
         return Decision::Undecided { by: HeldBy::Filter, reason, again: true };

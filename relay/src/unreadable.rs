@@ -29,7 +29,7 @@ use crate::pull::spoilt_answer::WHOLE_ANSWER;
 use crate::supervise;
 
 /// How often the relay looks for messages that are due.
-const LOOK_EVERY: Duration = Duration::from_secs(60);
+const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
 /// How long a try may take, a large body included.
 const TRY_WITHIN: Duration = Duration::from_secs(60);
@@ -69,7 +69,7 @@ impl Releaser {
             Tried::StillUnreadable(reason, detail) => unreadable::still_unreadable(pool, id, *reason, detail).await?,
             Tried::NotNow(_) => {
                 unreadable::not_tried(pool, id).await?;
-                unreadable::postpone_like(pool, id).await?;
+                unreadable::defer_similar(pool, id).await?;
             }
         }
         Ok(tried)
@@ -106,8 +106,8 @@ impl Releaser {
             },
             Decoded::Secret { handed_over, .. } => match self.handover.take(&handed_over).await {
                 Ok(()) => Tried::Released(None),
-                Err(FetchError::Gone(detail)) => Tried::StillUnreadable(Reason::SecretNotOpenable, detail),
-                Err(FetchError::Later(cause)) => Tried::NotNow(cause),
+                Err(FetchError::Permanent(detail)) => Tried::StillUnreadable(Reason::SecretNotOpenable, detail),
+                Err(FetchError::Transient(cause)) => Tried::NotNow(cause),
             },
         }
     }
@@ -116,8 +116,8 @@ impl Releaser {
         let event = header.id;
         let bytes = match self.edge.fetch_body(&body.key, body.size, &body.sha256).await {
             Ok(bytes) => bytes,
-            Err(FetchError::Later(cause)) => return Tried::NotNow(cause),
-            Err(FetchError::Gone(detail)) => {
+            Err(FetchError::Transient(cause)) => return Tried::NotNow(cause),
+            Err(FetchError::Permanent(detail)) => {
                 // It was handed out a second time after the body was stored and deleted.
                 return match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
                     Ok(true) => Tried::Released(Some(event)),
@@ -196,7 +196,7 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
         if let Err(error) = may_try(&releaser, &mut known).await {
             tracing::warn!(error, "retries of unreadable messages are suspended");
             tokio::select! {
-                () = tokio::time::sleep(LOOK_EVERY) => continue,
+                () = tokio::time::sleep(CHECK_INTERVAL) => continue,
                 () = stop.cancelled() => return,
             }
         }
@@ -209,7 +209,7 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
             Err(error) => tracing::warn!(%error, "could not query unreadable messages that are due; retrying"),
         }
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
             () = releaser.intake.unreadable_due.notified() => {}
             () = stop.cancelled() => {}
         }

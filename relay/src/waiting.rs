@@ -11,10 +11,10 @@ use store::Pool;
 use store::waiting::{self, Waiting};
 
 /// How often the relay looks.
-const LOOK_EVERY: Duration = Duration::from_secs(10);
+const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
 /// How often those that are woken by this look by themselves, in case this fails.
-pub const UNWOKEN_LOOK_EVERY: Duration = Duration::from_secs(60);
+pub const UNWOKEN_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Wakes those that work in the background. Those who make work wake them too.
 #[derive(Debug, Default)]
@@ -45,7 +45,7 @@ impl Wakers {
 pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
     loop {
         tokio::select! {
-            () = tokio::time::sleep(LOOK_EVERY) => {}
+            () = tokio::time::sleep(CHECK_INTERVAL) => {}
             () = stop.cancelled() => return,
         }
         match waiting::look(&pool).await {

@@ -5,10 +5,10 @@
 //! tokio, worker or sqlx: `now` and random bytes are arguments. So the same code runs in a wasm isolate at the edge, in
 //! the relay, and in native tests against published vectors.
 
-pub mod challenge;
 mod checksum;
 pub mod envelope;
 pub mod extract;
+pub mod handshake;
 pub mod header;
 pub mod id;
 pub mod provider;

@@ -1,6 +1,6 @@
 //! The catalogue of providers, and how one of them and an owner's settings become a source's configuration.
 //!
-//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::scheme::rule`], its challenges,
+//! A provider is data (`providers.json`): its scheme in the rule language of [`crate::scheme::rule`], its handshakes,
 //! the places of its own id and type of an event, and the settings that its owner may give. Only the relay uses it.
 
 mod custom;
@@ -21,7 +21,7 @@ use serde_json::Value;
 
 use crate::id::SourceId;
 use crate::scheme::Scheme;
-use crate::scheme::challenge::ChallengeRule;
+use crate::scheme::handshake::HandshakeRule;
 use crate::scheme::template::Template;
 use crate::source::{Acknowledgement, QuarantineLimits, Secret, SourceConfig};
 use crate::verify::{ConfigError, Verifier};
@@ -71,7 +71,7 @@ pub struct Provider {
     pub unauthenticated: Option<String>,
     /// The handshakes, and the pings that are answered but are not events.
     #[serde(default)]
-    pub challenges: Vec<ChallengeRule>,
+    pub handshakes: Vec<HandshakeRule>,
     /// The places of the provider's id of an event; the first whose parts are all present counts.
     #[serde(default)]
     pub event_id: Vec<Template>,
@@ -187,7 +187,7 @@ impl Provider {
         }
         let scheme = fields.finish(scheme)?;
         let texts = self.texts(&settings);
-        let challenges = self.challenges.iter().map(|rule| ChallengeRule { settings: texts.clone(), ..rule.clone() });
+        let handshakes = self.handshakes.iter().map(|rule| HandshakeRule { settings: texts.clone(), ..rule.clone() });
         let asked_for = options.handshake.map(Handshake::rule).cloned();
         Ok(SourceConfig {
             id: source.id,
@@ -200,7 +200,7 @@ impl Provider {
             methods: options.methods,
             on_failure: options.on_failure,
             on_stale: options.on_stale,
-            challenges: challenges.chain(asked_for).collect(),
+            handshakes: handshakes.chain(asked_for).collect(),
             acknowledgement: options.acknowledgement.unwrap_or_else(|| self.acknowledgement.clone()),
             max_body_bytes: options.max_body_bytes,
             max_unverified_body_bytes: options.quarantine.body_bytes.min(options.max_body_bytes),

@@ -1,4 +1,4 @@
-//! Reads bodies: one lenient reader for ids, types, challenges, signatures in the body, filters and transforms.
+//! Reads bodies: one lenient reader for ids, types, handshakes, signatures in the body, filters and transforms.
 //!
 //! The bytes themselves are verified and delivered; a value that is read here is never sent in their place.
 //!

@@ -2,8 +2,8 @@
 //!
 //! The relay's catalogue is written in it. [`verify`](crate::verify) interprets it, at the edge and in the relay.
 
-pub mod challenge;
 pub mod each;
+pub mod handshake;
 pub mod host;
 pub mod jwt;
 pub mod key_encoding;

@@ -13,10 +13,10 @@ use crate::verify::key::{KeyError, PRIVATE_PREFIX, PUBLIC_PREFIX, SECRET_PREFIX,
 
 /// A key that signs deliveries. Neither its `Debug` nor its `Display` shows anything secret.
 #[derive(Clone)]
-pub enum SigningKey {
+pub enum SigningSecret {
     /// Shared with the destination.
     Hmac(HmacKey),
-    /// The destination knows only the public key, [`SigningKey::public_text`].
+    /// The destination knows only the public key, [`SigningSecret::public_text`].
     Ed25519(Box<ed25519_dalek::SigningKey>),
 }
 
@@ -29,7 +29,7 @@ pub struct HmacKey {
 
 /// Why a text is not a signing key.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-pub enum ParseSigningKeyError {
+pub enum ParseSigningSecretError {
     #[error("must begin with whsec_ (shared secret) or whsk_ (Ed25519 key pair)")]
     Prefix,
     #[error("must be whsec_ followed by the base64 of 24 to 64 bytes")]
@@ -41,20 +41,20 @@ pub enum ParseSigningKeyError {
     KeyPair,
 }
 
-impl SigningKey {
+impl SigningSecret {
     /// Reads `whsec_…` (24 to 64 bytes) or `whsk_…` (seed and public key, 64 bytes).
     ///
     /// # Errors
     /// Returns an error if the prefix is another one, such as a public key's, or if the rest is not a key.
-    pub fn parse(text: &str) -> Result<Self, ParseSigningKeyError> {
+    pub fn parse(text: &str) -> Result<Self, ParseSigningSecretError> {
         let text = text.trim();
         if text.starts_with(SECRET_PREFIX) {
             return Ok(Self::hmac(standard_secret(text)?));
         }
-        let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(ParseSigningKeyError::Prefix)?;
-        let bytes = BASE64.decode(encoded).map_err(|_| ParseSigningKeyError::KeyPair)?;
-        let pair: &[u8; 64] = bytes.as_slice().try_into().map_err(|_| ParseSigningKeyError::KeyPair)?;
-        let key = ed25519_dalek::SigningKey::from_keypair_bytes(pair).map_err(|_| ParseSigningKeyError::KeyPair)?;
+        let encoded = text.strip_prefix(PRIVATE_PREFIX).ok_or(ParseSigningSecretError::Prefix)?;
+        let bytes = BASE64.decode(encoded).map_err(|_| ParseSigningSecretError::KeyPair)?;
+        let pair: &[u8; 64] = bytes.as_slice().try_into().map_err(|_| ParseSigningSecretError::KeyPair)?;
+        let key = ed25519_dalek::SigningKey::from_keypair_bytes(pair).map_err(|_| ParseSigningSecretError::KeyPair)?;
         Ok(Self::Ed25519(Box::new(key)))
     }
 
@@ -94,13 +94,13 @@ impl SigningKey {
     }
 }
 
-impl fmt::Debug for SigningKey {
+impl fmt::Debug for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }
 }
 
-impl fmt::Display for SigningKey {
+impl fmt::Display for SigningSecret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Hmac(_) => "hmac key",
@@ -114,16 +114,16 @@ impl fmt::Display for SigningKey {
 /// `id` is the value of `webhook-id` and contains no `.`; `timestamp_s` is that of `webhook-timestamp`, in seconds;
 /// `body` is the exact body of the request.
 #[must_use]
-pub fn sign(keys: &[SigningKey], id: &str, timestamp_s: u64, body: &[u8]) -> String {
+pub fn sign(keys: &[SigningSecret], id: &str, timestamp_s: u64, body: &[u8]) -> String {
     let head = format!("{id}.{timestamp_s}.");
     let entries = keys.iter().map(|key| match key {
-        SigningKey::Hmac(key) => {
+        SigningSecret::Hmac(key) => {
             let mut mac = key.state.clone();
             mac.update(head.as_bytes());
             mac.update(body);
             format!("v1,{}", BASE64.encode(mac.finalize().into_bytes()))
         }
-        SigningKey::Ed25519(key) => {
+        SigningSecret::Ed25519(key) => {
             let message = [head.as_bytes(), body].concat();
             format!("v1a,{}", BASE64.encode(key.sign(&message).to_bytes()))
         }
@@ -139,8 +139,8 @@ mod tests {
     const WHSK: &str = "whsk_6Xb/dCcHpPea21PS1N9VY/NZW723CEc77N4rJCubMbfVKIDij2HKpMKkioLlX0dRqSKJp4AJ6p9lMicMFs6Kvg==";
     const WHPK: &str = "whpk_1SiA4o9hyqTCpIqC5V9HUakiiaeACeqfZTInDBbOir4=";
 
-    fn key(text: &str) -> SigningKey {
-        SigningKey::parse(text).expect("a key")
+    fn key(text: &str) -> SigningSecret {
+        SigningSecret::parse(text).expect("a key")
     }
 
     #[test]
@@ -159,22 +159,22 @@ mod tests {
         assert_eq!(key(WHSK).to_text(), WHSK);
         assert_eq!(key(WHSK).public_text().as_deref(), Some(WHPK));
         assert_eq!(key(WHSEC).public_text(), None);
-        let generated = SigningKey::generate_ed25519([7; 32]);
+        let generated = SigningSecret::generate_ed25519([7; 32]);
         assert_eq!(key(&generated.to_text()).public_text(), generated.public_text());
-        let generated = SigningKey::generate_hmac([7; 32]);
+        let generated = SigningSecret::generate_hmac([7; 32]);
         assert_eq!(sign(&[key(&generated.to_text())], "a", 1, b""), sign(&[generated], "a", 1, b""));
     }
 
     #[test]
-    fn a_text_that_is_not_a_signing_key_is_refused() {
-        let error = |text: &str| SigningKey::parse(text).err();
-        assert_eq!(error(WHPK), Some(ParseSigningKeyError::Prefix), "a public key signs nothing");
-        assert_eq!(error("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), Some(ParseSigningKeyError::Prefix));
-        assert!(matches!(error("whsec_AAAA"), Some(ParseSigningKeyError::Key(KeyError::Length { bytes: 3, .. }))));
-        assert!(matches!(error("whsec_"), Some(ParseSigningKeyError::Key(_))));
-        assert_eq!(error("whsk_AAAA"), Some(ParseSigningKeyError::KeyPair));
+    fn a_text_that_is_not_a_signing_secret_is_refused() {
+        let error = |text: &str| SigningSecret::parse(text).err();
+        assert_eq!(error(WHPK), Some(ParseSigningSecretError::Prefix), "a public key signs nothing");
+        assert_eq!(error("MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw"), Some(ParseSigningSecretError::Prefix));
+        assert!(matches!(error("whsec_AAAA"), Some(ParseSigningSecretError::Key(KeyError::Length { bytes: 3, .. }))));
+        assert!(matches!(error("whsec_"), Some(ParseSigningSecretError::Key(_))));
+        assert_eq!(error("whsk_AAAA"), Some(ParseSigningSecretError::KeyPair));
         let torn = format!("whsk_{}", BASE64.encode([7; 64]));
-        assert_eq!(error(&torn), Some(ParseSigningKeyError::KeyPair), "the halves do not belong together");
+        assert_eq!(error(&torn), Some(ParseSigningSecretError::KeyPair), "the halves do not belong together");
     }
 
     #[test]

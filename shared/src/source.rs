@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::id::SourceId;
 use crate::scheme::Scheme;
-use crate::scheme::challenge::ChallengeRule;
+use crate::scheme::handshake::HandshakeRule;
 pub use crate::secret::Secret;
 
 /// The configuration of one source at the edge.
@@ -36,7 +36,7 @@ pub struct SourceConfig {
     #[serde(default)]
     pub on_stale: OnStale,
     #[serde(default)]
-    pub challenges: Vec<ChallengeRule>,
+    pub handshakes: Vec<HandshakeRule>,
     #[serde(default)]
     pub acknowledgement: Acknowledgement,
     /// The largest body that is accepted, in bytes.

@@ -41,7 +41,7 @@ pub use request::RequestParts;
 pub(crate) use timestamp::text_of as timestamp_text;
 
 use crate::scheme::Scheme;
-use crate::scheme::challenge::hands_over_secret;
+use crate::scheme::handshake::hands_over_secret;
 use crate::scheme::rule::TokenRule;
 use crate::secret::Secret;
 use crate::source::{OnStale, SourceConfig};
@@ -112,7 +112,7 @@ impl Verifier {
     /// rule itself would verify nothing.
     pub fn new(config: &SourceConfig) -> Result<Self, ConfigError> {
         let verifier = match Self::of(&config.scheme, &config.secrets) {
-            Err(ConfigError::NoSecret) if hands_over_secret(&config.challenges) => Self {
+            Err(ConfigError::NoSecret) if hands_over_secret(&config.handshakes) => Self {
                 first: Check::AwaitsSecret,
                 others: Vec::new(),
                 on_stale: OnStale::Reject,

@@ -94,8 +94,7 @@ async fn odd_bodies_are_verified_by_what_stands_in_them_and_told_apart_by_the_di
     }
     until("two events and a duplicate", SOON, async || {
         let events = gateway.api.all(&format!("/v1/events?source={}", source.id)).await;
-        let mut seen: Vec<_> =
-            events.iter().map(|event| (event["key"].as_str(), event["duplicates"].as_i64())).collect();
+        let mut seen: Vec<_> = events.iter().map(|event| (event["key"].as_str(), event["copies"].as_i64())).collect();
         seen.sort();
         match seen.as_slice() {
             [(Some("36893488147419103233"), Some(1)), (Some("36893488147419103234"), Some(0))] => Ok(()),

@@ -125,19 +125,19 @@ async fn a_retry_is_sent_through_a_hold_by_the_replica_that_owns_it_and_only_its
     let delivery = two.stored(1).await.remove(0);
     let id = id(&delivery);
     let waits_for = |what: &'static str| move |delivery: &Value| delivery["waits_for"] == what;
-    let held = delivery_when(two.api(), id, "the delivery to wait for the pause", waits_for("pause")).await;
-    assert!(held["held_until"].is_string() && held["next_attempt_at"].is_string(), "{held}");
+    let held = delivery_when(two.api(), id, "the delivery to wait for the back-off", waits_for("back_off")).await;
+    assert!(held["waits_until"].is_string() && held["next_attempt_at"].is_string(), "{held}");
     two.gateway.push(&two.line.source, b"{}");
     let deliveries = two.stored(2).await;
     let other = deliveries.iter().find(|other| other["id"] != delivery["id"]).expect("the other one");
-    assert_eq!((&other["waits_for"], other["held_until"].is_string()), (&json!("pause"), true), "{other}");
+    assert_eq!((&other["waits_for"], other["waits_until"].is_string()), (&json!("back_off"), true), "{other}");
 
     let asked = post(two.api(), id, "retry").await;
-    assert_ne!(asked["waits_for"], "pause", "it is sent now: {asked}");
+    assert_ne!(asked["waits_for"], "back_off", "it is sent now: {asked}");
     two.receiver.wait_for(2, SOON).await;
     let failed = |delivery: &Value| delivery["attempts"] == 2;
     let failed = delivery_when(two.api(), id, "its second attempt to have failed", failed).await;
-    assert_eq!((&failed["state"], &failed["waits_for"]), (&json!("pending"), &json!("pause")), "{failed}");
+    assert_eq!((&failed["state"], &failed["waits_for"]), (&json!("pending"), &json!("back_off")), "{failed}");
 
     post(two.api(), id, "retry").await;
     let requests = two.receiver.wait_for(4, SOON).await;

@@ -134,14 +134,14 @@ async fn an_event_that_is_sent_again_is_one_event_whatever_the_provider_changes_
         let copy = lane.post(again).await;
         until("the copy to be counted", SOON, async || {
             let events = lane.events(&gateway.api).await;
-            let counted = events.len() == 1 && events[0]["duplicates"] == json!(1);
+            let counted = events.len() == 1 && events[0]["copies"] == json!(1);
             if counted { Ok(()) } else { Err(format!("{provider}: {events:?}")) }
         })
         .await;
         assert_eq!(lane.receiver.count(), 1, "{provider}");
 
         let led_to = gateway.api.event(id(&copy)).await;
-        assert_eq!((&led_to["id"], &led_to["duplicate_id"]), (&first["id"], &copy["id"]), "{provider}: {led_to}");
+        assert_eq!((&led_to["id"], &led_to["copy_id"]), (&first["id"], &copy["id"]), "{provider}: {led_to}");
         if body == again {
             assert_eq!(led_to.get("changed_copy"), None, "{provider}: {led_to}");
             continue;
@@ -184,11 +184,11 @@ async fn a_known_id_with_another_body_is_an_event_of_its_own_which_has_copies_of
     }
     receiver.wait_for(3, SOON).await;
     assert_eq!(gateway.api.all("/v1/events").await.len(), 3);
-    for (at, duplicates, same_key_as) in [(0, 1, None), (1, 1, Some(0)), (4, 0, Some(0))] {
+    for (at, copies, same_key_as) in [(0, 1, None), (1, 1, Some(0)), (4, 0, Some(0))] {
         let event = gateway.api.event(ids[at]).await;
         let same_key_as: Option<&EventId> = same_key_as.map(|at: usize| &ids[at]);
         assert_eq!(event["id"], json!(ids[at].to_string()), "{event}");
-        assert_eq!(event["duplicates"], json!(duplicates), "{event}");
+        assert_eq!(event["copies"], json!(copies), "{event}");
         assert_eq!(event["same_key_as"], json!(same_key_as.map(ToString::to_string)), "{event}");
     }
     for (copy, of) in [(2, 1), (3, 0)] {
@@ -211,8 +211,8 @@ async fn copies_and_other_bodies_that_are_pulled_together_are_told_apart_too() {
     receiver.wait_for(2, SOON).await;
     let events = gateway.relay.api().all("/v1/events").await;
     let marked = events.iter().filter(|event| event.get("same_key_as").is_some()).count();
-    let duplicates: i64 = events.iter().filter_map(|event| event["duplicates"].as_i64()).sum();
-    assert_eq!((events.len(), marked, duplicates), (2, 1, 3), "{events:?}");
+    let copies: i64 = events.iter().filter_map(|event| event["copies"].as_i64()).sum();
+    assert_eq!((events.len(), marked, copies), (2, 1, 3), "{events:?}");
     assert_eq!(receiver.count(), 2);
 }
 
@@ -228,8 +228,8 @@ async fn two_relays_that_store_one_id_with_two_bodies_make_two_events_of_it() {
     receiver.wait_for(2, SOON).await;
     let events = gateway.api.all("/v1/events").await;
     let marked = events.iter().filter(|event| event.get("same_key_as").is_some()).count();
-    let duplicates: i64 = events.iter().filter_map(|event| event["duplicates"].as_i64()).sum();
-    assert_eq!((events.len(), marked, duplicates), (2, 1, 398), "{events:?}");
+    let copies: i64 = events.iter().filter_map(|event| event["copies"].as_i64()).sum();
+    assert_eq!((events.len(), marked, copies), (2, 1, 398), "{events:?}");
     drop(other);
 }
 
@@ -244,13 +244,13 @@ async fn the_first_hundred_copies_lead_to_their_event_and_more_are_only_counted(
         copies.extend((0..60).map(|_| push(&gateway, &source, "msg_1", "{}")));
         drained(&gateway.queue, SOON).await;
     }
-    assert_eq!(gateway.api.event(first).await["duplicates"], json!(180));
+    assert_eq!(gateway.api.event(first).await["copies"], json!(180));
     let mut leading = 0;
     for copy in copies {
         let answer = gateway.api.get(&format!("/v1/events/{copy}")).await;
         if answer.status == 200 {
             let event = answer.expect_status(200);
-            assert_eq!((&event["id"], &event["duplicate_id"]), (&json!(first.to_string()), &json!(copy.to_string())));
+            assert_eq!((&event["id"], &event["copy_id"]), (&json!(first.to_string()), &json!(copy.to_string())));
             leading += 1;
         } else {
             answer.expect_status(404);
@@ -289,11 +289,7 @@ async fn an_owner_names_events_by_a_template_says_that_bodies_change_or_switches
     assert!(events.len() == 2 && events.iter().all(|event| event["key"] == json!(null)), "{events:?}");
     assert_eq!(of("changing").await.len(), 1);
     let event = gateway.api.event(ids[0]).await;
-    assert_eq!(
-        (&event["duplicates"], &event["changed_copy"]["id"]),
-        (&json!(2), &json!(ids[1].to_string())),
-        "the first"
-    );
+    assert_eq!((&event["copies"], &event["changed_copy"]["id"]), (&json!(2), &json!(ids[1].to_string())), "the first");
 
     let refused = json!({ "name": "bad", "provider": "stripe", "secrets": [SECRET], "config": {"key": "{body}"} });
     let problem = gateway.api.post("/v1/sources", &refused).await.expect_status(422);

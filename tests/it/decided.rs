@@ -97,12 +97,12 @@ async fn quarantine_and_repetitions_are_told_as_the_decision() {
     drained(&gateway.queue, SOON).await;
 
     let asked_by_copy = gateway.api.event(copy).await;
-    assert_eq!(asked_by_copy["decision"]["duplicate_of"], json!(event.to_string()), "{asked_by_copy}");
+    assert_eq!(asked_by_copy["decision"]["copy_of"], json!(event.to_string()), "{asked_by_copy}");
     let (outcome, made) = decision(&asked_by_copy);
     assert_eq!((outcome, made.len()), ("routed", 1));
     let asked_by_id = gateway.api.event(event).await;
     assert_eq!(decision(&asked_by_id), ("routed", made));
-    assert!(asked_by_id["decision"].get("duplicate_of").is_none(), "{asked_by_id}");
+    assert!(asked_by_id["decision"].get("copy_of").is_none(), "{asked_by_id}");
 
     let quarantined = gateway.api.event(failed).await;
     assert_eq!(decision(&quarantined), ("quarantined", Vec::new()), "{quarantined}");

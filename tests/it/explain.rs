@@ -23,7 +23,7 @@ const MAY_SCAN: [(&str, &str); 1] =
 
 /// How statements begin that end the stretches of searches. Whatever the range, the order comes from an index and nothing is
 /// sorted: then they end after as many rows as they are asked for.
-const STRETCHES: [&str; 5] = [
+const RANGE_LIMITS: [&str; 5] = [
     "select id from events where id >= $1 and id < $2",
     "select id from settled_deliveries where id >= $1 and id < $2",
     "select id from pending_deliveries where id >= $1 and id < $2",
@@ -282,7 +282,7 @@ async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it
                 wrong.push(format!("plans for every day of {many:?}: {name} with {literals}"));
             }
         }
-        if STRETCHES.iter().any(|beginning| name.starts_with(beginning)) {
+        if RANGE_LIMITS.iter().any(|beginning| name.starts_with(beginning)) {
             for literals in statement.literals_of_searches(&samples) {
                 let reads = statement.reads(&mut database, &literals).await;
                 if reads.sorts || !reads.scanned.is_empty() {
@@ -301,7 +301,7 @@ async fn no_statement_reads_a_growing_table_from_end_to_end_or_more_days_than_it
         let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
         assert!(found, "no statement begins with {beginning:?} ({reason})");
     }
-    for beginning in STRETCHES.iter().chain(&IN_A_STRETCH) {
+    for beginning in RANGE_LIMITS.iter().chain(&IN_A_STRETCH) {
         let found = statements.iter().any(|statement| statement.name().starts_with(beginning));
         assert!(found, "no statement begins with {beginning:?}");
     }

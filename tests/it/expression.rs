@@ -115,7 +115,8 @@ async fn what_the_relay_could_not_decide_is_decided_again_by_itself() {
     drained(&gateway.queue, SOON).await;
     // As the relay leaves it behind if it has no time to evaluate the filter.
     let mut database = gateway.database.connect().await.expect("connects");
-    let late = "update pending_deliveries set due_at = 'infinity', parked_reason = 'late', parked_at = now(), undecided = true,
+    let late =
+        "update pending_deliveries set due_at = 'infinity', held_reason = 'late', held_at = now(), undecided = true,
                        decide_at = now() + interval '1 second'";
     let made = sqlx::query(late).execute(&mut database).await.expect("is changed").rows_affected();
     assert_eq!(made, 1);

@@ -98,7 +98,7 @@ async fn a_source_takes_get_once_its_owner_says_so_and_until_then_the_sender_see
     assert_eq!(status(Method::GET, &url, &[]).await, 200, "a copy is acknowledged too");
     let events = until("the event to be stored, and its copy counted", SOON, async || {
         match gateway.api.all("/v1/events?source=receipts").await {
-            events if events.iter().any(|event| event["duplicates"] == 1) => Ok(events),
+            events if events.iter().any(|event| event["copies"] == 1) => Ok(events),
             events => Err(format!("{events:?}")),
         }
     })

@@ -8,14 +8,14 @@ use harness::wait::{SOON, until};
 use serde_json::{Value, json};
 use sqlx::AssertSqlSafe;
 
-/// What a relay writes that parks a delivery by its transform.
-const PARKED: &str =
-    "due_at = 'infinity', parked_reason = 'the transform fails', parked_by = 'transform', parked_at = now()";
+/// What a relay writes that holds a delivery by its transform.
+const HELD: &str = "due_at = 'infinity', held_reason = 'the transform fails', held_by = 'transform', held_at = now()";
 
 /// The same if the filter could not be evaluated, and only an operator can change that.
-const UNDECIDED: &str = "due_at = 'infinity', parked_reason = 'the body is too large', parked_by = 'filter', parked_at = now(), undecided = true";
+const UNDECIDED: &str =
+    "due_at = 'infinity', held_reason = 'the body is too large', held_by = 'filter', held_at = now(), undecided = true";
 
-/// Makes all routes old: what a route parks soon after it was changed is released by itself.
+/// Makes all routes old: what a route holds soon after it was changed is released by itself.
 async fn age_routes(gateway: &RelayOnly) {
     gateway.database.run("update routes set updated_at = now() - interval '1 hour'").await;
 }
@@ -31,8 +31,8 @@ async fn post(gateway: &RelayOnly, path: &str, body: Value) -> Value {
     gateway.api.post(path, &body).await.expect_status(200)
 }
 
-/// Stores events for a destination that is paused, and parks their deliveries.
-async fn park(gateway: &RelayOnly, line: &Line, bodies: &[Value], how: &str) {
+/// Stores events for a destination that is paused, and holds their deliveries.
+async fn hold(gateway: &RelayOnly, line: &Line, bodies: &[Value], how: &str) {
     age_routes(gateway).await;
     gateway.api.pause(&line.destination.id).await;
     for body in bodies {
@@ -41,8 +41,8 @@ async fn park(gateway: &RelayOnly, line: &Line, bodies: &[Value], how: &str) {
     drained(&gateway.queue, SOON).await;
     let statement = format!("update pending_deliveries set {how} where due_at < 'infinity'");
     let mut database = gateway.database.connect().await.expect("connects");
-    let parked = sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("parks").rows_affected();
-    assert_eq!(usize::try_from(parked).expect("a number"), bodies.len());
+    let held = sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("holds").rows_affected();
+    assert_eq!(usize::try_from(held).expect("a number"), bodies.len());
     gateway.api.resume(&line.destination.id).await;
 }
 
@@ -88,7 +88,7 @@ async fn held_deliveries_are_counted_and_one_event_tells_of_them() {
     held(&gateway, &destination, 31).await;
     let _another = gateway.another_relay().await;
     let other = gateway.line("other").await;
-    park(&gateway, &other, &[json!({})], PARKED).await;
+    hold(&gateway, &other, &[json!({})], HELD).await;
     until("an event of the other destination", SOON, async || match alerts_of(&alerts, "deliveries.held").len() {
         2 => Ok(()),
         count => Err(format!("{count}")),
@@ -103,7 +103,7 @@ async fn all_held_deliveries_of_a_destination_are_released_and_what_is_held_agai
     let gateway = Gateway::relay_only().await;
     let line = gateway.line("line").await;
     let bodies: Vec<Value> = (0..30).map(|number| json!({ "number": number })).collect();
-    park(&gateway, &line, &bodies, PARKED).await;
+    hold(&gateway, &line, &bodies, HELD).await;
     let none = json!({ "destination": "line", "held_by": "url" });
     assert_eq!(post(&gateway, "/v1/deliveries/release", none).await["released"], 0);
     let answer = post(&gateway, "/v1/deliveries/release", json!({ "destination": "line" })).await;
@@ -172,8 +172,8 @@ async fn a_call_releases_twenty_thousand_and_says_that_more_remain() {
     age_routes(&gateway).await;
     gateway.backlog(&line.source, 20_500).await;
     let mut database = gateway.database.connect().await.expect("connects");
-    let statement = format!("update pending_deliveries set {PARKED}");
-    sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("parks");
+    let statement = format!("update pending_deliveries set {HELD}");
+    sqlx::query(AssertSqlSafe(statement)).execute(&mut database).await.expect("holds");
     let shown = gateway.api.get(&format!("/v1/destinations/{destination}/health")).await.expect_status(200);
     assert_eq!((&shown["held"][0]["count"], &shown["held"][0]["and_more"]), (&json!(10_000), &json!(true)), "{shown}");
 
@@ -200,14 +200,14 @@ async fn a_destination_whose_secret_does_not_open_is_shown_and_is_sent_to_when_i
     gateway.push(&other.source, b"{}");
     for delivery in held(&gateway, &line.destination, 1).await {
         let reason = delivery["held_reason"].as_str().expect("a reason");
-        assert!(reason.contains("cannot send") && reason.contains("signing_keys"), "{delivery}");
+        assert!(reason.contains("cannot send") && reason.contains("signing_secrets"), "{delivery}");
         let path = format!("/v1/deliveries/{}", id(&delivery));
         assert_eq!(gateway.api.get(&path).await.expect_status(200)["state"], "held");
     }
     for shown in
         [gateway.api.get("/v1/destinations/closed").await.expect_status(200), health(&gateway, &line.destination).await]
     {
-        assert!(shown["unusable"].as_str().is_some_and(|reason| reason.contains("signing_keys")), "{shown}");
+        assert!(shown["unusable"].as_str().is_some_and(|reason| reason.contains("signing_secrets")), "{shown}");
     }
     let ready = gateway.api.get("/readyz").await.expect_status(200);
     assert_eq!((&ready["ok"], &ready["unusable_destinations"]), (&json!(true), &json!(2)), "{ready}");

@@ -21,7 +21,7 @@ const FIELDS: &[&str] = &[
     "delivery",
     "destination",
     "difference",
-    "duplicates",
+    "copies",
     "edge",
     "error",
     "event",

@@ -43,7 +43,7 @@ async fn copies_that_are_stored_at_the_same_time_on_both_sides_of_midnight_are_o
     gateway.drained(SOON).await;
     let events = gateway.relay.api().all("/v1/events?source=night").await;
     assert_eq!(events.len(), 1, "{events:?}");
-    assert_eq!((&events[0]["id"], &events[0]["duplicates"]), (&json!(ids[0].to_string()), &json!(1)));
+    assert_eq!((&events[0]["id"], &events[0]["copies"]), (&json!(ids[0].to_string()), &json!(1)));
     let days: Vec<i64> = sqlx::query_scalar("select count(*) from event_keys group by day")
         .fetch_all(&mut database)
         .await

@@ -49,7 +49,7 @@ impl Limited {
         limited.free.wait_for(EVENTS, SOON).await;
         drained(&gateway.queue, SOON).await;
         limited.hourly.wait_for(1, SOON).await;
-        health(&gateway.api, "held", "to be held", |health| health["held_until"].is_string()).await;
+        health(&gateway.api, "held", "to be held", |health| health["back_off_until"].is_string()).await;
         health(&gateway.api, "broken", "its breaker to open", |health| health["breaker"]["state"] == "open").await;
         limited
     }
@@ -69,7 +69,7 @@ impl Limited {
         let failed = self.broken.count();
         assert!(failed <= 10 + probes, "{failed} attempts, of which ten open a breaker");
         let held = api.get("/v1/destinations/held/health").await.expect_status(200);
-        assert!(held["held_until"].is_string(), "{held}");
+        assert!(held["back_off_until"].is_string(), "{held}");
         let broken = api.get("/v1/destinations/broken/health").await.expect_status(200);
         assert_ne!(broken["breaker"]["state"], "closed", "{broken}");
         assert!(broken["failing"]["failures"].as_u64().is_some_and(|failures| failures >= 10), "{broken}");
@@ -126,20 +126,20 @@ async fn another_address_gets_what_waits_for_the_old_one_and_its_hold_does_not_c
     let line = gateway.line("moving").await;
     line.receiver.always(Behaviour::RetryAfter(503, "3600".to_owned()));
     gateway.push(&line.source, b"{}");
-    health(&gateway.api, "moving", "to be held", |health| health["held_until"].is_string()).await;
+    health(&gateway.api, "moving", "to be held", |health| health["back_off_until"].is_string()).await;
     let second = gateway.push(&line.source, b"{}").to_string();
     drained(&gateway.queue, SOON).await;
     // Another path leads to the same server.
     let path = format!("http://{}/elsewhere", line.receiver.address());
     gateway.api.put("/v1/destinations/by-name/moving", &json!({ "url": path })).await.expect_status(200);
-    health(&gateway.api, "moving", "to be held still", |health| health["held_until"].is_string()).await;
+    health(&gateway.api, "moving", "to be held still", |health| health["back_off_until"].is_string()).await;
 
     let other = Receiver::start().await.expect("starts");
     gateway.api.put("/v1/destinations/by-name/moving", &json!({ "url": other.url() })).await.expect_status(200);
     other.wait_for(1, SOON).await;
     assert!(other.ids().contains(&second), "the first one waits for as long as it was told to");
     health(&gateway.api, "moving", "to be held no longer", |health| {
-        health["held_until"].is_null() && health["failing"].is_null()
+        health["back_off_until"].is_null() && health["failing"].is_null()
     })
     .await;
     gateway.relay.stop().await.expect("stops");

@@ -114,6 +114,6 @@ async fn a_large_duplicate_that_the_queue_hands_out_again_is_still_a_duplicate()
     gateway.drained(LONG).await;
     assert_eq!(gateway.api.all("/v1/unreadable-messages").await, [] as [serde_json::Value; 0]);
     let event = gateway.api.get(&format!("/v1/events/{}", pushed[0])).await.expect_status(200);
-    assert!(event["duplicates"].as_u64() >= Some(1), "{event}");
+    assert!(event["copies"].as_u64() >= Some(1), "{event}");
     assert_eq!(line.receiver.count(), 1);
 }

@@ -139,7 +139,7 @@ async fn a_repetition_of_an_event_that_was_released_is_a_duplicate() {
     let events = gateway.api.all("/v1/events?source=repeated").await;
     assert_eq!(events.len(), 2, "{events:?}");
     for event in &events {
-        assert_eq!((&event["verification"], &event["duplicates"]), (&json!("released"), &json!(1)), "{event}");
+        assert_eq!((&event["verification"], &event["copies"]), (&json!("released"), &json!(1)), "{event}");
     }
     assert_eq!(line.receiver.count(), 2);
 }

@@ -69,7 +69,7 @@ impl Past {
     }
 
     /// Adds settled deliveries that are dead, one in a thousand of them by a timeout, and pending ones that are due much later,
-    /// one in ten thousand of them parked.
+    /// one in ten thousand of them held.
     async fn add_deliveries(&mut self, settled: usize, pending: usize) {
         let destination: DestinationId = self.line.destination.id.parse().expect("an id");
         let source: SourceId = self.line.source.id.parse().expect("an id");
@@ -83,7 +83,7 @@ impl Past {
                 settled,
             ),
             (
-                "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, due_at, parked_reason)
+                "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, due_at, held_reason)
                  select spread_id(number + 1, $3), (select id from customers), $1, spread_id(number, $3), $2,
                         case when number % 10000 = 0 then 'infinity' else timestamptz '2100-01-01' end,
                         case when number % 10000 = 0 then 'it waits' end

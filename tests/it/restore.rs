@@ -94,7 +94,7 @@ async fn a_partition_that_is_missing_is_made_and_what_was_delivered_is_settled()
         "do $$ declare part text; begin
              for part in select inhrelid::regclass::text from pg_inherits
                          where inhparent in ('attempts'::regclass, 'events'::regclass, 'event_bodies'::regclass,
-                                             'event_keys'::regclass, 'event_duplicates'::regclass, 'source_counters'::regclass,
+                                             'event_keys'::regclass, 'event_copies'::regclass, 'source_counters'::regclass,
                                              'destination_counters'::regclass, 'unreadable_messages'::regclass)
              loop execute 'drop table ' || part; end loop; end $$",
     )

@@ -254,12 +254,12 @@ async fn what_is_held_by_its_transform_is_not_sent_without_one_unless_a_caller_a
     let held = routed.deliveries(&gateway, "held", 1).await;
     routed.change(&gateway, json!({ "transform": null })).await;
     let mut connection = gateway.database.connect().await.expect("connects");
-    let parked_since = "select count(*) from pending_deliveries join routes on routes.id = route_id
-                        where parked_by = 'transform' and parked_at > routes.updated_at";
+    let held_since = "select count(*) from pending_deliveries join routes on routes.id = route_id
+                        where held_by = 'transform' and held_at > routes.updated_at";
     let what = "what is held to be tried again after the change";
-    wait_for_count(&mut connection, what, parked_since, SOON, |parked| {
+    wait_for_count(&mut connection, what, held_since, SOON, |held| {
         assert_eq!(routed.receiver.count(), 0, "the destination got the raw body");
-        parked == 1
+        held == 1
     })
     .await;
     assert_eq!(routed.deliveries(&gateway, "held", 1).await[0]["held_by"], "transform");
@@ -324,8 +324,8 @@ async fn what_no_filter_has_approved_is_decided_before_it_is_retried_or_replayed
     let routed = Routed::new(&gateway, "shop", json!({ "filter": "body.amount > 1 || body.amount < 0" })).await;
     routed.store(&gateway, &[2, 3]).await;
     // As the relay leaves them behind if it cannot look, and one of them is not wanted.
-    let undecided = "update pending_deliveries set due_at = 'infinity', parked_reason = 'the body is too large',
-                            parked_by = 'filter', parked_at = now(), undecided = true";
+    let undecided = "update pending_deliveries set due_at = 'infinity', held_reason = 'the body is too large',
+                            held_by = 'filter', held_at = now(), undecided = true";
     assert_eq!(gateway.database.run(undecided).await, 2);
     gateway.database.run("update routes set updated_at = now() - interval '1 hour'").await;
     let held = routed.deliveries(&gateway, "held", 2).await;

@@ -48,7 +48,7 @@ async fn events_deliveries_and_attempts_are_counted_by_source_and_by_destination
 
     let by_minute = api.get("/v1/stats?source=counted&step=minute").await.expect_status(200);
     let events = &by_minute["events"];
-    let counted = ["stored", "duplicates", "rejected"].map(|what| sum(events, what));
+    let counted = ["stored", "copies", "rejected"].map(|what| sum(events, what));
     assert_eq!((counted, &by_minute["deliveries"]), ([5, 1, 7], &json!([])), "{by_minute}");
 
     let by_destination = api.get("/v1/stats?destination=failing&step=day").await.expect_status(200);

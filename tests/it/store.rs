@@ -1,4 +1,4 @@
-//! store: duplicates, redelivered messages, and what cannot be stored.
+//! store: copies, redelivered messages, and what cannot be stored.
 
 use harness::gateway::{Gateway, drained};
 use harness::wait::{SOON, until};
@@ -22,7 +22,7 @@ async fn the_same_provider_id_twice_is_one_event_counted_twice() {
     let events = gateway.api.all("/v1/events").await;
     assert_eq!(events.len(), 2, "{events:?}");
     let event = gateway.api.get(&format!("/v1/events/{first}")).await.expect_status(200);
-    assert_eq!((&event["duplicates"], &event["key"]), (&json!(1), &json!("msg_1")));
+    assert_eq!((&event["copies"], &event["key"]), (&json!(1), &json!("msg_1")));
     assert_eq!(line.receiver.count(), 2);
 }
 
@@ -38,7 +38,7 @@ async fn copies_that_are_pulled_together_are_one_event_counted_three_times() {
     drained(&gateway.queue, SOON).await;
     line.receiver.wait_for(1, SOON).await;
     let events = gateway.relay.api().all("/v1/events").await;
-    assert_eq!((events.len(), &events[0]["duplicates"]), (1, &json!(2)), "{events:?}");
+    assert_eq!((events.len(), &events[0]["copies"]), (1, &json!(2)), "{events:?}");
     assert_eq!(line.receiver.count(), 1);
 }
 

@@ -204,7 +204,7 @@ async fn a_body_over_the_cap_is_413_and_one_at_the_cap_is_accepted() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn slacks_challenge_is_answered_only_when_it_is_signed() {
+async fn slacks_handshake_is_answered_only_when_it_is_signed() {
     let edge = Gateway::shared_edge().await;
     let provider = Provider::slack();
     let source = edge.edge.put_source("challenge", &provider).await;
@@ -215,8 +215,8 @@ async fn slacks_challenge_is_answered_only_when_it_is_signed() {
     let content_type = response.headers()["content-type"].to_str().expect("is text").to_owned();
     assert!(content_type.starts_with("text/plain"), "{content_type}");
     assert_eq!(response.text().await.expect("reads"), "3eZbrw1aB");
-    is_refused(&source, &request.with_header("X-Slack-Signature", "v0=00"), "an unsigned challenge").await;
-    assert!(edge.events(&source).is_empty(), "a challenge is no event");
+    is_refused(&source, &request.with_header("X-Slack-Signature", "v0=00"), "an unsigned handshake").await;
+    assert!(edge.events(&source).is_empty(), "a handshake is no event");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -51,8 +51,8 @@ async fn the_same_id_twice_every_byte_value_and_a_megabyte_come_out_as_they_went
     }
     until("the repetition to be counted", SOON, async || {
         let events = gateway.api.all("/v1/events").await;
-        let duplicates: i64 = events.iter().filter_map(|event| event["duplicates"].as_i64()).sum();
-        if events.len() == 2 && duplicates == 1 { Ok(()) } else { Err(format!("{events:?}")) }
+        let copies: i64 = events.iter().filter_map(|event| event["copies"].as_i64()).sum();
+        if events.len() == 2 && copies == 1 { Ok(()) } else { Err(format!("{events:?}")) }
     })
     .await;
     assert_eq!(line.receiver.count(), 2, "one event, one delivery");

@@ -43,7 +43,7 @@ impl Aimd {
     }
 
     /// What an earlier owner of the destination has reduced. The latencies begin anew.
-    pub(super) fn recalled(reduction: Option<Reduction>, now_us: u64) -> Self {
+    pub(super) fn restored(reduction: Option<Reduction>, now_us: u64) -> Self {
         let reduced =
             reduction.map(|Reduction { why, since_us, concurrency, slow_start_below, rate_factor }| Reduced {
                 concurrency,

@@ -11,7 +11,8 @@ use shared::id::ReplayId;
 
 use super::breaker::Verdict;
 use super::tuning::{
-    DISABLING_HOLD_US, LATE_TRANSFORMS, LONGEST_NOT_SENT_WAIT_US, MAX_HOLD_US, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE,
+    DISABLING_BACK_OFF_US, LATE_TRANSFORMS, LONGEST_NOT_SENT_WAIT_US, MAX_BACK_OFF_US, NOT_SENT_WAIT_US,
+    THROTTLED_FOR_FREE,
 };
 use crate::item::Item;
 use crate::outcome::{Failure, Outcome};
@@ -28,8 +29,8 @@ pub(super) struct Judged {
     pub(super) verdict: Verdict,
     /// It cannot take so much.
     pub(super) overloaded: Option<Reason>,
-    /// It asked for a pause until then, in microseconds.
-    pub(super) hold_until_us: Option<u64>,
+    /// The end of the back-off that it asked for, in microseconds.
+    pub(super) back_off_until_us: Option<u64>,
     /// It said that it is gone, and had not said so before this was sent.
     pub(super) gone: bool,
 }
@@ -39,7 +40,7 @@ pub(super) struct Judged {
 pub(super) struct Known {
     /// It had answered 410 while this was in flight.
     pub(super) gone: bool,
-    /// Nothing is sent until then, in microseconds, because of this answer; there if it [`asks_for_a_pause`].
+    /// Nothing is sent until then, in microseconds, because of this answer; there if it [`asks_for_a_back_off`].
     pub(super) pause_until_us: Option<u64>,
 }
 
@@ -49,7 +50,7 @@ const ROUTE_GONE: &str = "the transform that was current when this delivery was 
                           delivery and replay the event";
 
 /// Whether the destination wants less, and does not say for how long.
-pub(super) fn asks_for_a_pause(outcome: &Outcome) -> bool {
+pub(super) fn asks_for_a_back_off(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed { failure: Failure::Status(429), retry_after_ms: None | Some(0), .. })
 }
 
@@ -70,21 +71,21 @@ pub(super) fn judge(
         next,
         verdict,
         overloaded: None,
-        hold_until_us: None,
+        back_off_until_us: None,
         gone: false,
     };
-    let parked = |by, reason| judged(None, item.attempts, Next::Parked { by, reason }, Verdict::Unknown);
+    let held = |by, reason| judged(None, item.attempts, Next::Held { by, reason }, Verdict::Unknown);
     match outcome {
         Outcome::Succeeded { attempt } => judged(Some(attempt), attempts, Next::Succeeded, Verdict::Succeeded),
-        Outcome::Untransformable { reason } => parked(HeldBy::Transform, storable(&reason)),
-        Outcome::Unsendable { reason } => parked(HeldBy::Url, storable(&reason)),
-        Outcome::RouteGone => parked(HeldBy::Route, ROUTE_GONE.to_owned()),
+        Outcome::TransformFailed { reason } => held(HeldBy::Transform, storable(&reason)),
+        Outcome::Unsendable { reason } => held(HeldBy::Url, storable(&reason)),
+        Outcome::RouteGone => held(HeldBy::Route, ROUTE_GONE.to_owned()),
         Outcome::BodyGone => {
-            parked(HeldBy::Body, "the body of the event is past its retention period; cancel the delivery".to_owned())
+            held(HeldBy::Body, "the body of the event is past its retention period; cancel the delivery".to_owned())
         }
         Outcome::TransformLate { reason } if item.not_sent + 1 >= LATE_TRANSFORMS => {
             let reason = storable(&format!("{reason}; after {LATE_TRANSFORMS} tries the delivery is held"));
-            parked(HeldBy::Transform, reason)
+            held(HeldBy::Transform, reason)
         }
         Outcome::NotSent { reason } | Outcome::TransformLate { reason } => {
             tracing::warn!(delivery = %item.id, error = reason, "a delivery could not be sent; retrying");
@@ -103,7 +104,7 @@ pub(super) fn judge(
                 return Judged {
                     throttled: item.throttled + 1,
                     overloaded,
-                    hold_until_us: Some(until_us),
+                    back_off_until_us: Some(until_us),
                     ..judged(Some(attempt), attempts, next, verdict(&failure))
                 };
             }
@@ -118,7 +119,7 @@ pub(super) fn judge(
             };
             Judged {
                 overloaded,
-                hold_until_us: asked_us.max(known.pause_until_us),
+                back_off_until_us: asked_us.max(known.pause_until_us),
                 gone: failure == Failure::Gone,
                 ..judged(Some(attempt), attempts, next, verdict(&failure))
             }
@@ -145,7 +146,7 @@ pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
     match judged.next {
         Next::Succeeded | Next::Dead { .. } => true,
         Next::RetryIn(_) => skips && judged.attempt.is_some(),
-        Next::Parked { .. } => skips,
+        Next::Held { .. } => skips,
         Next::NotSent { .. } | Next::Behind { .. } => false,
     }
 }
@@ -218,8 +219,8 @@ fn overload(failure: &Failure) -> Option<Reason> {
 fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
     match failure {
         // Nothing more until the table says what becomes of the destination.
-        Failure::Gone => Some(DISABLING_HOLD_US),
-        Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_HOLD_US)),
+        Failure::Gone => Some(DISABLING_BACK_OFF_US),
+        Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_BACK_OFF_US)),
         Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) | Failure::Internal(_) => None,
     }
 }

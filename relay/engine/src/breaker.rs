@@ -57,7 +57,7 @@ pub(super) enum Change {
 
 impl Breaker {
     /// A breaker as an earlier owner has left it. A probe of that owner is not waited for.
-    pub(super) fn recalled(state: State, since_us: u64, openings: u32) -> Self {
+    pub(super) fn restored(state: State, since_us: u64, openings: u32) -> Self {
         let state = match state {
             State::HalfOpen { .. } => State::HalfOpen { probe: None },
             State::Closed | State::Open { .. } => state,
@@ -280,12 +280,12 @@ mod tests {
     #[test]
     fn another_owner_waits_for_the_same_probe_and_then_opens_it_for_twice_as_long() {
         let before = open();
-        let mut breaker = Breaker::recalled(before.state(), before.since_us(), before.openings());
+        let mut breaker = Breaker::restored(before.state(), before.since_us(), before.openings());
         let until_us = START_US + FIRST_OPEN_US;
         assert_eq!(breaker.admit(until_us - 1), Admission::Wait { until_us: Some(until_us) });
         assert_eq!(breaker.admit(until_us), Admission::Go);
         breaker.sent(id(2));
-        let mut breaker = Breaker::recalled(breaker.state(), breaker.since_us(), breaker.openings());
+        let mut breaker = Breaker::restored(breaker.state(), breaker.since_us(), breaker.openings());
         assert_eq!(breaker.admit(until_us), Admission::Go, "the probe of the owner before is not waited for");
         breaker.sent(id(3));
         assert_eq!(breaker.answered(id(3), Verdict::Failed, 0.5, until_us), Some(Change::Opened));

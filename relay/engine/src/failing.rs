@@ -1,6 +1,6 @@
 //! Since when a destination has not had one success: what disables it after days.
 //!
-//! It is stored with each report, because no replica owns a destination for days, and recalled by the next owner before it
+//! It is stored with each report, because no replica owns a destination for days, and loaded by the next owner before it
 //! sends anything.
 
 use model::health::Run;
@@ -14,7 +14,7 @@ pub(super) struct Failing {
 
 impl Failing {
     /// The run as earlier owners have seen it.
-    pub(super) fn recalled(run: Option<Run>) -> Self {
+    pub(super) fn restored(run: Option<Run>) -> Self {
         Self { run }
     }
 
@@ -59,7 +59,7 @@ mod tests {
 
     #[test]
     fn what_an_earlier_owner_has_seen_is_part_of_the_run() {
-        let mut failing = Failing::recalled(Some(Run { since_us: 0, failures: 50 }));
+        let mut failing = Failing::restored(Some(Run { since_us: 0, failures: 50 }));
         assert_eq!(failing.failed(4 * DAY_US), None);
         assert_eq!(failing.failed(5 * DAY_US), Some(Run { since_us: 0, failures: 52 }));
     }

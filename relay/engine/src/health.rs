@@ -19,13 +19,13 @@ pub(super) struct Reports {
 pub(super) struct Summary {
     pub(super) breaker: std::mem::Discriminant<BreakerState>,
     pub(super) is_reduced: bool,
-    pub(super) held_until_us: Option<u64>,
+    pub(super) back_off_until_us: Option<u64>,
     pub(super) is_active: bool,
 }
 
 impl Summary {
     pub(super) fn is_other_than(&self, before: &Self) -> bool {
-        let is_held_longer = match (before.held_until_us, self.held_until_us) {
+        let is_held_longer = match (before.back_off_until_us, self.back_off_until_us) {
             (None, None) => false,
             // Many answers of one moment each ask for a little more.
             (Some(before_us), Some(now_us)) => now_us > before_us + HOLD_STEP_US,

@@ -1,5 +1,5 @@
 //! What an owner of a destination has learned of it, and its next owner has to know: what the destination asked for
-//! (Retry-After, pauses), how it does (breaker, reduction, run of failures), and what it was sent last (rate).
+//! (its back-off), how it does (breaker, reduction, run of failures), and what it was sent last (rate).
 //!
 //! It is stored with each report. A line sends nothing before it has been told what is stored. A change of the destination's
 //! address (scheme, host or port), and its resumption, end all of it but the rate: what was learned before says nothing of
@@ -20,8 +20,8 @@ impl Line {
         let permitted_us = if is_last { None } else { self.permit.until_us() };
         Learned {
             since_us: self.learned_since_us,
-            held_until_us: self.held_until(now_us),
-            pauses: self.throttle.pauses(),
+            back_off_until_us: self.back_off_until(now_us),
+            back_offs: self.throttle.back_offs(),
             breaker: self.breaker.state(),
             breaker_since_us: Some(self.breaker.since_us()).filter(|since_us| *since_us > 0),
             openings: self.breaker.openings(),
@@ -33,12 +33,12 @@ impl Line {
     }
 
     /// Goes on with what is stored; `None` if nothing is. From here on the line may send.
-    pub(super) fn recalled(&mut self, learned: Option<Learned>, now_us: u64) {
-        self.is_recalled = true;
+    pub(super) fn loaded(&mut self, learned: Option<Learned>, now_us: u64) {
+        self.has_loaded_health = true;
         let Some(learned) = learned else { return };
         if let Some(pace) = &mut self.pace {
             if let Some(paced_us) = learned.paced_us {
-                pace.recall(paced_us, now_us);
+                pace.restore(paced_us, now_us);
             }
             // A slower rate is stored before each send.
             if !learned.is_last && pace.spacing_us() < RESERVED_FROM_US {
@@ -50,16 +50,16 @@ impl Line {
         }
         // It can be newer than the configuration that this replica has read.
         self.learned_since_us = learned.since_us;
-        self.held_until_us = learned.held_until_us.unwrap_or(0);
-        self.throttle = Throttle::recalled(learned.pauses);
-        self.breaker = Breaker::recalled(learned.breaker, learned.breaker_since_us.unwrap_or(0), learned.openings);
-        self.aimd = Aimd::recalled(learned.reduced, now_us);
-        self.failing = Failing::recalled(learned.failing);
+        self.back_off_until_us = learned.back_off_until_us.unwrap_or(0);
+        self.throttle = Throttle::restored(learned.back_offs);
+        self.breaker = Breaker::restored(learned.breaker, learned.breaker_since_us.unwrap_or(0), learned.openings);
+        self.aimd = Aimd::restored(learned.reduced, now_us);
+        self.failing = Failing::restored(learned.failing);
     }
 
     /// Forgets what was learned but for the rate; answers to what is in flight teach nothing any more.
     pub(super) fn forget_learned(&mut self) {
-        self.held_until_us = 0;
+        self.back_off_until_us = 0;
         self.throttle = Throttle::default();
         self.breaker = Breaker::default();
         self.aimd = Aimd::unreduced();

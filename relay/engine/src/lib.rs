@@ -53,13 +53,13 @@ use model::lane::Lane;
 use model::settlement::{Next, Settlement};
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
-pub use self::message::{Command, Disabling, Found, Input, Limits, Permitted, Recalled};
+pub use self::message::{Command, Disabling, Found, Input, Limits, LoadedHealth, Permitted};
 
-use self::answer::{Known, asks_for_a_pause, frees_key, judge, put_back};
+use self::answer::{Known, asks_for_a_back_off, frees_key, judge, put_back};
 use self::budget::{Budget, counted_bytes};
 use self::health::Due;
 use self::item::Item;
-use self::line::{Everyone, Line, Step};
+use self::line::{Line, Step, Totals};
 use self::order::behind_wait;
 use self::outcome::Outcome;
 use self::throttle::Throttle;
@@ -83,7 +83,7 @@ pub struct Core {
     /// Slots that have been given back since the lines in [`Self::yielding`] were asked last.
     freed: usize,
     wakes: BinaryHeap<Reverse<(u64, DestinationId)>>,
-    everyone: Everyone,
+    totals: Totals,
     unsettled: usize,
     draining: bool,
     /// Nothing is sent after it, whether or not anyone has said so: a process that was stopped for a while finds itself
@@ -108,7 +108,7 @@ impl Core {
             giving_way: VecDeque::new(),
             freed: 0,
             wakes: BinaryHeap::new(),
-            everyone: Everyone::default(),
+            totals: Totals::default(),
             unsettled: 0,
             draining: false,
             owned_until_us: 0,
@@ -135,7 +135,7 @@ impl Core {
                 self.arrange(now_us, &mut commands);
             }
             Input::Fresh(items) => self.fresh(items, now_us),
-            Input::Look(destination) => self.look(destination, now_us),
+            Input::Rescan(destination) => self.rescan(destination, now_us),
             Input::Found { destination, lane, epoch, found } => {
                 if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch) {
                     let read_us = found.read_us;
@@ -168,7 +168,7 @@ impl Core {
             }
             Input::Settled { settlements, at_us } => self.settled(&settlements, at_us, now_us),
             Input::NotSettled(settlements) => self.not_settled(&settlements, now_us),
-            Input::Recalled(recalled) => self.recalled(recalled, now_us),
+            Input::HealthLoaded(loaded) => self.loaded(loaded, now_us),
             Input::Permitted(permitted) => self.permitted(&permitted),
             Input::Expedite(deliveries) => self.expedite(deliveries, now_us, &mut commands),
             Input::Expedited { destination, epoch, asked, items } => {
@@ -186,7 +186,7 @@ impl Core {
                 if let Some(line) = self.lines.get_mut(&destination) {
                     line.delivery_cancelled(delivery);
                     // The next one of its key may go.
-                    self.look(destination, now_us);
+                    self.rescan(destination, now_us);
                 }
             }
             Input::Woken => {}
@@ -225,7 +225,7 @@ impl Core {
     /// Attempts in flight.
     #[must_use]
     pub fn in_flight(&self) -> usize {
-        self.everyone.slots.total()
+        self.totals.slots.total()
     }
 
     /// Whether any line could send now if there was something: only the table can tell.
@@ -244,9 +244,9 @@ impl Core {
         }
     }
 
-    fn look(&mut self, destination: DestinationId, now_us: u64) {
+    fn rescan(&mut self, destination: DestinationId, now_us: u64) {
         if let Some(line) = self.lines.get_mut(&destination) {
-            line.look(now_us);
+            line.rescan(now_us);
             self.give_turn(destination);
         }
     }
@@ -273,7 +273,7 @@ impl Core {
         let Some(line) = self.lines.get_mut(&destination) else { return };
         line.lanes[lane].let_go(due_us);
         if wait.is_zero() {
-            line.lanes[lane].look(now_us);
+            line.lanes[lane].rescan(now_us);
             self.give_turn(destination);
         } else if let Some(wake_us) = line.lanes[lane].due_at(now_us.saturating_add(microseconds(wait))) {
             self.wakes.push(Reverse((wake_us, destination)));
@@ -292,32 +292,32 @@ impl Core {
         commands: &mut Vec<Command>,
     ) {
         let id = item.destination_id;
-        self.everyone.slots.give_back(item.lane());
-        self.everyone.used.in_flight -= 1;
-        self.everyone.bytes_in_flight -= counted_bytes(item.event.body_bytes);
+        self.totals.slots.give_back(item.lane());
+        self.totals.used.in_flight -= 1;
+        self.totals.bytes_in_flight -= counted_bytes(item.event.body_bytes);
         self.freed += 1;
         let is_here = self.lines.get(&id).is_some_and(|line| line.epoch == epoch);
         let line = if is_here { self.lines.get_mut(&id) } else { self.leaving.get_mut(&(id, epoch)) };
-        let mut line = line.and_then(|line| line.landed(item).map(|landed| (line, landed)));
+        let mut line = line.and_then(|line| line.ended(item).map(|ended| (line, ended)));
         let policy = self.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
-        let pause_until_us = asks_for_a_pause(&outcome).then(|| match &mut line {
-            // A caller has asked for it in the middle of a pause, which that does not make longer.
-            Some((line, landed)) if landed.teaches && line.is_asked_probe(item.id) => {
+        let pause_until_us = asks_for_a_back_off(&outcome).then(|| match &mut line {
+            // A caller has asked for it during a back-off, which that does not make longer.
+            Some((line, ended)) if ended.teaches && line.is_asked_probe(item.id) => {
                 match line.throttle.lasts_until(now_us) {
                     Some(until_us) => until_us,
                     None => line.throttle.throttled(now_us, jitter, now_us),
                 }
             }
-            Some((line, landed)) if landed.teaches => line.throttle.throttled(landed.sent_us, jitter, now_us),
+            Some((line, ended)) if ended.teaches => line.throttle.throttled(ended.sent_us, jitter, now_us),
             // Another owner learns of it by itself, and another address has not asked for it.
             Some(_) | None => Throttle::default().throttled(now_us, jitter, now_us),
         });
-        let known = Known { gone: line.as_ref().is_some_and(|(_, landed)| landed.known_gone), pause_until_us };
+        let known = Known { gone: line.as_ref().is_some_and(|(_, ended)| ended.known_gone), pause_until_us };
         let judged = judge(item, outcome, &policy, known, jitter, now_us);
-        if let Some((line, landed)) = line {
+        if let Some((line, ended)) = line {
             #[expect(clippy::cast_precision_loss, reason = "a duration")]
-            self.everyone.used.time.add(now_us.saturating_sub(landed.sent_us) as f64, now_us);
-            if let Some(why) = line.learn(item.id, &judged, landed, jitter, now_us) {
+            self.totals.used.time.add(now_us.saturating_sub(ended.sent_us) as f64, now_us);
+            if let Some(why) = line.learn(item.id, &judged, ended, jitter, now_us) {
                 commands.push(Command::Disable(id, why));
             }
         }
@@ -357,7 +357,7 @@ impl Core {
                 Next::Behind { .. } => true,
                 // When another one of its key ends, it may be made due before the time that it was given.
                 Next::NotSent { .. } => settlement.order_key.is_some(),
-                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::RetryIn(_) => false,
+                Next::Succeeded | Next::Dead { .. } | Next::Held { .. } | Next::RetryIn(_) => false,
             };
             let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
                 // It comes back if its destination could not be sent to for a while.
@@ -374,7 +374,7 @@ impl Core {
                     let due_us = at_us.saturating_add(microseconds(*wait));
                     self.due_in(destination, lane, *wait, due_us, now_us);
                 }
-                Next::Succeeded | Next::Dead { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+                Next::Succeeded | Next::Dead { .. } | Next::Held { .. } | Next::Behind { .. } => {}
             }
             if settlement.order_key.is_some()
                 && let Some(line) = self.lines.get_mut(&destination)
@@ -392,7 +392,7 @@ impl Core {
             let destination = DestinationId::from_uuid(settlement.destination_id);
             if let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) {
                 line.settled(DeliveryId::from_uuid(settlement.delivery_id), true);
-                self.look(destination, now_us);
+                self.rescan(destination, now_us);
             }
         }
     }
@@ -402,7 +402,7 @@ impl Core {
             if !std::mem::replace(&mut line.in_turn, true) {
                 self.turn.push_back(destination);
             }
-            self.everyone.count(line);
+            self.totals.count(line);
         }
     }
 
@@ -421,11 +421,11 @@ impl Core {
             let Some(destination) = in_turn.or_else(spare) else { return };
             let Some(line) = self.lines.get_mut(&destination) else { continue };
             line.gives_way &= !is_spare;
-            match line.step(is_spare, now_us, &self.limits, &self.everyone) {
+            match line.step(is_spare, now_us, &self.limits, &self.totals) {
                 Step::Send(item) => {
-                    self.everyone.slots.take(item.lane());
-                    self.everyone.used.in_flight += 1;
-                    self.everyone.bytes_in_flight += counted_bytes(item.event.body_bytes);
+                    self.totals.slots.take(item.lane());
+                    self.totals.used.in_flight += 1;
+                    self.totals.bytes_in_flight += counted_bytes(item.event.body_bytes);
                     let (destination, epoch) = (Arc::clone(&line.destination), line.epoch);
                     if is_spare {
                         line.gives_way = true;
@@ -457,7 +457,7 @@ impl Core {
                     }
                 }
             }
-            self.everyone.count(line);
+            self.totals.count(line);
             self.read(destination, now_us, commands);
             self.report(destination, now_us, commands);
         }

@@ -20,7 +20,7 @@ use super::order::{Keys, Turn};
 use super::permit::Permit;
 use super::shares::{Slots, Turns};
 use super::throttle::Throttle;
-use super::tuning::{DISABLING_HOLD_US, RESERVED_FROM_US};
+use super::tuning::{DISABLING_BACK_OFF_US, RESERVED_FROM_US};
 use super::window::Window;
 use super::{Disabling, Found, Limits};
 use crate::item::Item;
@@ -50,14 +50,14 @@ pub(super) struct Line {
     pub(super) sent_before_gone: HashSet<DeliveryId>,
     /// What was in flight when what was learned of the destination was forgotten: the answers to these teach nothing.
     pub(super) sent_before_forgot: HashSet<DeliveryId>,
-    /// Whether what earlier owners have learned has been recalled; nothing is sent before.
-    pub(super) is_recalled: bool,
+    /// Whether what earlier owners have learned has been loaded; nothing is sent before.
+    pub(super) has_loaded_health: bool,
     /// See [`Learned::since_us`](super::learned::Learned::since_us).
     pub(super) learned_since_us: u64,
     pub(super) pace: Option<Pace>,
     pub(super) permit: Permit,
     /// Nothing is sent until then: the destination asked for it (Retry-After), or is being disabled.
-    pub(super) held_until_us: u64,
+    pub(super) back_off_until_us: u64,
     pub(super) throttle: Throttle,
     pub(super) breaker: Breaker,
     pub(super) aimd: Aimd,
@@ -71,7 +71,7 @@ pub(super) struct Line {
     pub(super) yields: bool,
     /// Whether it has more than its fair share and takes what no other line wants.
     pub(super) gives_way: bool,
-    /// Whether it is one of [`Everyone::wanting`].
+    /// Whether it is one of [`Totals::wanting`].
     pub(super) is_counted: bool,
     /// When it is woken because it waits for its rate, for Retry-After or for a probe; what is past is none.
     pub(super) wake_us: u64,
@@ -88,7 +88,7 @@ struct Known {
 
 /// What all destinations take together.
 #[derive(Default)]
-pub(super) struct Everyone {
+pub(super) struct Totals {
     pub(super) slots: Slots,
     pub(super) used: Use,
     /// Bytes of the large bodies of attempts in flight.
@@ -97,7 +97,7 @@ pub(super) struct Everyone {
     pub(super) wanting: usize,
 }
 
-impl Everyone {
+impl Totals {
     /// Counts a line that has changed.
     pub(super) fn count(&mut self, line: &mut Line) {
         let wants = line.wants_slots();
@@ -139,9 +139,9 @@ impl Line {
             bytes_in_flight: 0,
             sent_before_gone: HashSet::new(),
             sent_before_forgot: HashSet::new(),
-            is_recalled: false,
+            has_loaded_health: false,
             permit: Permit::default(),
-            held_until_us: 0,
+            back_off_until_us: 0,
             throttle: Throttle::default(),
             breaker: Breaker::default(),
             aimd: Aimd::unreduced(),
@@ -169,7 +169,7 @@ impl Line {
         if room && item.order_key.is_none() && self.is_active() && self.breaker.state() == State::Closed {
             self.take(lane, item, budget);
         } else {
-            self.lanes[lane].look(now_us);
+            self.lanes[lane].rescan(now_us);
         }
     }
 
@@ -179,7 +179,7 @@ impl Line {
         let discards = self.lanes[lane].discards();
         if discards || !self.is_active() || self.breaker.open_until(now_us).is_some() {
             self.lanes[lane].has_read(complete, None, now_us);
-            self.lanes[lane].look(now_us);
+            self.lanes[lane].rescan(now_us);
             return Vec::new();
         }
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
@@ -263,14 +263,14 @@ impl Line {
     /// A delivery that goes in order has been settled, or put back: another one of its key may go.
     pub(super) fn order_settled(&mut self, now_us: u64) {
         for lane in [Lane::Fresh, Lane::Retry] {
-            self.lanes[lane].look(now_us);
+            self.lanes[lane].rescan(now_us);
         }
     }
 
     /// Something may be due in the table, in any lane.
-    pub(super) fn look(&mut self, now_us: u64) {
+    pub(super) fn rescan(&mut self, now_us: u64) {
         for lane in Lane::ALL {
-            self.lanes[lane].look(now_us);
+            self.lanes[lane].rescan(now_us);
         }
     }
 
@@ -291,7 +291,7 @@ impl Line {
         if !self.is_active() {
             self.forget_ready(now_us);
         } else if !was_active {
-            self.look(now_us);
+            self.rescan(now_us);
         }
         self.is_active()
     }
@@ -303,11 +303,11 @@ impl Line {
     }
 
     /// What it does with a slot; `is_spare` if no other line wants that.
-    pub(super) fn step(&mut self, is_spare: bool, now_us: u64, limits: &Limits, everyone: &Everyone) -> Step {
-        if !self.is_active() || !self.is_recalled {
+    pub(super) fn step(&mut self, is_spare: bool, now_us: u64, limits: &Limits, totals: &Totals) -> Step {
+        if !self.is_active() || !self.has_loaded_health {
             return Step::Wait { until_us: None };
         }
-        if let Some(step) = self.step_expedited(now_us, limits, everyone) {
+        if let Some(step) = self.step_expedited(now_us, limits, totals) {
             return step;
         }
         if let Some(until_us) = self.blocked_until(now_us) {
@@ -318,17 +318,17 @@ impl Line {
         if !Lane::ALL.iter().any(waiting) {
             return Step::Wait { until_us: None };
         }
-        let short = noise::slots_are_short(everyone.slots.total(), limits.in_flight);
+        let short = noise::slots_are_short(totals.slots.total(), limits.in_flight);
         let has_its_share =
-            self.in_flight() >= noise::fair_share(noise::shared_slots(limits.in_flight), everyone.wanting);
-        if short && !is_spare && has_its_share && noise::is_noisy(&self.used, &everyone.used, now_us) {
+            self.in_flight() >= noise::fair_share(noise::shared_slots(limits.in_flight), totals.wanting);
+        if short && !is_spare && has_its_share && noise::is_noisy(&self.used, &totals.used, now_us) {
             return Step::GiveWay;
         }
         let admitted =
-            Lane::ALL.into_iter().filter(waiting).filter(|lane| everyone.slots.admits(*lane, limits.in_flight));
+            Lane::ALL.into_iter().filter(waiting).filter(|lane| totals.slots.admits(*lane, limits.in_flight));
         let Some(lane) = self.turns.next(admitted) else { return Step::Yield };
         let bytes = counted_bytes(self.lanes[lane].next_body_bytes());
-        if !fits_in_flight(bytes, self.bytes_in_flight, everyone.bytes_in_flight, limits.in_flight_bytes) {
+        if !fits_in_flight(bytes, self.bytes_in_flight, totals.bytes_in_flight, limits.in_flight_bytes) {
             return Step::Yield;
         }
         if let Admission::Wait { until_us } = self.breaker.admit(now_us) {
@@ -395,11 +395,11 @@ impl Line {
 
     /// Whether it could send now if it had something.
     pub(super) fn could_send(&self, now_us: u64) -> bool {
-        self.is_active() && self.is_recalled && self.blocked_until(now_us).is_none()
+        self.is_active() && self.has_loaded_health && self.blocked_until(now_us).is_none()
     }
 
     /// An attempt is no longer in flight; `None` if this line has not sent it.
-    pub(super) fn landed(&mut self, item: &Item) -> Option<Landed> {
+    pub(super) fn ended(&mut self, item: &Item) -> Option<Ended> {
         let id = item.id;
         let sent_us = self.in_flight.remove(&id)?;
         self.bytes_in_flight -= counted_bytes(item.event.body_bytes);
@@ -412,7 +412,7 @@ impl Line {
         }
         let teaches = !self.sent_before_forgot.remove(&id);
         let had_gone = self.sent_before_gone.remove(&id);
-        Some(Landed { sent_us, teaches, known_gone: had_gone || !teaches })
+        Some(Ended { sent_us, teaches, known_gone: had_gone || !teaches })
     }
 
     /// Learns from an answer; `jitter` is in 0..1. Returns why the destination is to be disabled, if it is.
@@ -420,20 +420,20 @@ impl Line {
         &mut self,
         id: DeliveryId,
         judged: &Judged,
-        landed: Landed,
+        ended: Ended,
         jitter: f64,
         now_us: u64,
     ) -> Option<Disabling> {
-        let sent_us = landed.sent_us;
+        let sent_us = ended.sent_us;
         let limit = self.destination.max_concurrency;
         let taken_us = as_f64(now_us.saturating_sub(sent_us));
         self.used.time.add(taken_us, now_us);
         self.reports.changed();
-        self.probed(id, if landed.teaches { judged.verdict } else { Verdict::Unknown }, now_us);
-        if !landed.teaches {
+        self.probed(id, if ended.teaches { judged.verdict } else { Verdict::Unknown }, now_us);
+        if !ended.teaches {
             return None;
         }
-        self.held_until_us = self.held_until_us.max(judged.hold_until_us.unwrap_or(0));
+        self.back_off_until_us = self.back_off_until_us.max(judged.back_off_until_us.unwrap_or(0));
         if let Some(why) = judged.overloaded {
             self.aimd.overloaded(why, sent_us, limit, now_us);
         }
@@ -449,7 +449,7 @@ impl Line {
             }
             Verdict::Failed | Verdict::Throttled | Verdict::Refused => {
                 if let Some(run) = self.failing.failed(now_us) {
-                    self.held_until_us = self.held_until_us.max(now_us + DISABLING_HOLD_US);
+                    self.back_off_until_us = self.back_off_until_us.max(now_us + DISABLING_BACK_OFF_US);
                     disable = Some(Disabling::Failing(run));
                 }
             }
@@ -475,12 +475,12 @@ impl Line {
 
     /// Until when nothing may be sent, in microseconds, if that is so now.
     fn blocked_until(&self, now_us: u64) -> Option<u64> {
-        self.held_until(now_us).max(self.breaker.open_until(now_us))
+        self.back_off_until(now_us).max(self.breaker.open_until(now_us))
     }
 
-    /// Until when the destination has asked for a pause, in microseconds, if that is to come.
-    pub(super) fn held_until(&self, now_us: u64) -> Option<u64> {
-        Some(self.held_until_us).filter(|until_us| *until_us > now_us)
+    /// Until when the destination has asked for a back-off, in microseconds, if that is to come.
+    pub(super) fn back_off_until(&self, now_us: u64) -> Option<u64> {
+        Some(self.back_off_until_us).filter(|until_us| *until_us > now_us)
     }
 
     /// Whether it has attempts in flight or waits for a slot.
@@ -541,7 +541,7 @@ impl Line {
     /// Lets go of what waits in memory. The rows are in the table, and are read again when they can be sent.
     fn forget_ready(&mut self, now_us: u64) {
         self.drop_ready(|_| true);
-        self.look(now_us);
+        self.rescan(now_us);
     }
 
     /// How many deliveries are worth reading: two seconds of a slow destination's rate, or a probe; twice as many with each
@@ -566,7 +566,7 @@ impl Line {
 
 /// An attempt that is no longer in flight.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Landed {
+pub(super) struct Ended {
     /// When it was sent, in microseconds.
     pub(super) sent_us: u64,
     /// Whether its answer says something of the destination as it is now.

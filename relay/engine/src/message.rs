@@ -69,7 +69,7 @@ pub enum Input {
     /// Deliveries that this replica has just stored.
     Fresh(Vec<Item>),
     /// Something may be due in the table, for this destination.
-    Look(DestinationId),
+    Rescan(DestinationId),
     /// What a read has found.
     Found { destination: DestinationId, lane: Lane, epoch: i64, found: Found },
     /// A read failed; it is asked for again.
@@ -87,7 +87,7 @@ pub enum Input {
     /// answer of that transaction was lost.
     NotSettled(Vec<Settlement>),
     /// What is stored of destinations that this replica sends for since a short time.
-    Recalled(Vec<Recalled>),
+    HealthLoaded(Vec<LoadedHealth>),
     /// Permits that have been stored ([`Health::permit_us`]).
     Permitted(Vec<Permitted>),
     /// Callers have asked to send these at once. They may be other replicas'.
@@ -105,7 +105,7 @@ pub enum Input {
 
 /// What is stored of a destination.
 #[derive(Debug)]
-pub struct Recalled {
+pub struct LoadedHealth {
     pub destination: DestinationId,
     pub epoch: i64,
     /// `None` if nothing has been sent to it yet.
@@ -161,7 +161,7 @@ pub enum Command {
     },
     Settle(Settlement),
     /// Read what is stored of these destinations, each with the epoch of its shard. Nothing is sent to them before.
-    Recall(Vec<(DestinationId, i64)>),
+    LoadHealth(Vec<(DestinationId, i64)>),
     /// Break off every attempt that is in flight and has not been answered: another replica may own its destination soon, and
     /// sends it again.
     BreakOff,

@@ -6,8 +6,8 @@
 //! | 410 | `gone` | dead | – | stop: it is disabled | `destination.disabled` |
 //! | 410 to a request that was sent before the first 410 arrived | `gone` | kept until the destination is resumed | – | go on | – |
 //! | 429 with `Retry-After` | `http_status` | retried, no sooner than asked | run | are halved, and stop for as long as asked | – |
-//! | 429 without `Retry-After` | `http_status` | retried after the pause, not charged | run | are halved, and stop for a pause that doubles | – |
-//! | 429 without `Retry-After`, the 101st of one delivery | `http_status` | retried on its schedule | run | are halved, and stop for a pause that doubles | – |
+//! | 429 without `Retry-After` | `http_status` | retried after the back-off, not charged | run | are halved, and stop for a back-off that doubles | – |
+//! | 429 without `Retry-After`, the 101st of one delivery | `http_status` | retried on its schedule | run | are halved, and stop for a back-off that doubles | – |
 //! | 503 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | are halved, and stop for as long as asked | – |
 //! | 502, 503, 504 | `http_status` | retried on its schedule | breaker, run | are halved | – |
 //! | any other 5xx, 1xx, 3xx | `http_status` | retried on its schedule | breaker, run | go on | – |
@@ -142,12 +142,12 @@ pub enum Outcome {
         retry_after_ms: Option<u64>,
     },
     /// The owner's: the transform fails. The delivery is held until its route is changed.
-    Untransformable { reason: String },
-    /// The transform that it was routed with is not known. The delivery is parked until it is released.
+    TransformFailed { reason: String },
+    /// The transform that it was routed with is not known. The delivery is held until it is released.
     RouteGone,
-    /// The owner's: no request can be made of the URL. The delivery is parked until it is retried.
+    /// The owner's: no request can be made of the URL. The delivery is held until it is retried.
     Unsendable { reason: String },
-    /// The relay's: the body of the event is no longer kept. The delivery is parked until it is retried.
+    /// The relay's: the body of the event is no longer kept. The delivery is held until it is retried.
     BodyGone,
     /// The relay's: the transform was not evaluated in time. It is tried again a few times, and then held.
     TransformLate { reason: String },
@@ -161,7 +161,7 @@ impl Outcome {
     pub fn attempt(&self) -> Option<&AttemptRow> {
         match self {
             Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
-            Self::Untransformable { .. }
+            Self::TransformFailed { .. }
             | Self::RouteGone
             | Self::Unsendable { .. }
             | Self::TransformLate { .. }
@@ -174,7 +174,7 @@ impl Outcome {
     pub fn attempt_mut(&mut self) -> Option<&mut AttemptRow> {
         match self {
             Self::Succeeded { attempt } | Self::Failed { attempt, .. } => Some(attempt),
-            Self::Untransformable { .. }
+            Self::TransformFailed { .. }
             | Self::RouteGone
             | Self::Unsendable { .. }
             | Self::TransformLate { .. }

@@ -8,7 +8,7 @@ use shared::id::DestinationId;
 
 use super::Core;
 use super::line::Line;
-use super::message::{Command, Permitted, Recalled};
+use super::message::{Command, LoadedHealth, Permitted};
 
 impl Core {
     /// Makes the lines those of the owned shards and of the present configuration.
@@ -41,16 +41,16 @@ impl Core {
             self.give_turn(id);
         }
         if !new.is_empty() {
-            commands.push(Command::Recall(sorted(new)));
+            commands.push(Command::LoadHealth(sorted(new)));
         }
     }
 
     /// Takes in what is stored of destinations.
-    pub(super) fn recalled(&mut self, recalled: Vec<Recalled>, now_us: u64) {
-        for Recalled { destination, epoch, learned } in recalled {
-            let line = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch && !line.is_recalled);
+    pub(super) fn loaded(&mut self, loaded: Vec<LoadedHealth>, now_us: u64) {
+        for LoadedHealth { destination, epoch, learned } in loaded {
+            let line = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch && !line.has_loaded_health);
             if let Some(line) = line {
-                line.recalled(learned, now_us);
+                line.loaded(learned, now_us);
                 self.give_turn(destination);
             }
         }
@@ -80,7 +80,7 @@ impl Core {
     /// A line is not ours any more. If it has attempts in flight, their answers are still learned from, for the next owner.
     fn leave(&mut self, id: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
         let Some(mut line) = self.lines.remove(&id) else { return };
-        self.everyone.wanting -= usize::from(line.is_counted);
+        self.totals.wanting -= usize::from(line.is_counted);
         line.leave(now_us);
         let epoch = line.epoch;
         self.leaving.insert((id, epoch), line);

@@ -48,14 +48,14 @@ impl Pace {
         self.spacing_ns.div_ceil(1_000)
     }
 
-    /// The last send on the even grid, Unix time in microseconds: what [`Self::recall`] takes.
+    /// The last send on the even grid, Unix time in microseconds: what [`Self::restore`] takes.
     #[must_use]
     pub fn last_us(&self) -> Option<u64> {
         self.last_ns.map(|last_ns| last_ns.div_ceil(1_000))
     }
 
     /// Goes on from where an earlier owner of the destination has ended.
-    pub fn recall(&mut self, last_us: u64, now_us: u64) {
+    pub fn restore(&mut self, last_us: u64, now_us: u64) {
         // It may have been stored under a slower rate.
         let most_ns = (LONGEST_REDUCED_SPACING + self.burst).saturating_mul(self.spacing_ns);
         self.last_ns = Some(nanoseconds(last_us).min(nanoseconds(now_us).saturating_add(most_ns)));
@@ -212,7 +212,7 @@ mod tests {
                 assert_eq!(first.take(1.0, START_US), Ok(()));
             }
             let mut second = Pace::new(rate(limit, per_s));
-            second.recall(first.last_us().expect("one was sent"), START_US);
+            second.restore(first.last_us().expect("one was sent"), START_US);
             assert_eq!(second.wait_us(START_US), alone.wait_us(START_US), "{limit} in {per_s} s");
         }
     }
@@ -237,7 +237,7 @@ mod tests {
         pace.take(1.0 / 16.0, START_US + HOUR_US / 2).expect("half an hour later");
         pace.set_rate(rate(60, 60), START_US + HOUR_US / 2);
         assert_eq!(pace.wait_us(START_US + HOUR_US / 2), Some(1_000_000), "a pause under another rate is none");
-        pace.recall(START_US + 100 * HOUR_US, START_US);
+        pace.restore(START_US + 100 * HOUR_US, START_US);
         assert!(pace.wait_us(START_US).is_some_and(|wait_us| wait_us <= 18_000_000));
     }
 }

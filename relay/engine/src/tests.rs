@@ -7,11 +7,11 @@ use model::destination::{Destination, DestinationState, Rate};
 use model::health::{BreakerState, Health, Learned, Reason, Run};
 use model::retry_policy::RetryPolicy;
 use model::settlement::AttemptRow;
-use model::signing::SigningKeys;
+use model::signing::SigningSecrets;
 use model::unix_time::timestamp;
 use shared::header::HeaderList;
 use shared::id::{CustomerId, EventId, SourceId};
-use shared::sign::SigningKey;
+use shared::sign::SigningSecret;
 
 use super::tuning::{DUE_STEP_US, FIRST_OPEN_US, READ_WHOLE_EVERY_US};
 use super::*;
@@ -49,7 +49,7 @@ pub(crate) fn destination(number: u8) -> Destination {
         name: format!("d{number}"),
         url: "http://example.com/".parse().expect("parses"),
         shard: i16::from(number),
-        signing_keys: SigningKeys::new(SigningKey::generate_hmac([7; 32])),
+        signing_secrets: SigningSecrets::new(SigningSecret::generate_hmac([7; 32])),
         headers: http::HeaderMap::new(),
         rate: None,
         max_concurrency: 3,
@@ -197,19 +197,19 @@ fn core_of<'a>(limits: Limits, destinations: impl IntoIterator<Item = &'a Destin
     let destinations: Vec<Destination> = destinations.into_iter().map(clone).collect();
     core.handle(owned(destinations.iter().map(|destination| destination.shard)), START_US);
     let commands = core.handle(snapshot(destinations), START_US);
-    let recalled = recalls(&commands).into_iter().map(|(destination, epoch)| nothing_of(destination, epoch));
-    let commands = core.handle(Input::Recalled(recalled.collect()), START_US);
+    let loaded = loads(&commands).into_iter().map(|(destination, epoch)| nothing_of(destination, epoch));
+    let commands = core.handle(Input::HealthLoaded(loaded.collect()), START_US);
     (core, commands)
 }
 
 /// Whose stored state is asked for.
-fn recalls(commands: &[Command]) -> Vec<(DestinationId, i64)> {
-    let recalled = |command: &Command| if let Command::Recall(lines) = command { Some(lines.clone()) } else { None };
-    commands.iter().filter_map(recalled).flatten().collect()
+fn loads(commands: &[Command]) -> Vec<(DestinationId, i64)> {
+    let loaded = |command: &Command| if let Command::LoadHealth(lines) = command { Some(lines.clone()) } else { None };
+    commands.iter().filter_map(loaded).flatten().collect()
 }
 
-fn nothing_of(destination: DestinationId, epoch: i64) -> Recalled {
-    Recalled { destination, epoch, learned: None }
+fn nothing_of(destination: DestinationId, epoch: i64) -> LoadedHealth {
+    LoadedHealth { destination, epoch, learned: None }
 }
 
 /// A core that owns one destination whose table has been found empty.
@@ -250,11 +250,11 @@ fn a_delivery_that_is_known_is_not_taken_from_a_read_again() {
     let mut core = core_with(&destination);
     let first = item(&destination, 1, START_US);
     assert_eq!(sends(&core.handle(Input::Fresh(vec![first.clone()]), START_US)).len(), 1);
-    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), Lane::ALL);
+    assert_eq!(reads(&core.handle(Input::Rescan(destination.id), START_US)), Lane::ALL);
     assert!(sends(&core.handle(found(&destination, Lane::Fresh, vec![first.clone()]), START_US)).is_empty());
 
     // A read that began before the settlement was written still shows the row.
-    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US)), [Lane::Fresh]);
+    assert_eq!(reads(&core.handle(Input::Rescan(destination.id), START_US)), [Lane::Fresh]);
     let settled = settlements(&core.handle(answered(first.clone(), succeeded()), START_US));
     core.handle(written(settled, START_US), START_US);
     assert!(sends(&core.handle(found(&destination, Lane::Fresh, vec![first]), START_US)).is_empty());
@@ -282,7 +282,7 @@ fn retry_after_on_429_holds_the_whole_line_and_costs_no_reads() {
     core.handle(answered(sent[0].clone(), failed(429, Some(5_000))), START_US);
     let commands = core.handle(Input::Fresh(vec![item(&destination, 2, START_US)]), START_US);
     assert!(sends(&commands).is_empty());
-    assert_eq!(reads(&core.handle(Input::Look(destination.id), START_US + 1)), []);
+    assert_eq!(reads(&core.handle(Input::Rescan(destination.id), START_US + 1)), []);
     assert_eq!(core.wake_at_us(), Some(START_US + 5_000_000));
     assert_eq!(sends(&core.handle(Input::Woken, START_US + 5_000_000)).len(), 1);
 }
@@ -305,7 +305,7 @@ fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_re
         let next = Next::NotSent { wait, times: before + 1, reason: "why\u{fffd}".to_owned() };
         assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
     }
-    let Next::Parked { reason, .. } = answer(late, 7) else { panic!("it has an end") };
+    let Next::Held { reason, .. } = answer(late, 7) else { panic!("it has an end") };
     assert_eq!(reason, "why\u{fffd}; after 8 tries the delivery is held");
     assert!(matches!(answer(not_sent, 1_000), Next::NotSent { times: 1_001, .. }));
 }
@@ -355,7 +355,7 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
     // The database's clock is an hour behind ours.
     let behind_us = 3_600_000_000;
     let begin = |core: &mut Core, now_us| {
-        let commands = core.handle(Input::Look(destination.id), now_us);
+        let commands = core.handle(Input::Rescan(destination.id), now_us);
         let begin = begin_of(&commands, Lane::Fresh);
         core.handle(found_at(&destination, Lane::Fresh, Vec::new(), now_us - behind_us), now_us);
         begin

@@ -1,43 +1,43 @@
-//! The pauses of a destination that answers 429 and does not say for how long.
+//! The back-offs of a destination that answers 429 and does not say for how long.
 //!
-//! The first pause is short, and each 429 to what was sent after a pause doubles it. A success ends the run.
+//! The first back-off is short, and each 429 to what was sent after a back-off doubles it. A success ends the run.
 
-use super::tuning::{FIRST_THROTTLE_PAUSE_US, LONGEST_THROTTLE_PAUSE_US, THROTTLE_SPREAD};
+use super::tuning::{FIRST_THROTTLE_BACK_OFF_US, LONGEST_THROTTLE_BACK_OFF_US, THROTTLE_SPREAD};
 
-/// The run of pauses of one destination.
+/// The run of back-offs of one destination.
 #[derive(Debug, Default)]
 pub(super) struct Throttle {
     /// Pauses since the last success.
-    pauses: u32,
+    back_offs: u32,
     /// When the last of them began, and until when it lasts, in microseconds.
     since_us: u64,
     until_us: u64,
 }
 
 impl Throttle {
-    /// The run as an earlier owner has left it. Whatever this one sends is sent after the last pause began.
-    pub(super) fn recalled(pauses: u32) -> Self {
-        Self { pauses, ..Self::default() }
+    /// The run as an earlier owner has left it. Whatever this one sends is sent after the last back-off began.
+    pub(super) fn restored(back_offs: u32) -> Self {
+        Self { back_offs, ..Self::default() }
     }
 
     /// Pauses since the last success.
-    pub(super) fn pauses(&self) -> u32 {
-        self.pauses
+    pub(super) fn back_offs(&self) -> u32 {
+        self.back_offs
     }
 
     /// A 429 to what was sent at `sent_us`: returns until when nothing is sent, in microseconds. `jitter` is in 0..1.
     pub(super) fn throttled(&mut self, sent_us: u64, jitter: f64, now_us: u64) -> u64 {
-        // What was sent before the pause began belongs to it.
-        if self.pauses > 0 && sent_us <= self.since_us {
+        // What was sent before the back-off began belongs to it.
+        if self.back_offs > 0 && sent_us <= self.since_us {
             return self.until_us;
         }
-        self.until_us = now_us + pause_us(self.pauses, jitter);
+        self.until_us = now_us + back_off_us(self.back_offs, jitter);
         self.since_us = now_us;
-        self.pauses = self.pauses.saturating_add(1);
+        self.back_offs = self.back_offs.saturating_add(1);
         self.until_us
     }
 
-    /// Until when the pause lasts, in microseconds, if one does now.
+    /// Until when the back-off lasts, in microseconds, if one does now.
     pub(super) fn lasts_until(&self, now_us: u64) -> Option<u64> {
         Some(self.until_us).filter(|until_us| *until_us > now_us)
     }
@@ -50,9 +50,10 @@ impl Throttle {
     }
 }
 
-/// The pause after so many others.
-fn pause_us(pauses: u32, jitter: f64) -> u64 {
-    let pause_us = FIRST_THROTTLE_PAUSE_US.saturating_mul(2_u64.saturating_pow(pauses)).min(LONGEST_THROTTLE_PAUSE_US);
+/// The back-off after so many others.
+fn back_off_us(back_offs: u32, jitter: f64) -> u64 {
+    let back_off_us =
+        FIRST_THROTTLE_BACK_OFF_US.saturating_mul(2_u64.saturating_pow(back_offs)).min(LONGEST_THROTTLE_BACK_OFF_US);
     let factor = 1.0 - THROTTLE_SPREAD + 2.0 * THROTTLE_SPREAD * jitter.clamp(0.0, 1.0);
     #[expect(
         clippy::cast_possible_truncation,
@@ -60,7 +61,7 @@ fn pause_us(pauses: u32, jitter: f64) -> u64 {
         clippy::cast_precision_loss,
         reason = "minutes, in microseconds"
     )]
-    let spread_us = (pause_us as f64 * factor) as u64;
+    let spread_us = (back_off_us as f64 * factor) as u64;
     spread_us
 }
 
@@ -77,7 +78,7 @@ mod tests {
         for seconds in [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300] {
             let until_us = throttle.throttled(now_us, 0.5, now_us);
             assert_eq!(until_us - now_us, seconds * SECOND);
-            assert_eq!(throttle.throttled(now_us - 1, 0.5, now_us + 1), until_us, "sent before: the same pause");
+            assert_eq!(throttle.throttled(now_us - 1, 0.5, now_us + 1), until_us, "sent before: the same back-off");
             now_us = until_us;
         }
     }
@@ -94,16 +95,16 @@ mod tests {
 
     #[test]
     fn another_owner_goes_on_with_the_pauses_of_the_one_before() {
-        let mut throttle = Throttle::recalled(3);
+        let mut throttle = Throttle::restored(3);
         assert_eq!(throttle.throttled(10, 0.5, 20), 20 + 8 * SECOND);
-        let mut throttle = Throttle::recalled(3);
+        let mut throttle = Throttle::restored(3);
         throttle.succeeded(10);
         assert_eq!(throttle.throttled(20, 0.5, 30), 30 + SECOND);
     }
 
     #[test]
     fn pauses_are_spread() {
-        let pause = |jitter| Throttle::default().throttled(1, jitter, 10) - 10;
-        assert_eq!((pause(0.0), pause(1.0)), (800_000, 1_200_000));
+        let back_off = |jitter| Throttle::default().throttled(1, jitter, 10) - 10;
+        assert_eq!((back_off(0.0), back_off(1.0)), (800_000, 1_200_000));
     }
 }

@@ -49,7 +49,7 @@ pub const SMALL_IN_FLIGHT: usize = 64 * 1024;
 pub const NOT_SENT_WAIT_US: u64 = 5 * SECOND;
 pub const LONGEST_NOT_SENT_WAIT_US: u64 = 300 * SECOND;
 
-/// How often in a row a transform may be late before its delivery is parked: about ten minutes.
+/// How often in a row a transform may be late before its delivery is held: about ten minutes.
 pub const LATE_TRANSFORMS: u16 = 8;
 
 /// How long after a read that failed the next one is made.
@@ -66,16 +66,16 @@ pub const BEHIND_WAIT_US: u64 = 600 * SECOND;
 pub const LONGEST_BEHIND_WAIT_US: u64 = 6 * 3_600 * SECOND;
 
 /// How long a destination that is to be disabled is held until the table says that it is.
-pub const DISABLING_HOLD_US: u64 = 10 * SECOND;
+pub const DISABLING_BACK_OFF_US: u64 = 10 * SECOND;
 
 /// The longest Retry-After that holds back a whole destination: as long as the delivery itself waits for it. A day is what a
 /// daily quota asks for. Resuming the destination, or another address, ends it sooner.
-pub const MAX_HOLD_US: u64 = crate::retry::MAX_RETRY_AFTER_MS * 1_000;
+pub const MAX_BACK_OFF_US: u64 = crate::retry::MAX_RETRY_AFTER_MS * 1_000;
 
 /// How long a destination is left alone that answers 429 and does not say for how long: twice as long with each, up to
 /// the longest. Most limits are per second or per minute.
-pub const FIRST_THROTTLE_PAUSE_US: u64 = SECOND;
-pub const LONGEST_THROTTLE_PAUSE_US: u64 = 300 * SECOND;
+pub const FIRST_THROTTLE_BACK_OFF_US: u64 = SECOND;
+pub const LONGEST_THROTTLE_BACK_OFF_US: u64 = 300 * SECOND;
 
 /// How far such a pause is spread to either side.
 pub const THROTTLE_SPREAD: f64 = 0.2;

@@ -72,7 +72,7 @@ impl Window {
     pub(super) fn is_outdated(&mut self, now_us: u64) {
         if self.reading {
             self.outdated = true;
-            self.look(now_us);
+            self.rescan(now_us);
         }
     }
 
@@ -120,7 +120,7 @@ impl Window {
     }
 
     /// Something may be due in the table.
-    pub(super) fn look(&mut self, now_us: u64) {
+    pub(super) fn rescan(&mut self, now_us: u64) {
         self.missed = true;
         if !self.is_due(now_us) {
             self.due.insert(now_us);
@@ -170,7 +170,7 @@ impl Window {
             self.begin_us = let_go_us.map_or(seen_us, |us| us.min(seen_us));
         }
         if !complete || self.missed {
-            self.look(now_us);
+            self.rescan(now_us);
         }
         std::mem::take(&mut self.settled_meanwhile)
     }

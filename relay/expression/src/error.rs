@@ -195,7 +195,7 @@ impl ExpressionError {
     /// Whether the expression was ended before it could look at the event: it says nothing about the event, and says the
     /// same each time until the expression is changed.
     #[must_use]
-    pub fn cannot_look(&self) -> bool {
+    pub fn cannot_read_body(&self) -> bool {
         matches!(
             self,
             Self::BodyTooLarge(_)

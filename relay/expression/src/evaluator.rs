@@ -22,9 +22,9 @@ use super::{ExpressionError, Filter, Input, MAX_STEPS, MAX_STEPS_OF_EVENT, Order
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
 /// How often a caller looks for room while too many wait.
-const LOOK_FOR_ROOM_EVERY: Duration = Duration::from_millis(20);
+const ROOM_INTERVAL: Duration = Duration::from_millis(20);
 
-type Job = Box<dyn FnOnce() + Send>;
+type Task = Box<dyn FnOnce() + Send>;
 
 /// Whose turn an evaluation takes, and until when its caller waits for the answer.
 #[derive(Debug, Clone, Copy)]
@@ -145,15 +145,15 @@ impl Pool {
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, ExpressionError> {
         let (answer, answered) = oneshot::channel();
-        let mut job: Job = Box::new(move || {
+        let mut task: Task = Box::new(move || {
             // A caller that has stopped waiting costs nothing more.
             if !answer.is_closed() {
                 let _ = answer.send(work());
             }
         });
-        while let Err(refused) = self.queue.push(turn.source.uuid(), job) {
-            job = refused;
-            let look_again = Instant::now() + LOOK_FOR_ROOM_EVERY;
+        while let Err(refused) = self.queue.push(turn.source.uuid(), task) {
+            task = refused;
+            let look_again = Instant::now() + ROOM_INTERVAL;
             if look_again > turn.until {
                 return Err(ExpressionError::Busy);
             }
@@ -193,7 +193,7 @@ fn within_budget<E, T>(
 }
 
 struct State {
-    lines: Lines<Job>,
+    lines: Lines<Task>,
     closed: bool,
 }
 
@@ -213,13 +213,13 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the job back if there is no room for it.
-    fn push(&self, source: Uuid, job: Job) -> Result<(), Job> {
+    /// Gives the task back if there is no room for it.
+    fn push(&self, source: Uuid, task: Task) -> Result<(), Task> {
         let mut state = self.lock();
         if state.lines.check(source) == Err(Full) {
-            return Err(job);
+            return Err(task);
         }
-        state.lines.push(source, job);
+        state.lines.push(source, task);
         drop(state);
         self.changed.notify_one();
         Ok(())
@@ -228,18 +228,18 @@ impl Queue {
     fn run(&self) {
         loop {
             let mut state = self.lock();
-            let job = loop {
+            let task = loop {
                 if state.closed {
                     return;
                 }
                 match state.lines.pop() {
-                    Some(job) => break job,
+                    Some(task) => break task,
                     None => state = self.changed.wait(state).unwrap_or_else(PoisonError::into_inner),
                 }
             };
             drop(state);
             // The caller gets an error, because the sender of the answer is dropped. The thread goes on.
-            if let Err(panic) = catch_unwind(AssertUnwindSafe(job)) {
+            if let Err(panic) = catch_unwind(AssertUnwindSafe(task)) {
                 let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned());
                 tracing::error!(error = text.as_deref().unwrap_or("no text"), "an evaluation panicked");

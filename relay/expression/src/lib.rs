@@ -13,7 +13,7 @@
 //!
 //! A **filter** has to give a boolean. One that fails, most often at a field that this event does not have, does not
 //! match; the error is its reason, shown to the owner. One that was ended before it could look at the event decides nothing
-//! ([`ExpressionError::cannot_look`]). `has(body.customer.email) && …` or `body.?customer.?email.orValue("")`
+//! ([`ExpressionError::cannot_read_body`]). `has(body.customer.email) && …` or `body.?customer.?email.orValue("")`
 //! ask for a field without failing. An **order key** gives any value that JSON can hold: events with the same value are
 //! delivered one after the other, and `null` stands for no order. A **transform** gives the new body: text is sent as `text/plain`, bytes as
 //! `application/octet-stream`, everything else as JSON.
@@ -119,7 +119,7 @@ impl Filter {
     ///
     /// # Errors
     /// Why the expression has no boolean value for this event. That is "not matched" unless
-    /// [`ExpressionError::is_ours`] or [`ExpressionError::cannot_look`].
+    /// [`ExpressionError::is_ours`] or [`ExpressionError::cannot_read_body`].
     pub fn matches(&self, input: &Input) -> Result<bool, ExpressionError> {
         self.evaluate(input, MAX_STEPS).result
     }

@@ -302,7 +302,7 @@ fn only_an_expression_that_looks_into_the_body_minds_its_size() {
         ExpressionError::BodyTooDeep,
         ExpressionError::TooExpensive,
     ] {
-        assert!(error.cannot_look() && !error.is_ours(), "{error}");
+        assert!(error.cannot_read_body() && !error.is_ours(), "{error}");
     }
 }
 

@@ -11,7 +11,7 @@ use url::Url;
 use utoipa::ToSchema;
 
 use crate::retry_policy::RetryPolicy;
-use crate::signing::SigningKeys;
+use crate::signing::SigningSecrets;
 use crate::unix_time::unix_us;
 
 /// The longest URL of a destination, in bytes.
@@ -25,7 +25,7 @@ pub struct Destination {
     pub name: String,
     pub url: Url,
     pub shard: i16,
-    pub signing_keys: SigningKeys,
+    pub signing_secrets: SigningSecrets,
     pub headers: HeaderMap,
     pub rate: Option<Rate>,
     pub max_concurrency: usize,

@@ -36,9 +36,9 @@ pub struct Learned {
     /// address or state. What an earlier destination has taught is forgotten.
     pub since_us: u64,
     /// Nothing is sent until then: the destination has asked for it.
-    pub held_until_us: Option<u64>,
+    pub back_off_until_us: Option<u64>,
     /// Pauses after 429 since the last success.
-    pub pauses: u32,
+    pub back_offs: u32,
     pub breaker: BreakerState,
     /// `None` if the breaker has never been in another state.
     pub breaker_since_us: Option<u64>,

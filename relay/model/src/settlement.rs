@@ -67,7 +67,7 @@ pub enum Next {
         reason: String,
     },
     /// It cannot be sent. It is held until its route is changed, or until it is retried by hand.
-    Parked {
+    Held {
         by: HeldBy,
         reason: String,
     },

@@ -1,7 +1,7 @@
 //! The signing keys of a destination: the newest one signs, and those before it sign beside it until their time is up.
 
 use serde::{Deserialize, Serialize};
-use shared::sign::SigningKey;
+use shared::sign::SigningSecret;
 
 /// The most keys that sign at the same time.
 pub const MAX_KEYS: usize = 3;
@@ -11,8 +11,8 @@ pub const DEFAULT_OVERLAP_S: u32 = 86_400;
 
 /// The keys, newest first.
 #[derive(Debug, Clone)]
-pub struct SigningKeys {
-    keys: Vec<SigningKey>,
+pub struct SigningSecrets {
+    keys: Vec<SigningSecret>,
     /// Until when each of them signs, Unix time in milliseconds. An older key never signs for longer than a newer one.
     until_ms: Vec<u64>,
 }
@@ -26,17 +26,17 @@ pub struct StoredKey {
     until_ms: Option<u64>,
 }
 
-impl SigningKeys {
+impl SigningSecrets {
     /// One key, without an end.
     #[must_use]
-    pub fn new(key: SigningKey) -> Self {
+    pub fn new(key: SigningSecret) -> Self {
         Self { keys: vec![key], until_ms: vec![u64::MAX] }
     }
 
     /// Puts `new` in front. Those that sign at `now_ms` go on for `overlap_s` seconds at most, and no more than
     /// [`MAX_KEYS`] of them are kept.
     #[must_use]
-    pub fn rotated(self, new: SigningKey, overlap_s: u32, now_ms: u64) -> Self {
+    pub fn rotated(self, new: SigningSecret, overlap_s: u32, now_ms: u64) -> Self {
         let end_ms = now_ms.saturating_add(u64::from(overlap_s) * 1000);
         let text = new.to_text();
         let mut rotated = Self::new(new);
@@ -52,20 +52,20 @@ impl SigningKeys {
 
     /// The keys that sign at `now_ms`.
     #[must_use]
-    pub fn signing(&self, now_ms: u64) -> &[SigningKey] {
+    pub fn signing(&self, now_ms: u64) -> &[SigningSecret] {
         let count = self.until_ms.partition_point(|until_ms| *until_ms > now_ms);
         self.keys.get(..count).unwrap_or_default()
     }
 
     /// The keys that sign at `now_ms` and have an end, with that end in Unix milliseconds.
-    pub fn ending(&self, now_ms: u64) -> impl Iterator<Item = (&SigningKey, u64)> {
+    pub fn ending(&self, now_ms: u64) -> impl Iterator<Item = (&SigningSecret, u64)> {
         self.signing(now_ms).iter().zip(self.until_ms.iter().copied()).filter(|(_, until_ms)| *until_ms < u64::MAX)
     }
 
     /// The form in which they are sealed.
     #[must_use]
     pub fn to_stored(&self) -> Vec<StoredKey> {
-        let stored = |(key, until_ms): (&SigningKey, &u64)| StoredKey {
+        let stored = |(key, until_ms): (&SigningSecret, &u64)| StoredKey {
             key: key.to_text(),
             until_ms: Some(*until_ms).filter(|until_ms| *until_ms < u64::MAX),
         };
@@ -80,7 +80,8 @@ impl SigningKeys {
         if stored.is_empty() {
             return Err("the destination has no signing secret".to_owned());
         }
-        let keys: Result<Vec<SigningKey>, _> = stored.iter().map(|stored| SigningKey::parse(&stored.key)).collect();
+        let keys: Result<Vec<SigningSecret>, _> =
+            stored.iter().map(|stored| SigningSecret::parse(&stored.key)).collect();
         let until_ms = stored.iter().map(|stored| stored.until_ms.unwrap_or(u64::MAX)).collect();
         Ok(Self { keys: keys.map_err(|error| format!("the stored signing secret {error}"))?, until_ms })
     }
@@ -92,17 +93,17 @@ mod tests {
 
     const NOW_MS: u64 = 1_764_000_000_000;
 
-    fn key(seed: u8) -> SigningKey {
-        SigningKey::generate_hmac([seed; 32])
+    fn key(seed: u8) -> SigningSecret {
+        SigningSecret::generate_hmac([seed; 32])
     }
 
-    fn texts(keys: &[SigningKey]) -> Vec<String> {
-        keys.iter().map(SigningKey::to_text).collect()
+    fn texts(keys: &[SigningSecret]) -> Vec<String> {
+        keys.iter().map(SigningSecret::to_text).collect()
     }
 
     #[test]
     fn both_keys_sign_until_the_overlap_ends_and_then_only_the_new_one() {
-        let keys = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS);
+        let keys = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS);
         assert_eq!(texts(keys.signing(NOW_MS)), texts(&[key(2), key(1)]));
         assert_eq!(texts(keys.signing(NOW_MS + 59_999)), texts(&[key(2), key(1)]));
         assert_eq!(texts(keys.signing(NOW_MS + 60_000)), texts(&[key(2)]));
@@ -113,13 +114,13 @@ mod tests {
 
     #[test]
     fn without_an_overlap_the_old_keys_stop_at_once() {
-        let keys = SigningKeys::new(key(1)).rotated(key(2), 600, NOW_MS).rotated(key(3), 0, NOW_MS + 1);
+        let keys = SigningSecrets::new(key(1)).rotated(key(2), 600, NOW_MS).rotated(key(3), 0, NOW_MS + 1);
         assert_eq!(texts(keys.signing(NOW_MS + 1)), texts(&[key(3)]));
     }
 
     #[test]
     fn a_second_rotation_makes_no_older_key_sign_for_longer_and_at_most_three_are_kept() {
-        let twice = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(3), 600, NOW_MS + 1_000);
+        let twice = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(3), 600, NOW_MS + 1_000);
         let ends: Vec<u64> = twice.ending(NOW_MS + 1_000).map(|(_, until_ms)| until_ms).collect();
         assert_eq!(ends, [NOW_MS + 601_000, NOW_MS + 60_000]);
         let thrice = twice.rotated(key(4), 600, NOW_MS + 2_000);
@@ -128,19 +129,19 @@ mod tests {
 
     #[test]
     fn a_key_that_is_there_already_moves_to_the_front_and_has_no_end() {
-        let back = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(1), 60, NOW_MS);
+        let back = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(1), 60, NOW_MS);
         assert_eq!(texts(back.signing(NOW_MS)), texts(&[key(1), key(2)]));
         assert_eq!(texts(back.signing(u64::MAX - 1)), texts(&[key(1)]));
     }
 
     #[test]
     fn what_is_stored_is_read_back_with_its_end() {
-        let keys = SigningKeys::new(key(1)).rotated(key(2), 60, NOW_MS);
+        let keys = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS);
         let text = serde_json::to_string(&keys.to_stored()).expect("json");
         let stored: Vec<StoredKey> = serde_json::from_str(&text).expect("reads");
-        let read = SigningKeys::of_stored(&stored).expect("keys");
+        let read = SigningSecrets::of_stored(&stored).expect("keys");
         assert_eq!(texts(read.signing(NOW_MS)), texts(keys.signing(NOW_MS)));
         assert_eq!(texts(read.signing(NOW_MS + 60_000)), texts(&[key(2)]));
-        assert!(SigningKeys::of_stored(&[]).is_err());
+        assert!(SigningSecrets::of_stored(&[]).is_err());
     }
 }

@@ -60,9 +60,9 @@ pub struct Delivery {
     /// What a pending or held delivery waits for; null once it is succeeded, dead or cancelled.
     #[schema(required = true)]
     pub waits_for: Option<WaitsFor>,
-    /// When the back-off or the breaker's wait ends, if `waits_for` is `pause` or `breaker`; otherwise null.
+    /// When the back-off or the breaker's wait ends, if `waits_for` is `back_off` or `breaker`; otherwise null.
     #[schema(required = true)]
-    pub held_until: Option<Timestamp>,
+    pub waits_until: Option<Timestamp>,
     /// When the next attempt is due. If `waits_for` is `turn`, this time has passed. Null if `waits_for` is `order`, if
     /// the delivery is held, and once it is succeeded, dead or cancelled.
     #[schema(required = true)]
@@ -276,11 +276,11 @@ pub(super) fn view(row: DeliveryRow, snapshot: &Snapshot) -> Delivery {
         route_id: row.route_id.map(RouteId::from_uuid),
         replay_id: row.replay_id.map(ReplayId::from_uuid),
         waits_for: waits.map(|waits| waits.on),
-        held_until: waits.and_then(|waits| waits.until).map(Timestamp),
+        waits_until: waits.and_then(|waits| waits.until).map(Timestamp),
         next_attempt_at: waits.and_then(|waits| waits.next_attempt_at).map(Timestamp),
         state: row.state,
         held_reason: row.held_reason.or(unusable),
-        held_by: row.parked_by.as_deref().map(HeldBy::from_name),
+        held_by: row.held_by.as_deref().map(HeldBy::from_name),
         attempts: row.attempts,
         error: row.error,
         reason: row.reason,

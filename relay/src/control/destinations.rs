@@ -3,12 +3,12 @@
 use std::collections::BTreeMap;
 
 use model::destination::DestinationState;
-use model::signing::SigningKeys;
+use model::signing::SigningSecrets;
 use serde::Serialize;
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 use shared::id::DestinationId;
-use shared::sign::SigningKey;
+use shared::sign::SigningSecret;
 use store::destinations::{self, Changed, DestinationRow};
 use store::{Constraint, deleted_destinations};
 use utoipa::ToSchema;
@@ -214,10 +214,10 @@ async fn answer(control: &Control, changed: Changed, headers_are_given: bool) ->
     let id = DestinationId::from_uuid(row.id);
     let Some(before) = before else {
         let keys = open_keys(control, &row)?;
-        let signing_secret = keys.signing(mint::now_ms()).first().map(SigningKey::to_text);
+        let signing_secret = keys.signing(mint::now_ms()).first().map(SigningSecret::to_text);
         return Ok(Put { value: Destination { signing_secret, ..view(control, row) }, created: true });
     };
-    control.engine.look(id);
+    control.engine.rescan(id);
     let settings = |row: &DestinationRow| settings_of(row, header_names(control, row));
     let dropped = dropped(&settings(&before), &settings(&row), &defaults()?);
     let headers_cleared = !headers_are_given && before.headers_sealed.is_some() && row.headers_sealed.is_none();
@@ -228,7 +228,7 @@ async fn set_state(control: &Control, actor: Actor, id: &str, state: Destination
     let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
     if let Some(version) = destinations::set_state(&control.pool, actor.customer(), id, state).await? {
         control.active(version).await?;
-        control.engine.look(id);
+        control.engine.rescan(id);
     }
     let row = destinations::find(&control.pool, actor.customer(), Some(id), None).await?;
     Ok(view(control, row.ok_or(Error::NotFound(Noun::Destination))?))
@@ -239,21 +239,31 @@ fn shard(id: DestinationId) -> i16 {
     Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
 }
 
-fn seal_keys(control: &Control, id: DestinationId, keys: &SigningKeys) -> Result<String, Error> {
-    secrets::seal_signing_keys(&control.config.master_keys, id, keys).map_err(Error::Internal)
+fn seal_keys(control: &Control, id: DestinationId, keys: &SigningSecrets) -> Result<String, Error> {
+    secrets::seal_signing_secrets(&control.config.master_keys, id, keys).map_err(Error::Internal)
 }
 
-fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningKeys, Error> {
-    secrets::open_signing_keys(&control.config.master_keys, DestinationId::from_uuid(row.id), &row.signing_keys_sealed)
-        .map_err(|_| Error::Conflict(Conflict::SecretClosed))
+fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, Error> {
+    secrets::open_signing_secrets(
+        &control.config.master_keys,
+        DestinationId::from_uuid(row.id),
+        &row.signing_secrets_sealed,
+    )
+    .map_err(|_| Error::Conflict(Conflict::SecretClosed))
 }
 
 /// The signing keys with a new one in front. Those that do not open any more sign no more.
-fn replaced_keys(control: &Control, row: &DestinationRow, new: SigningKey, overlap_s: u32, now_ms: u64) -> SigningKeys {
+fn replaced_keys(
+    control: &Control,
+    row: &DestinationRow,
+    new: SigningSecret,
+    overlap_s: u32,
+    now_ms: u64,
+) -> SigningSecrets {
     let id = DestinationId::from_uuid(row.id);
-    match secrets::open_signing_keys(&control.config.master_keys, id, &row.signing_keys_sealed) {
+    match secrets::open_signing_secrets(&control.config.master_keys, id, &row.signing_secrets_sealed) {
         Ok(keys) => keys.rotated(new, overlap_s, now_ms),
-        Err(_) => SigningKeys::new(new),
+        Err(_) => SigningSecrets::new(new),
     }
 }
 

@@ -23,7 +23,7 @@ pub(crate) mod explain;
 mod release;
 
 /// How long a caller waits for what the routes say of an event.
-pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(10);
+pub(crate) const EVALUATE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An event without its headers and body.
 #[derive(Debug, Serialize, ToSchema)]
@@ -57,7 +57,7 @@ pub struct Event {
     #[schema(nullable = false)]
     pub failure: Option<EventFailure>,
     /// The number of copies of this event that have arrived.
-    pub duplicates: i32,
+    pub copies: i32,
     /// The id of an earlier event with the same key but a different body. Both events are stored and delivered.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
@@ -233,7 +233,7 @@ fn summary(row: SummaryRow) -> Event {
         body_size: row.body_size,
         verification: row.verification,
         failure: row.failure_cause.zip(row.failure_detail).map(|(cause, detail)| EventFailure { cause, detail }),
-        duplicates: row.duplicates,
+        copies: row.copies,
         same_key_as: row.same_key_as.map(EventId::from_uuid),
     }
 }

@@ -56,7 +56,7 @@ pub struct Provider {
     #[schema(required = true)]
     pub items: Option<&'static str>,
     /// The number of kinds of handshake requests that the edge answers for this provider.
-    pub challenges: usize,
+    pub handshakes: usize,
     /// How the provider sends webhooks.
     pub delivery: ProviderDelivery,
     /// The response that acknowledges an event, unless `acknowledgement` in the source's `config` replaces it.
@@ -175,7 +175,7 @@ fn view(provider: &'static provider::Provider) -> Provider {
         event_type: provider.event_type.iter().map(ToString::to_string).collect(),
         resend_changes_body: provider.resend_changes_body,
         items: provider.items.as_deref(),
-        challenges: provider.challenges.len(),
+        handshakes: provider.handshakes.len(),
         delivery: ProviderDelivery {
             success: &delivery.success,
             timeout_s: delivery.timeout_s,

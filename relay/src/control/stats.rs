@@ -81,7 +81,7 @@ pub struct EventStats {
     /// The number of events that were stored.
     pub stored: i64,
     /// The number of copies, which are counted but not stored again.
-    pub duplicates: i64,
+    pub copies: i64,
     /// The number of rejected requests, including requests that failed verification beyond the limits of the
     /// quarantine.
     pub rejected: i64,
@@ -175,8 +175,8 @@ fn span(filter: &StatsFilter, now_ms: u64, problems: &mut Problems) -> Option<Sp
 }
 
 fn event_stats((at, counts): (OffsetDateTime, SourceCounts)) -> EventStats {
-    let SourceCounts { stored, duplicates, rejected } = counts;
-    EventStats { at: Timestamp(at), stored, duplicates, rejected }
+    let SourceCounts { stored, copies, rejected } = counts;
+    EventStats { at: Timestamp(at), stored, copies, rejected }
 }
 
 fn delivery_stats((at, counts): (OffsetDateTime, DestinationCounts)) -> DeliveryStats {

@@ -19,9 +19,9 @@ use crate::engine_handle::Handle;
 use crate::moment::Moment;
 use crate::readiness::{LEASE_OVERDUE, Readiness};
 
-mod under_way;
+mod in_flight;
 
-pub use under_way::UnderWay;
+pub use in_flight::InFlight;
 
 /// How long a lease lasts: together with the others' next renewal the longest that a crashed replica's destinations
 /// wait for another one.
@@ -32,21 +32,21 @@ pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(3);
 
 /// How soon it is tried again where the database could not be asked. Sooner than the next renewal would come: after a
 /// restart of the database every connection of the pool has broken, and each tells so only when it is used.
-const AGAIN: Duration = Duration::from_millis(500);
+const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
 /// clock, which began it later than this one did: no other replica can own the shards yet.
 pub(crate) const FENCE_AFTER: Duration = LEASE_OVERDUE;
 
 /// How often it is looked whether a shard that is to be given up has come to rest.
-const LOOK_EVERY: Duration = Duration::from_millis(20);
+const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Keeps the lease of one replica.
 pub struct Keeper {
     pool: Pool,
     replica: Uuid,
     engine: Handle,
-    under_way: Arc<UnderWay>,
+    in_flight: Arc<InFlight>,
     readiness: Arc<Readiness>,
     /// When the last renewal that succeeded was begun.
     renewed: Option<Moment>,
@@ -58,8 +58,8 @@ pub struct Keeper {
 
 impl Keeper {
     #[must_use]
-    pub fn new(pool: Pool, replica: Uuid, engine: Handle, under_way: Arc<UnderWay>, readiness: Arc<Readiness>) -> Self {
-        Self { pool, replica, engine, under_way, readiness, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
+    pub fn new(pool: Pool, replica: Uuid, engine: Handle, in_flight: Arc<InFlight>, readiness: Arc<Readiness>) -> Self {
+        Self { pool, replica, engine, in_flight, readiness, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
     }
 
     /// Renews until `stop`. From `leaving` on everything is given up, shard by shard.
@@ -67,12 +67,12 @@ impl Keeper {
         let mut ticks = tokio::time::interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
         let mut left = false;
-        let mut look_after = LOOK_EVERY;
+        let mut check_after = CHECK_INTERVAL;
         loop {
             let round = tokio::select! {
                 _ = ticks.tick() => Round::Renew,
                 () = leaving.cancelled(), if !left => Round::Renew,
-                () = tokio::time::sleep(look_after), if !self.outgoing.is_empty() => Round::GiveUp,
+                () = tokio::time::sleep(check_after), if !self.outgoing.is_empty() => Round::GiveUp,
                 () = stop.cancelled() => return,
             };
             left = leaving.is_cancelled();
@@ -88,8 +88,8 @@ impl Keeper {
             };
             match (&round, done) {
                 (Round::Renew, true) => {}
-                (Round::Renew, false) => ticks.reset_after(AGAIN),
-                (Round::GiveUp, done) => look_after = if done { LOOK_EVERY } else { AGAIN },
+                (Round::Renew, false) => ticks.reset_after(RETRY_INTERVAL),
+                (Round::GiveUp, done) => check_after = if done { CHECK_INTERVAL } else { RETRY_INTERVAL },
             }
             if self.renewed.is_some_and(|at| at.elapsed() >= FENCE_AFTER) {
                 tracing::warn!("lease renewal is overdue; sending is suspended");
@@ -122,11 +122,11 @@ impl Keeper {
 
     /// Gives up what is to be given up and has come to rest. Whether the database could be asked, where it had to be.
     async fn give_up(&mut self) -> bool {
-        if !self.under_way.has_heard(self.told_us) {
+        if !self.in_flight.has_taken_ownership(self.told_us) {
             return true;
         }
         let at_rest: Vec<i16> =
-            self.outgoing.iter().copied().filter(|shard| self.under_way.count(*shard) == 0).collect();
+            self.outgoing.iter().copied().filter(|shard| self.in_flight.count(*shard) == 0).collect();
         if at_rest.is_empty() {
             return true;
         }

@@ -11,7 +11,7 @@ use shared::id::DestinationId;
 use store::{Constraint, Kind, Pool, destination_health};
 use tokio::sync::mpsc;
 
-use super::lease::UnderWay;
+use super::lease::InFlight;
 use crate::engine_handle::Handle;
 use crate::engine_handle::clock::Clock;
 
@@ -19,7 +19,7 @@ use crate::engine_handle::clock::Clock;
 pub(crate) const BATCH: usize = 1_000;
 
 /// How long after a failure it is tried again.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// What the writer of reports works with.
 pub struct Writer {
@@ -27,7 +27,7 @@ pub struct Writer {
     pub clock: Clock,
     pub engine: Handle,
     /// Each report counts as under way until it has been written: its shard is not handed over before.
-    pub under_way: Arc<UnderWay>,
+    pub in_flight: Arc<InFlight>,
 }
 
 /// A report that is to be written.
@@ -68,7 +68,7 @@ impl Writer {
                 }
                 Err(error) => {
                     tracing::warn!(%error, "could not store the health of destinations; retrying");
-                    tokio::time::sleep(AGAIN).await;
+                    tokio::time::sleep(RETRY_INTERVAL).await;
                     continue;
                 }
             }
@@ -81,7 +81,7 @@ impl Writer {
         let mut permitted = Vec::new();
         for Waiting { health: Health { destination, epoch, permit_us, .. }, shards } in reports {
             permitted.extend(permit_us.map(|asked_us| Permitted { destination, epoch, asked_us }));
-            self.under_way.ended(shards);
+            self.in_flight.finish(shards);
         }
         if !permitted.is_empty() {
             self.engine.tell(Input::Permitted(permitted));
@@ -119,8 +119,8 @@ mod tests {
             epoch,
             learned: Learned {
                 since_us: 0,
-                held_until_us: None,
-                pauses: 0,
+                back_off_until_us: None,
+                back_offs: 0,
                 breaker: BreakerState::Closed,
                 breaker_since_us: None,
                 openings: 0,

@@ -133,7 +133,7 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
     let id = event.id.to_string();
     let now_ms = mint::now_ms();
     let timestamp_s = now_ms / 1000;
-    let signature = sign(destination.signing_keys.signing(now_ms), &id, timestamp_s, body);
+    let signature = sign(destination.signing_secrets.signing(now_ms), &id, timestamp_s, body);
     for (name, value) in [
         ("webhook-id", id),
         ("webhook-timestamp", timestamp_s.to_string()),

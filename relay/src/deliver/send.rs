@@ -81,7 +81,7 @@ impl Sender {
         let newer = current.filter(|route| route.version > item.route_version && route.transform.is_some());
         match (self.transformed(transform, &version.source_name, &item.event, &body).await, newer) {
             // It would be held until its route is changed, which it has been.
-            (Err(Outcome::Untransformable { .. }), Some(route)) => {
+            (Err(Outcome::TransformFailed { .. }), Some(route)) => {
                 self.by_current(route, &snapshot, &item.event, body).await
             }
             (content, _) => content,
@@ -121,13 +121,13 @@ impl Sender {
         };
         let transform = match &transform.compiled {
             Ok(transform) => transform.clone(),
-            Err(error) => return Err(Outcome::Untransformable { reason: error.to_string() }),
+            Err(error) => return Err(Outcome::TransformFailed { reason: error.to_string() }),
         };
         let turn = Turn::within(event.source_id, TRANSFORM_WITHIN);
         match self.evaluator.apply(turn, transform, Arc::new(route::input(&view))).await {
             Ok(made) => Ok((made.body, Described::Anew(HeaderValue::from_str(made.content_type).ok()))),
             Err(error) if error.is_ours() => Err(Outcome::TransformLate { reason: error.to_string() }),
-            Err(error) => Err(Outcome::Untransformable { reason: error.to_string() }),
+            Err(error) => Err(Outcome::TransformFailed { reason: error.to_string() }),
         }
     }
 

@@ -80,13 +80,9 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                     "the database rejected the outcome of an attempt; its delivery is held"
                 );
                 let (by, reason) = (HeldBy::Attempt, NOT_STORABLE.to_owned());
-                let parked = Settlement {
-                    attempt: None,
-                    frees_key: false,
-                    next: Next::Parked { by, reason },
-                    ..batch[0].clone()
-                };
-                return Box::pin(write(pool, &[parked])).await;
+                let held =
+                    Settlement { attempt: None, frees_key: false, next: Next::Held { by, reason }, ..batch[0].clone() };
+                return Box::pin(write(pool, &[held])).await;
             }
             Err(error) => {
                 tracing::warn!(%error, attempts = batch.len(), "could not settle attempts; retrying");

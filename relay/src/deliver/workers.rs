@@ -13,8 +13,8 @@ use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
-use super::lease::{self, UnderWay};
-use super::look::{self, NextLook};
+use super::lease::{self, InFlight};
+use super::scan::{self, NextScan};
 use super::send::Sender;
 use super::versions::Versions;
 use super::{Machine, Parts, read, report, settle, watch_configuration};
@@ -29,27 +29,27 @@ pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: Cancel
     let Parts { intake, egress, tasks, readiness, max_in_flight, max_waiting_bytes, max_in_flight_bytes } = parts;
     let (pool, configuration) = (intake.pool.clone(), Arc::clone(&intake.configuration));
     let evaluator = Arc::clone(&intake.evaluator);
-    let under_way = Arc::new(UnderWay::default());
+    let in_flight = Arc::new(InFlight::default());
     let (settlements, settle_inbox) = settle::channel();
-    let written = settled(handle.clone(), Arc::clone(&under_way), Arc::clone(&intake.parked));
+    let written = settled(handle.clone(), Arc::clone(&in_flight), Arc::clone(&intake.held));
     let settling = tasks.spawn("settle writer", settle::run(pool.clone(), settle_inbox, written));
     let background = CancellationToken::new();
-    let next_look = Arc::new(tokio::sync::Mutex::new(NextLook::default()));
-    let (engine, shared) = (handle.clone(), Arc::clone(&under_way));
+    let next_scan = Arc::new(tokio::sync::Mutex::new(NextScan::default()));
+    let (engine, shared) = (handle.clone(), Arc::clone(&in_flight));
     let keeper = lease::Keeper::new(pool.clone(), replica, engine, shared, Arc::clone(&readiness));
     let leasing = {
-        let (pool, next, stop) = (pool.clone(), Arc::clone(&next_look), background.clone());
+        let (pool, next, stop) = (pool.clone(), Arc::clone(&next_scan), background.clone());
         tasks.spawn("lease", async move {
             // Nothing is owned before, and so nothing is read that a signal of before would have told of.
             tokio::select! {
-                () = look::begin_signals(&pool, &next) => keeper.run(leaving, stop).await,
+                () = scan::begin_signals(&pool, &next) => keeper.run(leaving, stop).await,
                 () = stop.cancelled() => {}
             }
         })
     };
     let (reports, report_inbox) = mpsc::unbounded_channel();
-    let (engine, shared) = (handle.clone(), Arc::clone(&under_way));
-    let writer = report::Writer { pool: pool.clone(), clock: handle.clock, engine, under_way: shared };
+    let (engine, shared) = (handle.clone(), Arc::clone(&in_flight));
+    let writer = report::Writer { pool: pool.clone(), clock: handle.clock, engine, in_flight: shared };
     let reporting = tasks.spawn("report writer", writer.run(report_inbox));
     let (reads, read_inbox) = mpsc::unbounded_channel();
     let read_inbox = Arc::new(tokio::sync::Mutex::new(read_inbox));
@@ -72,22 +72,22 @@ pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: Cancel
         reads,
         excerpts: Arc::default(),
         attempts: HashMap::new(),
-        under_way,
+        in_flight,
         pool,
         intake,
         tasks,
         readiness,
-        next_look,
+        next_scan,
     };
     (machine, Workers { background, leasing, settling, reporting, others })
 }
 
 /// What the engine is told of a batch of settlements that has been written.
-fn settled(handle: Handle, under_way: Arc<UnderWay>, parked: Arc<Notify>) -> impl Fn(Vec<Settlement>, &Settled) {
+fn settled(handle: Handle, in_flight: Arc<InFlight>, held: Arc<Notify>) -> impl Fn(Vec<Settlement>, &Settled) {
     move |batch, done| {
-        under_way.ended(batch.iter().map(|settlement| settlement.shard));
-        if batch.iter().any(|settlement| matches!(settlement.next, Next::Parked { .. })) {
-            parked.notify_one();
+        in_flight.finish(batch.iter().map(|settlement| settlement.shard));
+        if batch.iter().any(|settlement| matches!(settlement.next, Next::Held { .. })) {
+            held.notify_one();
         }
         let (batch, others): (Vec<_>, Vec<_>) = batch.into_iter().partition(|settlement| done.has(settlement));
         let at_us = done.at.map_or(u64::MAX, unix_time::unix_us);

@@ -24,7 +24,7 @@ const ROUND: Duration = Duration::from_secs(20);
 const FAILURES: u32 = 3;
 
 /// How long one call may take.
-const PATIENCE: Duration = Duration::from_secs(4);
+const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// What is to be done about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -231,8 +231,8 @@ async fn held(pusher: &Pusher, id: SourceId) -> Result<Held, String> {
 }
 
 async fn in_time<T>(call: impl Future<Output = Result<T, String>>) -> Result<T, String> {
-    let answered = tokio::time::timeout(PATIENCE, call).await;
-    answered.unwrap_or_else(|_| Err(format!("the edge did not respond within {} s", PATIENCE.as_secs())))
+    let answered = tokio::time::timeout(CHECK_TIMEOUT, call).await;
+    answered.unwrap_or_else(|_| Err(format!("the edge did not respond within {} s", CHECK_TIMEOUT.as_secs())))
 }
 
 fn query_failed(error: store::Error) -> String {

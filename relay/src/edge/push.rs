@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::{App, secrets, supervise};
 
 /// How long a change waits for the edge before it says that it is pending.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(4);
+pub(crate) const PUSH_TIMEOUT: Duration = Duration::from_secs(4);
 
 /// How often a source is put in one go. After the first time the edge has held a newer revision each time.
 const TRIES: usize = 3;
@@ -58,15 +58,15 @@ pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
     outcome
 }
 
-/// The outcome of a put, which has [`PATIENCE`]. A put that panics has failed.
+/// The outcome of a put, which has [`PUSH_TIMEOUT`]. A put that panics has failed.
 async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>) -> Result<(), String> {
-    match tokio::time::timeout(PATIENCE, supervise::row(put)).await {
+    match tokio::time::timeout(PUSH_TIMEOUT, supervise::row(put)).await {
         Ok(Ok(outcome)) => outcome,
         Ok(Err(panic)) => {
             tracing::error!(error = %panic, %source, "the relay panicked while writing a source to the edge");
             Err(panic.to_string())
         }
-        Err(_) => Err(format!("the edge did not respond within {} s", PATIENCE.as_secs())),
+        Err(_) => Err(format!("the edge did not respond within {} s", PUSH_TIMEOUT.as_secs())),
     }
 }
 

@@ -23,7 +23,7 @@ use crate::{mint, supervise};
 /// What has happened, as it stands in the body: `{"type":…,"timestamp":…,"data":{…}}`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", content = "data")]
-pub enum Happening {
+pub enum OperationalEvent {
     /// Nothing is sent to a destination any more until somebody resumes it.
     #[serde(rename = "destination.disabled")]
     DestinationDisabled {
@@ -70,7 +70,7 @@ pub enum Cause {
 #[derive(Serialize)]
 struct Body<'a> {
     #[serde(flatten)]
-    happening: &'a Happening,
+    operational_event: &'a OperationalEvent,
     timestamp: String,
 }
 
@@ -92,13 +92,13 @@ pub async fn destination_disabled(
     // It can be disabled only once before somebody changes its state again.
     let key = format!("{}/disabled/{}", destination.id, unix_time::unix_ms(destination.state_changed_at));
     let customer = destination.customer_id;
-    let happening = Happening::DestinationDisabled {
+    let operational_event = OperationalEvent::DestinationDisabled {
         destination: destination.id,
         name: destination.name.clone(),
         cause,
         reason: reason.to_owned(),
     };
-    store(intake, customer, &key, &happening).await
+    store(intake, customer, &key, &operational_event).await
 }
 
 /// Waits until the event of a destination is stored. One that can never be stored is logged and dropped, because the
@@ -140,14 +140,14 @@ pub fn quarantine_full<'a>(
 ) -> Pin<Box<dyn Future<Output = store::Result<()>> + Send + 'a>> {
     Box::pin(async move {
         let key = format!("{}/quarantine_full/{}", source.id, unix_time::unix_ms(hour));
-        let happening = Happening::QuarantineFull {
+        let operational_event = OperationalEvent::QuarantineFull {
             source: source.id,
             name: source.name.clone(),
             hour: hour.format(&Rfc3339).unwrap_or_default(),
             events_per_hour: source.quarantine.events_per_hour,
             bytes_per_hour: source.quarantine.bytes_per_hour,
         };
-        store(intake, source.customer_id, &key, &happening).await
+        store(intake, source.customer_id, &key, &operational_event).await
     })
 }
 
@@ -155,23 +155,28 @@ pub fn quarantine_full<'a>(
 ///
 /// # Errors
 /// Returns an error if the database does not answer; then nothing was stored.
-pub async fn store(intake: &Intake, customer: CustomerId, key: &str, happening: &Happening) -> store::Result<()> {
+pub async fn store(
+    intake: &Intake,
+    customer: CustomerId,
+    key: &str,
+    operational_event: &OperationalEvent,
+) -> store::Result<()> {
     let snapshot = intake.configuration.current();
     let sources = snapshot
         .sources
         .values()
         .filter(|source| source.is_operational && source.customer_id == customer)
-        .map(|source| arrival(source.id, key, happening, mint::now_ms()));
+        .map(|source| arrival(source.id, key, operational_event, mint::now_ms()));
     let arrivals: Vec<_> = sources.collect();
     if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await.map_err(Into::into) }
 }
 
 /// An event as if it had been posted in the form of Standard Webhooks, `key` being its `webhook-id`.
-fn arrival(source: SourceId, key: &str, happening: &Happening, now_ms: u64) -> Arrival {
+fn arrival(source: SourceId, key: &str, operational_event: &OperationalEvent, now_ms: u64) -> Arrival {
     let id = EventId::from_uuid(mint::uuid());
     let at = unix_time::timestamp(now_ms);
     let timestamp = at.format(&Rfc3339).unwrap_or_default();
-    let body = serde_json::to_vec(&Body { happening, timestamp }).unwrap_or_default();
+    let body = serde_json::to_vec(&Body { operational_event, timestamp }).unwrap_or_default();
     let headers = [
         ("content-type", "application/json".to_owned()),
         ("webhook-id", key.to_owned()),

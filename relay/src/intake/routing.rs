@@ -37,7 +37,7 @@ impl Routing {
 
     /// Asks about each event unless its source and its source's routes are those of the last time. A route that has not
     /// answered at `until` is undecided. Nothing is asked about rejections and events of unknown sources.
-    pub async fn ask(&mut self, arrivals: &[Arrival], snapshot: &Snapshot, evaluator: &Evaluator, until: Instant) {
+    pub async fn evaluate(&mut self, arrivals: &[Arrival], snapshot: &Snapshot, evaluator: &Evaluator, until: Instant) {
         let mut open = Vec::new();
         for (arrival, routed) in arrivals.iter().zip(&mut self.0) {
             if routed.as_ref().is_some_and(|routed| routed.is_valid(snapshot)) {
@@ -47,7 +47,7 @@ impl Routing {
             if let Content::Event { header, body, .. } = &arrival.content
                 && let Some(source) = snapshot.sources.get(&header.source)
             {
-                open.push((routed, ask(header, body, source, snapshot, evaluator, until)));
+                open.push((routed, evaluate(header, body, source, snapshot, evaluator, until)));
             }
         }
         let (places, asked): (Vec<_>, Vec<_>) = open.into_iter().unzip();
@@ -73,7 +73,7 @@ impl Routed {
     }
 }
 
-async fn ask(
+async fn evaluate(
     header: &EventHeader,
     body: &[u8],
     source: &Arc<Source>,
@@ -98,7 +98,7 @@ async fn ask(
         // Never forwarded until it is released.
         Verification::Failed(_) => Vec::new(),
         Verification::Verified | Verification::Stale | Verification::Unsigned => {
-            route::ask(evaluator, snapshot, &view, until).await
+            route::evaluate(evaluator, snapshot, &view, until).await
         }
     };
     let routes = snapshot.routes_of_source.get(&source.id).cloned().unwrap_or_default();

@@ -34,9 +34,9 @@ impl Handover {
     /// Returns an error if the secret cannot be taken now, or not by this relay; the message has to be kept then.
     pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
-        let later = |error: store::Error| FetchError::Later(error.to_string());
+        let later = |error: store::Error| FetchError::Transient(error.to_string());
         let no_source =
-            || FetchError::Gone(format!("the source {id}, to which a secret was handed over, does not exist"));
+            || FetchError::Permanent(format!("the source {id}, to which a secret was handed over, does not exist"));
         let customer = self.customer(id).await.map_err(later)?.ok_or_else(no_source)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
         // Before the edge is asked: anyone who knows the URL may send many of these.
@@ -119,12 +119,12 @@ impl NotTaken {
 
 impl From<store::Error> for NotTaken {
     fn from(error: store::Error) -> Self {
-        Self::Failed(FetchError::Later(error.to_string()))
+        Self::Failed(FetchError::Transient(error.to_string()))
     }
 }
 
 fn gone(text: String) -> NotTaken {
-    NotTaken::Failed(FetchError::Gone(text))
+    NotTaken::Failed(FetchError::Permanent(text))
 }
 
 /// Why a source takes no secret that is handed over; `None` if it awaits one.

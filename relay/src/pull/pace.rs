@@ -6,7 +6,7 @@ use std::time::Duration;
 pub(crate) const MOST_AT_ONCE: usize = 4;
 
 /// The pause after a pull that found something but no backlog.
-const SHORT: Duration = Duration::from_millis(20);
+const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The state of the pacing.
 #[derive(Debug)]
@@ -20,7 +20,7 @@ impl Pace {
     /// `idle` is the longest pause between two pulls of an empty queue.
     #[must_use]
     pub fn new(idle: Duration) -> Self {
-        Self { idle, pause: SHORT, at_once: 1 }
+        Self { idle, pause: SHORT_PAUSE, at_once: 1 }
     }
 
     /// How many pulls may be in flight.
@@ -33,13 +33,13 @@ impl Pace {
     pub fn after(&mut self, asked: usize, found: usize) -> Duration {
         if found >= asked {
             self.at_once = (self.at_once * 2).min(MOST_AT_ONCE);
-            self.pause = SHORT;
+            self.pause = SHORT_PAUSE;
             return Duration::ZERO;
         }
         self.at_once = 1;
         if found > 0 {
-            self.pause = SHORT;
-            return SHORT;
+            self.pause = SHORT_PAUSE;
+            return SHORT_PAUSE;
         }
         let pause = self.pause;
         self.pause = (pause * 2).min(self.idle);
@@ -58,7 +58,7 @@ mod tests {
         assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 2));
         assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
         assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
-        assert_eq!((pace.after(BATCH, 1), pace.pulls_at_once()), (SHORT, 1));
+        assert_eq!((pace.after(BATCH, 1), pace.pulls_at_once()), (SHORT_PAUSE, 1));
     }
 
     #[test]
@@ -66,7 +66,7 @@ mod tests {
         let mut pace = Pace::new(Duration::from_millis(100));
         let pauses: Vec<u128> = (0..5).map(|_| pace.after(BATCH, 0).as_millis()).collect();
         assert_eq!(pauses, [20, 40, 80, 100, 100]);
-        assert_eq!(pace.after(BATCH, 3), SHORT);
-        assert_eq!(pace.after(BATCH, 0), SHORT);
+        assert_eq!(pace.after(BATCH, 3), SHORT_PAUSE);
+        assert_eq!(pace.after(BATCH, 0), SHORT_PAUSE);
     }
 }

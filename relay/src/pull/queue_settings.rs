@@ -205,14 +205,14 @@ fn days(duration: Duration) -> String {
 }
 
 /// How soon it is asked again for the configuration of the queues if the API did not answer.
-const ASK_AGAIN_AFTER: Duration = Duration::from_secs(3_600);
+const CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// Asks for the configuration of the queues and logs a warning for each finding; again after an hour if the API did not
 /// answer for all of them. Start does not wait for it, and nothing depends on it.
 pub async fn warn(queues: Vec<Queue>, stop: CancellationToken) {
     let look = async {
         while !is_done(look_once(&queues)).await {
-            tokio::time::sleep(ASK_AGAIN_AFTER).await;
+            tokio::time::sleep(CHECK_INTERVAL).await;
         }
     };
     tokio::select! {

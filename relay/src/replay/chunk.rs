@@ -26,7 +26,7 @@ use crate::route::{self, Becomes, EventView};
 use crate::{App, mint};
 
 /// How long the filters of one event may take, the time in which they wait for their turn included.
-pub(crate) const ASK_WITHIN: Duration = Duration::from_secs(20);
+pub(crate) const EVALUATE_WITHIN: Duration = Duration::from_secs(20);
 
 /// What a chunk takes, before anything of its contents is read.
 pub(super) struct Plan {
@@ -144,7 +144,7 @@ pub(super) async fn plan(
 ) -> store::Result<Plan> {
     let selection = selection(filter, replay.customer_id, replay.until_id, replay.created_at);
     let range = selection.ids.behind(replay.cursor_id);
-    let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::STRETCHES);
+    let (limit, limits) = (i64::try_from(rows).unwrap_or(i64::MAX), cut::RANGE_LIMITS);
     if filter.state.is_some() {
         let mut next = NextDeliveries { selection: &selection, limit, found: Vec::new() };
         let outcome = search::run(&app.pool, &mut next, Order::OldestFirst, range, limits).await?;
@@ -359,9 +359,10 @@ struct Target {
 
 /// The destinations to which the routes of an event send it. A replay does not go in order, so their order keys are not asked.
 async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option<EventRow>) -> Vec<Target> {
-    let turn = Turn::within(SourceId::from_uuid(event.row.source_id), ASK_WITHIN);
+    let turn = Turn::within(SourceId::from_uuid(event.row.source_id), EVALUATE_WITHIN);
     let answers =
-        route::ask_filters(&app.evaluator, turn, &event.routes, || Arc::new(input(event, content, snapshot))).await;
+        route::evaluate_filters(&app.evaluator, turn, &event.routes, || Arc::new(input(event, content, snapshot)))
+            .await;
     answers
         .into_iter()
         .filter_map(|answer| {

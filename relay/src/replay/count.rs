@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::{Counted, Filter, selection};
-use crate::waiting::UNWOKEN_LOOK_EVERY;
+use crate::waiting::UNWOKEN_INTERVAL;
 use crate::{App, supervise};
 
 /// How far the call counts that makes a replay.
@@ -35,7 +35,7 @@ pub(crate) const DRY_RUN: Limits =
     Limits { first: 5_000, largest: 100_000, total: 500_000, within: Duration::from_secs(5) };
 
 /// How soon the next pieces are counted.
-const AGAIN: Duration = Duration::from_millis(20);
+const NEXT_RANGE_AFTER: Duration = Duration::from_millis(20);
 
 /// How soon a count is tried again that has failed.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
@@ -64,7 +64,7 @@ async fn round(app: &App) -> Duration {
             return AFTER_ERROR;
         }
     };
-    let mut pause = UNWOKEN_LOOK_EVERY;
+    let mut pause = UNWOKEN_INTERVAL;
     for row in rows {
         pause = pause.min(pause_after(ReplayId::from_uuid(row.id), count(app, &row)).await);
     }
@@ -74,7 +74,7 @@ async fn round(app: &App) -> Duration {
 /// Waits for a piece of a replay's count; says how long it is until the next.
 async fn pause_after(replay: ReplayId, counted: impl Future<Output = store::Result<()>>) -> Duration {
     match supervise::row(counted).await {
-        Ok(Ok(())) => AGAIN,
+        Ok(Ok(())) => NEXT_RANGE_AFTER,
         Ok(Err(error)) => {
             tracing::warn!(%replay, %error, "could not count the matches of a replay; retrying");
             AFTER_ERROR
@@ -150,7 +150,7 @@ mod tests {
     async fn a_count_that_panics_is_tried_again_later() {
         let replay = ReplayId::mint(1, [1; 10]);
         assert_eq!(pause_after(replay, async { panic!("its filter") }).await, AFTER_ERROR);
-        assert_eq!(pause_after(replay, async { Ok(()) }).await, AGAIN);
+        assert_eq!(pause_after(replay, async { Ok(()) }).await, NEXT_RANGE_AFTER);
     }
 
     #[test]

@@ -22,9 +22,9 @@ pub(crate) const CHUNK_DELIVERIES: u64 = 20_000;
 pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
 
 /// How far a turn looks for rows that match before it moves the cursor as far as it has come. Short, because other replays
-/// wait for their turn meanwhile. The same however often the chunk was begun before: a stretch that takes too long is cut in
+/// wait for their turn meanwhile. The same however often the chunk was begun before: a range that takes too long is cut in
 /// the turn itself.
-pub(crate) const STRETCHES: Limits =
+pub(crate) const RANGE_LIMITS: Limits =
     Limits { first: 2_000, largest: 20_000, total: 100_000, within: Duration::from_millis(250) };
 
 /// How many of the first rows are taken together if they may have `most` together; at least one, if there is any. `sizes`

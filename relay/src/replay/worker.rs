@@ -25,13 +25,13 @@ use super::{Filter, chunk, cut};
 use crate::App;
 use crate::configuration::{self, Snapshot};
 use crate::supervise::{self, RowPanic};
-use crate::waiting::UNWOKEN_LOOK_EVERY;
+use crate::waiting::UNWOKEN_INTERVAL;
 
 /// How soon the worker looks for replays again after an error.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// How soon a replay is taken up again that could not go on.
-const AGAIN: Duration = Duration::from_secs(1);
+const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
 /// How many times a chunk may be begun at the same place.
 pub(crate) const MOST_BEGUN: i16 = 5;
@@ -96,7 +96,7 @@ impl Worker {
             tracing::warn!(error = wrong, "replays are suspended");
             return AFTER_ERROR;
         }
-        let mut pause = UNWOKEN_LOOK_EVERY;
+        let mut pause = UNWOKEN_INTERVAL;
         for row in rows {
             if self.stop.is_cancelled() {
                 break;
@@ -197,18 +197,18 @@ impl Worker {
 async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<Turn>>) -> Duration {
     match supervise::row(turn).await {
         Ok(Ok(Turn::Moved { pause })) => pause,
-        Ok(Ok(Turn::NotNow | Turn::Overtaken)) => AGAIN,
+        Ok(Ok(Turn::NotNow | Turn::Overtaken)) => RETRY_INTERVAL,
         Ok(Ok(Turn::Completed)) => {
             tracing::info!(%replay, "a replay has completed");
-            UNWOKEN_LOOK_EVERY
+            UNWOKEN_INTERVAL
         }
         Ok(Ok(Turn::Failed(error))) => {
             tracing::error!(%replay, error, "a replay has failed");
-            UNWOKEN_LOOK_EVERY
+            UNWOKEN_INTERVAL
         }
         Ok(Err(error)) => {
             tracing::warn!(%replay, %error, "a replay could not advance; retrying");
-            AGAIN
+            RETRY_INTERVAL
         }
         Err(panic) => {
             tracing::error!(%replay, error = %panic, "the relay panicked between two chunks of a replay; retrying");
@@ -266,11 +266,11 @@ async fn advance(app: &App, row: &ReplayRow, filter: &Filter, mut snapshot: Arc<
             Advanced::Elsewhere => return Ok(Turn::NotNow),
             Advanced::Moved => {
                 if chunk.made.iter().any(|made| made.undecided.is_some()) {
-                    app.releaser.intake.parked.notify_one();
+                    app.releaser.intake.held.notify_one();
                 }
                 let destinations: BTreeSet<Uuid> = chunk.made.iter().map(|made| made.destination_id).collect();
                 for destination in destinations {
-                    app.engine.look(DestinationId::from_uuid(destination));
+                    app.engine.rescan(DestinationId::from_uuid(destination));
                 }
                 return Ok(Turn::Moved { pause });
             }
@@ -293,7 +293,7 @@ async fn keep(app: &App, row: &ReplayRow) -> Infallible {
 fn pause_after_error(begun: i16) -> Duration {
     match begun {
         MOST_BEGUN.. => Duration::ZERO,
-        _ => AGAIN * (1 << begun.clamp(1, MOST_BEGUN)) / 2,
+        _ => RETRY_INTERVAL * (1 << begun.clamp(1, MOST_BEGUN)) / 2,
     }
 }
 

@@ -56,7 +56,7 @@ impl Parts {
             days: Arc::default(),
             holding: Arc::default(),
             unreadable_due: Arc::default(),
-            parked: Arc::default(),
+            held: Arc::default(),
         };
         let handover = Handover {
             config: Arc::clone(&config),

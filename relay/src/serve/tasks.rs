@@ -91,7 +91,7 @@ fn engine_parts(app: &App, intake: &Intake, group: &Group) -> deliver::Parts {
 
 fn pull(group: &Group, app: &App, intake: &Intake, queues: Vec<Queue>, handover: &Handover) {
     let large_bodies = Arc::new(Semaphore::new(pull::LARGE_BODIES));
-    group.spawn_job("check of the queues' settings", queue_settings::warn(queues.clone(), group.stop_signal()));
+    group.spawn_short_task("check of the queues' settings", queue_settings::warn(queues.clone(), group.stop_signal()));
     for queue in queues {
         let puller = Puller {
             queue,

@@ -50,7 +50,7 @@ async fn a_panic_of_a_task_or_a_job_is_a_failure_with_its_text_and_leaves_the_ot
             stop.cancelled().await;
         }
     });
-    group.spawn_job("job", async { panic!("number {}", 7) });
+    group.spawn_short_task("job", async { panic!("number {}", 7) });
     assert_eq!(failure(&supervisor).await.to_string(), "the task \"job\" panicked: number 7");
     group.spawn("task", async {
         tokio::task::yield_now().await;
@@ -66,7 +66,7 @@ async fn a_panic_of_a_task_or_a_job_is_a_failure_with_its_text_and_leaves_the_ot
 async fn a_job_that_ends_and_a_task_that_is_told_to_stop_are_no_failures_and_a_panic_while_it_stops_is_one() {
     let supervisor = Supervisor::default();
     let group = supervisor.group();
-    group.spawn_job("job", async {});
+    group.spawn_short_task("job", async {});
     group.spawn("stops", {
         let stop = group.stop_signal();
         async move { stop.cancelled().await }

@@ -53,7 +53,7 @@ create table destinations (
     -- hash of the id: which of the 256 shards this destination belongs to. The owner of the shard sends for it.
     shard smallint not null check (shard between 0 and 255),
     -- A JSON list of signing keys with the time at which each of them ends, newest first, sealed with the master key.
-    signing_keys_sealed text not null,
+    signing_secrets_sealed text not null,
     -- A JSON object of static headers, sealed because they often hold credentials; null where there are none.
     headers_sealed text,
     rate_limit integer check (rate_limit > 0),
@@ -82,7 +82,7 @@ create table destination_health (
     -- When the next probe is due, while the breaker is open.
     probe_at timestamptz,
     -- The destination has asked for a pause until then.
-    held_until timestamptz,
+    back_off_until timestamptz,
     -- Why less is sent than the limits allow, and since when.
     reduced_by text,
     reduced_since timestamptz,
@@ -140,7 +140,7 @@ create table events (
     failure_cause text,
     failure_detail text,
     -- How many more times the provider sent the same id within the dedupe window.
-    duplicates integer not null default 0,
+    copies integer not null default 0,
     primary key (id),
     constraint refused_events_have_a_cause check ((verification in ('failed', 'released')) = (failure_cause is not null)),
     constraint a_cause_has_a_detail check ((failure_cause is null) = (failure_detail is null))
@@ -178,7 +178,7 @@ create table pending_deliveries (
     route_id uuid,
     -- The replay that made it, or null.
     replay_id uuid,
-    -- When the next attempt is due; 'infinity' while the delivery is parked.
+    -- When the next attempt is due; 'infinity' while the delivery is held.
     due_at timestamptz not null,
     attempts smallint not null default 0,
     -- The attempts made before the present schedule began: a delivery that is retried by hand gets a fresh schedule.
@@ -189,8 +189,8 @@ create table pending_deliveries (
     -- A hash of its order key; null where it has no order.
     order_key bigint,
     -- Why it waits for a person: the error of its transform.
-    parked_reason text,
-    constraint parked_deliveries_are_never_due check ((parked_reason is not null) = (due_at = 'infinity'))
+    held_reason text,
+    constraint held_deliveries_are_never_due check ((held_reason is not null) = (due_at = 'infinity'))
 ) with (autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 5000, autovacuum_vacuum_cost_delay = 0,
         autovacuum_analyze_scale_factor = 0, autovacuum_analyze_threshold = 50000);
 -- The engine reads the heads of the lanes of ready destinations.
@@ -264,7 +264,7 @@ create table source_counters (
     -- Transactions that store at the same time add to different parts: with one row, each would wait for the other's commit.
     part smallint not null,
     stored bigint not null,
-    duplicates bigint not null,
+    copies bigint not null,
     -- Requests that the edge refused.
     rejected bigint not null,
     primary key (source_id, minute, part)

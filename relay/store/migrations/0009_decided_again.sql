@@ -1,9 +1,9 @@
--- A delivery whose filter or order key could not be evaluated is made and parked; one whose transform could not be evaluated
--- in time is tried a few times and then parked. The relay decides the first again by itself, and both when their route is
+-- A delivery whose filter or order key could not be evaluated is made and held; one whose transform could not be evaluated
+-- in time is tried a few times and then held. The relay decides the first again by itself, and both when their route is
 -- changed.
 alter table pending_deliveries
-    -- Since when it is parked; null if it is not, or was parked before this column existed.
-    add column parked_at timestamptz,
+    -- Since when it is held; null if it is not, or was held before this column existed.
+    add column held_at timestamptz,
     -- Whether its route is asked again before it is sent.
     add column undecided boolean not null default false,
     -- When the relay asks the route again by itself; null if only a change of the route can change the answer.
@@ -12,17 +12,17 @@ alter table pending_deliveries
     -- How often in a row it was due and nothing was sent because of the relay, and why the last time.
     add column not_sent smallint not null default 0,
     add column not_sent_reason text,
-    add constraint only_parked_deliveries_are_undecided check (not undecided or parked_reason is not null),
+    add constraint only_held_deliveries_are_undecided check (not undecided or held_reason is not null),
     add constraint only_undecided_deliveries_are_decided check (decide_at is null or undecided);
 
 -- The texts are those that a relay of before wrote.
 update pending_deliveries
-set parked_at = now(),
-    undecided = parked_reason like 'the filter could not%' or parked_reason like 'its order key could not%',
-    decide_at = case when parked_reason like 'the filter could not%' then now() end
-where parked_reason is not null;
+set held_at = now(),
+    undecided = held_reason like 'the filter could not%' or held_reason like 'its order key could not%',
+    decide_at = case when held_reason like 'the filter could not%' then now() end
+where held_reason is not null;
 
 -- What the relay decides by itself, the next one first.
 create index pending_deliveries_to_decide on pending_deliveries (decide_at) where decide_at is not null;
--- What a route has parked, the oldest first.
-create index pending_deliveries_parked_by_route on pending_deliveries (route_id, parked_at) where parked_at is not null;
+-- What a route has held, the oldest first.
+create index pending_deliveries_held_by_route on pending_deliveries (route_id, held_at) where held_at is not null;

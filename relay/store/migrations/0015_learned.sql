@@ -12,7 +12,7 @@ alter table destination_health
     -- that an earlier version of the relay was the first to write: nothing of it but the rate is recalled.
     add column learned_since timestamptz,
     -- Pauses after 429 since the last success.
-    add column pauses integer not null default 0,
+    add column back_offs integer not null default 0,
     -- How often the breaker has opened without being closed for long.
     add column openings integer not null default 0,
     -- While less is sent than the limits allow: below it the concurrency doubles with each round of successes.

@@ -24,13 +24,13 @@ alter table pending_deliveries
     -- written anew: all routes have version 1 now, and a row of a route that is gone already is held, because its transform
     -- is not known.
     add column route_version integer not null default 1,
-    drop constraint what_parks_is_known,
+    drop constraint held_by_is_known,
     -- Not validated: the values before were checked by a narrower constraint, and a validation reads the table under a lock.
-    add constraint what_parks_is_known check (parked_by in (
+    add constraint held_by_is_known check (held_by in (
         'filter', 'order_key', 'transform', 'url', 'body', 'attempt', 'route')) not valid;
 
--- The parked deliveries of a replay, which are few or a fault.
-create index pending_deliveries_parked_of_replay on pending_deliveries (replay_id)
+-- The held deliveries of a replay, which are few or a fault.
+create index pending_deliveries_held_of_replay on pending_deliveries (replay_id)
     where due_at = 'infinity' and replay_id is not null;
 
 -- Whether no filter has approved a delivery that has ended: it is decided before it is sent again.

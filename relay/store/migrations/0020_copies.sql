@@ -13,7 +13,7 @@ alter table event_bodies
     add constraint a_changed_copy_has_an_id check ((changed_copy_id is null) = (changed_copy is null));
 
 -- The ids that copies were answered with, each with the event that holds the key: the first hundred or so of each event.
-create table event_duplicates (
+create table event_copies (
     id uuid not null,
     event_id uuid not null,
     primary key (id)
@@ -31,7 +31,7 @@ declare
     part text;
 begin
     perform pg_advisory_xact_lock(hashtext('tidegate create_day'));
-    foreach parent in array array['events', 'event_bodies', 'event_keys', 'event_duplicates', 'settled_deliveries',
+    foreach parent in array array['events', 'event_bodies', 'event_keys', 'event_copies', 'settled_deliveries',
                                   'attempts', 'rejections', 'unreadable_messages', 'source_counters',
                                   'destination_counters'] loop
         part := parent || '_' || to_char(day, 'YYYYMMDD');

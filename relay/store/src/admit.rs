@@ -51,9 +51,9 @@ pub const SHORT_BYTES: usize = 1 << 20;
 
 /// What became of a batch.
 pub enum Admitted {
-    /// Committed. `stored` are the events that are new; the others were there already, are duplicates, or are beyond what
+    /// Committed. `stored` are the events that are new; the others were there already, are copies, or are beyond what
     /// their source keeps of requests that fail. `full` are the sources of those, where their owner is to be told.
-    Stored { stored: HashSet<Uuid>, duplicates: usize, full: Vec<Full> },
+    Stored { stored: HashSet<Uuid>, copies: usize, full: Vec<Full> },
     /// Nothing was written: the configuration is another one than that by which the events were routed.
     StaleConfiguration,
 }
@@ -145,7 +145,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     // Last, because two transactions that count for the same source wait for each other from here to their commit.
     counters::add_to_sources(connection, &counts(batch, &stored, &copies.of, &rejected, &beyond.events)).await?;
     transaction.commit().await?;
-    Ok(Admitted::Stored { stored, duplicates: copies.of.len(), full: beyond.full })
+    Ok(Admitted::Stored { stored, copies: copies.of.len(), full: beyond.full })
 }
 
 /// Whether an event is stored.
@@ -163,7 +163,7 @@ pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool> {
 fn counts(
     batch: &Batch,
     stored: &HashSet<Uuid>,
-    duplicates: &HashMap<Uuid, Uuid>,
+    copies: &HashMap<Uuid, Uuid>,
     rejected: &HashSet<Uuid>,
     beyond: &HashSet<Uuid>,
 ) -> BTreeMap<Uuid, SourceCounts> {
@@ -171,13 +171,13 @@ fn counts(
     let mut seen = HashSet::new();
     for event in batch.events.iter().filter(|event| seen.insert(event.id)) {
         let is_stored = stored.contains(&event.id);
-        let is_duplicate = duplicates.contains_key(&event.id);
+        let is_copy = copies.contains_key(&event.id);
         let is_beyond = beyond.contains(&event.id);
-        if is_stored || is_duplicate || is_beyond {
+        if is_stored || is_copy || is_beyond {
             let count = counts.entry(event.source_id).or_default();
             count.rejected += i64::from(is_beyond);
             count.stored += i64::from(is_stored);
-            count.duplicates += i64::from(is_duplicate);
+            count.copies += i64::from(is_copy);
         }
     }
     for rejection in batch.rejections.iter().filter(|rejection| rejected.contains(&rejection.id)) {
@@ -288,33 +288,33 @@ async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, 
     let order_keys: Vec<Option<i64>> = new.iter().map(|(_, delivery)| delivery.order_key).collect();
     let waits: Vec<f64> = new.iter().map(|(_, delivery)| delivery.first_wait.as_secs_f64()).collect();
     let undecided = || new.iter().map(|(_, delivery)| delivery.undecided.as_ref());
-    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let held: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
-    let parked_by = parked_by(undecided());
+    let held_by = held_by(undecided());
     sqlx::query!(
-        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason,
-                                         parked_by, order_key, due_at, not_before, parked_at, undecided, decide_at,
+        "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, held_reason,
+                                         held_by, order_key, due_at, not_before, held_at, undecided, decide_at,
                                          route_version)
-         select id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, parked_by, order_key,
-                case when parked_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
+         select id, customer_id, destination_id, event_id, source_id, route_id, held_reason, held_by, order_key,
+                case when held_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
                 case when wait_s > 0 then now() + wait_s * interval '1 second' end,
-                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when held_reason is not null then now() end, held_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end, route_version
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $6::uuid[], $7::text[],
                      $8::bigint[], $9::bool[], $11::text[], $12::int[], $13::float8[])
-              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, parked_reason, order_key, again,
-                           parked_by, route_version, wait_s)",
+              as delivery (id, customer_id, destination_id, event_id, source_id, route_id, held_reason, order_key, again,
+                           held_by, route_version, wait_s)",
         &ids,
         &customer_ids,
         &destination_ids,
         &event_ids,
         &source_ids,
         &route_ids,
-        &parked as &[Option<&str>],
+        &held as &[Option<&str>],
         &order_keys as &[Option<i64>],
         &again,
         FIRST_PAUSE_S,
-        &parked_by as &[&str],
+        &held_by as &[&str],
         &versions,
         &waits
     )
@@ -323,8 +323,8 @@ async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, 
     Ok(())
 }
 
-/// What parks each delivery; of those that are not parked it means nothing.
-pub(crate) fn parked_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>) -> Vec<&'static str> {
+/// What holds each delivery; of those that are not held it means nothing.
+pub(crate) fn held_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>) -> Vec<&'static str> {
     undecided.map(|undecided| undecided.map_or(HeldBy::Transform, |why| why.by).name()).collect()
 }
 

@@ -54,7 +54,7 @@ pub struct DestinationRow {
     pub name: String,
     pub url: String,
     pub shard: i16,
-    pub signing_keys_sealed: String,
+    pub signing_secrets_sealed: String,
     pub headers_sealed: Option<String>,
     pub rate_limit: Option<i32>,
     pub rate_per: Option<String>,
@@ -224,7 +224,7 @@ pub async fn read(pool: &Pool) -> Result<Rows> {
         .fetch_all(&mut *transaction)
         .await?;
     let rows = sqlx::query!(
-        "select id, customer_id, name, url, shard, signing_keys_sealed, headers_sealed, rate_limit, rate_per,
+        "select id, customer_id, name, url, shard, signing_secrets_sealed, headers_sealed, rate_limit, rate_per,
                 max_concurrency, timeout_ms, retry, append_query, state, state_changed_at, moved_at, updated_at
          from destinations"
     )
@@ -239,7 +239,7 @@ pub async fn read(pool: &Pool) -> Result<Rows> {
             name: row.name,
             url: row.url,
             shard: row.shard,
-            signing_keys_sealed: row.signing_keys_sealed,
+            signing_secrets_sealed: row.signing_secrets_sealed,
             headers_sealed: row.headers_sealed,
             rate_limit: row.rate_limit,
             rate_per: row.rate_per,

@@ -109,9 +109,9 @@ pub(super) async fn record(connection: &mut Connection, copies: &Copies, events:
     let counts: Vec<i32> = by_holder.values().map(|copies| i32::try_from(copies.len()).unwrap_or(i32::MAX)).collect();
     lock_events(connection, &ids).await?;
     let counted = sqlx::query!(
-        "update events set duplicates = duplicates + more.count
+        "update events set copies = copies + more.count
          from unnest($1::uuid[], $2::int[]) as more (id, count) where events.id = more.id and events.id = any($1)
-         returning events.id, events.duplicates - more.count as \"before!\"",
+         returning events.id, events.copies - more.count as \"before!\"",
         &ids,
         &counts
     )
@@ -139,7 +139,7 @@ async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> R
     kept.sort_unstable();
     let (ids, event_ids): (Vec<Uuid>, Vec<Uuid>) = kept.into_iter().unzip();
     sqlx::query!(
-        "insert into event_duplicates (id, event_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing",
+        "insert into event_copies (id, event_id) select * from unnest($1::uuid[], $2::uuid[]) on conflict do nothing",
         &ids,
         &event_ids
     )

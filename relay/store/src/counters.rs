@@ -16,7 +16,7 @@ pub const LATENCIES_MS: [i32; 5] = [50, 250, 1_000, 5_000, 30_000];
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SourceCounts {
     pub stored: i64,
-    pub duplicates: i64,
+    pub copies: i64,
     /// Requests that the edge refused, and those that failed and were beyond what the source keeps of such.
     pub rejected: i64,
 }
@@ -49,16 +49,16 @@ pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<Uuid,
     let ids: Vec<Uuid> = counts.keys().copied().collect();
     let column = |of: fn(&SourceCounts) -> i64| counts.values().map(of).collect::<Vec<i64>>();
     sqlx::query!(
-        "insert into source_counters as counter (source_id, minute, part, stored, duplicates, rejected)
-         select source_id, date_trunc('minute', now()), pg_backend_pid() % 8, stored, duplicates, rejected
+        "insert into source_counters as counter (source_id, minute, part, stored, copies, rejected)
+         select source_id, date_trunc('minute', now()), pg_backend_pid() % 8, stored, copies, rejected
          from unnest($1::uuid[], $2::bigint[], $3::bigint[], $4::bigint[])
-              as more (source_id, stored, duplicates, rejected)
+              as more (source_id, stored, copies, rejected)
          on conflict (source_id, minute, part) do update
-         set stored = counter.stored + excluded.stored, duplicates = counter.duplicates + excluded.duplicates,
+         set stored = counter.stored + excluded.stored, copies = counter.copies + excluded.copies,
              rejected = counter.rejected + excluded.rejected",
         &ids,
         &column(|count| count.stored),
-        &column(|count| count.duplicates),
+        &column(|count| count.copies),
         &column(|count| count.rejected)
     )
     .execute(connection)
@@ -135,7 +135,7 @@ pub async fn of_sources(
     let mut search = pool.begin_search().await?;
     let rows = sqlx::query!(
         r#"select date_trunc($5, minute) as "at!", sum(stored)::bigint as "stored!",
-                  sum(duplicates)::bigint as "duplicates!", sum(rejected)::bigint as "rejected!"
+                  sum(copies)::bigint as "copies!", sum(rejected)::bigint as "rejected!"
            from source_counters
            where source_id = any(array(select id from sources where customer_id = $1 and ($2::uuid is null or id = $2)))
              and minute >= $3 and minute < $4
@@ -150,7 +150,7 @@ pub async fn of_sources(
     .await?;
     let rows = rows
         .into_iter()
-        .map(|row| (row.at, SourceCounts { stored: row.stored, duplicates: row.duplicates, rejected: row.rejected }));
+        .map(|row| (row.at, SourceCounts { stored: row.stored, copies: row.copies, rejected: row.rejected }));
     Ok(rows.collect())
 }
 

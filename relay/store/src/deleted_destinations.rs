@@ -103,7 +103,7 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
 }
 
 /// Cancels the next deliveries in the order of their index. The place where they end is written with them: it may be that
-/// of a parked delivery, which is due at infinity, and is never read here.
+/// of a held delivery, which is due at infinity, and is never read here.
 async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64) -> Result<i64> {
     let ended = sqlx::query!(
         r#"with job as materialized (

@@ -28,8 +28,8 @@ pub struct DeliveryRow {
     pub state: String,
     /// `None` too if the destination is among those that cannot be sent to.
     pub held_reason: Option<String>,
-    /// What parks it, if it is parked.
-    pub parked_by: Option<String>,
+    /// What holds it, if it is held by something of its own.
+    pub held_by: Option<String>,
     /// When the next attempt is due; `None` where there is none to come.
     pub due_at: Option<OffsetDateTime>,
     /// Whether that is past, by the database's clock.
@@ -39,7 +39,7 @@ pub struct DeliveryRow {
     /// An earlier delivery of its order key goes first.
     pub is_behind: bool,
     /// Until when its destination has asked for a pause, if that is to come.
-    pub paused_until: Option<OffsetDateTime>,
+    pub back_off_until: Option<OffsetDateTime>,
     /// Until when the breaker of its destination is open, if that is to come.
     pub open_until: Option<OffsetDateTime>,
     pub attempts: i16,
@@ -102,7 +102,7 @@ impl Search for Page {
         }
         let settled = self.settled_edge(pool, range, rows, plain).await?;
         let range = Range { from: settled.unwrap_or(range.from), ..range };
-        // Within the stretch of the one table the other may have more rows than that.
+        // Within the range of the one table the other may have more rows than that.
         Ok(self.pending_edge(pool, range, rows, plain).await?.or(settled))
     }
 
@@ -140,34 +140,34 @@ async fn page(
     range: Range,
     limit: i64,
 ) -> Result<Vec<DeliveryRow>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id as "id!", event_id as "event_id!", source_id as "source_id!", destination_id as "destination_id!",
                   destination_name as "destination_name?", route_id, replay_id, state as "state!", held_reason,
-                  parked_by, due_at, coalesce(due_at <= now(), false) as "is_due!", expedited as "expedited!",
+                  held_by, due_at, coalesce(due_at <= now(), false) as "is_due!", expedited as "expedited!",
                   state = 'pending' and order_key is not null and attempts = schedule_start and exists (
                       select from pending_deliveries earlier left join routes route on route.id = delivery.route_id
                       where earlier.destination_id = delivery.destination_id and earlier.order_key = delivery.order_key
                         and earlier.id < delivery.id
                         and (coalesce(route.poison, 'block') = 'block'
-                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                             or earlier.attempts = earlier.schedule_start and earlier.held_reason is null)
                   ) as "is_behind!",
-                  paused_until as "paused_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
+                  back_off_until as "back_off_until?", open_until as "open_until?", attempts as "attempts!", error, reason,
                   settled_at
            from (
                (select * from (
                     select pending.id, event_id, source_id, destination_id, destinations.name as destination_name, route_id,
                            replay_id,
-                           case when parked_reason is null and destinations.state = 'active'
+                           case when held_reason is null and destinations.state = 'active'
                                      and destination_id <> all($9::uuid[]) then 'pending' else 'held' end as state,
                            case when destinations.id is null then 'its destination was deleted; it is being cancelled'
-                                when parked_reason is not null then parked_reason
+                                when held_reason is not null then held_reason
                                 when destinations.state = 'paused' then 'the destination is paused'
                                 when destinations.state = 'disabled' then
                                     'the destination is disabled: ' || coalesce(destinations.state_reason, 'no reason given')
                            end as held_reason,
-                           case when parked_reason is not null then parked_by end as parked_by,
+                           case when held_reason is not null then held_by end as held_by,
                            nullif(due_at, 'infinity') as due_at, expedited_at is not null as expedited, order_key,
                            attempts, schedule_start,
                            case when not_sent > 0 then 'not_sent' end as error, not_sent_reason as reason,
@@ -194,7 +194,7 @@ async fn page(
                 order by settled.id desc limit $8)
            ) delivery
            left join lateral (
-               select case when held_until > now() then held_until end as paused_until,
+               select case when back_off_until > now() then back_off_until end as back_off_until,
                       case when breaker = 'open' and probe_at > now() then probe_at end as open_until
                from destination_health where destination_id = delivery.destination_id and delivery.state = 'pending'
            ) health on true
@@ -317,7 +317,7 @@ async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId
 }
 
 /// Marks a delivery to be sent at once, by its route as it is now. One that is settled is pending again, under the same id and
-/// with a fresh schedule, unless it or its event lies before `first_with_body`; one that is parked waits no more, unless it is
+/// with a fresh schedule, unless it or its event lies before `first_with_body`; one that is held waits no more, unless it is
 /// undecided. One that is marked already stays as it is.
 ///
 /// # Errors
@@ -394,7 +394,7 @@ async fn make_pending(
              from back where replays.id = back.replay_id
          )
          insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         attempts, schedule_start, generation, undecided, parked_reason, parked_by)
+                                         attempts, schedule_start, generation, undecided, held_reason, held_by)
          select id, customer_id, destination_id, event_id, source_id, route_id, replay_id,
                 case when undecided then 'infinity' else now() end, attempts, attempts,
                 pg_current_xact_id()::text::bigint, undecided,
@@ -481,7 +481,7 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool> 
             "update pending_deliveries set due_at = greatest(now(), not_before)
              where due_at > greatest(now(), not_before) and id = (
                  select id from pending_deliveries
-                 where destination_id = $1 and order_key = $2 and attempts = schedule_start and parked_reason is null
+                 where destination_id = $1 and order_key = $2 and attempts = schedule_start and held_reason is null
                  order by id limit 1)",
             cancelled.destination_id,
             key

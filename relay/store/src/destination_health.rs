@@ -18,7 +18,7 @@ pub struct HealthRow {
     pub breaker: String,
     pub breaker_since: Option<OffsetDateTime>,
     pub probe_at: Option<OffsetDateTime>,
-    pub held_until: Option<OffsetDateTime>,
+    pub back_off_until: Option<OffsetDateTime>,
     pub reduced_by: Option<String>,
     pub reduced_since: Option<OffsetDateTime>,
     pub rate_factor: f64,
@@ -48,8 +48,8 @@ pub struct PendingRow {
 pub struct LearnedRow {
     pub destination_id: Uuid,
     pub learned_since: Option<OffsetDateTime>,
-    pub held_until: Option<OffsetDateTime>,
-    pub pauses: i32,
+    pub back_off_until: Option<OffsetDateTime>,
+    pub back_offs: i32,
     pub breaker: String,
     pub breaker_since: Option<OffsetDateTime>,
     pub probe_at: Option<OffsetDateTime>,
@@ -79,8 +79,8 @@ impl LearnedRow {
         let probe_us = self.probe_at.map(us);
         Learned {
             since_us: self.learned_since.map_or(0, unix_us),
-            held_until_us: self.held_until.map(us),
-            pauses: u32::try_from(self.pauses).unwrap_or(0),
+            back_off_until_us: self.back_off_until.map(us),
+            back_offs: u32::try_from(self.back_offs).unwrap_or(0),
             breaker: match self.breaker.as_str() {
                 "open" => BreakerState::Open { until_us: probe_us.unwrap_or(now_us) },
                 "half_open" => BreakerState::HalfOpen { probe: None },
@@ -112,10 +112,10 @@ impl LearnedRow {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn recall(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>> {
+pub async fn load(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, LearnedRow>> {
     let rows = sqlx::query_as!(
         LearnedRow,
-        r#"select destination_id, learned_since, held_until, pauses, breaker, breaker_since, probe_at, openings, reduced_by,
+        r#"select destination_id, learned_since, back_off_until, back_offs, breaker, breaker_since, probe_at, openings, reduced_by,
                   reduced_since, concurrency, slow_start_below, rate_factor, failing_since, failures, paced_at, last_of_epoch,
                   ahead_us, (extract(epoch from now()) * 1000000)::bigint as "read_us!"
            from destination_health where destination_id = any($1)"#,
@@ -142,7 +142,7 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
     let breakers: Vec<&str> = learned().map(|learned| breaker_name(learned.breaker)).collect();
     let since: Vec<Option<OffsetDateTime>> = learned().map(|learned| learned.breaker_since_us.map(at)).collect();
     let probes: Vec<Option<OffsetDateTime>> = learned().map(|learned| probe_us(learned.breaker).map(at)).collect();
-    let held: Vec<Option<OffsetDateTime>> = learned().map(|learned| learned.held_until_us.map(at)).collect();
+    let held: Vec<Option<OffsetDateTime>> = learned().map(|learned| learned.back_off_until_us.map(at)).collect();
     let reduced_by: Vec<Option<String>> =
         learned().map(|learned| learned.reduced.map(|reduced| reason_text(reduced.why))).collect();
     let reduced_since: Vec<Option<OffsetDateTime>> =
@@ -162,15 +162,15 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
         .map(|learned| learned.failing.map_or(0, |run| i64::try_from(run.failures).unwrap_or(i64::MAX)))
         .collect();
     let learned_since: Vec<OffsetDateTime> = learned().map(|learned| at(learned.since_us)).collect();
-    let pauses: Vec<i32> = learned().map(|learned| count(learned.pauses)).collect();
+    let back_offs: Vec<i32> = learned().map(|learned| count(learned.back_offs)).collect();
     let openings: Vec<i32> = learned().map(|learned| count(learned.openings)).collect();
     let paced: Vec<Option<OffsetDateTime>> = learned().map(|learned| learned.paced_us.map(at)).collect();
     let last: Vec<Option<i64>> = reports.iter().map(|health| health.learned.is_last.then_some(health.epoch)).collect();
     let reported: Vec<OffsetDateTime> = reports.iter().map(|health| at(health.at_us)).collect();
     sqlx::query!(
-        "insert into destination_health as held (destination_id, epoch, breaker, breaker_since, probe_at, held_until,
+        "insert into destination_health as held (destination_id, epoch, breaker, breaker_since, probe_at, back_off_until,
              reduced_by, reduced_since, rate_factor, concurrency, in_flight, waiting_fresh, waiting_retry, waiting_replay,
-             recent_attempts, recent_failures, latency_ms, failing_since, failures, reported_at, learned_since, pauses,
+             recent_attempts, recent_failures, latency_ms, failing_since, failures, reported_at, learned_since, back_offs,
              openings, slow_start_below, paced_at, last_of_epoch, ahead_us)
          select report.*, (extract(epoch from now()) * 1000000)::bigint - $27::bigint
          from unnest($1::uuid[], $2::bigint[], $3::text[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[],
@@ -178,20 +178,20 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
                      $14::int[], $15::int[], $16::int[], $17::int[], $18::timestamptz[], $19::bigint[],
                      $20::timestamptz[], $21::timestamptz[], $22::int[], $23::int[], $24::float8[], $25::timestamptz[],
                      $26::bigint[])
-              as report (id, epoch, breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor,
+              as report (id, epoch, breaker, breaker_since, probe_at, back_off_until, reduced_by, reduced_since, rate_factor,
                          concurrency, in_flight, fresh, retry, replay, attempts, recent_failures, latency_ms,
-                         failing_since, failures, reported_at, learned_since, pauses, openings, slow_start_below, paced_at,
+                         failing_since, failures, reported_at, learned_since, back_offs, openings, slow_start_below, paced_at,
                          last_of_epoch)
          join destinations on destinations.id = report.id
          on conflict (destination_id) do update
          set epoch = excluded.epoch, breaker = excluded.breaker, breaker_since = excluded.breaker_since,
-             probe_at = excluded.probe_at, held_until = excluded.held_until, reduced_by = excluded.reduced_by,
+             probe_at = excluded.probe_at, back_off_until = excluded.back_off_until, reduced_by = excluded.reduced_by,
              reduced_since = excluded.reduced_since, rate_factor = excluded.rate_factor,
              concurrency = excluded.concurrency, in_flight = excluded.in_flight, waiting_fresh = excluded.waiting_fresh,
              waiting_retry = excluded.waiting_retry, waiting_replay = excluded.waiting_replay,
              recent_attempts = excluded.recent_attempts, recent_failures = excluded.recent_failures,
              latency_ms = excluded.latency_ms, failing_since = excluded.failing_since, failures = excluded.failures,
-             reported_at = excluded.reported_at, learned_since = excluded.learned_since, pauses = excluded.pauses,
+             reported_at = excluded.reported_at, learned_since = excluded.learned_since, back_offs = excluded.back_offs,
              openings = excluded.openings, slow_start_below = excluded.slow_start_below, paced_at = excluded.paced_at,
              last_of_epoch = excluded.last_of_epoch, ahead_us = excluded.ahead_us
          where held.epoch <= excluded.epoch",
@@ -216,7 +216,7 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
         &runs,
         &reported,
         &learned_since,
-        &pauses,
+        &back_offs,
         &openings,
         &slow_start_below as &[Option<f64>],
         &paced as &[Option<OffsetDateTime>],
@@ -235,7 +235,7 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
 pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     sqlx::query_as!(
         HealthRow,
-        "select breaker, breaker_since, probe_at, held_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
+        "select breaker, breaker_since, probe_at, back_off_until, reduced_by, reduced_since, rate_factor, concurrency, in_flight,
                 waiting_fresh, waiting_retry, waiting_replay, recent_attempts, recent_failures, latency_ms,
                 failing_since, failures, reported_at, learned_since
          from destination_health where destination_id = $1",
@@ -246,7 +246,7 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     .map_err(Error::from)
 }
 
-/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; parked ones
+/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; held ones
 /// are counted and never due.
 ///
 /// # Errors
@@ -334,8 +334,8 @@ mod tests {
         LearnedRow {
             destination_id: Uuid::nil(),
             learned_since: at(0),
-            held_until: at(60),
-            pauses: 3,
+            back_off_until: at(60),
+            back_offs: 3,
             breaker: "open".to_owned(),
             breaker_since: at(1),
             probe_at: at(30),
@@ -362,10 +362,10 @@ mod tests {
         let now_us = read_us + 100 * SECOND;
         let learned = row.learned(9, now_us);
         let after = |seconds| Some(now_us + seconds * SECOND);
-        assert_eq!((learned.held_until_us, learned.paced_us), (after(55), after(5)));
+        assert_eq!((learned.back_off_until_us, learned.paced_us), (after(55), after(5)));
         assert_eq!(learned.breaker, BreakerState::Open { until_us: now_us + 25 * SECOND });
         assert_eq!(learned.since_us, WRITTEN_US, "it is the database's, and compared with the database's");
-        assert_eq!((learned.pauses, learned.openings, learned.is_last), (3, 2, true));
+        assert_eq!((learned.back_offs, learned.openings, learned.is_last), (3, 2, true));
         assert_eq!(learned.reduced.map(|reduced| (reduced.why, reduced.concurrency)), Some((Reason::Status(429), 4.0)));
         assert_eq!(learned.failing.map(|run| run.failures), Some(7));
         assert!(!row.learned(10, now_us).is_last, "there was an owner in between");

@@ -17,7 +17,7 @@ pub struct DestinationRow {
     pub name: String,
     pub url: String,
     pub shard: i16,
-    pub signing_keys_sealed: String,
+    pub signing_secrets_sealed: String,
     pub headers_sealed: Option<String>,
     pub rate_limit: Option<i32>,
     pub rate_per: Option<String>,
@@ -41,7 +41,7 @@ struct Raw {
     name: String,
     url: String,
     shard: i16,
-    signing_keys_sealed: String,
+    signing_secrets_sealed: String,
     headers_sealed: Option<String>,
     rate_limit: Option<i32>,
     rate_per: Option<String>,
@@ -69,7 +69,7 @@ impl TryFrom<Raw> for DestinationRow {
             name: raw.name,
             url: raw.url,
             shard: raw.shard,
-            signing_keys_sealed: raw.signing_keys_sealed,
+            signing_secrets_sealed: raw.signing_secrets_sealed,
             headers_sealed: raw.headers_sealed,
             rate_limit: raw.rate_limit,
             rate_per: raw.rate_per,
@@ -89,7 +89,7 @@ impl TryFrom<Raw> for DestinationRow {
 /// What a destination's owner sets.
 pub struct Content {
     pub url: String,
-    pub signing_keys_sealed: String,
+    pub signing_secrets_sealed: String,
     pub headers_sealed: Option<String>,
     pub rate_limit: Option<i32>,
     pub rate_per: Option<&'static str>,
@@ -179,7 +179,7 @@ async fn insert_in(
 ) -> Result<DestinationRow> {
     sqlx::query_as!(
         Raw,
-        "insert into destinations (id, customer_id, name, shard, url, signing_keys_sealed, headers_sealed, rate_limit,
+        "insert into destinations (id, customer_id, name, shard, url, signing_secrets_sealed, headers_sealed, rate_limit,
                                    rate_per, max_concurrency, timeout_ms, retry, append_query)
          values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
          returning *",
@@ -188,7 +188,7 @@ async fn insert_in(
         name,
         shard,
         content.url,
-        content.signing_keys_sealed,
+        content.signing_secrets_sealed,
         content.headers_sealed,
         content.rate_limit,
         content.rate_per,
@@ -206,7 +206,7 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
     sqlx::query_as!(
         Raw,
         "update destinations
-         set url = $4, signing_keys_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
+         set url = $4, signing_secrets_sealed = $5, headers_sealed = $6, rate_limit = $7, rate_per = $8,
              max_concurrency = $9, timeout_ms = $10, retry = $11, append_query = $12, updated_at = clock_timestamp(),
              moved_at = case when $13 then clock_timestamp() else moved_at end
          where customer_id = $1 and id = $2 and updated_at = $3
@@ -215,7 +215,7 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
         seen.id,
         seen.updated_at,
         content.url,
-        content.signing_keys_sealed,
+        content.signing_secrets_sealed,
         content.headers_sealed,
         content.rate_limit,
         content.rate_per,
@@ -236,7 +236,7 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
-pub async fn change_signing_keys<T, E: From<Error>>(
+pub async fn change_signing_secrets<T, E: From<Error>>(
     pool: &Pool,
     customer: CustomerId,
     id: Option<DestinationId>,
@@ -245,11 +245,11 @@ pub async fn change_signing_keys<T, E: From<Error>>(
 ) -> Result<Option<(T, Version)>, E> {
     let mut change = Change::begin(pool).await?;
     let Some(before) = find_in(&mut change, customer, id, name).await? else { return Ok(None) };
-    let (planned, signing_keys_sealed) = plan(&before)?;
+    let (planned, signing_secrets_sealed) = plan(&before)?;
     sqlx::query!(
-        "update destinations set signing_keys_sealed = $2, updated_at = clock_timestamp() where id = $1",
+        "update destinations set signing_secrets_sealed = $2, updated_at = clock_timestamp() where id = $1",
         before.id,
-        signing_keys_sealed
+        signing_secrets_sealed
     )
     .execute(&mut *change)
     .await

@@ -27,7 +27,7 @@ pub struct SummaryRow {
     pub verification: String,
     pub failure_cause: Option<String>,
     pub failure_detail: Option<String>,
-    pub duplicates: i32,
+    pub copies: i32,
     pub same_key_as: Option<Uuid>,
 }
 
@@ -49,7 +49,7 @@ pub struct EventRow {
     pub verification: String,
     pub failure_cause: Option<String>,
     pub failure_detail: Option<String>,
-    pub duplicates: i32,
+    pub copies: i32,
     pub same_key_as: Option<Uuid>,
 }
 
@@ -108,11 +108,11 @@ async fn page(
     range: Range,
     limit: i64,
 ) -> Result<Vec<SummaryRow>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select events.id, source_id, sources.name as "source_name?", received_at, type as event_type,
-                  provider_event_id, body_size, verification, failure_cause, failure_detail, duplicates, same_key_as
+                  provider_event_id, body_size, verification, failure_cause, failure_detail, copies, same_key_as
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and ($2::uuid is null or source_id = $2) and ($3::text is null or type = $3)
              and ($4::text is null or provider_event_id = $4) and ($5::text is null or verification = $5)
@@ -141,7 +141,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
         EventRow,
         r#"select events.id, events.customer_id, source_id, sources.name as "source_name?", received_at, stored_at,
                   type as event_type, provider_event_id, method, query, headers, body_size, verification,
-                  failure_cause, failure_detail, duplicates, same_key_as
+                  failure_cause, failure_detail, copies, same_key_as
            from events left join sources on sources.id = events.source_id
            where events.customer_id = $1 and events.id = $2"#,
         customer.uuid(),
@@ -156,8 +156,8 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn of_duplicate(pool: &Pool, copy: EventId) -> Result<Option<EventId>> {
-    let event = sqlx::query_scalar!("select event_id from event_duplicates where id = $1", copy.uuid());
+pub async fn of_copy(pool: &Pool, copy: EventId) -> Result<Option<EventId>> {
+    let event = sqlx::query_scalar!("select event_id from event_copies where id = $1", copy.uuid());
     Ok(event.fetch_optional(pool).await?.map(EventId::from_uuid))
 }
 
@@ -197,7 +197,7 @@ pub enum Released {
 }
 
 /// Marks an event as released and makes its deliveries, routed by the configuration `version`. From then on its repetitions are
-/// duplicates, unless another event has its key already.
+/// copies, unless another event has its key already.
 ///
 /// # Errors
 /// Where the database cannot be asked; then nothing was written.

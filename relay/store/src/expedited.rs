@@ -62,7 +62,7 @@ pub async fn due(pool: &Pool, destination: Uuid, ids: &[Uuid]) -> Result<(Vec<Du
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id
                         and (coalesce(route.poison, gone.poison, 'block') = 'block'
-                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                             or earlier.attempts = earlier.schedule_start and earlier.held_reason is null)
                   ) as "is_behind!",
                   false as "is_next!", due.not_sent, due.generation, true as "expedited!"
            from pending_deliveries due

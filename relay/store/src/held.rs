@@ -1,4 +1,4 @@
-//! Deliveries that are parked, each by something of its own: how many there are, since when, and how all of them are
+//! Deliveries that are held, each by something of its own: how many there are, since when, and how all of them are
 //! released.
 
 use model::held_by::HeldBy;
@@ -7,14 +7,14 @@ use uuid::Uuid;
 
 use crate::{Connection, Error, Pool, Result};
 
-/// The most parked deliveries of one kind that are counted.
+/// The most held deliveries of one kind that are counted.
 pub const COUNTED: i64 = 10_000;
 
 /// For how long only the relay itself is given the time to decide what it could not decide, before an event says so, in
 /// seconds.
 const DECIDED_BY_ITSELF_S: f64 = 60.0;
 
-/// Which parked deliveries.
+/// Which held deliveries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     All,
@@ -23,7 +23,7 @@ pub enum Of {
     Source(Uuid),
 }
 
-/// A delivery that is parked no more, or is to be decided now.
+/// A delivery that is held no more, or is to be decided now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released {
     pub destination_id: Uuid,
@@ -31,8 +31,8 @@ pub struct Released {
     pub undecided: bool,
 }
 
-/// Makes parked deliveries due now, at most `limit` of them, the oldest of each kind first. Those that are undecided stay
-/// parked, and their routes are asked again now. What was parked at `before` or later stays as it is.
+/// Makes held deliveries due now, at most `limit` of them, the oldest of each kind first. Those that are undecided stay
+/// held, and their routes are asked again now. What was held at `before` or later stays as it is.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
@@ -49,13 +49,13 @@ pub async fn release(
     let ids = match of {
         Of::All => {
             sqlx::query_scalar!(
-                r#"select parked.id as "id!" from unnest($2::text[]) as kinds (kind)
+                r#"select held.id as "id!" from unnest($2::text[]) as kinds (kind)
                    cross join lateral (
                        select id from pending_deliveries pending
-                       where pending.customer_id = $1 and pending.parked_by = kinds.kind and pending.due_at = 'infinity'
-                         and pending.parked_at < $3
-                       order by pending.parked_at limit $4 for update skip locked
-                   ) parked
+                       where pending.customer_id = $1 and pending.held_by = kinds.kind and pending.due_at = 'infinity'
+                         and pending.held_at < $3
+                       order by pending.held_at limit $4 for update skip locked
+                   ) held
                    limit $4"#,
                 customer,
                 &by as &[&str],
@@ -67,13 +67,13 @@ pub async fn release(
         }
         Of::Destination(destination) => {
             sqlx::query_scalar!(
-                r#"select parked.id as "id!" from unnest($2::text[]) as kinds (kind)
+                r#"select held.id as "id!" from unnest($2::text[]) as kinds (kind)
                    cross join lateral (
                        select id from pending_deliveries pending
-                       where pending.destination_id = $5 and pending.customer_id = $1 and pending.parked_by = kinds.kind
-                         and pending.due_at = 'infinity' and pending.parked_at < $3
-                       order by pending.parked_at limit $4 for update skip locked
-                   ) parked
+                       where pending.destination_id = $5 and pending.customer_id = $1 and pending.held_by = kinds.kind
+                         and pending.due_at = 'infinity' and pending.held_at < $3
+                       order by pending.held_at limit $4 for update skip locked
+                   ) held
                    limit $4"#,
                 customer,
                 &by as &[&str],
@@ -86,13 +86,13 @@ pub async fn release(
         }
         Of::Route(route) => {
             sqlx::query_scalar!(
-                r#"select parked.id as "id!" from unnest($2::text[]) as kinds (kind)
+                r#"select held.id as "id!" from unnest($2::text[]) as kinds (kind)
                    cross join lateral (
                        select id from pending_deliveries pending
-                       where pending.route_id = $5 and pending.customer_id = $1 and pending.parked_by = kinds.kind
-                         and pending.due_at = 'infinity' and pending.parked_at < $3
-                       order by pending.parked_at limit $4 for update skip locked
-                   ) parked
+                       where pending.route_id = $5 and pending.customer_id = $1 and pending.held_by = kinds.kind
+                         and pending.due_at = 'infinity' and pending.held_at < $3
+                       order by pending.held_at limit $4 for update skip locked
+                   ) held
                    limit $4"#,
                 customer,
                 &by as &[&str],
@@ -105,13 +105,13 @@ pub async fn release(
         }
         Of::Source(source) => {
             sqlx::query_scalar!(
-                r#"select parked.id as "id!" from unnest($2::text[]) as kinds (kind)
+                r#"select held.id as "id!" from unnest($2::text[]) as kinds (kind)
                    cross join lateral (
                        select id from pending_deliveries pending
-                       where pending.source_id = $5 and pending.customer_id = $1 and pending.parked_by = kinds.kind
-                         and pending.due_at = 'infinity' and pending.parked_at < $3
-                       order by pending.parked_at limit $4 for update skip locked
-                   ) parked
+                       where pending.source_id = $5 and pending.customer_id = $1 and pending.held_by = kinds.kind
+                         and pending.due_at = 'infinity' and pending.held_at < $3
+                       order by pending.held_at limit $4 for update skip locked
+                   ) held
                    limit $4"#,
                 customer,
                 &by as &[&str],
@@ -133,14 +133,14 @@ pub async fn release(
 pub(super) enum Release {
     /// Their route was changed. No caller has asked for them, so what was routed with a transform is not sent without one.
     RouteChanged,
-    /// A caller releases what is parked.
+    /// A caller releases what is held.
     ByCaller,
     /// A caller retries one delivery: it is sent before all others of its destination.
     Retry,
 }
 
 /// Makes pending deliveries due now, by their routes as they are now, or as they were last if they are deleted. Those that
-/// are undecided stay parked, and their routes are asked again now. Everything that releases a pending delivery, or retries
+/// are undecided stay held, and their routes are asked again now. Everything that releases a pending delivery, or retries
 /// it by hand, does it by this. The caller has locked the rows.
 ///
 /// # Errors
@@ -152,8 +152,8 @@ pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release:
          set due_at = case when undecided then due_at else least(due_at, now()) end,
              expedited_at = case when $2 and not undecided then coalesce(expedited_at, now()) else expedited_at end,
              not_before = null,
-             parked_reason = case when undecided then parked_reason end,
-             parked_at = case when undecided then now() end,
+             held_reason = case when undecided then held_reason end,
+             held_at = case when undecided then now() end,
              decide_at = case when undecided then now() end,
              decide_tries = 0,
              not_sent = 0,
@@ -175,16 +175,16 @@ pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release:
     .map_err(Error::from)
 }
 
-/// The parked deliveries of a destination, by one kind of what parks them.
+/// The held deliveries of a destination, by one cause.
 pub struct CountRow {
-    pub parked_by: String,
+    pub held_by: String,
     /// At most [`COUNTED`].
     pub count: i64,
-    /// When the oldest of them was parked.
+    /// When the oldest of them was held.
     pub since: Option<OffsetDateTime>,
 }
 
-/// Counts what a destination has parked, no further than [`COUNTED`] of each kind. Kinds without any are left out.
+/// Counts what a destination has held, no further than [`COUNTED`] of each kind. Kinds without any are left out.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -192,14 +192,14 @@ pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
     let by: Vec<&str> = HeldBy::ALL.iter().map(|by| by.name()).collect();
     sqlx::query_as!(
         CountRow,
-        r#"select kinds.kind as "parked_by!", counted.count as "count!", counted.since
+        r#"select kinds.kind as "held_by!", counted.count as "count!", counted.since
            from unnest($2::text[]) as kinds (kind)
            cross join lateral (
-               select count(*) as count, min(parked_at) as since from (
-                   select parked_at from pending_deliveries pending
-                   where pending.destination_id = $1 and pending.parked_by = kinds.kind and pending.due_at = 'infinity'
-                   order by pending.parked_at limit $3
-               ) parked
+               select count(*) as count, min(held_at) as since from (
+                   select held_at from pending_deliveries pending
+                   where pending.destination_id = $1 and pending.held_by = kinds.kind and pending.due_at = 'infinity'
+                   order by pending.held_at limit $3
+               ) held
            ) counted
            where counted.count > 0"#,
         destination,
@@ -211,17 +211,17 @@ pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
     .map_err(Error::from)
 }
 
-/// A destination that has parked deliveries of one kind, of which no event has been stored yet.
+/// A destination that has held deliveries of one kind, of which no event has been stored yet.
 #[derive(Debug, Clone)]
 pub struct Begun {
     pub destination_id: Uuid,
-    pub parked_by: String,
+    pub held_by: String,
     pub since: OffsetDateTime,
     /// That of the oldest of them.
     pub reason: String,
 }
 
-/// Notes which destinations have begun to have parked deliveries, and which have none any more. Returns those that are to be
+/// Notes which destinations have begun to have held deliveries, and which have none any more. Returns those that are to be
 /// told, and whether any destination has some.
 ///
 /// It steps from one destination and kind to the next by the index: many deliveries of one are as cheap as one.
@@ -234,40 +234,40 @@ pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool)> {
         "delete from held_deliveries held
          where not exists (
              select from pending_deliveries pending
-             where pending.destination_id = held.destination_id and pending.parked_by = held.parked_by
+             where pending.destination_id = held.destination_id and pending.held_by = held.held_by
                and pending.due_at = 'infinity')"
     )
     .execute(&mut *transaction)
     .await?;
     sqlx::query!(
         "with recursive heads as (
-             (select pending.destination_id, pending.parked_by from pending_deliveries pending
+             (select pending.destination_id, pending.held_by from pending_deliveries pending
               where pending.due_at = 'infinity'
-              order by pending.destination_id, pending.parked_by limit 1)
+              order by pending.destination_id, pending.held_by limit 1)
              union all
-             select next.destination_id, next.parked_by from heads
+             select next.destination_id, next.held_by from heads
              cross join lateral (
-                 select pending.destination_id, pending.parked_by from pending_deliveries pending
+                 select pending.destination_id, pending.held_by from pending_deliveries pending
                  where pending.due_at = 'infinity'
-                   and (pending.destination_id, pending.parked_by) > (heads.destination_id, heads.parked_by)
-                 order by pending.destination_id, pending.parked_by limit 1
+                   and (pending.destination_id, pending.held_by) > (heads.destination_id, heads.held_by)
+                 order by pending.destination_id, pending.held_by limit 1
              ) next
          )
-         insert into held_deliveries (destination_id, parked_by)
-         select destination_id, parked_by from heads order by destination_id, parked_by
+         insert into held_deliveries (destination_id, held_by)
+         select destination_id, held_by from heads order by destination_id, held_by
          on conflict do nothing"
     )
     .execute(&mut *transaction)
     .await?;
     let begun = sqlx::query_as!(
         Begun,
-        r#"select held.destination_id, held.parked_by, held.since, oldest.parked_reason as "reason!"
+        r#"select held.destination_id, held.held_by, held.since, oldest.held_reason as "reason!"
            from held_deliveries held
            cross join lateral (
-               select parked_reason, decide_at from pending_deliveries pending
-               where pending.destination_id = held.destination_id and pending.parked_by = held.parked_by
+               select held_reason, decide_at from pending_deliveries pending
+               where pending.destination_id = held.destination_id and pending.held_by = held.held_by
                  and pending.due_at = 'infinity'
-               order by pending.parked_at limit 1
+               order by pending.held_at limit 1
            ) oldest
            where not held.told
              and (oldest.decide_at is null or held.since < now() - $1::float8 * interval '1 second')
@@ -289,9 +289,9 @@ pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool)> {
 /// Returns an error if the query fails.
 pub async fn told(pool: &Pool, begun: &Begun) -> Result<()> {
     sqlx::query!(
-        "update held_deliveries set told = true where destination_id = $1 and parked_by = $2 and since = $3",
+        "update held_deliveries set told = true where destination_id = $1 and held_by = $2 and since = $3",
         begun.destination_id,
-        begun.parked_by,
+        begun.held_by,
         begun.since
     )
     .execute(pool)

@@ -33,7 +33,7 @@ pub struct Held {
 /// # Errors
 /// Where the database cannot be asked; then the old lease goes on until it expires.
 pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held> {
-    let seen = match prolong(pool, replica, lease_ms, leaving).await? {
+    let seen = match extend(pool, replica, lease_ms, leaving).await? {
         Some(seen) => seen,
         None => {
             // A new one, or one whose lease has ended and whose shards another has taken.
@@ -43,7 +43,7 @@ pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> 
             )
             .execute(pool)
             .await?;
-            prolong(pool, replica, lease_ms, leaving)
+            extend(pool, replica, lease_ms, leaving)
                 .await?
                 .ok_or_else(|| Error::changed("the row of the replica is gone"))?
         }
@@ -91,7 +91,7 @@ struct Seen {
 
 /// Prolongs the lease, where there is one. A single statement, because it is made all day: who takes the shards of a
 /// replica deletes its row in the same transaction, so that where the row is still there, what is read is true.
-async fn prolong(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>> {
+async fn extend(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>> {
     sqlx::query_as!(
         Seen,
         r#"update replicas set expires_at = now() + $2::bigint * interval '1 millisecond', leaving = $3

@@ -12,7 +12,7 @@
 //! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `route_versions`, `destination_health`,
 //!    `deleted_sources`, `deleted_destinations`
 //! 3. the advisory lock of those who take shards, `replicas`, `shards`
-//! 4. what arrives: the advisory locks of keys near midnight, `event_keys`, `events`, `event_duplicates`, `event_bodies`,
+//! 4. what arrives: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `event_bodies`,
 //!    `rejections`, `unreadable_messages`
 //! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
 //! 6. `replays`, in which many count: late, so that they are locked for a moment only

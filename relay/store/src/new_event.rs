@@ -36,9 +36,9 @@ impl NewEvent {
         Some(Claim { source_id: self.source_id, event_id: self.id, key: self.dedupe_key? })
     }
 
-    /// Whether one of its deliveries is parked.
+    /// Whether one of its deliveries is held.
     #[must_use]
-    pub fn parks(&self) -> bool {
+    pub fn has_held_delivery(&self) -> bool {
         self.deliveries.iter().any(|delivery| delivery.undecided.is_some())
     }
 }

@@ -89,7 +89,7 @@ pub enum Table {
     Events,
     EventBodies,
     EventKeys,
-    EventDuplicates,
+    EventCopies,
     SettledDeliveries,
     Attempts,
     Rejections,
@@ -103,7 +103,7 @@ impl Table {
         Self::Events,
         Self::EventBodies,
         Self::EventKeys,
-        Self::EventDuplicates,
+        Self::EventCopies,
         Self::SettledDeliveries,
         Self::Attempts,
         Self::Rejections,
@@ -117,7 +117,7 @@ impl Table {
             Self::Events => "events",
             Self::EventBodies => "event_bodies",
             Self::EventKeys => "event_keys",
-            Self::EventDuplicates => "event_duplicates",
+            Self::EventCopies => "event_copies",
             Self::SettledDeliveries => "settled_deliveries",
             Self::Attempts => "attempts",
             Self::Rejections => "rejections",
@@ -242,7 +242,7 @@ impl Maintenance {
             .await
             .map_err(Error::from),
             Table::EventKeys
-            | Table::EventDuplicates
+            | Table::EventCopies
             | Table::Attempts
             | Table::Rejections
             | Table::UnreadableMessages

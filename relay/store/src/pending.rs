@@ -114,14 +114,14 @@ pub async fn due(
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id
                         and (coalesce(route.poison, gone.poison, 'block') = 'block'
-                             or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null)
+                             or earlier.attempts = earlier.schedule_start and earlier.held_reason is null)
                   ) as "is_behind!",
                   due.order_key is not null and due.attempts = due.schedule_start
                   and coalesce(route.poison, gone.poison, 'block') = 'block' and not exists (
                       select from pending_deliveries earlier
                       where earlier.destination_id = due.destination_id and earlier.order_key = due.order_key
                         and earlier.id < due.id and earlier.attempts = earlier.schedule_start
-                        and earlier.parked_reason is null
+                        and earlier.held_reason is null
                   ) as "is_next!"
            from unnest($1::uuid[], $2::smallint[], $3::timestamptz[], $4::bigint[]) as ready (destination_id, lane, begin, most)
            left join lateral (
@@ -223,12 +223,12 @@ pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Res
 pub struct NextDueRow {
     pub destination_id: Uuid,
     pub lane: i16,
-    /// `None` if all of the lane is parked.
+    /// `None` if all of the lane is held.
     pub due_at: Option<OffsetDateTime>,
 }
 
 /// What a look at the tables has shown.
-pub struct Look {
+pub struct Scan {
     /// Of the configuration.
     pub version: Version,
     pub lanes: Vec<NextDueRow>,
@@ -251,7 +251,7 @@ pub struct Look {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Position) -> Result<Look> {
+pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Position) -> Result<Scan> {
     let rows = sqlx::query!(
         r#"with recursive heads as (
                (select destination_id, lane, due_at from pending_deliveries
@@ -287,7 +287,7 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
     let lanes = rows.into_iter().filter_map(|row| {
         Some(NextDueRow { destination_id: row.destination_id?, lane: row.lane?, due_at: row.due_at })
     });
-    Ok(Look { version, lanes: lanes.collect(), now, signals, horizon, expedited })
+    Ok(Scan { version, lanes: lanes.collect(), now, signals, horizon, expedited })
 }
 
 /// The body of one event; `None` where it is no longer kept.

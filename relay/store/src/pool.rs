@@ -29,7 +29,7 @@ pub const STATEMENT: Limits = Limits { server: Duration::from_secs(13), here: Du
 pub const SEARCH: Limits = Limits { server: Duration::from_secs(25), here: Duration::from_secs(28) };
 
 /// The same for a part of a search, which is made smaller if it takes longer.
-pub const STRETCH: Limits = Limits { server: Duration::from_secs(4), here: Duration::from_secs(6) };
+pub const RANGE_LIMITS: Limits = Limits { server: Duration::from_secs(4), here: Duration::from_secs(6) };
 
 /// The same for maintenance, for which nothing waits.
 pub const MAINTENANCE: Limits = Limits { server: Duration::from_secs(60), here: Duration::from_secs(65) };
@@ -154,8 +154,8 @@ impl Pool {
     ///
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
-    pub async fn begin_stretch(&self) -> crate::Result<Transaction> {
-        Ok(self.begin_within(STRETCH).await?)
+    pub async fn begin_range(&self) -> crate::Result<Transaction> {
+        Ok(self.begin_within(RANGE_LIMITS).await?)
     }
 
     async fn begin_within(&self, limits: Limits) -> Result<Transaction, Error> {

@@ -54,7 +54,7 @@ async fn page(
     range: Range,
     limit: i64,
 ) -> Result<Vec<RejectionRow>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         RejectionRow,
         "select rejections.id, source_id, sources.name as source_name, cause, detail, count, first_at, last_at, size, remote

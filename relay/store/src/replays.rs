@@ -6,7 +6,7 @@ use std::time::Duration;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::admit::parked_by;
+use super::admit::held_by;
 use super::configuration::Version;
 use super::copies::{self, lock_events};
 use super::keys;
@@ -183,7 +183,7 @@ impl Search for NextDeliveries<'_> {
 /// The deliveries of a range of ids that a selection with a state takes, oldest first. Only the last delivery of an event
 /// to a destination counts, so that what has been replayed to success since is not sent again.
 async fn next_deliveries(pool: &Pool, selection: &Selection, range: Range, limit: i64) -> Result<Vec<DeliveryRow>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         DeliveryRow,
         r#"select id, event_id, source_id, destination_id, route_id, undecided,
@@ -322,7 +322,7 @@ pub async fn page(pool: &Pool, customer: Uuid, before: Option<Uuid>, limit: i64)
 /// The most held deliveries of a replay that are counted.
 pub const HELD_COUNTED: i64 = 10_000;
 
-/// How many pending deliveries of each of these replays are parked, at most [`HELD_COUNTED`]. Replays without any are left
+/// How many pending deliveries of each of these replays are held, at most [`HELD_COUNTED`]. Replays without any are left
 /// out.
 ///
 /// # Errors
@@ -334,7 +334,7 @@ pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
                select count(*) as count from (
                    select from pending_deliveries pending
                    where pending.replay_id = replay.id and pending.due_at = 'infinity' limit $2
-               ) parked
+               ) held
            ) held
            where held.count > 0"#,
         ids,
@@ -424,22 +424,22 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
     let versions: Vec<Option<i32>> = made.iter().map(|made| made.route_version).collect();
     let waits: Vec<f64> = made.iter().map(|made| made.first_wait.as_secs_f64()).collect();
     let undecided = || made.iter().map(|made| made.undecided.as_ref());
-    let parked: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
+    let held: Vec<Option<&str>> = undecided().map(|undecided| undecided.map(|why| why.reason.as_str())).collect();
     let again: Vec<bool> = undecided().map(|undecided| undecided.is_some_and(|why| why.again)).collect();
-    let parked_by = parked_by(undecided());
+    let held_by = held_by(undecided());
     sqlx::query!(
         "insert into pending_deliveries (id, customer_id, destination_id, event_id, source_id, route_id, replay_id, due_at,
-                                         not_before, parked_reason, parked_by, parked_at, undecided, decide_at,
+                                         not_before, held_reason, held_by, held_at, undecided, decide_at,
                                          route_version)
          select id, $6, destination_id, event_id, source_id, route_id, $7,
-                case when parked_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
-                case when wait_s > 0 then now() + wait_s * interval '1 second' end, parked_reason, parked_by,
-                case when parked_reason is not null then now() end, parked_reason is not null,
+                case when held_reason is null then now() + wait_s * interval '1 second' else 'infinity' end,
+                case when wait_s > 0 then now() + wait_s * interval '1 second' end, held_reason, held_by,
+                case when held_reason is not null then now() end, held_reason is not null,
                 case when again then now() + $10::float8 * interval '1 second' end,
                 coalesce(route_version, (select max(version) from route_versions kept where kept.route_id = made.route_id), 1)
          from unnest($1::uuid[], $2::uuid[], $3::uuid[], $4::uuid[], $5::uuid[], $8::text[], $9::bool[],
                      $11::text[], $12::int[], $13::float8[])
-              as made (id, destination_id, event_id, source_id, route_id, parked_reason, again, parked_by, route_version,
+              as made (id, destination_id, event_id, source_id, route_id, held_reason, again, held_by, route_version,
                        wait_s)
          where exists (select from destinations where destinations.id = made.destination_id)",
         &ids,
@@ -449,10 +449,10 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
         &routes as &[Option<Uuid>],
         replay.customer_id,
         replay.id,
-        &parked as &[Option<&str>],
+        &held as &[Option<&str>],
         &again,
         FIRST_PAUSE_S,
-        &parked_by as &[&str],
+        &held_by as &[&str],
         &versions as &[Option<i32>],
         &waits
     )

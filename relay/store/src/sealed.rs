@@ -16,7 +16,7 @@ pub struct SealedSource {
 #[derive(Debug)]
 pub struct SealedDestination {
     pub id: Uuid,
-    pub signing_keys_sealed: String,
+    pub signing_secrets_sealed: String,
     pub headers_sealed: Option<String>,
 }
 
@@ -43,7 +43,7 @@ pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSourc
 pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>> {
     sqlx::query_as!(
         SealedDestination,
-        "select id, signing_keys_sealed, headers_sealed from destinations
+        "select id, signing_secrets_sealed, headers_sealed from destinations
          where $1::uuid is null or id > $1 order by id limit 1000",
         after
     )

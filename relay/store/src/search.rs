@@ -1,11 +1,11 @@
-//! Searches through history, a stretch at a time.
+//! Searches through history, a range at a time.
 //!
 //! A filter can match one row of a hundred million. No index serves each combination of filters, so a statement that ends
-//! when it has found enough may read all of history. A search bounds what it looks at instead: it takes stretches of a
+//! when it has found enough may read all of history. A search bounds what it looks at instead: it takes ranges of a
 //! number of rows, counted in an index that gives the order of the list, and stops after so many rows or so much time. The
 //! caller learns how far the search came and can go on from there.
 //!
-//! A stretch that reaches the time limit of its statements is looked at again in smaller parts.
+//! A range that reaches the time limit of its statements is looked at again in smaller parts.
 
 use std::future::Future;
 use std::time::Instant;
@@ -123,10 +123,10 @@ pub fn after(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
 }
 
-/// Goes through a range until enough is found, its end is reached, or the limits are. It comes at least one stretch far.
+/// Goes through a range until enough is found, its end is reached, or the limits are. It comes at least one range far.
 ///
 /// # Errors
-/// If a statement fails, or takes too long for the smallest stretch at the beginning of the range.
+/// If a statement fails, or takes too long for the smallest range at the beginning of the range.
 pub async fn run<S: Search>(
     pool: &Pool,
     search: &mut S,
@@ -138,7 +138,7 @@ pub async fn run<S: Search>(
     let mut pace = Pace::new(limits);
     let mut rest = range;
     while !rest.is_empty() {
-        match stretch(pool, search, order, rest, &pace).await {
+        match search_range(pool, search, order, rest, &pace).await {
             Ok(Outcome::Stopped(next)) => {
                 rest = next;
                 pace.looked();
@@ -157,8 +157,14 @@ pub async fn run<S: Search>(
     Ok(Outcome::End)
 }
 
-/// One stretch; `Stopped` with what follows it, if more follows.
-async fn stretch<S: Search>(pool: &Pool, search: &mut S, order: Order, rest: Range, pace: &Pace) -> Result<Outcome> {
+/// One range; `Stopped` with what follows it, if more follows.
+async fn search_range<S: Search>(
+    pool: &Pool,
+    search: &mut S,
+    order: Order,
+    rest: Range,
+    pace: &Pace,
+) -> Result<Outcome> {
     let edge = search.edge(pool, rest, pace.rows(), pace.plain()).await?;
     let (part, next) = match edge {
         Some(edge) => rest.split(order, edge),
@@ -185,7 +191,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_holds_its_edge_and_the_rest_follows_it() {
+    fn a_range_holds_its_edge_and_the_rest_follows_it() {
         assert_eq!(range(10, 20).split(Order::NewestFirst, id(15)), (range(15, 20), range(10, 15)));
         assert_eq!(range(10, 20).split(Order::OldestFirst, id(15)), (range(10, 16), range(16, 20)));
         assert!(range(10, 20).split(Order::NewestFirst, id(10)).1.is_empty());

@@ -65,9 +65,9 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled> 
         settlements.iter().filter(|row| ours.contains(&(row.shard, row.epoch))).collect();
 
     insert_attempts(&mut transaction, &settlements).await?;
-    stand_back(&mut transaction, &settlements).await?;
+    reschedule_behind(&mut transaction, &settlements).await?;
     let mut settled: HashSet<Uuid> = finish(&mut transaction, &settlements).await?.into_iter().collect();
-    settled.extend(postpone(&mut transaction, &settlements).await?);
+    settled.extend(reschedule(&mut transaction, &settlements).await?);
     free_keys(&mut transaction, &settlements).await?;
     replays::counts::add(&mut transaction, &replay_counts(&settlements, &settled)).await?;
     // Last, because two transactions that count for the same destination wait for each other from here to their commit.
@@ -132,7 +132,7 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
         let (state, error, reason) = match &row.next {
             Next::Succeeded => ("succeeded", None, None),
             Next::Dead { error, reason } => ("dead", Some(*error), Some(reason.as_str())),
-            Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => continue,
+            Next::RetryIn(_) | Next::NotSent { .. } | Next::Held { .. } | Next::Behind { .. } => continue,
         };
         ids.push(row.delivery_id);
         states.push(state);
@@ -174,11 +174,11 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
 
 /// Writes when deliveries are due again, or that they are held. One that a caller asked to send at once after its attempt was
 /// begun stays due now.
-async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>> {
+async fn reschedule(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>> {
     let mut ids = Vec::new();
     let mut waits = Vec::new();
     let mut reasons = Vec::new();
-    let mut parked_by = Vec::new();
+    let mut held_by = Vec::new();
     let mut not_sent = Vec::new();
     let mut not_sent_reasons = Vec::new();
     let mut attempts = Vec::new();
@@ -188,15 +188,15 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
     let mut was_sent = Vec::new();
     let mut expedited = Vec::new();
     for row in rows {
-        let (wait, parked, times, reason) = match &row.next {
+        let (wait, held, times, reason) = match &row.next {
             Next::Succeeded | Next::Dead { .. } | Next::Behind { .. } => continue,
             Next::RetryIn(wait) => (Some(*wait), None, 0, None),
             Next::NotSent { wait, times, reason } => (Some(*wait), None, *times, Some(reason.as_str())),
-            Next::Parked { by, reason } => (None, Some((*by, reason.as_str())), 0, None),
+            Next::Held { by, reason } => (None, Some((*by, reason.as_str())), 0, None),
         };
         waits.push(wait.map(|wait| wait.as_secs_f64()));
-        reasons.push(parked.map(|(_, reason)| reason));
-        parked_by.push(parked.map_or(HeldBy::Transform, |(by, _)| by).name());
+        reasons.push(held.map(|(_, reason)| reason));
+        held_by.push(held.map_or(HeldBy::Transform, |(by, _)| by).name());
         not_sent.push(i16::try_from(times).unwrap_or(i16::MAX));
         not_sent_reasons.push(reason);
         ids.push(row.delivery_id);
@@ -215,15 +215,15 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
          set due_at = case when later.was_sent and not later.expedited and expedited_at is not null
                            then pending_deliveries.due_at
                            else coalesce(now() + later.wait_s * interval '1 second', 'infinity') end,
-             expedited_at = case when later.parked_reason is null and not (later.was_sent and later.expedited)
+             expedited_at = case when later.held_reason is null and not (later.was_sent and later.expedited)
                                  then expedited_at end,
-             parked_reason = later.parked_reason, attempts = later.attempts,
-             parked_at = case when later.parked_reason is not null then now() end, undecided = false, decide_at = null,
+             held_reason = later.held_reason, attempts = later.attempts,
+             held_at = case when later.held_reason is not null then now() end, undecided = false, decide_at = null,
              not_sent = later.not_sent, not_sent_reason = later.not_sent_reason, throttled = later.throttled,
-             parked_by = later.parked_by
+             held_by = later.held_by
          from unnest($1::uuid[], $2::float8[], $3::text[], $4::smallint[], $5::smallint[], $6::text[], $7::smallint[],
                      $8::text[], $9::smallint[], $10::bigint[], $11::bool[], $12::bool[])
-              as later (id, wait_s, parked_reason, attempts, not_sent, not_sent_reason, throttled, parked_by, before,
+              as later (id, wait_s, held_reason, attempts, not_sent, not_sent_reason, throttled, held_by, before,
                         generation, was_sent, expedited)
          where pending_deliveries.id = later.id and pending_deliveries.attempts = later.before
            and pending_deliveries.generation = later.generation
@@ -235,7 +235,7 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
         &not_sent,
         &not_sent_reasons as &[Option<&str>],
         &throttled,
-        &parked_by as &[&str],
+        &held_by as &[&str],
         &before,
         &generations,
         &was_sent,
@@ -247,10 +247,10 @@ async fn postpone(connection: &mut Connection, rows: &[&Settlement]) -> Result<V
 }
 
 /// Takes deliveries that go after another one out of what is due. Where that one has ended meanwhile they stay.
-async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
+async fn reschedule_behind(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let behind = rows.iter().filter_map(|row| match &row.next {
         Next::Behind { wait } => Some((row.delivery_id, wait.as_secs_f64())),
-        Next::Succeeded | Next::Dead { .. } | Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } => None,
+        Next::Succeeded | Next::Dead { .. } | Next::RetryIn(_) | Next::NotSent { .. } | Next::Held { .. } => None,
     });
     let (ids, waits): (Vec<Uuid>, Vec<f64>) = behind.unzip();
     if ids.is_empty() {
@@ -259,7 +259,7 @@ async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result
     sqlx::query!(
         "update pending_deliveries set due_at = now() + later.wait_s * interval '1 second'
          from unnest($1::uuid[], $2::float8[]) as later (id, wait_s)
-         where pending_deliveries.id = later.id and pending_deliveries.parked_reason is null
+         where pending_deliveries.id = later.id and pending_deliveries.held_reason is null
            and exists (
                select from pending_deliveries earlier
                left join routes route on route.id = pending_deliveries.route_id
@@ -271,7 +271,7 @@ async fn stand_back(connection: &mut Connection, rows: &[&Settlement]) -> Result
                where earlier.destination_id = pending_deliveries.destination_id
                  and earlier.order_key = pending_deliveries.order_key and earlier.id < pending_deliveries.id
                  and (coalesce(route.poison, gone.poison, 'block') = 'block'
-                      or earlier.attempts = earlier.schedule_start and earlier.parked_reason is null))",
+                      or earlier.attempts = earlier.schedule_start and earlier.held_reason is null))",
         &ids,
         &waits
     )
@@ -296,7 +296,7 @@ async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<
              cross join lateral (
                  select id from pending_deliveries waiting
                  where waiting.destination_id = freed.destination_id and waiting.order_key = freed.order_key
-                   and waiting.attempts = waiting.schedule_start and waiting.parked_reason is null
+                   and waiting.attempts = waiting.schedule_start and waiting.held_reason is null
                  order by id limit 1
              ) first)",
         &destinations,
@@ -315,7 +315,7 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
         match row.next {
             Next::Succeeded => count.succeeded += 1,
             Next::Dead { .. } => count.dead += 1,
-            Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            Next::RetryIn(_) | Next::NotSent { .. } | Next::Held { .. } | Next::Behind { .. } => {}
         }
         if let Some(attempt) = &row.attempt {
             count.failed_attempts += i64::from(attempt.error.is_some());
@@ -333,7 +333,7 @@ fn replay_counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid
         match row.next {
             Next::Succeeded => counts.entry(replay).or_default().succeeded += 1,
             Next::Dead { .. } => counts.entry(replay).or_default().dead += 1,
-            Next::RetryIn(_) | Next::NotSent { .. } | Next::Parked { .. } | Next::Behind { .. } => {}
+            Next::RetryIn(_) | Next::NotSent { .. } | Next::Held { .. } | Next::Behind { .. } => {}
         }
     }
     counts

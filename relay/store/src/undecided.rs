@@ -1,4 +1,4 @@
-//! Deliveries whose route could not say whether, or in which order, they are sent, and parked ones whose route has changed.
+//! Deliveries whose route could not say whether, or in which order, they are sent, and held ones whose route has changed.
 
 use model::held_by::HeldBy;
 use time::OffsetDateTime;
@@ -9,7 +9,7 @@ use super::held::{self, Release};
 use super::{Connection, Pool};
 use crate::{Error, Result};
 
-/// For how long after a change of a route what it parks may still be by its old expressions, in seconds: replicas read the
+/// For how long after a change of a route what it holds may still be by its old expressions, in seconds: replicas read the
 /// configuration within two seconds, and an attempt may be under way.
 pub(super) const OLD_ROUTE_S: f64 = 10.0;
 
@@ -56,7 +56,7 @@ pub enum Decision {
     Undecided { by: HeldBy, reason: String, again: bool },
 }
 
-/// Looks for what was parked before its route was changed, and releases it (see [`held::make_due`]). What others have locked
+/// Looks for what was held before its route was changed, and releases it (see [`held::make_due`]). What others have locked
 /// is left for the next time. Returns the destinations of those that are due now, and how many deliveries were found in all,
 /// at most `limit`.
 ///
@@ -65,13 +65,13 @@ pub enum Decision {
 pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usize)> {
     let mut transaction = pool.begin().await?;
     let ids = sqlx::query_scalar!(
-        r#"select parked.id as "id!" from routes
+        r#"select held.id as "id!" from routes
            cross join lateral (
                select id from pending_deliveries pending
                where pending.route_id = routes.id
-                 and pending.parked_at < routes.updated_at + $2::float8 * interval '1 second'
-               order by pending.parked_at limit $1 for update of pending skip locked
-           ) parked
+                 and pending.held_at < routes.updated_at + $2::float8 * interval '1 second'
+               order by pending.held_at limit $1 for update of pending skip locked
+           ) held
            limit $1"#,
         limit,
         OLD_ROUTE_S
@@ -182,7 +182,7 @@ async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>,
     let updated = sqlx::query!(
         "update pending_deliveries
          set due_at = greatest(now(), not_before), order_key = case when replay_id is null then $2::bigint end,
-             parked_reason = null, parked_at = null, undecided = false, decide_at = null, route_version = $3
+             held_reason = null, held_at = null, undecided = false, decide_at = null, route_version = $3
          where id = $1 and undecided",
         id,
         order_key,
@@ -196,7 +196,7 @@ async fn make_due(connection: &mut Connection, id: Uuid, order_key: Option<i64>,
 async fn keep(connection: &mut Connection, id: Uuid, by: HeldBy, reason: &str, again: bool) -> Result<bool> {
     let updated = sqlx::query!(
         "update pending_deliveries
-         set parked_reason = $2, parked_by = $4, parked_at = now(), decide_at = case when $3 then decide_at end
+         set held_reason = $2, held_by = $4, held_at = now(), decide_at = case when $3 then decide_at end
          where id = $1 and undecided",
         id,
         reason,

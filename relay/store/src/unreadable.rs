@@ -134,7 +134,7 @@ impl Search for Page {
 
 /// The unreadable messages of a range of ids that match, newest first, without their bytes.
 async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         SummaryRow,
         r#"select id, queue_id, queue_message_id, reason, detail, octet_length(message) + coalesce(octet_length(body), 0) as "size!",
@@ -323,7 +323,7 @@ pub async fn try_after_start(pool: &Pool) -> Result<()> {
 ///
 /// # Errors
 /// Returns an error if the query fails.
-pub async fn postpone_like(pool: &Pool, id: Uuid) -> Result<()> {
+pub async fn defer_similar(pool: &Pool, id: Uuid) -> Result<()> {
     sqlx::query!(
         "update unreadable_messages set next_try_at = now() + interval '1 minute'
          where id = any(array(select id from unreadable_messages

@@ -13,7 +13,7 @@ pub struct Waiting {
     pub counts: bool,
     /// Deliveries of a deleted destination are to be cancelled.
     pub deletions: bool,
-    /// Undecided deliveries are due, or the route of parked ones was changed.
+    /// Undecided deliveries are due, or the route of held ones was changed.
     pub undecided: bool,
 }
 
@@ -33,7 +33,7 @@ pub async fn look(pool: &Pool) -> Result<Waiting> {
                       where exists (
                           select from pending_deliveries pending
                           where pending.route_id = routes.id
-                            and pending.parked_at < routes.updated_at + $1::float8 * interval '1 second')
+                            and pending.held_at < routes.updated_at + $1::float8 * interval '1 second')
                   ) as "undecided!""#,
         OLD_ROUTE_S
     )

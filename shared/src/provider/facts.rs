@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::Provider;
-use crate::scheme::challenge::hands_over_secret;
+use crate::scheme::handshake::hands_over_secret;
 
 /// A scheme in words.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
@@ -44,7 +44,7 @@ impl Provider {
     /// Whether it sends the secret of a source with its first request.
     #[must_use]
     pub fn hands_over_secret(&self) -> bool {
-        hands_over_secret(&self.challenges)
+        hands_over_secret(&self.handshakes)
     }
 
     /// Whether its sources need a secret.

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use crate::scheme::challenge::ChallengeRule;
+use crate::scheme::handshake::HandshakeRule;
 
 /// A handshake that senders of more than one provider make.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -14,7 +14,7 @@ pub(crate) enum Handshake {
 
 /// Every origin is allowed, because the handshake proves nothing: events are verified later. The reply is the
 /// permission, so that `WebHook-Request-Callback` is not called. The rate is not limited.
-static CLOUD_EVENTS: LazyLock<ChallengeRule> = LazyLock::new(|| {
+static CLOUD_EVENTS: LazyLock<HandshakeRule> = LazyLock::new(|| {
     serde_json::from_str(
         r#"{
             "when": { "method": "OPTIONS", "h:webhook-request-origin": "*" },
@@ -35,7 +35,7 @@ static CLOUD_EVENTS: LazyLock<ChallengeRule> = LazyLock::new(|| {
 
 impl Handshake {
     /// The rule that answers it at the edge.
-    pub(super) fn rule(self) -> &'static ChallengeRule {
+    pub(super) fn rule(self) -> &'static HandshakeRule {
         match self {
             Self::CloudEvents => &CLOUD_EVENTS,
         }

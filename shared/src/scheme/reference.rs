@@ -49,11 +49,11 @@ pub enum Reference {
     /// `fn:name`: a function of the request.
     Function(Function),
     /// `sha256hex:a+b`: the SHA-256 of several values, one after the other, in lower-case hexadecimal. Only in the reply
-    /// to a challenge.
+    /// to a handshake.
     Sha256HexOf(Vec<Reference>),
-    /// `hmac-sha256-hex:secret,<reference>`: only in the reply to a challenge.
+    /// `hmac-sha256-hex:secret,<reference>`: only in the reply to a handshake.
     HmacHex(Box<Reference>),
-    /// `hmac-sha256-base64:secret,<reference>`: only in the reply to a challenge.
+    /// `hmac-sha256-base64:secret,<reference>`: only in the reply to a handshake.
     HmacBase64(Box<Reference>),
 }
 

@@ -25,7 +25,7 @@ const JOIN: &str = ", ";
 /// The setting that holds the URL which the sender was given.
 const PUBLIC_URL: &str = "public_url";
 
-/// The longest text that a challenge may have signed, in bytes.
+/// The longest text that a handshake may have signed, in bytes.
 const MAX_HMAC_TEXT: usize = 256;
 
 /// A request without its body.
@@ -85,7 +85,7 @@ impl<'a> View<'a> {
         View { request, body, settings, secrets, url: Some(url), content: OnceCell::new(), item: None }
     }
 
-    /// Lets the functions that sign something for a challenge use the first of these secrets.
+    /// Lets the functions that sign something for a handshake use the first of these secrets.
     pub(crate) fn with_secrets(self, secrets: &'a [Secret]) -> Self {
         Self { secrets, ..self }
     }

@@ -11,7 +11,7 @@ insert into sources (id, customer_id, name, provider, config, secrets_sealed)
 select sample_id(now(), number), (select id from customers), 'source ' || number, 'standard_webhooks', '{}', ''
 from generate_series(1, 100) number;
 
-insert into destinations (id, customer_id, name, url, shard, signing_keys_sealed, max_concurrency, timeout_ms, retry)
+insert into destinations (id, customer_id, name, url, shard, signing_secrets_sealed, max_concurrency, timeout_ms, retry)
 select sample_id(now(), number), (select id from customers), 'destination ' || number, 'https://example.com', number, '',
        10, 1000, '{}'
 from generate_series(1, 200) number;
@@ -37,7 +37,7 @@ insert into event_bodies select id, convert_to(repeat('x', 100), 'UTF8') from ev
 
 insert into event_keys select source_id, sha256(id::text::bytea), received_at::date, id from events;
 
-insert into event_duplicates select event_id, event_id from past where number / 40 % 2 = 0;
+insert into event_copies select event_id, event_id from past where number / 40 % 2 = 0;
 
 insert into settled_deliveries (id, customer_id, destination_id, event_id, source_id, state, error, reason, attempts,
                                 schedule_start)
@@ -55,7 +55,7 @@ select event_id, source_id, 'bad_signature', '', 1, at, at, 100, '192.0.2.1' fro
 insert into unreadable_messages (id, queue_id, queue_message_id, reason, detail, message, next_try_at)
 select event_id, '', '', 'not_decodable', '', 'x', now() from past where number / 40 % 4 < 2;
 
-insert into source_counters (source_id, minute, part, stored, duplicates, rejected)
+insert into source_counters (source_id, minute, part, stored, copies, rejected)
 select id, minute, 0, 1, 0, 0
 from sources, generate_series(current_date - 39, current_date + time '23:30', interval '30 minutes') minute;
 

@@ -1,7 +1,7 @@
 //! Deliveries that a caller has asked to send at once.
 //!
 //! They go before all others of their destination, within its rate, its concurrency and the order of their key. While the
-//! destination is left alone, because it asked for a pause or its breaker is open, one of them is sent at a time, as a probe:
+//! destination is left alone, because it asked for a back-off or its breaker is open, one of them is sent at a time, as a probe:
 //! a success ends that, and a failure leaves it as it is.
 
 use std::collections::{HashSet, VecDeque};
@@ -9,7 +9,7 @@ use std::collections::{HashSet, VecDeque};
 use model::health::BreakerState as State;
 use shared::id::DeliveryId;
 
-use super::{Everyone, Known, Line, Step};
+use super::{Known, Line, Step, Totals};
 use crate::Limits;
 use crate::breaker::Verdict;
 use crate::budget::{Budget, Kept, counted_bytes, fits_in_flight};
@@ -106,7 +106,7 @@ impl Line {
     }
 
     /// What the line does with a slot, if one of these is to be sent now or next; `None` if the others go on as they may.
-    pub(super) fn step_expedited(&mut self, now_us: u64, limits: &Limits, everyone: &Everyone) -> Option<Step> {
+    pub(super) fn step_expedited(&mut self, now_us: u64, limits: &Limits, totals: &Totals) -> Option<Step> {
         let bytes = counted_bytes(self.expedited.ready.front()?.item.event.body_bytes);
         if self.in_flight() >= self.concurrency().min(limits.in_flight) {
             return None;
@@ -117,7 +117,7 @@ impl Line {
         if is_left_alone && (self.expedited.probe.is_some() || self.breaker.has_probe()) {
             return None;
         }
-        if !fits_in_flight(bytes, self.bytes_in_flight, everyone.bytes_in_flight, limits.in_flight_bytes) {
+        if !fits_in_flight(bytes, self.bytes_in_flight, totals.bytes_in_flight, limits.in_flight_bytes) {
             return Some(Step::Yield);
         }
         if let Some(wait) = self.wait_for_pace(now_us) {
@@ -142,7 +142,7 @@ impl Line {
         }
         self.expedited.probe = None;
         if verdict == Verdict::Succeeded {
-            self.held_until_us = 0;
+            self.back_off_until_us = 0;
             self.throttle = Throttle::default();
             if self.breaker.close(now_us) {
                 self.aimd.restart(self.destination.max_concurrency, now_us);

@@ -11,7 +11,7 @@ impl Line {
     /// Whether the line is to be reported; at most one wake is asked for at a time.
     pub(crate) fn report_due(&mut self, now_us: u64) -> Due {
         // What it would say takes the place of what it has not been told yet.
-        if !self.is_recalled {
+        if !self.has_loaded_health {
             return Due::Never;
         }
         let summary = self.summary(now_us);
@@ -36,7 +36,7 @@ impl Line {
     /// What the next owner has to know of it that has not been reported; nothing is sent after it. A rate is always reported,
     /// so that the next owner knows that nothing more was sent.
     pub(crate) fn last_report(&mut self, now_us: u64) -> Option<Health> {
-        if !self.is_recalled {
+        if !self.has_loaded_health {
             return None;
         }
         let summary = self.summary(now_us);
@@ -71,7 +71,7 @@ impl Line {
         Summary {
             breaker: std::mem::discriminant(&self.breaker.state()),
             is_reduced: self.aimd.reduction().is_some(),
-            held_until_us: self.held_until(now_us),
+            back_off_until_us: self.back_off_until(now_us),
             is_active: self.is_active(),
         }
     }

@@ -11,7 +11,7 @@ fn a_retry_is_read_after_its_wait_however_far_the_databases_clock_is_from_ours()
         let mut core = Core::new(LIMITS);
         core.handle(owned([destination.shard]), START_US);
         core.handle(snapshot([clone(&destination)]), START_US);
-        core.handle(Input::Recalled(vec![nothing_of(destination.id, 1)]), START_US);
+        core.handle(Input::HealthLoaded(vec![nothing_of(destination.id, 1)]), START_US);
         for lane in Lane::ALL {
             core.handle(found_at(&destination, lane, Vec::new(), database_us), START_US);
         }

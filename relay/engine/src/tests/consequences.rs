@@ -5,7 +5,7 @@ use model::failure::{EgressError, SendFailure, TlsFailure};
 use model::settlement::Next;
 
 use super::*;
-use crate::tuning::{FIRST_THROTTLE_PAUSE_US, LATE_TRANSFORMS, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE};
+use crate::tuning::{FIRST_THROTTLE_BACK_OFF_US, LATE_TRANSFORMS, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE};
 
 /// What the destination asks for in `Retry-After`, in milliseconds: longer than the first waits of its schedule.
 const ASKED_MS: u64 = 60_000;
@@ -112,7 +112,7 @@ fn kinds() -> Vec<Kind> {
         item: |item| item.attempts = 2,
         ..statuses("any failure at the last attempt of the schedule", &[500])
     });
-    kinds.push(kind("the transform failed", [Outcome::Untransformable { reason: reason() }]));
+    kinds.push(kind("the transform failed", [Outcome::TransformFailed { reason: reason() }]));
     kinds.push(kind("the relay had no time for the transform", [Outcome::TransformLate { reason: reason() }]));
     kinds.push(Kind {
         item: |item| item.not_sent = LATE_TRANSFORMS - 1,
@@ -158,15 +158,15 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
         Next::Dead { .. } => "dead".to_owned(),
         Next::RetryIn(wait) if wait.is_zero() => "kept until the destination is resumed".to_owned(),
         Next::RetryIn(wait) if u16::try_from(settlement.throttled).expect("small") > item.throttled => {
-            assert_eq!(*wait, Duration::from_micros(FIRST_THROTTLE_PAUSE_US));
-            "retried after the pause, not charged".to_owned()
+            assert_eq!(*wait, Duration::from_micros(FIRST_THROTTLE_BACK_OFF_US));
+            "retried after the back-off, not charged".to_owned()
         }
         Next::RetryIn(wait) if *wait == Duration::from_millis(ASKED_MS) => "retried, no sooner than asked".to_owned(),
         Next::RetryIn(wait) => {
             assert_eq!(*wait, seconds(10), "the second attempt of the schedule");
             "retried on its schedule".to_owned()
         }
-        Next::Parked { by, .. } => format!("held by `{}`", by.name()),
+        Next::Held { by, .. } => format!("held by `{}`", by.name()),
         Next::NotSent { wait, .. } => {
             assert_eq!(*wait, Duration::from_micros(NOT_SENT_WAIT_US));
             "tried again soon, not charged".to_owned()
@@ -175,17 +175,17 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
     };
     let counts = [("breaker", breaker), ("run", after.failing != before.failing)];
     let counts: Vec<_> = counts.into_iter().filter(|(_, counts)| *counts).map(|(name, _)| name).collect();
-    let stops_for_us = after.held_until_us.filter(|_| after.held_until_us != before.held_until_us);
+    let stops_for_us = after.back_off_until_us.filter(|_| after.back_off_until_us != before.back_off_until_us);
     let stops_for_us = stops_for_us.map(|until_us| until_us - START_US);
     let sends = match (after.reduced.is_some(), stops_for_us) {
         (false, None) => "go on",
         (true, None) => "are halved",
         (false, Some(_)) if disabled => "stop: it is disabled",
         (true, Some(us)) if us == ASKED_MS * 1_000 => "are halved, and stop for as long as asked",
-        (true, Some(FIRST_THROTTLE_PAUSE_US)) => "are halved, and stop for a pause that doubles",
+        (true, Some(FIRST_THROTTLE_BACK_OFF_US)) => "are halved, and stop for a back-off that doubles",
         (reduced, stops) => panic!("reduced: {reduced}, stops for {stops:?}"),
     };
-    let event = if matches!(settlement.next, Next::Parked { .. }) {
+    let event = if matches!(settlement.next, Next::Held { .. }) {
         "`deliveries.held`"
     } else if disabled {
         "`destination.disabled`"

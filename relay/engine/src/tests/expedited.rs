@@ -67,7 +67,7 @@ fn a_failure_of_what_was_asked_for_leaves_the_hold_as_it_was() {
         assert!(settled[0].expedited && matches!(settled[0].next, Next::RetryIn(_)));
         core.handle(written(settled, START_US + 2), START_US + 2);
         let line = &core.lines[&destination.id];
-        assert_eq!(line.held_until(START_US + 3), Some(START_US + 3_600_000_000));
+        assert_eq!(line.back_off_until(START_US + 3), Some(START_US + 3_600_000_000));
     }
 }
 
@@ -78,11 +78,11 @@ fn a_pause_after_429_is_not_made_longer_by_what_was_asked_for_in_the_middle_of_i
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(429, None)), START_US);
     core.handle(written(settlements(&commands), START_US), START_US);
-    let until_us = core.lines[&destination.id].held_until(START_US);
+    let until_us = core.lines[&destination.id].back_off_until(START_US);
     let again = Item { attempts: 1, ..sent[0].clone() };
     let sent = sends(&expedite(&mut core, &again, START_US + 1));
     core.handle(answered(sent[0].clone(), failed(429, None)), START_US + 2);
-    assert_eq!(core.lines[&destination.id].held_until(START_US + 3), until_us);
+    assert_eq!(core.lines[&destination.id].back_off_until(START_US + 3), until_us);
 }
 
 #[test]

@@ -44,7 +44,7 @@ impl Table<'_> {
                 }
                 Command::Send { .. }
                 | Command::ReadExpedited { .. }
-                | Command::Recall(_)
+                | Command::LoadHealth(_)
                 | Command::BreakOff
                 | Command::Disable(..)
                 | Command::Report(_) => continue,
@@ -62,7 +62,7 @@ fn a_retry_whose_key_is_in_flight_is_read_once_until_that_is_answered() {
     let mut destination = destination(1);
     destination.rate = NonZeroU32::new(1).map(|limit| Rate { limit, per: Duration::from_secs(1) });
     let mut core = core_with(&destination);
-    core.handle(Input::Look(destination.id), START_US);
+    core.handle(Input::Rescan(destination.id), START_US);
     let rows: Vec<Item> = (0..9).map(|number| retried(&destination, number, 7)).collect();
     let mut table = Table { destination: &destination, rows, reads: 0, now_us: START_US };
     let found = Found { items: table.rows[..8].to_vec(), complete: false, read_us: START_US };
@@ -84,7 +84,7 @@ fn retries_of_other_keys_behind_those_of_a_key_in_flight_are_sent_and_the_key_go
     let mut rows: Vec<Item> = (0..50).map(|number| retried(&destination, number, 7)).collect();
     rows.extend([retried(&destination, 100, 8), retried(&destination, 101, 9)]);
     let mut table = Table { destination: &destination, rows, reads: 0, now_us: START_US };
-    let commands = core.handle(Input::Look(destination.id), START_US);
+    let commands = core.handle(Input::Rescan(destination.id), START_US);
     let first = table.answer(&mut core, commands);
     let keys: Vec<Option<i64>> = first.iter().map(|item| item.order_key).collect();
     assert_eq!(keys, [Some(7), Some(8), Some(9)]);

@@ -11,7 +11,8 @@ fn heir(destination: &Destination, epoch: i64, learned: Option<Learned>, now_us:
     let mut core = Core::new(LIMITS);
     core.handle(Input::Owned { shards: HashMap::from([(destination.shard, epoch)]), until_us: u64::MAX }, now_us);
     core.handle(snapshot([clone(destination)]), now_us);
-    let commands = core.handle(Input::Recalled(vec![Recalled { destination: destination.id, epoch, learned }]), now_us);
+    let commands =
+        core.handle(Input::HealthLoaded(vec![LoadedHealth { destination: destination.id, epoch, learned }]), now_us);
     (core, commands)
 }
 
@@ -47,16 +48,16 @@ fn nothing_is_sent_or_read_before_it_is_known_what_is_stored_and_all_lines_are_a
     let mut core = Core::new(LIMITS);
     core.handle(owned(1..=200), START_US);
     let commands = core.handle(snapshot(destinations.iter().map(clone)), START_US);
-    let asked = recalls(&commands);
+    let asked = loads(&commands);
     assert_eq!((asked.len(), commands.len()), (200, 1), "by one command, which is all that it does");
     let fresh = Input::Fresh(vec![item(&destinations[0], 1, START_US)]);
     let commands = core.handle(fresh, START_US);
     assert!(sends(&commands).is_empty() && reads(&commands).is_empty() && reports(&commands).is_empty());
     assert!(!core.could_send(START_US));
-    assert_eq!(recalls(&core.handle(owned(1..=200), START_US)), [], "once");
-    let commands = core.handle(Input::Recalled(vec![nothing_of(destinations[0].id, 1)]), START_US);
+    assert_eq!(loads(&core.handle(owned(1..=200), START_US)), [], "once");
+    let commands = core.handle(Input::HealthLoaded(vec![nothing_of(destinations[0].id, 1)]), START_US);
     assert_eq!(reads(&commands), Lane::ALL);
-    let commands = core.handle(Input::Recalled(vec![nothing_of(destinations[1].id, 7)]), START_US);
+    let commands = core.handle(Input::HealthLoaded(vec![nothing_of(destinations[1].id, 7)]), START_US);
     assert_eq!(reads(&commands), [], "that was another epoch");
 }
 
@@ -67,7 +68,7 @@ fn a_hold_is_kept_by_the_next_owner() {
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(429, Some(3_600_000))), START_US);
     let at_once = reports(&commands);
-    assert_eq!(at_once[0].learned.held_until_us, Some(START_US + HOUR_US), "for the case that this one is killed");
+    assert_eq!(at_once[0].learned.back_off_until_us, Some(START_US + HOUR_US), "for the case that this one is killed");
     let (mut next, commands) = heir(&destination, 2, Some(at_once[0].learned.clone()), START_US + SECOND);
     assert_eq!(reads(&commands), []);
     assert!(send_fresh(&mut next, &destination, 2, START_US + HOUR_US - 1).is_empty());
@@ -140,7 +141,7 @@ fn what_is_answered_while_a_shard_is_handed_over_is_told_to_the_next_owner() {
     let commands = core.handle(answered(sent[0].clone(), failed(503, Some(60_000))), START_US);
     assert_eq!(settlements(&commands).len(), 1);
     let last = reports(&commands);
-    assert_eq!((last.len(), last[0].learned.held_until_us), (1, Some(START_US + 60 * SECOND)));
+    assert_eq!((last.len(), last[0].learned.back_off_until_us), (1, Some(START_US + 60 * SECOND)));
     assert!(last[0].learned.is_last && core.leaving.is_empty() && core.last_reports(START_US).is_empty());
 }
 
@@ -154,7 +155,7 @@ fn a_destination_that_comes_back_goes_on_as_the_line_it_was() {
     let failed = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
     core.handle(written(failed, START_US), START_US);
     let commands = core.handle(snapshot([clone(&destination)]), START_US);
-    assert_eq!((recalls(&commands), core.leaving.len()), (Vec::new(), 0), "it has forgotten nothing");
+    assert_eq!((loads(&commands), core.leaving.len()), (Vec::new(), 0), "it has forgotten nothing");
     assert_eq!((reads(&commands), core.lines[&destination.id].in_flight()), (Lane::ALL.to_vec(), 1));
     let retry = Item { attempts: 1, ..sent[0].clone() };
     let again = sends(&core.handle(found(&destination, Lane::Retry, vec![retry]), START_US));
@@ -241,7 +242,7 @@ fn another_address_ends_what_was_learned_and_late_answers_of_the_old_one_teach_n
     let commands = core.handle(snapshot([clone(&destination)]), now_us);
     assert!(core.could_send(now_us));
     let learned = reports(&commands)[0].learned.clone();
-    assert_eq!((learned.held_until_us, learned.failing, learned.since_us), (None, None, now_us));
+    assert_eq!((learned.back_off_until_us, learned.failing, learned.since_us), (None, None, now_us));
     let late = core.handle(answered(second[0].clone(), failed(410, None)), now_us);
     assert!(late.iter().all(|command| !matches!(command, Command::Disable(..))), "{late:?}");
     assert_eq!(settlements(&late)[0].next, Next::RetryIn(Duration::ZERO), "it goes to the new address");
@@ -260,21 +261,21 @@ fn what_is_stored_of_an_earlier_address_is_not_recalled_but_for_the_rate() {
     let sent = sends(&core.handle(Input::Permitted(vec![permit]), START_US));
     core.handle(answered(sent[0].clone(), failed(503, Some(24 * 3_600_000))), START_US);
     let learned = handed_over(&mut core, START_US);
-    assert!(learned.held_until_us.is_some() && learned.failing.is_some());
+    assert!(learned.back_off_until_us.is_some() && learned.failing.is_some());
 
     destination.moved_at = timestamp(START_US / 1_000);
     let (moved, _) = heir(&destination, 2, Some(learned.clone()), START_US);
     let line = &moved.lines[&destination.id];
-    assert_eq!((line.held_until(START_US), line.failing.run()), (None, None));
+    assert_eq!((line.back_off_until(START_US), line.failing.run()), (None, None));
     assert_eq!(line.pace.as_ref().and_then(|pace| pace.wait_us(START_US)), Some(HOUR_US));
 
     // The configuration of a replica may be older than what is stored.
     let newer = Learned { since_us: START_US + 10, ..learned };
     let (mut behind, _) = heir(&destination, 2, Some(newer), START_US);
-    assert!(behind.lines[&destination.id].held_until(START_US).is_some());
+    assert!(behind.lines[&destination.id].back_off_until(START_US).is_some());
     destination.moved_at = model::unix_time::timestamp_us(START_US + 10);
     behind.handle(snapshot([clone(&destination)]), START_US);
-    assert!(behind.lines[&destination.id].held_until(START_US).is_some(), "that is what was learned there");
+    assert!(behind.lines[&destination.id].back_off_until(START_US).is_some(), "that is what was learned there");
 }
 
 #[test]

@@ -17,7 +17,7 @@ fn live_traffic_is_sent_at_once_while_a_replay_has_all_the_slots_it_may_have() {
     let mut destination = destination(1);
     destination.max_concurrency = 10;
     let mut core = core_with(&destination);
-    core.handle(Input::Look(destination.id), START_US);
+    core.handle(Input::Rescan(destination.id), START_US);
     let replay = (0..50).map(|number| replayed(&destination, number)).collect();
     let sent = sends(&core.handle(found(&destination, Lane::Replay, replay), START_US));
     assert_eq!(sent.len(), 7, "two slots are left to live traffic and one to retries");
@@ -95,7 +95,7 @@ fn a_few_destinations_share_all_slots_but_those_that_are_kept_for_others() {
         for destination in &destinations {
             assert!(count_of(in_flight.make_contiguous(), destination) >= SHARED / usize::from(count));
         }
-        assert_eq!(core.everyone.wanting, usize::from(count));
+        assert_eq!(core.totals.wanting, usize::from(count));
     }
 }
 
@@ -132,9 +132,9 @@ fn a_destination_that_leaves_is_no_longer_counted_among_those_that_want_slots() 
     let [stays, leaves] = &destinations;
     many(&mut core, leaves);
     many(&mut core, stays);
-    assert_eq!(core.everyone.wanting, 2);
+    assert_eq!(core.totals.wanting, 2);
     core.handle(owned([stays.shard]), START_US);
-    assert_eq!(core.everyone.wanting, 1);
+    assert_eq!(core.totals.wanting, 1);
 }
 
 /// A core whose only destination has failed until its breaker opened.
@@ -174,7 +174,7 @@ fn one_probe_is_sent_when_its_time_has_come_and_its_success_begins_a_slow_start(
     let commands = core.handle(answered(probe[0].clone(), succeeded()), now_us);
     assert_eq!(sends(&commands).len(), 1);
     let mut in_flight = sends(&commands);
-    core.handle(Input::Look(destination.id), now_us);
+    core.handle(Input::Rescan(destination.id), now_us);
     in_flight.extend(sends(&core.handle(found(&destination, Lane::Fresh, waiting[2..].to_vec()), now_us)));
     assert_eq!(in_flight.len(), 1, "slow start");
     let next = sends(&core.handle(answered(in_flight[0].clone(), succeeded()), now_us));

@@ -78,7 +78,7 @@ pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -
         answer.deciding += found.len() - destinations.len();
         destinations.sort_unstable();
         destinations.dedup();
-        destinations.into_iter().for_each(|id| control.engine.look(DestinationId::from_uuid(id)));
+        destinations.into_iter().for_each(|id| control.engine.rescan(DestinationId::from_uuid(id)));
         if i64::try_from(found.len()).is_ok_and(|found| found < AT_ONCE) {
             answer.remaining = false;
             break;

@@ -7,8 +7,8 @@ use utoipa::ToSchema;
 use store::deliveries::DeliveryRow;
 
 /// What a pending or held delivery waits for. `turn`: it is due, and is being sent or is sent as soon as the rate limit
-/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `pause`: the end of
-/// the destination's back-off, at `held_until`. `breaker`: the open breaker of the destination, until `held_until`.
+/// and concurrency of its destination permit. `schedule`: its next attempt, at `next_attempt_at`. `back_off`: the end of
+/// the destination's back-off, at `waits_until`. `breaker`: the open breaker of the destination, until `waits_until`.
 /// `order`: an earlier delivery with the same order key. `destination`: its destination, which is paused, disabled,
 /// unusable or deleted (see `held_reason`). `release`: its release (see `held_by` and `held_reason`).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, ToSchema)]
@@ -19,9 +19,9 @@ pub enum WaitsFor {
     Turn,
     /// The time of its next attempt, `next_attempt_at`.
     Schedule,
-    /// The back-off of the destination (429, or 503 with `Retry-After`), until `held_until`.
-    Pause,
-    /// The open breaker of the destination: until `held_until`, only manual retries are sent.
+    /// The back-off of the destination (429, or 503 with `Retry-After`), until `waits_until`.
+    BackOff,
+    /// The open breaker of the destination: until `waits_until`, only manual retries are sent.
     Breaker,
     /// An earlier delivery with the same order key.
     Order,
@@ -31,8 +31,8 @@ pub enum WaitsFor {
     Release,
 }
 
-/// The attempt that was answered with a pause is due again when the pause ends, and later by what its writing took. Up to this
-/// it is the pause that it waits for.
+/// The attempt that was answered with a back-off is due again when the back-off ends, and later by what its writing took. Up to this
+/// it is the back-off that it waits for.
 const WRITTEN_WITHIN: time::Duration = time::Duration::seconds(2);
 
 /// What a delivery waits for, and for how long.
@@ -47,7 +47,7 @@ pub(super) struct Waits {
 pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     let waits = |on| Waits { on, until: None, next_attempt_at: None };
     match row.state.as_str() {
-        "held" if row.parked_by.is_some() => return Some(waits(WaitsFor::Release)),
+        "held" if row.held_by.is_some() => return Some(waits(WaitsFor::Release)),
         "held" => return Some(waits(WaitsFor::Destination)),
         "pending" => {}
         _ => return None,
@@ -58,9 +58,10 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     }
     let due =
         Waits { next_attempt_at: row.due_at, ..waits(if row.is_due { WaitsFor::Turn } else { WaitsFor::Schedule }) };
-    let held = [(WaitsFor::Pause, row.paused_until), (WaitsFor::Breaker, row.open_until)];
-    let held = held.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
-    Some(match held {
+    let until_then = [(WaitsFor::BackOff, row.back_off_until), (WaitsFor::Breaker, row.open_until)];
+    let until_then =
+        until_then.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
+    Some(match until_then {
         // What is sent at once is sent through both.
         Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until + WRITTEN_WITHIN) => {
             Waits { on, until: Some(until), next_attempt_at: row.due_at.max(Some(until)) }
@@ -94,12 +95,12 @@ mod tests {
             replay_id: None,
             state: "pending".to_owned(),
             held_reason: None,
-            parked_by: None,
+            held_by: None,
             due_at: Some(in_s(-10)),
             is_due: true,
             expedited: false,
             is_behind: false,
-            paused_until: None,
+            back_off_until: None,
             open_until: None,
             attempts: 1,
             error: None,
@@ -121,18 +122,18 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_or_an_open_breaker_that_lasts_longer_is_what_it_waits_for_unless_it_is_sent_at_once() {
-        let paused = DeliveryRow { paused_until: Some(in_s(90)), open_until: Some(in_s(30)), ..scheduled() };
+    fn a_back_off_or_an_open_breaker_that_lasts_longer_is_what_it_waits_for_unless_it_is_sent_at_once() {
+        let both = DeliveryRow { back_off_until: Some(in_s(90)), open_until: Some(in_s(30)), ..scheduled() };
         let until = |on, seconds| Waits { on, until: Some(in_s(seconds)), next_attempt_at: Some(in_s(seconds)) };
-        assert_eq!(of(&paused), Some(until(WaitsFor::Pause, 90)));
-        let open = DeliveryRow { open_until: Some(in_s(120)), ..paused };
+        assert_eq!(of(&both), Some(until(WaitsFor::BackOff, 90)));
+        let open = DeliveryRow { open_until: Some(in_s(120)), ..both };
         assert_eq!(of(&open), Some(until(WaitsFor::Breaker, 120)));
-        let written = DeliveryRow { paused_until: Some(in_s(59)), ..scheduled() };
-        let pause = Waits { on: WaitsFor::Pause, until: Some(in_s(59)), next_attempt_at: Some(in_s(60)) };
-        assert_eq!(of(&written), Some(pause), "written a second after the answer");
-        let shorter = DeliveryRow { paused_until: Some(in_s(30)), ..scheduled() };
+        let written = DeliveryRow { back_off_until: Some(in_s(59)), ..scheduled() };
+        let back_off = Waits { on: WaitsFor::BackOff, until: Some(in_s(59)), next_attempt_at: Some(in_s(60)) };
+        assert_eq!(of(&written), Some(back_off), "written a second after the answer");
+        let shorter = DeliveryRow { back_off_until: Some(in_s(30)), ..scheduled() };
         assert_eq!(of(&shorter).map(|waits| waits.on), Some(WaitsFor::Schedule));
-        let expedited = DeliveryRow { expedited: true, paused_until: Some(in_s(90)), ..due() };
+        let expedited = DeliveryRow { expedited: true, back_off_until: Some(in_s(90)), ..due() };
         assert_eq!(of(&expedited).map(|waits| waits.on), Some(WaitsFor::Turn));
     }
 
@@ -141,8 +142,8 @@ mod tests {
         let nothing_known = |on| Some(Waits { on, until: None, next_attempt_at: None });
         let held = DeliveryRow { state: "held".to_owned(), ..due() };
         assert_eq!(of(&held), nothing_known(WaitsFor::Destination));
-        let parked = DeliveryRow { parked_by: Some("transform".to_owned()), due_at: None, ..held };
-        assert_eq!(of(&parked), nothing_known(WaitsFor::Release));
+        let held = DeliveryRow { held_by: Some("transform".to_owned()), due_at: None, ..held };
+        assert_eq!(of(&held), nothing_known(WaitsFor::Release));
         let behind = DeliveryRow { is_behind: true, expedited: true, ..due() };
         assert_eq!(of(&behind), nothing_known(WaitsFor::Order));
         let dead = DeliveryRow { state: "dead".to_owned(), due_at: None, is_due: false, ..due() };

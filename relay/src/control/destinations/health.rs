@@ -36,7 +36,7 @@ pub struct DestinationHealth {
     /// When the back-off ends that the destination requested with `Retry-After` (up to one day) or with a 429 response
     /// without it; null if there is none.
     #[schema(required = true)]
-    pub held_until: Option<Timestamp>,
+    pub back_off_until: Option<Timestamp>,
     /// The concurrency of the destination.
     pub concurrency: Concurrency,
     /// The rate limit and the rate that currently applies; null if the destination has no rate limit.
@@ -201,7 +201,7 @@ pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Destinati
 
 fn held_view(row: CountRow) -> Held {
     Held {
-        held_by: HeldBy::from_name(&row.parked_by),
+        held_by: HeldBy::from_name(&row.held_by),
         count: row.count,
         and_more: row.count >= store::held::COUNTED,
         since: row.since.map(Timestamp),
@@ -224,7 +224,7 @@ fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &Pendin
             since: time(report.and_then(|report| report.breaker_since)),
             next_probe_at: time(report.and_then(|report| report.probe_at)),
         },
-        held_until: time(report.and_then(|report| report.held_until)),
+        back_off_until: time(report.and_then(|report| report.back_off_until)),
         concurrency: Concurrency {
             limit: destination.max_concurrency,
             now: report

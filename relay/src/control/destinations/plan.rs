@@ -3,10 +3,10 @@
 use std::collections::BTreeMap;
 
 use model::retry_policy::RetryPolicy;
-use model::signing::{DEFAULT_OVERLAP_S, SigningKeys};
+use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use serde_json::{Map, Value, json};
 use shared::id::DestinationId;
-use shared::sign::SigningKey;
+use shared::sign::SigningSecret;
 use store::destinations::{Content, DestinationRow};
 use url::Url;
 
@@ -33,15 +33,15 @@ pub(super) fn content(
         (None, Some(row)) if !moves => row.headers_sealed.clone(),
         (None, Some(_) | None) => None,
     };
-    let keys = match (checked.signing_key, before) {
+    let keys = match (checked.signing_secret, before) {
         (Some(key), Some(row)) => replaced_keys(control, row, key, DEFAULT_OVERLAP_S, now_ms),
         (None, Some(row)) => open_keys(control, row)?,
-        (given, None) => SigningKeys::new(given.unwrap_or_else(|| SigningKey::generate_hmac(mint::random()))),
+        (given, None) => SigningSecrets::new(given.unwrap_or_else(|| SigningSecret::generate_hmac(mint::random()))),
     };
     let (rate_limit, rate_per) = rate::columns(checked.rate);
     Ok(Content {
         url: checked.url.into(),
-        signing_keys_sealed: seal_keys(control, id, &keys)?,
+        signing_secrets_sealed: seal_keys(control, id, &keys)?,
         headers_sealed,
         rate_limit,
         rate_per,

@@ -7,7 +7,7 @@ use model::destination::{MAX_URL_BYTES, Rate};
 use model::retry_policy::RetryPolicy;
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
-use shared::sign::SigningKey;
+use shared::sign::SigningSecret;
 use url::Url;
 use utoipa::ToSchema;
 
@@ -140,7 +140,7 @@ pub(super) struct Checked {
     pub(super) retry: RetryPolicy,
     pub(super) append_query: bool,
     pub(super) headers: Option<BTreeMap<String, String>>,
-    pub(super) signing_key: Option<SigningKey>,
+    pub(super) signing_secret: Option<SigningSecret>,
 }
 
 impl DestinationSpec {
@@ -162,8 +162,8 @@ impl DestinationSpec {
             },
         };
         let headers = self.headers.map(|headers| static_headers::check(&headers, problems));
-        let signing_key = self.signing_secret.and_then(|text| {
-            SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok()
+        let signing_secret = self.signing_secret.and_then(|text| {
+            SigningSecret::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok()
         });
         Some(Checked {
             url: url?,
@@ -173,7 +173,7 @@ impl DestinationSpec {
             retry: retry?,
             append_query: self.append_query.unwrap_or(false),
             headers,
-            signing_key,
+            signing_secret,
         })
     }
 }
@@ -232,7 +232,7 @@ mod tests {
             !checked.append_query
                 && checked.rate.is_none()
                 && checked.headers.is_none()
-                && checked.signing_key.is_none()
+                && checked.signing_secret.is_none()
         );
     }
 

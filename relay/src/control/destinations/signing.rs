@@ -1,10 +1,10 @@
 //! What a destination verifies deliveries with, and how it is replaced.
 
-use model::signing::{DEFAULT_OVERLAP_S, SigningKeys};
+use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use model::unix_time;
 use serde::{Deserialize, Serialize};
 use shared::id::DestinationId;
-use shared::sign::SigningKey;
+use shared::sign;
 use store::destinations::{self, DestinationRow};
 use utoipa::ToSchema;
 
@@ -78,8 +78,10 @@ pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotatio
     let overlap_s =
         problems.range("overlap_s", overlap_s, 0, MAX_OVERLAP_S).and_then(|seconds| seconds.try_into().ok());
     let new = match rotation.signing_secret {
-        None => Some(SigningKey::generate_hmac(mint::random())),
-        Some(text) => SigningKey::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok(),
+        None => Some(sign::SigningSecret::generate_hmac(mint::random())),
+        Some(text) => {
+            sign::SigningSecret::parse(&text).map_err(|error| problems.add("signing_secret", error.to_string())).ok()
+        }
     };
     let (new, overlap_s) = problems.finish_with(new.zip(overlap_s))?;
     let now_ms = mint::now_ms();
@@ -89,16 +91,16 @@ pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotatio
         Ok::<_, Error>((keys, sealed))
     };
     let (id, name) = name::id_or_name(id);
-    let rotated = destinations::change_signing_keys(&control.pool, actor.customer(), id, name, plan).await?;
+    let rotated = destinations::change_signing_secrets(&control.pool, actor.customer(), id, name, plan).await?;
     let (keys, version) = rotated.ok_or(Error::NotFound(Noun::Destination))?;
     control.active(version).await?;
     view(&keys, now_ms)
 }
 
-fn view(keys: &SigningKeys, now_ms: u64) -> Result<SigningSecret, Error> {
+fn view(keys: &SigningSecrets, now_ms: u64) -> Result<SigningSecret, Error> {
     let newest = keys.signing(now_ms).first();
     let newest = newest.ok_or_else(|| Error::Internal("a destination has no signing key".to_owned()))?;
-    let replaced = |(key, until_ms): (&SigningKey, u64)| ReplacedSecret {
+    let replaced = |(key, until_ms): (&sign::SigningSecret, u64)| ReplacedSecret {
         signing_secret: key.to_text(),
         public_key: key.public_text(),
         until: Timestamp(unix_time::timestamp(until_ms)),

@@ -10,7 +10,7 @@ use store::events::{self, EventRow, SummaryRow};
 use tokio::time::Instant;
 use utoipa::ToSchema;
 
-use super::{ASK_WITHIN, ChangedCopy, Event, Header, find, headers, summary, view};
+use super::{ChangedCopy, EVALUATE_WITHIN, Event, Header, find, headers, summary, view};
 use crate::configuration::Snapshot;
 use crate::control::deliveries::{self, Delivery};
 use crate::control::error::Noun;
@@ -34,7 +34,7 @@ pub struct EventDetail {
     /// event are kept.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
-    pub duplicate_id: Option<EventId>,
+    pub copy_id: Option<EventId>,
     /// The first copy whose body differs from the event's; absent if there is none.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(nullable = false)]
@@ -74,7 +74,7 @@ pub struct Decision {
     /// fields are about the event itself.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schema(value_type = schema::EventId, required = false)]
-    pub duplicate_of: Option<EventId>,
+    pub copy_of: Option<EventId>,
     /// The newest 200 deliveries that this decision created, with their current states. Deliveries of replays are not
     /// included.
     pub deliveries: Vec<DecidedDelivery>,
@@ -182,10 +182,10 @@ pub async fn explain(control: &Control, actor: Actor, id: &str) -> Result<EventD
     if let Some(row) = events::find(&control.pool, actor.customer(), id).await? {
         return detail(control, actor, row).await;
     }
-    let event = events::of_duplicate(&control.pool, id).await?.ok_or(Error::NotFound(Noun::Event))?;
+    let event = events::of_copy(&control.pool, id).await?.ok_or(Error::NotFound(Noun::Event))?;
     let detail = detail(control, actor, find(control, actor, &event.to_string()).await?).await?;
-    let decision = Decision { duplicate_of: Some(event), ..detail.decision };
-    Ok(EventDetail { duplicate_id: Some(id), decision, ..detail })
+    let decision = Decision { copy_of: Some(event), ..detail.decision };
+    Ok(EventDetail { copy_id: Some(id), decision, ..detail })
 }
 
 pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Result<EventDetail, Error> {
@@ -209,14 +209,14 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
                 }
                 None => None,
             };
-            (route::ask(&control.evaluator, &snapshot, &event, Instant::now() + ASK_WITHIN).await, recheck)
+            (route::evaluate(&control.evaluator, &snapshot, &event, Instant::now() + EVALUATE_WITHIN).await, recheck)
         }
         // Filters need the body.
         None => (Vec::new(), None),
     };
     let changed_copy = events::changed_copy(&control.pool, row.id).await?;
     Ok(EventDetail {
-        duplicate_id: None,
+        copy_id: None,
         changed_copy: changed_copy.map(|copy| ChangedCopy {
             id: EventId::from_uuid(copy.id),
             received_at: Timestamp(unix_time::timestamp(uuid_v7_ms(copy.id))),
@@ -241,7 +241,7 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
             verification: row.verification,
             failure_cause: row.failure_cause,
             failure_detail: row.failure_detail,
-            duplicates: row.duplicates,
+            copies: row.copies,
             same_key_as: row.same_key_as,
         }),
     })
@@ -295,7 +295,7 @@ fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
         ),
     };
     let deliveries = made.into_iter().map(decided).collect();
-    Decision { outcome, reason, duplicate_of: None, deliveries }
+    Decision { outcome, reason, copy_of: None, deliveries }
 }
 
 fn count(deliveries: usize) -> String {

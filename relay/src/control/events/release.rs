@@ -7,7 +7,7 @@ use store::partitions::with_partitions;
 use tokio::time::Instant;
 
 use super::explain::{EventDetail, detail};
-use super::{ASK_WITHIN, find, headers, view};
+use super::{EVALUATE_WITHIN, find, headers, view};
 use crate::control::error::Conflict;
 use crate::control::{Actor, Control, Error};
 use crate::intake::arrival;
@@ -40,8 +40,13 @@ async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Re
     let headers = headers(row);
     let mut snapshot = control.configuration.refresh().await?;
     for _ in 0..ROUNDS {
-        let answers =
-            route::ask(&control.evaluator, &snapshot, &view(row, &headers, body), Instant::now() + ASK_WITHIN).await;
+        let answers = route::evaluate(
+            &control.evaluator,
+            &snapshot,
+            &view(row, &headers, body),
+            Instant::now() + EVALUATE_WITHIN,
+        )
+        .await;
         let event = NewEvent {
             id: row.id,
             customer_id: row.customer_id,
@@ -66,13 +71,13 @@ async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Re
         let days = control.releaser.intake.dedupe_days;
         match with_partitions!(&control.pool, events::release(&control.pool, &event, snapshot.version, days))? {
             Released::Done => {
-                if event.parks() {
-                    control.releaser.intake.parked.notify_one();
+                if event.has_held_delivery() {
+                    control.releaser.intake.held.notify_one();
                 }
                 event
                     .deliveries
                     .iter()
-                    .for_each(|made| control.engine.look(DestinationId::from_uuid(made.destination_id)));
+                    .for_each(|made| control.engine.rescan(DestinationId::from_uuid(made.destination_id)));
                 return Ok(());
             }
             Released::StaleConfiguration => snapshot = control.configuration.refresh().await?,

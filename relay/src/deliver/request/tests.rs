@@ -4,11 +4,11 @@ use std::time::Duration;
 use engine::item::Before;
 use model::destination::DestinationState;
 use model::retry_policy::RetryPolicy;
-use model::signing::SigningKeys;
+use model::signing::SigningSecrets;
 use model::unix_time;
 use shared::header::HeaderList;
 use shared::id::{DeliveryId, DestinationId, EventId, SourceId};
-use shared::sign::SigningKey;
+use shared::sign::SigningSecret;
 
 use super::*;
 
@@ -19,7 +19,7 @@ fn destination(number: u8) -> Destination {
         name: format!("d{number}"),
         url: "http://example.com/".parse().expect("a url"),
         shard: i16::from(number),
-        signing_keys: SigningKeys::new(SigningKey::generate_hmac([7; 32])),
+        signing_secrets: SigningSecrets::new(SigningSecret::generate_hmac([7; 32])),
         headers: HeaderMap::new(),
         rate: None,
         max_concurrency: 3,

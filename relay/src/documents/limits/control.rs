@@ -73,7 +73,7 @@ fn calls() -> Vec<Bound> {
         ),
         fixed(
             "time to evaluate the routes of an event that is shown or released",
-            time(control::events::ASK_WITHIN),
+            time(control::events::EVALUATE_WITHIN),
             "limits the time of the call",
         ),
         fixed(
@@ -158,7 +158,7 @@ fn database() -> Vec<Bound> {
         fixed("time of most statements", both(pool::STATEMENT), "frees connections that do not respond"),
         fixed(
             "time to search one range of a search",
-            both(pool::STRETCH),
+            both(pool::RANGE_LIMITS),
             "the same; a range that takes longer is divided",
         ),
         fixed("time of statistics over a long time", both(pool::SEARCH), "the same"),
@@ -188,7 +188,7 @@ fn others() -> Vec<Bound> {
         fixed("time of a call to the edge, a large body included", time(edge::TIMEOUT), "keeps the intake moving"),
         fixed(
             "wait of a change of a source for the edge",
-            time(edge::push::PATIENCE),
+            time(edge::push::PUSH_TIMEOUT),
             "limits the time of the call; the source is `pending` until the edge has confirmed",
         ),
         fixed("sources that are written to the edge at a time", count(edge::TURNS), "limits connections"),

@@ -9,7 +9,7 @@ use model::retry_policy;
 use store::{admit, copies, pending, signals, unreadable};
 
 use super::{Bound, api, bytes, count, days, env, field, fixed, micros, millis, percent, seconds, table, time};
-use crate::deliver::{excerpts, lease, look, read, recall, report, request, send, settle, versions};
+use crate::deliver::{excerpts, lease, load_health, read, report, request, scan, send, settle, versions};
 use crate::intake::{self, arrival, routing};
 use crate::pull::{self, batch_size, pace, queue_settings, spoilt_answer, storing};
 use crate::replay::{chunk, count as counting, cut, worker};
@@ -39,7 +39,7 @@ fn pauses() -> Vec<Bound> {
         ),
         fixed(
             "`Retry-After` of a destination on 429 and 503, for all its deliveries",
-            micros(tuning::MAX_HOLD_US),
+            micros(tuning::MAX_BACK_OFF_US),
             "limits how long a destination can stop its own deliveries; an operator ends the back-off by a pause and a resumption",
         ),
         fixed("`Retry-After` of the queue API", time(pull::api::LONGEST_PAUSE), "limits how long nothing is pulled"),
@@ -47,8 +47,8 @@ fn pauses() -> Vec<Bound> {
             "back-off after 429 without `Retry-After`",
             format!(
                 "{}, doubled up to {}",
-                micros(tuning::FIRST_THROTTLE_PAUSE_US),
-                micros(tuning::LONGEST_THROTTLE_PAUSE_US)
+                micros(tuning::FIRST_THROTTLE_BACK_OFF_US),
+                micros(tuning::LONGEST_THROTTLE_BACK_OFF_US)
             ),
             "reduces the load on the destination",
         ),
@@ -344,8 +344,12 @@ fn slots() -> Vec<Bound> {
             "limits memory while the database does not respond: beyond it nothing is sent",
         ),
         fixed("settlements in one transaction", count(settle::BATCH), "limits the time for which rows are locked"),
-        fixed("lanes of one look for due deliveries", count(look::LANES_OF_A_LOOK), "limits the load on the database"),
-        fixed("destinations whose health one statement reads", count(recall::BATCH), "limits the load on the database"),
+        fixed("lanes of one scan for due deliveries", count(scan::LANES_PER_SCAN), "limits the load on the database"),
+        fixed(
+            "destinations whose health one statement reads",
+            count(load_health::BATCH),
+            "limits the load on the database",
+        ),
         fixed("reports of health in one statement", count(report::BATCH), "limits the load on the database"),
         fixed(
             "manually retried deliveries of one destination in memory",
@@ -410,13 +414,13 @@ fn times() -> Vec<Bound> {
             "keeps two relays from sending to one destination",
         ),
         fixed(
-            "look for due deliveries, and for changes of the configuration",
+            "scan for due deliveries, and for changes of the configuration",
             format!("every {}", time(configuration::POLL)),
             "finds what other replicas and the API have changed",
         ),
         fixed(
             "the same if the database is slow, at least",
-            format!("every {}", time(look::LOOK_AT_LEAST_EVERY)),
+            format!("every {}", time(scan::LONGEST_SCAN_INTERVAL)),
             "limits the load on the database",
         ),
         fixed(
@@ -497,10 +501,10 @@ fn background() -> Vec<Bound> {
         ),
         fixed(
             "a turn of a replay searches",
-            format!("{} rows or {}", count(cut::STRETCHES.total), time(cut::STRETCHES.within)),
+            format!("{} rows or {}", count(cut::RANGE_LIMITS.total), time(cut::RANGE_LIMITS.within)),
             "lets other replays proceed",
         ),
-        fixed("time for the filters of one event in a replay", time(chunk::ASK_WITHIN), "keeps the replay moving"),
+        fixed("time for the filters of one event in a replay", time(chunk::EVALUATE_WITHIN), "keeps the replay moving"),
         fixed(
             "unfinished starts of a chunk after which the replay fails",
             count(worker::MOST_BEGUN),

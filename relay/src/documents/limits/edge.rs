@@ -1,6 +1,6 @@
 //! The Worker: one isolate, one request, the queue.
 
-use shared::{challenge, envelope, reader, verify};
+use shared::{envelope, handshake, reader, verify};
 
 use super::{Bound, api, bytes, count, env, fixed, millis, percent, seconds, table};
 use crate::documents::constant::constant;
@@ -217,7 +217,7 @@ fn verification() -> Vec<Bound> {
         ),
         fixed(
             "body that is searched for a handshake",
-            bytes(challenge::MAX_CHALLENGE_BODY_BYTES),
+            bytes(handshake::MAX_HANDSHAKE_BODY_BYTES),
             "avoids parsing large events at the edge",
         ),
         fixed(

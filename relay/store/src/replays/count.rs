@@ -31,7 +31,7 @@ impl Search for Count<'_> {
 
 /// How many events of a range of ids a selection takes.
 async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from events
            where customer_id = $1 and id >= $2 and id < $3 and stored_at <= $8 and (verification = 'failed') = $7
@@ -54,7 +54,7 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64>
 
 /// How many deliveries of a range of ids a selection with a state takes.
 async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<i64> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
         r#"select count(*) as "count!" from settled_deliveries settled
            where customer_id = $1 and state = $2 and id >= $3 and id < $4 and settled_at <= $12

@@ -65,7 +65,7 @@ async fn plan(
     limit: i64,
     with_head_size: bool,
 ) -> Result<Vec<PlannedRow>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_as!(
         PlannedRow,
         r#"select events.id, source_id, body_size,

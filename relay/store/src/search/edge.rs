@@ -1,4 +1,4 @@
-//! Where a stretch of so many rows ends, counted in an index that has the order of the ids.
+//! Where a range of so many rows ends, counted in an index that has the order of the ids.
 
 use uuid::Uuid;
 
@@ -76,7 +76,7 @@ impl Pending {
     /// # Errors
     /// If a statement fails.
     pub async fn edge(self, pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>> {
-        let mut search = pool.begin_stretch().await?;
+        let mut search = pool.begin_range().await?;
         if let Some(destination) = self.destination {
             let of_destination = sqlx::query_scalar!(
                 r#"select count(*) as "count!"
@@ -107,7 +107,7 @@ impl Pending {
 /// # Errors
 /// If the statement fails.
 pub async fn rejections(pool: &Pool, range: Range, source: Option<Uuid>, rows: i64) -> Result<Option<Uuid>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
         "select id from rejections where id >= $1 and id < $2 and ($3::uuid is null or source_id = $3)
          order by id desc offset $4 limit 1",
@@ -126,7 +126,7 @@ pub async fn rejections(pool: &Pool, range: Range, source: Option<Uuid>, rows: i
 /// # Errors
 /// If the statement fails.
 pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
         "select id from unreadable_messages where id >= $1 and id < $2 order by id desc offset $3 limit 1",
         range.from,
@@ -155,7 +155,7 @@ async fn events(
     in_quarantine: bool,
     rows: i64,
 ) -> Result<Option<Uuid>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     match order {
         Order::NewestFirst => {
             sqlx::query_scalar!(
@@ -198,7 +198,7 @@ async fn settled(
     state: Option<&str>,
     rows: i64,
 ) -> Result<Option<Uuid>> {
-    let mut search = pool.begin_stretch().await?;
+    let mut search = pool.begin_range().await?;
     match order {
         Order::NewestFirst => {
             sqlx::query_scalar!(

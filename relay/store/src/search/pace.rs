@@ -2,26 +2,26 @@
 
 use std::time::Duration;
 
-/// What a stretch that took too long is divided by.
+/// What a range that took too long is divided by.
 const CUT: i64 = 16;
 
-/// How much larger each stretch is than the one before.
+/// How much larger each range is than the one before.
 const GROWTH: i64 = 4;
 
 /// How far a search may go.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
-    /// The rows of the first stretch. Small, because most searches end in it.
+    /// The rows of the first range. Small, because most searches end in it.
     pub first: i64,
-    /// The most rows of a stretch: what two statements look at within their time limit, also on a slow disk.
+    /// The most rows of a range: what two statements look at within their time limit, also on a slow disk.
     pub largest: i64,
     /// After how many rows the search stops.
     pub total: i64,
-    /// No stretch begins later than that.
+    /// No range begins later than that.
     pub within: Duration,
 }
 
-/// The size of the next stretch of a search.
+/// The size of the next range of a search.
 #[derive(Debug)]
 pub(super) struct Pace {
     limits: Limits,
@@ -39,25 +39,25 @@ impl Pace {
         self.rows
     }
 
-    /// Whether rows are counted among all of the table. An index that has few entries for the filters makes long stretches;
+    /// Whether rows are counted among all of the table. An index that has few entries for the filters makes long ranges;
     /// if one takes too long, the index did not help.
     pub(super) fn plain(&self) -> bool {
         self.plain
     }
 
-    /// A stretch was looked at.
+    /// A range was looked at.
     pub(super) fn looked(&mut self) {
         self.looked = self.looked.saturating_add(self.rows);
         self.rows = self.rows.saturating_mul(GROWTH).clamp(1, self.limits.largest.max(1));
     }
 
-    /// A stretch took too long. Returns false if it cannot be made smaller.
+    /// A range took too long. Returns false if it cannot be made smaller.
     pub(super) fn cut(&mut self) -> bool {
         if self.rows == 1 && self.plain {
             return false;
         }
         self.rows = (self.rows / CUT).max(1);
-        // Later stretches would take too long again.
+        // Later ranges would take too long again.
         self.limits.largest = self.rows;
         self.plain = true;
         true
@@ -75,7 +75,7 @@ mod tests {
     const LIMITS: Limits = Limits { first: 1_000, largest: 10_000, total: 20_000, within: Duration::from_secs(5) };
 
     #[test]
-    fn stretches_grow_until_the_search_is_over() {
+    fn ranges_grow_until_the_search_is_over() {
         let mut pace = Pace::new(LIMITS);
         let mut rows = Vec::new();
         while !pace.is_over(Duration::ZERO) {
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_stretch_that_takes_too_long_becomes_smaller_and_stays_so() {
+    fn a_range_that_takes_too_long_becomes_smaller_and_stays_so() {
         let mut pace = Pace::new(LIMITS);
         pace.looked();
         assert!((pace.cut(), pace.rows(), pace.plain()) == (true, 250, true));

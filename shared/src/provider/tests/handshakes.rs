@@ -1,11 +1,11 @@
-//! Every challenge of the catalogue with the exact bytes that its provider expects back.
+//! Every handshake of the catalogue with the exact bytes that its provider expects back.
 
 use std::collections::BTreeSet;
 
 use serde_json::{Value, json};
 
 use super::vectors::source;
-use crate::challenge::{Challenge, Reply, answer};
+use crate::handshake::{Handshake, Reply, answer};
 use crate::header::HeaderList;
 use crate::provider::catalogue;
 use crate::source::{Secret, SourceConfig};
@@ -63,17 +63,17 @@ impl Ask {
         source(self.provider, self.secrets, &self.config).expect("resolves")
     }
 
-    fn answer(&self) -> Option<Challenge> {
+    fn answer(&self) -> Option<Handshake> {
         let source = self.source();
-        self.answer_of(&source, source.challenges.len())
+        self.answer_of(&source, source.handshakes.len())
     }
 
     /// The answer of the first of the source's rules that holds.
-    fn answer_of(&self, source: &SourceConfig, rules: usize) -> Option<Challenge> {
+    fn answer_of(&self, source: &SourceConfig, rules: usize) -> Option<Handshake> {
         let headers = HeaderList::new(self.headers.iter().copied());
         let request =
             RequestParts { method: self.method, url: "https://in.example/in/a", query: self.query, headers: &headers };
-        answer(&source.challenges[..rules], &source.secrets, &request, self.body.as_bytes())
+        answer(&source.handshakes[..rules], &source.secrets, &request, self.body.as_bytes())
     }
 }
 
@@ -232,33 +232,33 @@ fn table() -> Vec<(Ask, u16, &'static str, OneHeader, &'static str, bool)> {
 }
 
 #[test]
-fn every_challenge_gets_back_the_bytes_that_its_provider_expects() {
+fn every_handshake_gets_back_the_bytes_that_its_provider_expects() {
     let mut answered = BTreeSet::new();
     for (ask, status, content_type, header, body, must_verify) in table() {
         let provider = ask.provider;
-        let challenge = ask.answer().unwrap_or_else(|| panic!("{provider} asks: {}", ask.body));
-        let Reply { status: got, content_type: got_type, headers, body: got_body } = challenge.reply;
+        let handshake = ask.answer().unwrap_or_else(|| panic!("{provider} asks: {}", ask.body));
+        let Reply { status: got, content_type: got_type, headers, body: got_body } = handshake.reply;
         assert_eq!((got, got_type.as_str()), (status, content_type), "{provider}");
         assert_eq!(String::from_utf8(got_body).expect("text"), body, "{provider}");
         if let Some((name, value)) = header {
             assert!(headers.contains(&(name.to_owned(), value.to_owned())), "{provider}: {headers:?}");
         }
-        assert_eq!(challenge.must_verify, must_verify, "{provider}");
+        assert_eq!(handshake.must_verify, must_verify, "{provider}");
         let source = ask.source();
-        let rule = (1..=source.challenges.len()).find(|rules| ask.answer_of(&source, *rules).is_some());
+        let rule = (1..=source.handshakes.len()).find(|rules| ask.answer_of(&source, *rules).is_some());
         answered.insert((provider, rule.expect("a rule")));
     }
     let all: BTreeSet<_> = catalogue()
         .iter()
-        .flat_map(|provider| (1..=provider.challenges.len()).map(|rule| (provider.id.as_str(), rule)))
+        .flat_map(|provider| (1..=provider.handshakes.len()).map(|rule| (provider.id.as_str(), rule)))
         .collect();
     let missing: Vec<_> = all.difference(&answered).collect();
-    assert!(missing.is_empty(), "challenges without a test: {missing:?}");
-    println!("{} challenges of {} providers", all.len(), all.iter().map(|(id, _)| id).collect::<BTreeSet<_>>().len());
+    assert!(missing.is_empty(), "handshakes without a test: {missing:?}");
+    println!("{} handshakes of {} providers", all.len(), all.iter().map(|(id, _)| id).collect::<BTreeSet<_>>().len());
 }
 
 #[test]
-fn an_event_is_no_challenge() {
+fn an_event_is_no_handshake() {
     for (provider, body, headers) in [
         ("github", "{}", &[("x-github-event", "push")][..]),
         ("intercom", "{\"topic\":\"user.created\"}", &[]),
@@ -287,16 +287,16 @@ fn an_event_is_no_challenge() {
     }
     let event = Ask::post("discord", "{\"type\":1,\"event\":{\"type\":\"ENTITLEMENT_CREATE\"}}").answer();
     assert!(
-        event.is_some_and(|challenge| challenge.forward),
+        event.is_some_and(|handshake| handshake.forward),
         "an event of Discord is answered in its own way and kept"
     );
-    assert!(Ask::post("vercel", "{}").answer().is_some_and(|challenge| challenge.forward));
+    assert!(Ask::post("vercel", "{}").answer().is_some_and(|handshake| handshake.forward));
 }
 
 #[test]
 fn a_confirmation_is_only_asked_for_at_amazons_own_hosts() {
     let ask = |url: &str| Ask::post("aws-sns", sns("SubscriptionConfirmation", url)).answer();
-    assert_eq!(ask(CONFIRM).expect("a challenge").confirm.as_deref(), Some(CONFIRM));
+    assert_eq!(ask(CONFIRM).expect("a handshake").confirm.as_deref(), Some(CONFIRM));
     for url in [
         "http://sns.eu-west-1.amazonaws.com/",
         "https://sns.eu-west-1.amazonaws.com.evil.example/",
@@ -314,7 +314,7 @@ fn a_confirmation_is_only_asked_for_at_amazons_own_hosts() {
 fn a_secret_is_handed_over_only_to_a_source_that_has_none() {
     let token = "secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl";
     let body = format!("{{\"verification_token\":\"{token}\"}}");
-    let first = Ask::post("notion", body.as_str()).answer().expect("a challenge");
+    let first = Ask::post("notion", body.as_str()).answer().expect("a handshake");
     assert_eq!(first.secret, Some(Secret::new(token)));
     let again =
         Ask { secrets: &["secret_tMrlL1qK5vuQAh1b6cZGhFChZTSYJlce98V0pYn7yBl"], ..Ask::post("notion", body.as_str()) };
@@ -325,13 +325,13 @@ fn a_secret_is_handed_over_only_to_a_source_that_has_none() {
 }
 
 #[test]
-fn a_wrong_challenge_gets_the_status_that_its_provider_tests_for() {
+fn a_wrong_handshake_gets_the_status_that_its_provider_tests_for() {
     let meta =
         Ask::get("meta", "hub.mode=subscribe&hub.verify_token=other&hub.challenge=1").answer().expect("an answer");
     assert_eq!((meta.reply.status, meta.reply.body.as_slice(), meta.must_verify), (403, b"".as_slice(), false));
     for (provider, body) in [("xero", "{\"events\":[],\"entropy\":\"x\"}"), ("discord", "{\"type\":1}")] {
         let ask = Ask::post(provider, body).with(&[("x-xero-signature", "00")]);
-        let refusal = ask.answer().expect("a challenge").refusal.expect("a refusal of its own");
+        let refusal = ask.answer().expect("a handshake").refusal.expect("a refusal of its own");
         assert_eq!((refusal.status, refusal.body.as_slice()), (401, b"".as_slice()), "{provider}");
     }
 }
@@ -366,7 +366,7 @@ fn senders_that_read_the_answer_get_one_unless_the_owner_says_otherwise() {
 #[test]
 fn the_handshake_of_cloudevents_is_answered_if_the_owner_enables_it() {
     let rules = |provider: &str, secrets: &[&str], handshake: Value| {
-        source(provider, secrets, &json!({ "handshake": handshake })).expect("resolves").challenges
+        source(provider, secrets, &json!({ "handshake": handshake })).expect("resolves").handshakes
     };
     let ask = |rules: &[_], method, origins: &[&str]| {
         let headers = HeaderList::new(origins.iter().map(|origin| ("webhook-request-origin", *origin)));
@@ -377,13 +377,13 @@ fn the_handshake_of_cloudevents_is_answered_if_the_owner_enables_it() {
         [("token", &["s"][..]), ("basic", &["a:b"]), ("none", &[]), ("github", &["s"]), ("azure-event-grid", &["s"])]
     {
         let rules = rules(provider, secrets, "cloudevents".into());
-        let challenge = ask(&rules, "OPTIONS", &["eventemitter.example.com"]).expect("a challenge");
-        assert!(!challenge.must_verify && !challenge.forward, "{provider}");
-        assert_eq!((challenge.reply.status, challenge.reply.body.len()), (200, 0), "{provider}");
+        let handshake = ask(&rules, "OPTIONS", &["eventemitter.example.com"]).expect("a handshake");
+        assert!(!handshake.must_verify && !handshake.forward, "{provider}");
+        assert_eq!((handshake.reply.status, handshake.reply.body.len()), (200, 0), "{provider}");
         for (name, value) in
             [("webhook-allowed-origin", "eventemitter.example.com"), ("webhook-allowed-rate", "*"), ("allow", "POST")]
         {
-            assert!(challenge.reply.headers.contains(&(name.to_owned(), value.to_owned())), "{provider}: {name}");
+            assert!(handshake.reply.headers.contains(&(name.to_owned(), value.to_owned())), "{provider}: {name}");
         }
         assert_eq!(ask(&rules, "POST", &["eventemitter.example.com"]), None, "{provider}: an event carries it too");
         assert_eq!(ask(&rules, "OPTIONS", &[]), None, "{provider}");

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 use std::path::Path;
 
 use crate::provider::{Confidence, Provider, SecretNeed, catalogue};
-use crate::scheme::challenge::{ChallengeRule, Expected};
+use crate::scheme::handshake::{Expected, HandshakeRule};
 
 /// Entries that are no company: ways to sign or to authenticate that any sender may use.
 const GENERIC: [&str; 6] = ["standard-webhooks", "custom", "token", "basic", "none", "tidegate"];
@@ -158,8 +158,8 @@ fn section(page: &mut String, provider: &Provider) {
     if provider.id == "custom" {
         line("Example of a source", EXAMPLE);
     }
-    for challenge in &provider.challenges {
-        line("Answered at the edge", &answered(challenge));
+    for handshake in &provider.handshakes {
+        line("Answered at the edge", &answered(handshake));
     }
     let answer = &provider.acknowledgement;
     if let Some(body) = &answer.body {
@@ -179,17 +179,17 @@ fn section(page: &mut String, provider: &Provider) {
 }
 
 /// A request that the edge answers itself.
-fn answered(challenge: &ChallengeRule) -> String {
+fn answered(handshake: &HandshakeRule) -> String {
     let is = |expected: &Expected| match expected {
         Expected::Text(any) if any == "*" => "is present".to_owned(),
         Expected::Absent => "is missing".to_owned(),
         Expected::Text(text) => format!("is `{text}`"),
         Expected::Number(number) => format!("is `{number}`"),
     };
-    let when: Vec<_> = challenge.when.iter().map(|(place, expected)| format!("`{place}` {}", is(expected))).collect();
-    let verified = if challenge.verify { "verified and " } else { "" };
-    let mut text = format!("if {}: {verified}answered with {}", when.join(" and "), challenge.reply.status);
-    if let Some(effect) = &challenge.effect {
+    let when: Vec<_> = handshake.when.iter().map(|(place, expected)| format!("`{place}` {}", is(expected))).collect();
+    let verified = if handshake.verify { "verified and " } else { "" };
+    let mut text = format!("if {}: {verified}answered with {}", when.join(" and "), handshake.reply.status);
+    if let Some(effect) = &handshake.effect {
         let hosts: Vec<_> = effect.hosts.iter().map(|host| format!("`{host}`")).collect();
         let _ = write!(
             text,
@@ -198,10 +198,10 @@ fn answered(challenge: &ChallengeRule) -> String {
             hosts.join(" and ")
         );
     }
-    if let Some(place) = &challenge.store_secret {
+    if let Some(place) = &handshake.store_secret {
         let _ = write!(text, "; `{place}` is stored as the secret of a source that has none");
     }
-    if challenge.forward {
+    if handshake.forward {
         text.push_str("; stored as an event too");
     }
     text

@@ -13,7 +13,7 @@ use crate::sink::now_us;
 use crate::stack::Stack;
 
 /// How long the first deliveries, or a replay, may take.
-const PATIENCE: Duration = Duration::from_secs(300);
+const REPLAY_TIMEOUT: Duration = Duration::from_secs(300);
 
 /// Measures it.
 ///
@@ -40,7 +40,7 @@ async fn measure(events: u64) -> Result<Duration> {
         stack.push(&source, now_us());
     }
     let arrived = async |wanted: u64| {
-        try_until("the deliveries", PATIENCE, async || match sink.count() {
+        try_until("the deliveries", REPLAY_TIMEOUT, async || match sink.count() {
             there if there >= wanted => Ok(()),
             there => Err(format!("{there} of {wanted}")),
         })
@@ -48,12 +48,12 @@ async fn measure(events: u64) -> Result<Duration> {
         .map_err(Error::new)
     };
     arrived(events).await?;
-    stack.settled(&[], PATIENCE).await?;
+    stack.settled(&[], REPLAY_TIMEOUT).await?;
     let begun = Instant::now();
     let replay = stack.gateway.api.post("/v1/replays", &json!({ "filter": { "source": "replay" } })).await;
     let path = format!("/v1/replays/{}", replay.expect_status(201)["id"].as_str().unwrap_or_default());
     arrived(2 * events).await?;
-    let settled = try_until("the replay to end", PATIENCE, async || {
+    let settled = try_until("the replay to end", REPLAY_TIMEOUT, async || {
         let progress = stack.gateway.api.get(&path).await.expect_status(200);
         if progress["succeeded"] == events { Ok(begun.elapsed()) } else { Err(progress.to_string()) }
     });

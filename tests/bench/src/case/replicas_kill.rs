@@ -14,7 +14,7 @@ use crate::sink::Sink;
 use crate::stack::Stack;
 
 const RELAYS: usize = 3;
-const EVERY: Duration = Duration::from_secs(20);
+const KILL_INTERVAL: Duration = Duration::from_secs(20);
 /// How long a killed relay stays away.
 const AWAY: Duration = Duration::from_secs(5);
 /// Events per second to each of the free destinations.
@@ -34,9 +34,12 @@ pub async fn run(options: Options) -> Result<Report> {
     let mut to_free = Schedule::start(options.rate.unwrap_or(RATE * count(free.len() as u64)));
     let begun = Instant::now();
     let mut kills = 0;
-    while begun.elapsed() + EVERY <= time {
+    while begun.elapsed() + KILL_INTERVAL <= time {
         let victim = rand::random_range(0..RELAYS);
-        tokio::join!(to_free.run(&stack, &free_sources, EVERY - AWAY), limits.push(&stack, EVERY - AWAY));
+        tokio::join!(
+            to_free.run(&stack, &free_sources, KILL_INTERVAL - AWAY),
+            limits.push(&stack, KILL_INTERVAL - AWAY)
+        );
         stack.relay(victim).kill().await?;
         kills += 1;
         tokio::join!(to_free.run(&stack, &free_sources, AWAY), limits.push(&stack, AWAY));

@@ -25,7 +25,7 @@ impl RelayOnly {
         let source: SourceId = source.id.parse().doing(|| "the id of the source".to_owned())?;
         let ids: Vec<DestinationId> =
             (0..count).map(|_| DestinationId::mint(now_s() * 1_000, rand::random())).collect();
-        let sealed: Vec<String> = ids.iter().map(|id| sealed_signing_keys(&key, *id)).collect();
+        let sealed: Vec<String> = ids.iter().map(|id| sealed_signing_secrets(&key, *id)).collect();
         let uuids: Vec<Uuid> = ids.iter().map(|id| id.uuid()).collect();
         let routes: Vec<Uuid> = (0..count).map(|_| RouteId::mint(now_s() * 1_000, rand::random()).uuid()).collect();
         let mut database = self.database.connect().await?;
@@ -33,7 +33,7 @@ impl RelayOnly {
             "with new as (
                  select * from unnest($1::uuid[], $2::text[], $3::uuid[]) with ordinality as new (id, sealed, route_id, number)
              ), made as (
-                 insert into destinations (id, customer_id, name, url, shard, signing_keys_sealed, max_concurrency, timeout_ms,
+                 insert into destinations (id, customer_id, name, url, shard, signing_secrets_sealed, max_concurrency, timeout_ms,
                                            retry)
                  select new.id, sources.customer_id, 'crowd-' || number, $5, number % 256, sealed, 10, 15000,
                         '{\"schedule_s\": [0, 5, 60]}'
@@ -108,8 +108,8 @@ impl RelayOnly {
 }
 
 /// As the relay seals them.
-fn sealed_signing_keys(key: &SealingKey, id: DestinationId) -> String {
+fn sealed_signing_secrets(key: &SealingKey, id: DestinationId) -> String {
     let keys = serde_json::json!([{ "key": format!("whsec_{}", crate::random::key()) }]);
-    let associated_data = format!("destinations/{id}/signing_keys");
+    let associated_data = format!("destinations/{id}/signing_secrets");
     seal::seal(key, &associated_data, rand::random(), keys.to_string().as_bytes())
 }

@@ -12,7 +12,7 @@ pub const PARTITIONED: [&str; 10] = [
     "events",
     "event_bodies",
     "event_keys",
-    "event_duplicates",
+    "event_copies",
     "settled_deliveries",
     "attempts",
     "rejections",

@@ -14,7 +14,7 @@ use crate::wait::try_until;
 use crate::{place, tools};
 
 /// How long the server may take to start or to stop; recovery after an immediate shutdown counts.
-const PATIENCE: Duration = Duration::from_secs(60);
+const START_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// An embedded PostgreSQL on 127.0.0.1 with a data folder of its own.
 #[derive(Debug)]
@@ -101,7 +101,7 @@ impl Server {
             Shutdown::Immediate => Signal::Quit,
         };
         match self.process.as_mut() {
-            Some(process) => process.end(signal, PATIENCE).await.map(drop),
+            Some(process) => process.end(signal, START_TIMEOUT).await.map(drop),
             None => Ok(()),
         }
     }
@@ -131,7 +131,7 @@ impl Server {
         self.process = Some(Process::start_with_folder("postgres", &mut command, Signal::Int, folder)?);
         let url = self.url("postgres");
         let Some(process) = self.process.as_mut() else { return Ok(()) };
-        let up = try_until("a connection", PATIENCE, async || {
+        let up = try_until("a connection", START_TIMEOUT, async || {
             if let Some(status) = process.ended() {
                 return Ok(Err(format!("ended ({status})")));
             }

@@ -22,7 +22,7 @@ pub(super) struct Checks {
     worked_us: BTreeMap<DestinationId, u64>,
 }
 
-/// A pause that a destination has asked for.
+/// A back-off that a destination has asked for.
 struct Hold {
     until_us: u64,
     answered_us: u64,
@@ -46,7 +46,7 @@ impl Checks {
         }
     }
 
-    /// A destination has asked for a pause.
+    /// A destination has asked for a back-off.
     pub(super) fn held(&mut self, destination: DestinationId, owner: (usize, i64), until_us: u64, now_us: u64) {
         let hold = Hold { until_us, answered_us: now_us, replica: owner.0, epoch: owner.1, is_stored: false };
         self.holds.entry(destination).or_default().push(hold);
@@ -75,7 +75,7 @@ impl Checks {
         self.open.remove(&destination);
     }
 
-    /// A delivery that a caller asked for has succeeded: that ends a pause, and closes the breaker.
+    /// A delivery that a caller asked for has succeeded: that ends a back-off, and closes the breaker.
     pub(super) fn works(&mut self, destination: DestinationId, now_us: u64) {
         self.begins_anew(destination);
         self.worked_us.insert(destination, now_us);
@@ -149,7 +149,7 @@ impl Checks {
     /// What wants slots is counted, and no slot is free while a line waits for one that no other line wants.
     pub(super) fn slots(core: &Core, now_us: u64) {
         let counted = core.lines.values().filter(|line| line.is_counted).count();
-        assert_eq!(core.everyone.wanting, counted);
+        assert_eq!(core.totals.wanting, counted);
         assert!(
             core.lines.values().all(|line| line.is_counted || line.in_flight() == 0),
             "has slots and is not counted"
@@ -162,7 +162,7 @@ impl Checks {
 
     /// Breakers only go from closed to open, from open to half-open, and from there to either. A new owner begins in any state.
     pub(super) fn breakers(&mut self, replica: usize, core: &Core) {
-        for (id, line) in core.lines.iter().filter(|(_, line)| line.is_recalled) {
+        for (id, line) in core.lines.iter().filter(|(_, line)| line.has_loaded_health) {
             let now = line.breaker.state();
             let Some(before) = self.breakers.insert((replica, *id, line.epoch), now) else { continue };
             let legal = match (before, now) {

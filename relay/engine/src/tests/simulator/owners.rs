@@ -1,4 +1,4 @@
-//! The model of the leases and of what is stored for the next owner: what `lease`, `recall` and `report` do.
+//! The model of the leases and of what is stored for the next owner: what `lease`, `load_health` and `report` do.
 
 use super::world::{Owner, REPLICAS, Replica, World};
 use super::*;
@@ -69,14 +69,14 @@ impl World {
         self.tell(replica, Input::Owned { shards, until_us: now_us + SURE_US });
     }
 
-    /// Gives up what is to be given up and has come to rest: `lease::UnderWay`.
+    /// Gives up what is to be given up and has come to rest: `lease::InFlight`.
     pub(super) fn give_up(&mut self, replica: usize) {
         let state = &self.replicas[replica];
         let flights = state.flights.iter().map(|flight| flight.shard);
         let settlements = state.unsettled.iter().map(|settlement| settlement.shard);
-        let under_way: BTreeSet<i16> =
+        let in_flight: BTreeSet<i16> =
             flights.chain(settlements).chain(state.reports.iter().map(|health| health.shard)).collect();
-        for shard in &state.outgoing - &under_way {
+        for shard in &state.outgoing - &in_flight {
             self.replicas[replica].outgoing.remove(&shard);
             if let Some(owner) = self.shards.get_mut(&shard).filter(|owner| owner.replica == Some(replica)) {
                 (owner.replica, owner.free_us) = (None, self.now_us);
@@ -85,18 +85,18 @@ impl World {
     }
 
     /// The database says what is stored of some of the lines that are new.
-    pub(super) fn recall(&mut self, replica: usize) {
-        let lines = std::mem::take(&mut self.replicas[replica].recalls);
-        let recalled = lines.into_iter().map(|(destination, epoch)| {
+    pub(super) fn load_health(&mut self, replica: usize) {
+        let lines = std::mem::take(&mut self.replicas[replica].loads);
+        let loaded = lines.into_iter().map(|(destination, epoch)| {
             let stored = self.stored.get(&destination);
             let learned = stored.map(|health| {
                 let is_last = health.learned.is_last && health.epoch == epoch - 1;
                 Learned { is_last, ..health.learned.clone() }
             });
-            Recalled { destination, epoch, learned }
+            LoadedHealth { destination, epoch, learned }
         });
-        let recalled = Input::Recalled(recalled.collect());
-        self.tell(replica, recalled);
+        let loaded = Input::HealthLoaded(loaded.collect());
+        self.tell(replica, loaded);
     }
 
     /// Some reports are written, the oldest first.

@@ -6,13 +6,13 @@ use super::*;
 /// Longer than the longest wait of the schedule, than any Retry-After, and than the longest pause after 429.
 const LONGEST_WAIT_US: u64 = 420_000_000;
 
-/// When a parked delivery is due.
+/// When a held delivery is due.
 pub(super) const NEVER_US: u64 = u64::MAX;
 
 #[derive(Default)]
 pub(super) struct Table {
     rows: BTreeMap<DeliveryId, Item>,
-    /// Others went on while these were parked: where they do, one that is retried by a person comes when it comes.
+    /// Others went on while these were held: where they do, one that is retried by a person comes when it comes.
     came_back: BTreeSet<DeliveryId>,
     /// Written so late that a read of the whole lane may have to find them.
     late: BTreeSet<DeliveryId>,
@@ -108,7 +108,7 @@ impl Table {
                 row.due_us = after(*wait);
                 row.not_sent = *times;
             }
-            Next::Parked { .. } => {
+            Next::Held { .. } => {
                 row.due_us = NEVER_US;
                 row.expedited = false;
             }
@@ -186,11 +186,11 @@ impl Table {
         Some(item)
     }
 
-    /// A person retries the first that is parked.
-    pub(super) fn retry_parked(&mut self, now_us: u64) -> Option<DestinationId> {
+    /// A person retries the first that is held.
+    pub(super) fn retry_held(&mut self, now_us: u64) -> Option<DestinationId> {
         let row = self.rows.values_mut().find(|item| item.due_us == NEVER_US)?;
         row.due_us = now_us;
-        // A person may be faster than the news that it was parked.
+        // A person may be faster than the news that it was held.
         self.late.insert(row.id);
         if route_of(row.destination_id).poison == Poison::Skip {
             self.came_back.insert(row.id);

@@ -19,7 +19,7 @@ const TIMEOUT_US: u64 = 120_000_000;
 const POLL_US: u64 = 2_000_000;
 
 /// So few that it takes several looks.
-const LANES_OF_A_LOOK: usize = 2;
+const LANES_PER_SCAN: usize = 2;
 
 /// So little that lanes get few rows at a time.
 const ROWS_BYTES: usize = 3 * 16 * 4_096;
@@ -69,12 +69,12 @@ pub(super) struct Replica {
     /// Shards that it gives up as soon as nothing of them is under way.
     pub(super) outgoing: BTreeSet<i16>,
     /// Lines that are new and have not been told what is stored.
-    pub(super) recalls: Vec<(DestinationId, i64)>,
+    pub(super) loads: Vec<(DestinationId, i64)>,
     /// Reports that are not written.
     pub(super) reports: Vec<Health>,
     polled_us: u64,
     /// The last lane of its last look at the table, if there may be more.
-    looked_until: Option<(DestinationId, Lane)>,
+    scanned_until: Option<(DestinationId, Lane)>,
     /// It cannot reach the database until then: it neither renews nor reads nor settles.
     pub(super) cut_off_until_us: u64,
     pub(super) flights: Vec<Flight>,
@@ -216,7 +216,7 @@ impl World {
             12..34 => self.answer(replica),
             34..46 if reachable => self.read(replica),
             46..61 if reachable => self.settle(replica),
-            61..68 if reachable => self.recall(replica),
+            61..68 if reachable => self.load_health(replica),
             68..75 if reachable => self.write_reports(replica),
             75..77 if !calm => self.change_mood(),
             77 if !calm => self.change_settings(),
@@ -227,7 +227,7 @@ impl World {
                 _ => self.replicas[replica].cut_off_until_us = self.now_us + self.random.random_range(0..30_000_000),
             },
             80 if !calm => self.cancel(),
-            81..83 => self.retry_parked(),
+            81..83 => self.retry_held(),
             83 => self.expedite(),
             84 if !calm && self.random.random_bool(0.1) => self.cancel_replay(),
             85 if !calm && self.random.random_bool(0.1) => {
@@ -287,7 +287,7 @@ impl World {
         }
         let replica = self.random.random_range(0..REPLICAS);
         if is_replay {
-            self.tell(replica, Input::Look(destination.id));
+            self.tell(replica, Input::Rescan(destination.id));
         } else if self.random.random_bool(0.7) {
             self.tell(replica, Input::Fresh(items));
         }
@@ -309,7 +309,7 @@ impl World {
         let outcome = match (mood, self.random.random_range(0..20)) {
             (_, 0) if self.random.random_bool(0.5) => Outcome::TransformLate { reason: "a test".to_owned() },
             (_, 0) => Outcome::NotSent { reason: "a test".to_owned() },
-            (_, 1) => Outcome::Untransformable { reason: "a test".to_owned() },
+            (_, 1) => Outcome::TransformFailed { reason: "a test".to_owned() },
             (Mood::Hanging, _) => Outcome::Failed {
                 attempt: attempt(),
                 failure: Failure::NoAnswer(SendFailure::Timeout),
@@ -443,12 +443,12 @@ impl World {
         self.table.check_who_waits(table_us);
     }
 
-    /// A person retries what is parked.
-    fn retry_parked(&mut self) {
-        match self.table.retry_parked(self.table_us()) {
+    /// A person retries what is held.
+    fn retry_held(&mut self) {
+        match self.table.retry_held(self.table_us()) {
             Some(destination) => {
                 let replica = self.random.random_range(0..REPLICAS);
-                self.tell(replica, Input::Look(destination));
+                self.tell(replica, Input::Rescan(destination));
             }
             None => self.pass_time(),
         }
@@ -617,9 +617,9 @@ impl World {
         if !state.core.could_send(self.now_us) {
             return;
         }
-        let heads = self.table.next_due(state.looked_until, LANES_OF_A_LOOK);
-        let last = heads.last().filter(|_| heads.len() >= LANES_OF_A_LOOK);
-        state.looked_until = last.map(|(destination, lane, _)| (*destination, *lane));
+        let heads = self.table.next_due(state.scanned_until, LANES_PER_SCAN);
+        let last = heads.last().filter(|_| heads.len() >= LANES_PER_SCAN);
+        state.scanned_until = last.map(|(destination, lane, _)| (*destination, *lane));
         let table_us = self.table_us();
         for (destination, lane, due_us) in heads {
             if due_us != NEVER_US {
@@ -648,7 +648,7 @@ impl World {
                     self.replicas[replica].expedited_reads.push(read);
                 }
                 Command::Settle(settlement) => self.replicas[replica].unsettled.push(settlement),
-                Command::Recall(lines) => self.replicas[replica].recalls.extend(lines),
+                Command::LoadHealth(lines) => self.replicas[replica].loads.extend(lines),
                 Command::BreakOff => more.extend(self.broken_off(replica)),
                 Command::Disable(destination, _) => {
                     self.set_state(destination, DestinationState::Disabled);
@@ -720,10 +720,10 @@ impl Replica {
             core: Core::new(Limits { in_flight: SLOTS, rows: ROWS_BYTES, in_flight_bytes: MOST_LARGE, ..LIMITS }),
             renewed_us: 0,
             outgoing: BTreeSet::new(),
-            recalls: Vec::new(),
+            loads: Vec::new(),
             reports: Vec::new(),
             polled_us: 0,
-            looked_until: None,
+            scanned_until: None,
             cut_off_until_us: 0,
             flights: Vec::new(),
             reads: Vec::new(),

@@ -1,0 +1,138 @@
+//! Looks in the tables for what the lines of this replica do not know of: retries of an earlier owner, what other replicas or
+//! the API have made due or cancelled, and what is to be sent at once. It compares the version of the configuration too, so that a
+//! relay without work asks the database one thing every two seconds.
+
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use engine::Input;
+use engine::retry::database_backoff;
+use model::lane::Lane;
+use model::signal::Signal;
+use model::unix_time;
+use shared::id::DestinationId;
+use store::Pool;
+use store::pending::Scan;
+use store::signals::Position;
+use tokio::sync::{Mutex, OwnedMutexGuard};
+
+use crate::configuration::Configuration;
+use crate::engine_handle::Handle;
+use crate::mint;
+
+/// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have
+/// deliveries, the next look goes on after them: with a hundred thousand lanes each is looked at once in 40 seconds.
+pub(crate) const LANES_PER_SCAN: i64 = 5_000;
+
+/// A look takes at most this part of the time, one in so many, unless it would be made too rarely: rows that are dead and
+/// still in the index make it slow.
+const SCAN_SHARE: u32 = 20;
+pub(crate) const LONGEST_SCAN_INTERVAL: Duration = Duration::from_secs(30);
+
+/// The next look for what is due in the table.
+pub(super) struct NextScan {
+    /// The lane after which it begins: the last one of the look before, or before all.
+    after: (uuid::Uuid, i16),
+    /// When it takes the lanes in, at the earliest.
+    not_before: Instant,
+    /// How far the signals have been read.
+    signals: Position,
+}
+
+impl Default for NextScan {
+    fn default() -> Self {
+        Self { after: Default::default(), not_before: Instant::now(), signals: Position::default() }
+    }
+}
+
+/// Looks. The lanes are left out if nothing can be sent, or if looking at them takes so long that it is too early.
+pub(super) async fn scan(
+    pool: Pool,
+    configuration: Arc<Configuration>,
+    handle: Handle,
+    mut next: OwnedMutexGuard<NextScan>,
+    lanes: bool,
+) {
+    let begun = Instant::now();
+    let scans_lanes = lanes && begun >= next.not_before;
+    let lanes = if scans_lanes { LANES_PER_SCAN } else { 0 };
+    let looked = match store::pending::next_due(&pool, next.after, lanes, &next.signals).await {
+        Ok(looked) => looked,
+        Err(error) => {
+            tracing::warn!(%error, "could not read when the next delivery is due; retrying");
+            return;
+        }
+    };
+    let Scan { version, lanes: rows, now, signals, horizon, expedited } = looked;
+    if let Err(error) = configuration.compare(version, begun).await {
+        tracing::warn!(%error, "could not read the new configuration; retrying");
+    }
+    // What was cancelled is dropped before more of it is read.
+    if signals {
+        read_signals(&pool, &handle, &mut next.signals).await;
+    } else {
+        next.signals.move_to(horizon);
+    }
+    if expedited {
+        read_marked(&pool, &handle).await;
+    }
+    if !scans_lanes {
+        return;
+    }
+    let is_full = i64::try_from(rows.len()).is_ok_and(|count| count >= LANES_PER_SCAN);
+    let last = rows.iter().map(|row| (row.destination_id, row.lane)).max();
+    next.after = last.filter(|_| is_full).unwrap_or_default();
+    next.not_before = begun + (begun.elapsed() * SCAN_SHARE).min(LONGEST_SCAN_INTERVAL);
+    for row in rows {
+        let (Some(lane), Some(due_at)) = (Lane::from_number(row.lane), row.due_at) else { continue };
+        let destination = DestinationId::from_uuid(row.destination_id);
+        let (due_us, now_us) = (unix_time::unix_us(due_at), unix_time::unix_us(now));
+        let wait = Duration::from_micros(due_us.saturating_sub(now_us));
+        handle.tell(Input::NextDue { destination, lane, due_us, wait });
+    }
+}
+
+/// Finds out where the signals begin that this replica has to read; tries until it succeeds.
+pub(super) async fn begin_signals(pool: &Pool, next_scan: &Mutex<NextScan>) {
+    let mut backoff = database_backoff();
+    loop {
+        match store::signals::begin(pool).await {
+            Ok(position) => {
+                next_scan.lock().await.signals = position;
+                return;
+            }
+            Err(error) => {
+                tracing::warn!(
+                    %error,
+                    "could not read the position of the cancellation signals; nothing is sent until it has been read; \
+                     retrying"
+                );
+                tokio::time::sleep(backoff.next_pause(mint::jitter())).await;
+            }
+        }
+    }
+}
+
+/// Tells the engine what was cancelled through other replicas, and through this one.
+async fn read_signals(pool: &Pool, handle: &Handle, position: &mut Position) {
+    match store::signals::read(pool, position).await {
+        Ok(signals) => {
+            for signal in signals {
+                match signal {
+                    Signal::Delivery(destination, delivery) => handle.delivery_cancelled(destination, delivery),
+                    Signal::Replay(replay) => handle.replay_cancelled(replay),
+                }
+            }
+        }
+        Err(error) => tracing::warn!(%error, "could not read cancellation signals; retrying"),
+    }
+}
+
+/// Tells the engine which deliveries callers have asked to send at once.
+async fn read_marked(pool: &Pool, handle: &Handle) {
+    match store::expedited::marked(pool).await {
+        Ok(deliveries) if deliveries.is_empty() => {}
+        Ok(deliveries) => handle.tell(Input::Expedite(deliveries)),
+        Err(error) => tracing::warn!(%error, "could not read expedited deliveries; retrying"),
+    }
+}
