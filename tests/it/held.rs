@@ -267,7 +267,7 @@ async fn a_route_and_a_destination_that_this_relay_cannot_use_are_shown() {
     assert_eq!((&ready["unusable_destinations"], &ready["unusable_routes"]), (&json!(1), &json!(1)), "{ready}");
     let settings = gateway.relay.settings();
     assert!(doctor_names(settings, "filter: ").await);
-    let refused = "destination route: its URL is refused";
+    let refused = "destination route: its URL is not allowed";
     assert!(!doctor_names(settings, refused).await);
     assert!(doctor_names(&settings.clone().with("TIDEGATE_EGRESS_ALLOW", "10.0.0.0/8"), refused).await);
 }
