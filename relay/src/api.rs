@@ -4,6 +4,7 @@
 //! which holds every rule, and turns what that returns into an answer; errors are problem documents ([`problem`]). The
 //! description at `/openapi.json` is made of the same declarations that the calls are served by.
 
+use axum::body::{Body, Bytes};
 use axum::extract::DefaultBodyLimit;
 use axum::response::{IntoResponse as _, Response};
 use axum::routing::get;
@@ -190,8 +191,8 @@ fn put_answer<T>(put: Result<Put<T>, control::Error>) -> Result<(StatusCode, Jso
 }
 
 /// Bytes that anyone may have sent: always an attachment and never of a type that a browser shows.
-fn attachment(name: &str, bytes: Vec<u8>) -> Response {
-    let mut response = bytes.into_response();
+fn attachment(name: &str, bytes: impl AsRef<[u8]> + Send + 'static) -> Response {
+    let mut response = Body::from(Bytes::from_owner(bytes)).into_response();
     let headers = response.headers_mut();
     headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/octet-stream"));
     headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));

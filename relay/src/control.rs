@@ -27,6 +27,7 @@ pub use actor::Actor;
 pub use error::Error;
 
 pub mod actor;
+pub mod bodies;
 pub mod deliveries;
 pub mod destinations;
 pub mod error;
@@ -54,6 +55,7 @@ pub mod unreadable;
 pub struct Control {
     config: Arc<Config>,
     pool: Pool,
+    bodies: bodies::Bodies,
     configuration: Arc<Configuration>,
     engine: Handle,
     evaluator: Arc<Evaluator>,
@@ -73,6 +75,7 @@ impl Control {
         Self {
             config: Arc::clone(&app.config),
             pool: app.pool.clone(),
+            bodies: bodies::Bodies::default(),
             configuration: Arc::clone(&app.configuration),
             engine: app.engine.clone(),
             evaluator: Arc::clone(&app.evaluator),

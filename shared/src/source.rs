@@ -22,7 +22,8 @@ pub struct SourceConfig {
     /// The provider's id, for human-readable messages; the edge decides nothing by it.
     pub provider: String,
     pub scheme: Scheme,
-    /// Every one of them is accepted, so that a secret can be rotated without a refused request.
+    /// The newest first. A request may be signed with any of them, so that a secret can be rotated without a refused
+    /// request. If the scheme is `all_of`, every rule needs one that fits it. A handshake is signed with the first.
     pub secrets: Vec<Secret>,
     /// Secrets that were active before. None of them is accepted; they serve to report to the owner that a sender still
     /// uses one.

@@ -1,5 +1,6 @@
 //! deliver: how much memory the relay needs does not depend on how much waits.
 
+use harness::api::http_client;
 use harness::gateway::{Gateway, drained};
 use harness::memory::Limit;
 use harness::postgres::wait_for_count;
@@ -7,6 +8,7 @@ use harness::receiver::{Behaviour, Receiver};
 use harness::wait::LONG;
 use serde_json::json;
 use shared::envelope::Verification;
+use tokio::task::JoinSet;
 
 const MIB: u64 = 1 << 20;
 
@@ -80,4 +82,41 @@ async fn large_bodies_to_a_destination_that_hangs_take_little_memory_and_leave_r
     let peak = gateway.relay.peak_memory().expect("is measured");
     println!("at rest {} MiB, {} MiB at most", at_rest / MIB, peak / MIB);
     assert!(peak < at_rest + 300 * MIB, "{} MiB more than at rest", (peak - at_rest) / MIB);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_callers_that_are_slow_to_read_large_bodies_take_little_memory_and_all_get_theirs() {
+    const BODY: usize = 20_000_000;
+    const CALLERS: usize = 30;
+    let gateway = Gateway::relay_only().await;
+    let line = gateway.line("orders").await;
+    gateway.api.pause(&line.destination.id).await;
+    let ids =
+        gateway.push_large(&line.source, &[("content-type", "text/plain")], vec![b'x'; BODY], [Verification::Verified]);
+    gateway.api.wait_for_row("/v1/events", LONG).await;
+    gateway.relay.reset_peak_memory().expect("is reset");
+    let at_rest = gateway.relay.peak_memory().expect("is measured");
+
+    let (client, url) = (http_client(), format!("{}/v1/events/{}/body", gateway.relay.url(), ids[0]));
+    let mut calls = JoinSet::new();
+    for _ in 0..CALLERS {
+        calls.spawn(client.get(&url).bearer_auth(gateway.relay.token()).send());
+    }
+    // Three bodies of this size fit. The callers read nothing until these three have their heads and another call was answered.
+    let mut unread = Vec::new();
+    for _ in 0..3 {
+        unread.push(calls.join_next().await.expect("a call").expect("ends").expect("a response"));
+    }
+    gateway.api.get("/v1/events").await.expect_status(200);
+    for response in unread {
+        assert_eq!(response.bytes().await.expect("a body").len(), BODY);
+    }
+    while let Some(response) = calls.join_next().await {
+        let response = response.expect("ends").expect("a response");
+        assert_eq!(response.status(), 200);
+        assert_eq!(response.bytes().await.expect("a body").len(), BODY);
+    }
+    let peak = gateway.relay.peak_memory().expect("is measured");
+    println!("at rest {} MiB, {} MiB at most", at_rest / MIB, peak / MIB);
+    assert!(peak < at_rest + 250 * MIB, "{} MiB more than at rest", (peak - at_rest) / MIB);
 }

@@ -199,6 +199,7 @@ fn class_of(error: &control::Error) -> Class {
         Error::Unavailable(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "/problems/unavailable", "database unavailable", "unavailable")
         }
+        Error::Busy => (StatusCode::SERVICE_UNAVAILABLE, "/problems/busy", "too many event bodies in memory", "busy"),
         Error::NotActive(_) => {
             (StatusCode::SERVICE_UNAVAILABLE, "/problems/not-active", "change saved but not yet active", "not_active")
         }
@@ -228,6 +229,7 @@ fn log(error: &control::Error) {
         | Error::Conflict(_)
         | Error::StillUnreadable(_)
         | Error::NotReady(_)
+        | Error::Busy
         | Error::WrongClock(_) => {}
     }
 }
@@ -309,7 +311,7 @@ pub(crate) fn refusals() -> [Refusal; 13] {
                 503,
                 "Unavailable",
                 "The database is unavailable, the relay is not ready, the clocks of the relay and the database differ, \
-                 or a saved change is not active yet; `code` identifies the cause.",
+                 a saved change is not active yet, or other requests hold too many event bodies; `code` identifies the cause.",
             )
         },
         refusal(

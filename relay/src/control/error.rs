@@ -29,6 +29,8 @@ pub enum Error {
     Edge(String),
     /// The database does not answer; the cause, for the log.
     Unavailable(String),
+    /// The bodies of events that other requests hold leave no room for one more.
+    Busy,
     /// A change is stored, and this replica does not work by it yet; the cause, for the log.
     NotActive(String),
     /// The relay's clock and the database's differ: by how much, for the caller.
@@ -158,6 +160,10 @@ impl Error {
                  request before you have checked"
                     .to_owned()
             }
+            Self::Busy => {
+                "other requests hold too many event bodies in memory; retry in a moment, and read responses without pause"
+                    .to_owned()
+            }
             Self::NotReady(problems) => problems.join("; "),
             Self::Internal(_) => {
                 "retrying may help; the cause is in the relay's log, under the x-request-id of this response".to_owned()
@@ -180,6 +186,7 @@ impl Error {
             | Self::Conflict(_)
             | Self::StillUnreadable(_)
             | Self::NotReady(_)
+            | Self::Busy
             | Self::WrongClock(_) => None,
         }
     }

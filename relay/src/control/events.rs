@@ -9,6 +9,7 @@ use shared::id::{EventId, SourceId};
 use store::events::{self, EventRow, Selection, SummaryRow};
 use utoipa::ToSchema;
 
+use super::bodies::Body;
 use super::error::Noun;
 use super::fields::Problems;
 use super::page::{Page, PageRequest, Window, id_range};
@@ -147,7 +148,7 @@ pub struct EventFilter {
 pub struct Content {
     /// The id that its request was answered with.
     pub id: EventId,
-    pub body: Vec<u8>,
+    pub body: Body,
 }
 
 /// A page of events, newest first.
@@ -182,7 +183,7 @@ pub async fn list(
 /// If the event does not exist, or its body is no longer kept.
 pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
     let row = find(control, actor, id).await?;
-    let body = store::pending::body(&control.pool, row.id).await?;
+    let body = control.bodies.read(&control.pool, row.id, row.body_size).await?;
     let body = body.ok_or(Error::PastRetention(control.config.retention))?;
     Ok(Content { id: EventId::from_uuid(row.id), body })
 }
@@ -194,7 +195,8 @@ pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, 
 pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
     let row = find(control, actor, id).await?;
     let copy = events::changed_copy(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
-    let body = events::changed_copy_body(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;
+    let body = control.bodies.read_changed_copy(&control.pool, row.id, copy.body_size).await?;
+    let body = body.ok_or(Error::NotFound(Noun::ChangedCopy))?;
     Ok(Content { id: EventId::from_uuid(copy.id), body })
 }
 

@@ -1,6 +1,7 @@
 //! `docs/LIMITS.md`: the limits on memory, size, number and time, with their values, settings and purposes. The values are the
 //! constants themselves.
 
+mod code;
 mod control;
 mod data;
 mod edge;
@@ -18,7 +19,8 @@ constants of the code (`UPDATE_DOCS=1 cargo test --package relay --lib documents
 
 A setting in capitals is an environment variable of the relay; its range is in the
 [README](../README.md#settings-of-the-relay). Other settings are fields of the API and are given with their range. A dash means
-that the limit is fixed. MB and GB are decimal, KiB and MiB are binary.
+that the limit is fixed. The last column names the constant, or the file that enforces the setting. MB and GB are decimal,
+KiB and MiB are binary.
 ";
 
 /// One row of the page.
@@ -27,16 +29,55 @@ pub(super) struct Bound {
     value: String,
     setting: String,
     protects: &'static str,
+    code: Code,
+}
+
+/// The code that a limit is in.
+#[derive(Clone, Copy)]
+pub(super) enum Code {
+    /// An expression with the constants that the value is made of.
+    Constants(&'static str),
+    /// The file that enforces a setting.
+    File(&'static str),
 }
 
 /// A bound that nothing changes.
-fn fixed(what: &'static str, value: String, protects: &'static str) -> Bound {
-    Bound { what, value, setting: "–".to_owned(), protects }
+macro_rules! fixed {
+    ($what:expr, $value:expr, $protects:expr $(,)?) => {
+        $crate::documents::limits::Bound {
+            what: $what,
+            value: $value,
+            setting: "–".to_owned(),
+            protects: $protects,
+            code: $crate::documents::limits::Code::Constants(stringify!($value)),
+        }
+    };
 }
 
-/// A bound that an environment variable sets; `show` writes its default.
-fn env(what: &'static str, name: &'static str, show: fn(u64) -> String, protects: &'static str) -> Bound {
-    Bound { what, value: show(default_of(name)), setting: format!("`{name}`"), protects }
+/// A bound that a field of the API sets, with its range in words.
+macro_rules! api {
+    ($what:expr, $value:expr, $setting:expr, $protects:expr $(,)?) => {
+        $crate::documents::limits::Bound {
+            what: $what,
+            value: $value,
+            setting: $setting,
+            protects: $protects,
+            code: $crate::documents::limits::Code::Constants(stringify!($value, $setting)),
+        }
+    };
+}
+
+use {api, fixed};
+
+/// A bound that an environment variable sets; `show` writes its default, and `file` enforces it.
+fn env(
+    what: &'static str,
+    name: &'static str,
+    show: fn(u64) -> String,
+    file: &'static str,
+    protects: &'static str,
+) -> Bound {
+    Bound { what, value: show(default_of(name)), setting: format!("`{name}`"), protects, code: Code::File(file) }
 }
 
 /// The default of an environment variable that is a number.
@@ -46,7 +87,14 @@ fn default_of(name: &str) -> u64 {
 }
 
 /// A bound that a field of the API sets, from the OpenAPI document: its default, and its range.
-fn field(what: &'static str, schema: &str, name: &str, show: fn(u64) -> String, protects: &'static str) -> Bound {
+fn field(
+    what: &'static str,
+    schema: &str,
+    name: &str,
+    show: fn(u64) -> String,
+    file: &'static str,
+    protects: &'static str,
+) -> Bound {
     let document = serde_json::to_value(crate::api::description()).expect("json");
     let field = &document["components"]["schemas"][schema]["properties"][name];
     let number = |key: &str| field[key].as_u64().unwrap_or_else(|| panic!("{schema}.{name} has no {key}"));
@@ -56,12 +104,7 @@ fn field(what: &'static str, schema: &str, name: &str, show: fn(u64) -> String, 
     let default = text.rsplit_once("Default: ").map(|(_, default)| default.replace([',', '.'], ""));
     let default = default.and_then(|default| default.trim().parse().ok());
     let default = default.unwrap_or_else(|| panic!("{schema}.{name} names no default"));
-    Bound { what, value: show(default), setting, protects }
-}
-
-/// A bound that a field of the API sets, with its range in words.
-fn api(what: &'static str, value: String, setting: String, protects: &'static str) -> Bound {
-    Bound { what, value, setting, protects }
+    Bound { what, value: show(default), setting, protects, code: Code::File(file) }
 }
 
 fn number(value: impl TryInto<u64>) -> u64 {
@@ -126,9 +169,10 @@ fn percent(part: f64) -> String {
 
 fn table(page: &mut String, heading: &str, about: &str, bounds: &[Bound]) {
     let about = if about.is_empty() { String::new() } else { format!("{about}\n\n") };
-    let _ = write!(page, "\n## {heading}\n\n{about}| limit | value | setting | purpose |\n|---|---:|---|---|\n");
-    for Bound { what, value, setting, protects } in bounds {
-        let _ = writeln!(page, "| {what} | {value} | {setting} | {protects} |");
+    let _ =
+        write!(page, "\n## {heading}\n\n{about}| limit | value | setting | purpose | code |\n|---|---:|---|---|---|\n");
+    for Bound { what, value, setting, protects, code } in bounds {
+        let _ = writeln!(page, "| {what} | {value} | {setting} | {protects} | {} |", code::links(*code));
     }
 }
 

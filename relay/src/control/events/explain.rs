@@ -199,9 +199,9 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
     };
     let made = made.into_iter().map(|row| deliveries::view(row, &snapshot)).collect();
     let headers = headers(&row);
-    let (routes, verification_now) = match store::pending::body(&control.pool, row.id).await? {
+    let (routes, verification_now) = match control.bodies.read(&control.pool, row.id, row.body_size).await? {
         Some(body) => {
-            let event = view(&row, &headers, &body);
+            let event = view(&row, &headers, body.as_ref());
             let recheck = match row.failure_cause {
                 Some(_) => {
                     let rechecker = Rechecker::of(&control.pusher, actor.customer(), event.source_id).await?;

@@ -28,11 +28,13 @@ pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<EventD
         "released" => return detail(control, actor, row).await,
         _ => return Err(Error::Conflict(Conflict::NotFailed)),
     }
-    let body = store::pending::body(&control.pool, row.id).await?;
+    let body = control.bodies.read(&control.pool, row.id, row.body_size).await?;
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
     let body = body.filter(|_| row.id >= first_with_body);
     let body = body.ok_or(Error::Conflict(Conflict::BodyGone))?;
-    route_and_release(control, &row, &body).await?;
+    route_and_release(control, &row, body.as_ref()).await?;
+    // The detail reads it again: a request that held two reservations could wait for itself.
+    drop(body);
     detail(control, actor, find(control, actor, id).await?).await
 }
 

@@ -32,33 +32,37 @@ pub(super) fn write(page: &mut String) {
 fn calls() -> Vec<Bound> {
     let patience = Patience::default();
     vec![
-        fixed(
+        fixed!(
             "connections (a quarter of the open files if that is less)",
             count(server::MAX_CONNECTIONS),
             "limits file descriptors",
         ),
-        fixed("time for the head of a request, and of an idle connection", time(patience.head), "frees connections"),
-        fixed("time for the body of a request to arrive", time(patience.body), "frees connections"),
-        fixed("time without progress while a response is sent", time(patience.write), "frees connections"),
-        fixed("body of a request", bytes(rest::MAX_BODY_BYTES), "limits memory"),
-        fixed("time of a call, after which it is aborted with 504", time(layers::ANSWERED_WITHIN), "frees connections"),
-        api(
+        fixed!("time for the head of a request, and of an idle connection", time(patience.head), "frees connections"),
+        fixed!("time for the body of a request to arrive", time(patience.body), "frees connections"),
+        fixed!("time without progress while a response is sent", time(patience.write), "frees connections"),
+        fixed!("body of a request", bytes(rest::MAX_BODY_BYTES), "limits memory"),
+        fixed!(
+            "time of a call, after which it is aborted with 504",
+            time(layers::ANSWERED_WITHIN),
+            "frees connections"
+        ),
+        api!(
             "rows of a page (default)",
             count(pages::DEFAULT_LIMIT),
             format!("`limit`, 1 to {}", count(pages::MAX_LIMIT)),
             "limits memory",
         ),
-        fixed(
+        fixed!(
             "one call of a list searches",
             format!("{} rows or {}", count(pages::LIST.total), time(pages::LIST.within)),
             "limits the load on the database; `next_cursor` continues the search",
         ),
-        fixed(
+        fixed!(
             "steps of one response of `/v1/stats`",
             count(control::stats::MOST_STEPS),
             "limits the load on the database",
         ),
-        fixed(
+        fixed!(
             "deliveries that one call releases",
             count(
                 control::deliveries::release::AT_ONCE
@@ -66,23 +70,33 @@ fn calls() -> Vec<Bound> {
             ),
             "limits the time of the call; `before` continues",
         ),
-        fixed(
+        fixed!(
             "deliveries shown by `GET /v1/events/{id}`",
             count(control::events::explain::DELIVERIES_SHOWN),
             "limits memory; `GET /v1/deliveries?event=…` has all",
         ),
-        fixed(
+        fixed!(
+            "event bodies that requests to the API hold at one time",
+            bytes(control::bodies::MAX_BYTES),
+            "limits memory; a request that would exceed it waits",
+        ),
+        fixed!(
+            "wait of such a request",
+            time(control::bodies::RESERVE_TIMEOUT),
+            "then the API responds with 503 `busy` and `Retry-After`",
+        ),
+        fixed!(
             "time to evaluate the routes of an event that is shown or released",
             time(control::events::EVALUATE_WITHIN),
             "limits the time of the call",
         ),
-        fixed(
+        fixed!(
             "name of a source or destination",
             format!("{} characters", count(control::name::MAX_NAME)),
             "keeps URLs and logs readable",
         ),
-        fixed("URL of a destination", bytes(model::destination::MAX_URL_BYTES), "limits the size of every request"),
-        fixed(
+        fixed!("URL of a destination", bytes(model::destination::MAX_URL_BYTES), "limits the size of every request"),
+        fixed!(
             "static headers of a destination",
             format!(
                 "{} of {}",
@@ -91,18 +105,18 @@ fn calls() -> Vec<Bound> {
             ),
             "limits the size of every request",
         ),
-        api(
+        api!(
             "rate limit of a destination",
             "none by default".to_owned(),
             format!("`rate_limit`, 1 to {} in a period", count(control::rate::MAX_LIMIT)),
             "limits the load on the destination",
         ),
-        fixed(
+        fixed!(
             "signing secrets of a destination",
             count(signing::MAX_KEYS),
             "limits the length of the header `webhook-signature`",
         ),
-        api(
+        api!(
             "a replaced signing secret still signs for (default)",
             seconds(signing::DEFAULT_OVERLAP_S),
             format!(
@@ -116,32 +130,32 @@ fn calls() -> Vec<Bound> {
 
 fn expressions() -> Vec<Bound> {
     vec![
-        fixed("text of an expression", bytes(expression::MAX_SOURCE_BYTES), "limits the configuration in memory"),
-        fixed("nesting", format!("{} levels", count(expression::MAX_DEPTH)), "limits the stack"),
-        fixed("loops inside one another", count(expression::MAX_NESTED_LOOPS), "limits CPU time"),
-        fixed(
+        fixed!("text of an expression", bytes(expression::MAX_SOURCE_BYTES), "limits the configuration in memory"),
+        fixed!("nesting", format!("{} levels", count(expression::MAX_DEPTH)), "limits the stack"),
+        fixed!("loops inside one another", count(expression::MAX_NESTED_LOOPS), "limits CPU time"),
+        fixed!(
             "time to compile an expression",
             time(compile::COMPILE_DEADLINE),
             "limits the time of the call that saves it",
         ),
-        fixed("compilations at a time", count(compile::MAX_COMPILATIONS), "limits CPU time"),
-        fixed("work of one evaluation", format!("{} steps", count(expression::MAX_STEPS)), "limits CPU time"),
-        fixed(
+        fixed!("compilations at a time", count(compile::MAX_COMPILATIONS), "limits CPU time"),
+        fixed!("work of one evaluation", format!("{} steps", count(expression::MAX_STEPS)), "limits CPU time"),
+        fixed!(
             "work of all filters, and of all order keys, of one event",
             format!("{} steps", count(expression::MAX_STEPS_OF_EVENT)),
             "limits CPU time for sources with many routes",
         ),
-        fixed("bytes that one evaluation copies", bytes(expression::MAX_COPIED_BYTES), "limits memory"),
-        fixed(
+        fixed!("bytes that one evaluation copies", bytes(expression::MAX_COPIED_BYTES), "limits memory"),
+        fixed!(
             "body that an expression reads",
             bytes(expression::MAX_BODY_BYTES),
             "limits memory; a filter that needs a larger one holds the delivery",
         ),
-        fixed("result of a transform", bytes(expression::MAX_OUTPUT_BYTES), "limits memory"),
-        fixed("compiled pattern of `matches`", bytes(expression::MAX_PATTERN_BYTES), "limits memory"),
-        fixed("digits of a number that are kept", count(number::MAX_DIGITS), "limits CPU time"),
-        fixed("time of one evaluation", time(expression::DEADLINE), "limits the use of the evaluator's threads"),
-        fixed(
+        fixed!("result of a transform", bytes(expression::MAX_OUTPUT_BYTES), "limits memory"),
+        fixed!("compiled pattern of `matches`", bytes(expression::MAX_PATTERN_BYTES), "limits memory"),
+        fixed!("digits of a number that are kept", count(number::MAX_DIGITS), "limits CPU time"),
+        fixed!("time of one evaluation", time(expression::DEADLINE), "limits the use of the evaluator's threads"),
+        fixed!(
             "evaluations that wait for a thread, of each kind",
             count(serve::parts::EVALUATIONS_WAITING),
             "limits memory",
@@ -153,29 +167,35 @@ fn database() -> Vec<Bound> {
     let both =
         |limits: pool::Limits| format!("{} in PostgreSQL, {} in the relay", time(limits.server), time(limits.here));
     vec![
-        env("connections of one relay", "TIDEGATE_DATABASE_CONNECTIONS", count, "limits the load on PostgreSQL"),
-        fixed("wait for a free connection", time(pool::ACQUIRE_WITHIN), "limits the time of a call"),
-        fixed("time of most statements", both(pool::STATEMENT), "frees connections that do not respond"),
-        fixed(
+        env(
+            "connections of one relay",
+            "TIDEGATE_DATABASE_CONNECTIONS",
+            count,
+            "relay/store/src/pool.rs",
+            "limits the load on PostgreSQL",
+        ),
+        fixed!("wait for a free connection", time(pool::ACQUIRE_WITHIN), "limits the time of a call"),
+        fixed!("time of most statements", both(pool::STATEMENT), "frees connections that do not respond"),
+        fixed!(
             "time to search one range of a search",
             both(pool::RANGE_LIMITS),
             "the same; a range that takes longer is divided",
         ),
-        fixed("time of statistics over a long time", both(pool::SEARCH), "the same"),
-        fixed("time of the maintenance of partitions", both(pool::MAINTENANCE), "the same"),
-        fixed(
+        fixed!("time of statistics over a long time", both(pool::SEARCH), "the same"),
+        fixed!("time of the maintenance of partitions", both(pool::MAINTENANCE), "the same"),
+        fixed!(
             "idle time after which a connection is checked before its use",
             time(pool::PING_AFTER),
             "keeps statements off dead connections",
         ),
-        fixed("time of that check", time(pool::PING_WITHIN), "keeps statements off dead connections"),
-        fixed("time of all migrations", time(store::MIGRATE_WITHIN), "ends a start that would hang"),
-        fixed(
+        fixed!("time of that check", time(pool::PING_WITHIN), "keeps statements off dead connections"),
+        fixed!("time of all migrations", time(store::MIGRATE_WITHIN), "ends a start that would hang"),
+        fixed!(
             "wait of a change of the configuration for its turn",
             time(configuration::TURN_WITHIN),
             "limits the time of the call",
         ),
-        fixed(
+        fixed!(
             "longest time that a waiting change of the configuration blocks the intake",
             millis(configuration::WAIT.as_millis()),
             "keeps the intake fast",
@@ -185,54 +205,54 @@ fn database() -> Vec<Bound> {
 
 fn others() -> Vec<Bound> {
     vec![
-        fixed("time of a call to the edge, a large body included", time(edge::TIMEOUT), "keeps the intake moving"),
-        fixed(
+        fixed!("time of a call to the edge, a large body included", time(edge::TIMEOUT), "keeps the intake moving"),
+        fixed!(
             "wait of a change of a source for the edge",
             time(edge::push::PUSH_TIMEOUT),
             "limits the time of the call; the source is `pending` until the edge has confirmed",
         ),
-        fixed("sources that are written to the edge at a time", count(edge::TURNS), "limits connections"),
-        fixed(
+        fixed!("sources that are written to the edge at a time", count(edge::TURNS), "limits connections"),
+        fixed!(
             "a source at the edge is compared after a change",
             time(store::sources::EDGE_CHECK_SOON),
             "finds old values in KV, which is eventually consistent",
         ),
-        fixed(
+        fixed!(
             "each source at the edge is compared",
             format!("every {}", time(store::edge_checks::LATER)),
             "finds a source that the edge has lost",
         ),
-        fixed(
+        fixed!(
             "a deleted source is compared for",
             days(store::edge_checks::AFTER_DELETION.as_secs() / 86_400),
             "finds a deleted source that reappears",
         ),
-        fixed(
+        fixed!(
             "time for the database to answer `/readyz`",
             time(control::ready::READY_WITHIN),
             "lets load balancers notice an unavailable database",
         ),
-        fixed(
+        fixed!(
             "`/readyz` reports an engine without a turn for",
             time(readiness::ENGINE_OVERDUE),
             "lets load balancers notice an engine that hangs",
         ),
-        fixed(
+        fixed!(
             "`/readyz` reports a puller without a turn for",
             time(readiness::PULLER_OVERDUE),
             "finds a puller that hangs",
         ),
-        fixed(
+        fixed!(
             "`/readyz` names the queue API or the edge as failing after",
             time(readiness::upstream::FAILS_FOR),
             "ignores failures of a moment",
         ),
-        fixed(
+        fixed!(
             "clock difference that `doctor` accepts",
             time(check::CLOCK_DIFFERENCE),
             "`webhook-timestamp` has to be within the tolerance of receivers",
         ),
-        fixed(
+        fixed!(
             "file descriptors reserved for everything except attempts, database and API",
             count(descriptors::OTHERS),
             "keeps the relay from running out of file descriptors",

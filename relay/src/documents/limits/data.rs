@@ -32,18 +32,18 @@ pub(super) fn write(page: &mut String) {
 
 fn pauses() -> Vec<Bound> {
     vec![
-        fixed(
+        fixed!(
             "`Retry-After` of a destination, for the delivery",
             millis(retry::MAX_RETRY_AFTER_MS),
             "limits the wait of a delivery; a `Retry-After` can lengthen the scheduled wait, never shorten it",
         ),
-        fixed(
+        fixed!(
             "`Retry-After` of a destination on 429 and 503, for all its deliveries",
             micros(tuning::MAX_BACK_OFF_US),
             "limits how long a destination can stop its own deliveries; an operator ends the back-off by a pause and a resumption",
         ),
-        fixed("`Retry-After` of the queue API", time(pull::api::LONGEST_PAUSE), "limits how long nothing is pulled"),
-        fixed(
+        fixed!("`Retry-After` of the queue API", time(pull::api::LONGEST_PAUSE), "limits how long nothing is pulled"),
+        fixed!(
             "back-off after 429 without `Retry-After`",
             format!(
                 "{}, doubled up to {}",
@@ -52,17 +52,17 @@ fn pauses() -> Vec<Bound> {
             ),
             "reduces the load on the destination",
         ),
-        fixed(
+        fixed!(
             "such responses that are not charged to a delivery",
             count(tuning::THROTTLED_FOR_FREE),
             "keeps a throttled delivery from using up its schedule, and still ends it one day",
         ),
-        fixed(
+        fixed!(
             "failures in a row that open a breaker",
             count(tuning::FAILURES_IN_A_ROW),
             "reduces the load on the destination, and frees slots",
         ),
-        fixed(
+        fixed!(
             "share of failures that opens a breaker",
             format!(
                 "{} % of at least {} in {}",
@@ -72,22 +72,22 @@ fn pauses() -> Vec<Bound> {
             ),
             "the same, if some deliveries succeed",
         ),
-        fixed(
+        fixed!(
             "time that a breaker is open before a probe",
             format!("{}, doubled up to {}", micros(tuning::FIRST_OPEN_US), micros(tuning::LONGEST_OPEN_US)),
             "gives a destination time to recover",
         ),
-        fixed(
+        fixed!(
             "after a breaker has been closed for this long, its time open starts at the minimum again",
             micros(tuning::STEADY_AFTER_US),
             "avoids long stops for rare failures",
         ),
-        fixed(
+        fixed!(
             "lowest reduced rate, as a share of the rate limit",
             percent(tuning::LEAST_RATE_FACTOR),
             "keeps deliveries moving",
         ),
-        fixed(
+        fixed!(
             "a destination without a success is disabled after",
             format!(
                 "{} and {} failures",
@@ -96,17 +96,17 @@ fn pauses() -> Vec<Bound> {
             ),
             "stops sends to abandoned endpoints",
         ),
-        fixed(
+        fixed!(
             "wait of a delivery after a fault of the relay itself",
             format!("{}, doubled up to {}", micros(tuning::NOT_SENT_WAIT_US), micros(tuning::LONGEST_NOT_SENT_WAIT_US)),
             "gives the relay time to recover (no file descriptors, no database)",
         ),
-        fixed(
+        fixed!(
             "consecutive timeouts of a transform before its delivery is held",
             count(tuning::LATE_TRANSFORMS),
             "limits the use of the evaluator's threads",
         ),
-        fixed(
+        fixed!(
             "filters and order keys that timed out are evaluated again after",
             format!(
                 "{}, doubled up to {}",
@@ -129,75 +129,76 @@ fn intake() -> Vec<Bound> {
             "wait between two pulls of an empty queue",
             "TIDEGATE_QUEUE_IDLE_MS",
             millis,
+            "relay/src/pull/pace.rs",
             "limits cost: every pull is billed",
         ),
-        fixed("messages in one pull", count(pull::api::BATCH), "the maximum of Cloudflare's API"),
-        fixed("pulls of one queue at a time", count(pace::MOST_AT_ONCE), "limits memory"),
-        fixed("response to a pull", bytes(pull::api::MAX_ANSWER_BYTES), "limits memory"),
-        fixed("time of a call of the queue API", time(pull::api::TIMEOUT), "ends calls that hang"),
-        fixed(
+        fixed!("messages in one pull", count(pull::api::BATCH), "the maximum of Cloudflare's API"),
+        fixed!("pulls of one queue at a time", count(pace::MOST_AT_ONCE), "limits memory"),
+        fixed!("response to a pull", bytes(pull::api::MAX_ANSWER_BYTES), "limits memory"),
+        fixed!("time of a call of the queue API", time(pull::api::TIMEOUT), "ends calls that hang"),
+        fixed!(
             "lease of a message",
             time(pull::api::VISIBILITY_TIMEOUT),
             "after a crash of a relay, its messages return to the queue after this time",
         ),
-        fixed("large bodies in memory at a time", count(pull::LARGE_BODIES), "limits memory"),
-        fixed(
+        fixed!("large bodies in memory at a time", count(pull::LARGE_BODIES), "limits memory"),
+        fixed!(
             "time to fetch the large bodies and secrets of one pull",
             time(pull::FETCH_WITHIN),
             "ends before the leases of the messages",
         ),
-        fixed(
+        fixed!(
             "a message that was leased more often is stored as unreadable without decoding it",
             count(pull::MANY_LEASES),
             "the queue would otherwise delete it in the end",
         ),
-        fixed(
+        fixed!(
             "after a failed pull, its batch size is avoided for",
             time(batch_size::AVOIDED_FOR),
             "lets the leases of the failed pull end first",
         ),
-        fixed("malformed response to a pull that is kept", bytes(spoilt_answer::MOST_KEPT_BYTES), "limits storage"),
-        fixed(
+        fixed!("malformed response to a pull that is kept", bytes(spoilt_answer::MOST_KEPT_BYTES), "limits storage"),
+        fixed!(
             "time in an event's id",
             format!("up to {} in the past, {} in the future", millis(arrival::OLDEST_MS), millis(arrival::NEWEST_MS)),
             "no partitions exist for other days; such a message is kept as unreadable",
         ),
-        fixed(
+        fixed!(
             "provider's id and event type",
             bytes(routing::LONGEST_NAME_BYTES),
             "limits indexes: longer values are not shown, but their hash is still used to detect copies",
         ),
-        fixed(
+        fixed!(
             "bodies that one transaction stores",
             bytes(storing::MOST_BYTES),
             "limits how long a change of the configuration waits; a larger body is stored alone",
         ),
-        fixed(
+        fixed!(
             "batches from this size wait for pending changes of the configuration",
             bytes(admit::SHORT_BYTES),
             "keeps a series of large batches from starving a change",
         ),
-        fixed(
+        fixed!(
             "deliveries that one statement inserts",
             count(store::ROWS_AT_ONCE),
             "limits memory, for events with many routes",
         ),
-        fixed(
+        fixed!(
             "time to evaluate the routes of a batch",
             time(intake::ROUTE_WITHIN),
             "ends before the leases of the messages",
         ),
-        fixed(
+        fixed!(
             "longest time that changes of the configuration are blocked while routes are evaluated",
             format!("{}, after {} changes in a row", time(intake::HOLD_WITHIN), count(intake::HOLD_AFTER)),
             "lets events be stored although the configuration keeps changing",
         ),
-        fixed(
+        fixed!(
             "tries to store one event before it is kept as unreadable",
             count(storing::SET_ASIDE_AFTER),
             "keeps one event from blocking the others",
         ),
-        fixed(
+        fixed!(
             "difference between the clocks of relay and database",
             time(wall_clock::TOLERANCE),
             "keeps wrong times out of the history: beyond it nothing is pulled",
@@ -206,24 +207,25 @@ fn intake() -> Vec<Bound> {
             "the same id from the same source is a copy for",
             "TIDEGATE_DEDUPE_DAYS",
             days,
+            "relay/store/src/keys.rs",
             "keeps destinations from receiving copies",
         ),
-        fixed(
+        fixed!(
             "copies of an event whose ids can be looked up",
             count(copies::KEPT),
             "limits the table; further copies are only counted",
         ),
-        fixed(
+        fixed!(
             "retention of the queues, as configured by the commands of the README",
             time(queue_settings::RETENTION),
             "keeps acknowledged events while no relay runs; `doctor` checks it",
         ),
-        fixed(
+        fixed!(
             "leases before a message goes to the dead-letter queue, as configured by the commands of the README",
             count(queue_settings::RETRIES),
             "the relay pulls the dead-letter queue too; `doctor` checks it",
         ),
-        fixed(
+        fixed!(
             "crashes of the relay caused by one unreadable message",
             format!(
                 "{}, then one try a day, {} in all",
@@ -232,13 +234,13 @@ fn intake() -> Vec<Bound> {
             ),
             "keeps one message from crashing the relay again and again",
         ),
-        api(
+        api!(
             "events that one source keeps in quarantine",
             format!("{} and {} in an hour", count(quarantine().events_per_hour), bytes(quarantine().bytes_per_hour)),
             "`quarantine` of a source".to_owned(),
             "keeps forged requests from filling the disk",
         ),
-        api(
+        api!(
             "body of an event in quarantine",
             bytes(quarantine().body_bytes),
             "`quarantine` of a source".to_owned(),
@@ -257,6 +259,7 @@ fn slots() -> Vec<Bound> {
             "attempts in flight, all destinations",
             "TIDEGATE_MAX_IN_FLIGHT",
             count,
+            "relay/engine/src/lib.rs",
             "limits file descriptors and memory",
         ),
         field(
@@ -264,19 +267,20 @@ fn slots() -> Vec<Bound> {
             "DestinationSpec",
             "max_concurrency",
             count,
+            "relay/engine/src/line.rs",
             "limits the load on the destination",
         ),
-        fixed(
+        fixed!(
             "slots kept for destinations below their fair share",
             format!("1 in {}", tuning::KEPT_SLOTS_PART),
             "leaves slots for a new destination while others hang",
         ),
-        fixed(
+        fixed!(
             "slots are short when this part is used",
             format!("{} %", tuning::SLOTS_ARE_SHORT_PERCENT),
             "from here on noisy destinations wait",
         ),
-        fixed(
+        fixed!(
             "a destination is noisy above",
             format!(
                 "{} of all attempts in flight if it has {} or more, or {} of the recent sending time",
@@ -286,12 +290,12 @@ fn slots() -> Vec<Bound> {
             ),
             "keeps one destination from delaying the others",
         ),
-        fixed(
+        fixed!(
             "slots that retries leave to first attempts",
             format!("{} %", shares::kept_percent(Lane::Fresh)),
             "keeps first attempts fast",
         ),
-        fixed(
+        fixed!(
             "slots that replays leave to first attempts and retries",
             format!("{} %", shares::kept_percent(Lane::Fresh) + shares::kept_percent(Lane::Retry)),
             "keeps live traffic fast",
@@ -300,83 +304,85 @@ fn slots() -> Vec<Bound> {
             "bodies of waiting deliveries in memory",
             "TIDEGATE_MAX_WAITING_BYTES",
             bytes,
+            "relay/engine/src/budget.rs",
             "limits memory; other bodies are read when they are sent",
         ),
         env(
             "bodies above 64 KiB in flight",
             "TIDEGATE_MAX_IN_FLIGHT_BYTES",
             bytes,
+            "relay/engine/src/budget.rs",
             "limits memory; a body that does not fit is sent on its own",
         ),
-        fixed(
+        fixed!(
             "bodies up to this size are not counted in flight",
             bytes(tuning::SMALL_IN_FLIGHT),
             "they use little memory even if all slots are in use",
         ),
-        fixed("waiting deliveries in memory, without bodies", bytes(tuning::WAITING_ROWS_BYTES), "limits memory"),
-        fixed(
+        fixed!("waiting deliveries in memory, without bodies", bytes(tuning::WAITING_ROWS_BYTES), "limits memory"),
+        fixed!(
             "waiting deliveries of one lane in memory",
             count(tuning::MOST_WAITING_OF_LANE),
             "limits memory, and leaves room for other lanes",
         ),
-        fixed(
+        fixed!(
             "share of the free memory that one lane may use",
             format!("1 in {}", tuning::ROWS_PART),
             "leaves memory for other lanes",
         ),
-        fixed(
+        fixed!(
             "deliveries of one lane in one read",
             count(tuning::MOST_READ_OF_LANE),
             "leaves room for other lanes in the statement",
         ),
-        fixed("reads at a time", count(read::AT_ONCE), "limits connections to the database"),
-        fixed(
+        fixed!("reads at a time", count(read::AT_ONCE), "limits connections to the database"),
+        fixed!(
             "deliveries in one read",
             count(read::ROWS + tuning::MOST_READ_OF_LANE),
             "limits memory and the time of the statement",
         ),
-        fixed("events that one statement of a read fetches", count(pending::EVENTS_AT_ONCE), "limits memory"),
-        fixed("bodies in one read, after which no more are fetched", bytes(pending::MOST_BODY_BYTES), "limits memory"),
-        fixed("contents of one read, after which no more are fetched", bytes(pending::MOST_BYTES), "limits memory"),
-        fixed(
+        fixed!("events that one statement of a read fetches", count(pending::EVENTS_AT_ONCE), "limits memory"),
+        fixed!("bodies in one read, after which no more are fetched", bytes(pending::MOST_BODY_BYTES), "limits memory"),
+        fixed!("contents of one read, after which no more are fetched", bytes(pending::MOST_BYTES), "limits memory"),
+        fixed!(
             "answered attempts that are not settled",
             count(tuning::MOST_UNSETTLED),
             "limits memory while the database does not respond: beyond it nothing is sent",
         ),
-        fixed("settlements in one transaction", count(settle::BATCH), "limits the time for which rows are locked"),
-        fixed("lanes of one scan for due deliveries", count(scan::LANES_PER_SCAN), "limits the load on the database"),
-        fixed(
+        fixed!("settlements in one transaction", count(settle::BATCH), "limits the time for which rows are locked"),
+        fixed!("lanes of one scan for due deliveries", count(scan::LANES_PER_SCAN), "limits the load on the database"),
+        fixed!(
             "destinations whose health one statement reads",
             count(load_health::BATCH),
             "limits the load on the database",
         ),
-        fixed("reports of health in one statement", count(report::BATCH), "limits the load on the database"),
-        fixed(
+        fixed!("reports of health in one statement", count(report::BATCH), "limits the load on the database"),
+        fixed!(
             "manually retried deliveries of one destination in memory",
             count(tuning::MOST_EXPEDITED),
             "limits memory; further ones are read later",
         ),
-        fixed("idle connections to one host", count(egress::POOL_MAX_IDLE_PER_HOST), "limits file descriptors"),
-        fixed("excerpt of a response", bytes(egress::RESPONSE_EXCERPT_BYTES), "limits storage"),
-        fixed("responses whose excerpt arrives after the head", count(excerpts::MOST), "limits file descriptors"),
-        fixed("size of a response's head", bytes(allowance::BYTES_PER_REQUEST), "limits memory"),
-        fixed(
+        fixed!("idle connections to one host", count(egress::POOL_MAX_IDLE_PER_HOST), "limits file descriptors"),
+        fixed!("excerpt of a response", bytes(egress::RESPONSE_EXCERPT_BYTES), "limits storage"),
+        fixed!("responses whose excerpt arrives after the head", count(excerpts::MOST), "limits file descriptors"),
+        fixed!("size of a response's head", bytes(allowance::BYTES_PER_REQUEST), "limits memory"),
+        fixed!(
             "headers of a response",
             count(egress::MAX_RESPONSE_HEADERS),
             "limits memory; beyond it only the status counts",
         ),
-        fixed(
+        fixed!(
             "URL of a request, and query that is passed on",
             bytes(request::MAX_URL_BYTES),
             "most servers refuse longer request lines",
         ),
-        fixed(
+        fixed!(
             "earlier versions of routes in memory",
             format!("{}, for {}", count(versions::MOST), time(versions::KEPT_FOR)),
             "limits memory",
         ),
-        fixed("signals of cancellations read by one statement", count(signals::AT_ONCE), "limits memory"),
-        fixed(
+        fixed!("signals of cancellations read by one statement", count(signals::AT_ONCE), "limits memory"),
+        fixed!(
             "shards",
             count(store::leases::SHARDS),
             "the maximum number of relays that can share the work of one database",
@@ -391,65 +397,72 @@ fn times() -> Vec<Bound> {
             "DestinationSpec",
             "timeout_ms",
             millis,
+            "relay/src/deliver/request.rs",
             "frees the slot",
         ),
-        fixed("resolving, connecting and TLS", time(egress::CONNECT_TIMEOUT), "frees the slot"),
-        fixed("wait for the excerpt of a response", time(egress::EXCERPT_WITHIN), "frees the connection"),
-        fixed(
+        fixed!("resolving, connecting and TLS", time(egress::CONNECT_TIMEOUT), "frees the slot"),
+        fixed!("wait for the excerpt of a response", time(egress::EXCERPT_WITHIN), "frees the connection"),
+        fixed!(
             "an idle connection is kept open for",
             time(egress::POOL_IDLE_TIMEOUT),
             "avoids sending on a connection that the server is just closing",
         ),
-        fixed("a transform, its wait included", time(send::TRANSFORM_WITHIN), "frees the slot"),
-        fixed("time to read an earlier version of a route", time(versions::READ_WITHIN), "frees the slot"),
-        fixed("lease of a relay's shards", time(lease::LEASE), "another relay takes over after a crash"),
-        fixed(
+        fixed!("a transform, its wait included", time(send::TRANSFORM_WITHIN), "frees the slot"),
+        fixed!("time to read an earlier version of a route", time(versions::READ_WITHIN), "frees the slot"),
+        fixed!("lease of a relay's shards", time(lease::LEASE), "another relay takes over after a crash"),
+        fixed!(
             "the lease is renewed every",
             time(lease::RENEW_EVERY),
             "leaves time for repeated tries before the lease ends",
         ),
-        fixed(
+        fixed!(
             "a relay stops sending this long after the last renewal of its lease",
             time(lease::FENCE_AFTER),
             "keeps two relays from sending to one destination",
         ),
-        fixed(
+        fixed!(
             "scan for due deliveries, and for changes of the configuration",
             format!("every {}", time(configuration::POLL)),
             "finds what other replicas and the API have changed",
         ),
-        fixed(
+        fixed!(
             "the same if the database is slow, at least",
             format!("every {}", time(scan::LONGEST_SCAN_INTERVAL)),
             "limits the load on the database",
         ),
-        fixed(
+        fixed!(
             "a lane is read again from its beginning",
             format!("every {}", micros(tuning::READ_WHOLE_EVERY_US)),
             "finds deliveries that were committed late",
         ),
-        fixed(
+        fixed!(
             "overlap of consecutive reads of a lane",
             micros(tuning::UNSEEN_US),
             "finds deliveries that were committed late",
         ),
-        fixed("settlements are collected into a batch for", time(settle::LINGER), "reduces the number of commits"),
-        fixed(
+        fixed!("settlements are collected into a batch for", time(settle::LINGER), "reduces the number of commits"),
+        fixed!(
             "a delivery behind an earlier one of its order key is read again after",
             format!("{}, up to {}", micros(tuning::BEHIND_WAIT_US), micros(tuning::LONGEST_BEHIND_WAIT_US)),
             "is a safety net if the earlier one did not make it due",
         ),
-        fixed(
+        fixed!(
             "reports of the health of an active destination",
             format!("every {}", micros(tuning::REPORT_EVERY_US)),
             "limits the load on the database",
         ),
-        fixed(
+        fixed!(
             "burst of a rate limit",
             format!("the sends of {} ms", (engine::pace::BURST_PART_OF_A_SECOND * 1_000.0).round()),
             "lets a destination reach its rate although timers fire late",
         ),
-        env("shutdown", "TIDEGATE_SHUTDOWN_S", seconds, "waits for attempts in flight, and stores their outcomes"),
+        env(
+            "shutdown",
+            "TIDEGATE_SHUTDOWN_S",
+            seconds,
+            "relay/src/serve.rs",
+            "waits for attempts in flight, and stores their outcomes",
+        ),
     ]
 }
 
@@ -460,21 +473,21 @@ fn doubled((first, longest): (Duration, Duration)) -> String {
 fn retries() -> Vec<Bound> {
     let standard = retry_policy::STANDARD_SCHEDULE_S;
     vec![
-        api(
+        api!(
             "attempts of a delivery (default)",
             count(standard.len()),
             format!("`retry` of a destination, up to {}", count(retry_policy::MAX_ATTEMPTS)),
             "limits the load on the destination",
         ),
-        api(
+        api!(
             "longest wait between two attempts (default)",
             seconds(standard.into_iter().max().unwrap_or(0)),
             format!("`retry` of a destination, up to {}", seconds(retry_policy::MAX_DELAY_S)),
             "limits the age of a retried delivery",
         ),
-        fixed("waits are spread by", format!("± {}", percent(retry::JITTER)), "keeps retries from arriving together"),
-        fixed("wait after a failed call of the queue API", doubled(retry::PULL_PAUSES), "limits the load on the API"),
-        fixed(
+        fixed!("waits are spread by", format!("± {}", percent(retry::JITTER)), "keeps retries from arriving together"),
+        fixed!("wait after a failed call of the queue API", doubled(retry::PULL_PAUSES), "limits the load on the API"),
+        fixed!(
             "wait after a failed statement while the database does not respond",
             doubled(retry::DATABASE_PAUSES),
             "limits the load on the database",
@@ -484,58 +497,74 @@ fn retries() -> Vec<Bound> {
 
 fn background() -> Vec<Bound> {
     vec![
-        fixed(
+        fixed!(
             "rows and contents of one chunk of a replay",
             format!("{} rows, {}", count(cut::CHUNK_ROWS), bytes(cut::CHUNK_BYTES)),
             "limits what is repeated after a crash",
         ),
-        fixed(
+        fixed!(
             "contents of events that a replay has in memory",
             bytes(cut::GROUP_BYTES),
             "limits memory; a larger event is read on its own",
         ),
-        fixed(
+        fixed!(
             "deliveries that one chunk makes",
             count(cut::CHUNK_DELIVERIES),
             "limits the time for which rows are locked",
         ),
-        fixed(
+        fixed!(
             "a turn of a replay searches",
             format!("{} rows or {}", count(cut::RANGE_LIMITS.total), time(cut::RANGE_LIMITS.within)),
             "lets other replays proceed",
         ),
-        fixed("time for the filters of one event in a replay", time(chunk::EVALUATE_WITHIN), "keeps the replay moving"),
-        fixed(
+        fixed!(
+            "time for the filters of one event in a replay",
+            time(chunk::EVALUATE_WITHIN),
+            "keeps the replay moving"
+        ),
+        fixed!(
             "unfinished starts of a chunk after which the replay fails",
             count(worker::MOST_BEGUN),
             "keeps one chunk from crashing the relay again and again",
         ),
-        fixed("lease of a chunk", time(worker::LEASE), "another relay continues after a crash"),
-        fixed(
+        fixed!("lease of a chunk", time(worker::LEASE), "another relay continues after a crash"),
+        fixed!(
             "a dry run counts",
             format!("{} rows or {}", count(counting::DRY_RUN.total), time(counting::DRY_RUN.within)),
             "limits the load on the database",
         ),
-        fixed(
+        fixed!(
             "deliveries of a deleted destination that one transaction cancels",
             count(deleting::CHUNK),
             "limits the time for which rows are locked",
         ),
-        fixed("undecided deliveries that are evaluated concurrently", count(undecided::AT_ONCE), "limits memory"),
-        fixed("signals of cancellations are kept for", seconds_of(signals::KEPT_S), "lets relays read them late"),
-        fixed(
+        fixed!("undecided deliveries that are evaluated concurrently", count(undecided::AT_ONCE), "limits memory"),
+        fixed!("signals of cancellations are kept for", seconds_of(signals::KEPT_S), "lets relays read them late"),
+        fixed!(
             "minimum of both retention settings",
             days(crate::config::LEAST_RETENTION_DAYS),
             "is longer than an event can wait in the queue",
         ),
-        env("bodies are kept for (default)", "TIDEGATE_BODY_RETENTION_DAYS", days, "limits disk space"),
-        env("everything else is kept for (default)", "TIDEGATE_METADATA_RETENTION_DAYS", days, "limits disk space"),
-        fixed(
+        env(
+            "bodies are kept for (default)",
+            "TIDEGATE_BODY_RETENTION_DAYS",
+            days,
+            "relay/src/history.rs",
+            "limits disk space",
+        ),
+        env(
+            "everything else is kept for (default)",
+            "TIDEGATE_METADATA_RETENTION_DAYS",
+            days,
+            "relay/src/history.rs",
+            "limits disk space",
+        ),
+        fixed!(
             "partitions are created ahead for",
             days(crate::history::DAYS_AHEAD),
             "lets the intake continue past midnight",
         ),
-        fixed(
+        fixed!(
             "partitions outlive their retention by",
             days(crate::history::GRACE_DAYS),
             "lets transactions end that still write",

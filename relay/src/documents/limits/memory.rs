@@ -6,8 +6,8 @@ use engine::tuning;
 use shared::envelope::MAX_MESSAGE_BYTES;
 use store::pending;
 
-use super::{bytes, count, default_of};
-use crate::{api, deliver, pull, replay, undecided};
+use super::{Code, bytes, code, count, default_of};
+use crate::{api, control, deliver, pull, replay, undecided};
 
 /// A part of the relay's memory.
 struct Part {
@@ -16,6 +16,27 @@ struct Part {
     bytes: u64,
     /// Whether ordinary traffic can come near it. Otherwise only hostile traffic or a fault does.
     ordinary: bool,
+    code: Code,
+}
+
+/// A part whose bytes are a product of constants, which the code column names.
+macro_rules! part {
+    ($what:expr, $bound:expr, $bytes:expr, $ordinary:expr $(,)?) => {
+        Part {
+            what: $what,
+            bound: $bound,
+            bytes: u64::try_from($bytes).expect("fits"),
+            ordinary: $ordinary,
+            code: Code::Constants(stringify!($bytes)),
+        }
+    };
+}
+
+impl Part {
+    /// A part that a setting limits, and this file enforces.
+    fn in_file(self, file: &'static str) -> Self {
+        Self { code: Code::File(file), ..self }
+    }
 }
 
 /// The queues that the commands of the README create: the queue and its dead-letter queue.
@@ -26,104 +47,107 @@ fn product(number: usize, each: usize) -> String {
 }
 
 fn parts() -> Vec<Part> {
-    let part = |what, bound: String, bytes: usize, ordinary| Part {
-        what,
-        bound,
-        bytes: u64::try_from(bytes).expect("fits"),
-        ordinary,
-    };
     let setting = |name| usize::try_from(default_of(name)).expect("fits");
     let by_setting = |name: &str| format!("`{name}`");
     let in_flight = setting("TIDEGATE_MAX_IN_FLIGHT");
     let small = pending::SMALL_BODY_BYTES.unsigned_abs() as usize;
     let excerpts = in_flight + deliver::excerpts::MOST;
     vec![
-        part(
+        part!(
             "bodies of waiting deliveries",
             by_setting("TIDEGATE_MAX_WAITING_BYTES"),
             setting("TIDEGATE_MAX_WAITING_BYTES"),
             true,
-        ),
-        part("waiting deliveries, without bodies", "fixed".to_owned(), tuning::WAITING_ROWS_BYTES, true),
-        part(
+        )
+        .in_file("relay/engine/src/budget.rs"),
+        part!("waiting deliveries, without bodies", "fixed".to_owned(), tuning::WAITING_ROWS_BYTES, true),
+        part!(
             "bodies above 64 KiB in flight",
             by_setting("TIDEGATE_MAX_IN_FLIGHT_BYTES"),
             setting("TIDEGATE_MAX_IN_FLIGHT_BYTES"),
             true,
-        ),
-        part(
+        )
+        .in_file("relay/engine/src/budget.rs"),
+        part!(
             "smaller bodies in flight",
             format!("`TIDEGATE_MAX_IN_FLIGHT`: {}", product(in_flight, small)),
             in_flight * small,
             true,
-        ),
-        part(
+        )
+        .in_file("relay/engine/src/budget.rs"),
+        part!(
             "excerpts of responses",
             product(excerpts, egress::RESPONSE_EXCERPT_BYTES),
-            excerpts * egress::RESPONSE_EXCERPT_BYTES,
+            (in_flight + deliver::excerpts::MOST) * egress::RESPONSE_EXCERPT_BYTES,
             true,
         ),
-        part(
+        part!(
             "reads of due deliveries",
             product(deliver::read::AT_ONCE, pending::MOST_BYTES),
             deliver::read::AT_ONCE * pending::MOST_BYTES,
             true,
         ),
-        part(
+        part!(
             "large bodies being fetched by the intake",
             product(pull::LARGE_BODIES, setting("TIDEGATE_MAX_BODY_BYTES")),
             pull::LARGE_BODIES * setting("TIDEGATE_MAX_BODY_BYTES"),
             true,
         ),
-        part(
+        part!(
             "pulled messages, two queues",
             product(QUEUES * pull::pace::MOST_AT_ONCE, 2 * pull::api::BATCH * MAX_MESSAGE_BYTES),
             QUEUES * pull::pace::MOST_AT_ONCE * 2 * pull::api::BATCH * MAX_MESSAGE_BYTES,
             true,
         ),
-        part(
+        part!(
             "contents of events read by replays",
             bytes(replay::cut::GROUP_BYTES),
             usize::try_from(replay::cut::GROUP_BYTES).expect("fits"),
             true,
         ),
-        part(
+        part!(
             "bodies of undecided deliveries",
             product(usize::try_from(undecided::AT_ONCE).expect("fits"), expression::MAX_BODY_BYTES),
             usize::try_from(undecided::AT_ONCE).expect("fits") * expression::MAX_BODY_BYTES,
             true,
         ),
-        part(
+        part!(
             "earlier versions of transforms",
             product(deliver::versions::MOST, 1 << 20),
             deliver::versions::MOST << 20,
             true,
         ),
-        part(
+        part!(
             "values of expressions, two cores",
             product(4, usize::try_from(expression::MAX_COPIED_BYTES).expect("fits")),
             4 * usize::try_from(expression::MAX_COPIED_BYTES).expect("fits"),
             true,
         ),
-        part(
+        part!(
             "response heads of attempts in flight",
             product(in_flight, egress::allowance::BYTES_PER_REQUEST),
             in_flight * egress::allowance::BYTES_PER_REQUEST,
             false,
         ),
-        part(
+        part!(
             "settlements waiting for the database, with their excerpts",
             product(tuning::MOST_UNSETTLED, egress::RESPONSE_EXCERPT_BYTES),
             tuning::MOST_UNSETTLED * egress::RESPONSE_EXCERPT_BYTES,
             false,
         ),
-        part(
+        part!(
             "responses of the queue API, two queues",
             product(QUEUES * pull::pace::MOST_AT_ONCE, pull::api::MAX_ANSWER_BYTES),
             QUEUES * pull::pace::MOST_AT_ONCE * pull::api::MAX_ANSWER_BYTES,
             false,
         ),
-        part(
+        part!(
+            "event bodies in responses of the API, twice while one is read",
+            product(2, control::bodies::MAX_BYTES),
+            2 * control::bodies::MAX_BYTES,
+            false,
+        ),
+        part!(
             "requests to the API",
             product(api::server::MAX_CONNECTIONS, api::MAX_BODY_BYTES),
             api::server::MAX_CONNECTIONS * api::MAX_BODY_BYTES,
@@ -139,18 +163,25 @@ pub(super) fn write(page: &mut String) {
          README create. Ordinary\ntraffic can use the first group, though not all of it at the same time; an idle relay uses about 40 MB\n\
          ([BENCHMARKS.md](BENCHMARKS.md)). The second group is used only with destinations that answer with endless headers, a\n\
          database that does not respond, or API callers that send very large requests.\n\n\
-         | what | limit | at most |\n|---|---|---:|\n",
+         | what | limit | at most | code |\n|---|---|---:|---|\n",
     );
     for (name, ordinary) in [("ordinary traffic, in total", true), ("hostile traffic or faults, in total", false)] {
         let rows = || parts.iter().filter(|part| part.ordinary == ordinary);
         for part in rows() {
-            let _ = writeln!(page, "| {} | {} | {} |", part.what, part.bound, megabytes(in_megabytes(part)));
+            let _ = writeln!(
+                page,
+                "| {} | {} | {} | {} |",
+                part.what,
+                part.bound,
+                megabytes(in_megabytes(part)),
+                code::links(part.code)
+            );
         }
         let sum = rows().map(in_megabytes).sum();
-        let _ = writeln!(page, "| **{name}** | | **{}** |", megabytes(sum));
+        let _ = writeln!(page, "| **{name}** | | **{}** | |", megabytes(sum));
     }
     let all = parts.iter().map(in_megabytes).sum();
-    let _ = writeln!(page, "| **both groups** | | **{}** |", megabytes(all));
+    let _ = writeln!(page, "| **both groups** | | **{}** | |", megabytes(all));
     page.push_str(
         "\nTwo things have no limit in number: the configuration (sources, destinations and routes are all in memory, some\n\
          kilobytes each), and the state of each destination that has deliveries. A single body is never refused for lack of\n\
