@@ -58,7 +58,7 @@ pub enum Decision {
     Undecided { by: HeldBy, reason: String, again: bool },
 }
 
-/// Releases deliveries that were held before their route was changed (see [`held::make_due`]). Rows that other
+/// Releases deliveries that were held before their route was changed (see `held::make_due`). Rows that other
 /// transactions have locked are left for the next call. Returns the destinations of the deliveries that are due now,
 /// and the number of all deliveries found, at most `limit`.
 ///
