@@ -1,5 +1,5 @@
-//! Stores a batch of what came out of the queue, in one transaction: events with their bodies, their deliveries,
-//! rejections and unreadable messages. The queue is acknowledged only after it.
+//! Stores a batch of messages from the queue in one transaction: events with their bodies, their deliveries, rejections
+//! and unreadable messages. The messages are acknowledged to the queue only after the commit.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -30,7 +30,7 @@ pub struct NewRejection {
     pub remote: String,
 }
 
-/// All that one transaction stores.
+/// Everything that one transaction stores.
 #[derive(Default)]
 pub struct Batch {
     pub events: Vec<NewEvent>,
@@ -39,30 +39,31 @@ pub struct Batch {
 }
 
 impl Batch {
-    /// The bytes of bodies and unreadable messages.
+    /// The total size of bodies and unreadable messages, in bytes.
     fn bytes(&self) -> usize {
         let events = self.events.iter().map(|event| event.body.len());
         events.chain(self.unreadable.iter().map(NewUnreadable::bytes)).sum()
     }
 }
 
-/// A batch of more bytes takes long to store.
+/// A larger batch, in bytes, takes long to store.
 pub const SHORT_BYTES: usize = 1 << 20;
 
-/// What became of a batch.
+/// The result of storing a batch.
 pub enum Admitted {
-    /// Committed. `stored` are the events that are new; the others were there already, are copies, or are beyond what
-    /// their source keeps of requests that fail. `full` are the sources of those, where their owner is to be told.
+    /// Committed. `stored` are the new events. The others were already stored, are copies, or exceed the quarantine
+    /// limits of their source. `full` are the sources whose quarantine is full and for which an operational event is
+    /// now to be stored.
     Stored { stored: HashSet<Uuid>, copies: usize, full: Vec<Full> },
-    /// Nothing was written: the configuration is another one than that by which the events were routed.
+    /// Nothing was written: the configuration has changed since the events were routed.
     StaleConfiguration,
 }
 
-/// Stores a batch that was routed by the configuration `version`. With `synchronous_commit` on, what this has stored survives a
-/// crash of the database.
+/// Stores a batch that was routed by the configuration `version`. With `synchronous_commit` on, the stored batch
+/// survives a crash of the database.
 ///
 /// # Errors
-/// Where the database cannot be asked or refuses a value; then nothing was written.
+/// Returns an error if a query fails or the database rejects a value; then nothing was written.
 pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i32) -> Result<Admitted> {
     let mut transaction = pool.begin().await?;
     if batch.bytes() > SHORT_BYTES {
@@ -73,13 +74,13 @@ pub async fn admit(pool: &Pool, batch: &Batch, version: Version, dedupe_days: i3
     write(transaction, batch, version, dedupe_days).await
 }
 
-/// The configuration, held as it is until something is stored by it or this is dropped.
+/// The configuration, locked against changes until a batch is stored or this is dropped.
 pub struct Held {
     transaction: Transaction,
     version: Version,
 }
 
-/// Holds the configuration: it does not change until a batch is stored or the answer is dropped.
+/// Locks the configuration against changes until a batch is stored or the returned value is dropped.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -91,13 +92,13 @@ pub async fn hold(pool: &Pool) -> Result<Held> {
 }
 
 impl Held {
-    /// What is held.
+    /// The version of the locked configuration.
     #[must_use]
     pub fn version(&self) -> Version {
         self.version
     }
 
-    /// As [`admit`].
+    /// Stores a batch as [`admit`] does.
     ///
     /// # Errors
     /// As [`admit`].
@@ -123,7 +124,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
         return Ok(Admitted::StaleConfiguration);
     }
 
-    // A message that the queue hands out again is not a duplicate of the provider's.
+    // A message that the queue delivers again is not a copy that the provider sent.
     let known: HashSet<Uuid> = found.known.into_iter().collect();
     let mut arrived = HashSet::new();
     let unknown: Vec<&NewEvent> =
@@ -134,7 +135,8 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     let fresh: Vec<&NewEvent> = unknown.iter().copied().filter(|event| !copies.of.contains_key(&event.id)).collect();
     let beyond = quarantine::charge(connection, &fresh).await?;
     let mut fresh: Vec<&NewEvent> = fresh.into_iter().filter(|event| !beyond.events.contains(&event.id)).collect();
-    // In one order everywhere: of two replicas that store the same events, one waits for the other at the first of them.
+    // The same order in every replica: if two replicas store the same events, one waits for the other at the first of
+    // them.
     fresh.sort_unstable_by_key(|event| event.id);
 
     let stored = insert_events(connection, &fresh, &copies).await?;
@@ -142,7 +144,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
     insert_deliveries(connection, &fresh, &stored).await?;
     let rejected = insert_rejections(connection, &batch.rejections).await?;
     super::unreadable::insert(connection, &batch.unreadable).await?;
-    // Last, because two transactions that count for the same source wait for each other from here to their commit.
+    // Last, because two transactions that count for the same source block each other from here until they commit.
     counters::add_to_sources(connection, &counts(batch, &stored, &copies.of, &rejected, &beyond.events)).await?;
     transaction.commit().await?;
     Ok(Admitted::Stored { stored, copies: copies.of.len(), full: beyond.full })
@@ -151,7 +153,7 @@ async fn write(mut transaction: Transaction, batch: &Batch, version: Version, de
 /// Whether an event is stored.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool> {
     sqlx::query_scalar!(r#"select exists (select from events where id = $1) as "stored!""#, event)
         .fetch_one(pool)
@@ -159,7 +161,7 @@ pub async fn is_stored(pool: &Pool, event: Uuid) -> Result<bool> {
         .map_err(Error::from)
 }
 
-/// What the batch adds to the counters of its sources.
+/// The counts that the batch adds to the counters of its sources.
 fn counts(
     batch: &Batch,
     stored: &HashSet<Uuid>,
@@ -270,7 +272,7 @@ pub(crate) async fn insert_deliveries(
         .filter(|event| stored.contains(&event.id))
         .flat_map(|event| event.deliveries.iter().map(move |delivery| (*event, delivery)))
         .collect();
-    // Not one statement for all: its time would grow with the number of destinations.
+    // Not one statement for all: its run time would grow with the number of destinations.
     for new in new.chunks(ROWS_AT_ONCE) {
         insert_some_deliveries(connection, new).await?;
     }
@@ -323,17 +325,17 @@ async fn insert_some_deliveries(connection: &mut Connection, new: &[(&NewEvent, 
     Ok(())
 }
 
-/// What holds each delivery; of those that are not held it means nothing.
+/// The cause that holds each delivery; meaningless for deliveries that are not held.
 pub(crate) fn held_by<'a>(undecided: impl Iterator<Item = Option<&'a Undecided>>) -> Vec<&'static str> {
     undecided.map(|undecided| undecided.map_or(HeldBy::Transform, |why| why.by).name()).collect()
 }
 
-/// Returns those that are new: the others are of messages that were stored before.
+/// Returns the new ones; the others belong to messages that were stored before.
 async fn insert_rejections(connection: &mut Connection, rejections: &[NewRejection]) -> Result<HashSet<Uuid>> {
     let mut inserted = HashSet::new();
     let mut rejections: Vec<&NewRejection> = rejections.iter().collect();
     rejections.sort_unstable_by_key(|rejection| rejection.id);
-    // Few and far between: the edge samples them.
+    // One statement each: they are rare, because the edge samples them.
     for rejection in rejections {
         let new = sqlx::query!(
             "insert into rejections (id, source_id, cause, detail, count, first_at, last_at, size, remote)

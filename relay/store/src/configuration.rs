@@ -1,4 +1,4 @@
-//! What the relay holds in memory, read at one version.
+//! The configuration, read at one version, and its locks.
 
 use std::ops::{Deref, DerefMut};
 use std::time::Duration;
@@ -13,23 +13,26 @@ use uuid::Uuid;
 
 use crate::{Connection, Error, Kind, Pool, Result, Transaction};
 
-/// How long a change waits in the queue of those that want the configuration: so long it keeps others from storing.
+/// How long a change waits in the queue for the configuration lock. For that time it keeps other transactions from
+/// storing.
 pub const WAIT: Duration = Duration::from_millis(100);
 
-/// How long it stays away from that queue before it waits again.
+/// How long a change stays out of that queue before it waits again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// How long a change may wait in all: for the changes of this relay before it, and for those that hold the configuration.
+/// How long a change may wait in total: for earlier changes of this relay, and for transactions that hold the
+/// configuration.
 pub const TURN_WITHIN: Duration = Duration::from_secs(20);
 
-/// Which state of the configuration something was read from or decided by.
+/// Identifies a state of the configuration, from which something was read or by which something was decided.
 ///
-/// Two of them are compared for equality only: the revision can go back with the database, the identity is never drawn twice.
+/// Versions are only compared for equality: the revision can go back if the database is restored, but an identity is
+/// never drawn twice.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Version {
-    /// How many changes it has had.
+    /// The number of changes so far.
     pub revision: i64,
-    /// Drawn at random by the change that made it.
+    /// Drawn at random by the change that created this version.
     pub identity: Uuid,
 }
 
@@ -80,7 +83,7 @@ pub struct RouteRow {
     pub version: i32,
 }
 
-/// The version alone, to see whether anything has changed.
+/// The version alone, to find out whether anything has changed.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -91,11 +94,12 @@ pub async fn version(database: impl sqlx::PgExecutor<'_>) -> Result<Version> {
         .map_err(Error::from)
 }
 
-/// Keeps the configuration as it is until the transaction ends, for as many as want that at a time: what is routed by a
-/// revision is committed before the next one. It is the first lock of its transaction. A statement of its own, because the
-/// ones after it have to see what was committed while it waited.
+/// Keeps the configuration unchanged until the transaction ends. Any number of transactions can hold it at a time. A
+/// batch that was routed by a revision is thus committed before the next revision. It is the first lock of its
+/// transaction, and a separate statement, because the following statements have to see what was committed while it
+/// waited.
 ///
-/// For transactions that end soon. One that may take longer calls [`hold_for_long`].
+/// For short transactions. A transaction that may take longer calls [`hold_for_long`].
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -104,11 +108,12 @@ pub async fn hold(connection: &mut Connection) -> Result<()> {
     Ok(())
 }
 
-/// As [`hold`], for a transaction that may take longer than some 100 ms, for instance because it stores a large body. It
-/// waits until no change waits: such transactions that overlap without end would keep a change from its turn.
+/// Like [`hold`], for a transaction that may take longer than about 100 ms, for instance because it stores a large
+/// body. It waits until no change is waiting: otherwise, an endless series of overlapping long transactions would keep
+/// a change from its turn.
 ///
 /// # Errors
-/// Returns an error if the query fails.
+/// Returns an error if a query fails.
 pub async fn hold_for_long(connection: &mut Connection) -> Result<()> {
     sqlx::query!("select pg_advisory_xact_lock_shared(hashtext('tidegate long configuration'))")
         .execute(&mut *connection)
@@ -116,20 +121,22 @@ pub async fn hold_for_long(connection: &mut Connection) -> Result<()> {
     hold(connection).await
 }
 
-/// A transaction that changes a source, destination or route. It locks the configuration before anything else, so it waits
-/// for those that hold it (see [`hold`]) while it has locked no row that they may want. Rolled back if it is dropped.
+/// A transaction that changes a source, a destination or a route. It locks the configuration before anything else. So,
+/// while it waits for the transactions that hold the configuration (see [`hold`]), it has locked no row that they may
+/// need. It is rolled back if it is dropped.
 ///
-/// Changes are made one after the other, those of all relays: what one reads and then writes is not changed in between.
+/// The changes of all replicas run one after the other: no other change comes between the reads and the writes of one
+/// change.
 #[derive(Debug)]
 pub struct Change {
     // Dropped before the place, so that the next change of this relay begins after this one has ended.
     transaction: Transaction,
-    /// The first place among the changes of this relay. Those behind it wait in memory and take no connection.
+    /// The first place among the changes of this relay. The changes behind it wait in memory and take no connection.
     _place: OwnedMutexGuard<()>,
 }
 
 impl Change {
-    /// Begins a change, as the only one at this time.
+    /// Begins a change when no other change is running.
     ///
     /// # Errors
     /// Returns an error if a query fails, or if it does not get its turn within [`TURN_WITHIN`].
@@ -145,7 +152,7 @@ impl Change {
     /// Commits it and returns the new version.
     ///
     /// # Errors
-    /// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+    /// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
     pub async fn commit(mut self) -> Result<Version> {
         let version = sqlx::query_as!(
             Version,
@@ -157,7 +164,8 @@ impl Change {
         Ok(version)
     }
 
-    /// As [`Self::commit`], if the change has met any row; else there is nothing to commit, and no new version.
+    /// Commits like [`Self::commit`] if the change has affected any row. Otherwise there is nothing to commit and no
+    /// new version.
     ///
     /// # Errors
     /// As [`Self::commit`].
@@ -183,15 +191,16 @@ impl DerefMut for Change {
     }
 }
 
-/// Waits until that time for those that hold the configuration, see [`hold`], and keeps others from holding it.
+/// Waits, at most until `until`, for the transactions that hold the configuration (see [`hold`]), and locks it
+/// exclusively.
 ///
-/// A transaction that comes after a waiting change waits too: PostgreSQL serves a lock in order. So the change leaves the
-/// queue after [`WAIT`], and comes back after [`PAUSE`]. No transaction that takes long begins meanwhile.
+/// Transactions that arrive after a waiting change wait too, because PostgreSQL grants a lock in order. So the change
+/// leaves the queue after [`WAIT`] and returns after [`PAUSE`]. In the meantime, no long transaction begins.
 async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<()> {
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate long configuration'))")
         .execute(&mut **transaction)
         .await?;
-    // Without the savepoint the transaction would end with the first wait that is given up.
+    // Without the savepoint, the first wait that times out would abort the transaction.
     let limited = format!("SAVEPOINT turn; SET LOCAL lock_timeout = {}", WAIT.as_millis());
     loop {
         sqlx::raw_sql(AssertSqlSafe(limited.as_str())).execute(&mut **transaction).await?;
@@ -212,10 +221,10 @@ async fn take_turn(transaction: &mut Transaction, until: Instant) -> Result<()> 
     Ok(())
 }
 
-/// Everything, from one state of the database.
+/// Reads the whole configuration from one state of the database.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn read(pool: &Pool) -> Result<Rows> {
     let mut transaction = pool.begin().await?;
     sqlx::query!("set transaction isolation level repeatable read, read only").execute(&mut *transaction).await?;

@@ -1,4 +1,4 @@
-//! Which of the events that arrive are copies: the keys that events hold, and what is kept of their copies.
+//! Finds the incoming events that are copies, by the keys that stored events hold, and records them.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,29 +10,30 @@ use super::keys::{self, Holder, Key, Window};
 use super::new_event::{Claim, NewEvent};
 use crate::Result;
 
-/// How many copies of an event lead to it by the id that they were answered with. More are only counted.
+/// The most copies of an event whose ids are kept, so that the id that a copy was acknowledged with leads to the event.
+/// Further copies are only counted.
 pub const KEPT: i32 = 100;
 
-/// What an event is to the event that holds its key.
+/// How an event relates to the event that holds its key.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Relation {
-    /// The same: it holds the key itself.
+    /// It is the same event: it holds the key itself.
     Holder,
     Copy {
         changed: bool,
     },
-    /// An event of its own, with another body.
+    /// A separate event with another body.
     SameKey,
 }
 
 /// The copies among the events of a batch.
 #[derive(Debug, Default)]
 pub(super) struct Copies {
-    /// The copies, each with the event that it is a copy of.
+    /// The copies, each with the id of its event.
     pub(super) of: HashMap<Uuid, Uuid>,
-    /// Events of their own, each with the event that holds the same key with another body.
+    /// Separate events with another body, each with the event that holds the same key.
     pub(super) same_key: HashMap<Uuid, Uuid>,
-    /// Of the copies, those whose body is another one.
+    /// The copies whose body differs from that of their event.
     changed: Vec<Uuid>,
 }
 
@@ -44,9 +45,10 @@ fn relation(event: Uuid, key: &DedupeKey, holder: Holder) -> Relation {
     if changed && !key.any_body { Relation::SameKey } else { Relation::Copy { changed } }
 }
 
-/// Claims the events' keys and says which events are copies.
+/// Claims the events' keys and returns which events are copies.
 ///
-/// An event whose key an event with another body holds claims a key with its body in it: so its own copies are found too.
+/// If the key is held by an event with another body, the event claims a key that includes its body, so that its own
+/// copies are found too.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -85,7 +87,7 @@ pub(super) async fn claim(connection: &mut Connection, claims: &[Claim], window:
     Ok(copies)
 }
 
-/// Of the events with the same key, the first one.
+/// The first of the events with the same key, for each key.
 fn first_of_each(claims: &[Claim], key_of: impl Fn(&DedupeKey) -> [u8; 32]) -> BTreeMap<Key, Holder> {
     let mut first = BTreeMap::new();
     for Claim { source_id, event_id, key } in claims {
@@ -95,8 +97,8 @@ fn first_of_each(claims: &[Claim], key_of: impl Fn(&DedupeKey) -> [u8; 32]) -> B
     first
 }
 
-/// Counts the copies of each event, and keeps where they lead and the first body that differs. After the events have been
-/// inserted: a copy may be one of an event of the same batch.
+/// Counts the copies of each event, and keeps their ids and the first body that differs. It runs after the events have
+/// been inserted, because a copy may belong to an event of the same batch.
 pub(super) async fn record(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<()> {
     if copies.of.is_empty() {
         return Ok(());
@@ -127,7 +129,7 @@ pub(super) async fn record(connection: &mut Connection, copies: &Copies, events:
     keep_changed(connection, copies, events).await
 }
 
-/// How many more copies of an event are kept, of which there were `before`.
+/// How many more copies of an event are kept if it had `before` copies so far.
 fn room(before: i32) -> usize {
     usize::try_from(KEPT.saturating_sub(before)).unwrap_or_default()
 }
@@ -148,8 +150,8 @@ async fn keep_ids(connection: &mut Connection, mut kept: Vec<(Uuid, Uuid)>) -> R
     Ok(())
 }
 
-/// Keeps the first copy with another body beside the event. The rows of the events are locked, so two transactions that
-/// keep copies of the same events follow one another.
+/// Keeps the first copy with another body, next to the body of the event. The rows of the events are locked, so two
+/// transactions that keep copies of the same events run one after the other.
 async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&NewEvent]) -> Result<()> {
     let mut first: BTreeMap<Uuid, &NewEvent> = BTreeMap::new();
     for copy in events.iter().filter(|event| copies.changed.contains(&event.id)) {
@@ -176,7 +178,7 @@ async fn keep_changed(connection: &mut Connection, copies: &Copies, events: &[&N
     Ok(())
 }
 
-/// Locks the rows of events in the order of their ids, if they are several: an update locks them in the order of its plan.
+/// Locks the rows of several events in the order of their ids, because an update locks them in the order of its plan.
 pub(crate) async fn lock_events(connection: &mut Connection, ids: &[Uuid]) -> Result<()> {
     if ids.len() > 1 {
         sqlx::query!("select id from events where id = any($1) order by id for no key update", ids)
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn another_body_makes_an_event_of_its_own_unless_the_provider_changes_bodies() {
+    fn another_body_makes_a_separate_event_unless_the_provider_changes_bodies() {
         let (event, other) = (Uuid::from_u128(1), Uuid::from_u128(2));
         let key = |any_body| DedupeKey { key: [0; 32], body: [1; 16], any_body };
         let held = |event_id, body| Holder { event_id, body };

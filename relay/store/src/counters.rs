@@ -1,5 +1,5 @@
-//! What happened in each minute, per source and per destination: added to in the transactions that store and settle, so
-//! that a dashboard reads a few rows where it would else count history.
+//! Counts per minute, for each source and each destination. The transactions that store and settle update them, so that
+//! a dashboard reads a few rows instead of counting history.
 
 use std::collections::BTreeMap;
 
@@ -8,40 +8,40 @@ use uuid::Uuid;
 
 use crate::{Connection, Pool, Result};
 
-/// How long attempts took at the most that are counted together, in milliseconds; the last count is of those that took
-/// longer.
+/// The upper bounds of the latency classes of attempts, in milliseconds. The last class has no upper bound.
 pub const LATENCIES_MS: [i32; 5] = [50, 250, 1_000, 5_000, 30_000];
 
-/// What came in.
+/// Counts of received requests.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct SourceCounts {
     pub stored: i64,
     pub copies: i64,
-    /// Requests that the edge refused, and those that failed and were beyond what the source keeps of such.
+    /// Requests that the edge refused, and requests that failed verification and exceeded the quarantine limits of the
+    /// source.
     pub rejected: i64,
 }
 
-/// What went out.
+/// Counts of deliveries and attempts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct DestinationCounts {
     pub succeeded: i64,
     pub dead: i64,
     pub failed_attempts: i64,
-    /// All attempts, by how long they took: see [`LATENCIES_MS`].
+    /// All attempts, by latency class: see [`LATENCIES_MS`].
     pub attempts: [i64; 6],
 }
 
 impl DestinationCounts {
-    /// Counts an attempt by how long it took.
+    /// Counts an attempt in its latency class.
     pub fn took(&mut self, latency_ms: i32) {
         self.attempts[LATENCIES_MS.iter().filter(|most| latency_ms > **most).count()] += 1;
     }
 }
 
-/// Adds to this minute of each source, in the order of their ids.
+/// Adds to the current minute of each source, in the order of their ids.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<Uuid, SourceCounts>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());
@@ -66,10 +66,10 @@ pub async fn add_to_sources(connection: &mut Connection, counts: &BTreeMap<Uuid,
     Ok(())
 }
 
-/// Adds to this minute of each destination, in the order of their ids.
+/// Adds to the current minute of each destination, in the order of their ids.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn add_to_destinations(
     connection: &mut Connection,
     counts: &BTreeMap<Uuid, DestinationCounts>,
@@ -112,7 +112,7 @@ pub async fn add_to_destinations(
     Ok(())
 }
 
-/// Which counters are asked for, and how they are added up.
+/// The time span to read, and the step by which counts are summed.
 #[derive(Debug, Clone, Copy)]
 pub struct Span {
     pub from: OffsetDateTime,
@@ -122,10 +122,10 @@ pub struct Span {
     pub step: &'static str,
 }
 
-/// What came in by one source of a customer, or by all of them; steps in which nothing happened are left out.
+/// The counts of one source of a customer, or of all its sources together; steps without any activity are left out.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn of_sources(
     pool: &Pool,
     customer: Uuid,
@@ -154,10 +154,11 @@ pub async fn of_sources(
     Ok(rows.collect())
 }
 
-/// What went out to one destination of a customer, or to all of them; steps in which nothing happened are left out.
+/// The counts of one destination of a customer, or of all its destinations together; steps without any activity are
+/// left out.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn of_destinations(
     pool: &Pool,
     customer: Uuid,
@@ -196,7 +197,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_attempt_is_counted_where_its_latency_still_fits() {
+    fn an_attempt_is_counted_in_the_first_class_that_its_latency_fits() {
         let mut counts = DestinationCounts::default();
         for latency_ms in [0, 50, 51, 250, 30_000, 30_001, i32::MAX] {
             counts.took(latency_ms);

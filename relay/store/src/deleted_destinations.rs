@@ -1,8 +1,8 @@
 //! Deleted destinations whose pending deliveries are still to be cancelled.
 //!
-//! A deletion takes the destination's row and its routes away in one transaction, under the lock of the configuration, and
-//! leaves a row here. Every transaction that makes a delivery pending holds the configuration, so nothing is added to the
-//! backlog afterwards.
+//! A deletion removes the destination's row and its routes in one transaction, under the lock of the configuration, and
+//! inserts a row here. Every transaction that makes a delivery pending holds the configuration, so no deliveries are
+//! added to the backlog afterwards.
 
 use shared::id::{CustomerId, DestinationId};
 use uuid::Uuid;
@@ -12,28 +12,28 @@ use super::replays::counts::{self, Counts};
 use super::route_versions;
 use crate::{Connection, Error, Pool, Result};
 
-/// What became of a turn.
+/// The result of a turn.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Turn {
-    /// No deletion is to be worked on, or other replicas work on all of them.
+    /// There is no deletion to work on, or other replicas are working on all of them.
     Nothing,
-    /// So many deliveries were cancelled, and there may be more.
+    /// This many deliveries were cancelled, and there may be more.
     Cancelled(i64),
-    /// Others have locked what is left.
+    /// Other transactions have locked all remaining deliveries.
     Waits,
-    /// Nothing is pending for the destination any more. In all, so many deliveries were cancelled.
+    /// No deliveries are pending for the destination any more. `cancelled` counts those of all turns.
     Done { destination: DestinationId, cancelled: i64 },
 }
 
-/// Deletes a destination with its routes, ends the replays that deliver to it, and notes that what is pending for it is to
-/// be cancelled. Takes no longer if more is pending. Returns the new version of the configuration; `None` if there is no
-/// such destination.
+/// Deletes a destination with its routes, cancels the replays that deliver to it, and records that its pending
+/// deliveries are to be cancelled. The time it takes does not depend on the number of pending deliveries. Returns the
+/// new version of the configuration; `None` if there is no such destination.
 ///
 /// # Errors
-/// A query fails; then nothing was written, or the answer of the commit was lost.
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
 pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
-    // From here on no replay can be made that delivers to it.
+    // From here on no replay to this destination can be created.
     let found = sqlx::query_scalar!(
         "select id from destinations where customer_id = $1 and id = $2 for update",
         customer.uuid(),
@@ -44,15 +44,15 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
     if found.is_none() {
         return Ok(None);
     }
-    // A replay can send what is cancelled now to another destination.
+    // A replay can later send the cancelled deliveries to another destination.
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
     sqlx::query!("delete from routes where destination_id = $1", id.uuid()).execute(&mut *change).await?;
     sqlx::query!("delete from destination_health where destination_id = $1", id.uuid()).execute(&mut *change).await?;
-    // The deletion of the row changes all replays that name it: they are locked in the order in which all others do it.
+    // Deleting the row updates all replays that name it. They are locked in the order that all transactions use.
     sqlx::query!("select id from replays where destination_id = $1 order by id for update", id.uuid())
         .fetch_all(&mut *change)
         .await?;
-    // Without its destination a replay would deliver to the original ones.
+    // Without its destination a replay would deliver to the original destinations.
     sqlx::query!(
         "update replays set state = 'cancelled', finished_at = now(), error = 'its destination was deleted'
          where destination_id = $1 and state = 'running'",
@@ -67,12 +67,12 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: DestinationId) -> Res
     change.commit().await.map(Some)
 }
 
-/// Cancels up to `limit` deliveries of the deleted destination that has waited longest, unless other replicas work on all
-/// of them. Rows that other transactions have locked are left for a later turn, so this waits for no lock of a
-/// delivery.
+/// Cancels up to `limit` deliveries of the deleted destination that has waited longest, among those that no other
+/// replica is working on. Rows that other transactions have locked are left for a later turn, so this never waits for
+/// the lock of a delivery.
 ///
 /// # Errors
-/// A query fails; then nothing was written, or the answer of the commit was lost.
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
 pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
     let mut transaction = pool.begin().await?;
     let job = sqlx::query!(
@@ -82,8 +82,8 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
     .fetch_optional(&mut *transaction)
     .await?;
     let Some(job) = job else { return Ok(Turn::Nothing) };
-    // The chunk comes in the order of an index. If the table's statistics do not know of the backlog yet, the planner expects
-    // few rows and would sort all of it for every chunk.
+    // The chunk is read in the order of an index. If the table's statistics do not include the backlog yet, the planner
+    // expects few rows and would sort the whole backlog for every chunk.
     sqlx::query!("set local enable_sort = off").execute(&mut *transaction).await?;
     let cancelled = cancel_chunk(&mut transaction, job.id, limit).await?;
     let turn = if cancelled > 0 {
@@ -102,8 +102,8 @@ pub async fn take_turn(pool: &Pool, limit: i64) -> Result<Turn> {
     Ok(turn)
 }
 
-/// Cancels the next deliveries in the order of their index. The place where they end is written with them: it may be that
-/// of a held delivery, which is due at infinity, and is never read here.
+/// Cancels the next deliveries in the order of their index, and stores the position of the last one in the same
+/// statement. The position may be that of a held delivery, which is due at infinity, and is never read here.
 async fn cancel_chunk(connection: &mut Connection, destination: Uuid, limit: i64) -> Result<i64> {
     let ended = sqlx::query!(
         r#"with job as materialized (

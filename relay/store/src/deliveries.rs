@@ -1,4 +1,4 @@
-//! Deliveries, pending and settled alike, as the API shows and changes them.
+//! Deliveries, both pending and settled, as the API shows and changes them.
 
 use shared::id::{CustomerId, DeliveryId, DestinationId, EventId, uuid_v7_floor};
 use time::OffsetDateTime;
@@ -9,38 +9,38 @@ use super::search::{self, Order, Range, Search, remaining};
 use super::undecided::NOT_APPROVED;
 use crate::{Connection, Error, Pool, Result};
 
-/// How far two clocks of the gateway may be apart, in milliseconds, for all attempts of a delivery, and all deliveries of an
-/// event, to be found.
+/// The largest difference between two clocks of Tidegate, in milliseconds, at which all attempts of a delivery and all
+/// deliveries of an event are still found.
 pub const CLOCK_DIFFERENCE_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// A delivery, wherever it is stored.
+/// A delivery, in whichever table it is stored.
 #[derive(Debug, Clone)]
 pub struct DeliveryRow {
     pub id: Uuid,
     pub event_id: Uuid,
     pub source_id: Uuid,
     pub destination_id: Uuid,
-    /// `None` where the destination has been deleted.
+    /// `None` if the destination has been deleted.
     pub destination_name: Option<String>,
     pub route_id: Option<Uuid>,
     pub replay_id: Option<Uuid>,
     /// `pending`, `held`, `succeeded`, `dead` or `cancelled`.
     pub state: String,
-    /// `None` too if the destination is among those that cannot be sent to.
+    /// Also `None` if it is held because its destination is in [`Selection::unusable`].
     pub held_reason: Option<String>,
-    /// What holds it, if it is held by something of its own.
+    /// What holds it, if it is held individually.
     pub held_by: Option<String>,
-    /// When the next attempt is due; `None` where there is none to come.
+    /// When the next attempt is due; `None` if there is none.
     pub due_at: Option<OffsetDateTime>,
-    /// Whether that is past, by the database's clock.
+    /// Whether `due_at` has passed, by the database's clock.
     pub is_due: bool,
-    /// A caller has asked to send it at once, and no attempt was made since.
+    /// An operator has retried it, and no attempt has been made since.
     pub expedited: bool,
-    /// An earlier delivery of its order key goes first.
+    /// An earlier delivery of its order key has to be sent first.
     pub is_behind: bool,
-    /// Until when its destination has asked for a pause, if that is to come.
+    /// The end of the back-off of its destination, if it is in the future.
     pub back_off_until: Option<OffsetDateTime>,
-    /// Until when the breaker of its destination is open, if that is to come.
+    /// Until when the breaker of its destination is open, if that is in the future.
     pub open_until: Option<OffsetDateTime>,
     pub attempts: i16,
     pub error: Option<String>,
@@ -48,7 +48,7 @@ pub struct DeliveryRow {
     pub settled_at: Option<OffsetDateTime>,
 }
 
-/// Which deliveries are asked for.
+/// Which deliveries to return.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     pub event: Option<EventId>,
@@ -56,9 +56,9 @@ pub struct Selection {
     pub state: Option<&'static str>,
     /// The error class of the last attempt; only settled deliveries have one.
     pub error: Option<String>,
-    /// Whether a replay has made them.
+    /// Whether they were made by a replay.
     pub replayed: Option<bool>,
-    /// Destinations that this relay cannot use: what is pending for them is held.
+    /// Destinations that this relay cannot use: their pending deliveries are shown as held.
     pub unusable: Vec<Uuid>,
 }
 
@@ -67,7 +67,7 @@ pub struct Selection {
 pub struct Page {
     pub customer: CustomerId,
     pub selection: Selection,
-    /// How many are enough.
+    /// How many deliveries are enough.
     pub limit: i64,
     pub found: Vec<DeliveryRow>,
 }
@@ -96,13 +96,13 @@ impl Page {
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        // An index leads to the few deliveries of an event.
+        // An event has few deliveries, and an index leads to them.
         if self.selection.event.is_some() && !plain {
             return Ok(None);
         }
         let settled = self.settled_edge(pool, range, rows, plain).await?;
         let range = Range { from: settled.unwrap_or(range.from), ..range };
-        // Within the range of the one table the other may have more rows than that.
+        // Within the range of one table, the other table may have more rows than `rows`.
         Ok(self.pending_edge(pool, range, rows, plain).await?.or(settled))
     }
 
@@ -113,10 +113,10 @@ impl Search for Page {
     }
 }
 
-/// The states of deliveries that are in `pending_deliveries`.
+/// The states of the deliveries in `pending_deliveries`.
 const UNSETTLED: [&str; 2] = ["pending", "held"];
 
-/// An attempt as it is stored.
+/// A stored attempt.
 #[derive(Debug, Clone)]
 pub struct AttemptRow {
     pub id: Uuid,
@@ -130,9 +130,10 @@ pub struct AttemptRow {
     pub location: Option<String>,
 }
 
-/// The deliveries of a range of ids that match, newest first: one statement over both tables, so that one that is settled
-/// meanwhile is neither missed nor shown twice. Whether a replay has made them is asked in a form that the planner cannot
-/// estimate: taking few rows to match, it would read and sort a whole day instead of following the ids.
+/// The matching deliveries of a range of ids, newest first. One statement reads both tables, so that a delivery that is
+/// settled concurrently is neither missed nor returned twice. The condition on `replay_id` is deliberately one that the
+/// planner cannot estimate: if it expected few matching rows, it would read and sort a whole day instead of following
+/// the ids.
 async fn page(
     pool: &Pool,
     customer: CustomerId,
@@ -215,10 +216,11 @@ async fn page(
     .map_err(Error::from)
 }
 
-/// The newest deliveries of an event; with `replayed` only those that replays have made, or that none has made.
+/// The newest deliveries of an event; with `replayed`, only those that were made by a replay, or only those that were
+/// not.
 ///
 /// # Errors
-/// If the statement fails.
+/// Returns an error if the query fails.
 pub async fn of_event(
     pool: &Pool,
     customer: CustomerId,
@@ -234,7 +236,7 @@ pub async fn of_event(
 /// One delivery.
 ///
 /// # Errors
-/// If the statement fails.
+/// Returns an error if the query fails.
 pub async fn find(
     pool: &Pool,
     customer: CustomerId,
@@ -245,12 +247,13 @@ pub async fn find(
     page(pool, customer, &selection, Range::one(id.uuid()), 1).await.map(|mut rows| rows.pop())
 }
 
-/// A page of a delivery's attempts, oldest first. Whose delivery it is has to be asked before, with [`find`].
+/// A page of a delivery's attempts, oldest first. The caller has to check with [`find`] that the delivery belongs to
+/// the customer.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn attempts(pool: &Pool, id: DeliveryId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<AttemptRow>> {
-    // No attempt is older than its delivery: the days before it are not searched.
+    // No attempt is older than its delivery, so earlier days are not searched.
     let first = uuid_v7_floor(id.minted_at_ms().saturating_sub(CLOCK_DIFFERENCE_MS));
     sqlx::query_as!(
         AttemptRow,
@@ -267,14 +270,14 @@ pub async fn attempts(pool: &Pool, id: DeliveryId, cursor: Option<Uuid>, limit: 
     .map_err(Error::from)
 }
 
-/// What became of asking for a delivery to be tried again.
+/// The result of a manual retry.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Retried {
     /// It is due now.
     Due {
         destination: DestinationId,
     },
-    /// No filter has approved it: it is held, and its route is to be asked now.
+    /// No filter has approved it: it stays held, and its route is evaluated now.
     Undecided,
     NotFound,
     DestinationGone,
@@ -282,13 +285,13 @@ pub enum Retried {
     BodyGone,
 }
 
-/// How often a call looks for a delivery that other transactions move to and fro meanwhile.
+/// How many times a call tries again if other transactions keep moving the delivery between the two tables.
 const MOVES: usize = 20;
 
 /// Which of the two tables a delivery is in.
 enum Place {
     Pending {
-        /// Whether its destination is there: else it is about to be cancelled.
+        /// Whether its destination exists; otherwise the delivery is about to be cancelled.
         destination: bool,
     },
     Settled {
@@ -296,8 +299,8 @@ enum Place {
     },
 }
 
-/// Looks for a delivery in both tables, in one statement: transactions move it from one to the other, and one that looks into
-/// one after the other can miss it in both.
+/// Searches both tables for a delivery in one statement. Transactions move deliveries between the tables, so two
+/// statements could miss the delivery in both.
 async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId) -> Result<Option<Place>> {
     let row = sqlx::query!(
         r#"select null::text as settled,
@@ -316,15 +319,16 @@ async fn place(connection: &mut Connection, customer: CustomerId, id: DeliveryId
     }))
 }
 
-/// Marks a delivery to be sent at once, by its route as it is now. One that is settled is pending again, under the same id and
-/// with a fresh schedule, unless it or its event lies before `first_with_body`; one that is held waits no more, unless it is
-/// undecided. One that is marked already stays as it is.
+/// Marks a delivery to be sent at once, by the current version of its route. A settled delivery becomes pending again,
+/// under the same id and with a fresh schedule, if its event's body is kept and neither its id nor its event's id is
+/// before `first_with_body`. A held delivery is released, unless it is undecided; then its route is evaluated now. A
+/// delivery that is already marked keeps its mark.
 ///
 /// # Errors
-/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
 pub async fn retry(pool: &Pool, customer: CustomerId, id: DeliveryId, first_with_body: Uuid) -> Result<Retried> {
     let mut transaction = pool.begin().await?;
-    // The destination is not deleted before this is committed.
+    // Keeps the destination from being deleted before the commit.
     super::configuration::hold(&mut transaction).await?;
     for _ in 0..MOVES {
         let retried = match place(&mut transaction, customer, id).await? {
@@ -339,14 +343,14 @@ pub async fn retry(pool: &Pool, customer: CustomerId, id: DeliveryId, first_with
                 return Ok(retried);
             }
             Some(retried) => return Ok(retried),
-            // Another transaction has moved it since.
+            // Another transaction has moved it in the meantime.
             None => {}
         }
     }
     Err(Error::changed("the delivery is moved again and again"))
 }
 
-/// Marks a pending delivery to be sent at once, unless it is undecided; `None` if it is not pending any more.
+/// Marks a pending delivery to be sent at once, unless it is undecided; `None` if it is no longer pending.
 async fn expedite(connection: &mut Connection, customer: CustomerId, id: DeliveryId) -> Result<Option<Retried>> {
     let pending = sqlx::query_scalar!(
         "select id from pending_deliveries where customer_id = $1 and id = $2 for update",
@@ -359,7 +363,8 @@ async fn expedite(connection: &mut Connection, customer: CustomerId, id: Deliver
     make_due(connection, id).await.map(Some)
 }
 
-/// Makes a settled delivery pending again, to be sent at once unless it is undecided; `None` if it is not settled any more.
+/// Makes a settled delivery pending again, to be sent at once unless it is undecided; `None` if it is no longer
+/// settled.
 async fn make_pending(
     connection: &mut Connection,
     customer: CustomerId,
@@ -380,7 +385,7 @@ async fn make_pending(
     if !settled.destination {
         return Ok(Some(Retried::DestinationGone));
     }
-    // What is past its retention may be on the point of being dropped.
+    // Partitions that are past their retention may be about to be dropped.
     if !settled.body || settled.event_id.min(id.uuid()) < first_with_body {
         return Ok(Some(Retried::BodyGone));
     }
@@ -408,7 +413,7 @@ async fn make_pending(
     make_due(connection, id.uuid()).await.map(Some)
 }
 
-/// Makes a pending delivery due that the transaction has locked.
+/// Makes a pending delivery due. The transaction has locked its row.
 async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried> {
     let released = held::make_due(connection, &[id], Release::Retry).await?;
     Ok(match released.first() {
@@ -418,21 +423,21 @@ async fn make_due(connection: &mut Connection, id: Uuid) -> Result<Retried> {
     })
 }
 
-/// What became of asking for a delivery to be cancelled.
+/// The result of a cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Cancelled {
-    /// It is cancelled, by this call or before it.
+    /// It is cancelled, by this call or by an earlier one.
     Done,
-    /// It has ended in another way.
+    /// It is already settled in another state.
     NotPending,
     NotFound,
 }
 
-/// Cancels a delivery, and makes the next one of its order key due. The engines of all replicas find a signal of it. An attempt
-/// that is under way is not called back.
+/// Cancels a delivery and makes the next one of its order key due. The engines of all replicas read a signal of the
+/// cancellation. An attempt that is in flight is not aborted.
 ///
 /// # Errors
-/// Returns an error if a query fails; the delivery may be cancelled by then.
+/// Returns an error if a query fails; the delivery may be cancelled in spite of that.
 pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<Cancelled> {
     for _ in 0..MOVES {
         if end(pool, customer, id).await? {
@@ -443,14 +448,14 @@ pub async fn cancel(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result
             None => return Ok(Cancelled::NotFound),
             Some(Place::Settled { state }) if state == "cancelled" => return Ok(Cancelled::Done),
             Some(Place::Settled { .. }) => return Ok(Cancelled::NotPending),
-            // It has become pending again since.
+            // It has become pending again in the meantime.
             Some(Place::Pending { .. }) => {}
         }
     }
     Err(Error::changed("the delivery is moved again and again"))
 }
 
-/// Cancels a delivery if it is pending, and says whether it was.
+/// Cancels a delivery if it is pending, and returns whether it was.
 async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool> {
     let cancelled = sqlx::query!(
         r#"with ended as (
@@ -475,8 +480,8 @@ async fn end(pool: &Pool, customer: CustomerId, id: DeliveryId) -> Result<bool> 
     .await?;
     let Some(cancelled) = cancelled else { return Ok(false) };
     if let Some(key) = cancelled.order_key {
-        // Not in the transaction above: a settlement may have locked the next one and wait for this one. If the relay is
-        // killed in between, the next one is due when it was put back until.
+        // Not in the transaction above: a settlement may have locked the next delivery and wait for this one. If the
+        // relay is killed in between, the next delivery is due at the time that it was put back to.
         sqlx::query!(
             "update pending_deliveries set due_at = greatest(now(), not_before)
              where due_at > greatest(now(), not_before) and id = (

@@ -1,4 +1,4 @@
-//! How destinations take what they are sent, as the engine that sends has seen it.
+//! The health of destinations, as their owners report it.
 
 use std::collections::HashMap;
 
@@ -13,7 +13,7 @@ use crate::{Error, Pool, Result};
 /// The most pending deliveries that are counted.
 pub const COUNTED: i64 = 10_000;
 
-/// What is known of a destination.
+/// The last report about a destination.
 pub struct HealthRow {
     pub breaker: String,
     pub breaker_since: Option<OffsetDateTime>,
@@ -37,14 +37,15 @@ pub struct HealthRow {
     pub learned_since: Option<OffsetDateTime>,
 }
 
-/// What is pending for a destination.
+/// The pending deliveries of a destination.
 pub struct PendingRow {
     /// At most [`COUNTED`].
     pub count: i64,
     pub oldest_due_at: Option<OffsetDateTime>,
 }
 
-/// What an owner of a destination has stored for the next one. Its times are those of the relay that wrote it.
+/// The state that the owner of a destination stores for the next owner. Its times, except `learned_since`, are by the
+/// clock of the relay that wrote it.
 pub struct LearnedRow {
     pub destination_id: Uuid,
     pub learned_since: Option<OffsetDateTime>,
@@ -63,17 +64,19 @@ pub struct LearnedRow {
     pub failures: i64,
     pub paced_at: Option<OffsetDateTime>,
     pub last_of_epoch: Option<i64>,
-    /// How far the database's clock was ahead of that of the relay that wrote it.
+    /// How far the database's clock was ahead of the clock of the relay that wrote the row.
     pub ahead_us: i64,
     /// When it was read, by the database's clock.
     pub read_us: i64,
 }
 
 impl LearnedRow {
-    /// What the owner of `epoch` has to know, on its own clock: by that it was read at `now_us`.
+    /// The state for the owner of `epoch`, with times converted to its own clock, which showed `now_us` when the row
+    /// was read.
     #[must_use]
     pub fn learned(&self, epoch: i64, now_us: u64) -> Learned {
-        // By the database's clock, and from that to ours. What the statement took makes it later, never earlier.
+        // From the writer's clock to the database's, and from there to ours. The duration of the statement shifts times
+        // later, never earlier.
         let shift_us = self.ahead_us.saturating_sub(self.read_us).saturating_add_unsigned(now_us);
         let us = |at: OffsetDateTime| unix_us(at).saturating_add_signed(shift_us);
         let probe_us = self.probe_at.map(us);
@@ -102,13 +105,13 @@ impl LearnedRow {
                 .failing_since
                 .map(|since| Run { since_us: us(since), failures: u64::try_from(self.failures).unwrap_or(0) }),
             paced_us: self.paced_at.map(us),
-            // An owner in between has stored nothing, and may have sent something.
+            // If the row is from an earlier epoch, an owner in between has stored nothing, but may have sent something.
             is_last: self.last_of_epoch == Some(epoch - 1),
         }
     }
 }
 
-/// What is stored of these destinations; those that nothing has been sent to are left out.
+/// The stored states of these destinations. Destinations that nothing has been sent to are left out.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -126,13 +129,13 @@ pub async fn load(pool: &Pool, destinations: &[Uuid]) -> Result<HashMap<Uuid, Le
     Ok(rows.into_iter().map(|row| (row.destination_id, row)).collect())
 }
 
-/// Writes reports, one of a destination; `now_us` is the time by the clock of their times. What a later owner has written
-/// stays.
+/// Writes one report for each destination; `now_us` is the current time by the clock that the reports use. A row that a
+/// later owner has written is kept.
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
 pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> {
-    // In one order everywhere, so that two replicas wait for each other and do not deadlock.
+    // The same order in every replica, so that two replicas wait for each other and do not deadlock.
     let mut reports = reports.to_vec();
     reports.sort_unstable_by_key(|health| health.destination);
     let at = timestamp_us;
@@ -228,10 +231,10 @@ pub async fn write(pool: &Pool, reports: &[&Health], now_us: u64) -> Result<()> 
     Ok(())
 }
 
-/// The last report of a destination; `None` where nothing has been sent to it yet.
+/// The last report of a destination; `None` if nothing has been sent to it yet.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     sqlx::query_as!(
         HealthRow,
@@ -246,11 +249,11 @@ pub async fn find(pool: &Pool, destination: Uuid) -> Result<Option<HealthRow>> {
     .map_err(Error::from)
 }
 
-/// What is pending for a destination, counted no further than [`COUNTED`], and since when the oldest is due; held ones
-/// are counted and never due.
+/// The number of a destination's pending deliveries, counted up to [`COUNTED`], and when the oldest became due. Held
+/// deliveries are counted, but are never due.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn pending(pool: &Pool, destination: Uuid) -> Result<PendingRow> {
     sqlx::query_as!(
         PendingRow,
@@ -355,8 +358,9 @@ mod tests {
     }
 
     #[test]
-    fn times_are_read_on_the_clock_of_the_relay_that_reads_them() {
-        // Read five seconds after it was written; the database's clock is 20 s behind the writer's and 100 s behind the reader's.
+    fn times_are_converted_to_the_clock_of_the_relay_that_reads_them() {
+        // Read five seconds after it was written. The database's clock is 20 s behind the writer's and 100 s behind the
+        // reader's.
         let read_us = WRITTEN_US - 20 * SECOND + 5 * SECOND;
         let row = LearnedRow { read_us: i64::try_from(read_us).expect("small"), ..row() };
         let now_us = read_us + 100 * SECOND;
@@ -364,7 +368,7 @@ mod tests {
         let after = |seconds| Some(now_us + seconds * SECOND);
         assert_eq!((learned.back_off_until_us, learned.paced_us), (after(55), after(5)));
         assert_eq!(learned.breaker, BreakerState::Open { until_us: now_us + 25 * SECOND });
-        assert_eq!(learned.since_us, WRITTEN_US, "it is the database's, and compared with the database's");
+        assert_eq!(learned.since_us, WRITTEN_US, "it is a time of the database's clock and is not shifted");
         assert_eq!((learned.back_offs, learned.openings, learned.is_last), (3, 2, true));
         assert_eq!(learned.reduced.map(|reduced| (reduced.why, reduced.concurrency)), Some((Reason::Status(429), 4.0)));
         assert_eq!(learned.failing.map(|run| run.failures), Some(7));
@@ -372,7 +376,7 @@ mod tests {
     }
 
     #[test]
-    fn every_reason_is_read_as_it_was_written() {
+    fn every_reason_is_read_back_unchanged() {
         for reason in [Reason::Status(503), Reason::Timeout, Reason::Latency, Reason::Recovering] {
             assert_eq!(reason_of(&reason_text(reason)), Some(reason));
         }
@@ -380,7 +384,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reason_that_an_earlier_version_wrote_is_read() {
+    fn reasons_that_earlier_versions_wrote_can_be_read() {
         assert_eq!(reason_of("it answered 503"), Some(Reason::Status(503)));
         assert_eq!(reason_of("it did not answer in time"), Some(Reason::Timeout));
         assert_eq!(reason_of("its answers take much longer than usual"), Some(Reason::Latency));

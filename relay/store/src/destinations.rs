@@ -1,4 +1,4 @@
-//! Destinations: what the API changes, and what the engine does to one that is gone. How they are deleted is in
+//! Destinations: how the API changes them and how the engine disables them. Their deletion is in
 //! [`super::deleted_destinations`].
 
 use model::destination::DestinationState;
@@ -30,11 +30,11 @@ pub struct DestinationRow {
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
     pub append_query: bool,
-    /// When its URL led to another scheme, host or port for the last time.
+    /// When the scheme, host or port of its URL last changed.
     pub moved_at: OffsetDateTime,
 }
 
-/// A row of the table, whose state is not read yet.
+/// A row of the table whose state has not been parsed yet.
 struct Raw {
     id: Uuid,
     customer_id: Uuid,
@@ -86,7 +86,7 @@ impl TryFrom<Raw> for DestinationRow {
     }
 }
 
-/// What a destination's owner sets.
+/// The settings that an operator gives a destination.
 pub struct Content {
     pub url: String,
     pub signing_secrets_sealed: String,
@@ -97,13 +97,13 @@ pub struct Content {
     pub timeout_ms: i32,
     pub retry: serde_json::Value,
     pub append_query: bool,
-    /// Its URL led to another scheme, host or port before.
+    /// Whether the URL changes its scheme, host or port.
     pub moves: bool,
 }
 
-/// What a change has made of a destination.
+/// The result of a change of a destination.
 pub struct Changed {
-    /// What it was before; `None` if it is new.
+    /// The row before the change; `None` if the destination is new.
     pub before: Option<DestinationRow>,
     pub row: DestinationRow,
     pub version: Version,
@@ -126,8 +126,8 @@ pub async fn insert(
     Ok(Changed { before: None, row, version: change.commit().await? })
 }
 
-/// Changes the destination with this id or this name to what `plan` makes of its row; no other change is made meanwhile.
-/// `None` if there is no such destination.
+/// Changes the destination with this id or this name to the content that `plan` makes from its row; no other change
+/// runs at the same time. `None` if there is no such destination.
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
@@ -145,8 +145,8 @@ pub async fn change<E: From<Error>>(
     Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
 }
 
-/// Changes the destination with this name, or stores a new one with the id and the shard of `new`. `plan` is given the id
-/// and the row, if there is one; no other change is made meanwhile.
+/// Changes the destination with this name, or stores a new one with the id and the shard of `new`. `plan` is given the
+/// id, and the row if there is one; no other change runs at the same time.
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
@@ -230,9 +230,9 @@ async fn update_in(connection: &mut Connection, seen: &DestinationRow, content: 
     .try_into()
 }
 
-/// Gives the destination with this id or this name the sealed signing keys that `plan` makes of its row; no other change is
-/// made meanwhile. Returns what `plan` gives besides, and the new version of the configuration; `None` if there is no such
-/// destination.
+/// Gives the destination with this id or this name the sealed signing secrets that `plan` makes from its row; no other
+/// change runs at the same time. Returns the other value that `plan` returns, and the new version of the configuration;
+/// `None` if there is no such destination.
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
@@ -260,7 +260,7 @@ pub async fn change_signing_secrets<T, E: From<Error>>(
 /// The destination with this id or this name.
 ///
 /// # Errors
-/// Returns an error if the query fails.
+/// Returns an error if a query fails.
 pub async fn find(
     pool: &Pool,
     customer: CustomerId,
@@ -292,7 +292,7 @@ async fn find_in(
 /// A page of destinations, newest first.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<DestinationRow>> {
     sqlx::query_as!(
         Raw,
@@ -308,11 +308,11 @@ pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit
     .collect()
 }
 
-/// Holds the deliveries of a destination, or sends them again. Returns the new version of the
-/// configuration; `None` if the destination is in this state already, or does not exist.
+/// Pauses, disables or resumes a destination. Returns the new version of the configuration; `None` if the destination
+/// is already in this state or does not exist.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn set_state(
     pool: &Pool,
     customer: CustomerId,
@@ -332,11 +332,11 @@ pub async fn set_state(
     change.commit_if_any(&changed).await
 }
 
-/// Disables an active destination, for this reason. Returns the new version of the configuration; `None` where it was
+/// Disables an active destination for the given reason. Returns the new version of the configuration; `None` if it was
 /// not active.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn disable(pool: &Pool, id: Uuid, reason: &str) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     let changed = sqlx::query!(

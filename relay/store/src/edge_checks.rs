@@ -1,4 +1,4 @@
-//! When what the edge holds is compared with what it was given, and what becomes of it.
+//! When the configuration that the edge holds is compared with the one it was given, and how the result is recorded.
 
 use std::time::Duration;
 
@@ -11,32 +11,33 @@ use crate::{Error, Pool, Result};
 /// How long after a comparison without a difference the next one is due.
 pub const LATER: Duration = Duration::from_secs(86_400);
 
-/// How long a comparison that is under way keeps others from making it. A replica that dies leaves it due after that.
+/// How long a comparison is reserved for the replica that claimed it. If that replica dies, the comparison is due again
+/// afterwards.
 const CLAIM: Duration = Duration::from_secs(600);
 
-/// How long a deleted source is looked after.
+/// How long a deleted source is still compared.
 pub const AFTER_DELETION: Duration = Duration::from_secs(7 * 86_400);
 
-/// A comparison that is due and that no other replica makes.
+/// A due comparison that is reserved for this replica.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Claimed {
     Source(SourceId),
     Deleted(SourceId),
 }
 
-/// A source that was deleted.
+/// A deleted source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DeletedRow {
     pub id: Uuid,
     pub name: String,
-    /// Of the tombstone.
+    /// The revision of the tombstone.
     pub revision: i64,
 }
 
-/// Claims comparisons that are due, at most `limit` of each kind.
+/// Claims due comparisons, at most `limit` of each kind.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>> {
     let claimed = sqlx::query!(
         r#"with live as (
@@ -63,11 +64,11 @@ pub async fn claim(pool: &Pool, limit: i64) -> Result<Vec<Claimed>> {
     Ok(claimed.collect())
 }
 
-/// Makes the comparison of every source due within this time: the database may have gone back, and the edge may hold newer
-/// revisions.
+/// Makes the comparison of every source due within this time. It is called when the database may have gone back to an
+/// earlier state, because the edge may then hold newer revisions.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<()> {
     sqlx::query!(
         "update sources set edge_check_at = now() + random() * $1::float8 * interval '1 second'
@@ -80,10 +81,11 @@ pub async fn make_all_due(pool: &Pool, within: Duration) -> Result<()> {
     Ok(())
 }
 
-/// A source whose newest revision the edge has confirmed; `None` if it is gone, or the edge is behind.
+/// A source whose newest revision the edge has confirmed; `None` if it is gone, or if the edge does not have that
+/// revision.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<SourceRow>> {
     sqlx::query_as!(SourceRow, "select * from sources where id = $1 and edge_revision = revision", id.uuid())
         .fetch_optional(pool)
@@ -91,10 +93,10 @@ pub async fn confirmed_source(pool: &Pool, id: SourceId) -> Result<Option<Source
         .map_err(Error::from)
 }
 
-/// A source that was deleted; `None` if it is no longer looked after.
+/// A deleted source; `None` if it is no longer compared.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn deleted_source(pool: &Pool, id: SourceId) -> Result<Option<DeletedRow>> {
     sqlx::query_as!(DeletedRow, "select id, name, revision from deleted_sources where id = $1", id.uuid())
         .fetch_optional(pool)
@@ -102,10 +104,10 @@ pub async fn deleted_source(pool: &Pool, id: SourceId) -> Result<Option<DeletedR
         .map_err(Error::from)
 }
 
-/// Notes that the edge holds a source as it is in this row.
+/// Records that the edge holds a source exactly as in this row.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<()> {
     sqlx::query!(
         "update sources set edge_check_at = now() + $3::float8 * interval '1 second'
@@ -120,12 +122,12 @@ pub async fn source_is_held(pool: &Pool, row: &SourceRow) -> Result<()> {
     Ok(())
 }
 
-/// Notes that the edge does not hold a source as it is in this row, and why, and raises the revision to `least` if that is
-/// larger: from then on the edge is behind. Returns the row; `None` if it has changed since, or the edge has confirmed it
-/// again.
+/// Records that the edge does not hold a source as in this row, and why, and raises the revision to `least` if that is
+/// larger. The edge then counts as behind. Returns the new row; `None` if the row has changed in the meantime, or the
+/// edge has confirmed it again.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn source_differs(pool: &Pool, row: &SourceRow, least: i64, difference: &str) -> Result<Option<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
@@ -143,10 +145,10 @@ pub async fn source_differs(pool: &Pool, row: &SourceRow, least: i64, difference
     .map_err(Error::from)
 }
 
-/// Notes that the edge holds nothing of a deleted source. After a week that is the last comparison.
+/// Records that the edge holds nothing of a deleted source. A week after the deletion this is the last comparison.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if a query fails.
 pub async fn deleted_is_gone(pool: &Pool, id: SourceId) -> Result<()> {
     let mut transaction = pool.begin().await?;
     let over = sqlx::query!(
@@ -172,7 +174,7 @@ pub async fn deleted_is_gone(pool: &Pool, id: SourceId) -> Result<()> {
 /// soon.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn raise_deleted(pool: &Pool, id: SourceId, revision: i64) -> Result<()> {
     sqlx::query!(
         "update deleted_sources set revision = greatest(revision, $2),

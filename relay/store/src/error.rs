@@ -1,6 +1,6 @@
-//! Why something that was asked of the database has failed.
+//! Why a database operation failed.
 //!
-//! The text of an error is that of its cause. What to do about it depends on its [`Kind`] alone.
+//! The text of an error is the text of its cause. How to react to it depends only on its [`Kind`].
 
 use std::error::Error as StdError;
 use std::fmt;
@@ -14,7 +14,7 @@ use crate::partitions::day_of_key;
 /// The result of a function of the store.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
-/// Why something that was asked of the database has failed.
+/// Why a database operation failed.
 #[derive(Debug)]
 pub struct Error {
     kind: Kind,
@@ -22,49 +22,50 @@ pub struct Error {
     cause: Box<dyn StdError + Send + Sync>,
 }
 
-/// What has happened.
+/// The kind of failure.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Kind {
-    /// There is no connection: none could be opened, none was free in time, or the one in use broke or fell silent. Or the
-    /// server starts, stops or has no resources to spare. What was asked may have been carried out.
+    /// There is no connection: none could be opened, none was free in time, or the one in use broke or stopped
+    /// responding. Or the server is starting, is stopping or has no resources to spare. The operation may have been
+    /// carried out.
     Unavailable,
-    /// It took longer than it may.
+    /// The operation exceeded its time limit.
     Timeout(Limit),
-    /// Another transaction or a change of the server's state was in the way, as in a deadlock or a failover.
+    /// Another transaction or a change of the server's state interrupted the operation, as in a deadlock or a failover.
     Interrupted,
-    /// A statement did not get a lock within the time that it may wait for one.
+    /// A statement did not get a lock within its lock timeout.
     Locked,
-    /// It contradicts what is stored.
+    /// The operation conflicts with stored rows.
     Conflict(Constraint),
-    /// The database refuses a value.
+    /// The database rejected a value.
     Data,
-    /// The partition of a row is missing: that of this day, if the database says so. Nothing is wrong with the row.
+    /// The partition for a row is missing. Contains its day, if the database reports it. Nothing is wrong with the row.
     MissingPartition(Option<Date>),
-    /// A row that the store relies on is gone, or is changed by others again and again.
+    /// A row that the store relies on is missing, or other transactions keep changing it.
     Changed,
-    /// A defect: of a statement, of the tables, or of what is read from them.
+    /// A defect: in a statement, in the tables, or in the stored data.
     Other,
 }
 
-/// Whose limit of time was reached.
+/// Whose time limit was reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Limit {
-    /// The relay waited no longer. What was asked may have been carried out.
+    /// The relay stopped waiting. The operation may have been carried out.
     Relay,
-    /// The server has ended the statement.
+    /// The server ended the statement.
     Server,
 }
 
-/// A constraint that what is asked for can violate without being wrong in itself.
+/// A constraint that an operation can violate although the operation itself is valid.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Constraint {
-    /// The customer has a source of this name.
+    /// The customer already has a source of this name.
     SourceName,
-    /// The customer has a destination of this name.
+    /// The customer already has a destination of this name.
     DestinationName,
-    /// A route joins this source and this destination.
+    /// A route between this source and this destination already exists.
     Route,
-    /// What the row refers to has been deleted.
+    /// A row that is referred to has been deleted.
     Reference,
 }
 
@@ -75,13 +76,13 @@ impl Error {
         Self { kind, is_answer: false, cause: cause.into() }
     }
 
-    /// The relay has waited for so long, and waits no longer.
+    /// The relay waited for `limit` and gave up.
     #[must_use]
     pub fn took_longer_than(limit: Duration) -> Self {
         Self::new(Kind::Timeout(Limit::Relay), format!("the database took longer than {} s", limit.as_secs()))
     }
 
-    /// A row that the store relies on is gone, or is changed by others again and again.
+    /// A row that the store relies on is missing, or other transactions keep changing it.
     pub(crate) fn changed(what: &'static str) -> Self {
         Self::new(Kind::Changed, what)
     }
@@ -91,32 +92,33 @@ impl Error {
         Self::new(Kind::Other, format!("{column} holds {text:?}, which this relay does not know"))
     }
 
-    /// What has happened.
+    /// The kind of failure.
     #[must_use]
     pub const fn kind(&self) -> Kind {
         self.kind
     }
 
-    /// Whether the server has answered with this error: it is there, and the statement is at fault or took too long.
+    /// Whether the server returned this error: it is reachable, and the statement is at fault or took too long.
     #[must_use]
     pub const fn is_answer(&self) -> bool {
         self.is_answer
     }
 
-    /// Whether the database refused a value that it was given, so that trying the same again would fail the same way.
+    /// Whether the database rejected a value, so that a retry with the same value would fail the same way.
     #[must_use]
     pub const fn is_data_error(&self) -> bool {
         matches!(self.kind, Kind::Data | Kind::Conflict(_))
     }
 
-    /// Whether it passes by itself, whatever the statement was: the database is away, has no resources to spare, or another
-    /// transaction was in the way. A statement that the server has ended because of its time does not count among them.
+    /// Whether the failure is transient, whatever the statement was: the database is unreachable, has no resources to
+    /// spare, or another transaction interfered. A statement that the server ended because of its time limit is not
+    /// included.
     #[must_use]
     pub const fn passes_by_itself(&self) -> bool {
         matches!(self.kind, Kind::Unavailable | Kind::Interrupted | Kind::Timeout(Limit::Relay))
     }
 
-    /// Whether a statement gave way to others that use the same table.
+    /// Whether a statement gave way to other users of the same table.
     #[must_use]
     pub const fn is_in_use(&self) -> bool {
         matches!(self.kind, Kind::Locked | Kind::Timeout(Limit::Server))
@@ -130,7 +132,7 @@ impl fmt::Display for Error {
 }
 
 impl StdError for Error {
-    // The cause itself is the text.
+    // The text of this error is already that of the cause.
     fn source(&self) -> Option<&(dyn StdError + 'static)> {
         self.cause.source()
     }
@@ -157,9 +159,9 @@ impl From<sqlx::migrate::MigrateError> for Error {
 
 fn kind_of(error: &sqlx::Error) -> Kind {
     use sqlx::Error::{Io, PoolClosed, PoolTimedOut, Protocol, RowNotFound, Tls, WorkerCrashed};
-    if let Some(answer) = error.as_database_error() {
-        let detail = answer.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
-        return kind_of_answer(answer.code().as_deref().unwrap_or_default(), answer.constraint(), detail);
+    if let Some(reported) = error.as_database_error() {
+        let detail = reported.try_downcast_ref::<PgDatabaseError>().and_then(PgDatabaseError::detail);
+        return kind_of_server_error(reported.code().as_deref().unwrap_or_default(), reported.constraint(), detail);
     }
     if matches!(error, Io(_) | Tls(_) | PoolTimedOut | PoolClosed | WorkerCrashed) {
         Kind::Unavailable
@@ -172,13 +174,13 @@ fn kind_of(error: &sqlx::Error) -> Kind {
     }
 }
 
-/// The kind of an error by its code (PostgreSQL, appendix A), and by the constraint and the detail that it names.
-fn kind_of_answer(code: &str, constraint: Option<&str>, detail: Option<&str>) -> Kind {
+/// The kind of an error that the server returned, by its code (PostgreSQL, appendix A), its constraint and its detail.
+fn kind_of_server_error(code: &str, constraint: Option<&str>, detail: Option<&str>) -> Kind {
     match (code, constraint) {
         ("57014", _) => return Kind::Timeout(Limit::Server),
         ("55P03", _) => return Kind::Locked,
         ("23503", _) => return Kind::Conflict(Constraint::Reference),
-        // PostgreSQL reports it as a check violation that names no constraint.
+        // PostgreSQL reports a missing partition as a check violation without a constraint name.
         ("23514", None) => return Kind::MissingPartition(detail.and_then(day_of_key)),
         (_, Some("source_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::SourceName),
         (_, Some("destination_name_is_unique_for_its_customer")) => return Kind::Conflict(Constraint::DestinationName),
@@ -204,10 +206,10 @@ mod tests {
     use super::*;
 
     #[test]
-    fn an_answer_of_the_server_is_told_apart_by_its_code_and_its_constraint() {
+    fn a_server_error_is_classified_by_its_code_constraint_and_detail() {
         const DAY: &str = "Partition key of the failing row contains (day) = (2026-01-09).";
         let missing = Kind::MissingPartition(Some(date!(2026 - 01 - 09)));
-        // Code, constraint, detail; kind, whether it is a data error, whether it passes by itself.
+        // Code, constraint, detail; kind, whether it is a data error, whether it is transient.
         for (code, constraint, detail, kind, is_data, passes) in [
             ("08006", None, None, Kind::Unavailable, false, true),
             ("53100", None, None, Kind::Unavailable, false, true),
@@ -257,7 +259,7 @@ mod tests {
             ("XX000", None, None, Kind::Other, false, false),
             ("", None, None, Kind::Other, false, false),
         ] {
-            assert_eq!(kind_of_answer(code, constraint, detail), kind, "{code} {constraint:?}");
+            assert_eq!(kind_of_server_error(code, constraint, detail), kind, "{code} {constraint:?}");
             let error = Error::new(kind, code);
             assert_eq!((error.is_data_error(), error.passes_by_itself()), (is_data, passes), "{code} {constraint:?}");
             assert_eq!(error.is_in_use(), ["57014", "55P03"].contains(&code), "{code}");
@@ -265,7 +267,7 @@ mod tests {
     }
 
     #[test]
-    fn an_error_that_is_no_answer_passes_by_itself_unless_it_is_a_defect() {
+    fn an_error_that_the_server_did_not_return_is_classified_by_its_variant() {
         let broken = || std::io::Error::from(std::io::ErrorKind::BrokenPipe);
         for (error, kind, passes) in [
             (sqlx::Error::Io(broken()), Kind::Unavailable, true),

@@ -1,4 +1,4 @@
-//! Events as the API shows them, and the release of those whose signature failed.
+//! Events as the API shows them, and the release of quarantined events.
 
 use std::collections::HashSet;
 
@@ -13,12 +13,12 @@ use super::search::{self, Order, Range, Search, remaining};
 use super::{copies, keys};
 use crate::{Error, Pool, Result};
 
-/// What is known of an event, without its headers and body.
+/// An event without its headers and body.
 #[derive(Debug, Clone)]
 pub struct SummaryRow {
     pub id: Uuid,
     pub source_id: Uuid,
-    /// `None` where the source has been deleted.
+    /// `None` if the source has been deleted.
     pub source_name: Option<String>,
     pub received_at: OffsetDateTime,
     pub event_type: Option<String>,
@@ -53,14 +53,14 @@ pub struct EventRow {
     pub same_key_as: Option<Uuid>,
 }
 
-/// The first copy of an event whose body is another one.
+/// The first copy of an event that has another body.
 #[derive(Debug, Clone)]
 pub struct ChangedCopyRow {
     pub id: Uuid,
     pub body_size: i32,
 }
 
-/// Which events are asked for.
+/// Which events to return.
 #[derive(Debug, Clone, Default)]
 pub struct Selection {
     pub source: Option<SourceId>,
@@ -74,14 +74,14 @@ pub struct Selection {
 pub struct Page {
     pub customer: CustomerId,
     pub selection: Selection,
-    /// How many are enough.
+    /// How many events are enough.
     pub limit: i64,
     pub found: Vec<SummaryRow>,
 }
 
 impl Search for Page {
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
-        // An index leads to the few events of a provider's id.
+        // Few events have the same provider id, and an index leads to them.
         if self.selection.provider_event_id.is_some() && !plain {
             return Ok(None);
         }
@@ -100,7 +100,7 @@ impl Search for Page {
     }
 }
 
-/// The events of a range of ids that match, newest first.
+/// The matching events of a range of ids, newest first.
 async fn page(
     pool: &Pool,
     customer: CustomerId,
@@ -135,7 +135,7 @@ async fn page(
 /// One event.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Option<EventRow>> {
     sqlx::query_as!(
         EventRow,
@@ -152,7 +152,7 @@ pub async fn find(pool: &Pool, customer: CustomerId, id: EventId) -> Result<Opti
     .map_err(Error::from)
 }
 
-/// The event that a copy is one of, by the id that the copy was answered with.
+/// The event that a copy belongs to, by the id that the copy was acknowledged with.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -161,7 +161,7 @@ pub async fn of_copy(pool: &Pool, copy: EventId) -> Result<Option<EventId>> {
     Ok(event.fetch_optional(pool).await?.map(EventId::from_uuid))
 }
 
-/// The first copy of an event whose body is another one, if there is one and bodies are still kept.
+/// The first copy of an event that has another body, if there is one and bodies are still kept.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -177,7 +177,7 @@ pub async fn changed_copy(pool: &Pool, event: Uuid) -> Result<Option<ChangedCopy
     .map_err(Error::from)
 }
 
-/// Its body.
+/// The body of that copy.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -186,21 +186,21 @@ pub async fn changed_copy_body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8
     Ok(body.fetch_optional(pool).await?.flatten())
 }
 
-/// What became of a release.
+/// The result of a release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Released {
     Done,
-    /// Nothing was written: the configuration is another one than that by which the event was routed.
+    /// Nothing was written: the configuration has changed since the event was routed.
     StaleConfiguration,
-    /// It does not wait for a release any more.
+    /// The event is no longer waiting for a release.
     NotWaiting,
 }
 
-/// Marks an event as released and makes its deliveries, routed by the configuration `version`. From then on its repetitions are
-/// copies, unless another event has its key already.
+/// Marks an event as released and makes its deliveries, routed by the configuration `version`. If it arrives again
+/// afterwards, it is a copy, unless another event already holds its key.
 ///
 /// # Errors
-/// Where the database cannot be asked; then nothing was written.
+/// Returns an error if a query fails; then nothing was written.
 pub async fn release(pool: &Pool, event: &NewEvent, version: Version, dedupe_days: i32) -> Result<Released> {
     let mut transaction = pool.begin().await?;
     super::configuration::hold(&mut transaction).await?;

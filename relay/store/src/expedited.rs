@@ -1,5 +1,5 @@
-//! Pending deliveries that a caller has asked to send at once. Each has a mark in its row until an attempt of it is settled,
-//! so the request survives a crash and a change of owner.
+//! Expedited deliveries: pending deliveries that an operator has retried. Each has a mark in its row until an attempt
+//! of it is settled, so the request survives a crash and a change of owner.
 
 use shared::id::{DeliveryId, DestinationId};
 use uuid::Uuid;
@@ -7,12 +7,12 @@ use uuid::Uuid;
 use super::pending::{self, DueRow, EventRow};
 use crate::{Pool, Result};
 
-/// The most destinations of one look, and the most deliveries of each.
+/// The most destinations of one query, and the most deliveries of each.
 const DESTINATIONS: i64 = 1_000;
 const OF_EACH: i64 = 20;
 
-/// The deliveries that are marked and due, of destinations that are active, those that were asked for first. Some of each
-/// destination, so that many of one hide none of another.
+/// The marked and due deliveries of active destinations: of each destination those that were marked first, in that
+/// order. Their number per destination is limited, so that one with many does not hide the others.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -47,7 +47,7 @@ pub async fn marked(pool: &Pool) -> Result<Vec<(DestinationId, DeliveryId)>> {
     Ok(rows.into_iter().map(|row| ids(row.destination_id, row.id)).collect())
 }
 
-/// Those of these deliveries that are marked and due, each with its event and small body.
+/// Those of the given deliveries that are marked and due, each with its event and its body if that is small.
 ///
 /// # Errors
 /// Returns an error if a query fails.

@@ -1,4 +1,4 @@
-//! What `doctor` and the readiness check ask of the database.
+//! The state of the database, for `doctor` and the readiness check.
 
 use time::OffsetDateTime;
 
@@ -9,7 +9,7 @@ pub struct Health {
     pub version_number: i32,
     pub fsync: bool,
     pub now: OffsetDateTime,
-    /// The newest migration that has been applied; `None` where there is none.
+    /// The newest migration that has been applied; `None` if there is none.
     pub migration: Option<i64>,
 }
 
@@ -21,10 +21,10 @@ pub async fn now(pool: &Pool) -> Result<OffsetDateTime> {
     sqlx::query_scalar!(r#"select clock_timestamp() as "now!""#).fetch_one(pool).await.map_err(Error::from)
 }
 
-/// Asks the database about itself.
+/// Queries the database's version, settings, time and migrations.
 ///
 /// # Errors
-/// Where it cannot be asked.
+/// Returns an error if a query fails.
 pub async fn look(pool: &Pool) -> Result<Health> {
     let row = sqlx::query!(
         r#"select current_setting('server_version') as "version!", current_setting('server_version_num')::int as "number!",
@@ -34,7 +34,7 @@ pub async fn look(pool: &Pool) -> Result<Health> {
     .fetch_one(pool)
     .await?;
     let migration = if row.migrated {
-        // Not a checked query: the table is made by the first migration that is run.
+        // Not a checked query: the table is created by the first migration that runs.
         sqlx::query_scalar("select max(version) from _sqlx_migrations where success").fetch_one(pool).await?
     } else {
         None
@@ -42,22 +42,22 @@ pub async fn look(pool: &Pool) -> Result<Health> {
     Ok(Health { version: row.version, version_number: row.number, fsync: row.fsync == "on", now: row.now, migration })
 }
 
-/// The servers that replicate this one.
+/// The standby servers that replicate this database.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Standbys {
     pub connected: i64,
-    /// Of how many this role may see the state: all of them, or none without the role `pg_monitor`.
+    /// How many of them have a state that this role may see: all, or none without the role `pg_monitor`.
     pub visible: i64,
-    /// How many of those a commit waits for.
+    /// How many of the visible ones a commit waits for.
     pub synchronous: i64,
-    /// The setting `synchronous_standby_names`. If it is empty, a commit waits for none.
+    /// The setting `synchronous_standby_names`. If it is empty, a commit waits for no standby.
     pub names: String,
 }
 
-/// Asks which servers replicate this one.
+/// Queries which servers replicate this database.
 ///
 /// # Errors
-/// If the database does not answer.
+/// Returns an error if the query fails.
 pub async fn standbys(pool: &Pool) -> Result<Standbys> {
     sqlx::query_as!(
         Standbys,

@@ -1,5 +1,4 @@
-//! Deliveries that are held, each by something of its own: how many there are, since when, and how all of them are
-//! released.
+//! Deliveries that are held individually: their number, since when they are held, and their release.
 
 use model::held_by::HeldBy;
 use time::OffsetDateTime;
@@ -7,14 +6,13 @@ use uuid::Uuid;
 
 use crate::{Connection, Error, Pool, Result};
 
-/// The most held deliveries of one kind that are counted.
+/// The most held deliveries of one cause that are counted.
 pub const COUNTED: i64 = 10_000;
 
-/// For how long only the relay itself is given the time to decide what it could not decide, before an event says so, in
-/// seconds.
+/// How long the relay may take to decide an undecided delivery before an operational event reports it, in seconds.
 const DECIDED_BY_ITSELF_S: f64 = 60.0;
 
-/// Which held deliveries.
+/// Which held deliveries to release.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Of {
     All,
@@ -23,16 +21,16 @@ pub enum Of {
     Source(Uuid),
 }
 
-/// A delivery that is held no more, or is to be decided now.
+/// A delivery that is no longer held, or whose route is to be evaluated now.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Released {
     pub destination_id: Uuid,
-    /// Its route is asked again before it is sent.
+    /// Whether its route is evaluated again before it is sent.
     pub undecided: bool,
 }
 
-/// Makes held deliveries due now, at most `limit` of them, the oldest of each kind first. Those that are undecided stay
-/// held, and their routes are asked again now. What was held at `before` or later stays as it is.
+/// Makes held deliveries due now, at most `limit` of them, the oldest of each cause first. Undecided deliveries stay
+/// held, and their routes are evaluated again now. Deliveries held at or after `before` stay unchanged.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
@@ -131,17 +129,18 @@ pub async fn release(
 /// Why pending deliveries are made due.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Release {
-    /// Their route was changed. No caller has asked for them, so what was routed with a transform is not sent without one.
+    /// Their route was changed. No operator has requested their release, so a delivery that was routed with a transform
+    /// is not sent without one.
     RouteChanged,
-    /// A caller releases what is held.
+    /// A caller releases held deliveries.
     ByCaller,
     /// A caller retries one delivery: it is sent before all others of its destination.
     Retry,
 }
 
-/// Makes pending deliveries due now, by their routes as they are now, or as they were last if they are deleted. Those that
-/// are undecided stay held, and their routes are asked again now. Everything that releases a pending delivery, or retries
-/// it by hand, does it by this. The caller has locked the rows.
+/// Makes pending deliveries due now, by the current versions of their routes, or the last versions of deleted routes.
+/// Undecided deliveries stay held, and their routes are evaluated again now. Every release and every manual retry of a
+/// pending delivery goes through this function. The caller has locked the rows.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -175,7 +174,7 @@ pub(super) async fn make_due(connection: &mut Connection, ids: &[Uuid], release:
     .map_err(Error::from)
 }
 
-/// The held deliveries of a destination, by one cause.
+/// The held deliveries of a destination with one cause.
 pub struct CountRow {
     pub held_by: String,
     /// At most [`COUNTED`].
@@ -184,7 +183,7 @@ pub struct CountRow {
     pub since: Option<OffsetDateTime>,
 }
 
-/// Counts what a destination has held, no further than [`COUNTED`] of each kind. Kinds without any are left out.
+/// Counts a destination's held deliveries by cause, each count up to [`COUNTED`]. Causes without any are left out.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -211,20 +210,21 @@ pub async fn counts(pool: &Pool, destination: Uuid) -> Result<Vec<CountRow>> {
     .map_err(Error::from)
 }
 
-/// A destination that has held deliveries of one kind, of which no event has been stored yet.
+/// A destination that has held deliveries of one cause, for which no operational event has been stored yet.
 #[derive(Debug, Clone)]
 pub struct Begun {
     pub destination_id: Uuid,
     pub held_by: String,
     pub since: OffsetDateTime,
-    /// That of the oldest of them.
+    /// The reason of the oldest of these deliveries.
     pub reason: String,
 }
 
-/// Notes which destinations have begun to have held deliveries, and which have none any more. Returns those that are to be
-/// told, and whether any destination has some.
+/// Records which destinations now have held deliveries, and which no longer have any. Returns those for which an
+/// operational event is to be stored, and whether any destination has held deliveries.
 ///
-/// It steps from one destination and kind to the next by the index: many deliveries of one are as cheap as one.
+/// The statement steps from one destination and cause to the next by the index, so its cost does not depend on the
+/// number of deliveries of each.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
@@ -283,7 +283,7 @@ pub async fn look(pool: &Pool) -> Result<(Vec<Begun>, bool)> {
     Ok((begun, any))
 }
 
-/// Notes that the event of a destination and kind has been stored.
+/// Records that the operational event for a destination and cause has been stored.
 ///
 /// # Errors
 /// Returns an error if the query fails.

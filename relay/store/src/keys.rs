@@ -1,4 +1,4 @@
-//! The keys of events: which id of a provider was seen on which day, so that a copy is known.
+//! The keys of events: which provider id arrived on which day, so that copies are recognised.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -18,23 +18,24 @@ pub(super) struct Holder {
     pub(super) body: Option<[u8; 16]>,
 }
 
-/// For how long a key is held.
+/// How long a key is held.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
-    /// The days before today.
+    /// The number of days before today.
     pub(super) days: i32,
-    /// Whether a transaction of the same time may have begun on another day.
+    /// Whether a concurrent transaction may have begun on another day.
     pub(super) near_midnight: bool,
 }
 
-/// How near to midnight (UTC) a transaction begins that may meet one of another day, in seconds: far longer than any of them
-/// lasts.
+/// A transaction that begins within this many seconds of midnight (UTC) may overlap with one that began on another day.
+/// It is far longer than any transaction lasts.
 pub(super) const NEAR_MIDNIGHT_S: f64 = 600.0;
 
 /// Claims the keys that no event holds, each for its event, and returns the holder of every key.
 ///
-/// Two transactions that claim the same key at the same time meet in the primary key of their day. Near midnight they may
-/// claim it for two days; then they have met in [`meet`], and look at the day after theirs too.
+/// Two concurrent transactions that claim the same key conflict in the primary key of their day. Near midnight they may
+/// claim it on two different days. In that case they have synchronised in [`meet`], and also check the day after their
+/// own.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -46,7 +47,8 @@ pub(super) async fn claim(
     if claims.is_empty() {
         return Ok(HashMap::new());
     }
-    // In one order everywhere, so that two transactions with the same keys wait for each other and do not deadlock.
+    // The same order in every replica, so that two transactions with the same keys wait for each other and do not
+    // deadlock.
     let sources: Vec<Uuid> = claims.keys().map(|(source, _)| *source).collect();
     let keys: Vec<&[u8]> = claims.keys().map(|(_, key)| key.as_slice()).collect();
     let event_ids: Vec<Uuid> = claims.values().map(|holder| holder.event_id).collect();
@@ -81,8 +83,8 @@ pub(super) async fn claim(
     }
     let lost_sources: Vec<Uuid> = lost.iter().map(|(source, _)| *source).collect();
     let lost_keys: Vec<&[u8]> = lost.iter().map(|(_, key)| key.as_slice()).collect();
-    // A key held by the event itself is a claim from a transaction that another replica has just committed for the same
-    // message; the insert of the event finds it there. Of two holders the older one counts.
+    // If the event itself holds the key, another replica has just committed a claim for the same message; the insert of
+    // the event then finds the stored event. Of two holders the older one counts.
     let rows = sqlx::query!(
         r#"select held.source_id, held.key, held.event_id, held.body_hash
            from unnest($1::uuid[], $2::bytea[]) as claim (source_id, key)
@@ -104,13 +106,13 @@ pub(super) async fn claim(
     Ok(holders)
 }
 
-/// Waits for the transactions that have claimed one of these keys, whatever their day. Every transaction near midnight takes
-/// these locks in the order of their numbers, and before it claims anything.
+/// Waits for the transactions that have claimed one of these keys, on any day. Every transaction near midnight takes
+/// these locks in the order of their numbers, before it claims any key.
 ///
 /// # Errors
 /// Returns an error if the query fails.
 pub(super) async fn meet(connection: &mut Connection, keys: impl Iterator<Item = [u8; 32]>) -> Result<()> {
-    // Different keys with the same number wait for each other without need.
+    // Different keys with the same number block each other unnecessarily.
     let mut numbers: Vec<i32> = keys.filter_map(|key| key.first_chunk().copied().map(i32::from_be_bytes)).collect();
     numbers.sort_unstable();
     numbers.dedup();
@@ -123,7 +125,7 @@ pub(super) async fn meet(connection: &mut Connection, keys: impl Iterator<Item =
     Ok(())
 }
 
-/// Whether a transaction that begins now is near midnight; see [`Window`].
+/// The window of a transaction that begins now; see [`Window`].
 ///
 /// # Errors
 /// Returns an error if the query fails.

@@ -1,14 +1,15 @@
-//! Who sends for which destination: a replica leases shards, and only the owner of a destination's shard sends for it.
+//! Which replica sends to which destination: a replica leases shards, and only the owner of a destination's shard sends
+//! to it.
 //!
 //! The lease is the replica's row: one small update renews all its shards. A shard whose owner has no row, or an
-//! expired one, is free. Taking a shard raises its epoch, and what is settled names the epoch, so that a replica which
-//! stalled and woke up late cannot write over its successor.
+//! expired one, is free. Taking a shard raises its epoch, and every settlement names its epoch. So a replica that
+//! stalled and continues late cannot overwrite the results of its successor.
 
 use uuid::Uuid;
 
 use crate::{Error, Pool, Result};
 
-/// How many shards there are; a destination's is fixed by its id.
+/// The number of shards. The shard of a destination is fixed by its id.
 pub const SHARDS: i64 = 256;
 
 /// A shard that this replica owns.
@@ -18,25 +19,25 @@ pub struct Shard {
     pub epoch: i64,
 }
 
-/// What a replica has after its lease has been renewed.
+/// The shards of a replica after its lease has been renewed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Held {
     pub shards: Vec<Shard>,
-    /// How many it should have, so that all replicas have alike: 0 for one that is leaving.
+    /// How many shards it should have, so that all replicas have equal shares; 0 for a replica that is leaving.
     pub share: usize,
 }
 
-/// Renews the lease of `replica` for `lease_ms` and takes what is free up to its fair share. Gives nothing back: only
-/// the replica knows when nothing of a shard is under way. One that is `leaving` takes nothing, and the others share as
-/// if it were not there.
+/// Renews the lease of `replica` for `lease_ms` and takes free shards up to its fair share. It gives no shards back:
+/// only the replica knows when no attempts of a shard are in flight. A replica that is `leaving` takes nothing, and the
+/// others share as if it did not exist.
 ///
 /// # Errors
-/// Where the database cannot be asked; then the old lease goes on until it expires.
+/// Returns an error if a query fails; then the old lease remains until it expires.
 pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Held> {
     let seen = match extend(pool, replica, lease_ms, leaving).await? {
         Some(seen) => seen,
         None => {
-            // A new one, or one whose lease has ended and whose shards another has taken.
+            // A new replica, or one whose lease has expired and whose shards another replica has taken.
             sqlx::query!(
                 "insert into replicas (id, expires_at) values ($1, now()) on conflict (id) do nothing",
                 replica
@@ -57,7 +58,7 @@ pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> 
     }
 
     let mut transaction = pool.begin().await?;
-    // One replica at a time, so that two of them do not take the same free shards.
+    // One replica at a time, so that two replicas do not take the same free shards.
     sqlx::query!("select pg_advisory_xact_lock(hashtext('tidegate shards'))").execute(&mut *transaction).await?;
     sqlx::query!("delete from replicas where expires_at < now() and id <> $1", replica)
         .execute(&mut *transaction)
@@ -81,16 +82,17 @@ pub async fn renew(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> 
     Ok(Held { shards, share: share_count })
 }
 
-/// What a replica that holds a lease sees.
+/// The state that a replica reads while it renews its lease.
 struct Seen {
-    /// Other replicas that share the shards with it.
+    /// The number of other replicas that share the shards with it.
     others: i64,
     shards: Vec<i16>,
     epochs: Vec<i64>,
 }
 
-/// Prolongs the lease, where there is one. A single statement, because it is made all day: who takes the shards of a
-/// replica deletes its row in the same transaction, so that where the row is still there, what is read is true.
+/// Extends the lease, if there is one. A single statement, because it runs continuously. A replica that takes the
+/// shards of another deletes that one's row in the same transaction. So if the row still exists, the shards that were
+/// read are right.
 async fn extend(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Result<Option<Seen>> {
     sqlx::query_as!(
         Seen,
@@ -108,10 +110,10 @@ async fn extend(pool: &Pool, replica: Uuid, lease_ms: i64, leaving: bool) -> Res
     .map_err(Error::from)
 }
 
-/// Gives shards back, for other replicas to take at once.
+/// Gives shards back, so that other replicas can take them at once.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<()> {
     sqlx::query!(
         "update shards set owner = null
@@ -124,10 +126,10 @@ pub async fn give_back(pool: &Pool, replica: Uuid, shards: &[i16]) -> Result<()>
     Ok(())
 }
 
-/// Gives everything back and forgets the replica.
+/// Gives all shards back and deletes the replica's row.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn release(pool: &Pool, replica: Uuid) -> Result<()> {
     sqlx::query!(
         "with gone as (delete from replicas where id = $1)

@@ -1,27 +1,29 @@
-//! PostgreSQL: all SQL of the relay is in this module, a file per concern, in the order of the data.
+//! PostgreSQL: all SQL of the relay is in this crate, one file per concern, in the order of the data.
 //!
-//! Every function is one statement or one transaction, and none of them is ever open across an HTTP call.
+//! Most functions run one statement or one transaction. No transaction is open during an HTTP call.
 //!
 //! # The order of locks
 //!
-//! A transaction that takes several of these locks takes them in this order, so that two of them never wait for each other:
+//! A transaction that takes several of these locks takes them in this order, so that no two transactions wait for each
+//! other:
 //!
-//! 1. the configuration, by its advisory lock: shared by [`configuration::hold`], which everything does that makes a
-//!    delivery pending, or exclusive by [`configuration::Change`], which everything does that changes a source, a
+//! 1. the configuration, by its advisory lock: shared by [`configuration::hold`], in every transaction that makes a
+//!    delivery pending; exclusive by [`configuration::Change`], in every transaction that changes a source, a
 //!    destination or a route. It is the first statement of its transaction.
-//! 2. rows of `sources`, `destinations` and `routes`, and what belongs to them: `route_versions`, `destination_health`,
+//! 2. rows of `sources`, `destinations` and `routes`, and their dependent rows: `route_versions`, `destination_health`,
 //!    `deleted_sources`, `deleted_destinations`
-//! 3. the advisory lock of those who take shards, `replicas`, `shards`
-//! 4. what arrives: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `event_bodies`,
+//! 3. the advisory lock for taking shards, `replicas`, `shards`
+//! 4. incoming data: the advisory locks of keys near midnight, `event_keys`, `events`, `event_copies`, `event_bodies`,
 //!    `rejections`, `unreadable_messages`
 //! 5. `pending_deliveries`, `settled_deliveries`, `attempts`
-//! 6. `replays`, in which many count: late, so that they are locked for a moment only
+//! 6. `replays`, whose rows many transactions update: late, so that they are locked only briefly
 //! 7. `source_counters`, `destination_counters`
 //!
-//! Several rows of one table are locked in the order of their keys, by a statement of their own if the plan of an update
-//! could choose another order. For `pending_deliveries` that would be a statement more for every batch that is settled.
-//! There [`settle`] alone waits for several rows; all others lock one row, or `skip locked` and come back for the rest.
-//! Rows that a transaction inserts under ids of its own do not count: no other transaction waits for them.
+//! Several rows of one table are locked in the order of their keys, by a separate statement if the plan of an update
+//! could choose another order. For `pending_deliveries` that would cost one more statement per settled batch. There
+//! only [`settle`] waits for several rows. All other transactions lock one row, or use `skip locked` and process the
+//! remaining rows later. Rows that a transaction inserts under new ids do not count: no other transaction waits for
+//! them.
 
 use std::time::Duration;
 
@@ -62,12 +64,12 @@ pub mod waiting;
 pub use self::error::{Constraint, Error, Kind, Limit, Result};
 pub use self::pool::{Connection, Pool, Transaction};
 
-/// Who owns everything in a deployment that serves one team; the first migration makes its row.
+/// The customer that owns everything. There is exactly one; the first migration inserts its row.
 pub const DEFAULT_CUSTOMER: shared::id::CustomerId =
     shared::id::CustomerId::from_uuid(uuid::Uuid::from_u128(0x0000_0000_0000_7000_8000_0000_0000_0001));
 
-/// After a read of more bytes than this the buffer of the connection is given back: it keeps the size of the largest row,
-/// and every connection of the pool comes to such a read sooner or later.
+/// After a read of more bytes than this, the connection's buffers are shrunk. A buffer keeps the size of the largest
+/// row, and sooner or later every connection of the pool does such a read.
 const LARGE_BYTES: usize = 256 * 1024;
 
 /// The most deliveries that one statement inserts.
@@ -76,20 +78,20 @@ pub const ROWS_AT_ONCE: usize = 5_000;
 /// The migrations, compiled in.
 static MIGRATOR: sqlx::migrate::Migrator = sqlx::migrate!("./migrations");
 
-/// The number of the newest migration, which makes the tables as this relay knows them.
+/// The number of the newest migration, which creates the tables as this relay expects them.
 #[must_use]
 pub fn newest_migration() -> i64 {
     MIGRATOR.iter().map(|migration| migration.version).max().unwrap_or(0)
 }
 
-/// The longest that all migrations together may take.
+/// The maximum time for all migrations together.
 pub const MIGRATE_WITHIN: Duration = Duration::from_secs(600);
 
-/// Brings the tables to what this relay knows.
+/// Migrates the tables to the version that this relay expects.
 ///
 /// # Errors
-/// Returns an error if the database cannot be reached, a migration fails, or all of them take longer than ten minutes; what
-/// was committed stays, and the next call goes on from there.
+/// Returns an error if the database cannot be reached, a migration fails, or all of them together take longer than ten
+/// minutes. Committed migrations stay, and the next call continues after them.
 pub async fn migrate(pool: &Pool) -> Result<()> {
     let mut connection = pool.detached().await?;
     let migrated = tokio::time::timeout(MIGRATE_WITHIN, MIGRATOR.run(connection.migrating()?)).await;

@@ -8,7 +8,7 @@ use shared::extract::DedupeKey;
 use shared::source::QuarantineLimits;
 use uuid::Uuid;
 
-/// An event to be stored, with the answer of its routes.
+/// An event to be stored, with the deliveries that its routes make.
 pub struct NewEvent {
     pub id: Uuid,
     pub customer_id: Uuid,
@@ -22,7 +22,7 @@ pub struct NewEvent {
     pub headers: serde_json::Value,
     pub body: Vec<u8>,
     pub verification: &'static str,
-    /// Why it was refused, where it is kept all the same.
+    /// Why its verification failed, if it is stored nevertheless.
     pub failure: Option<Failure>,
     /// The limits of its source, if its verification failed and the source keeps such events.
     pub quarantine: Option<QuarantineLimits>,
@@ -43,31 +43,32 @@ impl NewEvent {
     }
 }
 
-/// A delivery to be made with its event.
+/// A delivery to be stored with its event.
 pub struct NewDelivery {
     pub id: Uuid,
     pub destination_id: Uuid,
     pub route_id: Uuid,
-    /// The version of the route by which it is routed.
+    /// The version of the route that made the delivery.
     pub route_version: i32,
-    /// A hash of the key of deliveries that go one after the other.
+    /// A hash of its order key: deliveries with the same one are sent one after the other.
     pub order_key: Option<i64>,
-    /// How long it waits for its first attempt.
+    /// How long it waits before its first attempt.
     pub first_wait: Duration,
-    /// Why it is not sent before its route has been asked again.
+    /// Why it is not sent before its route has been evaluated again.
     pub undecided: Option<Undecided>,
 }
 
-/// Why a route could not say whether, or in which order, a delivery is sent.
+/// Why a route could not decide whether, or in which order, a delivery is sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Undecided {
     pub by: HeldBy,
     pub reason: String,
-    /// Whether the relay asks again by itself; else only after a change of the route.
+    /// Whether the relay evaluates the route again automatically; otherwise it does so only after a change of the
+    /// route.
     pub again: bool,
 }
 
-/// An event that claims the key that its copies share.
+/// The claim of an event to the key that its copies share.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Claim {
     pub source_id: Uuid,

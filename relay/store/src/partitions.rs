@@ -1,8 +1,8 @@
-//! The day partitions of history: making them, and what it takes to drop them without anybody waiting for it.
+//! The day partitions of history: creating them, and dropping them without blocking other transactions.
 //!
-//! A partition is detached concurrently, which waits for those who use the table and lets everybody else go on, and
-//! dropped when it is a table of its own. A run that is interrupted between the steps leaves a partition that is half
-//! detached, or a table that belongs to nothing: [`Maintenance::partitions`] finds both.
+//! A partition is first detached concurrently, which waits for the transactions that use the table without blocking
+//! others. It is dropped when it is a table of its own. A run that is interrupted between the steps leaves a
+//! half-detached partition, or a table without a parent: [`Maintenance::partitions`] finds both.
 
 use model::unix_time;
 use shared::id::{uuid_v7_floor, uuid_v7_ms};
@@ -12,32 +12,34 @@ use uuid::Uuid;
 
 use crate::{Connection, Error, Kind, Pool, Result};
 
-/// Makes the partitions of one day where they are not there yet.
+/// Creates the partitions of one day that do not exist yet.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn create_day(pool: &Pool, day: Date) -> Result<()> {
     sqlx::query!("select create_day($1)", day).execute(pool).await?;
     Ok(())
 }
 
-/// The most partitions that are made for one transaction: more than it can touch days.
+/// The most partitions that are created for one transaction: more than the number of days that it can touch.
 const MADE_AT_ONCE: u32 = 50;
 
-/// Makes the partitions that a transaction lacked, so that it can be run again.
+/// Creates the partitions that a transaction lacked, so that it can be run again.
 ///
-/// Partitions are made days ahead, so this is for what cannot be foreseen: ids of a day far away because a clock was wrong
-/// for a while, a partition that was dropped by hand, a database that was restored, maintenance that failed for days.
+/// Partitions are created days ahead, so this is for unforeseeable cases: ids of a distant day because a clock was
+/// wrong for a while, a partition that was dropped manually, a restored database, or maintenance that has failed for
+/// days.
 #[derive(Debug, Default)]
 pub struct MissingPartitions {
     made: u32,
 }
 
 impl MissingPartitions {
-    /// Whether the transaction failed for want of a partition, which has been made: it is to be run again.
+    /// Creates the partition if the transaction failed because it was missing. Returns whether the transaction is to be
+    /// run again.
     ///
     /// # Errors
-    /// Returns an error if the partition cannot be made.
+    /// Returns an error if the partition cannot be created.
     pub async fn make(&mut self, pool: &Pool, error: &Error) -> Result<bool> {
         let Kind::MissingPartition(Some(day)) = error.kind() else { return Ok(false) };
         if self.made >= MADE_AT_ONCE {
@@ -50,8 +52,8 @@ impl MissingPartitions {
     }
 }
 
-/// Runs a transaction that writes to history, and again after making each partition that it lacked. A macro, because a
-/// closure that borrows what its future uses is not `Send` for every lifetime.
+/// Runs a transaction that writes to history, and runs it again after creating each partition that it lacked. This is a
+/// macro because a closure that borrows values for its future is not `Send` for every lifetime.
 #[macro_export]
 macro_rules! with_partitions {
     ($pool:expr, $transaction:expr) => {{
@@ -70,9 +72,9 @@ macro_rules! with_partitions {
 }
 pub use with_partitions;
 
-/// The day of a missing partition, from the key of the row as the detail of the error says it.
+/// The day of a missing partition, from the key of the row in the error's detail.
 ///
-/// Reads `… (id) = (0197f3c8-…)` and its like, whose words are in the language of the server.
+/// Parses `… (id) = (0197f3c8-…)` and the like; the words before it depend on the server's language.
 pub(crate) fn day_of_key(detail: &str) -> Option<Date> {
     let (_, key) = detail.split_once(") = (")?;
     let key = key.split([')', ',', ' ']).next()?;
@@ -128,11 +130,11 @@ impl Table {
     }
 }
 
-/// How a partition belongs to its table.
+/// Whether and how a partition belongs to its table.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum State {
     Attached,
-    /// A run was interrupted while it was being detached; nobody sees it any more.
+    /// A run was interrupted while it was detaching the partition; queries no longer see it.
     HalfDetached,
     /// A table of its own.
     Detached,
@@ -147,7 +149,7 @@ pub struct Partition {
 }
 
 impl Partition {
-    /// Its name in the database, as `create_day` makes it.
+    /// Its name in the database, as `create_day` forms it.
     #[must_use]
     pub fn name(&self) -> String {
         let (year, month, day) = self.day.to_calendar_date();
@@ -162,18 +164,18 @@ impl Partition {
     }
 }
 
-/// The connection of the one replica that drops partitions; the right to do so ends when it is dropped.
+/// The connection of the one replica that drops partitions. When it is dropped, another replica can take over.
 pub struct Maintenance {
     connection: Connection,
 }
 
 impl Maintenance {
-    /// `None` where another replica is at it.
+    /// Returns `None` if another replica is doing maintenance.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if a query fails.
     pub async fn begin(pool: &Pool) -> Result<Option<Self>> {
-        // Not of the pool: what is locked must not outlive this run, however it ends.
+        // Not from the pool: its locks must not outlive this run, however it ends.
         let mut connection = pool.detached().await?;
         let locked = sqlx::query_scalar!(r#"select pg_try_advisory_lock(hashtext('tidegate history')) as "locked!""#)
             .fetch_one(&mut connection)
@@ -181,7 +183,7 @@ impl Maintenance {
         if !locked {
             return Ok(None);
         }
-        // Nobody waits behind this one for longer.
+        // A statement that waits for a lock blocks others behind it, for at most this long.
         sqlx::query!("set lock_timeout = '2s'").execute(&mut connection).await?;
         Ok(Some(Self { connection }))
     }
@@ -189,15 +191,15 @@ impl Maintenance {
     /// The database's clock, which is the same for all replicas.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn now(&mut self) -> Result<OffsetDateTime> {
         sqlx::query_scalar!(r#"select now() as "now!""#).fetch_one(&mut self.connection).await.map_err(Error::from)
     }
 
-    /// Every partition there is, the oldest day first, and of a day the bodies before their events.
+    /// All partitions, the oldest day first, and within a day bodies before their events.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn partitions(&mut self) -> Result<Vec<Partition>> {
         let rows = sqlx::query!(
             r#"select relname::text as "name!", inhdetachpending as "half_detached?"
@@ -215,10 +217,11 @@ impl Maintenance {
         Ok(rows.iter().filter_map(|row| Partition::read(&row.name, state(row.half_detached))).collect())
     }
 
-    /// Whether deliveries that are pending need it: their event with its body, or the place where they are settled.
+    /// Whether pending deliveries need the partition: for their event or its body, or as the place where they are
+    /// settled.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if a query fails.
     pub async fn is_needed(&mut self, partition: &Partition) -> Result<bool> {
         let floor = |day: Date| uuid_v7_floor(unix_time::unix_ms(day.midnight().assume_utc()));
         let (first, next) = (floor(partition.day), floor(partition.day.next_day().unwrap_or(Date::MAX)));
@@ -251,11 +254,11 @@ impl Maintenance {
         }
     }
 
-    /// Makes pending deliveries of events before `first` dead, at most `limit`; says how many they were. Those that others
-    /// have locked are left for the next run.
+    /// Makes pending deliveries of events before `first` dead, at most `limit`, and returns their number. Deliveries
+    /// that other transactions have locked are left for the next run.
     ///
     /// # Errors
-    /// Where the database cannot be asked; then nothing was written.
+    /// Returns an error if the query fails; then nothing was written.
     pub async fn expire_pending(&mut self, first: Uuid, reason: &str, limit: i64) -> Result<i64> {
         sqlx::query_scalar!(
             r#"with ended as (
@@ -290,7 +293,7 @@ impl Maintenance {
         .map_err(Error::from)
     }
 
-    /// Deletes versions of routes that were kept before `before`, at most `limit`; says how many they were.
+    /// Deletes versions of routes that were kept before `before`, at most `limit`, and returns their number.
     ///
     /// # Errors
     /// Returns an error if the query fails; then nothing was written.
@@ -307,10 +310,11 @@ impl Maintenance {
         Ok(deleted.rows_affected())
     }
 
-    /// Drops a partition, from whichever step it was left at.
+    /// Drops a partition, continuing after the step that an earlier run reached.
     ///
     /// # Errors
-    /// Where the database cannot be asked, or somebody uses it ([`Error::is_in_use`]); the next run goes on from there.
+    /// Returns an error if a query fails, also because the table is in use ([`Error::is_in_use`]); the next run
+    /// continues from there.
     pub async fn drop(&mut self, partition: &Partition) -> Result<()> {
         let (table, name) = (partition.table.name(), partition.name());
         let detach = match partition.state {
@@ -318,7 +322,7 @@ impl Maintenance {
             State::HalfDetached => Some("finalize"),
             State::Detached => None,
         };
-        // Names cannot be parameters; these are made of the names above and of digits.
+        // Names cannot be parameters; these consist of the table names above and digits.
         if let Some(how) = detach {
             let detach = format!("alter table {table} detach partition {name} {how}");
             sqlx::raw_sql(AssertSqlSafe(detach)).execute(&mut self.connection).await?;
@@ -335,7 +339,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_day_of_a_missing_partition_is_read_from_the_key_of_the_row_in_any_language() {
+    fn the_day_of_a_missing_partition_is_parsed_from_the_error_detail_in_any_language() {
         for (detail, day) in [
             (
                 "Partition key of the failing row contains (id) = (019ac9b2-8f00-7000-8000-000000000001).",
@@ -357,7 +361,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_is_read_from_the_name_it_has() {
+    fn a_partition_is_parsed_from_its_name() {
         for table in Table::ALL {
             let partition = Partition { table, day: date!(2026 - 01 - 09), state: State::Attached };
             assert_eq!(Partition::read(&partition.name(), State::Attached), Some(partition));

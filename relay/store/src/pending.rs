@@ -1,4 +1,4 @@
-//! Reads what is due, per destination that can take it.
+//! Reads due deliveries, for the destinations that can take them.
 
 use std::collections::{HashMap, HashSet};
 
@@ -9,15 +9,15 @@ use crate::configuration::Version;
 use crate::signals::Position;
 use crate::{Error, LARGE_BYTES, Pool, Result};
 
-/// A delivery that is due.
+/// A due delivery.
 pub struct DueRow {
     pub id: Uuid,
     pub destination_id: Uuid,
     pub event_id: Uuid,
     pub route_id: Option<Uuid>,
-    /// The version of the route by which it was routed.
+    /// The version of the route that made it.
     pub route_version: i32,
-    /// Of a delivery that goes in order: later ones of its key do not wait while it is retried.
+    /// For a delivery with an order key: whether later deliveries of the key can be sent while this one is retried.
     pub skips: bool,
     pub replay_id: Option<Uuid>,
     pub due_at: OffsetDateTime,
@@ -25,19 +25,20 @@ pub struct DueRow {
     pub schedule_start: i16,
     pub throttled: i16,
     pub order_key: Option<i64>,
-    /// An earlier delivery of its key is pending and goes first. One that is retried has a time of its own.
+    /// An earlier delivery of its key is pending and has to be sent first. Never true for a retried delivery, which is
+    /// sent at its own time.
     pub is_behind: bool,
-    /// None of those that go first waits for its first attempt.
+    /// No earlier delivery of its key is waiting for its first attempt.
     pub is_next: bool,
-    /// How often in a row it was due and nothing was sent because of the relay.
+    /// How many times in a row it was due and was not sent because of the relay.
     pub not_sent: i16,
-    /// Which stay in the table it is.
+    /// Identifies this stay of the delivery in the table; it changes when a settled delivery becomes pending again.
     pub generation: i64,
-    /// A caller has asked to send it at once, and no attempt was made since.
+    /// An operator has retried it, and no attempt has been made since.
     pub expedited: bool,
 }
 
-/// The event of a delivery that is due. The body is left out where it is large; see [`body`].
+/// The event of a due delivery, without its body if that is large; see [`body`].
 pub struct EventRow {
     pub id: Uuid,
     pub source_id: Uuid,
@@ -54,37 +55,38 @@ pub struct EventRow {
     pub body_size: i32,
 }
 
-/// A key of which nothing is read in one lane.
+/// An order key whose deliveries are not read in one lane.
 pub struct Busy {
     pub destination: Uuid,
     pub lane: i16,
     pub key: i64,
 }
 
-/// What was due, and when that was by the database's clock.
+/// Due deliveries, and when they were read, by the database's clock.
 pub struct Due {
     pub rows: Vec<DueRow>,
     pub events: HashMap<Uuid, EventRow>,
-    /// Destinations of which there was no room for all that was found.
+    /// Destinations for which some of the deliveries found were left out because of the size limit.
     pub left_out: HashSet<Uuid>,
     pub read_at: OffsetDateTime,
 }
 
-/// Events of one statement, so that what it brings is bounded before anything is known of their sizes.
+/// The most events that one statement reads, so that its result is bounded before the sizes of the events are known.
 pub const EVENTS_AT_ONCE: usize = 250;
 
-/// After so many bytes of bodies no further ones are read, and after so many bytes in all no further deliveries.
+/// No more bodies are read after this many bytes of bodies, and no more deliveries after this many bytes in total.
 pub const MOST_BODY_BYTES: usize = 4 << 20;
 pub const MOST_BYTES: usize = 12 << 20;
 
-/// Bodies up to this size, in bytes, are read together with their deliveries; a larger one when it is sent.
+/// Bodies up to this size, in bytes, are read together with their deliveries; larger ones are read when they are sent.
 pub const SMALL_BODY_BYTES: i32 = 64 * 1024;
 
-/// The first deliveries of lanes that are due since `begins[i]`, oldest first, but for those that are `known` or of a `busy`
-/// key: at most `limits[i]` of lane `lanes[i]` of `destinations[i]`; with their small bodies only if `bodies` is true. Some
-/// megabytes of it at most: the last ones are left out beyond that, and others come without their bodies.
+/// The first deliveries of lanes that are due since `begins[i]`, oldest first, except those that are `known` or have a
+/// `busy` key: at most `limits[i]` of lane `lanes[i]` of `destinations[i]`, with small bodies only if `bodies` is true.
+/// The result is limited to some megabytes ([`MOST_BODY_BYTES`], [`MOST_BYTES`]): beyond the limits, further deliveries
+/// come without their bodies, and the last ones are left out.
 ///
-/// Lanes of destinations that are blocked are not in the list, so that their rows cost nothing, however many they are.
+/// Lanes of blocked destinations are not in the list, so their rows cost nothing, however many there are.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -150,11 +152,11 @@ pub async fn due(
     )
     .fetch_all(pool)
     .await?;
-    // A lane with nothing due has one row too, which tells the time.
+    // A lane without due deliveries also has one row, for the time.
     let Some(read_at) = heads.first().map(|head| head.read_at) else {
         return Err(Error::changed("no lanes were asked for"));
     };
-    // What is left out has to be the end of its lane.
+    // The deliveries that are left out have to be at the end of their lane.
     heads.sort_by_key(|head| (head.destination_id, head.due_at, head.id));
     let mut due = Due { rows: Vec::new(), events: HashMap::new(), left_out: HashSet::new(), read_at };
     let (mut body_bytes, mut bytes) = (0, 0);
@@ -195,9 +197,9 @@ pub async fn due(
     Ok(due)
 }
 
-/// The events with these ids, with their small bodies or without. A statement of its own, to which the ids are known when
-/// it is planned: only the partitions of their days are touched. As one with that of the deliveries it would be a join,
-/// which reads all of history.
+/// The events with these ids, with or without their small bodies. A separate statement, in which the ids are known at
+/// planning time: only the partitions of their days are touched. Combined with the statement for the deliveries, it
+/// would be a join that reads all of history.
 pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Result<Vec<EventRow>> {
     if ids.is_empty() {
         return Ok(Vec::new());
@@ -223,31 +225,31 @@ pub(super) async fn events(pool: &Pool, mut ids: Vec<Uuid>, bodies: bool) -> Res
 pub struct NextDueRow {
     pub destination_id: Uuid,
     pub lane: i16,
-    /// `None` if all of the lane is held.
+    /// `None` if all deliveries of the lane are held.
     pub due_at: Option<OffsetDateTime>,
 }
 
-/// What a look at the tables has shown.
+/// The result of a scan.
 pub struct Scan {
-    /// Of the configuration.
+    /// The version of the configuration.
     pub version: Version,
     pub lanes: Vec<NextDueRow>,
     /// The time by the database's clock.
     pub now: OffsetDateTime,
-    /// Whether there are signals that this replica has not seen.
+    /// Whether there are signals that this replica has not read.
     pub signals: bool,
-    /// The oldest transaction that was running then.
+    /// The oldest transaction that was running at the time of the scan.
     pub horizon: i64,
-    /// Whether a caller has asked to send a delivery at once.
+    /// Whether there are expedited deliveries.
     pub expedited: bool,
 }
 
-/// When the first delivery of each lane is due, be it past or to come: of the first `limit` lanes after `after` that have
-/// any, of whichever destination, in the order of their destinations and numbers. With it come the version of the
-/// configuration, whether there are signals behind `position`, and whether any delivery is to be sent at once, so that a relay
-/// without work needs one statement for all of it.
+/// When the first delivery of each lane is due, whether in the past or the future. Returns the first `limit` lanes
+/// after `after` that have deliveries, of all destinations, in the order of their destinations and numbers. The
+/// statement also returns the version of the configuration, whether there are signals after `position`, and whether any
+/// delivery is expedited, so that a relay without work needs only this one statement.
 ///
-/// Each lane is one probe of the index, however many deliveries it has, and a lane without any costs nothing.
+/// Each lane costs one probe of the index, however many deliveries it has. A lane without deliveries costs nothing.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -279,7 +281,7 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
     )
     .fetch_all(pool)
     .await?;
-    // A row is there if no lane is.
+    // There is a row even if there are no lanes.
     let Some(first) = rows.first() else { return Err(Error::changed("the row of the configuration is gone")) };
     let version = Version { revision: first.revision, identity: first.identity };
     let (signals, horizon, expedited) = (first.signals, first.horizon, first.expedited);
@@ -290,10 +292,10 @@ pub async fn next_due(pool: &Pool, after: (Uuid, i16), limit: i64, position: &Po
     Ok(Scan { version, lanes: lanes.collect(), now, signals, horizon, expedited })
 }
 
-/// The body of one event; `None` where it is no longer kept.
+/// The body of an event; `None` if it is no longer kept.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn body(pool: &Pool, event: Uuid) -> Result<Option<Vec<u8>>> {
     let mut connection = pool.acquire().await?;
     let body: Option<Vec<u8>> = sqlx::query_scalar!("select body from event_bodies where event_id = $1", event)

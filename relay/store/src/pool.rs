@@ -1,10 +1,10 @@
-//! The connections to PostgreSQL. Each statement on them has a limit on the relay's side: a database that falls silent
-//! without closing its connections, as in a failover or a loss of power, costs no more than that.
+//! The connections to PostgreSQL. Each statement has a time limit on the relay's side, so a database that stops
+//! responding without closing its connections, as in a failover or a power loss, costs no more than that.
 //!
-//! The server cancels a statement a little earlier than that by its own limit, so what reaches the limit here has no
-//! server behind it any more. Its connection is closed then and a new one opened at the next use, so that neither the
-//! caller nor a place in the pool waits for it. TCP alone would wait for a quarter of an hour, or without end if nothing
-//! is to be sent, and sqlx gives no access to the sockets.
+//! The server's own limit cancels a statement a little earlier. If the limit here is reached, the server therefore no
+//! longer responds. The connection is then closed and a new one is opened at the next use, so that neither the caller
+//! nor a place in the pool waits for it. TCP alone would wait for a quarter of an hour, or forever if there is nothing
+//! to send, and sqlx gives no access to the sockets.
 
 use std::fmt;
 use std::ops::{Deref, DerefMut};
@@ -21,17 +21,17 @@ mod execute;
 
 use self::execute::Statement;
 
-/// The longest that a statement may take, by the server's limit, and then by the relay's, in which its rows also have to
+/// The maximum time for a statement: first the server's limit, then the relay's, within which its rows also have to
 /// arrive.
 pub const STATEMENT: Limits = Limits { server: Duration::from_secs(13), here: Duration::from_secs(15) };
 
-/// The same for a statement that may have to look through all of history.
+/// The limits of a statement that may have to read all of history.
 pub const SEARCH: Limits = Limits { server: Duration::from_secs(25), here: Duration::from_secs(28) };
 
-/// The same for a part of a search, which is made smaller if it takes longer.
+/// The limits of one part of a search. A part that takes longer is made smaller.
 pub const RANGE_LIMITS: Limits = Limits { server: Duration::from_secs(4), here: Duration::from_secs(6) };
 
-/// The same for maintenance, for which nothing waits.
+/// The limits of maintenance, which blocks nothing.
 pub const MAINTENANCE: Limits = Limits { server: Duration::from_secs(60), here: Duration::from_secs(65) };
 
 /// How long a statement may take.
@@ -43,16 +43,16 @@ pub struct Limits {
     pub here: Duration,
 }
 
-/// How long it may take to get a connection: to wait for one that is free and to open it.
+/// The maximum time to get a connection: to wait for a free one and to open it.
 pub const ACQUIRE_WITHIN: Duration = Duration::from_secs(10);
 
-/// How long a connection may have idled and still be used without a look at whether it lives.
+/// A connection that has been idle for longer than this is checked with a ping before it is used.
 pub const PING_AFTER: Duration = Duration::from_secs(1);
 
-/// How long such a look, or the end of a transaction that was not committed, may take.
+/// The maximum time for such a ping, or for the rollback of a transaction that was not committed.
 pub const PING_WITHIN: Duration = Duration::from_secs(3);
 
-/// A number of connections that are opened when they are needed. Cheap to clone.
+/// A pool of connections that are opened on demand. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Pool {
     inner: PgPool,
@@ -60,7 +60,7 @@ pub struct Pool {
     changes: Arc<tokio::sync::Mutex<()>>,
 }
 
-/// A statement was given up because the server did not answer; its connection is closed.
+/// A statement was given up because the server did not respond; its connection is closed.
 #[derive(Debug, thiserror::Error)]
 #[error("the database did not respond within {} s; the connection was closed", .0.as_secs())]
 struct Silent(Duration);
@@ -70,33 +70,35 @@ fn silence(limit: Duration) -> Error {
 }
 
 impl Pool {
-    /// Opens the pool. It connects when it is first used, so that a relay survives a database that starts later.
+    /// Opens the pool. It connects at its first use, so that a relay can start before its database.
     ///
     /// # Errors
-    /// Returns an error if the address cannot be read.
+    /// Returns an error if the URL cannot be parsed.
     pub fn new(database_url: &str, connections: u32) -> crate::Result<Self> {
         let options: PgConnectOptions = database_url.parse()?;
         let options = options.application_name("tidegate-relay").options([
-            // A transaction that is left open keeps every dead row of every table; nothing here takes this long.
+            // An open transaction keeps dead rows of all tables from being removed. No transaction here is idle for
+            // this long.
             ("idle_in_transaction_session_timeout", "10s".to_owned()),
             ("statement_timeout", format!("{}ms", STATEMENT.server.as_millis())),
             ("timezone", "UTC".to_owned()),
-            // A plan that is kept is made for any values: it takes in every partition, and for a filter that may be left
-            // out it cannot use the index. To plan costs a fraction of a millisecond, once for a batch.
+            // A cached plan has to fit all values: it includes every partition, and cannot use the index if a filter is
+            // optional. Planning costs a fraction of a millisecond per batch.
             ("plan_cache_mode", "force_custom_plan".to_owned()),
-            // The planner takes the head of a queue for the whole of it: compiling the statement takes a second, running
-            // it two milliseconds.
+            // The planner costs a queue as a whole although only its head is read. Compiling the statement would take a
+            // second, running it two milliseconds.
             ("jit", "off".to_owned()),
         ]);
         let inner = PgPoolOptions::new()
             .max_connections(connections)
             .acquire_timeout(ACQUIRE_WITHIN)
-            // A ping before every use would double the statements; one that has idled may have been cut without a word.
+            // A ping before every use would double the statements. Only an idle connection may have been cut unnoticed.
             .test_before_acquire(false)
             .after_connect(|connection, _| {
                 Box::pin(async move {
                     match wait_for_disk(connection).await {
-                        // The pool would log it as an error of ours. The first use fails, as on any connection that is cut.
+                        // The pool would log this as an error of the relay. The first use fails, as on any cut
+                        // connection.
                         Err(error) if has_ended_connection(&error) => Ok(()),
                         result => result,
                     }
@@ -115,7 +117,7 @@ impl Pool {
         Ok(Self { inner, changes: Arc::default() })
     }
 
-    /// A connection, for statements that have to run on the same one.
+    /// A connection, for statements that have to run on the same connection.
     ///
     /// # Errors
     /// Returns an error if none is free or can be opened within 10 seconds.
@@ -127,7 +129,7 @@ impl Pool {
         Ok(Connection::new(Inner::Pooled(Some(self.inner.acquire().await?)), STATEMENT))
     }
 
-    /// Waits for the first place among the changes of the configuration, in the order of the calls.
+    /// Waits for the first place in the queue of configuration changes, in the order of the calls.
     pub(super) async fn change_place(&self) -> OwnedMutexGuard<()> {
         Arc::clone(&self.changes).lock_owned().await
     }
@@ -140,8 +142,8 @@ impl Pool {
         Ok(Transaction::begin(self.connection().await?, "BEGIN".to_owned()).await?)
     }
 
-    /// Begins a transaction whose statements may have to look through all of history, for which each has 25 seconds. It is
-    /// rolled back if it is dropped.
+    /// Begins a transaction whose statements may have to read all of history, with 25 seconds for each. It is rolled
+    /// back if it is dropped.
     ///
     /// # Errors
     /// Returns an error if there is no connection, or the statement fails.
@@ -149,7 +151,7 @@ impl Pool {
         Ok(self.begin_within(SEARCH).await?)
     }
 
-    /// Begins a transaction for a part of a search, whose statements have 4 seconds each. It is rolled back if it is
+    /// Begins a transaction for one part of a search, with 4 seconds for each statement. It is rolled back if it is
     /// dropped.
     ///
     /// # Errors
@@ -165,10 +167,10 @@ impl Pool {
         Transaction::begin(connection, begin).await
     }
 
-    /// A connection that does not belong to the pool any more: what it locks ends with it. Each statement has 60 seconds.
+    /// A connection that no longer belongs to the pool: its session locks end with it. Each statement has 60 seconds.
     ///
     /// # Errors
-    /// Returns an error if there is no connection, or the statement that changes its limit fails.
+    /// Returns an error if there is no connection, or the statement that sets the limit fails.
     pub async fn detached(&self) -> crate::Result<Connection> {
         let inner = Inner::Detached(self.inner.acquire().await?.detach());
         let mut connection = Connection::new(inner, MAINTENANCE);
@@ -183,15 +185,15 @@ impl Pool {
     }
 }
 
-/// A connection. It goes back to the pool when it is dropped, or is closed: if the server was silent, if a statement that
-/// was interrupted does not end by its limit, or if it does not belong to the pool.
+/// A connection. When it is dropped, it returns to the pool. It is closed instead if the server stopped responding, if
+/// an interrupted statement does not end by its limit, or if it does not belong to the pool.
 pub struct Connection {
     inner: Inner,
-    /// How long each statement may take.
+    /// The time limit of each statement.
     limit: Duration,
-    /// Set while a statement has not been answered to its end: when its limit is reached.
+    /// When the limit of the current statement is reached; `None` if no response is outstanding.
     until: Option<Instant>,
-    /// Whether a transaction was begun on it and has not been committed.
+    /// Whether it has a transaction that has not been committed.
     in_transaction: bool,
 }
 
@@ -206,14 +208,14 @@ impl Connection {
         Self { inner, limit: limits.here, until: None, in_transaction: false }
     }
 
-    /// Gives back memory that large rows have taken: a buffer keeps the size of the largest.
+    /// Releases the memory that large rows have taken: a buffer keeps the size of the largest row.
     pub fn shrink_buffers(&mut self) {
         if let Ok((connection, _)) = self.parts() {
             connection.shrink_buffers();
         }
     }
 
-    /// What runs statements, and the limit of the next one.
+    /// The connection that runs statements, and the limit of the next statement.
     fn parts(&mut self) -> Result<(&mut PgConnection, Statement<'_>), Error> {
         let connection = match &mut self.inner {
             Inner::Pooled(Some(connection)) => &mut **connection,
@@ -223,7 +225,7 @@ impl Connection {
         Ok((connection, Statement::new(&mut self.until, self.limit)))
     }
 
-    /// Runs migrations on it.
+    /// The connection for running migrations, without the relay's limit for each statement.
     pub(super) fn migrating(&mut self) -> Result<&mut PgConnection, Error> {
         self.parts().map(|(connection, _)| connection)
     }
@@ -239,8 +241,8 @@ impl Drop for Connection {
     fn drop(&mut self) {
         let Inner::Pooled(pooled) = &mut self.inner else { return };
         let Some(connection) = pooled.take() else { return };
-        // A statement that was interrupted goes on at the server, up to its limit. What it takes there counts as in use
-        // for so long, so that calls that are given up again and again do not pile up.
+        // An interrupted statement continues on the server up to its limit. Until then the connection counts as in use,
+        // so that repeated calls that are given up do not pile up on the server.
         let within = self.until.map_or(PING_WITHIN, |until| until.saturating_duration_since(Instant::now()));
         if within.is_zero() || tokio::runtime::Handle::try_current().is_err() {
             drop(connection.detach());
@@ -250,8 +252,8 @@ impl Drop for Connection {
     }
 }
 
-/// Gives a connection back to the pool, or closes it if the server does not answer within the time. The pool's own way
-/// back would wait for the answer without end and keep the connection's place.
+/// Returns a connection to the pool, or closes it if the server does not respond within the time. The pool's own return
+/// would wait for the response without a limit and keep the connection's place.
 async fn give_back(mut connection: PoolConnection<Postgres>, in_transaction: bool, within: Duration) {
     let until = Instant::now() + within;
     if in_transaction {
@@ -261,7 +263,7 @@ async fn give_back(mut connection: PoolConnection<Postgres>, in_transaction: boo
             return;
         }
     }
-    // It asks the server for what is not answered yet, and closes the connection if it is dropped meanwhile.
+    // It reads the outstanding responses, and closes the connection if it is dropped before it has finished.
     let _ = tokio::time::timeout_at(until, connection.return_to_pool()).await;
 }
 
@@ -281,7 +283,8 @@ impl Transaction {
     /// Commits it.
     ///
     /// # Errors
-    /// Returns an error if the commit fails, or its answer does not arrive: then it may have been made.
+    /// Returns an error if the commit fails or the response to it is lost; in that case the transaction may have been
+    /// committed.
     pub async fn commit(mut self) -> crate::Result<()> {
         sqlx::raw_sql("COMMIT").execute(&mut self.connection).await?;
         self.connection.in_transaction = false;
@@ -303,9 +306,9 @@ impl DerefMut for Transaction {
     }
 }
 
-/// Makes the session's commits wait for the disk, whatever the role, the database or the server says: a message is
-/// acknowledged after its commit. `remote_apply` waits for more than that and stays. It is set even if it is right, so that a
-/// later change of the server's setting does not lower it.
+/// Makes the session's commits wait for the disk, whatever the role, the database or the server is configured to do: a
+/// message is acknowledged after its commit. `remote_apply`, which waits for more than that, is kept. The setting is
+/// written even if it is already right, so that a later change of the server's setting does not lower it.
 async fn wait_for_disk(connection: &mut PgConnection) -> Result<(), Error> {
     sqlx::query!(
         "select set_config('synchronous_commit', case current_setting('synchronous_commit') when 'remote_apply'
@@ -316,12 +319,12 @@ async fn wait_for_disk(connection: &mut PgConnection) -> Result<(), Error> {
     Ok(())
 }
 
-/// Whether nothing more can be done on the connection that gave this error.
+/// Whether the connection that returned this error can no longer be used.
 fn has_ended_connection(error: &Error) -> bool {
     if matches!(error, Error::Io(_)) {
         return true;
     }
-    // Class 57P is "operator intervention" that ends sessions (PostgreSQL, appendix A).
+    // Class 57P is "operator intervention", which ends sessions (PostgreSQL, appendix A).
     let code = error.as_database_error().and_then(|error| error.code());
     code.is_some_and(|code| code.starts_with("57P"))
 }

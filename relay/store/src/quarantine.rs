@@ -1,5 +1,5 @@
-//! The limit of what a source keeps of requests that fail. It is held in the transaction that stores: what is beyond it
-//! is not stored, only counted, in one row of rejections for each source and hour.
+//! The limits of a source's quarantine. They are enforced in the transaction that stores: an event beyond them is not
+//! stored but only counted, in one row of rejections for each source and hour.
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
@@ -12,37 +12,37 @@ use super::new_event::NewEvent;
 use super::{Connection, Pool};
 use crate::{Error, Result};
 
-/// The cause of the rejections that count what is beyond the limit.
+/// The cause of the rejections that count events beyond the limits.
 pub const CAUSE: &str = "quarantine_full";
 
-/// What a source has kept in an hour.
+/// The events that a source has put into quarantine in an hour.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Usage {
     pub hour: OffsetDateTime,
     pub events: i64,
     pub bytes: i64,
-    /// Requests beyond the limit.
+    /// Events beyond the limits.
     pub rejected: i64,
     rejection_id: Option<Uuid>,
 }
 
-/// A source that has reached its limit.
+/// A source that has reached its limits.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Full {
     pub source_id: Uuid,
     pub hour: OffsetDateTime,
 }
 
-/// What is beyond the limits of its sources.
+/// The events beyond the limits of their sources.
 #[derive(Debug, Default)]
 pub struct Beyond {
     /// The events that must not be stored.
     pub events: HashSet<Uuid>,
-    /// The sources of which the event `source.quarantine_full` is to be stored now.
+    /// The sources for which the operational event `source.quarantine_full` is to be stored now.
     pub full: Vec<Full>,
 }
 
-/// What a source has kept in this hour by the database's clock; `None` if that is nothing.
+/// The quarantine usage of a source in the current hour, by the database's clock; `None` if there is none.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -58,8 +58,8 @@ pub async fn usage(pool: &Pool, source: SourceId) -> Result<Option<Usage>> {
     .map_err(Error::from)
 }
 
-/// Charges the events that failed to their sources, and says which of them are beyond the limit. The sources are locked
-/// until the transaction ends.
+/// Charges the events that failed verification to the limits of their sources, and returns the events beyond the
+/// limits. The rows of the sources are locked until the transaction ends.
 pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) -> Result<Beyond> {
     let mut by_source: BTreeMap<Uuid, (QuarantineLimits, Vec<&NewEvent>)> = BTreeMap::new();
     for event in events {
@@ -82,7 +82,7 @@ pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) ->
                 Some(count(connection, usage.rejection_id, limits, first, last, rejected.len()).await?);
             beyond.events.extend(rejected.iter().map(|event| event.id));
         }
-        if is_told(before, usage.rejected) {
+        if is_reported(before, usage.rejected) {
             beyond.full.push(Full { source_id, hour: usage.hour });
         }
     }
@@ -90,7 +90,7 @@ pub(super) async fn charge(connection: &mut Connection, events: &[&NewEvent]) ->
     Ok(beyond)
 }
 
-/// Adds what there is room for to the usage, and returns the others.
+/// Adds the events within the limits to the usage, and returns the others.
 fn divide<'e>(usage: &mut Usage, limits: QuarantineLimits, events: &[&'e NewEvent]) -> Vec<&'e NewEvent> {
     let most = |limit: u64| i64::try_from(limit).unwrap_or(i64::MAX);
     let mut rejected = Vec::new();
@@ -108,9 +108,10 @@ fn divide<'e>(usage: &mut Usage, limits: QuarantineLimits, events: &[&'e NewEven
     rejected
 }
 
-/// Whether the event is stored when the count goes from one number to another: at the first one, and again whenever the count
-/// has doubled, because a relay may have been killed before it stored it. Its key makes it one event an hour.
-fn is_told(before: i64, after: i64) -> bool {
+/// Whether the operational event is stored when the count rises from `before` to `after`: at the first rejection, and
+/// again whenever the count has doubled, because a relay may have been killed before it stored the event. The event's
+/// key makes it one event per hour.
+fn is_reported(before: i64, after: i64) -> bool {
     before.leading_zeros() != after.leading_zeros()
 }
 
@@ -159,7 +160,7 @@ async fn write(connection: &mut Connection, usages: &HashMap<Uuid, Usage>) -> Re
     Ok(())
 }
 
-/// Counts requests in the row of rejections of this hour, and returns its id.
+/// Counts events in the row of rejections for this hour, and returns its id.
 async fn count(
     connection: &mut Connection,
     row: Option<Uuid>,
@@ -236,7 +237,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_beyond_the_number_or_the_bytes_is_rejected_and_a_smaller_one_still_fits() {
+    fn events_beyond_either_limit_are_rejected_and_a_smaller_one_may_still_fit() {
         let events: Vec<NewEvent> = [60, 60, 40, 0, 0].map(event).into();
         let events: Vec<&NewEvent> = events.iter().collect();
         let limits = QuarantineLimits { events_per_hour: 3, bytes_per_hour: 100, body_bytes: 100 };
@@ -249,9 +250,10 @@ mod tests {
     }
 
     #[test]
-    fn the_owner_is_told_at_the_first_one_and_then_ever_more_rarely() {
-        let told: Vec<i64> = (0..40).filter(|count| is_told(*count, count + 1)).map(|count| count + 1).collect();
-        assert_eq!(told, [1, 2, 4, 8, 16, 32]);
-        assert!(is_told(0, 500) && !is_told(5, 5) && !is_told(0, 0));
+    fn a_full_quarantine_is_reported_at_the_first_rejection_and_whenever_the_count_doubles() {
+        let reported: Vec<i64> =
+            (0..40).filter(|count| is_reported(*count, count + 1)).map(|count| count + 1).collect();
+        assert_eq!(reported, [1, 2, 4, 8, 16, 32]);
+        assert!(is_reported(0, 500) && !is_reported(5, 5) && !is_reported(0, 0));
     }
 }

@@ -22,13 +22,13 @@ pub struct RejectionRow {
     pub remote: String,
 }
 
-/// A search for a page of rejections, newest first. Those of deleted sources belong to no customer and are left
+/// A search for a page of rejections, newest first. Rejections of deleted sources belong to no customer and are left
 /// out.
 #[derive(Debug)]
 pub struct Page {
     pub customer: CustomerId,
     pub source: Option<SourceId>,
-    /// How many are enough.
+    /// How many rejections are enough.
     pub limit: i64,
     pub found: Vec<RejectionRow>,
 }

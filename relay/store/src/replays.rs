@@ -1,4 +1,4 @@
-//! Replay jobs: what they match, how far they are, and the deliveries they make.
+//! Replays: which rows they take, their progress, and the deliveries they make.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -22,28 +22,28 @@ pub mod events;
 
 pub use self::count::{Count, counted, counting};
 
-/// What a replay takes, with ids in place of names.
+/// The rows that a replay takes, with ids instead of names.
 #[derive(Debug, Clone)]
 pub struct Selection {
     pub customer_id: Uuid,
     pub source_id: Option<Uuid>,
     pub destination_id: Option<Uuid>,
     pub event_type: Option<String>,
-    /// Where it is given, the deliveries in this state are taken; else the events.
+    /// If set, the replay takes deliveries in this state; otherwise events.
     pub state: Option<String>,
     pub error: Option<String>,
-    /// Of the events, those whose signature failed and that have not been released; else all others.
+    /// For events: whether to take those in quarantine, or all others.
     pub failed: bool,
-    /// Of the event's id.
+    /// The range of event ids.
     pub events: Range,
-    /// Of the id of what is taken: the event, or if there is a state, the delivery.
+    /// The range of the ids of the taken rows: deliveries if there is a state, otherwise events.
     pub ids: Range,
-    /// What was stored, or if there is a state, settled later than this is not taken.
+    /// Rows that were stored, or for deliveries settled, later than this are not taken.
     pub made_at: OffsetDateTime,
 }
 
 impl Selection {
-    /// The id of the last of `rows` rows among which the selection looks for what it takes; see [`Search::edge`].
+    /// The id of the last of the first `rows` rows that the selection has to read; see [`Search::edge`].
     async fn edge(&self, pool: &Pool, range: Range, rows: i64, plain: bool) -> Result<Option<Uuid>> {
         match (&self.state, plain) {
             (None, false) => {
@@ -60,7 +60,7 @@ impl Selection {
     }
 }
 
-/// A replay as it is stored.
+/// A stored replay.
 #[derive(Debug, Clone)]
 pub struct ReplayRow {
     pub id: Uuid,
@@ -70,10 +70,10 @@ pub struct ReplayRow {
     pub rate_limit: Option<i32>,
     pub rate_per: Option<String>,
     pub state: String,
-    /// How many rows it takes; while `counting`, how many were found so far.
+    /// How many rows it takes; while `counting`, how many have been found so far.
     pub matched: i64,
     pub counting: bool,
-    /// The last id that has been counted.
+    /// The id of the last counted row.
     pub count_after: Option<Uuid>,
     pub until_id: Uuid,
     pub cursor_id: Option<Uuid>,
@@ -87,17 +87,17 @@ pub struct ReplayRow {
     pub error: Option<String>,
     pub created_at: OffsetDateTime,
     pub finished_at: Option<OffsetDateTime>,
-    /// How many times a chunk has been begun without an end when the cursor was `begun_after`; see [`Self::begun_here`].
+    /// How many times a chunk was begun without finishing when the cursor was `begun_after`; see [`Self::begun_here`].
     pub begun: i16,
     pub begun_after: Option<Uuid>,
     /// Until then no other replica begins the chunk at the cursor.
     pub begun_until: Option<OffsetDateTime>,
-    /// The last error that a chunk behind `begun_after` ended with: of the database, or a panic.
+    /// The last error with which a chunk after `begun_after` ended: a database error or a panic.
     pub begun_error: Option<String>,
 }
 
 impl ReplayRow {
-    /// How many times a chunk has been begun at the cursor without an end.
+    /// How many times a chunk was begun at the current cursor without finishing.
     #[must_use]
     pub fn begun_here(&self) -> i16 {
         if self.begun_after == self.cursor_id { self.begun } else { 0 }
@@ -125,37 +125,37 @@ pub struct Made {
     pub event_id: Uuid,
     pub source_id: Uuid,
     pub route_id: Option<Uuid>,
-    /// The version of the route; `None` stands for the last one of a route that was deleted.
+    /// The version of the route; `None` means the last version of a deleted route.
     pub route_version: Option<i32>,
-    /// How long it waits for its first attempt.
+    /// How long it waits before its first attempt.
     pub first_wait: Duration,
-    /// Why it is not sent before its route has been asked again.
+    /// Why it is not sent before its route has been evaluated again.
     pub undecided: Option<Undecided>,
 }
 
 /// A chunk of a replay.
 #[derive(Default)]
 pub struct Chunk {
-    /// The last row taken; `None` where there was none left.
+    /// The id of the last row taken; `None` if there were no rows left.
     pub cursor: Option<Uuid>,
     pub processed: usize,
-    /// Of these, what cannot be made again, because the body is past its retention.
+    /// How many of these cannot be delivered again, because the body is past its retention.
     pub skipped: usize,
     pub made: Vec<Made>,
-    /// The events that leave quarantine with it. Where there are any, nothing is made for others.
+    /// The events that this chunk releases from quarantine. If there are any, deliveries are made only for them.
     pub released: Vec<Uuid>,
-    /// Their keys: from then on a repetition is a duplicate.
+    /// Their keys: if such an event arrives again afterwards, it is a copy.
     pub claims: Vec<Claim>,
 }
 
-/// What became of a chunk.
+/// The result of storing a chunk.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Advanced {
-    /// Committed: the deliveries are made and the cursor is where they end.
+    /// Committed: the deliveries are made and the cursor is at the end of the chunk.
     Moved,
-    /// Nothing was written: somebody else has moved or ended the replay.
+    /// Nothing was written: another replica has moved the cursor, or the replay has ended.
     Elsewhere,
-    /// Nothing was written: the configuration is another one than that by which the chunk was routed.
+    /// Nothing was written: the configuration has changed since the chunk was routed.
     StaleConfiguration,
 }
 
@@ -163,7 +163,7 @@ pub enum Advanced {
 #[derive(Debug)]
 pub struct NextDeliveries<'a> {
     pub selection: &'a Selection,
-    /// How many are enough.
+    /// How many deliveries are enough.
     pub limit: i64,
     pub found: Vec<DeliveryRow>,
 }
@@ -180,8 +180,8 @@ impl Search for NextDeliveries<'_> {
     }
 }
 
-/// The deliveries of a range of ids that a selection with a state takes, oldest first. Only the last delivery of an event
-/// to a destination counts, so that what has been replayed to success since is not sent again.
+/// The deliveries of a range of ids that a selection with a state takes, oldest first. Only the last delivery of an
+/// event to a destination counts, so that an event that has since been replayed successfully is not sent again.
 async fn next_deliveries(pool: &Pool, selection: &Selection, range: Range, limit: i64) -> Result<Vec<DeliveryRow>> {
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
@@ -225,7 +225,8 @@ async fn next_deliveries(pool: &Pool, selection: &Selection, range: Range, limit
     .map_err(Error::from)
 }
 
-/// What is stored with ids of a time to come, because they come from the clocks of edges and relays.
+/// The greatest stored ids that are in the future, if any. Such ids exist because they come from the clocks of edges
+/// and relays.
 #[derive(Debug, Clone, Copy)]
 pub struct Newest {
     /// The time by the database's clock.
@@ -236,8 +237,8 @@ pub struct Newest {
     pub delivery_id: Option<Uuid>,
 }
 
-/// Looks what is stored with ids from `from` on, which is the present time. Only the partitions of today and of the coming days
-/// are touched: a day of history that cannot be read does not keep a replay from being made.
+/// Reads the greatest stored ids from `from` on, which is the present time. Only the partitions of today and the coming
+/// days are touched, so a day of history that cannot be read does not prevent a replay from being created.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -254,10 +255,10 @@ pub async fn newest(pool: &Pool, from: Uuid) -> Result<Newest> {
     .map_err(Error::from)
 }
 
-/// Writes a new replay.
+/// Stores a new replay.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
     sqlx::query!(
         "insert into replays (id, customer_id, filter, destination_id, rate_limit, rate_per, state, matched, until_id, counting,
@@ -283,7 +284,7 @@ pub async fn insert(pool: &Pool, replay: &ReplayRow) -> Result<()> {
 /// One replay of a customer.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
@@ -302,7 +303,7 @@ pub async fn find(pool: &Pool, customer: Uuid, id: Uuid) -> Result<Option<Replay
 /// The replays of a customer, newest first.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn page(pool: &Pool, customer: Uuid, before: Option<Uuid>, limit: i64) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
@@ -322,7 +323,7 @@ pub async fn page(pool: &Pool, customer: Uuid, before: Option<Uuid>, limit: i64)
 /// The most held deliveries of a replay that are counted.
 pub const HELD_COUNTED: i64 = 10_000;
 
-/// How many pending deliveries of each of these replays are held, at most [`HELD_COUNTED`]. Replays without any are left
+/// The number of held deliveries of each of these replays, counted up to [`HELD_COUNTED`]. Replays without any are left
 /// out.
 ///
 /// # Errors
@@ -345,11 +346,11 @@ pub async fn held(pool: &Pool, ids: &[Uuid]) -> Result<HashMap<Uuid, i64>> {
     Ok(rows.into_iter().map(|row| (row.id, row.count)).collect())
 }
 
-/// The replays that are not finished, of all customers: those first that are not begun at their place already, because
-/// one that ends the relay again and again must not keep the others from moving; then the ones that are due first.
+/// The running replays of all customers. Those with the fewest unfinished starts come first, because a replay that
+/// repeatedly crashes the relay must not keep the others from progressing. Then the order is by when they are due.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
@@ -364,10 +365,10 @@ pub async fn running(pool: &Pool) -> Result<Vec<ReplayRow>> {
 }
 
 /// Makes the deliveries of a chunk, routed by the configuration `version`, releases its events, and moves the cursor to
-/// its end, in one transaction. Nothing is made for an event that was released by another call since.
+/// its end, in one transaction. No deliveries are made for an event that another call has released in the meantime.
 ///
 /// # Errors
-/// Where the database cannot be asked; then nothing was written.
+/// Returns an error if a query fails; then nothing was written.
 pub async fn advance(
     pool: &Pool,
     replay: &ReplayRow,
@@ -388,11 +389,11 @@ pub async fn advance(
     let released = release(&mut transaction, &chunk.released).await?;
     let is_due = |made: &&Made| chunk.released.is_empty() || released.contains(&made.event_id);
     let made: Vec<&Made> = chunk.made.iter().filter(is_due).collect();
-    // Not one statement for all: its time would grow with the number of destinations.
+    // Not one statement for all: its run time would grow with the number of destinations.
     for made in made.chunks(ROWS_AT_ONCE) {
         insert_made(&mut transaction, replay, made).await?;
     }
-    // Last, so that the row is locked for a moment only: others count what they settle in it.
+    // Last, so that the row is locked only briefly: other transactions count their settlements in it.
     let moved = sqlx::query!(
         "update replays set cursor_id = $3, processed = processed + $4, created = created + $5, skipped = skipped + $6,
                             next_at = greatest(next_at, now() - interval '1 second') + $7::float8 * interval '1 second',
@@ -461,7 +462,7 @@ async fn insert_made(connection: &mut Connection, replay: &ReplayRow, made: &[&M
     Ok(())
 }
 
-/// Marks events as released and returns those that were still waiting for it.
+/// Marks events as released and returns those that were still in quarantine.
 async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet<Uuid>> {
     if events.is_empty() {
         return Ok(HashSet::new());
@@ -476,11 +477,12 @@ async fn release(connection: &mut Connection, events: &[Uuid]) -> Result<HashSet
     Ok(released.into_iter().collect())
 }
 
-/// Marks a replay as worked off. If what it matches has not been counted to the end, it is what has been taken. It is no less
-/// than that: what was being stored when the replay was made may have been counted before its commit and taken after it.
+/// Marks a replay as completed. If its rows have not all been counted, the number matched becomes the number taken. It
+/// is never less than that: rows that were being stored when the replay was created may have been counted before their
+/// commit and taken after it.
 ///
 /// # Errors
-/// If the statement fails.
+/// Returns an error if the query fails.
 pub async fn complete(pool: &Pool, id: Uuid) -> Result<()> {
     sqlx::query!(
         "update replays set state = 'completed', finished_at = now(), counting = false,
@@ -493,10 +495,10 @@ pub async fn complete(pool: &Pool, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Ends a replay: it makes no more deliveries. Returns false where it had ended before.
+/// Cancels a replay, so that it makes no more deliveries. Returns false if it was already cancelled.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool> {
     let cancelled = sqlx::query!(
         "update replays set state = 'cancelled', finished_at = coalesce(finished_at, now())
@@ -508,11 +510,12 @@ pub async fn cancel(pool: &Pool, id: Uuid) -> Result<bool> {
     Ok(cancelled.rows_affected() > 0)
 }
 
-/// Cancels up to `limit` pending deliveries of a replay and returns whether any are left. Those that others have locked are
-/// among what is left: the caller tries again after a moment. The engines of all replicas find one signal of it.
+/// Cancels up to `limit` pending deliveries of a replay and returns whether any are left. Deliveries that other
+/// transactions have locked count as left: the caller tries again after a moment. The engines of all replicas read one
+/// signal for all of them.
 ///
 /// # Errors
-/// Returns an error if a query fails; some of them may be cancelled by then.
+/// Returns an error if a query fails; some deliveries may already be cancelled.
 pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left> {
     let cancelled = sqlx::query_scalar!(
         r#"with ended as (
@@ -548,12 +551,12 @@ pub async fn cancel_pending(pool: &Pool, id: Uuid, limit: i64) -> Result<Left> {
     Ok(if locked { Left::Locked } else { Left::Nothing })
 }
 
-/// What is left of the pending deliveries of a replay.
+/// Which pending deliveries of a replay are left.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Left {
     /// There may be more.
     More,
-    /// Only what others have locked, for instance because an attempt is being settled.
+    /// Only deliveries that other transactions have locked, for instance because an attempt is being settled.
     Locked,
     Nothing,
 }

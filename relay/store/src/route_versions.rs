@@ -1,21 +1,21 @@
-//! The versions of routes that are not current any more, kept for the deliveries that were routed by them.
+//! Earlier versions of routes, kept for the deliveries that were routed by them.
 
 use uuid::Uuid;
 
 use super::{Connection, Pool};
 use crate::{Error, Result};
 
-/// A version of a route, as a transform needs it.
+/// The parts of a route's version that a transform needs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct VersionRow {
-    /// `None` sends the raw bytes.
+    /// `None` sends the raw body.
     pub transform: Option<String>,
     /// The name of the source as the transform saw it.
     pub source_name: String,
 }
 
 /// Keeps the current version of a route whose transform is about to become `transform`, and gives the route the next
-/// version. Does nothing if the transform stays the same. Part of the transaction that changes the route.
+/// version. Does nothing if the transform does not change. It runs in the transaction that changes the route.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -46,7 +46,8 @@ pub async fn keep_if_changed(
 }
 
 /// Keeps the current version of routes that are about to be deleted: of one route, or of all routes of a source or to a
-/// destination. `id` is that of the route, the source or the destination. Part of the transaction that deletes them.
+/// destination. `id` is the id of the route, the source or the destination. It runs in the transaction that deletes
+/// them.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -65,7 +66,7 @@ pub async fn keep_before_deletion(connection: &mut Connection, id: Uuid) -> Resu
     Ok(())
 }
 
-/// A version of a route, be it the current one or kept; `None` if it is not known.
+/// A version of a route, whether current or kept; `None` if it is not known.
 ///
 /// # Errors
 /// Returns an error if the query fails.

@@ -9,7 +9,7 @@ use super::configuration::{Change, Version};
 use super::route_versions;
 use crate::{Connection, Error, Pool, Result};
 
-/// A route with the names of what it joins.
+/// A route with the names of its source and destination.
 #[derive(Debug, Clone)]
 pub struct RouteRow {
     pub id: Uuid,
@@ -26,7 +26,7 @@ pub struct RouteRow {
     pub updated_at: OffsetDateTime,
 }
 
-/// What a route's owner sets.
+/// The settings that an operator gives a route.
 pub struct Content {
     pub filter: Option<String>,
     pub transform: Option<String>,
@@ -35,11 +35,11 @@ pub struct Content {
     pub enabled: bool,
 }
 
-/// Stores a new route. The second value is the new version of the configuration.
+/// Stores a new route. Also returns the new version of the configuration.
 ///
 /// # Errors
-/// `one_route_joins_a_source_and_a_destination` where there is one between them, a foreign key where one of them is
-/// gone, or the database cannot be asked.
+/// Returns a violation of `one_route_joins_a_source_and_a_destination` if such a route exists, a foreign key violation
+/// if the source or the destination is gone, or another error if a query fails.
 pub async fn insert(
     pool: &Pool,
     customer: CustomerId,
@@ -68,15 +68,16 @@ pub async fn insert(
     Ok((row, change.commit().await?))
 }
 
-/// What a change has made of a route.
+/// The result of a change of a route.
 pub struct Changed {
-    /// What it was before.
+    /// The row before the change.
     pub before: RouteRow,
     pub row: RouteRow,
     pub version: Version,
 }
 
-/// Changes a route to what `plan` makes of its row; no other change is made meanwhile. `None` if there is no such route.
+/// Changes a route to the content that `plan` makes from its row; no other change runs at the same time. `None` if
+/// there is no such route.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -116,7 +117,7 @@ async fn update(connection: &mut Connection, customer: CustomerId, id: RouteId, 
 /// One route.
 ///
 /// # Errors
-/// Returns an error if the query fails.
+/// Returns an error if a query fails.
 pub async fn find(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<RouteRow>> {
     find_in(&mut pool.acquire().await?, customer, id).await
 }
@@ -138,10 +139,10 @@ async fn find_in(connection: &mut Connection, customer: CustomerId, id: RouteId)
     .map_err(Error::from)
 }
 
-/// A page of routes, newest first, of a source or to a destination where one is given.
+/// A page of routes, newest first; only of a source or to a destination if one is given.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn page(
     pool: &Pool,
     customer: CustomerId,
@@ -171,11 +172,11 @@ pub async fn page(
     .map_err(Error::from)
 }
 
-/// Deletes a route and returns the new version of the configuration; `None` if there is no such route. What it has made
-/// already is delivered with the transform that it was routed with.
+/// Deletes a route and returns the new version of the configuration; `None` if there is no such route. Deliveries that
+/// it has already made are sent with the transform by which they were routed.
 ///
 /// # Errors
-/// Returns an error if a query fails; then nothing was written, or the answer of the commit was lost.
+/// Returns an error if a query fails; then nothing was written, or the response to the commit was lost.
 pub async fn delete(pool: &Pool, customer: CustomerId, id: RouteId) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;

@@ -1,4 +1,4 @@
-//! Everything that is sealed with the master key, page by page.
+//! All columns that are sealed with the master key, page by page.
 
 use uuid::Uuid;
 
@@ -20,10 +20,10 @@ pub struct SealedDestination {
     pub headers_sealed: Option<String>,
 }
 
-/// At most 1,000 sources of all customers, in the order of their ids, those after `after`.
+/// At most 1,000 sources of all customers after the id `after`, in the order of their ids.
 ///
 /// # Errors
-/// If the query fails.
+/// Returns an error if the query fails.
 pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSource>> {
     sqlx::query_as!(
         SealedSource,
@@ -36,10 +36,10 @@ pub async fn sources(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedSourc
     .map_err(Error::from)
 }
 
-/// At most 1,000 destinations of all customers, in the order of their ids, those after `after`.
+/// At most 1,000 destinations of all customers after the id `after`, in the order of their ids.
 ///
 /// # Errors
-/// If the query fails.
+/// Returns an error if the query fails.
 pub async fn destinations(pool: &Pool, after: Option<Uuid>) -> Result<Vec<SealedDestination>> {
     sqlx::query_as!(
         SealedDestination,

@@ -1,11 +1,11 @@
-//! Searches through history, a range at a time.
+//! Searches through history, one range at a time.
 //!
-//! A filter can match one row of a hundred million. No index serves each combination of filters, so a statement that ends
-//! when it has found enough may read all of history. A search bounds what it looks at instead: it takes ranges of a
-//! number of rows, counted in an index that gives the order of the list, and stops after so many rows or so much time. The
-//! caller learns how far the search came and can go on from there.
+//! A filter can match one row in a hundred million. No index serves every combination of filters, so a statement that
+//! ends when it has found enough rows may read all of history. A search instead limits how much it reads: it takes
+//! ranges of a certain number of rows, counted in an index that has the order of the list, and stops after a total
+//! number of rows or a total time. The caller is given the unread rest, and can continue from there.
 //!
-//! A range that reaches the time limit of its statements is looked at again in smaller parts.
+//! A range whose statements reach their time limit is searched again in smaller parts.
 
 use std::future::Future;
 use std::time::Instant;
@@ -30,20 +30,21 @@ pub struct Range {
     pub until: Uuid,
 }
 
-/// The order in which a search goes through a range.
+/// The order in which a search reads a range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Order {
     NewestFirst,
     OldestFirst,
 }
 
-/// What is looked for in a table of history.
+/// A search through a table of history.
 pub trait Search: Send {
-    /// The id of the last of the first `rows` rows of the range, in the order of the search; `None` if the range has fewer.
-    /// They are counted in the index that fits the filters best, or if `plain`, among all rows of the table.
+    /// The id of the last of the first `rows` rows of the range, in the order of the search; `None` if the range has
+    /// fewer. The rows are counted in the index that fits the filters best, or, if `plain`, among all rows of the
+    /// table.
     ///
     /// # Errors
-    /// If a statement fails.
+    /// Returns an error if a query fails.
     fn edge(
         &self,
         pool: &Pool,
@@ -52,22 +53,22 @@ pub trait Search: Send {
         plain: bool,
     ) -> impl Future<Output = Result<Option<Uuid>>> + Send;
 
-    /// Adds what matches in the range to what was found; returns whether that is enough. In that case the search ends
-    /// before the end of the range.
+    /// Adds the matching rows of the range to those found, and returns whether that is enough. If so, the search ends,
+    /// even before the end of the range.
     ///
     /// # Errors
-    /// If a statement fails; then nothing was added.
+    /// Returns an error if a query fails; then nothing was added.
     fn look(&mut self, pool: &Pool, range: Range) -> impl Future<Output = Result<bool>> + Send;
 }
 
 /// How a search ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Enough was found.
+    /// Enough rows were found.
     Full,
-    /// The whole range was looked at.
+    /// The whole range was searched.
     End,
-    /// The limits were reached; this is what was not looked at.
+    /// The limits were reached; contains the part that was not searched.
     Stopped(Range),
 }
 
@@ -81,13 +82,13 @@ impl Range {
         Self { from: id, until: after(id) }
     }
 
-    /// The ids that are greater than `id`, if there is one.
+    /// The ids of the range that are greater than `id`, or the whole range if it is `None`.
     #[must_use]
     pub fn behind(self, id: Option<Uuid>) -> Self {
         Self { from: id.map_or(self.from, |id| self.from.max(after(id))), ..self }
     }
 
-    /// The last id before the range: what lies behind it is the range.
+    /// The last id before the range: the range consists of the ids after it.
     #[must_use]
     pub fn start(self) -> Uuid {
         Uuid::from_u128(self.from.as_u128().saturating_sub(1))
@@ -111,7 +112,7 @@ impl Range {
     }
 }
 
-/// How many rows are still wanted.
+/// How many more rows are needed.
 #[must_use]
 pub fn remaining(limit: i64, found: usize) -> i64 {
     limit.saturating_sub(i64::try_from(found).unwrap_or(i64::MAX)).max(0)
@@ -123,10 +124,11 @@ pub fn after(id: Uuid) -> Uuid {
     Uuid::from_u128(id.as_u128().saturating_add(1))
 }
 
-/// Goes through a range until enough is found, its end is reached, or the limits are. It comes at least one range far.
+/// Searches a range until enough rows are found, its end is reached, or a limit is reached. It searches at least one
+/// part.
 ///
 /// # Errors
-/// If a statement fails, or takes too long for the smallest range at the beginning of the range.
+/// Returns an error if a query fails, or if even the smallest part at the beginning of the range takes too long.
 pub async fn run<S: Search>(
     pool: &Pool,
     search: &mut S,
@@ -147,7 +149,7 @@ pub async fn run<S: Search>(
             Err(error) if error.kind() != Kind::Timeout(Limit::Server) => return Err(error),
             Err(_) if pace.cut() => {}
             Err(error) if rest == range => return Err(error),
-            // What was found up to here is an answer.
+            // The rows found so far are a valid result.
             Err(_) => return Ok(Outcome::Stopped(rest)),
         }
         if rest != range && pace.is_over(begun.elapsed()) {
@@ -157,7 +159,7 @@ pub async fn run<S: Search>(
     Ok(Outcome::End)
 }
 
-/// One range; `Stopped` with what follows it, if more follows.
+/// Searches one part; `Stopped` contains the rest, if there is one.
 async fn search_range<S: Search>(
     pool: &Pool,
     search: &mut S,
@@ -191,7 +193,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_holds_its_edge_and_the_rest_follows_it() {
+    fn the_first_part_of_a_split_includes_the_edge_and_the_rest_follows() {
         assert_eq!(range(10, 20).split(Order::NewestFirst, id(15)), (range(15, 20), range(10, 15)));
         assert_eq!(range(10, 20).split(Order::OldestFirst, id(15)), (range(10, 16), range(16, 20)));
         assert!(range(10, 20).split(Order::NewestFirst, id(10)).1.is_empty());
@@ -199,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn what_lies_behind_the_start_of_a_range_is_the_range() {
+    fn a_range_consists_of_the_ids_after_its_start() {
         for part in [range(10, 20), range(1, 20), Range::ALL.behind(Some(id(7)))] {
             assert_eq!(Range { from: id(0), ..part }.behind(Some(part.start())), part);
         }

@@ -1,7 +1,8 @@
-//! Writes what became of attempts: the attempt rows and the new state of their deliveries, in one transaction.
+//! Settles attempts: stores their rows and the new states of their deliveries, in one transaction.
 //!
-//! Every row names the shard and the epoch in which its destination was owned. What was sent by an owner that has lost
-//! the shard since is not settled: the new owner has it in its table and sends it again, with the same `webhook-id`.
+//! Every settlement names the shard of its destination and the epoch in which the shard was owned. If the owner has
+//! since lost the shard, its attempts are not settled: the new owner still has the deliveries in its table and sends
+//! them again, with the same `webhook-id`.
 
 use std::collections::{BTreeMap, HashSet};
 
@@ -14,34 +15,35 @@ use super::counters::{self, DestinationCounts};
 use super::replays::{self, counts::Counts};
 use crate::{Connection, Error, Pool, Result};
 
-/// What was written.
+/// The result of settling.
 #[derive(Debug, Default)]
 pub struct Settled {
-    /// The deliveries that were settled. The others belong to another owner by now, are gone, were made pending again, or had
-    /// been written already, by a transaction whose answer was lost.
+    /// The deliveries that were settled. The others now belong to another owner, are gone, were made pending again, or
+    /// had already been settled by a transaction whose response was lost.
     pub ids: HashSet<Uuid>,
-    /// The time that waits were added to, by the database's clock; `None` if nothing was written.
+    /// The time to which waits were added, by the database's clock; `None` if nothing was written.
     pub at: Option<OffsetDateTime>,
 }
 
 impl Settled {
-    /// Whether this was settled. What was put back was, though its row may have stayed as it was.
+    /// Whether this delivery was settled. A delivery that was put back behind another counts as settled, even if its
+    /// row did not change.
     #[must_use]
     pub fn has(&self, settlement: &Settlement) -> bool {
         matches!(settlement.next, Next::Behind { .. }) || self.ids.contains(&settlement.delivery_id)
     }
 
-    /// Adds what another transaction has written.
+    /// Adds the result of another transaction.
     pub fn add(&mut self, other: Self) {
         self.ids.extend(other.ids);
         self.at = self.at.into_iter().chain(other.at).min();
     }
 }
 
-/// Writes all of them.
+/// Settles all of them in one transaction.
 ///
-/// Waits are added to `now()`, the time at which the transaction began. That is after the answer, so no wait is shorter
-/// than it should be, and reads compare with the `now()` of their own transactions.
+/// Waits are added to `now()`, the time at which the transaction began. That is after the response of the destination,
+/// so no wait is too short. Reads compare with the `now()` of their own transactions.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
@@ -49,7 +51,8 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled> 
     let mut transaction = pool.begin().await?;
     let shards: Vec<i16> = settlements.iter().map(|row| row.shard).collect();
     let epochs: Vec<i64> = settlements.iter().map(|row| row.epoch).collect();
-    // The shard rows stay locked until the commit: a shard cannot change hands between this check and what follows.
+    // The shard rows stay locked until the commit: a shard cannot change its owner between this check and the following
+    // statements.
     let ours = sqlx::query!(
         r#"select shard, epoch, now() as "now!" from shards
          where (shard, epoch) in (select * from unnest($1::smallint[], $2::bigint[]))
@@ -70,7 +73,7 @@ pub async fn settle(pool: &Pool, settlements: &[Settlement]) -> Result<Settled> 
     settled.extend(reschedule(&mut transaction, &settlements).await?);
     free_keys(&mut transaction, &settlements).await?;
     replays::counts::add(&mut transaction, &replay_counts(&settlements, &settled)).await?;
-    // Last, because two transactions that count for the same destination wait for each other from here to their commit.
+    // Last, because two transactions that count for the same destination block each other from here until they commit.
     counters::add_to_destinations(&mut transaction, &counts(&settlements, &settled)).await?;
     transaction.commit().await?;
     Ok(Settled { ids: settled, at })
@@ -119,7 +122,7 @@ async fn insert_attempts(connection: &mut Connection, rows: &[&Settlement]) -> R
     Ok(())
 }
 
-/// Moves the deliveries that have ended from the hot table to history.
+/// Moves deliveries that have ended from the table of pending deliveries to history.
 async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>> {
     let mut ids = Vec::new();
     let mut states = Vec::new();
@@ -172,8 +175,8 @@ async fn finish(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec
     .map_err(Error::from)
 }
 
-/// Writes when deliveries are due again, or that they are held. One that a caller asked to send at once after its attempt was
-/// begun stays due now.
+/// Stores when deliveries are due again, or that they are held. A delivery that an operator retried after its attempt
+/// had begun stays due now.
 async fn reschedule(connection: &mut Connection, rows: &[&Settlement]) -> Result<Vec<Uuid>> {
     let mut ids = Vec::new();
     let mut waits = Vec::new();
@@ -246,7 +249,8 @@ async fn reschedule(connection: &mut Connection, rows: &[&Settlement]) -> Result
     .map_err(Error::from)
 }
 
-/// Takes deliveries that go after another one out of what is due. Where that one has ended meanwhile they stay.
+/// Makes deliveries that have to wait for an earlier one of their order key due later. If that one has ended in the
+/// meantime, they stay due.
 async fn reschedule_behind(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let behind = rows.iter().filter_map(|row| match &row.next {
         Next::Behind { wait } => Some((row.delivery_id, wait.as_secs_f64())),
@@ -280,8 +284,8 @@ async fn reschedule_behind(connection: &mut Connection, rows: &[&Settlement]) ->
     Ok(())
 }
 
-/// Makes the next delivery of each key that has become free due now: the first that has not been tried. One that is
-/// retried keeps its own time, and the wait before a first attempt is not cut short.
+/// Makes the next delivery of each freed order key due now: the first one that has not been attempted. A retried
+/// delivery keeps its own time, and the wait before a first attempt is not shortened.
 async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<()> {
     let freed = rows.iter().filter(|row| row.frees_key);
     let freed = freed.filter_map(|row| row.order_key.map(|key| (row.destination_id, key)));
@@ -307,7 +311,7 @@ async fn free_keys(connection: &mut Connection, rows: &[&Settlement]) -> Result<
     Ok(())
 }
 
-/// What the settlements add to the counters of their destinations.
+/// The counts that the settlements add to the counters of their destinations.
 fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, DestinationCounts> {
     let mut counts: BTreeMap<Uuid, DestinationCounts> = BTreeMap::new();
     for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {
@@ -325,7 +329,7 @@ fn counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Desti
     counts
 }
 
-/// What the settlements add to the counts of the replays that made their deliveries.
+/// The counts that the settlements add to the replays that made their deliveries.
 fn replay_counts(rows: &[&Settlement], settled: &HashSet<Uuid>) -> BTreeMap<Uuid, Counts> {
     let mut counts: BTreeMap<Uuid, Counts> = BTreeMap::new();
     for row in rows.iter().filter(|row| settled.contains(&row.delivery_id)) {

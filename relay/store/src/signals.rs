@@ -1,9 +1,10 @@
-//! What was cancelled, for the engines of all replicas: each drops what it holds of it in memory.
+//! Signals of cancelled deliveries, for the engines of all replicas: each engine drops the deliveries from its memory.
 //!
-//! A signal is written in the transaction that cancels. A replica reads new ones with its look for what is due
-//! ([`super::pending::next_due`]) and remembers a [`Position`]. Signals become visible in the order in which their transactions
-//! commit, which neither their ids nor their times tell. So the position is the oldest transaction that was still running at
-//! the last look: everything before it has been seen, and what came after it and was seen is remembered by its id.
+//! A signal is written in the transaction that cancels. A replica reads new signals after a scan
+//! ([`super::pending::next_due`]) has reported them, and remembers a [`Position`]. Signals become visible in the order
+//! in which their transactions commit, and neither their ids nor their times reflect that order. So the position is the
+//! oldest transaction that was still running at the last scan. All signals of earlier transactions have been read.
+//! Signals of later transactions that have been read are remembered by their ids.
 
 use std::collections::BTreeMap;
 
@@ -12,20 +13,20 @@ use shared::id::{DeliveryId, DestinationId, ReplayId};
 
 use crate::{Pool, Result};
 
-/// The most signals of one statement.
+/// The most signals that one statement reads.
 pub const AT_ONCE: i64 = 1_000;
 
-/// For how long signals are kept, in seconds. A replica that does not read for so long has lost its shards, and with them all
-/// that it held in memory.
+/// How long signals are kept, in seconds. A replica that reads no signals for this long has lost its shards, and with
+/// them all deliveries in its memory.
 pub const KEPT_S: f64 = 3_600.0;
 
 /// How far a replica has read.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Position {
-    /// Every signal of a transaction before this one has been seen. `None` before the first look: a replica that starts needs
-    /// none of the old ones.
+    /// All signals of transactions before this one have been read. `None` before the first scan: a replica that starts
+    /// needs no old signals.
     from: Option<i64>,
-    /// Signals of later transactions that have been seen, by their ids, each with its transaction.
+    /// Signals of later transactions that have been read, by their ids, each with its transaction.
     seen: BTreeMap<i64, i64>,
 }
 
@@ -36,15 +37,16 @@ impl Position {
         self.from.unwrap_or(i64::MAX)
     }
 
-    /// The ids of the signals since then that have been seen.
+    /// The ids of the signals since that transaction that have been read.
     #[must_use]
     pub fn seen(&self) -> Vec<i64> {
         self.seen.keys().copied().collect()
     }
 
-    /// A look has shown no signal that is new. `horizon` is the oldest transaction that was running then.
+    /// Moves the position after a scan that has found no new signals. `horizon` is the oldest transaction that was
+    /// running then.
     pub fn move_to(&mut self, horizon: i64) {
-        // It is earlier than before if the database was restored.
+        // The horizon goes back if the database was restored.
         if self.from.is_some_and(|from| horizon < from) {
             self.seen.clear();
         }
@@ -57,7 +59,7 @@ impl Position {
     }
 }
 
-/// Where a replica that starts begins to read.
+/// The position at which a replica that starts begins to read.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -70,10 +72,10 @@ pub async fn begin(pool: &Pool) -> Result<Position> {
     Ok(position)
 }
 
-/// Reads the signals that are new, and moves the position.
+/// Reads the new signals and moves the position.
 ///
 /// # Errors
-/// Returns an error if a query fails; then the next call returns the signals again that this one has read.
+/// Returns an error if a query fails; then the next call reads the same signals again.
 pub async fn read(pool: &Pool, position: &mut Position) -> Result<Vec<Signal>> {
     let mut moved = position.clone();
     let mut signals = Vec::new();
@@ -116,10 +118,10 @@ pub async fn read(pool: &Pool, position: &mut Position) -> Result<Vec<Signal>> {
     }
 }
 
-/// Deletes signals that are older than an hour, at most `limit`, and says how many they were.
+/// Deletes signals that are older than an hour, at most `limit`, and returns their number.
 ///
 /// # Errors
-/// Returns an error if the query fails; then nothing was deleted, or the answer of the commit was lost.
+/// Returns an error if the query fails; then nothing was deleted, or the response to the commit was lost.
 pub async fn delete_old(pool: &Pool, limit: i64) -> Result<u64> {
     let deleted = sqlx::query!(
         "delete from delivery_signals
@@ -154,7 +156,7 @@ mod tests {
         // 41 commits while 40 is still running.
         position.saw(7, 41);
         position.move_to(40);
-        assert_eq!((position.from(), position.seen()), (40, vec![7]), "the signal of 40 is still to come");
+        assert_eq!((position.from(), position.seen()), (40, vec![7]), "the signal of 40 is not visible yet");
         position.saw(3, 40);
         position.move_to(41);
         assert_eq!((position.from(), position.seen()), (41, vec![7]));
@@ -163,7 +165,7 @@ mod tests {
     }
 
     #[test]
-    fn a_database_that_went_back_is_read_from_where_it_is() {
+    fn a_restored_database_is_read_from_its_own_horizon() {
         let mut position = Position::default();
         position.move_to(1_000);
         position.saw(7, 1_001);

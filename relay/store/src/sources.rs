@@ -1,4 +1,4 @@
-//! Sources: what the API changes and what the edge has to be told.
+//! Sources: how the API changes them, and whether the edge has their newest revision.
 
 use std::time::Duration;
 
@@ -10,8 +10,8 @@ use super::configuration::{Change, Version};
 use super::route_versions;
 use crate::{Connection, Error, Pool, Result};
 
-/// How long after a confirmation or a deletion the edge is read back: longer than KV answers with what it held before,
-/// which is a minute.
+/// How long after a confirmation or a deletion the edge is read back and compared: longer than KV can return an earlier
+/// value, which is a minute.
 pub const EDGE_CHECK_SOON: Duration = Duration::from_secs(180);
 
 /// A source as it is stored.
@@ -31,13 +31,13 @@ pub struct SourceRow {
     pub edge_error: Option<String>,
     pub created_at: OffsetDateTime,
     pub updated_at: OffsetDateTime,
-    /// Of the sealed text that the edge wrote when it confirmed `edge_revision`.
+    /// The digest of the sealed text that the edge wrote when it confirmed `edge_revision`.
     pub edge_digest: Option<String>,
-    /// When what the edge holds is next compared with this row.
+    /// When the edge is next compared with this row.
     pub edge_check_at: OffsetDateTime,
 }
 
-/// What a source consists of besides its id and name.
+/// The content of a source, except its id and name.
 pub struct Content {
     pub provider: String,
     pub config: serde_json::Value,
@@ -47,13 +47,13 @@ pub struct Content {
 /// The secrets of a source as they are stored.
 pub struct SealedSecrets {
     pub active: String,
-    /// `None` where there are none.
+    /// `None` if there are none.
     pub retired: Option<String>,
 }
 
-/// What a change has made of a source.
+/// The result of a change of a source.
 pub struct Changed {
-    /// What it was before; `None` if it is new.
+    /// The row before the change; `None` if the source is new.
     pub before: Option<SourceRow>,
     pub row: SourceRow,
     pub version: Version,
@@ -69,8 +69,8 @@ pub async fn insert(pool: &Pool, customer: CustomerId, id: SourceId, name: &str,
     Ok(Changed { before: None, row, version: change.commit().await? })
 }
 
-/// Changes the source with this id or this name to what `plan` makes of its row; no other change is made meanwhile. `None`
-/// if there is no such source.
+/// Changes the source with this id or this name to the content that `plan` makes from its row; no other change runs at
+/// the same time. `None` if there is no such source.
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
@@ -88,8 +88,8 @@ pub async fn change<E: From<Error>>(
     Ok(Some(Changed { before: Some(before), row, version: change.commit().await? }))
 }
 
-/// Changes the source with this name, or stores a new one with the id `new`. `plan` is given the id and the row, if there is
-/// one; no other change is made meanwhile.
+/// Changes the source with this name, or stores a new one with the id `new`. `plan` is given the id, and the row if
+/// there is one; no other change runs at the same time.
 ///
 /// # Errors
 /// Returns the error of `plan`, or an error if a query fails.
@@ -136,7 +136,8 @@ async fn insert_in(
     .map_err(Error::from)
 }
 
-/// Changes a source to its next revision. Others may raise the revision at the same time, and nothing else.
+/// Changes a source and raises its revision. Concurrently, other transactions may raise the revision of the source and
+/// record the edge's state, but change nothing else.
 async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> Result<SourceRow> {
     sqlx::query_as!(
         SourceRow,
@@ -158,7 +159,7 @@ async fn update_in(connection: &mut Connection, id: Uuid, content: &Content) -> 
 /// The source with this id or this name.
 ///
 /// # Errors
-/// Returns an error if the query fails.
+/// Returns an error if a query fails.
 pub async fn find(
     pool: &Pool,
     customer: CustomerId,
@@ -189,7 +190,7 @@ async fn find_in(
 /// A page of sources, newest first.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit: i64) -> Result<Vec<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
@@ -203,12 +204,12 @@ pub async fn page(pool: &Pool, customer: CustomerId, cursor: Option<Uuid>, limit
     .map_err(Error::from)
 }
 
-/// Deletes a source at a revision, and its routes; its events stay, and what is pending of them is delivered as it was routed.
-/// The edge's tombstone of that revision is compared again from then on. Returns the new version of the configuration; `None`
-/// if the source was changed since, or is gone.
+/// Deletes a source at a revision, with its routes. Its events stay, and their pending deliveries are sent as they were
+/// routed. The edge's tombstone of that revision is compared from then on. Returns the new version of the
+/// configuration; `None` if the source has been changed or deleted in the meantime.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if a query fails.
 pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i64) -> Result<Option<Version>> {
     let mut change = Change::begin(pool).await?;
     route_versions::keep_before_deletion(&mut change, id.uuid()).await?;
@@ -229,11 +230,11 @@ pub async fn delete(pool: &Pool, customer: CustomerId, id: SourceId, revision: i
     change.commit_if_any(&deleted).await
 }
 
-/// Raises a source's revision to `least`, unless it is there already, and changes nothing else: what is put to the edge from
-/// now on is newer than what is under way. Returns the row; `None` if it is gone.
+/// Raises a source's revision to `least` if it is lower, and changes nothing else. A later write to the edge is then
+/// newer than any write that is in flight. Returns the row; `None` if it is gone.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<SourceRow>> {
     sqlx::query_as!(
         SourceRow,
@@ -246,11 +247,10 @@ pub async fn raise_to(pool: &Pool, id: SourceId, least: i64) -> Result<Option<So
     .map_err(Error::from)
 }
 
-/// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000, the rest comes after
-/// them.
+/// The sources of all customers whose newest revision the edge has not confirmed; at most 1,000 at a time.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>> {
     sqlx::query_as!(SourceRow, "select * from sources where edge_revision < revision order by updated_at limit 1000")
         .fetch_all(pool)
@@ -258,11 +258,11 @@ pub async fn behind_edge(pool: &Pool) -> Result<Vec<SourceRow>> {
         .map_err(Error::from)
 }
 
-/// Notes that the edge has written this revision, and when that is compared with what it holds. A newer revision that the
-/// edge has confirmed stays noted.
+/// Records that the edge has written this revision, and when the edge is to be compared with it. If the edge has
+/// already confirmed a newer revision, nothing changes.
 ///
 /// # Errors
-/// The query fails.
+/// Returns an error if the query fails.
 pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Option<&str>) -> Result<()> {
     sqlx::query!(
         "update sources set edge_revision = $2, edge_digest = $3, edge_check_at = now() + $4::float8 * interval '1 second',
@@ -278,10 +278,10 @@ pub async fn edge_confirmed(pool: &Pool, id: SourceId, revision: i64, digest: Op
     Ok(())
 }
 
-/// Notes why the edge does not have this revision.
+/// Records why the edge does not have this revision.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if the query fails.
 pub async fn edge_failed(pool: &Pool, id: SourceId, revision: i64, error: &str) -> Result<()> {
     sqlx::query!("update sources set edge_error = $3 where id = $1 and edge_revision < $2", id.uuid(), revision, error)
         .execute(pool)

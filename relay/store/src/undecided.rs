@@ -1,4 +1,5 @@
-//! Deliveries whose route could not say whether, or in which order, they are sent, and held ones whose route has changed.
+//! Undecided deliveries, whose routes could not decide whether or in which order they are sent, and held deliveries
+//! whose routes have changed.
 
 use model::held_by::HeldBy;
 use time::OffsetDateTime;
@@ -9,15 +10,16 @@ use super::held::{self, Release};
 use super::{Connection, Pool};
 use crate::{Error, Result};
 
-/// For how long after a change of a route what it holds may still be by its old expressions, in seconds: replicas read the
-/// configuration within two seconds, and an attempt may be under way.
+/// How long after a change of a route deliveries may still be held because of its old expressions, in seconds: replicas
+/// read the configuration within two seconds, and an attempt may be in flight.
 pub(super) const OLD_ROUTE_S: f64 = 10.0;
 
-/// The pause before the first time that the relay asks again by itself; it is doubled each time up to [`LONGEST_PAUSE_S`].
+/// The wait before the relay first evaluates a route again automatically. It doubles each time, up to
+/// [`LONGEST_PAUSE_S`].
 pub const FIRST_PAUSE_S: f64 = 10.0;
 pub const LONGEST_PAUSE_S: f64 = 900.0;
 
-/// Why a delivery is held that has ended before a filter approved it, and is made again.
+/// The reason why a settled delivery that no filter has approved is held when it becomes pending again.
 pub const NOT_APPROVED: &str = "the filter of the route has not been evaluated yet; it is being evaluated";
 
 /// An undecided delivery.
@@ -40,25 +42,25 @@ pub struct EventRow {
     pub query: String,
     pub headers: serde_json::Value,
     pub body_size: i32,
-    /// `None` if it is larger than was asked for, or no longer kept.
+    /// `None` if it is larger than requested, or no longer kept.
     pub body: Option<Vec<u8>>,
 }
 
-/// What a route said of an undecided delivery.
+/// The decision of a route about an undecided delivery.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Decision {
-    /// It is due now, or when the wait for its first attempt is over, routed by this version of its route; in no order if a
-    /// replay made it.
+    /// The delivery is due now, or when the wait before its first attempt is over, routed by this version of its route.
+    /// If a replay made it, it has no order key.
     Matched { order_key: Option<i64>, route_version: i32 },
-    /// It is not to be sent, for this reason.
+    /// The delivery is not sent, for this reason.
     NotMatched(String),
-    /// It stays as it is, for this reason. `again` if the relay asks again by itself.
+    /// The delivery stays undecided, for this reason. `again`: the relay evaluates the route again automatically.
     Undecided { by: HeldBy, reason: String, again: bool },
 }
 
-/// Looks for what was held before its route was changed, and releases it (see [`held::make_due`]). What others have locked
-/// is left for the next time. Returns the destinations of those that are due now, and how many deliveries were found in all,
-/// at most `limit`.
+/// Releases deliveries that were held before their route was changed (see `held::make_due`). Rows that other
+/// transactions have locked are left for the next call. Returns the destinations of the deliveries that are due now,
+/// and the number of all deliveries found, at most `limit`.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.
@@ -86,8 +88,8 @@ pub async fn release_changed(pool: &Pool, limit: i64) -> Result<(Vec<Uuid>, usiz
     Ok((released.iter().filter(|row| !row.undecided).map(|row| row.destination_id).collect(), released.len()))
 }
 
-/// Takes undecided deliveries that are to be decided now, and sets the time of the next try: it is there even if the relay
-/// ends before they are decided.
+/// Takes undecided deliveries that are to be decided now, and sets the time of their next try, so that they are tried
+/// again even if the relay ends before they are decided.
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
@@ -110,7 +112,7 @@ pub async fn take(pool: &Pool, limit: i64) -> Result<Vec<Row>> {
     .map_err(Error::from)
 }
 
-/// As [`take`], of one delivery, be it due or not; `None` if it is not undecided.
+/// Like [`take`], for one delivery, whether it is to be decided now or later; `None` if it is not undecided.
 ///
 /// # Errors
 /// Returns an error if the query fails; then nothing was written.
@@ -128,7 +130,7 @@ pub async fn take_one(pool: &Pool, id: Uuid) -> Result<Option<Row>> {
     .map_err(Error::from)
 }
 
-/// An event, with its body if that has at most `largest_body` bytes; `None` if it is no longer kept.
+/// An event, with its body if that has at most `largest_body` bytes; `None` if the event is no longer kept.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -147,17 +149,17 @@ pub async fn event(pool: &Pool, id: Uuid, largest_body: i32) -> Result<Option<Ev
     .map_err(Error::from)
 }
 
-/// What became of a decision.
+/// The result of storing a decision.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decided {
     Done,
-    /// Nothing was written: the configuration is another one than that by which the route was asked.
+    /// Nothing was written: the configuration has changed since the route was evaluated.
     StaleConfiguration,
     /// Nothing was written: the delivery is no longer undecided.
     NotUndecided,
 }
 
-/// Writes what the route of an undecided delivery said by the configuration `version`.
+/// Stores the decision of a route, made by the configuration `version`, about an undecided delivery.
 ///
 /// # Errors
 /// Returns an error if a query fails; then nothing was written.

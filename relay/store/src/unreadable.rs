@@ -1,5 +1,5 @@
-//! Messages of the queue that could not be stored as what they are. They belong to no customer: whose they are is what
-//! could not be read.
+//! Messages of the queue that could not be stored as events, rejections or secrets. They belong to no customer, because
+//! the customer is part of what could not be read.
 
 use model::unreadable::Reason;
 use shared::id::UnreadableMessageId;
@@ -9,10 +9,10 @@ use uuid::Uuid;
 use super::search::{self, Range, Search, remaining};
 use crate::{Connection, Error, Pool, Result};
 
-/// How many tries may end with the relay before a message is tried only once a day.
+/// After this many tries that ended with a crash of the relay, a message is tried only once a day.
 pub const MAX_UNFINISHED_TRIES: i32 = 3;
 
-/// How many tries may end with the relay before a message is not tried any more by itself.
+/// After this many tries that ended with a crash of the relay, a message is no longer tried automatically.
 pub const GIVEN_UP_AFTER: i32 = 10;
 
 /// The most messages that one statement makes due.
@@ -24,7 +24,7 @@ pub struct NewUnreadable {
     pub id: Uuid,
     pub queue_id: String,
     pub queue_message_id: String,
-    /// The queue's content type if `message` is as the queue's API gave it.
+    /// The queue's content type if `message` is in the form that the queue's API returned.
     pub content_type: Option<String>,
     pub reason: Reason,
     pub detail: String,
@@ -34,7 +34,7 @@ pub struct NewUnreadable {
 }
 
 impl NewUnreadable {
-    /// How many bytes are kept of it.
+    /// The total size of the parts that are kept, in bytes.
     #[must_use]
     pub fn bytes(&self) -> usize {
         self.message.len() + self.body.as_ref().map_or(0, Vec::len)
@@ -52,13 +52,13 @@ pub struct SummaryRow {
     pub size: i32,
     pub stored_at: OffsetDateTime,
     pub tries: i32,
-    /// `None` if it is not tried any more by itself.
+    /// `None` if it is no longer tried automatically.
     pub next_try_at: Option<OffsetDateTime>,
     pub released_at: Option<OffsetDateTime>,
     pub event_id: Option<Uuid>,
 }
 
-/// An unreadable message with all that it takes to try it again.
+/// An unreadable message with everything that a new try needs.
 #[derive(Debug, Clone)]
 pub struct UnreadableRow {
     pub id: Uuid,
@@ -72,22 +72,23 @@ pub struct UnreadableRow {
     pub released_at: Option<OffsetDateTime>,
 }
 
-/// Which unreadable messages.
+/// Which unreadable messages to return.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Selection {
     pub reason: Option<Reason>,
-    /// Only those that have been released, or only those that have not.
+    /// Only released ones, or only those that have not been released.
     pub released: Option<bool>,
 }
 
-/// Keeps messages; those that are kept already stay as they are. They are due in a minute; those that were only leased too
-/// often are due at once.
+/// Keeps messages; those that are already kept stay unchanged. They are due in a minute, or at once if they were stored
+/// only because the queue had leased them too often.
 ///
 /// # Errors
 /// Returns an error if the query fails; then none of them is kept.
 pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> Result<()> {
     let mut messages: Vec<&NewUnreadable> = messages.iter().collect();
-    // In one order everywhere, so that two replicas with the same messages wait for each other and do not deadlock.
+    // The same order in every replica, so that two replicas with the same messages wait for each other and do not
+    // deadlock.
     messages.sort_unstable_by_key(|message| message.id);
     for message in messages {
         sqlx::query!(
@@ -115,7 +116,7 @@ pub async fn insert(connection: &mut Connection, messages: &[NewUnreadable]) -> 
 #[derive(Debug)]
 pub struct Page {
     pub selection: Selection,
-    /// How many are enough.
+    /// How many messages are enough.
     pub limit: i64,
     pub found: Vec<SummaryRow>,
 }
@@ -132,7 +133,7 @@ impl Search for Page {
     }
 }
 
-/// The unreadable messages of a range of ids that match, newest first, without their bytes.
+/// The matching unreadable messages of a range of ids, newest first, without their bytes.
 async fn page(pool: &Pool, selection: Selection, range: Range, limit: i64) -> Result<Vec<SummaryRow>> {
     let mut search = pool.begin_range().await?;
     sqlx::query_as!(
@@ -187,10 +188,10 @@ pub async fn find(pool: &Pool, id: UnreadableMessageId) -> Result<Option<Unreada
     .map_err(Error::from)
 }
 
-/// Begins the next try that is due and returns its message, `None` if none is due.
+/// Begins the next try that is due and returns its message; `None` if no try is due.
 ///
-/// That the try has begun is committed before it is made: a message that ends the relay each time is not tried for ever.
-/// The next one comes after a minute, doubled with each try up to a day.
+/// The start of the try is committed before the try itself, so that a message that crashes the relay each time is not
+/// tried forever. The next try follows after a minute; this doubles with each try, up to a day.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -216,7 +217,7 @@ pub async fn begin_next_try(pool: &Pool) -> Result<Option<UnreadableRow>> {
     .map_err(Error::from)
 }
 
-/// Ends a try that has released the message. `event` is the event it has become.
+/// Ends a try that has released the message. `event` is the event that it has become.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -233,7 +234,7 @@ pub async fn released(pool: &Pool, id: Uuid, event: Option<Uuid>) -> Result<()> 
     Ok(())
 }
 
-/// Ends a try that has not released the message: it is tried again later if the reason can pass by itself.
+/// Ends a try that has not released the message. It is tried again later if the reason is transient.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -255,7 +256,8 @@ pub async fn still_unreadable(pool: &Pool, id: Uuid, reason: Reason, detail: &st
     Ok(())
 }
 
-/// Ends a try that could not be made because something did not answer: it counts for nothing and is made again later.
+/// Ends a try that could not be made because a service did not respond. It does not count as unfinished, and is made
+/// again later.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -272,11 +274,11 @@ pub async fn not_tried(pool: &Pool, id: Uuid) -> Result<()> {
     Ok(())
 }
 
-/// Makes the messages of a reason due that have not been released, those that are no longer tried by themselves among
-/// them. Returns how many they are. One that is being tried at this moment is left as it is.
+/// Makes all messages with this reason due that have not been released, including those that are no longer tried
+/// automatically. Returns their number. A message that is being tried at this moment is left unchanged.
 ///
 /// # Errors
-/// Returns an error if the query fails; some of them may be due by then.
+/// Returns an error if the query fails; some messages may already be due.
 pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64> {
     let mut all = 0;
     loop {
@@ -298,8 +300,8 @@ pub async fn try_now(pool: &Pool, reason: Reason) -> Result<u64> {
     }
 }
 
-/// Makes the messages due that are still tried by themselves, some thousands at most: a relay that has just started may be
-/// able to read them. The others come in their turn.
+/// Makes the messages due that are still tried automatically, at most 10,000: a relay that has just started may be able
+/// to read them. The others keep their time.
 ///
 /// # Errors
 /// Returns an error if the query fails.
@@ -318,8 +320,8 @@ pub async fn try_after_start(pool: &Pool) -> Result<()> {
     Ok(())
 }
 
-/// Lets the messages that are due and have the reason of this one wait for a minute: what it needs does not answer, and
-/// messages of other reasons must not wait for that.
+/// Defers the due messages that have the same reason as this one, for a minute: the service that they need does not
+/// respond, and messages with other reasons must not wait for it.
 ///
 /// # Errors
 /// Returns an error if the query fails.

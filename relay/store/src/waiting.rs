@@ -1,23 +1,23 @@
-//! Whether work in the background waits.
+//! Whether background work is waiting.
 
 use super::Pool;
 use super::undecided::OLD_ROUTE_S;
 use crate::{Error, Result};
 
-/// Which work waits.
+/// Which background work is waiting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Waiting {
     /// Replays are running.
     pub replays: bool,
-    /// Of a running replay it is not known yet what it matches.
+    /// A running replay has not been counted completely.
     pub counts: bool,
-    /// Deliveries of a deleted destination are to be cancelled.
+    /// Deliveries to a deleted destination are to be cancelled.
     pub deletions: bool,
-    /// Undecided deliveries are due, or the route of held ones was changed.
+    /// Undecided deliveries are to be decided now, or the route of held deliveries was changed.
     pub undecided: bool,
 }
 
-/// Looks which work waits.
+/// Queries which background work is waiting.
 ///
 /// # Errors
 /// Returns an error if the query fails.

@@ -1,4 +1,4 @@
-//! Runs statements within their limit, for sqlx' queries.
+//! Runs sqlx queries within the time limit of their connection.
 
 use std::future::poll_fn;
 use std::pin::Pin;
@@ -17,7 +17,7 @@ use super::{Connection, Pool, silence};
 
 /// A statement that is about to run on a connection.
 pub(super) struct Statement<'c> {
-    /// See [`Connection`].
+    /// See `until` of [`Connection`].
     until: &'c mut Option<Instant>,
     limit: Duration,
 }
@@ -27,12 +27,12 @@ impl<'c> Statement<'c> {
         Self { until, limit }
     }
 
-    /// Runs it to its end, or to its limit.
+    /// Runs the statement until it ends or its limit is reached.
     pub(super) async fn within<T>(self, work: impl Future<Output = Result<T, Error>>) -> Result<T, Error> {
         let until = Instant::now() + self.limit;
         *self.until = Some(until);
         let result = tokio::time::timeout_at(until, work).await.unwrap_or_else(|_| Err(silence(self.limit)));
-        // After such an error nothing says what the server still has to answer.
+        // After these errors it is unknown which responses the server still owes.
         if !matches!(result, Err(Error::Io(_) | Error::Tls(_) | Error::Protocol(_) | Error::WorkerCrashed)) {
             *self.until = None;
         }
@@ -124,16 +124,16 @@ impl<'p> Executor<'p> for &'p Pool {
     }
 }
 
-/// Runs a query and puts what it gives into the slot, piece by piece.
+/// Runs a query and hands its results over through the slot, one by one.
 async fn fetch<'q, E: 'q + Execute<'q, Postgres>>(
     connection: &mut Connection,
     query: E,
     slot: Slot,
 ) -> Result<(), Error> {
     let (connection, statement) = connection.parts()?;
-    let mut answer = connection.fetch_many(query);
+    let mut response = connection.fetch_many(query);
     let pieces = async {
-        while let Some(piece) = poll_fn(|context| answer.as_mut().poll_next(context)).await {
+        while let Some(piece) = poll_fn(|context| response.as_mut().poll_next(context)).await {
             slot.hand_over(piece?).await;
         }
         Ok(())
@@ -143,14 +143,14 @@ async fn fetch<'q, E: 'q + Execute<'q, Postgres>>(
 
 type Piece = Either<PgQueryResult, PgRow>;
 
-/// Holds a piece of an answer until it is taken.
+/// Holds one piece of a response until it is taken.
 #[derive(Clone, Default)]
 struct Slot(Arc<Mutex<Option<Piece>>>);
 
 impl Slot {
     async fn hand_over(&self, piece: Piece) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(piece);
-        // Taken as soon as this is pending, and polled again for the next one.
+        // Pending once, so that the stream takes the piece; the next poll continues.
         let mut taken = false;
         poll_fn(|_| if std::mem::replace(&mut taken, true) { Poll::Ready(()) } else { Poll::Pending }).await;
     }
@@ -160,9 +160,9 @@ impl Slot {
     }
 }
 
-/// The answer to a query, as a stream that owns all it needs.
+/// The response to a query, as a stream that owns everything it needs.
 struct Rows<'e> {
-    /// `None` when it has ended.
+    /// `None` after the response has ended.
     work: Option<BoxFuture<'e, Result<(), Error>>>,
     slot: Slot,
 }

@@ -1,8 +1,9 @@
-//! Which chunks of replays have been begun, and by how many starts that did not end.
+//! Which chunks of replays have been begun, and how many times without finishing.
 //!
-//! A begin is committed before the work of its chunk, so that it outlives a relay that is ended by the chunk.
-//! [`super::advance`] takes it back in the transaction that moves the cursor. A begin counts only at the cursor that it
-//! was made at, so a relay that does not know of begins and moves the cursor takes it back as well.
+//! The start of a chunk is committed before the work on it, so that it survives a crash that the chunk causes.
+//! [`super::advance`] resets the count of starts in the transaction that moves the cursor. Starts count only at the
+//! cursor at which they were made, so a relay version that does not know of them also resets the count by moving the
+//! cursor.
 
 use std::time::Duration;
 
@@ -11,12 +12,12 @@ use uuid::Uuid;
 use super::ReplayRow;
 use crate::{Pool, Result};
 
-/// Begins a chunk at the replay's cursor and reserves it for `lease`. Returns false if there is nothing to begin: another
-/// replica has begun it and its lease has not ended, the cursor has moved, the replay is not due or has ended, or it has
-/// been begun `most` times.
+/// Begins a chunk at the replay's cursor and reserves it for `lease`. Returns false if there is nothing to begin:
+/// another replica has begun it and its lease has not expired, the cursor has moved, the replay is not due or has
+/// ended, or the chunk has been begun `most` times.
 ///
 /// # Errors
-/// If the statement fails; then nothing was begun.
+/// Returns an error if the query fails; then nothing was begun.
 pub async fn begin(pool: &Pool, replay: &ReplayRow, most: i16, lease: Duration) -> Result<bool> {
     let begun = sqlx::query!(
         "update replays set begun = case when begun_after is not distinct from cursor_id then begun + 1 else 1 end,
@@ -34,10 +35,10 @@ pub async fn begin(pool: &Pool, replay: &ReplayRow, most: i16, lease: Duration) 
     Ok(begun.rows_affected() > 0)
 }
 
-/// Reserves a chunk that has been begun for `lease` from now on.
+/// Reserves a chunk that has been begun, for `lease` from now on.
 ///
 /// # Errors
-/// If the statement fails; the lease then ends when it would have ended.
+/// Returns an error if the query fails; the lease then keeps its earlier end.
 pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<()> {
     sqlx::query!(
         "update replays set begun_until = now() + $3::float8 * interval '1 second'
@@ -51,11 +52,11 @@ pub async fn keep(pool: &Pool, replay: &ReplayRow, lease: Duration) -> Result<()
     Ok(())
 }
 
-/// Takes back the begin of a chunk at `cursor` that was interrupted and is not to blame for it. Does nothing if the
-/// cursor has moved since.
+/// Takes back the start of a chunk at `cursor` that was interrupted for a reason other than the chunk itself. Does
+/// nothing if the cursor has moved since.
 ///
 /// # Errors
-/// If the statement fails; it can be called again.
+/// Returns an error if the query fails; it can be called again.
 pub async fn give_back(pool: &Pool, id: Uuid, cursor: Option<Uuid>) -> Result<()> {
     sqlx::query!(
         "update replays set begun = begun - 1, begun_until = null
@@ -68,10 +69,10 @@ pub async fn give_back(pool: &Pool, id: Uuid, cursor: Option<Uuid>) -> Result<()
     Ok(())
 }
 
-/// Records the error that a chunk ended with. It is not begun again before `pause` is over.
+/// Records the error with which a chunk ended. It is not begun again before `pause` has passed.
 ///
 /// # Errors
-/// If the statement fails; then the begin still counts, without its error.
+/// Returns an error if the query fails; then the start still counts, without its error.
 pub async fn record(pool: &Pool, replay: &ReplayRow, error: &str, pause: Duration) -> Result<()> {
     sqlx::query!(
         "update replays set begun_error = $3, begun_until = now() + $4::float8 * interval '1 second'
@@ -86,11 +87,11 @@ pub async fn record(pool: &Pool, replay: &ReplayRow, error: &str, pause: Duratio
     Ok(())
 }
 
-/// Ends a replay as failed if it still stands at the same cursor, has been begun at least `least` times there, and no
-/// chunk of it is under way. Returns whether it did.
+/// Ends a replay as failed if its cursor has not moved, it has been begun at least `least` times there, and no chunk of
+/// it is in progress. Returns whether it did.
 ///
 /// # Errors
-/// If the statement fails; it can be called again.
+/// Returns an error if the query fails; it can be called again.
 pub async fn fail(pool: &Pool, replay: &ReplayRow, least: i16, reason: &str) -> Result<bool> {
     let failed = sqlx::query!(
         "update replays set state = 'failed', finished_at = now(), error = $4

@@ -1,4 +1,4 @@
-//! How many rows a replay takes, counted in pieces that are committed one by one.
+//! Counts the rows that a replay takes, in parts that are committed one by one.
 
 use uuid::Uuid;
 
@@ -10,7 +10,7 @@ use crate::{Error, Pool, Result};
 #[derive(Debug)]
 pub struct Count<'a> {
     pub selection: &'a Selection,
-    /// How many were found.
+    /// How many rows were found.
     pub found: i64,
 }
 
@@ -29,7 +29,7 @@ impl Search for Count<'_> {
     }
 }
 
-/// How many events of a range of ids a selection takes.
+/// How many events in a range of ids a selection takes.
 async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64> {
     let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
@@ -52,7 +52,7 @@ async fn events(pool: &Pool, selection: &Selection, range: Range) -> Result<i64>
     .map_err(Error::from)
 }
 
-/// How many deliveries of a range of ids a selection with a state takes.
+/// How many deliveries in a range of ids a selection with a state takes.
 async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<i64> {
     let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
@@ -95,7 +95,7 @@ async fn deliveries(pool: &Pool, selection: &Selection, range: Range) -> Result<
 /// The running replays that are still being counted, the oldest first.
 ///
 /// # Errors
-/// If the query fails.
+/// Returns an error if the query fails.
 pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>> {
     sqlx::query_as!(
         ReplayRow,
@@ -109,12 +109,12 @@ pub async fn counting(pool: &Pool) -> Result<Vec<ReplayRow>> {
     .map_err(Error::from)
 }
 
-/// Writes that the replay matches `matched` rows up to `count_after`, and whether more are to be counted. Returns false, and
-/// writes nothing, if the replay has taken a row behind `from` since, or another replica has counted: what was counted may
-/// then be wrong.
+/// Stores that the replay matches `matched` rows up to `count_after`, and whether more are to be counted. Returns false
+/// and writes nothing if the replay has taken a row after `from` in the meantime, or another replica has counted: the
+/// count may then be wrong.
 ///
 /// # Errors
-/// If the statement fails; it can be called again.
+/// Returns an error if the query fails; it can be called again.
 pub async fn counted(
     pool: &Pool,
     replay: &ReplayRow,

@@ -1,4 +1,4 @@
-//! What became of the deliveries that replays have made, counted in the rows of the replays.
+//! The outcomes of the deliveries that replays have made, counted in the rows of the replays.
 
 use std::collections::BTreeMap;
 
@@ -6,7 +6,7 @@ use uuid::Uuid;
 
 use crate::{Connection, Result};
 
-/// Deliveries of one replay, by what became of them.
+/// The settled deliveries of one replay, by state.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Counts {
     pub succeeded: i64,
@@ -15,18 +15,18 @@ pub struct Counts {
 }
 
 impl Counts {
-    /// So many that were cancelled.
+    /// Counts of `count` cancelled deliveries.
     #[must_use]
     pub fn cancelled(count: i64) -> Self {
         Self { cancelled: count, ..Self::default() }
     }
 }
 
-/// Adds to the counts of replays. Locks their rows in the order of their ids: it is one of the last things that a
-/// transaction does, because others count in the same rows.
+/// Adds to the counts of replays. It locks their rows in the order of their ids. It is one of the last statements of a
+/// transaction, because other transactions count in the same rows.
 ///
 /// # Errors
-/// A query fails.
+/// Returns an error if a query fails.
 pub async fn add(connection: &mut Connection, counts: &BTreeMap<Uuid, Counts>) -> Result<()> {
     if counts.is_empty() {
         return Ok(());

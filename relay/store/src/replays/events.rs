@@ -1,4 +1,4 @@
-//! The events of a replay: planned without their contents first, then read in groups as far as something needs them.
+//! The events of a replay: first planned without their contents, then read in groups if their contents are needed.
 
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -14,7 +14,7 @@ pub struct PlannedRow {
     pub source_id: Uuid,
     /// In bytes.
     pub body_size: i32,
-    /// Of headers and query, in bytes; 0 if it was not asked for.
+    /// Of headers and query, in bytes; 0 if it was not requested.
     pub head_size: i32,
     /// Whether the body is still kept.
     pub has_body: bool,
@@ -30,7 +30,7 @@ pub struct EventRow {
     pub method: String,
     pub query: String,
     pub headers: serde_json::Value,
-    /// `None` if it was not asked for or is no longer kept.
+    /// `None` if it was not requested or is no longer kept.
     pub body: Option<Vec<u8>>,
 }
 
@@ -38,9 +38,9 @@ pub struct EventRow {
 #[derive(Debug)]
 pub struct NextEvents<'a> {
     pub selection: &'a Selection,
-    /// Whether the size of their headers is asked for, which the database has to read for it.
+    /// Whether to return the size of their headers; the database has to read the headers for it.
     pub with_head_size: bool,
-    /// How many are enough.
+    /// How many events are enough.
     pub limit: i64,
     pub found: Vec<PlannedRow>,
 }
@@ -95,11 +95,10 @@ async fn plan(
     .map_err(Error::from)
 }
 
-/// The contents of events, in any order; with their bodies only for `with_body`. The caller bounds how many bytes that
-/// is.
+/// The contents of events, in any order, with bodies only for the ids in `with_body`. The caller limits the total size.
 ///
 /// # Errors
-/// If the statement fails.
+/// Returns an error if a query fails.
 pub async fn read(pool: &Pool, ids: &[Uuid], with_body: &[Uuid]) -> Result<Vec<EventRow>> {
     let mut connection = pool.acquire().await?;
     let rows = sqlx::query_as!(

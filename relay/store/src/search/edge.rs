@@ -1,12 +1,12 @@
-//! Where a range of so many rows ends, counted in an index that has the order of the ids.
+//! Finds the end of a range with a given number of rows, counted in an index that has the order of the ids.
 
 use uuid::Uuid;
 
 use super::{Order, Range};
 use crate::{Error, Pool, Result};
 
-/// How many pending deliveries of a destination are sorted rather than found in the order of all: they are read in the order
-/// in which they are due. If there are more, those of the destination are not rare among all.
+/// Up to this many pending deliveries of a destination are all read, in the order in which they are due, and sorted. If
+/// there are more, they are not rare among all pending deliveries, which are then read in the order of their ids.
 const FEW_PENDING: i64 = 10_000;
 
 /// Which indexes fit the filters of a search for events.
@@ -34,7 +34,7 @@ impl Events {
     /// The id of the last of `rows` events; see [`super::Search::edge`].
     ///
     /// # Errors
-    /// If a statement fails.
+    /// Returns an error if a query fails.
     pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>> {
         let mut furthest = None;
         for by in [self.source.map(|source| (Some(source), false)), self.in_quarantine.then_some((None, true))] {
@@ -53,9 +53,9 @@ impl Settled<'_> {
     /// The id of the last of `rows` settled deliveries; see [`super::Search::edge`].
     ///
     /// # Errors
-    /// If a statement fails.
+    /// Returns an error if a query fails.
     pub async fn edge(self, pool: &Pool, order: Order, range: Range, rows: i64) -> Result<Option<Uuid>> {
-        // Deliveries that succeeded are in no index of their own: they are most of all.
+        // Succeeded deliveries have no index of their own: they are the majority.
         let state = self.state.filter(|state| *state != "succeeded");
         let mut furthest = None;
         for by in [self.destination.map(|id| (Some(id), None)), state.map(|state| (None, Some(state)))] {
@@ -74,7 +74,7 @@ impl Pending {
     /// The id of the last of `rows` pending deliveries, newest first; see [`super::Search::edge`].
     ///
     /// # Errors
-    /// If a statement fails.
+    /// Returns an error if a query fails.
     pub async fn edge(self, pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>> {
         let mut search = pool.begin_range().await?;
         if let Some(destination) = self.destination {
@@ -105,7 +105,7 @@ impl Pending {
 /// The id of the last of `rows` rejections, newest first; see [`super::Search::edge`].
 ///
 /// # Errors
-/// If the statement fails.
+/// Returns an error if a query fails.
 pub async fn rejections(pool: &Pool, range: Range, source: Option<Uuid>, rows: i64) -> Result<Option<Uuid>> {
     let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
@@ -124,7 +124,7 @@ pub async fn rejections(pool: &Pool, range: Range, source: Option<Uuid>, rows: i
 /// The id of the last of `rows` unreadable messages, newest first; see [`super::Search::edge`].
 ///
 /// # Errors
-/// If the statement fails.
+/// Returns an error if a query fails.
 pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result<Option<Uuid>> {
     let mut search = pool.begin_range().await?;
     sqlx::query_scalar!(
@@ -138,7 +138,7 @@ pub async fn unreadable_messages(pool: &Pool, range: Range, rows: i64) -> Result
     .map_err(Error::from)
 }
 
-/// With one index or the other the rows up to the later edge can be read.
+/// The later of the two edges. Up to it, the rows can be read by either index.
 fn further(order: Order, furthest: Option<Uuid>, edge: Uuid) -> Option<Uuid> {
     Some(match (order, furthest) {
         (_, None) => edge,

@@ -1,11 +1,11 @@
-//! How many rows a search looks at next, and when it stops.
+//! How many rows a search reads next, and when it stops.
 
 use std::time::Duration;
 
-/// What a range that took too long is divided by.
+/// The divisor for the size of a range that took too long.
 const CUT: i64 = 16;
 
-/// How much larger each range is than the one before.
+/// The factor by which each range is larger than the one before.
 const GROWTH: i64 = 4;
 
 /// How far a search may go.
@@ -13,11 +13,11 @@ const GROWTH: i64 = 4;
 pub struct Limits {
     /// The rows of the first range. Small, because most searches end in it.
     pub first: i64,
-    /// The most rows of a range: what two statements look at within their time limit, also on a slow disk.
+    /// The most rows of a range: as many as two statements can read within their time limit, even on a slow disk.
     pub largest: i64,
-    /// After how many rows the search stops.
+    /// The number of rows after which the search stops.
     pub total: i64,
-    /// No range begins later than that.
+    /// No range begins after this time.
     pub within: Duration,
 }
 
@@ -39,25 +39,25 @@ impl Pace {
         self.rows
     }
 
-    /// Whether rows are counted among all of the table. An index that has few entries for the filters makes long ranges;
-    /// if one takes too long, the index did not help.
+    /// Whether rows are counted among all rows of the table. An index with few entries for the filters makes long
+    /// ranges; if such a range takes too long, the index did not help.
     pub(super) fn plain(&self) -> bool {
         self.plain
     }
 
-    /// A range was looked at.
+    /// Records that a range was searched.
     pub(super) fn looked(&mut self) {
         self.looked = self.looked.saturating_add(self.rows);
         self.rows = self.rows.saturating_mul(GROWTH).clamp(1, self.limits.largest.max(1));
     }
 
-    /// A range took too long. Returns false if it cannot be made smaller.
+    /// Records that a range took too long. Returns false if it cannot be made smaller.
     pub(super) fn cut(&mut self) -> bool {
         if self.rows == 1 && self.plain {
             return false;
         }
         self.rows = (self.rows / CUT).max(1);
-        // Later ranges would take too long again.
+        // Later ranges of the same size would also take too long.
         self.limits.largest = self.rows;
         self.plain = true;
         true
@@ -87,7 +87,7 @@ mod tests {
     }
 
     #[test]
-    fn a_range_that_takes_too_long_becomes_smaller_and_stays_so() {
+    fn a_range_that_takes_too_long_becomes_smaller_and_stays_small() {
         let mut pace = Pace::new(LIMITS);
         pace.looked();
         assert!((pace.cut(), pace.rows(), pace.plain()) == (true, 250, true));
@@ -99,7 +99,7 @@ mod tests {
     }
 
     #[test]
-    fn one_row_by_an_index_is_looked_at_again_without_it() {
+    fn a_range_of_one_row_by_an_index_is_repeated_without_the_index() {
         let mut pace = Pace::new(Limits { first: 1, ..LIMITS });
         assert!(pace.cut() && pace.plain());
         assert!(!pace.cut());
