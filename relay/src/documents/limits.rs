@@ -1,5 +1,5 @@
-//! `docs/LIMITS.md`: the limits on memory, size, number and time, with their values, settings and purposes. The values are the
-//! constants themselves.
+//! Writes `docs/LIMITS.md`: the limits on memory, size, number and time, with their values, settings and purposes. The
+//! values come from the constants themselves.
 
 mod control;
 mod data;
@@ -29,29 +29,29 @@ pub(super) struct Bound {
     protects: &'static str,
 }
 
-/// A bound that nothing changes.
+/// A limit that cannot be changed.
 fn fixed(what: &'static str, value: String, protects: &'static str) -> Bound {
     Bound { what, value, setting: "–".to_owned(), protects }
 }
 
-/// A bound that an environment variable sets; `show` writes its default.
+/// A limit that an environment variable sets; `show` formats its default.
 fn env(what: &'static str, name: &'static str, show: fn(u64) -> String, protects: &'static str) -> Bound {
     Bound { what, value: show(default_of(name)), setting: format!("`{name}`"), protects }
 }
 
-/// The default of an environment variable that is a number.
+/// The default of an environment variable whose value is a number.
 fn default_of(name: &str) -> u64 {
     let setting = SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("{name}: no setting"));
     setting.default.and_then(|default| default.parse().ok()).unwrap_or_else(|| panic!("{name}: no number"))
 }
 
-/// A bound that a field of the API sets, from the OpenAPI document: its default, and its range.
+/// A limit that a field of the API sets. Its default and its range come from the OpenAPI document.
 fn field(what: &'static str, schema: &str, name: &str, show: fn(u64) -> String, protects: &'static str) -> Bound {
     let document = serde_json::to_value(crate::api::description()).expect("json");
     let field = &document["components"]["schemas"][schema]["properties"][name];
     let number = |key: &str| field[key].as_u64().unwrap_or_else(|| panic!("{schema}.{name} has no {key}"));
     let setting = format!("`{name}`, {} to {}", show(number("minimum")), show(number("maximum")));
-    // The default is written into the description: see the tests of the API.
+    // The description contains the default: the tests of the API require that.
     let text = field["description"].as_str().unwrap_or_default();
     let default = text.rsplit_once("Default: ").map(|(_, default)| default.replace([',', '.'], ""));
     let default = default.and_then(|default| default.trim().parse().ok());
@@ -59,13 +59,13 @@ fn field(what: &'static str, schema: &str, name: &str, show: fn(u64) -> String, 
     Bound { what, value: show(default), setting, protects }
 }
 
-/// A bound that a field of the API sets, with its range in words.
+/// A limit that a field of the API sets, with its range in words.
 fn api(what: &'static str, value: String, setting: String, protects: &'static str) -> Bound {
     Bound { what, value, setting, protects }
 }
 
 fn number(value: impl TryInto<u64>) -> u64 {
-    value.try_into().unwrap_or_else(|_| panic!("not a number of the page"))
+    value.try_into().unwrap_or_else(|_| panic!("the number does not fit"))
 }
 
 /// A number in groups of three digits.
@@ -119,7 +119,7 @@ fn days(value: impl TryInto<u64>) -> String {
     if value == 1 { "1 day".to_owned() } else { format!("{} days", count(value)) }
 }
 
-/// A part of a whole.
+/// A share, in percent.
 fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }
@@ -142,8 +142,8 @@ fn page() -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test writes the page if it is asked to")]
-fn the_page_of_limits_says_what_the_constants_do() {
+#[expect(clippy::disallowed_methods, reason = "the test writes the page if UPDATE_DOCS is set")]
+fn the_page_of_limits_has_the_values_of_the_constants() {
     let path = super::repository().join("docs/LIMITS.md");
     let made = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {
