@@ -1,7 +1,7 @@
 //! Reads requests: the body, the query and the path. Errors say which field is wrong and what to do.
 //!
-//! Every text of a request is read here, and none contains the character NUL: PostgreSQL can store it neither as text
-//! nor in JSON. PostgreSQL can store every other character.
+//! Every text of a request is read here. A text that contains the character NUL is refused: PostgreSQL can store it
+//! neither as text nor in JSON. It can store every other character.
 
 use std::error::Error;
 

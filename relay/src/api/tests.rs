@@ -203,7 +203,7 @@ fn every_response_has_the_description_that_openapi_requires() {
 }
 
 #[test]
-fn the_first_sentence_of_a_call_is_its_title() {
+fn the_summary_of_every_call_is_one_short_sentence() {
     for (name, operation) in operations(&described()) {
         let summary = operation["summary"].as_str().unwrap_or_default();
         assert!(summary.ends_with('.') && summary.len() <= 110, "{name}: {summary}");

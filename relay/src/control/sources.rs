@@ -1,8 +1,8 @@
 //! Sources: the URLs that providers post to.
 //!
-//! A source is active at the edge once the edge has confirmed it. Each change waits for that for a few seconds. If the
-//! edge does not respond or refuses the change, the source shows `"edge": "pending"`, and [`crate::sync`] keeps writing
-//! it to the edge.
+//! A source is active at the edge once the edge has confirmed it. Each change waits a few seconds for the confirmation.
+//! If the edge does not respond or refuses the change, the source shows `"edge": "pending"`, and [`crate::sync`] keeps
+//! writing it to the edge.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;

@@ -1,7 +1,7 @@
 //! The modules of each crate have an order: an import leads from a module to one below it, and imports never form a
 //! cycle.
 //!
-//! An import counts for the sibling modules that it connects: if `deliver/send.rs` imports `route.rs`, then `deliver`
+//! An import belongs to the sibling modules that it connects: if `deliver/send.rs` imports `route.rs`, then `deliver`
 //! is above `route`, with everything inside both. A module and the modules inside it may import each other.
 
 use std::collections::BTreeMap;

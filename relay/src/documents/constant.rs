@@ -1,5 +1,5 @@
-//! Reads constants from the source of code that the relay cannot link: the Worker's in Rust and JavaScript, and private
-//! ones of `shared`.
+//! Reads from their source the constants that the relay cannot import: those of the Worker in Rust and JavaScript, and
+//! private ones of `shared`.
 
 use super::read;
 

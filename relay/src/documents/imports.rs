@@ -1,4 +1,4 @@
-//! Reads from the sources of a crate which of its modules import each other.
+//! Reads from the sources of a crate which modules import which others.
 
 use std::collections::{BTreeMap, BTreeSet};
 

@@ -1,4 +1,4 @@
-//! Limits of the way of an event through the relay: pull, store, deliver, retry, replay.
+//! Limits of the path of an event through the relay: pull, store, deliver, retry, replay.
 
 use std::time::Duration;
 
