@@ -197,13 +197,13 @@ pub enum Made {
     Plan(ReplayPlan),
 }
 
-/// Creates a replay or, with `dry_run`, counts its matches. A replay covers events that were stored before the call. If
-/// a state is given, it covers deliveries that reached that state before the call. The database's clock decides. The
-/// call does not wait until all of a large history has been scanned: a replay counts its matches while it runs, and a
-/// dry run says how far it has counted.
+/// Creates a replay or, with `dry_run`, counts its matches. A replay covers events that were stored before the call or,
+/// if a state is given, deliveries that reached that state before the call, by the database's clock. The call does not
+/// wait until all of a large history has been scanned: a replay counts its matches while it runs, and a dry run says
+/// how far it has counted.
 ///
 /// # Errors
-/// Returns every invalid field, or an error if a query fails.
+/// Returns every invalid field, a conflict if the destination is deleted concurrently, or an error if a query fails.
 pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Result<Made, Error> {
     let dry_run = request.dry_run;
     let after = request.cursor.as_deref().and_then(decode);

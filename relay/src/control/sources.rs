@@ -33,8 +33,8 @@ mod settings;
 /// The hint of a shorter secret shows none of its characters.
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 
-/// How often a deletion is tried. It is tried again if another call has changed the source, or if the edge has a newer
-/// revision.
+/// The number of times that a deletion is tried. It is tried again if another call has changed the source, or if the
+/// edge has a newer revision.
 const DELETION_TRIES: usize = 20;
 
 /// A secret to add to a source.

@@ -174,7 +174,7 @@ pub enum RouteOutcome {
 }
 
 /// An event with its headers and deliveries, what was decided when it was stored, and what each route would decide now.
-/// The id of a copy gives the event that was copied.
+/// For the id of a copy, the original event is returned.
 ///
 /// # Errors
 /// Returns an error if the event does not exist, or if a query fails.

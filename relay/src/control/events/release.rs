@@ -13,7 +13,7 @@ use crate::control::{Actor, Control, Error};
 use crate::intake::arrival;
 use crate::route;
 
-/// How often the routes are evaluated if concurrent calls keep changing the configuration.
+/// The number of times that the routes are evaluated if concurrent calls keep changing the configuration.
 const ROUNDS: usize = 5;
 
 /// Releases an event from quarantine: it is routed as if it had just arrived. An event that was released earlier stays
