@@ -1,4 +1,4 @@
-//! Who is calling: the bearer token, and the [`Actor`] that it stands for.
+//! Authentication: the bearer token, and the [`Actor`] that it stands for.
 
 use axum::extract::{FromRequestParts, Request, State};
 use axum::middleware::Next;
@@ -11,7 +11,7 @@ use super::problem::ApiError;
 use crate::App;
 use crate::control::Actor;
 
-/// Lets a request through that carries the admin token.
+/// Passes a request on if it has the admin token.
 pub(crate) async fn authenticate(
     State(app): State<App>,
     mut request: Request,
@@ -26,7 +26,7 @@ pub(crate) async fn authenticate(
     Ok(next.run(request).await)
 }
 
-/// There is one only if the token was right.
+/// A request has an actor only if its token was right.
 impl<S: Send + Sync> FromRequestParts<S> for Actor {
     type Rejection = ApiError;
 
@@ -35,7 +35,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Actor {
     }
 }
 
-/// The token of an Authorization header; the scheme's name may be written in any case (RFC 9110 section 11.1).
+/// The token of an Authorization header. The name of the scheme is case-insensitive (RFC 9110 section 11.1).
 fn bearer(header: &str) -> Option<&str> {
     let (scheme, token) = header.split_once(' ')?;
     scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
@@ -46,7 +46,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_token_is_what_follows_the_scheme() {
+    fn the_token_follows_the_scheme() {
         assert_eq!(bearer("Bearer abc"), Some("abc"));
         assert_eq!(bearer("bearer  abc "), Some("abc"));
         assert_eq!(bearer("Basic abc"), None);

@@ -1,4 +1,4 @@
-//! Deliveries: each event on its way to each destination, what was tried, and trying again.
+//! Deliveries, their attempts, and manual retries and cancellations.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
 
-/// Which deliveries.
+/// Query parameters of `GET /v1/deliveries`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

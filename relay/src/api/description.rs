@@ -1,4 +1,5 @@
-//! Completes the description of the API: what follows for each call from its shape, which no declaration repeats.
+//! Completes the description of the API with everything that follows from the shape of a call and that no declaration
+//! repeats.
 
 use serde_json::{Map, Value, json};
 
@@ -7,13 +8,13 @@ use crate::control::schema;
 
 pub(super) mod values;
 
-/// The answers that a call can give besides its own, by the form of the call.
+/// The shape of a call, which determines its responses in addition to those that it declares.
 struct Shape<'a> {
     /// The call needs the token.
     guarded: bool,
-    /// The path names something that may not exist.
+    /// The path names an object that may not exist.
     names_something: bool,
-    /// The request has a body that is read.
+    /// The call reads a request body.
     has_body: bool,
     path: &'a str,
 }
@@ -23,7 +24,7 @@ impl Shape<'_> {
         // Every call can fail and can take too long.
         let mut statuses = vec![500, 504];
         if self.guarded {
-            // An unknown parameter is 422, and one that holds NUL is 400.
+            // An unknown parameter returns 422, and one that contains NUL returns 400.
             statuses.extend([400, 401, 422, 503]);
         }
         if self.path == "/readyz" {
@@ -39,15 +40,15 @@ impl Shape<'_> {
     }
 }
 
-/// What POST needs of settings whose other fields PUT has in its path, or that cannot be changed: the path of the call, the
-/// settings, what they are called if they are complete, and the fields.
+/// The calls whose POST requires fields that PUT has in its path or that cannot be changed: the path of the call, the
+/// schema of the settings, the name of the schema for POST, and the required fields.
 const NEW: [(&str, &str, &str, &[&str]); 3] = [
     ("/v1/sources", "SourceSpec", "NewSource", &["name"]),
     ("/v1/destinations", "DestinationSpec", "NewDestination", &["name"]),
     ("/v1/routes", "RouteSpec", "NewRoute", &["source", "destination"]),
 ];
 
-/// Gives the POST of a path a schema of its own, in which some fields are required.
+/// Gives the POST of a path its own schema, in which these fields are required.
 fn require(description: &mut Value, (path, settings, complete, fields): &(&str, &str, &str, &[&str])) {
     let schemas = &mut description["components"]["schemas"];
     let mut schema = schemas[*settings].clone();
@@ -61,7 +62,7 @@ fn require(description: &mut Value, (path, settings, complete, fields): &(&str, 
     body["schema"] = json!({ "$ref": format!("#/components/schemas/{complete}") });
 }
 
-/// Completes a description that was made of the declarations.
+/// Completes a description that was generated from the declarations.
 pub(super) fn complete(mut description: Value) -> Value {
     let schemas = &mut description["components"]["schemas"];
     for (name, schema) in schema::all() {
@@ -124,7 +125,7 @@ fn complete_operation(path: &str, method: &str, operation: &mut Value) {
     }
 }
 
-/// What the variable part of a path names, and by what.
+/// The object that the variable part of a path names, and whether the part is an id or a name.
 fn named_in(path: &str) -> (&'static str, &'static str) {
     match path.split('/').nth(2).unwrap_or_default() {
         "deliveries" => ("delivery", "id"),
@@ -139,7 +140,7 @@ fn named_in(path: &str) -> (&'static str, &'static str) {
     }
 }
 
-/// What a status means, where a call says no more. OpenAPI requires a text.
+/// The description of a response whose call declares none. OpenAPI requires one.
 fn meaning(method: &str, status: &str, response: &Value) -> String {
     match status {
         "201" => "Created.".to_owned(),
@@ -152,7 +153,7 @@ fn meaning(method: &str, status: &str, response: &Value) -> String {
     }
 }
 
-/// What a call returns, by the name of the schema.
+/// Describes the result of a call by the name of its schema.
 fn returned(method: &str, schema: &str) -> String {
     let Some(item) = schema.strip_prefix("Page_") else {
         let updated = if matches!(method, "put" | "patch") { "updated " } else { "" };
@@ -178,8 +179,8 @@ fn returned(method: &str, schema: &str) -> String {
     format!("Returns a page of {items}.")
 }
 
-/// Moves the description of each field that may be null from the schema that the field refers to up to the field: most
-/// renderers show only the description of the field.
+/// Moves the description of each nullable field from its reference to a schema up to the field itself: most renderers
+/// show only the description of the field.
 fn lift_descriptions(value: &mut Value) {
     match value {
         Value::Array(values) => values.iter_mut().for_each(lift_descriptions),
@@ -200,7 +201,7 @@ fn lift_descriptions(value: &mut Value) {
     }
 }
 
-/// Takes null out of what a schema allows: a parameter of a query is left out or has a value.
+/// Removes null from the values that a schema allows: a query parameter is omitted or has a value.
 fn not_null(schema: &mut Value) {
     if let Some(variants) = schema.get_mut("oneOf").and_then(Value::as_array_mut) {
         variants.retain(|variant| variant["type"] != "null");
@@ -215,7 +216,7 @@ fn not_null(schema: &mut Value) {
     }
 }
 
-/// The headers of every answer.
+/// The headers of every response.
 fn common_headers(guarded: bool) -> Vec<(&'static str, Value)> {
     let id = json!({
         "description": "The id of the request. It also appears in the relay's log.",
@@ -232,7 +233,7 @@ fn common_headers(guarded: bool) -> Vec<(&'static str, Value)> {
     headers
 }
 
-/// The problem documents, by the name that the calls refer to.
+/// The problem documents, by the names with which the calls refer to them.
 fn responses() -> Value {
     let responses = refusals().into_iter().map(|refusal| {
         let mut headers = Map::new();

@@ -1,4 +1,4 @@
-//! Destinations: the endpoints that deliveries go to, with their limits and their signing keys.
+//! Destinations: the endpoints that deliveries go to, with their limits and signing secrets.
 
 use axum::Json;
 use axum::extract::State;

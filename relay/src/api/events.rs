@@ -1,4 +1,4 @@
-//! Events: what was received, byte for byte, and what became of it.
+//! Events: the requests as they were received, byte for byte, and the decisions about them.
 
 use axum::Json;
 use axum::extract::State;
@@ -14,7 +14,7 @@ use crate::control::page::{Page, PageRequest};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
 
-/// Which events.
+/// Query parameters of `GET /v1/events`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

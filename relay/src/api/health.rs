@@ -1,4 +1,4 @@
-//! Whether the relay lives, and whether it can work. Both calls need no token and say nothing else.
+//! Health checks: whether the relay is running, and whether it is ready. Neither call needs a token.
 
 use axum::Json;
 use axum::extract::State;

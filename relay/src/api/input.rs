@@ -1,7 +1,7 @@
-//! Reads requests: the body, the query and the path, with errors that say which field is wrong and what to do.
+//! Reads requests: the body, the query and the path. Errors say which field is wrong and what to do.
 //!
-//! Every text of a request is read here. None of them holds the character NUL, which PostgreSQL can store neither as text
-//! nor in JSON; it can store every other character.
+//! Every text of a request is read here. A text that contains the character NUL is refused: PostgreSQL can store it
+//! neither as text nor in JSON. It can store every other character.
 
 use std::error::Error;
 
@@ -18,7 +18,7 @@ use super::server::Late;
 use crate::control::Error as Refused;
 use crate::control::fields::{FieldError, Unread, deserialize};
 
-/// A JSON body. Its content type is not looked at: `curl -d` sends a wrong one.
+/// A JSON body. Its content type is ignored: `curl -d` sends a wrong one.
 pub(crate) struct Body<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
@@ -29,7 +29,7 @@ impl<T: DeserializeOwned, S: Send + Sync> FromRequest<S> for Body<T> {
     }
 }
 
-/// As [`Body`], where a call can do without one.
+/// Like [`Body`], for a call that works without one.
 pub(crate) struct OptionalBody<T>(pub(crate) T);
 
 impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalBody<T> {
@@ -41,7 +41,7 @@ impl<T: DeserializeOwned + Default, S: Send + Sync> FromRequest<S> for OptionalB
     }
 }
 
-/// The query of the URL, whose names and texts were checked by [`known`](super::known).
+/// The query of the URL. [`known`](super::known) has checked its names and texts.
 pub(crate) struct Params<T>(pub(crate) T);
 
 impl<T: DeserializeOwned, S: Send + Sync> FromRequestParts<S> for Params<T> {
@@ -77,7 +77,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Segment {
     }
 }
 
-/// Refuses a query that holds the character NUL.
+/// Refuses a query that contains the character NUL.
 pub(super) fn query_without_nul(query: &str) -> Result<(), ApiError> {
     form_urlencoded::parse(query.as_bytes()).try_for_each(|(name, value)| without_nul(&name, &[&name, &value], "%00"))
 }
@@ -103,7 +103,7 @@ fn json<T: DeserializeOwned>(bytes: &[u8]) -> Result<T, ApiError> {
     if bytes.is_empty() {
         return Err(ApiError::Unreadable("the request body is empty; send a JSON object".to_owned()));
     }
-    // The six characters may also be part of another text, behind a second backslash.
+    // After a second backslash, the six characters `\u0000` are ordinary text.
     if bytes.windows(6).any(|window| window == br"\u0000")
         && let Some(field) = serde_json::from_slice(bytes).ok().and_then(|value| field_with_nul(&value))
     {
@@ -126,7 +126,7 @@ fn nul_in(field: &str, written: &str) -> ApiError {
     ApiError::NulCharacter(FieldError::new(field, format!("contains a NUL character ({written}); remove it")))
 }
 
-/// The path of the first text in it that holds NUL, be it a value or a name.
+/// The path of the first text that contains NUL, which is a value or a name.
 fn field_with_nul(value: &Value) -> Option<String> {
     let below = |name: &str, inner: String| match inner.as_str() {
         "" => name.to_owned(),
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_field_that_is_wrong_is_named() {
+    fn the_invalid_field_is_named() {
         assert_eq!(wrong("{}"), ("name".to_owned(), "is required".to_owned()));
         assert_eq!(wrong(r#"{"name":"a","inner":{}}"#).0, "inner.limit");
         let unknown = wrong(r#"{"name":"a","nmae":"b"}"#);
@@ -193,14 +193,14 @@ mod tests {
     }
 
     #[test]
-    fn an_array_is_not_taken_for_the_fields_in_their_order() {
+    fn an_array_is_not_read_as_the_fields_in_order() {
         assert!(json::<Outer>(br#"{"name":"a"}"#).is_ok());
         let (field, message) = wrong(r#"["a",null]"#);
         assert_eq!((field.as_str(), message.as_str()), ("", "the request body must be an object, but is an array"));
     }
 
     #[test]
-    fn the_text_that_holds_nul_is_named_wherever_it_is() {
+    fn the_error_names_the_path_of_the_text_that_contains_nul() {
         let field = |body: &str| match json::<Value>(body.as_bytes()) {
             Err(ApiError::NulCharacter(error)) => Some(error.field),
             Ok(_) => None,
@@ -220,7 +220,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_json_cannot_be_read() {
+    fn a_body_that_is_not_json_is_unreadable() {
         for body in ["", "{", "name=a", r#"{"name":"a"} x"#, "{\"name\":\"a\",}"] {
             assert!(matches!(json::<Outer>(body.as_bytes()), Err(ApiError::Unreadable(_))), "{body}");
         }

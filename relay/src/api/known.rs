@@ -1,7 +1,7 @@
-//! Refuses what a call does not know. A parameter or a body that would be ignored is most often a mistake of the caller, who
-//! would take the answer for that of another request.
+//! Refuses parameters and bodies that a call does not know. Such an input is most often a mistake. If it were ignored,
+//! the caller would take the response for that of another request.
 //!
-//! What a call knows is read from its description, so that the two cannot differ.
+//! The inputs of a call are read from its description, so that the two cannot differ.
 
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
@@ -19,20 +19,20 @@ use super::problem::ApiError;
 use crate::control::Error as Refused;
 use crate::control::fields::FieldError;
 
-/// What each call knows, by its path and its method in lower case.
+/// The inputs of each call, by its path and its method in lower case.
 #[derive(Debug, Clone)]
 pub(crate) struct Known(Arc<HashMap<(String, String), Call>>);
 
-/// What one call knows.
+/// The inputs of one call.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 struct Call {
-    /// The parameters of its query.
+    /// The names of the query parameters.
     parameters: BTreeSet<String>,
     takes_body: bool,
 }
 
 impl Known {
-    /// What the calls of a description know.
+    /// Reads the inputs of all calls in a description.
     pub(crate) fn of(description: &Value) -> Self {
         let paths = description["paths"].as_object().into_iter().flatten();
         let calls = paths.flat_map(|(path, item)| {
@@ -57,7 +57,7 @@ impl Call {
         }
     }
 
-    /// What is wrong with a query: every parameter that the call does not know.
+    /// An error for each query parameter that the call does not know.
     fn unknown(&self, query: &str) -> Vec<FieldError> {
         let names: BTreeSet<String> =
             form_urlencoded::parse(query.as_bytes()).map(|(name, _)| name.into_owned()).collect();
@@ -70,8 +70,8 @@ impl Call {
     }
 }
 
-/// Lets a request through whose query the call knows, and whose body it reads. The body of GET and DELETE has no meaning
-/// (RFC 9110) and is not looked at.
+/// Passes a request on if the call knows its query parameters and reads its body. The body of GET and DELETE has no
+/// meaning (RFC 9110) and is not checked.
 pub(crate) async fn check(
     State(known): State<Known>,
     path: MatchedPath,
@@ -97,7 +97,7 @@ pub(crate) async fn check(
     Ok(next.run(Request::from_parts(parts, Body::empty())).await)
 }
 
-/// Whether a body says nothing: it is empty or an empty object, which many clients send with every POST.
+/// Whether a body is empty or an empty object. Many clients send an empty object with every POST.
 fn is_nothing(body: &[u8]) -> bool {
     let body = body.trim_ascii();
     body.is_empty() || serde_json::from_slice::<Value>(body).is_ok_and(|value| value == serde_json::json!({}))
@@ -108,7 +108,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_parameter_that_a_call_does_not_have_is_named() {
+    fn an_unknown_parameter_is_named() {
         let known = Known::of(&crate::api::description());
         let list = known.call("/v1/events", &Method::GET).expect("a call");
         assert!(list.unknown("limit=1&type=a&cursor=b").is_empty() && list.unknown("").is_empty());
@@ -128,7 +128,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_object_says_nothing() {
+    fn an_empty_object_counts_as_no_body() {
         for nothing in ["", " ", "{}", " { }\n"] {
             assert!(is_nothing(nothing.as_bytes()), "{nothing}");
         }

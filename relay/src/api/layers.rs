@@ -1,4 +1,5 @@
-//! What every request to the API passes: it has an id, it is traced, it ends in time, and a panic in it is an answer.
+//! The layers around every call of the API: they give a request its id, trace it, limit its time, and turn a panic into
+//! a response.
 
 use std::any::Any;
 use std::time::Duration;
@@ -18,16 +19,17 @@ use super::problem::ApiError;
 use crate::control::Error;
 use crate::{mint, supervise};
 
-/// How long a call may take. Each statement of a call has a shorter limit of its own; this one ends calls that make many.
+/// The time limit of a call. Each statement of a call has a shorter limit; this one ends calls that run many
+/// statements.
 pub(crate) const ANSWERED_WITHIN: Duration = Duration::from_secs(120);
 
-/// The id of a request, in requests and in answers.
+/// The header with the id of a request, in requests and responses.
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 
-/// The longest id that a caller may give its request, in bytes.
+/// The maximum length of an id that a caller sends, in bytes.
 const LONGEST_ID: usize = 64;
 
-/// The router with the layers around all of its calls.
+/// Puts the layers around all calls of the router.
 pub(super) fn around(router: Router, within: Duration) -> Router {
     let traced = TraceLayer::new_for_http()
         .make_span_with(span)
@@ -36,9 +38,9 @@ pub(super) fn around(router: Router, within: Duration) -> Router {
             let took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
             tracing::debug!(status = response.status().as_u16(), took_ms, "the API responded to a request");
         })
-        // What has failed is logged by the error itself.
+        // A failure is logged when its error becomes a response.
         .on_failure(());
-    // From the inside out.
+    // The last layer is the outermost one.
     router
         .layer(TimeoutLayer::with_status_code(StatusCode::GATEWAY_TIMEOUT, within))
         .layer(map_response(took_too_long))
@@ -49,7 +51,7 @@ pub(super) fn around(router: Router, within: Duration) -> Router {
         .layer(map_request(without_odd_id))
 }
 
-/// Ids for requests that bring none.
+/// Makes ids for requests without one.
 #[derive(Clone)]
 struct NewId;
 
@@ -59,13 +61,13 @@ impl MakeRequestId for NewId {
     }
 }
 
-/// The path and not the query, which may hold anything.
+/// The span of a request. It has the path but not the query, which may contain anything.
 fn span(request: &Request) -> Span {
     let id = request.headers().get(REQUEST_ID).and_then(|id| id.to_str().ok());
     tracing::info_span!("api", method = %request.method(), path = request.uri().path(), request_id = id)
 }
 
-/// Takes an id away that is too long for the log, or more than a plain word.
+/// Removes an id that is too long for the log, or that is more than a plain word.
 async fn without_odd_id(mut request: Request) -> Request {
     let is_plain = |byte: &u8| byte.is_ascii_alphanumeric() || matches!(byte, b'-' | b'_' | b'.');
     let is_odd = |id: &HeaderValue| id.is_empty() || id.len() > LONGEST_ID || !id.as_bytes().iter().all(is_plain);
@@ -75,7 +77,7 @@ async fn without_odd_id(mut request: Request) -> Request {
     request
 }
 
-/// The answer of [`TimeoutLayer`] has no body.
+/// Adds the problem document: the response of [`TimeoutLayer`] has no body.
 async fn took_too_long(response: Response) -> Response {
     if response.status() == StatusCode::GATEWAY_TIMEOUT {
         tracing::warn!("a request took too long and was cancelled");

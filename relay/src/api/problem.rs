@@ -1,7 +1,7 @@
-//! What the API answers when it refuses: problem documents (RFC 9457).
+//! The error responses of the API: problem documents (RFC 9457).
 //!
-//! The variants of [`ApiError`] are all there are; most are errors of the control layer, whose causes are logged here and never
-//! shown.
+//! [`ApiError`] has all of them. Most are errors of the control layer; if they have a cause for the operator, it is
+//! logged here.
 
 use std::collections::BTreeMap;
 
@@ -17,24 +17,24 @@ use crate::control;
 use crate::control::error::Conflict;
 use crate::control::fields::FieldError;
 
-/// Why a request is refused.
+/// Why a request is refused or fails.
 #[derive(Debug)]
 pub enum ApiError {
-    /// No bearer token, or a wrong one.
+    /// The bearer token is missing or wrong.
     Unauthorized,
-    /// The path is none of this API's.
+    /// The API has no such path.
     NoSuchCall,
     MethodNotAllowed,
-    /// The request cannot be read: what is wrong and what to do.
+    /// The request cannot be read. The text says what is wrong and what to do.
     Unreadable(String),
-    /// The field holds the character NUL, which no text of the database can hold.
+    /// The field contains the character NUL, which PostgreSQL cannot store.
     NulCharacter(FieldError),
     TooLarge,
     /// The request body did not arrive in time.
     TooSlow,
     /// The call took too long and was cancelled.
     TookTooLong,
-    /// What is asked for is refused, or failed.
+    /// The control layer refuses the request or fails.
     Refused(control::Error),
 }
 
@@ -69,7 +69,7 @@ pub struct Problem {
 }
 
 impl ApiError {
-    /// The document that the caller gets.
+    /// The document that is sent to the caller.
     #[must_use]
     pub fn problem(&self) -> Problem {
         let (status, kind, title, code) = self.class();
@@ -149,7 +149,7 @@ impl ApiError {
     }
 }
 
-/// The call by which a caller does what a conflict proposes.
+/// The call with which the caller can do what the detail of a conflict proposes.
 fn call_for(conflict: Conflict) -> Option<&'static str> {
     match conflict {
         Conflict::NameTaken => Some("PUT …/by-name/{name}"),
@@ -166,7 +166,7 @@ fn call_for(conflict: Conflict) -> Option<&'static str> {
 
 const NOT_FOUND: Class = (StatusCode::NOT_FOUND, "/problems/not-found", "not found", "not_found");
 
-/// What an error of the control layer is over HTTP.
+/// The status and the kind of an error of the control layer.
 fn class_of(error: &control::Error) -> Class {
     use control::Error;
     match error {
@@ -208,7 +208,7 @@ fn class_of(error: &control::Error) -> Class {
     }
 }
 
-/// Logs what the operator has to know of an error.
+/// Logs the cause of an error, if there is one for the operator.
 fn log(error: &control::Error) {
     use control::Error;
     let Some(cause) = error.cause() else { return };
@@ -253,17 +253,17 @@ impl IntoResponse for ApiError {
     }
 }
 
-/// A status that a problem document has, for the API's description.
+/// A response with a problem document, for the description of the API.
 pub(crate) struct Refusal {
     pub(crate) status: u16,
-    /// What the description calls it.
+    /// Its name in the description.
     pub(crate) name: &'static str,
     pub(crate) description: &'static str,
-    /// The headers that it has besides those of every answer, and what they say.
+    /// Its headers in addition to those of every response, with their descriptions.
     pub(crate) headers: &'static [(&'static str, &'static str)],
 }
 
-/// Every status of a problem document.
+/// Every response with a problem document.
 pub(crate) fn refusals() -> [Refusal; 13] {
     let refusal = |status, name, description| Refusal { status, name, description, headers: &[] };
     [
@@ -322,7 +322,7 @@ pub(crate) fn refusals() -> [Refusal; 13] {
     ]
 }
 
-macro_rules! answers {
+macro_rules! special_responses {
     ($($(#[$doc:meta])* $name:ident = $status:literal, $response:literal;)*) => {$(
         $(#[$doc])*
         pub(crate) struct $name;
@@ -336,13 +336,13 @@ macro_rules! answers {
     )*};
 }
 
-// The answers that only some calls give; all others follow from the form of a call.
-answers! {
-    /// The call can contradict what is stored.
+// Responses that only some calls have. All others follow from the shape of a call.
+special_responses! {
+    /// The request can conflict with the stored state.
     Conflicts = "409", "Conflict";
-    /// The call needs a body that may no longer be kept.
+    /// The call needs the body of an event, which may no longer be kept.
     PastRetention = "410", "PastRetention";
-    /// The call needs the edge to confirm it.
+    /// The edge has to confirm the call.
     EdgeFailed = "502", "EdgeFailed";
 }
 
@@ -377,7 +377,7 @@ mod tests {
     }
 
     #[test]
-    fn a_refusal_for_want_of_a_token_says_how_to_authenticate() {
+    fn a_response_to_a_request_without_a_token_says_how_to_authenticate() {
         let response = ApiError::Unauthorized.into_response();
         assert_eq!(response.status(), 401);
         assert_eq!(response.headers()["www-authenticate"], "Bearer realm=\"tidegate\"");

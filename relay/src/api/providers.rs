@@ -1,4 +1,4 @@
-//! The catalogue of providers: what a source can be made of, and what each needs.
+//! The catalogue of providers: how each signs and delivers, and what its sources need.
 
 use axum::Json;
 

@@ -1,4 +1,4 @@
-//! What the queries of several lists have in common.
+//! Query parameters that several lists share.
 
 use serde::Deserialize;
 use utoipa::IntoParams;
@@ -6,7 +6,7 @@ use utoipa::IntoParams;
 use crate::control::page::PageRequest;
 use crate::control::schema;
 
-/// Which page of a list that has no filters.
+/// Query parameters of a list without filters.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

@@ -1,4 +1,4 @@
-//! Rejections: requests that the edge refused, and why.
+//! Rejections: counts of requests that the edge refused, by source and cause.
 
 use axum::Json;
 use axum::extract::State;
@@ -12,7 +12,7 @@ use crate::control::rejections::{self, Rejection, RejectionFilter};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
 
-/// Which rejections.
+/// Query parameters of `GET /v1/rejections`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

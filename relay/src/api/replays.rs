@@ -1,4 +1,4 @@
-//! Replays: jobs that make deliveries again.
+//! Replays: work in the background that makes deliveries of stored events again.
 
 use axum::Json;
 use axum::extract::State;

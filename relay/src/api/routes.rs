@@ -13,7 +13,7 @@ use crate::control::page::{Page, PageRequest};
 use crate::control::routes::{self, Route, RouteFilter, RoutePatch, RouteSpec};
 use crate::control::{Actor, Control, schema};
 
-/// Which routes.
+/// Query parameters of `GET /v1/routes`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

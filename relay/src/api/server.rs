@@ -1,6 +1,6 @@
-//! Listens for the API: takes connections up to a limit, and ends those that are too slow.
+//! The API's listener: it accepts connections up to a limit, and ends those that are too slow.
 //!
-//! Connections beyond the limit are not accepted: they wait in the kernel and take no descriptor.
+//! Connections beyond the limit are not accepted: they wait in the kernel and use no file descriptor.
 
 use std::convert::Infallible;
 use std::io;
@@ -23,17 +23,17 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 use tower_service::Service as _;
 
-/// The most connections at a time.
+/// The maximum number of connections at a time.
 pub const MAX_CONNECTIONS: usize = 1_024;
 
-/// How long a caller may take.
+/// Time limits for callers.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Patience {
-    /// With the head of a request; also how long a connection may be idle.
+    /// The time to send the head of a request, and the time for which a connection may be idle.
     pub head: Duration,
-    /// With the body of a request.
+    /// The time to send the body of a request.
     pub body: Duration,
-    /// With taking nothing of an answer.
+    /// The time without progress while a response is sent.
     pub write: Duration,
 }
 
@@ -43,11 +43,12 @@ impl Default for Patience {
     }
 }
 
-/// How long after an error nothing is accepted: mostly a lack of descriptors, which ends when others are closed.
+/// How long the listener waits after an error. The usual cause is a lack of file descriptors, which ends when other
+/// connections are closed.
 const ACCEPT_AGAIN: Duration = Duration::from_millis(100);
 
-/// Serves until `stop`, with at most so many `connections` at a time; then takes none and waits until the requests that
-/// are under way have been answered.
+/// Serves until `stop`, with at most this number of `connections` at a time. Then it accepts no more connections, and
+/// waits until the requests in flight have been answered.
 pub async fn serve(
     listener: TcpListener,
     router: Router,
@@ -60,13 +61,13 @@ pub async fn serve(
     while let Some((socket, slot)) = accept(&listener, &slots, &stop).await {
         tasks.spawn(connection(socket, router.clone(), patience, stop.clone(), slot));
     }
-    // A client that connects from here on is refused, and finds another replica.
+    // A client that connects from now on is refused and tries another replica.
     drop(listener);
     tasks.close();
     tasks.wait().await;
 }
 
-/// The next connection, when there is room for it; `None` after `stop`.
+/// The next connection, as soon as there is room for it; `None` after `stop`.
 async fn accept(
     listener: &TcpListener,
     slots: &Arc<Semaphore>,
@@ -97,7 +98,7 @@ async fn connection(
     stop: CancellationToken,
     _slot: OwnedSemaphorePermit,
 ) {
-    // Without it an answer in two writes waits for the caller's delayed acknowledgement.
+    // Otherwise a response in two writes waits for the caller's delayed acknowledgement.
     if socket.set_nodelay(true).is_err() {
         return;
     }
@@ -131,7 +132,7 @@ async fn connection(
 #[error("the request body did not arrive in time")]
 pub(super) struct Late;
 
-/// A body that has to arrive in time.
+/// A request body that has to arrive in time.
 struct Timed {
     body: Incoming,
     until: Pin<Box<Sleep>>,
@@ -166,7 +167,7 @@ impl Body for Timed {
     }
 }
 
-/// A socket whose writes fail if nothing is taken of them for a while.
+/// A socket whose writes fail if the peer reads nothing for a while.
 struct Impatient {
     socket: TcpStream,
     write: Duration,

@@ -1,4 +1,4 @@
-//! What happened when: events, deliveries and attempts per minute, hour or day.
+//! Statistics: counts of events, deliveries and attempts per minute, hour or day.
 
 use axum::Json;
 use axum::extract::State;
@@ -11,7 +11,7 @@ use crate::control::stats::{self, Stats, StatsFilter, Step};
 use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, schema};
 
-/// Which counters, and of when.
+/// Query parameters of `GET /v1/stats`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

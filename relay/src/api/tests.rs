@@ -1,4 +1,4 @@
-//! The API's description, which is made of the calls themselves.
+//! Checks the description of the API, which is generated from the calls.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -11,7 +11,7 @@ fn described() -> Value {
     serde_json::to_value(description()).expect("json")
 }
 
-/// Every operation as `method path`, with what is said of it.
+/// Every operation, as `method path` with its description.
 fn operations(description: &Value) -> Vec<(String, Value)> {
     let paths = description["paths"].as_object().expect("paths");
     let of_path = |(path, item): (&String, &Value)| {
@@ -89,20 +89,20 @@ fn the_description_is_openapi_3_1_and_its_references_resolve() {
     let mut references = 0;
     for reference in text.split("\"$ref\":\"#").skip(1) {
         let pointer = reference.split('"').next().expect("a reference");
-        assert!(description.pointer(pointer).is_some(), "{pointer} is not there");
+        assert!(description.pointer(pointer).is_some(), "{pointer} does not resolve");
         references += 1;
     }
     assert!(references > 40, "{references}");
 }
 
-/// The statuses that a call is described to answer with.
+/// The statuses in the description of a call.
 fn statuses(operation: &Value) -> BTreeSet<u16> {
     let responses = operation["responses"].as_object().expect("responses");
-    responses.keys().map(|status| status.parse().expect("a status and no default")).collect()
+    responses.keys().map(|status| status.parse().expect("a numeric status")).collect()
 }
 
 #[test]
-fn every_call_but_the_probes_needs_the_token_and_each_names_every_status_that_it_can_have() {
+fn every_call_except_the_health_checks_needs_the_token_and_every_status_is_described() {
     let description = described();
     assert_eq!(description["security"], serde_json::json!([{"token": []}]));
     assert_eq!(description["components"]["securitySchemes"]["token"]["scheme"], "bearer");
@@ -122,7 +122,7 @@ fn every_call_but_the_probes_needs_the_token_and_each_names_every_status_that_it
 }
 
 #[test]
-fn the_problem_documents_have_their_schema_and_the_headers_that_the_api_sets() {
+fn problem_documents_are_described_with_their_schema_and_headers() {
     let description = described();
     let responses = description["components"]["responses"].as_object().expect("responses");
     for (name, response) in responses {
@@ -135,7 +135,7 @@ fn the_problem_documents_have_their_schema_and_the_headers_that_the_api_sets() {
     }
 }
 
-/// The names of the schemas that a part of the description refers to, directly or by others.
+/// The names of the schemas to which a part of the description refers, directly or through other schemas.
 fn schemas_in(part: &Value, description: &Value, found: &mut BTreeSet<String>) {
     for reference in part.to_string().split("#/components/schemas/").skip(1) {
         let name = reference.split('"').next().expect("a name");
@@ -146,39 +146,39 @@ fn schemas_in(part: &Value, description: &Value, found: &mut BTreeSet<String>) {
 }
 
 #[test]
-fn a_request_is_described_without_unknown_fields_and_an_answer_leaves_out_or_has_null() {
+fn requests_have_no_unknown_fields_and_no_field_of_a_response_is_both_optional_and_nullable() {
     let description = described();
-    let (mut asked, mut answered) = (BTreeSet::new(), BTreeSet::new());
+    let (mut in_requests, mut in_responses) = (BTreeSet::new(), BTreeSet::new());
     for (_, operation) in operations(&description) {
-        schemas_in(&operation["requestBody"], &description, &mut asked);
-        schemas_in(&operation["responses"], &description, &mut answered);
+        schemas_in(&operation["requestBody"], &description, &mut in_requests);
+        schemas_in(&operation["responses"], &description, &mut in_responses);
     }
     let objects = |names: &BTreeSet<String>| -> Vec<(String, Value)> {
         let schemas = names.iter().map(|name| (name.clone(), description["components"]["schemas"][name].clone()));
         schemas.filter(|(_, schema)| schema["properties"].is_object()).collect()
     };
-    assert!(objects(&asked).len() > 10 && objects(&answered).len() > 20);
-    for (name, schema) in objects(&asked) {
-        // The settings of a provider are fields of the config.
+    assert!(objects(&in_requests).len() > 10 && objects(&in_responses).len() > 20);
+    for (name, schema) in objects(&in_requests) {
+        // The config also contains the settings of the provider.
         assert!(schema["additionalProperties"] == false || name == "SourceConfig", "{name}");
-        // Generators of clients take a field with a default for one that has to be given.
+        // Client generators treat a field with a default as required.
         for (field, property) in schema["properties"].as_object().expect("properties") {
             assert!(property.get("default").is_none(), "{name}.{field}: write the default into its description");
         }
     }
-    for (name, schema) in objects(&answered).into_iter().filter(|(name, _)| !asked.contains(name)) {
+    for (name, schema) in objects(&in_responses).into_iter().filter(|(name, _)| !in_requests.contains(name)) {
         let required: Vec<&str> =
             schema["required"].as_array().into_iter().flatten().filter_map(Value::as_str).collect();
         for (field, property) in schema["properties"].as_object().expect("properties") {
             let may_be_null = property["type"].as_array().is_some_and(|kinds| kinds.contains(&"null".into()))
                 || property["oneOf"].as_array().is_some_and(|one| one.iter().any(|schema| schema["type"] == "null"));
-            assert!(required.contains(&field.as_str()) || !may_be_null, "{name}.{field} is left out or null");
+            assert!(required.contains(&field.as_str()) || !may_be_null, "{name}.{field} is both optional and nullable");
         }
     }
 }
 
 #[test]
-fn post_needs_the_fields_that_put_has_in_its_path_or_leaves_as_they_are() {
+fn post_requires_the_fields_that_put_has_in_its_path_or_cannot_change() {
     let description = described();
     let required = |schema: &str| description["components"]["schemas"][schema]["required"].clone();
     assert_eq!(required("NewSource"), serde_json::json!(["provider", "name"]));
@@ -193,7 +193,7 @@ fn post_needs_the_fields_that_put_has_in_its_path_or_leaves_as_they_are() {
 }
 
 #[test]
-fn every_answer_has_the_text_that_openapi_requires() {
+fn every_response_has_the_description_that_openapi_requires() {
     for (name, operation) in operations(&described()) {
         for (status, response) in operation["responses"].as_object().expect("responses") {
             let is_described = response["description"].as_str().is_some_and(|text| !text.is_empty());
@@ -203,7 +203,7 @@ fn every_answer_has_the_text_that_openapi_requires() {
 }
 
 #[test]
-fn the_first_sentence_of_a_call_is_its_title() {
+fn the_summary_of_every_call_is_one_short_sentence() {
     for (name, operation) in operations(&described()) {
         let summary = operation["summary"].as_str().unwrap_or_default();
         assert!(summary.ends_with('.') && summary.len() <= 110, "{name}: {summary}");
@@ -211,7 +211,7 @@ fn the_first_sentence_of_a_call_is_its_title() {
 }
 
 #[test]
-fn the_path_of_every_call_has_its_parameters_described() {
+fn the_path_parameters_of_every_call_are_described() {
     for (name, operation) in operations(&described()) {
         let described: BTreeSet<&str> = operation["parameters"]
             .as_array()
@@ -227,7 +227,7 @@ fn the_path_of_every_call_has_its_parameters_described() {
 }
 
 #[test]
-fn patch_changes_each_field_that_put_sets_but_what_a_thing_is_called_and_joins() {
+fn patch_changes_every_field_that_put_sets_except_names_and_references() {
     let description = described();
     let fields = |schema: &str| -> BTreeSet<String> {
         let properties = description.pointer(&format!("/components/schemas/{schema}/properties"));
@@ -250,7 +250,7 @@ fn no_two_calls_have_the_same_operation_id() {
 }
 
 #[test]
-fn every_value_of_an_enumeration_is_explained_unless_its_name_says_all() {
+fn every_value_of_an_enumeration_is_explained_unless_its_name_suffices() {
     let description = described();
     let schemas = description["components"]["schemas"].as_object().expect("schemas");
     let plain = ["EdgeState", "Period", "ProviderId", "ReplayFilterState", "Step"];
@@ -270,7 +270,7 @@ fn every_value_of_an_enumeration_is_explained_unless_its_name_says_all() {
 }
 
 #[test]
-fn every_parameter_and_tag_is_described_and_a_field_that_may_be_null_has_its_text_itself() {
+fn every_parameter_and_tag_is_described_and_a_nullable_field_has_its_own_description() {
     let description = described();
     let tags = description["tags"].as_array().expect("tags");
     for (name, operation) in operations(&description) {

@@ -1,4 +1,4 @@
-//! Unreadable messages: messages of the queue that could not be stored as what they are.
+//! Unreadable messages: messages of the queue that could not be stored as events.
 
 use axum::Json;
 use axum::extract::State;
@@ -16,7 +16,7 @@ use crate::control::unreadable::{
 };
 use crate::control::{Actor, Control, schema};
 
-/// Which unreadable messages.
+/// Query parameters of `GET /v1/unreadable-messages`.
 #[derive(Debug, Deserialize, IntoParams)]
 #[serde(deny_unknown_fields)]
 #[into_params(parameter_in = Query)]

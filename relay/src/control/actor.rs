@@ -1,11 +1,12 @@
-//! Who acts: every function of the control layer takes an [`Actor`].
+//! The actor: every function of the control layer takes an [`Actor`].
 
 use shared::id::CustomerId;
 
-/// Who acts, and for which customer.
+/// The caller of the control layer, and the customer for which it acts.
 ///
-/// Today there is one: the bearer of the deployment's root token, who may do everything for the default customer. Its fields are
-/// private, so that an actor is only made by what has checked a token.
+/// There is only one actor: the bearer of the deployment's root token, who may do everything for the default customer.
+/// The fields are private, so that an actor can only come from [`Actor::root`], which the API calls after it has
+/// checked the token.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Actor {
     customer: CustomerId,
@@ -18,7 +19,7 @@ impl Actor {
         Self { customer: store::DEFAULT_CUSTOMER }
     }
 
-    /// The customer that owns what the actor sees and changes.
+    /// The customer that owns everything that the actor sees and changes.
     #[must_use]
     pub const fn customer(self) -> CustomerId {
         self.customer

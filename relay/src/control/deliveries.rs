@@ -1,4 +1,4 @@
-//! Deliveries: each event on its way to each destination, what was tried, and trying again.
+//! Deliveries, their attempts, and manual retries and cancellations.
 
 use model::held_by::HeldBy;
 use serde::{Deserialize, Serialize};
@@ -144,26 +144,26 @@ pub struct Attempt {
     pub location: Option<String>,
 }
 
-/// Which deliveries.
+/// Selects deliveries.
 #[derive(Debug, Default)]
 pub struct DeliveryFilter {
     /// The id of an event.
     pub event: Option<String>,
-    /// Id or name.
+    /// The id or name of a destination.
     pub destination: Option<String>,
     pub state: Option<DeliveryState>,
-    /// The error class of the last attempt; only settled deliveries have one.
+    /// The error class of the last attempt. Only dead deliveries have one.
     pub error: Option<String>,
-    /// Made at or after this time, RFC 3339.
+    /// Created at or after this time (RFC 3339).
     pub after: Option<String>,
-    /// Made before this time, RFC 3339.
+    /// Created before this time (RFC 3339).
     pub before: Option<String>,
 }
 
 /// A page of deliveries, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the filter or the page that is asked for.
+/// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
     actor: Actor,
@@ -198,18 +198,18 @@ pub async fn list(
     Ok(window.found(ended, search.found, |row| row.id, |row| view(row, &snapshot)))
 }
 
-/// One delivery.
+/// The delivery with this id.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the delivery does not exist, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
     find(control, actor, read_id(id)?).await
 }
 
-/// Every attempt of a delivery, oldest first.
+/// A page of the attempts of a delivery, oldest first.
 ///
 /// # Errors
-/// If the delivery does not exist, or with what is wrong with the page that is asked for.
+/// Returns an error if the delivery does not exist, if the limit or the cursor is invalid, or if a query fails.
 pub async fn attempts(control: &Control, actor: Actor, id: &str, page: &PageRequest) -> Result<Page<Attempt>, Error> {
     let window = page.window()?;
     let id = read_id(id)?;
@@ -218,11 +218,12 @@ pub async fn attempts(control: &Control, actor: Actor, id: &str, page: &PageRequ
     Ok(window.page(rows, |row| row.id, attempt_view))
 }
 
-/// Sends a delivery now, whichever replica sends for its destination. One that was settled becomes pending again, with the same
-/// id; one that is held by something of its own is released, and decided first if no filter has approved it.
+/// Marks a delivery to be sent at once, by whichever replica owns its destination. A settled delivery becomes pending
+/// again, with the same id. An individually held delivery (`held_by`) is released. If it is undecided, its filter and
+/// order key are evaluated first.
 ///
 /// # Errors
-/// If it does not exist, or its destination or the body of its event is gone.
+/// Returns an error if the delivery, its destination or the body of its event no longer exists, or if a query fails.
 pub async fn retry(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
     let id = read_id(id)?;
     let first_with_body = control.config.retention.first_with_body(control.clock.now_ms().await?);
@@ -236,11 +237,11 @@ pub async fn retry(control: &Control, actor: Actor, id: &str) -> Result<Delivery
     find(control, actor, id).await
 }
 
-/// Cancels a pending or held delivery. An attempt that is under way is not called back, and does not change the delivery.
-/// One that is cancelled already stays as it is.
+/// Cancels a pending or held delivery. An attempt in flight is not aborted, and its outcome does not change the
+/// delivery. A delivery that is already cancelled stays as it is.
 ///
 /// # Errors
-/// If it does not exist, or has succeeded or is dead.
+/// Returns an error if the delivery does not exist, if it has succeeded or is dead, or if a query fails.
 pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Delivery, Error> {
     let id = read_id(id)?;
     match with_partitions!(&control.pool, deliveries::cancel(&control.pool, actor.customer(), id))? {

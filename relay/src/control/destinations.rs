@@ -1,4 +1,4 @@
-//! Destinations: the endpoints that deliveries go to, with their limits and their signing keys.
+//! Destinations: the endpoints that deliveries go to, with their limits and signing secrets.
 
 use std::collections::BTreeMap;
 
@@ -86,10 +86,10 @@ pub struct Destination {
     pub updated_at: Timestamp,
 }
 
-/// Creates a destination. What is returned holds the signing secret.
+/// Creates a destination. The result contains the signing secret.
 ///
 /// # Errors
-/// Returns every field that is wrong, or a conflict if the name is taken.
+/// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
 pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> Result<Destination, Error> {
     let mut problems = Problems::default();
     let name = name::required(spec.name.as_deref(), &mut problems);
@@ -99,33 +99,33 @@ pub async fn create(control: &Control, actor: Actor, spec: DestinationSpec) -> R
     let content = content(control, id, None, checked, mint::now_ms())?;
     let inserted = destinations::insert(&control.pool, actor.customer(), id, &name, shard(id), &content).await;
     let taken = conflict_of(&[(Constraint::DestinationName, Conflict::NameTaken)]);
-    Ok(answer(control, inserted.map_err(taken)?, true).await?.value)
+    Ok(activated(control, inserted.map_err(taken)?, true).await?.value)
 }
 
 /// A page of destinations, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the page that is asked for.
+/// Returns an error if the limit or the cursor is invalid, or if a query fails.
 pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Destination>, Error> {
     let window = page.window()?;
     let rows = destinations::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
     Ok(window.page(rows, |row| row.id, |row| view(control, row)))
 }
 
-/// One destination, by its id or name.
+/// The destination with this id or name, as the API shows it.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the destination does not exist, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
     Ok(view(control, find(control, actor, id).await?))
 }
 
-/// Creates the destination with this name, or replaces its settings. What is left out gets its default, except the signing
-/// keys, which are kept, and the static headers, which are kept as long as the URL's scheme, host and port stay the same.
-/// Of calls at the same time the last one wins as a whole.
+/// Creates the destination with this name, or replaces its settings. Omitted settings get their defaults, with two
+/// exceptions: omitted signing secrets are kept, and omitted static headers are kept as long as the scheme, host and
+/// port of the URL stay the same. If calls are concurrent, the last one replaces all settings.
 ///
 /// # Errors
-/// Returns every field that is wrong.
+/// Returns every invalid field, or an error if a query fails.
 pub async fn put(
     control: &Control,
     actor: Actor,
@@ -140,13 +140,13 @@ pub async fn put(
     let new = DestinationId::from_uuid(mint::uuid());
     let plan = |id, before: Option<&DestinationRow>| content(control, id, before, checked, mint::now_ms());
     let put = destinations::put(&control.pool, actor.customer(), name, (new, shard(new)), plan).await?;
-    answer(control, put, headers_are_given).await
+    activated(control, put, headers_are_given).await
 }
 
-/// Changes a part of a destination. Changes of different fields at the same time are all kept.
+/// Changes some settings of a destination. Concurrent changes to different fields are all kept.
 ///
 /// # Errors
-/// If it does not exist, or with every field that is wrong.
+/// Returns every invalid field, or an error if the destination does not exist or a query fails.
 pub async fn change(control: &Control, actor: Actor, id: &str, patch: DestinationPatch) -> Result<Destination, Error> {
     let headers_are_given = patch.headers.is_some();
     let patch = patch.into_json()?;
@@ -154,13 +154,13 @@ pub async fn change(control: &Control, actor: Actor, id: &str, patch: Destinatio
     let plan = |row: &DestinationRow| patched(control, row, patch, mint::now_ms());
     let changed = destinations::change(&control.pool, actor.customer(), id, name, plan).await?;
     let changed = changed.ok_or(Error::NotFound(Noun::Destination))?;
-    Ok(answer(control, changed, headers_are_given).await?.value)
+    Ok(activated(control, changed, headers_are_given).await?.value)
 }
 
-/// Deletes a destination with its routes. What is pending for it is cancelled in the background.
+/// Deletes a destination and its routes. Its pending deliveries are cancelled in the background.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the destination does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
     let id = DestinationId::from_uuid(find(control, actor, id).await?.id);
     let version = deleted_destinations::delete(&control.pool, actor.customer(), id).await?;
@@ -172,15 +172,15 @@ pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Err
 /// Holds the deliveries of a destination until it is resumed.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the destination does not exist, or if a query fails.
 pub async fn pause(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
     set_state(control, actor, id, DestinationState::Paused).await
 }
 
-/// Sends the deliveries of a paused or disabled destination again, at its rate. What was learned of it before is forgotten.
+/// Sends the deliveries of a paused or disabled destination again, at its rate. Its health is reset.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the destination does not exist, or if a query fails.
 pub async fn resume(control: &Control, actor: Actor, id: &str) -> Result<Destination, Error> {
     set_state(control, actor, id, DestinationState::Active).await
 }
@@ -191,7 +191,7 @@ pub(super) async fn find(control: &Control, actor: Actor, text: &str) -> Result<
     destinations::find(&control.pool, actor.customer(), id, name).await?.ok_or(Error::NotFound(Noun::Destination))
 }
 
-/// The id of a destination that a filter names. An id is taken as it is, because deliveries outlive their destination.
+/// The id of a destination that a filter names. An id is not looked up, because deliveries outlive their destination.
 pub(super) async fn id_of(
     control: &Control,
     actor: Actor,
@@ -207,8 +207,8 @@ pub(super) async fn id_of(
     problems.named(field, text, found.map(|row| DestinationId::from_uuid(row.id)))
 }
 
-/// Waits until a change is active, and returns the destination as it left it.
-async fn answer(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Put<Destination>, Error> {
+/// Waits until a change is active, and returns the destination as the change left it.
+async fn activated(control: &Control, changed: Changed, headers_are_given: bool) -> Result<Put<Destination>, Error> {
     let Changed { before, row, version } = changed;
     control.active(version).await?;
     let id = DestinationId::from_uuid(row.id);
@@ -234,7 +234,7 @@ async fn set_state(control: &Control, actor: Actor, id: &str, state: Destination
     Ok(view(control, row.ok_or(Error::NotFound(Noun::Destination))?))
 }
 
-/// Spread evenly, whatever the ids have in common.
+/// The hash spreads destinations evenly over the shards, whatever their ids have in common.
 fn shard(id: DestinationId) -> i16 {
     Sha256::digest(id.uuid().as_bytes()).first().copied().map_or(0, i16::from)
 }
@@ -252,7 +252,7 @@ fn open_keys(control: &Control, row: &DestinationRow) -> Result<SigningSecrets, 
     .map_err(|_| Error::Conflict(Conflict::SecretClosed))
 }
 
-/// The signing keys with a new one in front. Those that do not open any more sign no more.
+/// The signing secrets with a new one in front. If no master key opens the old ones, they no longer sign.
 fn replaced_keys(
     control: &Control,
     row: &DestinationRow,
@@ -274,7 +274,7 @@ fn open_headers(control: &Control, row: &DestinationRow) -> Result<BTreeMap<Stri
     }
 }
 
-/// The names of the static headers; none if they cannot be opened.
+/// The names of the static headers; none if no master key opens them.
 fn header_names(control: &Control, row: &DestinationRow) -> Vec<String> {
     let id = DestinationId::from_uuid(row.id);
     let headers = open_headers(control, row).unwrap_or_else(|error| {

@@ -1,7 +1,7 @@
-//! Why the control layer refuses something or fails.
+//! The errors of the control layer.
 //!
-//! What is meant for the caller ([`Error::detail`]) and what is meant for the operator ([`Error::cause`]) are different: a cause
-//! is logged and never shown.
+//! [`Error::detail`] is for the caller, and [`Error::cause`] for the operator. A cause is logged, and only that of
+//! [`Error::NotTried`] and [`Error::Edge`] is also shown to the caller.
 
 use std::fmt;
 
@@ -10,38 +10,39 @@ use store::{Constraint, Kind};
 use super::field_error::FieldError;
 use crate::history::Retention;
 
-/// Why something is refused or fails. A face translates it: the REST API into a problem document.
+/// Why a request is refused or fails. An interface translates it; the REST API makes a problem document of it.
 #[derive(Debug)]
 pub enum Error {
-    /// It does not exist, or belongs to another customer.
+    /// The object does not exist, or belongs to another customer.
     NotFound(Noun),
     /// The body of an event is no longer kept.
     PastRetention(Retention),
-    /// Fields with wrong values.
+    /// Fields with invalid values.
     Invalid(Vec<FieldError>),
-    /// It contradicts what is stored.
+    /// The request conflicts with the stored state.
     Conflict(Conflict),
-    /// A message was tried again and still cannot be stored as what it is: why, for the caller.
+    /// A message was tried again and still cannot be stored. The text is for the caller.
     StillUnreadable(String),
-    /// A message could not be tried, because the database or the edge does not answer: why, for the caller and the log.
+    /// A message could not be tried, because the database or the edge does not respond. The text is for the caller and
+    /// the log.
     NotTried(String),
-    /// The edge does not do its part: why, for the caller and the log.
+    /// The edge did not confirm a change. The text is for the caller and the log.
     Edge(String),
-    /// The database does not answer; the cause, for the log.
+    /// The database does not respond. The text is for the log.
     Unavailable(String),
     /// The bodies of events that other requests hold leave no room for one more.
     Busy,
-    /// A change is stored, and this replica does not work by it yet; the cause, for the log.
+    /// A change is stored but not yet active on this replica. The text is for the log.
     NotActive(String),
-    /// The relay's clock and the database's differ: by how much, for the caller.
+    /// The clocks of the relay and the database differ. The text is for the caller and says by how much.
     WrongClock(String),
-    /// Parts of the relay do not do their work: which.
+    /// Parts of the relay do not work. The texts say which.
     NotReady(Vec<String>),
-    /// A fault of the gateway; the cause, for the log.
+    /// A fault of Tidegate. The text is for the log.
     Internal(String),
 }
 
-/// What can be missing.
+/// The kinds of objects that may not exist.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Noun {
     Provider,
@@ -71,7 +72,7 @@ impl fmt::Display for Noun {
     }
 }
 
-/// A request that contradicts what is stored.
+/// A conflict between a request and the stored state.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Conflict {
     NameTaken,
@@ -82,7 +83,7 @@ pub enum Conflict {
     BodyGone,
     NotFailed,
     ReplayFinished,
-    /// No master key opens the signing keys of a destination.
+    /// No master key opens the signing secrets of a destination.
     SecretClosed,
 }
 
@@ -171,7 +172,7 @@ impl Error {
         }
     }
 
-    /// What the operator has to know of it, for the log; `None` if it is the caller's affair alone.
+    /// The cause, for the operator's log; `None` if the error concerns only the caller.
     #[must_use]
     pub fn cause(&self) -> Option<&str> {
         match self {
@@ -208,7 +209,7 @@ impl From<store::Error> for Error {
     }
 }
 
-/// Why an event cannot be shown whole, or delivered again.
+/// Explains why the body of an event cannot be shown or delivered again.
 pub(super) fn past_retention(retention: Retention) -> String {
     format!(
         "event bodies are kept for {} days (TIDEGATE_BODY_RETENTION_DAYS), and this period has passed",
@@ -216,7 +217,8 @@ pub(super) fn past_retention(retention: Retention) -> String {
     )
 }
 
-/// What an error of the store means for the caller of a request that can violate one of these constraints.
+/// Converts errors of the store for a request that can violate these constraints: a violation of one of them is the
+/// conflict next to it.
 pub(super) fn conflict_of(conflicts: &[(Constraint, Conflict)]) -> impl Fn(store::Error) -> Error {
     move |error| {
         let conflict = conflicts.iter().find(|(constraint, _)| error.kind() == Kind::Conflict(*constraint));
@@ -261,12 +263,12 @@ mod tests {
     }
 
     #[test]
-    fn a_violated_constraint_is_a_conflict_for_those_who_can_violate_it() {
-        let told = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
+    fn a_constraint_violation_is_a_conflict_only_if_the_request_can_cause_it() {
+        let convert = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
         let error = |kind| store::Error::new(kind, "it is refused");
-        assert!(matches!(told(error(Kind::Conflict(Constraint::SourceName))), Error::Conflict(Conflict::NameTaken)));
+        assert!(matches!(convert(error(Kind::Conflict(Constraint::SourceName))), Error::Conflict(Conflict::NameTaken)));
         for kind in [Kind::Conflict(Constraint::Reference), Kind::Data] {
-            assert!(matches!(told(error(kind)), Error::Internal(_)), "{kind:?}");
+            assert!(matches!(convert(error(kind)), Error::Internal(_)), "{kind:?}");
         }
     }
 }

@@ -1,4 +1,4 @@
-//! Events: what was received, byte for byte, and what became of it.
+//! Events: the requests as they were received, byte for byte, and the decisions about them.
 
 use std::time::Duration;
 
@@ -23,7 +23,7 @@ pub use release::release;
 pub(crate) mod explain;
 mod release;
 
-/// How long a caller waits for what the routes say of an event.
+/// How long a caller waits for the evaluation of an event's routes.
 pub(crate) const EVALUATE_WITHIN: Duration = Duration::from_secs(10);
 
 /// An event without its headers and body.
@@ -128,25 +128,25 @@ impl Verification {
     }
 }
 
-/// Which events.
+/// Selects events.
 #[derive(Debug, Default)]
 pub struct EventFilter {
-    /// Id or name.
+    /// The id or name of a source.
     pub source: Option<String>,
     pub event_type: Option<String>,
-    /// The id that the provider gave it.
+    /// The provider's id of the event.
     pub key: Option<String>,
     pub verification: Option<Verification>,
-    /// Received at or after this time, RFC 3339.
+    /// Received at or after this time (RFC 3339).
     pub after: Option<String>,
-    /// Received before this time, RFC 3339.
+    /// Received before this time (RFC 3339).
     pub before: Option<String>,
 }
 
-/// A body as it was received. It is a text of the sender's, which nothing may trust.
+/// A body as it was received. It comes from the sender and must not be trusted.
 #[derive(Debug)]
 pub struct Content {
-    /// The id that its request was answered with.
+    /// The id with which the edge acknowledged the request.
     pub id: EventId,
     pub body: Body,
 }
@@ -154,7 +154,7 @@ pub struct Content {
 /// A page of events, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the filter or the page that is asked for.
+/// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
     actor: Actor,
@@ -180,7 +180,7 @@ pub async fn list(
 /// The body of an event, byte for byte.
 ///
 /// # Errors
-/// If the event does not exist, or its body is no longer kept.
+/// Returns an error if the event does not exist, if its body is no longer kept, or if a query fails.
 pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
     let row = find(control, actor, id).await?;
     let body = control.bodies.read(&control.pool, row.id, row.body_size).await?;
@@ -188,10 +188,10 @@ pub async fn body(control: &Control, actor: Actor, id: &str) -> Result<Content, 
     Ok(Content { id: EventId::from_uuid(row.id), body })
 }
 
-/// The body of the first copy of an event whose body is another one, byte for byte.
+/// The body of the first copy whose body differs from that of the event, byte for byte.
 ///
 /// # Errors
-/// If the event does not exist, or has no such copy.
+/// Returns an error if the event does not exist or has no such copy, or if a query fails.
 pub async fn changed_copy_body(control: &Control, actor: Actor, id: &str) -> Result<Content, Error> {
     let row = find(control, actor, id).await?;
     let copy = events::changed_copy(&control.pool, row.id).await?.ok_or(Error::NotFound(Noun::ChangedCopy))?;

@@ -1,4 +1,4 @@
-//! What is wrong with one field of a request.
+//! Errors of single fields of a request.
 
 use serde::Serialize;
 use utoipa::ToSchema;
@@ -10,7 +10,7 @@ pub struct FieldError {
     pub field: String,
     /// What is wrong and how to fix it.
     pub message: String,
-    /// The stable code of the part of the gateway that refused it, if that has one.
+    /// The stable code of the part of Tidegate that refused the field, if it has one.
     #[serde(skip)]
     pub code: Option<&'static str>,
 }
@@ -20,17 +20,18 @@ impl FieldError {
         Self { field: field.into(), message: message.into(), code: None }
     }
 
-    /// With the stable code of the part of the gateway that refused it.
+    /// Like [`FieldError::new`], with the stable code of the part of Tidegate that refused the field.
     pub(crate) fn with_code(field: impl Into<String>, code: &'static str, message: impl Into<String>) -> Self {
         Self { field: field.into(), message: message.into(), code: Some(code) }
     }
 
-    /// The field and what is wrong with it, in one text.
+    /// The field and the message, in one text.
     pub(crate) fn text(&self) -> String {
         if self.field.is_empty() { self.message.clone() } else { format!("{}: {}", self.field, self.message) }
     }
 
-    /// Names the field that serde's message is about, where serde's path says only in which object it stands.
+    /// Converts an error of serde. If serde's path ends at the object that contains the field, the name of the field is
+    /// taken from the message.
     pub(crate) fn of_serde(path: &str, text: &str) -> Self {
         let inside = |name: &str| if matches!(path, "" | ".") { name.to_owned() } else { format!("{path}.{name}") };
         let quoted = |rest: &'_ str| rest.split_once('`').map(|(name, rest)| (name.to_owned(), rest.to_owned()));
@@ -40,7 +41,7 @@ impl FieldError {
         if let Some((name, rest)) = text.strip_prefix("unknown field `").and_then(quoted) {
             let known = rest.strip_prefix(", expected ").unwrap_or("");
             let known = known.strip_prefix("one of ").unwrap_or(known);
-            // serde's path may name the unknown field already.
+            // serde's path may already end with the unknown field.
             let field =
                 if path == name || path.ends_with(&format!(".{name}")) { path.to_owned() } else { inside(&name) };
             return Self::new(field, format!("is not a known field; the fields are {}", known.replace('`', "")));
@@ -61,7 +62,7 @@ impl FieldError {
     }
 }
 
-/// What serde expects, in the words of JSON.
+/// The expected kind, in the terms of JSON.
 fn expected_kind(expected: &str) -> &str {
     match expected {
         "a sequence" => "an array",
@@ -72,7 +73,7 @@ fn expected_kind(expected: &str) -> &str {
     }
 }
 
-/// What serde has found, in the words of JSON.
+/// The kind that serde found, in the terms of JSON.
 fn found_kind(found: &str) -> String {
     let value = |kind: &str| found.strip_prefix(kind).map(str::to_owned);
     match found {

@@ -1,4 +1,4 @@
-//! What is wrong with the fields of a request, collected so that a caller learns of everything at once.
+//! Collects the errors of a request's fields, so that the caller gets all of them at once.
 
 use std::fmt;
 use std::marker::PhantomData;
@@ -12,8 +12,8 @@ use super::error::Error;
 
 pub use super::field_error::FieldError;
 
-/// What is only read from a JSON object. A derived struct is also read from an array of its fields in their order, which no
-/// caller means and which would change with the order.
+/// Reads a value only from a JSON object. Serde also reads a derived struct from an array of its fields in order. No
+/// caller means that, and the meaning would change with the order of the fields.
 pub(crate) struct Object<T>(pub(crate) T);
 
 impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
@@ -41,14 +41,15 @@ pub(super) fn object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserialize
     Object::deserialize(deserializer).map(|Object(value)| value)
 }
 
-/// As [`object`], for a field that may be null; with `#[serde(default)]` it may be left out.
+/// Like [`object`], for a field that may be null. With `#[serde(default)]` it may be omitted.
 pub(super) fn optional_object<'de, T: Deserialize<'de>, D: Deserializer<'de>>(
     deserializer: D,
 ) -> Result<Option<T>, D::Error> {
     Ok(Option::<Object<T>>::deserialize(deserializer)?.map(|Object(value)| value))
 }
 
-/// A whole number. It may have a fraction of zero: JSON Schema takes `340.0` for an integer, and some languages write it so.
+/// A whole number. It may have a fraction of zero: JSON Schema accepts `340.0` as an integer, and some languages write
+/// it that way.
 struct Whole(i64);
 
 impl<'de> Deserialize<'de> for Whole {
@@ -70,7 +71,7 @@ pub(super) fn whole<'de, T: TryFrom<i64>, D: Deserializer<'de>>(deserializer: D)
         .map_err(|_| D::Error::custom(format!("must be a whole number within its range, but is {number}")))
 }
 
-/// As [`whole`], for a field that may be null; with `#[serde(default)]` it may be left out.
+/// Like [`whole`], for a field that may be null. With `#[serde(default)]` it may be omitted.
 pub(super) fn optional_whole<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Option<i64>, D::Error> {
     Ok(Option::<Whole>::deserialize(deserializer)?.map(|Whole(number)| number))
 }
@@ -87,19 +88,19 @@ pub(super) fn without_zero_fractions(value: Value) -> Value {
     }
 }
 
-/// Why JSON cannot be read as what it has to be.
+/// Why JSON could not be read as the expected type.
 #[derive(Debug)]
 pub(crate) enum Unread {
-    /// It is not JSON.
+    /// The text is not JSON.
     Syntax(serde_json::Error),
-    /// It is JSON, and this field of it is wrong.
+    /// The text is JSON, but this field is invalid.
     Field(FieldError),
 }
 
 /// Reads a JSON object.
 ///
 /// # Errors
-/// Returns the field that is wrong, if it is JSON at all.
+/// Returns the invalid field, or a syntax error if the text is not JSON.
 pub(crate) fn deserialize<'de, T: DeserializeOwned>(
     deserializer: impl Deserializer<'de, Error = serde_json::Error>,
 ) -> Result<T, Unread> {
@@ -116,10 +117,11 @@ pub(crate) fn deserialize<'de, T: DeserializeOwned>(
     })
 }
 
-/// Reads the settings that a patch has been merged into, with the same errors as for those that are given as a whole.
+/// Reads the settings that a patch has been merged into, with the same errors as for settings that are given as a
+/// whole.
 ///
 /// # Errors
-/// Returns the field that is wrong.
+/// Returns the invalid field.
 pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     deserialize(value).map_err(|unread| match unread {
         Unread::Field(error) => Error::Invalid(vec![error]),
@@ -127,7 +129,7 @@ pub(super) fn read<T: DeserializeOwned>(value: Value) -> Result<T, Error> {
     })
 }
 
-/// Collects what is wrong, so that a caller learns of everything at once.
+/// Collects problems, so that the caller gets all of them at once.
 #[derive(Debug, Default)]
 pub(super) struct Problems(Vec<FieldError>);
 
@@ -140,7 +142,7 @@ impl Problems {
         self.0.push(error);
     }
 
-    /// Adds a problem unless `number` is in its range, and hands it back if it is.
+    /// Returns `number` if it is in its range, and otherwise adds a problem.
     pub(super) fn range(&mut self, field: &str, number: i64, least: i32, most: i32) -> Option<i32> {
         let found = i32::try_from(number).ok().filter(|number| (least..=most).contains(number));
         if found.is_none() {
@@ -149,10 +151,10 @@ impl Problems {
         found
     }
 
-    /// What a field names; if that does not exist, it is noted.
+    /// The object that a field names. If it does not exist, a problem is added.
     ///
     /// # Errors
-    /// Returns every other error as it is.
+    /// Returns every other error unchanged.
     pub(super) fn named<T>(&mut self, field: &str, text: &str, found: Result<T, Error>) -> Result<Option<T>, Error> {
         match found {
             Ok(found) => Ok(Some(found)),
@@ -164,19 +166,19 @@ impl Problems {
         }
     }
 
-    /// Goes on if nothing is wrong.
+    /// Returns the problems as an error, if there are any.
     pub(super) fn finish(self) -> Result<(), Error> {
         if self.0.is_empty() { Ok(()) } else { Err(Error::Invalid(self.0)) }
     }
 
-    /// As [`Problems::finish`], with what was read in the meantime; it is there if nothing is wrong.
+    /// Like [`Problems::finish`], but returns the value that was read. It is `Some` if there are no problems.
     pub(super) fn finish_with<T>(self, read: Option<T>) -> Result<T, Error> {
         self.finish()?;
         read.ok_or_else(|| Error::Internal("a value is missing and no problem was noted".to_owned()))
     }
 }
 
-/// The fields that are wrong.
+/// The invalid fields.
 #[cfg(test)]
 pub(super) fn wrong_fields<T>(result: Result<T, Error>) -> Vec<FieldError> {
     match result {
@@ -191,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_field_of_a_query_is_named() {
+    fn an_invalid_query_parameter_is_named() {
         assert_eq!(FieldError::of_serde("limit", "invalid digit found in string").field, "limit");
         assert_eq!(FieldError::of_serde("", "unknown field `colour`, expected `limit` or `cursor`").field, "colour");
     }
@@ -210,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_out_of_range_or_not_there_is_noted_and_other_errors_go_on() {
+    fn out_of_range_numbers_and_missing_objects_are_noted_and_other_errors_are_returned() {
         let mut problems = Problems::default();
         assert_eq!((problems.range("a", 5, 1, 5), problems.range("b", 6, 1, 5)), (Some(5), None));
         let missing = problems.named::<()>("c", "x", Err(Error::NotFound(super::super::error::Noun::Source)));

@@ -4,10 +4,10 @@ use std::str::FromStr;
 
 use super::fields::Problems;
 
-/// The longest name, in characters.
+/// The maximum length of a name, in characters.
 pub(crate) const MAX_NAME: usize = 64;
 
-/// The name that something new is given; what is wrong with it is noted.
+/// The name of a new object. Problems are noted.
 pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
     match given {
         Some(name) => check(name, problems),
@@ -16,7 +16,7 @@ pub(super) fn required(given: Option<&str>, problems: &mut Problems) -> String {
     given.unwrap_or_default().to_owned()
 }
 
-/// Checks the name in the path of a PUT, and that the body names the same where it names any.
+/// Checks the name in the path of a PUT. If the body has a name, it must be the same.
 pub(super) fn check_path(name: &str, given: Option<&str>, problems: &mut Problems) {
     check(name, problems);
     if given.is_some_and(|given| given != name) {
@@ -24,7 +24,7 @@ pub(super) fn check_path(name: &str, given: Option<&str>, problems: &mut Problem
     }
 }
 
-/// The id or the name that a text can be; both `None` where it can be neither.
+/// Reads a text as an id or as a name. Both are `None` if it can be neither.
 pub(super) fn id_or_name<I: FromStr>(text: &str) -> (Option<I>, Option<&str>) {
     match text.parse() {
         Ok(id) => (Some(id), None),
@@ -32,8 +32,8 @@ pub(super) fn id_or_name<I: FromStr>(text: &str) -> (Option<I>, Option<&str>) {
     }
 }
 
-/// Notes what is wrong with a name. It stands in URLs, so it is lower-case ASCII; it must not look like an id, because
-/// either is accepted wherever something is named.
+/// Notes what is wrong with a name. Names appear in URLs, so they are lower-case ASCII. A name must not look like an
+/// id, because either is accepted wherever an object is named.
 fn check(name: &str, problems: &mut Problems) {
     if let Some(problem) = problem(name) {
         problems.add("name", problem);
@@ -61,7 +61,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn names_are_short_lower_case_and_no_ids() {
+    fn names_are_short_lower_case_and_different_from_ids() {
         for good in ["a", "0", "stripe-live_2", &"a".repeat(64)] {
             assert_eq!(problem(good), None, "{good}");
         }
@@ -71,7 +71,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reference_is_an_id_or_a_name_or_nothing() {
+    fn a_reference_is_an_id_or_a_name_or_neither() {
         let id = SourceId::mint(1, [0; 10]);
         assert_eq!(id_or_name::<SourceId>(&id.to_string()), (Some(id), None));
         assert_eq!(id_or_name::<SourceId>("stripe"), (None, Some("stripe")));

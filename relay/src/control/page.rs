@@ -1,4 +1,5 @@
-//! Pages by key: a cursor names the last row that was shown, so that no page is missed or repeated while rows come in.
+//! Keyset pagination: a cursor holds the id at which a page ended, so rows that are added in the meantime cause no row
+//! to be skipped or repeated.
 
 use std::time::Duration;
 
@@ -16,13 +17,13 @@ use super::error::Error;
 use super::fields::Problems;
 use super::time::{Timestamp, read_ms};
 
-/// The size of a page that is not asked for another one.
+/// The size of a page if the caller sets no `limit`.
 pub(crate) const DEFAULT_LIMIT: u32 = 50;
 
-/// The largest page.
+/// The maximum size of a page.
 pub(crate) const MAX_LIMIT: u32 = 200;
 
-/// How far one call looks through history for the rows of a page.
+/// How far one call scans history for the rows of a page.
 pub(crate) const LIST: Limits =
     Limits { first: 1_000, largest: 50_000, total: 200_000, within: Duration::from_secs(5) };
 
@@ -41,20 +42,20 @@ pub struct Page<T> {
     pub scanned_until: Option<Timestamp>,
 }
 
-/// Which page of a list is asked for.
+/// Selects a page of a list.
 #[derive(Debug, Clone, Default)]
 pub struct PageRequest {
-    /// How many rows at most, 1 to 200; 50 if it is left out.
+    /// The maximum number of rows, 1 to 200. Default: 50.
     pub limit: Option<u32>,
-    /// The `next_cursor` of the page before.
+    /// The `next_cursor` of the previous page.
     pub cursor: Option<String>,
 }
 
 impl PageRequest {
-    /// The window that is asked for.
+    /// Reads the limit and the cursor.
     ///
     /// # Errors
-    /// If the limit or the cursor is wrong.
+    /// Returns an error if the limit or the cursor is invalid.
     pub(super) fn window(&self) -> Result<Window, Error> {
         let mut problems = Problems::default();
         let window = Window::read(self, &mut problems);
@@ -62,7 +63,7 @@ impl PageRequest {
     }
 }
 
-/// Which part of a list is asked for.
+/// The requested part of a list.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Window {
     limit: usize,
@@ -70,7 +71,7 @@ pub(super) struct Window {
 }
 
 impl Window {
-    /// Reads `limit` (1 to 200, else 50) and `cursor`.
+    /// Reads `limit` (1 to 200, default 50) and `cursor`. Problems are noted.
     pub(super) fn read(request: &PageRequest, problems: &mut Problems) -> Self {
         let limit = request.limit.unwrap_or(DEFAULT_LIMIT);
         if !(1..=MAX_LIMIT).contains(&limit) {
@@ -86,12 +87,12 @@ impl Window {
         Self { limit: limit.min(MAX_LIMIT) as usize, cursor: decoded.flatten() }
     }
 
-    /// How many rows to ask for: one more than the page holds shows whether another page follows.
+    /// The number of rows to fetch. It is one more than the page holds, which shows whether another page follows.
     pub(super) fn fetch(self) -> i64 {
         i64::try_from(self.limit).unwrap_or(i64::from(MAX_LIMIT)) + 1
     }
 
-    /// The page of rows that were asked for with [`Window::fetch`].
+    /// The page of rows that were fetched with [`Window::fetch`] as the limit.
     pub(super) fn page<R, T>(self, mut rows: Vec<R>, id: impl Fn(&R) -> Uuid, view: impl FnMut(R) -> T) -> Page<T> {
         let more = rows.len() > self.limit;
         rows.truncate(self.limit);
@@ -99,10 +100,10 @@ impl Window {
         Page { data: rows.into_iter().map(view).collect(), next_cursor, scanned_until: None }
     }
 
-    /// The page of a search through `range`, newest first.
+    /// Searches `range` for the rows of a page, newest first.
     ///
     /// # Errors
-    /// If a statement fails.
+    /// Returns an error if a statement fails.
     pub(super) async fn search<S: Search>(self, pool: &Pool, search: &mut S, range: Range) -> Result<Ended, Error> {
         let outcome = search::run(pool, search, Order::NewestFirst, range, LIST).await?;
         Ok(match outcome {
@@ -111,7 +112,7 @@ impl Window {
         })
     }
 
-    /// The page of the rows that a search has found.
+    /// The page of the rows that a search found.
     pub(super) fn found<R, T>(
         self,
         ended: Ended,
@@ -131,25 +132,26 @@ impl Window {
     }
 }
 
-/// How far a search for a page came.
+/// Where the search for a page ended.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Ended {
-    /// What was not looked at begins with this id, exclusive; `None` if nothing is left, or the page is full.
+    /// The part of the range that was not scanned ends before this id. `None` if the whole range was scanned, or if the
+    /// page is full.
     rest: Option<Uuid>,
 }
 
-/// What is passed as `cursor` to go on behind `id`.
+/// The cursor that continues after `id`.
 pub(super) fn cursor(id: Uuid) -> String {
     URL_SAFE_NO_PAD.encode(id)
 }
 
-/// The id that a cursor goes on behind.
+/// The id after which a cursor continues; `None` if the cursor is invalid.
 pub(super) fn decode(cursor: &str) -> Option<Uuid> {
     URL_SAFE_NO_PAD.decode(cursor).ok().and_then(|bytes| Uuid::from_slice(&bytes).ok())
 }
 
-/// The range of `UUIDv7` ids that were minted between `after` and `before` and come after the window's cursor in a list that
-/// begins with the newest.
+/// The range of `UUIDv7` ids that were minted between `after` and `before` and that follow the cursor of the window in
+/// a list that begins with the newest.
 pub(super) fn id_range(after: Option<&str>, before: Option<&str>, window: Window, problems: &mut Problems) -> Range {
     let from = read_ms("after", after, problems).map(uuid_v7_floor);
     let until = read_ms("before", before, problems).map(uuid_v7_floor);
@@ -169,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn a_cursor_leads_to_the_row_it_was_made_of() {
+    fn a_cursor_points_to_the_last_row_of_its_page() {
         let first = window(Some(2), None).expect("a window");
         assert_eq!(first.fetch(), 3);
         let ids: Vec<Uuid> = (0..3).map(Uuid::from_u128).collect();
@@ -180,7 +182,7 @@ mod tests {
     }
 
     #[test]
-    fn a_page_whose_search_has_stopped_goes_on_where_that_was() {
+    fn the_page_of_a_stopped_search_continues_where_the_search_stopped() {
         let window = window(Some(2), None).expect("a window");
         let stopped = Ended { rest: Some(Uuid::from_u128((1_764_000_000_123 << 80) + 1)) };
         let page = window.found(stopped, Vec::<Uuid>::new(), |id| *id, |id| id);
@@ -203,7 +205,7 @@ mod tests {
     }
 
     #[test]
-    fn limits_out_of_range_and_foreign_cursors_are_refused() {
+    fn limits_out_of_range_and_invalid_cursors_are_refused() {
         assert_eq!(window(Some(0), None), Err("limit".to_owned()));
         assert_eq!(window(Some(201), None), Err("limit".to_owned()));
         assert_eq!(window(Some(200), None).map(Window::fetch), Ok(201));
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn the_upper_bound_is_the_earlier_one_of_time_and_cursor() {
+    fn the_upper_bound_is_the_earlier_of_before_and_cursor() {
         let mut problems = Problems::default();
         let window = |cursor: Option<uuid::Uuid>| {
             let request = PageRequest { limit: None, cursor: cursor.map(super::cursor) };

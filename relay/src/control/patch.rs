@@ -1,16 +1,17 @@
-//! Changing a part of something, by a JSON merge patch (RFC 7396), and naming what a change has reset or removed.
+//! JSON merge patches (RFC 7396), and the names of the settings that a change has reset or removed.
 //!
-//! What a patch makes of the settings is read and checked like the settings of a PUT.
+//! The settings that result from a patch are read and checked like the settings of a PUT.
 
 use serde::{Deserialize, Deserializer};
 use serde_json::{Map, Value};
 
-/// Tells a field that is null from one that is left out; for `#[serde(default, deserialize_with = …)]`.
+/// Distinguishes a field that is null from an omitted one. For `#[serde(default, deserialize_with = …)]`.
 pub(super) fn given<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }
 
-/// Lays a patch over a value: the fields of objects are merged, null takes a field away, and all else is replaced.
+/// Applies a patch to a value: the fields of objects are merged, null removes a field, and any other value replaces the
+/// old one.
 pub(super) fn merge(target: &mut Value, patch: Value) {
     let Value::Object(patch) = patch else {
         *target = patch;
@@ -29,8 +30,9 @@ pub(super) fn merge(target: &mut Value, patch: Value) {
     }
 }
 
-/// The paths of what was set `before` a change and has its default since, sorted. A field of an object that is empty by
-/// default, such as `headers`, has none: it is named if it is gone. Values are never part of it.
+/// The sorted paths of the settings that differed from their default `before` a change and have their default `after`
+/// it. The fields of an object that is empty by default, such as `headers`, have no default: a field is listed if it
+/// was removed. Values are never included.
 pub(super) fn dropped(before: &Value, after: &Value, default: &Value) -> Vec<String> {
     let mut names = Vec::new();
     gone("", before, after, default, &mut names);
@@ -44,7 +46,7 @@ fn gone(path: &str, before: &Value, after: &Value, default: &Value, names: &mut 
         let path = if path.is_empty() { name.clone() } else { format!("{path}.{name}") };
         let may_have_any_field = default.as_object().is_none_or(Map::is_empty);
         if before == default {
-            // Nothing was set.
+            // The setting had its default already.
         } else if may_have_any_field && before.is_object() && after.is_object() {
             gone(&path, before, after, &Value::Null, names);
         } else if after == default {
@@ -60,7 +62,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn patches_are_merged_as_the_examples_of_the_rfc_say() {
+    fn patches_are_merged_as_in_the_examples_of_the_rfc() {
         // RFC 7396, appendix A.
         for (target, patch, merged) in [
             (json!({"a":"b"}), json!({"a":"c"}), json!({"a":"c"})),
@@ -86,7 +88,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_set_and_has_its_default_since_is_named() {
+    fn settings_that_are_reset_to_their_defaults_are_listed() {
         let default = json!({"number": 10, "rate": null, "headers": {}, "retry": {"schedule_s": [0]}});
         let before = json!({
             "url": "a", "number": 20, "rate": {"limit": 5}, "headers": {"x-b": true, "x-a": true, "x-c": true},
@@ -104,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn fields_inside_of_a_free_object_are_named_with_their_path() {
+    fn fields_of_a_free_form_object_are_listed_with_their_path() {
         let default = json!({"config": {}});
         let before = json!({"config": {"a": {"b": 1, "c": null, "d": {"e": 2}}, "f": 3}});
         let names = |after| dropped(&before, &after, &default);

@@ -1,4 +1,4 @@
-//! The catalogue of providers: what a source can be made of, and what each needs.
+//! The catalogue of providers: how each signs and delivers, and what its sources need.
 
 use serde::Serialize;
 use shared::provider::{self, Confidence, SecretNeed, SettingKind};
@@ -127,17 +127,17 @@ pub struct ProviderAcknowledgement {
     pub content_type: Option<&'static str>,
 }
 
-/// All providers; there is one page of them.
+/// All providers, on one page.
 #[must_use]
 pub fn list(_: Actor) -> Page<Provider> {
     let data = provider::catalogue().iter().map(view).collect();
     Page { data, next_cursor: None, scanned_until: None }
 }
 
-/// One provider.
+/// The provider with this id.
 ///
 /// # Errors
-/// If there is none with this id.
+/// Returns an error if there is no provider with this id.
 pub fn show(_: Actor, id: &str) -> Result<Provider, Error> {
     provider::find(id).map(view).ok_or(Error::NotFound(Noun::Provider))
 }
@@ -202,8 +202,8 @@ fn setting(setting: &'static provider::Setting) -> ProviderSetting {
     }
 }
 
-fn acknowledgement(answer: &'static Acknowledgement) -> ProviderAcknowledgement {
-    let Acknowledgement { status, body, content_type } = answer;
+fn acknowledgement(acknowledgement: &'static Acknowledgement) -> ProviderAcknowledgement {
+    let Acknowledgement { status, body, content_type } = acknowledgement;
     ProviderAcknowledgement { status: *status, body: body.as_deref(), content_type: content_type.as_deref() }
 }
 
@@ -212,7 +212,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn each_provider_says_what_it_needs() {
+    fn a_provider_is_shown_with_its_scheme_and_its_needs() {
         let of =
             |id: &str| serde_json::to_value(view(provider::find(id).expect("in the catalogue"))).expect("serialises");
         let stripe = of("stripe");

@@ -1,4 +1,4 @@
-//! A rate as it is given and shown: `{"limit": 50, "per": "second"}`.
+//! A rate limit as the API takes and shows it: `{"limit": 50, "per": "second"}`.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use utoipa::ToSchema;
 use super::fields::{Problems, whole};
 use crate::configuration;
 
-/// The largest number of deliveries in a period.
+/// The largest `limit` of a rate limit.
 pub(crate) const MAX_LIMIT: u32 = 1_000_000;
 
 /// The maximum number of deliveries in a period.
@@ -26,7 +26,7 @@ pub struct RateLimit {
     pub per: Period,
 }
 
-/// A number that a limit can hold; [`RateLimit::read`] checks it further.
+/// Reads a number that fits into `limit`. [`RateLimit::read`] checks it further.
 fn limit<'de, D: Deserializer<'de>>(deserializer: D) -> Result<u32, D::Error> {
     let number: i64 = whole(deserializer)?;
     u32::try_from(number).map_err(|_| D::Error::custom(format!("must be from 1 to {MAX_LIMIT}, but is {number}")))
@@ -42,7 +42,7 @@ pub enum Period {
 }
 
 impl RateLimit {
-    /// The rate, or a problem noted.
+    /// The rate; `None` if a problem was noted.
     pub(super) fn read(self, problems: &mut Problems) -> Option<Rate> {
         let limit = NonZeroU32::new(self.limit).filter(|limit| limit.get() <= MAX_LIMIT);
         if limit.is_none() {
@@ -59,13 +59,13 @@ impl RateLimit {
         limit.map(|limit| Rate { limit, per: Duration::from_secs(per) })
     }
 
-    /// The rate of two columns.
+    /// The rate limit that two columns contain.
     pub(super) fn of_columns(limit: Option<i32>, per: Option<&str>) -> Option<Self> {
         configuration::rate(limit, per).map(Self::from)
     }
 }
 
-/// The two columns of a rate.
+/// The two columns for a rate.
 pub(super) fn columns(rate: Option<Rate>) -> (Option<i32>, Option<&'static str>) {
     let limit = rate.and_then(|rate| i32::try_from(rate.limit.get()).ok());
     (limit, rate.filter(|_| limit.is_some()).map(Rate::per_name))
@@ -87,7 +87,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_rate_survives_its_columns() {
+    fn a_rate_limit_survives_a_round_trip_through_its_columns() {
         for per in [Period::Second, Period::Minute, Period::Hour] {
             let given = RateLimit { limit: 50, per };
             let (limit, per) = columns(given.read(&mut Problems::default()));
@@ -97,7 +97,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_of_nothing_is_refused() {
+    fn a_limit_out_of_range_is_refused() {
         for limit in [0, MAX_LIMIT + 1] {
             let mut problems = Problems::default();
             assert_eq!(RateLimit { limit, per: Period::Second }.read(&mut problems), None);

@@ -1,4 +1,5 @@
-//! Whether this relay can do its part of the work. Load balancers ask that, and everybody may: it takes no actor.
+//! Readiness: whether this relay can do its part of the work. Load balancers call this without a token, so it takes no
+//! `Actor`.
 
 use std::time::Duration;
 
@@ -12,7 +13,7 @@ use crate::mint;
 use crate::moment::Moment;
 use crate::readiness::Failing;
 
-/// How long the database is given to answer.
+/// How long the relay waits for the database to respond.
 pub(crate) const READY_WITHIN: Duration = Duration::from_secs(2);
 
 /// The relay is ready.
@@ -62,18 +63,19 @@ pub enum UpstreamStatus {
     Failing,
 }
 
-/// Whether the relay can do its part of the work.
+/// Checks whether the relay can do its part of the work.
 ///
 /// # Errors
-/// Returns [`Error::NotReady`] if a part of the relay makes no progress or it shuts down, [`Error::Unavailable`] if the
-/// database does not answer in time, and [`Error::WrongClock`] if the clocks differ by a minute.
+/// Returns [`Error::NotReady`] if a part of the relay makes no progress or the relay is shutting down,
+/// [`Error::Unavailable`] if a query fails or the database does not respond in time, and [`Error::WrongClock`] if the
+/// clocks differ by more than a minute.
 pub async fn ready(control: &Control) -> Result<Ready, Error> {
-    let asked = async {
+    let checked = async {
         store::configuration::version(&control.pool).await?;
         let wrong = control.clock.is_wrong().await?;
         Ok::<_, store::Error>((wrong, control.clock.ahead_ms().await?))
     };
-    let clock_ahead_ms = match tokio::time::timeout(READY_WITHIN, asked).await {
+    let clock_ahead_ms = match tokio::time::timeout(READY_WITHIN, checked).await {
         Ok(Ok((None, ahead_ms))) => ahead_ms,
         Ok(Ok((Some(wrong), _))) => return Err(Error::WrongClock(wrong)),
         Ok(Err(error)) => return Err(Error::Unavailable(error.to_string())),
@@ -101,7 +103,7 @@ pub async fn ready(control: &Control) -> Result<Ready, Error> {
     })
 }
 
-/// How an upstream is shown. `now_ms` is the Unix time of the moment `now`.
+/// Shows an upstream. `now_ms` is the Unix time at the moment `now`.
 fn upstream(failing: Option<Failing>, now: Moment, now_ms: u64) -> Upstream {
     let Some(Failing { since, error }) = failing else {
         return Upstream { status: UpstreamStatus::Working, since: None, error: None };

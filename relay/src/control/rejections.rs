@@ -1,4 +1,4 @@
-//! Rejections: requests that the edge refused, and why.
+//! Rejections: counts of requests that the edge refused, by source and cause.
 
 use serde::Serialize;
 use shared::id::{RejectionId, SourceId};
@@ -38,21 +38,21 @@ pub struct Rejection {
     pub remote: String,
 }
 
-/// Which rejections.
+/// Selects rejections.
 #[derive(Debug, Default)]
 pub struct RejectionFilter {
-    /// Id or name.
+    /// The id or name of a source.
     pub source: Option<String>,
-    /// Stored at or after this time, RFC 3339.
+    /// Stored at or after this time (RFC 3339).
     pub after: Option<String>,
-    /// Stored before this time, RFC 3339.
+    /// Stored before this time (RFC 3339).
     pub before: Option<String>,
 }
 
 /// A page of rejections, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the filter or the page that is asked for.
+/// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
     actor: Actor,

@@ -1,4 +1,4 @@
-//! Replays: jobs that make deliveries again.
+//! Replays: work in the background that makes deliveries of stored events again.
 
 use model::unix_time;
 use serde::{Deserialize, Serialize};
@@ -189,20 +189,21 @@ pub struct ReplayPlan {
     pub estimated_s: Option<f64>,
 }
 
-/// What a call has made.
+/// The result of a call that creates a replay or counts its matches.
 #[derive(Debug)]
 pub enum Made {
     Replay(Box<Replay>),
-    /// Of a dry run.
+    /// The result of a dry run.
     Plan(ReplayPlan),
 }
 
-/// Makes a replay, or with `dry_run` counts what it would take. It takes events that were stored, or with a state deliveries
-/// that were settled, before the call, by the database's clock. Neither waits until all of a large history has been looked
-/// at: what a replay matches is counted while it runs, and a dry run says how far it has counted.
+/// Creates a replay or, with `dry_run`, counts its matches. A replay covers events that were stored before the call or,
+/// if a state is given, deliveries that reached that state before the call, by the database's clock. The call does not
+/// wait until all of a large history has been scanned: a replay counts its matches while it runs, and a dry run says
+/// how far it has counted.
 ///
 /// # Errors
-/// Returns every field that is wrong.
+/// Returns every invalid field, a conflict if the destination is deleted concurrently, or an error if a query fails.
 pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Result<Made, Error> {
     let dry_run = request.dry_run;
     let after = request.cursor.as_deref().and_then(decode);
@@ -219,7 +220,7 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
         }));
     }
     let made = replay::create(&control.pool, &control.clock, &control.wakers, &new).await;
-    // Its destination may have been deleted since it was looked up.
+    // The destination may have been deleted since it was looked up.
     let made = made.map_err(conflict_of(&[(Constraint::Reference, Conflict::ChangedMeanwhile)]))?;
     let made = ReplayId::from_uuid(made.id);
     Ok(Made::Replay(Box::new(show(control, actor, &made.to_string()).await?)))
@@ -228,7 +229,7 @@ pub async fn create(control: &Control, actor: Actor, request: NewReplay) -> Resu
 /// A page of replays, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the page that is asked for.
+/// Returns an error if the limit or the cursor is invalid, or if a query fails.
 pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Replay>, Error> {
     let window = page.window()?;
     let rows = replays::page(&control.pool, actor.customer().uuid(), window.cursor, window.fetch()).await?;
@@ -240,27 +241,28 @@ pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result
     Ok(Page { data, next_cursor: page.next_cursor, scanned_until: None })
 }
 
-/// One replay and how far it is.
+/// A replay and its progress.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the replay does not exist, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Replay, Error> {
     let row = find(control, actor, id).await?;
     let held = replays::held(&control.pool, &[row.id]).await?.get(&row.id).copied();
     view(held.unwrap_or_default(), row, control.config.retention)
 }
 
-/// Ends a replay and cancels what it has made and what is not delivered yet. Attempts that are under way are not called back.
+/// Ends a replay and cancels those of its deliveries that are pending or held. Attempts in flight are not aborted.
 ///
 /// # Errors
-/// If it does not exist, or has ended and nothing of it is pending.
+/// Returns an error if the replay does not exist, if it has ended and none of its deliveries is pending, or if a query
+/// fails.
 pub async fn cancel(control: &Control, actor: Actor, id: &str) -> Result<Replay, Error> {
     let row = find(control, actor, id).await?;
     let pending = row.created - row.succeeded - row.dead - row.cancelled;
     if row.state != "running" && pending <= 0 {
         return Err(Error::Conflict(Conflict::ReplayFinished));
     }
-    // In a task of its own, so that a caller that hangs up does not leave a part of a large replay pending.
+    // A separate task continues if the caller hangs up. Otherwise a part of a large replay would stay pending.
     let cancelling = tokio::spawn({
         let (pool, engine, id) = (control.pool.clone(), control.engine.clone(), ReplayId::from_uuid(row.id));
         async move { replay::cancel(&pool, &engine, id).await }
@@ -312,7 +314,7 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
         );
     }
     if filter.verification.is_some() {
-        // Whatever is released goes its whole way, once.
+        // A released event is routed by all routes of its source, once.
         for (field, given) in [
             ("filter.state", filter.state.is_some()),
             ("filter.destination", filter.destination.is_some()),
@@ -346,7 +348,8 @@ async fn read(control: &Control, actor: Actor, request: NewReplay) -> Result<New
 fn view(held: i64, row: ReplayRow, retention: Retention) -> Result<Replay, Error> {
     let filter: Filter = serde_json::from_value(row.filter).map_err(|error| Error::Internal(error.to_string()))?;
     let rate = configuration::rate(row.rate_limit, row.rate_per.as_deref());
-    // What was being stored when the replay was made may have been counted before its commit and taken after it.
+    // The count may miss rows that were being stored when the replay was created, although the replay processes them.
+    // So `processed` can exceed the count.
     let matched = (!row.counting).then_some(row.matched.max(row.processed));
     Ok(Replay {
         id: ReplayId::from_uuid(row.id),

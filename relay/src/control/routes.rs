@@ -87,7 +87,7 @@ pub struct RoutePatch {
 }
 
 impl RoutePatch {
-    /// What a route consists of once this has changed it.
+    /// The content of the route after this patch.
     fn content(self, row: &RouteRow) -> Content {
         let text = |change: Option<Option<String>>, now: &Option<String>| change.unwrap_or_else(|| now.clone());
         Content {
@@ -144,19 +144,19 @@ pub struct Route {
     pub updated_at: Timestamp,
 }
 
-/// Which routes.
+/// Selects routes.
 #[derive(Debug, Default)]
 pub struct RouteFilter {
-    /// Id or name.
+    /// The id or name of a source.
     pub source: Option<String>,
-    /// Id or name.
+    /// The id or name of a destination.
     pub destination: Option<String>,
 }
 
-/// Joins a source to a destination.
+/// Creates a route from a source to a destination.
 ///
 /// # Errors
-/// Returns every field that is wrong, or a conflict if a route joins them already.
+/// Returns every invalid field, a conflict if a route already joins them, or an error if a query fails.
 pub async fn create(control: &Control, actor: Actor, spec: RouteSpec) -> Result<Route, Error> {
     let mut problems = Problems::default();
     let joined = joined(control, actor, &spec, &mut problems).await?;
@@ -175,7 +175,7 @@ pub async fn create(control: &Control, actor: Actor, spec: RouteSpec) -> Result<
 /// A page of routes, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the filter or the page that is asked for.
+/// Returns an error if the filter, the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
     actor: Actor,
@@ -193,18 +193,19 @@ pub async fn list(
     Ok(window.page(rows, |row| row.id, |row| view(control, row)))
 }
 
-/// One route.
+/// The route with this id.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the route does not exist, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Route, Error> {
     Ok(view(control, find(control, actor, id).await?))
 }
 
-/// Replaces the settings of a route; what is left out gets its default, and what that removes is returned in `dropped`.
+/// Replaces the settings of a route. Omitted settings get their defaults; `dropped` lists the settings that this resets
+/// or removes.
 ///
 /// # Errors
-/// If the route does not exist, or with every field that is wrong.
+/// Returns every invalid field, or an error if the route does not exist or a query fails.
 pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec) -> Result<Route, Error> {
     let row = find(control, actor, id).await?;
     let mut problems = Problems::default();
@@ -229,28 +230,28 @@ pub async fn replace(control: &Control, actor: Actor, id: &str, spec: RouteSpec)
     Expressions::of(&content).check(&mut problems).await?;
     problems.finish()?;
     let changed = routes::change(&control.pool, actor.customer(), RouteId::from_uuid(row.id), |_| content).await?;
-    answer(control, changed).await
+    activated(control, changed).await
 }
 
-/// Changes a part of a route. Changes of different fields at the same time are all kept.
+/// Changes some settings of a route. Concurrent changes to different fields are all kept.
 ///
 /// # Errors
-/// If the route does not exist, or with every field that is wrong.
+/// Returns every invalid field, or an error if the route does not exist or a query fails.
 pub async fn change(control: &Control, actor: Actor, id: &str, patch: RoutePatch) -> Result<Route, Error> {
     let id = read_id(id)?;
     let mut problems = Problems::default();
-    // Each expression stands for itself, so those that stay are not looked at: a route that one of them makes unusable
-    // can be switched off.
+    // Expressions do not depend on each other, so those that do not change are not checked: a route that one of them
+    // makes unusable can still be disabled.
     Expressions::given(&patch).check(&mut problems).await?;
     problems.finish()?;
     let changed = routes::change(&control.pool, actor.customer(), id, |row| patch.content(row)).await?;
-    answer(control, changed).await
+    activated(control, changed).await
 }
 
-/// Deletes a route. What it has made already is still delivered, with the transform that it was routed with.
+/// Deletes a route. Its deliveries are still sent, with the transform that was current when they were created.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the route does not exist, or if a query fails.
 pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
     let deleted = routes::delete(&control.pool, actor.customer(), read_id(id)?).await?;
     control.active(deleted.ok_or(Error::NotFound(Noun::Route))?).await
@@ -264,8 +265,8 @@ async fn find(control: &Control, actor: Actor, id: &str) -> Result<RouteRow, Err
     routes::find(&control.pool, actor.customer(), read_id(id)?).await?.ok_or(Error::NotFound(Noun::Route))
 }
 
-/// Waits until a change is active, and returns the route as it left it.
-async fn answer(control: &Control, changed: Option<Changed>) -> Result<Route, Error> {
+/// Waits until a change is active, and returns the route as the change left it.
+async fn activated(control: &Control, changed: Option<Changed>) -> Result<Route, Error> {
     let Changed { before, row, version } = changed.ok_or(Error::NotFound(Noun::Route))?;
     control.active(version).await?;
     let dropped = dropped(&settings_of(&before), &settings_of(&row), &defaults());
@@ -282,7 +283,7 @@ fn defaults() -> Value {
     json!({ "filter": null, "transform": null, "order_key": null, "poison": Poison::default().name(), "enabled": true })
 }
 
-/// The expressions that a request gives a route.
+/// The expressions that a request sets.
 struct Expressions {
     filter: Option<String>,
     transform: Option<String>,
@@ -304,7 +305,8 @@ impl Expressions {
         }
     }
 
-    /// Compiles them, so that what is stored can be used, and notes what is wrong. Compiling waits for a thread of its own.
+    /// Compiles the expressions, so that only usable ones are stored. Errors are noted as problems. Compiling blocks
+    /// until another thread has finished it.
     async fn check(self, problems: &mut Problems) -> Result<(), Error> {
         let compile = move || {
             let filter = self.filter.as_deref().and_then(|text| Filter::check(text).err());
@@ -321,7 +323,7 @@ impl Expressions {
     }
 }
 
-/// What is not there is noted.
+/// The source and the destination that a route joins. If one does not exist, a problem is noted.
 async fn joined(
     control: &Control,
     actor: Actor,
@@ -370,7 +372,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_change_tells_null_from_left_out() {
+    fn a_patch_distinguishes_null_from_omitted() {
         let change: RoutePatch = serde_json::from_str(r#"{"filter": null, "enabled": false}"#).expect("a change");
         assert_eq!((change.filter, change.transform, change.enabled), (Some(None), None, Some(Some(false))));
     }

@@ -1,8 +1,9 @@
-//! What ids, names, expressions and settings look like, for the description of the API.
+//! JSON schemas of ids, names, expressions and settings, for the description of the API.
 //!
-//! The types here are only named in the declarations of requests and answers: the types that hold the values have no schema,
-//! or their schema has keywords that a derive cannot write. Each stands for a JSON schema (2020-12) that says everything about
-//! a value that a schema can say; a rule beyond that is described with its field and answered with 422.
+//! The types here appear only in the declarations of requests and responses. The types that hold the values have no
+//! schema, or their schema has keywords that a derive cannot write. Each type here has a JSON schema (2020-12) that is
+//! as exact as a schema can be. A rule beyond that is described at its field, and a request that breaks it is answered
+//! with 422.
 
 use expression::MAX_SOURCE_BYTES;
 use model::destination::MAX_URL_BYTES;
@@ -28,7 +29,7 @@ macro_rules! schemas {
             #[derive(Debug)]
             pub(crate) struct $name;
 
-            /// [`all`] has the schema: this only makes the description refer to it.
+            /// [`all`] has the schema. This implementation only makes the description refer to it.
             impl utoipa::PartialSchema for $name {
                 fn schema() -> RefOr<Schema> {
                     Object::new().into()
@@ -71,7 +72,7 @@ schemas! {
     SourceReference = reference("source", "source-reference");
     /// The id or the name of a destination.
     DestinationReference = reference("destination", "destination-reference");
-    /// What goes on behind the last row of a page.
+    /// The position after the last row of a page.
     PageCursor = json!({
         "type": "string", "pattern": "^[A-Za-z0-9_-]{21}[AQgw]$",
         "description": "The `next_cursor` of a page.",
@@ -82,7 +83,7 @@ schemas! {
     TransformExpression = expression("{'id': event.id, 'data': body.data}");
     /// An order key of a route.
     OrderKeyExpression = expression("body.data.object.customer");
-    /// Where a destination is.
+    /// The URL of a destination.
     DestinationUrl = json!({
         "type": "string", "format": "url", "pattern": "^https?://", "maxLength": MAX_URL_BYTES,
         "description": "The URL of a destination.",
@@ -90,9 +91,9 @@ schemas! {
     });
     /// Static headers of a destination.
     StaticHeaders = static_headers(json!({ "type": "string" }));
-    /// A change of static headers.
+    /// A patch of static headers.
     StaticHeadersPatch = static_headers(json!({ "type": ["string", "null"] }));
-    /// A key that signs deliveries.
+    /// A signing secret.
     SigningSecretText = json!({
         "type": "string", "format": "signing-secret",
         "pattern": "^(whsec_[A-Za-z0-9+/]{32,86}={0,2}|whsk_[A-Za-z0-9+/]{86}==)$",
@@ -106,12 +107,12 @@ schemas! {
             `multiplier`, `max_s` and `attempts`.",
         "oneOf": [reference_to("RetrySchedule"), reference_to("RetryBackoff")],
     });
-    /// A change of a retry policy.
+    /// A patch of a retry policy.
     RetryPatch = json!({
         "type": "object", "additionalProperties": false,
         "properties": merged(json!({ "schedule_s": nullable(schedule()) }), backoff(true)),
     });
-    /// A change of a rate limit.
+    /// A patch of a rate limit.
     RateLimitPatch = json!({
         "type": "object", "additionalProperties": false,
         "properties": {
@@ -122,14 +123,14 @@ schemas! {
             "per": { "type": "string", "enum": ["second", "minute", "hour"], "description": "The period." },
         },
     });
-    /// Whether a replay has ended, and how.
+    /// The state of a replay.
     ReplayState = choice(
         "The state of a replay. `running`: it is creating deliveries. `completed`: it has created all of \
          its deliveries. `cancelled`: it was cancelled, or its destination was deleted. `failed`: \
          Tidegate stopped it; see `error`.",
         &["running", "completed", "cancelled", "failed"],
     );
-    /// How certain the facts of a provider are.
+    /// Where the facts about a provider come from.
     ProviderConfidence = choice(
         "Where the information about a provider comes from. `A`: its documentation or SDK. `B`: several \
          other publications. `C`: one other publication.",
@@ -141,7 +142,7 @@ schemas! {
          sends the secret in a handshake. `none`: no.",
         &["required", "handed_over", "none"],
     );
-    /// What a setting of a provider is.
+    /// The kind of a setting of a provider.
     ProviderSettingKind = choice(
         "The kind of a setting. `text`: a value that is compared with, or signed as, a part of the \
          request. `prefix`: the text before a token. `header`: the name of a header. `url`: an https \
@@ -154,7 +155,7 @@ schemas! {
         "description": "The id of a provider in the catalogue.",
         "enum": provider::catalogue().iter().map(|provider| provider.id.as_str()).collect::<Vec<_>>(),
     });
-    /// The settings of a source beyond its provider.
+    /// The settings of a source, without its provider.
     SourceConfig = source_config();
 }
 
@@ -233,7 +234,7 @@ fn nested() -> [(&'static str, Value); 5] {
     ]
 }
 
-/// The name of a header, a token of RFC 9110.
+/// The pattern of a header name: a token of RFC 9110.
 const HEADER_NAME: &str = "^[!#$%&'*+.^_`|~0-9A-Za-z-]+$";
 
 fn choice(description: &str, values: &[&str]) -> Value {
@@ -248,7 +249,7 @@ fn id(of: &str, prefix: &str) -> Value {
     })
 }
 
-/// A name is no id, because either is accepted wherever something is named.
+/// A name cannot be an id, because either is accepted wherever an object is named.
 fn name(example: &str) -> Value {
     json!({
         "type": "string", "pattern": format!("^(?!src_|dst_)[a-z0-9][a-z0-9_-]{{0,{}}}$", MAX_NAME - 1),
@@ -277,8 +278,8 @@ fn expression(example: &str) -> Value {
     })
 }
 
-/// The names that a static header cannot have, as a pattern that holds for any case.
-fn set_by_the_gateway() -> String {
+/// A pattern of the names that a static header cannot have, in any case.
+fn set_by_tidegate() -> String {
     let any_case = |text: &str| {
         let letter = |letter: char| match letter.is_ascii_alphabetic() {
             true => format!("[{}{letter}]", letter.to_ascii_uppercase()),
@@ -286,7 +287,7 @@ fn set_by_the_gateway() -> String {
         };
         text.chars().map(letter).collect::<String>()
     };
-    let whole = static_headers::set_by_the_gateway().map(|name| any_case(name) + "$");
+    let whole = static_headers::set_by_tidegate().map(|name| any_case(name) + "$");
     let begun = static_headers::OURS.iter().map(|prefix| any_case(prefix));
     format!("^({})", whole.chain(begun).collect::<Vec<_>>().join("|"))
 }
@@ -297,7 +298,7 @@ fn static_headers(value: Value) -> Value {
         "type": "object", "maxProperties": MAX_HEADERS,
         "description": "Static headers, by name. Connection headers, `content-type`, `webhook-…` and `tidegate-…` are \
             set by Tidegate and cannot be overridden. Names that differ only in case return 422.",
-        "propertyNames": { "pattern": HEADER_NAME, "not": { "pattern": set_by_the_gateway() } },
+        "propertyNames": { "pattern": HEADER_NAME, "not": { "pattern": set_by_tidegate() } },
         "additionalProperties": merged(value, text),
     })
 }

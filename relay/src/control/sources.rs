@@ -1,7 +1,8 @@
 //! Sources: the URLs that providers post to.
 //!
-//! A source is active at the edge once the edge has confirmed it. Each change waits for that a few seconds; if the edge
-//! does not answer or refuses it, the source says `"edge": "pending"` and [`crate::sync`] goes on putting it.
+//! A source is active at the edge once the edge has confirmed it. Each change waits a few seconds for the confirmation.
+//! If the edge does not respond or refuses the change, the source shows `"edge": "pending"`, and [`crate::sync`] keeps
+//! writing it to the edge.
 
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -29,10 +30,11 @@ pub use settings::{SourcePatch, SourceSpec};
 
 mod settings;
 
-/// A secret shorter than this shows nothing of itself.
+/// The hint of a shorter secret shows none of its characters.
 const LEAST_LENGTH_FOR_A_HINT: usize = 12;
 
-/// How often a deletion is tried. Each time that it has to be tried again, another call has changed the source.
+/// The number of times that a deletion is tried. It is tried again if another call has changed the source, or if the
+/// edge has a newer revision.
 const DELETION_TRIES: usize = 20;
 
 /// A secret to add to a source.
@@ -118,10 +120,10 @@ pub struct SecretHint {
     pub hint: String,
 }
 
-/// Creates a source and puts it to the edge.
+/// Creates a source and writes it to the edge.
 ///
 /// # Errors
-/// Returns every field that is wrong, or a conflict if the name is taken.
+/// Returns every invalid field, a conflict if the name is taken, or an error if a query fails.
 pub async fn create(control: &Control, actor: Actor, spec: SourceSpec) -> Result<Source, Error> {
     let mut problems = Problems::default();
     let name = name::required(spec.name.as_deref(), &mut problems);
@@ -129,23 +131,23 @@ pub async fn create(control: &Control, actor: Actor, spec: SourceSpec) -> Result
     let content = content(control, id, &name, spec, None, problems)?;
     let inserted = sources::insert(&control.pool, actor.customer(), id, &name, &content).await;
     let taken = conflict_of(&[(Constraint::SourceName, Conflict::NameTaken)]);
-    Ok(answer(control, inserted.map_err(taken)?).await?.value)
+    Ok(activated(control, inserted.map_err(taken)?).await?.value)
 }
 
 /// A page of sources, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the page that is asked for.
+/// Returns an error if the limit or the cursor is invalid, or if a query fails.
 pub async fn list(control: &Control, actor: Actor, page: &PageRequest) -> Result<Page<Source>, Error> {
     let window = page.window()?;
     let rows = sources::page(&control.pool, actor.customer(), window.cursor, window.fetch()).await?;
     Ok(window.page(rows, |row| row.id, |row| view(control, row)))
 }
 
-/// One source, by its id or name.
+/// The source with this id or name, as the API shows it.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the source does not exist, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<Source, Error> {
     let row = find(control, actor, id).await?;
     let quarantine =
@@ -166,11 +168,11 @@ async fn quarantine(control: &Control, row: &SourceRow) -> Result<Quarantine, Er
     })
 }
 
-/// Creates the source with this name, or replaces its settings. Secrets that are left out are kept, everything else gets its
-/// default. Of calls at the same time the last one wins as a whole.
+/// Creates the source with this name, or replaces its settings. Omitted secrets are kept, and all other omitted
+/// settings get their defaults. If calls are concurrent, the last one replaces all settings.
 ///
 /// # Errors
-/// Returns every field that is wrong.
+/// Returns every invalid field, or an error if a query fails.
 pub async fn put(control: &Control, actor: Actor, name: &str, spec: SourceSpec) -> Result<Put<Source>, Error> {
     let mut problems = Problems::default();
     name::check_path(name, spec.name.as_deref(), &mut problems);
@@ -178,44 +180,46 @@ pub async fn put(control: &Control, actor: Actor, name: &str, spec: SourceSpec) 
     let new = SourceId::from_uuid(mint::uuid());
     let plan = |id, before: Option<&SourceRow>| content(control, id, name, spec, before, Problems::default());
     let put = sources::put(&control.pool, actor.customer(), name, new, plan).await?;
-    answer(control, put).await
+    activated(control, put).await
 }
 
-/// Changes a part of a source and puts it to the edge. Changes of different fields at the same time are all kept.
+/// Changes some settings of a source and writes it to the edge. Concurrent changes to different fields are all kept.
 ///
 /// # Errors
-/// If it does not exist, or with every field that is wrong.
+/// Returns every invalid field, or an error if the source does not exist or a query fails.
 pub async fn change(control: &Control, actor: Actor, id: &str, patch: SourcePatch) -> Result<Source, Error> {
     let patch = patch.into_json()?;
     let (id, name) = name::id_or_name(id);
     let changed =
         sources::change(&control.pool, actor.customer(), id, name, |row| patched(control, row, patch)).await?;
-    Ok(answer(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
+    Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
 }
 
-/// Deletes a source with its routes: first at the edge, so that nothing is accepted for a source that is gone. Its events
-/// stay, and what is pending of them is still delivered.
+/// Deletes a source and its routes. It is deleted at the edge first, so that the edge accepts no event for a source
+/// that no longer exists. Its events are kept, and their pending deliveries are still sent.
 ///
 /// # Errors
-/// If it does not exist, or the edge does not confirm the deletion: then nothing is deleted.
+/// Returns an error if the source does not exist, if the edge does not confirm the deletion (then nothing is deleted),
+/// or if a query fails.
 pub async fn delete(control: &Control, actor: Actor, id: &str) -> Result<(), Error> {
     let row = find(control, actor, id).await?;
     let version = delete_everywhere(control, &row).await?;
     control.active(version).await
 }
 
-/// Deletes a source at the edge and then its row. Returns the new revision of the configuration.
+/// Deletes a source at the edge and then its row. Returns the new version of the configuration.
 ///
-/// The revision is raised first: a put that is under way is then older than the deletion. If the row is not deleted in the
-/// end, the edge has not confirmed its newest revision, and [`crate::sync`] puts the source again. Calls that delete the
-/// same source share a revision, so that none of them keeps the others from deleting the row.
+/// The revision of the source is raised first, so that a write to the edge that is still in flight is older than the
+/// deletion. If the row is not deleted in the end, the edge has not confirmed its newest revision, and [`crate::sync`]
+/// writes the source again. Concurrent deletions of the same source share a revision, so that none of them keeps the
+/// others from deleting the row.
 async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version, Error> {
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     let mut least = row.revision.saturating_add(1);
     for _ in 0..DELETION_TRIES {
         let row = sources::raise_to(&control.pool, id, least).await?.ok_or(Error::NotFound(Noun::Source))?;
         if row.edge_revision == row.revision {
-            // Another call has changed it, and the edge has confirmed that.
+            // Another call has changed the source, and the edge has confirmed that change.
             least = row.revision.saturating_add(1);
             continue;
         }
@@ -238,7 +242,7 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
         }
         match sources::delete(&control.pool, customer, id, row.revision).await {
             Ok(Some(version)) => return Ok(version),
-            // It was changed since, and may be at the edge again.
+            // Another call has changed the source since, and it may be at the edge again.
             Ok(None) => {}
             Err(error) => {
                 control.pusher.pending.notify_one();
@@ -250,11 +254,11 @@ async fn delete_everywhere(control: &Control, row: &SourceRow) -> Result<Version
     Err(Error::Conflict(Conflict::ChangedMeanwhile))
 }
 
-/// Adds a secret beside those that a source has. All of them are accepted, so that a provider's secret can be rotated
-/// without a refused request; [`put`] with the new one alone ends the rotation.
+/// Adds a secret to those that a source has. The source accepts all of them, so that a provider's secret can be rotated
+/// without refusing a request. [`put`] with only the new one ends the rotation.
 ///
 /// # Errors
-/// If the source does not exist, or the secret is not one of its provider's.
+/// Returns every invalid field, or an error if the source does not exist or a query fails.
 pub async fn add_secret(control: &Control, actor: Actor, id: &str, new: NewSecret) -> Result<Source, Error> {
     let NewSecret { secret } = new;
     let plan = |row: &SourceRow| {
@@ -267,7 +271,7 @@ pub async fn add_secret(control: &Control, actor: Actor, id: &str, new: NewSecre
     };
     let (id, name) = name::id_or_name(id);
     let changed = sources::change(&control.pool, actor.customer(), id, name, plan).await?;
-    Ok(answer(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
+    Ok(activated(control, changed.ok_or(Error::NotFound(Noun::Source))?).await?.value)
 }
 
 /// The source with this id or name.
@@ -276,7 +280,7 @@ pub(super) async fn find(control: &Control, actor: Actor, text: &str) -> Result<
     sources::find(&control.pool, actor.customer(), id, name).await?.ok_or(Error::NotFound(Noun::Source))
 }
 
-/// The id of a source that a filter names. An id is taken as it is, because what a source has received outlives it.
+/// The id of a source that a filter names. An id is not looked up, because events outlive their source.
 pub(super) async fn id_of(
     control: &Control,
     actor: Actor,
@@ -292,10 +296,12 @@ pub(super) async fn id_of(
     problems.named(field, text, found.map(|row| SourceId::from_uuid(row.id)))
 }
 
-/// Waits until this replica stores by the change, puts the source to the edge, and answers with it as this change left it.
-async fn answer(control: &Control, changed: Changed) -> Result<Put<Source>, Error> {
+/// Waits until the change is active on this replica, writes the source to the edge, and returns it as this change left
+/// it.
+async fn activated(control: &Control, changed: Changed) -> Result<Put<Source>, Error> {
     let Changed { before, row, version } = changed;
-    // The edge can have it before: what stores compares the version.
+    // The source is written even if the change is not active here yet: the transaction that stores events checks the
+    // version of the configuration.
     let active = control.active(version).await;
     push::push_or_retry(&control.pusher, &row).await;
     active?;
@@ -306,7 +312,7 @@ async fn answer(control: &Control, changed: Changed) -> Result<Put<Source>, Erro
         Some(now) => {
             SourceRow { edge_revision: now.edge_revision.min(row.revision), edge_error: now.edge_error, ..row }
         }
-        // It was deleted meanwhile.
+        // The source has been deleted in the meantime.
         None => row,
     };
     let source = Source { dropped: dropped.unwrap_or_default(), ..view(control, row) };

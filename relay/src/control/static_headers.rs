@@ -1,4 +1,4 @@
-//! Static headers of a destination: which names and values are accepted.
+//! Checks the static headers of a destination.
 
 use std::collections::BTreeMap;
 
@@ -7,25 +7,26 @@ use http::{HeaderName, HeaderValue};
 
 use crate::control::fields::Problems;
 
-/// The most headers of a destination.
+/// The maximum number of static headers of a destination.
 pub(crate) const MAX_HEADERS: usize = 50;
 
-/// The longest value, in bytes.
+/// The maximum length of a value, in bytes.
 pub(crate) const MAX_VALUE_BYTES: usize = 4_096;
 
-/// What the gateway sets itself.
+/// The prefixes of headers that Tidegate sets itself.
 pub(crate) const OURS: [&str; 2] = ["webhook-", "tidegate-"];
 
-/// The other names that the gateway sets itself, in lower case. The content type is the event's or the transform's.
-pub(crate) fn set_by_the_gateway() -> impl Iterator<Item = &'static str> {
+/// The names of the other headers that Tidegate sets itself, in lower case. The content type is that of the event or of
+/// the transform.
+pub(crate) fn set_by_tidegate() -> impl Iterator<Item = &'static str> {
     OF_THE_CONNECTION.into_iter().chain(["content-type"])
 }
 
-/// What is wrong with a name that differs from another one only in its case.
+/// The problem with a name that differs from another one only in case.
 pub(crate) const TWICE: &str =
     "is set twice with different capitalization; header names are case-insensitive, so remove one";
 
-/// The headers with their names in lower case; what is wrong is noted.
+/// Returns the headers with their names in lower case. Problems are noted.
 pub(super) fn check(headers: &BTreeMap<String, String>, problems: &mut Problems) -> BTreeMap<String, String> {
     if headers.len() > MAX_HEADERS {
         problems.add("headers", format!("has {} entries, but may have at most {MAX_HEADERS}", headers.len()));
@@ -46,7 +47,7 @@ fn problem(name: &str, value: &str) -> Option<String> {
     if HeaderName::from_bytes(name.as_bytes()).is_err() {
         return Some("is not a valid header name".to_owned());
     }
-    if set_by_the_gateway().any(|set| set == name) || OURS.iter().any(|prefix| name.starts_with(prefix)) {
+    if set_by_tidegate().any(|set| set == name) || OURS.iter().any(|prefix| name.starts_with(prefix)) {
         return Some("is set by Tidegate and cannot be overridden; remove it".to_owned());
     }
     let storable = value.len() <= MAX_VALUE_BYTES && HeaderValue::from_str(value).is_ok();
@@ -69,7 +70,7 @@ mod tests {
     }
 
     #[test]
-    fn credentials_and_other_headers_of_the_owner_are_accepted_in_lower_case() {
+    fn credentials_and_custom_headers_are_accepted_in_lower_case() {
         let mut problems = Problems::default();
         let given = BTreeMap::from([
             ("Authorization".to_owned(), "Bearer x".to_owned()),
@@ -81,7 +82,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_gateway_sets_cannot_be_replaced() {
+    fn headers_that_tidegate_sets_cannot_be_overridden() {
         for name in [
             "webhook-id",
             "Webhook-Signature",
@@ -100,7 +101,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_header_is_refused() {
+    fn invalid_names_and_values_are_refused() {
         assert!(refused("", "x"));
         assert!(refused("a b", "x"));
         assert!(refused("a:", "x"));
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[test]
-    fn the_same_name_twice_is_refused() {
+    fn names_that_differ_only_in_case_are_refused() {
         let mut problems = Problems::default();
         let given = BTreeMap::from([("X-A".to_owned(), "1".to_owned()), ("x-a".to_owned(), "2".to_owned())]);
         check(&given, &mut problems);

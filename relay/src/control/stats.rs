@@ -1,4 +1,4 @@
-//! What happened when: events, deliveries and attempts per minute, hour or day.
+//! Statistics: counts of events, deliveries and attempts per minute, hour or day.
 
 use model::unix_time;
 use serde::{Deserialize, Serialize};
@@ -12,7 +12,7 @@ use super::time::{Timestamp, read_ms};
 use super::{Actor, Control, Error, destinations, sources};
 use crate::mint;
 
-/// The most steps of one answer.
+/// The maximum number of steps in one response.
 pub(crate) const MOST_STEPS: u64 = 1_500;
 
 /// The length of a step.
@@ -44,16 +44,16 @@ impl Step {
     }
 }
 
-/// Which counters, and of when.
+/// Selects counters and a range of time.
 #[derive(Debug, Default)]
 pub struct StatsFilter {
-    /// Id or name: only what came in by this source.
+    /// The id or name of a source. Only its events are counted.
     pub source: Option<String>,
-    /// Id or name: only what went out to this destination.
+    /// The id or name of a destination. Only its deliveries are counted.
     pub destination: Option<String>,
-    /// The first time, RFC 3339, rounded down to a step; left out: 24 hours before the last one.
+    /// The start of the range (RFC 3339), rounded down to a full step. Default: 24 hours before `to`.
     pub from: Option<String>,
-    /// The time before which it ends, RFC 3339; left out: now.
+    /// The end of the range (RFC 3339), exclusive. Default: now.
     pub to: Option<String>,
     pub step: Step,
 }
@@ -113,10 +113,10 @@ pub struct Latency {
     pub count: i64,
 }
 
-/// Events, deliveries and attempts per minute, hour or day, as long as what is known of events is kept.
+/// Counts of events, deliveries and attempts per minute, hour or day. Counts are kept for the retention of metadata.
 ///
 /// # Errors
-/// Returns every field of the filter that is wrong.
+/// Returns every invalid field of the filter, or an error if a query fails.
 pub async fn show(control: &Control, actor: Actor, filter: &StatsFilter) -> Result<Stats, Error> {
     let mut problems = Problems::default();
     let span = span(filter, mint::now_ms(), &mut problems);
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn the_last_day_by_the_hour_is_what_is_shown_when_nothing_is_asked_for() {
+    fn the_default_is_the_last_day_in_hours() {
         let span = read(None, None, Step::default()).expect("a span");
         assert_eq!(unix_time::unix_ms(span.until), NOW_MS);
         assert_eq!(unix_time::unix_ms(span.from), NOW_MS - 500 - 86_400_000);
@@ -210,8 +210,11 @@ mod tests {
 
     #[test]
     fn a_span_that_ends_before_it_begins_or_has_too_many_steps_is_refused() {
-        assert!(read(Some("2026-02-01T00:00:00Z"), None, Step::Hour).is_err(), "in the future");
-        assert!(read(Some("2026-01-01T00:00:00Z"), None, Step::Minute).is_err(), "a month of minutes");
+        assert!(read(Some("2026-02-01T00:00:00Z"), None, Step::Hour).is_err(), "the range starts in the future");
+        assert!(
+            read(Some("2026-01-01T00:00:00Z"), None, Step::Minute).is_err(),
+            "a month in minutes has too many steps"
+        );
         assert!(read(Some("2026-01-01T00:00:00Z"), None, Step::Hour).is_ok());
         assert!(read(Some("yesterday"), None, Step::Hour).is_err());
     }

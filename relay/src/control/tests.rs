@@ -1,13 +1,13 @@
-//! Keeps the layers apart: a face holds no rule, and a rule holds no HTTP.
+//! Keeps the layers apart: an interface contains no rules, and a rule does not know about HTTP.
 
 use std::fs;
 use std::path::{Path, PathBuf};
 
-/// What no file of the control layer names, and why.
+/// Words that no file of the control layer may contain, and why.
 const NOT_IN_CONTROL: [(&str, &str); 9] = [
-    ("axum", "requests and answers belong to the faces: return a value or a control::Error"),
-    ("StatusCode", "a status is the REST API's word for an outcome: add a variant to control::Error"),
-    ("crate::api", "the API calls the control layer and not the other way round"),
+    ("axum", "requests and responses belong to the interfaces: return a value or a control::Error"),
+    ("StatusCode", "a status belongs to the REST API: add a variant to control::Error"),
+    ("crate::api", "the API calls the control layer, never the reverse"),
     ("GET", CALLS),
     ("PUT", CALLS),
     ("POST", CALLS),
@@ -16,19 +16,19 @@ const NOT_IN_CONTROL: [(&str, &str); 9] = [
     ("/v1", CALLS),
 ];
 
-const CALLS: &str = "calls are the REST API's: say what to do, and let api/problem.rs name the call";
+const CALLS: &str = "calls belong to the REST API: say what to do, and let api/problem.rs name the call";
 
-/// What no file of the API names, and why.
+/// Words that no file of the API may contain, and why.
 const NOT_IN_API: [(&str, &str); 9] = [
-    ("store::", "the database is the control layer's: add a function to control/"),
-    ("sqlx", "errors of the database reach the API as control::Error"),
-    ("crate::deliver", "the engine is the control layer's: add a function to control/"),
-    ("crate::engine_handle", "the engine is the control layer's: add a function to control/"),
-    ("engine::", "the engine is the control layer's: add a function to control/"),
-    ("crate::replay", "replays are made by control::replays"),
-    ("crate::edge", "sources are put to the edge by control::sources"),
-    ("crate::secrets", "secrets are opened and sealed by the control layer"),
-    ("crate::configuration", "what this replica works by is told by the control layer"),
+    ("store::", "the database belongs to the control layer: add a function to control/"),
+    ("sqlx", "database errors reach the API as control::Error"),
+    ("crate::deliver", "the engine belongs to the control layer: add a function to control/"),
+    ("crate::engine_handle", "the engine belongs to the control layer: add a function to control/"),
+    ("engine::", "the engine belongs to the control layer: add a function to control/"),
+    ("crate::replay", "replays are created by control::replays"),
+    ("crate::edge", "sources are written to the edge by control::sources"),
+    ("crate::secrets", "the control layer opens and seals secrets"),
+    ("crate::configuration", "the configuration belongs to the control layer: add a function to control/"),
 ];
 
 fn sources_below(folder: &Path, found: &mut Vec<PathBuf>) {
@@ -42,7 +42,7 @@ fn sources_below(folder: &Path, found: &mut Vec<PathBuf>) {
     }
 }
 
-/// The source files of a module, as paths below `src`, with their code: no comments, no strings of one line, no tests.
+/// The source files of a module, as paths below `src`, with their code: without comment lines and tests.
 fn code_of(module: &str) -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
     let mut paths = vec![src.join(format!("{module}.rs"))];
@@ -60,8 +60,9 @@ fn code(text: &str) -> String {
     text.lines().filter(|line| !line.trim_start().starts_with("//")).collect::<Vec<_>>().join("\n")
 }
 
-/// Every import of several items on one line each: `use crate::{replay, mint};` names `crate::replay` too. A word that ends
-/// with `::` is the name of a crate, and names nothing in the path of another one.
+/// Whether the code contains a word. An import of several items is an import of each of them:
+/// `use crate::{replay, mint};` contains `crate::replay`. A word that ends with `::` is the name of a crate, and is not
+/// found inside the path of another crate.
 fn names(code: &str, word: &str) -> bool {
     let is_word = |character: char| character.is_alphanumeric() || character == '_';
     let whole = |at: usize| {
@@ -80,7 +81,7 @@ fn names(code: &str, word: &str) -> bool {
         .any(|(list, _)| top_level(list).any(|item| item == module || item.starts_with(&format!("{module}::"))))
 }
 
-/// The items of a list of imports, those of inner lists as one.
+/// The items of an import list. A nested list is part of its item.
 fn top_level(list: &str) -> impl Iterator<Item = &str> {
     let mut depth = 0;
     list.split(move |character| {
@@ -101,25 +102,25 @@ fn broken(module: &str, forbidden: &[(&str, &str)]) -> Vec<String> {
         .iter()
         .flat_map(|(name, code)| {
             let found = forbidden.iter().filter(|(word, _)| names(code, word));
-            found.map(move |(word, why)| format!("src/{name} names {word}: {why}")).collect::<Vec<_>>()
+            found.map(move |(word, why)| format!("src/{name} contains {word}: {why}")).collect::<Vec<_>>()
         })
         .collect()
 }
 
 #[test]
-fn the_control_layer_holds_no_http() {
+fn the_control_layer_does_not_know_about_http() {
     let broken = broken("control", &NOT_IN_CONTROL);
-    assert!(broken.is_empty(), "a rule holds no HTTP\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "the control layer does not know about HTTP\n{}", broken.join("\n"));
 }
 
 #[test]
-fn the_api_holds_no_rule() {
+fn the_api_contains_no_rules() {
     let broken = broken("api", &NOT_IN_API);
-    assert!(broken.is_empty(), "a face holds no rule\n{}", broken.join("\n"));
+    assert!(broken.is_empty(), "the API contains no rules\n{}", broken.join("\n"));
 }
 
 #[test]
-fn every_way_to_import_a_module_is_seen() {
+fn every_form_of_import_is_found() {
     for code in [
         "use crate::replay;",
         "use crate::replay::chunk;",

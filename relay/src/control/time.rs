@@ -1,4 +1,4 @@
-//! Times as RFC 3339 text, and ranges of time as ranges of ids.
+//! Times as RFC 3339 text.
 
 use model::unix_time;
 use serde::{Serialize, Serializer};
@@ -7,7 +7,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::fields::Problems;
 
-/// A time that is shown.
+/// A time as the API shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Timestamp(pub OffsetDateTime);
 
@@ -29,10 +29,10 @@ impl utoipa::PartialSchema for Timestamp {
 
 impl utoipa::ToSchema for Timestamp {}
 
-/// Reads a time of the query or the body as Unix milliseconds.
+/// Reads a time from the query or the body, as Unix milliseconds.
 pub(super) fn read_ms(field: &str, text: Option<&str>, problems: &mut Problems) -> Option<u64> {
     let text = text?;
-    // An unescaped + in a query arrives as a blank.
+    // An unescaped + in a query arrives as a space.
     match OffsetDateTime::parse(&text.replace(' ', "+"), &Rfc3339) {
         Ok(at) => Some(unix_time::unix_ms(at)),
         Err(_) => {
@@ -51,7 +51,7 @@ mod tests {
     const AT_MS: u64 = 1_769_846_400_500;
 
     #[test]
-    fn times_are_read_in_every_zone_and_with_a_plus_that_became_a_blank() {
+    fn times_are_read_in_every_zone_and_with_a_plus_that_became_a_space() {
         let mut problems = Problems::default();
         for text in [AT, "2026-01-31T09:00:00.5+01:00", "2026-01-31T09:00:00.5 01:00"] {
             assert_eq!(read_ms("after", Some(text), &mut problems), Some(AT_MS), "{text}");
@@ -63,6 +63,7 @@ mod tests {
             assert!(problems.finish().is_err(), "{text}");
         }
     }
+
     #[test]
     fn a_time_is_shown_as_text() {
         let shown = serde_json::to_string(&Timestamp(unix_time::timestamp(AT_MS))).expect("json");

@@ -1,5 +1,5 @@
-//! Unreadable messages: messages of the queue that could not be stored as what they are. They belong to no customer, so
-//! only the bearer of the deployment's root token may see them.
+//! Unreadable messages: messages of the queue that could not be stored as events. They belong to no customer, so only
+//! the bearer of the deployment's root token may see them.
 
 use serde::{Deserialize, Serialize};
 use shared::id::{EventId, UnreadableMessageId};
@@ -61,7 +61,7 @@ pub enum UnreadableState {
     Released,
 }
 
-/// Which unreadable messages.
+/// Selects unreadable messages.
 #[derive(Debug, Default)]
 pub struct UnreadableFilter {
     pub reason: Option<Reason>,
@@ -93,7 +93,7 @@ pub struct Message {
 /// A page of unreadable messages, newest first.
 ///
 /// # Errors
-/// Returns what is wrong with the page that is asked for.
+/// Returns an error if the limit or the cursor is invalid, or if a query fails.
 pub async fn list(
     control: &Control,
     _: Actor,
@@ -109,19 +109,19 @@ pub async fn list(
     Ok(window.found(ended, search.found, |row| row.id, view))
 }
 
-/// One unreadable message.
+/// The unreadable message with this id.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the message does not exist, or if a query fails.
 pub async fn show(control: &Control, _: Actor, id: &str) -> Result<UnreadableMessage, Error> {
     unreadable::summary(&control.pool, parse(id)?).await?.map(view).ok_or(NOT_FOUND)
 }
 
-/// The message itself, byte for byte: the header line of the edge and the body that follows it. A large body, which was in
-/// the edge's storage and has been fetched, follows the message.
+/// The message itself, byte for byte: the header line that the edge wrote, and the body that follows it. A large body
+/// that the relay has fetched from the edge's storage is appended.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the message does not exist, or if a query fails.
 pub async fn message(control: &Control, _: Actor, id: &str) -> Result<Message, Error> {
     let id = parse(id)?;
     let row = unreadable::find(&control.pool, id).await?.ok_or(NOT_FOUND)?;
@@ -130,11 +130,11 @@ pub async fn message(control: &Control, _: Actor, id: &str) -> Result<Message, E
     Ok(Message { id, bytes })
 }
 
-/// Tries to store a message as what it is, after its cause has been removed. One that has been released before stays as
-/// it is.
+/// Tries again to store a message, after its cause has been removed. A message that was released earlier stays as it
+/// is.
 ///
 /// # Errors
-/// If it does not exist, still cannot be stored, or cannot be tried now.
+/// Returns an error if the message does not exist, still cannot be stored, or cannot be tried now, or if a query fails.
 pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<UnreadableMessage, Error> {
     let row = unreadable::find(&control.pool, parse(id)?).await?.ok_or(NOT_FOUND)?;
     match control.releaser.try_again(row).await? {
@@ -144,11 +144,11 @@ pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<Unread
     }
 }
 
-/// Makes the relay try all messages of a reason now, one after the other in the background. Those that still cannot be
-/// stored stay, and are tried again later.
+/// Makes the relay try all messages with this reason now, one after another in the background. Messages that still
+/// cannot be stored are kept and tried again later.
 ///
 /// # Errors
-/// If a query fails.
+/// Returns an error if the query fails.
 pub async fn release_many(control: &Control, _: Actor, request: &ReleaseOfMany) -> Result<ReleasesBegun, Error> {
     let messages = unreadable::try_now(&control.pool, request.reason).await?;
     control.releaser.intake.unreadable_due.notify_one();

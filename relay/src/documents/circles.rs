@@ -1,11 +1,12 @@
-//! The modules of each crate have an order: an import leads from a module to one below it, and never in a circle.
+//! The modules of each crate have an order: an import leads from a module to one below it, and imports never form a
+//! cycle.
 //!
-//! An import is taken for what it is to the modules next to each other: if `deliver/send.rs` imports `route.rs`, then
-//! `deliver` is above `route`, with all that is inside both. A module and what is inside it may import each other.
+//! An import belongs to the sibling modules that it connects: if `deliver/send.rs` imports `route.rs`, then `deliver`
+//! is above `route`, with everything inside both. A module and the modules inside it may import each other.
 
 use std::collections::BTreeMap;
 
-use super::imports::{Module, circles, imports};
+use super::imports::{Module, cycles, imports};
 use super::{files, read};
 
 /// The crates whose modules have an order.
@@ -20,7 +21,7 @@ const CRATES: [&str; 8] = [
     "shared/src",
 ];
 
-/// The code of each module of a crate, without what is only compiled for tests.
+/// The code of each module of a crate, without modules that are compiled only for tests.
 fn modules(root: &str) -> BTreeMap<Module, String> {
     let mut modules: BTreeMap<Module, String> = BTreeMap::new();
     for path in files(root, &["rs"]) {
@@ -46,15 +47,15 @@ fn modules(root: &str) -> BTreeMap<Module, String> {
 }
 
 #[test]
-fn no_modules_import_each_other_in_a_circle() {
+fn the_imports_between_modules_form_no_cycle() {
     let mut problems = Vec::new();
     for root in CRATES {
         let imports = imports(&modules(root));
         assert!(!imports.is_empty(), "{root} has no imports");
-        for (from, to) in circles(&imports) {
+        for (from, to) in cycles(&imports) {
             let places: Vec<&String> = imports[&(from.clone(), to.clone())].iter().take(3).collect();
             problems.push(format!("{root}: {from} imports {to}, which leads back to it: {places:?}"));
         }
     }
-    assert!(problems.is_empty(), "turn one import of each circle round:\n{}", problems.join("\n"));
+    assert!(problems.is_empty(), "reverse or remove one import of each cycle:\n{}", problems.join("\n"));
 }

@@ -1,5 +1,5 @@
-//! Constants of code that the relay does not link, the Worker's in Rust and JavaScript and private ones of `shared`, read
-//! from their source.
+//! Reads from their source the constants that the relay cannot import: those of the Worker in Rust and JavaScript, and
+//! private ones of `shared`.
 
 use super::read;
 
@@ -35,7 +35,7 @@ fn tokens(expression: &str) -> Vec<String> {
         }
     }
     let words = tokens.into_iter().filter(|token| !token.trim().is_empty()).collect::<Vec<_>>();
-    // `(… ) as u64` is the same number.
+    // A cast does not change the number.
     let cast = words.iter().position(|word| word == "as").unwrap_or(words.len());
     words[..cast].to_vec()
 }
@@ -99,7 +99,7 @@ impl Reader<'_> {
 }
 
 #[test]
-fn constants_are_computed_as_the_compiler_does() {
+fn constants_have_the_values_that_the_compiler_computes() {
     let text = "const A: u64 = 2;\npub(crate) const B: usize = (A * 1_000 - 4) as u64;\nconst C = 4 << 20;\nconst AB = \"10\";";
     assert_eq!(
         (value(text, "A"), value(text, "B"), value(text, "C"), value(text, "AB")),

@@ -1,4 +1,4 @@
-//! The glossary at the head of `ARCHITECTURE.md` has the words of the API, and the API has those of the glossary.
+//! Compares the glossary at the head of `ARCHITECTURE.md` with the API: each must have the words of the other.
 
 use std::collections::BTreeSet;
 
@@ -6,11 +6,11 @@ use serde_json::Value;
 
 use super::{code, rows, section};
 
-/// Parts of paths that are actions, or no words of ours.
+/// Parts of paths that are actions, or that are not words of Tidegate.
 const ACTIONS: [&str; 10] =
     ["v1", "healthz", "readyz", "by-name", "pause", "resume", "release", "retry", "cancel", "rotate"];
 
-/// Words of HTTP, of lists and of numbers, which mean here what they mean everywhere.
+/// Words of HTTP, of lists and of numbers, which have their usual meaning.
 const GENERAL: [&str; 15] = [
     "api error",
     "changed",
@@ -33,7 +33,7 @@ fn description() -> Value {
     serde_json::to_value(crate::api::description()).expect("json")
 }
 
-/// The words of the glossary, in lower case, and what the API calls them.
+/// The words of the glossary in lower case, with their names in the API.
 fn glossary() -> Vec<(Vec<String>, Vec<String>)> {
     let section = section("Glossary");
     let table = section.split("\n### ").next().expect("the first table");
@@ -41,7 +41,7 @@ fn glossary() -> Vec<(Vec<String>, Vec<String>)> {
     rows(table).iter().map(|row| (words(row[0]), code(row[1]).iter().map(ToString::to_string).collect())).collect()
 }
 
-/// `unreadable-messages` and `UnreadableMessage` as `unreadable message`.
+/// Converts `unreadable-messages` and `UnreadableMessage` to `unreadable message`.
 fn words(name: &str) -> String {
     let mut words = String::new();
     for character in name.chars() {
@@ -53,7 +53,7 @@ fn words(name: &str) -> String {
     singular(&words)
 }
 
-/// Each word in the singular.
+/// Puts each word into the singular.
 fn singular(words: &str) -> String {
     words.split(' ').map(singular_word).collect::<Vec<_>>().join(" ")
 }
@@ -66,7 +66,7 @@ fn singular_word(word: &str) -> String {
     }
 }
 
-/// Whether the name is made of a word of the glossary, as `delivery stats` is.
+/// Whether a name contains a word of the glossary, as `delivery stats` does, or a general word.
 fn is_explained(name: &str, glossary: &BTreeSet<String>) -> bool {
     let name = format!(" {name} ");
     let has = |word: &str| name.contains(&format!(" {word} "));
@@ -94,7 +94,7 @@ fn every_noun_of_the_api_is_in_the_glossary() {
 }
 
 #[test]
-fn what_the_glossary_names_in_the_api_is_there() {
+fn every_api_name_in_the_glossary_exists() {
     let description = description();
     let text = description.to_string();
     let paths = description["paths"].as_object().expect("paths");

@@ -1,15 +1,15 @@
-//! Reads which modules of a crate import which others, from their sources.
+//! Reads from the sources of a crate which modules import which others.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-/// The names from the root of the crate to a module; none for the root.
+/// The path of a module, name by name, from the root of the crate; empty for the root.
 pub(super) type Module = Vec<String>;
 
-/// For each two modules next to each other, as paths, the imports from inside the one to inside the other.
+/// For each pair of sibling modules, given as paths, the imports from inside one to inside the other.
 pub(super) type Imports = BTreeMap<(String, String), BTreeSet<String>>;
 
-/// The imports between the modules of a crate, given with their sources. Those between a module and what is inside it are
-/// left out.
+/// The imports between the modules of a crate, from their sources. Imports between a module and the modules inside it
+/// are left out.
 pub(super) fn imports(modules: &BTreeMap<Module, String>) -> Imports {
     let mut imports = Imports::new();
     for (from, text) in modules {
@@ -25,8 +25,8 @@ pub(super) fn imports(modules: &BTreeMap<Module, String>) -> Imports {
     imports
 }
 
-/// The imports that are part of a circle.
-pub(super) fn circles(imports: &Imports) -> BTreeSet<(String, String)> {
+/// The imports that are part of a cycle.
+pub(super) fn cycles(imports: &Imports) -> BTreeSet<(String, String)> {
     let leads_to = |start: &String, end: &String| {
         let mut seen = BTreeSet::from([start]);
         let mut open = vec![start];
@@ -41,7 +41,7 @@ pub(super) fn circles(imports: &Imports) -> BTreeSet<(String, String)> {
     imports.keys().filter(|(from, to)| leads_to(to, from)).cloned().collect()
 }
 
-/// The module that a path of names leads to or into.
+/// The module to which, or into which, a path leads.
 fn resolve(modules: &BTreeMap<Module, String>, from: &Module, path: &[String]) -> Module {
     let is_root = path.first().is_some_and(|name| name == "crate");
     let mut module = if is_root { Module::new() } else { from.clone() };
@@ -63,7 +63,7 @@ fn resolve(modules: &BTreeMap<Module, String>, from: &Module, path: &[String]) -
     module
 }
 
-/// A text without its comments, strings and inner tests.
+/// A source without its comments, strings and inner tests.
 fn code(text: &str) -> String {
     let text = text.split("#[cfg(test)]\nmod tests {").next().unwrap_or_default();
     let mut code = String::new();
@@ -81,7 +81,7 @@ fn code(text: &str) -> String {
     code
 }
 
-/// How many bytes of a comment, a string or a character are at the start of a text.
+/// The length in bytes of the comment, string or character at the start of a text; 0 if there is none.
 fn skipped(text: &str) -> usize {
     let until = |start: usize, end: &str| text[start..].find(end).map_or(text.len(), |at| start + at + end.len());
     if text.starts_with("//") {
@@ -109,7 +109,7 @@ fn skipped(text: &str) -> usize {
     text.len()
 }
 
-/// All paths that begin at the root of the crate or at a module, those of nested imports one by one.
+/// All paths that begin at the root of the crate or at a module. The paths of nested imports are listed one by one.
 fn paths(code: &str) -> Vec<Vec<String>> {
     let mut found = Vec::new();
     for start in ["crate::", "super::", "self::"] {
@@ -127,7 +127,7 @@ fn is_of_name(character: char) -> bool {
     character.is_ascii_alphanumeric() || character == '_'
 }
 
-/// Reads a path, or a tree of paths in braces, and returns what follows.
+/// Reads a path, or a tree of paths in braces. Returns the rest of the text.
 fn tree<'a>(mut text: &'a str, mut path: Vec<String>, found: &mut Vec<Vec<String>>) -> &'a str {
     loop {
         text = text.trim_start();
@@ -149,7 +149,7 @@ fn tree<'a>(mut text: &'a str, mut path: Vec<String>, found: &mut Vec<Vec<String
     }
 }
 
-/// Reads what is in braces after a path.
+/// Reads the list in braces after a path. Returns the rest of the text.
 fn branches<'a>(mut text: &'a str, path: &[String], found: &mut Vec<Vec<String>>) -> &'a str {
     loop {
         text = text.trim_start();
@@ -173,11 +173,11 @@ mod tests {
         let module =
             |name: &str| -> Module { name.split('/').filter(|part| !part.is_empty()).map(str::to_owned).collect() };
         let modules = sources.iter().map(|(name, text)| (module(name), (*text).to_owned())).collect();
-        circles(&imports(&modules)).into_iter().map(|(from, to)| format!("{from} -> {to}")).collect()
+        cycles(&imports(&modules)).into_iter().map(|(from, to)| format!("{from} -> {to}")).collect()
     }
 
     #[test]
-    fn a_circle_is_found_in_whatever_form_its_imports_are() {
+    fn a_cycle_is_found_whatever_the_form_of_its_imports() {
         let round = [
             ("", "mod a; mod b; mod c; mod d;"),
             ("a", "use crate::{\n    b::{self, inner::Thing as Other},\n    d,\n};"),
@@ -189,7 +189,7 @@ mod tests {
     }
 
     #[test]
-    fn a_circle_that_leads_through_inner_modules_is_one_of_the_outer_ones() {
+    fn a_cycle_through_inner_modules_is_a_cycle_of_the_outer_ones() {
         assert_eq!(
             found(&[("", ""), ("a", ""), ("a/x", "use crate::b;"), ("b", ""), ("b/y", "use crate::a;")]),
             ["a -> b", "b -> a"]
@@ -201,7 +201,7 @@ mod tests {
     }
 
     #[test]
-    fn a_module_and_what_is_inside_it_may_import_each_other() {
+    fn a_module_and_the_modules_inside_it_may_import_each_other() {
         assert!(
             found(&[("", "use self::a::X;"), ("a", "use self::x::X; use crate::Y;"), ("a/x", "use super::Z;")])
                 .is_empty()
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn comments_texts_and_tests_import_nothing() {
+    fn comments_strings_and_tests_import_nothing() {
         let quiet = "// crate::a\nconst A: &str = \"crate::a \\\" crate::a\";\nconst B: &str = r#\"crate::a\"#;\n#[cfg(test)]\nmod tests {\n use crate::a;\n}";
         assert!(found(&[("a", "use crate::b;"), ("b", quiet)]).is_empty());
         assert_eq!(found(&[("a", "use crate::b;"), ("b", "use crate::a;")]), ["a -> b", "b -> a"]);

@@ -1,5 +1,5 @@
-//! `docs/LIMITS.md`: the limits on memory, size, number and time, with their values, settings and purposes. The values are the
-//! constants themselves.
+//! Writes `docs/LIMITS.md`: the limits on memory, size, number and time, with their values, settings and purposes. The
+//! values come from the constants themselves.
 
 mod code;
 mod control;
@@ -41,7 +41,7 @@ pub(super) enum Code {
     File(&'static str),
 }
 
-/// A bound that nothing changes.
+/// A limit that cannot be changed.
 macro_rules! fixed {
     ($what:expr, $value:expr, $protects:expr $(,)?) => {
         $crate::documents::limits::Bound {
@@ -54,7 +54,7 @@ macro_rules! fixed {
     };
 }
 
-/// A bound that a field of the API sets, with its range in words.
+/// A limit that a field of the API sets. `setting` describes its range.
 macro_rules! api {
     ($what:expr, $value:expr, $setting:expr, $protects:expr $(,)?) => {
         $crate::documents::limits::Bound {
@@ -69,7 +69,7 @@ macro_rules! api {
 
 use {api, fixed};
 
-/// A bound that an environment variable sets; `show` writes its default, and `file` enforces it.
+/// A limit that an environment variable sets. `show` formats its default; `file` enforces it.
 fn env(
     what: &'static str,
     name: &'static str,
@@ -80,7 +80,7 @@ fn env(
     Bound { what, value: show(default_of(name)), setting: format!("`{name}`"), protects, code: Code::File(file) }
 }
 
-/// The default of an environment variable that is a number.
+/// The default of an environment variable whose value is a number.
 fn default_of(name: &str) -> u64 {
     let setting = SETTINGS.iter().find(|setting| setting.name == name).unwrap_or_else(|| panic!("{name}: no setting"));
     setting.default.and_then(|default| default.parse().ok()).unwrap_or_else(|| panic!("{name}: no number"))
@@ -99,7 +99,7 @@ fn field(
     let field = &document["components"]["schemas"][schema]["properties"][name];
     let number = |key: &str| field[key].as_u64().unwrap_or_else(|| panic!("{schema}.{name} has no {key}"));
     let setting = format!("`{name}`, {} to {}", show(number("minimum")), show(number("maximum")));
-    // The default is written into the description: see the tests of the API.
+    // The description contains the default: the tests of the API require that.
     let text = field["description"].as_str().unwrap_or_default();
     let default = text.rsplit_once("Default: ").map(|(_, default)| default.replace([',', '.'], ""));
     let default = default.and_then(|default| default.trim().parse().ok());
@@ -108,7 +108,7 @@ fn field(
 }
 
 fn number(value: impl TryInto<u64>) -> u64 {
-    value.try_into().unwrap_or_else(|_| panic!("not a number of the page"))
+    value.try_into().unwrap_or_else(|_| panic!("the number does not fit"))
 }
 
 /// A number in groups of three digits.
@@ -162,7 +162,7 @@ fn days(value: impl TryInto<u64>) -> String {
     if value == 1 { "1 day".to_owned() } else { format!("{} days", count(value)) }
 }
 
-/// A part of a whole.
+/// A share, in percent.
 fn percent(part: f64) -> String {
     format!("{:.0} %", part * 100.0)
 }
@@ -186,8 +186,8 @@ fn page() -> String {
 }
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test writes the page if it is asked to")]
-fn the_page_of_limits_says_what_the_constants_do() {
+#[expect(clippy::disallowed_methods, reason = "the test writes the page if UPDATE_DOCS is set")]
+fn the_page_of_limits_has_the_values_of_the_constants() {
     let path = super::repository().join("docs/LIMITS.md");
     let made = page();
     if std::env::var_os("UPDATE_DOCS").is_some() {

@@ -1,4 +1,5 @@
-//! The map of the code in `ARCHITECTURE.md` names every module, and nothing that is not there.
+//! Checks that the map of the code in `ARCHITECTURE.md` names every module and only existing files, and that the names
+//! and links in other documents exist too.
 
 use std::collections::BTreeSet;
 
@@ -16,8 +17,8 @@ const ROOTS: [&str; 8] = [
     "relay/store/src",
 ];
 
-/// The files and folders that the map names, as paths from the root of the repository. A name in a row may leave out what it
-/// shares with the names before it: the folder of one of them, or the root of the crate.
+/// The files and folders that the map names, as paths from the root of the repository. A name may omit the part that it
+/// shares with the names before it in its row: the folder of one of them, or the root of the crate.
 fn named() -> BTreeSet<String> {
     let map = section("Code map, in the order of the data flow");
     let mut named = BTreeSet::new();
@@ -34,7 +35,7 @@ fn named() -> BTreeSet<String> {
     named
 }
 
-/// The path of what a row names, after names in these folders.
+/// The path of a name in a row whose earlier names are in these folders.
 fn find(name: &str, folders: &[String]) -> String {
     let in_folders = folders.iter().rev().map(|folder| format!("{folder}/{name}"));
     let in_crates = ROOTS.map(|root| format!("{root}/{name}"));
@@ -69,7 +70,7 @@ fn documents() -> impl Iterator<Item = String> {
     documents.map(str::to_owned).into_iter().chain(files("docs", &["md"]))
 }
 
-/// Whether a path of a source file exists, from the root of the repository or of a crate.
+/// Whether a source file exists, by its path from the root of the repository or of a crate.
 fn is_there(path: &str) -> bool {
     std::iter::once(path.to_owned())
         .chain(ROOTS.map(|root| format!("{root}/{path}")))
@@ -84,7 +85,7 @@ fn the_source_files_that_documents_name_exist() {
     let mut missing = Vec::new();
     for document in documents() {
         let text = read(&document);
-        // Rows of the map leave out what they share with the names before: `the_map_names_every_module` reads them.
+        // Rows of the map omit the parts that names share. `the_map_names_every_module` reads them.
         for line in text.lines().filter(|line| !line.starts_with('|')) {
             for name in code(line).into_iter().filter(|name| is_source(name) && !name.contains("NNNN")) {
                 named += 1;
@@ -120,7 +121,7 @@ fn links_between_documents_lead_somewhere() {
     }
 }
 
-/// A heading as GitHub makes an anchor of it.
+/// The anchor that GitHub makes of a heading.
 fn anchor(heading: &str) -> String {
     let text = heading.trim_start_matches('#').trim().to_lowercase();
     let kept = text.chars().filter(|character| character.is_alphanumeric() || matches!(character, ' ' | '-' | '_'));

@@ -1,8 +1,9 @@
-//! What each value of an enumeration means. The schema of a type lists the values and has no place for their meanings.
+//! The meanings of the values of enumerations. The schema of a type lists the values but has no place for their
+//! meanings.
 
 use serde_json::Value;
 
-/// The name of a schema, what it is about if the schema has no text of its own, and what each of its values means.
+/// The name of a schema, its description if the schema has none, and the meaning of each of its values.
 type Meanings = (&'static str, &'static str, &'static [(&'static str, &'static str)]);
 
 /// Every enumeration whose values need an explanation.
@@ -234,7 +235,7 @@ pub(in crate::api) const MEANINGS: [Meanings; 17] = [
     ),
 ];
 
-/// Adds the meanings of the values to the text of each schema.
+/// Adds the meanings of the values to the description of each schema.
 pub(super) fn explain(schemas: &mut Value) {
     for (name, about, values) in MEANINGS {
         let schema = &mut schemas[name];

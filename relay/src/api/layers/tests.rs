@@ -1,4 +1,4 @@
-//! Through a real listener.
+//! Tests over a real listener.
 
 use std::io::Write;
 use std::sync::{Arc, Mutex};
@@ -11,14 +11,14 @@ use tokio_util::sync::CancellationToken;
 use super::*;
 use crate::api::server::{Patience, serve};
 
-/// Long enough for everything that has to happen, even on a machine that is busy.
+/// Long enough for every expected event, even on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn panics() -> &'static str {
     panic!("the secret of the handler")
 }
 
-/// The address of a server with these calls, each of which may take so long.
+/// Starts a server with these calls, each with this time limit. Returns its address.
 async fn start(within: Duration) -> std::net::SocketAddr {
     let router = Router::new()
         .route("/here", get(|| async { "here" }))
@@ -31,10 +31,10 @@ async fn start(within: Duration) -> std::net::SocketAddr {
     address
 }
 
-/// Sends a request on a connection, which stays open, and reads its answer.
-async fn ask(connection: &mut TcpStream, path: &str, headers: &str) -> String {
-    let request = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
-    connection.write_all(request.as_bytes()).await.expect("sends");
+/// Sends a request on a connection, which stays open, and reads the response.
+async fn request(connection: &mut TcpStream, path: &str, headers: &str) -> String {
+    let text = format!("GET {path} HTTP/1.1\r\nhost: a\r\n{headers}\r\n");
+    connection.write_all(text.as_bytes()).await.expect("sends");
     let mut text = String::new();
     let read = async {
         loop {
@@ -49,7 +49,7 @@ async fn ask(connection: &mut TcpStream, path: &str, headers: &str) -> String {
             }
         }
     };
-    tokio::time::timeout(SOON, read).await.expect("answers");
+    tokio::time::timeout(SOON, read).await.expect("responds");
     text
 }
 
@@ -59,43 +59,43 @@ fn header<'a>(text: &'a str, name: &str) -> Option<&'a str> {
 }
 
 #[tokio::test]
-async fn a_handler_that_panics_answers_500_with_a_problem_document_and_the_connection_goes_on() {
+async fn a_handler_that_panics_answers_500_with_a_problem_document_and_the_connection_stays_open() {
     let mut connection = TcpStream::connect(start(SOON).await).await.expect("connects");
     for _ in 0..2 {
-        let answer = ask(&mut connection, "/panics", "").await;
-        assert!(answer.starts_with("HTTP/1.1 500 "), "{answer}");
-        assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
-        assert!(header(&answer, "x-request-id").is_some_and(|id| id.len() == 36), "{answer}");
-        assert!(answer.contains("\"code\":\"internal\"") && !answer.contains("secret"), "{answer}");
-        assert!(ask(&mut connection, "/here", "").await.ends_with("here"));
+        let response = request(&mut connection, "/panics", "").await;
+        assert!(response.starts_with("HTTP/1.1 500 "), "{response}");
+        assert_eq!(header(&response, "content-type"), Some("application/problem+json"));
+        assert!(header(&response, "x-request-id").is_some_and(|id| id.len() == 36), "{response}");
+        assert!(response.contains("\"code\":\"internal\"") && !response.contains("secret"), "{response}");
+        assert!(request(&mut connection, "/here", "").await.ends_with("here"));
     }
 }
 
 #[tokio::test]
-async fn a_call_that_takes_too_long_is_broken_off_with_a_problem_document() {
+async fn a_call_that_takes_too_long_is_cancelled_with_a_problem_document() {
     let mut connection = TcpStream::connect(start(Duration::from_millis(50)).await).await.expect("connects");
-    let answer = ask(&mut connection, "/hangs", "").await;
-    assert!(answer.starts_with("HTTP/1.1 504 ") && answer.contains("\"code\":\"took_too_long\""), "{answer}");
-    assert_eq!(header(&answer, "content-type"), Some("application/problem+json"));
-    assert!(ask(&mut connection, "/here", "").await.ends_with("here"));
+    let response = request(&mut connection, "/hangs", "").await;
+    assert!(response.starts_with("HTTP/1.1 504 ") && response.contains("\"code\":\"took_too_long\""), "{response}");
+    assert_eq!(header(&response, "content-type"), Some("application/problem+json"));
+    assert!(request(&mut connection, "/here", "").await.ends_with("here"));
 }
 
 #[tokio::test]
-async fn a_request_keeps_a_plain_id_of_its_own_and_gets_one_in_place_of_any_other() {
+async fn a_plain_request_id_is_kept_and_any_other_is_replaced() {
     let mut connection = TcpStream::connect(start(SOON).await).await.expect("connects");
-    let answer = ask(&mut connection, "/here", "x-request-id: my-id_1.2\r\n").await;
-    assert_eq!(header(&answer, "x-request-id"), Some("my-id_1.2"));
+    let response = request(&mut connection, "/here", "x-request-id: my-id_1.2\r\n").await;
+    assert_eq!(header(&response, "x-request-id"), Some("my-id_1.2"));
     let long = "a".repeat(65);
     for odd in ["", "two words", "quote\"", long.as_str()] {
-        let answer = ask(&mut connection, "/here", &format!("x-request-id: {odd}\r\n")).await;
-        let id = header(&answer, "x-request-id").expect("an id");
+        let response = request(&mut connection, "/here", &format!("x-request-id: {odd}\r\n")).await;
+        let id = header(&response, "x-request-id").expect("an id");
         assert!(id != odd && id.len() == 36, "{odd:?}: {id}");
     }
-    let ids = [ask(&mut connection, "/here", "").await, ask(&mut connection, "/nowhere", "").await];
+    let ids = [request(&mut connection, "/here", "").await, request(&mut connection, "/nowhere", "").await];
     assert_ne!(header(&ids[0], "x-request-id"), header(&ids[1], "x-request-id"));
 }
 
-/// What is logged, as text.
+/// Collects the log.
 #[derive(Clone, Default)]
 struct Log(Arc<Mutex<Vec<u8>>>);
 
@@ -111,15 +111,16 @@ impl Write for Log {
 }
 
 #[tokio::test]
-async fn what_a_request_logs_names_its_id_and_path_and_not_its_query() {
-    // With a single one alive, a thread of another test, which has none, would decide for all that nothing is logged.
+async fn the_log_of_a_request_has_its_id_and_path_but_not_its_query() {
+    // With a single dispatcher, the first thread at a log statement decides for all threads whether it is enabled. That
+    // could be a thread of another test, which has no subscriber.
     let _another = tracing::Dispatch::new(tracing_subscriber::registry());
     let log = Log::default();
     let written = log.clone();
     let subscriber = tracing_subscriber::fmt().with_ansi(false).with_writer(move || written.clone()).finish();
     let _guard = tracing::subscriber::set_default(subscriber);
     let mut connection = TcpStream::connect(start(SOON).await).await.expect("connects");
-    ask(&mut connection, "/panics?token=sesame", "x-request-id: my-id\r\n").await;
+    request(&mut connection, "/panics?token=sesame", "x-request-id: my-id\r\n").await;
     let text = String::from_utf8(log.0.lock().expect("is not poisoned").clone()).expect("text");
     assert!(text.contains("a request failed") && text.contains("the secret of the handler"), "{text}");
     assert!(text.contains("path=\"/panics\"") && text.contains("request_id=\"my-id\""), "{text}");

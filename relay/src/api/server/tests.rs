@@ -1,4 +1,4 @@
-//! Through real sockets, with little patience.
+//! Tests over real sockets, with short time limits.
 
 use std::sync::atomic::{AtomicUsize, Ordering::SeqCst};
 
@@ -11,13 +11,13 @@ use tokio::task::JoinHandle;
 use super::*;
 use crate::api::input::Body as Json;
 
-/// Long enough for everything that has to happen, even on a machine that is busy.
+/// Long enough for every expected event, even on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 const SHORT: Patience =
     Patience { head: Duration::from_millis(400), body: Duration::from_millis(400), write: Duration::from_millis(400) };
 
-/// No caller of a test is late by it.
+/// Limits that no caller in a test reaches.
 const LONG: Patience =
     Patience { head: Duration::from_secs(600), body: Duration::from_secs(600), write: Duration::from_secs(600) };
 
@@ -36,7 +36,7 @@ impl Running {
         Self { address, stop, serving }
     }
 
-    /// A connection that has sent this.
+    /// Opens a connection and sends these bytes.
     async fn send(&self, bytes: &str) -> TcpStream {
         let mut socket = TcpStream::connect(self.address).await.expect("connects");
         socket.write_all(bytes.as_bytes()).await.expect("sends");
@@ -44,11 +44,11 @@ impl Running {
     }
 }
 
-/// What comes until the server closes the connection.
+/// Reads until the server closes the connection.
 async fn rest(mut socket: TcpStream) -> String {
     let mut text = Vec::new();
     let read = tokio::time::timeout(SOON, socket.read_to_end(&mut text)).await.expect("the server closes it");
-    // What the server has not read makes its end a reset.
+    // If the server has not read everything, it ends the connection with a reset.
     let _ = read;
     String::from_utf8_lossy(&text).into_owned()
 }
@@ -63,8 +63,8 @@ fn router() -> Router {
 const REQUEST: &str = "GET / HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n";
 
 #[tokio::test]
-async fn connections_that_say_nothing_or_half_a_head_are_closed() {
-    // Both ends are in this process.
+async fn connections_that_send_nothing_or_half_a_head_are_closed() {
+    // Both ends of each connection are file descriptors of this process.
     let files = crate::descriptors::raise();
     assert!(files.is_none_or(|files| files > 3_000), "the hard limit of open files is {files:?}");
     let server = Running::start(router(), MAX_CONNECTIONS, SHORT).await;
@@ -95,10 +95,10 @@ async fn half_a_body_is_answered_with_408_and_the_connection_is_closed() {
 }
 
 #[tokio::test]
-async fn a_caller_that_takes_nothing_of_its_answer_loses_its_place() {
+async fn a_caller_that_does_not_read_its_response_is_disconnected() {
     let server = Running::start(router(), 1, Patience { write: SHORT.write, ..LONG }).await;
     let greedy = server.send("GET /large HTTP/1.1\r\nhost: a\r\n\r\n").await;
-    assert!(rest(server.send(REQUEST).await).await.ends_with("here"), "the only place is free again");
+    assert!(rest(server.send(REQUEST).await).await.ends_with("here"), "the next connection is accepted");
     assert!(rest(greedy).await.len() < 64 << 20);
 }
 
@@ -122,16 +122,16 @@ async fn connections_beyond_the_limit_wait_until_others_have_ended() {
     }
     for socket in waiting {
         go_on.add_permits(1);
-        // The first to come is not always the first to be answered.
+        // The first connection is not always the first to be answered.
         drop(tokio::spawn(rest(socket)));
     }
     go_on.add_permits(1);
-    assert!(rest(server.send(REQUEST).await).await.ends_with("done"), "all before it have been answered");
+    assert!(rest(server.send(REQUEST).await).await.ends_with("done"), "all earlier requests have been answered");
     assert_eq!(most.load(SeqCst), 2);
 }
 
 #[tokio::test]
-async fn a_shutdown_closes_what_is_idle_and_answers_what_is_under_way() {
+async fn a_shutdown_closes_idle_connections_and_answers_requests_in_flight() {
     let (begun, go_on) = (Arc::new(Notify::new()), Arc::new(Notify::new()));
     let slow = {
         let (begun, go_on) = (Arc::clone(&begun), Arc::clone(&go_on));
@@ -143,13 +143,13 @@ async fn a_shutdown_closes_what_is_idle_and_answers_what_is_under_way() {
     };
     let server = Running::start(router().route("/slow", get(slow)), 10, LONG).await;
     let idle = server.send("").await;
-    let under_way = server.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
+    let in_flight = server.send("GET /slow HTTP/1.1\r\nhost: a\r\n\r\n").await;
     begun.notified().await;
     server.stop.cancel();
     assert_eq!(rest(idle).await, "");
     assert!(!server.serving.is_finished());
     go_on.notify_one();
-    assert!(rest(under_way).await.ends_with("done"));
-    tokio::time::timeout(SOON, server.serving).await.expect("it ends").expect("without a panic");
+    assert!(rest(in_flight).await.ends_with("done"));
+    tokio::time::timeout(SOON, server.serving).await.expect("the server stops").expect("without a panic");
     assert!(TcpStream::connect(server.address).await.is_err());
 }

@@ -1,4 +1,4 @@
-//! Releasing many held deliveries at a time.
+//! Releases many held deliveries with one call.
 
 use model::held_by::HeldBy;
 use model::unix_time;
@@ -12,10 +12,10 @@ use crate::control::fields::Problems;
 use crate::control::time::{Timestamp, read_ms};
 use crate::control::{Actor, Control, Error, destinations, schema, sources};
 
-/// How many deliveries one transaction releases.
+/// The maximum number of deliveries that one transaction releases.
 pub(crate) const AT_ONCE: i64 = 1_000;
 
-/// How many transactions one call makes at most.
+/// The maximum number of transactions of one call.
 pub(crate) const TRANSACTIONS: usize = 20;
 
 /// Selects the held deliveries to release. Set at most one of `destination`, `route` and `source`. At least one of
@@ -54,11 +54,11 @@ pub struct ReleasedOfHeld {
     pub before: Timestamp,
 }
 
-/// Releases deliveries that are held by something of their own, up to 20,000 at a call. They are due now, and those whose
-/// filter or order key could not be evaluated are decided again first. What is released twice is sent once.
+/// Releases individually held deliveries, up to 20,000 per call. They are due at once; if their filter or order key
+/// could not be evaluated, it is evaluated again first. A delivery that is released twice is sent once.
 ///
 /// # Errors
-/// Returns every field that is wrong.
+/// Returns every invalid field, or an error if a query fails.
 pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -> Result<ReleasedOfHeld, Error> {
     let mut problems = Problems::default();
     let of = of(control, actor, request, &mut problems).await?;
@@ -66,28 +66,28 @@ pub async fn release(control: &Control, actor: Actor, request: &ReleaseOfHeld) -
     let of = problems.finish_with(of)?;
     let now: OffsetDateTime = store::health::now(&control.pool).await?;
     let before = before_ms.map_or(now, |before_ms| unix_time::timestamp(before_ms).min(now));
-    // As it can be given again.
+    // In whole milliseconds, so that the caller can send it again unchanged.
     let before = unix_time::timestamp(unix_time::unix_ms(before));
     let by: Vec<HeldBy> = request.held_by.map_or_else(|| HeldBy::ALL.to_vec(), |by| vec![by]);
-    let mut answer = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
+    let mut result = ReleasedOfHeld { released: 0, deciding: 0, remaining: true, before: Timestamp(before) };
     for _ in 0..TRANSACTIONS {
         let found = held::release(&control.pool, actor.customer().uuid(), of, &by, before, AT_ONCE).await?;
         let due = found.iter().filter(|released| !released.undecided);
         let mut destinations: Vec<_> = due.map(|released| released.destination_id).collect();
-        answer.released += destinations.len();
-        answer.deciding += found.len() - destinations.len();
+        result.released += destinations.len();
+        result.deciding += found.len() - destinations.len();
         destinations.sort_unstable();
         destinations.dedup();
         destinations.into_iter().for_each(|id| control.engine.rescan(DestinationId::from_uuid(id)));
         if i64::try_from(found.len()).is_ok_and(|found| found < AT_ONCE) {
-            answer.remaining = false;
+            result.remaining = false;
             break;
         }
     }
-    Ok(answer)
+    Ok(result)
 }
 
-/// Which deliveries the caller asks for; `None` if a problem was noted.
+/// The deliveries that the caller selects; `None` if a problem was noted.
 async fn of(
     control: &Control,
     actor: Actor,

@@ -1,4 +1,4 @@
-//! What a delivery waits for, as its answer says it.
+//! What a delivery waits for, as the API shows it.
 
 use serde::Serialize;
 use time::OffsetDateTime;
@@ -31,11 +31,11 @@ pub enum WaitsFor {
     Release,
 }
 
-/// The attempt that was answered with a back-off is due again when the back-off ends, and later by what its writing took. Up to this
-/// it is the back-off that it waits for.
+/// A delivery whose attempt started a back-off is due again when the back-off ends, plus the time that it took to store
+/// the outcome. Up to this difference, the delivery is shown as waiting for the back-off.
 const WRITTEN_WITHIN: time::Duration = time::Duration::seconds(2);
 
-/// What a delivery waits for, and for how long.
+/// What a delivery waits for, and until when.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Waits {
     pub(super) on: WaitsFor,
@@ -53,7 +53,8 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
         _ => return None,
     }
     if row.is_behind {
-        // The time in its row is when it is looked at again, should the one in front not make it due.
+        // `due_at` is only a safety net: the delivery is read again at that time if the delivery in front of it has not
+        // made it due.
         return Some(waits(WaitsFor::Order));
     }
     let due =
@@ -62,7 +63,7 @@ pub(super) fn of(row: &DeliveryRow) -> Option<Waits> {
     let until_then =
         until_then.into_iter().filter_map(|(on, until)| Some((on, until?))).max_by_key(|(_, until)| *until);
     Some(match until_then {
-        // What is sent at once is sent through both.
+        // Expedited deliveries are sent in spite of both.
         Some((on, until)) if !row.expedited && row.due_at.is_none_or(|due_at| due_at < until + WRITTEN_WITHIN) => {
             Waits { on, until: Some(until), next_attempt_at: row.due_at.max(Some(until)) }
         }
@@ -83,7 +84,7 @@ mod tests {
         NOW + time::Duration::seconds(seconds)
     }
 
-    /// Pending, and due since ten seconds.
+    /// A pending delivery that has been due for ten seconds.
     fn due() -> DeliveryRow {
         DeliveryRow {
             id: Uuid::nil(),
@@ -114,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn a_delivery_that_is_due_waits_for_its_turn_and_another_for_its_time() {
+    fn a_due_delivery_waits_for_its_turn_and_a_scheduled_one_for_its_time() {
         let turn = Waits { on: WaitsFor::Turn, until: None, next_attempt_at: Some(in_s(-10)) };
         assert_eq!(of(&due()), Some(turn));
         let schedule = Waits { on: WaitsFor::Schedule, until: None, next_attempt_at: Some(in_s(60)) };
@@ -122,15 +123,15 @@ mod tests {
     }
 
     #[test]
-    fn a_back_off_or_an_open_breaker_that_lasts_longer_is_what_it_waits_for_unless_it_is_sent_at_once() {
+    fn a_delivery_waits_for_a_longer_back_off_or_open_breaker_unless_it_is_expedited() {
         let both = DeliveryRow { back_off_until: Some(in_s(90)), open_until: Some(in_s(30)), ..scheduled() };
         let until = |on, seconds| Waits { on, until: Some(in_s(seconds)), next_attempt_at: Some(in_s(seconds)) };
         assert_eq!(of(&both), Some(until(WaitsFor::BackOff, 90)));
         let open = DeliveryRow { open_until: Some(in_s(120)), ..both };
         assert_eq!(of(&open), Some(until(WaitsFor::Breaker, 120)));
-        let written = DeliveryRow { back_off_until: Some(in_s(59)), ..scheduled() };
+        let stored_late = DeliveryRow { back_off_until: Some(in_s(59)), ..scheduled() };
         let back_off = Waits { on: WaitsFor::BackOff, until: Some(in_s(59)), next_attempt_at: Some(in_s(60)) };
-        assert_eq!(of(&written), Some(back_off), "written a second after the answer");
+        assert_eq!(of(&stored_late), Some(back_off), "the outcome was stored a second after the response");
         let shorter = DeliveryRow { back_off_until: Some(in_s(30)), ..scheduled() };
         assert_eq!(of(&shorter).map(|waits| waits.on), Some(WaitsFor::Schedule));
         let expedited = DeliveryRow { expedited: true, back_off_until: Some(in_s(90)), ..due() };
@@ -138,7 +139,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_held_or_behind_another_one_has_no_time_and_what_has_ended_waits_for_nothing() {
+    fn held_and_ordered_deliveries_have_no_time_and_ended_ones_wait_for_nothing() {
         let nothing_known = |on| Some(Waits { on, until: None, next_attempt_at: None });
         let held = DeliveryRow { state: "held".to_owned(), ..due() };
         assert_eq!(of(&held), nothing_known(WaitsFor::Destination));

@@ -1,7 +1,7 @@
-//! How a destination takes what it is sent.
+//! The health of a destination.
 //!
-//! The replica that sends for it reports when its state changes, and every few seconds while it is sent to; every replica
-//! answers by the last report.
+//! The replica that owns a destination reports its health when its state changes, and every few seconds while
+//! deliveries are sent to it. Every replica shows the last report.
 
 use model::destination::DestinationState;
 use model::held_by::HeldBy;
@@ -184,10 +184,10 @@ pub struct Held {
     pub since: Option<Timestamp>,
 }
 
-/// How a destination takes what it is sent: its breaker, its pace now and why, and what waits.
+/// The health of a destination: its breaker, its current limits and why they are reduced, and its waiting deliveries.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the destination does not exist, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<DestinationHealth, Error> {
     let destination = find(control, actor, id).await?;
     let report = destination_health::find(&control.pool, destination.id).await?;
@@ -210,7 +210,7 @@ fn held_view(row: CountRow) -> Held {
 
 fn view(destination: DestinationRow, report: Option<HealthRow>, pending: &PendingRow) -> DestinationHealth {
     let learned_since = report.as_ref().and_then(|report| report.learned_since);
-    // What was learned of another address is shown no more.
+    // A report about a previous address is not shown.
     let report = report.as_ref().filter(|_| learned_since.is_none_or(|since| since >= destination.moved_at));
     let limit = RateLimit::of_columns(destination.rate_limit, destination.rate_per.as_deref());
     let time = |at: Option<time::OffsetDateTime>| at.map(Timestamp);

@@ -1,4 +1,4 @@
-//! What a call makes of a destination: its columns, from settings or from a patch of those that it has.
+//! The content of a destination's row, from settings or from a patch of the current settings.
 
 use std::collections::BTreeMap;
 
@@ -18,8 +18,8 @@ use crate::control::rate::{self, RateLimit};
 use crate::control::{Control, Error};
 use crate::{mint, secrets};
 
-/// What a destination consists of by these settings. If they are left out it keeps the signing keys that it had before, and
-/// the static headers unless the URL leads to another origin.
+/// The content of a destination with these settings. Omitted signing secrets are kept, and so are omitted static
+/// headers unless the URL has another origin.
 pub(super) fn content(
     control: &Control,
     id: DestinationId,
@@ -53,7 +53,7 @@ pub(super) fn content(
     })
 }
 
-/// What a destination consists of once a patch has changed it: the patch is laid over its settings, which are then checked
+/// The content of a destination after a patch. The patch is merged with the current settings, which are then checked
 /// like those of a PUT.
 pub(super) fn patched(
     control: &Control,
@@ -72,7 +72,7 @@ pub(super) fn patched(
             settings["url"].as_str().and_then(|url| Url::parse(url).ok()).is_some_and(|url| is_origin(row, &url));
         let mut headers =
             if stays && change.is_object() { to_json(&opened_headers(control, row)?)? } else { json!({}) };
-        // Null takes all of them away.
+        // Null removes all headers.
         if !change.is_null() {
             merge(&mut headers, change);
         }
@@ -84,7 +84,7 @@ pub(super) fn patched(
     content(control, DestinationId::from_uuid(row.id), Some(row), problems.finish_with(checked)?, now_ms)
 }
 
-/// The settings of a destination that are shown; of its headers the names.
+/// The settings of a destination as they are shown: of its headers, only the names.
 pub(super) fn settings_of(row: &DestinationRow, header_names: impl IntoIterator<Item = String>) -> Value {
     let headers: Map<String, Value> = header_names.into_iter().map(|name| (name, Value::Bool(true))).collect();
     json!({
@@ -98,7 +98,7 @@ pub(super) fn settings_of(row: &DestinationRow, header_names: impl IntoIterator<
     })
 }
 
-/// What a destination has that is told nothing else.
+/// The defaults of the settings of a destination.
 pub(super) fn defaults() -> Result<Value, Error> {
     Ok(json!({
         "rate_limit": null,

@@ -1,4 +1,4 @@
-//! What an owner says of a destination, checked.
+//! The settings of a destination, and their checks.
 
 use std::collections::BTreeMap;
 
@@ -106,7 +106,7 @@ pub struct DestinationPatch {
 }
 
 impl DestinationPatch {
-    /// The patch, with the names of headers in lower case, if nothing in it is refused whatever the destination is.
+    /// The patch as JSON, with the names of headers in lower case. Values that no destination accepts are refused here.
     pub(super) fn into_json(mut self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if let Some(Value::Object(headers)) = &mut self.headers {
@@ -144,7 +144,7 @@ pub(super) struct Checked {
 }
 
 impl DestinationSpec {
-    /// Checks all of it. `None` only where a problem was noted.
+    /// Checks all settings. Returns `None` only if a problem was noted.
     pub(super) fn check(self, egress: &Egress, problems: &mut Problems) -> Option<Checked> {
         let url = url(&self.url, egress).map_err(|error| problems.push(error)).ok();
         let rate = self.rate_limit.and_then(|rate| rate.read(problems));
@@ -192,13 +192,13 @@ fn url(text: &str, egress: &Egress) -> Result<Url, FieldError> {
         )
     })?;
     egress.check_url(&url).map_err(|error| FieldError::with_code("url", error.code(), error.to_string()))?;
-    // Never sent; kept it would only mislead.
+    // A fragment is never sent, so storing it would mislead.
     url.set_fragment(None);
     Ok(url)
 }
 
-/// Whether both URLs lead to the same scheme, host and port. What was given as a credential for one origin is not sent
-/// to another.
+/// Whether both URLs have the same scheme, host and port. Credentials that were given for one origin are not sent to
+/// another.
 pub(super) fn same_origin(one: &Url, other: &Url) -> bool {
     one.origin() == other.origin()
 }
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_url_that_no_request_can_be_made_of_is_refused() {
+    fn a_url_that_cannot_be_requested_is_refused() {
         for url in ["https://{tenant}.example.com/", "http://a`b.example/", "https://a\"b.example/"] {
             let refused = check(serde_json::json!({"url": url})).err();
             assert_eq!(refused, Some(("egress_url_unsendable", vec!["url".to_owned()])), "{url}");
@@ -253,7 +253,7 @@ mod tests {
     }
 
     #[test]
-    fn everything_that_is_wrong_is_named_at_once() {
+    fn all_invalid_fields_are_reported_at_once() {
         let wrong = check(serde_json::json!({
             "url": "example", "rate_limit": {"limit": 0, "per": "second"}, "max_concurrency": 0, "timeout_ms": 120_001,
             "retry": {"schedule_s": []}, "headers": {"host": "x"}, "signing_secret": "secret",

@@ -1,4 +1,4 @@
-//! What a destination verifies deliveries with, and how it is replaced.
+//! The signing secrets of a destination, and their rotation.
 
 use model::signing::{DEFAULT_OVERLAP_S, SigningSecrets};
 use model::unix_time;
@@ -15,7 +15,7 @@ use crate::control::time::Timestamp;
 use crate::control::{Actor, Control, Error, name, schema};
 use crate::mint;
 
-/// The longest overlap: 30 days, in seconds.
+/// The maximum overlap: 30 days, in seconds.
 pub(crate) const MAX_OVERLAP_S: i32 = 30 * 86_400;
 
 /// The signing secrets of a destination.
@@ -59,19 +59,19 @@ pub struct Rotation {
     pub overlap_s: Option<i64>,
 }
 
-/// The secret that a destination verifies deliveries with.
+/// The secret with which a destination verifies deliveries.
 ///
 /// # Errors
-/// If the destination does not exist, or no master key opens its keys.
+/// Returns an error if the destination does not exist, if no master key opens its signing secrets, or if a query fails.
 pub async fn show(control: &Control, actor: Actor, id: &str) -> Result<SigningSecret, Error> {
     let row = find(control, actor, id).await?;
     view(&open_keys(control, &row)?, mint::now_ms())
 }
 
-/// Puts a new signing key in front. Until the overlap ends deliveries are signed with the old ones too.
+/// Puts a new signing secret in front. Until the overlap ends, deliveries are also signed with the old ones.
 ///
 /// # Errors
-/// If the destination does not exist, or with every field that is wrong.
+/// Returns every invalid field, or an error if the destination does not exist or a query fails.
 pub async fn rotate(control: &Control, actor: Actor, id: &str, rotation: Rotation) -> Result<SigningSecret, Error> {
     let mut problems = Problems::default();
     let overlap_s = rotation.overlap_s.unwrap_or_else(|| i64::from(DEFAULT_OVERLAP_S));

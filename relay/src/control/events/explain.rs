@@ -1,4 +1,4 @@
-//! Why an event is where it is: what was decided when it was stored, apart from what the routes of now would decide.
+//! Explains an event: what was decided when it was stored, and separately what its routes would decide now.
 
 use model::held_by::HeldBy;
 use model::unix_time;
@@ -19,10 +19,11 @@ use crate::control::{Actor, Control, Error, schema};
 use crate::recheck::{Recheck, Rechecker};
 use crate::route::{self, Answer, Verdict};
 
-/// The most deliveries that are shown with their event; a list of deliveries with its id as the filter has all.
+/// The maximum number of deliveries that are shown with their event. The list of deliveries, filtered by the event, has
+/// all.
 pub(crate) const DELIVERIES_SHOWN: i64 = 200;
 
-/// Headers of the provider that are credentials. Their names are shown.
+/// Headers of the provider's request that contain credentials. Their names are shown, their values are not.
 const HIDDEN: [&str; 3] = ["authorization", "cookie", "proxy-authorization"];
 
 /// An event with its headers, deliveries and decision, but without its body.
@@ -172,11 +173,11 @@ pub enum RouteOutcome {
     Unordered,
 }
 
-/// One event with its headers, its deliveries, what was decided when it was stored, and what every route would decide now. The
-/// id that a copy was answered with gives the event that it is a copy of.
+/// An event with its headers and deliveries, what was decided when it was stored, and what each route would decide now.
+/// For the id of a copy, the original event is returned.
 ///
 /// # Errors
-/// If it does not exist.
+/// Returns an error if the event does not exist, or if a query fails.
 pub async fn explain(control: &Control, actor: Actor, id: &str) -> Result<EventDetail, Error> {
     let id: EventId = id.parse().map_err(|_| Error::NotFound(Noun::Event))?;
     if let Some(row) = events::find(&control.pool, actor.customer(), id).await? {
@@ -193,7 +194,7 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
     let event = EventId::from_uuid(row.id);
     let rows = of_event(control, actor, event, None, &snapshot).await?;
     let made = match i64::try_from(rows.len()) {
-        // All deliveries are there.
+        // These are all deliveries of the event.
         Ok(found) if found < DELIVERIES_SHOWN => rows.iter().filter(|row| row.replay_id.is_none()).cloned().collect(),
         Ok(_) | Err(_) => of_event(control, actor, event, Some(false), &snapshot).await?,
     };
@@ -247,7 +248,8 @@ pub(super) async fn detail(control: &Control, actor: Actor, row: EventRow) -> Re
     })
 }
 
-/// The newest deliveries of an event; with `replayed` only those that replays have made, or that none has made.
+/// The newest deliveries of an event. If `replayed` is set, only those that replays created, or only those that no
+/// replay created.
 async fn of_event(
     control: &Control,
     actor: Actor,
@@ -260,7 +262,7 @@ async fn of_event(
     Ok(store::deliveries::of_event(&control.pool, customer, event, replayed, unusable, DELIVERIES_SHOWN).await?)
 }
 
-/// What was decided of an event, from its row and the deliveries that no replay has made.
+/// What was decided about an event, from its row and the deliveries that no replay created.
 fn decision(row: &EventRow, made: Vec<Delivery>) -> Decision {
     let cause = row.failure_cause.as_deref().unwrap_or("not verified");
     let (outcome, reason) = match row.verification.as_str() {

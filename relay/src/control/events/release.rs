@@ -1,4 +1,4 @@
-//! Releasing an event whose signature failed.
+//! Releases an event whose verification failed.
 
 use shared::id::{DestinationId, SourceId};
 use store::events::{self, EventRow, Released};
@@ -13,14 +13,15 @@ use crate::control::{Actor, Control, Error};
 use crate::intake::arrival;
 use crate::route;
 
-/// How often the routes are asked again because another call changes them at the same time.
+/// The number of times that the routes are evaluated if concurrent calls keep changing the configuration.
 const ROUNDS: usize = 5;
 
-/// Releases an event from quarantine: it is routed as if it had just arrived. One that has been released before stays as
-/// it is.
+/// Releases an event from quarantine: it is routed as if it had just arrived. An event that was released earlier stays
+/// as it is.
 ///
 /// # Errors
-/// If the event does not exist, its signature has not failed, or its body is no longer kept.
+/// Returns an error if the event does not exist, if its verification has not failed, if its body is no longer kept, or
+/// if a query fails.
 pub async fn release(control: &Control, actor: Actor, id: &str) -> Result<EventDetail, Error> {
     let row = find(control, actor, id).await?;
     match row.verification.as_str() {
@@ -56,7 +57,8 @@ async fn route_and_release(control: &Control, row: &EventRow, body: &[u8]) -> Re
             received_at: row.received_at,
             event_type: row.event_type.clone(),
             provider_event_id: row.provider_event_id.clone(),
-            // It was stored without one, because nothing had verified it. Its owner has now.
+            // The event was stored without a key, because its verification failed. The operator who releases it vouches
+            // for it.
             dedupe_key: snapshot
                 .sources
                 .get(&SourceId::from_uuid(row.source_id))

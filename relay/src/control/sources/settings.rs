@@ -1,4 +1,4 @@
-//! What an owner says of a source, checked.
+//! The settings of a source, and their checks.
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -51,7 +51,7 @@ pub struct SourcePatch {
 }
 
 impl SourcePatch {
-    /// The patch, if nothing in it is refused whatever the source is.
+    /// The patch as JSON. Values that no source accepts are refused here.
     pub(super) fn into_json(self) -> Result<Value, Error> {
         let mut problems = Problems::default();
         if self.secrets == Some(Value::Null) {
@@ -63,14 +63,14 @@ impl SourcePatch {
     }
 }
 
-/// What a source consists of once a patch has changed it.
+/// The content of a source after a patch.
 pub(super) fn patched(control: &Control, row: &SourceRow, patch: Value) -> Result<Content, Error> {
     let mut settings = settings_of(row);
     merge(&mut settings, patch);
     content(control, SourceId::from_uuid(row.id), &row.name, read(settings)?, Some(row), Problems::default())
 }
 
-/// What a source consists of by these settings. If secrets are left out it keeps those that it had before.
+/// The content of a source with these settings. Omitted secrets are kept.
 pub(super) fn content(
     control: &Control,
     id: SourceId,
@@ -81,14 +81,14 @@ pub(super) fn content(
 ) -> Result<Content, Error> {
     let kept = before.map_or_else(|| Ok(SourceSecrets::default()), |row| open_secrets(control, row));
     let secrets = match settings.secrets {
-        // This is also the way out if those that are stored cannot be opened any more.
+        // New secrets also repair a source whose stored secrets no master key opens.
         Some(given) => kept.unwrap_or_default().replaced_by(given.iter().map(|text| Secret::new(text)).collect()),
         None => kept?,
     };
     checked(control, id, name, settings.provider, settings.config.unwrap_or_else(empty), &secrets, problems)
 }
 
-/// Checks all of it as the edge will, and seals the secrets.
+/// Checks all settings as the edge will, and seals the secrets.
 pub(super) fn checked(
     control: &Control,
     id: SourceId,

@@ -1,4 +1,4 @@
-//! The API, expressions and the database.
+//! Limits of the API, of expressions and of the database.
 
 use expression::{compile, number};
 use model::signing;

@@ -1,4 +1,4 @@
-//! What the relay does with an event: pull, store, deliver, retry, replay.
+//! Limits of the path of an event through the relay: pull, store, deliver, retry, replay.
 
 use std::time::Duration;
 
@@ -16,7 +16,7 @@ use crate::replay::{chunk, count as counting, cut, worker};
 use crate::{configuration, deleting, undecided, wall_clock};
 
 pub(super) fn write(page: &mut String) {
-    table(page, "`Retry-After` and other waits", "", &pauses());
+    table(page, "`Retry-After` and other waits", "", &waits());
     table(page, "Pull and store", "", &intake());
     table(
         page,
@@ -30,7 +30,7 @@ pub(super) fn write(page: &mut String) {
     table(page, "Replay and other work in the background", "", &background());
 }
 
-fn pauses() -> Vec<Bound> {
+fn waits() -> Vec<Bound> {
     vec![
         fixed!(
             "`Retry-After` of a destination, for the delivery",

@@ -1,4 +1,4 @@
-//! The Worker: one isolate, one request, the queue.
+//! Limits of the Worker: its memory, its requests, and verification.
 
 use shared::{envelope, handshake, reader, verify};
 
@@ -18,7 +18,7 @@ pub(super) fn write(page: &mut String) {
     table(page, "Verification", "", &verification());
 }
 
-/// The bytes that the shares of an isolate add up to.
+/// The sum of the shares of an isolate, in bytes.
 pub(super) fn shares() -> u64 {
     let budget = "edge/src/body/budget.rs";
     constant(budget, "LARGE_SHARE") + constant(budget, "SMALL_SHARE") + constant("edge/src/small_bodies.js", "SHARE")

@@ -1,4 +1,4 @@
-//! What limits the memory of one relay, added up.
+//! The limits on the memory of one relay, and their sum.
 
 use std::fmt::Write as _;
 
@@ -14,7 +14,7 @@ struct Part {
     what: &'static str,
     bound: String,
     bytes: u64,
-    /// Whether ordinary traffic can come near it. Otherwise only hostile traffic or a fault does.
+    /// Whether ordinary traffic can come near the limit. Otherwise only hostile traffic or a fault can.
     ordinary: bool,
     code: Code,
 }
@@ -39,7 +39,7 @@ impl Part {
     }
 }
 
-/// The queues that the commands of the README create: the queue and its dead-letter queue.
+/// The number of queues that the commands of the README create: the queue and its dead-letter queue.
 const QUEUES: usize = 2;
 
 fn product(number: usize, each: usize) -> String {
