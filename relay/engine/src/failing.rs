@@ -1,7 +1,7 @@
-//! Since when a destination has not had one success: what disables it after days.
+//! Since when a destination has had no success: after five days it is disabled.
 //!
-//! It is stored with each report, because no replica owns a destination for days, and loaded by the next owner before it
-//! sends anything.
+//! This is stored with each report, because no replica owns a destination for days, and the next owner loads it before
+//! it sends anything.
 
 use model::health::Run;
 
@@ -18,7 +18,7 @@ impl Failing {
         Self { run }
     }
 
-    /// The run; `None` if the last answer was a success.
+    /// The run; `None` if there has been no failure since the last success.
     pub(super) fn run(&self) -> Option<Run> {
         self.run
     }
@@ -58,7 +58,7 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_owner_has_seen_is_part_of_the_run() {
+    fn failures_under_an_earlier_owner_are_part_of_the_run() {
         let mut failing = Failing::restored(Some(Run { since_us: 0, failures: 50 }));
         assert_eq!(failing.failed(4 * DAY_US), None);
         assert_eq!(failing.failed(5 * DAY_US), Some(Run { since_us: 0, failures: 52 }));

@@ -304,20 +304,20 @@ impl Core {
         let line = if is_here { self.lines.get_mut(&id) } else { self.leaving.get_mut(&(id, epoch)) };
         let mut line = line.and_then(|line| line.ended(item).map(|ended| (line, ended)));
         let policy = self.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
-        let pause_until_us = asks_for_a_back_off(&outcome).then(|| match &mut line {
+        let back_off_until_us = asks_for_a_back_off(&outcome).then(|| match &mut line {
             // An expedited delivery was sent during a back-off: its 429 does not extend the back-off.
-            Some((line, ended)) if ended.teaches && line.is_expedited_probe(item.id) => {
+            Some((line, ended)) if ended.is_current && line.is_expedited_probe(item.id) => {
                 match line.throttle.lasts_until(now_us) {
                     Some(until_us) => until_us,
                     None => line.throttle.throttled(now_us, jitter, now_us),
                 }
             }
-            Some((line, ended)) if ended.teaches => line.throttle.throttled(ended.sent_us, jitter, now_us),
+            Some((line, ended)) if ended.is_current => line.throttle.throttled(ended.sent_us, jitter, now_us),
             // The line of another owner, or of another address, is left unchanged: the delivery alone waits, for a
             // first back-off.
             Some(_) | None => Throttle::default().throttled(now_us, jitter, now_us),
         });
-        let known = Known { gone: line.as_ref().is_some_and(|(_, ended)| ended.known_gone), pause_until_us };
+        let known = Known { gone: line.as_ref().is_some_and(|(_, ended)| ended.known_gone), back_off_until_us };
         let judged = judge(item, outcome, &policy, known, jitter, now_us);
         if let Some((line, ended)) = line {
             #[expect(clippy::cast_precision_loss, reason = "a duration")]

@@ -413,9 +413,9 @@ impl Line {
                 self.keys.answered(key, id);
             }
         }
-        let teaches = !self.sent_before_forgot.remove(&id);
+        let is_current = !self.sent_before_forgot.remove(&id);
         let had_gone = self.sent_before_gone.remove(&id);
-        Some(Ended { sent_us, teaches, known_gone: had_gone || !teaches })
+        Some(Ended { sent_us, is_current, known_gone: had_gone || !is_current })
     }
 
     /// Learns from the result of an attempt; `jitter` is in 0..1. Returns why the destination is to be disabled, if it
@@ -433,8 +433,8 @@ impl Line {
         let taken_us = as_f64(now_us.saturating_sub(sent_us));
         self.used.time.add(taken_us, now_us);
         self.reports.changed();
-        self.probed(id, if ended.teaches { judged.verdict } else { Verdict::Unknown }, now_us);
-        if !ended.teaches {
+        self.probed(id, if ended.is_current { judged.verdict } else { Verdict::Unknown }, now_us);
+        if !ended.is_current {
             return None;
         }
         self.back_off_until_us = self.back_off_until_us.max(judged.back_off_until_us.unwrap_or(0));
@@ -576,7 +576,7 @@ pub(super) struct Ended {
     /// When it was sent, in microseconds.
     pub(super) sent_us: u64,
     /// Whether its result says something about the destination as it is now.
-    pub(super) teaches: bool,
+    pub(super) is_current: bool,
     /// The destination is known to be gone, or the attempt went to another address: a 410 is no news.
     pub(super) known_gone: bool,
 }

@@ -44,15 +44,15 @@ fn reason() -> String {
 /// The row of a failure without an answer. A new kind of failure needs a row.
 fn row_of(failure: &SendFailure) -> &'static str {
     match failure {
-        SendFailure::Timeout | SendFailure::ConnectTimeout => "no answer in time",
+        SendFailure::Timeout | SendFailure::ConnectTimeout => "no response in time",
         SendFailure::NameNotResolved => "host name without an address",
         SendFailure::Refused | SendFailure::Unreachable | SendFailure::NoResponse => {
-            "no connection, or one that ends without an answer"
+            "no connection, or one that ends without a response"
         }
         SendFailure::Tls(_) => "TLS handshake failed",
         SendFailure::Blocked(_) => "address or port that may not be called",
         SendFailure::NotHttp | SendFailure::TooMuch => "not HTTP",
-        SendFailure::Ours(_) => "our own fault: no descriptors, no database, no lease",
+        SendFailure::Ours(_) => "a fault of the relay: no descriptors, no database, no lease",
     }
 }
 
@@ -113,12 +113,12 @@ fn kinds() -> Vec<Kind> {
         ..statuses("any failure at the last attempt of the schedule", &[500])
     });
     kinds.push(kind("the transform failed", [Outcome::TransformFailed { reason: reason() }]));
-    kinds.push(kind("the relay had no time for the transform", [Outcome::TransformLate { reason: reason() }]));
+    kinds.push(kind("the transform was not evaluated in time", [Outcome::TransformLate { reason: reason() }]));
     kinds.push(Kind {
         item: |item| item.not_sent = LATE_TRANSFORMS - 1,
         ..kind("the same, for the 8th time in a row", [Outcome::TransformLate { reason: reason() }])
     });
-    kinds.push(kind("the transform that it was routed with is not known", [Outcome::RouteGone]));
+    kinds.push(kind("the transform that was current when it was created is no longer known", [Outcome::RouteGone]));
     kinds.push(kind("no request can be made of the URL", [Outcome::Unsendable { reason: reason() }]));
     kinds.push(kind("the body of the event is no longer kept", [Outcome::BodyGone]));
     let ours = SendFailure::Ours(reason());
