@@ -7,16 +7,17 @@ use model::settlement::Next;
 use super::*;
 use crate::tuning::{FIRST_THROTTLE_BACK_OFF_US, LATE_TRANSFORMS, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE};
 
-/// What the destination asks for in `Retry-After`, in milliseconds: longer than the first waits of its schedule.
+/// The wait that the destination asks for in `Retry-After`, in milliseconds: longer than the first waits of its
+/// schedule.
 const ASKED_MS: u64 = 60_000;
 
 /// One row: outcomes that all have the same consequences.
 struct Kind {
     answer: &'static str,
     outcomes: Vec<Outcome>,
-    /// What the delivery has been through.
+    /// Sets up earlier attempts of the delivery.
     item: fn(&mut Item),
-    /// What the destination has answered to another delivery before.
+    /// The outcome of another delivery to the same destination before.
     before: Option<Outcome>,
 }
 
@@ -28,7 +29,7 @@ fn statuses(answer: &'static str, statuses: &[u16]) -> Kind {
     kind(answer, statuses.iter().map(|status| failed(*status, None)))
 }
 
-fn no_answer(failure: SendFailure) -> Outcome {
+fn no_response(failure: SendFailure) -> Outcome {
     Outcome::Failed { attempt: attempt(), failure: Failure::NoAnswer(failure), retry_after_ms: None }
 }
 
@@ -41,7 +42,7 @@ fn reason() -> String {
     "a reason".to_owned()
 }
 
-/// The row of a failure without an answer. A new kind of failure needs a row.
+/// The row of a failure without a response. A new kind of failure needs a row.
 fn row_of(failure: &SendFailure) -> &'static str {
     match failure {
         SendFailure::Timeout | SendFailure::ConnectTimeout => "no response in time",
@@ -56,7 +57,7 @@ fn row_of(failure: &SendFailure) -> &'static str {
     }
 }
 
-fn without_answer() -> Vec<Kind> {
+fn without_response() -> Vec<Kind> {
     let mut rows: Vec<Kind> = Vec::new();
     for failure in [
         SendFailure::ConnectTimeout,
@@ -73,8 +74,8 @@ fn without_answer() -> Vec<Kind> {
     ] {
         let answer = row_of(&failure);
         match rows.last_mut().filter(|row| row.answer == answer) {
-            Some(row) => row.outcomes.push(no_answer(failure)),
-            None => rows.push(kind(answer, [no_answer(failure)])),
+            Some(row) => row.outcomes.push(no_response(failure)),
+            None => rows.push(kind(answer, [no_response(failure)])),
         }
     }
     rows
@@ -104,7 +105,7 @@ fn kinds() -> Vec<Kind> {
         statuses("401, 403, 407, 408", &[401, 403, 407, 408]),
         statuses("any other 4xx, such as 400, 404, 409, 413, 422", &[400, 402, 404, 409, 413, 422, 451, 499]),
     ];
-    kinds.extend(without_answer());
+    kinds.extend(without_response());
     let internal = Failure::Internal(reason());
     let internal = Outcome::Failed { attempt: attempt(), failure: internal, retry_after_ms: None };
     kinds.push(kind("the relay panicked during the request", [internal]));
@@ -145,7 +146,7 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
     let item = sent.remove(0);
     let commands = core.handle(answered(item.clone(), outcome.clone()), START_US);
     let after = learned(&core);
-    // Ten more of the same, which is what opens a breaker.
+    // Ten more of the same, which open the breaker if they count.
     for item in sent.drain(..10) {
         core.handle(answered(item, outcome.clone()), START_US);
     }
@@ -220,7 +221,7 @@ fn rows() -> Vec<String> {
 }
 
 #[test]
-fn the_table_of_answers_says_what_the_engine_does() {
+fn the_table_of_responses_says_what_the_engine_does() {
     let source = include_str!("../outcome.rs");
     let written: Vec<&str> = source.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
     let made = rows();
