@@ -143,7 +143,7 @@ impl Breaker {
         }
         match self.state {
             State::Closed => self.answered_while_closed(verdict, jitter, now_us),
-            // Sent before the breaker opened: no news.
+            // Sent before the breaker opened, so it says nothing new.
             State::Open { .. } => None,
             State::HalfOpen { probe } if probe != Some(id) => None,
             State::HalfOpen { .. } => match verdict {

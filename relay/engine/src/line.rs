@@ -46,7 +46,7 @@ pub(super) struct Line {
     pub(super) in_flight: HashMap<DeliveryId, u64>,
     /// Bytes of the large bodies among them.
     bytes_in_flight: usize,
-    /// The attempts that were in flight when the destination answered 410: another 410 to one of them is no news.
+    /// The attempts that were in flight when the destination answered 410: another 410 to one of them says nothing new.
     pub(super) sent_before_gone: HashSet<DeliveryId>,
     /// The attempts that were in flight when the learned state was reset: their results are ignored.
     pub(super) sent_before_forgot: HashSet<DeliveryId>,
@@ -298,8 +298,8 @@ impl Line {
         self.is_active()
     }
 
-    /// Gives the destination up to another owner: nothing more is sent, and the results of the attempts in flight are
-    /// still learned from.
+    /// Stops sending, because the destination has another owner or was removed. The results of the attempts in flight
+    /// are still learned from.
     pub(super) fn leave(&mut self, now_us: u64) {
         self.forget_ready(now_us);
         (self.in_turn, self.yields, self.gives_way, self.is_counted) = (false, false, false, false);
@@ -349,7 +349,7 @@ impl Line {
         }
     }
 
-    /// Sends a delivery that was taken from memory. `bytes` is what its body counts in flight.
+    /// Sends a delivery that was taken from memory. Its body counts as `bytes` in flight.
     fn send(&mut self, item: Item, bytes: usize, now_us: u64) -> Step {
         self.slots.take(item.lane());
         self.used.in_flight += 1;
@@ -577,7 +577,7 @@ pub(super) struct Ended {
     pub(super) sent_us: u64,
     /// Whether its result says something about the destination as it is now.
     pub(super) is_current: bool,
-    /// The destination is known to be gone, or the attempt went to another address: a 410 is no news.
+    /// The destination is known to be gone, or the attempt went to another address: a 410 says nothing new.
     pub(super) known_gone: bool,
 }
 

@@ -120,7 +120,7 @@ pub struct LoadedHealth {
 pub struct Permitted {
     pub destination: DestinationId,
     pub epoch: i64,
-    /// When it was asked for, in microseconds.
+    /// When it was requested, in microseconds.
     pub asked_us: u64,
 }
 

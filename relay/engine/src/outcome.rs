@@ -5,13 +5,13 @@
 //! | 2xx | – | succeeded | – | go on | – |
 //! | 410 | `gone` | dead | – | stop: it is disabled | `destination.disabled` |
 //! | 410 to a request that was sent before the first 410 arrived | `gone` | kept until the destination is resumed | – | go on | – |
-//! | 429 with `Retry-After` | `http_status` | retried, no sooner than asked | run | are halved, and stop for as long as asked | – |
+//! | 429 with `Retry-After` | `http_status` | retried, no sooner than requested | run | are halved, and stop for as long as requested | – |
 //! | 429 without `Retry-After` | `http_status` | retried after the back-off, not charged | run | are halved, and stop for a back-off that doubles | – |
 //! | 429 without `Retry-After`, the 101st of one delivery | `http_status` | retried on its schedule | run | are halved, and stop for a back-off that doubles | – |
-//! | 503 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | are halved, and stop for as long as asked | – |
+//! | 503 with `Retry-After` | `http_status` | retried, no sooner than requested | breaker, run | are halved, and stop for as long as requested | – |
 //! | 502, 503, 504 | `http_status` | retried on its schedule | breaker, run | are halved | – |
 //! | any other 5xx, 1xx, 3xx | `http_status` | retried on its schedule | breaker, run | go on | – |
-//! | 500 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | go on | – |
+//! | 500 with `Retry-After` | `http_status` | retried, no sooner than requested | breaker, run | go on | – |
 //! | 401, 403, 407, 408 | `http_status` | retried on its schedule | breaker, run | go on | – |
 //! | any other 4xx, such as 400, 404, 409, 413, 422 | `http_status` | retried on its schedule | run | go on | – |
 //! | no response in time | `connect_timeout`, `timeout` | retried on its schedule | breaker, run | are halved | – |
@@ -134,7 +134,7 @@ impl Failure {
 pub enum Outcome {
     /// 2xx.
     Succeeded { attempt: AttemptRow },
-    /// The attempt failed. It is charged, except after a 429 without `Retry-After`.
+    /// The attempt failed. It is charged, except for up to 100 responses 429 without `Retry-After`.
     Failed {
         attempt: AttemptRow,
         failure: Failure,

@@ -78,8 +78,8 @@ impl Core {
         }
     }
 
-    /// This replica no longer owns the line. The results of its attempts in flight are still learned from, for the next
-    /// owner.
+    /// This replica no longer sends to the line's destination. The results of the attempts in flight are still learned
+    /// from, for the next owner.
     fn leave(&mut self, id: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
         let Some(mut line) = self.lines.remove(&id) else { return };
         self.totals.wanting -= usize::from(line.is_counted);
@@ -89,7 +89,7 @@ impl Core {
         self.is_leaving(id, epoch, now_us, commands);
     }
 
-    /// Reports and drops a line that this replica no longer owns, if it has nothing in flight.
+    /// Reports and drops a line whose destination this replica no longer sends to, if nothing is in flight.
     pub(super) fn is_leaving(&mut self, id: DestinationId, epoch: i64, now_us: u64, commands: &mut Vec<Command>) {
         if self.leaving.get(&(id, epoch)).is_some_and(|line| line.in_flight() == 0)
             && let Some(mut line) = self.leaving.remove(&(id, epoch))

@@ -150,8 +150,8 @@ fn instrument_entry(entry: &mut EntryExpr) {
     }
 }
 
-/// The loop steps of the standard macros, where `x` is the customer's expression: `@result && x`, `@result || x`, `x ?
-/// @result + … : @result`, `@result + [x]`.
+/// Instruments the loop step of a standard macro, where `x` is the customer's expression: `@result && x`,
+/// `@result || x`, `x ? @result + … : @result`, or `@result + [x]`.
 fn instrument_loop(comprehension: &mut ComprehensionExpr) {
     instrument(&mut comprehension.iter_range);
     instrument(&mut comprehension.result);

@@ -102,7 +102,7 @@ impl Filter {
     /// do not call it on a thread that serves other callers.
     ///
     /// # Errors
-    /// Returns what is wrong with the expression, and where.
+    /// Returns an error if the expression is invalid, with the position.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         Program::compile(source).map(|program| Self(Arc::new(program)))
     }
@@ -111,7 +111,7 @@ impl Filter {
     /// value, such as a field that `event` does not have, or a text in place of a condition.
     ///
     /// # Errors
-    /// Returns what is wrong with the expression, and where.
+    /// Returns an error if the expression is invalid, with the position.
     pub fn check(source: &str) -> Result<(), ExpressionError> {
         Program::check(source, true)
     }
@@ -150,7 +150,7 @@ impl OrderKey {
     /// Compiles an expression, as [`Filter::compile`].
     ///
     /// # Errors
-    /// Returns what is wrong with the expression, and where.
+    /// Returns an error if the expression is invalid, with the position.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         Program::compile(source).map(|program| Self(Arc::new(program)))
     }
@@ -159,7 +159,7 @@ impl OrderKey {
     /// value, such as a field that `event` does not have.
     ///
     /// # Errors
-    /// Returns what is wrong with the expression, and where.
+    /// Returns an error if the expression is invalid, with the position.
     pub fn check(source: &str) -> Result<(), ExpressionError> {
         Program::check(source, false)
     }
@@ -190,7 +190,7 @@ impl Transform {
     /// Compiles an expression, as [`Filter::compile`].
     ///
     /// # Errors
-    /// Returns what is wrong with the expression, and where.
+    /// Returns an error if the expression is invalid, with the position.
     pub fn compile(source: &str) -> Result<Self, ExpressionError> {
         Program::compile(source).map(|program| Self(Arc::new(program)))
     }
@@ -199,7 +199,7 @@ impl Transform {
     /// value, such as a field that `event` does not have.
     ///
     /// # Errors
-    /// Returns what is wrong with the expression, and where.
+    /// Returns an error if the expression is invalid, with the position.
     pub fn check(source: &str) -> Result<(), ExpressionError> {
         Program::check(source, false)
     }

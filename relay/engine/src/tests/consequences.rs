@@ -162,7 +162,9 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
             assert_eq!(*wait, Duration::from_micros(FIRST_THROTTLE_BACK_OFF_US));
             "retried after the back-off, not charged".to_owned()
         }
-        Next::RetryIn(wait) if *wait == Duration::from_millis(ASKED_MS) => "retried, no sooner than asked".to_owned(),
+        Next::RetryIn(wait) if *wait == Duration::from_millis(ASKED_MS) => {
+            "retried, no sooner than requested".to_owned()
+        }
         Next::RetryIn(wait) => {
             assert_eq!(*wait, seconds(10), "the second attempt of the schedule");
             "retried on its schedule".to_owned()
@@ -182,7 +184,7 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
         (false, None) => "go on",
         (true, None) => "are halved",
         (false, Some(_)) if disabled => "stop: it is disabled",
-        (true, Some(us)) if us == ASKED_MS * 1_000 => "are halved, and stop for as long as asked",
+        (true, Some(us)) if us == ASKED_MS * 1_000 => "are halved, and stop for as long as requested",
         (true, Some(FIRST_THROTTLE_BACK_OFF_US)) => "are halved, and stop for a back-off that doubles",
         (reduced, stops) => panic!("reduced: {reduced}, stops for {stops:?}"),
     };
