@@ -1,5 +1,5 @@
-//! The state that an owner of a destination has learned and that the next owner needs: the back-off that the destination
-//! asked for, its condition (breaker, reduction, run of failures), and the time of the last send (rate).
+//! The state that an owner of a destination has learned and that the next owner needs: the back-off that the
+//! destination asked for, its condition (breaker, reduction, run of failures), and the time of the last send (rate).
 //!
 //! It is stored with each report. A line sends nothing before it has loaded the stored state. A change of the
 //! destination's address (scheme, host or port), or its resumption, resets everything except the rate: earlier results

@@ -4,9 +4,9 @@
 //! knows of its rows in the table. The table is authoritative, and the line is a window on its head: a delivery leaves
 //! the table only when its attempt has been settled, so a line can be dropped at any time and nothing is lost.
 //!
-//! A delivery is *known* while it is in memory, in flight, or not yet settled. A known delivery is not taken from a read
-//! again. A read that was in flight while a delivery was settled may still return the old row, so settled deliveries
-//! are remembered until that read has ended.
+//! A delivery is *known* while it is in memory, in flight, or not yet settled. A known delivery is not taken from a
+//! read again. A read that was in flight while a delivery was settled may still return the old row, so settled
+//! deliveries are remembered until that read has ended.
 //!
 //! One decision, one file: which lane goes next ([`shares`]), which part of the table is in memory ([`window`],
 //! [`budget`]), which destinations yield when slots are short ([`noise`]), how much a destination can take ([`aimd`]),
@@ -74,8 +74,8 @@ pub struct Core {
     owned: HashMap<i16, i64>,
     destinations: Arc<HashMap<DestinationId, Arc<Destination>>>,
     lines: HashMap<DestinationId, Line>,
-    /// Lines of destinations that this replica no longer sends to, with their epochs, until all their attempts in flight
-    /// have ended.
+    /// Lines of destinations that this replica no longer sends to, with their epochs, until all their attempts in
+    /// flight have ended.
     leaving: HashMap<(DestinationId, i64), Line>,
     /// Lines that may have something to do, each at most once.
     turn: VecDeque<DestinationId>,

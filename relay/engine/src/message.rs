@@ -32,9 +32,9 @@ pub struct Limits {
     /// Bytes of the large bodies of attempts in flight, over all destinations. A body larger than this is sent on its
     /// own.
     pub in_flight_bytes: usize,
-    /// How long before a read a row that the read does not see may have become due, because the transaction that writes
-    /// it has not been committed, in microseconds. Rows that are committed later still are found when the whole lane is
-    /// read.
+    /// How long after a row became due its transaction may be committed, in microseconds. A read in between does not
+    /// see the row, so the next read covers this time again. Rows that are committed even later are found when the
+    /// whole lane is read.
     pub unseen_us: u64,
 }
 

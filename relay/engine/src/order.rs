@@ -39,7 +39,7 @@ pub(super) enum Turn {
     Now,
     /// Read again when the one in front has been settled.
     AfterSettled,
-    /// It waits in the table until the one in front has been settled.
+    /// It waits in the table until the one in front frees the key.
     Behind,
 }
 
@@ -47,7 +47,7 @@ impl Keys {
     /// Whether a delivery with this key may be taken.
     pub(super) fn turn(&self, key: i64, item: &Item) -> Turn {
         match self.active.get(&key) {
-            // Its settlement makes the next one due, and is in progress.
+            // Its settlement, which may free the key, is in progress.
             Some(active) if active.answered => Turn::AfterSettled,
             // A retry keeps its own due time.
             Some(_) if item.attempts > item.schedule_start => Turn::AfterSettled,

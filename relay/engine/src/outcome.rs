@@ -26,7 +26,7 @@
 //! | the transform was not evaluated in time | – | tried again soon, not charged | – | go on | – |
 //! | the same, for the 8th time in a row | – | held by `transform` | – | go on | `deliveries.held` |
 //! | the transform that was current when it was created is no longer known | – | held by `route` | – | go on | `deliveries.held` |
-//! | no request can be made of the URL | – | held by `url` | – | go on | `deliveries.held` |
+//! | no request can be made from the URL | – | held by `url` | – | go on | `deliveries.held` |
 //! | the body of the event is no longer kept | – | held by `body` | – | go on | `deliveries.held` |
 //! | a fault of the relay: no descriptors, no database, no lease | – | tried again soon, not charged | – | go on | – |
 //!
@@ -146,7 +146,7 @@ pub enum Outcome {
     /// The transform that was current when the delivery was created is no longer known. It is held until it is
     /// released.
     RouteGone,
-    /// No request can be made of the URL. The delivery is held until it is retried.
+    /// No request can be made from the URL. The delivery is held until it is retried.
     Unsendable { reason: String },
     /// The body of the event is no longer kept. The delivery is held until it is retried.
     BodyGone,

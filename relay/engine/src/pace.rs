@@ -8,8 +8,8 @@
 
 use model::destination::Rate;
 
-/// How many seconds of its rate a destination may be sent at once. This makes up for timers that fire late. It adds
-/// half a percent to a window of ten seconds.
+/// The burst, in seconds of the rate: how much may be sent at once, beyond the even spacing. It makes up for timers
+/// that fire late, and adds half a percent to a window of ten seconds.
 pub const BURST_PART_OF_A_SECOND: f64 = 0.05;
 
 /// The longest spacing of a reduced rate, as a multiple of the even spacing: the inverse of the lowest rate factor.

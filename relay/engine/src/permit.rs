@@ -35,7 +35,7 @@ impl Permit {
         matches!(self, Self::Asked { is_reported: false, .. })
     }
 
-    /// A report is made. Returns when the permit was requested that the report stores, if it stores one.
+    /// Marks the permit as reported. Returns when it was requested, if the report stores one.
     pub(super) fn reported(&mut self) -> Option<u64> {
         match self {
             Self::Asked { at_us, is_reported } => {

@@ -21,8 +21,8 @@ pub const MOST_READ_OF_LANE: usize = 500;
 /// number nothing more is sent until the database has written some.
 pub const MOST_UNSETTLED: usize = 20_000;
 
-/// How long before a read a row that the read does not see may have become due: longer than the time limit of a
-/// statement in the store.
+/// How long after a row became due its transaction may be committed: longer than the time limit of a statement in the
+/// store.
 pub const UNSEEN_US: u64 = 20 * SECOND;
 
 /// Due times in the table are remembered to a tenth of a second, so that a million retries are not a million times.
@@ -61,10 +61,10 @@ pub const READ_AGAIN_US: u64 = SECOND;
 pub const READ_WHOLE_EVERY_US: u64 = 60 * SECOND;
 
 /// How long a delivery that is behind another one of its key waits until it is read again. The one in front makes it
-/// due when it is settled. These waits cover changes at other replicas at the same moment, a route that stops blocking,
-/// and a delivery in front that reaches its retention. The next one of a key waits for the shorter time. One behind it
-/// waits for as long as it has waited already, within these bounds, so that a key with a long queue costs next to
-/// nothing.
+/// due when it frees the key. These waits cover changes at other replicas at the same moment, a route that stops
+/// blocking, and a delivery in front that reaches its retention. The next one of a key waits for the shorter time. One
+/// behind it waits for as long as it has waited already, within these bounds, so that a key with a long queue costs
+/// next to nothing.
 pub const BEHIND_WAIT_US: u64 = 600 * SECOND;
 pub const LONGEST_BEHIND_WAIT_US: u64 = 6 * 3_600 * SECOND;
 

@@ -120,7 +120,7 @@ fn kinds() -> Vec<Kind> {
         ..kind("the same, for the 8th time in a row", [Outcome::TransformLate { reason: reason() }])
     });
     kinds.push(kind("the transform that was current when it was created is no longer known", [Outcome::RouteGone]));
-    kinds.push(kind("no request can be made of the URL", [Outcome::Unsendable { reason: reason() }]));
+    kinds.push(kind("no request can be made from the URL", [Outcome::Unsendable { reason: reason() }]));
     kinds.push(kind("the body of the event is no longer kept", [Outcome::BodyGone]));
     let ours = SendFailure::Ours(reason());
     kinds.push(kind(row_of(&ours), [Outcome::NotSent { reason: ours.to_string() }]));
