@@ -149,7 +149,7 @@ impl Breaker {
             State::HalfOpen { .. } => match verdict {
                 Verdict::Succeeded => self.close(now_us).then_some(Change::Closed),
                 Verdict::Failed | Verdict::Throttled => Some(self.open(jitter, now_us)),
-                // The next one is the probe.
+                // The next delivery is the probe.
                 Verdict::Refused | Verdict::Unknown => {
                     self.state = State::HalfOpen { probe: None };
                     None

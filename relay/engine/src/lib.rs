@@ -284,7 +284,7 @@ impl Core {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
+    #[expect(clippy::too_many_arguments, reason = "the fields of one input, destructured once")]
     fn answered(
         &mut self,
         item: &Item,

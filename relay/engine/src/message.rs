@@ -115,7 +115,7 @@ pub struct LoadedHealth {
     pub learned: Option<Learned>,
 }
 
-/// A send that has been stored.
+/// A permit that has been stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permitted {
     pub destination: DestinationId,

@@ -39,7 +39,7 @@
 //! - *Run*: attempts without a single success. After five days and at least ten failures the destination is disabled,
 //!   and `destination.disabled` says so. A success ends the run.
 //! - *Halved*: concurrency and rate, which grow back with successes.
-//! - *`deliveries.held`* is sent once for a destination and a cause, until no delivery is held by that cause any more.
+//! - *`deliveries.held`* is sent once per destination and cause, and not again until no delivery is held by that cause.
 //!
 //! `tests/consequences.rs` checks each row.
 

@@ -53,7 +53,7 @@ pub enum ExpressionError {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("the expression is nested more than {MAX_DEPTH} levels deep; simplify it, or split it into several routes")]
     TooDeep,
-    /// More loops inside each other than [`MAX_NESTED_LOOPS`].
+    /// Loops nested deeper than [`MAX_NESTED_LOOPS`].
     #[error("more than {MAX_NESTED_LOOPS} loops (all, exists, map, filter …) are nested; chain them instead")]
     TooManyNestedLoops,
     /// The pattern of `matches` is not a literal, so it cannot be compiled when the expression is saved.

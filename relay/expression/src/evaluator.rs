@@ -54,7 +54,7 @@ impl Evaluator {
     /// wait for each pool.
     ///
     /// # Errors
-    /// Returns an error if the machine refuses a thread.
+    /// Returns an error if a thread cannot be started.
     pub fn start(threads: NonZeroUsize, waiting: usize) -> io::Result<Self> {
         let pool = |name| Pool::start(name, threads, waiting).map(Arc::new);
         Ok(Self { deciding: pool("decide")?, transforming: pool("transform")? })

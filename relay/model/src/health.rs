@@ -94,7 +94,7 @@ pub enum Reason {
 /// A run of failures without a success.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Run {
-    /// When the first of them was answered, Unix time in microseconds.
+    /// When the first of them ended, Unix time in microseconds.
     pub since_us: u64,
     pub failures: u64,
 }
