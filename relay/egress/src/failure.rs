@@ -179,7 +179,7 @@ mod tests {
     }
 
     #[test]
-    fn missing_resources_of_this_machine_are_its_own_fault_in_every_connecting_step() {
+    fn a_lack_of_descriptors_ports_or_memory_is_a_fault_of_the_relay_in_every_connecting_step() {
         for code in OURS {
             for fails in [resolving, dialling, handshaking] {
                 let failure = of(fails(system(code)).as_ref());

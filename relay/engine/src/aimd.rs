@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_grown_latency_reduces_it_to_a_quarter_at_most_and_becomes_the_usual_one() {
+    fn a_grown_latency_reduces_it_to_no_less_than_a_quarter_and_becomes_the_usual_one() {
         let mut aimd = Aimd::unreduced();
         for now_us in 0..100 {
             aimd.succeeded(now_us, 20_000.0, LIMIT, now_us);

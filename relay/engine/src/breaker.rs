@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_attempts_may_fail_and_429_is_no_failure() {
+    fn half_of_the_attempts_may_fail_and_429_is_not_a_failure() {
         let mut breaker = Breaker::default();
         for attempt in 0..1_000_u32 {
             let verdict = if attempt % 2 == 0 { Verdict::Succeeded } else { Verdict::Failed };

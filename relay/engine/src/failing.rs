@@ -45,7 +45,7 @@ mod tests {
     const DAY_US: u64 = 24 * 3_600 * 1_000_000;
 
     #[test]
-    fn five_days_of_failures_disable_and_one_success_in_between_begins_anew() {
+    fn five_days_of_failures_disable_a_destination_and_a_success_in_between_restarts_the_run() {
         let mut failing = Failing::default();
         for day in [0, 3, 4, 4, 4, 4, 4, 4, 4] {
             assert_eq!(failing.failed(day * DAY_US), None);
@@ -65,7 +65,7 @@ mod tests {
     }
 
     #[test]
-    fn few_failures_far_apart_do_not_disable() {
+    fn a_few_failures_far_apart_do_not_disable_a_destination() {
         let mut failing = Failing::default();
         for day in 0..9 {
             assert_eq!(failing.failed(day * DAY_US), None);

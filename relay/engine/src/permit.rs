@@ -69,7 +69,7 @@ mod tests {
     const AT_US: u64 = 1_764_000_000_000_000;
 
     #[test]
-    fn a_permit_is_used_once_it_has_been_stored_and_not_after_its_time() {
+    fn a_permit_is_used_once_it_has_been_stored_and_not_after_it_has_expired() {
         let mut permit = Permit::default();
         assert!(!permit.take(AT_US));
         assert!(permit.is_to_be_reported());

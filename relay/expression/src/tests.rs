@@ -423,7 +423,7 @@ fn deep_nesting_is_rejected_and_accepted_nesting_can_be_evaluated() {
 }
 
 #[test]
-fn loops_inside_loops_are_limited_and_chains_are_not() {
+fn nested_loops_are_limited_and_chained_loops_are_not() {
     assert_eq!(matches("[1].all(a, [1].all(b, a == b))"), Ok(true));
     assert_eq!(matches("[1].all(a, [1].all(b, [1].all(c, true)))"), Err(ExpressionError::TooManyNestedLoops));
     assert_eq!(matches("[1, 2].map(a, a + 1).filter(a, a > 2).map(a, a * 2).exists(a, a == 6)"), Ok(true));

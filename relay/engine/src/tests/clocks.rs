@@ -5,7 +5,7 @@ use super::*;
 const HOUR_US: u64 = 3_600_000_000;
 
 #[test]
-fn a_retry_is_read_after_its_wait_however_far_the_databases_clock_is_from_ours() {
+fn a_retry_is_read_after_its_wait_however_far_the_clocks_differ() {
     for database_us in [START_US - HOUR_US, START_US, START_US + HOUR_US] {
         let destination = destination(1);
         let mut core = Core::new(LIMITS);
@@ -22,12 +22,12 @@ fn a_retry_is_read_after_its_wait_however_far_the_databases_clock_is_from_ours()
         let due_us = START_US + 10_000_000;
         assert_eq!(reads(&core.handle(Input::Woken, due_us - 1)), []);
         let begin_us = begin_of(&core.handle(Input::Woken, due_us), Lane::Retry).expect("it is read");
-        assert!(begin_us <= database_us + 10_000_000, "the row is in what is read");
+        assert!(begin_us <= database_us + 10_000_000, "the read covers the row");
     }
 }
 
 #[test]
-fn what_is_due_in_the_table_is_found_however_far_its_clock_is_from_ours() {
+fn due_rows_are_found_however_far_the_clocks_differ() {
     for database_us in [START_US - HOUR_US, START_US + HOUR_US] {
         let destination = destination(1);
         let mut core = core_with(&destination);
