@@ -302,7 +302,7 @@ fn when_a_lease_ends_attempts_in_flight_are_aborted_once_whichever_input_reveals
     assert!(matches!(settled[0].next, Next::NotSent { .. }), "if the lease is renewed after all, it is sent again");
 
     let (mut core, _) = in_flight();
-    assert!(aborts(core.handle(Input::Fenced, START_US + SECOND)), "by the lease renewal");
+    assert!(aborts(core.handle(Input::Fenced, START_US + SECOND)), "by a failed renewal of the lease");
     let (mut core, _) = in_flight();
     // A process that was suspended first receives the lease that it has now.
     assert!(
