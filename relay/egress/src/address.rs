@@ -4,14 +4,14 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use ipnet::{IpNet, Ipv4Net, Ipv6Net};
 
-/// IPv4 ranges that are not called: the IANA special-purpose registry (RFC 6890 and its successors), multicast, and
-/// one address that a cloud answers on for its own machines.
+/// IPv4 ranges that are not called: the IANA special-purpose registry (RFC 6890 and its successors), multicast, and one
+/// address on which a cloud serves its own machines.
 const SPECIAL_V4: [Ipv4Net; 17] = [
     v4(0, 0, 0, 0, 8),          // "this network"; connects to the machine itself on Linux
     v4(10, 0, 0, 0, 8),         // private
     v4(100, 64, 0, 0, 10),      // carrier-grade NAT; Alibaba's metadata service is in it
     v4(127, 0, 0, 0, 8),        // loopback
-    v4(168, 63, 129, 16, 32),   // Azure's WireServer, a public address that only answers inside
+    v4(168, 63, 129, 16, 32),   // Azure's WireServer, a public address that is served only inside Azure
     v4(169, 254, 0, 0, 16),     // link-local; metadata services
     v4(172, 16, 0, 0, 12),      // private
     v4(192, 0, 0, 0, 24),       // IETF protocol assignments; Oracle's metadata service is in it
@@ -26,7 +26,7 @@ const SPECIAL_V4: [Ipv4Net; 17] = [
     v4(255, 255, 255, 255, 32), // broadcast
 ];
 
-/// All that is allocated as global unicast; what is outside of it is not called.
+/// All of global unicast; addresses outside it are not called.
 const GLOBAL_V6: Ipv6Net = v6([0x2000, 0, 0, 0, 0, 0, 0, 0], 3);
 
 /// The special ranges inside [`GLOBAL_V6`].
@@ -37,13 +37,13 @@ const SPECIAL_V6: [Ipv6Net; 4] = [
     v6([0x3fff, 0, 0, 0, 0, 0, 0, 0], 20), // documentation
 ];
 
-/// IPv4 addresses as seen through a NAT64 (RFC 6052). What a DNS64 answers for an IPv4-only host lies here.
+/// IPv4 addresses as seen through NAT64 (RFC 6052). The addresses that DNS64 returns for an IPv4-only host are in it.
 const NAT64: Ipv6Net = v6([0x64, 0xff9b, 0, 0, 0, 0, 0, 0], 96);
 
 /// Whether an address is on the public internet.
 ///
-/// IPv6 is judged by what is allowed and not by what is forbidden: only `2000::/3` less its special ranges. An
-/// IPv4-mapped or NAT64 address is judged as the IPv4 address that it leads to; the other ways to embed one
+/// For IPv6 the rule is an allow-list, not a block-list: only `2000::/3` without its special ranges. An IPv4-mapped or
+/// NAT64 address is judged as the IPv4 address that it leads to. The other ways to embed an IPv4 address
 /// (IPv4-compatible, local-use NAT64, 6to4, Teredo) are never public.
 #[must_use]
 pub fn is_public(ip: IpAddr) -> bool {
@@ -53,13 +53,13 @@ pub fn is_public(ip: IpAddr) -> bool {
     }
 }
 
-/// Whether an address may be called: it is public, or inside one of the ranges that were opened on purpose.
+/// Whether an address may be called: it is public, or in one of the ranges that the operator has allowed.
 pub(super) fn is_allowed(ip: IpAddr, allow: &[IpNet]) -> bool {
     let effective = effective(ip);
     is_public(ip) || allow.iter().any(|range| range.contains(&effective) || range.contains(&ip))
 }
 
-/// The address that a connection to `ip` ends up at.
+/// The address to which a connection to `ip` leads.
 fn effective(ip: IpAddr) -> IpAddr {
     let IpAddr::V6(v6) = ip else { return ip };
     if let Some(v4) = v6.to_ipv4_mapped() {
@@ -124,7 +124,7 @@ mod tests {
     }
 
     #[test]
-    fn special_addresses_are_not_public_up_to_the_edges_of_their_ranges() {
+    fn special_addresses_are_not_public_up_to_the_ends_of_their_ranges() {
         let addresses = [
             "0.0.0.0",
             "0.255.255.255",
@@ -188,7 +188,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opened_range_opens_itself_and_nothing_beside_it() {
+    fn an_allowed_range_opens_only_itself() {
         let allow = [IpNet::from(v4(10, 1, 0, 0, 16)), "fd00::/8".parse().expect("a range")];
         for address in ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::10.1.2.3", "fd12::1", "8.8.8.8"] {
             assert!(is_allowed(ip(address), &allow), "{address}");
@@ -200,7 +200,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn every_address_of_a_special_v4_range_is_refused_in_every_spelling(range in 0..SPECIAL_V4.len(), host: u32) {
+        fn every_address_in_a_special_v4_range_is_refused_in_every_form(range in 0..SPECIAL_V4.len(), host: u32) {
             let range = SPECIAL_V4[range];
             let address = Ipv4Addr::from(u32::from(range.network()) | (host & u32::from(range.hostmask())));
             prop_assert!(!is_public(IpAddr::V4(address)));
@@ -213,7 +213,7 @@ mod tests {
         }
 
         #[test]
-        fn nothing_that_the_standard_library_calls_special_is_public(bits: u32, bits6: u128) {
+        fn no_address_that_the_standard_library_calls_special_is_public(bits: u32, bits6: u128) {
             let v4 = Ipv4Addr::from(bits);
             if v4.is_private() || v4.is_loopback() || v4.is_link_local() || v4.is_multicast() || v4.is_broadcast()
                 || v4.is_documentation() || v4.is_unspecified()
@@ -227,7 +227,7 @@ mod tests {
         }
 
         #[test]
-        fn no_v6_address_outside_of_global_unicast_is_public_unless_it_leads_to_v4(bits: u128) {
+        fn no_v6_address_outside_global_unicast_is_public_unless_it_leads_to_v4(bits: u128) {
             let address = Ipv6Addr::from(bits);
             if is_public(IpAddr::V6(address)) {
                 prop_assert!(bits >> 125 == 1 || effective(IpAddr::V6(address)).is_ipv4());

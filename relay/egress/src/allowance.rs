@@ -1,17 +1,17 @@
-//! How much a connection may send: bounds what a destination sends before the head of its answer.
+//! How many bytes a connection may receive: limits what a destination sends before the head of its response.
 //!
-//! HTTP lets a server send any number of interim answers (1xx) before the final one, and the client passes over them.
-//! Only the bytes can be counted. Each request allows its connection [`BYTES_PER_REQUEST`]; a connection whose allowance
-//! is spent fails, and with it the requests on it. What a request has not used does not add up: an idle connection has the
-//! allowance of one request.
+//! HTTP lets a server send any number of interim responses (1xx) before the final one, and the client skips them. Only
+//! their bytes can be counted. Each request adds [`BYTES_PER_REQUEST`] to the allowance of its connection. A connection
+//! whose allowance is used up fails, and with it the requests on it. Unused allowance does not accumulate: an idle
+//! connection has the allowance of one request.
 
-/// What may be read for one request, in bytes: several times the largest head and the excerpt of the body together.
+/// The bytes that may be read for one request: several times the largest head and the excerpt of the body together.
 pub const BYTES_PER_REQUEST: usize = 256 * 1024;
 
 /// The allowance of one connection.
 #[derive(Debug)]
 pub(super) struct Allowance {
-    /// Requests whose answers are awaited or read.
+    /// Requests whose responses are awaited or read.
     requests: usize,
     bytes: usize,
     spent: bool,
@@ -19,7 +19,7 @@ pub(super) struct Allowance {
 
 impl Default for Allowance {
     fn default() -> Self {
-        // A new connection belongs to a request, and may be read before that request says so.
+        // A new connection belongs to a request, and bytes may be read before that request is registered.
         Self { requests: 0, bytes: BYTES_PER_REQUEST, spent: false }
     }
 }
@@ -37,7 +37,7 @@ impl Allowance {
         self.bytes = self.bytes.min(self.most());
     }
 
-    /// Counts bytes that were read. False if they are more than is allowed.
+    /// Counts bytes that were read. Returns false if they exceed the allowance.
     pub(super) fn take(&mut self, bytes: usize) -> bool {
         match self.bytes.checked_sub(bytes) {
             Some(left) => self.bytes = left,
@@ -46,7 +46,7 @@ impl Allowance {
         !self.spent
     }
 
-    /// Whether more was read than is allowed.
+    /// Whether the allowance was exceeded.
     pub(super) fn is_spent(&self) -> bool {
         self.spent
     }
@@ -61,17 +61,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_connection_that_sends_more_than_its_requests_allow_fails_for_good() {
+    fn a_connection_that_exceeds_its_allowance_stays_failed() {
         let mut allowance = Allowance::default();
         allowance.begin();
-        assert!(allowance.take(2 * BYTES_PER_REQUEST), "its own, and that of the idle connection");
+        assert!(allowance.take(2 * BYTES_PER_REQUEST), "its own allowance, and that of the idle connection");
         assert!(!allowance.is_spent());
         assert!(!allowance.take(1));
         assert!(!allowance.take(0) && allowance.is_spent());
     }
 
     #[test]
-    fn what_requests_did_not_use_does_not_add_up() {
+    fn unused_allowance_does_not_accumulate() {
         let mut allowance = Allowance::default();
         for _ in 0..1_000 {
             allowance.begin();
@@ -81,7 +81,7 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_share_a_connection_have_an_allowance_each() {
+    fn requests_that_share_a_connection_have_one_allowance_each() {
         let mut allowance = Allowance::default();
         for _ in 0..10 {
             allowance.begin();

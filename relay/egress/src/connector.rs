@@ -1,6 +1,6 @@
 //! Opens connections: resolves, dials, and does the TLS handshake, within [`CONNECT_TIMEOUT`].
 //!
-//! It knows which of these steps has failed, and writes down what passes above TLS.
+//! It knows which of these steps has failed, and records the bytes above TLS.
 
 use std::error::Error;
 use std::io;
@@ -48,7 +48,7 @@ pub(super) enum ConnectFailure {
 }
 
 impl Connector {
-    /// `roots` are trusted besides what the machine trusts.
+    /// `roots` are trusted in addition to the certificates that the machine trusts.
     pub(super) fn new(resolver: VettingResolver, roots: Vec<CertificateDer<'static>>) -> Result<Self, EgressError> {
         let client = |error: tokio_rustls::rustls::Error| EgressError::Client(error.to_string());
         let mut tcp = HttpConnector::new_with_resolver(resolver);
@@ -103,7 +103,8 @@ async fn connect(
     Ok(Stream::Tls(Box::new(stream)))
 }
 
-/// An open connection. It fails if more is read than its requests allow, and if a request follows an odd answer.
+/// An open connection. It fails if it receives more than its requests allow, and if a request follows a malformed
+/// response.
 pub(super) struct Watched {
     stream: Stream,
     wire: Wire,
@@ -124,7 +125,7 @@ impl Stream {
 }
 
 impl Watched {
-    /// Does a write that begins with `bytes`.
+    /// Performs a write that begins with `bytes`.
     fn write(
         &mut self,
         bytes: &[u8],

@@ -11,23 +11,23 @@ use tokio_rustls::rustls;
 use super::connector::ConnectFailure;
 use super::resolver::NotResolved;
 
-/// What the system says if this machine, or this process, has no descriptors, ports or memory left.
+/// The system errors of a machine or process without free descriptors, ports or memory.
 const OURS: [Errno; 5] = [Errno::MFILE, Errno::NFILE, Errno::ADDRNOTAVAIL, Errno::NOBUFS, Errno::NOMEM];
 
-/// Why the client has no response. Decides by the types in the error's chain, never by a text: which step has failed
-/// comes first, and what the system said about it second.
+/// Why the client has no response. This is decided by the types in the error's chain, never by a text: first by the
+/// step that failed, then by the system's error.
 pub(super) fn of(error: &(dyn Error + 'static)) -> SendFailure {
     match find::<ConnectFailure>(error) {
         Some(ConnectFailure::Late) => SendFailure::ConnectTimeout,
         Some(ConnectFailure::Tcp(error)) => dialled(error.as_ref()),
-        Some(ConnectFailure::Tls(error)) => shaken(error),
+        Some(ConnectFailure::Tls(error)) => handshake(error),
         None if find::<hyper::Error>(error).is_some_and(hyper::Error::is_parse) => SendFailure::NotHttp,
         None => SendFailure::NoResponse,
     }
 }
 
-/// Whether the other side has said that it has not read the request: it goes away, and the request came later than the last
-/// one that it answers, or it refuses the stream (RFC 9113, section 8.7).
+/// Whether the server has said that it did not process the request: it goes away and the request came after the last
+/// one that it processes, or it refuses the stream (RFC 9113, section 8.7).
 pub(super) fn is_unread(error: &(dyn Error + 'static)) -> bool {
     find::<h2::Error>(error).is_some_and(|error| {
         let left = error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR);
@@ -36,7 +36,7 @@ pub(super) fn is_unread(error: &(dyn Error + 'static)) -> bool {
     })
 }
 
-/// Why resolving or dialling has failed.
+/// Why resolving or dialling failed.
 fn dialled(error: &(dyn Error + 'static)) -> SendFailure {
     if let Some(blocked) = find::<EgressError>(error) {
         return SendFailure::Blocked(blocked.clone());
@@ -54,8 +54,8 @@ fn dialled(error: &(dyn Error + 'static)) -> SendFailure {
     }
 }
 
-/// Why the TLS handshake has failed.
-fn shaken(error: &io::Error) -> SendFailure {
+/// Why the TLS handshake failed.
+fn handshake(error: &io::Error) -> SendFailure {
     if let Some(ours) = ours(error) {
         return ours;
     }
@@ -78,7 +78,7 @@ fn shaken(error: &io::Error) -> SendFailure {
     SendFailure::Tls(if ended.contains(&kind) { TlsFailure::Ended } else { TlsFailure::Protocol })
 }
 
-/// The failure, if this machine lacks what a connection needs.
+/// The failure, if this machine lacks the resources for a connection.
 fn ours(error: &(dyn Error + 'static)) -> Option<SendFailure> {
     // The resolver's error does not name the I/O error as its source.
     let resolving = find::<NotResolved>(error)
@@ -97,7 +97,7 @@ fn chain<'a>(error: &'a (dyn Error + 'static)) -> impl Iterator<Item = &'a (dyn 
     std::iter::successors(Some(error), |error| (*error).source())
 }
 
-/// The I/O error that another one may be wrapped round: such wrapping is no source.
+/// The innermost I/O error, if this one wraps others: `source` does not return them.
 fn innermost(mut error: &io::Error) -> &io::Error {
     while let Some(inner) = error.get_ref().and_then(|inner| inner.downcast_ref::<io::Error>()) {
         error = inner;
@@ -111,7 +111,7 @@ mod tests {
 
     use super::*;
 
-    /// What a step says if it fails with this error.
+    /// Makes the error of a step that fails with this I/O error.
     type Step = fn(io::Error) -> Box<dyn Error>;
 
     fn resolving(error: io::Error) -> Box<dyn Error> {
@@ -122,11 +122,11 @@ mod tests {
         Box::new(ConnectFailure::Tcp(Box::new(error)))
     }
 
-    fn shaking(error: io::Error) -> Box<dyn Error> {
+    fn handshaking(error: io::Error) -> Box<dyn Error> {
         Box::new(ConnectFailure::Tls(error))
     }
 
-    /// As the client gives it: wrapped once more.
+    /// As the client returns it: wrapped once more.
     fn sending(error: io::Error) -> Box<dyn Error> {
         Box::new(io::Error::other(error))
     }
@@ -136,7 +136,7 @@ mod tests {
     }
 
     #[test]
-    fn each_step_names_itself_whatever_the_system_said() {
+    fn each_step_has_its_own_failures_whatever_the_system_error() {
         let tls_ended = SendFailure::Tls(TlsFailure::Ended);
         let tls_protocol = SendFailure::Tls(TlsFailure::Protocol);
         let steps: [(&str, Step, [SendFailure; 6]); 4] = [
@@ -154,8 +154,8 @@ mod tests {
                 ],
             ),
             (
-                "shaking hands",
-                shaking,
+                "handshaking",
+                handshaking,
                 [
                     tls_protocol.clone(),
                     tls_ended.clone(),
@@ -179,9 +179,9 @@ mod tests {
     }
 
     #[test]
-    fn what_this_machine_lacks_is_ours_in_every_step_that_opens_something() {
+    fn a_lack_of_descriptors_ports_or_memory_is_a_fault_of_the_relay_in_every_connecting_step() {
         for code in OURS {
-            for fails in [resolving, dialling, shaking] {
+            for fails in [resolving, dialling, handshaking] {
                 let failure = of(fails(system(code)).as_ref());
                 assert!(matches!(failure, SendFailure::Ours(_)), "{code}: {failure:?}");
             }
@@ -189,9 +189,9 @@ mod tests {
     }
 
     #[test]
-    fn a_handshake_that_is_late_ended_refused_or_not_understood_is_told_apart() {
+    fn late_ended_rejected_and_incompatible_handshakes_are_distinguished() {
         assert_eq!(of(&ConnectFailure::Late), SendFailure::ConnectTimeout);
-        let of_tls = |error: rustls::Error| of(shaking(io::Error::new(io::ErrorKind::InvalidData, error)).as_ref());
+        let of_tls = |error: rustls::Error| of(handshaking(io::Error::new(io::ErrorKind::InvalidData, error)).as_ref());
         for error in [
             rustls::Error::InvalidCertificate(rustls::CertificateError::Expired),
             rustls::Error::InvalidCertificate(rustls::CertificateError::UnknownIssuer),
@@ -206,13 +206,13 @@ mod tests {
         ] {
             assert_eq!(of_tls(error), SendFailure::Tls(TlsFailure::Protocol));
         }
-        let cut = of(shaking(io::ErrorKind::UnexpectedEof.into()).as_ref());
+        let cut = of(handshaking(io::ErrorKind::UnexpectedEof.into()).as_ref());
         assert_eq!(cut, SendFailure::Tls(TlsFailure::Ended));
         assert!(!cut.to_string().contains("certificate"), "{cut}");
     }
 
     #[test]
-    fn a_guard_that_refuses_is_told_before_everything_else() {
+    fn a_refusal_by_the_guard_takes_precedence() {
         let blocked = EgressError::HostBlocked("inside.example".to_owned());
         let failure = of(&ConnectFailure::Tcp(Box::new(blocked.clone())));
         assert_eq!(failure, SendFailure::Blocked(blocked));

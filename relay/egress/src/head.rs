@@ -1,35 +1,36 @@
-//! Reads the head of an answer over HTTP/1 as its bytes pass, beside the HTTP client.
+//! Parses the head of a response over HTTP/1 as its bytes arrive, in parallel with the HTTP client.
 //!
-//! Two things are needed that the client does not tell. The first is the status of a head that it cannot read: a
-//! destination that has answered 200 has the event, however odd its headers are. The second is whether the head is exactly
-//! what RFC 9112 allows. If it is not, the client may find the end of the answer at another place than the destination
-//! does, and what follows could be taken for the answer to the next request. No request follows on such a connection.
+//! The relay needs two things that the client does not report. The first is the status of a head that the client cannot
+//! parse: a destination that has answered 200 has the event, however malformed its headers are. The second is whether
+//! the head is exactly what RFC 9112 allows. If it is not, the client and the destination may disagree about the end of
+//! the response, and the bytes after it could be taken for the response to the next request. No request follows on such
+//! a connection.
 
 use http::StatusCode;
 
-/// As many bytes as a status line needs: `HTTP/1.1 200` and what ends the number.
+/// The length of a status line up to its status: `HTTP/1.1 200` and the byte that ends the number.
 const STATUS_BYTES: usize = 13;
 
-/// The longest name of a header that matters here: `transfer-encoding`.
+/// The length of the longest header name that matters here: `transfer-encoding`.
 const NAME_BYTES: usize = 17;
 
-/// What has passed of the answer to one request.
+/// The bytes of the response to one request so far.
 #[derive(Debug, Default)]
 pub(super) struct Head {
     place: Place,
-    /// Whether any byte has passed.
+    /// Whether any byte has arrived.
     heard: bool,
-    /// Whether the byte before was a carriage return that a line feed has to follow.
+    /// Whether the last byte was a carriage return, which a line feed must follow.
     after_cr: bool,
-    /// Whether the present head is that of an interim answer.
+    /// Whether the present head is that of an interim response.
     interim: bool,
-    /// Of the final answer.
+    /// Of the final response.
     status: Option<StatusCode>,
     framing: Framing,
     odd: bool,
 }
 
-/// Where in the head the next byte stands.
+/// Where in the head the next byte is.
 #[derive(Debug)]
 enum Place {
     Status {
@@ -47,7 +48,7 @@ enum Place {
     },
     /// After the carriage return of the empty line.
     End,
-    /// Nothing more is read: the head is over, or this is no HTTP.
+    /// Nothing more is parsed: the head is complete, or this is not HTTP.
     Over,
 }
 
@@ -57,7 +58,7 @@ impl Default for Place {
     }
 }
 
-/// What says where the answer ends.
+/// The headers that determine where the response ends.
 #[derive(Debug, Default)]
 struct Framing {
     lengths: usize,
@@ -67,7 +68,7 @@ struct Framing {
 }
 
 impl Head {
-    /// The next bytes that were read.
+    /// Parses the next bytes that were read.
     pub(super) fn read(&mut self, bytes: &[u8]) {
         self.heard |= !bytes.is_empty();
         let mut rest = bytes;
@@ -79,22 +80,22 @@ impl Head {
         }
     }
 
-    /// Whether any byte of an answer has passed.
+    /// Whether any byte of a response has arrived.
     pub(super) fn is_heard(&self) -> bool {
         self.heard
     }
 
-    /// The status of the final answer, once its number has passed.
+    /// The status of the final response, once its number has arrived.
     pub(super) fn status(&self) -> Option<StatusCode> {
         self.status
     }
 
-    /// Whether another request may follow: nothing was answered, or the whole head is as RFC 9112 says.
+    /// Whether another request may follow: no byte has arrived, or the whole head conforms to RFC 9112.
     pub(super) fn is_clean(&self) -> bool {
         !self.heard || (matches!(self.place, Place::Over) && !self.odd)
     }
 
-    /// How many of these bytes say nothing where they stand. Most of a head is the values of headers.
+    /// How many of these bytes have no meaning at this place. Most of a head is the values of headers.
     fn plain(&self, bytes: &[u8]) -> usize {
         let in_text = matches!(self.place, Place::Reason | Place::Value { is_length: false });
         if !in_text || self.after_cr {
@@ -134,7 +135,7 @@ impl Head {
                     if let Some(at) = name.get_mut(*length) {
                         *at = byte.to_ascii_lowercase();
                     }
-                    // One more than there is room for: then it is none of the names that matter.
+                    // At most one more than the array holds: such a name is none of those that matter.
                     *length = (*length + 1).min(NAME_BYTES + 1);
                 }
             },
@@ -158,7 +159,7 @@ impl Head {
             self.place = Place::Over;
             return;
         };
-        // 101 ends the exchange of requests and answers.
+        // 101 ends the exchange of requests and responses.
         self.interim = status.is_informational() && status != StatusCode::SWITCHING_PROTOCOLS;
         self.status = Some(status).filter(|_| !self.interim);
         self.place = if self.after_cr || line.last() == Some(&b' ') { Place::Reason } else { Place::LineStart };
@@ -168,7 +169,7 @@ impl Head {
         self.place = match byte {
             b'\r' => Place::End,
             b'\n' => return self.end(),
-            // A line that goes on with the one before, or one without a name.
+            // A continuation of the line before, or a line without a name.
             b' ' | b'\t' | b':' => {
                 self.odd = true;
                 Place::Value { is_length: false }
@@ -196,7 +197,7 @@ impl Head {
 }
 
 impl Framing {
-    /// Counts a header; returns whether it is a length.
+    /// Counts a header. Returns whether it is a length.
     fn count(&mut self, name: &[u8]) -> bool {
         let is_length = name == b"content-length";
         self.lengths += usize::from(is_length);
@@ -209,7 +210,7 @@ impl Framing {
     }
 }
 
-/// The status of a status line, of which the first bytes are given.
+/// The status of a status line, given its first bytes.
 fn status(line: [u8; STATUS_BYTES]) -> Option<StatusCode> {
     match line {
         [b'H', b'T', b'T', b'P', b'/', b'1', b'.', b'0'..=b'9', b' ', code @ .., b' ' | b'\r' | b'\n'] => {
@@ -219,12 +220,12 @@ fn status(line: [u8; STATUS_BYTES]) -> Option<StatusCode> {
     }
 }
 
-/// Of a name (RFC 9110, section 5.6.2).
+/// Whether a name may contain this byte (RFC 9110, section 5.6.2).
 fn is_token(byte: u8) -> bool {
     byte.is_ascii_alphanumeric() || b"!#$%&'*+-.^_`|~".contains(&byte)
 }
 
-/// What no value and no reason may hold. The carriage return is looked at elsewhere.
+/// Whether neither a value nor a reason may contain this byte. The carriage return is checked elsewhere.
 fn is_control(byte: u8) -> bool {
     byte.is_ascii_control() && !matches!(byte, b'\t' | b'\r')
 }
@@ -233,7 +234,7 @@ fn is_control(byte: u8) -> bool {
 mod tests {
     use super::*;
 
-    /// Reads a head in one piece, and byte by byte: both have to say the same.
+    /// Parses a head in one piece, and byte by byte: both must give the same result.
     fn read(text: &[u8]) -> (Option<u16>, bool) {
         let (mut whole, mut bytes) = (Head::default(), Head::default());
         whole.read(text);
@@ -262,7 +263,7 @@ mod tests {
     }
 
     #[test]
-    fn an_odd_head_has_a_status_and_no_request_follows_it() {
+    fn a_malformed_head_has_a_status_and_no_request_follows_it() {
         let long = "x".repeat(20_000);
         for lines in [
             "X-Powered-By : PHP\r\n",
@@ -300,13 +301,13 @@ mod tests {
         ] {
             assert_eq!(read(text.as_bytes()), (Some(204), false), "{text}");
         }
-        // Many headers and long ones are nothing odd.
+        // Many headers and long ones are not malformed.
         let many = format!("HTTP/1.1 200 OK\r\n{}x-long: {long}\r\n\r\n", "Set-Cookie: c=1\r\n".repeat(2_000));
         assert_eq!(read(many.as_bytes()), (Some(200), true));
     }
 
     #[test]
-    fn what_is_no_status_line_has_no_status() {
+    fn an_invalid_status_line_has_no_status() {
         for text in [
             "220 smtp ready\r\n\r\n",
             "HTTP/2.0 200 OK\r\n\r\n",
@@ -329,7 +330,7 @@ mod tests {
     }
 
     #[test]
-    fn what_follows_the_head_changes_nothing() {
+    fn bytes_after_the_head_change_nothing() {
         let mut head = Head::default();
         head.read(b"HTTP/1.1 200 OK\r\ncontent-length: 30\r\n\r\n");
         head.read(b"HTTP/1.1 500 Internal Server Error\r\nx : y\r\n\r\n");

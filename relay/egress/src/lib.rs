@@ -1,31 +1,31 @@
-//! The one way out: every request to an address that a customer chose is made by an [`Egress`].
+//! The only way out: every request to an address that a customer has chosen is made by an [`Egress`].
 //!
-//! A destination's URL is input from a stranger, so it must not reach the relay's own network (server-side request
-//! forgery). Two checks make that so, and neither is enough alone:
+//! A destination's URL is untrusted input, so it must not reach the relay's own network (server-side request forgery).
+//! Two checks ensure that, and neither is enough alone:
 //!
-//! - [`Egress::check_url`] vets what stands in the URL: scheme, user info, port and literal addresses. It is called
-//!   when a destination is created or updated, and again by [`Egress::post`] before every send, because the policy
-//!   may have changed since. A literal address never reaches a resolver, so nothing else would see it.
-//! - The client's resolver vets what a host name resolves to, at connect time, and the connector dials exactly the
-//!   addresses that are left. There is no second lookup that could answer differently (DNS rebinding). An address that is
-//!   not allowed is passed over and does not forbid the name. The addresses of one family are dialled one after the other,
-//!   and those of the other family too as soon as that fails or has taken 300 ms (RFC 8305).
+//! - [`Egress::check_url`] checks the URL itself: scheme, user info, port and literal addresses. It is called when a
+//!   destination is created or updated, and again by [`Egress::post`] before every send, because the policy may have
+//!   changed since. A literal address never reaches a resolver, so no other check would see it.
+//! - The client's resolver checks the addresses of a host name at connect time, and the connector dials exactly those
+//!   that are allowed. There is no second lookup that could return others (DNS rebinding). An address that is not
+//!   allowed is skipped and does not block the name. The addresses of one family are dialled one after the other, and
+//!   those of the other family too as soon as that fails or has taken 300 ms (RFC 8305).
 //!
 //! Redirects are returned and never followed, no proxy is taken from the environment (it would resolve the name
-//! itself), and nothing is decompressed. What comes before the head of an answer is bounded in bytes and in time, and of
-//! its body only an excerpt is read ([`Excerpt`]). A library with fewer features than reqwest is used because it
-//! lets the relay see what passes on a connection (`wire.rs`). Three things come of that:
+//! itself), and nothing is decompressed. The bytes and the time before the head of a response is complete are limited,
+//! and only an excerpt of its body is read ([`Excerpt`]). The client is a library with fewer features than reqwest,
+//! because it lets the relay observe the bytes on a connection (`wire.rs`). This makes three things possible:
 //!
-//! - What a connection sends is counted (`allowance.rs`).
-//! - An answer counts by its status line, also if the client cannot read the rest of its head (`head.rs`). No request follows
-//!   an odd answer on the same connection.
-//! - A request on a connection of the pool that the destination has closed before any byte of an answer is sent again on a
-//!   new connection, once and within the same time. The destination may see it twice: the `webhook-id` is the same.
+//! - The bytes that a connection receives are counted (`allowance.rs`).
+//! - A response counts by its status line, even if the client cannot parse the rest of its head (`head.rs`). No request
+//!   follows a malformed response on the same connection.
+//! - If the destination closes a pooled connection before any byte of a response, the request is sent again on a new
+//!   connection, once and within the same time. The destination may receive it twice, with the same `webhook-id`.
 //!
 //! Names are resolved by hickory-resolver and not by the C library: a lookup there blocks a thread for as long as the
 //! name's server likes, and a few hundred slow names would take every thread that other destinations need. It also
-//! caches by the records' time to live. It reads the machine's resolver configuration and hosts file; where there is
-//! none to read it knows only the hosts file, and literal addresses still work.
+//! caches by the records' time to live. It reads the machine's resolver configuration and hosts file. If there is no
+//! configuration, it uses only the hosts file, and literal addresses still work.
 
 use std::pin::pin;
 use std::time::Duration;
@@ -68,15 +68,16 @@ pub const RESPONSE_EXCERPT_BYTES: usize = 16 * 1024;
 /// How long resolving, connecting and the TLS handshake may take together.
 pub const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// Below the 5 s after which Node.js closes an idle connection: an idle connection is given up before the other side
-/// does it in the moment of a send.
+/// Below the 5 s after which Node.js closes an idle connection, so that the client drops it before the server closes it
+/// during a send.
 pub const POOL_IDLE_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// Idle connections kept per host. A destination's concurrency is the real limit; this bounds what is left of a burst.
+/// Idle connections kept per host. A destination's concurrency is the real limit; this limits the connections that
+/// remain after a burst.
 pub const POOL_MAX_IDLE_PER_HOST: usize = 64;
 
 /// Request headers that belong to one connection or that the HTTP client sets itself: they are neither passed on nor
-/// given by anyone.
+/// configurable.
 pub const OF_THE_CONNECTION: [&str; 13] = [
     "accept-encoding",
     "connection",
@@ -93,34 +94,35 @@ pub const OF_THE_CONNECTION: [&str; 13] = [
     "upgrade",
 ];
 
-/// The most headers of a response that are read. One with more of them counts by its status alone. The client makes room
-/// for so many for each response, so that a much larger number would cost every one of them.
+/// The maximum number of response headers that are parsed. A response with more of them counts by its status alone. The
+/// client allocates room for this many for each response, so a much larger number would make every response more
+/// expensive.
 pub const MAX_RESPONSE_HEADERS: usize = 256;
 
-/// The most bytes of headers that a response over HTTP/2 may have.
+/// The maximum size of the headers of a response over HTTP/2, in bytes.
 const MAX_RESPONSE_HEADER_BYTES: u32 = allowance::BYTES_PER_REQUEST as u32;
 
-/// How much of an answer's body, over HTTP/2, may be on its way before it is read: what is kept of it and a little more.
+/// How much of a response's body may be in transit over HTTP/2 before it is read: somewhat more than is kept of it.
 const STREAM_WINDOW_BYTES: u32 = 64 * 1024;
 const CONNECTION_WINDOW_BYTES: u32 = 1024 * 1024;
 
-/// How long the excerpt of a body is waited for once the head of the answer is there. The status has decided by then.
+/// How long the relay waits for the excerpt of a body after the head of the response. By then the status has decided.
 pub const EXCERPT_WITHIN: Duration = Duration::from_secs(2);
 
 /// A shared pool of outgoing connections and the policy that guards them. Cheap to clone.
 #[derive(Debug, Clone)]
 pub struct Egress {
     client: HttpClient,
-    /// As `client`, with a new connection for each request.
+    /// As `client`, but with a new connection for each request.
     fresh: HttpClient,
     policy: EgressPolicy,
 }
 
 type HttpClient = Client<Connector, Full<Bytes>>;
 
-/// Why a request has no answer.
+/// Why a request has no response.
 enum Unanswered {
-    /// Its connection was an old one, and was closed before any byte of an answer.
+    /// Its pooled connection was closed before any byte of a response.
     ClosedBefore,
     Failed(SendFailure),
 }
@@ -129,33 +131,33 @@ impl Egress {
     /// Builds the client.
     ///
     /// # Errors
-    /// [`EgressError::Client`] where the resolver or the TLS backend cannot be set up on this machine.
+    /// Returns [`EgressError::Client`] if the resolver or the TLS backend cannot be set up on this machine.
     pub fn new(policy: EgressPolicy) -> Result<Self, EgressError> {
         Self::trusting(policy, Vec::new())
     }
 
-    /// As [`Self::new`], trusting these certificates besides those that the machine trusts.
+    /// As [`Self::new`], trusting these certificates in addition to those that the machine trusts.
     fn trusting(policy: EgressPolicy, roots: Vec<CertificateDer<'static>>) -> Result<Self, EgressError> {
         let connector = Connector::new(VettingResolver::new(policy.clone())?, roots)?;
         let (pooled, fresh) = (client(connector.clone(), POOL_MAX_IDLE_PER_HOST), client(connector, 0));
         Ok(Self { client: pooled, fresh, policy })
     }
 
-    /// Vets a URL as far as it can be without resolving its host, and makes sure that a request can be made of it.
+    /// Checks a URL as far as possible without resolving its host, and that a request can be made from it.
     ///
     /// # Errors
-    /// The reason why a request to it would be refused. A host name that is accepted may still resolve to addresses
-    /// that are not: that shows when it is sent, as [`SendFailure::Blocked`].
+    /// Returns why a request to it would be refused. An accepted host name may still resolve to addresses that are not
+    /// allowed: the send then fails with [`SendFailure::Blocked`].
     pub fn check_url(&self, url: &Url) -> Result<(), EgressError> {
         self.policy.check_url(url)
     }
 
-    /// Posts to a URL that passes [`Self::check_url`] and waits for the head of the answer, for `timeout` at most. What is
-    /// sent before the head is complete is bounded too. `headers` makes the headers for the body; it is called once more
-    /// if the request is sent again because an old connection was closed.
+    /// Posts to a URL that passes [`Self::check_url`] and waits for the head of the response, for at most `timeout`.
+    /// The bytes before the head is complete are limited too. `headers` makes the headers for the body; it is called
+    /// once more if the request is sent again because a pooled connection was closed.
     ///
     /// # Errors
-    /// Why there is no answer.
+    /// Returns why there is no response.
     pub async fn post(
         &self,
         url: &Url,
@@ -179,7 +181,7 @@ impl Egress {
     }
 }
 
-/// A client that keeps so many idle connections for each host; with 0 it opens one for each request.
+/// A client that keeps this many idle connections for each host; with 0 it opens a connection for each request.
 fn client(connector: Connector, idle_per_host: usize) -> HttpClient {
     Client::builder(TokioExecutor::new())
         .timer(TokioTimer::new())
@@ -218,7 +220,7 @@ async fn exchange(
     let mut on: Option<OfRequest> = None;
     let answered = tokio::time::timeout_at(until, async {
         {
-            // As soon as the connection is known: what it sends from then on is sent for this request.
+            // From the moment the connection is known, its bytes are counted for this request.
             let known = async {
                 let found = wire(connection.wait_for_connection_metadata().await.as_ref());
                 on = found.map(|wire| wire.begin(asked));
@@ -232,7 +234,7 @@ async fn exchange(
         response.as_mut().await
     })
     .await;
-    // The client may have tried another connection before it had written anything.
+    // The client may have switched to another connection before it had written anything.
     if let Some(wire) = wire(connection.connection_metadata().as_ref())
         && !on.as_ref().is_some_and(|on| on.is_on(&wire))
     {
@@ -265,20 +267,20 @@ fn wire(connection: Option<&Connected>) -> Option<Wire> {
     extras.remove::<Wire>()
 }
 
-/// An answer whose status has arrived.
+/// A response whose status has arrived.
 #[derive(Debug)]
 pub struct Answer {
     pub status: StatusCode,
-    /// Empty if the head could not be read.
+    /// Empty if the head could not be parsed.
     pub headers: HeaderMap,
-    /// `None` if the head could not be read.
+    /// `None` if the head could not be parsed.
     body: Option<Incoming>,
-    /// Until the body has been dropped.
+    /// Kept until the body is dropped.
     _of_request: Option<OfRequest>,
 }
 
 impl Answer {
-    /// Begins to read at most `max` bytes of the body, and only what arrives within [`EXCERPT_WITHIN`] from now.
+    /// Begins to read at most `max` bytes of the body, and only those that arrive within [`EXCERPT_WITHIN`] from now.
     #[must_use]
     pub fn excerpt(self, max: usize) -> Excerpt {
         let until = Instant::now() + EXCERPT_WITHIN;
@@ -286,10 +288,10 @@ impl Answer {
     }
 }
 
-/// The first bytes of an answer's body, while they arrive.
+/// The first bytes of a response's body, while they arrive.
 ///
-/// What is beyond that is not read: the body is dropped with this and with it its connection. A body that breaks off counts
-/// as cut short too, because the status has been received by then and decides.
+/// The remaining bytes are not read: the body is dropped with this, and its connection with it. A body that breaks off
+/// also counts as cut short, because the status has been received by then and decides.
 #[derive(Debug)]
 pub struct Excerpt {
     answer: Answer,
@@ -301,26 +303,27 @@ pub struct Excerpt {
 }
 
 impl Excerpt {
-    /// Reads on for a while; returns whether all of it is there.
+    /// Reads for this long at most. Returns whether the excerpt is complete.
     pub async fn read_for(&mut self, time: Duration) -> bool {
         let end = tokio::time::timeout_at(self.until.min(Instant::now() + time), self.read()).await;
         self.end = end.ok().or(self.end);
         self.end.is_some()
     }
 
-    /// What has arrived, and whether there was more, or might have been.
+    /// The bytes that have arrived, and whether there was more, or might have been.
     #[must_use]
     pub fn into_parts(self) -> (Vec<u8>, bool) {
         (self.kept, self.end.unwrap_or(true))
     }
 
-    /// Reads to the end of it and returns what [`Excerpt::into_parts`] returns.
+    /// Reads to the end of the excerpt and returns the same as [`Excerpt::into_parts`].
     pub async fn finish(mut self) -> (Vec<u8>, bool) {
         self.read_for(EXCERPT_WITHIN).await;
         self.into_parts()
     }
 
-    /// Reads until nothing more is wanted; returns whether there was more. It can be dropped at any point and called again.
+    /// Reads until the excerpt is complete. Returns whether there was more. It can be cancelled at any point and called
+    /// again.
     async fn read(&mut self) -> bool {
         if let Some(cut) = self.end {
             return cut;

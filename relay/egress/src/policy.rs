@@ -1,4 +1,4 @@
-//! What may be called: the part of the guard that needs no network.
+//! Which URLs may be called: the part of the guard that needs no network.
 
 use std::collections::BTreeSet;
 use std::net::IpAddr;
@@ -11,14 +11,14 @@ use url::{Host, Url};
 
 use super::address::is_allowed;
 
-/// Ports above 1023 on which databases, brokers and administration interfaces listen. A request that is not HTTP to
-/// them does harm before it fails, also on the public internet.
+/// Ports above 1023 on which databases, brokers and administration interfaces listen. An HTTP request to them can do
+/// harm before it fails, even on the public internet.
 const GUARDED_PORTS: [u16; 22] = [
     1433, 1521, 2375, 2376, 2379, 2380, 3306, 3389, 5432, 5672, 5984, 6379, 6443, 9042, 9092, 9200, 9300, 10250, 11211,
     27017, 27018, 27019,
 ];
 
-/// What outgoing requests may reach besides the public internet. The default opens nothing.
+/// What outgoing requests may reach in addition to the public internet: by default nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EgressPolicy {
     /// Ranges that may be called although they are not public, such as the operator's own network.
@@ -30,21 +30,22 @@ pub struct EgressPolicy {
 /// The ports that may be called.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub enum Ports {
-    /// 80, 443 and everything above 1023, less the well-known ports of databases, brokers and administration.
+    /// 80, 443 and all ports above 1023, except the well-known ports of databases, brokers and administration
+    /// interfaces.
     #[default]
     Usual,
     /// Exactly these.
     Only(BTreeSet<u16>),
-    /// Every port but 0.
+    /// Every port except 0.
     Any,
 }
 
 impl EgressPolicy {
-    /// Reads a list of ranges in CIDR notation, separated by commas, as the configuration gives it. An address alone
-    /// stands for itself; an empty text for an empty list.
+    /// Parses a list of ranges in CIDR notation, separated by commas, as in the settings. An address is a range of one
+    /// address, and an empty text is an empty list.
     ///
     /// # Errors
-    /// The first entry that is neither.
+    /// Returns the first entry that is neither a range nor an address.
     pub fn parse_allow_list(text: &str) -> Result<Vec<IpNet>, EgressError> {
         let entries = text.split(',').map(str::trim).filter(|entry| !entry.is_empty());
         entries
@@ -59,7 +60,7 @@ impl EgressPolicy {
         is_allowed(ip, &self.allow)
     }
 
-    /// The URL's host is judged as the parser of the `url` crate (WHATWG) understands it, which is what is dialled
+    /// Checks the URL's host as the parser of the `url` crate (WHATWG) has normalised it, which is also what is dialled
     /// later: `0x7f.1`, `2130706433` and `127.0.0.1.` have become 127.0.0.1 by then.
     pub fn check_url(&self, url: &Url) -> Result<(), EgressError> {
         if !matches!(url.scheme(), "http" | "https") {
@@ -83,8 +84,8 @@ impl EgressPolicy {
     }
 }
 
-/// The URL as a request is sent to it. A host with `{` in it is right by WHATWG's standard and wrong by that of HTTP, and a
-/// certificate can be for fewer names still.
+/// The URL of a request. A host that contains `{` is valid by the WHATWG standard and invalid in HTTP, and even fewer
+/// names are valid in a certificate.
 pub(super) fn uri(url: &Url) -> Result<Uri, EgressError> {
     let uri = Uri::try_from(url.as_str()).map_err(|_| EgressError::Unsendable)?;
     let host = uri.host().ok_or(EgressError::Unsendable)?;
@@ -102,7 +103,7 @@ impl Ports {
     }
 }
 
-/// The name that the certificate of a host has to be for; `None` if no certificate can be for it.
+/// The name that the certificate of a host must have; `None` if no certificate can have it.
 pub(super) fn server_name(host: &str) -> Option<ServerName<'static>> {
     let host = host.strip_prefix('[').and_then(|host| host.strip_suffix(']')).unwrap_or(host);
     ServerName::try_from(host.to_owned()).ok()
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn an_opened_range_is_accepted_in_every_spelling() {
+    fn an_allowed_range_is_accepted_in_every_spelling() {
         let policy = EgressPolicy { allow: vec!["127.0.0.0/8".parse().expect("a range")], ports: Ports::Usual };
         for url in ["http://127.0.0.1:8400/", "http://0x7f.1/", "http://[::ffff:127.0.0.1]/"] {
             assert_eq!(check(&policy, url), Ok(()), "{url}");
@@ -175,21 +176,21 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_http_url_is_refused() {
+    fn a_url_that_is_not_plain_http_is_refused() {
         let policy = EgressPolicy::default();
         assert_eq!(check(&policy, "ftp://example.com/"), Err("egress_scheme"));
         assert_eq!(check(&policy, "file:///etc/passwd"), Err("egress_scheme"));
         assert_eq!(check(&policy, "http://user@example.com/"), Err("egress_user_info"));
         assert_eq!(check(&policy, "http://:secret@example.com/"), Err("egress_user_info"));
         assert_eq!(check(&policy, "http://./"), Err("egress_no_host"));
-        // The parser itself refuses an empty host and a zone id.
+        // The parser itself rejects an empty host and a zone id.
         for url in ["http:///", "http://[fe80::1%25eth0]/", "http://[example.com]/"] {
             assert!(!matches!(Url::parse(url).map(|url| policy.check_url(&url)), Ok(Ok(()))), "{url}");
         }
     }
 
     #[test]
-    fn a_url_that_http_cannot_carry_is_refused() {
+    fn a_url_that_is_invalid_in_http_is_refused() {
         let policy = EgressPolicy::default();
         for url in [
             "http://{tenant}.example.com/hook",
@@ -224,7 +225,7 @@ mod tests {
     }
 
     #[test]
-    fn the_allow_list_is_read_and_a_bad_entry_is_named() {
+    fn the_allow_list_is_parsed_and_an_invalid_entry_is_named() {
         let ranges = EgressPolicy::parse_allow_list(" 10.0.0.0/8, ::1 ,127.0.0.1,").expect("good");
         let ranges: Vec<_> = ranges.iter().map(ToString::to_string).collect();
         assert_eq!(ranges, ["10.0.0.0/8", "::1/128", "127.0.0.1/32"]);

@@ -1,4 +1,4 @@
-//! The resolver of the outgoing client: it answers only with addresses that may be called.
+//! The resolver of the outgoing client: it returns only addresses that may be called.
 
 use std::error::Error;
 use std::net::SocketAddr;
@@ -15,7 +15,7 @@ use tower_service::Service;
 
 use super::policy::EgressPolicy;
 
-/// The resolver's own failure, so that it can be told from a failed connection.
+/// The resolver's own failure, to distinguish it from a failed connection.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot resolve the host name")]
 pub(super) struct NotResolved(#[source] pub(super) NetError);
@@ -54,7 +54,7 @@ impl Service<Name> for VettingResolver {
         let policy = self.policy.clone();
         Box::pin(async move {
             let found = resolver.lookup_ip(name.as_str()).await.map_err(NotResolved)?;
-            // The connector puts the port of the URL in the place of 0.
+            // The connector replaces the port 0 with the port of the URL.
             let allowed: Vec<SocketAddr> =
                 found.iter().filter(|ip| policy.allows(*ip)).map(|ip| SocketAddr::new(ip, 0)).collect();
             if allowed.is_empty() {

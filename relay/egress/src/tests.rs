@@ -1,4 +1,4 @@
-//! Through real sockets. Receivers count what reaches them, so that "refused" means that nothing was sent.
+//! Tests over real sockets. Receivers count their connections, so that "refused" means that nothing was sent.
 
 use std::net::SocketAddr;
 use std::process::Command;
@@ -16,7 +16,7 @@ mod reuse;
 mod scripted;
 mod tls;
 
-/// A server that gives the same answer to everyone and keeps the heads of the requests.
+/// A server that gives the same response to every request and keeps the heads of the requests.
 struct Receiver {
     address: SocketAddr,
     connections: Arc<AtomicUsize>,
@@ -80,8 +80,8 @@ async fn send_within(egress: &Egress, url: &Url, timeout: Duration) -> Result<An
     egress.post(url, |_| HeaderMap::new(), Vec::new(), timeout).await
 }
 
-/// A server that writes `begin` to each connection, and then `again` over and over until the connection ends. It counts
-/// the connections that have ended.
+/// A server that writes `begin` to each connection, and then repeats `again` until the connection ends. It counts the
+/// connections that have ended.
 async fn streaming(begin: &'static [u8], again: &'static [u8], pace: Duration) -> (Url, Arc<AtomicUsize>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = Url::parse(&format!("http://{}/", listener.local_addr().expect("an address"))).expect("a url");
@@ -106,7 +106,7 @@ async fn streaming(begin: &'static [u8], again: &'static [u8], pace: Duration) -
     (url, ended)
 }
 
-/// Waits until so many connections have ended.
+/// Waits until this many connections have ended.
 async fn ended(count: &AtomicUsize, expected: usize) {
     let all = async {
         while count.load(SeqCst) < expected {
@@ -128,28 +128,28 @@ async fn a_literal_loopback_address_is_refused_unless_it_is_allowed() {
 }
 
 #[tokio::test]
-async fn a_name_that_resolves_to_loopback_is_refused_when_it_is_connected() {
+async fn a_name_that_resolves_to_loopback_is_refused_at_connect_time() {
     let receiver = Receiver::answering(OK).await;
     let url = receiver.url("localhost");
     let guarded = egress("");
-    assert_eq!(guarded.check_url(&url), Ok(()), "the name alone tells nothing");
+    assert_eq!(guarded.check_url(&url), Ok(()), "the name alone does not reveal its addresses");
     let failure = send(&guarded, &url).await.expect_err("refused");
     assert_eq!(failure, SendFailure::Blocked(EgressError::HostBlocked("localhost".to_owned())));
-    assert!(!failure.to_string().contains("127."), "what a name resolves to is not told: {failure}");
+    assert!(!failure.to_string().contains("127."), "the addresses of a name are not disclosed: {failure}");
     assert_eq!(receiver.connections(), 0);
     assert!(send(&egress("127.0.0.0/8"), &url).await.is_ok());
     assert_eq!(receiver.connections(), 1);
 }
 
 #[tokio::test]
-async fn of_the_addresses_of_a_name_those_that_are_allowed_are_tried_until_one_answers() {
+async fn the_allowed_addresses_of_a_name_are_tried_until_one_answers() {
     let v6 = Receiver::answering_at("[::1]:0", OK).await;
-    // Bound and not listening: a connection is refused, and nobody else takes the port.
+    // Bound and not listening: a connection is refused, and no other process takes the port.
     let refusing = tokio::net::TcpSocket::new_v4().expect("a socket");
     refusing.bind((std::net::Ipv4Addr::LOCALHOST, v6.address.port()).into()).expect("a free port");
     assert!(send(&egress("127.0.0.0/8,::1"), &v6.url("localhost")).await.is_ok());
     assert_eq!(v6.connections(), 1);
-    assert!(send(&egress("::1"), &v6.url("localhost")).await.is_ok(), "an address that is not allowed is passed over");
+    assert!(send(&egress("::1"), &v6.url("localhost")).await.is_ok(), "an address that is not allowed is skipped");
     assert_eq!(v6.connections(), 2);
     let failure = send(&egress("127.0.0.0/8"), &v6.url("localhost")).await.expect_err("refused");
     assert_eq!((failure, v6.connections()), (SendFailure::Refused, 2));
@@ -174,7 +174,7 @@ async fn a_redirect_is_returned_and_not_followed() {
 }
 
 #[tokio::test]
-async fn blocked_refused_unresolved_and_late_are_told_apart() {
+async fn blocked_refused_unresolved_and_late_sends_are_distinguished() {
     let closed = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let refused = Url::parse(&format!("http://{}/", closed.local_addr().expect("an address"))).expect("a url");
     drop(closed);
@@ -189,14 +189,14 @@ async fn blocked_refused_unresolved_and_late_are_told_apart() {
     assert_eq!(late.expect_err("late"), SendFailure::Timeout);
 
     let nonsense = Receiver::answering("220 smtp ready\r\n\r\n").await;
-    assert_eq!(send(&open, &nonsense.url("127.0.0.1")).await.expect_err("no http"), SendFailure::NotHttp);
+    assert_eq!(send(&open, &nonsense.url("127.0.0.1")).await.expect_err("not http"), SendFailure::NotHttp);
 
     let plain = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = Url::parse(&format!("https://{}/", plain.local_addr().expect("an address"))).expect("a url");
     tokio::spawn(async move {
         let (mut socket, _) = plain.accept().await.expect("a connection");
         let _ = socket.write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n").await;
-        // Held open until the client is done with it: what was written has to arrive before an end does.
+        // Kept open until the client is done: the written bytes have to arrive before the connection ends.
         let _ = socket.read_to_end(&mut Vec::new()).await;
     });
     assert_eq!(send(&open, &url).await.expect_err("no tls"), SendFailure::Tls(TlsFailure::Protocol));
@@ -213,7 +213,7 @@ async fn a_request_asks_for_no_compression_and_carries_no_referer() {
 }
 
 #[tokio::test]
-async fn connections_are_used_again() {
+async fn connections_are_reused() {
     let receiver = Receiver::answering(OK).await;
     let egress = egress("127.0.0.1");
     for _ in 0..5 {
@@ -224,7 +224,7 @@ async fn connections_are_used_again() {
 }
 
 #[tokio::test]
-async fn a_response_is_kept_up_to_the_cap() {
+async fn a_response_is_kept_up_to_the_limit() {
     let egress = egress("127.0.0.1");
     for (length, kept, truncated) in
         [(0, 0, false), (99, 99, false), (100, 100, false), (101, 100, true), (1 << 20, 100, true)]
@@ -238,7 +238,7 @@ async fn a_response_is_kept_up_to_the_cap() {
 }
 
 #[tokio::test]
-async fn a_storm_of_interim_answers_fails_long_before_the_timeout() {
+async fn a_flood_of_interim_responses_fails_long_before_the_timeout() {
     let storm = b"HTTP/1.1 103 Early Hints\r\nlink: </style.css>; rel=preload\r\n\r\n".repeat(64).leak();
     let (url, closed) = streaming(storm, storm, Duration::ZERO).await;
     let egress = egress("127.0.0.1");
@@ -246,21 +246,21 @@ async fn a_storm_of_interim_answers_fails_long_before_the_timeout() {
         [send(&egress, &url).await, send_within(&egress, &url, Duration::from_secs(3_600)).await]
     });
     for failure in failures.await.expect("it does not wait for the timeout") {
-        assert_eq!(failure.expect_err("no answer"), SendFailure::TooMuch);
+        assert_eq!(failure.expect_err("no response"), SendFailure::TooMuch);
     }
     ended(&closed, 2).await;
 }
 
 #[tokio::test]
-async fn an_interim_answer_that_drips_fails_at_the_timeout_and_its_connection_ends() {
+async fn a_slow_interim_response_fails_at_the_timeout_and_its_connection_ends() {
     let (url, closed) = streaming(b"HTTP/1.1 103 Early Hints\r\nx: ", b"y", Duration::from_millis(5)).await;
-    let failure = send_within(&egress("127.0.0.1"), &url, Duration::from_millis(300)).await.expect_err("no answer");
+    let failure = send_within(&egress("127.0.0.1"), &url, Duration::from_millis(300)).await.expect_err("no response");
     assert_eq!(failure, SendFailure::Timeout);
     ended(&closed, 1).await;
 }
 
 #[tokio::test]
-async fn a_few_interim_answers_are_passed_over() {
+async fn a_few_interim_responses_are_skipped() {
     let answer = format!("{}{OK}", "HTTP/1.1 103 Early Hints\r\nlink: </style.css>\r\n\r\n".repeat(100));
     let receiver = Receiver::answering(answer).await;
     let egress = egress("127.0.0.1");
@@ -272,7 +272,7 @@ async fn a_few_interim_answers_are_passed_over() {
 }
 
 #[tokio::test]
-async fn an_answer_counts_though_its_body_never_ends_or_drips_and_its_connection_is_dropped() {
+async fn a_response_with_an_endless_or_slow_body_counts_and_its_connection_is_dropped() {
     let egress = egress("127.0.0.1");
     for pace in [Duration::ZERO, Duration::from_millis(10)] {
         let chunk: &'static [u8] = if pace.is_zero() {
@@ -281,7 +281,7 @@ async fn an_answer_counts_though_its_body_never_ends_or_drips_and_its_connection
             b"1\r\nx\r\n"
         };
         let (url, closed) = streaming(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n", chunk, pace).await;
-        let response = send_within(&egress, &url, Duration::from_secs(3_600)).await.expect("an answer");
+        let response = send_within(&egress, &url, Duration::from_secs(3_600)).await.expect("a response");
         assert_eq!(response.status.as_u16(), 200);
         let (excerpt, cut) = response.excerpt(RESPONSE_EXCERPT_BYTES).finish().await;
         assert!(cut && !excerpt.is_empty() && excerpt.iter().all(|byte| *byte == b'x'), "{}", excerpt.len());
@@ -291,19 +291,19 @@ async fn an_answer_counts_though_its_body_never_ends_or_drips_and_its_connection
 }
 
 #[tokio::test]
-async fn a_body_that_stops_is_cut_and_what_came_is_kept() {
+async fn the_received_part_of_a_body_that_stops_is_kept_and_marked_as_cut() {
     let receiver = Receiver::answering("HTTP/1.1 200 OK\r\ncontent-length: 1000000000\r\n\r\npart").await;
     let response = send(&egress("127.0.0.1"), &receiver.url("127.0.0.1")).await.expect("a head");
     assert_eq!(response.excerpt(100).finish().await, (b"part".to_vec(), true));
 }
 
 #[tokio::test]
-async fn a_reset_over_plain_http_is_no_tls_failure() {
+async fn a_reset_over_plain_http_is_not_a_tls_failure() {
     let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
     let url = Url::parse(&format!("http://{}/", listener.local_addr().expect("an address"))).expect("a url");
     tokio::spawn(async move {
         while let Ok((socket, _)) = listener.accept().await {
-            // With this set, closing it resets the connection.
+            // With this set, closing the socket resets the connection.
             let _ = socket.set_zero_linger();
         }
     });
@@ -322,7 +322,7 @@ async fn a_proxy_in_the_environment_is_not_used() {
     let proxy = Receiver::answering(OK).await;
     let proxy_url = proxy.url("127.0.0.1").to_string();
     let url = target.url("127.0.0.1").to_string();
-    // The environment of a running process cannot be changed safely, so a process of its own sends.
+    // The environment of a running process cannot be changed safely, so a separate process sends.
     let child = tokio::task::spawn_blocking(move || {
         let mut command = Command::new(std::env::current_exe().expect("this test's binary"));
         command.args(["--exact", "tests::child_sends_to_the_address_in_its_environment", "--ignored"]);
@@ -337,8 +337,8 @@ async fn a_proxy_in_the_environment_is_not_used() {
 }
 
 #[tokio::test]
-#[ignore = "run by a_proxy_in_the_environment_is_not_used in a process of its own"]
-#[expect(clippy::disallowed_methods, reason = "a test is told its target")]
+#[ignore = "run by a_proxy_in_the_environment_is_not_used in a separate process"]
+#[expect(clippy::disallowed_methods, reason = "the target comes from the environment")]
 async fn child_sends_to_the_address_in_its_environment() {
     let url = std::env::var(CHILD_TARGET).expect("the target").parse().expect("a url");
     assert_eq!(send(&egress("127.0.0.1"), &url).await.expect("a response").status.as_u16(), 200);

@@ -1,4 +1,4 @@
-//! What has passed on one connection: written down by the transport, read by the requests that use it.
+//! The bytes on one connection: the transport records them, and the requests that use the connection read the record.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
@@ -8,8 +8,8 @@ use tokio::time::Instant;
 use super::allowance::Allowance;
 use super::head::Head;
 
-/// What every request over HTTP/1 begins with. The client writes a request only if the one before is over, so that its
-/// first byte is the first of a write.
+/// The beginning of every request over HTTP/1. The client writes a request only when the one before is complete, so
+/// that its first byte is the first of a write.
 const REQUEST: &[u8] = b"POST ";
 
 /// A connection. Clones share it.
@@ -22,32 +22,32 @@ struct State {
     is_http1: bool,
     /// Requests that were given this connection so far.
     begun: u64,
-    /// Requests that were written so far, or begun to be. Counted over HTTP/1 only.
+    /// Requests that were written so far, at least in part. Counted over HTTP/1 only.
     written: u64,
     allowance: Allowance,
-    /// Of the answer to the last request that was written, over HTTP/1.
+    /// Of the response to the last request that was written, over HTTP/1.
     head: Head,
-    /// The other side has closed or reset it.
+    /// The server has closed or reset it.
     ended: bool,
 }
 
-/// A request on a connection; it has ended when this is dropped.
+/// A request on a connection. It ends when this is dropped.
 #[derive(Debug)]
 pub(super) struct OfRequest {
     wire: Wire,
-    /// The connection was there before the request, so that the other side may have closed it already.
+    /// The connection was open before the request, so that the server may have closed it already.
     is_pooled: bool,
     written_before: u64,
 }
 
-/// What has passed for a request that the client has failed at.
+/// What has arrived for a request at which the client has failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Passed {
-    /// The status line of an answer.
+    /// The status line of a response.
     Status(StatusCode),
     /// More than any head needs.
     TooMuch,
-    /// Nothing, and the connection was an old one: it was closed before anything of an answer was sent on it.
+    /// Nothing, and the connection was pooled: it was closed before any byte of a response was sent on it.
     ClosedBefore,
     /// Nothing that decides.
     Nothing,
@@ -67,7 +67,7 @@ impl Wire {
         })))
     }
 
-    /// A request that has wanted a connection since `asked` is given this one.
+    /// Gives this connection to a request that has wanted one since `asked`.
     pub(super) fn begin(&self, asked: Instant) -> OfRequest {
         let mut state = self.state();
         state.allowance.begin();
@@ -76,7 +76,8 @@ impl Wire {
         OfRequest {
             wire: self.clone(),
             is_pooled: !is_first || state.opened < asked,
-            // The connection may have written some of the request by now. If it is the first one, what was written is its.
+            // The connection may already have written a part of the request. If the request is its first, all written
+            // bytes are its own.
             written_before: if is_first { 0 } else { state.written },
         }
     }
@@ -86,7 +87,7 @@ impl Wire {
         Arc::ptr_eq(&self.0, &other.0)
     }
 
-    /// Bytes were read. False if they are more than is allowed.
+    /// Records bytes that were read. Returns false if they exceed the allowance.
     pub(super) fn read(&self, bytes: &[u8]) -> bool {
         let mut state = self.state();
         if state.is_http1 {
@@ -95,8 +96,8 @@ impl Wire {
         state.allowance.take(bytes.len())
     }
 
-    /// Bytes are about to be written. False if they begin a request that must not be sent on this connection, because the
-    /// answer before was odd.
+    /// Records bytes that are about to be written. Returns false if they begin a request that must not be sent on this
+    /// connection, because the response before was malformed.
     pub(super) fn write(&self, bytes: &[u8]) -> bool {
         if !bytes.starts_with(REQUEST) {
             return true;
@@ -113,7 +114,7 @@ impl Wire {
         true
     }
 
-    /// The other side has closed or reset it.
+    /// The server has closed or reset it.
     pub(super) fn end(&self) {
         self.state().ended = true;
     }
@@ -134,11 +135,11 @@ impl OfRequest {
         self.wire.state().head.is_clean()
     }
 
-    /// What has passed for it. Asked after the client has failed at it, and before it is given up, so that no other request
-    /// has its connection. `unread`: the other side has said that it has not read the request.
+    /// What has arrived for it. This is called after the client has failed at the request and before this is dropped,
+    /// so that no other request has its connection. `unread`: the server has said that it did not process the request.
     pub(super) fn passed(&self, unread: bool) -> Passed {
         let state = self.wire.state();
-        // What was heard before it was written belongs to another request.
+        // A head from before the request was written belongs to another request.
         let is_written = state.written > self.written_before;
         if let Some(status) = state.head.status().filter(|_| is_written) {
             return Passed::Status(status);
@@ -166,7 +167,7 @@ mod tests {
     const POST: &[u8] = b"POST /hook HTTP/1.1\r\ncontent-length: 2\r\n\r\n{}";
     const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
 
-    /// A connection that a request wants first and that is opened then, and that request.
+    /// A connection that is opened for a request, and that request.
     fn fresh() -> (Wire, OfRequest) {
         let asked = Instant::now();
         let wire = Wire::open(true);
@@ -175,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn a_new_connection_that_is_closed_without_an_answer_is_not_used_again_at_once() {
+    fn a_new_connection_that_is_closed_without_a_response_is_not_retried_at_once() {
         let (wire, request) = fresh();
         assert_eq!(request.passed(false), Passed::Nothing);
         assert!(wire.write(POST));
@@ -184,23 +185,23 @@ mod tests {
     }
 
     #[test]
-    fn an_old_connection_that_is_closed_counts_as_closed_before_whether_the_request_was_written_or_not() {
+    fn a_closed_pooled_connection_counts_as_closed_before_whether_or_not_the_request_was_written() {
         let (wire, first) = fresh();
         assert!(wire.write(POST) && wire.read(OK));
         assert_eq!(first.passed(false), Passed::Status(StatusCode::OK));
         drop(first);
         let second = wire.begin(Instant::now());
-        assert_eq!(second.passed(false), Passed::ClosedBefore, "the answer before is not its");
+        assert_eq!(second.passed(false), Passed::ClosedBefore, "the earlier response belongs to another request");
         assert!(wire.write(POST));
         assert_eq!(second.passed(false), Passed::ClosedBefore);
         assert!(wire.read(b"H"));
-        assert_eq!(second.passed(false), Passed::Nothing, "a byte of an answer has come");
+        assert_eq!(second.passed(false), Passed::Nothing, "a byte of a response has arrived");
         assert!(wire.read(b"TTP/1.1 503 No\r\nx"));
         assert_eq!(second.passed(false), Passed::Status(StatusCode::SERVICE_UNAVAILABLE));
     }
 
     #[test]
-    fn a_connection_that_was_opened_for_another_request_is_an_old_one() {
+    fn a_connection_that_was_opened_for_another_request_counts_as_pooled() {
         let wire = Wire::open(true);
         let request = wire.begin(Instant::now() + Duration::from_millis(1));
         assert!(wire.write(POST));
@@ -208,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn what_was_written_before_a_request_was_known_is_its_if_it_is_the_first() {
+    fn bytes_written_before_a_request_was_registered_are_its_own_if_it_is_the_first() {
         let asked = Instant::now();
         let wire = Wire::open(true);
         assert!(wire.write(POST) && wire.read(OK));
@@ -216,7 +217,7 @@ mod tests {
     }
 
     #[test]
-    fn no_request_follows_an_odd_answer() {
+    fn no_request_follows_a_malformed_response() {
         for odd in [b"HTTP/1.1 200 OK\r\nx : y\r\n\r\n".as_slice(), b"HTTP/1.1 200 OK\r\nx: cut"] {
             let (wire, first) = fresh();
             assert!(wire.write(POST) && wire.read(odd) && !first.is_clean());
@@ -229,12 +230,12 @@ mod tests {
     }
 
     #[test]
-    fn requests_that_share_a_connection_are_told_apart_by_its_end_alone() {
+    fn requests_that_share_a_connection_only_see_its_end() {
         let asked = Instant::now();
         let wire = Wire::open(false);
         let first = wire.begin(asked);
         let second = wire.begin(asked);
-        assert!(wire.write(b"POST ") && wire.read(OK), "what looks like another protocol is not read");
+        assert!(wire.write(b"POST ") && wire.read(OK), "bytes that look like HTTP/1 are not parsed");
         assert_eq!((first.passed(false), second.passed(false)), (Passed::Nothing, Passed::Nothing));
         assert_eq!((first.passed(true), second.passed(true)), (Passed::Nothing, Passed::ClosedBefore));
         wire.end();
@@ -242,7 +243,7 @@ mod tests {
     }
 
     #[test]
-    fn more_than_is_allowed_is_too_much_unless_a_status_line_has_passed() {
+    fn exceeding_the_allowance_is_too_much_unless_a_status_line_has_arrived() {
         let (wire, request) = fresh();
         assert!(wire.write(POST));
         let interim = b"HTTP/1.1 103 Early Hints\r\n\r\n".repeat(10_000);

@@ -1,10 +1,10 @@
-//! How much a destination can take at a time: additive increase, multiplicative decrease (RFC 5681), between one and what
-//! its owner allows.
+//! How much a destination can take at a time: additive increase, multiplicative decrease (RFC 5681), between one and
+//! the destination's concurrency limit.
 //!
 //! The concurrency is halved when the destination says that it is overloaded (429, 502, 503, 504), when it does not
-//! answer in time, or when its latency grows; once for all that was in flight together. Then each round of successes adds
-//! one. The rate, where there is one, goes the same way. After a breaker has closed it is slow start: from one, twice
-//! as much with each round, up to half of what it was.
+//! answer in time, or when its latency grows, but only once for all attempts that were in flight together. Then each
+//! round of successes adds one. The rate, if there is one, is reduced and restored with it. After a breaker has closed,
+//! a slow start follows: from one, doubled with each round, up to half of what it was.
 
 use model::health::{Reason, Reduction};
 
@@ -14,7 +14,7 @@ use super::tuning::{
 };
 
 pub(super) struct Aimd {
-    /// `None` where nothing is held back.
+    /// `None` if nothing is reduced.
     reduced: Option<Reduced>,
     latency: Latency,
 }
@@ -25,7 +25,7 @@ struct Reduced {
     slow_start_below: f64,
     rate_factor: f64,
     rate_grown_us: u64,
-    /// When it was reduced last: what was sent before is no news.
+    /// When it was last reduced: attempts that were sent before are ignored.
     at_us: u64,
     why: Reason,
 }
@@ -42,7 +42,7 @@ impl Aimd {
         Self { reduced: None, latency: Latency::default() }
     }
 
-    /// What an earlier owner of the destination has reduced. The latencies begin anew.
+    /// The reduction of an earlier owner of the destination. The latencies begin anew.
     pub(super) fn restored(reduction: Option<Reduction>, now_us: u64) -> Self {
         let reduced =
             reduction.map(|Reduction { why, since_us, concurrency, slow_start_below, rate_factor }| Reduced {
@@ -56,7 +56,7 @@ impl Aimd {
         Self { reduced, ..Self::unreduced() }
     }
 
-    /// What is reduced, for the next owner.
+    /// The reduction, for the next owner.
     pub(super) fn reduction(&self) -> Option<Reduction> {
         self.reduced.as_ref().map(|reduced| Reduction {
             why: reduced.why,
@@ -67,17 +67,17 @@ impl Aimd {
         })
     }
 
-    /// How many attempts may be in flight, where the owner allows `limit`.
+    /// How many attempts may be in flight, if the destination's limit is `limit`.
     pub(super) fn concurrency(&self, limit: usize) -> usize {
         self.reduced.as_ref().map_or(limit, |reduced| whole(reduced.concurrency).clamp(1, limit))
     }
 
-    /// What part of its rate limit the destination is sent, up to 1.
+    /// The part of its rate limit at which the destination is sent to, up to 1.
     pub(super) fn rate_factor(&self) -> f64 {
         self.reduced.as_ref().map_or(1.0, |reduced| reduced.rate_factor)
     }
 
-    /// The latency of late, in microseconds; `None` before the first success.
+    /// The present latency, in microseconds; `None` before the first success.
     pub(super) fn latency_us(&self) -> Option<f64> {
         (self.latency.attempts > 0).then_some(self.latency.now_us)
     }
@@ -96,12 +96,12 @@ impl Aimd {
         }
     }
 
-    /// The destination cannot take so much.
+    /// The destination is overloaded.
     pub(super) fn overloaded(&mut self, why: Reason, sent_us: u64, limit: usize, now_us: u64) {
         self.reduce(why, sent_us, limit, now_us);
     }
 
-    /// The destination is back after its breaker was open: slow start.
+    /// The breaker has closed again: slow start.
     pub(super) fn restart(&mut self, limit: usize, now_us: u64) {
         let half = as_f64(self.concurrency(limit)) / 2.0;
         self.reduced = Some(Reduced {
@@ -142,7 +142,7 @@ impl Reduced {
 }
 
 impl Latency {
-    /// Notes one and says whether they have grown.
+    /// Adds one latency. Returns whether latencies have grown.
     fn has_grown(&mut self, latency_us: f64) -> bool {
         if self.attempts == 0 {
             *self = Self { attempts: 0, now_us: latency_us, usual_us: latency_us };
@@ -157,7 +157,7 @@ impl Latency {
 
 #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "saturates")]
 fn whole(value: f64) -> usize {
-    // What is added in a round may fall short of one by a rounding error.
+    // The sum of a round may fall short of one by a rounding error.
     (value + 1e-6) as usize
 }
 
@@ -172,7 +172,7 @@ mod tests {
 
     const LIMIT: usize = 16;
 
-    /// A round: as many successes as may be in flight.
+    /// A round: as many successes as may be in flight. Returns the concurrency after it.
     fn round(aimd: &mut Aimd, now_us: u64) -> usize {
         for _ in 0..aimd.concurrency(LIMIT) {
             aimd.succeeded(now_us, 1_000.0, LIMIT, now_us);
@@ -181,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn it_is_halved_once_for_all_that_was_in_flight_and_grows_by_one_a_round() {
+    fn it_is_halved_once_for_all_attempts_in_flight_and_grows_by_one_per_round() {
         let mut aimd = Aimd::unreduced();
         for _ in 0..16 {
             aimd.overloaded(Reason::Status(429), 5, LIMIT, 10);
@@ -194,7 +194,7 @@ mod tests {
     }
 
     #[test]
-    fn it_never_falls_below_one_and_comes_back_to_the_limit() {
+    fn it_never_falls_below_one_and_returns_to_the_limit() {
         let mut aimd = Aimd::unreduced();
         for now_us in 0..20 {
             aimd.overloaded(Reason::Status(503), now_us, LIMIT, now_us);
@@ -216,7 +216,7 @@ mod tests {
     }
 
     #[test]
-    fn a_latency_that_grows_halves_it_to_a_quarter_at_most_and_becomes_the_usual_one() {
+    fn a_grown_latency_reduces_it_to_no_less_than_a_quarter_and_becomes_the_usual_one() {
         let mut aimd = Aimd::unreduced();
         for now_us in 0..100 {
             aimd.succeeded(now_us, 20_000.0, LIMIT, now_us);
@@ -234,11 +234,11 @@ mod tests {
                 return;
             }
         }
-        unreachable!("a destination that is slow for good gets all its slots back");
+        unreachable!("a permanently slow destination gets all its slots back");
     }
 
     #[test]
-    fn latencies_of_some_milliseconds_may_vary_as_they_like() {
+    fn short_latencies_may_vary_without_a_reduction() {
         let mut aimd = Aimd::unreduced();
         for now_us in 0..1_000_u32 {
             let latency_us = if now_us % 100 < 50 { 500.0 } else { 200_000.0 };

@@ -1,4 +1,4 @@
-//! What an answer means: for its delivery, and for its destination.
+//! What the result of an attempt means for its delivery and for its destination.
 
 use std::time::Duration;
 
@@ -18,43 +18,43 @@ use crate::item::Item;
 use crate::outcome::{Failure, Outcome};
 use crate::retry;
 
-/// What became of a delivery, and what its destination has shown by it.
+/// The consequences of one outcome for the delivery, and what it shows about the destination.
 pub(super) struct Judged {
     pub(super) attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far.
     pub(super) attempts: u16,
-    /// Of those, the ones it is not charged for.
+    /// Of those, the attempts that are not charged.
     pub(super) throttled: u16,
     pub(super) next: Next,
     pub(super) verdict: Verdict,
-    /// It cannot take so much.
+    /// Why the destination is overloaded, if it is.
     pub(super) overloaded: Option<Reason>,
-    /// The end of the back-off that it asked for, in microseconds.
+    /// The end of the back-off that the destination asked for, in microseconds.
     pub(super) back_off_until_us: Option<u64>,
-    /// It said that it is gone, and had not said so before this was sent.
+    /// The destination answered 410, and had not yet done so when this was sent.
     pub(super) gone: bool,
 }
 
-/// What is known of the destination besides its answer.
+/// What is known of the destination apart from this outcome.
 #[derive(Debug, Clone, Copy, Default)]
 pub(super) struct Known {
-    /// It had answered 410 while this was in flight.
+    /// It had answered 410 while this attempt was in flight.
     pub(super) gone: bool,
-    /// Nothing is sent until then, in microseconds, because of this answer; there if it [`asks_for_a_back_off`].
-    pub(super) pause_until_us: Option<u64>,
+    /// The end of the back-off that this outcome causes, in microseconds; set if it [`asks_for_a_back_off`].
+    pub(super) back_off_until_us: Option<u64>,
 }
 
-/// Why a delivery is held if the transform that it was routed with is not known.
+/// Why a delivery is held if the transform that was current when it was created is no longer known.
 const ROUTE_GONE: &str = "the transform that was current when this delivery was created is no longer known; release \
                           the delivery to use the route's current transform. If the route has been deleted, cancel the \
                           delivery and replay the event";
 
-/// Whether the destination wants less, and does not say for how long.
+/// Whether the destination asks for a back-off without saying for how long.
 pub(super) fn asks_for_a_back_off(outcome: &Outcome) -> bool {
     matches!(outcome, Outcome::Failed { failure: Failure::Status(429), retry_after_ms: None | Some(0), .. })
 }
 
-/// Judges an answer; `jitter` is in 0..1.
+/// Judges an outcome; `jitter` is in 0..1.
 pub(super) fn judge(
     item: &Item,
     outcome: Outcome,
@@ -92,12 +92,12 @@ pub(super) fn judge(
             judged(None, item.attempts, not_sent(item, &reason), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure: Failure::Gone, .. } if known.gone => {
-            // Held as what was not sent yet, until the destination is resumed.
+            // Due as if it had not been sent, and held until the destination is resumed.
             judged(Some(attempt), attempts, Next::RetryIn(Duration::ZERO), Verdict::Unknown)
         }
         Outcome::Failed { attempt, failure, retry_after_ms } => {
             let overloaded = overload(&failure);
-            if let Some(until_us) = known.pause_until_us
+            if let Some(until_us) = known.back_off_until_us
                 && item.throttled < THROTTLED_FOR_FREE
             {
                 let next = Next::RetryIn(Duration::from_micros(until_us.saturating_sub(now_us)));
@@ -110,7 +110,7 @@ pub(super) fn judge(
             }
             let charged = attempts.saturating_sub(item.schedule_start).saturating_sub(item.throttled);
             let made = u32::from(charged.max(1));
-            let asked_us = hold_us(&failure, retry_after_ms).map(|hold_us| now_us + hold_us);
+            let asked_us = back_off_us(&failure, retry_after_ms).map(|back_off_us| now_us + back_off_us);
             let next = match retry::next(policy, made, &retried(&failure, retry_after_ms), jitter) {
                 retry::Next::In { wait_ms } => Next::RetryIn(Duration::from_millis(wait_ms)),
                 retry::Next::Dead { reason } => {
@@ -119,7 +119,7 @@ pub(super) fn judge(
             };
             Judged {
                 overloaded,
-                back_off_until_us: asked_us.max(known.pause_until_us),
+                back_off_until_us: asked_us.max(known.back_off_until_us),
                 gone: failure == Failure::Gone,
                 ..judged(Some(attempt), attempts, next, verdict(&failure))
             }
@@ -136,12 +136,13 @@ fn not_sent(item: &Item, reason: &str) -> Next {
     }
 }
 
-/// A text as PostgreSQL can hold it, which is every character but this one.
+/// The text without NUL, the only character that PostgreSQL cannot store in a text.
 fn storable(text: &str) -> String {
     text.replace('\0', "\u{fffd}")
 }
 
-/// Whether the next delivery of the key may go: this one has ended, or its route says that others do not wait for it.
+/// Whether the next delivery of the key may go: this one has ended, or its route says that later ones do not wait for
+/// it.
 pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
     match judged.next {
         Next::Succeeded | Next::Dead { .. } => true,
@@ -151,7 +152,7 @@ pub(super) fn frees_key(judged: &Judged, skips: bool) -> bool {
     }
 }
 
-/// Puts a delivery back for a while that was read and is behind another one of its key.
+/// Puts back a delivery that was read and is behind another one of its key, for a while.
 pub(super) fn put_back(item: &Item, shard: i16, epoch: i64, wait: Duration) -> Settlement {
     Settlement {
         delivery_id: item.id.uuid(),
@@ -183,9 +184,9 @@ fn retried(failure: &Failure, retry_after_ms: Option<u64>) -> retry::Outcome {
 
 fn verdict(failure: &Failure) -> Verdict {
     match failure {
-        // It is disabled by that, which is more than a breaker does.
+        // The 410 disables the destination, which is more than a breaker does.
         Failure::Gone => Verdict::Unknown,
-        // It says nothing about the destination.
+        // A panic of the relay says nothing about the destination.
         Failure::Internal(_) => Verdict::Unknown,
         Failure::Status(429) => Verdict::Throttled,
         failure if failure.is_refusal() => Verdict::Refused,
@@ -215,10 +216,10 @@ fn overload(failure: &Failure) -> Option<Reason> {
     }
 }
 
-/// How long the whole destination is held.
-fn hold_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
+/// How long nothing is sent to the whole destination.
+fn back_off_us(failure: &Failure, retry_after_ms: Option<u64>) -> Option<u64> {
     match failure {
-        // Nothing more until the table says what becomes of the destination.
+        // Nothing more is sent until the table says that the destination is disabled.
         Failure::Gone => Some(DISABLING_BACK_OFF_US),
         Failure::Status(429 | 503) => retry_after_ms.map(|wait_ms| wait_ms.saturating_mul(1000).min(MAX_BACK_OFF_US)),
         Failure::Status(_) | Failure::Redirect { .. } | Failure::NoAnswer(_) | Failure::Internal(_) => None,

@@ -1,7 +1,7 @@
 //! The circuit breaker of a destination: while it is open nothing is sent, and no delivery uses up its schedule.
 //!
-//! Closed, until too many attempts fail; then open for a while; then half-open, where one delivery is the probe. If
-//! that succeeds it closes, if it fails it opens for twice as long.
+//! It is closed until too many attempts fail, then open for a while, then half-open: one delivery is sent as the probe.
+//! If the probe succeeds, the breaker closes. If it fails, the breaker opens for twice as long.
 
 use model::health::BreakerState as State;
 use shared::id::DeliveryId;
@@ -14,27 +14,27 @@ use super::tuning::{
 #[derive(Debug, Default)]
 pub(super) struct Breaker {
     state: State,
-    /// When it came to be in this state, in microseconds.
+    /// When it entered this state, in microseconds.
     since_us: u64,
     failures_in_a_row: u32,
     share: Share,
-    /// As [`Self::share`], with what says nothing of its health: for those who look.
+    /// As [`Self::share`], with refused deliveries too: for the reported health.
     all: Share,
-    /// How often it has opened without being closed for long.
+    /// How often it has opened without having been closed for long.
     openings: u32,
 }
 
-/// What an attempt says of a destination.
+/// What an attempt says about a destination.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Verdict {
     Succeeded,
     Failed,
-    /// It lives, and does not want so much: a reason to go slower, none to stop.
+    /// The destination works, and wants fewer deliveries: a reason to slow down, not to stop.
     Throttled,
-    /// It answers, and refuses this one delivery. That says nothing of the others: a front may answer so for a destination
-    /// that is down.
+    /// The destination refuses this one delivery. That says nothing about the others: a proxy in front of a destination
+    /// that is down may answer like that.
     Refused,
-    /// Nothing: no attempt was made, or the relay panicked in it.
+    /// Nothing: no attempt was made, or the relay panicked during it.
     Unknown,
 }
 
@@ -42,13 +42,13 @@ pub(super) enum Verdict {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Admission {
     Go,
-    /// Until then in microseconds, or until the probe has been answered.
+    /// Not before this time in microseconds, or until the probe has ended.
     Wait {
         until_us: Option<u64>,
     },
 }
 
-/// A change of state that an answer has led to.
+/// A change of state that the result of an attempt has caused.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Change {
     Opened,
@@ -65,7 +65,7 @@ impl Breaker {
         Self { state, since_us, openings, ..Self::default() }
     }
 
-    /// How often it has opened without being closed for long.
+    /// How often it has opened without having been closed for long.
     pub(super) fn openings(&self) -> u32 {
         self.openings
     }
@@ -74,12 +74,12 @@ impl Breaker {
         self.state
     }
 
-    /// Since when it is in its state, Unix time in microseconds; 0 where it was never in another one.
+    /// Since when it has been in its state, Unix time in microseconds; 0 if it has never been in another one.
     pub(super) fn since_us(&self) -> u64 {
         self.since_us
     }
 
-    /// Until when nothing may be sent, if it is now.
+    /// Until when nothing may be sent; `None` if it is not open now.
     pub(super) fn open_until(&self, now_us: u64) -> Option<u64> {
         match self.state {
             State::Open { until_us } => Some(until_us).filter(|until_us| *until_us > now_us),
@@ -87,7 +87,7 @@ impl Breaker {
         }
     }
 
-    /// Whether one that waits may be sent. An open breaker whose time has passed becomes half-open by it.
+    /// Whether a waiting delivery may be sent. This half-opens an open breaker whose time has passed.
     pub(super) fn admit(&mut self, now_us: u64) -> Admission {
         if let State::Open { until_us } = self.state
             && now_us >= until_us
@@ -108,13 +108,13 @@ impl Breaker {
         }
     }
 
-    /// Whether it is half-open and its probe is under way.
+    /// Whether it is half-open and its probe is in flight.
     pub(super) fn has_probe(&self) -> bool {
         matches!(self.state, State::HalfOpen { probe: Some(_) })
     }
 
-    /// The destination works: an attempt that a caller asked for has succeeded, whatever the state. Returns whether this has
-    /// closed it.
+    /// The destination works: an expedited probe has succeeded, whatever the state. Returns whether this has closed the
+    /// breaker.
     pub(super) fn close(&mut self, now_us: u64) -> bool {
         if self.state == State::Closed {
             return false;
@@ -124,13 +124,13 @@ impl Breaker {
         true
     }
 
-    /// Attempts and failures of late, refused ones among them: in the present period of [`SHARE_PERIOD_US`] and the one
-    /// before.
+    /// Recent attempts and failures, refused deliveries included: in the present period of [`SHARE_PERIOD_US`] and the
+    /// one before.
     pub(super) fn recent(&self) -> (u32, u32) {
         self.all.sum()
     }
 
-    /// Learns from an answer. `jitter` is in 0..1.
+    /// Learns from the result of an attempt. `jitter` is in 0..1.
     pub(super) fn answered(&mut self, id: DeliveryId, verdict: Verdict, jitter: f64, now_us: u64) -> Option<Change> {
         match verdict {
             Verdict::Succeeded | Verdict::Failed => {
@@ -143,13 +143,13 @@ impl Breaker {
         }
         match self.state {
             State::Closed => self.answered_while_closed(verdict, jitter, now_us),
-            // Sent before it opened: as old as what opened it.
+            // Sent before the breaker opened, so it says nothing new.
             State::Open { .. } => None,
             State::HalfOpen { probe } if probe != Some(id) => None,
             State::HalfOpen { .. } => match verdict {
                 Verdict::Succeeded => self.close(now_us).then_some(Change::Closed),
                 Verdict::Failed | Verdict::Throttled => Some(self.open(jitter, now_us)),
-                // The next one is the probe.
+                // The next delivery is the probe.
                 Verdict::Refused | Verdict::Unknown => {
                     self.state = State::HalfOpen { probe: None };
                     None
@@ -245,7 +245,7 @@ mod tests {
     }
 
     #[test]
-    fn a_run_of_failures_opens_it_and_nothing_is_sent_until_its_time_has_passed() {
+    fn failures_in_a_row_open_it_and_nothing_is_sent_until_its_time_has_passed() {
         let mut breaker = open();
         let until_us = START_US + FIRST_OPEN_US;
         assert_eq!(breaker.admit(until_us - 1), Admission::Wait { until_us: Some(until_us) });
@@ -264,21 +264,21 @@ mod tests {
             now_us = until_us;
             assert_eq!(breaker.admit(now_us), Admission::Go);
             breaker.sent(id(2));
-            assert_eq!(breaker.answered(id(3), Verdict::Succeeded, 0.5, now_us), None, "only the probe tells");
+            assert_eq!(breaker.answered(id(3), Verdict::Succeeded, 0.5, now_us), None, "only the probe counts");
             assert_eq!(breaker.answered(id(2), Verdict::Failed, 0.5, now_us), Some(Change::Opened));
         }
         now_us = breaker.open_until(now_us).expect("open");
         breaker.admit(now_us);
         breaker.sent(id(4));
         assert_eq!(breaker.answered(id(4), Verdict::Unknown, 0.5, now_us), None);
-        assert_eq!(breaker.admit(now_us), Admission::Go, "what was not sent is no probe");
+        assert_eq!(breaker.admit(now_us), Admission::Go, "an attempt that was not made is no probe");
         breaker.sent(id(5));
         assert_eq!(breaker.answered(id(5), Verdict::Succeeded, 0.5, now_us), Some(Change::Closed));
         assert_eq!(breaker.state(), State::Closed);
     }
 
     #[test]
-    fn another_owner_waits_for_the_same_probe_and_then_opens_it_for_twice_as_long() {
+    fn another_owner_keeps_the_time_of_the_probe_and_opens_it_for_twice_as_long_if_the_probe_fails() {
         let before = open();
         let mut breaker = Breaker::restored(before.state(), before.since_us(), before.openings());
         let until_us = START_US + FIRST_OPEN_US;
@@ -286,14 +286,14 @@ mod tests {
         assert_eq!(breaker.admit(until_us), Admission::Go);
         breaker.sent(id(2));
         let mut breaker = Breaker::restored(breaker.state(), breaker.since_us(), breaker.openings());
-        assert_eq!(breaker.admit(until_us), Admission::Go, "the probe of the owner before is not waited for");
+        assert_eq!(breaker.admit(until_us), Admission::Go, "the probe of the earlier owner is not waited for");
         breaker.sent(id(3));
         assert_eq!(breaker.answered(id(3), Verdict::Failed, 0.5, until_us), Some(Change::Opened));
         assert_eq!(breaker.open_until(until_us), Some(until_us + 2 * FIRST_OPEN_US));
     }
 
     #[test]
-    fn a_share_of_failures_opens_it_though_some_succeed_but_not_before_there_were_enough() {
+    fn a_high_share_of_failures_opens_it_once_there_are_enough_attempts() {
         let mut breaker = Breaker::default();
         let mut opened_after = None;
         for attempt in 1..=40_u32 {
@@ -307,7 +307,7 @@ mod tests {
     }
 
     #[test]
-    fn half_of_the_attempts_may_fail_and_429_is_no_failure() {
+    fn half_of_the_attempts_may_fail_and_429_is_not_a_failure() {
         let mut breaker = Breaker::default();
         for attempt in 0..1_000_u32 {
             let verdict = if attempt % 2 == 0 { Verdict::Succeeded } else { Verdict::Failed };
@@ -322,16 +322,16 @@ mod tests {
         for _ in 0..1_000 {
             assert_eq!(breaker.answered(id(1), Verdict::Refused, 0.5, START_US), None);
         }
-        assert_eq!(breaker.recent(), (1_000, 1_000), "they are shown");
+        assert_eq!(breaker.recent(), (1_000, 1_000), "they are reported");
         for _ in 1..FAILURES_IN_A_ROW {
             breaker.answered(id(1), Verdict::Failed, 0.5, START_US);
-            assert_eq!(breaker.answered(id(1), Verdict::Refused, 0.5, START_US), None, "no failure in the row");
+            assert_eq!(breaker.answered(id(1), Verdict::Refused, 0.5, START_US), None, "not counted");
         }
         assert_eq!(breaker.answered(id(1), Verdict::Failed, 0.5, START_US), Some(Change::Opened));
 
         let now_us = breaker.open_until(START_US).expect("open");
         for number in 2..10 {
-            assert_eq!(breaker.admit(now_us), Admission::Go, "a refused probe makes way for another");
+            assert_eq!(breaker.admit(now_us), Admission::Go, "a refused probe is followed by another one");
             breaker.sent(id(number));
             assert_eq!(breaker.answered(id(number), Verdict::Refused, 0.5, now_us), None);
         }

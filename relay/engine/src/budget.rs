@@ -1,8 +1,8 @@
-//! What all lines may take in memory together: their deliveries with the headers, and beside them the bodies.
+//! The memory that all lines may use together: for their deliveries with the headers, and separately for the bodies.
 //!
-//! A body beyond it is not kept: its row is in the database, and the body is read from there when it is sent. The
-//! deliveries of a lane may take a part of what is still free ([`Budget::rows`]): the more is taken, the fewer are read at a
-//! time, and something is always left for a lane that has nothing.
+//! A body that does not fit is not kept in memory: it is in the database, and is read from there when it is sent. The
+//! deliveries of a lane may take a part of the memory that is still free ([`Budget::rows`]): the more is taken, the
+//! fewer rows are read at a time, and some memory is always left for a lane that has none.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use super::tuning::{ROW_BYTES, ROWS_PART, SMALL_IN_FLIGHT};
 use crate::item::Item;
 
-/// The bytes that may be held, and how many are.
+/// The bytes that may be held, and those that are.
 pub(super) struct Budget {
     bodies: Room,
     rows: Room,
@@ -21,26 +21,26 @@ struct Room {
     held: Arc<AtomicUsize>,
 }
 
-/// A delivery that waits in memory; what it takes is given back when it is dropped or taken out.
+/// A delivery that waits in memory. Its memory is returned when it is dropped or taken out.
 pub(super) struct Kept {
     pub(super) item: Item,
     _reserved: [Reserved; 2],
 }
 
-/// Bytes that are given back when it is dropped.
+/// Reserved bytes, which are returned when this is dropped.
 pub(super) struct Reserved {
     bytes: usize,
     held: Arc<AtomicUsize>,
 }
 
 impl Budget {
-    /// With so many bytes for bodies, and so many for all else of the deliveries.
+    /// A budget in bytes, for bodies, and for deliveries without their bodies.
     pub(super) fn new(bodies: usize, rows: usize) -> Self {
         let room = |most| Room { most, held: Arc::default() };
         Self { bodies: room(bodies), rows: room(rows) }
     }
 
-    /// Keeps a delivery, without its body where there is no room for that. A body that several deliveries share counts
+    /// Keeps a delivery, without its body if there is no room for the body. A body that several deliveries share counts
     /// for each of them.
     pub(super) fn keep(&self, mut item: Item) -> Kept {
         let bytes = item.event.body.as_ref().map_or(0, Vec::len);
@@ -53,17 +53,17 @@ impl Budget {
         Kept { item, _reserved: [body, row] }
     }
 
-    /// Whether anything can be kept with its body.
+    /// Whether there is room for any body.
     pub(super) fn has_room(&self) -> bool {
         self.bodies.free() > 0
     }
 
-    /// How many deliveries one lane may have in memory now; at least one, so that none waits for the others.
+    /// How many deliveries one lane may have in memory now; at least one, so that no lane waits for the others.
     pub(super) fn rows(&self) -> usize {
         (self.rows.free() / ROWS_PART / ROW_BYTES).max(1)
     }
 
-    /// Reserves what so many deliveries take that are about to be read.
+    /// Reserves memory for `count` deliveries that are about to be read.
     pub(super) fn reserve_rows(&self, count: usize) -> Reserved {
         self.rows.reserve(count.saturating_mul(ROW_BYTES))
     }
@@ -74,7 +74,7 @@ impl Budget {
         self.bodies.held.load(Ordering::Relaxed)
     }
 
-    /// How many bytes of all else are held.
+    /// How many bytes of deliveries without their bodies are held.
     #[cfg(test)]
     pub(super) fn held_rows(&self) -> usize {
         self.rows.held.load(Ordering::Relaxed)
@@ -98,13 +98,14 @@ impl Drop for Reserved {
     }
 }
 
-/// What a body counts in flight.
+/// How many bytes a body counts in flight.
 pub(super) fn counted_bytes(body_bytes: usize) -> usize {
     if body_bytes > SMALL_IN_FLIGHT { body_bytes } else { 0 }
 }
 
-/// Whether a body may be held in flight beside those of its line and of all lines. A line that has some takes no more than
-/// what is left to the others after it, so that one that hangs cannot take all of it. A body goes alone however large it is.
+/// Whether a body fits into the memory for attempts in flight, given the bytes of its line and of all lines. With the
+/// body, a line that already has bytes in flight may hold at most as many as were free before it, so that a destination
+/// that hangs cannot take all of the memory. If nothing else is in flight, a body of any size fits.
 pub(super) fn fits_in_flight(bytes: usize, of_line: usize, of_all: usize, most: usize) -> bool {
     let left = most.saturating_sub(of_all);
     bytes == 0 || of_all == 0 || (bytes <= left && (of_line == 0 || of_line + bytes <= left))

@@ -1,7 +1,7 @@
-//! Since when a destination has not had one success: what disables it after days.
+//! Since when a destination has had no success: after five days it is disabled.
 //!
-//! It is stored with each report, because no replica owns a destination for days, and loaded by the next owner before it
-//! sends anything.
+//! This is stored with each report, because no replica owns a destination for days, and the next owner loads it before
+//! it sends anything.
 
 use model::health::Run;
 
@@ -18,7 +18,7 @@ impl Failing {
         Self { run }
     }
 
-    /// The run; `None` if the last answer was a success.
+    /// The run; `None` if there has been no failure since the last success.
     pub(super) fn run(&self) -> Option<Run> {
         self.run
     }
@@ -45,7 +45,7 @@ mod tests {
     const DAY_US: u64 = 24 * 3_600 * 1_000_000;
 
     #[test]
-    fn five_days_of_failures_disable_and_one_success_in_between_begins_anew() {
+    fn five_days_of_failures_disable_a_destination_and_a_success_in_between_restarts_the_run() {
         let mut failing = Failing::default();
         for day in [0, 3, 4, 4, 4, 4, 4, 4, 4] {
             assert_eq!(failing.failed(day * DAY_US), None);
@@ -58,14 +58,14 @@ mod tests {
     }
 
     #[test]
-    fn what_an_earlier_owner_has_seen_is_part_of_the_run() {
+    fn failures_under_an_earlier_owner_are_part_of_the_run() {
         let mut failing = Failing::restored(Some(Run { since_us: 0, failures: 50 }));
         assert_eq!(failing.failed(4 * DAY_US), None);
         assert_eq!(failing.failed(5 * DAY_US), Some(Run { since_us: 0, failures: 52 }));
     }
 
     #[test]
-    fn few_failures_far_apart_do_not_disable() {
+    fn a_few_failures_far_apart_do_not_disable_a_destination() {
         let mut failing = Failing::default();
         for day in 0..9 {
             assert_eq!(failing.failed(day * DAY_US), None);

@@ -1,20 +1,20 @@
-//! What the owner of a destination sees of it, and when it is told to others.
+//! What the owner of a destination reports of it, and when.
 
 use model::health::BreakerState;
 
 use super::tuning::HOLD_STEP_US;
 
-/// When a line is reported: at once if its state changes, else every few seconds while it is sent to.
+/// When a line is reported: at once if its state changes, otherwise every few seconds while it is sent to.
 #[derive(Debug, Default)]
 pub(super) struct Reports {
     pub(super) last: Option<(u64, Summary)>,
-    /// Something was sent or answered since.
+    /// Whether anything was sent or answered since.
     pub(super) stale: bool,
-    /// It is woken up to be reported.
+    /// Whether a wake-up for the next report is set.
     pub(super) wakes: bool,
 }
 
-/// What is reported at once if it changes.
+/// The state that is reported at once if it changes.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Summary {
     pub(super) breaker: std::mem::Discriminant<BreakerState>,
@@ -25,20 +25,20 @@ pub(super) struct Summary {
 
 impl Summary {
     pub(super) fn is_other_than(&self, before: &Self) -> bool {
-        let is_held_longer = match (before.back_off_until_us, self.back_off_until_us) {
+        let has_other_back_off = match (before.back_off_until_us, self.back_off_until_us) {
             (None, None) => false,
-            // Many answers of one moment each ask for a little more.
+            // Many responses at the same moment each extend the back-off a little.
             (Some(before_us), Some(now_us)) => now_us > before_us + HOLD_STEP_US,
             (Some(_), None) | (None, Some(_)) => true,
         };
-        is_held_longer
+        has_other_back_off
             || self.breaker != before.breaker
             || self.is_reduced != before.is_reduced
             || self.is_active != before.is_active
     }
 }
 
-/// Whether to report.
+/// When to report.
 pub(super) enum Due {
     Now,
     At { at_us: u64 },

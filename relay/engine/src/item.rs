@@ -1,4 +1,4 @@
-//! What travels through the engine: a delivery that is due, and the event it carries.
+//! A due delivery, as it passes through the engine, and the event it carries.
 
 use std::sync::Arc;
 
@@ -7,39 +7,39 @@ use shared::id::{DeliveryId, DestinationId, EventId, ReplayId, RouteId, SourceId
 
 use model::lane::Lane;
 
-/// A delivery that is due, as the engine holds it. Its row stays in the table until the attempt is settled, so nothing
-/// is lost with the memory.
+/// A due delivery, as the engine holds it. Its row stays in the table until the attempt is settled, so nothing is lost
+/// if the memory is lost.
 #[derive(Debug, Clone)]
 pub struct Item {
     pub id: DeliveryId,
     pub destination_id: DestinationId,
     pub event: Arc<Event>,
     pub route_id: Option<RouteId>,
-    /// The version of the route by which it was routed; means nothing without a route.
+    /// The version of the route that created it; without a route it has no meaning.
     pub route_version: i32,
-    /// Later ones of its key do not wait while it is retried, as its route says. Known of deliveries that were read from the
-    /// table.
+    /// Whether later deliveries of its key go on while it is retried, as its route says. Set only for deliveries that
+    /// were read from the table.
     pub skips: bool,
     pub replay_id: Option<ReplayId>,
-    /// When it became due by the database's clock, Unix time in microseconds; 0 where it has just been stored and that
-    /// clock was not asked.
+    /// When it became due by the database's clock, Unix time in microseconds; 0 if it has just been stored and that
+    /// time is not known.
     pub due_us: u64,
     /// Attempts made before this one.
     pub attempts: u16,
-    /// Of those, the ones made before the present retry schedule began.
+    /// Of those, the attempts made before the present retry schedule began.
     pub schedule_start: u16,
-    /// Of the attempts of the present schedule, those that it is not charged for: they were answered with 429.
+    /// Of the attempts of the present schedule, those that are not charged: they were answered 429.
     pub throttled: u16,
-    /// A hash of the key of deliveries that go one after the other; `None` where it has no order.
+    /// A hash of its order key; `None` if it has no order.
     pub order_key: Option<i64>,
-    /// What had to go before it when it was read.
+    /// What had to go before it at the time of the read.
     pub before: Before,
-    /// How often in a row it was due and nothing was sent because of the relay.
+    /// How many times in a row it was due and nothing was sent because of the relay.
     pub not_sent: u16,
-    /// Tells apart the times at which it was pending: 0 the first time, and else the id of the transaction that made it pending
-    /// again after it was settled.
+    /// Distinguishes the times at which it was pending: 0 for the first time, and otherwise the id of the transaction
+    /// that made it pending again after it was settled.
     pub generation: i64,
-    /// A caller has asked to send it at once, and no attempt was made since.
+    /// A caller has expedited it, and no attempt has been made since.
     pub expedited: bool,
 }
 
@@ -47,9 +47,9 @@ pub struct Item {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Before {
     Nothing,
-    /// Only such as have been tried, or are held: it is the next one.
+    /// Only deliveries that have been tried or are held: it is the next one.
     Tried,
-    /// Some that have not been tried.
+    /// At least one that has not been tried.
     Untried,
 }
 
@@ -61,7 +61,7 @@ impl Item {
     }
 }
 
-/// An event as a delivery needs it.
+/// The fields of an event that a delivery needs.
 #[derive(Debug)]
 pub struct Event {
     pub id: EventId,
@@ -72,14 +72,15 @@ pub struct Event {
     pub method: String,
     pub query: String,
     pub headers: HeaderList,
-    /// `None` where the body is large, or where too many wait in memory: it is read from the database when it is sent.
+    /// `None` if the body is large, or if too many bodies wait in memory: it is then read from the database when it is
+    /// sent.
     pub body: Option<Vec<u8>>,
-    /// The size of the body, be it here or not.
+    /// The size of the body, in memory or not.
     pub body_bytes: usize,
 }
 
 impl Event {
-    /// About how many bytes of memory it takes without its body.
+    /// The approximate number of bytes of memory that it takes without its body.
     #[must_use]
     pub fn bytes_besides_body(&self) -> usize {
         // The structs, and for each header two strings with their allocations.
@@ -87,7 +88,7 @@ impl Event {
         500 + self.query.len() + headers
     }
 
-    /// The same without its body.
+    /// A copy without the body.
     #[must_use]
     pub fn without_body(&self) -> Self {
         Self {

@@ -1,9 +1,9 @@
-//! What an owner of a destination has learned of it, and its next owner has to know: what the destination asked for
-//! (its back-off), how it does (breaker, reduction, run of failures), and what it was sent last (rate).
+//! The state that an owner of a destination has learned and that the next owner needs: the back-off that the
+//! destination asked for, its condition (breaker, reduction, run of failures), and the time of the last send (rate).
 //!
-//! It is stored with each report. A line sends nothing before it has been told what is stored. A change of the destination's
-//! address (scheme, host or port), and its resumption, end all of it but the rate: what was learned before says nothing of
-//! what is there now.
+//! It is stored with each report. A line sends nothing before it has loaded the stored state. A change of the
+//! destination's address (scheme, host or port), or its resumption, resets everything except the rate: earlier results
+//! say nothing about the destination as it is now.
 
 use model::health::Learned;
 
@@ -15,7 +15,7 @@ use super::throttle::Throttle;
 use super::tuning::RESERVED_FROM_US;
 
 impl Line {
-    /// What is to be stored. `is_last` if nothing more is sent by this owner.
+    /// The state to be stored. `is_last` if this owner sends nothing more.
     pub(super) fn learned(&self, is_last: bool, now_us: u64) -> Learned {
         let permitted_us = if is_last { None } else { self.permit.until_us() };
         Learned {
@@ -32,7 +32,7 @@ impl Line {
         }
     }
 
-    /// Goes on with what is stored; `None` if nothing is. From here on the line may send.
+    /// Continues from the stored state; `None` if there is none. From here on the line may send.
     pub(super) fn loaded(&mut self, learned: Option<Learned>, now_us: u64) {
         self.has_loaded_health = true;
         let Some(learned) = learned else { return };
@@ -40,7 +40,7 @@ impl Line {
             if let Some(paced_us) = learned.paced_us {
                 pace.restore(paced_us, now_us);
             }
-            // A slower rate is stored before each send.
+            // At slower rates each send is stored before it is made.
             if !learned.is_last && pace.spacing_us() < RESERVED_FROM_US {
                 pace.wait_one(now_us);
             }
@@ -48,7 +48,7 @@ impl Line {
         if learned.since_us < self.learned_since_us {
             return;
         }
-        // It can be newer than the configuration that this replica has read.
+        // The stored state can be newer than the configuration that this replica has read.
         self.learned_since_us = learned.since_us;
         self.back_off_until_us = learned.back_off_until_us.unwrap_or(0);
         self.throttle = Throttle::restored(learned.back_offs);
@@ -57,7 +57,7 @@ impl Line {
         self.failing = Failing::restored(learned.failing);
     }
 
-    /// Forgets what was learned but for the rate; answers to what is in flight teach nothing any more.
+    /// Resets the learned state except for the rate; the results of attempts in flight are ignored from here on.
     pub(super) fn forget_learned(&mut self) {
         self.back_off_until_us = 0;
         self.throttle = Throttle::default();

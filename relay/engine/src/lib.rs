@@ -1,23 +1,25 @@
 //! The engine's decisions: `(state, input, now) → commands`, without a clock, a database or a socket.
 //!
-//! A *line* is the queue of one destination: the deliveries that are due and in memory, the attempts in flight, and what
-//! is known of the rows in the table. The rows are the truth and the line is a window on their head: a delivery leaves
+//! A *line* is the queue of one destination: its due deliveries in memory, its attempts in flight, and what the engine
+//! knows of its rows in the table. The table is authoritative, and the line is a window on its head: a delivery leaves
 //! the table only when its attempt has been settled, so a line can be dropped at any time and nothing is lost.
 //!
-//! A delivery that is in memory, in flight, or answered and not yet settled is *known*; it is not taken from a read
-//! again. A read that was under way while a delivery was settled may still show its old row, so what is settled is
-//! remembered until the read has ended.
+//! A delivery is *known* while it is in memory, in flight, or not yet settled. A known delivery is not taken from a
+//! read again. A read that was in flight while a delivery was settled may still return the old row, so settled
+//! deliveries are remembered until that read has ended.
 //!
-//! One decision, one file: which lane goes next ([`shares`]), what of the table is in memory ([`window`], [`budget`]),
-//! who yields when slots are short ([`noise`]), how much a destination can take ([`aimd`]), whether it is sent to at all
-//! ([`breaker`], [`failing`], [`throttle`]), what goes one after the other ([`order`]), what an answer means ([`answer`]),
-//! and what one owner leaves to the next ([`ownership`], [`learned`], [`permit`]). A [`line`] puts them together for one
-//! destination.
-//! Every input costs as much as the lines it concerns, never as much as there are lines.
+//! One decision, one file: which lane goes next ([`shares`]), which part of the table is in memory ([`window`],
+//! [`budget`]), which destinations yield when slots are short ([`noise`]), how much a destination can take ([`aimd`]),
+//! whether anything is sent to it at all ([`breaker`], [`failing`], [`throttle`]), which deliveries wait for others of
+//! their key ([`order`]), what the result of an attempt means ([`answer`]), and what one owner leaves to the next
+//! ([`ownership`], [`learned`], [`permit`]). A [`line`] combines them for one destination.
 //!
-//! There are two clocks. When something is done goes by the engine's own, `now_us`. When a row is due goes by the
-//! database's, which may be another by any amount. What is written is a wait, which the database adds to its time; what is
-//! read is a time of the database, or a wait from the moment of the reading. The two are never compared.
+//! The cost of an input depends on the lines that it concerns, never on the number of lines.
+//!
+//! There are two clocks. The engine's clock, `now_us`, decides when the engine acts. The database's clock decides when
+//! a row is due, and the two may differ by any amount. The engine writes waits, which the database adds to its own
+//! time. It reads times of the database's clock, or waits from the moment of the read. The two clocks are never
+//! compared.
 
 mod aimd;
 mod answer;
@@ -72,24 +74,25 @@ pub struct Core {
     owned: HashMap<i16, i64>,
     destinations: Arc<HashMap<DestinationId, Arc<Destination>>>,
     lines: HashMap<DestinationId, Line>,
-    /// Lines of shards that are not owned any more, with their epochs, until what they have in flight has been answered.
+    /// Lines of destinations that this replica no longer sends to, with their epochs, until all their attempts in
+    /// flight have ended.
     leaving: HashMap<(DestinationId, i64), Line>,
     /// Lines that may have something to do, each at most once.
     turn: VecDeque<DestinationId>,
-    /// Lines that wait for others to give slots back, each at most once.
+    /// Lines that wait until others return slots, each at most once.
     yielding: VecDeque<DestinationId>,
-    /// Lines that have more than their fair share and take what no other line wants, each at most once.
+    /// Noisy lines that have their fair share and take slots that no other line wants, each at most once.
     giving_way: VecDeque<DestinationId>,
-    /// Slots that have been given back since the lines in [`Self::yielding`] were asked last.
+    /// Slots that have been returned since the lines in [`Self::yielding`] last had a turn.
     freed: usize,
     wakes: BinaryHeap<Reverse<(u64, DestinationId)>>,
     totals: Totals,
     unsettled: usize,
     draining: bool,
-    /// Nothing is sent after it, whether or not anyone has said so: a process that was stopped for a while finds itself
-    /// behind it. Microseconds.
+    /// Nothing is sent from this time on, even if no input has fenced the engine: a process that was suspended may
+    /// resume after it. Microseconds.
     owned_until_us: u64,
-    /// The time until which it owned is over, and what was in flight has been broken off.
+    /// The time until which this replica owned its shards is over, and its attempts in flight have been aborted.
     is_fenced: bool,
 }
 
@@ -116,7 +119,8 @@ impl Core {
         }
     }
 
-    /// Takes an input at `now_us` (Unix time in microseconds, never running backwards) and says what is to be done.
+    /// Takes an input at `now_us` (Unix time in microseconds, never running backwards) and returns the commands to
+    /// carry out.
     pub fn handle(&mut self, input: Input, now_us: u64) -> Vec<Command> {
         let mut commands = Vec::new();
         self.fence(now_us, &mut commands);
@@ -154,13 +158,13 @@ impl Core {
                 }
             }
             Input::NextDue { destination, lane, due_us, wait } => {
-                // A line that cannot send now is not read, and is looked at again later.
+                // A line that cannot send now is not read. A later scan finds the row again.
                 if self.lines.get(&destination).is_some_and(|line| line.could_send(now_us)) {
                     self.due_in(destination, lane, wait, due_us, now_us);
                 }
             }
             Input::Later { destination, wait } => {
-                // It was written just now, so the next read begins before it anyway.
+                // The delivery was stored just now, so the next read begins before it anyway.
                 self.due_in(destination, Lane::Fresh, wait, u64::MAX, now_us);
             }
             Input::Answered { item, epoch, shard, outcome, jitter } => {
@@ -185,7 +189,7 @@ impl Core {
             Input::DeliveryCancelled(destination, delivery) => {
                 if let Some(line) = self.lines.get_mut(&destination) {
                     line.delivery_cancelled(delivery);
-                    // The next one of its key may go.
+                    // The next delivery of its key may go.
                     self.rescan(destination, now_us);
                 }
             }
@@ -211,7 +215,7 @@ impl Core {
         wake_us.into_iter().chain(fence_us).min()
     }
 
-    /// Stops sending; what is in flight is still answered and settled.
+    /// Stops sending. Attempts in flight still end and are settled.
     pub fn drain(&mut self) {
         self.draining = true;
     }
@@ -228,7 +232,7 @@ impl Core {
         self.totals.slots.total()
     }
 
-    /// Whether any line could send now if there was something: only the table can tell.
+    /// Whether any line could send now if it had due deliveries, which only the table knows.
     #[must_use]
     pub fn could_send(&self, now_us: u64) -> bool {
         self.lines.values().any(|line| line.could_send(now_us))
@@ -268,10 +272,10 @@ impl Core {
         }
     }
 
-    /// A row is due after a wait that begins now, and at `due_us` by the database's clock: by that the table is read.
+    /// A row becomes due after a wait that begins now, at `due_us` by the database's clock. The table is read by then.
     fn due_in(&mut self, destination: DestinationId, lane: Lane, wait: Duration, due_us: u64, now_us: u64) {
         let Some(line) = self.lines.get_mut(&destination) else { return };
-        line.lanes[lane].let_go(due_us);
+        line.lanes[lane].read_again_from(due_us);
         if wait.is_zero() {
             line.lanes[lane].rescan(now_us);
             self.give_turn(destination);
@@ -280,7 +284,7 @@ impl Core {
         }
     }
 
-    #[expect(clippy::too_many_arguments, reason = "the fields of one input, taken apart once")]
+    #[expect(clippy::too_many_arguments, reason = "the fields of one input, destructured once")]
     fn answered(
         &mut self,
         item: &Item,
@@ -300,19 +304,20 @@ impl Core {
         let line = if is_here { self.lines.get_mut(&id) } else { self.leaving.get_mut(&(id, epoch)) };
         let mut line = line.and_then(|line| line.ended(item).map(|ended| (line, ended)));
         let policy = self.destinations.get(&id).map(|destination| destination.retry.clone()).unwrap_or_default();
-        let pause_until_us = asks_for_a_back_off(&outcome).then(|| match &mut line {
-            // A caller has asked for it during a back-off, which that does not make longer.
-            Some((line, ended)) if ended.teaches && line.is_asked_probe(item.id) => {
+        let back_off_until_us = asks_for_a_back_off(&outcome).then(|| match &mut line {
+            // An expedited delivery was sent during a back-off: its 429 does not extend the back-off.
+            Some((line, ended)) if ended.is_current && line.is_expedited_probe(item.id) => {
                 match line.throttle.lasts_until(now_us) {
                     Some(until_us) => until_us,
                     None => line.throttle.throttled(now_us, jitter, now_us),
                 }
             }
-            Some((line, ended)) if ended.teaches => line.throttle.throttled(ended.sent_us, jitter, now_us),
-            // Another owner learns of it by itself, and another address has not asked for it.
+            Some((line, ended)) if ended.is_current => line.throttle.throttled(ended.sent_us, jitter, now_us),
+            // The line of another owner, or of another address, is left unchanged: the delivery alone waits, for a
+            // first back-off.
             Some(_) | None => Throttle::default().throttled(now_us, jitter, now_us),
         });
-        let known = Known { gone: line.as_ref().is_some_and(|(_, ended)| ended.known_gone), pause_until_us };
+        let known = Known { gone: line.as_ref().is_some_and(|(_, ended)| ended.known_gone), back_off_until_us };
         let judged = judge(item, outcome, &policy, known, jitter, now_us);
         if let Some((line, ended)) = line {
             #[expect(clippy::cast_precision_loss, reason = "a duration")]
@@ -322,7 +327,7 @@ impl Core {
             }
         }
         if is_here {
-            // At once: the turn may come late, and the next owner has to know of it.
+            // At once: the line's turn may come late, and the next owner needs the report.
             self.report(id, now_us, commands);
             self.give_turn(id);
         } else {
@@ -355,12 +360,12 @@ impl Core {
             let delivery = DeliveryId::from_uuid(settlement.delivery_id);
             let stays = match settlement.next {
                 Next::Behind { .. } => true,
-                // When another one of its key ends, it may be made due before the time that it was given.
+                // If another delivery of its key ends, this one can become due before its wait is over.
                 Next::NotSent { .. } => settlement.order_key.is_some(),
                 Next::Succeeded | Next::Dead { .. } | Next::Held { .. } | Next::RetryIn(_) => false,
             };
             let Some(line) = self.lines.get_mut(&destination).filter(|line| line.epoch == settlement.epoch) else {
-                // It comes back if its destination could not be sent to for a while.
+                // The line is used again if its destination returns in the same epoch.
                 if let Some(line) = self.leaving.get_mut(&(destination, settlement.epoch)) {
                     line.settled(delivery, stays);
                 }
@@ -385,7 +390,7 @@ impl Core {
         }
     }
 
-    /// The rows of these may be due now, whatever became of the attempts: they are read again.
+    /// The rows of these may be due now, whatever the results of the attempts: they are read again.
     fn not_settled(&mut self, settlements: &[Settlement], now_us: u64) {
         for settlement in settlements {
             self.unsettled -= 1;
@@ -406,13 +411,13 @@ impl Core {
         }
     }
 
-    /// Lets every line in turn send one delivery, round after round, until none can. What they leave free goes to the lines
-    /// that give way, one delivery each, but for what is kept for lines that come.
+    /// Lets each line in turn send one delivery, round after round, until none can. The slots that remain go to the
+    /// lines that give way, one delivery each, except for those that are kept for other destinations.
     fn run(&mut self, now_us: u64, commands: &mut Vec<Command>) {
         if self.draining || now_us >= self.owned_until_us {
             return;
         }
-        self.ask_yielding();
+        self.resume_yielding();
         while self.in_flight() < self.limits.in_flight && self.unsettled < self.limits.unsettled {
             let in_turn = self.turn.pop_front();
             let is_spare = in_turn.is_none();
@@ -463,9 +468,9 @@ impl Core {
         }
     }
 
-    /// Lets lines that have yielded try again: two for each slot that has come back, because the first may still have to
-    /// wait where the second has not.
-    fn ask_yielding(&mut self) {
+    /// Lets lines that have yielded try again: two for each slot that was returned, because the first may still have to
+    /// wait when the second need not.
+    fn resume_yielding(&mut self) {
         for _ in 0..2 * std::mem::take(&mut self.freed) {
             let Some(destination) = self.yielding.pop_front() else { return };
             if let Some(line) = self.lines.get_mut(&destination) {
@@ -496,7 +501,7 @@ impl Core {
     }
 }
 
-/// A duration in microseconds; the longest ones are all the same.
+/// A duration in microseconds, at most `u64::MAX`.
 #[must_use]
 pub fn microseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)

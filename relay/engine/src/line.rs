@@ -1,4 +1,4 @@
-//! The queue of one destination: what it holds, when it may send and when it reads.
+//! The queue of one destination: the deliveries it holds, when it may send and when it reads.
 
 use std::collections::hash_map::Entry;
 use std::collections::{HashMap, HashSet};
@@ -38,7 +38,7 @@ pub(super) struct Line {
     pub(super) lanes: PerLane<Window>,
     turns: Turns,
     slots: Slots,
-    /// Deliveries in memory, in flight, answered and not yet settled, or about to be put back.
+    /// Deliveries that are in memory, in flight, not yet settled, or about to be put back.
     known: HashMap<DeliveryId, Known>,
     keys: Keys,
     expedited: Expedited,
@@ -46,38 +46,39 @@ pub(super) struct Line {
     pub(super) in_flight: HashMap<DeliveryId, u64>,
     /// Bytes of the large bodies among them.
     bytes_in_flight: usize,
-    /// What was in flight when the destination answered 410: whatever it answers to these is as old as that.
+    /// The attempts that were in flight when the destination answered 410: another 410 to one of them says nothing new.
     pub(super) sent_before_gone: HashSet<DeliveryId>,
-    /// What was in flight when what was learned of the destination was forgotten: the answers to these teach nothing.
+    /// The attempts that were in flight when the learned state was reset: their results are ignored.
     pub(super) sent_before_forgot: HashSet<DeliveryId>,
-    /// Whether what earlier owners have learned has been loaded; nothing is sent before.
+    /// Whether the learned state of earlier owners has been loaded. Nothing is sent before.
     pub(super) has_loaded_health: bool,
     /// See [`Learned::since_us`](super::learned::Learned::since_us).
     pub(super) learned_since_us: u64,
     pub(super) pace: Option<Pace>,
     pub(super) permit: Permit,
-    /// Nothing is sent until then: the destination asked for it (Retry-After), or is being disabled.
+    /// Nothing is sent until then: the destination asked for it (Retry-After), or it is being disabled.
     pub(super) back_off_until_us: u64,
     pub(super) throttle: Throttle,
     pub(super) breaker: Breaker,
     pub(super) aimd: Aimd,
     pub(super) failing: Failing,
     used: Use,
-    /// How many reads in a row have brought only what is behind others of its key.
+    /// How many reads in a row have returned only deliveries that are behind others of their key.
     fruitless: u32,
     pub(super) reports: Reports,
     pub(super) in_turn: bool,
-    /// Whether it waits for others to give slots back.
+    /// Whether it waits until other lines return slots.
     pub(super) yields: bool,
-    /// Whether it has more than its fair share and takes what no other line wants.
+    /// Whether it is noisy, has its fair share, and takes slots that no other line wants.
     pub(super) gives_way: bool,
     /// Whether it is one of [`Totals::wanting`].
     pub(super) is_counted: bool,
-    /// When it is woken because it waits for its rate, for Retry-After or for a probe; what is past is none.
+    /// When it wakes up because it waits for its rate, for Retry-After or for a probe. A past time means that no
+    /// wake-up is set.
     pub(super) wake_us: u64,
 }
 
-/// Where a delivery was taken from.
+/// Where a known delivery was taken from.
 #[derive(Debug, Clone, Copy)]
 struct Known {
     lane: Lane,
@@ -86,7 +87,7 @@ struct Known {
     due_us: u64,
 }
 
-/// What all destinations take together.
+/// The use of slots and memory by all destinations together.
 #[derive(Default)]
 pub(super) struct Totals {
     pub(super) slots: Slots,
@@ -110,9 +111,9 @@ pub(super) enum Step {
     Send(Item),
     /// It would send if it had less than its fair share, or if no other line wanted the slot.
     GiveWay,
-    /// It would send if others gave slots or room back.
+    /// It would send if other lines returned slots or memory.
     Yield,
-    /// Until then, or until something happens.
+    /// It waits until then, or until the next input.
     Wait {
         until_us: Option<u64>,
     },
@@ -161,7 +162,7 @@ impl Line {
         self.destination.state == DestinationState::Active
     }
 
-    /// Takes over what has just been stored: into memory, or as something to be read.
+    /// Takes a delivery that has just been stored into memory, or notes that it must be read.
     pub(super) fn fresh(&mut self, item: Item, budget: &Budget, limits: &Limits, now_us: u64) {
         let lane = item.lane();
         let window = &mut self.lanes[lane];
@@ -173,7 +174,8 @@ impl Line {
         }
     }
 
-    /// What a read of a lane has found. Returns what is to be put back, because it is behind others of its key.
+    /// Takes the result of a read of a lane. Returns the deliveries to put back because they are behind others of their
+    /// key.
     pub(super) fn found(&mut self, lane: Lane, found: Found, budget: &Budget, now_us: u64) -> Vec<Item> {
         let Found { mut items, complete, read_us } = found;
         let discards = self.lanes[lane].discards();
@@ -185,19 +187,19 @@ impl Line {
         items.sort_unstable_by_key(|item| (item.due_us, item.id));
         let last_us = items.last().map(|item| item.due_us);
         let seen_us = if complete { Some(read_us) } else { last_us };
-        let settled_meanwhile = self.lanes[lane].has_read(complete, seen_us, now_us);
+        let settled_during_read = self.lanes[lane].has_read(complete, seen_us, now_us);
         let mut behind = Vec::new();
         let waiting = self.lanes[lane].waiting();
         for item in items {
-            if self.known.contains_key(&item.id) || settled_meanwhile.contains(&item.id) {
+            if self.known.contains_key(&item.id) || settled_during_read.contains(&item.id) {
                 continue;
             }
             match item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, &item)) {
                 Turn::Now => self.take(lane, item, budget),
                 Turn::AfterSettled => {
-                    self.lanes[lane].let_go(item.due_us);
+                    self.lanes[lane].read_again_from(item.due_us);
                     if let Some(key) = item.order_key {
-                        // Before that no delivery of the key is unread, in whichever order they have become due.
+                        // No delivery of the key before that time is unread, in whatever order they have become due.
                         self.keys.read_in_vain(key, lane, self.lanes[lane].begin_us());
                     }
                 }
@@ -215,7 +217,7 @@ impl Line {
         behind
     }
 
-    /// Forgets deliveries that wait here.
+    /// Drops deliveries that wait in memory.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) {
         for lane in Lane::ALL {
             for id in self.lanes[lane].drop_ready(&is_gone) {
@@ -224,12 +226,12 @@ impl Line {
         }
         for id in self.expedited.drop_ready(&is_gone) {
             if let Some(Known { lane, due_us, .. }) = self.forget(id) {
-                self.lanes[lane].let_go(due_us);
+                self.lanes[lane].read_again_from(due_us);
             }
         }
     }
 
-    /// A delivery was cancelled: it is not sent if it waits here, or is found by a read that is under way.
+    /// A delivery was cancelled: it is not sent, whether it waits in memory or a read in flight returns it.
     pub(super) fn delivery_cancelled(&mut self, id: DeliveryId) {
         self.drop_ready(|item| item.id == id);
         self.expedited.changed(id);
@@ -238,43 +240,43 @@ impl Line {
         }
     }
 
-    /// Deliveries of a replay were cancelled: those that wait here are not sent, and what a read that is under way finds is
-    /// read again.
+    /// Deliveries of a replay were cancelled: those that wait in memory are not sent, and the result of a read in
+    /// flight is discarded and read again.
     pub(super) fn replay_cancelled(&mut self, replay: ReplayId, now_us: u64) {
         self.drop_ready(|item| item.replay_id == Some(replay));
         self.expedited.replay_cancelled();
         self.lanes[Lane::Replay].is_outdated(now_us);
     }
 
-    /// A delivery has been settled, or is not ours to settle any more; `stays` where its row may be as it was.
+    /// A delivery has been settled, or this replica may no longer settle it. `stays` if its row may be unchanged.
     pub(super) fn settled(&mut self, id: DeliveryId, stays: bool) {
         if let Some(Known { lane, order_key, due_us }) = self.forget(id) {
             self.lanes[lane].settled(id);
             self.expedited.changed(id);
             if stays {
-                self.lanes[lane].let_go(due_us);
+                self.lanes[lane].read_again_from(due_us);
                 if let Some(key) = order_key {
-                    self.keys.let_go(key, lane, due_us);
+                    self.keys.put_back(key, lane, due_us);
                 }
             }
         }
     }
 
-    /// A delivery that goes in order has been settled, or put back: another one of its key may go.
+    /// An ordered delivery has been settled or put back: another one of its key may go.
     pub(super) fn order_settled(&mut self, now_us: u64) {
         for lane in [Lane::Fresh, Lane::Retry] {
             self.lanes[lane].rescan(now_us);
         }
     }
 
-    /// Something may be due in the table, in any lane.
+    /// The table may have due deliveries, in any lane.
     pub(super) fn rescan(&mut self, now_us: u64) {
         for lane in Lane::ALL {
             self.lanes[lane].rescan(now_us);
         }
     }
 
-    /// Takes over a configuration and says whether the line may have something to do.
+    /// Applies a configuration. Returns whether the line may have something to do.
     pub(super) fn configure(&mut self, destination: &Arc<Destination>, now_us: u64) -> bool {
         match (&mut self.pace, destination.rate) {
             (Some(pace), Some(rate)) if pace.rate() == rate => {}
@@ -296,13 +298,14 @@ impl Line {
         self.is_active()
     }
 
-    /// Leaves its destination to another owner: nothing is sent any more, and only what is in flight is still learned from.
+    /// Stops sending, because the destination has another owner or was removed. The results of the attempts in flight
+    /// are still learned from.
     pub(super) fn leave(&mut self, now_us: u64) {
         self.forget_ready(now_us);
         (self.in_turn, self.yields, self.gives_way, self.is_counted) = (false, false, false, false);
     }
 
-    /// What it does with a slot; `is_spare` if no other line wants that.
+    /// What the line does with a slot; `is_spare` if no other line wants the slot.
     pub(super) fn step(&mut self, is_spare: bool, now_us: u64, limits: &Limits, totals: &Totals) -> Step {
         if !self.is_active() || !self.has_loaded_health {
             return Step::Wait { until_us: None };
@@ -346,7 +349,7 @@ impl Line {
         }
     }
 
-    /// Sends a delivery that was taken out of what waits; `bytes` are those that it counts in flight.
+    /// Sends a delivery that was taken from memory. Its body counts as `bytes` in flight.
     fn send(&mut self, item: Item, bytes: usize, now_us: u64) -> Step {
         self.slots.take(item.lane());
         self.used.in_flight += 1;
@@ -357,7 +360,7 @@ impl Line {
         Step::Send(item)
     }
 
-    /// Takes one from its rate, or says what it waits for.
+    /// Takes one send from the rate, or returns what the line waits for.
     fn wait_for_pace(&mut self, now_us: u64) -> Option<Step> {
         let pace = self.pace.as_mut()?;
         let until_us = match pace.wait_us(now_us) {
@@ -371,8 +374,8 @@ impl Line {
         Some(Step::Wait { until_us })
     }
 
-    /// Whether a lane's table is to be read now: how many rows that are not known, and from which time on. A line that is
-    /// held, or has enough in memory, is not read, however much waits in the table.
+    /// Whether a lane is to be read from the table now: up to how many rows that are not known, and from which due time
+    /// on. A line that cannot send, or has enough in memory, is not read, however many deliveries wait in the table.
     pub(super) fn read(&mut self, lane: Lane, now_us: u64, limits: &Limits, budget: &Budget) -> Option<(usize, u64)> {
         if !self.could_send(now_us) {
             return None;
@@ -383,22 +386,22 @@ impl Line {
         Some((chunk, begin_us))
     }
 
-    /// The deliveries whose rows are in the table and need not be read.
+    /// The deliveries that a read need not return.
     pub(super) fn known(&self) -> Vec<DeliveryId> {
         self.known.keys().copied().collect()
     }
 
-    /// The keys of which nothing is to be read in a lane.
+    /// The keys that a read of a lane skips.
     pub(super) fn busy(&self, lane: Lane) -> Vec<i64> {
         self.keys.busy(lane)
     }
 
-    /// Whether it could send now if it had something.
+    /// Whether it could send now if it had a due delivery.
     pub(super) fn could_send(&self, now_us: u64) -> bool {
         self.is_active() && self.has_loaded_health && self.blocked_until(now_us).is_none()
     }
 
-    /// An attempt is no longer in flight; `None` if this line has not sent it.
+    /// An attempt is no longer in flight; `None` if this line did not send it.
     pub(super) fn ended(&mut self, item: &Item) -> Option<Ended> {
         let id = item.id;
         let sent_us = self.in_flight.remove(&id)?;
@@ -410,12 +413,13 @@ impl Line {
                 self.keys.answered(key, id);
             }
         }
-        let teaches = !self.sent_before_forgot.remove(&id);
+        let is_current = !self.sent_before_forgot.remove(&id);
         let had_gone = self.sent_before_gone.remove(&id);
-        Some(Ended { sent_us, teaches, known_gone: had_gone || !teaches })
+        Some(Ended { sent_us, is_current, known_gone: had_gone || !is_current })
     }
 
-    /// Learns from an answer; `jitter` is in 0..1. Returns why the destination is to be disabled, if it is.
+    /// Learns from the result of an attempt; `jitter` is in 0..1. Returns why the destination is to be disabled, if it
+    /// is.
     pub(super) fn learn(
         &mut self,
         id: DeliveryId,
@@ -429,8 +433,8 @@ impl Line {
         let taken_us = as_f64(now_us.saturating_sub(sent_us));
         self.used.time.add(taken_us, now_us);
         self.reports.changed();
-        self.probed(id, if ended.teaches { judged.verdict } else { Verdict::Unknown }, now_us);
-        if !ended.teaches {
+        self.probed(id, if ended.is_current { judged.verdict } else { Verdict::Unknown }, now_us);
+        if !ended.is_current {
             return None;
         }
         self.back_off_until_us = self.back_off_until_us.max(judged.back_off_until_us.unwrap_or(0));
@@ -440,7 +444,8 @@ impl Line {
         let mut disable = None;
         match judged.verdict {
             Verdict::Succeeded => {
-                // That of the head, if there was an attempt: the excerpt of a body may be waited for.
+                // The latency up to the head of the response, if an attempt was made: the excerpt of the body may take
+                // longer.
                 let latency_us =
                     judged.attempt.as_ref().map_or(taken_us, |attempt| f64::from(attempt.latency_ms) * 1e3);
                 self.aimd.succeeded(sent_us, latency_us, limit, now_us);
@@ -456,7 +461,7 @@ impl Line {
             Verdict::Unknown => {}
         }
         match self.breaker.answered(id, judged.verdict, jitter, now_us) {
-            // A destination that is down must not take the memory of others.
+            // A destination that is down must not take memory from others.
             Some(Change::Opened) => self.forget_ready(now_us),
             Some(Change::Closed) => self.aimd.restart(limit, now_us),
             None => {}
@@ -473,12 +478,12 @@ impl Line {
         self.aimd.concurrency(self.destination.max_concurrency)
     }
 
-    /// Until when nothing may be sent, in microseconds, if that is so now.
+    /// Until when nothing may be sent, in microseconds; `None` if the line may send now.
     fn blocked_until(&self, now_us: u64) -> Option<u64> {
         self.back_off_until(now_us).max(self.breaker.open_until(now_us))
     }
 
-    /// Until when the destination has asked for a back-off, in microseconds, if that is to come.
+    /// The end of the back-off that the destination has asked for, in microseconds; `None` if it has passed.
     pub(super) fn back_off_until(&self, now_us: u64) -> Option<u64> {
         Some(self.back_off_until_us).filter(|until_us| *until_us > now_us)
     }
@@ -501,7 +506,7 @@ impl Line {
         self.known.contains_key(&id)
     }
 
-    /// Whether a delivery is in memory, in flight, or about to be settled, or is read when another one of its key has been.
+    /// Whether a delivery is known, or is read once another one of its key has been settled.
     #[cfg(test)]
     pub(super) fn knows(&self, lane: Lane, item: &Item) -> bool {
         self.is_known(item.id) || item.order_key.is_some_and(|key| self.busy(lane).contains(&key))
@@ -513,7 +518,7 @@ impl Line {
         self.in_flight.values().filter(|sent_us| **sent_us >= since_us).count()
     }
 
-    /// Lets a delivery wait here, unless it is known already.
+    /// Takes a delivery into memory, unless it is known already.
     fn take(&mut self, lane: Lane, item: Item, budget: &Budget) {
         if let Entry::Vacant(entry) = self.known.entry(item.id) {
             entry.insert(Known { lane, order_key: item.order_key, due_us: item.due_us });
@@ -531,21 +536,22 @@ impl Line {
             let in_vain = self.keys.left(key, id);
             for lane in Lane::ALL {
                 if let Some(due_us) = in_vain[lane] {
-                    self.lanes[lane].let_go_since(due_us);
+                    self.lanes[lane].read_again_since(due_us);
                 }
             }
         }
         Some(known)
     }
 
-    /// Lets go of what waits in memory. The rows are in the table, and are read again when they can be sent.
+    /// Drops the deliveries that wait in memory. Their rows are in the table, and are read again when they can be sent.
     fn forget_ready(&mut self, now_us: u64) {
         self.drop_ready(|_| true);
         self.rescan(now_us);
     }
 
-    /// How many deliveries are worth reading: two seconds of a slow destination's rate, or a probe; twice as many with each
-    /// read that has brought nothing to send, so that a long queue behind one delivery is not read one by one.
+    /// How many deliveries are worth reading: two seconds of a slow destination's rate, or one probe. The number
+    /// doubles with each read that has returned nothing to send, so that a long queue behind one delivery is not read
+    /// one by one.
     fn chunk(&self, limits: &Limits) -> usize {
         let chunk = if self.breaker.state() == State::Closed { self.chunk_by_rate() } else { 1 };
         chunk.saturating_mul(1 << self.fruitless.min(16)).min(limits.read)
@@ -569,9 +575,9 @@ impl Line {
 pub(super) struct Ended {
     /// When it was sent, in microseconds.
     pub(super) sent_us: u64,
-    /// Whether its answer says something of the destination as it is now.
-    pub(super) teaches: bool,
-    /// The destination is known to be gone, or this was sent to another address: a 410 is no news.
+    /// Whether its result says something about the destination as it is now.
+    pub(super) is_current: bool,
+    /// The destination is known to be gone, or the attempt went to another address: a 410 says nothing new.
     pub(super) known_gone: bool,
 }
 

@@ -1,4 +1,4 @@
-//! What the engine's decisions go in by and come out as.
+//! The inputs and the commands of the engine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -14,30 +14,32 @@ use super::tuning::{MOST_READ_OF_LANE, MOST_UNSETTLED, MOST_WAITING_OF_LANE, UNS
 use crate::item::Item;
 use crate::outcome::Outcome;
 
-/// Bounds of what the engine holds at one time.
+/// Limits of what the engine holds at one time.
 #[derive(Debug, Clone, Copy)]
 pub struct Limits {
     /// Attempts in flight, over all destinations.
     pub in_flight: usize,
-    /// Attempts that have been answered and are not settled yet: what a database that does not answer can pile up.
+    /// Attempts that have ended and are not settled yet: the backlog while the database does not respond.
     pub unsettled: usize,
     /// Deliveries in memory for one lane of a destination.
     pub line: usize,
-    /// Deliveries read at one time for one lane of a destination.
+    /// Deliveries that one read returns for one lane of a destination.
     pub read: usize,
     /// Bytes of the bodies that wait in memory, over all destinations.
     pub bodies: usize,
-    /// Bytes of all else of the deliveries that wait in memory, over all destinations.
+    /// Bytes of the deliveries that wait in memory, without their bodies, over all destinations.
     pub rows: usize,
-    /// Bytes of the large bodies of attempts in flight, over all destinations. One that is larger by itself goes alone.
+    /// Bytes of the large bodies of attempts in flight, over all destinations. A body larger than this is sent on its
+    /// own.
     pub in_flight_bytes: usize,
-    /// How long before a read rows may have become due that it does not see, because the transaction that writes them is
-    /// not over, in microseconds. What is later still is found when a lane is read as a whole.
+    /// How long after a row became due its transaction may be committed, in microseconds. A read in between does not
+    /// see the row, so the next read covers this time again. Rows that are committed even later are found when the
+    /// whole lane is read.
     pub unseen_us: u64,
 }
 
 impl Limits {
-    /// With so many attempts in flight, bytes of bodies that wait, and bytes of large bodies in flight.
+    /// Limits for a number of attempts in flight, bytes of waiting bodies, and bytes of large bodies in flight.
     #[must_use]
     pub fn new(in_flight: usize, bodies: usize, in_flight_bytes: usize) -> Self {
         Self {
@@ -53,47 +55,48 @@ impl Limits {
     }
 }
 
-/// What the engine is told.
+/// An input of the engine.
 #[derive(Debug)]
 #[expect(
     clippy::large_enum_variant,
     reason = "the large one is the most frequent, and is moved through a channel once"
 )]
 pub enum Input {
-    /// The shards this replica owns, with their epochs, and until when it may be sure of that.
+    /// The shards that this replica owns, with their epochs, and the time until which its ownership is certain.
     Owned { shards: HashMap<i16, i64>, until_us: u64 },
-    /// The lease could not be renewed in time: nothing may be sent until [`Input::Owned`] says what is owned.
+    /// The lease could not be renewed in time: nothing may be sent until [`Input::Owned`] arrives.
     Fenced,
     /// The destinations that this replica can send to have changed.
     Configured(Arc<HashMap<DestinationId, Arc<Destination>>>),
     /// Deliveries that this replica has just stored.
     Fresh(Vec<Item>),
-    /// Something may be due in the table, for this destination.
+    /// The table may have due deliveries for this destination.
     Rescan(DestinationId),
-    /// What a read has found.
+    /// The result of a read.
     Found { destination: DestinationId, lane: Lane, epoch: i64, found: Found },
-    /// A read failed; it is asked for again.
+    /// A read failed. The engine requests it again.
     NotFound { destination: DestinationId, lane: Lane, epoch: i64 },
-    /// When the first delivery of a lane in the table is due: in microseconds by the database's clock, and how long that is
-    /// from now. The lane may be another replica's.
+    /// When the first delivery of a lane in the table is due: in microseconds by the database's clock, and as a wait
+    /// from now. Another replica may own the lane.
     NextDue { destination: DestinationId, lane: Lane, due_us: u64, wait: Duration },
-    /// A delivery that has just been stored waits so long for its first attempt.
+    /// A delivery that has just been stored waits for its first attempt, for this long.
     Later { destination: DestinationId, wait: Duration },
     /// An attempt has ended. `jitter` is a random number from 0 to 1.
     Answered { item: Item, epoch: i64, shard: i16, outcome: Outcome, jitter: f64 },
-    /// Settled. Waits were added to `at_us`, in microseconds by the database's clock, or to a later time.
+    /// Settlements that were written. Waits were added to `at_us`, in microseconds by the database's clock, or to a
+    /// later time.
     Settled { settlements: Vec<Settlement>, at_us: u64 },
-    /// Not settled: the shard is another replica's, or the delivery is not as it was when it was sent. Or it is settled, and the
-    /// answer of that transaction was lost.
+    /// Settlements that were not written: another replica owns the shard, or the row has changed since it was sent. Or
+    /// they were written, and the response to the commit was lost.
     NotSettled(Vec<Settlement>),
-    /// What is stored of destinations that this replica sends for since a short time.
+    /// The stored state of destinations that this replica has begun to own.
     HealthLoaded(Vec<LoadedHealth>),
     /// Permits that have been stored ([`Health::permit_us`]).
     Permitted(Vec<Permitted>),
-    /// Callers have asked to send these at once. They may be other replicas'.
+    /// Callers have expedited these. Other replicas may own them.
     Expedite(Vec<(DestinationId, DeliveryId)>),
-    /// The rows of deliveries that are to be sent at once have been read; `items` are those that still are, and none of them
-    /// if the read failed.
+    /// The rows of expedited deliveries have been read. `items` are those that are still expedited; it is empty if the
+    /// read failed.
     Expedited { destination: DestinationId, epoch: i64, asked: Vec<DeliveryId>, items: Vec<Item> },
     /// Deliveries of this replay were cancelled in the table.
     ReplayCancelled(ReplayId),
@@ -103,7 +106,7 @@ pub enum Input {
     Woken,
 }
 
-/// What is stored of a destination.
+/// The stored state of a destination.
 #[derive(Debug)]
 pub struct LoadedHealth {
     pub destination: DestinationId,
@@ -112,26 +115,26 @@ pub struct LoadedHealth {
     pub learned: Option<Learned>,
 }
 
-/// A send that has been stored.
+/// A permit that has been stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Permitted {
     pub destination: DestinationId,
     pub epoch: i64,
-    /// When it was asked for, in microseconds.
+    /// When it was requested, in microseconds.
     pub asked_us: u64,
 }
 
-/// What was due in one lane.
+/// The due deliveries that a read of one lane has returned.
 #[derive(Debug)]
 pub struct Found {
     pub items: Vec<Item>,
-    /// Whether there was no more than that.
+    /// Whether the read returned all of them.
     pub complete: bool,
     /// When it was read by the database's clock, Unix time in microseconds.
     pub read_us: u64,
 }
 
-/// What the engine wants done.
+/// A command of the engine.
 #[derive(Debug)]
 pub enum Command {
     Send {
@@ -139,34 +142,35 @@ pub enum Command {
         destination: Arc<Destination>,
         epoch: i64,
     },
-    /// Read up to `limit` due deliveries of one lane of a destination, besides those that are known.
+    /// Read up to `limit` due deliveries of one lane of a destination, except those that are known.
     Read {
         destination: DestinationId,
         lane: Lane,
         epoch: i64,
         limit: usize,
-        /// What is due before this time need not be read, in microseconds.
+        /// Rows that were due before this time need not be read, in microseconds.
         begin_us: u64,
         known: Vec<DeliveryId>,
         /// Keys of which no delivery can be taken now.
         busy: Vec<i64>,
-        /// Whether there is room for their bodies; else they are read when they are sent.
+        /// Whether there is room for their bodies. Otherwise a body is read when it is sent.
         bodies: bool,
     },
-    /// Read the rows of these deliveries, which are to be sent at once.
+    /// Read the rows of these expedited deliveries.
     ReadExpedited {
         destination: DestinationId,
         epoch: i64,
         deliveries: Vec<DeliveryId>,
     },
     Settle(Settlement),
-    /// Read what is stored of these destinations, each with the epoch of its shard. Nothing is sent to them before.
+    /// Read the stored state of these destinations, each with the epoch of its shard. Nothing is sent to them before it
+    /// arrives.
     LoadHealth(Vec<(DestinationId, i64)>),
-    /// Break off every attempt that is in flight and has not been answered: another replica may own its destination soon, and
+    /// Abort every attempt in flight that has not been answered: another replica may soon own its destination, and
     /// sends it again.
     BreakOff,
     Disable(DestinationId, Disabling),
-    /// Store how a destination takes what it is sent, for the API and for the next owner.
+    /// Store the health of a destination, for the API and for the next owner.
     Report(Box<Health>),
 }
 

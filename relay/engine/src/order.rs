@@ -1,14 +1,14 @@
-//! Order per key: of the deliveries with one key at most one is in memory, and the others wait in the table.
+//! Order per key: at most one delivery of a key is in memory, and the others wait in the table.
 //!
-//! What goes in order is always read from the table and never handed over in memory, because only the table knows
-//! whether an earlier one is waiting for its next attempt, here or at an owner before. A read says of each delivery
-//! whether it is behind another one. Such a one is taken out of what is due, so that a key that is blocked by a delivery
-//! that fails costs no reads; the transaction that settles the one in front makes the next one due. If the one in front has
-//! ended since the read, the row stays as it is, and is read again.
+//! Ordered deliveries are always read from the table and never handed over in memory, because only the table knows
+//! whether an earlier one waits for its next attempt, at this owner or an earlier one. A read says of each delivery
+//! whether it is behind another one of its key. The engine postpones such a delivery, so that a key that is blocked by
+//! a failing delivery costs no reads. The transaction that settles the delivery in front makes the next one due. If the
+//! one in front has ended since the read, the row is left unchanged and is read again.
 //!
-//! A delivery that has been tried has a time of its own and stays in what is due while another one of its key is in memory.
-//! Once one has been read in vain, its key is *busy*: reads leave it out, and find what is behind it, until the one in
-//! memory has been settled.
+//! A delivery that has been tried has a due time of its own and stays due while another one of its key is in memory.
+//! Once one has been read in vain, its key is *busy*: reads skip the key and return the deliveries after it, until the
+//! delivery in memory has been settled.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -21,7 +21,7 @@ use crate::item::{Before, Item};
 
 #[derive(Debug, Default)]
 pub(super) struct Keys {
-    /// The delivery of each key that is in memory, in flight, or answered and not yet settled.
+    /// The delivery of each key that is in memory, in flight, or not yet settled.
     active: HashMap<i64, Active>,
 }
 
@@ -29,17 +29,17 @@ pub(super) struct Keys {
 struct Active {
     id: DeliveryId,
     answered: bool,
-    /// Since when deliveries of the key have been due that are not read, in microseconds, once one was read in vain.
+    /// Since when unread deliveries of the key have been due, in microseconds, once one was read in vain.
     in_vain: PerLane<Option<u64>>,
 }
 
-/// What becomes of a delivery that has been read.
+/// What happens to a delivery that has been read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Turn {
     Now,
     /// Read again when the one in front has been settled.
     AfterSettled,
-    /// It waits in the table until the one in front lets it go.
+    /// It waits in the table until the one in front frees the key.
     Behind,
 }
 
@@ -47,9 +47,9 @@ impl Keys {
     /// Whether a delivery with this key may be taken.
     pub(super) fn turn(&self, key: i64, item: &Item) -> Turn {
         match self.active.get(&key) {
-            // Its settlement lets the next one go, and is under way already.
+            // Its settlement, which may free the key, is in progress.
             Some(active) if active.answered => Turn::AfterSettled,
-            // One that is retried has a time of its own, which it keeps.
+            // A retry keeps its own due time.
             Some(_) if item.attempts > item.schedule_start => Turn::AfterSettled,
             Some(_) => Turn::Behind,
             None if item.before == Before::Nothing => Turn::Now,
@@ -62,15 +62,16 @@ impl Keys {
         self.active.insert(key, Active { id, answered: false, in_vain: PerLane::default() });
     }
 
-    /// A delivery has been answered.
+    /// The attempt of a delivery has ended.
     pub(super) fn answered(&mut self, key: i64, id: DeliveryId) {
         if let Some(active) = self.active.get_mut(&key).filter(|active| active.id == id) {
             active.answered = true;
         }
     }
 
-    /// A delivery was read that cannot be taken before the one in memory has been settled. No delivery of its key is read in
-    /// that lane until [`Keys::left`]; those that wait have been due since `since_us` or later, in microseconds.
+    /// A delivery was read that cannot be taken until the one in memory has been settled. No delivery of its key is
+    /// read in that lane until [`Keys::left`]. Those that wait have been due since `since_us` or later, in
+    /// microseconds.
     pub(super) fn read_in_vain(&mut self, key: i64, lane: Lane, since_us: u64) {
         if let Some(active) = self.active.get_mut(&key) {
             let first_us = active.in_vain[lane].map_or(since_us, |us| us.min(since_us));
@@ -78,19 +79,19 @@ impl Keys {
         }
     }
 
-    /// A delivery that is due since `due_us` has been put back and may be as it was.
-    pub(super) fn let_go(&mut self, key: i64, lane: Lane, due_us: u64) {
+    /// A delivery that has been due since `due_us` has been put back, and its row may be unchanged.
+    pub(super) fn put_back(&mut self, key: i64, lane: Lane, due_us: u64) {
         if let Some(since_us) = self.active.get_mut(&key).and_then(|active| active.in_vain[lane].as_mut()) {
             *since_us = due_us.min(*since_us);
         }
     }
 
-    /// The keys that are not read in a lane.
+    /// The keys that reads of a lane skip.
     pub(super) fn busy(&self, lane: Lane) -> Vec<i64> {
         self.active.iter().filter(|(_, active)| active.in_vain[lane].is_some()).map(|(key, _)| *key).collect()
     }
 
-    /// A delivery is not in memory any more. Returns since when others of its key have been due that were not read, by lane.
+    /// A delivery is no longer in memory. Returns, by lane, since when unread deliveries of its key have been due.
     pub(super) fn left(&mut self, key: i64, id: DeliveryId) -> PerLane<Option<u64>> {
         if self.active.get(&key).is_some_and(|active| active.id == id) {
             self.active.remove(&key).map(|active| active.in_vain).unwrap_or_default()
@@ -100,8 +101,8 @@ impl Keys {
     }
 }
 
-/// How long a delivery that is behind another one of its key waits before it is read again. It was read at `read_us` by the
-/// database's clock.
+/// How long a delivery that is behind another one of its key waits until it is read again. It was read at `read_us` by
+/// the database's clock.
 pub(super) fn behind_wait(item: &Item, read_us: u64) -> Duration {
     let waited_us = read_us.saturating_sub(item.id.minted_at_ms() * 1_000);
     Duration::from_micros(match item.before {

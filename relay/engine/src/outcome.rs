@@ -1,45 +1,45 @@
-//! What one attempt came to, and what each kind of answer means for the delivery, its destination and the owner.
+//! The outcome of one attempt, and what each kind of response means for the delivery, its destination and the operator.
 //!
-//! | answer | `error` | the delivery is | a failure for | sends to the destination | event for the owner |
+//! | response | `error` | the delivery is | a failure for | sends to the destination | event for the operator |
 //! |---|---|---|---|---|---|
 //! | 2xx | – | succeeded | – | go on | – |
 //! | 410 | `gone` | dead | – | stop: it is disabled | `destination.disabled` |
 //! | 410 to a request that was sent before the first 410 arrived | `gone` | kept until the destination is resumed | – | go on | – |
-//! | 429 with `Retry-After` | `http_status` | retried, no sooner than asked | run | are halved, and stop for as long as asked | – |
+//! | 429 with `Retry-After` | `http_status` | retried, no sooner than requested | run | are halved, and stop for as long as requested | – |
 //! | 429 without `Retry-After` | `http_status` | retried after the back-off, not charged | run | are halved, and stop for a back-off that doubles | – |
 //! | 429 without `Retry-After`, the 101st of one delivery | `http_status` | retried on its schedule | run | are halved, and stop for a back-off that doubles | – |
-//! | 503 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | are halved, and stop for as long as asked | – |
+//! | 503 with `Retry-After` | `http_status` | retried, no sooner than requested | breaker, run | are halved, and stop for as long as requested | – |
 //! | 502, 503, 504 | `http_status` | retried on its schedule | breaker, run | are halved | – |
 //! | any other 5xx, 1xx, 3xx | `http_status` | retried on its schedule | breaker, run | go on | – |
-//! | 500 with `Retry-After` | `http_status` | retried, no sooner than asked | breaker, run | go on | – |
+//! | 500 with `Retry-After` | `http_status` | retried, no sooner than requested | breaker, run | go on | – |
 //! | 401, 403, 407, 408 | `http_status` | retried on its schedule | breaker, run | go on | – |
 //! | any other 4xx, such as 400, 404, 409, 413, 422 | `http_status` | retried on its schedule | run | go on | – |
-//! | no answer in time | `connect_timeout`, `timeout` | retried on its schedule | breaker, run | are halved | – |
+//! | no response in time | `connect_timeout`, `timeout` | retried on its schedule | breaker, run | are halved | – |
 //! | host name without an address | `name_not_resolved` | retried on its schedule | breaker, run | go on | – |
-//! | no connection, or one that ends without an answer | `connection_refused`, `no_response`, `unreachable` | retried on its schedule | breaker, run | go on | – |
+//! | no connection, or one that ends without a response | `connection_refused`, `no_response`, `unreachable` | retried on its schedule | breaker, run | go on | – |
 //! | TLS handshake failed | `tls_failed` | retried on its schedule | breaker, run | go on | – |
 //! | address or port that may not be called | `egress_blocked`, `egress_port_blocked` | retried on its schedule | breaker, run | go on | – |
 //! | not HTTP | `not_http`, `too_much_before_answer` | retried on its schedule | breaker, run | go on | – |
 //! | the relay panicked during the request | `internal` | retried on its schedule | – | go on | – |
 //! | any failure at the last attempt of the schedule | `http_status` | dead | breaker, run | go on | – |
 //! | the transform failed | – | held by `transform` | – | go on | `deliveries.held` |
-//! | the relay had no time for the transform | – | tried again soon, not charged | – | go on | – |
+//! | the transform was not evaluated in time | – | tried again soon, not charged | – | go on | – |
 //! | the same, for the 8th time in a row | – | held by `transform` | – | go on | `deliveries.held` |
-//! | the transform that it was routed with is not known | – | held by `route` | – | go on | `deliveries.held` |
-//! | no request can be made of the URL | – | held by `url` | – | go on | `deliveries.held` |
+//! | the transform that was current when it was created is no longer known | – | held by `route` | – | go on | `deliveries.held` |
+//! | no request can be made from the URL | – | held by `url` | – | go on | `deliveries.held` |
 //! | the body of the event is no longer kept | – | held by `body` | – | go on | `deliveries.held` |
-//! | our own fault: no descriptors, no database, no lease | – | tried again soon, not charged | – | go on | – |
+//! | a fault of the relay: no descriptors, no database, no lease | – | tried again soon, not charged | – | go on | – |
 //!
-//! - *Retried on its schedule*: the attempt is charged; after the last one the delivery is dead. `Retry-After` can make a wait
-//!   longer, up to a day, and never shorter.
+//! - *Retried on its schedule*: the attempt is charged; after the last one the delivery is dead. `Retry-After` can make
+//!   a wait longer, up to a day, and never shorter.
 //! - *Tried again soon*: after 5 s, doubled each time up to 5 minutes. No attempt was made.
-//! - *Held*: until the cause is removed and the delivery is released, or it is retried by hand.
-//! - *Breaker*: ten failures in a row, or 70 % of at least twenty, open it. The other answers leave it as it is, except that a
-//!   probe which is answered with 429 opens it again, and a success closes it.
-//! - *Run*: attempts without a single success. After five days and at least ten of them the destination is disabled, and
-//!   `destination.disabled` says so. A success ends the run.
+//! - *Held*: until the cause is removed and the delivery is released, or until it is retried manually.
+//! - *Breaker*: ten failures in a row, or 70 % of at least twenty attempts, open it. The other responses leave it as it
+//!   is, except that a probe that is answered 429 opens it again, and a success closes it.
+//! - *Run*: attempts without a single success. After five days and at least ten failures the destination is disabled,
+//!   and `destination.disabled` says so. A success ends the run.
 //! - *Halved*: concurrency and rate, which grow back with successes.
-//! - *`deliveries.held`* comes once for a destination and a cause, until no delivery is held by it any more.
+//! - *`deliveries.held`* is sent once per destination and cause, and not again until no delivery is held by that cause.
 //!
 //! `tests/consequences.rs` checks each row.
 
@@ -51,25 +51,25 @@ use model::settlement::AttemptRow;
 /// Why an attempt failed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Failure {
-    /// 410: the destination says that it is gone for good.
+    /// 410: the destination says that it is permanently gone.
     Gone,
-    /// An answer that is neither 2xx, 410 nor a redirect to somewhere.
+    /// A response that is neither 2xx, 410 nor a redirect with a target.
     Status(u16),
     /// 3xx with a `location`: it is not followed.
     Redirect {
         status: u16,
-        /// Where it points to, as an owner may see it shows it.
+        /// Where it points to: scheme, host, port and path, without anything that may be a credential.
         location: String,
     },
-    /// No answer.
+    /// No response.
     NoAnswer(SendFailure),
-    /// The relay panicked when it sent the request or read the answer: the text of that.
+    /// The relay panicked while it sent the request or read the response; the text of the panic.
     Internal(String),
 }
 
 impl Failure {
-    /// The failure that a response with this status is; `None` for 2xx. `location` is the target of a redirect, which is a
-    /// failure too, because redirects are not followed.
+    /// The failure that a response with this status means; `None` for 2xx. `location` is the target of a redirect. A
+    /// redirect is a failure too, because redirects are not followed.
     #[must_use]
     pub fn of(status: StatusCode, location: Option<String>) -> Option<Self> {
         match location {
@@ -89,7 +89,7 @@ impl Failure {
         }
     }
 
-    /// Whether the destination works and refuses this one delivery.
+    /// Whether the destination works and refuses only this delivery.
     #[must_use]
     pub fn is_refusal(&self) -> bool {
         matches!(self, Self::Status(400..=499)) && !matches!(self, Self::Status(401 | 403 | 407 | 408 | 429))
@@ -106,7 +106,7 @@ impl Failure {
         }
     }
 
-    /// What happened, for the destination's owner.
+    /// What happened, for the operator.
     #[must_use]
     pub fn describe(&self) -> String {
         match self {
@@ -129,29 +129,30 @@ impl Failure {
     }
 }
 
-/// What one attempt came to.
+/// The outcome of one attempt.
 #[derive(Debug, Clone)]
 pub enum Outcome {
     /// 2xx.
     Succeeded { attempt: AttemptRow },
-    /// Theirs: it counts as an attempt.
+    /// The attempt failed. It is charged, except for up to 100 responses 429 without `Retry-After`.
     Failed {
         attempt: AttemptRow,
         failure: Failure,
-        /// What the answer's Retry-After asks for, in milliseconds.
+        /// The wait that the response's Retry-After asks for, in milliseconds.
         retry_after_ms: Option<u64>,
     },
-    /// The owner's: the transform fails. The delivery is held until its route is changed.
+    /// The transform failed. The delivery is held until its route is changed.
     TransformFailed { reason: String },
-    /// The transform that it was routed with is not known. The delivery is held until it is released.
+    /// The transform that was current when the delivery was created is no longer known. It is held until it is
+    /// released.
     RouteGone,
-    /// The owner's: no request can be made of the URL. The delivery is held until it is retried.
+    /// No request can be made from the URL. The delivery is held until it is retried.
     Unsendable { reason: String },
-    /// The relay's: the body of the event is no longer kept. The delivery is held until it is retried.
+    /// The body of the event is no longer kept. The delivery is held until it is retried.
     BodyGone,
-    /// The relay's: the transform was not evaluated in time. It is tried again a few times, and then held.
+    /// The transform was not evaluated in time. It is tried again a few times, and then the delivery is held.
     TransformLate { reason: String },
-    /// The relay's: nothing was sent and nothing is counted as an attempt; it is tried again.
+    /// Nothing was sent because of the relay. It does not count as an attempt and is tried again.
     NotSent { reason: String },
 }
 

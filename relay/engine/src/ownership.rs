@@ -1,4 +1,5 @@
-//! How lines come and go with the shards: what an owner is told of the ones before it, and what it leaves to the next.
+//! How lines come and go with their shards: the state that an owner takes over from earlier ones, and the state that it
+//! leaves to the next.
 
 use std::collections::hash_map::Entry;
 use std::sync::Arc;
@@ -11,7 +12,7 @@ use super::line::Line;
 use super::message::{Command, LoadedHealth, Permitted};
 
 impl Core {
-    /// Makes the lines those of the owned shards and of the present configuration.
+    /// Brings the lines in line with the owned shards and the present configuration.
     pub(super) fn arrange(&mut self, now_us: u64, commands: &mut Vec<Command>) {
         let (owned, destinations) = (&self.owned, &self.destinations);
         let stays = |id: &DestinationId, line: &Line| {
@@ -19,7 +20,7 @@ impl Core {
             shard.and_then(|shard| owned.get(&shard)) == Some(&line.epoch)
         };
         let gone = self.lines.iter().filter(|(id, line)| !stays(id, line)).map(|(id, _)| *id);
-        // In one order here and below, so that the same inputs always lead to the same commands.
+        // Always in the same order, here and below, so that the same inputs always produce the same commands.
         for id in sorted(gone.collect()) {
             self.leave(id, now_us, commands);
         }
@@ -45,7 +46,7 @@ impl Core {
         }
     }
 
-    /// Takes in what is stored of destinations.
+    /// Applies the stored state of destinations.
     pub(super) fn loaded(&mut self, loaded: Vec<LoadedHealth>, now_us: u64) {
         for LoadedHealth { destination, epoch, learned } in loaded {
             let line = self.lines.get_mut(&destination).filter(|line| line.epoch == epoch && !line.has_loaded_health);
@@ -56,7 +57,7 @@ impl Core {
         }
     }
 
-    /// Takes in which sends have been stored.
+    /// Applies permits that have been stored.
     pub(super) fn permitted(&mut self, permitted: &[Permitted]) {
         for Permitted { destination, epoch, asked_us } in permitted {
             if let Some(line) = self.lines.get_mut(destination).filter(|line| line.epoch == *epoch) {
@@ -66,7 +67,7 @@ impl Core {
         }
     }
 
-    /// Breaks off what is in flight if the time until which this replica owns its shards is over.
+    /// Aborts the attempts in flight if the time until which this replica owns its shards is over.
     pub(super) fn fence(&mut self, now_us: u64, commands: &mut Vec<Command>) {
         if self.is_fenced || now_us < self.owned_until_us {
             return;
@@ -77,7 +78,8 @@ impl Core {
         }
     }
 
-    /// A line is not ours any more. If it has attempts in flight, their answers are still learned from, for the next owner.
+    /// This replica no longer sends to the line's destination. The results of the attempts in flight are still learned
+    /// from, for the next owner.
     fn leave(&mut self, id: DestinationId, now_us: u64, commands: &mut Vec<Command>) {
         let Some(mut line) = self.lines.remove(&id) else { return };
         self.totals.wanting -= usize::from(line.is_counted);
@@ -87,7 +89,7 @@ impl Core {
         self.is_leaving(id, epoch, now_us, commands);
     }
 
-    /// Reports a line that is not ours any more, and forgets it when it has nothing in flight.
+    /// Reports and drops a line whose destination this replica no longer sends to, if nothing is in flight.
     pub(super) fn is_leaving(&mut self, id: DestinationId, epoch: i64, now_us: u64, commands: &mut Vec<Command>) {
         if self.leaving.get(&(id, epoch)).is_some_and(|line| line.in_flight() == 0)
             && let Some(mut line) = self.leaving.remove(&(id, epoch))
@@ -96,7 +98,7 @@ impl Core {
         }
     }
 
-    /// What the next owners have to know: called after [`Core::drain`], when this replica ends.
+    /// The final reports for the next owners: called after [`Core::drain`], when this replica ends.
     pub fn last_reports(&mut self, now_us: u64) -> Vec<Health> {
         let lines = self.lines.values_mut().chain(self.leaving.values_mut());
         lines.filter_map(|line| line.last_report(now_us)).collect()

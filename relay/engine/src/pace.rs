@@ -1,17 +1,18 @@
 //! A destination's rate limit: the generic cell rate algorithm (GCRA), on the engine's clock.
 //!
 //! Sends are spaced evenly, by the period divided by the limit. A small burst makes up for timers that fire late, so a
-//! window of any length holds at most what the rate allows in it, and the burst less one more.
+//! window of any length holds at most as many sends as the rate allows in it, plus the burst less one.
 //!
-//! The whole state is one time, that of the last send on the even grid. The next owner of the destination goes on from it.
+//! The whole state is one time, that of the last send on the even grid. The next owner of the destination continues
+//! from it.
 
 use model::destination::Rate;
 
-/// How much of a second a destination may be sent at once, beyond the even spacing of its rate. It makes up for timers
-/// that fire late; what it adds to a window of ten seconds is half a percent.
+/// The burst, in seconds of the rate: how much may be sent at once, beyond the even spacing. It makes up for timers
+/// that fire late, and adds half a percent to a window of ten seconds.
 pub const BURST_PART_OF_A_SECOND: f64 = 0.05;
 
-/// How many times the even spacing a reduced rate may be apart at most: the inverse of the least rate factor.
+/// The longest spacing of a reduced rate, as a multiple of the even spacing: the inverse of the lowest rate factor.
 const LONGEST_REDUCED_SPACING: u64 = 16;
 
 /// The pace of one destination.
@@ -20,8 +21,8 @@ pub struct Pace {
     rate: Rate,
     spacing_ns: u64,
     burst: u64,
-    /// The last send on the even grid, Unix time in nanoseconds. It is ahead of the clock after a burst, or while the rate is
-    /// reduced. `None` before the first.
+    /// The last send on the even grid, Unix time in nanoseconds. It is ahead of the clock after a burst, or while the
+    /// rate is reduced. `None` before the first send.
     last_ns: Option<u64>,
 }
 
@@ -36,7 +37,7 @@ impl Pace {
         self.rate
     }
 
-    /// Goes on at another rate: the next send is one spacing of the new rate after the last one.
+    /// Changes the rate: the next send is one spacing of the new rate after the last one.
     pub fn set_rate(&mut self, rate: Rate, now_us: u64) {
         let last_ns = self.last_ns.map(|last_ns| last_ns.min(nanoseconds(now_us)));
         *self = Self { last_ns, ..Self::new(rate) };
@@ -48,37 +49,37 @@ impl Pace {
         self.spacing_ns.div_ceil(1_000)
     }
 
-    /// The last send on the even grid, Unix time in microseconds: what [`Self::restore`] takes.
+    /// The last send on the even grid, Unix time in microseconds. [`Self::restore`] takes it.
     #[must_use]
     pub fn last_us(&self) -> Option<u64> {
         self.last_ns.map(|last_ns| last_ns.div_ceil(1_000))
     }
 
-    /// Goes on from where an earlier owner of the destination has ended.
+    /// Continues where an earlier owner of the destination has ended.
     pub fn restore(&mut self, last_us: u64, now_us: u64) {
         // It may have been stored under a slower rate.
         let most_ns = (LONGEST_REDUCED_SPACING + self.burst).saturating_mul(self.spacing_ns);
         self.last_ns = Some(nanoseconds(last_us).min(nanoseconds(now_us).saturating_add(most_ns)));
     }
 
-    /// The next send is at least one spacing from now: what an earlier owner has sent last is not known.
+    /// Delays the next send by at least one spacing from now, because the last send of an earlier owner is not known.
     pub fn wait_one(&mut self, now_us: u64) {
         let last_ns = nanoseconds(now_us).saturating_add((self.burst - 1).saturating_mul(self.spacing_ns));
         self.last_ns = self.last_ns.max(Some(last_ns));
     }
 
-    /// After how many microseconds one may be sent, at least 1; `None` if it may be sent now.
+    /// After how many microseconds one delivery may be sent, at least 1; `None` if one may be sent now.
     #[must_use]
     pub fn wait_us(&self, now_us: u64) -> Option<u64> {
         let wait_ns = self.next_ns().saturating_sub(nanoseconds(now_us));
         (wait_ns > 0).then(|| wait_ns.div_ceil(1_000))
     }
 
-    /// Takes one, or says after how many microseconds one may be taken. `factor` is the part of the rate that the
-    /// destination is sent at present, above 0 and up to 1; a reduced rate has no burst.
+    /// Takes one send. `factor` is the part of the rate at which the destination is sent to at present, above 0 and up
+    /// to 1. A reduced rate has no burst.
     ///
     /// # Errors
-    /// The wait in microseconds, at least 1.
+    /// Returns the wait in microseconds, at least 1, if none may be sent now.
     pub fn take(&mut self, factor: f64, now_us: u64) -> Result<(), u64> {
         if let Some(wait_us) = self.wait_us(now_us) {
             return Err(wait_us);
@@ -91,13 +92,13 @@ impl Pace {
         Ok(())
     }
 
-    /// When the next one may be sent.
+    /// When the next delivery may be sent.
     fn next_ns(&self) -> u64 {
         let Some(last_ns) = self.last_ns else { return 0 };
         last_ns.saturating_add(self.spacing_ns).saturating_sub((self.burst - 1).saturating_mul(self.spacing_ns))
     }
 
-    /// The last send after which the next one may be sent at `next_ns`.
+    /// The time of the last send for which the next one may be sent at `next_ns`.
     fn last_before(&self, next_ns: u64) -> u64 {
         next_ns.saturating_add((self.burst - 1).saturating_mul(self.spacing_ns)).saturating_sub(self.spacing_ns)
     }
@@ -124,7 +125,7 @@ fn spacing_ns(rate: Rate) -> u64 {
 
 fn burst(rate: Rate) -> u64 {
     let per_second = f64::from(rate.limit.get()) / rate.per.as_secs_f64();
-    // Two if a period is short enough for a late timer to matter; one if the limit is slower than that.
+    // Two if the period is short enough for a late timer to matter, one for slower rates.
     let least = if per_second >= 2.0 { 2.0 } else { 1.0 };
     #[expect(clippy::cast_possible_truncation, clippy::cast_sign_loss, reason = "between 1 and u32::MAX / 20")]
     let burst = (per_second * BURST_PART_OF_A_SECOND).max(least) as u64;
@@ -157,7 +158,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_kept_within_five_percent_of_ten_seconds_though_timers_are_late() {
+    fn a_rate_is_kept_within_five_percent_over_ten_seconds_although_timers_are_late() {
         for (limit, expected) in [(20, 200), (50, 500), (1000, 10_000)] {
             let count = sent(limit, 1, 10, 7_000);
             assert!(count.abs_diff(expected) * 20 <= expected, "{limit}/s: {count}");
@@ -165,7 +166,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_per_minute_or_hour_is_spread_evenly() {
+    fn a_rate_per_minute_or_hour_is_spaced_evenly() {
         assert_eq!(sent(60, 60, 10, 1_000), 10);
         assert_eq!(sent(3600, 3600, 10, 1_000), 10);
         assert_eq!(sent(1, 3600, 10, 10_000), 1);
@@ -180,7 +181,7 @@ mod tests {
     }
 
     #[test]
-    fn the_wait_is_as_long_as_it_has_to_be() {
+    fn the_wait_ends_when_the_next_send_is_allowed() {
         let mut pace = Pace::new(rate(1, 1));
         assert_eq!(pace.take(1.0, 0), Ok(()));
         assert_eq!(pace.take(1.0, 0), Err(1_000_000));
@@ -189,7 +190,7 @@ mod tests {
     }
 
     #[test]
-    fn a_reduced_rate_is_spread_evenly_and_comes_back_without_a_burst() {
+    fn a_reduced_rate_is_spaced_evenly_and_restored_without_a_burst() {
         let mut pace = Pace::new(rate(100, 1));
         let mut count = 0;
         for now_us in (0..20_000_000_u64).step_by(1_000) {
@@ -205,7 +206,7 @@ mod tests {
     }
 
     #[test]
-    fn another_owner_goes_on_where_the_one_before_has_ended() {
+    fn another_owner_continues_where_the_earlier_one_has_ended() {
         for (limit, per_s) in [(1, 3_600), (60, 60), (20, 1), (1_000, 1)] {
             let (mut alone, mut first) = (Pace::new(rate(limit, per_s)), Pace::new(rate(limit, per_s)));
             while alone.take(1.0, START_US).is_ok() {
@@ -218,7 +219,7 @@ mod tests {
     }
 
     #[test]
-    fn if_it_is_not_known_what_was_sent_last_the_next_one_waits_for_one_spacing() {
+    fn if_the_last_send_is_not_known_the_next_one_waits_for_one_spacing() {
         for (limit, per_s) in [(1, 4), (20, 1), (1_000, 1)] {
             let mut pace = Pace::new(rate(limit, per_s));
             pace.wait_one(START_US);
@@ -229,14 +230,14 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_that_changes_counts_from_the_last_send() {
+    fn a_changed_rate_counts_from_the_last_send() {
         let mut pace = Pace::new(rate(1, 3_600));
         pace.take(1.0, START_US).expect("the first");
         pace.set_rate(rate(2, 3_600), START_US + HOUR_US / 4);
         assert_eq!(pace.wait_us(START_US + HOUR_US / 4), Some(HOUR_US / 4));
         pace.take(1.0 / 16.0, START_US + HOUR_US / 2).expect("half an hour later");
         pace.set_rate(rate(60, 60), START_US + HOUR_US / 2);
-        assert_eq!(pace.wait_us(START_US + HOUR_US / 2), Some(1_000_000), "a pause under another rate is none");
+        assert_eq!(pace.wait_us(START_US + HOUR_US / 2), Some(1_000_000), "the longer wait of the old rate is dropped");
         pace.restore(START_US + 100 * HOUR_US, START_US);
         assert!(pace.wait_us(START_US).is_some_and(|wait_us| wait_us <= 18_000_000));
     }

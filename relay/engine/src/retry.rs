@@ -1,15 +1,14 @@
-//! How long a delivery waits for each attempt, and when it is given up. Pure: the randomness is an argument, and so is the
-//! clock for a `Retry-After` that is a date. A wait is a duration and no time: whoever stores it adds it to the time of the
-//! database, which all replicas share.
+//! How long a delivery waits for each attempt, and when it is given up. The functions are pure: the randomness is an
+//! argument, and so is the time for a `Retry-After` that is a date. A wait is a duration and not a time: the store adds
+//! it to the time of the database, which all replicas share.
 //!
 //! The default schedule is the one that the Standard Webhooks specification recommends (1.0.0, "Retries"). Every delay
-//! is spread by ±20 %, so that what failed together does not come back together. `Retry-After` (RFC 9110 section
-//! 10.2.3) can make a delay longer and never shorter, up to [`MAX_RETRY_AFTER_MS`].
+//! is spread by ±20 %, so that deliveries that failed together are not retried together. `Retry-After` (RFC 9110
+//! section 10.2.3) can make a delay longer and never shorter, up to [`MAX_RETRY_AFTER_MS`].
 //!
-//! The growth of the exponential form and of the pauses between calls that fail is computed by the crate `backoff`, which
-//! the project's owner chose. It is unmaintained (RUSTSEC-2025-0012, information only); it is used in this file alone and
-//! nothing of it shows outside, so that changing to `backon` touches this file alone. Its own randomness and its deadline
-//! are switched off.
+//! The growth of the exponential form, and of the waits between failing calls, is computed by the crate `backoff`. It
+//! is unmaintained (RUSTSEC-2025-0012, information only). Only this file uses it, and nothing of it is visible outside,
+//! so that a change to `backon` touches this file alone. Its own randomness and its deadline are switched off.
 
 use std::time::{Duration, UNIX_EPOCH};
 
@@ -18,13 +17,13 @@ use backoff::backoff::Backoff as _;
 
 use model::retry_policy::RetryPolicy;
 
-/// The longest wait that a `Retry-After` is granted: 24 hours, in milliseconds.
+/// The longest wait that a `Retry-After` can cause: 24 hours, in milliseconds.
 pub const MAX_RETRY_AFTER_MS: u64 = 24 * 60 * 60 * 1000;
 
-/// The first and the longest pause of the pull loop while the queue's API fails.
+/// The first and the longest wait of the pull loop while the queue's API fails.
 pub const PULL_PAUSES: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(30));
 
-/// The first and the longest pause while PostgreSQL fails.
+/// The first and the longest wait while PostgreSQL fails.
 pub const DATABASE_PAUSES: (Duration, Duration) = (Duration::from_millis(50), Duration::from_secs(1));
 
 /// How far a delay is spread to either side, as a part of it.
@@ -33,17 +32,17 @@ pub const JITTER: f64 = 0.2;
 /// How an attempt failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// Anything that may go better next time: another status, or no response. `retry_after_ms` is the wait from now
-    /// that the response asked for.
+    /// Any failure that may not recur: any other status, or no response. `retry_after_ms` is the wait from now that the
+    /// response asked for.
     Failed { retry_after_ms: Option<u64> },
-    /// 410: the destination does not want deliveries any more and is to be disabled (Standard Webhooks).
+    /// 410: the destination wants no more deliveries and is to be disabled (Standard Webhooks).
     Gone,
 }
 
-/// What happens to a delivery after that.
+/// What happens to a delivery after a failed attempt.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Next {
-    /// The next attempt, so many milliseconds from now.
+    /// The next attempt, this many milliseconds from now.
     In { wait_ms: u64 },
     /// Given up; it can be replayed.
     Dead { reason: DeadReason },
@@ -69,7 +68,7 @@ impl DeadReason {
     }
 }
 
-/// Decides what follows an attempt that failed. `attempts_made` counts it too and is at least 1; `jitter` is in 0..1.
+/// Decides what follows a failed attempt. `attempts_made` includes it and is at least 1; `jitter` is in 0..1.
 #[must_use]
 pub fn next(policy: &RetryPolicy, attempts_made: u32, outcome: &Outcome, jitter: f64) -> Next {
     let asked_for_ms = match outcome {
@@ -89,8 +88,8 @@ pub fn first_wait(policy: &RetryPolicy) -> Duration {
     Duration::from_millis(delay_before(policy, 1).unwrap_or(0))
 }
 
-/// The wait before attempt number `attempt` (counted from 1) in milliseconds, before it is spread; `None` where the
-/// policy has no such attempt.
+/// The wait before attempt number `attempt` (counted from 1) in milliseconds, before it is spread; `None` if the policy
+/// has no such attempt.
 #[must_use]
 pub fn delay_before(policy: &RetryPolicy, attempt: u32) -> Option<u64> {
     match policy {
@@ -108,47 +107,48 @@ pub fn delay_before(policy: &RetryPolicy, attempt: u32) -> Option<u64> {
     }
 }
 
-/// Reads a `Retry-After` value as a wait from now in milliseconds: seconds, or a date in any of the three forms of
-/// RFC 9110 section 5.6.7. A date that has passed is 0; what is neither is `None`. Not capped. `now_ms` is the time by the clock
-/// of whoever has written the value, see [`parse_date`].
+/// Parses a `Retry-After` value as a wait from now in milliseconds: seconds, or a date in any of the three forms of RFC
+/// 9110 section 5.6.7. A past date is 0; any other value is `None`. The wait is not capped. `now_ms` is the time by the
+/// clock of the server that wrote the value, see [`parse_date`].
 #[must_use]
 pub fn parse_retry_after(value: &str, now_ms: u64) -> Option<u64> {
     let value = value.trim();
     if !value.is_empty() && value.bytes().all(|byte| byte.is_ascii_digit()) {
-        // More digits than a number holds still ask for a very long wait.
+        // A number that overflows still asks for a very long wait.
         return Some(value.parse::<u64>().unwrap_or(u64::MAX).saturating_mul(1000));
     }
     Some(parse_date(value)?.saturating_sub(now_ms))
 }
 
-/// Reads a date in any of the three forms of RFC 9110 section 5.6.7, such as the `Date` of an answer, in Unix milliseconds.
+/// Parses a date in any of the three forms of RFC 9110 section 5.6.7, such as the `Date` of a response, as Unix
+/// milliseconds.
 #[must_use]
 pub fn parse_date(value: &str) -> Option<u64> {
     let date = httpdate::parse_http_date(value.trim()).ok()?;
     Some(date.duration_since(UNIX_EPOCH).map_or(0, milliseconds))
 }
 
-/// The growing pauses between calls that fail.
+/// The growing waits between failing calls.
 #[derive(Debug)]
 pub struct Backoff(ExponentialBackoff);
 
-/// The pauses of the pull loop while the queue's API fails: 200 ms, doubled up to 30 s. Short enough that a restart of that
-/// API is not noticed, long enough that an outage costs no more than two calls a minute.
+/// The waits of the pull loop while the queue's API fails: 200 ms, doubled up to 30 s. Short enough that a restart of
+/// that API goes unnoticed, long enough that an outage costs no more than two calls a minute.
 #[must_use]
 pub fn pull_backoff() -> Backoff {
     Backoff(growth(PULL_PAUSES.0, 2.0, PULL_PAUSES.1))
 }
 
-/// The pauses while PostgreSQL fails: 50 ms, doubled up to a second. Events and attempts wait in memory meanwhile, and a
-/// database that has come back is to be used at once.
+/// The waits while PostgreSQL fails: 50 ms, doubled up to a second. Events and attempts wait in memory in the meantime,
+/// and a database that has recovered is to be used at once.
 #[must_use]
 pub fn database_backoff() -> Backoff {
     Backoff(growth(DATABASE_PAUSES.0, 2.0, DATABASE_PAUSES.1))
 }
 
-/// The pause after the `round`th time, counted from 0, that something was decided by a configuration that had changed
-/// before it was stored: none after the first, then 5 ms, doubled up to a second. It bounds what it costs if the
-/// configuration changes without end.
+/// The wait after the `round`th time, counted from 0, that the configuration had changed between a decision and its
+/// storage: none after the first, then 5 ms, doubled up to a second. It limits the cost if the configuration keeps
+/// changing.
 #[must_use]
 pub fn stale_pause(round: u32) -> Duration {
     match round {
@@ -158,13 +158,13 @@ pub fn stale_pause(round: u32) -> Duration {
 }
 
 impl Backoff {
-    /// The next pause, spread by `jitter` in 0..1.
+    /// The next wait, spread by `jitter` in 0..1.
     pub fn next_pause(&mut self, jitter: f64) -> Duration {
         let pause = self.0.next_backoff().unwrap_or(self.0.max_interval);
         Duration::from_millis(spread(milliseconds(pause), jitter))
     }
 
-    /// Begins anew, after a call that succeeded.
+    /// Begins anew, after a successful call.
     pub fn reset(&mut self) {
         self.0.reset();
     }

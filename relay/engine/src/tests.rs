@@ -28,7 +28,7 @@ mod pacing;
 mod simulator;
 
 const START_US: u64 = 1_764_000_000_000_000;
-/// Short, so that a row that is passed over is not found by chance.
+/// Short, so that a row that a read has skipped is not found by chance.
 const UNSEEN_US: u64 = 100_000;
 
 const LIMITS: Limits = Limits {
@@ -157,7 +157,7 @@ fn reads(commands: &[Command]) -> Vec<Lane> {
     commands.iter().filter_map(read).collect()
 }
 
-/// What the first read of a lane among these commands begins with.
+/// Where the first read of a lane among these commands begins.
 fn begin_of(commands: &[Command], lane: Lane) -> Option<u64> {
     commands.iter().find_map(|command| {
         if let Command::Read { lane: read, begin_us, .. } = command {
@@ -191,7 +191,7 @@ fn read_empty(core: &mut Core, destination: &Destination) {
     }
 }
 
-/// A core that owns these destinations, of which nothing is stored; and what it does then.
+/// A core that owns these destinations, for which nothing is stored, and the commands that follow.
 fn core_of<'a>(limits: Limits, destinations: impl IntoIterator<Item = &'a Destination>) -> (Core, Vec<Command>) {
     let mut core = Core::new(limits);
     let destinations: Vec<Destination> = destinations.into_iter().map(clone).collect();
@@ -202,7 +202,7 @@ fn core_of<'a>(limits: Limits, destinations: impl IntoIterator<Item = &'a Destin
     (core, commands)
 }
 
-/// Whose stored state is asked for.
+/// The lines whose stored state is to be loaded.
 fn loads(commands: &[Command]) -> Vec<(DestinationId, i64)> {
     let loaded = |command: &Command| if let Command::LoadHealth(lines) = command { Some(lines.clone()) } else { None };
     commands.iter().filter_map(loaded).flatten().collect()
@@ -212,7 +212,7 @@ fn nothing_of(destination: DestinationId, epoch: i64) -> LoadedHealth {
     LoadedHealth { destination, epoch, learned: None }
 }
 
-/// A core that owns one destination whose table has been found empty.
+/// A core that owns one destination without due rows in the table.
 fn core_with(destination: &Destination) -> Core {
     let (mut core, commands) = core_of(LIMITS, [destination]);
     assert_eq!(reads(&commands), Lane::ALL, "a new line reads its table");
@@ -233,7 +233,7 @@ fn clone(destination: &Destination) -> Destination {
 }
 
 #[test]
-fn fresh_deliveries_are_sent_up_to_the_concurrency_and_the_next_when_one_is_answered() {
+fn fresh_deliveries_are_sent_up_to_the_concurrency_and_the_next_one_when_one_is_answered() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let items = (0..5).map(|number| item(&destination, number, START_US)).collect();
@@ -245,7 +245,7 @@ fn fresh_deliveries_are_sent_up_to_the_concurrency_and_the_next_when_one_is_answ
 }
 
 #[test]
-fn a_delivery_that_is_known_is_not_taken_from_a_read_again() {
+fn a_known_delivery_is_not_taken_from_a_read_again() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let first = item(&destination, 1, START_US);
@@ -275,7 +275,7 @@ fn a_rate_makes_a_line_wait_and_wakes_it() {
 }
 
 #[test]
-fn retry_after_on_429_holds_the_whole_line_and_costs_no_reads() {
+fn retry_after_on_429_stops_the_whole_line_and_costs_no_reads() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
@@ -288,14 +288,14 @@ fn retry_after_on_429_holds_the_whole_line_and_costs_no_reads() {
 }
 
 #[test]
-fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_reasons_of_the_relay_never_end() {
+fn a_late_transform_is_tried_at_growing_intervals_and_then_held_and_other_faults_of_the_relay_never_hold_a_delivery() {
     let destination = destination(1);
     let answer = |outcome: fn(String) -> Outcome, not_sent| {
         let mut core = core_with(&destination);
         let item = Item { not_sent, ..item(&destination, 1, START_US) };
         let sent = sends(&core.handle(Input::Fresh(vec![item]), START_US));
         let settled = settlements(&core.handle(answered(sent[0].clone(), outcome("why\0".to_owned())), START_US));
-        assert_eq!((settled[0].attempts, settled[0].attempt.is_some()), (0, false), "it is not an attempt");
+        assert_eq!((settled[0].attempts, settled[0].attempt.is_some()), (0, false), "no attempt is counted");
         settled[0].next.clone()
     };
     let late = |reason| Outcome::TransformLate { reason };
@@ -305,13 +305,13 @@ fn a_transform_that_is_late_is_tried_ever_more_rarely_and_then_held_and_other_re
         let next = Next::NotSent { wait, times: before + 1, reason: "why\u{fffd}".to_owned() };
         assert_eq!((answer(late, before), answer(not_sent, before)), (next.clone(), next));
     }
-    let Next::Held { reason, .. } = answer(late, 7) else { panic!("it has an end") };
+    let Next::Held { reason, .. } = answer(late, 7) else { panic!("it is held in the end") };
     assert_eq!(reason, "why\u{fffd}; after 8 tries the delivery is held");
     assert!(matches!(answer(not_sent, 1_000), Next::NotSent { times: 1_001, .. }));
 }
 
 #[test]
-fn a_failed_delivery_is_due_again_on_its_schedule_and_dead_after_the_last_attempt() {
+fn a_failed_delivery_is_retried_on_its_schedule_and_dead_after_the_last_attempt() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let mut next = item(&destination, 1, START_US);
@@ -320,7 +320,7 @@ fn a_failed_delivery_is_due_again_on_its_schedule_and_dead_after_the_last_attemp
         let sent = sends(&core.handle(Input::Fresh(vec![next.clone()]), now_us));
         assert_eq!(sent.len(), 1);
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), now_us));
-        assert_eq!(settled[0].next, Next::RetryIn(seconds(wait_s)), "jitter 0.5 is none");
+        assert_eq!(settled[0].next, Next::RetryIn(seconds(wait_s)), "a jitter of 0.5 has no effect");
         assert_eq!(settled[0].attempts, attempts);
         core.handle(written(settled, now_us), now_us);
         let due_us = (now_us + wait_s * 1_000_000).next_multiple_of(DUE_STEP_US);
@@ -336,7 +336,7 @@ fn a_failed_delivery_is_due_again_on_its_schedule_and_dead_after_the_last_attemp
 }
 
 #[test]
-fn a_paused_line_drops_what_it_holds_and_reads_it_again_when_it_is_resumed() {
+fn a_paused_line_drops_its_deliveries_and_reads_them_again_when_it_is_resumed() {
     let mut destination = destination(1);
     let mut core = core_with(&destination);
     let items = (0..5).map(|number| item(&destination, number, START_US)).collect();
@@ -349,10 +349,10 @@ fn a_paused_line_drops_what_it_holds_and_reads_it_again_when_it_is_resumed() {
 }
 
 #[test]
-fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_a_while() {
+fn a_read_begins_where_the_last_one_ended_and_sometimes_covers_the_whole_lane() {
     let destination = destination(1);
     let mut core = core_with(&destination);
-    // The database's clock is an hour behind ours.
+    // The database's clock is an hour behind the engine's.
     let behind_us = 3_600_000_000;
     let begin = |core: &mut Core, now_us| {
         let commands = core.handle(Input::Rescan(destination.id), now_us);
@@ -360,19 +360,19 @@ fn a_read_begins_where_the_last_one_has_ended_and_at_the_very_beginning_once_in_
         core.handle(found_at(&destination, Lane::Fresh, Vec::new(), now_us - behind_us), now_us);
         begin
     };
-    assert_eq!(begin(&mut core, START_US + 1), Some(START_US - UNSEEN_US), "what is written late is still seen");
+    assert_eq!(begin(&mut core, START_US + 1), Some(START_US - UNSEEN_US), "late commits are still seen");
     assert_eq!(begin(&mut core, START_US + 2), Some(START_US + 1 - behind_us - UNSEEN_US));
     let due_us = START_US - behind_us - 7_000_000;
     let due = Input::NextDue { destination: destination.id, lane: Lane::Fresh, due_us, wait: Duration::ZERO };
     let commands = core.handle(due, START_US + 3);
     let of_due = |command: &Command| matches!(command, Command::Read { begin_us, .. } if *begin_us == due_us);
-    assert!(commands.iter().any(of_due), "a row that is there is found, whatever was thought");
+    assert!(commands.iter().any(of_due), "a row before the expected beginning is found");
     core.handle(found_at(&destination, Lane::Fresh, Vec::new(), START_US - behind_us), START_US + 3);
     assert_eq!(begin(&mut core, START_US + READ_WHOLE_EVERY_US), Some(0));
 }
 
 #[test]
-fn a_replica_that_is_fenced_sends_nothing_until_it_owns_again() {
+fn a_fenced_replica_sends_nothing_until_it_owns_its_shards_again() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     core.handle(Input::Fenced, START_US);
@@ -381,7 +381,7 @@ fn a_replica_that_is_fenced_sends_nothing_until_it_owns_again() {
 }
 
 #[test]
-fn a_replica_whose_lease_has_run_out_sends_nothing_though_nobody_has_said_so() {
+fn a_replica_whose_lease_has_expired_sends_nothing_even_without_an_input_that_says_so() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let shards = HashMap::from([(1, 1)]);
@@ -391,7 +391,7 @@ fn a_replica_whose_lease_has_run_out_sends_nothing_though_nobody_has_said_so() {
 }
 
 #[test]
-fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
+fn the_memory_of_a_line_that_is_paused_or_backs_off_does_not_grow_with_new_deliveries() {
     let mut destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 0, START_US)]), START_US));
@@ -412,7 +412,7 @@ fn what_a_paused_or_held_line_remembers_does_not_grow_with_what_arrives() {
 }
 
 #[test]
-fn an_answer_of_410_disables_the_destination() {
+fn a_410_disables_the_destination() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
@@ -425,7 +425,7 @@ fn an_answer_of_410_disables_the_destination() {
 }
 
 #[test]
-fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_held() {
+fn only_the_first_410_ends_its_delivery_and_the_others_in_flight_are_held() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let items = (1..=3).map(|number| item(&destination, number, START_US)).collect();
@@ -440,13 +440,13 @@ fn only_the_first_answer_of_410_kills_its_delivery_and_the_others_in_flight_are_
     assert!(commands.iter().all(|command| !matches!(command, Command::Disable(..))), "once is enough");
     core.handle(written(first.into_iter().chain(second).collect(), START_US + 1_000_000), START_US + 1_000_000);
 
-    // The last one answers after its owner has resumed the destination: its answer is older than that.
+    // The last one ends after an operator has resumed the destination: it was sent before that.
     let long_after = START_US + 60_000_000;
     let third = settlements(&core.handle(answered(sent[2].clone(), failed(410, None)), long_after));
     assert!(matches!(third[0].next, Next::RetryIn(_)), "{:?}", third[0].next);
     core.handle(written(third, long_after), long_after);
 
-    // What is sent since is asked anew.
+    // An attempt that is sent after that counts again.
     let again = sends(&core.handle(found(&destination, Lane::Fresh, vec![sent[1].clone()]), long_after));
     assert_eq!(again.len(), 1);
     let again = settlements(&core.handle(answered(again[0].clone(), failed(410, None)), long_after));

@@ -1,7 +1,9 @@
-//! A window on the head of one lane in the table: what has been read or handed over, and when to read again.
+//! A window on the head of one lane in the table: the deliveries that have been read or handed over, and when to read
+//! again.
 //!
-//! Rows that were sent are dead, and while anybody keeps an old snapshot of the database they stay at the head of the lane.
-//! So a read begins where the last one has ended ([`Window::begin_us`]): before that there is nothing that is not known.
+//! The rows of deliveries that were sent are dead, but stay at the head of the lane while any transaction keeps an old
+//! snapshot of the database. So a read begins where the last one ended ([`Window::begin_us`]): every row before that is
+//! known.
 
 use std::collections::{BTreeSet, HashSet, VecDeque};
 
@@ -13,26 +15,27 @@ use crate::item::Item;
 
 #[derive(Default)]
 pub(super) struct Window {
-    /// What may be sent, in its order.
+    /// The deliveries that may be sent, in order.
     ready: VecDeque<Kept>,
-    /// When something is known to be due in the table, by the engine's clock, in microseconds.
+    /// When rows in the table are known to become due, by the engine's clock, in microseconds.
     due: BTreeSet<u64>,
     reading: bool,
-    /// For what the read under way may find.
+    /// Room for the rows that the read in flight may return.
     reserved: Option<Reserved>,
-    /// Something arrived in the table after the read under way had begun.
+    /// Rows arrived in the table after the read in flight had begun.
     missed: bool,
-    /// Rows have been cancelled since the read under way had begun: what it finds is not kept.
+    /// Rows have been cancelled since the read in flight began: its result is discarded.
     outdated: bool,
-    /// The read under way may still show these as they were.
-    settled_meanwhile: HashSet<DeliveryId>,
+    /// Settled since the read in flight began, which may still return their old rows.
+    settled_during_read: HashSet<DeliveryId>,
     /// See [`Limits::unseen_us`](super::Limits::unseen_us).
     unseen_us: u64,
-    /// What is due before this by the database's clock is known, but for what is written late: where the next read begins.
+    /// Where the next read begins: rows that were due before this time by the database's clock are known, apart from
+    /// late commits.
     begin_us: u64,
-    /// The same for what has been let go of since the read under way had begun.
-    let_go_us: Option<u64>,
-    /// When a read begins at the very beginning again.
+    /// The same for rows that have become unknown since the read in flight began.
+    read_again_from_us: Option<u64>,
+    /// When the whole lane is read again.
     whole_at_us: u64,
 }
 
@@ -47,7 +50,7 @@ impl Window {
         self.ready.push_back(budget.keep(item));
     }
 
-    /// The next delivery, to be sent.
+    /// Takes out the next delivery, to send it.
     pub(super) fn pop(&mut self) -> Option<Item> {
         self.ready.pop_front().map(|kept| kept.item)
     }
@@ -57,18 +60,18 @@ impl Window {
         self.ready.front().map_or(0, |kept| kept.item.event.body_bytes)
     }
 
-    /// How many wait in memory.
+    /// How many deliveries wait in memory.
     pub(super) fn waiting(&self) -> usize {
         self.ready.len()
     }
 
-    /// Whether what has just been stored may go to the end of what waits here. Otherwise older rows are in the table, and
-    /// it waits for its turn there.
+    /// Whether a delivery that has just been stored may join the end of the queue in memory. Otherwise the table has
+    /// older rows, and the delivery waits for its turn there.
     pub(super) fn is_up_to_date(&self, now_us: u64) -> bool {
         !self.reading && !self.is_due(now_us)
     }
 
-    /// Rows have been cancelled. What a read that is under way finds may be among them, and is read again.
+    /// Rows have been cancelled. A read in flight may return some of them, so its result is discarded and read again.
     pub(super) fn is_outdated(&mut self, now_us: u64) {
         if self.reading {
             self.outdated = true;
@@ -76,19 +79,20 @@ impl Window {
         }
     }
 
-    /// Whether what the read under way has found is not kept. Asked once, when it has ended.
+    /// Whether the result of the read in flight is discarded. Called once, when the read has ended.
     pub(super) fn discards(&mut self) -> bool {
         std::mem::take(&mut self.outdated)
     }
 
-    /// A delivery has been settled, or is not ours to settle any more.
+    /// A delivery has been settled, or this replica may no longer settle it.
     pub(super) fn settled(&mut self, id: DeliveryId) {
         if self.reading {
-            self.settled_meanwhile.insert(id);
+            self.settled_during_read.insert(id);
         }
     }
 
-    /// Forgets deliveries that wait here; returns them. Those whose rows are still there are read again.
+    /// Drops deliveries that wait in memory, and returns them. Rows of theirs that are still in the table are read
+    /// again.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) -> Vec<DeliveryId> {
         let mut gone = Vec::new();
         let mut first_us = u64::MAX;
@@ -101,25 +105,25 @@ impl Window {
             !is_gone
         });
         if !gone.is_empty() {
-            self.let_go(first_us);
+            self.read_again_from(first_us);
         }
         gone
     }
 
-    /// A row that is due at this time by the database's clock is not known, or not any more, and is to be read.
-    pub(super) fn let_go(&mut self, due_us: u64) {
+    /// A row that is due at this time by the database's clock is not known, or no longer, and must be read.
+    pub(super) fn read_again_from(&mut self, due_us: u64) {
         self.begin_us = self.begin_us.min(due_us);
         if self.reading {
-            self.let_go_us = Some(self.let_go_us.map_or(due_us, |us| us.min(due_us)));
+            self.read_again_from_us = Some(self.read_again_from_us.map_or(due_us, |us| us.min(due_us)));
         }
     }
 
-    /// Rows that were due since then were left out of reads, and are to be read again.
-    pub(super) fn let_go_since(&mut self, due_us: u64) {
-        self.let_go(due_us.saturating_sub(self.unseen_us));
+    /// Rows that have been due since then were left out of reads, and must be read.
+    pub(super) fn read_again_since(&mut self, due_us: u64) {
+        self.read_again_from(due_us.saturating_sub(self.unseen_us));
     }
 
-    /// Something may be due in the table.
+    /// The table may have due deliveries.
     pub(super) fn rescan(&mut self, now_us: u64) {
         self.missed = true;
         if !self.is_due(now_us) {
@@ -127,17 +131,17 @@ impl Window {
         }
     }
 
-    /// Something is due in the table at a time to come by the engine's clock. Returns when to wake up for it, unless that is
-    /// known already.
+    /// A row in the table becomes due at a future time by the engine's clock. Returns when to wake up for it, unless
+    /// that wake-up is already set.
     pub(super) fn due_at(&mut self, due_us: u64) -> Option<u64> {
         let due_us = due_us.next_multiple_of(DUE_STEP_US);
         let is_new = self.due.insert(due_us);
-        let forgotten = if self.due.len() > MOST_DUE { self.due.pop_last() } else { None };
-        (is_new && forgotten != Some(due_us)).then_some(due_us)
+        let dropped = if self.due.len() > MOST_DUE { self.due.pop_last() } else { None };
+        (is_new && dropped != Some(due_us)).then_some(due_us)
     }
 
-    /// Whether the table is to be read now, where `chunk` rows are worth having in memory, and from which time on: from here
-    /// on it is being read.
+    /// Whether the lane is to be read now, if `chunk` rows are worth having in memory, and from which due time on. If
+    /// so, the read counts as in flight from here on.
     pub(super) fn read(&mut self, now_us: u64, chunk: usize) -> Option<u64> {
         if self.reading || self.ready.len() > chunk / 2 || !self.is_due(now_us) {
             return None;
@@ -153,49 +157,49 @@ impl Window {
         Some(self.begin_us)
     }
 
-    /// Keeps room for what the read under way may find, until it has ended.
+    /// Keeps room for the rows that the read in flight may return, until it has ended.
     pub(super) fn reserve(&mut self, reserved: Reserved) {
         self.reserved = Some(reserved);
     }
 
-    /// The read has ended and was complete, or there is more. All that is due before `seen_us` by the database's clock is
-    /// known now, but for what is written late; `None` where what was found is not kept. Returns what was settled while it
-    /// was under way.
+    /// The read has ended. `complete` if the table has no more due rows. All rows that were due before `seen_us` by the
+    /// database's clock are known now, apart from late commits; `None` if the result was discarded. Returns the
+    /// deliveries that were settled while the read was in flight.
     pub(super) fn has_read(&mut self, complete: bool, seen_us: Option<u64>, now_us: u64) -> HashSet<DeliveryId> {
         self.reading = false;
         self.reserved = None;
-        let let_go_us = self.let_go_us.take();
+        let read_again_from_us = self.read_again_from_us.take();
         if let Some(seen_us) = seen_us {
             let seen_us = seen_us.saturating_sub(self.unseen_us);
-            self.begin_us = let_go_us.map_or(seen_us, |us| us.min(seen_us));
+            self.begin_us = read_again_from_us.map_or(seen_us, |us| us.min(seen_us));
         }
         if !complete || self.missed {
             self.rescan(now_us);
         }
-        std::mem::take(&mut self.settled_meanwhile)
+        std::mem::take(&mut self.settled_during_read)
     }
 
-    /// The read has failed; it is made again at `again_us`.
+    /// The read has failed, and is repeated at `again_us`.
     pub(super) fn has_not_read(&mut self, again_us: u64) {
         self.reading = false;
         self.reserved = None;
-        self.let_go_us = None;
-        self.settled_meanwhile.clear();
+        self.read_again_from_us = None;
+        self.settled_during_read.clear();
         self.due.insert(again_us);
     }
 
-    /// What is due before is not read, in microseconds.
+    /// Rows that were due before this time are not read, in microseconds.
     pub(super) fn begin_us(&self) -> u64 {
         self.begin_us
     }
 
-    /// How many times to come are remembered.
+    /// How many future due times are remembered.
     #[cfg(test)]
     pub(super) fn remembered(&self) -> usize {
         self.due.len()
     }
 
-    /// Whether something is known to be due in the table.
+    /// Whether rows in the table are known to be due.
     fn is_due(&self, now_us: u64) -> bool {
         self.due.first().is_some_and(|due_us| *due_us <= now_us)
     }

@@ -1,7 +1,7 @@
-//! From text to a syntax tree that is safe to evaluate.
+//! Compiles text to a syntax tree that is safe to evaluate.
 //!
-//! The parser (ANTLR) needs a large stack and, for hostile text, a long time; it therefore runs on a thread of its own,
-//! of which there are only a few.
+//! The parser (ANTLR) needs a large stack and, for hostile text, a long time. It therefore runs on separate threads, of
+//! which there are only a few.
 
 use std::sync::{Arc, Condvar, LazyLock, Mutex, PoisonError, mpsc};
 use std::thread;
@@ -16,24 +16,25 @@ use super::never::{Lookup, conditions, lower_header_names, no_condition};
 use super::pattern::{PatternError, Patterns};
 use super::{MAX_DEPTH, MAX_MESSAGE_CHARS, MAX_NESTED_LOOPS, MAX_SOURCE_BYTES, meter};
 
-/// Virtual memory, of which little is touched: unoptimised, the parser needs some 170 KiB for each level of nesting.
+/// Virtual memory, most of it untouched: in an unoptimised build, the parser needs some 170 KiB for each level of
+/// nesting.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// How long compiling may take. An ordinary expression takes a millisecond.
+/// The time limit of a compilation. An ordinary expression takes a millisecond.
 pub const COMPILE_DEADLINE: Duration = Duration::from_secs(2);
 
-/// How many compilations may run at once, those that are past their deadline included; others wait for one to end.
+/// How many compilations may run at once, including those that are past their deadline. Others wait for one to end.
 pub const MAX_COMPILATIONS: usize = 4;
 
-/// The names that every expression sees.
+/// The names that every expression can use.
 const NAMES: [&str; 3] = ["event", "headers", "body"];
 
-/// Types, which may be named as in `type(body.amount) == int`, and the namespace of `optional.of(…)`.
+/// The types, which may be named as in `type(body.amount) == int`, and the namespace of `optional.of(…)`.
 const TYPE_NAMES: [&str; 11] =
     ["bool", "bytes", "double", "int", "list", "map", "null_type", "optional", "string", "type", "uint"];
 
-/// The standard functions, global and member. The interpreter finds out only when it comes to a call that a function
-/// does not exist; that is too late for its owner. [`MATCHES`] is checked by itself.
+/// The standard functions, global and member. The interpreter notices that a function does not exist only when it
+/// evaluates a call, which is too late for the customer. [`MATCHES`] is checked separately.
 pub(super) const FUNCTIONS: [&str; 19] = [
     "bool",
     "bytes",
@@ -70,15 +71,15 @@ pub(super) fn environment() -> Arc<Env> {
 /// An expression that can be evaluated.
 #[derive(Debug)]
 pub(super) struct Compiled {
-    /// With the meter in it.
+    /// With the calls of the meter.
     pub(super) expression: IdedExpr,
     pub(super) patterns: Patterns,
     pub(super) uses_body: bool,
-    /// The nodes of its syntax tree, the meter's not counted.
+    /// The number of nodes of its syntax tree, without those of the meter.
     pub(super) nodes: u64,
-    /// Why a part of it can never have an answer, if one cannot.
+    /// Why a part of it can never have a value, if one cannot.
     pub(super) never: Option<ExpressionError>,
-    /// Why its value is never true or false, if it is not.
+    /// Why its value is never a boolean, if it is not.
     pub(super) no_condition: Option<ExpressionError>,
 }
 
@@ -95,7 +96,7 @@ pub(super) fn compile(source: &str) -> Result<Compiled, ExpressionError> {
     let source = source.to_owned();
     let work = move || {
         let _slot = slot;
-        // Whoever waited may have gone.
+        // The caller may have stopped waiting.
         let _ = sender.send(compile_here(&source));
     };
     let builder = thread::Builder::new().name("expression-compile".to_owned()).stack_size(STACK_BYTES);
@@ -111,11 +112,11 @@ pub(super) fn compile(source: &str) -> Result<Compiled, ExpressionError> {
 static COMPILATIONS: Mutex<usize> = Mutex::new(0);
 static COMPILATION_ENDED: Condvar = Condvar::new();
 
-/// The right to compile, given back when the thread is done and not when its caller stops waiting.
+/// The right to compile. It is returned when the thread ends, not when its caller stops waiting.
 struct Slot;
 
 impl Slot {
-    /// `None` where none became free for as long as a compilation may take.
+    /// `None` if no slot became free within the time limit of a compilation.
     fn wait() -> Option<Self> {
         let running = COMPILATIONS.lock().unwrap_or_else(PoisonError::into_inner);
         let (mut running, _) = COMPILATION_ENDED
@@ -165,15 +166,15 @@ fn short(message: &str) -> String {
     message.chars().take(MAX_MESSAGE_CHARS).collect()
 }
 
-/// A walk over a syntax tree that finds at once what an evaluation would find late or not survive.
+/// A traversal of a syntax tree that finds errors early which an evaluation would find late or not survive.
 struct Check<'a> {
     source: &'a str,
     info: &'a SourceInfo,
-    /// The variables of the loops that surround the node.
+    /// The variables of the loops around the node.
     bound: Vec<&'a str>,
     uses_body: bool,
     patterns: Patterns,
-    /// The first part that can never have an answer.
+    /// Why the first part that can never have a value has none.
     never: Option<ExpressionError>,
 }
 
@@ -236,7 +237,7 @@ impl<'a> Check<'a> {
     }
 
     fn call(&mut self, id: u64, call: &'a CallExpr, depth: usize, loops: usize) -> Result<(), ExpressionError> {
-        // Operators have names that no one can write, such as `_+_`, `!_` and `@in`.
+        // Operators have names that no expression can contain, such as `_+_`, `!_` and `@in`.
         let operator = call.func_name.contains(['_', '@']);
         if call.func_name == MATCHES {
             return self.matches(id, call, depth, loops);
@@ -250,7 +251,7 @@ impl<'a> Check<'a> {
         call.target.iter().map(AsRef::as_ref).chain(&call.args).try_for_each(|part| self.node(part, depth + 1, loops))
     }
 
-    /// `subject.matches('…')` or `matches(subject, '…')`. The pattern is compiled here, so it has to be written out.
+    /// `subject.matches('…')` or `matches(subject, '…')`. The pattern is compiled here, so it has to be a literal.
     fn matches(&mut self, id: u64, call: &'a CallExpr, depth: usize, loops: usize) -> Result<(), ExpressionError> {
         let (subject, pattern) = match (&call.target, call.args.as_slice()) {
             (Some(subject), [pattern]) => (subject.as_ref(), pattern),

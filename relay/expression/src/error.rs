@@ -1,4 +1,4 @@
-//! What can be wrong with an expression, when it is saved and when it is evaluated.
+//! The errors of an expression, when it is saved and when it is evaluated.
 
 use std::fmt;
 
@@ -7,7 +7,7 @@ use super::{
     MAX_SOURCE_BYTES, MAX_STEPS, MAX_STEPS_OF_EVENT,
 };
 
-/// Where in an expression something is: line and column, both counted from 1.
+/// A place in an expression: line and column, both counted from 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Position {
     pub line: usize,
@@ -20,10 +20,10 @@ impl fmt::Display for Position {
     }
 }
 
-/// Why an expression cannot be saved, or has no value for an event. The text is for its owner.
+/// Why an expression cannot be saved, or has no value for an event. The text is for the operator.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum ExpressionError {
-    /// Nothing but white space.
+    /// Only white space.
     #[error("the expression is empty; omit it if you do not need one")]
     Empty,
     /// Longer than [`MAX_SOURCE_BYTES`].
@@ -32,7 +32,7 @@ pub enum ExpressionError {
     /// Not CEL.
     #[error("{position}: {message}")]
     Syntax { position: Position, message: String },
-    /// A name that is neither given nor bound by a loop.
+    /// A name that is neither predefined nor bound by a loop.
     #[error("{position}: \"{name}\" is not defined; an expression can use event, headers and body")]
     UnknownName { position: Position, name: String },
     /// A field that no event has.
@@ -41,10 +41,10 @@ pub enum ExpressionError {
          received_at_ms, method and query. The provider's data is in body and headers"
     )]
     UnknownField { position: Position, name: String },
-    /// A text in the place of the name of a header that can be none.
+    /// A text in place of a header name, which no header name can be.
     #[error("{position}: \"{name}\" is not a valid header name; use one such as x-github-event")]
     NotHeaderName { position: Position, name: String },
-    /// A value that is written out in a place where only true and false have a meaning.
+    /// A literal in a place where only a boolean is meaningful.
     #[error("{position}: expected a boolean, but found {kind}; use a comparison such as event.type == 'push'")]
     LiteralNotBoolean { position: Position, kind: &'static str },
     /// A function that does not exist, or a macro with the wrong number of arguments.
@@ -53,16 +53,16 @@ pub enum ExpressionError {
     /// Nested deeper than [`MAX_DEPTH`].
     #[error("the expression is nested more than {MAX_DEPTH} levels deep; simplify it, or split it into several routes")]
     TooDeep,
-    /// More loops inside each other than [`MAX_NESTED_LOOPS`].
+    /// Loops nested deeper than [`MAX_NESTED_LOOPS`].
     #[error("more than {MAX_NESTED_LOOPS} loops (all, exists, map, filter …) are nested; chain them instead")]
     TooManyNestedLoops,
-    /// The pattern of `matches` is not a literal text, so that it cannot be compiled when the expression is saved.
+    /// The pattern of `matches` is not a literal, so it cannot be compiled when the expression is saved.
     #[error("{position}: the pattern of matches() must be a string literal, such as matches('^a+$')")]
     PatternNotLiteral { position: Position },
     /// The pattern of `matches` is not a regular expression.
     #[error("{position}: the pattern of matches() is not a valid regular expression: {message}")]
     PatternSyntax { position: Position, message: String },
-    /// The patterns of `matches` are larger than [`MAX_PATTERN_BYTES`] together.
+    /// The patterns of `matches` together are larger than [`MAX_PATTERN_BYTES`].
     #[error(
         "{position}: the patterns of all matches() calls exceed {MAX_PATTERN_BYTES} bytes when compiled; use shorter \
          repetitions, or [A-Za-z0-9_] instead of \\w and [0-9] instead of \\d"
@@ -71,17 +71,17 @@ pub enum ExpressionError {
     /// Compiling took too long.
     #[error("the expression takes too long to compile; simplify it")]
     CompileTooSlow,
-    /// The expression looks into a body larger than [`MAX_BODY_BYTES`].
+    /// The expression reads a body that is larger than [`MAX_BODY_BYTES`].
     #[error("the body is {0} bytes long; expressions can read bodies of up to {MAX_BODY_BYTES} bytes")]
     BodyTooLarge(usize),
-    /// The expression looks into a body that becomes too large when it is read: larger than [`MAX_BODY_BYTES`] or than
-    /// [`shared::reader::decoded_limit`] allows, or a form of too many fields.
+    /// The expression reads a body that becomes too large when it is decoded: larger than [`MAX_BODY_BYTES`] or than
+    /// [`shared::reader::decoded_limit`] allows, or a form with too many fields.
     #[error(
         "the decoded body is too large for an expression: more than {MAX_BODY_BYTES} bytes, more than 32 times the \
          compressed size, or a form with more than 10000 fields"
     )]
     DecodedBodyTooLarge,
-    /// The expression looks into a body whose JSON is nested too deeply to be read.
+    /// The expression reads a body whose JSON is nested too deeply.
     #[error("the JSON of the body is nested too deeply for an expression")]
     BodyTooDeep,
     /// A field, key or index that the event does not have.
@@ -90,7 +90,7 @@ pub enum ExpressionError {
     /// Another error of the evaluation, such as comparing text with a number.
     #[error("{0}")]
     Evaluation(String),
-    /// A filter's value is no boolean.
+    /// A filter's value is not a boolean.
     #[error("the filter returned a value of type {0}, but must return true or false")]
     NotBoolean(String),
     /// A transform's value, or a part of it, cannot be written as JSON.
@@ -99,7 +99,7 @@ pub enum ExpressionError {
     /// A transform's value is larger than [`MAX_OUTPUT_BYTES`].
     #[error("the transform returned more than {MAX_OUTPUT_BYTES} bytes; reduce its output")]
     OutputTooLarge,
-    /// More work than [`MAX_STEPS`] or more copied than [`MAX_COPIED_BYTES`].
+    /// More work than [`MAX_STEPS`], or more bytes copied than [`MAX_COPIED_BYTES`].
     #[error(
         "the expression needs too much work for this event (more than {MAX_STEPS} steps or {MAX_COPIED_BYTES} bytes \
          copied); simplify it"
@@ -114,13 +114,13 @@ pub enum ExpressionError {
     /// The relay was too busy to evaluate it in time.
     #[error("the relay was too busy to evaluate the expression in time")]
     TooSlow,
-    /// Too many evaluations wait already.
+    /// The queue of evaluations or compilations is full.
     #[error(
         "too many expressions are being compiled or evaluated; the relay retries stored events automatically, and a \
          route can be saved again in a moment"
     )]
     Busy,
-    /// The interpreter failed in a way that it should not.
+    /// An internal error: a panic of the interpreter, or a bug.
     #[error("the expression could not be evaluated because of an internal error")]
     Internal,
 }
@@ -159,8 +159,8 @@ impl ExpressionError {
         }
     }
 
-    /// Whether the relay and not the expression is the cause: the same evaluation may succeed later, so nothing should
-    /// be decided by this one.
+    /// Whether the relay and not the expression is the cause: the same evaluation may succeed later, so this one should
+    /// decide nothing.
     #[must_use]
     pub fn is_ours(&self) -> bool {
         match self {
@@ -192,8 +192,8 @@ impl ExpressionError {
         }
     }
 
-    /// Whether the expression was ended before it could look at the event: it says nothing about the event, and says the
-    /// same each time until the expression is changed.
+    /// Whether the expression was stopped before it could read the event: it says nothing about the event, and fails in
+    /// the same way each time until the expression is changed.
     #[must_use]
     pub fn cannot_read_body(&self) -> bool {
         matches!(

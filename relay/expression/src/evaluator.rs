@@ -1,6 +1,6 @@
-//! Evaluation for asynchronous callers: on a few threads of its own, with a bounded queue.
+//! Evaluation for asynchronous callers: on a few separate threads, with a bounded queue.
 //!
-//! The runtime's own threads must not be held for as long as an evaluation may take, and its pool for blocking work has
+//! The runtime's threads must not be blocked for as long as an evaluation may take, and its pool for blocking work has
 //! neither the stack that a deep expression needs nor a bound.
 
 use std::num::NonZeroUsize;
@@ -18,15 +18,15 @@ use super::lines::{Full, Lines};
 use super::program::Evaluated;
 use super::{ExpressionError, Filter, Input, MAX_STEPS, MAX_STEPS_OF_EVENT, OrderKey, Transform, Transformed};
 
-/// Enough for an expression of the greatest depth in an unoptimised build; only what is used of it is ever touched.
+/// Enough for an expression of the maximum depth in an unoptimised build. Only the part that is used is ever touched.
 const STACK_BYTES: usize = 16 * 1024 * 1024;
 
-/// How often a caller looks for room while too many wait.
+/// How often a caller checks for room while the queue is full.
 const ROOM_INTERVAL: Duration = Duration::from_millis(20);
 
 type Task = Box<dyn FnOnce() + Send>;
 
-/// Whose turn an evaluation takes, and until when its caller waits for the answer.
+/// The source whose turn an evaluation takes, and until when its caller waits for the result.
 #[derive(Debug, Clone, Copy)]
 pub struct Turn {
     pub source: SourceId,
@@ -41,8 +41,8 @@ impl Turn {
     }
 }
 
-/// Bounded pools of threads that evaluate expressions: one for what decides about events, one for what makes their bodies.
-/// Cheap to clone; the threads end with the last clone.
+/// Bounded pools of threads that evaluate expressions: one for filters and order keys, one for transforms. Cheap to
+/// clone; the threads end with the last clone.
 #[derive(Debug, Clone)]
 pub struct Evaluator {
     deciding: Arc<Pool>,
@@ -50,18 +50,18 @@ pub struct Evaluator {
 }
 
 impl Evaluator {
-    /// Starts `threads` threads for filters and order keys, and as many for transforms; up to `waiting` evaluations may wait
-    /// for each of them.
+    /// Starts `threads` threads for filters and order keys, and as many for transforms. Up to `waiting` evaluations may
+    /// wait for each pool.
     ///
     /// # Errors
-    /// Returns an error if the machine refuses a thread.
+    /// Returns an error if a thread cannot be started.
     pub fn start(threads: NonZeroUsize, waiting: usize) -> io::Result<Self> {
         let pool = |name| Pool::start(name, threads, waiting).map(Arc::new);
         Ok(Self { deciding: pool("decide")?, transforming: pool("transform")? })
     }
 
-    /// Asks several filters about the same event, one after the other, with a single change of threads. The answers are
-    /// in the order of the filters. Together they may cost [`MAX_STEPS_OF_EVENT`].
+    /// Evaluates several filters for the same event, one after the other, with a single change of threads. The results
+    /// are in the order of the filters. Together they may cost [`MAX_STEPS_OF_EVENT`].
     pub async fn matches_all(
         &self,
         turn: Turn,
@@ -71,7 +71,7 @@ impl Evaluator {
         self.deciding.evaluate_all(turn, filters, move |filter, steps| filter.evaluate(&input, steps)).await
     }
 
-    /// Asks for an event's order keys, as [`Self::matches_all`].
+    /// Evaluates an event's order keys, as [`Self::matches_all`].
     pub async fn order_keys(
         &self,
         turn: Turn,
@@ -81,11 +81,11 @@ impl Evaluator {
         self.deciding.evaluate_all(turn, keys, move |key, steps| key.evaluate(&input, steps)).await
     }
 
-    /// Makes an event's new body; as [`Transform::apply`].
+    /// Makes an event's new body, as [`Transform::apply`].
     ///
     /// # Errors
-    /// As [`Transform::apply`]. Returns [`ExpressionError::Busy`] if too many evaluations waited until the turn's end, and
-    /// [`ExpressionError::TooSlow`] if it waited or ran until then.
+    /// As [`Transform::apply`]. Returns [`ExpressionError::Busy`] if the queue was full until the turn's end, and
+    /// [`ExpressionError::TooSlow`] if the evaluation waited or ran until then.
     pub async fn apply(
         &self,
         turn: Turn,
@@ -116,7 +116,7 @@ impl Pool {
             state: Mutex::new(State { lines: Lines::new(waiting), closed: false }),
             changed: Condvar::new(),
         });
-        // From here on the threads end if one of them cannot be started.
+        // If a thread cannot be started, dropping this ends the others.
         let pool = Self { queue: Arc::clone(&queue) };
         for number in 0..threads.get() {
             let queue = Arc::clone(&queue);
@@ -146,18 +146,18 @@ impl Pool {
     ) -> Result<T, ExpressionError> {
         let (answer, answered) = oneshot::channel();
         let mut task: Task = Box::new(move || {
-            // A caller that has stopped waiting costs nothing more.
+            // An evaluation is skipped if its caller has stopped waiting.
             if !answer.is_closed() {
                 let _ = answer.send(work());
             }
         });
         while let Err(refused) = self.queue.push(turn.source.uuid(), task) {
             task = refused;
-            let look_again = Instant::now() + ROOM_INTERVAL;
-            if look_again > turn.until {
+            let next_try = Instant::now() + ROOM_INTERVAL;
+            if next_try > turn.until {
                 return Err(ExpressionError::Busy);
             }
-            tokio::time::sleep_until(look_again).await;
+            tokio::time::sleep_until(next_try).await;
         }
         match tokio::time::timeout_at(turn.until, answered).await {
             Ok(Ok(answer)) => Ok(answer),
@@ -174,7 +174,7 @@ impl Drop for Pool {
     }
 }
 
-/// Evaluates one after the other while their common budget lasts.
+/// Evaluates one expression after the other while their common budget lasts.
 fn within_budget<E, T>(
     expressions: &[E],
     evaluate: impl Fn(&E, u64) -> Evaluated<T>,
@@ -213,7 +213,7 @@ impl Queue {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Gives the task back if there is no room for it.
+    /// Returns the task if there is no room for it.
     fn push(&self, source: Uuid, task: Task) -> Result<(), Task> {
         let mut state = self.lock();
         if state.lines.check(source) == Err(Full) {
@@ -238,7 +238,7 @@ impl Queue {
                 }
             };
             drop(state);
-            // The caller gets an error, because the sender of the answer is dropped. The thread goes on.
+            // The caller gets an error, because the sender of the result is dropped. The thread continues.
             if let Err(panic) = catch_unwind(AssertUnwindSafe(task)) {
                 let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
                 let text = text.or_else(|| panic.downcast_ref::<String>().cloned());

@@ -1,4 +1,4 @@
-//! An event as expressions see it.
+//! An event as the input of expressions.
 
 use std::sync::OnceLock;
 
@@ -12,7 +12,7 @@ use time::format_description::well_known::Rfc3339;
 use super::value::{dismantle, from_json, from_plain};
 use super::{ExpressionError, MAX_BODY_BYTES};
 
-/// What the name `event` gives.
+/// The fields of the name `event`.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct EventFields {
     pub id: String,
@@ -27,13 +27,13 @@ pub struct EventFields {
     pub query: String,
 }
 
-/// An event, prepared for any number of expressions. Each of the three names is built when the first expression asks
-/// for it and kept for the others; an event that no expression looks at costs nothing.
+/// An event, prepared for any number of expressions. The value of each of the three names is built when the first
+/// expression uses it, and kept for the others. An event that no expression reads costs nothing.
 #[derive(Debug)]
 pub struct Input {
     event: EventFields,
     headers: HeaderList,
-    /// `None` if it was left out.
+    /// `None` if it was not read.
     body: Option<Vec<u8>>,
     body_bytes: usize,
     event_value: OnceLock<Box<dyn Val>>,
@@ -50,7 +50,7 @@ impl Drop for Input {
 }
 
 impl Input {
-    /// Takes an event; nothing is parsed yet.
+    /// Takes an event. Nothing is parsed yet.
     #[must_use]
     pub fn new(event: EventFields, headers: HeaderList, body: Vec<u8>) -> Self {
         let body_bytes = body.len();
@@ -59,9 +59,9 @@ impl Input {
         input
     }
 
-    /// Takes an event whose body of `body_bytes` bytes was not read. Expressions that do not use `body` give what they
-    /// give with it, and those that do as well if it is larger than [`MAX_BODY_BYTES`]; for a smaller one they fail with
-    /// [`super::ExpressionError::Internal`].
+    /// Takes an event whose body of `body_bytes` bytes was not read. Expressions that do not use `body` have the same
+    /// result as with it. Those that use it also have the same result if it is larger than [`MAX_BODY_BYTES`]; for a
+    /// smaller body they fail with [`super::ExpressionError::Internal`].
     #[must_use]
     pub fn without_body(event: EventFields, headers: HeaderList, body_bytes: usize) -> Self {
         Self {
@@ -75,7 +75,7 @@ impl Input {
         }
     }
 
-    /// Why expressions cannot look into the body, if they cannot.
+    /// Why expressions cannot read the body, if they cannot.
     pub(super) fn body_problem(&self) -> Option<ExpressionError> {
         if self.body_bytes > MAX_BODY_BYTES {
             return Some(ExpressionError::BodyTooLarge(self.body_bytes));
@@ -83,7 +83,7 @@ impl Input {
         match self.body_value() {
             Some(Ok(_)) => None,
             Some(Err(problem)) => Some(problem.clone()),
-            // The mistake of a caller, which must decide nothing.
+            // A bug of the caller, which must decide nothing.
             None => Some(ExpressionError::Internal),
         }
     }
@@ -97,7 +97,7 @@ impl Input {
         let value = match name {
             "event" => self.event_value.get_or_init(|| event_value(&self.event)),
             "headers" => self.headers_value.get_or_init(|| headers_value(&self.headers)),
-            // The program has refused a larger one before.
+            // `Program::evaluate` has rejected a larger one before.
             "body" if self.body_bytes <= MAX_BODY_BYTES => return self.body_value()?.as_deref().ok(),
             _ => return None,
         };

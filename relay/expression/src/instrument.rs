@@ -1,26 +1,28 @@
-//! Puts the meter into a syntax tree.
+//! Inserts the calls of the meter into a syntax tree.
 //!
-//! - Each turn of a loop begins with `@step(@meter, n)`, which fails once the meter has run out. It stands where the
-//!   macros put the customer's own expression, because the interpreter recognises the shapes of their loops and runs
-//!   those without copying the list at every turn; the shapes are kept.
-//! - What is copied or grows (the value of `a + b`, the elements of lists, the entries of maps) passes through
+//! - Each iteration of a loop begins with `@step(@meter, n)`, which fails once the budget is used up. It is placed
+//!   where the macros put the customer's own expression, because the interpreter recognises the shapes of their loops
+//!   and runs those without copying the list at every iteration. The shapes are preserved.
+//! - Values that are copied or grow (the value of `a + b`, the elements of lists, the entries of maps) pass through
 //!   `@charge(@meter, …)`. A value that is not copied costs nothing.
-//! - What a function or a comparison reads passes through `@scan`, `@compare` or `@search`, and `matches` becomes `@match`.
-//! - Numbers that could meet one of [`super::number`] pass through `@comparable` and `@nearest`.
+//! - The operands that a function or a comparison reads pass through `@scan`, `@compare` or `@search`, and `matches`
+//!   becomes `@match`.
+//! - Numbers that could be compared or combined with one of [`super::number`] pass through `@comparable` and
+//!   `@nearest`.
 
 use cel::common::ast::{CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 
 use super::meter::{CHARGE, COMPARE, MATCH, METER, SCAN, SEARCH, STEP};
 use super::number::{COMPARABLE, NEAREST};
 
-/// `text.matches(pattern)`, which the meter answers and not the standard library.
+/// `text.matches(pattern)`, which the meter implements instead of the standard library.
 pub(super) const MATCHES: &str = "matches";
 
 /// The functions that read all of a text or of bytes.
 const READS_TEXT: [&str; 10] =
     ["bool", "bytes", "contains", "double", "endsWith", "int", "size", "startsWith", "string", "uint"];
 
-/// Puts the meter into a syntax tree.
+/// Inserts the calls of the meter into a syntax tree.
 pub(super) fn instrument(node: &mut IdedExpr) {
     match &mut node.expr {
         Expr::Call(call) => {
@@ -40,10 +42,10 @@ pub(super) fn instrument(node: &mut IdedExpr) {
     }
 }
 
-/// Charges what an operator or function reads of its operands.
+/// Charges the operands that an operator or function reads.
 fn instrument_call(call: &mut CallExpr) {
     match (call.func_name.as_str(), call.args.as_mut_slice()) {
-        // A comparison reads no more than the smaller operand has, and what is written out is small.
+        // A comparison reads no more bytes than the smaller operand has, and a literal is small.
         (operators::EQUALS | operators::NOT_EQUALS, [left, right]) if !is_literal(right) => {
             instrument_left(left, COMPARE);
         }
@@ -56,7 +58,7 @@ fn instrument_call(call: &mut CallExpr) {
             operators::ADD | operators::SUBSTRACT | operators::MULTIPLY | operators::DIVIDE | operators::MODULO,
             operands,
         ) => operands.iter_mut().filter(|operand| may_be_number(operand)).for_each(to_nearest),
-        // The elements of a list that is written out are charged as copies.
+        // The elements of a literal list are charged as copies.
         (operators::IN, [_, right]) if !matches!(right.expr, Expr::List(_)) => {
             wrap(right, |inner| metered(SEARCH, inner));
         }
@@ -78,7 +80,7 @@ fn instrument_call(call: &mut CallExpr) {
     }
 }
 
-/// The left operand of a comparison whose right one is not written out.
+/// Instruments the left operand of a comparison whose right one is not a literal.
 fn instrument_left(left: &mut IdedExpr, charge: &str) {
     if let Expr::Literal(literal) = &left.expr {
         if !matches!(literal, LiteralValue::Int(_) | LiteralValue::UInt(_) | LiteralValue::Double(_)) {
@@ -90,7 +92,8 @@ fn instrument_left(left: &mut IdedExpr, charge: &str) {
     wrap(left, |inner| call(COMPARABLE, vec![inner]));
 }
 
-/// Whether the value of an operand could be a number that no double holds: one of the body, and no result.
+/// Whether the value of an operand could be a number that fits no type: such a number comes from the body, and is never
+/// the result of an addition.
 fn may_be_number(operand: &IdedExpr) -> bool {
     match &operand.expr {
         Expr::Literal(_) | Expr::List(_) | Expr::Map(_) | Expr::Struct(_) => false,
@@ -147,13 +150,13 @@ fn instrument_entry(entry: &mut EntryExpr) {
     }
 }
 
-/// The steps of the standard macros, where `x` is the customer's: `@result && x`, `@result || x`,
-/// `x ? @result + … : @result`, `@result + [x]`.
+/// Instruments the loop step of a standard macro, where `x` is the customer's expression: `@result && x`,
+/// `@result || x`, `x ? @result + … : @result`, or `@result + [x]`.
 fn instrument_loop(comprehension: &mut ComprehensionExpr) {
     instrument(&mut comprehension.iter_range);
     instrument(&mut comprehension.result);
     let accumulator = comprehension.accu_var.clone();
-    // A turn evaluates the step once; the loops in it charge their own turns.
+    // An iteration evaluates the step once. Loops inside it charge their own iterations.
     let turn = nodes(&comprehension.loop_step);
     let stepped = |inner| stepped(inner, turn);
     let Expr::Call(call) = &mut comprehension.loop_step.expr else {
@@ -202,7 +205,7 @@ fn metered(function: &str, inner: IdedExpr) -> Expr {
     call(function, vec![ident(METER), inner])
 }
 
-/// `@step(@meter, turn) ? inner : false`: the second branch is never taken, for `@step` is true or fails.
+/// `@step(@meter, turn) ? inner : false`: the second branch is never taken, because `@step` returns true or fails.
 fn stepped(inner: IdedExpr, turn: u64) -> Expr {
     let turn = LiteralValue::Int(i64::try_from(turn).unwrap_or(i64::MAX).into());
     let turn = IdedExpr { id: 0, expr: Expr::Literal(turn) };

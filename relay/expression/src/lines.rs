@@ -1,21 +1,21 @@
-//! Who is next: every source has a line of its own, and the lines take turns. Pure.
+//! Which evaluation is next: every source has its own line, and the lines take turns. Pure.
 
 use std::collections::{HashMap, VecDeque};
 
 use uuid::Uuid;
 
-/// What waits, by the source that it is for. No line is empty.
+/// The waiting items, by source. No line is empty.
 #[derive(Debug)]
 pub(super) struct Lines<T> {
     lines: HashMap<Uuid, VecDeque<T>>,
-    /// The sources that have a line, the next one first.
+    /// The sources that have a line, in the order of their turns.
     turns: VecDeque<Uuid>,
     waiting: usize,
-    /// The most that may wait in all lines.
+    /// The maximum number of items in all lines together.
     most: usize,
 }
 
-/// There is no room in the line.
+/// There is no room for another item.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Full;
 
@@ -24,7 +24,7 @@ impl<T> Lines<T> {
         Self { lines: HashMap::new(), turns: VecDeque::new(), waiting: 0, most }
     }
 
-    /// Whether one more may wait for a source. A single one gets half of the room, so that others find some.
+    /// Whether one more item may wait for a source. A single source gets half of the room, so that others find some.
     pub(super) fn check(&self, source: Uuid) -> Result<(), Full> {
         let own = self.lines.get(&source).map_or(0, VecDeque::len);
         if self.waiting >= self.most || own >= self.most.div_ceil(2) { Err(Full) } else { Ok(()) }
@@ -61,7 +61,7 @@ mod tests {
     const QUIET: Uuid = Uuid::from_u128(2);
 
     #[test]
-    fn a_source_with_one_waits_for_one_of_each_other_source_however_many_those_have() {
+    fn a_source_waits_for_one_item_of_each_other_source_however_many_those_have() {
         let mut lines = Lines::new(100);
         (0..10).for_each(|number| lines.push(BUSY, number));
         lines.push(QUIET, 100);
@@ -72,7 +72,7 @@ mod tests {
     }
 
     #[test]
-    fn one_source_does_not_take_all_the_room() {
+    fn one_source_does_not_take_all_of_the_room() {
         let mut lines = Lines::new(4);
         (0..2).for_each(|number| lines.push(BUSY, number));
         assert_eq!((lines.check(BUSY), lines.check(QUIET)), (Err(Full), Ok(())));

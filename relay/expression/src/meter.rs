@@ -1,13 +1,13 @@
-//! What makes an evaluation end: a meter that the program itself asks.
+//! Limits an evaluation: a meter that the program itself calls.
 //!
-//! Work is counted in steps. A step is what takes about 100 nanoseconds: a node of the syntax tree evaluated once,
-//! [`SCANNED_PER_STEP`] bytes of a text read, and so on. The count depends on the expression and the event alone, so
-//! the same event always gets the same answer, however busy the machine is. Each operation is charged before it runs, so
-//! none costs more than what is left.
+//! Work is counted in steps. A step is an amount of work that takes about 100 nanoseconds: one evaluation of a node of
+//! the syntax tree, reading [`SCANNED_PER_STEP`] bytes of a text, and so on. The count depends only on the expression
+//! and the event, so the same event always gets the same result, however busy the machine is. Each operation is charged
+//! before it runs, so none costs more than the rest of the budget.
 //!
-//! `instrument` rewrites a syntax tree so that it calls the functions that are declared here. No customer can write their
-//! names: `@` is no letter of CEL. An error inside `&&`, `||`, `all` or `exists` can be absorbed by the other operand, so
-//! what the meter says after the evaluation counts and not only its error.
+//! `instrument` rewrites a syntax tree so that it calls the functions that are declared here. An expression cannot
+//! contain their names, because `@` is not allowed in CEL names. An error inside `&&`, `||`, `all` or `exists` can be
+//! absorbed by the other operand, so the meter's verdict after the evaluation counts, and not only its error.
 
 use std::any::Any;
 use std::sync::Arc;
@@ -23,17 +23,17 @@ use super::pattern::{Patterns, steps};
 use super::value::{text_bytes, weight};
 use super::{ExpressionError, MAX_COPIED_BYTES, number};
 
-/// The name that gives the meter of the evaluation.
+/// The name of the meter of the evaluation.
 pub(super) const METER: &str = "@meter";
-/// `@step(@meter, n)`: true; a turn of a loop, of `n` steps.
+/// `@step(@meter, n)`: returns true; charges an iteration of a loop with `n` steps.
 pub(super) const STEP: &str = "@step";
-/// `@charge(@meter, value)`: the value, which is about to be copied.
+/// `@charge(@meter, value)`: returns the value, which is about to be copied.
 pub(super) const CHARGE: &str = "@charge";
-/// `@scan(@meter, value)`: the value, which a function is about to read if it is text.
+/// `@scan(@meter, value)`: returns the value, which a function is about to read if it is text.
 pub(super) const SCAN: &str = "@scan";
-/// `@compare(@meter, value)`: the value, which is about to be compared in all its parts.
+/// `@compare(@meter, value)`: returns the value, which is about to be compared in all its parts.
 pub(super) const COMPARE: &str = "@compare";
-/// `@search(@meter, value)`: the value, in which another one is about to be looked for.
+/// `@search(@meter, value)`: returns the value, in which another one is about to be searched for.
 pub(super) const SEARCH: &str = "@search";
 /// `@match(@meter, text, pattern)`: whether the text matches.
 pub(super) const MATCH: &str = "@match";
@@ -41,13 +41,13 @@ pub(super) const MATCH: &str = "@match";
 /// How many bytes of a text are read in a step.
 const SCANNED_PER_STEP: u64 = 256;
 
-/// How many bytes of values are compared or copied in a step; a value has at least 32 besides its text.
+/// How many bytes of values are compared or copied in a step. A value counts at least 32 bytes in addition to its text.
 const COMPARED_PER_STEP: u64 = 64;
 
 static METER_TYPE: Type = Type::new_unspecified_type(METER);
 
-/// What is left for one evaluation. It is used by one thread; the atomics are there because the interpreter hands
-/// values out by shared reference.
+/// The rest of the budget of one evaluation. Only one thread uses it; it has atomics because the interpreter passes
+/// values by shared reference.
 #[derive(Debug)]
 pub(super) struct Meter {
     steps: AtomicU64,
@@ -72,7 +72,7 @@ impl Meter {
         }
     }
 
-    /// Why the evaluation was ended, if it was.
+    /// Why the evaluation was stopped, if it was.
     pub(super) fn verdict(&self) -> Result<(), ExpressionError> {
         match self.spent.load(Relaxed) {
             WITHIN => Ok(()),
@@ -81,7 +81,7 @@ impl Meter {
         }
     }
 
-    /// The steps that are left; none if the evaluation was ended for what it cost.
+    /// The steps that are left; none if the evaluation was stopped because of its cost.
     pub(super) fn left(&self) -> u64 {
         if self.spent.load(Relaxed) == OVER_BUDGET { 0 } else { self.steps.load(Relaxed) }
     }
@@ -94,7 +94,7 @@ impl Meter {
     fn copy(&self, value: &dyn Val) -> Result<(), ExecutionError> {
         let bytes = weight(value, MAX_COPIED_BYTES);
         self.take(&self.bytes, bytes)?;
-        // A value of a few bytes is part of the step that made it.
+        // Copying a value of a few bytes is part of the step that made it.
         self.work(bytes / COMPARED_PER_STEP)
     }
 
@@ -127,7 +127,7 @@ impl Val for Meter {
         &METER_TYPE
     }
 
-    /// Only there because the trait asks for it: nothing that is instrumented copies the meter.
+    /// Only required by the trait: nothing that is instrumented copies the meter.
     fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v> {
         Box::new(Self {
             steps: AtomicU64::new(self.steps.load(Relaxed)),
@@ -157,7 +157,7 @@ pub(super) fn declare(env: &mut Env) -> Result<(), DeclarationError> {
     env.add_overload(COMPARE, COMPARE, of_value(), |arguments| pass(arguments, Meter::compare))?;
     env.add_overload(SEARCH, SEARCH, of_value(), |arguments| {
         pass(arguments, |meter, value| {
-            // A map is asked by the hash of the key.
+            // A map is searched by the hash of the key.
             if value.downcast_ref::<CelMap<'_>>().is_some() { meter.work(1) } else { meter.compare(value) }
         })
     })?;

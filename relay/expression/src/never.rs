@@ -1,5 +1,6 @@
-//! What can be compiled and never has an answer: fields that no event has, names that no header has, and values in the
-//! place of a condition. It is refused when an expression is saved; what was saved before is evaluated as it is.
+//! Expressions that compile but can never have a value: fields that no event has, names that no header can have, and
+//! values in place of a condition. They are rejected when an expression is saved. Expressions that were saved before
+//! this check existed are evaluated unchanged.
 
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, LiteralValue, operators};
 use shared::scheme::reference::is_header_name;
@@ -8,9 +9,9 @@ use shared::scheme::reference::is_header_name;
 const EVENT_FIELDS: [&str; 8] =
     ["id", "type", "source", "provider_event_id", "received_at", "received_at_ms", "method", "query"];
 
-/// What is looked up by a string that is written out: `a.b`, `a[…]`, `a.?b`, `a[?…]` or `… in a`.
+/// A lookup by a literal string: `a.b`, `a[…]`, `a.?b`, `a[?…]` or `… in a`.
 pub(super) struct Lookup<'a> {
-    /// Where it stands in the expression.
+    /// The node of its position in the expression.
     pub(super) id: u64,
     pub(super) of: &'a IdedExpr,
     pub(super) name: &'a str,
@@ -36,7 +37,7 @@ impl<'a> Lookup<'a> {
         }
     }
 
-    /// Whether it can never find anything. The name is that of one of the three things that an expression sees.
+    /// Whether the lookup can never find anything. `name` is one of the three names that an expression can use.
     pub(super) fn misses(&self, name: &str) -> bool {
         match name {
             "event" => !EVENT_FIELDS.contains(&self.name),
@@ -46,7 +47,7 @@ impl<'a> Lookup<'a> {
     }
 }
 
-/// The operands of a lookup: in what, and by what.
+/// The operands of a lookup: the value that is searched, and the key.
 fn parts(call: &CallExpr) -> Option<(&IdedExpr, &IdedExpr)> {
     match (call.func_name.as_str(), call.args.as_slice()) {
         (operators::INDEX | operators::OPT_INDEX | operators::OPT_SELECT, [of, key]) | (operators::IN, [key, of]) => {
@@ -56,7 +57,7 @@ fn parts(call: &CallExpr) -> Option<(&IdedExpr, &IdedExpr)> {
     }
 }
 
-/// The first value that is written out in place of a truth value, and what it is.
+/// The first literal in place of a boolean, and its kind.
 pub(super) fn no_condition(node: &IdedExpr) -> Option<(u64, &'static str)> {
     let kind = match &node.expr {
         Expr::Literal(LiteralValue::String(_)) => "a string",
@@ -81,7 +82,7 @@ pub(super) fn no_condition(node: &IdedExpr) -> Option<(u64, &'static str)> {
     Some((node.id, kind))
 }
 
-/// The operands of a call that have to be true or false.
+/// The operands of a call that have to be booleans.
 pub(super) fn conditions(call: &CallExpr) -> &[IdedExpr] {
     match call.func_name.as_str() {
         operators::LOGICAL_AND | operators::LOGICAL_OR | operators::LOGICAL_NOT => &call.args,
@@ -90,8 +91,8 @@ pub(super) fn conditions(call: &CallExpr) -> &[IdedExpr] {
     }
 }
 
-/// Puts the names of headers that are written out in lower case, as `headers` has them: HTTP compares them without case,
-/// and providers write theirs in mixed case.
+/// Converts literal header names to lower case, as in `headers`: HTTP compares them without regard to case, and
+/// providers write theirs in mixed case.
 pub(super) fn lower_header_names(node: &mut IdedExpr) {
     match &mut node.expr {
         Expr::Select(select) => {

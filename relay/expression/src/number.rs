@@ -1,16 +1,16 @@
-//! Numbers that no `int`, `uint` or `double` holds.
+//! Numbers that fit neither `int`, `uint` nor `double`.
 //!
-//! | what is done with one | what comes of it |
+//! | operation | result |
 //! |---|---|
-//! | it is compared with a number of the body, or with an `int` or `uint` | the digits decide |
-//! | it is compared with a `double` | the nearest double decides, because a `double` that is written out has no more digits |
+//! | comparison with a number of the body, or with an `int` or `uint` | the digits decide |
+//! | comparison with a `double` | the nearest double decides, because a literal `double` has no more digits |
 //! | it is passed on by a transform, or is an order key | its digits |
 //! | `string(…)` | its digits |
 //! | `+ - * / %`, `double(…)`, `int(…)`, `uint(…)` | as for the nearest double |
 //!
-//! The interpreter asks the left operand alone whether it is equal or less, and its own numbers know nothing of these. So
-//! `instrument` puts [`COMPARABLE`] around a left operand whose right one could be such a number, and [`NEAREST`] around
-//! the operands of arithmetic.
+//! The interpreter calls only the left operand to find out whether it is equal or less, and its own numbers do not
+//! support these. So `instrument` puts [`COMPARABLE`] around a left operand whose right one could be such a number, and
+//! [`NEAREST`] around the operands of arithmetic.
 
 use std::any::Any;
 use std::cmp::Ordering;
@@ -20,17 +20,18 @@ use cel::common::types::{CelDouble, CelInt, CelString, CelUInt, DYN_TYPE, Type};
 use cel::common::value::{CowVal, StaticVal, Val};
 use cel::{DeclarationError, Env, ExecutionError, Value};
 
-/// `@comparable(value)`: a number as one that can be compared with every other; any other value as it is.
+/// `@comparable(value)`: a number in a form that can be compared with every other; any other value unchanged.
 pub(super) const COMPARABLE: &str = "@comparable";
-/// `@nearest(value)`: the nearest double of a number that none holds; any other value as it is.
+/// `@nearest(value)`: the nearest double of a number that fits no type; any other value unchanged.
 pub(super) const NEAREST: &str = "@nearest";
 
-/// The longest number whose digits are kept, in characters: so comparing them costs as little as with other numbers.
+/// The longest number whose digits are kept, in characters, so that comparing them costs as little as with other
+/// numbers.
 pub const MAX_DIGITS: usize = 100;
 
 static DIGITS_TYPE: Type = Type::new_unspecified_type("number");
 
-/// A number by its digits.
+/// A number that is kept as its digits.
 #[derive(Debug, Clone)]
 pub(super) struct Digits {
     text: Box<str>,
@@ -38,7 +39,7 @@ pub(super) struct Digits {
 }
 
 impl Digits {
-    /// Takes the digits as JSON writes them, at most [`MAX_DIGITS`], and the nearest double.
+    /// Takes the digits in JSON notation, at most [`MAX_DIGITS`], and the nearest double.
     pub(super) fn new(text: &str, nearest: f64) -> Self {
         Self { text: text.into(), nearest }
     }
@@ -47,7 +48,7 @@ impl Digits {
         &self.text
     }
 
-    /// `None` for what is no number, or is NaN.
+    /// `None` if the other value is not a number, or is NaN.
     fn compare_with(&self, other: &dyn Val) -> Option<Ordering> {
         let with = |text: &str| Some(shared::reader::compare(&self.text, text));
         if let Some(digits) = other.downcast_ref::<Self>() {

@@ -1,7 +1,7 @@
-//! The regular expressions of `matches`: compiled with the expression that holds them, and bounded in size.
+//! The regular expressions of `matches`: compiled with the expression that contains them, and limited in size.
 //!
 //! A search takes time in proportion to the length of the text times the size of the compiled pattern. Both are known
-//! before it begins, so the meter is charged before it begins.
+//! before the search, so the meter is charged before it.
 
 use std::collections::HashMap;
 
@@ -10,23 +10,23 @@ use regex_automata::nfa::thompson::{self, WhichCaptures};
 
 use super::MAX_PATTERN_BYTES;
 
-/// How many steps an amount of work is, rounded up.
+/// How many steps an amount of work costs, rounded up.
 pub(super) fn steps(amount: u64, per_step: u64) -> u64 {
     amount.div_ceil(per_step)
 }
 
-/// What a search builds while it runs is kept up to this size, in bytes, and built anew beyond it.
+/// The maximum size of the cache of a search, in bytes. Beyond it the cache is cleared.
 const SEARCH_CACHE_BYTES: usize = 256 * 1024;
 
-/// How many states of a pattern a search passes in one step: a byte of the text may pass all of them.
+/// How many states of a pattern a search visits in one step. A byte of the text may visit all of them.
 const STATES_PER_STEP: u64 = 32;
 
-/// Why a pattern is refused.
+/// Why a pattern is rejected.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum PatternError {
-    /// Not a regular expression; says what is wrong with it.
+    /// Not a regular expression; the text says why.
     Syntax(String),
-    /// The patterns of the expression are larger than [`MAX_PATTERN_BYTES`] together.
+    /// The patterns of the expression together are larger than [`MAX_PATTERN_BYTES`].
     TooLarge,
 }
 
@@ -45,7 +45,7 @@ pub(super) struct Pattern {
 }
 
 impl Patterns {
-    /// Compiles a pattern, unless it is there already.
+    /// Compiles a pattern, unless it has been compiled already.
     pub(super) fn add(&mut self, text: &str) -> Result<(), PatternError> {
         if self.by_text.contains_key(text) {
             return Ok(());
@@ -78,10 +78,10 @@ impl Patterns {
 }
 
 impl Pattern {
-    /// What a search in a text of so many bytes may cost, in steps.
+    /// The maximum cost of a search in a text of `text_bytes` bytes, in steps.
     pub(super) fn cost(&self, text_bytes: usize) -> u64 {
         let bytes = u64::try_from(text_bytes).unwrap_or(u64::MAX);
-        // Also a search in an empty text prepares a place for every state.
+        // A search in an empty text also prepares an entry for every state.
         steps(bytes.saturating_add(1).saturating_mul(self.states), STATES_PER_STEP)
     }
 

@@ -23,7 +23,7 @@ pub(super) struct Program {
     nodes: u64,
 }
 
-/// What an evaluation may cost.
+/// The limits of an evaluation.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Limits {
     pub(super) steps: u64,
@@ -36,7 +36,8 @@ impl Default for Limits {
     }
 }
 
-/// What an evaluation gave, and the steps that it took; all that it was given if it needed more.
+/// The result of an evaluation and the steps that it took. If it needed more steps than it was given, all of them count
+/// as taken.
 pub(super) struct Evaluated<T> {
     pub(super) result: Result<T, ExpressionError>,
     pub(super) steps: u64,
@@ -48,7 +49,7 @@ impl Program {
         Ok(Self { expression, patterns: Arc::new(patterns), uses_body, nodes })
     }
 
-    /// Compiles an expression that is to be saved, and refuses one that can never have an answer.
+    /// Compiles an expression that is to be saved, and rejects one that can never have a value.
     pub(super) fn check(source: &str, is_condition: bool) -> Result<(), ExpressionError> {
         let Compiled { never, no_condition, .. } = compile::compile(source)?;
         never.or(no_condition.filter(|_| is_condition)).map_or(Ok(()), Err)
@@ -58,7 +59,7 @@ impl Program {
         self.uses_body
     }
 
-    /// Evaluates and hands the value to `read`.
+    /// Evaluates the expression and passes its value to `read`.
     pub(super) fn evaluate<T>(
         &self,
         input: &Input,
@@ -72,7 +73,8 @@ impl Program {
         let names = Names { input, meter: &meter };
         let mut context = Context::with_env(compile::environment());
         context.set_variable_resolver(&names);
-        // The interpreter has panics in places that it holds unreachable. Nothing of ours is half changed by one.
+        // The interpreter panics in places that it considers unreachable. A panic leaves no state of the relay half
+        // changed.
         let result = catch_unwind(AssertUnwindSafe(|| {
             meter.work(self.nodes).map_err(|error| explain(&error))?;
             let value = Value::resolve_val(&self.expression, &context).map_err(|error| explain(&error))?;

@@ -77,7 +77,7 @@ fn filters_see_the_event_its_headers_and_its_body() {
 }
 
 #[test]
-fn a_field_that_is_missing_is_named() {
+fn a_missing_field_is_named() {
     assert_eq!(matches("body.customer.phone == '1'"), Err(ExpressionError::MissingField("phone".to_owned())));
     assert_eq!(matches("headers['x-other'] == '1'"), Err(ExpressionError::MissingField("x-other".to_owned())));
     assert_eq!(matches("false && body.nothing == 1"), Ok(false));
@@ -86,7 +86,7 @@ fn a_field_that_is_missing_is_named() {
 }
 
 #[test]
-fn what_an_expression_does_wrong_is_told() {
+fn errors_of_an_evaluation_are_reported() {
     assert_eq!(matches("body.amount"), Err(ExpressionError::NotBoolean("int".to_owned())));
     for source in ["body.amount > 'x'", "body.amount.startsWith('4')", "1 / 0 == 1", "body.customer.tags[7] == ''"] {
         let error = matches(source).expect_err(source);
@@ -107,7 +107,7 @@ fn a_body_that_is_not_json_is_text_or_null() {
     assert_eq!(sees(b"", "body == null"), Ok(true));
 }
 
-/// So many arrays inside each other, the innermost empty.
+/// `levels` nested arrays, the innermost empty.
 fn nested(levels: usize) -> String {
     format!("{}{}", "[".repeat(levels), "]".repeat(levels))
 }
@@ -115,7 +115,7 @@ fn nested(levels: usize) -> String {
 /// `{"action":"opened","n":36893488147419103233}`, by GNU gzip.
 const GZIP: &[u8] = include_bytes!("testdata/event.json.gz");
 
-/// Two million blanks, by GNU gzip.
+/// Two million spaces, by GNU gzip.
 const BOMB: &[u8] = include_bytes!("testdata/blanks.gz");
 
 fn with_headers(headers: &[(&str, &str)], body: &[u8]) -> Input {
@@ -127,7 +127,7 @@ fn with_headers(headers: &[(&str, &str)], body: &[u8]) -> Input {
 }
 
 #[test]
-fn what_providers_really_send_is_read() {
+fn bodies_as_real_providers_send_them_are_read() {
     let form = ("content-type", "application/x-www-form-urlencoded");
     let utf16: Vec<u8> = "{\"a\":\"é\"}".encode_utf16().flat_map(u16::to_le_bytes).collect();
     type Case<'a> = (&'a [(&'a str, &'a str)], &'a [u8], &'a str);
@@ -202,11 +202,15 @@ fn numbers_keep_their_digits() {
     assert_ne!(key("body.a"), key("body.b"));
     let long = input_of(format!("[1{}]", "0".repeat(1_000)).as_bytes());
     let of_long = Transform::compile("body").expect("good").apply(&long);
-    assert_eq!(of_long, Err(ExpressionError::NotJson("a number that is not finite".to_owned())), "beyond what is kept");
+    assert_eq!(
+        of_long,
+        Err(ExpressionError::NotJson("a number that is not finite".to_owned())),
+        "longer than the digits that are kept"
+    );
 }
 
 #[test]
-fn names_of_headers_match_in_any_case() {
+fn header_names_match_in_any_case() {
     for source in [
         "headers['X-Tag'] == 'a, b'",
         "'X-TAG' in headers && !('X-Other' in headers)",
@@ -221,7 +225,7 @@ fn names_of_headers_match_in_any_case() {
 }
 
 #[test]
-fn what_can_never_have_an_answer_is_refused_when_it_is_saved() {
+fn an_expression_that_can_never_have_a_value_is_rejected_when_it_is_saved() {
     let code = |source: &str| Filter::check(source).expect_err(source).code();
     for source in [
         "event.action == 'opened'",
@@ -234,7 +238,7 @@ fn what_can_never_have_an_answer_is_refused_when_it_is_saved() {
         "body.all(line, line == event.kind)",
     ] {
         assert_eq!(code(source), "expression_unknown_field", "{source}");
-        assert!(Filter::compile(source).is_ok(), "what was saved before is used: {source}");
+        assert!(Filter::compile(source).is_ok(), "an expression that was saved before is used: {source}");
     }
     for source in ["headers['x tag'] == 'a'", "'x:tag' in headers", "headers[''] == 'a'"] {
         assert_eq!(code(source), "expression_not_header_name", "{source}");
@@ -282,7 +286,7 @@ fn what_can_never_have_an_answer_is_refused_when_it_is_saved() {
 }
 
 #[test]
-fn only_an_expression_that_looks_into_the_body_minds_its_size() {
+fn only_an_expression_that_reads_the_body_fails_because_of_its_size() {
     let large = input_of(&vec![b'x'; MAX_BODY_BYTES + 1]);
     let ask = |source: &str| Filter::compile(source).expect(source).matches(&large);
     assert_eq!(ask("event.type == 'invoice.paid'"), Ok(true));
@@ -307,7 +311,7 @@ fn only_an_expression_that_looks_into_the_body_minds_its_size() {
 }
 
 #[test]
-fn transforms_give_json_text_or_bytes() {
+fn transforms_return_json_text_or_bytes() {
     let json = "application/json";
     let text = "text/plain; charset=utf-8";
     for (source, body, content_type) in [
@@ -338,7 +342,7 @@ fn a_transform_whose_value_cannot_be_sent_is_an_error() {
 }
 
 #[test]
-fn a_broken_expression_is_refused_with_its_place() {
+fn an_invalid_expression_is_rejected_with_its_position() {
     let refused = |source: &str| Filter::compile(source).expect_err(source);
     let position = |line, column| Position { line, column };
     assert_eq!(refused(" \n"), ExpressionError::Empty);
@@ -371,7 +375,7 @@ fn many_expressions_can_be_compiled_at_once() {
 #[test]
 fn every_function_that_passes_the_check_exists() {
     for name in compile::FUNCTIONS {
-        // A wrong argument is another error than a function that is not there.
+        // An error about a wrong argument shows that the function exists.
         for source in [format!("{name}(event)"), format!("event.{name}(event)"), format!("optional.{name}(event)")] {
             let error = Filter::compile(&source).expect("known").matches(&input());
             let exists =
@@ -385,7 +389,7 @@ fn every_function_that_passes_the_check_exists() {
 }
 
 #[test]
-fn deep_nesting_is_refused_and_what_is_not_refused_can_be_evaluated() {
+fn deep_nesting_is_rejected_and_accepted_nesting_can_be_evaluated() {
     for (open, middle, close) in [
         ("(", "1", ")"),
         ("[", "1", "]"),
@@ -405,8 +409,7 @@ fn deep_nesting_is_refused_and_what_is_not_refused_can_be_evaluated() {
             let source = format!("{}{middle}{}", open.repeat(depth), close.repeat(depth));
             match Transform::compile(&source) {
                 Ok(transform) => {
-                    // Whether it has a value does not matter here, only that it ends. The stack is a quarter of the
-                    // evaluator's.
+                    // Only that it ends matters here, not its value. The stack is a quarter of the evaluator's.
                     let thread = std::thread::Builder::new().stack_size(4 << 20);
                     let result = thread.spawn(move || transform.apply(&input()).is_ok()).expect("a thread").join();
                     assert!(result.is_ok(), "{open} {depth}");
@@ -420,7 +423,7 @@ fn deep_nesting_is_refused_and_what_is_not_refused_can_be_evaluated() {
 }
 
 #[test]
-fn loops_inside_loops_are_limited_and_chains_are_not() {
+fn nested_loops_are_limited_and_chained_loops_are_not() {
     assert_eq!(matches("[1].all(a, [1].all(b, a == b))"), Ok(true));
     assert_eq!(matches("[1].all(a, [1].all(b, [1].all(c, true)))"), Err(ExpressionError::TooManyNestedLoops));
     assert_eq!(matches("[1, 2].map(a, a + 1).filter(a, a > 2).map(a, a * 2).exists(a, a == 6)"), Ok(true));
@@ -432,7 +435,7 @@ fn numbers(count: usize) -> Input {
 }
 
 #[test]
-fn loops_of_every_kind_end_when_they_have_cost_too_much() {
+fn loops_of_every_kind_end_when_they_cost_too_much() {
     let input = numbers(2_000);
     for source in [
         "body.all(a, body.all(b, a + b >= 0))",
@@ -441,7 +444,7 @@ fn loops_of_every_kind_end_when_they_have_cost_too_much() {
         "size(body.map(a, body.map(b, a * b))) == 1",
         "size(body.filter(a, size(body.filter(b, a > b)) > -1)) == 1",
         "size(body.map(a, true, body.map(b, true, a * b))) == 1",
-        // The error of the meter is absorbed by the other operand and counts all the same.
+        // The error of the meter is absorbed by the other operand and counts nevertheless.
         "body.all(a, body.all(b, a + b >= 0)) || true",
         "!(body.all(a, body.all(b, a + b >= 0)) && false)",
     ] {
@@ -451,10 +454,10 @@ fn loops_of_every_kind_end_when_they_have_cost_too_much() {
     }
 }
 
-/// Leaves the budget alone to decide, however slow the machine is.
+/// Lets only the budget decide, however slow the machine is.
 const BY_WORK: Limits = Limits { steps: MAX_STEPS, deadline: Duration::from_secs(3600) };
 
-/// What a filter says, and the steps that it took, decided by its work alone.
+/// The result of a filter and the steps that it took, decided only by its work.
 fn by_work(source: &str, input: &Input) -> (Result<bool, ExpressionError>, u64) {
     let filter = Filter::compile(source).unwrap_or_else(|error| panic!("{source}: {error}"));
     let Evaluated { result, steps } = filter.0.evaluate(input, BY_WORK, value::boolean);
@@ -462,7 +465,7 @@ fn by_work(source: &str, input: &Input) -> (Result<bool, ExpressionError>, u64) 
 }
 
 #[test]
-fn a_budget_that_is_spent_gives_the_same_answer_every_time() {
+fn an_exhausted_budget_gives_the_same_result_every_time() {
     let source = "body.all(a, body.all(b, a + b >= 0))";
     let input = numbers(2_000);
     assert_eq!(by_work(source, &input), (Err(ExpressionError::TooExpensive), MAX_STEPS));
@@ -471,7 +474,7 @@ fn a_budget_that_is_spent_gives_the_same_answer_every_time() {
     assert_eq!((result, by_work(source, &numbers(400)).1), (Ok(true), steps));
 }
 
-/// A body with one text of `bytes` bytes, of a and b in an order without a pattern.
+/// A body with one text of `bytes` bytes, of a and b in an irregular order.
 fn text(bytes: usize) -> Input {
     let mut state = 1_u32;
     let letters = (0..bytes).map(|_| {
@@ -482,7 +485,7 @@ fn text(bytes: usize) -> Input {
 }
 
 #[test]
-fn a_pattern_that_could_search_for_long_costs_too_much_before_it_searches() {
+fn a_pattern_with_a_long_search_costs_too_much_before_it_searches() {
     let large = text(1_000_000);
     for pattern in ["[ab]*a[ab]{900}[c-z]", "a[ab]{900}[c-z]", "(?s).*a.{400}[c-z]"] {
         let (result, steps) = by_work(&format!("body.s.matches('{pattern}')"), &large);
@@ -496,7 +499,7 @@ fn a_pattern_that_could_search_for_long_costs_too_much_before_it_searches() {
 }
 
 #[test]
-fn a_pattern_is_compiled_when_the_expression_is_saved_and_refused_with_its_place() {
+fn a_pattern_is_compiled_when_the_expression_is_saved_and_rejected_with_its_position() {
     let refused = |source: &str| Filter::compile(source).expect_err(source);
     for source in [
         r"event.type.matches(r'(?:\pL|\pN){150}x')",
@@ -506,7 +509,7 @@ fn a_pattern_is_compiled_when_the_expression_is_saved_and_refused_with_its_place
         assert_eq!(refused(source), ExpressionError::PatternTooLarge { position: Position { line: 1, column: 20 } });
     }
     let many = (0..90).map(|number| format!(r"'a'.matches(r'\w{number}')")).collect::<Vec<_>>().join(" || ");
-    assert_eq!(refused(&many).code(), "expression_pattern_too_large", "they count together");
+    assert_eq!(refused(&many).code(), "expression_pattern_too_large", "their sizes are added");
     let broken = refused("event.type.matches('a(')");
     assert!(matches!(&broken, ExpressionError::PatternSyntax { .. }), "{broken:?}");
     assert!(broken.to_string().contains("unclosed group"), "{broken}");
@@ -555,7 +558,7 @@ fn reading_long_texts_is_charged_by_their_length() {
         assert!(few.0.is_ok() && many.0.is_ok(), "{source}: {few:?} {many:?}");
         assert!(many.1 > few.1 + 1_000_000 / 256 / 2, "{source}: {few:?} {many:?}");
     }
-    // What is written out is small, and so is what is compared with it.
+    // Literals are small, and so is the part that is compared with them.
     let source = "body.s == 'x' || body.t == 'x' && headers != null && 'x-tag' in headers";
     assert_eq!(by_work(source, &small), by_work(source, &large));
     let input =
@@ -569,7 +572,7 @@ fn reading_long_texts_is_charged_by_their_length() {
 }
 
 #[test]
-fn a_turn_of_a_loop_costs_as_much_as_what_it_evaluates() {
+fn an_iteration_of_a_loop_costs_as_much_as_the_nodes_that_it_evaluates() {
     let long = vec!["n >= 0"; 200].join(" && ");
     let (short, long) =
         (by_work("body.all(n, n >= 0)", &numbers(1_000)), by_work(&format!("body.all(n, {long})"), &numbers(1_000)));
@@ -578,7 +581,7 @@ fn a_turn_of_a_loop_costs_as_much_as_what_it_evaluates() {
 }
 
 #[test]
-fn an_evaluation_that_is_late_is_ours() {
+fn a_late_evaluation_is_a_fault_of_the_relay() {
     let filter = Filter::compile("body.all(a, a >= 0)").expect("good");
     let limits = Limits { deadline: Duration::ZERO, ..Limits::default() };
     let error = filter.0.evaluate(&numbers(1_000), limits, value::boolean).result.expect_err("late");
@@ -587,7 +590,7 @@ fn an_evaluation_that_is_late_is_ours() {
 }
 
 #[test]
-fn growth_is_stopped_before_it_takes_the_memory() {
+fn growth_is_stopped_before_memory_runs_out() {
     let large = input_of(format!("\"{}\"", "x".repeat(MAX_BODY_BYTES - 2)).as_bytes());
     let doubling = |times| (0..times).fold("body".to_owned(), |inner, _| format!("[{inner}].map(x, x + x)[0]"));
     for source in [
@@ -606,12 +609,12 @@ fn growth_is_stopped_before_it_takes_the_memory() {
     }
 }
 
-/// A turn of a source, whose caller waits for as long as a test may take.
+/// A turn of a source whose caller waits for as long as a test may take.
 fn turn(source: u8) -> Turn {
     Turn::within(SourceId::mint(1, [source; 10]), Duration::from_secs(60))
 }
 
-/// Takes the only thread that decides until it is told to go on.
+/// Occupies the only thread for filters and order keys until it is released.
 async fn block(evaluator: &Evaluator) -> (std::sync::mpsc::Sender<()>, JoinHandle<Result<(), ExpressionError>>) {
     let (release, wait) = std::sync::mpsc::channel::<()>();
     let (started, running) = tokio::sync::oneshot::channel();
@@ -621,12 +624,12 @@ async fn block(evaluator: &Evaluator) -> (std::sync::mpsc::Sender<()>, JoinHandl
         let _ = wait.recv();
     };
     let blocked = tokio::spawn(async move { evaluator.decide(turn(0), work).await });
-    running.await.expect("the only thread is taken");
+    running.await.expect("the only thread is occupied");
     (release, blocked)
 }
 
 #[tokio::test]
-async fn the_evaluator_answers_in_order_and_shares_the_input() {
+async fn the_evaluator_returns_results_in_order_and_shares_the_input() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     let input = Arc::new(input());
     let compile = |source: &str| Filter::compile(source).expect(source);
@@ -638,7 +641,7 @@ async fn the_evaluator_answers_in_order_and_shares_the_input() {
 }
 
 #[tokio::test]
-async fn the_filters_of_an_event_have_a_budget_together() {
+async fn the_filters_of_an_event_share_a_budget() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     let filter = Filter::compile("body.all(a, body.all(b, a + b >= 0))").expect("good");
     let answers = evaluator.matches_all(turn(1), vec![filter; 30], Arc::new(numbers(2_000))).await;
@@ -652,14 +655,14 @@ async fn the_filters_of_an_event_have_a_budget_together() {
 async fn an_evaluation_that_panics_is_an_error_and_does_not_end_the_only_thread() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     for _ in 0..2 {
-        let answer = evaluator.decide(turn(1), || -> u8 { panic!("not an expression's own panic") }).await;
+        let answer = evaluator.decide(turn(1), || -> u8 { panic!("a test") }).await;
         assert_eq!(answer, Err(ExpressionError::Internal));
     }
     assert_eq!(evaluator.decide(turn(1), || 7).await, Ok(7));
 }
 
 #[tokio::test]
-async fn filters_do_not_wait_for_transforms_nor_transforms_for_filters() {
+async fn transforms_do_not_wait_for_filters() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 8).expect("threads");
     let (release, blocked) = block(&evaluator).await;
     let transform = Transform::compile("'made'").expect("good");
@@ -692,7 +695,7 @@ async fn sources_take_turns_on_a_thread() {
 }
 
 #[tokio::test]
-async fn a_caller_waits_for_room_and_for_its_turn_until_its_time_is_over() {
+async fn a_caller_waits_for_room_and_for_its_turn_until_its_deadline() {
     let evaluator = Evaluator::start(NonZeroUsize::MIN, 1).expect("threads");
     let (release, blocked) = block(&evaluator).await;
     let filter = Filter::compile("true").expect("good");
@@ -711,7 +714,7 @@ async fn a_caller_waits_for_room_and_for_its_turn_until_its_time_is_over() {
     assert_eq!(patient.await, [Ok(true)]);
     assert_eq!(blocked.await.expect("no panic"), Ok(()));
     let (release, blocked) = block(&evaluator).await;
-    assert_eq!(ask(now()).await, [Err(ExpressionError::TooSlow)], "the thread is taken");
+    assert_eq!(ask(now()).await, [Err(ExpressionError::TooSlow)], "the thread is occupied");
     release.send(()).expect("the thread waits");
     assert_eq!(blocked.await.expect("no panic"), Ok(()));
 }
@@ -727,7 +730,7 @@ async fn poll_once<F: Future + Unpin>(mut future: F) -> Option<F::Output> {
 }
 
 #[test]
-fn a_filter_is_asked_without_the_body_only_if_the_body_cannot_change_its_answer() {
+fn a_filter_can_be_evaluated_without_the_body_only_if_the_body_cannot_change_its_result() {
     let without = |bytes: usize| Input::without_body(EventFields::default(), HeaderList::default(), bytes);
     let by_header = Filter::compile("!('x-kind' in headers)").expect("compiles");
     assert!(!by_header.uses_body());
@@ -738,6 +741,6 @@ fn a_filter_is_asked_without_the_body_only_if_the_body_cannot_change_its_answer(
         let too_large = vec![b'1'; MAX_BODY_BYTES + 1];
         assert_eq!(by_body.matches(&without(MAX_BODY_BYTES + 1)), by_body.matches(&input_of(&too_large)), "{source}");
         let error = by_body.matches(&without(10)).expect_err("has no body");
-        assert!(error.is_ours(), "{source}: nothing is decided by a body that was not read: {error}");
+        assert!(error.is_ours(), "{source}: a body that was not read decides nothing: {error}");
     }
 }

@@ -1,4 +1,4 @@
-//! Between JSON and the interpreter's values.
+//! Conversions between JSON and the interpreter's values.
 
 use std::collections::HashMap;
 use std::io::Write as _;
@@ -16,10 +16,10 @@ use shared::reader::{Json, Number, Step, Value};
 use super::number::{Digits, MAX_DIGITS};
 use super::{ExpressionError, MAX_OUTPUT_BYTES, Transformed};
 
-/// What a value is charged beside its text: about what it costs on the heap.
+/// What a value is charged in addition to its text: its approximate size on the heap.
 const NODE_BYTES: u64 = 32;
 
-/// Makes a value of one of the relay's own: whole numbers become `int`, or `uint` if they are too large for it.
+/// Converts a value of the relay's own: integers become `int`, or `uint` if they are too large for it.
 pub(super) fn from_plain(plain: Plain) -> Box<dyn Val> {
     match plain {
         Plain::Null => Box::new(CelNull),
@@ -34,13 +34,13 @@ pub(super) fn from_plain(plain: Plain) -> Box<dyn Val> {
     }
 }
 
-/// An array or object that is being made.
+/// An array or object that is being converted.
 enum Made {
     List(Vec<Box<dyn Val>>),
     Map { fields: HashMap<CelMapKey<'static>, Box<dyn Val>>, name: String },
 }
 
-/// Makes a value of what was read, however deep it is. It is dropped by [`dismantle`].
+/// Converts JSON of any depth. The value must be dropped by [`dismantle`].
 pub(super) fn from_json(json: Json<'_>) -> Box<dyn Val> {
     let mut open: Vec<Made> = Vec::new();
     for step in json.walk() {
@@ -82,7 +82,7 @@ pub(super) fn from_json(json: Json<'_>) -> Box<dyn Val> {
     Box::new(CelNull)
 }
 
-/// Drops a value without recursion: threads that serve others have small stacks.
+/// Drops a value without recursion: threads that serve other callers have small stacks.
 pub(super) fn dismantle(value: Box<dyn Val>) {
     let mut rest = vec![value];
     while let Some(value) = rest.pop() {
@@ -103,14 +103,15 @@ fn number_of(digits: &str) -> Box<dyn Val> {
     }
 }
 
-/// A filter's answer.
+/// The result of a filter.
 pub(super) fn boolean(value: &dyn Val) -> Result<bool, ExpressionError> {
     let bool = value.downcast_ref::<CelBool>().map(|bool| *bool.inner());
     bool.ok_or_else(|| ExpressionError::NotBoolean(value.get_type().name().to_owned()))
 }
 
-/// An order key's answer: the first 64 bits of the SHA-256 of its JSON; `None` for null and for the empty text, which are no
-/// key. An expression that ends with `orValue("")` means by it that there is none, and not one order for all such events.
+/// The result of an order key: the first 64 bits of the SHA-256 of its JSON; `None` for null and for the empty text,
+/// which mean no key. With an expression that ends with `orValue("")`, events without a key have no order, instead of
+/// one order for all of them.
 pub(super) fn key_hash(value: &dyn Val) -> Result<Option<i64>, ExpressionError> {
     let json = to_json(value)?;
     if json == b"null" || json == b"\"\"" {
@@ -119,7 +120,7 @@ pub(super) fn key_hash(value: &dyn Val) -> Result<Option<i64>, ExpressionError> 
     Ok(Sha256::digest(json).first_chunk().copied().map(i64::from_be_bytes))
 }
 
-/// A transform's answer.
+/// The result of a transform.
 pub(super) fn body(value: &dyn Val) -> Result<Transformed, ExpressionError> {
     let (body, content_type) = if let Some(text) = value.downcast_ref::<CelString<'_>>() {
         (text.inner().as_bytes().to_vec(), "text/plain; charset=utf-8")
@@ -142,7 +143,7 @@ pub(super) fn text_bytes(value: &dyn Val) -> u64 {
     text.or_else(bytes).map_or(0, |length| u64::try_from(length).unwrap_or(u64::MAX))
 }
 
-/// How many bytes a copy of a value takes, up to `enough`: beyond it nothing more is counted.
+/// How many bytes a copy of a value takes. Counting stops at `enough`.
 pub(super) fn weight(value: &dyn Val, enough: u64) -> u64 {
     let length = |length: usize| u64::try_from(length).unwrap_or(u64::MAX);
     if let Some(text) = value.downcast_ref::<CelString<'_>>() {
@@ -177,7 +178,7 @@ enum Written<'v> {
     Map(std::vec::IntoIter<(String, &'v (dyn Val + 'v))>),
 }
 
-/// The value as JSON, the names of maps in alphabetical order; however deep it is.
+/// The value as JSON, of any depth, with the names of maps in alphabetical order.
 fn to_json(value: &dyn Val) -> Result<Vec<u8>, ExpressionError> {
     let mut out = Vec::new();
     let mut open: Vec<Written<'_>> = Vec::new();
@@ -192,7 +193,7 @@ fn to_json(value: &dyn Val) -> Result<Vec<u8>, ExpressionError> {
                 let fields = map.inner().iter().map(|(key, value)| Ok((name(key.inner())?, value.as_ref())));
                 let mut fields = fields.collect::<Result<Vec<_>, ExpressionError>>()?;
                 fields.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-                // A number and the text of its digits are two keys and one name.
+                // A number and the text of its digits are two keys but one name.
                 fields.dedup_by(|(one, _), (other, _)| one == other);
                 open.push(Written::Map(fields.into_iter()));
             } else if let Some(optional) = value.downcast_ref::<CelOptional<'_>>() {

@@ -17,7 +17,7 @@ use crate::unix_time::unix_us;
 /// The longest URL of a destination, in bytes.
 pub const MAX_URL_BYTES: usize = 2_048;
 
-/// A destination as the engine needs it to deliver.
+/// A destination with everything that the engine needs to deliver to it.
 #[derive(Debug)]
 pub struct Destination {
     pub id: DestinationId,
@@ -35,19 +35,20 @@ pub struct Destination {
     pub append_query: bool,
     pub state: DestinationState,
     pub state_changed_at: OffsetDateTime,
-    /// When its URL led to another scheme, host or port for the last time.
+    /// When its URL last changed to another scheme, host or port.
     pub moved_at: OffsetDateTime,
 }
 
 impl Destination {
-    /// Since when what is learned of it counts, Unix time in microseconds: the last change of its address or its state.
+    /// Since when the learned state of it is valid, Unix time in microseconds: the last change of its address or its
+    /// state.
     #[must_use]
     pub fn learned_since_us(&self) -> u64 {
         unix_us(self.moved_at.max(self.state_changed_at))
     }
 }
 
-/// How many deliveries a destination takes in a period.
+/// The maximum number of deliveries to a destination in a period.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Rate {
     pub limit: NonZeroU32,
@@ -55,7 +56,7 @@ pub struct Rate {
 }
 
 impl Rate {
-    /// The period as the API and the tables name it.
+    /// The period's name in the API and the tables.
     #[must_use]
     pub fn per_name(self) -> &'static str {
         match self.per.as_secs() {
@@ -82,10 +83,10 @@ pub enum DestinationState {
 }
 
 impl DestinationState {
-    /// All of them.
+    /// All states.
     pub const ALL: [Self; 3] = [Self::Active, Self::Paused, Self::Disabled];
 
-    /// As the table names it.
+    /// Its name in the table.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
@@ -95,7 +96,7 @@ impl DestinationState {
         }
     }
 
-    /// From its name in the table; `None` if there is no such state.
+    /// The state with this name in the table; `None` if there is none.
     #[must_use]
     pub fn from_name(name: &str) -> Option<Self> {
         Self::ALL.into_iter().find(|state| state.name() == name)
@@ -107,13 +108,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn every_state_is_read_from_its_name_and_no_other_text_is_a_state() {
+    fn every_state_is_parsed_from_its_name_and_no_other_text_is_a_state() {
         for state in DestinationState::ALL {
             assert_eq!(DestinationState::from_name(state.name()), Some(state));
             assert_eq!(
                 serde_json::to_value(state).expect("writes"),
                 state.name(),
-                "the API and the table name it alike"
+                "the API and the table use the same name"
             );
         }
         for text in ["", "Active", "of a later version"] {

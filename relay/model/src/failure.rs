@@ -1,9 +1,9 @@
-//! Why an attempt was not made, or got no answer.
+//! Why an attempt was not made, or got no response.
 
 use std::net::IpAddr;
 
-/// Why the guard does not let a request out. The text is for the destination's owner: of a host name it never says
-/// what it resolves to, for that would map the relay's network.
+/// Why the guard refuses a request. The text is for the operator of the destination: it never says what a host name
+/// resolves to, because that would map the relay's network.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum EgressError {
     /// Neither http nor https.
@@ -15,13 +15,13 @@ pub enum EgressError {
     /// No host, or only dots.
     #[error("the URL has no host")]
     NoHost,
-    /// A literal address outside of what the policy allows.
+    /// A literal address that the policy does not allow.
     #[error(
         "{0} is not a public address; use a public address, or ask the operator to add its network to \
          TIDEGATE_EGRESS_ALLOW"
     )]
     AddressBlocked(IpAddr),
-    /// A host name of which no address is within what the policy allows; found at connect time.
+    /// A host name without an address that the policy allows; found at connect time.
     #[error(
         "the host {0} has no public address; use a public host, or ask the operator to add its network to \
          TIDEGATE_EGRESS_ALLOW"
@@ -30,13 +30,13 @@ pub enum EgressError {
     /// A port that the policy does not allow.
     #[error("port {0} is not allowed; use 443, 80, or a port above 1023 that no database or broker usually has")]
     PortBlocked(u16),
-    /// A URL that no request can be made of.
+    /// A URL from which no request can be made.
     #[error(
         "the host in the URL is invalid: it contains a character such as {{ }} \" or `, or is not a host name; correct \
          it"
     )]
     Unsendable,
-    /// An entry of the allow-list that is no range.
+    /// An entry of the allow-list that is not a range.
     #[error("\"{0}\" is not a valid CIDR range; use one such as 10.0.0.0/8")]
     AllowList(String),
     /// The client could not be built on this machine.
@@ -61,7 +61,7 @@ impl EgressError {
     }
 }
 
-/// Why a request that was let out got no response, as far as its owner can act on it.
+/// Why a request that the guard allowed got no response, in terms of what the operator can do about it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum SendFailure {
     /// The guard refused at connect time; nothing was sent.
@@ -82,19 +82,19 @@ pub enum SendFailure {
     /// Connecting failed in another way, such as no route to the network.
     #[error("the host could not be reached")]
     Unreachable,
-    /// Connected, but the attempt's deadline passed.
+    /// Connected, but the attempt's deadline has passed.
     #[error("the response headers did not arrive within the timeout; respond faster, or raise timeout_ms")]
     Timeout,
-    /// The connection broke while the request was written, or before anything of a response arrived.
+    /// The connection broke while the request was written, or before any of a response arrived.
     #[error("the connection was closed before a valid response arrived")]
     NoResponse,
-    /// What came back is not HTTP.
+    /// The response is not HTTP.
     #[error("the response is not HTTP; check that an HTTP server is listening on this port")]
     NotHttp,
-    /// More was sent before the head of the answer was complete than any head needs.
+    /// More bytes arrived before the head of the response was complete than any head needs.
     #[error("the response headers, including interim 1xx responses, are too large; reduce them")]
     TooMuch,
-    /// This machine lacks descriptors, ports or memory: nothing was sent, and it is no attempt of the destination's.
+    /// This machine lacks descriptors, ports or memory: nothing was sent, and it does not count as an attempt.
     #[error("this machine cannot open a connection now: {0}")]
     Ours(String),
 }
@@ -119,10 +119,10 @@ impl SendFailure {
     }
 }
 
-/// What was wrong in a TLS handshake.
+/// Why a TLS handshake failed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
 pub enum TlsFailure {
-    /// The certificate was refused.
+    /// The certificate was not accepted.
     #[error("the certificate was not accepted; check its chain, host name and expiry date")]
     Certificate,
     /// The other side closed or reset the connection.
@@ -131,7 +131,7 @@ pub enum TlsFailure {
          (SNI)"
     )]
     Ended,
-    /// The two sides do not understand each other.
+    /// The two sides have no common protocol.
     #[error("the two sides found no common protocol; check that this port supports TLS 1.2 or 1.3")]
     Protocol,
 }

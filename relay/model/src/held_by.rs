@@ -30,11 +30,11 @@ pub enum HeldBy {
 }
 
 impl HeldBy {
-    /// All of them.
+    /// All causes.
     pub const ALL: [Self; 7] =
         [Self::Filter, Self::OrderKey, Self::Transform, Self::Url, Self::Body, Self::Attempt, Self::Route];
 
-    /// As the tables name it.
+    /// Its name in the tables.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -48,7 +48,7 @@ impl HeldBy {
         }
     }
 
-    /// From its name in the tables.
+    /// The cause with this name in the tables.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|by| by.name() == name).unwrap_or(Self::Transform)

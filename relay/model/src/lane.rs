@@ -1,15 +1,15 @@
-//! Lanes: fresh deliveries, retries and replays of one destination wait apart from each other.
+//! Lanes: fresh deliveries, retries and replays of one destination wait separately.
 
 use std::ops::{Index, IndexMut};
 
-/// Which queue of its destination a delivery waits in. The first is the most urgent.
+/// The queue of its destination in which a delivery waits. The first is the most urgent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Lane {
     /// Not attempted yet.
     Fresh,
     /// Attempted before, and failed.
     Retry,
-    /// Made by a replay, attempted or not.
+    /// Created by a replay, attempted or not.
     Replay,
 }
 
@@ -27,7 +27,7 @@ impl Lane {
         }
     }
 
-    /// The lane with this number in the table; `None` where there is none.
+    /// The lane with this number in the table; `None` if there is none.
     #[must_use]
     pub fn from_number(number: i16) -> Option<Self> {
         Self::ALL.into_iter().find(|lane| lane.number() == number)
@@ -44,7 +44,7 @@ impl Lane {
     }
 }
 
-/// One of something for each lane.
+/// A value for each lane.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct PerLane<T> {
     fresh: T,
@@ -53,7 +53,7 @@ pub struct PerLane<T> {
 }
 
 impl<T> PerLane<T> {
-    /// All of them, the most urgent lane first.
+    /// All values, the most urgent lane first.
     pub fn each(&self) -> [&T; 3] {
         [&self.fresh, &self.retry, &self.replay]
     }

@@ -1,5 +1,5 @@
-//! The nouns that the engine, the store and the service share: plain values with what can be computed of them alone. No clock,
-//! no randomness and no I/O.
+//! The types that the engine, the store and the service share: plain values, and functions that need nothing but them.
+//! No clock, no randomness and no I/O.
 
 pub mod destination;
 pub mod failure;

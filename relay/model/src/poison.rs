@@ -1,4 +1,4 @@
-//! What the deliveries of an order key do if one of them fails.
+//! How the deliveries of an order key are treated if one of them fails.
 
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -16,7 +16,7 @@ pub enum Poison {
 }
 
 impl Poison {
-    /// As the table names it.
+    /// Its name in the table.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -25,7 +25,7 @@ impl Poison {
         }
     }
 
-    /// From its name in the table.
+    /// The value with this name in the table; any other name means `Block`.
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         if name == Self::Skip.name() { Self::Skip } else { Self::Block }

@@ -1,4 +1,4 @@
-//! A destination's retry policy, as the API takes it.
+//! A destination's retry policy, as the API accepts it.
 
 use serde::{Deserialize, Deserializer, Serialize};
 
@@ -11,33 +11,34 @@ const HOUR: u32 = 60 * 60;
 /// The longest single wait, in seconds: 7 days.
 pub const MAX_DELAY_S: u32 = 7 * 24 * HOUR;
 
-/// The most attempts.
+/// The maximum number of attempts.
 pub const MAX_ATTEMPTS: u32 = 50;
 
 /// The steepest growth of the exponential form.
 pub const MAX_MULTIPLIER: f64 = 10.0;
 
-/// How often and when a delivery is tried. Made by deserialising, which checks it, or by [`RetryPolicy::checked`].
+/// How often and when a delivery is tried. It is created by deserialising, which validates it, or by
+/// [`RetryPolicy::checked`].
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
 #[serde(try_from = "Fields", into = "Fields")]
 pub enum RetryPolicy {
-    /// The wait before each attempt in seconds: 1 to 50 entries of 0 to 604,800. Every new delivery waits for the first one,
-    /// which is usually 0; what is retried or released by hand does not.
+    /// The wait before each attempt in seconds: 1 to 50 entries of 0 to 604,800. Every new delivery waits for the first
+    /// one, which is usually 0. A delivery that is retried or released manually does not wait for it.
     Schedule { schedule_s: Vec<u32> },
-    /// The first attempt at once, then a wait that grows.
+    /// The first attempt at once, then growing waits.
     Exponential {
         /// The wait before the second attempt in seconds, 1 to 604,800.
         initial_s: u32,
-        /// What each wait is multiplied with to give the next, 1 to 10.
+        /// The factor from one wait to the next, 1 to 10.
         multiplier: f64,
         /// The longest wait in seconds, `initial_s` to 604,800.
         max_s: u32,
-        /// How often it is tried at all, 1 to 50.
+        /// The number of attempts, 1 to 50.
         attempts: u32,
     },
 }
 
-/// What is wrong with a retry policy; each names its field.
+/// Why a retry policy is invalid. Each error names its field.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum PolicyError {
     #[error("set either schedule_s, or all of initial_s, multiplier, max_s and attempts")]
@@ -59,7 +60,7 @@ pub enum PolicyError {
 }
 
 impl PolicyError {
-    /// The field that is wrong; empty where the fields do not go together.
+    /// The invalid field; empty if the fields cannot be combined.
     #[must_use]
     pub fn field(&self) -> &'static str {
         match self {
@@ -81,7 +82,7 @@ impl Default for RetryPolicy {
 }
 
 impl RetryPolicy {
-    /// How often a delivery is tried at most.
+    /// The maximum number of attempts of a delivery.
     #[must_use]
     pub fn attempts(&self) -> u32 {
         match self {
@@ -90,10 +91,10 @@ impl RetryPolicy {
         }
     }
 
-    /// Hands the policy back if every field is in its range.
+    /// Returns the policy if every field is in its range.
     ///
     /// # Errors
-    /// The first field that is not.
+    /// Returns the error of the first field that is not.
     pub fn checked(self) -> Result<Self, PolicyError> {
         match &self {
             Self::Schedule { schedule_s } => {
@@ -142,7 +143,7 @@ struct Fields {
     attempts: Option<u32>,
 }
 
-/// A field that is given has a value: null would be one of the other form that is taken for left out.
+/// Rejects null: otherwise a null field of the other form would be taken for an absent one.
 fn value<'de, T: Deserialize<'de>, D: Deserializer<'de>>(deserializer: D) -> Result<Option<T>, D::Error> {
     T::deserialize(deserializer).map(Some)
 }

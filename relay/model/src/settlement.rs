@@ -1,4 +1,4 @@
-//! What an attempt made of its delivery, as the engine decides it and the store writes it.
+//! The result of an attempt for its delivery, as the engine decides it and the store writes it.
 
 use std::time::Duration;
 
@@ -7,7 +7,7 @@ use uuid::Uuid;
 
 use crate::held_by::HeldBy;
 
-/// An attempt and what it made of its delivery.
+/// An attempt and its result for the delivery.
 #[derive(Debug, Clone)]
 pub struct Settlement {
     pub delivery_id: Uuid,
@@ -16,22 +16,23 @@ pub struct Settlement {
     pub shard: i16,
     pub epoch: i64,
     pub replay_id: Option<Uuid>,
-    /// `None` where nothing was sent: the transform failed.
+    /// `None` if nothing was sent.
     pub attempt: Option<AttemptRow>,
     /// All attempts of the delivery so far, this one included.
     pub attempts: i16,
-    /// Those before this one. Together with [`Self::generation`] it says which state of the delivery this settles: it is
-    /// written once, and not to a delivery that was cancelled and made pending again meanwhile.
+    /// The attempts before this one. With [`Self::generation`] this identifies the state of the delivery that this
+    /// settles, so that it is written only once, and not to a delivery that was cancelled and made pending again in the
+    /// meantime.
     pub attempts_before: i16,
-    /// Which stay in the table the delivery was read in.
+    /// The generation of the row that was read, see `engine::item::Item::generation`.
     pub generation: i64,
-    /// A caller had asked to send it at once when it was read.
+    /// The delivery was expedited when it was read.
     pub expedited: bool,
-    /// Of those of the present schedule, the ones it is not charged for.
+    /// Of the attempts of the present schedule, those that are not charged.
     pub throttled: i16,
-    /// Of a delivery that goes in order.
+    /// A hash of the order key; `None` if the delivery has no order.
     pub order_key: Option<i64>,
-    /// The next one of its key may go.
+    /// Whether the next delivery of its key may go.
     pub frees_key: bool,
     pub next: Next,
 }
@@ -50,7 +51,7 @@ pub struct AttemptRow {
     pub location: Option<String>,
 }
 
-/// What becomes of a delivery.
+/// The new state of a delivery.
 #[derive(Debug, Clone, PartialEq)]
 pub enum Next {
     Succeeded,
@@ -58,21 +59,22 @@ pub enum Next {
         error: &'static str,
         reason: String,
     },
-    /// It is due again so long after this is written.
+    /// It is due again after this wait, counted from when this is written.
     RetryIn(Duration),
-    /// Nothing was sent because of the relay, for the `times`th time in a row. It is due again so long after this is written.
+    /// Nothing was sent because of the relay, for the `times`th time in a row. It is due again after this wait, counted
+    /// from when this is written.
     NotSent {
         wait: Duration,
         times: u16,
         reason: String,
     },
-    /// It cannot be sent. It is held until its route is changed, or until it is retried by hand.
+    /// It cannot be sent. It is held until the cause is removed or it is retried manually.
     Held {
         by: HeldBy,
         reason: String,
     },
-    /// Nothing was sent: an earlier one of its key is pending. It is due when that one frees the key, or else so long after
-    /// this is written.
+    /// Nothing was sent: an earlier delivery of its key is pending. It is due when that one frees the key, or otherwise
+    /// after this wait, counted from when this is written.
     Behind {
         wait: Duration,
     },

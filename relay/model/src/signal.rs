@@ -1,8 +1,8 @@
-//! What the replicas tell each other through the store.
+//! Signals that the replicas send each other through the store.
 
 use shared::id::{DeliveryId, DestinationId, ReplayId};
 
-/// What was cancelled.
+/// A cancellation.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Signal {
     Delivery(DestinationId, DeliveryId),

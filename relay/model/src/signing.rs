@@ -1,40 +1,41 @@
-//! The signing keys of a destination: the newest one signs, and those before it sign beside it until their time is up.
+//! The signing secrets of a destination: the newest one signs, and earlier ones sign as well until their overlap ends.
 
 use serde::{Deserialize, Serialize};
 use shared::sign::SigningSecret;
 
-/// The most keys that sign at the same time.
+/// The maximum number of secrets that sign at the same time.
 pub const MAX_KEYS: usize = 3;
 
-/// For how long a key goes on signing after it has been replaced, in seconds, where nothing else is said: a day.
+/// For how long a secret keeps signing after a rotation, in seconds, unless specified: a day.
 pub const DEFAULT_OVERLAP_S: u32 = 86_400;
 
-/// The keys, newest first.
+/// The secrets, newest first.
 #[derive(Debug, Clone)]
 pub struct SigningSecrets {
     keys: Vec<SigningSecret>,
-    /// Until when each of them signs, Unix time in milliseconds. An older key never signs for longer than a newer one.
+    /// Until when each of them signs, Unix time in milliseconds. An older secret never signs for longer than a newer
+    /// one.
     until_ms: Vec<u64>,
 }
 
-/// A key in the form in which it is sealed.
+/// A secret in the form in which it is sealed.
 #[derive(Debug, Serialize, Deserialize)]
 pub struct StoredKey {
     key: String,
-    /// Left out for the newest one, which signs until it is replaced.
+    /// Absent for the newest one, which signs until it is replaced.
     #[serde(skip_serializing_if = "Option::is_none")]
     until_ms: Option<u64>,
 }
 
 impl SigningSecrets {
-    /// One key, without an end.
+    /// One secret, without an end.
     #[must_use]
     pub fn new(key: SigningSecret) -> Self {
         Self { keys: vec![key], until_ms: vec![u64::MAX] }
     }
 
-    /// Puts `new` in front. Those that sign at `now_ms` go on for `overlap_s` seconds at most, and no more than
-    /// [`MAX_KEYS`] of them are kept.
+    /// Adds `new` in front. The secrets that sign at `now_ms` keep signing for `overlap_s` seconds at most. At most
+    /// [`MAX_KEYS`] secrets are kept in total.
     #[must_use]
     pub fn rotated(self, new: SigningSecret, overlap_s: u32, now_ms: u64) -> Self {
         let end_ms = now_ms.saturating_add(u64::from(overlap_s) * 1000);
@@ -50,19 +51,19 @@ impl SigningSecrets {
         rotated
     }
 
-    /// The keys that sign at `now_ms`.
+    /// The secrets that sign at `now_ms`.
     #[must_use]
     pub fn signing(&self, now_ms: u64) -> &[SigningSecret] {
         let count = self.until_ms.partition_point(|until_ms| *until_ms > now_ms);
         self.keys.get(..count).unwrap_or_default()
     }
 
-    /// The keys that sign at `now_ms` and have an end, with that end in Unix milliseconds.
+    /// The secrets that sign at `now_ms` and have an end, with that end in Unix milliseconds.
     pub fn ending(&self, now_ms: u64) -> impl Iterator<Item = (&SigningSecret, u64)> {
         self.signing(now_ms).iter().zip(self.until_ms.iter().copied()).filter(|(_, until_ms)| *until_ms < u64::MAX)
     }
 
-    /// The form in which they are sealed.
+    /// The form in which the secrets are sealed.
     #[must_use]
     pub fn to_stored(&self) -> Vec<StoredKey> {
         let stored = |(key, until_ms): (&SigningSecret, &u64)| StoredKey {
@@ -72,10 +73,10 @@ impl SigningSecrets {
         self.keys.iter().zip(&self.until_ms).map(stored).collect()
     }
 
-    /// From the form in which they are sealed.
+    /// The secrets from the form in which they are sealed.
     ///
     /// # Errors
-    /// Where there is none, or one that cannot be read.
+    /// Returns an error if there is none, or if one cannot be parsed.
     pub fn of_stored(stored: &[StoredKey]) -> Result<Self, String> {
         if stored.is_empty() {
             return Err("the destination has no signing secret".to_owned());
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[test]
-    fn both_keys_sign_until_the_overlap_ends_and_then_only_the_new_one() {
+    fn both_secrets_sign_until_the_overlap_ends_and_then_only_the_new_one() {
         let keys = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS);
         assert_eq!(texts(keys.signing(NOW_MS)), texts(&[key(2), key(1)]));
         assert_eq!(texts(keys.signing(NOW_MS + 59_999)), texts(&[key(2), key(1)]));
@@ -113,13 +114,13 @@ mod tests {
     }
 
     #[test]
-    fn without_an_overlap_the_old_keys_stop_at_once() {
+    fn without_an_overlap_the_old_secrets_stop_at_once() {
         let keys = SigningSecrets::new(key(1)).rotated(key(2), 600, NOW_MS).rotated(key(3), 0, NOW_MS + 1);
         assert_eq!(texts(keys.signing(NOW_MS + 1)), texts(&[key(3)]));
     }
 
     #[test]
-    fn a_second_rotation_makes_no_older_key_sign_for_longer_and_at_most_three_are_kept() {
+    fn a_second_rotation_extends_no_older_secret_and_keeps_at_most_three() {
         let twice = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(3), 600, NOW_MS + 1_000);
         let ends: Vec<u64> = twice.ending(NOW_MS + 1_000).map(|(_, until_ms)| until_ms).collect();
         assert_eq!(ends, [NOW_MS + 601_000, NOW_MS + 60_000]);
@@ -128,14 +129,14 @@ mod tests {
     }
 
     #[test]
-    fn a_key_that_is_there_already_moves_to_the_front_and_has_no_end() {
+    fn a_secret_that_is_already_present_moves_to_the_front_and_has_no_end() {
         let back = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS).rotated(key(1), 60, NOW_MS);
         assert_eq!(texts(back.signing(NOW_MS)), texts(&[key(1), key(2)]));
         assert_eq!(texts(back.signing(u64::MAX - 1)), texts(&[key(1)]));
     }
 
     #[test]
-    fn what_is_stored_is_read_back_with_its_end() {
+    fn stored_secrets_are_read_back_with_their_ends() {
         let keys = SigningSecrets::new(key(1)).rotated(key(2), 60, NOW_MS);
         let text = serde_json::to_string(&keys.to_stored()).expect("json");
         let stored: Vec<StoredKey> = serde_json::from_str(&text).expect("reads");

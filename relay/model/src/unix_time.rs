@@ -1,8 +1,8 @@
-//! Times of the database's type and Unix times.
+//! Conversions between times of the database's type and Unix times.
 
 use time::OffsetDateTime;
 
-/// A time of the database's type from Unix milliseconds; what lies beyond year 9999 is capped.
+/// A time of the database's type from Unix milliseconds; times beyond the year 9999 are capped.
 #[must_use]
 pub fn timestamp(at_ms: u64) -> OffsetDateTime {
     const LAST: OffsetDateTime = time::macros::datetime!(9999-12-31 23:59:59 UTC);
@@ -16,13 +16,13 @@ pub fn timestamp_us(at_us: u64) -> OffsetDateTime {
     OffsetDateTime::from_unix_timestamp_nanos(at_ns).unwrap_or_else(|_| timestamp(at_us / 1_000))
 }
 
-/// Unix microseconds of a time of the database; 0 for what lies before 1970.
+/// Unix microseconds of a time of the database; 0 for times before 1970.
 #[must_use]
 pub fn unix_us(at: OffsetDateTime) -> u64 {
     u64::try_from(at.unix_timestamp_nanos() / 1_000).unwrap_or(0)
 }
 
-/// Unix milliseconds of a time of the database; 0 for what lies before 1970.
+/// Unix milliseconds of a time of the database; 0 for times before 1970.
 #[must_use]
 pub fn unix_ms(at: OffsetDateTime) -> u64 {
     u64::try_from(at.unix_timestamp_nanos() / 1_000_000).unwrap_or(0)

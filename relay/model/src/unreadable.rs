@@ -51,7 +51,7 @@ impl Reason {
         Self::RefusedByDatabase,
     ];
 
-    /// The name in the table and in the API.
+    /// Its name in the table and in the API.
     #[must_use]
     pub fn name(self) -> &'static str {
         match self {
@@ -68,13 +68,13 @@ impl Reason {
         }
     }
 
-    /// From its name in the table; a name of a newer relay counts as [`Reason::NotDecodable`].
+    /// The reason with this name in the table; a name of a newer relay counts as [`Reason::NotDecodable`].
     #[must_use]
     pub fn from_name(name: &str) -> Self {
         Self::ALL.into_iter().find(|reason| reason.name() == name).unwrap_or(Self::NotDecodable)
     }
 
-    /// Whether trying it again as it is can give another result without an operator.
+    /// Whether another try of the unchanged message can succeed without an operator.
     #[must_use]
     pub fn can_pass(self) -> bool {
         match self {

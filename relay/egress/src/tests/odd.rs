@@ -1,4 +1,4 @@
-//! Answers with a head that is not quite HTTP: their status line decides.
+//! Responses with a head that is not quite HTTP: their status line decides.
 
 use super::scripted::{Scripted, Then};
 use super::*;
@@ -8,7 +8,7 @@ fn answer(lines: &str) -> Vec<u8> {
 }
 
 #[tokio::test]
-async fn a_200_with_odd_headers_is_a_200_and_no_request_follows_on_its_connection() {
+async fn a_200_with_malformed_headers_is_a_200_and_no_request_follows_on_its_connection() {
     let egress = egress("127.0.0.1");
     for odd in [
         answer("X-Powered-By : PHP\r\n"),
@@ -32,7 +32,7 @@ async fn a_200_with_odd_headers_is_a_200_and_no_request_follows_on_its_connectio
 }
 
 #[tokio::test]
-async fn many_and_long_headers_bytes_of_latin_1_and_an_empty_reason_are_read_and_the_connection_is_kept() {
+async fn many_or_long_headers_latin_1_and_an_empty_reason_are_accepted_and_the_connection_is_kept() {
     let egress = egress("127.0.0.1");
     let latin_1 = [b"HTTP/1.1 200 OK\r\nx-name: M\xfcller\r\n".as_slice(), b"content-length: 2\r\n\r\nok"].concat();
     for unusual in [
@@ -44,7 +44,7 @@ async fn many_and_long_headers_bytes_of_latin_1_and_an_empty_reason_are_read_and
     ] {
         let server = Scripted::start(move |_| (unusual.clone(), Then::Keep)).await;
         for sent in 1..=3 {
-            let answer = send(&egress, &server.url).await.expect("an answer");
+            let answer = send(&egress, &server.url).await.expect("a response");
             assert_eq!(answer.status.as_u16(), 200);
             assert_eq!(answer.excerpt(100).finish().await, (b"ok".to_vec(), false));
             assert_eq!((server.requests(), server.connections()), (sent, 1));
@@ -53,7 +53,7 @@ async fn many_and_long_headers_bytes_of_latin_1_and_an_empty_reason_are_read_and
 }
 
 #[tokio::test]
-async fn a_head_that_cannot_be_read_counts_by_its_status_line() {
+async fn a_head_that_cannot_be_parsed_counts_by_its_status_line() {
     let egress = egress("127.0.0.1");
     let many = (0..3_000).map(|number| format!("x-{number}: 1\r\n")).collect::<String>();
     for (lines, then) in [
@@ -94,11 +94,11 @@ async fn an_interim_status_line_decides_nothing() {
     }
     let text = "HTTP/1.1 103 Early Hints\r\nx : y\r\n\r\nHTTP/1.1 200 OK\r\ncontent-length: 0\r\n\r\n";
     let server = Scripted::start(move |_| (text.into(), Then::Keep)).await;
-    assert_eq!(send(&egress, &server.url).await.expect("an answer").status.as_u16(), 200);
+    assert_eq!(send(&egress, &server.url).await.expect("a response").status.as_u16(), 200);
 }
 
 #[tokio::test]
-async fn a_head_that_drips_counts_by_its_status_line_at_the_timeout_and_its_connection_ends() {
+async fn a_slow_head_counts_by_its_status_line_at_the_timeout_and_its_connection_ends() {
     let (url, closed) = streaming(b"HTTP/1.1 200 OK\r\nx: ", b"y", Duration::from_millis(5)).await;
     let answer = send_within(&egress("127.0.0.1"), &url, Duration::from_millis(300)).await.expect("a status");
     assert_eq!(answer.status.as_u16(), 200);
@@ -106,7 +106,7 @@ async fn a_head_that_drips_counts_by_its_status_line_at_the_timeout_and_its_conn
 }
 
 #[tokio::test]
-async fn what_is_no_http_is_told_apart_from_a_connection_that_ends() {
+async fn a_response_that_is_not_http_is_distinguished_from_a_connection_that_ends() {
     let egress = egress("127.0.0.1");
     for text in [
         "220 smtp ready\r\n",

@@ -1,4 +1,4 @@
-//! Connections of the pool that the destination has closed before it answered anything.
+//! Pooled connections that the destination has closed before it answered.
 
 use super::scripted::{Scripted, Then, Which};
 use super::*;
@@ -18,7 +18,7 @@ async fn post(egress: &Egress, server: &Scripted, body: &[u8]) -> Result<u16, Se
 }
 
 #[tokio::test]
-async fn a_request_on_an_old_connection_that_is_closed_or_reset_is_sent_again_at_once() {
+async fn a_request_on_a_pooled_connection_that_is_closed_or_reset_is_sent_again_at_once() {
     for then in [Then::Close, Then::Reset] {
         let server = second_is("", then).await;
         let egress = egress("127.0.0.1");
@@ -30,7 +30,7 @@ async fn a_request_on_an_old_connection_that_is_closed_or_reset_is_sent_again_at
 }
 
 #[tokio::test]
-async fn a_large_body_is_sent_again_whole() {
+async fn a_large_body_is_sent_again_completely() {
     let server = second_is("", Then::Reset).await;
     let egress = egress("127.0.0.1");
     let body: Vec<u8> = (0..3_000_000_u32).map(|number| number as u8).collect();
@@ -40,7 +40,7 @@ async fn a_large_body_is_sent_again_whole() {
 }
 
 #[tokio::test]
-async fn headers_are_made_anew_for_the_same_body_when_a_request_is_sent_again() {
+async fn headers_are_made_again_for_the_same_body_when_a_request_is_sent_again() {
     let server = second_is("", Then::Close).await;
     let egress = egress("127.0.0.1");
     assert_eq!(post(&egress, &server, b"{}").await, Ok(200));
@@ -49,12 +49,12 @@ async fn headers_are_made_anew_for_the_same_body_when_a_request_is_sent_again() 
         made.lock().expect("not poisoned").push(body.to_vec());
         HeaderMap::new()
     };
-    egress.post(&server.url, headers, b"{}".to_vec(), Duration::from_secs(30)).await.expect("an answer");
+    egress.post(&server.url, headers, b"{}".to_vec(), Duration::from_secs(30)).await.expect("a response");
     assert_eq!(*made.lock().expect("not poisoned"), [b"{}".to_vec(), b"{}".to_vec()]);
 }
 
 #[tokio::test]
-async fn a_byte_of_an_answer_makes_it_an_attempt() {
+async fn a_byte_of_a_response_makes_it_an_attempt() {
     for (text, failure) in [("H", SendFailure::NoResponse), ("220 smtp\r\n", SendFailure::NotHttp)] {
         let server = second_is(text, Then::Close).await;
         let egress = egress("127.0.0.1");
@@ -65,7 +65,7 @@ async fn a_byte_of_an_answer_makes_it_an_attempt() {
 }
 
 #[tokio::test]
-async fn a_new_connection_that_is_closed_without_an_answer_is_an_attempt() {
+async fn a_new_connection_that_is_closed_without_a_response_is_an_attempt() {
     for then in [Then::Close, Then::Reset] {
         let server = Scripted::start(move |_| (Vec::new(), then)).await;
         assert_eq!(post(&egress("127.0.0.1"), &server, b"{}").await, Err(SendFailure::NoResponse));
@@ -95,7 +95,7 @@ async fn a_request_is_sent_again_once_and_within_the_same_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_server_that_closes_each_connection_after_its_answer_fails_at_no_request_and_sees_each_once() {
+async fn a_server_that_closes_each_connection_after_its_response_receives_each_request_once() {
     let server = Arc::new(Scripted::start(|_| (OK.into(), Then::Close)).await);
     let egress = egress("127.0.0.1");
     let mut senders = tokio::task::JoinSet::new();

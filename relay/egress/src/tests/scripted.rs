@@ -2,17 +2,17 @@
 
 use super::*;
 
-/// What becomes of a connection after an answer.
+/// What the server does with a connection after a response.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Then {
     Keep,
     Close,
     Reset,
-    /// Neither answers any more nor closes.
+    /// Neither answers nor closes.
     Hang,
 }
 
-/// Which request it is.
+/// Identifies a request.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct Which {
     /// Counted from 1, over all connections.

@@ -9,7 +9,7 @@ use tokio_rustls::server::TlsStream;
 
 use super::*;
 
-/// A certificate for a name or an address, which nobody trusts yet.
+/// A certificate for a name or an address, which no client trusts yet.
 fn certified(name: &str) -> CertifiedKey<KeyPair> {
     let signing_key = KeyPair::generate().expect("a key");
     let cert = CertificateParams::new([name.to_owned()]).expect("a name").self_signed(&signing_key);
@@ -41,12 +41,12 @@ async fn listen() -> (TcpListener, Url) {
 }
 
 #[tokio::test]
-async fn a_handshake_that_is_reset_or_closed_is_a_failure_of_tls_and_none_of_the_certificate() {
+async fn a_reset_or_closed_handshake_is_a_tls_failure_and_not_one_of_the_certificate() {
     for is_reset in [true, false] {
         let (listener, url) = listen().await;
         tokio::spawn(async move {
             while let Ok((mut socket, _)) = listener.accept().await {
-                // What the client says first has to be read: closing a socket with unread bytes resets it.
+                // The client's first message has to be read: closing a socket with unread bytes resets it.
                 let _ = socket.read(&mut [0; 4096]).await;
                 if is_reset {
                     let _ = socket.set_zero_linger();
@@ -59,7 +59,7 @@ async fn a_handshake_that_is_reset_or_closed_is_a_failure_of_tls_and_none_of_the
 }
 
 #[tokio::test]
-async fn a_certificate_that_nobody_trusts_or_that_is_for_another_host_is_told() {
+async fn an_untrusted_certificate_and_one_for_another_host_are_reported() {
     let (theirs, elsewhere) = (certified("127.0.0.1"), certified("elsewhere.example"));
     for (shown, egress) in [(&theirs, egress("127.0.0.1")), (&elsewhere, trusting(&elsewhere))] {
         let (listener, url) = listen().await;
@@ -74,14 +74,15 @@ async fn a_certificate_that_nobody_trusts_or_that_is_for_another_host_is_told() 
     }
 }
 
-/// What a server over HTTP/2 does with a request.
+/// How a server over HTTP/2 treats a request.
 #[derive(Debug, Clone, Copy)]
 enum Does {
     Answer,
-    /// Says that it goes away and that it has not read this request, and leaves the connection open.
+    /// Says that it goes away and has not processed this request, and leaves the connection open.
     GoAway,
-    /// Refuses the stream, or ends it with another error.
+    /// Refuses the stream.
     Refuse,
+    /// Ends the stream with another error.
     Fail,
     /// Closes the connection.
     Close,
@@ -113,7 +114,7 @@ fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
     [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
 }
 
-/// Frames by hand, because a library does not send these on purpose. Ends with the connection.
+/// Frames written by hand, because a library does not send these on purpose. Returns when the connection ends.
 async fn serve(mut socket: TlsStream<TcpStream>, does: Does, requests: Arc<AtomicUsize>) -> Option<()> {
     socket.read_exact(&mut [0; 24]).await.ok()?;
     socket.write_all(&frame(SETTINGS, 0, 0, &[])).await.ok()?;
@@ -128,7 +129,7 @@ async fn serve(mut socket: TlsStream<TcpStream>, does: Does, requests: Arc<Atomi
         if kind == SETTINGS && flags & FLAG_ACK == 0 {
             socket.write_all(&frame(SETTINGS, FLAG_ACK, 0, &[])).await.ok()?;
         }
-        // The request has ended: with its headers, or with its data.
+        // The request is complete: with its headers, or with its data.
         if kind > 1 || flags & FLAG_END_STREAM == 0 {
             continue;
         }
@@ -153,7 +154,7 @@ async fn post(egress: &Egress, url: &Url) -> Result<u16, SendFailure> {
 }
 
 #[tokio::test]
-async fn over_http_2_a_request_that_was_not_read_or_whose_old_connection_ended_is_sent_again() {
+async fn over_http_2_an_unprocessed_request_or_one_whose_pooled_connection_ended_is_sent_again() {
     let certified = certified("127.0.0.1");
     for (does, requests) in [(Does::Answer, 2), (Does::GoAway, 3), (Does::Refuse, 3), (Does::Close, 3)] {
         let egress = trusting(&certified);

@@ -1,8 +1,8 @@
-//! Deliveries that a caller has asked to send at once.
+//! Expedited deliveries: a caller has asked to send them at once.
 //!
-//! They go before all others of their destination, within its rate, its concurrency and the order of their key. While the
-//! destination is left alone, because it asked for a back-off or its breaker is open, one of them is sent at a time, as a probe:
-//! a success ends that, and a failure leaves it as it is.
+//! They go before all others of their destination, within its rate, its concurrency and the order of their key. During
+//! a back-off, or while the breaker is open, they are sent one at a time, as probes: a success ends the back-off and
+//! closes the breaker, and a failure leaves both as they are.
 
 use std::collections::{HashSet, VecDeque};
 
@@ -20,13 +20,13 @@ use crate::tuning::MOST_EXPEDITED;
 
 #[derive(Default)]
 pub(super) struct Expedited {
-    /// What may be sent, in its order.
+    /// The deliveries that may be sent, in order.
     ready: VecDeque<Kept>,
     /// Deliveries whose rows are being read.
     reading: HashSet<DeliveryId>,
-    /// Those of them that have been settled or may have been cancelled since: what is read of them is not taken.
+    /// Those of them that have been settled, or may have been cancelled, since: their rows are not taken from the read.
     outdated: HashSet<DeliveryId>,
-    /// The one in flight that was sent while the destination was left alone.
+    /// The one in flight that was sent during a back-off or while the breaker was open.
     probe: Option<DeliveryId>,
 }
 
@@ -35,22 +35,22 @@ impl Expedited {
         !self.ready.is_empty()
     }
 
-    /// Forgets deliveries that wait here; returns them.
+    /// Drops deliveries that wait in memory, and returns them.
     pub(super) fn drop_ready(&mut self, is_gone: impl Fn(&Item) -> bool) -> Vec<DeliveryId> {
         let gone = self.ready.iter().filter(|kept| is_gone(&kept.item)).map(|kept| kept.item.id).collect();
         self.ready.retain(|kept| !is_gone(&kept.item));
         gone
     }
 
-    /// A delivery was settled or cancelled: it is not taken from a read that is under way. If it is to be sent after all, it is
-    /// asked for again.
+    /// A delivery was settled or cancelled: it is not taken from a read in flight. If it is still to be sent, it is
+    /// requested again.
     pub(super) fn changed(&mut self, id: DeliveryId) {
         if self.reading.contains(&id) {
             self.outdated.insert(id);
         }
     }
 
-    /// Some deliveries were cancelled: nothing is taken from reads that are under way. What is left is asked for again.
+    /// Some deliveries were cancelled: nothing is taken from reads in flight. The others are requested again.
     pub(super) fn replay_cancelled(&mut self) {
         self.outdated.clone_from(&self.reading);
     }
@@ -66,8 +66,8 @@ impl Expedited {
 }
 
 impl Line {
-    /// Callers have asked to send these at once. Returns those whose rows are to be read now; the others are on their way, or
-    /// are asked for again by the next look at the table.
+    /// Callers have expedited these. Returns those whose rows are to be read now. The others are being sent or read, or
+    /// the next scan requests them again.
     pub(crate) fn expedite(&mut self, ids: Vec<DeliveryId>) -> Vec<DeliveryId> {
         if !self.is_active() {
             return Vec::new();
@@ -83,14 +83,14 @@ impl Line {
         read
     }
 
-    /// The rows of these have been read: `items` are those that are to be sent at once.
+    /// The rows of these have been read; `items` are those that are still expedited.
     pub(crate) fn found_expedited(&mut self, asked: &[DeliveryId], items: Vec<Item>, budget: &Budget) {
         let asked = self.expedited.has_read(asked);
         if !self.is_active() {
             return;
         }
         for item in items.into_iter().filter(|item| asked.contains(&item.id)) {
-            // It may wait in its lane, as it was read before.
+            // It may already wait in its lane, from an earlier read.
             self.drop_ready(|waiting| waiting.id == item.id);
             let turn = item.order_key.map_or(Turn::Now, |key| self.keys.turn(key, &item));
             if self.known.contains_key(&item.id) || turn != Turn::Now {
@@ -105,16 +105,17 @@ impl Line {
         }
     }
 
-    /// What the line does with a slot, if one of these is to be sent now or next; `None` if the others go on as they may.
+    /// What the line does with a slot, if an expedited delivery is to be sent now or next; `None` if the lanes may use
+    /// it.
     pub(super) fn step_expedited(&mut self, now_us: u64, limits: &Limits, totals: &Totals) -> Option<Step> {
         let bytes = counted_bytes(self.expedited.ready.front()?.item.event.body_bytes);
         if self.in_flight() >= self.concurrency().min(limits.in_flight) {
             return None;
         }
-        // A breaker whose time has passed is half-open from here on, and this is its probe.
+        // This half-opens a breaker whose time has passed, and the expedited delivery is its probe.
         let _ = self.breaker.admit(now_us);
-        let is_left_alone = self.blocked_until(now_us).is_some() || self.breaker.state() != State::Closed;
-        if is_left_alone && (self.expedited.probe.is_some() || self.breaker.has_probe()) {
+        let is_blocked = self.blocked_until(now_us).is_some() || self.breaker.state() != State::Closed;
+        if is_blocked && (self.expedited.probe.is_some() || self.breaker.has_probe()) {
             return None;
         }
         if !fits_in_flight(bytes, self.bytes_in_flight, totals.bytes_in_flight, limits.in_flight_bytes) {
@@ -124,20 +125,20 @@ impl Line {
             return Some(wait);
         }
         let item = self.expedited.ready.pop_front()?.item;
-        if is_left_alone {
+        if is_blocked {
             self.expedited.probe = Some(item.id);
         }
         Some(self.send(item, bytes, now_us))
     }
 
-    /// Whether this attempt was sent while the destination was left alone.
-    pub(crate) fn is_asked_probe(&self, id: DeliveryId) -> bool {
+    /// Whether this attempt was sent during a back-off or while the breaker was open.
+    pub(crate) fn is_expedited_probe(&self, id: DeliveryId) -> bool {
         self.expedited.probe == Some(id)
     }
 
-    /// Learns from an answer to a delivery, if it was sent while the destination was left alone.
+    /// Learns from the result of an expedited probe; other attempts are ignored.
     pub(super) fn probed(&mut self, id: DeliveryId, verdict: Verdict, now_us: u64) {
-        if !self.is_asked_probe(id) {
+        if !self.is_expedited_probe(id) {
             return;
         }
         self.expedited.probe = None;

@@ -8,9 +8,9 @@ use crate::health::{Due, Reports, Summary};
 use crate::tuning::REPORT_EVERY_US;
 
 impl Line {
-    /// Whether the line is to be reported; at most one wake is asked for at a time.
+    /// Whether the line is to be reported. At most one wake-up is requested at a time.
     pub(crate) fn report_due(&mut self, now_us: u64) -> Due {
-        // What it would say takes the place of what it has not been told yet.
+        // A report would overwrite the stored state that has not been loaded yet.
         if !self.has_loaded_health {
             return Due::Never;
         }
@@ -33,8 +33,8 @@ impl Line {
         Health { permit_us, ..self.health(false, now_us) }
     }
 
-    /// What the next owner has to know of it that has not been reported; nothing is sent after it. A rate is always reported,
-    /// so that the next owner knows that nothing more was sent.
+    /// The state that the next owner needs and that has not been reported; nothing is sent after it. A line with a rate
+    /// always reports, so that the next owner knows that nothing more was sent.
     pub(crate) fn last_report(&mut self, now_us: u64) -> Option<Health> {
         if !self.has_loaded_health {
             return None;

@@ -16,13 +16,13 @@ fn exponential() -> RetryPolicy {
     policy(json!({"initial_s": 2, "multiplier": 3, "max_s": 100, "attempts": 7})).expect("good")
 }
 
-/// The wait before every attempt in seconds, as `next` decides it with a jitter that changes nothing.
+/// The wait before every attempt in seconds, as `next` decides it with a jitter that has no effect.
 fn waits_s(policy: &RetryPolicy) -> Vec<u64> {
     let first = milliseconds(first_wait(policy));
     let later = (1..).map_while(|made| match next(policy, made, &FAILED, 0.5) {
         Next::In { wait_ms } => Some(wait_ms),
         Next::Dead { reason: DeadReason::AttemptsExhausted } => None,
-        Next::Dead { reason: DeadReason::Gone } => panic!("a failure was not taken for one"),
+        Next::Dead { reason: DeadReason::Gone } => panic!("a failure was taken for a 410"),
     });
     std::iter::once(first).chain(later).map(|wait_ms| wait_ms / 1000).collect()
 }
@@ -56,7 +56,7 @@ fn a_delivery_is_dead_after_its_last_attempt_and_after_410() {
 }
 
 #[test]
-fn retry_after_is_read_in_all_of_its_forms() {
+fn retry_after_is_parsed_in_all_of_its_forms() {
     // The dates are the examples of RFC 9110 section 5.6.7.
     let date_ms = 784_111_777_000;
     let cases = [
@@ -78,14 +78,14 @@ fn retry_after_is_read_in_all_of_its_forms() {
 }
 
 #[test]
-fn a_date_in_retry_after_is_a_wait_from_the_date_of_the_answer() {
+fn a_date_in_retry_after_is_a_wait_from_the_date_of_the_response() {
     let answered_ms = parse_date("Sun, 06 Nov 1994 08:49:07 GMT").expect("a date");
     assert_eq!(parse_retry_after("Sun, 06 Nov 1994 08:49:37 GMT", answered_ms), Some(30_000));
     assert_eq!(parse_date("yesterday"), None);
 }
 
 #[test]
-fn retry_after_is_granted_up_to_a_day() {
+fn retry_after_is_followed_up_to_a_day() {
     let asks = |retry_after_ms| next(&RetryPolicy::default(), 1, &Outcome::Failed { retry_after_ms }, 0.5);
     assert_eq!(asks(Some(60_000)), Next::In { wait_ms: 60_000 });
     assert_eq!(asks(Some(1_000)), Next::In { wait_ms: 5_000 }, "never shorter than the policy");
@@ -93,7 +93,7 @@ fn retry_after_is_granted_up_to_a_day() {
 }
 
 #[test]
-fn a_policy_survives_json_in_both_forms() {
+fn a_policy_round_trips_through_json_in_both_forms() {
     for text in [r#"{"schedule_s":[0,1,60]}"#, r#"{"initial_s":5,"multiplier":1.5,"max_s":600,"attempts":8}"#] {
         let policy: RetryPolicy = serde_json::from_str(text).expect(text);
         assert_eq!(serde_json::to_string(&policy).expect("serialises"), text);
@@ -101,7 +101,7 @@ fn a_policy_survives_json_in_both_forms() {
 }
 
 #[test]
-fn a_bad_policy_is_refused_and_its_field_is_named() {
+fn an_invalid_policy_is_rejected_with_the_name_of_its_field() {
     let good = json!({"initial_s": 5, "multiplier": 2, "max_s": 600, "attempts": 8});
     let with = |field: &str, value: serde_json::Value| {
         let mut changed = good.clone();
@@ -125,14 +125,14 @@ fn a_bad_policy_is_refused_and_its_field_is_named() {
         (with("attempts", json!(51)), "attempts is 51"),
     ];
     for (json, expected) in cases {
-        let error = policy(json.clone()).expect_err("refused");
+        let error = policy(json.clone()).expect_err("rejected");
         assert!(error.contains(expected), "{json}: {error}");
     }
     assert_eq!(PolicyError::ScheduleEntry(1, 604_801).field(), "schedule_s");
 }
 
 #[test]
-fn the_pauses_of_the_pull_loop_grow_and_begin_anew() {
+fn the_waits_of_the_pull_loop_grow_and_are_reset() {
     let mut backoff = pull_backoff();
     let pauses: Vec<u128> = (0..10).map(|_| backoff.next_pause(0.5).as_millis()).collect();
     assert_eq!(pauses, [200, 400, 800, 1_600, 3_200, 6_400, 12_800, 25_600, 30_000, 30_000]);
@@ -141,7 +141,7 @@ fn the_pauses_of_the_pull_loop_grow_and_begin_anew() {
 }
 
 #[test]
-fn a_database_that_has_come_back_waits_for_at_most_a_second() {
+fn a_database_that_has_recovered_is_used_within_a_second() {
     let mut backoff = database_backoff();
     let pauses: Vec<u128> = (0..7).map(|_| backoff.next_pause(0.5).as_millis()).collect();
     assert_eq!(pauses, [50, 100, 200, 400, 800, 1_000, 1_000]);
@@ -152,7 +152,7 @@ fn any_policy() -> impl Strategy<Value = RetryPolicy> {
         prop::collection::vec(0..=604_800_u32, 1..=50).prop_map(|schedule_s| RetryPolicy::Schedule { schedule_s });
     let exponential = (1..=604_800_u32, 4..=40_u8, 0..=604_800_u32, 1..=50_u32).prop_map(
         |(initial_s, quarters, more_s, attempts)| {
-            // Quarters survive decimal notation to the last bit.
+            // Multiples of a quarter survive decimal notation exactly.
             let multiplier = f64::from(quarters) / 4.0;
             let max_s = (initial_s + more_s).min(604_800);
             RetryPolicy::Exponential { initial_s, multiplier, max_s, attempts }
@@ -163,7 +163,7 @@ fn any_policy() -> impl Strategy<Value = RetryPolicy> {
 
 proptest! {
     #[test]
-    fn the_next_attempt_is_within_a_fifth_of_the_policy_or_as_late_as_asked(
+    fn the_next_attempt_is_within_a_fifth_of_the_policy_or_as_late_as_retry_after_asks(
         policy in any_policy(), made in 1..60_u32, jitter in 0.0..1.0, asked: Option<u64>,
     ) {
         let outcome = Outcome::Failed { retry_after_ms: asked };
@@ -181,7 +181,7 @@ proptest! {
     }
 
     #[test]
-    fn exponential_waits_never_shrink_and_keep_to_their_bounds(
+    fn exponential_waits_never_shrink_and_stay_within_their_bounds(
         initial_s in 1..1_000_u32, multiplier in 1.0..10.0_f64, more_s in 0..100_000_u32,
     ) {
         let max_s = initial_s + more_s;
@@ -194,7 +194,7 @@ proptest! {
     }
 
     #[test]
-    fn a_valid_policy_survives_json(policy in any_policy()) {
+    fn a_valid_policy_round_trips_through_json(policy in any_policy()) {
         let text = serde_json::to_string(&policy).expect("serialises");
         prop_assert_eq!(serde_json::from_str::<RetryPolicy>(&text).expect("reads"), policy);
     }

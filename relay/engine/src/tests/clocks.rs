@@ -5,7 +5,7 @@ use super::*;
 const HOUR_US: u64 = 3_600_000_000;
 
 #[test]
-fn a_retry_is_read_after_its_wait_however_far_the_databases_clock_is_from_ours() {
+fn a_retry_is_read_after_its_wait_however_far_the_clocks_differ() {
     for database_us in [START_US - HOUR_US, START_US, START_US + HOUR_US] {
         let destination = destination(1);
         let mut core = Core::new(LIMITS);
@@ -22,12 +22,12 @@ fn a_retry_is_read_after_its_wait_however_far_the_databases_clock_is_from_ours()
         let due_us = START_US + 10_000_000;
         assert_eq!(reads(&core.handle(Input::Woken, due_us - 1)), []);
         let begin_us = begin_of(&core.handle(Input::Woken, due_us), Lane::Retry).expect("it is read");
-        assert!(begin_us <= database_us + 10_000_000, "the row is in what is read");
+        assert!(begin_us <= database_us + 10_000_000, "the read covers the row");
     }
 }
 
 #[test]
-fn what_is_due_in_the_table_is_found_however_far_its_clock_is_from_ours() {
+fn due_rows_are_found_however_far_the_clocks_differ() {
     for database_us in [START_US - HOUR_US, START_US + HOUR_US] {
         let destination = destination(1);
         let mut core = core_with(&destination);
@@ -53,12 +53,12 @@ fn a_delivery_that_waits_for_its_first_attempt_is_read_when_its_wait_is_over() {
     assert_eq!(reads(&core.handle(later, START_US)), []);
     assert_eq!(reads(&core.handle(Input::Woken, START_US + 29_900_000)), []);
     let fresh = core.handle(Input::Fresh(vec![item(&destination, 2, 0)]), START_US + 29_900_000);
-    assert_eq!(sends(&fresh).len(), 1, "it holds up no others");
+    assert_eq!(sends(&fresh).len(), 1, "it delays no others");
     assert_eq!(reads(&core.handle(Input::Woken, START_US + 30_000_000)), [Lane::Fresh]);
 }
 
 #[test]
-fn a_suspension_of_eight_hours_ends_the_lease_and_burns_no_schedule() {
+fn a_suspension_of_eight_hours_ends_the_lease_and_uses_up_no_schedule() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let lease = |until_us| Input::Owned { shards: HashMap::from([(1, 1)]), until_us };
@@ -67,7 +67,7 @@ fn a_suspension_of_eight_hours_ends_the_lease_and_burns_no_schedule() {
     let settled = settlements(&core.handle(answered(sent[0].clone(), failed(500, None)), START_US));
     core.handle(written(settled, START_US), START_US);
 
-    // The retry became due while the machine was suspended. Both clocks have gone on.
+    // The retry became due while the machine was suspended. Both clocks have advanced.
     let resumed_us = START_US + 8 * HOUR_US;
     let commands = core.handle(Input::Woken, resumed_us);
     assert_eq!((sends(&commands).len(), reads(&commands)), (0, vec![]), "another replica may own it");

@@ -7,16 +7,17 @@ use model::settlement::Next;
 use super::*;
 use crate::tuning::{FIRST_THROTTLE_BACK_OFF_US, LATE_TRANSFORMS, NOT_SENT_WAIT_US, THROTTLED_FOR_FREE};
 
-/// What the destination asks for in `Retry-After`, in milliseconds: longer than the first waits of its schedule.
+/// The wait that the destination asks for in `Retry-After`, in milliseconds: longer than the first waits of its
+/// schedule.
 const ASKED_MS: u64 = 60_000;
 
 /// One row: outcomes that all have the same consequences.
 struct Kind {
     answer: &'static str,
     outcomes: Vec<Outcome>,
-    /// What the delivery has been through.
+    /// Sets up earlier attempts of the delivery.
     item: fn(&mut Item),
-    /// What the destination has answered to another delivery before.
+    /// The outcome of another delivery to the same destination before.
     before: Option<Outcome>,
 }
 
@@ -28,7 +29,7 @@ fn statuses(answer: &'static str, statuses: &[u16]) -> Kind {
     kind(answer, statuses.iter().map(|status| failed(*status, None)))
 }
 
-fn no_answer(failure: SendFailure) -> Outcome {
+fn no_response(failure: SendFailure) -> Outcome {
     Outcome::Failed { attempt: attempt(), failure: Failure::NoAnswer(failure), retry_after_ms: None }
 }
 
@@ -41,22 +42,22 @@ fn reason() -> String {
     "a reason".to_owned()
 }
 
-/// The row of a failure without an answer. A new kind of failure needs a row.
+/// The row of a failure without a response. A new kind of failure needs a row.
 fn row_of(failure: &SendFailure) -> &'static str {
     match failure {
-        SendFailure::Timeout | SendFailure::ConnectTimeout => "no answer in time",
+        SendFailure::Timeout | SendFailure::ConnectTimeout => "no response in time",
         SendFailure::NameNotResolved => "host name without an address",
         SendFailure::Refused | SendFailure::Unreachable | SendFailure::NoResponse => {
-            "no connection, or one that ends without an answer"
+            "no connection, or one that ends without a response"
         }
         SendFailure::Tls(_) => "TLS handshake failed",
         SendFailure::Blocked(_) => "address or port that may not be called",
         SendFailure::NotHttp | SendFailure::TooMuch => "not HTTP",
-        SendFailure::Ours(_) => "our own fault: no descriptors, no database, no lease",
+        SendFailure::Ours(_) => "a fault of the relay: no descriptors, no database, no lease",
     }
 }
 
-fn without_answer() -> Vec<Kind> {
+fn without_response() -> Vec<Kind> {
     let mut rows: Vec<Kind> = Vec::new();
     for failure in [
         SendFailure::ConnectTimeout,
@@ -73,8 +74,8 @@ fn without_answer() -> Vec<Kind> {
     ] {
         let answer = row_of(&failure);
         match rows.last_mut().filter(|row| row.answer == answer) {
-            Some(row) => row.outcomes.push(no_answer(failure)),
-            None => rows.push(kind(answer, [no_answer(failure)])),
+            Some(row) => row.outcomes.push(no_response(failure)),
+            None => rows.push(kind(answer, [no_response(failure)])),
         }
     }
     rows
@@ -104,7 +105,7 @@ fn kinds() -> Vec<Kind> {
         statuses("401, 403, 407, 408", &[401, 403, 407, 408]),
         statuses("any other 4xx, such as 400, 404, 409, 413, 422", &[400, 402, 404, 409, 413, 422, 451, 499]),
     ];
-    kinds.extend(without_answer());
+    kinds.extend(without_response());
     let internal = Failure::Internal(reason());
     let internal = Outcome::Failed { attempt: attempt(), failure: internal, retry_after_ms: None };
     kinds.push(kind("the relay panicked during the request", [internal]));
@@ -113,13 +114,13 @@ fn kinds() -> Vec<Kind> {
         ..statuses("any failure at the last attempt of the schedule", &[500])
     });
     kinds.push(kind("the transform failed", [Outcome::TransformFailed { reason: reason() }]));
-    kinds.push(kind("the relay had no time for the transform", [Outcome::TransformLate { reason: reason() }]));
+    kinds.push(kind("the transform was not evaluated in time", [Outcome::TransformLate { reason: reason() }]));
     kinds.push(Kind {
         item: |item| item.not_sent = LATE_TRANSFORMS - 1,
         ..kind("the same, for the 8th time in a row", [Outcome::TransformLate { reason: reason() }])
     });
-    kinds.push(kind("the transform that it was routed with is not known", [Outcome::RouteGone]));
-    kinds.push(kind("no request can be made of the URL", [Outcome::Unsendable { reason: reason() }]));
+    kinds.push(kind("the transform that was current when it was created is no longer known", [Outcome::RouteGone]));
+    kinds.push(kind("no request can be made from the URL", [Outcome::Unsendable { reason: reason() }]));
     kinds.push(kind("the body of the event is no longer kept", [Outcome::BodyGone]));
     let ours = SendFailure::Ours(reason());
     kinds.push(kind(row_of(&ours), [Outcome::NotSent { reason: ours.to_string() }]));
@@ -145,7 +146,7 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
     let item = sent.remove(0);
     let commands = core.handle(answered(item.clone(), outcome.clone()), START_US);
     let after = learned(&core);
-    // Ten more of the same, which is what opens a breaker.
+    // Ten more of the same, which open the breaker if they count.
     for item in sent.drain(..10) {
         core.handle(answered(item, outcome.clone()), START_US);
     }
@@ -161,7 +162,9 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
             assert_eq!(*wait, Duration::from_micros(FIRST_THROTTLE_BACK_OFF_US));
             "retried after the back-off, not charged".to_owned()
         }
-        Next::RetryIn(wait) if *wait == Duration::from_millis(ASKED_MS) => "retried, no sooner than asked".to_owned(),
+        Next::RetryIn(wait) if *wait == Duration::from_millis(ASKED_MS) => {
+            "retried, no sooner than requested".to_owned()
+        }
         Next::RetryIn(wait) => {
             assert_eq!(*wait, seconds(10), "the second attempt of the schedule");
             "retried on its schedule".to_owned()
@@ -181,7 +184,7 @@ fn consequences(kind: &Kind, outcome: &Outcome) -> [String; 5] {
         (false, None) => "go on",
         (true, None) => "are halved",
         (false, Some(_)) if disabled => "stop: it is disabled",
-        (true, Some(us)) if us == ASKED_MS * 1_000 => "are halved, and stop for as long as asked",
+        (true, Some(us)) if us == ASKED_MS * 1_000 => "are halved, and stop for as long as requested",
         (true, Some(FIRST_THROTTLE_BACK_OFF_US)) => "are halved, and stop for a back-off that doubles",
         (reduced, stops) => panic!("reduced: {reduced}, stops for {stops:?}"),
     };
@@ -220,7 +223,7 @@ fn rows() -> Vec<String> {
 }
 
 #[test]
-fn the_table_of_answers_says_what_the_engine_does() {
+fn the_table_of_responses_says_what_the_engine_does() {
     let source = include_str!("../outcome.rs");
     let written: Vec<&str> = source.lines().filter(|line| line.starts_with("//! | ")).skip(1).collect();
     let made = rows();

@@ -1,9 +1,9 @@
-//! What callers have asked to send at once, and what was cancelled.
+//! Expedited deliveries, and cancellations.
 
 use super::*;
 use crate::tuning::{FAILURES_IN_A_ROW, MOST_EXPEDITED};
 
-/// The deliveries whose rows are to be read, to be sent at once.
+/// The expedited deliveries whose rows are to be read.
 fn asked(commands: &[Command]) -> Vec<DeliveryId> {
     let asked = |command: &Command| {
         if let Command::ReadExpedited { deliveries, .. } = command { Some(deliveries.clone()) } else { None }
@@ -15,7 +15,7 @@ fn expedited(item: &Item) -> Item {
     Item { expedited: true, ..item.clone() }
 }
 
-/// A caller asks for a delivery, and its row is read. Returns what is done then.
+/// A caller expedites a delivery, and its row is read. Returns the commands that follow.
 fn expedite(core: &mut Core, item: &Item, now_us: u64) -> Vec<Command> {
     let asked = asked(&core.handle(Input::Expedite(vec![(item.destination_id, item.id)]), now_us));
     assert_eq!(asked, [item.id]);
@@ -23,8 +23,8 @@ fn expedite(core: &mut Core, item: &Item, now_us: u64) -> Vec<Command> {
     core.handle(Input::Expedited { destination, epoch: 1, asked, items }, now_us)
 }
 
-/// A core whose destination is held for an hour by its first answer, with that delivery.
-fn held_core(destination: &Destination) -> (Core, Item) {
+/// A core whose destination backs off for an hour after its first response, with that delivery.
+fn core_in_back_off(destination: &Destination) -> (Core, Item) {
     let mut core = core_with(destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(destination, 1, START_US)]), START_US));
     let commands = core.handle(answered(sent[0].clone(), failed(503, Some(3_600_000))), START_US);
@@ -45,23 +45,27 @@ fn open_core(destination: &Destination) -> Core {
 }
 
 #[test]
-fn a_delivery_that_was_asked_for_is_sent_through_a_hold_and_its_success_ends_it() {
+fn an_expedited_delivery_is_sent_during_a_back_off_and_its_success_ends_it() {
     let destination = destination(1);
-    let (mut core, held) = held_core(&destination);
+    let (mut core, held) = core_in_back_off(&destination);
     let other = item(&destination, 2, START_US);
     core.handle(Input::Fresh(vec![other.clone()]), START_US);
     let sent = sends(&expedite(&mut core, &held, START_US + 1));
     assert_eq!(sent.iter().map(|item| item.id).collect::<Vec<_>>(), [held.id]);
     let commands = core.handle(answered(sent[0].clone(), succeeded()), START_US + 2);
     assert_eq!(settlements(&commands)[0].next, Next::Succeeded);
-    assert_eq!(sends(&commands).iter().map(|item| item.id).collect::<Vec<_>>(), [other.id], "others go on at once");
+    assert_eq!(
+        sends(&commands).iter().map(|item| item.id).collect::<Vec<_>>(),
+        [other.id],
+        "other deliveries continue at once"
+    );
 }
 
 #[test]
-fn a_failure_of_what_was_asked_for_leaves_the_hold_as_it_was() {
+fn a_failure_of_an_expedited_delivery_leaves_the_back_off_as_it_was() {
     let destination = destination(1);
     for failure in [failed(500, None), failed(404, None), failed(429, None)] {
-        let (mut core, held) = held_core(&destination);
+        let (mut core, held) = core_in_back_off(&destination);
         let sent = sends(&expedite(&mut core, &held, START_US + 1));
         let settled = settlements(&core.handle(answered(sent[0].clone(), failure), START_US + 2));
         assert!(settled[0].expedited && matches!(settled[0].next, Next::RetryIn(_)));
@@ -72,7 +76,7 @@ fn a_failure_of_what_was_asked_for_leaves_the_hold_as_it_was() {
 }
 
 #[test]
-fn a_pause_after_429_is_not_made_longer_by_what_was_asked_for_in_the_middle_of_it() {
+fn a_back_off_after_429_is_not_extended_by_an_expedited_delivery() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
@@ -86,7 +90,7 @@ fn a_pause_after_429_is_not_made_longer_by_what_was_asked_for_in_the_middle_of_i
 }
 
 #[test]
-fn a_delivery_that_was_asked_for_closes_an_open_breaker_or_leaves_it_as_it_is() {
+fn an_expedited_delivery_closes_an_open_breaker_or_leaves_it_as_it_is() {
     let destination = destination(1);
     for (outcome, closes) in [(succeeded(), true), (failed(500, None), false)] {
         let mut core = open_core(&destination);
@@ -100,9 +104,9 @@ fn a_delivery_that_was_asked_for_closes_an_open_breaker_or_leaves_it_as_it_is() 
 }
 
 #[test]
-fn one_of_those_that_were_asked_for_is_sent_at_a_time_while_the_destination_is_left_alone() {
+fn expedited_deliveries_are_sent_one_at_a_time_during_a_back_off() {
     let destination = destination(1);
-    let (mut core, first) = held_core(&destination);
+    let (mut core, first) = core_in_back_off(&destination);
     let second = item(&destination, 2, START_US);
     let sent = sends(&expedite(&mut core, &first, START_US + 1));
     assert_eq!(sent.len(), 1);
@@ -112,7 +116,7 @@ fn one_of_those_that_were_asked_for_is_sent_at_a_time_while_the_destination_is_l
 }
 
 #[test]
-fn what_was_asked_for_goes_first_and_keeps_to_the_rate() {
+fn expedited_deliveries_go_first_and_keep_to_the_rate() {
     let mut destination = destination(1);
     destination.rate = NonZeroU32::new(1).map(|limit| Rate { limit, per: Duration::from_secs(1) });
     let mut core = core_with(&destination);
@@ -126,7 +130,7 @@ fn what_was_asked_for_goes_first_and_keeps_to_the_rate() {
 }
 
 #[test]
-fn a_paused_destination_and_an_earlier_one_of_its_key_keep_what_was_asked_for() {
+fn a_paused_destination_or_an_earlier_delivery_of_the_key_keeps_an_expedited_delivery_waiting() {
     let mut paused = destination(1);
     let mut core = core_with(&paused);
     paused.state = DestinationState::Paused;
@@ -139,11 +143,11 @@ fn a_paused_destination_and_an_earlier_one_of_its_key_keep_what_was_asked_for() 
     let behind = Item { order_key: Some(7), before: Before::Untried, ..item(&destination, 1, START_US) };
     assert_eq!(sends(&expedite(&mut core, &behind, START_US)).len(), 0);
     let first = Item { before: Before::Nothing, ..behind };
-    assert_eq!(sends(&expedite(&mut core, &first, START_US)).len(), 1, "when the other one is gone");
+    assert_eq!(sends(&expedite(&mut core, &first, START_US)).len(), 1, "once the other one has ended");
 }
 
 #[test]
-fn what_is_in_flight_or_being_read_is_not_asked_for_twice_and_not_more_than_some_of_a_destination() {
+fn deliveries_in_flight_or_being_read_are_not_requested_again_and_their_number_is_limited() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));
@@ -159,7 +163,7 @@ fn what_is_in_flight_or_being_read_is_not_asked_for_twice_and_not_more_than_some
 }
 
 #[test]
-fn what_was_cancelled_is_dropped_from_what_waits_and_from_reads_that_are_under_way() {
+fn cancelled_deliveries_are_dropped_from_memory_and_from_reads_in_flight() {
     let mut destination = destination(1);
     destination.max_concurrency = 1;
     let mut core = core_with(&destination);
@@ -167,7 +171,7 @@ fn what_was_cancelled_is_dropped_from_what_waits_and_from_reads_that_are_under_w
     let items: Vec<Item> = (0..4).map(|number| item(&destination, number, START_US)).collect();
     let sent = sends(&core.handle(Input::Fresh(items.clone()), START_US));
     core.handle(Input::DeliveryCancelled(destination.id, items[1].id), START_US);
-    // The look that follows has begun to read: these rows are from before the cancellations.
+    // The scan that follows has begun to read: these rows are from before the cancellations.
     core.handle(Input::DeliveryCancelled(destination.id, items[2].id), START_US);
     core.handle(found(&destination, Lane::Fresh, vec![items[2].clone(), items[3].clone()]), START_US);
     let replayed: Vec<Item> = (5..8).map(|number| Item { replay_id, ..item(&destination, number, START_US) }).collect();
@@ -187,7 +191,7 @@ fn what_was_cancelled_is_dropped_from_what_waits_and_from_reads_that_are_under_w
 }
 
 #[test]
-fn a_row_that_was_not_settled_is_read_again() {
+fn a_row_whose_settlement_was_not_written_is_read_again() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, 1, START_US)]), START_US));

@@ -1,8 +1,8 @@
-//! What the engine holds in memory, over all destinations.
+//! The memory that the engine uses over all destinations.
 
 use super::*;
 
-/// A delivery with a body of this size, which is in the table.
+/// A delivery from the table with a body of this size, which is not in memory.
 fn large(destination: &Destination, number: u32, body_bytes: usize) -> Item {
     let mut item = item(destination, number, START_US);
     item.event = Arc::new(Event { body_bytes, ..item.event.without_body() });
@@ -15,7 +15,7 @@ fn limits_of_reads(commands: &[Command]) -> Vec<usize> {
 }
 
 #[test]
-fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sent() {
+fn bodies_beyond_the_budget_are_not_kept_until_others_have_been_sent() {
     let (mut one, mut other) = (destination(1), destination(2));
     (one.max_concurrency, other.max_concurrency) = (1, 1);
     let (mut core, _) = core_of(LIMITS, [&one, &other]);
@@ -30,11 +30,11 @@ fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sen
     let bodies = |items: &[Item]| items.iter().map(|item| item.event.body.is_some()).collect::<Vec<_>>();
 
     let first = sends(&core.handle(Input::Fresh(vec![with_body(&one, 1)]), START_US));
-    assert_eq!((bodies(&first), core.budget.held()), (vec![true], 0), "what is sent waits no longer");
+    assert_eq!((bodies(&first), core.budget.held()), (vec![true], 0), "a sent delivery no longer counts");
     core.handle(Input::Fresh(vec![with_body(&one, 2), with_body(&one, 3)]), START_US);
-    assert_eq!(core.budget.held(), 6, "the second six of ten bytes do not fit");
+    assert_eq!(core.budget.held(), 6, "a second six bytes do not fit into ten");
     let second = sends(&core.handle(Input::Fresh(vec![with_body(&other, 4)]), START_US));
-    assert_eq!(bodies(&second), [false], "the budget is that of all lines");
+    assert_eq!(bodies(&second), [false], "all lines share the budget");
     assert_eq!(bodies(&sends(&core.handle(answered(first[0].clone(), succeeded()), START_US))), [true]);
     assert_eq!(core.budget.held(), 0);
     core.handle(Input::Fresh(vec![with_body(&other, 5)]), START_US);
@@ -42,11 +42,11 @@ fn bodies_beyond_the_budget_of_all_lines_are_not_kept_until_others_have_been_sen
 
     other.state = DestinationState::Paused;
     core.handle(snapshot([clone(&one), clone(&other)]), START_US);
-    assert_eq!(core.budget.held(), 0, "what is dropped is given back");
+    assert_eq!(core.budget.held(), 0, "dropped deliveries return their memory");
 }
 
 #[test]
-fn the_more_is_in_memory_the_fewer_deliveries_are_read_and_each_lane_gets_some() {
+fn the_more_memory_is_used_the_fewer_deliveries_are_read_and_each_lane_gets_some() {
     const ROWS: usize = 1_000 * 4_096;
     let destinations: Vec<Destination> = (1..=200).map(destination).collect();
     let (mut core, commands) = core_of(Limits { read: 500, rows: ROWS, ..LIMITS }, &destinations);
@@ -57,7 +57,7 @@ fn the_more_is_in_memory_the_fewer_deliveries_are_read_and_each_lane_gets_some()
     let all: usize = limits.iter().sum();
     assert!(all <= 1_000 + limits.len(), "{all}");
 
-    // What was found takes what it takes; the room for the rest is given back.
+    // Found rows take the memory they need, and the rest of the reserved memory is returned.
     for destination in &destinations {
         read_empty(&mut core, destination);
     }
@@ -65,7 +65,7 @@ fn the_more_is_in_memory_the_fewer_deliveries_are_read_and_each_lane_gets_some()
 }
 
 #[test]
-fn a_lane_of_which_a_read_brought_nothing_though_there_is_more_is_read_again() {
+fn a_lane_is_read_again_if_an_incomplete_read_has_returned_nothing() {
     let destination = destination(1);
     let (mut core, _) = core_of(LIMITS, [&destination]);
     let found = Found { items: Vec::new(), complete: false, read_us: START_US };
@@ -74,7 +74,7 @@ fn a_lane_of_which_a_read_brought_nothing_though_there_is_more_is_read_again() {
 }
 
 #[test]
-fn large_bodies_in_flight_are_bounded_and_one_destination_leaves_some_of_it_to_others() {
+fn large_bodies_in_flight_are_limited_and_one_destination_leaves_room_for_others() {
     const MB: usize = 1_000_000;
     let (mut one, mut other) = (destination(1), destination(2));
     (one.max_concurrency, other.max_concurrency) = (50, 50);
@@ -84,14 +84,14 @@ fn large_bodies_in_flight_are_bounded_and_one_destination_leaves_some_of_it_to_o
         sends(&core.handle(found(destination, Lane::Fresh, items), START_US))
     };
     let first = read(&mut core, &one, 0..20, MB);
-    assert_eq!(first.len(), 5, "half of it");
-    assert_eq!(read(&mut core, &other, 20..40, MB).len(), 3, "as much as is left then");
+    assert_eq!(first.len(), 5, "half of the memory");
+    assert_eq!(read(&mut core, &other, 20..40, MB).len(), 3, "what is then left allows three");
     let next = first[..2].iter().flat_map(|item| sends(&core.handle(answered(item.clone(), succeeded()), START_US)));
-    assert_eq!(next.count(), 1, "two have left, and there is room for one of the others");
+    assert_eq!(next.count(), 1, "two have ended, and there is room for one more");
 }
 
 #[test]
-fn a_body_that_is_larger_than_all_that_may_be_in_flight_goes_alone() {
+fn a_body_larger_than_the_whole_limit_is_sent_on_its_own() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     core.limits.in_flight_bytes = 100_000;
@@ -102,7 +102,7 @@ fn a_body_that_is_larger_than_all_that_may_be_in_flight_goes_alone() {
 }
 
 #[test]
-fn a_lane_remembers_the_earliest_of_many_retries_and_leaves_the_others_to_the_table() {
+fn a_lane_remembers_the_earliest_of_many_retries_and_leaves_the_others_to_the_scan() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     for number in (0..10_000_u64).rev() {

@@ -1,16 +1,16 @@
-//! What order per key costs in reads of the table.
+//! How many reads of the table the order per key costs.
 
 use super::*;
 
-/// Within what a read looks back.
+/// Within the time before the last read that the next read covers again.
 const RETRY_US: u64 = START_US - UNSEEN_US / 2;
 
-/// A delivery with a key that is due to be tried again.
+/// A delivery with a key that is due for a retry.
 fn retried(destination: &Destination, number: u32, key: i64) -> Item {
     Item { attempts: 1, order_key: Some(key), ..item(destination, number, RETRY_US + u64::from(number)) }
 }
 
-/// The table of one destination: answers reads until none is asked for.
+/// The table of one destination: executes reads until none is requested.
 struct Table<'a> {
     destination: &'a Destination,
     rows: Vec<Item>,
@@ -19,7 +19,7 @@ struct Table<'a> {
 }
 
 impl Table<'_> {
-    /// Answers what these commands read, and what the answers lead to. Gives what is sent.
+    /// Executes the reads of these commands, and of those that follow from them. Returns the deliveries that are sent.
     fn answer(&mut self, core: &mut Core, commands: Vec<Command>) -> Vec<Item> {
         let mut sent = sends(&commands);
         let mut commands = VecDeque::from(commands);
@@ -58,7 +58,7 @@ impl Table<'_> {
 }
 
 #[test]
-fn a_retry_whose_key_is_in_flight_is_read_once_until_that_is_answered() {
+fn a_retry_behind_a_delivery_in_flight_is_read_once_until_that_one_is_answered() {
     let mut destination = destination(1);
     destination.rate = NonZeroU32::new(1).map(|limit| Rate { limit, per: Duration::from_secs(1) });
     let mut core = core_with(&destination);
@@ -70,13 +70,13 @@ fn a_retry_whose_key_is_in_flight_is_read_once_until_that_is_answered() {
         core.handle(Input::Found { destination: destination.id, lane: Lane::Retry, epoch: 1, found }, START_US);
     let sent = table.answer(&mut core, commands);
     assert_eq!((sent.len(), sent[0].id), (1, table.rows[0].id));
-    assert_eq!(table.reads, 1, "that there is nothing else");
+    assert_eq!(table.reads, 1, "one read, to see that there is nothing else");
     let commands = core.handle(Input::Woken, START_US + 1_900_000);
     assert_eq!((sends(&commands).len(), reads(&commands)), (0, Vec::new()));
 }
 
 #[test]
-fn retries_of_other_keys_behind_those_of_a_key_in_flight_are_sent_and_the_key_goes_on_when_it_is_settled() {
+fn retries_after_those_of_a_busy_key_are_sent_and_the_key_continues_when_its_delivery_is_settled() {
     let mut destination = destination(1);
     // One slot is kept for deliveries that have not been tried.
     destination.max_concurrency = 4;
@@ -98,12 +98,12 @@ fn retries_of_other_keys_behind_those_of_a_key_in_flight_are_sent_and_the_key_go
         done += 1;
     }
     assert_eq!((done, table.rows.len()), (52, 0));
-    // Both lanes are looked at when one is settled, and the lane of retries twice if it holds more than one read brings.
+    // Both lanes are read when one is settled, and the lane of retries twice if it holds more than one read returns.
     assert!(table.reads <= 3 + 3 * 52, "{} reads", table.reads);
 }
 
 #[test]
-fn a_probe_that_is_behind_a_long_queue_of_one_key_is_found_in_few_reads() {
+fn a_probe_behind_a_long_queue_of_one_key_is_found_in_few_reads() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     for number in 0..10 {
@@ -121,12 +121,12 @@ fn a_probe_that_is_behind_a_long_queue_of_one_key_is_found_in_few_reads() {
     let commands = core.handle(Input::Woken, table.now_us);
     let sent = table.answer(&mut core, commands);
     assert_eq!(sent.iter().map(|item| item.order_key).collect::<Vec<_>>(), [Some(8)]);
-    assert_eq!(table.rows.len(), 1, "those behind are out of what is due");
+    assert_eq!(table.rows.len(), 1, "the deliveries behind others are no longer due");
     assert!(table.reads <= 40, "{} reads", table.reads);
 }
 
 #[test]
-fn the_next_of_a_key_is_read_again_every_ten_minutes_and_those_behind_it_ever_more_rarely() {
+fn the_next_delivery_of_a_key_is_read_every_ten_minutes_and_those_behind_it_at_growing_intervals() {
     let wait_s = |before, waited_s: u64| {
         let id = DeliveryId::mint(START_US / 1_000 - waited_s * 1_000, [1; 10]);
         let item = Item { id, before, ..item(&destination(1), 1, START_US) };

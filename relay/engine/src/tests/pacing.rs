@@ -1,4 +1,4 @@
-//! Whom a destination that fails, throttles, hangs or is greedy harms, and what is said of it.
+//! Which deliveries suffer from a destination that fails, throttles, hangs or is greedy, and what is reported of it.
 
 use super::*;
 
@@ -13,7 +13,7 @@ fn lanes(items: &[Item]) -> Vec<Lane> {
 }
 
 #[test]
-fn live_traffic_is_sent_at_once_while_a_replay_has_all_the_slots_it_may_have() {
+fn live_traffic_is_sent_at_once_while_a_replay_uses_all_slots_that_it_may_use() {
     let mut destination = destination(1);
     destination.max_concurrency = 10;
     let mut core = core_with(&destination);
@@ -25,15 +25,15 @@ fn live_traffic_is_sent_at_once_while_a_replay_has_all_the_slots_it_may_have() {
     let live = (100..102).map(|number| item(&destination, number, START_US)).collect();
     assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh; 2]);
 
-    // A slot that comes back goes to live traffic first, though the replay has waited for longer.
+    // A returned slot goes to live traffic first, although the replay has waited for longer.
     let live = (200..202).map(|number| item(&destination, number, START_US)).collect();
-    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh], "the slot of retries");
+    assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh], "the slot kept for retries");
     let next = sends(&core.handle(answered(sent[0].clone(), succeeded()), START_US));
     assert_eq!(lanes(&next), [Lane::Fresh]);
 }
 
 #[test]
-fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
+fn a_replay_to_many_destinations_leaves_global_slots_to_live_traffic() {
     let destinations: Vec<Destination> = (1..=5).map(destination).collect();
     let (mut core, _) = core_of(Limits { in_flight: 10, ..LIMITS }, &destinations);
     let mut sent = Vec::new();
@@ -47,30 +47,30 @@ fn a_replay_at_many_destinations_leaves_slots_of_the_whole_to_live_traffic() {
     }
     let live = (0..2).map(|number| item(&destinations[4], 10 + number, START_US)).collect();
     assert_eq!(lanes(&sends(&core.handle(Input::Fresh(live), START_US))), [Lane::Fresh; 2]);
-    // When slots come back, the replay goes on.
-    let mut going_on = 0;
+    // When slots are returned, the replay continues.
+    let mut continued = 0;
     for item in sent {
         let shard = i16::from(item.destination_id.uuid().as_bytes()[15]);
         let input = Input::Answered { item, epoch: 1, shard, outcome: succeeded(), jitter: 0.5 };
-        going_on += sends(&core.handle(input, START_US)).len();
+        continued += sends(&core.handle(input, START_US)).len();
     }
-    assert_eq!(going_on, 6, "of the eight that are left two wait for slots of their own destination");
+    assert_eq!(continued, 6, "two of the remaining eight wait for slots of their own destination");
 }
 
-/// A core of a hundred slots, with destinations that may have all of them.
+/// A core with a hundred slots, and destinations that may use all of them.
 fn core_of_greedy(destinations: &mut [Destination]) -> Core {
     destinations.iter_mut().for_each(|destination| destination.max_concurrency = 100);
     core_of(Limits { unsettled: 10_000, ..LIMITS }, &*destinations).0
 }
 
-/// Sends what it can of 500 deliveries that are due.
+/// Offers 500 due deliveries and returns those that are sent.
 fn many(core: &mut Core, destination: &Destination) -> Vec<Item> {
     let items = (0..500)
         .map(|number| item(destination, u32::try_from(destination.shard).expect("small") * 1_000 + number, START_US));
     sends(&core.handle(found(destination, Lane::Fresh, items.collect()), START_US))
 }
 
-/// Of a hundred slots.
+/// The shared slots of a hundred.
 const SHARED: usize = 94;
 
 fn count_of(items: &[Item], destination: &Destination) -> usize {
@@ -78,7 +78,7 @@ fn count_of(items: &[Item], destination: &Destination) -> usize {
 }
 
 #[test]
-fn a_few_destinations_share_all_slots_but_those_that_are_kept_for_others() {
+fn a_few_destinations_share_all_slots_except_those_that_are_kept_for_others() {
     for count in [1, 2, 5] {
         let mut destinations: Vec<Destination> = (1..=count).map(destination).collect();
         let mut core = core_of_greedy(&mut destinations);
@@ -86,7 +86,7 @@ fn a_few_destinations_share_all_slots_but_those_that_are_kept_for_others() {
         for destination in &destinations {
             in_flight.extend(many(&mut core, destination));
         }
-        // The first has all that are shared, and gives them up as it is answered.
+        // The first one has all shared slots, and gives them up as its attempts are answered.
         for _ in 0..200 {
             let item = in_flight.pop_front().expect("one is in flight");
             in_flight.extend(sends(&core.handle(answered(item, succeeded()), START_US)));
@@ -100,7 +100,7 @@ fn a_few_destinations_share_all_slots_but_those_that_are_kept_for_others() {
 }
 
 #[test]
-fn a_quiet_destination_does_not_wait_for_one_that_has_all_it_may_have() {
+fn a_quiet_destination_does_not_wait_for_one_that_uses_all_slots_that_it_may_use() {
     let mut destinations = [destination(1), destination(2)];
     let mut core = core_of_greedy(&mut destinations);
     let [greedy, quiet] = &destinations;
@@ -108,7 +108,7 @@ fn a_quiet_destination_does_not_wait_for_one_that_has_all_it_may_have() {
     assert_eq!(sent.len(), SHARED);
     let few = (0..10).map(|number| item(quiet, number, START_US)).collect();
     assert_eq!(sends(&core.handle(found(quiet, Lane::Fresh, few), START_US)).len(), 100 - SHARED);
-    // What comes back goes to it too, until it has all that it wants.
+    // Returned slots go to it too, until it has all that it wants.
     let next: Vec<Item> = sent
         .iter()
         .take(11)
@@ -126,7 +126,7 @@ fn a_quiet_destination_does_not_wait_for_one_that_has_all_it_may_have() {
 }
 
 #[test]
-fn a_destination_that_leaves_is_no_longer_counted_among_those_that_want_slots() {
+fn a_destination_whose_shard_is_given_up_no_longer_counts_as_one_that_wants_slots() {
     let mut destinations = [destination(1), destination(2)];
     let mut core = core_of_greedy(&mut destinations);
     let [stays, leaves] = &destinations;
@@ -149,7 +149,7 @@ fn core_with_open_breaker(destination: &Destination) -> Core {
 }
 
 #[test]
-fn while_a_breaker_is_open_nothing_is_sent_read_or_held_in_memory() {
+fn while_a_breaker_is_open_nothing_is_sent_read_or_kept_in_memory() {
     let destination = destination(1);
     let mut core = core_with_open_breaker(&destination);
     for number in 10..100 {
@@ -162,7 +162,7 @@ fn while_a_breaker_is_open_nothing_is_sent_read_or_held_in_memory() {
 }
 
 #[test]
-fn one_probe_is_sent_when_its_time_has_come_and_its_success_begins_a_slow_start() {
+fn one_probe_is_sent_at_its_time_and_its_success_begins_a_slow_start() {
     let mut destination = destination(1);
     destination.max_concurrency = 8;
     let mut core = core_with_open_breaker(&destination);
@@ -170,7 +170,7 @@ fn one_probe_is_sent_when_its_time_has_come_and_its_success_begins_a_slow_start(
     assert!(reads(&core.handle(Input::Woken, now_us)).contains(&Lane::Fresh));
     let waiting: Vec<Item> = (100..130).map(|number| item(&destination, number, START_US)).collect();
     let probe = sends(&core.handle(found(&destination, Lane::Fresh, waiting[..2].to_vec()), now_us));
-    assert_eq!(probe.len(), 1, "one, to see");
+    assert_eq!(probe.len(), 1, "a single probe");
     let commands = core.handle(answered(probe[0].clone(), succeeded()), now_us);
     assert_eq!(sends(&commands).len(), 1);
     let mut in_flight = sends(&commands);
@@ -182,7 +182,7 @@ fn one_probe_is_sent_when_its_time_has_come_and_its_success_begins_a_slow_start(
 }
 
 #[test]
-fn a_destination_that_answers_429_is_sent_half_as_much_and_is_not_cut_off() {
+fn a_destination_that_answers_429_is_sent_half_as_much_and_not_cut_off() {
     let mut destination = destination(1);
     destination.max_concurrency = 8;
     let mut core = core_with(&destination);
@@ -201,22 +201,22 @@ fn a_destination_that_answers_429_is_sent_half_as_much_and_is_not_cut_off() {
 }
 
 #[test]
-fn a_429_that_does_not_say_for_how_long_holds_the_line_for_a_growing_pause_and_charges_nothing() {
+fn a_429_without_retry_after_stops_the_line_for_a_growing_back_off_and_charges_nothing() {
     let mut destination = destination(1);
     destination.max_concurrency = 1;
     let mut core = core_with(&destination);
     let mut now_us = START_US;
     let mut next = item(&destination, 1, START_US);
-    for (attempts, pause_s) in [(1_u16, 1), (2, 2), (3, 4), (4, 8)] {
+    for (attempts, back_off_s) in [(1_u16, 1), (2, 2), (3, 4), (4, 8)] {
         let sent = sends(&core.handle(Input::Fresh(vec![next.clone()]), now_us));
         assert_eq!(sent.len(), 1);
         let settled = settlements(&core.handle(answered(sent[0].clone(), failed(429, None)), now_us));
-        let until_us = now_us + pause_s * 1_000_000;
-        assert_eq!(settled[0].next, Next::RetryIn(seconds(pause_s)));
+        let until_us = now_us + back_off_s * 1_000_000;
+        assert_eq!(settled[0].next, Next::RetryIn(seconds(back_off_s)));
         assert_eq!((settled[0].attempts, settled[0].throttled), (attempts as i16, attempts as i16));
         core.handle(written(settled, now_us), now_us);
         let other = item(&destination, 100 + u32::from(attempts), now_us);
-        assert!(sends(&core.handle(Input::Fresh(vec![other.clone()]), until_us - 1)).is_empty(), "all are held");
+        assert!(sends(&core.handle(Input::Fresh(vec![other.clone()]), until_us - 1)).is_empty(), "all deliveries wait");
         core.handle(Input::DeliveryCancelled(destination.id, other.id), until_us - 1);
         now_us = until_us;
         for lane in reads(&core.handle(Input::Woken, now_us)) {
@@ -232,7 +232,7 @@ fn a_429_that_does_not_say_for_how_long_holds_the_line_for_a_growing_pause_and_c
 }
 
 #[test]
-fn a_delivery_that_is_answered_429_without_end_is_charged_at_last() {
+fn a_delivery_that_is_always_answered_429_is_charged_in_the_end() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     let mut worn = item(&destination, 1, START_US);
@@ -243,11 +243,11 @@ fn a_delivery_that_is_answered_429_without_end_is_charged_at_last() {
     let settled = settlements(&commands);
     assert!(matches!(&settled[0].next, Next::Dead { reason, .. } if reason.contains("429")), "{:?}", settled[0].next);
     let fresh = Input::Fresh(vec![item(&destination, 2, START_US)]);
-    assert!(sends(&core.handle(fresh, START_US + 900_000)).is_empty(), "the pause is kept all the same");
+    assert!(sends(&core.handle(fresh, START_US + 900_000)).is_empty(), "the back-off applies nevertheless");
 }
 
 #[test]
-fn deliveries_that_are_refused_use_up_their_own_attempts_and_hold_up_nobody() {
+fn refused_deliveries_use_up_their_own_attempts_and_delay_no_others() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     for (number, status) in (0..).zip([400, 404, 405, 409, 413, 415, 422].repeat(20)) {
@@ -259,7 +259,7 @@ fn deliveries_that_are_refused_use_up_their_own_attempts_and_hold_up_nobody() {
         core.handle(written(settled, START_US), START_US);
     }
     assert_eq!(core.lines[&destination.id].breaker.state(), BreakerState::Closed);
-    // What is wrong for every delivery opens it.
+    // A status that concerns every delivery opens the breaker.
     for (number, status) in (1_000..).zip([401, 403, 407, 408, 500].repeat(2)) {
         let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, START_US)]), START_US));
         core.handle(answered(sent[0].clone(), failed(status, None)), START_US);
@@ -268,7 +268,7 @@ fn deliveries_that_are_refused_use_up_their_own_attempts_and_hold_up_nobody() {
 }
 
 #[test]
-fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds() {
+fn changes_of_state_are_reported_at_once_and_everything_else_every_few_seconds() {
     let destination = destination(1);
     let mut core = core_with(&destination);
     for number in 0..1_000 {
@@ -276,13 +276,13 @@ fn a_change_of_state_is_reported_at_once_and_everything_else_every_few_seconds()
         let answer = core.handle(answered(sends(&sent)[0].clone(), succeeded()), START_US);
         let settled = written(settlements(&answer), START_US);
         let written = [sent, answer, core.handle(settled, START_US)].map(|commands| reports(&commands));
-        assert_eq!(written.concat(), [], "not per attempt");
+        assert_eq!(written.concat(), [], "no report per attempt");
     }
     let wake = core.wake_at_us().expect("a wake");
     assert_eq!(wake, START_US + tuning::REPORT_EVERY_US);
     let later = reports(&core.handle(Input::Woken, wake));
     assert_eq!((later.len(), later[0].recent, later[0].learned.breaker), (1, (1_000, 0), BreakerState::Closed));
-    assert_eq!(core.wake_at_us(), None, "nothing happens: nothing is said");
+    assert_eq!(core.wake_at_us(), None, "no report without an event");
 
     for number in 2_000..2_010 {
         let sent = sends(&core.handle(Input::Fresh(vec![item(&destination, number, wake)]), wake));

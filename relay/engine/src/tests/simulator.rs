@@ -1,7 +1,8 @@
-//! The engine's decisions against a model of everything round them: two replicas, their leases, the tables, and
-//! destinations that fail in every way there is. All of it is driven by one seed.
+//! The engine's decisions against a model of its surroundings: two replicas, their leases, the tables, and destinations
+//! that fail in every possible way. One seed drives the whole run.
 //!
-//! A failing seed is printed with the step; `SEED=<number>` runs that one alone. `SEEDS=<number>` runs as many.
+//! A failing seed is printed with the step; `SEED=<number>` runs that seed alone. `SEEDS=<number>` sets the number of
+//! seeds.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -21,15 +22,15 @@ mod world;
 use checks::Checks;
 use world::World;
 
-/// How many seeds are run where the environment does not say.
+/// How many seeds are run unless the environment says otherwise.
 const SEEDS: u64 = 1_000;
 
-/// Steps after which every delivery must have ended.
+/// The number of steps by which every delivery must have ended.
 const MOST_STEPS: u32 = 60_000;
 
 #[test]
-#[expect(clippy::disallowed_methods, reason = "a test is told its seeds")]
-fn whatever_happens_in_whichever_order_every_delivery_ends_and_no_promise_is_broken() {
+#[expect(clippy::disallowed_methods, reason = "the seeds of a test come from the environment")]
+fn every_delivery_ends_and_no_invariant_is_broken_in_any_order_of_events() {
     let number = |name: &str| std::env::var(name).ok().and_then(|text| text.parse::<u64>().ok());
     if let Some(seed) = number("SEED") {
         println!("seed {seed}: {} steps", run(seed));
@@ -46,7 +47,7 @@ fn whatever_happens_in_whichever_order_every_delivery_ends_and_no_promise_is_bro
     println!("{seeds} seeds, {steps} steps");
 }
 
-/// Runs one seed; where it fails, says how to run it again.
+/// Runs one seed; if it fails, says how to run it again.
 fn run_or_name(seed: u64) -> u64 {
     match std::panic::catch_unwind(|| run(seed)) {
         Ok(steps) => u64::from(steps),

@@ -1,21 +1,21 @@
-//! The model of the leases and of what is stored for the next owner: what `lease`, `load_health` and `report` do.
+//! The model of the leases and of the state stored for the next owner: what `lease`, `load_health` and `report` do.
 
 use super::world::{Owner, REPLICAS, Replica, World};
 use super::*;
 
-/// A lease is sure for so long after its renewal, and may be another one's after so long.
+/// How long after its renewal a lease is certain, and after how long another replica may take it.
 const SURE_US: u64 = 8_000_000;
 const EXPIRES_US: u64 = 12_000_000;
 
 impl World {
-    /// The process is killed and another one begins: what it had in memory is gone, and its lease has to expire.
+    /// The process is killed and another one begins: its memory is lost, and its lease has to expire.
     pub(super) fn crash(&mut self, replica: usize) {
         self.checks.crashed(replica);
         let free_us = self.replicas[replica].renewed_us + EXPIRES_US;
         self.begin(replica, free_us);
     }
 
-    /// The process shuts down and another one begins: it stores what the next owner has to know, and gives its shards back.
+    /// The process shuts down and another one begins: it stores its final reports and gives its shards back.
     pub(super) fn restart(&mut self, replica: usize) {
         let state = &mut self.replicas[replica];
         state.core.drain();
@@ -35,7 +35,7 @@ impl World {
         self.tell(replica, snapshot);
     }
 
-    /// As `store::leases` does it: takes what is free, up to a fair share. What is too much is given up later.
+    /// As `store::leases`: takes free shards up to a fair share. Surplus shards are given up later.
     pub(super) fn renew(&mut self, replica: usize) {
         let now_us = self.now_us;
         let expired: Vec<bool> =
@@ -69,7 +69,7 @@ impl World {
         self.tell(replica, Input::Owned { shards, until_us: now_us + SURE_US });
     }
 
-    /// Gives up what is to be given up and has come to rest: `lease::InFlight`.
+    /// Gives up outgoing shards that have nothing in flight: `lease::InFlight`.
     pub(super) fn give_up(&mut self, replica: usize) {
         let state = &self.replicas[replica];
         let flights = state.flights.iter().map(|flight| flight.shard);
@@ -84,7 +84,7 @@ impl World {
         }
     }
 
-    /// The database says what is stored of some of the lines that are new.
+    /// The database returns the stored state of some new lines.
     pub(super) fn load_health(&mut self, replica: usize) {
         let lines = std::mem::take(&mut self.replicas[replica].loads);
         let loaded = lines.into_iter().map(|(destination, epoch)| {
@@ -109,7 +109,7 @@ impl World {
         }
     }
 
-    /// As `store::destination_health::write`. Gives the permits among them.
+    /// As `store::destination_health::write`. Returns the permits among them.
     fn store_reports(&mut self, replica: usize, count: usize) -> Vec<Permitted> {
         let reports = &mut self.replicas[replica].reports;
         let written: Vec<Health> = reports.drain(..count.min(reports.len())).collect();

@@ -3,7 +3,7 @@
 use super::world::Read;
 use super::*;
 
-/// Longer than the longest wait of the schedule, than any Retry-After, and than the longest pause after 429.
+/// Longer than the longest wait of the schedule, any Retry-After, and the longest back-off after 429.
 const LONGEST_WAIT_US: u64 = 420_000_000;
 
 /// When a held delivery is due.
@@ -12,9 +12,9 @@ pub(super) const NEVER_US: u64 = u64::MAX;
 #[derive(Default)]
 pub(super) struct Table {
     rows: BTreeMap<DeliveryId, Item>,
-    /// Others went on while these were held: where they do, one that is retried by a person comes when it comes.
+    /// Later deliveries of the key went on while these were held, so that they may be overtaken after a manual retry.
     came_back: BTreeSet<DeliveryId>,
-    /// Written so late that a read of the whole lane may have to find them.
+    /// Committed so late that possibly only a read of the whole lane finds them.
     late: BTreeSet<DeliveryId>,
 }
 
@@ -34,7 +34,7 @@ impl Table {
         self.rows.insert(item.id, item);
     }
 
-    /// The rows of a destination that were not written late, each with its lane.
+    /// The rows of a destination that were not committed late, each with its lane.
     pub(super) fn in_time(&self, destination: DestinationId) -> impl Iterator<Item = (Lane, &Item)> {
         let rows = self.rows.values().filter(move |row| row.destination_id == destination);
         rows.filter(|row| !self.late.contains(&row.id)).map(|row| (row.lane(), row))
@@ -77,7 +77,7 @@ impl Table {
         heads.into_iter().take(limit).map(|((destination, lane), due_us)| (destination, lane, due_us)).collect()
     }
 
-    /// As `store::settle`, of one row whose epoch is the present one. Returns whether it was settled.
+    /// As `store::settle`, for one row whose epoch is the present one. Returns whether it was settled.
     pub(super) fn settle(&mut self, settlement: &Settlement, checks: &Checks, now_us: u64) -> bool {
         let id = DeliveryId::from_uuid(settlement.delivery_id);
         let Some(row) = self.rows.get(&id) else {
@@ -138,20 +138,21 @@ impl Table {
         .collect()
     }
 
-    /// A caller asks to send one at once.
+    /// A caller expedites a delivery.
     pub(super) fn expedite(&mut self, number: usize, now_us: u64) -> Option<(DestinationId, DeliveryId)> {
         let row = self.rows.values_mut().nth(number)?;
         if row.due_us == NEVER_US && route_of(row.destination_id).poison == Poison::Skip {
             self.came_back.insert(row.id);
         }
-        // It stays due though an attempt of it that was under way is settled: its mark is found.
+        // It stays due even if an attempt of it that was in flight is settled. The scan finds it by its mark.
         self.late.insert(row.id);
         row.due_us = row.due_us.min(now_us);
         row.expedited = true;
         Some((row.destination_id, row.id))
     }
 
-    /// A caller retries one that was just cancelled: it is back under its id, in no order and with a fresh schedule.
+    /// A caller retries a delivery that was just cancelled: it returns under its id, without an order and with a fresh
+    /// schedule.
     pub(super) fn make_pending(&mut self, item: Item, now_us: u64) {
         self.late.insert(item.id);
         let (generation, schedule_start) = (item.generation + 1, item.attempts);
@@ -160,7 +161,7 @@ impl Table {
         self.rows.insert(row.id, Item { expedited: true, ..row });
     }
 
-    /// A replay is cancelled: returns its deliveries.
+    /// A replay is cancelled. Returns its deliveries.
     pub(super) fn cancel_replay(&mut self) -> Vec<DeliveryId> {
         let gone: Vec<DeliveryId> =
             self.rows.values().filter(|row| row.replay_id.is_some()).map(|row| row.id).collect();
@@ -168,7 +169,7 @@ impl Table {
         gone
     }
 
-    /// Makes the next one of a key due now.
+    /// Makes the next delivery of a key due now.
     pub(super) fn free(&mut self, destination: DestinationId, key: Option<i64>, now_us: u64) {
         let next = |row: &&mut Item| row.destination_id == destination && row.order_key == key && is_untried(row);
         if let Some(row) = self.rows.values_mut().find(next)
@@ -178,7 +179,7 @@ impl Table {
         }
     }
 
-    /// A person cancels one.
+    /// A caller cancels a delivery.
     pub(super) fn cancel(&mut self, number: usize, now_us: u64) -> Option<Item> {
         let id = *self.rows.keys().nth(number)?;
         let item = self.rows.remove(&id)?;
@@ -186,11 +187,11 @@ impl Table {
         Some(item)
     }
 
-    /// A person retries the first that is held.
+    /// A caller retries the first held delivery.
     pub(super) fn retry_held(&mut self, now_us: u64) -> Option<DestinationId> {
         let row = self.rows.values_mut().find(|item| item.due_us == NEVER_US)?;
         row.due_us = now_us;
-        // A person may be faster than the news that it was held.
+        // The retry may come before the replica has learned that the delivery was held.
         self.late.insert(row.id);
         if route_of(row.destination_id).poison == Poison::Skip {
             self.came_back.insert(row.id);
@@ -198,17 +199,17 @@ impl Table {
         Some(row.destination_id)
     }
 
-    /// What a delivery overtakes, if it is sent now.
+    /// The delivery that this one overtakes if it is sent now.
     pub(super) fn overtaken_by(&self, item: &Item) -> Option<DeliveryId> {
         self.rows.get(&item.id)?;
         self.in_front(item).map(|earlier| earlier.id).filter(|id| !self.came_back.contains(id))
     }
 
-    /// Whoever waits for longer than any schedule has one in front that lets it go.
-    pub(super) fn check_who_waits(&self, now_us: u64) {
+    /// A delivery that waits for longer than any schedule has one in front of it, which will make it due.
+    pub(super) fn check_waiting(&self, now_us: u64) {
         for item in self.rows.values() {
             let waits = item.due_us > now_us + LONGEST_WAIT_US && item.due_us != NEVER_US;
-            assert!(!waits || self.in_front(item).is_some(), "{} waits for nobody", item.id);
+            assert!(!waits || self.in_front(item).is_some(), "{} waits for no other delivery", item.id);
         }
     }
 
@@ -216,13 +217,13 @@ impl Table {
         self.rows.values().filter(move |item| item.destination_id == destination && item.lane() == lane)
     }
 
-    /// An earlier one of its key that has to go first. One that is retried has a time of its own.
+    /// An earlier delivery of its key that has to go first. A retry has a due time of its own.
     fn in_front(&self, item: &Item) -> Option<&Item> {
         let skips = route_of(item.destination_id).poison == Poison::Skip;
         self.earlier(item).find(|earlier| is_untried(item) && (!skips || is_untried(earlier)))
     }
 
-    /// The deliveries of a key that were stored before one.
+    /// The deliveries of its key that were stored before it.
     fn earlier(&self, item: &Item) -> impl Iterator<Item = &Item> {
         let (destination, key) = (item.destination_id, item.order_key);
         let of_key = move |other: &&Item| other.destination_id == destination && other.order_key == key;
@@ -235,13 +236,13 @@ fn is_untried(item: &Item) -> bool {
     item.attempts == item.schedule_start && item.due_us != NEVER_US
 }
 
-/// What the table takes from a route.
+/// The properties of a route that concern the table.
 pub(super) struct Route {
     pub(super) id: RouteId,
     pub(super) poison: Poison,
 }
 
-/// The route to a destination: one of three goes on with a key while one of it is retried.
+/// The route to a destination. One of the three skips: its keys go on while a delivery is retried.
 pub(super) fn route(shard: i16) -> Route {
     let random = [u8::try_from(shard).expect("small"); 10];
     Route { id: RouteId::mint(1, random), poison: if shard == 2 { Poison::Skip } else { Poison::Block } }

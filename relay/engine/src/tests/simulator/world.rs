@@ -1,4 +1,4 @@
-//! The model: what the engine is told, and what it has done.
+//! The model: the inputs that the engine receives, and the commands that it has returned.
 
 use model::failure::SendFailure;
 use model::signal::Signal;
@@ -15,33 +15,33 @@ const RENEW_US: u64 = 3_000_000;
 /// How long an attempt may take.
 const TIMEOUT_US: u64 = 120_000_000;
 
-/// How often a replica looks for what is due in the table.
+/// How often a replica scans the table for due deliveries.
 const POLL_US: u64 = 2_000_000;
 
-/// So few that it takes several looks.
+/// So few that it takes several scans.
 const LANES_PER_SCAN: usize = 2;
 
 /// So little that lanes get few rows at a time.
 const ROWS_BYTES: usize = 3 * 16 * 4_096;
 
-/// How many keys there are: one read in vain shows that a key is in memory, and the next ones leave it out.
+/// The number of keys. One read in vain shows that a key is in memory, and the next reads skip it.
 const KEYS: i64 = 4;
 const MOST_IN_VAIN: u32 = 4;
 
-/// Fewer attempts at one time than the destinations can take together.
+/// Fewer slots than the destinations can use together.
 const SLOTS: usize = 12;
 
-/// Large bodies, and how much of them may be in flight.
+/// The size of large bodies, and how many bytes of them may be in flight.
 const LARGE: usize = 100_000;
 const MOST_LARGE: usize = 250_000;
 
-/// How far clocks are apart at most: far more than what a read looks back, and than any wait.
+/// How far the clocks differ at most: far more than any wait, and than the time that a read covers again.
 const MOST_AHEAD_US: i64 = 8 * 3_600_000_000;
 
 /// How long the machines are suspended at most.
 const MOST_SUSPENDED_US: u64 = 8 * 3_600_000_000;
 
-/// What a destination does with what it is sent.
+/// How a destination responds.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Mood {
     Up,
@@ -50,7 +50,7 @@ enum Mood {
     Flaky,
     Refusing,
     Gone,
-    /// It does not answer.
+    /// It does not respond.
     Hanging,
 }
 
@@ -59,28 +59,28 @@ struct Receiver {
     rate: Option<Rate>,
     max_concurrency: usize,
     state: DestinationState,
-    /// When it was given another address, or its state was changed.
+    /// When its address or its state was last changed.
     changed_us: u64,
 }
 
 pub(super) struct Replica {
     pub(super) core: Core,
     pub(super) renewed_us: u64,
-    /// Shards that it gives up as soon as nothing of them is under way.
+    /// Shards that it gives up as soon as nothing of them is in flight.
     pub(super) outgoing: BTreeSet<i16>,
-    /// Lines that are new and have not been told what is stored.
+    /// New lines whose stored state has not been loaded.
     pub(super) loads: Vec<(DestinationId, i64)>,
-    /// Reports that are not written.
+    /// Reports that have not been written.
     pub(super) reports: Vec<Health>,
     polled_us: u64,
-    /// The last lane of its last look at the table, if there may be more.
+    /// The last lane of its last scan, if there may be more.
     scanned_until: Option<(DestinationId, Lane)>,
-    /// It cannot reach the database until then: it neither renews nor reads nor settles.
+    /// Until then it cannot reach the database: it neither renews nor reads nor settles.
     pub(super) cut_off_until_us: u64,
     pub(super) flights: Vec<Flight>,
     reads: Vec<Read>,
-    /// How many full reads of each lane in a row have brought nothing that was taken or put back, while nothing else
-    /// happened.
+    /// How many full reads of each lane in a row have returned no delivery that was taken or put back, without any
+    /// other input.
     in_vain: BTreeMap<(DestinationId, Lane), u32>,
     expedited_reads: Vec<ReadExpedited>,
     /// How many signals it has read.
@@ -92,7 +92,7 @@ pub(super) struct Replica {
     written_us: u64,
 }
 
-/// A read of deliveries that are to be sent at once.
+/// A read of expedited deliveries.
 struct ReadExpedited {
     destination: DestinationId,
     epoch: i64,
@@ -104,7 +104,7 @@ pub(super) struct Flight {
     item: Item,
     epoch: i64,
     pub(super) shard: i16,
-    /// When its destination was changed last, when it was sent.
+    /// When its destination was last changed, at the time of the send.
     changed_us: u64,
     sent_us: u64,
 }
@@ -117,7 +117,7 @@ pub(super) struct Read {
     pub(super) begin_us: u64,
     pub(super) known: Vec<DeliveryId>,
     pub(super) busy: Vec<i64>,
-    /// What it has found, once the database has answered, and when that was by its clock.
+    /// The rows that it has found, once the database has executed it, and the database's time of that.
     found: Option<(Vec<Item>, u64)>,
 }
 
@@ -126,7 +126,7 @@ pub(super) struct Read {
 pub(super) struct Owner {
     pub(super) replica: Option<usize>,
     pub(super) epoch: i64,
-    /// Without an owner: when the lease of the last one has expired.
+    /// Without an owner: when the lease of the last one expires.
     pub(super) free_us: u64,
 }
 
@@ -142,11 +142,11 @@ pub(super) struct World {
     /// The newest report of each destination.
     pub(super) stored: BTreeMap<DestinationId, Health>,
     pub(super) signals: Vec<Signal>,
-    /// What was cancelled, each with the number of the signal that says so.
+    /// Cancelled deliveries, each with the number of the signal that reports it.
     gone: BTreeMap<DeliveryId, usize>,
     accepted: u32,
     to_accept: u32,
-    /// How likely it is, where a process may end or lose the database, that it does.
+    /// The probability that a process ends or loses the database when it may.
     turmoil: f64,
     pub(super) checks: Checks,
 }
@@ -204,7 +204,7 @@ impl World {
         format!("{} rows, {flights:?} in flight, shards {:?}", self.table.len(), self.shards)
     }
 
-    /// Does one thing. `calm` where nothing goes wrong any more.
+    /// Does one thing. If `calm`, nothing goes wrong any more.
     pub(super) fn step(&mut self, calm: bool) {
         let replica = self.random.random_range(0..REPLICAS);
         let reachable = self.replicas[replica].cut_off_until_us <= self.now_us;
@@ -237,7 +237,7 @@ impl World {
         }
     }
 
-    /// Mostly a little; now and then until something is to be done.
+    /// Mostly a little; now and then until the next wake-up.
     fn pass_time(&mut self) {
         let wake = self.replicas.iter().filter_map(|replica| replica.core.wake_at_us()).min();
         let far = self.random.random_bool(0.3);
@@ -271,7 +271,7 @@ impl World {
         let is_replay = self.random.random_bool(0.1);
         let count = if is_replay { self.random.random_range(1..30) } else { 1 };
         let mut items = Vec::new();
-        // A transaction that took its time: what it has written is due since it began.
+        // A slow transaction: its rows have been due since it began.
         let took_us = if self.random.random_bool(0.1) { self.random.random_range(0..2 * UNSEEN_US) } else { 0 };
         for _ in 0..count.min(self.to_accept - self.accepted) {
             self.accepted += 1;
@@ -323,10 +323,10 @@ impl World {
             (Mood::Up | Mood::Throttling | Mood::Flaky | Mood::Refusing, _) => succeeded(),
         };
         if let Outcome::Failed { failure: Failure::Status(429 | 503), retry_after_ms: Some(wait_ms @ 1..), .. } = outcome
-            // What was sent before a change of the destination says nothing of it.
+            // A response to an attempt before the last change of the destination says nothing about it.
             && changed_us == self.receivers[&item.destination_id].changed_us
         {
-            self.checks.held(item.destination_id, (replica, epoch), self.now_us + wait_ms * 1_000, self.now_us);
+            self.checks.backs_off(item.destination_id, (replica, epoch), self.now_us + wait_ms * 1_000, self.now_us);
         }
         if item.expedited && matches!(outcome, Outcome::Succeeded { .. }) {
             self.checks.works(item.destination_id, self.now_us);
@@ -335,7 +335,7 @@ impl World {
         self.tell(replica, Input::Answered { item, epoch, shard, outcome, jitter });
     }
 
-    /// The database answers a read, or the answer arrives.
+    /// The database executes a read, or its result arrives.
     fn read(&mut self, replica: usize) {
         let table_us = self.table_us();
         if self.random.random_bool(0.5) && !self.replicas[replica].expedited_reads.is_empty() {
@@ -358,7 +358,7 @@ impl World {
             Some((mut items, read_us)) if !lost => {
                 let mut complete = items.len() < limit;
                 if self.random.random_bool(0.1) {
-                    // There was no room for the rest, or for any.
+                    // There was no room for the other rows, or for any.
                     complete = false;
                     items.truncate(self.random.random_range(0..=items.len()));
                 }
@@ -376,14 +376,14 @@ impl World {
         {
             let times = in_vain.entry((destination, lane)).or_default();
             *times += 1;
-            assert!(*times <= MOST_IN_VAIN, "the same rows are read again and again");
+            assert!(*times <= MOST_IN_VAIN, "the same rows are read repeatedly");
         } else {
             in_vain.remove(&(destination, lane));
         }
         state.in_vain = in_vain;
     }
 
-    /// As [`Self::read`], of deliveries that are to be sent at once.
+    /// As [`Self::read`], for expedited deliveries.
     fn read_expedited(&mut self, replica: usize) {
         let table_us = self.table_us();
         let reads = &mut self.replicas[replica].expedited_reads;
@@ -398,7 +398,7 @@ impl World {
         self.tell(replica, Input::Expedited { destination, epoch, asked, items });
     }
 
-    /// A transaction of settlements, or its success is told.
+    /// A transaction of settlements is executed, or its success is reported to the engine.
     fn settle(&mut self, replica: usize) {
         let state = &mut self.replicas[replica];
         if !state.written.is_empty() && self.random.random_bool(0.7) {
@@ -418,7 +418,7 @@ impl World {
         let mut written = BTreeSet::new();
         let table_us = self.table_us();
         for settlement in &batch {
-            // As the database does it: only what names the present epoch is written.
+            // As in the database: only settlements of the present epoch are written.
             if self.shards[&settlement.shard].epoch == settlement.epoch
                 && self.table.settle(settlement, &self.checks, table_us)
             {
@@ -440,10 +440,10 @@ impl World {
         }
         let state = &mut self.replicas[replica];
         state.written_us = state.written_us.min(table_us);
-        self.table.check_who_waits(table_us);
+        self.table.check_waiting(table_us);
     }
 
-    /// A person retries what is held.
+    /// A caller retries a held delivery.
     fn retry_held(&mut self) {
         match self.table.retry_held(self.table_us()) {
             Some(destination) => {
@@ -454,7 +454,7 @@ impl World {
         }
     }
 
-    /// A caller cancels one, and retries it at once or not.
+    /// A caller cancels a delivery, and retries it at once or not.
     fn cancel(&mut self) {
         let chosen = self.random.random_range(0..50);
         let Some(item) = self.table.cancel(chosen, self.table_us()) else { return };
@@ -462,7 +462,7 @@ impl World {
         self.checks.cancelled(id);
         self.gone.insert(id, self.signals.len());
         self.signals.push(Signal::Delivery(destination, id));
-        self.table.check_who_waits(self.table_us());
+        self.table.check_waiting(self.table_us());
         let replica = self.random.random_range(0..REPLICAS);
         if self.random.random_bool(0.5) {
             self.gone.remove(&id);
@@ -485,7 +485,7 @@ impl World {
         self.tell(replica, Input::ReplayCancelled(replay));
     }
 
-    /// A caller asks to send one at once.
+    /// A caller expedites a delivery.
     fn expedite(&mut self) {
         let chosen = self.random.random_range(0..50);
         let Some(asked) = self.table.expedite(chosen, self.table_us()) else { return self.pass_time() };
@@ -516,7 +516,7 @@ impl World {
         }
     }
 
-    /// The owner of a destination changes it: its state and its limits, or its address.
+    /// An operator changes a destination: its state and its limits, or its address.
     fn change_settings(&mut self) {
         let chosen = self.random.random_range(0..self.receivers.len());
         let (paused, concurrency) = (self.random.random_bool(0.3), self.random.random_range(1..12));
@@ -542,7 +542,7 @@ impl World {
         }
     }
 
-    /// From here on what was learned of a destination is out of date.
+    /// From here on the learned state of a destination is out of date.
     fn begins_anew(&mut self, id: DestinationId) {
         if let Some(receiver) = self.receivers.get_mut(&id) {
             receiver.changed_us = (receiver.changed_us + 1).max(self.now_us);
@@ -570,7 +570,7 @@ impl World {
         }
     }
 
-    /// Whether a report is of the destination as it is now.
+    /// Whether a report describes the destination as it is now.
     pub(super) fn is_present(&self, health: &Health) -> bool {
         self.receivers[&health.destination].changed_us == health.learned.since_us
     }
@@ -584,8 +584,8 @@ impl World {
         Input::Configured(Arc::new(destinations))
     }
 
-    /// A row that no read would find is known, unless it was written late.
-    fn check_that_nothing_is_passed_over(&self, replica: usize) {
+    /// A row that no read would find is known, unless it was committed late.
+    fn check_that_no_row_is_skipped(&self, replica: usize) {
         let lines = self.replicas[replica].core.lines.values();
         let owned = lines.filter(|line| {
             let Owner { replica: owner, epoch, .. } = self.shards[&line.destination.shard];
@@ -634,7 +634,7 @@ impl World {
         self.replicas[replica].in_vain.clear();
         Checks::slots(&self.replicas[replica].core, self.now_us);
         self.checks.breakers(replica, &self.replicas[replica].core);
-        self.check_that_nothing_is_passed_over(replica);
+        self.check_that_no_row_is_skipped(replica);
         let mut more = Vec::new();
         for command in commands {
             match command {
@@ -665,18 +665,18 @@ impl World {
     fn sent(&mut self, replica: usize, item: Item, destination: &Destination, epoch: i64) {
         let shard = destination.shard;
         let owner = self.shards[&shard];
-        assert_eq!((owner.replica, owner.epoch), (Some(replica), epoch), "sent by one that is not the owner");
+        assert_eq!((owner.replica, owner.epoch), (Some(replica), epoch), "sent by a replica that is not the owner");
         let row = self.table.get(item.id);
         if let Some(row) = row {
             assert!(row.due_us <= self.table_us(), "sent {} us before it is due", row.due_us - self.table_us());
         }
         if row.is_none() {
             let signal = self.gone.get(&item.id).copied().unwrap_or_default();
-            assert!(signal >= self.replicas[replica].signals, "{} was sent though its signal was read", item.id);
+            assert!(signal >= self.replicas[replica].signals, "{} was sent although its signal had been read", item.id);
         }
         self.checks.sent(&item, row, destination, (replica, epoch), self.now_us);
-        assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes", item.id);
-        // Whoever has sent them, in whatever epoch.
+        assert_eq!(self.table.overtaken_by(&item), None, "{} overtakes an earlier delivery", item.id);
+        // Whichever replica has sent them, in whatever epoch.
         let everywhere = self.replicas.iter().flat_map(|replica| &replica.flights);
         let together: Vec<&Flight> = everywhere.filter(|flight| flight.shard == shard).collect();
         assert!(together.iter().all(|flight| flight.item.id != item.id), "{} is in flight twice", item.id);
@@ -691,18 +691,18 @@ impl World {
         self.replicas[replica].flights.push(Flight { item, epoch, shard, changed_us, sent_us: self.now_us });
     }
 
-    /// Its connections are closed, and none of its attempts is answered.
+    /// The connections of a replica are closed, and none of its attempts is answered.
     fn broken_off(&mut self, replica: usize) -> Vec<Input> {
         let flights = std::mem::take(&mut self.replicas[replica].flights);
         let answer = |Flight { item, epoch, shard, .. }| {
-            let outcome = Outcome::NotSent { reason: "broken off".to_owned() };
+            let outcome = Outcome::NotSent { reason: "aborted".to_owned() };
             Input::Answered { item, epoch, shard, outcome, jitter: 0.5 }
         };
         flights.into_iter().map(answer).collect()
     }
 }
 
-/// None, or from fifty a second to one in forty seconds.
+/// None, or from fifty per second to one in forty seconds.
 fn rate(random: &mut StdRng) -> Option<Rate> {
     let (limit, per_s) = match random.random_range(0..10) {
         0..4 => return None,
