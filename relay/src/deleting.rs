@@ -15,11 +15,11 @@ use tokio_util::sync::CancellationToken;
 
 use crate::waiting::{UNWOKEN_INTERVAL, Wakers};
 
-/// The most deliveries that one transaction cancels. It takes some tens of milliseconds, for which the settlement of an
-/// attempt in flight may have to wait.
+/// The most deliveries that one transaction cancels. It takes some tens of milliseconds, and the settlement of an
+/// attempt in flight may have to wait that long.
 pub(crate) const CHUNK: i64 = 2_000;
 
-/// How soon the relay tries deliveries again that other transactions have locked.
+/// How soon the relay retries deliveries that other transactions have locked.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The shortest pause between two chunks.

@@ -9,7 +9,8 @@ use crate::config::Config;
 /// the edge, the name servers, the runtime, and connections that have just been abandoned.
 pub(crate) const OTHERS: u64 = 128;
 
-/// The API's connections may take one in this many of all descriptors, if there are few: deliveries need the others.
+/// If there are few descriptors, the API's connections may use at most 1/`API_PART` of them: deliveries need the
+/// others.
 const API_PART: u64 = 4;
 
 /// Raises the limit of this process to its maximum. Returns how many descriptors it may have open; `None` if there is

@@ -101,7 +101,7 @@ impl Edge {
         Ok(body.into())
     }
 
-    /// Lets the edge open a secret that it sealed when a provider handed it over to this source.
+    /// Sends a secret to the edge to be opened. The edge sealed it when a provider handed it over to this source.
     ///
     /// # Errors
     /// See [`FetchError`].

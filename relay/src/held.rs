@@ -22,10 +22,11 @@ use crate::intake::operational::{self, OperationalEvent};
 /// The minimum time between two checks.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// How often it is checked while deliveries are held: whether that has ended, and whether anything is left to report.
+/// How often the relay checks, while deliveries are held, whether that has ended and whether anything is left to
+/// report.
 const WHILE_HELD: Duration = Duration::from_secs(30);
 
-/// How often it is checked while no delivery is known to be held.
+/// How often the relay checks while no delivery is known to be held.
 const SWEEP: Duration = Duration::from_secs(600);
 
 /// Checks until `stop` for destinations whose deliveries have begun to be held.

@@ -29,7 +29,7 @@ pub(crate) const DAYS_AHEAD: i64 = 3;
 /// How many days a partition outlives its retention: more than clocks may differ plus the duration of a transaction.
 pub(crate) const GRACE_DAYS: i64 = 1;
 
-/// How often it is checked which partitions to create and to drop, at least.
+/// The maximum time between two checks for partitions to create and to drop.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3_600);
 
 /// How soon a failed run is repeated.
@@ -129,11 +129,12 @@ pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: 
     }
 }
 
-/// How far a run got.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Done,
-    /// A partition to drop is in use. The run does not wait for it, so that queries do not queue up behind the drop.
+    /// Work remains: a partition to drop is in use, or the clocks disagree. The run waits for neither, so that queries
+    /// do not queue up behind a drop.
     Unfinished,
 }
 

@@ -76,7 +76,7 @@ pub struct Intake {
 pub enum Stored {
     /// It is stored, now or earlier.
     Done,
-    /// It cannot be stored as what it is. Nothing was written.
+    /// It cannot be stored as an event or a rejection. Nothing was written.
     Unreadable(Reason, String),
 }
 
@@ -125,7 +125,7 @@ impl Intake {
         stored.await.map(drop)
     }
 
-    /// Stores one arrival, or returns why it cannot be stored as what it is.
+    /// Stores one arrival, or returns why it cannot be stored as an event or a rejection.
     ///
     /// # Errors
     /// As [`Intake::store`].

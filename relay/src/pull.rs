@@ -204,7 +204,7 @@ impl Puller {
         let count = leased.len();
         let now_ms = mint::now_ms();
         let (worn, leased): (Vec<_>, Vec<_>) = leased.into_iter().partition(|message| message.attempts > MANY_LEASES);
-        // Before anything is read: one of them may be the one that ended the relay each time.
+        // Before anything is read: one of them may have ended the relay each time.
         if !self.finish(self.set_aside(worn, now_ms), &stop).await {
             return Pulled::Messages { asked, found: count };
         }
@@ -263,8 +263,8 @@ impl Puller {
         Pulled::Messages { asked, found: count }
     }
 
-    /// Keeps messages as they are that the queue has leased so often that it would soon drop them. Whatever kept them
-    /// from being stored, they are read one by one from the database later.
+    /// Keeps messages as they are if the queue has leased them so often that it would soon drop them. Whatever
+    /// prevented their storage, they are read one by one from the database later.
     fn set_aside(&self, messages: Vec<Leased>, now_ms: u64) -> Group {
         let mut group = Group::default();
         for message in messages {

@@ -50,7 +50,7 @@ pub(crate) mod worker;
 pub use count::run as count;
 pub use worker::run;
 
-/// The events or deliveries that a replay includes, by ids. It is stored with the replay.
+/// The filter of a replay, with names resolved to ids. It is stored with the replay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -208,8 +208,7 @@ pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result
     }
 }
 
-/// The id before which every row lies that a replay created now can include, and the current time by the database's
-/// clock.
+/// The upper bound of the ids that a replay created now can include, and the current time by the database's clock.
 async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> store::Result<(Uuid, OffsetDateTime)> {
     let from = uuid_v7_floor(clock.now_ms().await?);
     let Newest { now, event_id, delivery_id } = replays::newest(pool, from).await?;

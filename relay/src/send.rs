@@ -131,7 +131,7 @@ fn sign(
     })
 }
 
-/// A note for the case that the content of a sample is not of the type it names.
+/// Returns a note if the content of a sample is not of the type that it names.
 fn of_another_type(provider: &Provider, wanted: Wanted<'_>) -> Option<String> {
     let event_type = wanted.event_type.filter(|_| wanted.body.is_none())?;
     let known: Vec<_> = sample::example_types(&provider.id).collect();

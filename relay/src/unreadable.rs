@@ -1,4 +1,4 @@
-//! Messages that could not be stored as what they are. They are kept byte for byte, tried again, and released.
+//! Messages that could not be stored as events. They are kept byte for byte, tried again, and released.
 //!
 //! Often the cause disappears: a newer relay knows the version, a body or a source is restored, a clock is corrected.
 //! So each message is tried again after a minute, and then less and less often, down to once a day. All messages are
@@ -39,7 +39,7 @@ const TRY_WITHIN: Duration = Duration::from_secs(60);
 /// The result of a try.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Tried {
-    /// It is stored as what it is. Contains the event, if it is one.
+    /// It is stored. Contains the event, if it is one.
     Released(Option<EventId>),
     StillUnreadable(Reason, String),
     /// The database or the edge did not respond.

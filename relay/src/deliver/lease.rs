@@ -38,7 +38,7 @@ const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 /// which started it later than this clock did. So no other replica can own the shards yet.
 pub(crate) const FENCE_AFTER: Duration = LEASE_OVERDUE;
 
-/// How often it is checked whether a shard that is to be given up has become idle.
+/// How often the keeper checks whether a shard that is to be given up has become idle.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Keeps the lease of one replica.

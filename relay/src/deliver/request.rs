@@ -28,7 +28,7 @@ const NOT_PASSED_ON: [&str; 11] = [
 ];
 
 /// Headers that describe the bytes of the provider's body. They are not passed on with a body that a transform made.
-/// The content type is replaced in that case.
+/// Neither is the provider's content type, which is replaced.
 ///
 /// They are the fields that RFC 9110 defines for a representation: its coding, language and location (8.4, 8.5, 8.7),
 /// its validators (8.8.2, 8.8.3), and its range if it is a part (14.4). In addition, the digests of a content or a

@@ -25,8 +25,8 @@ use crate::mint;
 /// seconds.
 pub(crate) const LANES_PER_SCAN: i64 = 5_000;
 
-/// Scanning takes at most one part in this many of the time, unless that would make scans too rare: dead rows that are
-/// still in the index make a scan slow.
+/// The lanes are scanned for at most 1/`SCAN_SHARE` of the time, but at least every [`LONGEST_SCAN_INTERVAL`]: dead
+/// rows that are still in the index make a scan slow.
 const SCAN_SHARE: u32 = 20;
 pub(crate) const LONGEST_SCAN_INTERVAL: Duration = Duration::from_secs(30);
 
@@ -46,8 +46,8 @@ impl Default for NextScan {
     }
 }
 
-/// Scans the tables. The lanes are left out if nothing can be sent, or if it is too early because scanning them takes
-/// long.
+/// Scans the tables. The lanes are left out if nothing can be sent, or if the last scan of the lanes took long and it
+/// is too early for the next.
 pub(super) async fn scan(
     pool: Pool,
     configuration: Arc<Configuration>,

@@ -20,8 +20,8 @@ use super::versions::Versions;
 use super::{Machine, Parts, read, report, settle, watch_configuration};
 use crate::engine_handle::Handle;
 
-/// How long writing the last reports may take when the engine ends: up to the first while there is time, and at least
-/// the second in any case.
+/// How long writing the last reports may take when the engine ends: until the deadline of the shutdown, but at most the
+/// first and at least the second of these.
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
 const LAST_REPORTS_AT_LEAST: Duration = Duration::from_millis(200);
 

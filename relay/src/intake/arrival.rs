@@ -28,7 +28,7 @@ pub(crate) const OLDEST_MS: u64 = 20 * 86_400_000;
 /// How far an event's id may lie in the future, to allow for clocks that differ.
 pub(crate) const NEWEST_MS: u64 = 86_400_000;
 
-/// The times between which the time in an event's id is plausible. An event is stored only if it is.
+/// The range in which the time in an event's id is plausible. An event outside of it is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plausible {
     /// The current time by the database's clock, in Unix milliseconds.
@@ -72,7 +72,7 @@ impl Plausible {
 /// The rows to store, and what the engine gets once they are stored.
 pub struct Prepared {
     pub batch: Batch,
-    /// The arrivals that cannot be stored as what they are: their index, and why.
+    /// The arrivals that cannot be stored as events: their index, and why.
     pub unreadable: Vec<(usize, Reason, String)>,
     items: HashMap<Uuid, Vec<Item>>,
     /// The deliveries that wait for their first attempt, by event.

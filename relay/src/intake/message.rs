@@ -7,7 +7,7 @@ use shared::id::{SourceId, uuid_v7};
 use store::unreadable::NewUnreadable;
 use uuid::Uuid;
 
-/// The age up to which the time at which the queue accepted a message is part of its id, in milliseconds. It is less
+/// If the queue accepted a message longer ago than this, in milliseconds, that time is not used in its id. It is less
 /// than the shortest retention of history, so that the message is kept for a while whatever its age.
 const ACCEPTED_WITHIN_MS: u64 = 10 * 86_400_000;
 
@@ -96,8 +96,8 @@ impl Arrival {
         }
     }
 
-    /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if that was
-    /// stored elsewhere.
+    /// The row that keeps it if it cannot be stored as an event or a rejection: the message byte for byte, and the body
+    /// if that was stored elsewhere.
     #[must_use]
     pub fn unreadable(&self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
         let body = match &self.content {

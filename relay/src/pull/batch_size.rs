@@ -162,8 +162,8 @@ mod tests {
 
     #[test]
     fn a_message_that_makes_responses_unreadable_is_found_among_good_messages() {
-        // Of a hundred messages, one makes every response that contains it unreadable. Leased messages return after 70
-        // s, and in the meantime full responses of other messages arrive.
+        // One of a hundred messages makes every response that contains it unreadable. Leased messages return after 70
+        // s. In the meantime, full responses with other messages arrive.
         let mut now = Instant::now();
         let mut batch = BatchSize::default();
         let mut with_the_bad_one = 100;

@@ -44,7 +44,7 @@ fn read(raw: RawMessage) -> Decoded {
     read_by(raw, envelope::decode)
 }
 
-/// If the relay panics on a message, the other messages of its pull are stored nevertheless.
+/// A panic on one message must not prevent the storage of the other messages of its pull.
 fn read_by(raw: RawMessage, decode: impl FnOnce(&[u8]) -> Result<Message, DecodeError>) -> Decoded {
     let decoded = match supervise::row_now(|| decode(&raw.bytes)) {
         Ok(decoded) => decoded,

@@ -20,7 +20,8 @@ pub const WHOLE_ANSWER: &str = "answer";
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     message_id: String,
-    /// The lease of the message. Other texts that match by accident are harmless: the queue does not know them.
+    /// Contains the lease of the message. Other texts that match by accident are harmless: the queue does not know
+    /// them.
     leases: Vec<String>,
 }
 

@@ -19,12 +19,12 @@ pub(crate) const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 /// The most deliveries that one chunk makes, unless a single event makes more: the size of one transaction.
 pub(crate) const CHUNK_DELIVERIES: u64 = 20_000;
 
-/// How long making a chunk may take before it is stored as far as it has got.
+/// How long making a chunk may take. After that, the part that is ready is stored.
 pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How far a turn searches for matching rows before it moves the cursor as far as it has got. It is short, because
-/// other replays wait for their turn. It does not depend on how often the chunk was begun before: a range that takes
-/// too long is cut within the turn.
+/// The limits of a turn's search for matching rows. When one is reached, the cursor moves to where the search stopped.
+/// The time is short, because other replays wait for their turn. The limits do not depend on how often the chunk was
+/// begun before: a range that takes too long is cut within the turn.
 pub(crate) const RANGE_LIMITS: Limits =
     Limits { first: 2_000, largest: 20_000, total: 100_000, within: Duration::from_millis(250) };
 

@@ -1,9 +1,9 @@
 //! Processes replays, one chunk of each in turn.
 //!
 //! A chunk is *begun* by a separate statement before any work on it is done. If the chunk makes the relay end, this
-//! record of the begin remains. The transaction that moves the cursor takes the begin back. The worker also takes it
-//! back if the chunk was interrupted by something that is not its fault: a shutdown, or an unreachable database. A
-//! replay that has been begun [`MOST_BEGUN`] times at the same place is stopped.
+//! record of its start remains. The transaction that moves the cursor removes the record. The worker removes it too if
+//! the chunk was interrupted for a reason outside of it: a shutdown, or an unreachable database. A replay that has been
+//! begun [`MOST_BEGUN`] times at the same place is stopped.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -36,7 +36,8 @@ const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 /// How often a chunk may be begun at the same place.
 pub(crate) const MOST_BEGUN: i16 = 5;
 
-/// How often a chunk is made in one turn if the configuration changes before it is stored.
+/// The maximum number of times a chunk is made in one turn: it is made again if the configuration changes before it is
+/// stored.
 const MOST_ROUNDS: u32 = 3;
 
 /// How long a chunk belongs to the replica that has begun it, unless it renews the lease. After a crash, another
@@ -62,7 +63,7 @@ pub async fn run(app: App, stop: CancellationToken) {
 struct Worker {
     app: App,
     stop: CancellationToken,
-    /// Begins that could not be given back because the database was unreachable: the cursor, by replay.
+    /// Starts that could not be taken back because the database was unreachable: the cursor, by replay.
     owed: HashMap<Uuid, Option<Uuid>>,
 }
 
@@ -165,7 +166,7 @@ impl Worker {
         turn
     }
 
-    /// Takes back a begin that was interrupted. If that fails, it is retried later.
+    /// Takes back the start of a chunk that was interrupted. If that fails, it is retried later.
     async fn give_back(&mut self, row: &ReplayRow) {
         if begun::give_back(&self.app.pool, row.id, row.cursor_id).await.is_err() {
             self.owed.insert(row.id, row.cursor_id);
@@ -217,10 +218,10 @@ async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<
     }
 }
 
-/// What happens to the begin of a chunk.
+/// What happens to the record that a chunk was begun.
 #[derive(Debug, PartialEq, Eq)]
 enum Begin {
-    /// The transaction that moved the cursor has taken it back.
+    /// The transaction that moved the cursor has removed it.
     Ended,
     /// It is taken back, because the chunk did not cause the failure.
     GiveBack,

@@ -41,7 +41,8 @@ pub(super) struct Accepted {
 }
 
 impl Accepted {
-    /// Tells the user where to find the event. `stored` is the relay's state of it, if it was requested.
+    /// Tells the user where to find the event. `stored` says whether the relay has stored it; `None` if that was not
+    /// checked.
     pub(super) fn describe(&self, stored: Option<&Stored>) -> String {
         let address = &self.address;
         let mut out = match stored {
