@@ -103,10 +103,7 @@ async fn a_task_that_does_not_stop_in_time_is_aborted() {
         std::future::pending().await
     });
     assert!(!group.stopped(Instant::now()).await);
-    tokio::time::timeout(SOON, was_dropped)
-        .await
-        .expect("the task is aborted")
-        .expect("the sender sends before it is dropped");
+    tokio::time::timeout(SOON, was_dropped).await.expect("the task is aborted").expect("the task was dropped");
     assert_eq!(supervisor.failures(), []);
 }
 
