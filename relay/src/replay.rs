@@ -7,8 +7,8 @@
 //! earlier id may be stored while the replay runs, and one with a later id may be stored already. A row that is being
 //! written at the very moment at which the replay is created may or may not be included.
 //!
-//! Deliveries of a replay carry the `webhook-id` of their event, like the first ones. They are routed anew: the current
-//! filters and transforms apply, unless the replay has a destination of its own.
+//! Deliveries of a replay carry the `webhook-id` of their event, like the first ones. They are routed again: the
+//! current filters and transforms apply, unless the replay has a destination of its own.
 //!
 //! The matches of a replay may be one row in a million. So a chunk searches a range of history, bounded by the number
 //! of rows that it reads, and moves the cursor past rows that do not match. The matching rows are counted in such

@@ -7,7 +7,7 @@
 //! error, and its process manager restarts it. Short work that tasks start, such as one attempt, is a *job*: it may end
 //! at any time, and only a panic in it counts as a failure.
 //!
-//! That is right for faults of the whole relay. Work that depends on the data of one row runs in [`row`], so that its
+//! That is right for faults of the whole relay. Work that depends on the data of one row runs in [`row()`], so that its
 //! panic is a failure of that row only.
 
 use std::any::Any;
@@ -101,8 +101,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Spawns a task that has to run until [`Group::stop_signal`]. The handle completes when the task ends, in whatever
-    /// way.
+    /// Spawns a task that has to run until [`Group::stop_signal`]. The handle completes when the task ends, even if it
+    /// panics or is aborted.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let group = self.clone();
         self.tasks.spawn(async move {

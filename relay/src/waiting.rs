@@ -21,7 +21,7 @@ pub const UNWOKEN_INTERVAL: Duration = Duration::from_secs(60);
 pub struct Wakers {
     /// [`crate::replay`], which processes replays.
     pub replays: Notify,
-    /// [`crate::replay::count`], which counts the matches of replays.
+    /// [`crate::replay::count()`], which counts the matches of replays.
     pub counts: Notify,
     /// [`crate::deleting`], which cancels the pending deliveries of deleted destinations.
     pub deletions: Notify,

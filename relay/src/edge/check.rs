@@ -2,7 +2,7 @@
 //! once a day.
 //!
 //! KV has no compare-and-set: a put that hung can take effect after a newer one, or after the deletion of its source. A
-//! Worker that is created anew has no sources at all. A source that differs is put again, or deleted again.
+//! newly created Worker has no sources at all. A source that differs is put again, or deleted again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
