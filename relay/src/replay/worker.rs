@@ -244,8 +244,8 @@ fn after_chunk(replay: ReplayId, ended: Option<Result<store::Result<Turn>, RowPa
     }
 }
 
-/// Makes the next chunk. It is made anew if the configuration changes before it is stored, so that nothing is routed by
-/// an old configuration.
+/// Makes the next chunk. It is made again if the configuration changes before it is stored, so that nothing is routed
+/// by an old configuration.
 async fn advance(app: &App, row: &ReplayRow, filter: &Filter, mut snapshot: Arc<Snapshot>) -> store::Result<Turn> {
     let rate = rate_of(row);
     let rows = cut::rows_of(rate, row.begun_here());
