@@ -1,7 +1,7 @@
 //! Every setting of the relay, read once from the environment.
 //!
-//! The README's table of settings is [`SETTINGS`]; a test keeps the two alike. All that is wrong is reported at once,
-//! so that a deployment is mended in one round.
+//! The README's table of settings is [`SETTINGS`]; a test keeps the two in step. All errors are reported at once, so
+//! that one round of corrections fixes a deployment.
 
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -13,14 +13,14 @@ use url::Url;
 
 use crate::history::Retention;
 
-/// The fewest days that history is kept: more than a message can wait in the queue.
+/// The minimum number of days for which history is kept: more than a message can wait in the queue.
 pub(crate) const LEAST_RETENTION_DAYS: u64 = 21;
 
 /// One environment variable.
 #[derive(Debug, Clone, Copy)]
 pub struct Setting {
     pub name: &'static str,
-    /// `None` where the relay does not start without it.
+    /// `None`: the relay does not start without it.
     pub default: Option<&'static str>,
     pub meaning: &'static str,
 }
@@ -102,7 +102,7 @@ pub struct Config {
     pub shutdown: Duration,
 }
 
-/// Where the queue is and how it is pulled.
+/// Which queues are pulled, and how.
 #[derive(Clone)]
 pub struct QueueConfig {
     pub api: Url,
@@ -119,7 +119,7 @@ pub struct LogConfig {
     pub json: bool,
 }
 
-/// A setting that is missing or wrong, with what to do.
+/// A setting that is missing or wrong, and how to fix it.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{name}: {problem}")]
 pub struct Problem {
@@ -127,10 +127,10 @@ pub struct Problem {
     pub problem: String,
 }
 
-/// Reads all settings; `var` gives the value of an environment variable.
+/// Reads all settings. `var` returns the value of an environment variable.
 ///
 /// # Errors
-/// Everything that is wrong, in the order of [`SETTINGS`].
+/// Returns all problems, in the order of [`SETTINGS`].
 pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>> {
     let mut reader = Reader { var: &var, problems: Vec::new() };
     let database_url = reader.parse(&DATABASE_URL, |text| {
@@ -206,21 +206,21 @@ pub fn read(var: impl Fn(&str) -> Option<String>) -> Result<Config, Vec<Problem>
     config.ok_or(reader.problems)
 }
 
-/// Reads the database's address alone, which is all that `migrate` needs.
+/// Reads only the database URL, which is all that `migrate` needs.
 ///
 /// # Errors
-/// What is wrong with it.
+/// Returns the problem with it.
 pub fn read_database_url(var: impl Fn(&str) -> Option<String>) -> Result<String, Vec<Problem>> {
     let mut reader = Reader { var: &var, problems: Vec::new() };
     let url = reader.parse(&DATABASE_URL, |text| Ok(text.to_owned()));
     url.ok_or(reader.problems)
 }
 
-/// Reads what is needed to open a source's secrets: the database's address and the master keys. `None` where one of them
-/// is not set.
+/// Reads the settings that are needed to open a source's secrets: the database URL and the master keys. `None` if one
+/// of them is not set.
 ///
 /// # Errors
-/// What is wrong with them.
+/// Returns the problems with them.
 pub fn read_vault(var: impl Fn(&str) -> Option<String>) -> Result<Option<(String, Vec<SealingKey>)>, Vec<Problem>> {
     let set = |setting: &Setting| var(setting.name).is_some_and(|text| !text.trim().is_empty());
     if !set(&DATABASE_URL) || !set(&MASTER_KEY) {
@@ -232,7 +232,7 @@ pub fn read_vault(var: impl Fn(&str) -> Option<String>) -> Result<Option<(String
     url.zip(keys).map(Some).ok_or(reader.problems)
 }
 
-/// Reads how to log; never fails, because what fails has to be logged.
+/// Reads how to log. Never fails, because other errors have to be logged.
 pub fn read_log(var: impl Fn(&str) -> Option<String>) -> LogConfig {
     let filter = var(LOG.name).filter(|text| !text.trim().is_empty()).unwrap_or_else(|| "info".to_owned());
     LogConfig { filter, json: var(LOG_FORMAT.name).is_some_and(|text| text.trim() == "json") }
@@ -303,7 +303,7 @@ mod tests {
     }
 
     #[test]
-    fn the_table_of_settings_in_the_readme_is_this_one() {
+    fn the_table_of_settings_in_the_readme_is_up_to_date() {
         let readme = include_str!("../../README.md");
         let table = readme.split("<!-- settings -->").nth(1).and_then(|rest| rest.split("<!-- /settings -->").next());
         let mut wanted = "\n| variable | default | meaning |\n|---|---|---|\n".to_owned();
@@ -315,14 +315,17 @@ mod tests {
             };
             wanted.push_str(&format!("| `{}` | {default} | {} |\n", setting.name, setting.meaning));
         }
-        assert_eq!(table, Some(wanted.as_str()), "README.md should hold:\n{wanted}");
+        assert_eq!(table, Some(wanted.as_str()), "README.md should contain:\n{wanted}");
     }
 
     #[test]
-    fn the_file_of_settings_in_the_readme_holds_every_required_setting_and_no_other() {
+    fn the_settings_file_in_the_readme_contains_exactly_the_required_settings() {
         let readme = include_str!("../../README.md");
-        let file =
-            readme.split("<<EOF\n").nth(1).and_then(|rest| rest.split("\nEOF\n").next()).expect("the file is there");
+        let file = readme
+            .split("<<EOF\n")
+            .nth(1)
+            .and_then(|rest| rest.split("\nEOF\n").next())
+            .expect("README.md contains the file");
         let named: Vec<&str> = file.lines().filter_map(|line| Some(line.split_once('=')?.0)).collect();
         let required: Vec<&str> = SETTINGS.iter().filter(|setting| setting.default.is_none()).map(|s| s.name).collect();
         assert_eq!(named, required);
@@ -337,7 +340,7 @@ mod tests {
     }
 
     #[test]
-    fn bodies_outlive_the_queue_and_what_is_known_of_events_outlives_their_bodies() {
+    fn bodies_outlive_the_queue_and_metadata_outlives_bodies() {
         let read_with = |body: &'static str, metadata: &'static str| {
             read(|name| match name {
                 "TIDEGATE_BODY_RETENTION_DAYS" => Some(body.to_owned()),
@@ -364,8 +367,8 @@ mod tests {
     }
 
     #[test]
-    fn secrets_can_be_opened_where_both_settings_are_there() {
-        let (url, keys) = read_vault(good).ok().flatten().expect("both are there");
+    fn secrets_can_be_opened_if_both_settings_are_set() {
+        let (url, keys) = read_vault(good).ok().flatten().expect("both are set");
         assert_eq!((url.as_str(), keys.len()), ("postgres://u@localhost/t", 1));
         for missing in ["DATABASE_URL", "TIDEGATE_MASTER_KEY"] {
             let read = read_vault(|name| good(name).filter(|_| name != missing));
@@ -376,7 +379,7 @@ mod tests {
     }
 
     #[test]
-    fn all_that_is_wrong_is_reported_at_once_and_in_order() {
+    fn all_problems_are_reported_at_once_and_in_order() {
         let problems = read(|name| match name {
             "TIDEGATE_ADMIN_TOKEN" => Some("short".to_owned()),
             "TIDEGATE_EGRESS_ALLOW" => Some("10.0.0.0/8,nowhere".to_owned()),

@@ -1,10 +1,11 @@
-//! Sources, destinations and routes as they are held in memory, and when they are read again.
+//! The sources, destinations and routes in memory, and when they are read again.
 //!
-//! Every change of them draws a new [`Version`] in the database. A replica that stores an event compares the version
-//! inside the transaction, so that no event is routed by an old configuration; the engine is told within twice [`POLL`].
+//! Every change of them sets a new [`Version`] in the database. A replica that stores an event compares the version
+//! inside the transaction, so that no event is routed by an old configuration. The engine is notified within twice
+//! [`POLL`].
 //!
-//! Versions are compared for equality. Their revision can go back, after a failover to a standby that lags or a restore:
-//! then what the database holds is read again, like after any other change.
+//! Versions are compared for equality. Their revision can go back, after a failover to a lagging standby or after a
+//! restore. Then the configuration is read from the database again, as after any other change.
 
 use std::collections::HashMap;
 use std::num::NonZeroU32;
@@ -29,13 +30,13 @@ use time::OffsetDateTime;
 use tokio::sync::watch;
 
 use crate::supervise;
-/// How often an idle replica looks whether another one has changed something.
+/// How often an idle replica checks whether another replica has changed the configuration.
 pub const POLL: Duration = Duration::from_secs(2);
 
-/// How long the configuration may take to be read. Who waits for it is answered then; it is looked for again.
+/// How long reading the configuration may take. Callers that wait for it then get an error; it is read again later.
 const READ_WITHIN: Duration = Duration::from_secs(10);
 
-/// The provider of the sources that get operational events: those of their own customer.
+/// The provider of the sources that receive operational events: those of their own customer.
 pub const OPERATIONAL_PROVIDER: &str = "tidegate";
 
 /// A source as the relay needs it to store and route its events.
@@ -44,14 +45,14 @@ pub struct Source {
     pub id: SourceId,
     pub customer_id: CustomerId,
     pub name: String,
-    /// What `extractor` was made of.
+    /// The input of `extractor`.
     provider: String,
     config: serde_json::Value,
-    /// Finds the provider's own id and the event's type; `None` where this relay does not know the provider.
+    /// Finds the provider's own id and the event's type; `None` if this relay does not know the provider.
     pub extractor: Option<Extractor>,
-    /// How much is kept of its requests that fail.
+    /// The limits on how many of its events that fail verification are kept.
     pub quarantine: QuarantineLimits,
-    /// Whether it gets what happens in the gateway itself.
+    /// Whether it receives operational events.
     pub is_operational: bool,
 }
 
@@ -64,19 +65,19 @@ impl Source {
             && self.config == other.config
     }
 
-    /// The key that the copies of an event share; `None` if the provider names no id.
+    /// The key that the copies of an event share; `None` if the provider supplies no id.
     #[must_use]
     pub fn key(&self, query: &str, headers: &HeaderList, body: &[u8]) -> Option<DedupeKey> {
         self.extractor.as_ref()?.extract(query, headers, body).dedupe_key
     }
 }
 
-/// A destination that this relay cannot send to. Its deliveries wait in the table.
+/// A destination that this relay cannot send to. Its deliveries stay in the table.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unusable {
     pub customer_id: CustomerId,
     pub name: String,
-    /// What is wrong with it. It holds no secret.
+    /// What is wrong with it. Contains no secret.
     pub reason: String,
     pub updated_at: OffsetDateTime,
 }
@@ -97,16 +98,18 @@ pub struct Route {
     pub destination_id: DestinationId,
     pub filter: Option<Expression<Filter>>,
     pub transform: Option<Expression<Transform>>,
-    /// Deliveries of the same key go one after the other.
+    /// Deliveries with the same key are sent one after the other.
     pub order_key: Option<Expression<OrderKey>>,
     pub poison: Poison,
     pub enabled: bool,
-    /// Of its transform: each change of that is a new version. Deliveries name the version that they were routed by.
+    /// The version of its transform: each change of the transform increases it. Deliveries refer to the version by
+    /// which they were routed.
     pub version: i32,
 }
 
 impl Route {
-    /// What of it this relay cannot evaluate, and why; `None` if all of it can be. The deliveries that it makes are held.
+    /// The expressions that this relay cannot evaluate, with the errors; `None` if it can evaluate all of them. The
+    /// route's deliveries are held.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
         let filter = ("filter", self.filter.as_ref().and_then(|filter| filter.compiled.as_ref().err()));
@@ -118,7 +121,7 @@ impl Route {
         (!problems.is_empty()).then(|| problems.join("; "))
     }
 
-    /// An expression that does not compile is compiled again, and is not the same then.
+    /// An expression that does not compile counts as changed, so it is compiled again.
     fn is_same(&self, other: &Self) -> bool {
         let key = |route: &Self| {
             (route.id, route.source_id, route.destination_id, route.poison, route.enabled, route.version)
@@ -130,8 +133,8 @@ impl Route {
     }
 }
 
-/// An expression as it was saved, compiled. It compiled when it was saved; where it does not any more, because this
-/// relay is another version, what it would decide waits for a person.
+/// An expression as it was saved, compiled. It compiled when it was saved. If it does not compile now, because this
+/// relay has another version, the deliveries that it would decide about wait for an operator.
 #[derive(Debug, Clone)]
 pub struct Expression<T> {
     pub source: String,
@@ -148,29 +151,29 @@ impl<T> Expression<T> {
     }
 }
 
-/// All of it, at one version.
+/// The whole configuration, at one version.
 #[derive(Debug, Default)]
 pub struct Snapshot {
     pub version: Version,
     pub sources: HashMap<SourceId, Arc<Source>>,
-    /// Those that this relay can send to. The engine shares them.
+    /// The destinations that this relay can send to. The engine shares them.
     pub destinations: Arc<HashMap<DestinationId, Arc<Destination>>>,
-    /// Those that are not among `destinations`.
+    /// The destinations that this relay cannot send to.
     pub unusable: HashMap<DestinationId, Unusable>,
     pub routes: HashMap<RouteId, Arc<Route>>,
     pub routes_of_source: HashMap<SourceId, Vec<Arc<Route>>>,
 }
 
 impl Snapshot {
-    /// Whose a destination is, and its name, be it usable or not; `None` if there is none.
+    /// The customer and the name of a destination, usable or not; `None` if there is none.
     #[must_use]
     pub fn customer_and_name(&self, id: DestinationId) -> Option<(CustomerId, &str)> {
         let usable = self.destinations.get(&id).map(|found| (found.customer_id, found.name.as_str()));
         usable.or_else(|| self.unusable.get(&id).map(|found| (found.customer_id, found.name.as_str())))
     }
 
-    /// How long a new delivery to a destination waits for its first attempt; not at all if it is held anyway, because this
-    /// relay cannot send there.
+    /// How long a new delivery to a destination waits for its first attempt. Zero if this relay cannot send there,
+    /// because the delivery is held anyway.
     #[must_use]
     pub fn first_wait(&self, id: DestinationId) -> Duration {
         self.destinations.get(&id).map_or(Duration::ZERO, |destination| retry::first_wait(&destination.retry))
@@ -188,11 +191,11 @@ pub struct Configuration {
     pool: Pool,
     master_keys: Vec<SealingKey>,
     current: watch::Sender<Arc<Snapshot>>,
-    /// How many reads have begun.
+    /// The number of reads that have begun.
     begun: AtomicU64,
-    /// The number of the last read that succeeded; held while one reads.
+    /// The number of the last read that succeeded; locked during a read.
     reading: tokio::sync::Mutex<u64>,
-    /// When the version was compared with the database's for the last time.
+    /// When the version was last compared with the database's.
     compared: Mutex<Instant>,
 }
 
@@ -200,7 +203,7 @@ impl Configuration {
     /// Reads the configuration for the first time.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn load(pool: Pool, master_keys: Vec<SealingKey>) -> store::Result<Self> {
         let snapshot = read(&pool, &master_keys, &Snapshot::default()).await?;
         let (current, _) = watch::channel(Arc::new(snapshot));
@@ -214,14 +217,14 @@ impl Configuration {
         Arc::clone(&self.current.borrow())
     }
 
-    /// Tells of every new snapshot.
+    /// Receives every new snapshot.
     #[must_use]
     pub fn subscribe(&self) -> watch::Receiver<Arc<Snapshot>> {
         self.current.subscribe()
     }
 
-    /// Reads again unless the snapshot has this version, which has been committed. The snapshot returned contains that change,
-    /// or is newer. Takes at most [`READ_WITHIN`].
+    /// Reads again unless the snapshot has this version, which has been committed. The returned snapshot contains that
+    /// change, or is newer. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
@@ -229,7 +232,7 @@ impl Configuration {
         in_time(self.read_unless(version)).await
     }
 
-    /// As [`Self::after`], for the database's version as it was at `read_at`.
+    /// Like [`Self::after`], for the database's version as it was at `read_at`.
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
@@ -239,7 +242,7 @@ impl Configuration {
         Ok(snapshot)
     }
 
-    /// How long ago the version was compared with the database's for the last time.
+    /// How long ago the version was last compared with the database's.
     #[must_use]
     pub fn compared_ago(&self) -> Duration {
         self.compared.lock().unwrap_or_else(PoisonError::into_inner).elapsed()
@@ -250,7 +253,7 @@ impl Configuration {
         *compared = read_at.max(*compared);
     }
 
-    /// Compares the version with the database's, and reads again if it is another one. Takes at most [`READ_WITHIN`].
+    /// Compares the version with the database's, and reads again if it differs. Takes at most [`READ_WITHIN`].
     ///
     /// # Errors
     /// Returns an error if the query fails or the database does not answer in time.
@@ -268,7 +271,8 @@ impl Configuration {
             return Ok(self.current());
         }
         let mut last = self.reading.lock().await;
-        // A read that began after this call sees what was committed before it: many changes at one time are read once.
+        // A read that began after this call sees everything that was committed before it. So many concurrent changes
+        // are read once.
         if *last <= begun_before {
             let number = self.begun.fetch_add(1, Ordering::SeqCst) + 1;
             let before = self.current();
@@ -338,7 +342,7 @@ async fn read(pool: &Pool, keys: &[SealingKey], before: &Snapshot) -> store::Res
     Ok(snapshot)
 }
 
-/// The one of before if it is the same, so that a pointer tells what has changed.
+/// Returns the previous one if it is the same, so that comparing pointers shows what has changed.
 fn kept<T>(before: Option<&Arc<T>>, now: T, is_same: fn(&T, &T) -> bool) -> Arc<T> {
     before.filter(|before| is_same(before, &now)).map_or_else(|| Arc::new(now), Arc::clone)
 }
@@ -361,8 +365,8 @@ fn source(row: store::configuration::SourceRow) -> Source {
     }
 }
 
-/// What is read of the settings of a source. If that panics, it is as of a provider that this relay does not know: the events
-/// of the source are stored and routed, without id and type.
+/// Reads the settings of a source. If that panics, the source is treated like one whose provider this relay does not
+/// know: its events are stored and routed, without id and type.
 fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T {
     supervise::row_now(read).unwrap_or_else(|panic| {
         tracing::error!(
@@ -374,7 +378,7 @@ fn read_or_default<T: Default>(source: SourceId, read: impl FnOnce() -> T) -> T 
     })
 }
 
-/// A destination, or why it is unusable, such as a panic.
+/// A destination, or why it is unusable. A panic makes it unusable too.
 fn usable<T>(read: impl FnOnce() -> Result<T, String>) -> Result<T, String> {
     supervise::row_now(read).unwrap_or_else(|panic| Err(panic.to_string()))
 }
@@ -445,8 +449,8 @@ fn route(row: store::configuration::RouteRow, before: &Snapshot) -> Route {
     }
 }
 
-/// Compiles an expression of a route, unless it is the one that was there before. If that panics, the expression cannot be
-/// evaluated, as one that does not compile.
+/// Compiles an expression of a route, unless it has not changed. If that panics, the expression cannot be evaluated,
+/// like one that does not compile.
 fn compiled<T: Clone>(
     route: RouteId,
     source: String,
@@ -470,7 +474,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_destination_that_panics_when_it_is_read_is_unusable_with_the_reason() {
+    fn a_destination_on_which_the_relay_panics_is_unusable_with_the_reason() {
         let unusable = usable::<()>(|| panic!("its url"));
         assert_eq!(unusable, Err("the relay panicked: its url".to_owned()));
         assert_eq!(usable(|| Ok(7)), Ok(7));
@@ -478,7 +482,7 @@ mod tests {
     }
 
     #[test]
-    fn an_expression_that_panics_when_it_is_compiled_cannot_be_evaluated_and_is_compiled_again() {
+    fn an_expression_whose_compilation_panics_cannot_be_evaluated_and_is_compiled_again() {
         let id = RouteId::mint(1, [1; 10]);
         let broken: Expression<u8> = compiled(id, "true".to_owned(), None, |_| panic!("deep"));
         assert_eq!(broken.compiled, Err(ExpressionError::Internal));
@@ -487,7 +491,7 @@ mod tests {
     }
 
     #[test]
-    fn a_source_that_panics_when_it_is_read_has_defaults() {
+    fn a_source_on_which_the_relay_panics_has_defaults() {
         let (limits, extractor) = read_or_default(SourceId::mint(1, [1; 10]), || -> (QuarantineLimits, Option<u8>) {
             panic!("its settings")
         });

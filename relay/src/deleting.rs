@@ -1,8 +1,9 @@
-//! Cancels what is pending for destinations that were deleted, in chunks with pauses between them.
+//! Cancels the pending deliveries of deleted destinations, in chunks with pauses between them.
 //!
-//! A deletion is answered when the destination is gone from the configuration. From then on nothing is sent to it, and what
-//! is pending for it is cancelled here. Each chunk is a transaction of its own that also writes how far it came, so a relay
-//! that ends costs at most the chunk that was under way. Replicas take turns: each locks the deletion that it works on.
+//! A deletion is answered as soon as the destination is gone from the configuration. From then on nothing is sent to
+//! it, and its pending deliveries are cancelled here. Each chunk is a separate transaction that also records the
+//! progress, so a relay that ends loses at most the chunk in progress. Replicas take turns: each locks the deletion
+//! that it works on.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -14,17 +15,17 @@ use tokio_util::sync::CancellationToken;
 
 use crate::waiting::{UNWOKEN_INTERVAL, Wakers};
 
-/// The most deliveries that one transaction cancels: some tens of milliseconds, for which an attempt that was under way may
-/// have to wait until it can be settled.
+/// The most deliveries that one transaction cancels. It takes some tens of milliseconds, and the settlement of an
+/// attempt in flight may have to wait that long.
 pub(crate) const CHUNK: i64 = 2_000;
 
-/// How soon the relay looks again at deliveries that others have locked.
+/// How soon the relay retries deliveries that other transactions have locked.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
 /// The shortest pause between two chunks.
 const LEAST_PAUSE: Duration = Duration::from_millis(10);
 
-/// Cancels until `stop`; it is woken if there is something to do.
+/// Cancels until `stop`. It is woken when there is work.
 pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
     loop {
         let begun = Instant::now();
@@ -51,8 +52,8 @@ pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
     }
 }
 
-/// How long the others have the database for themselves after a turn that took so long: as long again, so that cancelling
-/// takes at most half of the time of one connection.
+/// How long the database is left to others after a turn that took `took`: equally long, so that cancelling takes at
+/// most half of the time of one connection.
 fn pause_after(turn: Turn, took: Duration) -> Duration {
     match turn {
         Turn::Nothing => UNWOKEN_INTERVAL,
@@ -69,6 +70,6 @@ mod tests {
     fn a_chunk_that_takes_long_is_followed_by_a_long_pause() {
         let pause = |took_ms| pause_after(Turn::Cancelled(CHUNK), Duration::from_millis(took_ms));
         assert_eq!([0, 40, 900].map(|took_ms| pause(took_ms).as_millis()), [10, 40, 900]);
-        assert_eq!(pause_after(Turn::Nothing, Duration::ZERO), UNWOKEN_INTERVAL, "nothing is to be done");
+        assert_eq!(pause_after(Turn::Nothing, Duration::ZERO), UNWOKEN_INTERVAL, "there is no work");
     }
 }

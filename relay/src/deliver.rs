@@ -1,12 +1,12 @@
-//! The delivery engine: sends what is due, at the pace each destination can take.
+//! The delivery engine: sends due deliveries, at the pace each destination can take.
 //!
-//! Destinations hash to 256 shards, and a replica sends only for the shards it leases ([`lease`]). So the rate limit and
-//! the concurrency cap of a destination are kept by one process, exactly, and no row has to be claimed before it is sent.
-//! What to read, send and settle is decided by [`engine`], which is pure; the loop here carries it out. An attempt is made
-//! by [`send`] and written by [`settle`], many in one transaction. No transaction and no pool connection is held while a
-//! destination is answering.
+//! Destinations hash to 256 shards, and a replica sends only for the shards it leases ([`lease`]). So one process alone
+//! enforces the rate limit and the concurrency cap of a destination, exactly, and no row has to be claimed before it is
+//! sent. [`engine`], which is pure, decides which deliveries to read, send and settle; the loop here carries its
+//! decisions out. [`send`] makes an attempt, and [`settle`] writes many of them in one transaction. No transaction and
+//! no pool connection is held while the relay waits for a destination.
 //!
-//! A crash at any line of this costs at most a repetition: the row is in the table until its attempt is settled, and the
+//! A crash at any point costs at most a repeated send: the row stays in the table until its attempt is settled, and the
 //! next owner of the shard sends it again with the same `webhook-id`.
 
 use std::collections::HashMap;
@@ -56,23 +56,23 @@ use self::read::Read;
 use self::scan::NextScan;
 use self::send::{Attempted, Sender};
 
-/// The most inputs taken before the commands they led to are carried out.
+/// The most inputs handled before the commands they led to are carried out.
 const INPUTS_AT_ONCE: usize = 256;
 
-/// What the engine works with.
+/// The components the engine works with.
 pub struct Parts {
-    /// What the engine's tasks are spawned in.
+    /// The group in which the engine's tasks are spawned.
     pub tasks: Group,
-    /// What is told of each turn of the engine and each renewal of the lease.
+    /// Is notified of each turn of the engine and each renewal of the lease.
     pub readiness: Arc<Readiness>,
-    /// The database, the configuration and the evaluator; and what stores operational events.
+    /// The database, the configuration, the evaluator, and the means to store operational events.
     pub intake: Intake,
     pub egress: Egress,
-    /// Attempts at one time, over all destinations.
+    /// Maximum number of attempts in flight, over all destinations.
     pub max_in_flight: usize,
-    /// Bytes of bodies that wait in memory to be sent, over all destinations.
+    /// Maximum bytes of bodies that wait in memory to be sent, over all destinations.
     pub max_waiting_bytes: usize,
-    /// Bytes of large bodies of attempts in flight, over all destinations.
+    /// Maximum bytes of large bodies of attempts in flight, over all destinations.
     pub max_in_flight_bytes: usize,
 }
 
@@ -90,14 +90,14 @@ impl Default for Engine {
 }
 
 impl Engine {
-    /// What tells the engine things.
+    /// Returns a handle to send inputs to the engine.
     #[must_use]
     pub fn handle(&self) -> Handle {
         self.handle.clone()
     }
 
-    /// Runs until `stop` says until when it may take: then sends nothing new and waits until what is in flight is settled,
-    /// no longer than that. Gives its shards back before it returns, also if it panics.
+    /// Runs until `stop` delivers a deadline. Then it sends nothing new, and waits until all attempts in flight are
+    /// settled or the deadline has passed. Releases its shards before it returns, even if it panics.
     pub async fn run(self, parts: Parts, stop: oneshot::Receiver<Instant>) {
         let Self { handle, inbox } = self;
         let (pool, tasks) = (parts.intake.pool.clone(), parts.tasks.clone());
@@ -121,7 +121,7 @@ impl Engine {
     }
 }
 
-/// The core with what carries its commands out. The attempts in flight end with it.
+/// The core, and the parts that carry out its commands. The attempts in flight are aborted when it is dropped.
 struct Machine {
     core: Core,
     clock: Clock,
@@ -131,14 +131,14 @@ struct Machine {
     reports: mpsc::UnboundedSender<Health>,
     reads: mpsc::UnboundedSender<Read>,
     excerpts: Arc<Excerpts>,
-    /// The attempts in flight, with the epochs they were sent in.
+    /// The attempts in flight, with the epochs in which they were sent.
     attempts: HashMap<(DeliveryId, i64), AbortHandle>,
     in_flight: Arc<InFlight>,
     pool: Pool,
     intake: Intake,
     tasks: Group,
     readiness: Arc<Readiness>,
-    /// Locked while the table is asked when the next deliveries are due.
+    /// Locked while a scan for the next due deliveries runs.
     next_scan: Arc<tokio::sync::Mutex<NextScan>>,
 }
 
@@ -151,7 +151,8 @@ impl Drop for Machine {
 }
 
 impl Machine {
-    /// Runs until `stop` says until when it may take, and that is over or nothing is in flight any more. Returns that time.
+    /// Runs until `stop` delivers a deadline, and then until that has passed or nothing is in flight. Returns the
+    /// deadline.
     async fn run(
         mut self,
         mut inbox: mpsc::UnboundedReceiver<Input>,
@@ -171,7 +172,7 @@ impl Machine {
                 deadline = &mut stop, if stopping.is_none() => {
                     self.core.drain();
                     leaving.cancel();
-                    // If the sender is gone, nothing is waited for.
+                    // If the sender was dropped, stop at once.
                     stopping = Some(deadline.map_or_else(|_| tokio::time::Instant::now(), Into::into));
                 }
                 () = sleep_until(stopping), if stopping.is_some() => {
@@ -187,7 +188,7 @@ impl Machine {
                 break;
             }
         }
-        // Before the shards are given back: the next owners go on from these.
+        // Before the shards are released: the next owners continue from these reports.
         self.report_last();
         stopping
     }
@@ -226,11 +227,12 @@ impl Machine {
                     Command::Report(health) => self.report(*health),
                 }
             }
-            // Of an attempt that is not settled here.
+            // If the attempt is not settled here, its excerpt is dropped.
             if let Some(attempt) = attempt {
                 self.excerpts.take(attempt);
             }
-            // Last: from its answer on it is the settlement that is under way.
+            // Last, so that the shard is never counted as idle: the settlement was counted before the attempt is
+            // discounted.
             self.in_flight.finish(answered);
             if let Some(until_us) = owned_until_us {
                 self.in_flight.ownership_taken(until_us);
@@ -238,7 +240,7 @@ impl Machine {
         }
     }
 
-    /// Hands a settlement to the writer: at once, or when the rest of the answer's excerpt has arrived.
+    /// Hands a settlement to the writer: at once, or when the rest of the response's excerpt has arrived.
     fn settle(&self, mut settlement: Settlement) {
         let settlements = Arc::clone(&self.settlements);
         let rest = settlement.attempt.as_ref().and_then(|attempt| self.excerpts.take(attempt.id));
@@ -265,14 +267,14 @@ impl Machine {
             let Attempted { mut outcome, rest } =
                 guarded(item.id, sender.attempt(&item, &destination), registration).await;
             if let Some(rest) = rest {
-                // Before the outcome is told, which leads to the settlement that needs it.
+                // Before the outcome is reported, because the settlement that follows needs the excerpt.
                 excerpts.keep(item.id, &mut outcome, rest).await;
             }
             handle.tell(Input::Answered { item, epoch, shard: destination.shard, outcome, jitter: mint::jitter() });
         });
     }
 
-    /// Closes the connections of all attempts that have not been answered.
+    /// Closes the connections of all attempts that are still waiting for a response.
     fn break_off(&mut self) {
         tracing::warn!(
             attempts = self.attempts.len(),
@@ -286,16 +288,16 @@ impl Machine {
         let _ = self.reports.send(health);
     }
 
-    /// Stores what the next owners have to know.
+    /// Stores the final reports, from which the next owners continue.
     fn report_last(&mut self) {
         for health in self.core.last_reports(self.clock.now_us()) {
             self.report(health);
         }
     }
 
-    /// Looks in the tables for what the lines do not know of.
+    /// Scans the tables for deliveries that the lines do not have.
     fn find_next_due(&self) {
-        // A database that is slow must not be asked ever more often at a time.
+        // At most one scan runs at a time, so that scans do not pile up on a slow database.
         let Ok(next) = Arc::clone(&self.next_scan).try_lock_owned() else { return };
         let lanes = self.core.could_send(self.clock.now_us());
         let configuration = Arc::clone(&self.intake.configuration);
@@ -319,8 +321,8 @@ impl Machine {
     }
 }
 
-/// Tells the engine of every new configuration, and looks for one if the look for what is due does not, because the database
-/// is slow.
+/// Notifies the engine of every new configuration. If a slow database delays the scan, which also checks for a new
+/// configuration, this task checks for one.
 async fn watch_configuration(configuration: Arc<Configuration>, handle: Handle) {
     let mut changes = configuration.subscribe();
     let mut poll = tokio::time::interval(POLL);

@@ -1,18 +1,20 @@
-//! File descriptors: every connection takes one, and a process that has none left can neither send nor be asked.
+//! File descriptors: every connection needs one. A process that has none left can neither send requests nor accept
+//! connections.
 
 use rustix::process::{Resource, Rlimit, getrlimit, setrlimit};
 
 use crate::config::Config;
 
-/// What a relay keeps open besides its connections to destinations, to the database and to its own API: the queue, the
-/// edge, the name servers, the runtime, and connections that have just been given up.
+/// The descriptors that a relay needs in addition to those for destinations, the database and its own API: the queue,
+/// the edge, the name servers, the runtime, and connections that have just been abandoned.
 pub(crate) const OTHERS: u64 = 128;
 
-/// The part of all descriptors that connections to the API may take, if they are few: deliveries need the others.
+/// If there are few descriptors, the API's connections may use at most 1/`API_PART` of them: deliveries need the
+/// others.
 const API_PART: u64 = 4;
 
-/// Raises the limit of this process as far as it may, and returns how many descriptors it may have open; `None` if there
-/// is no limit.
+/// Raises the limit of this process to its maximum. Returns how many descriptors it may have open; `None` if there is
+/// no limit.
 #[must_use]
 pub fn raise() -> Option<u64> {
     let limit = getrlimit(Resource::Nofile);
@@ -25,14 +27,14 @@ pub fn raise() -> Option<u64> {
     getrlimit(Resource::Nofile).current
 }
 
-/// How many connections to the API may be open at a time, under a limit of descriptors.
+/// How many connections to the API may be open at a time, given the limit of descriptors.
 #[must_use]
 pub fn api_connections(limit: Option<u64>) -> usize {
     let part = limit.map_or(u64::MAX, |limit| (limit / API_PART).max(1));
     usize::try_from(part).unwrap_or(usize::MAX).min(crate::api::server::MAX_CONNECTIONS)
 }
 
-/// What is wrong with a limit of descriptors under these settings, and what to do.
+/// Describes what is wrong with a limit of descriptors under these settings, and how to fix it.
 #[must_use]
 pub fn shortage(limit: Option<u64>, config: &Config) -> Option<String> {
     short(limit, config.max_in_flight, config.database_connections)
@@ -58,7 +60,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_defaults_need_more_than_the_usual_soft_limit_and_less_than_the_usual_hard_one() {
+    fn the_defaults_need_more_than_the_usual_soft_limit_and_less_than_the_usual_hard_limit() {
         let short = |limit| short(limit, 1_024, 16);
         assert!(short(Some(1_024)).is_some_and(|text| text.contains("1024 files, but needs 1424")));
         assert_eq!((short(Some(4_096)), short(Some(524_288)), short(None)), (None, None, None));

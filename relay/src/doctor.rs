@@ -1,4 +1,4 @@
-//! `tidegate doctor`: checks everything the relay depends on, and says what to do if something is wrong.
+//! `tidegate doctor`: checks everything the relay depends on, and explains how to fix each problem it finds.
 
 pub(crate) mod check;
 
@@ -18,10 +18,10 @@ use crate::pull::api::Queue;
 use crate::pull::queue_settings;
 use crate::{descriptors, secrets, terminal};
 
-/// Checks and prints one line per finding.
+/// Runs all checks and prints one line per finding.
 ///
 /// # Errors
-/// How many checks failed.
+/// Returns an error with the number of failed checks.
 pub async fn doctor(config: &Config) -> Result<(), String> {
     let mut report = Report::default();
     report.line("settings", &Check::Ok("complete".to_owned()));
@@ -85,7 +85,7 @@ async fn database(pool: &Pool, config: &Config, report: &mut Report) {
     let standbys = store::health::standbys(pool).await.map(|standbys| check::standbys(&standbys));
     report
         .line("standby", &standbys.unwrap_or_else(|error| Check::Warn(format!("cannot check for standbys: {error}"))));
-    // The tables are as this relay knows them only then.
+    // Only then do the tables have the structure that this relay expects.
     if health.migration == Some(wanted) {
         let sealed = async { Ok((sealed_sources(pool, keys).await?, sealed_destinations(pool, keys).await?)) };
         let sealed: store::Result<(Sealed, Sealed)> = sealed.await;
@@ -155,7 +155,8 @@ async fn queues(queues: &[Queue], report: &mut Report) {
             }
         }
     }
-    // They refer to one another: one that is not known would be taken for one that is not pulled.
+    // The queues refer to one another: if one could not be read, a dead-letter queue could be taken for one that is not
+    // pulled.
     if settings.len() < queues.len() {
         return;
     }

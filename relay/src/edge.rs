@@ -1,5 +1,5 @@
-//! The edge's admin routes: source configurations are put there, large bodies and handed-over secrets are fetched from
-//! there.
+//! The edge's admin routes. The relay puts source configurations there, and fetches large bodies and handed-over
+//! secrets.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -18,10 +18,11 @@ pub mod check;
 pub mod push;
 pub mod source;
 
-/// How many sources can be written at the edge at the same time: a source always has the same place, and others share it.
+/// The number of locks that serialise writes to the edge. A source always uses the same lock, which it shares with
+/// others.
 pub(crate) const TURNS: usize = 64;
 
-/// Whole call, a large body included.
+/// The limit for a whole call, including the transfer of a large body.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
 /// A client of the Worker.
@@ -37,9 +38,9 @@ pub struct Edge {
 /// Why a body or a secret could not be fetched.
 #[derive(Debug)]
 pub enum FetchError {
-    /// It will not come back.
+    /// It cannot be fetched, now or later.
     Permanent(String),
-    /// It may work the next time.
+    /// The next try may succeed.
     Transient(String),
 }
 
@@ -47,7 +48,7 @@ impl Edge {
     /// A client of the Worker at `base`.
     ///
     /// # Errors
-    /// Where TLS cannot be set up on this machine.
+    /// Returns an error if TLS cannot be set up on this machine.
     pub fn new(base: &Url, token: &str) -> Result<Self, reqwest::Error> {
         let client = crate::operator_client(TIMEOUT)?;
         let turns = (0..TURNS).map(|_| Mutex::default()).collect();
@@ -61,20 +62,21 @@ impl Edge {
         self.upstream.clone()
     }
 
-    /// Waits until no other call of this relay writes this source at the edge. KV has no compare-and-set: of two writes at
-    /// the same time the older one can be the last.
+    /// Waits until no other call of this relay writes this source at the edge. KV has no compare-and-set: of two
+    /// concurrent writes, the older one can take effect last.
     pub async fn turn(&self, source: SourceId) -> MutexGuard<'_, ()> {
         // The last byte of an id is random.
         self.turns[usize::from(source.uuid().as_bytes()[15]) % TURNS].lock().await
     }
 
-    /// Where a provider posts to: the edge takes the id of a source, and its name.
+    /// The URL a provider posts to. The edge accepts the id of a source, and its name.
     #[must_use]
     pub fn ingest_url(&self, source: impl std::fmt::Display) -> String {
         format!("{}/in/{source}", self.base)
     }
 
-    /// Fetches the body of an event that was too large for the queue, and checks that it is the one that was put there.
+    /// Fetches the body of an event that was too large for the queue, and checks that it is the body that the edge
+    /// stored.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -99,7 +101,7 @@ impl Edge {
         Ok(body.into())
     }
 
-    /// Has the edge open a secret that it has sealed, because a provider handed it over to this source.
+    /// Sends a secret to the edge to be opened. The edge sealed it when a provider handed it over to this source.
     ///
     /// # Errors
     /// See [`FetchError`].
@@ -118,7 +120,7 @@ impl Edge {
     /// Deletes a body that has been stored.
     ///
     /// # Errors
-    /// What went wrong, for a person.
+    /// Returns a human-readable description of the failure.
     pub async fn delete_body(&self, key: &str) -> Result<(), String> {
         let response = self.call(self.client.delete(format!("{}/admin/bodies/{key}", self.base))).await?;
         match response.status() {
@@ -128,10 +130,10 @@ impl Edge {
         }
     }
 
-    /// The Worker's own view of its bindings.
+    /// The Worker's own report on its bindings.
     ///
     /// # Errors
-    /// What went wrong, for a person.
+    /// Returns a human-readable description of the failure.
     pub async fn status(&self) -> Result<serde_json::Value, String> {
         let response = self.call(self.client.get(format!("{}/admin/status", self.base))).await?;
         if !response.status().is_success() {
@@ -166,7 +168,7 @@ async fn answer(response: Response) -> String {
     describe(status, &response.text().await.unwrap_or_default())
 }
 
-/// An answer that is no success, as a text that says what to do about it.
+/// Describes an unsuccessful response, with a hint on how to fix it.
 fn describe(status: StatusCode, text: &str) -> String {
     let hint = match status {
         StatusCode::UNAUTHORIZED | StatusCode::FORBIDDEN => {

@@ -1,4 +1,4 @@
-//! What the other parts of the relay tell the engine with.
+//! The handle through which the other parts of the relay send inputs to the engine.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -12,7 +12,7 @@ pub mod clock;
 
 use self::clock::Clock;
 
-/// Tells the engine things. Cheap to clone.
+/// Sends inputs to the engine. Cheap to clone.
 #[derive(Clone)]
 pub struct Handle {
     pub(crate) inbox: mpsc::UnboundedSender<Input>,
@@ -27,27 +27,28 @@ impl Handle {
         }
     }
 
-    /// Says that a delivery that has just been stored for this destination waits so long for its first attempt.
+    /// Reports that a delivery that has just been stored for this destination waits for `wait` before its first
+    /// attempt.
     pub fn later(&self, destination: DestinationId, wait: Duration) {
         self.tell(Input::Later { destination, wait });
     }
 
-    /// Says that something may be due in the table for this destination.
+    /// Reports that a delivery in the table may be due for this destination.
     pub fn rescan(&self, destination: DestinationId) {
         self.tell(Input::Rescan(destination));
     }
 
-    /// Says that a caller has asked to send this delivery at once.
+    /// Reports that a caller has expedited this delivery.
     pub fn expedite(&self, destination: DestinationId, delivery: DeliveryId) {
         self.tell(Input::Expedite(vec![(destination, delivery)]));
     }
 
-    /// Says that deliveries of this replay have been cancelled.
+    /// Reports that deliveries of this replay have been cancelled.
     pub fn replay_cancelled(&self, replay: ReplayId) {
         self.tell(Input::ReplayCancelled(replay));
     }
 
-    /// Says that this delivery has been cancelled. An attempt that is in flight goes on.
+    /// Reports that this delivery has been cancelled. An attempt in flight continues.
     pub fn delivery_cancelled(&self, destination: DestinationId, delivery: DeliveryId) {
         self.tell(Input::DeliveryCancelled(destination, delivery));
     }
@@ -57,7 +58,8 @@ impl Handle {
     }
 
     pub(crate) fn tell(&self, input: Input) {
-        // The engine ends only with the process; what it no longer hears is in the table.
+        // The receiver outlives all senders except at shutdown. The state behind an input that is lost then is in the
+        // table.
         let _ = self.inbox.send(input);
     }
 }

@@ -1,11 +1,11 @@
-//! Deliveries that are held until something is done: they are seen, and an operational event says when it begins.
+//! Makes held deliveries visible: an operational event reports when deliveries of a destination begin to be held.
 //!
-//! A delivery is held by something of its own ([`HeldBy`]). The code that holds one wakes [`run`], which notes for each
-//! destination and kind since when there are any, and stores one event for it. It looks again while there are any, when a
-//! relay starts, and rarely besides, so that a relay that ends between the two hides nothing.
+//! A delivery can be held by a fault of its own ([`HeldBy`]). The code that holds one wakes [`run`], which records for
+//! each destination and kind since when there are any, and stores one event for it. It also checks periodically while
+//! there are any, when a relay starts, and rarely otherwise. So a relay that ends between the two steps hides nothing.
 //!
-//! All deliveries of a destination that this relay cannot send to at all are held by its configuration; [`tell_unusable`]
-//! stores an event of that.
+//! If this relay cannot send to a destination at all, the configuration holds all its deliveries; [`tell_unusable`]
+//! stores an event for that.
 
 use std::collections::HashMap;
 use std::time::Duration;
@@ -19,19 +19,20 @@ use crate::configuration::Snapshot;
 use crate::intake::Intake;
 use crate::intake::operational::{self, OperationalEvent};
 
-/// How long after a look the next one is at the earliest.
+/// The minimum time between two checks.
 const SPACING: Duration = Duration::from_secs(1);
 
-/// How often it is looked while some deliveries are held: whether that has ended, and what is still to be told.
+/// How often the relay checks, while deliveries are held, whether that has ended and whether anything is left to
+/// report.
 const WHILE_HELD: Duration = Duration::from_secs(30);
 
-/// How often it is looked while none is known to be held.
+/// How often the relay checks while no delivery is known to be held.
 const SWEEP: Duration = Duration::from_secs(600);
 
-/// Looks for destinations whose deliveries have begun to be held until `stop`.
+/// Checks until `stop` for destinations whose deliveries have begun to be held.
 pub async fn run(intake: Intake, stop: CancellationToken) {
     while !stop.is_cancelled() {
-        let pause = match look(&intake).await {
+        let pause = match check(&intake).await {
             Ok(true) => WHILE_HELD,
             Ok(false) => SWEEP,
             Err(error) => {
@@ -52,7 +53,7 @@ pub async fn run(intake: Intake, stop: CancellationToken) {
 }
 
 /// Returns whether any destination has held deliveries.
-async fn look(intake: &Intake) -> store::Result<bool> {
+async fn check(intake: &Intake) -> store::Result<bool> {
     let (begun, any) = store::held::look(&intake.pool).await?;
     for begun in begun {
         let id = DestinationId::from_uuid(begun.destination_id);
@@ -80,8 +81,8 @@ async fn look(intake: &Intake) -> store::Result<bool> {
     Ok(any)
 }
 
-/// Stores an event of each destination that this relay cannot send to, until `stop`. It is one event as long as the
-/// destination is not changed.
+/// Stores an event for each destination that this relay cannot send to, until `stop`. It is one event until the
+/// destination is changed.
 pub async fn tell_unusable(intake: Intake, stop: CancellationToken) {
     let mut changes = intake.configuration.subscribe();
     let mut told = HashMap::new();
@@ -102,7 +103,7 @@ pub async fn tell_unusable(intake: Intake, stop: CancellationToken) {
     }
 }
 
-/// `told` says of which version of each destination an event was stored.
+/// `told` contains the version of each destination for which an event was stored.
 async fn tell_new(intake: &Intake, snapshot: &Snapshot, told: &mut HashMap<DestinationId, u64>) -> store::Result<()> {
     told.retain(|id, _| snapshot.unusable.contains_key(id));
     for (id, destination) in &snapshot.unusable {

@@ -1,13 +1,13 @@
-//! History is kept in partitions of a day: they are made ahead, and dropped when their retention has passed. What has
-//! been delivered costs nothing, and nothing of it is ever deleted row by row.
+//! History is kept in daily partitions: they are created ahead of time, and dropped when their retention has ended. So
+//! expired history costs nothing, and is never deleted row by row.
 //!
-//! Nothing that is past its retention gets a new delivery, and a partition goes a day later than that ([`GRACE_DAYS`]).
-//! So what is pending of a day only becomes less, and once nothing is, the partition can go without asking twice. A
-//! partition that something pending still needs is kept, for as long as what is known of events is kept at the longest:
-//! then what is still pending is dead, with that reason.
+//! No event past its retention gets a new delivery, and its partition is dropped a day later than that
+//! ([`GRACE_DAYS`]). So the number of pending deliveries of a day only decreases, and once there are none, the
+//! partition can be dropped without checking again. A partition that a pending delivery still needs is kept, but no
+//! longer than the retention of metadata: then deliveries that are still pending become dead, with that reason.
 //!
-//! One replica at a time does it. Every step is a statement of its own, and what an interrupted run has left is found in
-//! the catalogue by the next one.
+//! One replica at a time does this work. Every step is a separate statement, and the next run finds the remains of an
+//! interrupted one in the catalogue.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -23,29 +23,29 @@ use uuid::Uuid;
 use crate::mint;
 use crate::wall_clock::WallClock;
 
-/// How many days of partitions are made ahead.
+/// How many days ahead partitions are created.
 pub(crate) const DAYS_AHEAD: i64 = 3;
 
-/// How many days a partition outlives its retention: more than clocks differ and than a transaction takes.
+/// How many days a partition outlives its retention: more than clocks may differ plus the duration of a transaction.
 pub(crate) const GRACE_DAYS: i64 = 1;
 
-/// How often it is looked for what has to be made and dropped, at least.
+/// The maximum time between two checks for partitions to create and to drop.
 const MAINTENANCE_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// How soon it is tried again where something failed.
+/// How soon a failed run is repeated.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);
 
-/// The most deliveries that are given up in one statement.
+/// The most deliveries that one statement marks as dead.
 const EXPIRED_AT_ONCE: i64 = 5_000;
 
-/// The most old signals that are deleted in one statement.
+/// The most old signals that one statement deletes.
 const SIGNALS_AT_ONCE: i64 = 5_000;
 
-/// How many days a version of a route outlives the retention of the deliveries that name it. These are of events whose ids
-/// are at most a day newer than the version's end, and they have expired by then.
+/// How many days a version of a route outlives the retention of the deliveries that refer to it. These belong to events
+/// whose ids are at most a day newer than the version's end, so they have expired by then.
 const ROUTE_VERSION_GRACE_DAYS: i64 = 3;
 
-/// The most versions of routes that are deleted in one statement.
+/// The most route versions that one statement deletes.
 const FORGOTTEN_AT_ONCE: i64 = 1_000;
 
 const DAY_MS: u64 = 86_400_000;
@@ -53,22 +53,22 @@ const DAY_MS: u64 = 86_400_000;
 /// For how many days history is kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Retention {
-    /// Of the bodies of events.
+    /// Retention of the bodies of events.
     pub body_days: u16,
-    /// Of everything else, at least as many.
+    /// Retention of everything else; at least as long.
     pub metadata_days: u16,
-    /// Of the keys by which copies are found.
+    /// Retention of the keys by which copies are recognised.
     pub dedupe_days: u16,
 }
 
 impl Retention {
-    /// The first id whose event still has its body by right; no delivery is made of an event before it.
+    /// The first id of an event that is entitled to its body. No delivery is made of an earlier event.
     #[must_use]
     pub fn first_with_body(&self, now_ms: u64) -> Uuid {
         floor(now_ms, self.body_days)
     }
 
-    /// The first id of what is still known.
+    /// The first id whose metadata is still kept.
     #[must_use]
     pub fn first_known(&self, now_ms: u64) -> Uuid {
         floor(now_ms, self.metadata_days)
@@ -94,10 +94,10 @@ fn floor(now_ms: u64, days: u16) -> Uuid {
     uuid_v7_floor(now_ms.saturating_sub(u64::from(days) * DAY_MS))
 }
 
-/// Makes the partitions of today, by the database's clock, and of the coming days, unless they are there.
+/// Creates the partitions of today, by the database's clock, and of the coming days, unless they exist.
 ///
 /// # Errors
-/// Where the database cannot be asked.
+/// Returns an error if a query fails.
 pub async fn make_days(pool: &Pool) -> store::Result<()> {
     let today = store::health::now(pool).await?.date();
     for ahead in 0..=DAYS_AHEAD {
@@ -108,13 +108,14 @@ pub async fn make_days(pool: &Pool) -> store::Result<()> {
     Ok(())
 }
 
-/// Makes and drops partitions until `stop`; the first time at once.
+/// Creates and drops partitions until `stop`; the first time at once.
 pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: CancellationToken) {
     loop {
         let pause = match keep(&pool, retention, &clock).await {
             Ok(Kept::Done) => MAINTENANCE_INTERVAL.mul_f64(1.0 + mint::jitter()),
             Ok(Kept::Unfinished) => RETRY_INTERVAL,
-            // A delivery that expires may be of a day without a partition; it is made, and the next run goes on.
+            // A delivery that expires may belong to a day without a partition. It is created, and the next run
+            // continues.
             Err(error) if MissingPartitions::default().make(&pool, &error).await.unwrap_or(false) => RETRY_INTERVAL,
             Err(error) => {
                 tracing::error!(%error, "could not maintain the history partitions; retrying");
@@ -128,30 +129,31 @@ pub async fn run(pool: Pool, retention: Retention, clock: Arc<WallClock>, stop: 
     }
 }
 
-/// How far a run came.
+/// The result of a run.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Kept {
     Done,
-    /// Somebody uses what is to be dropped; nobody is made to wait for it.
+    /// Work remains: a partition to drop is in use, or the clocks disagree. The run waits for neither, so that queries
+    /// do not queue up behind a drop.
     Unfinished,
 }
 
 async fn keep(pool: &Pool, retention: Retention, clock: &WallClock) -> store::Result<Kept> {
     make_days(pool).await?;
     while store::signals::delete_old(pool, SIGNALS_AT_ONCE).await? > 0 {}
-    // One of the two clocks is wrong, and what is dropped does not come back.
+    // One of the two clocks is wrong, and a dropped partition cannot be recovered.
     if let Some(wrong) = clock.is_wrong().await? {
         tracing::warn!(error = wrong, "deleting old history is suspended");
         return Ok(Kept::Unfinished);
     }
     let Some(mut maintenance) = Maintenance::begin(pool).await? else {
-        // Another replica is at it.
+        // Another replica is doing this.
         return Ok(Kept::Done);
     };
-    drop_what_is_past(&mut maintenance, retention).await
+    drop_expired(&mut maintenance, retention).await
 }
 
-async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) -> store::Result<Kept> {
+async fn drop_expired(maintenance: &mut Maintenance, retention: Retention) -> store::Result<Kept> {
     let now = maintenance.now().await?;
     let first_known = retention.first_known(unix_time::unix_ms(now));
     let reason = format!("not delivered within {} days (TIDEGATE_METADATA_RETENTION_DAYS)", retention.metadata_days);
@@ -194,7 +196,7 @@ async fn drop_what_is_past(maintenance: &mut Maintenance, retention: Retention) 
     Ok(kept)
 }
 
-/// Whether a partition may go: its last moment is past its retention, and the grace besides.
+/// Whether a partition may be dropped: its last moment is past its retention plus the grace.
 fn is_past(partition: &Partition, today: Date, retention: Retention) -> bool {
     let age_days = i64::from(today.to_julian_day()) - i64::from(partition.day.to_julian_day());
     age_days > i64::from(retention.days_of(partition.table)) + GRACE_DAYS
@@ -213,7 +215,7 @@ mod tests {
     }
 
     #[test]
-    fn a_partition_goes_when_its_last_moment_is_a_day_past_its_retention() {
+    fn a_partition_is_dropped_when_its_last_moment_is_a_day_past_its_retention() {
         assert!(!past(Table::EventBodies, date!(2026 - 05 - 30)));
         assert!(past(Table::EventBodies, date!(2026 - 05 - 29)));
         assert!(!past(Table::EventKeys, date!(2026 - 06 - 26)));
@@ -227,11 +229,11 @@ mod tests {
     }
 
     #[test]
-    fn no_partition_goes_while_an_event_in_it_may_still_get_a_delivery() {
+    fn no_partition_is_dropped_while_an_event_in_it_may_still_get_a_delivery() {
         let last_moment = date!(2026 - 05 - 30).midnight().assume_utc() - time::Duration::MILLISECOND;
         let last = uuid_v7_floor(unix_time::unix_ms(last_moment));
         let dropped_from = unix_time::unix_ms(date!(2026 - 06 - 30).midnight().assume_utc());
         assert!(past(Table::EventBodies, last_moment.date()));
-        assert!(RETENTION.first_with_body(dropped_from - DAY_MS) > last, "for a day nothing new was made of it");
+        assert!(RETENTION.first_with_body(dropped_from - DAY_MS) > last, "for a day it got no new deliveries");
     }
 }

@@ -1,4 +1,4 @@
-//! Stores what has arrived: routes it, writes it in one transaction, and hands its deliveries to the engine.
+//! Stores arrivals: routes them, writes them in one transaction, and hands their deliveries to the engine.
 
 use std::collections::HashSet;
 use std::convert::Infallible;
@@ -36,22 +36,22 @@ use self::arrival::{Plausible, Prepared};
 use self::message::Arrival;
 use self::routing::Routing;
 
-/// How long the routes of a batch may take to answer, the time in which they wait for their turn included: well within the
-/// lease of its messages.
+/// How long the evaluation of the routes of a batch may take, including the time spent waiting for a turn. It is well
+/// within the lease of the batch's messages.
 pub(crate) const ROUTE_WITHIN: Duration = Duration::from_secs(20);
 
-/// How long the database may take for one of the steps of storing.
+/// How long each database step of storing may take.
 const STORE_TIMEOUT: Duration = Duration::from_secs(70);
 
-/// After how many rounds, each of which was in vain because the configuration had changed, it is held while routes are
-/// asked.
+/// The number of rounds that may fail because the configuration has changed. After that, the configuration is locked
+/// while routes are evaluated.
 pub(crate) const HOLD_AFTER: u32 = 3;
 
-/// How long routes may be asked while the configuration is held: a change waits for that, and so does everything that is
-/// stored after the change. PostgreSQL ends a transaction that idles for ten seconds.
+/// How long routes may be evaluated while the configuration is locked: a change waits for that, and so does everything
+/// that is stored after the change. PostgreSQL ends a transaction that idles for ten seconds.
 pub(crate) const HOLD_WITHIN: Duration = Duration::from_secs(3);
 
-/// What it takes to store. Cheap to clone.
+/// Everything that is needed to store arrivals. Cheap to clone.
 #[derive(Clone)]
 pub struct Intake {
     pub pool: Pool,
@@ -59,24 +59,24 @@ pub struct Intake {
     pub evaluator: Arc<Evaluator>,
     pub engine: Handle,
     pub clock: Arc<WallClock>,
-    /// For how many days an event with the same key is a duplicate.
+    /// For how many days another event with the same key is a copy.
     pub dedupe_days: i32,
     /// Days whose partitions are known to exist.
     pub days: Arc<Mutex<HashSet<Date>>>,
-    /// Held while the configuration is held: by one batch at a time, because it takes two connections.
+    /// Locked while the configuration is locked: one batch at a time, because it takes two connections.
     pub holding: Arc<tokio::sync::Mutex<()>>,
     /// Wakes [`crate::unreadable`], which tries unreadable messages again.
     pub unreadable_due: Arc<Notify>,
-    /// Wakes [`crate::held`], which tells of deliveries that have begun to be held.
+    /// Wakes [`crate::held`], which reports deliveries that have begun to be held.
     pub held: Arc<Notify>,
 }
 
-/// What became of an arrival that was stored by itself.
+/// The result of storing one arrival.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Stored {
-    /// It is stored, now or before.
+    /// It is stored, now or earlier.
     Done,
-    /// It cannot be stored as what it is; nothing was written.
+    /// It cannot be stored as an event or a rejection. Nothing was written.
     Unreadable(Reason, String),
 }
 
@@ -100,11 +100,11 @@ impl From<NotStored> for store::Error {
 }
 
 impl Intake {
-    /// Stores all of it, or nothing: events with their deliveries, and what cannot be stored as what it is as an unreadable
-    /// message. It can be repeated: what is stored already is found by its id.
+    /// Stores everything or nothing: events with their deliveries, and messages that cannot be stored as events as
+    /// unreadable messages. It can be repeated: whatever is stored already is recognised by its id.
     ///
     /// # Errors
-    /// Returns an error if the database does not answer in time, or refuses some of it (see
+    /// Returns an error if the database does not answer in time, or rejects some of the data (see
     /// [`store::Error::is_data_error`]).
     pub async fn store(&self, arrivals: &[Arrival], unreadable: &[NewUnreadable]) -> Result<(), NotStored> {
         let plausible = Plausible::from_queue(in_time(self.clock.now_ms()).await?);
@@ -125,7 +125,7 @@ impl Intake {
         stored.await.map(drop)
     }
 
-    /// Stores one arrival, or says why it cannot be stored as what it is.
+    /// Stores one arrival, or returns why it cannot be stored as an event or a rejection.
     ///
     /// # Errors
     /// As [`Intake::store`].
@@ -138,11 +138,11 @@ impl Intake {
         Ok(stored.await?.err().unwrap_or(Stored::Done))
     }
 
-    /// Routes and stores. What `check` refuses is returned, and nothing is written.
+    /// Routes and stores. If `check` refuses, its error is returned and nothing is written.
     ///
-    /// If the configuration changes meanwhile, the routes of the sources that have changed are asked again. After
-    /// [`HOLD_AFTER`] rounds the configuration is held while they are asked, so that changes without end do not keep
-    /// anything from being stored.
+    /// If the configuration changes concurrently, the routes of the changed sources are evaluated again. After
+    /// [`HOLD_AFTER`] rounds the configuration is locked during the evaluation, so that a constant stream of changes
+    /// cannot keep arrivals from being stored.
     async fn admit<E>(
         &self,
         arrivals: &[Arrival],
@@ -174,7 +174,7 @@ impl Intake {
             }
             match in_time(self.write(&prepared.batch, snapshot.version, held, plausible.now_ms)).await? {
                 Admitted::StaleConfiguration => {
-                    // Before the configuration is read, so that what is read is as new as it can be.
+                    // Before the configuration is read, so that it is as new as possible.
                     tokio::time::sleep(retry::stale_pause(round)).await;
                     snapshot = in_time(self.configuration.refresh()).await?;
                     round += 1;
@@ -197,7 +197,8 @@ impl Intake {
         }
     }
 
-    /// Says that a source keeps no more of what fails. If that is not stored, it is told again when the count has doubled.
+    /// Reports that the quarantine of a source is full. If the report cannot be stored, it is repeated when the count
+    /// has doubled.
     async fn quarantine_full(&self, snapshot: &Snapshot, full: Full) {
         let Some(source) = snapshot.sources.get(&SourceId::from_uuid(full.source_id)) else { return };
         tracing::warn!(
@@ -209,7 +210,7 @@ impl Intake {
         match supervise::row(operational::quarantine_full(self, source, full.hour)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => tracing::warn!(%error, source = %source.id, "could not store an operational event"),
-            // What called this has been stored.
+            // The batch that filled the quarantine has been stored already.
             Err(panic) => {
                 tracing::error!(
                     error = %panic,
@@ -220,7 +221,7 @@ impl Intake {
         }
     }
 
-    /// The newest snapshot, read again if it lacks the source of an arrival.
+    /// The newest snapshot; it is read again if it lacks the source of an arrival.
     async fn snapshot_for(&self, arrivals: &[Arrival]) -> store::Result<Arc<Snapshot>> {
         let snapshot = self.configuration.current();
         if arrivals.iter().any(|arrival| arrival.source().is_some_and(|id| !snapshot.sources.contains_key(&id))) {
@@ -251,7 +252,7 @@ impl Intake {
     }
 }
 
-/// Waits for the database. It does not cover the time in which routes are asked, which has a limit of its own.
+/// Waits for the database. The evaluation of routes is not covered; it has its own limit.
 async fn in_time<T>(asked: impl Future<Output = store::Result<T>>) -> Result<T, NotStored> {
     match tokio::time::timeout(STORE_TIMEOUT, asked).await {
         Ok(answered) => answered.map_err(NotStored::Failed),

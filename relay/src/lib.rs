@@ -1,7 +1,6 @@
-//! The relay: pulls webhooks out of the queue, stores them, routes them, delivers them, retries and replays them.
+//! The relay: pulls webhooks from the queue, stores them, routes them, delivers them, retries and replays them.
 //!
-//! The modules are in the order of the data. Each step leaves one durable fact behind, and whatever crashes before it
-//! costs at most a repetition: see ARCHITECTURE.md.
+//! Each step leaves one durable fact behind, so a crash before it costs at most a repetition: see ARCHITECTURE.md.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -40,7 +39,7 @@ pub mod unreadable;
 pub mod waiting;
 pub mod wall_clock;
 
-/// What the parts of a running relay share.
+/// The state that the parts of a running relay share.
 #[derive(Clone)]
 pub struct App {
     pub config: Arc<config::Config>,
@@ -50,13 +49,13 @@ pub struct App {
     pub engine: engine_handle::Handle,
     pub evaluator: Arc<expression::Evaluator>,
     pub egress: egress::Egress,
-    /// Wakes [`sync`], which tells the edge of sources it does not have yet.
+    /// Wakes [`sync`], which puts sources to the edge that it does not have yet.
     pub edge_pending: Arc<tokio::sync::Notify>,
-    /// The relay's clock, held against the database's.
+    /// The relay's clock, compared with the database's.
     pub clock: Arc<wall_clock::WallClock>,
     /// Tries unreadable messages again.
     pub releaser: unreadable::Releaser,
-    /// Wakes those that work in the background.
+    /// Wakes the background workers.
     pub wakers: Arc<waiting::Wakers>,
     /// Whether the parts of this relay make progress.
     pub readiness: Arc<readiness::Readiness>,
@@ -66,7 +65,7 @@ pub struct App {
 /// customers configure, are only ever reached through [`egress`].
 ///
 /// # Errors
-/// Where TLS cannot be set up on this machine.
+/// Returns an error if TLS cannot be set up on this machine.
 pub fn operator_client(timeout: Duration) -> Result<reqwest::Client, reqwest::Error> {
     reqwest::Client::builder()
         .timeout(timeout)

@@ -8,8 +8,8 @@ use relay::terminal::error_line;
 use relay::{doctor, send, serve};
 use tracing_subscriber::EnvFilter;
 
-/// A batch is read by one thread and let go of by many: under full load the C library's allocator takes a fifth of the
-/// relay's time, this one half of that.
+/// Batches are allocated on one thread and freed on many. Under full load the C library's allocator takes one fifth of
+/// the relay's time, mimalloc half of that.
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
@@ -86,7 +86,7 @@ fn main() -> ExitCode {
         },
         Command::Send(arguments) => runtime.block_on(send::send(&arguments, variable)),
     };
-    // What still runs was given its time; the process ends now.
+    // The tasks that still run have had their time; the process ends now.
     runtime.shutdown_background();
     match result {
         Ok(()) => ExitCode::SUCCESS,
@@ -101,9 +101,9 @@ async fn migrate(url: &str) -> Result<(), String> {
     Ok(())
 }
 
-/// Prints what clap answers in place of a command: help and version to standard output, errors to standard error.
+/// Prints clap's output that replaces a command: help and version to standard output, errors to standard error.
 fn answered(answer: &clap::Error) -> ExitCode {
-    // If the terminal is gone, the exit code still says it.
+    // If the terminal is gone, the exit code still tells the caller.
     let _ = answer.print();
     if answer.use_stderr() { ExitCode::from(BAD_USAGE) } else { ExitCode::SUCCESS }
 }

@@ -1,4 +1,4 @@
-//! The relay's clock and its source of randomness, for what takes both as arguments.
+//! The system clock and random numbers. Pure code takes them as arguments; this module provides them.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{SystemTime, UNIX_EPOCH};
@@ -12,8 +12,8 @@ pub fn now_ms() -> u64 {
     u64::try_from(since.as_millis()).unwrap_or(u64::MAX)
 }
 
-/// A UUIDv7 of now. Those of one process are ordered even within a millisecond, unless the clock is set back by more than
-/// [`SET_BACK`]: from then on they are of the new time.
+/// A UUIDv7 with the current time. The ids of one process are ordered even within a millisecond, unless the clock is
+/// set back by more than [`SET_BACK`]: from then on they have the new time.
 #[must_use]
 pub fn uuid() -> Uuid {
     let now = Timestamp::now(NoContext);
@@ -21,8 +21,8 @@ pub fn uuid() -> Uuid {
     generator.uuid(now)
 }
 
-/// How far the clock may go back, as when it is slewed, without disturbing the order of ids. A clock that was set forward
-/// by days and back must not put all later ids into future days.
+/// How far the clock may go back, in seconds, without disturbing the order of ids, for instance when it is slewed. A
+/// clock that was set forward by days and then back must not put all later ids into future days.
 const SET_BACK: u64 = 10;
 
 static GENERATOR: Mutex<Generator> = Mutex::new(Generator::new());
@@ -69,13 +69,13 @@ mod tests {
     use super::*;
 
     #[test]
-    fn ids_are_in_order_until_the_clock_is_set_back_and_then_of_the_new_time() {
+    fn ids_stay_in_order_until_the_clock_is_set_back_and_then_follow_the_new_time() {
         let at = |seconds| Timestamp::from_unix(NoContext, seconds, 0);
         let mut generator = Generator::new();
         let ids: Vec<Uuid> = [1_000, 1_000, 1_000, 1_001, 995].map(|seconds| generator.uuid(at(seconds))).into();
         assert!(ids.is_sorted(), "{ids:?}");
         let ahead = generator.uuid(at(900_000));
         assert_eq!(uuid_v7_ms(ahead), 900_000_000);
-        assert_eq!(uuid_v7_ms(generator.uuid(at(1_002))), 1_002_000, "a clock that was wrong does not leave its mark");
+        assert_eq!(uuid_v7_ms(generator.uuid(at(1_002))), 1_002_000, "a clock that was wrong has no lasting effect");
     }
 }

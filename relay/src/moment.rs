@@ -1,22 +1,22 @@
-//! Moments of a steady clock that counts the time of a suspension, unlike `Instant` on Linux.
+//! Points in time on a monotonic clock that includes suspensions, unlike `Instant` on Linux.
 
 use std::time::Duration;
 
 use rustix::time::{ClockId, clock_gettime};
 
-/// The clock that counts on while the machine is suspended. `Instant` does not on Linux: after a night of suspension it
-/// would say that a lease of ten seconds has not ended.
+/// The clock that continues while the machine is suspended. `Instant` does not on Linux: after a night of suspension, a
+/// lease of ten seconds would seem not to have ended.
 #[cfg(any(target_os = "linux", target_os = "android"))]
 const SUSPENSION_COUNTS: ClockId = ClockId::Boottime;
 #[cfg(not(any(target_os = "linux", target_os = "android")))]
 const SUSPENSION_COUNTS: ClockId = ClockId::Monotonic;
 
-/// A moment as the time since the machine was started, suspensions included.
+/// A point in time, as the time since the machine was started, suspensions included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Moment(Duration);
 
 impl Moment {
-    /// The moment so long after the machine was started.
+    /// The moment that lies `time` after the start of the machine.
     #[cfg(test)]
     pub(crate) fn after_start(time: Duration) -> Self {
         Self(time)
@@ -36,7 +36,7 @@ impl Moment {
         Self::now().since(self)
     }
 
-    /// How long after `earlier` it is; zero if it is before that.
+    /// How long it is after `earlier`; zero if it is before `earlier`.
     #[must_use]
     pub fn since(self, earlier: Self) -> Duration {
         self.0.saturating_sub(earlier.0)

@@ -1,9 +1,8 @@
 //! The pull loop: lease messages from the queue, store them, acknowledge them.
 //!
-//! The acknowledgement is the last thing that happens. A crash anywhere before it costs nothing: the lease runs out, the
-//! message returns, and storing finds what is there already. While the database does not answer, the loop keeps what it
-//! has pulled and tries again instead of pulling more, because every lease that runs out counts towards the queue's
-//! limit of retries.
+//! The acknowledgement is the last step. A crash before it loses nothing: the lease expires, the message returns, and
+//! storing recognises what is stored already. While the database does not respond, the loop keeps the messages it has
+//! pulled and retries instead of pulling more, because every expired lease counts towards the queue's limit of retries.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -42,43 +41,45 @@ use self::leased::{Leased, LeasedBody};
 use self::pace::Pace;
 use crate::intake::message::{Arrival, Content, RawMessage};
 
-/// How long the large bodies and the secrets of one pull may take to be fetched: well within the lease of their messages.
+/// How long fetching the large bodies and the secrets of one pull may take. It is well within the lease of their
+/// messages.
 pub(crate) const FETCH_WITHIN: Duration = Duration::from_secs(30);
 
-/// A fetch that had so much time and did not end has failed; one that had less was begun too late.
+/// A fetch that had this much time and did not complete has failed. One that had less was begun too late.
 const FETCH_ALONE: Duration = Duration::from_secs(20);
 
-/// How soon a message comes back whose body could not be fetched for want of time. Nothing has failed, and others of the
-/// pull were fetched meanwhile.
+/// How soon a message returns if there was no time left to fetch its body. Nothing has failed: the time was spent on
+/// other bodies of the pull.
 const NOT_REACHED_DELAY: Duration = Duration::from_secs(5);
 
-/// A message that was leased more often than this is stored before it is read: the queue gives it up after a hundred leases.
+/// A message that was leased more often than this is stored before it is read: the queue drops it after a hundred
+/// leases.
 pub(crate) const MANY_LEASES: u32 = 20;
 
 const TIMED_OUT: &str = "timed out";
 
-/// Large bodies that are in memory at one time.
+/// The number of large bodies that are in memory at one time.
 pub const LARGE_BODIES: usize = 4;
 
-/// What pulls one queue.
+/// Pulls one queue.
 pub struct Puller {
     pub queue: Queue,
     pub intake: Intake,
     pub edge: Edge,
-    /// Bounds how many large bodies are in memory; shared by all queues.
+    /// Bounds the number of large bodies in memory; shared by all queues.
     pub large_bodies: Arc<Semaphore>,
     pub handover: Handover,
-    /// Is told of each turn, and whether pulls succeed.
+    /// Is notified of each turn, and of whether pulls succeed.
     pub readiness: Arc<Readiness>,
 }
 
-/// What became of one pull of `asked` messages.
+/// The result of one pull of `asked` messages.
 enum Pulled {
     Messages {
         asked: usize,
         found: usize,
     },
-    /// One message made its answer unreadable. It was kept and acknowledged.
+    /// One message made its response unreadable. It was kept and acknowledged.
     KeptApart,
     Failed {
         asked: usize,
@@ -87,7 +88,7 @@ enum Pulled {
 }
 
 impl Puller {
-    /// Pulls until `stop`; what has been leased by then is still stored and acknowledged.
+    /// Pulls until `stop`. Messages that have been leased by then are still stored and acknowledged.
     pub async fn run(self: Arc<Self>, idle: Duration, stop: CancellationToken) {
         let mut pace = Pace::new(idle);
         let mut batch = BatchSize::default();
@@ -181,10 +182,10 @@ impl Puller {
         while pulls.join_next().await.is_some() {}
     }
 
-    /// Whether messages can be judged and stored: the database answers, and its clock agrees with the relay's.
+    /// Whether messages can be checked and stored: the database responds, and its clock agrees with the relay's.
     ///
     /// # Errors
-    /// Says why not.
+    /// Returns why not.
     async fn may_pull(&self) -> Result<(), String> {
         match self.intake.clock.is_wrong().await {
             Ok(None) => Ok(()),
@@ -203,7 +204,7 @@ impl Puller {
         let count = leased.len();
         let now_ms = mint::now_ms();
         let (worn, leased): (Vec<_>, Vec<_>) = leased.into_iter().partition(|message| message.attempts > MANY_LEASES);
-        // Before anything is read: one of them may be what has ended the relay each time.
+        // Before anything is read: one of them may have ended the relay each time.
         if !self.finish(self.set_aside(worn, now_ms), &stop).await {
             return Pulled::Messages { asked, found: count };
         }
@@ -220,7 +221,8 @@ impl Puller {
                     large.push(Large { raw, lease_id, attempts, header: *header, body });
                     continue;
                 }
-                // First, because what is signed with it comes after it; and handed out again where that fails.
+                // First, because the events that are signed with it come after it. If that fails, the message is
+                // returned to the queue.
                 Decoded::Secret { raw, handed_over } => {
                     let taken = in_time(deadline, self.handover.take(&handed_over)).await;
                     match taken.unwrap_or_else(|_| Err(FetchError::Transient(TIMED_OUT.to_owned()))) {
@@ -237,7 +239,7 @@ impl Puller {
             }
             small.leases.push(lease_id);
         }
-        // What came with its messages first: it must not wait for a body that is slow to come.
+        // Messages with their body first: they must not wait for a large body that is slow to arrive.
         if !self.finish(small, &stop).await {
             return Pulled::Messages { asked, found: count };
         }
@@ -261,8 +263,8 @@ impl Puller {
         Pulled::Messages { asked, found: count }
     }
 
-    /// Messages that the queue has handed out so often that it would soon drop them, to be kept as they are: whatever kept
-    /// them from being stored, they are read one by one from the database.
+    /// Keeps messages as they are if the queue has leased them so often that it would soon drop them. Whatever
+    /// prevented their storage, they are read one by one from the database later.
     fn set_aside(&self, messages: Vec<Leased>, now_ms: u64) -> Group {
         let mut group = Group::default();
         for message in messages {
@@ -294,8 +296,8 @@ impl Puller {
         }
     }
 
-    /// Stores and acknowledges a group. Returns false when it is told to stop while the database does not answer: then
-    /// the leases run out and the messages return.
+    /// Stores and acknowledges a group. Returns false if it is told to stop while the database does not respond: then
+    /// the leases expire and the messages return.
     async fn finish(&self, group: Group, stop: &CancellationToken) -> bool {
         if group.leases.is_empty() {
             return true;
@@ -318,8 +320,8 @@ impl Puller {
         true
     }
 
-    /// One event whose body is at the edge: fetched, stored, acknowledged, and deleted there. One at a time, because each
-    /// may be as large as the cap allows.
+    /// Handles one event whose body is at the edge: fetches the body, stores and acknowledges the event, and deletes
+    /// the body at the edge. One at a time, because each body may be as large as the limit allows.
     async fn take_large(&self, message: Large, deadline: Instant, stop: &CancellationToken) -> bool {
         let Large { raw, lease_id, attempts, header, body: stored } = message;
         let begun = Instant::now();
@@ -332,7 +334,7 @@ impl Puller {
             }
             Ok(Err(FetchError::Permanent(detail))) => {
                 match store::admit::is_stored(&self.intake.pool, event).await {
-                    // Handed out a second time, after the body was stored and deleted.
+                    // Leased a second time, after the body was stored and deleted.
                     Ok(true) => {}
                     Ok(false) => group.keep(raw, Reason::BodyMissing, &detail, mint::now_ms()),
                     Err(error) => {
@@ -345,13 +347,13 @@ impl Puller {
             }
             Err(_) => return self.hand_back(lease_id, cut_delay(begun.elapsed(), attempts), TIMED_OUT).await,
         }
-        // An unreadable message refers to its body, be it the wrong one: it stays for the operator who looks.
+        // An unreadable message refers to its body, even if that is the wrong one. It is kept for the operator.
         let keep_body = !group.unreadable.is_empty();
         if !self.finish(group, stop).await {
             return false;
         }
-        // Left behind it costs storage and nothing else; the bucket's lifecycle rule takes it. The body of a duplicate is left:
-        // if the queue hands its message out again, nothing in the database says that it was worked off.
+        // A body that is left behind only costs storage; the bucket's lifecycle rule deletes it. The body of a copy is
+        // left: if the queue leases its message again, nothing in the database shows that the message was handled.
         if keep_body || !store::admit::is_stored(&self.intake.pool, event).await.unwrap_or(false) {
             return true;
         }
@@ -382,7 +384,8 @@ impl Puller {
     }
 }
 
-/// Waits until `deadline` for what a message refers to. A panic costs that message a delay, and the others nothing.
+/// Waits until `deadline` for the data that a message refers to. A panic delays that message and does not affect the
+/// others.
 async fn in_time<T>(
     deadline: Instant,
     fetch: impl Future<Output = Result<T, FetchError>>,
@@ -428,14 +431,15 @@ struct Large {
     body: StoredBody,
 }
 
-/// How soon a message comes back whose body or secret could not be fetched: 10 s after the first time, doubled up to 6
-/// hours. The queue hands a message out a hundred times; at this pace that takes longer than it keeps it.
+/// How soon a message returns if its body or secret could not be fetched: after 10 s the first time, then doubled each
+/// time, up to 6 hours. The queue leases a message a hundred times; at this pace that takes longer than the retention
+/// of the queue.
 fn hand_back_delay(attempts: u32) -> Duration {
     Duration::from_secs((10 << attempts.saturating_sub(1).min(12)).min(6 * 3600))
 }
 
-/// The same for a message whose body was cut off by the deadline of its pull, after the fetch took so long: bodies that
-/// were fetched before it may have used up the time.
+/// The same for a message whose body was cut off by the deadline of its pull after the fetch had taken `taken`: other
+/// bodies that were fetched before it may have used up the time.
 fn cut_delay(taken: Duration, attempts: u32) -> Duration {
     if taken < FETCH_ALONE { NOT_REACHED_DELAY } else { hand_back_delay(attempts) }
 }
@@ -445,7 +449,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_fetch_that_panics_is_tried_later() {
+    async fn a_fetch_that_panics_is_retried_later() {
         let deadline = Instant::now() + FETCH_WITHIN;
         let fetched: Result<Result<(), FetchError>, _> = in_time(deadline, async { panic!("its body") }).await;
         let Ok(Err(FetchError::Transient(reason))) = fetched else { panic!("{fetched:?}") };
@@ -453,18 +457,21 @@ mod tests {
     }
 
     #[test]
-    fn only_a_fetch_that_had_its_time_is_put_off_for_longer_and_longer() {
+    fn only_a_fetch_that_had_its_full_time_is_delayed_exponentially() {
         let seconds = |taken_s, attempts| cut_delay(Duration::from_secs(taken_s), attempts).as_secs();
         assert_eq!((seconds(1, 1), seconds(19, 15)), (5, 5));
         assert_eq!((seconds(20, 1), seconds(30, 15)), (10, 6 * 3600));
     }
 
     #[test]
-    fn a_message_is_handed_back_ever_more_rarely_so_that_it_outlives_an_outage() {
+    fn the_delays_of_a_returned_message_grow_so_that_it_outlives_an_outage() {
         let delays: Vec<u64> = (1..=4).map(|attempts| hand_back_delay(attempts).as_secs()).collect();
         assert_eq!(delays, [10, 20, 40, 80]);
         assert_eq!(hand_back_delay(100), Duration::from_secs(6 * 3600));
         let all: u64 = (1..=100).map(|attempts| hand_back_delay(attempts).as_secs()).sum();
-        assert!(all > 14 * 86_400, "a hundred times take longer than the fourteen days a queue keeps a message");
+        assert!(
+            all > 14 * 86_400,
+            "a hundred leases take longer than the fourteen days for which a queue keeps a message"
+        );
     }
 }

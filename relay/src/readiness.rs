@@ -1,11 +1,11 @@
 //! Whether the parts of a running relay make progress, for `/readyz`.
 //!
-//! Each part says when it has done its round; what that means is decided by [`problems`]. The database and the clock are not
-//! here: `/readyz` asks them.
+//! Each part reports when it has completed a round; [`problems`] decides what that means. The database and the clock
+//! are not part of this: `/readyz` checks them itself.
 //!
-//! What all replicas share is no such part. If the queue's API or the edge fails, every replica sees it at the same time: taken
-//! out of a load balancer, all of them would be gone, and with them the API that operators need then. So that is reported
-//! ([`Upstream`]), and the relay is ready.
+//! Services that all replicas share do not count. If the queue's API or the edge fails, every replica notices at the
+//! same time. If that made them unready, a load balancer would remove all of them, and with them the API that operators
+//! need then. So such a failure is reported ([`Upstream`]), but the relay stays ready.
 
 use std::collections::BTreeMap;
 use std::sync::{Mutex, MutexGuard, PoisonError};
@@ -17,17 +17,17 @@ use crate::supervise::{Failure, Supervisor};
 
 pub(crate) mod upstream;
 
-/// The engine takes a turn every two seconds at least. One that has taken none for so long hangs.
+/// The engine takes a turn at least every two seconds. If it has taken none for this long, it hangs.
 pub(crate) const ENGINE_OVERDUE: Duration = Duration::from_secs(15);
 
-/// How long after its last renewal a lease is overdue: from then on the relay sends nothing.
+/// How long after its last renewal a lease is overdue. From then on the relay sends nothing.
 pub const LEASE_OVERDUE: Duration = Duration::from_secs(8);
 
-/// A puller takes a turn when a pull ends, and a pull ends when its messages are stored. One that has taken none for so long
-/// hangs: all steps of a pull have limits, which are minutes together.
+/// A puller takes a turn when a pull ends, and a pull ends when its messages are stored. If it has taken none for this
+/// long, it hangs: every step of a pull has a time limit, and together they amount to minutes.
 pub(crate) const PULLER_OVERDUE: Duration = Duration::from_secs(600);
 
-/// What the parts of the relay have told.
+/// The reports of the relay's parts.
 #[derive(Debug)]
 pub struct Readiness {
     supervisor: Supervisor,
@@ -37,26 +37,26 @@ pub struct Readiness {
 
 #[derive(Debug, Clone)]
 struct Told {
-    /// When the engine took its last turn; at first, when the relay was started.
+    /// When the engine took its last turn; initially, when the relay started.
     engine: Moment,
-    /// When the last renewal of the lease that succeeded was begun; at first, when the relay was started.
+    /// When the last successful renewal of the lease began; initially, when the relay started.
     lease: Moment,
-    /// By the queue, until when its puller rests after its last turn.
+    /// By queue: when the rest of its puller after the last turn ends.
     pullers: BTreeMap<String, Moment>,
-    /// By the queue, whether its API answers.
+    /// By queue: whether calls to its API succeed.
     queues: BTreeMap<String, Upstream>,
     is_stopping: bool,
 }
 
 impl Told {
-    /// By parts that did their rounds at this moment.
+    /// The state in which every part has completed its round at this moment.
     fn at(now: Moment) -> Self {
         Self { engine: now, lease: now, pullers: BTreeMap::new(), queues: BTreeMap::new(), is_stopping: false }
     }
 }
 
 impl Readiness {
-    /// `edge` is told of each call to the edge.
+    /// `edge` is notified of each call to the edge.
     #[must_use]
     pub fn new(supervisor: Supervisor, edge: Upstream) -> Self {
         Self { supervisor, told: Mutex::new(Told::at(Moment::now())), edge }
@@ -67,12 +67,12 @@ impl Readiness {
         self.told().engine = Moment::now();
     }
 
-    /// The lease of this replica was renewed by a statement that was begun at this moment.
+    /// A statement that began at this moment has renewed the lease of this replica.
     pub fn lease_renewed(&self, begun: Moment) {
         self.told().lease = begun;
     }
 
-    /// The puller of a queue has taken a turn, and rests for so long before the next.
+    /// The puller of a queue has taken a turn, and rests for this long before the next.
     pub fn puller_turned(&self, queue: &str, rest: Duration) {
         self.told().pullers.insert(queue.to_owned(), Moment::now() + rest);
     }
@@ -82,7 +82,7 @@ impl Readiness {
         self.queue(queue).succeeded();
     }
 
-    /// A pull of a queue has failed. `error` names no addresses and ids.
+    /// A pull of a queue has failed. `error` contains no addresses or ids.
     pub fn pull_failed(&self, queue: &str, error: String) {
         self.queue(queue).failed(error, Moment::now());
     }
@@ -92,13 +92,13 @@ impl Readiness {
         self.told().is_stopping = true;
     }
 
-    /// Why this relay cannot do its part of the work now; empty if it can.
+    /// Why this relay cannot do its part of the work now. Empty if it can.
     #[must_use]
     pub fn problems(&self) -> Vec<String> {
         problems(&self.told(), &self.supervisor.failures(), Moment::now())
     }
 
-    /// Whether the API of a queue fails: of several, the one that has failed the longest.
+    /// Whether the API of a queue fails. If several fail, the one that has failed for the longest time.
     #[must_use]
     pub fn queue_failing(&self) -> Option<Failing> {
         let now = Moment::now();
@@ -122,7 +122,7 @@ impl Readiness {
 }
 
 fn problems(told: &Told, failures: &[Failure], now: Moment) -> Vec<String> {
-    // Everybody may ask: the log has the rest.
+    // Anyone can read this without authentication; the details are in the log.
     let mut problems: Vec<String> = failures
         .iter()
         .map(|failure| format!("the background task \"{}\" has failed; see the relay's log", failure.task))
@@ -167,14 +167,14 @@ mod tests {
     }
 
     #[test]
-    fn a_relay_that_was_just_started_and_one_whose_parts_do_their_rounds_are_ready() {
+    fn a_relay_that_has_just_started_is_ready() {
         let now = Moment::now();
         assert_eq!(problems(&Told::at(now), &[], now), Vec::<String>::new());
         assert_eq!(readiness().problems(), Vec::<String>::new());
     }
 
     #[test]
-    fn an_engine_that_takes_no_turn_is_named_when_it_is_overdue_until_it_takes_one() {
+    fn an_engine_that_takes_no_turn_is_reported_once_it_is_overdue() {
         let said = |seconds| after(seconds, |told, at| told.engine = at);
         assert_eq!(said(14), Vec::<String>::new());
         assert_eq!(said(15), ["the delivery engine has made no progress for 15 s"]);
@@ -186,14 +186,14 @@ mod tests {
     }
 
     #[test]
-    fn a_lease_is_named_from_when_nothing_is_sent_because_of_it() {
+    fn a_lease_is_reported_from_the_moment_at_which_sending_is_suspended() {
         let said = |seconds| after(seconds, |told, at| told.lease = at);
         assert_eq!(said(7), Vec::<String>::new());
         assert_eq!(said(8), ["the relay has not renewed its lease for 8 s, so it sends nothing"]);
     }
 
     #[test]
-    fn a_puller_is_named_when_it_is_overdue_after_its_rest_until_it_takes_a_turn() {
+    fn a_puller_that_takes_no_turn_after_its_rest_is_reported_once_it_is_overdue() {
         let said = |seconds| {
             after(seconds, |told, at| {
                 told.pullers.insert("q1".to_owned(), at + Duration::from_secs(60));
@@ -209,7 +209,7 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_that_fails_is_no_problem_of_this_relay_and_is_reported_with_its_first_failure() {
+    fn a_failing_upstream_is_reported_since_its_first_failure_and_is_not_a_problem_of_this_relay() {
         let readiness = readiness();
         let failed = |queue: &str, times| {
             for _ in 0..times {
@@ -218,7 +218,7 @@ mod tests {
         };
         readiness.pull_failed("q2", "it cannot be reached".to_owned());
         failed("q1", 2);
-        let failing = readiness.queue_failing().expect("it fails");
+        let failing = readiness.queue_failing().expect("q1 fails");
         assert_eq!((failing.since, failing.error.as_str()), (Moment::after_start(Duration::ZERO), "q1 answered 500"));
         readiness.edge.failed("it answered 503".to_owned(), Moment::after_start(Duration::ZERO));
         readiness.edge.failed("it answered 503".to_owned(), Moment::after_start(FAILS_FOR));
@@ -229,7 +229,7 @@ mod tests {
     }
 
     #[test]
-    fn a_task_that_has_failed_and_a_shutdown_are_named() {
+    fn a_failed_task_and_a_shutdown_are_reported() {
         let now = Moment::now();
         let failure = Failure { task: "pull", how: End::Panicked("by chance".to_owned()) };
         let said = problems(&Told { is_stopping: true, ..Told::at(now) }, &[failure], now);

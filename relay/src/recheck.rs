@@ -1,5 +1,5 @@
-//! Verifies a stored event once more, by the secrets and settings that its source has now: what the release of events
-//! in quarantine is decided by.
+//! Verifies a stored event again, with the present secrets and settings of its source. The release of quarantined
+//! events is decided by the result.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -38,14 +38,14 @@ pub enum RecheckOutcome {
     Unknown,
 }
 
-/// What verifies the events of one source.
+/// Verifies the events of one source.
 pub struct Rechecker(Result<Ready, String>);
 
 struct Ready {
     verifier: Verifier,
-    /// The addresses that the source has at the edge: some signatures cover the one that the provider was given.
+    /// The URLs that the source has at the edge: some signatures cover the URL that the provider was given.
     urls: [String; 2],
-    /// Whether what proves an event's origin is kept with it.
+    /// Whether the proof of an event's origin is stored with the event.
     keeps_proof: bool,
 }
 
@@ -53,37 +53,37 @@ impl Rechecker {
     /// Prepares the verification of a source's events.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn of(pusher: &Pusher, customer: CustomerId, source: SourceId) -> store::Result<Self> {
         let row = sources::find(&pusher.pool, customer, Some(source), None).await?;
         let row = row.ok_or_else(|| "the source of the event has been deleted".to_owned());
         Ok(Self(row.and_then(|row| Ready::of(pusher, &row))))
     }
 
-    /// Verifies an event as at the time when it was received.
+    /// Verifies an event as of the time at which it was received.
     #[must_use]
     pub fn check(&self, event: &EventView<'_>) -> Recheck {
         self.0.as_ref().map_or_else(|reason| unknown(reason), |ready| ready.check(event))
     }
 }
 
-/// The verification of many events, for which the secrets of each source are opened once.
+/// Verifies many events, and opens the secrets of each source once.
 pub struct Rechecks {
     pusher: Pusher,
     known: HashMap<SourceId, Rechecker>,
 }
 
 impl Rechecks {
-    /// Of what `pusher` puts to the edge.
+    /// Creates one for the sources that `pusher` puts to the edge.
     #[must_use]
     pub fn new(pusher: Pusher) -> Self {
         Self { pusher, known: HashMap::new() }
     }
 
-    /// Whether an event verifies; what cannot be said is no.
+    /// Whether an event verifies. If the result is unknown, it does not.
     ///
     /// # Errors
-    /// Where the database cannot be asked.
+    /// Returns an error if the query fails.
     pub async fn verifies(&mut self, customer: CustomerId, event: &EventView<'_>) -> store::Result<bool> {
         let rechecker = match self.known.entry(event.source_id) {
             Entry::Occupied(known) => known.into_mut(),

@@ -1,24 +1,26 @@
-//! Replays: jobs that make deliveries again.
+//! Replays: background jobs that make deliveries of stored events again.
 //!
-//! A replay takes events, or settled deliveries if its filter names a state, in the order of their ids and in chunks. Each
-//! chunk makes its deliveries and moves the cursor in one transaction, so a replay goes on after a crash where it was, and
-//! no chunk is made twice. What it takes was stored, or with a state settled, before it was made, by the database's clock:
-//! ids are minted by edges and relays, so an event with an earlier id may be stored while the replay runs, and one with a
-//! later id may be there already. What is being written at the very moment at which the replay is made may be part of it.
+//! A replay processes events, or ended deliveries if its filter names a state, in the order of their ids and in chunks.
+//! Each chunk makes its deliveries and moves the cursor in one transaction. So a replay continues after a crash where
+//! it was, and no chunk is made twice. A replay includes events that were stored, or deliveries that had ended, before
+//! it was created, by the database's clock. Ids do not decide that: edges and relays mint them, so an event with an
+//! earlier id may be stored while the replay runs, and one with a later id may be stored already. A row that is being
+//! written at the very moment at which the replay is created may or may not be included.
 //!
-//! Deliveries of a replay carry the `webhook-id` of their event like the first ones did. They are routed anew: the
-//! filters and transforms of today apply, unless the replay names a destination of its own.
+//! Deliveries of a replay carry the `webhook-id` of their event, like the first ones. They are routed again: the
+//! current filters and transforms apply, unless the replay has a destination of its own.
 //!
-//! What a replay takes may be one row of a million. A chunk therefore looks at a range of history, bounded by the rows that
-//! it looks at, and moves the cursor over what does not match. How many rows match is counted in such ranges too, in the
-//! background ([`count`](self::count())), so that a replay begins at once however large history is.
+//! The matches of a replay may be one row in a million. So a chunk searches a range of history, bounded by the number
+//! of rows that it reads, and moves the cursor past rows that do not match. The matching rows are counted in such
+//! ranges too, in the background ([`count`](self::count())), so that a replay begins at once, however large history is.
 //!
-//! A chunk is bounded by rows and by the bytes that are read for it. It is planned without the contents of its events;
-//! headers are read only for filters, bodies only for filters that use them and to verify events in quarantine again, and
-//! both in groups of a few megabytes ([`cut`]), so that the memory of a replay does not depend on what is replayed.
+//! A chunk is bounded by rows and by the bytes that are read for it. It is planned without the contents of its events.
+//! Headers are read only for filters. Bodies are read only for filters that use them, and to verify quarantined events
+//! again. Both are read in groups of a few megabytes ([`cut`]), so that the memory of a replay does not depend on the
+//! sizes of its events.
 //!
-//! A replay that is begun several times without moving is stopped with its reason ([`worker`]): whatever ends the relay
-//! at one chunk must not end it at every start, and must not hold up other replays.
+//! A replay that is begun several times without moving is stopped with a reason ([`worker`]): a chunk that ends the
+//! relay must not end it at every start, and must not hold up other replays.
 
 use std::num::NonZeroU32;
 use std::time::Duration;
@@ -48,7 +50,7 @@ pub(crate) mod worker;
 pub use count::run as count;
 pub use worker::run;
 
-/// What a replay takes, with ids; stored with it.
+/// The filter of a replay, with names resolved to ids. It is stored with the replay.
 #[derive(Debug, Clone, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Filter {
@@ -58,7 +60,7 @@ pub struct Filter {
     pub destination: Option<DestinationId>,
     #[serde(rename = "type", skip_serializing_if = "Option::is_none")]
     pub event_type: Option<String>,
-    /// With a state, the last deliveries in that state are taken; without one, the events.
+    /// With a state, the last deliveries in that state are included; without one, the events.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub state: Option<State>,
     /// The error class of the last attempt; only with a state.
@@ -70,10 +72,11 @@ pub struct Filter {
     /// Received before this time, Unix milliseconds.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub before_ms: Option<u64>,
-    /// With it, the events in quarantine are taken in place of all others, and are released by it.
+    /// If set, the replay includes the quarantined events in place of all others, and releases them.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub verification: Option<Verification>,
-    /// Of the events in quarantine only those that verify by what their source has now; the others stay there.
+    /// Of the quarantined events, includes only those that verify with the present secrets of their source. The others
+    /// stay there.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub verifies_now: bool,
 }
@@ -107,7 +110,7 @@ impl State {
     }
 }
 
-/// What a new replay is made of; the names in it have been looked up already.
+/// The content of a new replay. The names in it have been resolved already.
 #[derive(Debug, Clone)]
 pub struct New {
     pub customer_id: CustomerId,
@@ -117,29 +120,29 @@ pub struct New {
     pub rate: Option<Rate>,
 }
 
-/// What a dry run has counted.
+/// The result of counting.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Counted {
     pub matched: i64,
-    /// The last id that was looked at; `None` if all of history was.
+    /// The last id that was scanned; `None` if all of history was.
     pub after: Option<Uuid>,
 }
 
-/// How many events or deliveries behind `after` a replay would take now, as far as one call counts.
+/// How many events or deliveries behind `after` a replay would include now, as far as one call counts.
 ///
 /// # Errors
-/// If a statement fails.
+/// Returns an error if a statement fails.
 pub async fn plan(pool: &Pool, clock: &WallClock, new: &New, after: Option<Uuid>) -> store::Result<Counted> {
     let (until, now) = bounds(pool, clock, &new.filter).await?;
     let selection = selection(&new.filter, new.customer_id.uuid(), until, now);
     count::piece(pool, &selection, after, count::DRY_RUN).await
 }
 
-/// Makes a replay and wakes the workers. What it matches is counted as far as that takes no time worth mentioning, and
-/// otherwise in the background.
+/// Creates a replay and wakes the workers. Its matches are counted here as far as that is fast, and otherwise in the
+/// background.
 ///
 /// # Errors
-/// If a statement fails.
+/// Returns an error if a statement fails.
 pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) -> store::Result<ReplayRow> {
     let (until, now) = bounds(pool, clock, &new.filter).await?;
     let (rate_limit, rate_per) = match new.rate {
@@ -187,13 +190,13 @@ pub async fn create(pool: &Pool, clock: &WallClock, wakers: &Wakers, new: &New) 
     Ok(row)
 }
 
-/// How soon a cancellation looks again at deliveries that others have locked.
+/// How soon a cancellation retries deliveries that other transactions have locked.
 const LOCKED_PAUSE: Duration = Duration::from_millis(20);
 
-/// Ends a replay and cancels what it has made and what is not delivered yet.
+/// Ends a replay and cancels its deliveries that are not delivered yet.
 ///
 /// # Errors
-/// Where the database cannot be asked; it can be called again.
+/// Returns an error if the query fails. It can be called again.
 pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result<()> {
     replays::cancel(pool, id.uuid()).await?;
     loop {
@@ -205,7 +208,7 @@ pub async fn cancel(pool: &Pool, engine: &Handle, id: ReplayId) -> store::Result
     }
 }
 
-/// The id before which everything is that a replay can take which is made now, and the time of now by the database's clock.
+/// The upper bound of the ids that a replay created now can include, and the current time by the database's clock.
 async fn bounds(pool: &Pool, clock: &WallClock, filter: &Filter) -> store::Result<(Uuid, OffsetDateTime)> {
     let from = uuid_v7_floor(clock.now_ms().await?);
     let Newest { now, event_id, delivery_id } = replays::newest(pool, from).await?;
@@ -237,12 +240,13 @@ fn selection(filter: &Filter, customer_id: Uuid, until: Uuid, made_at: OffsetDat
     }
 }
 
-/// Before the id of any delivery of an event that was received at this time, whatever the clocks of the replicas.
+/// An id before that of any delivery of an event that was received at this time, however much the clocks of the
+/// replicas differ.
 fn first_delivery(received_ms: u64) -> Uuid {
     uuid_v7_floor(received_ms.saturating_sub(CLOCK_DIFFERENCE_MS))
 }
 
-/// How long a replay of `matched` rows takes at least, in seconds; `None` where it has no rate.
+/// The minimum duration of a replay of `matched` rows, in seconds; `None` if it has no rate.
 #[must_use]
 pub fn estimate_s(matched: i64, rate: Option<Rate>) -> Option<f64> {
     let rate = rate?;

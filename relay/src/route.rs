@@ -1,4 +1,4 @@
-//! Which destinations an event goes to. Every route of its source gives an answer: matched, or why not.
+//! Decides to which destinations an event is sent. Every route of its source gives a result: it matched, or why not.
 
 use std::borrow::Cow;
 use std::sync::{Arc, OnceLock};
@@ -13,20 +13,20 @@ use tokio::time::Instant;
 
 use crate::configuration::{Route, Snapshot};
 
-/// The answer of one route.
+/// The result of one route.
 #[derive(Debug, Clone)]
 pub struct Answer {
     pub route: Arc<Route>,
     pub verdict: Verdict,
-    /// Of a delivery that goes in order: a hash of its route and its key.
+    /// If the delivery has an order: a hash of its route and its key.
     pub order_key: Option<i64>,
 }
 
-/// What a route says of an event.
+/// The decision of a route about an event.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Verdict {
     Matched,
-    /// The route is switched off.
+    /// The route is disabled.
     Off,
     /// The filter is false.
     NotMatched,
@@ -34,17 +34,18 @@ pub enum Verdict {
     FilterFailed {
         reason: String,
     },
-    /// The filter could not be evaluated, which decides nothing: a delivery is made and held until it can be.
+    /// The filter could not be evaluated, so nothing is decided: a delivery is made, and held until it can be.
     Undecided {
         reason: String,
-        /// Whether the relay is the cause and asks again by itself; else only after a change of the route.
+        /// Whether the relay is the cause and evaluates again automatically. Otherwise only a change of the route
+        /// helps.
         again: bool,
     },
-    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not overtake
-    /// others.
+    /// The filter matches and the order key fails on this event: a delivery is made and held, because it must not
+    /// overtake others.
     Unordered {
         reason: String,
-        /// As of [`Verdict::Undecided`].
+        /// As for [`Verdict::Undecided`].
         again: bool,
     },
 }
@@ -52,17 +53,17 @@ pub enum Verdict {
 /// What an event becomes at a route.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Becomes {
-    /// A delivery that is due, in the order of its key if it has one.
+    /// A due delivery, in the order of its key if it has one.
     Due { order_key: Option<i64> },
-    /// A delivery that is held: it is not known whether, or in which order, it is to be sent.
+    /// A held delivery: it is not known whether, or in which order, it is to be sent.
     Held(Undecided),
-    /// No delivery, for this reason; one that was held until now is cancelled with it.
+    /// No delivery, for this reason. If one was held until now, it is cancelled with this reason.
     Nothing(Cow<'static, str>),
 }
 
 impl Answer {
-    /// What the event becomes. Everything that makes or releases deliveries decides by this: the intake, the release of an
-    /// event, replays, and the second look at deliveries that are held.
+    /// What the event becomes. All code that makes or releases deliveries uses this: the intake, the release of an
+    /// event, replays, and the repeated evaluation of held deliveries.
     #[must_use]
     pub fn becomes(&self) -> Becomes {
         let held = |by, what: &str, reason: &str, again| {
@@ -82,12 +83,12 @@ impl Answer {
     }
 }
 
-/// A text as PostgreSQL can hold it, which is every character but this one.
+/// A text that PostgreSQL can store: every character is allowed but NUL.
 pub(crate) fn storable(text: String) -> String {
     if text.contains('\0') { text.replace('\0', "\u{fffd}") } else { text }
 }
 
-/// What an expression sees of an event.
+/// The input of an expression for an event.
 #[must_use]
 pub fn input(event: &EventView<'_>) -> Input {
     let fields = EventFields {
@@ -102,7 +103,7 @@ pub fn input(event: &EventView<'_>) -> Input {
     Input::new(fields, event.headers.clone(), event.body.to_vec())
 }
 
-/// An event, wherever it is held.
+/// An event, wherever its parts are stored.
 #[derive(Debug, Clone, Copy)]
 pub struct EventView<'a> {
     pub id: EventId,
@@ -117,7 +118,7 @@ pub struct EventView<'a> {
     pub body: &'a [u8],
 }
 
-/// Asks every route of the event's source, and waits for the answers until `until`.
+/// Evaluates every route of the event's source, and waits for the results until `until`.
 pub async fn evaluate(
     evaluator: &Evaluator,
     snapshot: &Snapshot,
@@ -129,7 +130,7 @@ pub async fn evaluate(
     evaluate_routes(evaluator, turn, routes, || Arc::new(input(event))).await
 }
 
-/// Asks the filters and the order keys of these routes. `input` is called at most once.
+/// Evaluates the filters and the order keys of these routes. `input` is called at most once.
 pub async fn evaluate_routes(
     evaluator: &Evaluator,
     turn: Turn,
@@ -150,8 +151,8 @@ pub async fn evaluate_routes(
     answers
 }
 
-/// Asks the filters of these routes and no order keys. `input` is called only if one of the filters has to be evaluated,
-/// see [`evaluated`].
+/// Evaluates only the filters of these routes. `input` is called only if one of them has to be evaluated, see
+/// [`evaluated`].
 pub async fn evaluate_filters(
     evaluator: &Evaluator,
     turn: Turn,
@@ -167,7 +168,8 @@ pub async fn evaluate_filters(
         .collect()
 }
 
-/// The filter that has to be evaluated to know what a route says of an event; `None` if it says the same of every one.
+/// The filter that has to be evaluated to decide about an event; `None` if the route decides the same about every
+/// event.
 #[must_use]
 pub fn evaluated(route: &Route) -> Option<&Filter> {
     let filter = route.filter.as_ref().filter(|_| route.enabled)?;
@@ -178,11 +180,11 @@ fn order_key(route: &Route) -> Option<OrderKey> {
     route.order_key.as_ref().and_then(|key| key.compiled.as_ref().ok()).cloned()
 }
 
-/// Gives a match its key; takes the next of `keys` where it was evaluated.
+/// Gives a match its key. Takes the next of `keys` if the key was evaluated.
 fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>, ExpressionError>>) {
     let broken = answer.route.order_key.as_ref().and_then(|key| key.compiled.as_ref().err());
     let (reason, again) = match broken {
-        // Another relay may know it.
+        // Another relay may be able to compile it.
         Some(error) => (error.to_string(), true),
         None => match keys.next() {
             Some(Ok(key)) => {
@@ -196,14 +198,14 @@ fn order(answer: &mut Answer, keys: &mut impl Iterator<Item = Result<Option<i64>
     answer.verdict = Verdict::Unordered { reason, again };
 }
 
-/// The hash of an order key of a route: the same key of another route to the same destination is another order. Migration
-/// 0017 computes the same.
+/// The hash of an order key of a route: the same key of another route to the same destination is a different order.
+/// Migration 0017 computes the same hash.
 fn of_route(route: RouteId, key: i64) -> i64 {
     let hash = Sha256::new().chain_update(route.uuid().as_bytes()).chain_update(key.to_be_bytes()).finalize();
     hash.first_chunk().copied().map_or(key, i64::from_be_bytes)
 }
 
-/// What a route says; takes the next of `results` where its filter was evaluated.
+/// The decision of a route. Takes the next of `results` if its filter was evaluated.
 fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, ExpressionError>>) -> Verdict {
     if !route.enabled {
         return Verdict::Off;
@@ -212,7 +214,7 @@ fn verdict(route: &Route, results: &mut impl Iterator<Item = Result<bool, Expres
         None => return Verdict::Matched,
         Some(filter) => {
             if let Err(error) = &filter.compiled {
-                // Another relay may know it.
+                // Another relay may be able to compile it.
                 return Verdict::Undecided { reason: error.to_string(), again: true };
             }
         }
@@ -257,7 +259,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_a_route_approves_is_due() {
+    fn only_a_delivery_that_a_route_approves_is_due() {
         assert_eq!(becomes(Verdict::Matched), Becomes::Due { order_key: Some(7) });
         let reason = || "no\0time".to_owned();
         for (verdict, by) in [

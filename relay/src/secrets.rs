@@ -1,7 +1,7 @@
-//! What is sealed in the database: source secrets, signing keys and static headers of destinations.
+//! The sealed values in the database: source secrets, and the signing secrets and static headers of destinations.
 //!
-//! The associated data of each names its table, row and column, so that a sealed value moved to another row does not
-//! open there.
+//! The associated data of each names its table, row and column. So a sealed value that is moved to another row cannot
+//! be opened there.
 
 use std::collections::BTreeMap;
 
@@ -17,15 +17,15 @@ use crate::mint;
 /// The secrets of a source.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SourceSecrets {
-    /// Every one of them is accepted.
+    /// All of them are accepted.
     pub active: Vec<Secret>,
-    /// Those that were accepted before, the newest first, and no more than the edge tries. They serve to tell the owner
-    /// that a sender still uses one.
+    /// Secrets that were accepted earlier, newest first, and no more than the edge tries. They let Tidegate report that
+    /// a sender still uses one of them.
     pub retired: Vec<Secret>,
 }
 
 impl SourceSecrets {
-    /// What they are once `active` has taken the place of those in force.
+    /// Returns the secrets after `active` has replaced the present ones.
     #[must_use]
     pub fn replaced_by(self, active: Vec<Secret>) -> Self {
         let mut retired: Vec<Secret> = Vec::new();
@@ -42,7 +42,7 @@ impl SourceSecrets {
 /// Seals the secrets of a source.
 ///
 /// # Errors
-/// Where there is no key to seal with.
+/// Returns an error if there is no key to seal with.
 pub fn seal_source_secrets(
     keys: &[SealingKey],
     id: SourceId,
@@ -59,15 +59,15 @@ pub fn seal_source_secrets(
 /// Opens the secrets of a source.
 ///
 /// # Errors
-/// Where no key opens them.
+/// Returns an error if no key opens them.
 pub fn open_source_secrets(keys: &[SealingKey], row: &SourceRow) -> Result<SourceSecrets, String> {
     open_source(keys, SourceId::from_uuid(row.id), &row.secrets_sealed, row.retired_secrets_sealed.as_deref())
 }
 
-/// As [`open_source_secrets`], from the two columns.
+/// Like [`open_source_secrets`], from the two columns.
 ///
 /// # Errors
-/// If no key opens them.
+/// Returns an error if no key opens them.
 pub fn open_source(
     keys: &[SealingKey],
     id: SourceId,
@@ -79,10 +79,10 @@ pub fn open_source(
     Ok(SourceSecrets { active: open("secrets", active)?, retired: retired.transpose()?.unwrap_or_default() })
 }
 
-/// Seals the signing keys of a destination.
+/// Seals the signing secrets of a destination.
 ///
 /// # Errors
-/// Where there is no key to seal with.
+/// Returns an error if there is no key to seal with.
 pub fn seal_signing_secrets(
     keys: &[SealingKey],
     id: DestinationId,
@@ -91,10 +91,10 @@ pub fn seal_signing_secrets(
     seal_json(keys, &format!("destinations/{id}/signing_secrets"), &signing.to_stored())
 }
 
-/// Opens the signing keys of a destination.
+/// Opens the signing secrets of a destination.
 ///
 /// # Errors
-/// Where no key opens them.
+/// Returns an error if no key opens them.
 pub fn open_signing_secrets(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Result<SigningSecrets, String> {
     SigningSecrets::of_stored(&open_json::<Vec<StoredKey>>(
         keys,
@@ -106,7 +106,7 @@ pub fn open_signing_secrets(keys: &[SealingKey], id: DestinationId, sealed: &str
 /// Seals the static headers of a destination.
 ///
 /// # Errors
-/// Where there is no key to seal with.
+/// Returns an error if there is no key to seal with.
 pub fn seal_headers(
     keys: &[SealingKey],
     id: DestinationId,
@@ -118,7 +118,7 @@ pub fn seal_headers(
 /// Opens the static headers of a destination.
 ///
 /// # Errors
-/// Where no key opens them.
+/// Returns an error if no key opens them.
 pub fn open_headers(keys: &[SealingKey], id: DestinationId, sealed: &str) -> Result<BTreeMap<String, String>, String> {
     open_json(keys, &format!("destinations/{id}/headers"), sealed)
 }
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_replaced_is_remembered_newest_first_and_what_is_in_force_again_is_not() {
+    fn replaced_secrets_are_kept_newest_first_unless_they_are_active_again() {
         let of = |active: &[&str], retired: &[&str], new: &[&str]| {
             let before = SourceSecrets { active: secrets(active), retired: secrets(retired) };
             before.replaced_by(secrets(new)).retired
@@ -155,8 +155,8 @@ mod tests {
         assert_eq!(of(&["a", "b"], &[], &["c"]), secrets(&["a", "b"]));
         assert_eq!(of(&["a", "b"], &["c", "d"], &["b"]), secrets(&["a", "c", "d"]));
         assert_eq!(of(&["a"], &["c", "d"], &["d", "a"]), secrets(&["c"]));
-        assert_eq!(of(&["a", "a"], &["a", "c"], &["d"]), secrets(&["a", "c"]), "none is there twice");
-        assert_eq!(of(&["a", "b"], &["c", "d", "e"], &[]), secrets(&["a", "b", "c", "d"]), "the oldest is forgotten");
+        assert_eq!(of(&["a", "a"], &["a", "c"], &["d"]), secrets(&["a", "c"]), "none occurs twice");
+        assert_eq!(of(&["a", "b"], &["c", "d", "e"], &[]), secrets(&["a", "b", "c", "d"]), "the oldest is dropped");
         assert_eq!(of(&["a"], &["b"], &["a"]), secrets(&["b"]), "nothing was replaced");
     }
 }

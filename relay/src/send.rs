@@ -1,5 +1,5 @@
-//! `tidegate send`: sends a source a sample event, signed as its provider signs. Webhooks can be tested with it offline,
-//! without a tunnel and without an account at the provider.
+//! `tidegate send`: sends a sample event to a source, signed as its provider signs. It tests webhooks offline, without
+//! a tunnel and without an account at the provider.
 
 mod print;
 mod secret;
@@ -19,7 +19,7 @@ use self::target::{Relay, Target};
 use crate::terminal::line;
 use crate::{mint, operator_client};
 
-/// How long the edge may take to answer.
+/// How long the edge may take to respond.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
 
 const HELP: &str = "\
@@ -38,7 +38,7 @@ Environment:
 Every sample gets a new id, so that it is not counted as a copy of an earlier one. A body from --body keeps its own id.
 With --source, the command waits up to 20 seconds until the relay has stored the event.";
 
-/// What `tidegate send` is told.
+/// The arguments of `tidegate send`.
 #[derive(Debug, Clone, Default, Args)]
 #[command(after_help = HELP)]
 pub struct Arguments {
@@ -71,11 +71,11 @@ pub struct Arguments {
     pub dry_run: bool,
 }
 
-/// Makes, signs and sends it, waits until the relay has stored it, and prints what was sent and answered. `var` gives
-/// the value of an environment variable.
+/// Makes, signs and sends the event, waits until the relay has stored it, and prints the request and the response.
+/// `var` returns the value of an environment variable.
 ///
 /// # Errors
-/// What is missing or wrong, or why it was refused, and what to do.
+/// Returns which input is missing or wrong, or why the event was refused, and how to fix it.
 pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -> Result<(), String> {
     let relay = Relay::new(&var)?;
     let target = Target::find(arguments, &relay).await?;
@@ -109,7 +109,7 @@ pub async fn send(arguments: &Arguments, var: impl Fn(&str) -> Option<String>) -
         (Some(event), Some(_)) => Some(stored::wait(&client, &relay, event).await),
         _ => None,
     };
-    line(&accepted.look(stored.as_ref()));
+    line(&accepted.describe(stored.as_ref()));
     Ok(())
 }
 
@@ -131,7 +131,7 @@ fn sign(
     })
 }
 
-/// Said where a sample's content is not that of the type it names.
+/// Returns a note if the content of a sample is not of the type that it names.
 fn of_another_type(provider: &Provider, wanted: Wanted<'_>) -> Option<String> {
     let event_type = wanted.event_type.filter(|_| wanted.body.is_none())?;
     let known: Vec<_> = sample::example_types(&provider.id).collect();
@@ -145,7 +145,7 @@ fn of_another_type(provider: &Provider, wanted: Wanted<'_>) -> Option<String> {
     })
 }
 
-/// The general providers can stand in for one whose signature nobody else can make.
+/// Suggests a generic provider in place of one whose signature only the provider can make.
 fn private_key(provider: &Provider) -> String {
     format!(
         "{name} signs with a private key that only {name} has; to test your routes, create a second source with the \
@@ -163,7 +163,7 @@ fn read_body(file: &str) -> Result<Vec<u8>, String> {
     read.map(|_| body).map_err(|error| format!("cannot read the body from standard input: {error}"))
 }
 
-/// The status and the body of the answer.
+/// Sends the request. Returns the status and the body of the response.
 async fn post(client: &reqwest::Client, request: &SampleRequest) -> Result<(u16, String), String> {
     let failed = |error: reqwest::Error| {
         format!(
@@ -180,12 +180,12 @@ async fn post(client: &reqwest::Client, request: &SampleRequest) -> Result<(u16,
     Ok((response.status().as_u16(), response.text().await.map_err(failed)?))
 }
 
-/// The innermost of an error's causes, which is the one that a person can do something about.
+/// The innermost cause of an error, which is the one that an operator can fix.
 fn root_cause(error: &dyn std::error::Error) -> String {
     std::iter::successors(Some(error), |error| error.source()).last().map(ToString::to_string).unwrap_or_default()
 }
 
-/// An id that the catalogue has, for the command line.
+/// Accepts an id from the catalogue, for the command line.
 fn provider_id(id: &str) -> Result<String, String> {
     known_provider(id).map(|provider| provider.id.clone())
 }

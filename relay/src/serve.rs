@@ -1,4 +1,4 @@
-//! `tidegate serve`: wires the parts together, runs them under supervision, and takes them down within a given time.
+//! `tidegate serve`: wires the parts together, runs them under supervision, and shuts them down within a given time.
 
 pub(crate) mod parts;
 mod tasks;
@@ -18,7 +18,7 @@ use crate::{descriptors, history, terminal};
 /// Runs the relay until SIGTERM or SIGINT, or until one of its tasks fails.
 ///
 /// # Errors
-/// Says what kept it from starting, or which task failed.
+/// Returns what prevented the start, or which task failed.
 pub async fn serve(config: Config) -> Result<(), String> {
     let files = open_files(&config);
     let pool = database(&config).await?;
@@ -34,7 +34,7 @@ pub async fn serve(config: Config) -> Result<(), String> {
     outcome(&supervisor)
 }
 
-/// Raises the limit of open files and says if it is too low; `None` if there is none.
+/// Raises the limit of open files and warns if it is too low. Returns the limit; `None` if there is none.
 fn open_files(config: &Config) -> Option<u64> {
     let files = descriptors::raise();
     if let Some(shortage) = descriptors::shortage(files, config) {
@@ -43,7 +43,7 @@ fn open_files(config: &Config) -> Option<u64> {
     files
 }
 
-/// The database, with the newest migrations and the partitions of the coming days.
+/// Connects to the database, applies all migrations, and creates the partitions of the coming days.
 async fn database(config: &Config) -> Result<Pool, String> {
     let say = |what: &'static str| move |error: store::Error| format!("{what}: {error}");
     let pool = Pool::new(&config.database_url, config.database_connections)
@@ -53,7 +53,7 @@ async fn database(config: &Config) -> Result<Pool, String> {
     Ok(pool)
 }
 
-/// Listens for the REST API, and returns the address too.
+/// Listens for the REST API. Also returns the address.
 async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), String> {
     let address = config.listen;
     let listener = TcpListener::bind(address).await.map_err(|error| {
@@ -66,13 +66,13 @@ async fn listen(config: &Config) -> Result<(TcpListener, SocketAddr), String> {
     Ok((listener, address))
 }
 
-/// Says that everything runs. What has started the relay reads its address from the one line on standard output.
+/// Announces that the relay runs. The process that started it reads its address from this one line on standard output.
 fn announce(config: &Config, address: SocketAddr) {
     terminal::line(&format!("relay listening on http://{address}"));
     tracing::info!(%address, edge = %config.edge_url, queues = config.queue.queue_ids.len(), "relay started");
 }
 
-/// What ends the relay from outside.
+/// The signals that end the relay.
 struct Signals {
     terminate: Signal,
     interrupt: Signal,
@@ -84,7 +84,7 @@ impl Signals {
         Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
     }
 
-    /// Waits for one of them, or for a task that fails.
+    /// Waits for a signal, or for a task that fails.
     async fn or_failure(mut self, supervisor: &Supervisor) {
         tokio::select! {
             _ = self.terminate.recv() => {}
@@ -94,7 +94,7 @@ impl Signals {
     }
 }
 
-/// An error if any task has failed.
+/// Returns an error if any task has failed.
 fn outcome(supervisor: &Supervisor) -> Result<(), String> {
     match supervisor.failures().first() {
         None => Ok(()),

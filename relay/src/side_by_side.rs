@@ -1,11 +1,11 @@
-//! Waits for several futures that borrow what they work with, in one task.
+//! Awaits several futures that borrow their data, in one task.
 
 use std::future::poll_fn;
 use std::pin::Pin;
 use std::task::Poll;
 
-/// Runs all of them at the same time and returns what they gave, in their order. Each wake polls those that are not done:
-/// meant for some hundred at most.
+/// Runs all futures concurrently and returns their outputs in order. Each wake polls every unfinished future, so it is
+/// meant for a few hundred at most.
 pub async fn all<F: Future>(futures: impl IntoIterator<Item = F>) -> Vec<F::Output> {
     let mut running: Vec<Pin<Box<F>>> = futures.into_iter().map(Box::pin).collect();
     let mut outputs: Vec<Option<F::Output>> = running.iter().map(|_| None).collect();
@@ -32,11 +32,11 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_later_one_goes_on_while_an_earlier_one_waits_for_it() {
+    async fn a_later_future_proceeds_while_an_earlier_one_waits_for_it() {
         let (sender, receiver) = oneshot::channel();
-        let waits = async move { receiver.await.expect("is sent") };
+        let waits = async move { receiver.await.expect("the value is sent") };
         let tells = async move {
-            sender.send(1).expect("is awaited");
+            sender.send(1).expect("the value is awaited");
             2
         };
         let both: [Pin<Box<dyn Future<Output = i32>>>; 2] = [Box::pin(waits), Box::pin(tells)];

@@ -1,13 +1,14 @@
-//! Supervises the tasks of a running relay: one that ends before it was told to, or panics, ends the relay in order.
+//! Supervises the tasks of a running relay. If one ends before it was told to, or panics, the relay shuts down in
+//! order.
 //!
-//! A task of `tidegate serve` runs until it is told to stop. One that ends before that leaves a relay that is alive and does
-//! a part of its work no more. So each is spawned in a [`Group`], which logs such an end with the task's name, keeps it for
-//! `/readyz`, and wakes [`Supervisor::failure`]: the relay then drains and exits with an error, and is started anew by
-//! what runs it. Short work that is begun by others, such as one attempt, is a *job*: it may end at any time, and only a
-//! panic in it counts.
+//! A task of `tidegate serve` runs until it is told to stop. If one ended early and nothing noticed, the relay would
+//! stay alive without doing part of its work. So each task is spawned in a [`Group`], which logs such an end with the
+//! task's name, keeps it for `/readyz`, and wakes [`Supervisor::failure`]. The relay then drains and exits with an
+//! error, and its process manager restarts it. Short work that tasks start, such as one attempt, is a *job*: it may end
+//! at any time, and only a panic in it counts as a failure.
 //!
-//! That is right for the faults of the relay as a whole. Work that depends on the data of one row runs in [`row`], so that its
-//! panic is the failure of that row.
+//! That is right for faults of the whole relay. Work that depends on the data of one row runs in [`row()`], so that its
+//! panic is a failure of that row only.
 
 use std::any::Any;
 use std::future::{Future, poll_fn};
@@ -34,7 +35,7 @@ pub struct Failure {
     pub how: End,
 }
 
-/// How a task ended that was to go on.
+/// How a task ended that should have kept running.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum End {
     #[error("stopped unexpectedly")]
@@ -44,14 +45,14 @@ pub enum End {
     Panicked(String),
 }
 
-/// Knows of every task that has failed. Cheap to clone.
+/// Records every task that has failed. Cheap to clone.
 #[derive(Debug, Clone, Default)]
 pub struct Supervisor {
     failures: watch::Sender<Vec<Failure>>,
 }
 
 impl Supervisor {
-    /// A new group of tasks, which are stopped together.
+    /// Creates a new group of tasks, which are stopped together.
     #[must_use]
     pub fn group(&self) -> Group {
         Group {
@@ -68,12 +69,12 @@ impl Supervisor {
         let failed = failures.wait_for(|failures| !failures.is_empty()).await;
         match failed.ok().and_then(|failures| failures.first().cloned()) {
             Some(failure) => failure,
-            // The channel is never closed: this holds its sender.
+            // The channel is never closed: `self` holds its sender.
             None => std::future::pending().await,
         }
     }
 
-    /// All that have failed, the first one first.
+    /// All failed tasks, in the order in which they failed.
     #[must_use]
     pub fn failures(&self) -> Vec<Failure> {
         self.failures.borrow().clone()
@@ -82,7 +83,7 @@ impl Supervisor {
     fn failed(&self, task: &'static str, how: End) {
         tracing::error!(task, error = %how, "a task of the relay failed; the relay is shutting down");
         self.failures.send_modify(|failures| {
-            // A job that panics again and again is one failure.
+            // A job that panics repeatedly is one failure.
             if !failures.iter().any(|failure| failure.task == task) {
                 failures.push(Failure { task, how });
             }
@@ -100,7 +101,8 @@ pub struct Group {
 }
 
 impl Group {
-    /// Spawns a task that has to run until [`Group::stop_signal`]. The handle ends with the task, however that ends.
+    /// Spawns a task that has to run until [`Group::stop_signal`]. The handle completes when the task ends, even if it
+    /// panics or is aborted.
     pub fn spawn(&self, name: &'static str, task: impl Future<Output = ()> + Send + 'static) -> JoinHandle<()> {
         let group = self.clone();
         self.tasks.spawn(async move {
@@ -118,7 +120,7 @@ impl Group {
     /// Spawns work that may end at any time, and is not aborted with the tasks.
     pub fn spawn_short_task(&self, name: &'static str, job: impl Future<Output = ()> + Send + 'static) {
         let supervisor = self.supervisor.clone();
-        // Combinators, because each async block around it would hold a copy of the job.
+        // Combinators, because each async block around the job would hold a copy of it.
         self.tasks.spawn(AssertUnwindSafe(job).catch_unwind().map(move |ended| {
             if let Err(panic) = ended {
                 supervisor.failed(name, End::Panicked(panic_text(&*panic)));
@@ -126,12 +128,12 @@ impl Group {
         }));
     }
 
-    /// Takes the panic of a task that was caught elsewhere as its failure.
+    /// Records a panic that was caught elsewhere as a failure of its task.
     pub fn panicked(&self, name: &'static str, panic: &(dyn Any + Send)) {
         self.supervisor.failed(name, End::Panicked(panic_text(panic)));
     }
 
-    /// What tells the tasks of this group to stop: from then on they may end.
+    /// The signal that tells the tasks of this group to stop. Once it is set, they may end.
     #[must_use]
     pub fn stop_signal(&self) -> CancellationToken {
         self.stop.clone()
@@ -143,8 +145,8 @@ impl Group {
         self.tasks.close();
     }
 
-    /// Tells the tasks to stop and waits until all of them have ended. Those that have not ended by the deadline are
-    /// aborted. Returns whether all ended by themselves.
+    /// Tells the tasks to stop and waits until all of them have ended. Tasks that have not ended by the deadline are
+    /// aborted. Returns whether all of them ended without being aborted.
     pub async fn stopped(&self, deadline: Instant) -> bool {
         self.stop();
         let ended = tokio::time::timeout_at(deadline, self.tasks.wait()).await.is_ok();
@@ -152,7 +154,7 @@ impl Group {
         ended
     }
 
-    /// Aborts all tasks that have not ended, each at the next point at which it waits.
+    /// Aborts all tasks that have not ended, each at its next await point.
     pub fn abort(&self) {
         self.abort.cancel();
     }
@@ -164,7 +166,7 @@ impl Group {
 /// Returns the payload of the panic.
 pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any + Send>> {
     let mut future = pin!(future);
-    // The future is not polled again after a panic, so nothing sees what the panic has left half done.
+    // The future is not polled again after a panic, so nothing observes a half-finished state.
     poll_fn(|context| match catch_unwind(AssertUnwindSafe(|| future.as_mut().poll(context))) {
         Ok(Poll::Ready(value)) => Poll::Ready(Ok(value)),
         Ok(Poll::Pending) => Poll::Pending,
@@ -173,7 +175,7 @@ pub async fn caught<T>(future: impl Future<Output = T>) -> Result<T, Box<dyn Any
     .await
 }
 
-/// What a panic says.
+/// The message of a panic.
 #[must_use]
 pub fn panic_text(panic: &(dyn Any + Send)) -> String {
     let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());

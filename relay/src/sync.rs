@@ -1,5 +1,5 @@
-//! Puts sources to the edge whose newest revision it has not confirmed, because it could not be reached or refused them
-//! when they changed; and compares what the edge holds with what it has confirmed ([`check`]).
+//! Puts sources to the edge whose newest revision it has not confirmed, because it was unreachable or refused them when
+//! they changed. Also compares the sources at the edge with what it has confirmed ([`check`]).
 
 use std::time::Duration;
 
@@ -11,16 +11,16 @@ use crate::App;
 use crate::edge::check;
 use crate::edge::push::{self, Pusher};
 
-/// How soon a put that failed is tried again.
+/// How soon a failed put is retried.
 const RETRY_EVERY: Duration = Duration::from_secs(5);
 
-/// How soon after a relay has started what the edge holds is compared with every source.
+/// Within which time after its start a relay compares every source with the edge.
 const COMPARED_WITHIN: Duration = Duration::from_secs(600);
 
-/// How often the table is looked at for sources to put and comparisons that are due.
+/// How often the table is checked for sources to put and for due comparisons.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Runs until `stop`. What is cut off then is found in the table again.
+/// Runs until `stop`. Work that is interrupted then is found in the table again.
 pub async fn run(app: App, stop: CancellationToken) {
     // The database may have been restored while no relay ran.
     if let Err(error) = edge_checks::make_all_due(&app.pool, COMPARED_WITHIN).await {

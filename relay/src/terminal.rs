@@ -1,7 +1,7 @@
-//! What the commands print.
+//! The output of the commands.
 //!
-//! The reader of a command's output may be gone before the command ends, as after `tidegate doctor | head`. The command then
-//! continues without output, because its exit code still says how it ended.
+//! The reader of a command's output may exit before the command ends, as with `tidegate doctor | head`. The command
+//! then continues without output, because its exit code still reports the result.
 
 use std::io::{Write as _, stderr, stdout};
 

@@ -1,10 +1,9 @@
-//! Decides again what a route could not decide when its event was stored, and releases what a route has held once the
-//! route is changed.
+//! Evaluates undecided deliveries again, and releases the deliveries that a route has held once the route is changed.
 //!
-//! A filter or an order key that the relay could not evaluate in time is asked again after ten seconds, then ever more
-//! rarely, down to every quarter of an hour. One that cannot look at the event, or an order key that fails, is asked again
-//! when its route is changed; and what was held because a transform failed is then due. The time of the next try is written
-//! before each try, so a relay that ends during one costs only that time.
+//! A filter or an order key that the relay could not evaluate in time is evaluated again after ten seconds, then less
+//! and less often, down to every quarter of an hour. A filter that cannot read the event, or an order key that fails,
+//! is evaluated again when its route is changed. Deliveries that were held because a transform failed become due then.
+//! The time of the next try is stored before each try, so a relay that ends during one loses only that time.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -25,26 +24,26 @@ use crate::route::{self, Becomes};
 use crate::waiting::{UNWOKEN_INTERVAL, Wakers};
 use crate::{side_by_side, supervise};
 
-/// How many deliveries are decided side by side: each may hold a body of [`MAX_BODY_BYTES`].
+/// How many deliveries are evaluated concurrently: each may have a body of [`MAX_BODY_BYTES`] in memory.
 pub(crate) const AT_ONCE: i64 = 16;
 
-/// How many held deliveries are released in one statement.
+/// The most held deliveries that one statement releases.
 const RELEASED_AT_ONCE: i64 = 500;
 
-/// How long a route may take to answer, the time in which it waits for its turn included.
+/// How long the evaluation of a route may take, including the time spent waiting for its turn.
 const EVALUATE_WITHIN: Duration = Duration::from_secs(60);
 
-/// The same while a caller of the API waits for the answer.
+/// The same while a caller of the API waits for the result.
 const ASK_NOW_WITHIN: Duration = Duration::from_secs(10);
 
-/// How often a decision is written again because something else in the configuration has changed meanwhile.
+/// How often writing a decision is repeated because another part of the configuration has changed in the meantime.
 const WRITTEN_AT_MOST: usize = 20;
 
-/// Decides what is due until `stop`.
+/// Evaluates due deliveries until `stop`.
 pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
     while !stop.is_cancelled() {
         let more = tokio::select! {
-            more = look(&intake) => more,
+            more = round(&intake) => more,
             () = stop.cancelled() => return,
         };
         match more {
@@ -61,7 +60,7 @@ pub async fn run(intake: Intake, wakers: Arc<Wakers>, stop: CancellationToken) {
 }
 
 /// Returns whether there is more to do at once.
-async fn look(intake: &Intake) -> store::Result<bool> {
+async fn round(intake: &Intake) -> store::Result<bool> {
     let (destinations, released) = undecided::release_changed(&intake.pool, RELEASED_AT_ONCE).await?;
     for destination in destinations {
         intake.engine.rescan(DestinationId::from_uuid(destination));
@@ -78,10 +77,11 @@ async fn look(intake: &Intake) -> store::Result<bool> {
     Ok(more)
 }
 
-/// Asks the route of one undecided delivery now, as the caller of the API wants it. Does nothing if it is not undecided.
+/// Evaluates the route of one undecided delivery now, at the request of an API caller. Does nothing if it is not
+/// undecided.
 ///
 /// # Errors
-/// Returns an error if a query fails; the delivery is then decided later, by [`run`].
+/// Returns an error if a query fails. The delivery is then decided later, by [`run`].
 pub async fn decide_now(intake: &Intake, delivery: DeliveryId) -> store::Result<()> {
     let Some(row) = undecided::take_one(&intake.pool, delivery.uuid()).await? else { return Ok(()) };
     let snapshot = intake.configuration.refresh().await?;
@@ -118,7 +118,7 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
             Decided::StaleConfiguration => {
                 let newer = intake.configuration.refresh().await?;
                 if !is_same_for(row, snapshot, &newer) {
-                    // It is asked again at the time that was written when it was taken.
+                    // It is evaluated again at the time that was stored when it was taken.
                     return Ok(());
                 }
                 version = newer.version;
@@ -128,8 +128,8 @@ async fn decide(intake: &Intake, snapshot: &Snapshot, row: &Row, within: Duratio
     Ok(())
 }
 
-/// The decision about a delivery. If it panics, the delivery stays undecided, and is decided again at the time that was
-/// written when it was taken.
+/// Returns the decision about a delivery. If making it panics, the delivery stays undecided, and is evaluated again at
+/// the time that was stored when it was taken.
 async fn or_still_undecided(
     delivery: DeliveryId,
     by: HeldBy,
@@ -145,7 +145,7 @@ async fn or_still_undecided(
     })
 }
 
-/// Why a delivery is cancelled whose route is gone.
+/// Why a delivery whose route is gone is cancelled.
 fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
     if snapshot.destinations.contains_key(&DestinationId::from_uuid(row.destination_id)) {
         "the route was deleted before its filter could be evaluated"
@@ -154,7 +154,7 @@ fn without_route(snapshot: &Snapshot, row: &Row) -> &'static str {
     }
 }
 
-/// Whether what was said by one snapshot is valid by another: they share what has not changed.
+/// Whether a result from one snapshot is valid in another: snapshots share the parts that have not changed.
 fn is_same_for(row: &Row, then: &Snapshot, now: &Snapshot) -> bool {
     let source = SourceId::from_uuid(row.source_id);
     let of = |snapshot: &Snapshot| {
@@ -215,7 +215,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_delivery_whose_decision_panics_stays_undecided_with_the_reason() {
+    async fn a_delivery_whose_evaluation_panics_stays_undecided_with_the_reason() {
         let delivery = DeliveryId::mint(1, [1; 10]);
         let decision = or_still_undecided(delivery, HeldBy::OrderKey, async { panic!("a\0key") }).await;
         let Ok(Decision::Undecided { by, reason, again }) = decision else { panic!("{decision:?}") };

@@ -1,11 +1,13 @@
-//! Messages that could not be stored as what they are: they are kept byte for byte, tried again, and released.
+//! Messages that could not be stored as events. They are kept byte for byte, tried again, and released.
 //!
-//! The cause often passes by itself: a newer relay knows the version, a body or a source comes back, a clock is set right.
-//! So each message is tried again, after a minute and then ever more rarely, down to once a day; when a relay starts; and
-//! those of an unknown source when a source appears. An operator can have one, or all of a reason, tried at once.
+//! Often the cause disappears: a newer relay knows the version, a body or a source is restored, a clock is corrected.
+//! So each message is tried again after a minute, and then less and less often, down to once a day. All messages are
+//! tried when a relay starts, and those of an unknown source when a source appears. An operator can request an
+//! immediate try of one message, or of all with the same reason.
 //!
-//! A try is begun in the database before it is made. A message that has ended the relay
-//! [`MAX_UNFINISHED_TRIES`](store::unreadable::MAX_UNFINISHED_TRIES) times is tried once a day.
+//! A try is recorded in the database before it is made. A message that has ended the relay
+//! [`MAX_UNFINISHED_TRIES`](store::unreadable::MAX_UNFINISHED_TRIES) times is tried once a day, and after
+//! [`GIVEN_UP_AFTER`](store::unreadable::GIVEN_UP_AFTER) times only when an operator requests it.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -28,23 +30,23 @@ use crate::pull::leased::{self, LeasedBody};
 use crate::pull::spoilt_answer::WHOLE_ANSWER;
 use crate::supervise;
 
-/// How often the relay looks for messages that are due.
+/// How often the relay checks for due messages.
 const CHECK_INTERVAL: Duration = Duration::from_secs(60);
 
-/// How long a try may take, a large body included.
+/// How long a try may take, including the transfer of a large body.
 const TRY_WITHIN: Duration = Duration::from_secs(60);
 
-/// What came of a try.
+/// The result of a try.
 #[derive(Debug, PartialEq, Eq)]
 pub enum Tried {
-    /// It is stored as what it is; with its event if it is one.
+    /// It is stored. Contains the event, if it is one.
     Released(Option<EventId>),
     StillUnreadable(Reason, String),
-    /// Something did not answer: the database, or the edge.
+    /// The database or the edge did not respond.
     NotNow(String),
 }
 
-/// What it takes to release messages. Cheap to clone.
+/// Everything that is needed to release messages. Cheap to clone.
 #[derive(Clone)]
 pub struct Releaser {
     pub intake: Intake,
@@ -54,10 +56,11 @@ pub struct Releaser {
 }
 
 impl Releaser {
-    /// Tries a message once more and writes what came of it.
+    /// Tries a message once more and stores the result.
     ///
     /// # Errors
-    /// Returns an error if the result cannot be written. The try can be repeated: what is stored is found by its id.
+    /// Returns an error if the result cannot be stored. The try can be repeated: whatever is stored already is
+    /// recognised by its id.
     pub async fn try_again(&self, row: UnreadableRow) -> store::Result<Tried> {
         let (id, pool) = (row.id, &self.intake.pool);
         if row.released_at.is_some() {
@@ -118,7 +121,7 @@ impl Releaser {
             Ok(bytes) => bytes,
             Err(FetchError::Transient(cause)) => return Tried::NotNow(cause),
             Err(FetchError::Permanent(detail)) => {
-                // It was handed out a second time after the body was stored and deleted.
+                // It was leased a second time after the body was stored and deleted.
                 return match store::admit::is_stored(&self.intake.pool, event.uuid()).await {
                     Ok(true) => Tried::Released(Some(event)),
                     Ok(false) => Tried::StillUnreadable(Reason::BodyMissing, detail),
@@ -164,8 +167,8 @@ impl Releaser {
     }
 }
 
-/// What came of a try, which has [`TRY_WITHIN`]. A message on which the relay panics is still unreadable, for the `reason` that
-/// it has been kept for.
+/// Returns the result of a try, which may take [`TRY_WITHIN`]. If the relay panics on a message, the message is still
+/// unreadable, with the `reason` for which it is kept.
 async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future<Output = Tried>) -> Tried {
     match tokio::time::timeout(TRY_WITHIN, supervise::row(stored)).await {
         Ok(Ok(tried)) => tried,
@@ -181,8 +184,8 @@ async fn tried(message: UnreadableMessageId, reason: Reason, stored: impl Future
     }
 }
 
-/// Tries messages again until `stop`; the first time all of them, because this relay may be newer than the one that kept
-/// them.
+/// Tries messages again until `stop`. The first time it tries all of them, because this relay may be newer than the one
+/// that kept them.
 pub async fn run(releaser: Releaser, stop: CancellationToken) {
     let pool = &releaser.intake.pool;
     if let Err(error) = unreadable::try_after_start(pool).await {
@@ -216,7 +219,7 @@ pub async fn run(releaser: Releaser, stop: CancellationToken) {
     }
 }
 
-/// Whether messages can be judged now. Makes those of unknown sources due if a source has appeared.
+/// Whether messages can be checked now. Makes those of unknown sources due if a source has appeared.
 async fn may_try(releaser: &Releaser, known: &mut Arc<Snapshot>) -> Result<(), String> {
     if let Some(wrong) = releaser.intake.clock.is_wrong().await.map_err(|error| error.to_string())? {
         return Err(wrong);
@@ -282,7 +285,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_message_on_which_the_relay_panics_is_still_unreadable_for_the_reason_that_it_had() {
+    async fn a_message_on_which_the_relay_panics_keeps_its_reason() {
         let id = UnreadableMessageId::mint(1, [1; 10]);
         let tried = tried(id, Reason::UnknownVersion, async { panic!("its header") }).await;
         let detail = "the relay panicked: its header".to_owned();
@@ -290,7 +293,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_has_the_same_id_each_time_the_queue_hands_it_out() {
+    fn a_message_has_the_same_id_each_time_the_queue_leases_it() {
         let accepted = Some(NOW_MS - 5_000);
         assert_eq!(raw(accepted).id(NOW_MS), raw(accepted).id(NOW_MS + 86_400_000));
         for other in [
@@ -302,7 +305,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_is_old_or_of_no_time_is_kept_from_now_on() {
+    fn the_retention_of_a_message_with_an_old_or_missing_time_begins_now() {
         for accepted in [None, Some(0), Some(NOW_MS - 20 * 86_400_000), Some(NOW_MS + 120_000)] {
             assert_eq!(uuid_v7_ms(raw(accepted).id(NOW_MS)), NOW_MS, "{accepted:?}");
         }

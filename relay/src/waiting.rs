@@ -1,5 +1,5 @@
-//! Looks for work in the background that waits in the database: what other replicas have begun or left unfinished, and what
-//! has become due. It is one statement for all kinds of work, so that a relay without any asks the database rarely.
+//! Checks the database for waiting background work: work that other replicas have begun or left unfinished, and work
+//! that has become due. One statement covers all kinds of work, so that an idle relay rarely queries the database.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -10,22 +10,22 @@ use tokio_util::sync::CancellationToken;
 use store::Pool;
 use store::waiting::{self, Waiting};
 
-/// How often the relay looks.
+/// How often the relay checks.
 const CHECK_INTERVAL: Duration = Duration::from_secs(10);
 
-/// How often those that are woken by this look by themselves, in case this fails.
+/// How often the workers that this task wakes check without being woken, in case this task fails.
 pub const UNWOKEN_INTERVAL: Duration = Duration::from_secs(60);
 
-/// Wakes those that work in the background. Those who make work wake them too.
+/// Wakes the background workers. Code that creates work wakes them too.
 #[derive(Debug, Default)]
 pub struct Wakers {
-    /// [`crate::replay`], which works off replays.
+    /// [`crate::replay`], which processes replays.
     pub replays: Notify,
-    /// [`crate::replay::count`], which counts what replays match.
+    /// [`crate::replay::count()`], which counts the matches of replays.
     pub counts: Notify,
-    /// [`crate::deleting`], which cancels what is pending for deleted destinations.
+    /// [`crate::deleting`], which cancels the pending deliveries of deleted destinations.
     pub deletions: Notify,
-    /// [`crate::undecided`], which decides again what no route could decide.
+    /// [`crate::undecided`], which evaluates undecided deliveries again.
     pub undecided: Notify,
 }
 
@@ -41,7 +41,7 @@ impl Wakers {
     }
 }
 
-/// Looks until `stop`. Each worker looks once by itself when it starts.
+/// Checks until `stop`. Each worker checks once when it starts.
 pub async fn run(pool: Pool, wakers: Arc<Wakers>, stop: CancellationToken) {
     loop {
         tokio::select! {

@@ -1,8 +1,8 @@
-//! The relay's clock held against the database's, which all replicas share.
+//! Compares the relay's clock with the database's, which all replicas share.
 //!
-//! A machine may start before its clock has been set, and one that was suspended goes on with an old time. What is decided
-//! by the time of day, such as whether an event's id is plausible or its body past its retention, is decided by the
-//! database's clock; while the two differ by more than [`TOLERANCE`] nothing is pulled.
+//! A machine may start before its clock has been set, and one that was suspended resumes with an old time. Decisions
+//! that depend on the time of day, such as whether an event's id is plausible or its body is past its retention, use
+//! the database's clock. While the two differ by more than [`TOLERANCE`], nothing is pulled.
 
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -12,20 +12,20 @@ use store::Pool;
 
 use crate::mint;
 
-/// How far the two clocks may differ.
+/// The maximum difference between the two clocks.
 pub const TOLERANCE: Duration = Duration::from_secs(60);
 
-/// From which difference on the log warns, in milliseconds: receivers see the relay's clock in `webhook-timestamp`.
+/// The difference above which the log warns, in milliseconds: receivers see the relay's clock in `webhook-timestamp`.
 const WARN_MS: u64 = 5_000;
 
-/// How long a comparison is good for.
+/// How long a comparison is valid.
 const CHECK_EVERY: Duration = Duration::from_secs(30);
 
-/// How far the clock may have gone apart from the steady one since a comparison, in milliseconds. Further, it was set, or
-/// the machine was suspended: on Linux the steady clock stands still then.
+/// How far the clock may have drifted from the monotonic clock since a comparison, in milliseconds. If it is further,
+/// the clock was set, or the machine was suspended: on Linux the monotonic clock stops during a suspension.
 const STEP_MS: u64 = 1_000;
 
-/// How long the database may take to tell its time.
+/// How long the database may take to return its time.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
 /// The relay's clock.
@@ -39,7 +39,7 @@ pub struct WallClock {
 struct Comparison {
     steady: Instant,
     ours: SystemTime,
-    /// How far ours is ahead, in milliseconds.
+    /// How far the relay's clock is ahead, in milliseconds.
     ahead_ms: i64,
 }
 
@@ -49,8 +49,8 @@ impl WallClock {
         Self { pool, last: Mutex::new(None) }
     }
 
-    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. Asks the database
-    /// if the last comparison is too old, or the clock was set since.
+    /// How far the relay's clock is ahead of the database's, in milliseconds; negative if it is behind. Queries the
+    /// database if the last comparison is too old, or the clock was set since.
     ///
     /// # Errors
     /// Returns an error if the query fails or takes too long.
@@ -80,7 +80,7 @@ impl WallClock {
         Ok(mint::now_ms().saturating_add_signed(-ahead_ms))
     }
 
-    /// Whether the two clocks differ by more than [`TOLERANCE`]; the text says by how much.
+    /// Whether the two clocks differ by more than [`TOLERANCE`]. The text contains the difference.
     ///
     /// # Errors
     /// Returns an error if the query fails or takes too long.
@@ -90,7 +90,7 @@ impl WallClock {
     }
 }
 
-/// Whether a difference is worth a line in the log: one that lasts is told once.
+/// Whether a difference is logged: one that lasts is logged once.
 fn is_new_difference(before: Option<i64>, ahead_ms: i64) -> bool {
     let is_far = |ahead_ms: i64| ahead_ms.unsigned_abs() > WARN_MS;
     is_far(ahead_ms) && !before.is_some_and(is_far)
@@ -104,7 +104,8 @@ fn describe(ahead_ms: i64) -> String {
     )
 }
 
-/// How far our clock is ahead of theirs, which was read between `before` and `after`. Nothing if it may be equal.
+/// How far the relay's clock is ahead of the database's, which was read between `before` and `after`. Zero if they may
+/// be equal.
 fn ahead(before: u64, after: u64, theirs: u64) -> i64 {
     if (before.min(after)..=before.max(after)).contains(&theirs) {
         return 0;
@@ -125,7 +126,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_clock_is_compared_again_after_a_while_and_at_once_when_it_was_set_or_the_machine_suspended() {
+    fn clocks_are_compared_again_after_a_while_and_at_once_after_a_step_or_a_suspension() {
         let last = Comparison { steady: Instant::now(), ours: SystemTime::now(), ahead_ms: 0 };
         let after = |steady: u64, ours: u64| {
             still_good(last, last.steady + Duration::from_secs(steady), last.ours + Duration::from_secs(ours))
@@ -137,10 +138,10 @@ mod tests {
     }
 
     #[test]
-    fn a_difference_of_seconds_is_told_when_it_begins() {
-        let told = |before, now| is_new_difference(before, now);
-        assert!(told(None, 6_000) && told(Some(0), -6_000));
-        assert!(!told(Some(6_000), 7_000) && !told(Some(0), 4_000) && !told(Some(9_000), 0));
+    fn a_difference_of_seconds_is_logged_when_it_begins() {
+        let logged = |before, now| is_new_difference(before, now);
+        assert!(logged(None, 6_000) && logged(Some(0), -6_000));
+        assert!(!logged(Some(6_000), 7_000) && !logged(Some(0), 4_000) && !logged(Some(9_000), 0));
     }
 
     #[test]

@@ -1,5 +1,6 @@
-//! An attempt from its request on. It has been made then, so a panic costs what the answer says besides its status, or is an
-//! attempt that failed. It is never an attempt that was not made: the same request would be sent again and again.
+//! An attempt from the start of its request. From then on it counts as made. So a panic loses the parts of the response
+//! other than its status, or makes the attempt fail. The attempt never counts as not made: the same request would be
+//! sent again and again.
 
 use std::future::Future;
 
@@ -15,18 +16,18 @@ use url::Url;
 use super::redirect;
 use crate::{mint, supervise};
 
-/// Why there is no answer.
+/// Why there is no response.
 #[derive(Debug)]
 pub(super) enum Unanswered {
-    /// No request was made, because this machine lacks something: what.
+    /// No request was made, because this machine lacks a resource. Contains which one.
     NotSent(String),
-    /// No request can be made of the URL: why not.
+    /// No request can be made from the URL. Contains the reason.
     Unsendable(String),
     /// The attempt has failed.
     Failed(Failure),
 }
 
-/// The answer to a request.
+/// Waits for the response to a request.
 pub(super) fn answer<T>(
     delivery: DeliveryId,
     request: impl Future<Output = Result<T, SendFailure>>,
@@ -49,7 +50,7 @@ pub(super) fn answer<T>(
     })
 }
 
-/// Reads a part of an answer. It is as if that part was not there if reading it panics.
+/// Reads a part of a response. If reading it panics, that part counts as missing.
 pub(super) fn part<T: Default>(delivery: DeliveryId, read: impl Future<Output = T>) -> impl Future<Output = T> {
     supervise::row(read).map(move |ended| {
         ended.unwrap_or_else(|panic| {
@@ -59,20 +60,20 @@ pub(super) fn part<T: Default>(delivery: DeliveryId, read: impl Future<Output = 
     })
 }
 
-/// What an answer says besides its status.
+/// The parts of a response that matter in addition to its status.
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Said {
-    /// What Retry-After asks for, in milliseconds.
+    /// The delay that `Retry-After` requests, in milliseconds.
     pub(super) retry_after_ms: Option<u64>,
-    /// Where a redirect points to.
+    /// The target of a redirect.
     pub(super) location: Option<String>,
 }
 
 impl Said {
-    /// Of an answer from `url`.
+    /// Reads them from a response from `url`.
     pub(super) fn of(status: StatusCode, headers: &HeaderMap, url: &Url) -> Self {
         let retry_after = headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-        // A date in it is one of the destination's clock, which its answer tells.
+        // A date in it is by the destination's clock, which the response's `Date` header gives.
         let date = headers.get(DATE).and_then(|value| value.to_str().ok()).and_then(retry::parse_date);
         let retry_after_ms =
             retry_after.and_then(|value| retry::parse_retry_after(value, date.unwrap_or_else(mint::now_ms)));
@@ -90,7 +91,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_that_panics_during_its_request_has_failed_and_was_made() {
+    async fn an_attempt_that_panics_during_its_request_counts_as_made_and_failed() {
         let request = async {
             tokio::task::yield_now().await;
             panic!("number {}", 7)
@@ -102,7 +103,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_part_of_an_answer_that_panics_is_left_out() {
+    async fn a_part_of_a_response_whose_reading_panics_is_omitted() {
         let said: Said = part(delivery(), async { panic!("a header") }).await;
         assert_eq!(said, Said::default());
         let (text, rest): (Option<String>, Option<u8>) = part(delivery(), async { panic!("a body") }).await;
@@ -110,7 +111,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn what_no_request_can_be_made_of_was_not_sent() {
+    async fn an_attempt_without_a_request_was_not_sent() {
         let ours: Result<(), Unanswered> =
             answer(delivery(), async { Err(SendFailure::Ours("full".to_owned())) }).await;
         assert!(matches!(ours, Err(Unanswered::NotSent(_))), "{ours:?}");

@@ -12,7 +12,8 @@ use crate::intake::Intake;
 use crate::intake::operational::{self, Cause};
 use crate::supervise;
 
-/// Stores the event and disables the destination. If that fails, the next failure of the destination tries again.
+/// Stores the operational event and disables the destination. If that fails, it is retried at the next failure of the
+/// destination.
 pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
     let (cause, reason) = match why {
         Disabling::Gone => {
@@ -23,7 +24,7 @@ pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
     let disabled = async {
         let snapshot = intake.configuration.current();
         if let Some(destination) = snapshot.destinations.get(&id) {
-            // An event that can never be stored must not keep the destination from being disabled.
+            // An event that can never be stored must not prevent the disabling of the destination.
             let stored = operational::destination_disabled(&intake, destination, cause, &reason);
             operational::or_dropped(id, stored).await?;
         }
@@ -34,7 +35,7 @@ pub(super) async fn disable(intake: Intake, id: DestinationId, why: Disabling) {
     }
 }
 
-/// The version of the configuration in which the destination is disabled; `None` if it was not disabled now.
+/// The version of the configuration in which the destination is disabled; `None` if this call did not disable it.
 async fn version_after(
     destination: DestinationId,
     reason: &str,
@@ -74,7 +75,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_panic_while_a_destination_is_disabled_ends_with_that_destination() {
+    async fn a_panic_while_disabling_a_destination_affects_only_that_destination() {
         let destination = DestinationId::mint(1, [1; 10]);
         assert!(version_after(destination, "gone", async { panic!("its name") }).await.is_none());
         let version = Version::default();

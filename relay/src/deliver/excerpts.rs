@@ -1,5 +1,5 @@
-//! Bodies of answers that arrive after their heads. An attempt counts from the head on, and its slot is free for the next
-//! delivery; only the row of the attempt waits for what is kept of the body.
+//! Response bodies that arrive after the response head. An attempt counts from the head on, and its slot is free for
+//! the next delivery. Only the row of the attempt waits for the excerpt of the body.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -13,18 +13,18 @@ use uuid::Uuid;
 use super::answered;
 use super::send::excerpt_text;
 
-/// The most bodies that are waited for at one time, over all destinations. Each has a connection, which is a file
+/// The most bodies that are awaited at one time, over all destinations. Each needs a connection, which is a file
 /// descriptor.
 pub(crate) const MOST: usize = 256;
 
-/// Excerpts that go on arriving, until their attempts are settled.
+/// Excerpts that are still arriving, until their attempts are settled.
 pub(super) struct Excerpts {
     places: Arc<Semaphore>,
     /// By the id of the attempt.
     waiting: Mutex<HashMap<Uuid, Rest>>,
 }
 
-/// An excerpt that goes on arriving.
+/// An excerpt that is still arriving.
 pub(super) struct Rest {
     excerpt: Excerpt,
     _place: OwnedSemaphorePermit,
@@ -37,8 +37,8 @@ impl Default for Excerpts {
 }
 
 impl Excerpts {
-    /// Keeps the excerpt of an attempt for [`Excerpts::take`]. If there are too many of them, the attempt has what has
-    /// arrived.
+    /// Keeps the excerpt of an attempt for [`Excerpts::take`]. If there are too many of them, the attempt gets the part
+    /// that has arrived.
     pub(super) async fn keep(&self, delivery: DeliveryId, outcome: &mut Outcome, excerpt: Excerpt) {
         let Some(attempt) = outcome.attempt_mut() else { return };
         match Arc::clone(&self.places).try_acquire_owned() {
@@ -50,14 +50,14 @@ impl Excerpts {
         }
     }
 
-    /// Hands out the excerpt of an attempt, if it has not arrived with the head.
+    /// Hands out the excerpt of an attempt, if it did not arrive with the head.
     pub(super) fn take(&self, attempt: Uuid) -> Option<Rest> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).remove(&attempt)
     }
 }
 
 impl Rest {
-    /// Waits for the rest of it, for [`EXCERPT_WITHIN`] from the head on.
+    /// Waits for the rest of the excerpt, for up to [`EXCERPT_WITHIN`] from the head on.
     pub(super) fn finish(mut self, delivery: DeliveryId) -> impl Future<Output = Option<String>> {
         answered::part(delivery, async move {
             self.excerpt.read_for(EXCERPT_WITHIN).await;

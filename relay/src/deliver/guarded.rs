@@ -1,4 +1,4 @@
-//! An attempt has an outcome however it ends: a panic or the end of the lease costs no slot, and ends no relay.
+//! Guarantees an outcome for every attempt: a panic or the end of the lease neither leaks a slot nor ends the relay.
 
 use std::future::Future;
 
@@ -10,12 +10,12 @@ use shared::id::DeliveryId;
 use super::send::Attempted;
 use crate::supervise;
 
-/// Why an attempt was not made that was in flight when the lease of its replica ended.
+/// The reason given if an attempt was in flight when the lease of its replica ended.
 const BROKEN_OFF: &str = "the attempt was aborted because this relay lost its lease; the delivery is sent again, and \
                           the destination may receive it twice";
 
-/// The attempt, which ends as one that was not made if it panics or is aborted. A panic from the request on is caught within
-/// the attempt ([`super::answered`]): such an attempt was made.
+/// Runs the attempt. If it panics or is aborted, it counts as not made. A panic after the start of the request is
+/// caught within the attempt ([`super::answered`]): such an attempt was made.
 pub(super) fn guarded(
     delivery: DeliveryId,
     attempt: impl Future<Output = Attempted>,
@@ -43,12 +43,12 @@ mod tests {
 
     async fn reason(attempt: impl Future<Output = Attempted>, registration: AbortRegistration) -> String {
         let guarded = guarded(DeliveryId::mint(1, [1; 10]), attempt, registration);
-        let Outcome::NotSent { reason } = guarded.await.outcome else { panic!("it was made") };
+        let Outcome::NotSent { reason } = guarded.await.outcome else { panic!("the attempt was made") };
         reason
     }
 
     #[tokio::test]
-    async fn an_attempt_that_panics_was_not_made_and_the_reason_has_the_text_of_the_panic() {
+    async fn an_attempt_that_panics_counts_as_not_made_for_that_reason() {
         let (_abort, registration) = AbortHandle::new_pair();
         let attempt = async {
             tokio::task::yield_now().await;
@@ -58,14 +58,14 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn an_attempt_that_is_aborted_was_not_made() {
+    async fn an_attempt_that_is_aborted_counts_as_not_made() {
         let (abort, registration) = AbortHandle::new_pair();
         abort.abort();
         assert_eq!(reason(std::future::pending(), registration).await, BROKEN_OFF);
     }
 
     #[test]
-    fn the_guard_holds_no_copy_of_the_attempt() {
+    fn the_guard_does_not_copy_the_attempt() {
         let large = [0_u8; 4_096];
         let attempt = async move {
             tokio::task::yield_now().await;

@@ -1,9 +1,9 @@
 //! Keeps this replica's lease, hands shards over in order, and fences the replica when the lease cannot be kept.
 //!
-//! A shard that another replica is to have is first taken from the engine, which then sends nothing more for it, and
-//! given up only when nothing of it is under way any more. Else its next owner would send the same again, and the
-//! destination would get more at a time than it may. An attempt that hangs delays its own shard and no other. What the
-//! engine reports last of each destination is under way too: the next owner goes on from it.
+//! A shard that is to move to another replica is first taken from the engine, which then sends nothing more for it. It
+//! is given up only when nothing of it is in flight any more. Otherwise its next owner would send the same deliveries
+//! again, and the destination would receive more concurrent requests than it may. An attempt that hangs delays only its
+//! own shard. The engine's final report on each destination counts as in flight too: the next owner continues from it.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -23,22 +23,22 @@ mod in_flight;
 
 pub use in_flight::InFlight;
 
-/// How long a lease lasts: together with the others' next renewal the longest that a crashed replica's destinations
-/// wait for another one.
+/// How long a lease lasts. This, plus the time until the other replicas' next renewal, is the longest that a crashed
+/// replica's destinations wait for a new owner.
 pub(crate) const LEASE: Duration = Duration::from_secs(10);
 
 /// How often it is renewed.
 pub(crate) const RENEW_EVERY: Duration = Duration::from_secs(3);
 
-/// How soon it is tried again where the database could not be asked. Sooner than the next renewal would come: after a
-/// restart of the database every connection of the pool has broken, and each tells so only when it is used.
+/// How soon a failed query is retried. This is sooner than the next renewal: after a restart of the database every
+/// connection of the pool is broken, and each shows that only when it is used.
 const RETRY_INTERVAL: Duration = Duration::from_millis(500);
 
-/// How long after the last renewal a replica stops sending by itself. Well before the lease ends by the database's
-/// clock, which began it later than this one did: no other replica can own the shards yet.
+/// How long after the last renewal a replica stops sending. That is well before the lease ends by the database's clock,
+/// which started it later than this clock did. So no other replica can own the shards yet.
 pub(crate) const FENCE_AFTER: Duration = LEASE_OVERDUE;
 
-/// How often it is looked whether a shard that is to be given up has come to rest.
+/// How often the keeper checks whether a shard that is to be given up has become idle.
 const CHECK_INTERVAL: Duration = Duration::from_millis(20);
 
 /// Keeps the lease of one replica.
@@ -48,11 +48,11 @@ pub struct Keeper {
     engine: Handle,
     in_flight: Arc<InFlight>,
     readiness: Arc<Readiness>,
-    /// When the last renewal that succeeded was begun.
+    /// When the last successful renewal began.
     renewed: Option<Moment>,
-    /// Shards that are to be given up, and that the engine has been told not to send for.
+    /// Shards that are to be given up. The engine has been told not to send for them.
     outgoing: BTreeSet<i16>,
-    /// The `until_us` that the engine was told last.
+    /// The `until_us` that the engine was last given.
     told_us: u64,
 }
 
@@ -62,7 +62,7 @@ impl Keeper {
         Self { pool, replica, engine, in_flight, readiness, renewed: None, outgoing: BTreeSet::new(), told_us: 0 }
     }
 
-    /// Renews until `stop`. From `leaving` on everything is given up, shard by shard.
+    /// Renews until `stop`. Once `leaving` is set, all shards are given up, one by one.
     pub async fn run(mut self, leaving: CancellationToken, stop: CancellationToken) {
         let mut ticks = tokio::time::interval(RENEW_EVERY);
         ticks.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
@@ -99,7 +99,7 @@ impl Keeper {
         }
     }
 
-    /// Whether the database could be asked.
+    /// Returns whether the query succeeded.
     async fn renew(&mut self, leaving: bool) -> bool {
         let begun = Moment::now();
         let lease_ms = i64::try_from(LEASE.as_millis()).unwrap_or(i64::MAX);
@@ -120,7 +120,7 @@ impl Keeper {
         false
     }
 
-    /// Gives up what is to be given up and has come to rest. Whether the database could be asked, where it had to be.
+    /// Gives up the outgoing shards that have become idle. Returns false if a query was necessary and failed.
     async fn give_up(&mut self) -> bool {
         if !self.in_flight.has_taken_ownership(self.told_us) {
             return true;
@@ -142,7 +142,7 @@ impl Keeper {
         false
     }
 
-    /// A database that has gone silent must not keep this waiting for longer than the lease allows.
+    /// If the database stops responding, this must not wait longer than the lease allows.
     fn patience(&self) -> Duration {
         self.renewed.map_or(FENCE_AFTER, |at| FENCE_AFTER.saturating_sub(at.elapsed()))
     }
@@ -153,8 +153,8 @@ enum Round {
     GiveUp,
 }
 
-/// Which shards are to be given up: those that were to be already, and as many others as are more than the share. Not
-/// the quiet ones first, or who joins to help would get no work.
+/// The shards that are to be given up: those that were already outgoing, and as many others as exceed the share. Idle
+/// shards are not preferred: otherwise a replica that has joined to share the load would get no work.
 fn outgoing(held: &Held, before: &BTreeSet<i16>) -> BTreeSet<i16> {
     let shards = || held.shards.iter().rev().map(|Shard { shard, .. }| *shard);
     let already = shards().filter(|shard| before.contains(shard));
@@ -172,14 +172,14 @@ mod tests {
     }
 
     #[test]
-    fn a_replica_gives_up_what_is_more_than_its_share() {
+    fn a_replica_gives_up_the_shards_above_its_share() {
         assert_eq!(outgoing(&held(0..4, 2), &BTreeSet::new()), BTreeSet::from([2, 3]));
         assert_eq!(outgoing(&held(0..4, 0), &BTreeSet::new()), BTreeSet::from([0, 1, 2, 3]));
         assert_eq!(outgoing(&held(0..4, 4), &BTreeSet::new()), BTreeSet::new());
     }
 
     #[test]
-    fn a_shard_that_is_to_be_given_up_stays_so_and_is_counted() {
+    fn an_outgoing_shard_stays_outgoing_and_counts_as_given_up() {
         let before = BTreeSet::from([0, 9]);
         assert_eq!(outgoing(&held(0..4, 3), &before), BTreeSet::from([0]), "9 is gone already");
         assert_eq!(outgoing(&held(0..4, 2), &before), BTreeSet::from([0, 3]));

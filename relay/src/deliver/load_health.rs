@@ -1,4 +1,4 @@
-//! Reads what earlier owners of destinations have stored of them, for lines that are new.
+//! Reads the health that earlier owners of destinations have stored, for new lines.
 
 use std::time::Duration;
 
@@ -8,14 +8,14 @@ use store::{Pool, destination_health};
 
 use crate::engine_handle::Handle;
 
-/// The most destinations of one statement.
+/// The most destinations in one statement.
 pub(crate) const BATCH: usize = 5_000;
 
-/// How long after a failure it is tried again.
+/// How long after a failure the query is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// Reads what is stored of these destinations, each with the epoch of its shard, and tells the engine. It retries until the
-/// query succeeds: the engine sends nothing to them before that.
+/// Reads the stored health of these destinations, each with the epoch of its shard, and passes it to the engine. It
+/// retries until the query succeeds: until then the engine sends nothing to them.
 pub(super) async fn run(pool: Pool, engine: Handle, lines: Vec<(DestinationId, i64)>) {
     for batch in lines.chunks(BATCH) {
         let ids: Vec<uuid::Uuid> = batch.iter().map(|(destination, _)| destination.uuid()).collect();

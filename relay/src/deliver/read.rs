@@ -1,7 +1,7 @@
-//! Reads what is due, for all lanes that ask: in statements of a bounded size, a few at a time.
+//! Reads due deliveries for all lanes that request them: in statements of a bounded size, a few at a time.
 //!
-//! After an outage thousands of lanes ask at one moment. One statement for all of them would take too long, and what it
-//! brings would not fit into memory.
+//! After an outage, thousands of lanes request a read at the same moment. One statement for all of them would take too
+//! long, and its result would not fit into memory.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::Arc;
@@ -19,16 +19,16 @@ use uuid::Uuid;
 
 use crate::engine_handle::Handle;
 
-/// Statements that run at one time: a slow one must not hold up all others.
+/// The number of statements that run concurrently, so that a slow one does not hold up all others.
 pub(crate) const AT_ONCE: usize = 2;
 
-/// After so many rows that its lanes may bring, a statement takes no further lane.
+/// Once its lanes may return this many rows, a statement takes no further lane.
 pub(crate) const ROWS: usize = 1_500;
 
-/// The most lanes of one statement.
+/// The most lanes in one statement.
 const LANES: usize = 500;
 
-/// A lane whose table is to be read.
+/// A request to read a lane from the table.
 #[derive(Debug)]
 pub(super) struct Read {
     pub(super) destination: DestinationId,
@@ -48,7 +48,7 @@ impl Read {
     }
 }
 
-/// Reads until the channel closes. Several of these share an inbox.
+/// Reads until the channel closes. Several of these tasks share an inbox.
 pub(super) async fn run(pool: Pool, inbox: Arc<Mutex<mpsc::UnboundedReceiver<Read>>>, handle: Handle) {
     loop {
         let group = {
@@ -60,7 +60,7 @@ pub(super) async fn run(pool: Pool, inbox: Arc<Mutex<mpsc::UnboundedReceiver<Rea
         while let Some(mut group) = groups.pop_front() {
             let Err(error) = read(&pool, &group, &handle).await else { continue };
             if error.is_answer() && group.len() > 1 {
-                // One lane that the database cannot read in time must not hold up the others.
+                // A lane that the database cannot read in time must not hold up the others.
                 tracing::warn!(
                     %error,
                     lanes = group.len(),
@@ -90,7 +90,7 @@ fn group(first: Read, mut next: impl FnMut() -> Option<Read>) -> Vec<Read> {
     group
 }
 
-/// Reads for these lanes and tells the engine what there is.
+/// Reads these lanes and passes the deliveries to the engine.
 async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> store::Result<()> {
     let destinations: Vec<_> = reads.iter().map(|read| read.destination.uuid()).collect();
     let lanes: Vec<i16> = reads.iter().map(|read| read.lane.number()).collect();
@@ -104,7 +104,7 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> store::Result<()>
     let events: HashMap<Uuid, Arc<Event>> = events.into_iter().map(|(id, row)| (id, Arc::new(event(row)))).collect();
     let mut found: HashMap<(DestinationId, Lane), Vec<Item>> = HashMap::new();
     for row in rows {
-        // One that has no event any more is settled by the retention.
+        // If its event is gone, the delivery is settled when its retention ends.
         let Some(event) = events.get(&row.event_id) else { continue };
         let item = item(&row, Arc::clone(event));
         found.entry((item.destination_id, item.lane())).or_default().push(item);
@@ -118,7 +118,7 @@ async fn read(pool: &Pool, reads: &[Read], handle: &Handle) -> store::Result<()>
     Ok(())
 }
 
-/// Reads deliveries of a destination that are to be sent at once.
+/// Reads expedited deliveries of a destination.
 ///
 /// # Errors
 /// Returns an error if a query fails.
@@ -191,7 +191,7 @@ mod tests {
         }
     }
 
-    /// The rows that the lanes of each statement may bring.
+    /// For each statement, the limits of its lanes.
     fn groups(limits: impl IntoIterator<Item = usize>) -> Vec<Vec<usize>> {
         let mut reads = limits.into_iter().map(read);
         let mut groups = Vec::new();
@@ -202,7 +202,7 @@ mod tests {
     }
 
     #[test]
-    fn lanes_are_read_together_up_to_some_rows_and_some_lanes() {
+    fn lanes_are_read_together_up_to_a_number_of_rows_and_of_lanes() {
         assert_eq!(groups([500; 7]), [vec![500; 3], vec![500; 3], vec![500]]);
         assert_eq!(groups([1, 500]), [vec![1, 500]]);
         let sizes: Vec<usize> = groups([1; 1_200]).iter().map(Vec::len).collect();

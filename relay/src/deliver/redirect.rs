@@ -1,4 +1,4 @@
-//! Where a redirect points to, as it is shown to the destination's owner. It is never followed.
+//! The target of a redirect, as it is shown to operators. It is never followed.
 
 use http::HeaderValue;
 use url::Url;
@@ -6,8 +6,8 @@ use url::Url;
 /// The longest text that is shown, in bytes.
 const MAX_BYTES: usize = 500;
 
-/// Where the `location` of an answer from `from` points to: scheme, host, port and path. What may be a credential, which is
-/// the query, the fragment and the user info, is left out. `None` if it is no URL of http or https.
+/// The target of the `location` of a response from `from`: scheme, host, port and path. The parts that may contain a
+/// credential (query, fragment and user info) are left out. `None` if it is not an http or https URL.
 pub(super) fn target(from: &Url, location: &HeaderValue) -> Option<String> {
     let mut url = from.join(String::from_utf8_lossy(location.as_bytes()).trim()).ok()?;
     if !matches!(url.scheme(), "http" | "https") {
@@ -16,7 +16,7 @@ pub(super) fn target(from: &Url, location: &HeaderValue) -> Option<String> {
     url.set_query(None);
     url.set_fragment(None);
     url.set_username("").and_then(|()| url.set_password(None)).ok()?;
-    // A URL is written in ASCII without control characters.
+    // A URL is serialised as ASCII without control characters, so any byte is a valid place to cut.
     let mut text = String::from(url);
     if text.len() > MAX_BYTES {
         text.truncate(MAX_BYTES);
@@ -35,7 +35,7 @@ mod tests {
     }
 
     #[test]
-    fn scheme_host_port_and_path_are_shown_and_nothing_that_may_be_a_credential() {
+    fn only_the_scheme_host_port_and_path_are_shown() {
         for (location, expected) in [
             ("https://www.example.com/hooks/in", "https://www.example.com/hooks/in"),
             ("https://user:secret@example.org:8443/a?token=secret#secret", "https://example.org:8443/a"),
@@ -52,7 +52,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_url_of_http_is_not_shown() {
+    fn a_target_that_is_not_an_http_url_is_not_shown() {
         for location in
             ["javascript:alert(1)", "data:text/html,x", "mailto:a@b.example", "https://[", "file:///etc/passwd"]
         {
@@ -61,7 +61,7 @@ mod tests {
     }
 
     #[test]
-    fn a_long_one_is_cut() {
+    fn a_long_url_is_truncated() {
         let text = shown(format!("/{}", "x".repeat(100_000)).as_bytes()).expect("shown");
         assert!(text.ends_with("xxx…") && text.len() <= MAX_BYTES + '…'.len_utf8(), "{}", text.len());
     }

@@ -1,4 +1,4 @@
-//! Stores how destinations take what they are sent: every replica can say it, and the next owner goes on from it.
+//! Stores the health of destinations: every replica can report it, and the next owner continues from it.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -15,30 +15,31 @@ use super::lease::InFlight;
 use crate::engine_handle::Handle;
 use crate::engine_handle::clock::Clock;
 
-/// The most rows of one statement.
+/// The most rows in one statement.
 pub(crate) const BATCH: usize = 1_000;
 
-/// How long after a failure it is tried again.
+/// How long after a failure the statement is retried.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// What the writer of reports works with.
+/// The components the writer of reports works with.
 pub struct Writer {
     pub pool: Pool,
     pub clock: Clock,
     pub engine: Handle,
-    /// Each report counts as under way until it has been written: its shard is not handed over before.
+    /// Each report counts as in flight until it has been written: its shard is not handed over before that.
     pub in_flight: Arc<InFlight>,
 }
 
-/// A report that is to be written.
+/// A report that waits to be written.
 struct Waiting {
     health: Health,
-    /// The shard of each report that it has taken the place of, and its own.
+    /// Its own shard, and the shard of each report that it has replaced.
     shards: Vec<i16>,
 }
 
 impl Writer {
-    /// Writes reports until the channel closes and all of them are written; of one destination only the newest.
+    /// Writes reports until the channel closes and all of them are written. Of several for one destination, only the
+    /// newest is written.
     pub async fn run(self, mut inbox: mpsc::UnboundedReceiver<Health>) {
         let mut waiting: HashMap<DestinationId, Waiting> = HashMap::new();
         loop {
@@ -56,10 +57,10 @@ impl Writer {
             let batch: Vec<&Health> = waiting.values().map(|waiting| &waiting.health).take(BATCH).collect();
             match destination_health::write(&self.pool, &batch, self.clock.now_us()).await {
                 Ok(()) => {}
-                // A destination was deleted while the statement ran. The next one does not see it any more.
+                // A destination was deleted while the statement ran. The next statement leaves it out.
                 Err(error) if error.kind() == Kind::Conflict(Constraint::Reference) => continue,
                 Err(error) if error.is_data_error() => {
-                    // Written again it would be refused again, and keep its shards from being handed over.
+                    // A retry would be refused again, and would keep its shards from being handed over.
                     tracing::error!(
                         %error,
                         reports = batch.len(),
@@ -89,7 +90,8 @@ impl Writer {
     }
 }
 
-/// Adds a report in place of an older one of its destination. A report of an earlier epoch never takes the place of a later one.
+/// Adds a report, replacing an older one of its destination. A report of an earlier epoch never replaces one of a later
+/// epoch.
 fn add(waiting: &mut HashMap<DestinationId, Waiting>, health: Health) {
     let shard = health.shard;
     match waiting.entry(health.destination) {
@@ -141,9 +143,9 @@ mod tests {
     }
 
     #[test]
-    fn the_newest_report_of_a_destination_is_written_and_all_of_them_end_with_it() {
+    fn the_newest_report_of_a_destination_is_written_and_finishes_all_of_them() {
         let mut waiting = HashMap::new();
-        // The last report of an earlier epoch comes when the answers to what was in flight have come.
+        // The last report of an earlier epoch arrives when the attempts that were in flight have been answered.
         for health in [report(2, 1), report(2, 2), report(1, 3)] {
             add(&mut waiting, health);
         }

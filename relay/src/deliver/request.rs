@@ -1,4 +1,4 @@
-//! The request of an attempt: its URL and its headers, with a signature of exactly the bytes that are sent.
+//! The request of an attempt: its URL and its headers, with a signature over exactly the bytes that are sent.
 
 use std::borrow::Cow;
 
@@ -11,8 +11,8 @@ use url::Url;
 
 use crate::mint;
 
-/// Headers of the provider's request that are not passed on besides [`OF_THE_CONNECTION`]: what says who asked for what,
-/// what is a credential, and what the edge's platform added.
+/// Headers of the provider's request that, in addition to [`OF_THE_CONNECTION`], are not passed on: those that describe
+/// the requester or its preferences, credentials, and headers that the edge's platform added.
 const NOT_PASSED_ON: [&str; 11] = [
     "accept",
     "authorization",
@@ -27,13 +27,14 @@ const NOT_PASSED_ON: [&str; 11] = [
     "x-real-ip",
 ];
 
-/// Headers that describe the bytes of the provider's body. They are not passed on with a body that a transform made, as the
-/// content type is not, which is made anew.
-/// They are the fields that RFC 9110 defines for a representation: its coding, language and location (8.4, 8.5, 8.7), its
-/// validators (8.8.2, 8.8.3), and the range that a part of it is (14.4). Then what RFC 9530 defines as digests of a content
-/// or a representation, with its forerunners `Digest` (RFC 3230) and `Content-MD5` (RFC 1864, RFC 2616 section 14.15), and
-/// the transfer encoding of MIME (RFC 2045), which some senders write into HTTP. Headers of a provider's own are no part of
-/// it: its signature, for instance, is passed on with every body.
+/// Headers that describe the bytes of the provider's body. They are not passed on with a body that a transform made.
+/// Neither is the provider's content type, which is replaced.
+///
+/// They are the fields that RFC 9110 defines for a representation: its coding, language and location (8.4, 8.5, 8.7),
+/// its validators (8.8.2, 8.8.3), and its range if it is a part (14.4). In addition, the digests of a content or a
+/// representation that RFC 9530 defines, with their predecessors `Digest` (RFC 3230) and `Content-MD5` (RFC 1864, RFC
+/// 2616 section 14.15), and the transfer encoding of MIME (RFC 2045), which some senders use in HTTP. A provider's own
+/// headers are not among them: its signature, for instance, is passed on with every body.
 const OF_THE_BODY: [&str; 11] = [
     "content-digest",
     "content-encoding",
@@ -51,17 +52,17 @@ const OF_THE_BODY: [&str; 11] = [
 const ORIGINAL_METHOD: &str = "tidegate-original-method";
 const ORIGINAL_QUERY: &str = "tidegate-original-query";
 
-/// The longest query that is sent in [`ORIGINAL_QUERY`], and the longest URL, in bytes: what every server should be able to
-/// take (RFC 9110, section 4.1). Many servers refuse longer lines.
+/// The longest query that is sent in [`ORIGINAL_QUERY`], and the longest URL, in bytes: the length that every server
+/// should support (RFC 9110, section 4.1). Many servers refuse longer lines.
 const MAX_QUERY_BYTES: usize = 8_000;
 pub(crate) const MAX_URL_BYTES: usize = 8_000;
 
 /// Which headers describe the body.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Described {
-    /// Those of the provider: the body is the provider's.
+    /// The provider's headers: the body is the provider's.
     ByProvider,
-    /// This content type alone: a transform made the body.
+    /// Only this content type: a transform made the body.
     Anew(Option<HeaderValue>),
 }
 
@@ -73,8 +74,8 @@ pub(super) enum Described {
 )]
 pub(super) struct UrlTooLong(usize);
 
-/// The URL of a delivery: that of its destination, with the query of the provider's request appended if the destination
-/// wants that.
+/// The URL of a delivery: the URL of its destination, with the query of the provider's request appended if the
+/// destination is configured for that.
 ///
 /// # Errors
 /// Returns an error if the query makes the URL too long.
@@ -86,7 +87,7 @@ pub(super) fn url<'a>(destination: &'a Destination, query: &str) -> Result<Cow<'
     let own = url.query().unwrap_or_default();
     let joint = if own.is_empty() || own.ends_with('&') { "" } else { "&" };
     let both = format!("{own}{joint}{query}");
-    // It escapes what would end a query, so that nothing of it becomes another part of the URL.
+    // It escapes every character that would end a query, so that no part of it becomes another component of the URL.
     url.set_query(Some(&both));
     match url.as_str().len() {
         length if length > MAX_URL_BYTES => Err(UrlTooLong(length)),
@@ -94,11 +95,12 @@ pub(super) fn url<'a>(destination: &'a Destination, query: &str) -> Result<Cow<'
     }
 }
 
-/// The headers of a delivery: the provider's own, so that a receiver can verify them again, then the destination's, then
-/// ours. A provider that speaks Standard Webhooks itself has its headers passed on as `tidegate-original-webhook-…`.
+/// The headers of a delivery: the provider's own, so that a receiver can verify them again, then the destination's,
+/// then those that Tidegate adds. If a provider uses Standard Webhooks itself, its headers are passed on as
+/// `tidegate-original-webhook-…`.
 pub(super) fn headers(item: &Item, destination: &Destination, described: &Described, body: &[u8]) -> HeaderMap {
     let event = &item.event;
-    // Room for all of them at once: what the HTTP client adds too.
+    // Enough capacity for all of them, including those that the HTTP client adds.
     let mut headers = HeaderMap::with_capacity(event.headers.iter().len() + destination.headers.len() + 16);
     for (name, value) in event.headers.iter() {
         let platform = name.starts_with("cf-") || name.starts_with("sec-") || name.starts_with("proxy-");
@@ -149,8 +151,9 @@ pub(super) fn headers(item: &Item, destination: &Destination, described: &Descri
     headers
 }
 
-/// The query as it is sent in a header: empty if there is none, `None` if it is too long. The edge gives it percent-encoded;
-/// what no header may hold, or what a receiver would take for white space round it, is encoded here.
+/// The query as it is sent in a header: empty if there is none, `None` if it is too long. The edge passes it
+/// percent-encoded. Characters that a header cannot contain, or that a receiver would strip as surrounding white space,
+/// are encoded here.
 fn original_query(event: &Event) -> Option<HeaderValue> {
     let query = &event.query;
     let text = if query.bytes().all(|byte| byte.is_ascii_graphic()) {
@@ -163,8 +166,8 @@ fn original_query(event: &Event) -> Option<HeaderValue> {
     HeaderValue::from_str(&text).ok().filter(|value| value.len() <= MAX_QUERY_BYTES)
 }
 
-/// A value of the provider's. The edge's platform gives it as text that it has decoded as UTF-8, so that this is what arrived,
-/// unless that was no UTF-8: the platform has put U+FFFD in the place of such bytes, and nothing tells which they were.
+/// A header value of the provider. The edge's platform has decoded it as UTF-8, so this is what arrived, unless it was
+/// not UTF-8: the platform has replaced such bytes with U+FFFD, and they cannot be recovered.
 fn original(value: &str) -> Option<HeaderValue> {
     HeaderValue::from_str(value).ok()
 }

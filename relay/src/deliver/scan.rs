@@ -1,6 +1,6 @@
-//! Looks in the tables for what the lines of this replica do not know of: retries of an earlier owner, what other replicas or
-//! the API have made due or cancelled, and what is to be sent at once. It compares the version of the configuration too, so that a
-//! relay without work asks the database one thing every two seconds.
+//! Scans the tables for deliveries that the lines of this replica do not have: retries of an earlier owner, deliveries
+//! that other replicas or the API have made due or cancelled, and expedited ones. It also compares the version of the
+//! configuration, so that an idle relay sends the database one statement every two seconds.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -20,20 +20,21 @@ use crate::configuration::Configuration;
 use crate::engine_handle::Handle;
 use crate::mint;
 
-/// The most lanes of one look for what is due, which are some 50 ms of the database's time. While more lanes than that have
-/// deliveries, the next look goes on after them: with a hundred thousand lanes each is looked at once in 40 seconds.
+/// The most lanes in one scan for due deliveries, which takes some 50 ms of the database's time. While more lanes than
+/// that have deliveries, the next scan continues after them: with a hundred thousand lanes each is scanned once in 40
+/// seconds.
 pub(crate) const LANES_PER_SCAN: i64 = 5_000;
 
-/// A look takes at most this part of the time, one in so many, unless it would be made too rarely: rows that are dead and
-/// still in the index make it slow.
+/// The lanes are scanned for at most 1/`SCAN_SHARE` of the time, but at least every [`LONGEST_SCAN_INTERVAL`]: dead
+/// rows that are still in the index make a scan slow.
 const SCAN_SHARE: u32 = 20;
 pub(crate) const LONGEST_SCAN_INTERVAL: Duration = Duration::from_secs(30);
 
-/// The next look for what is due in the table.
+/// The state of the next scan for due deliveries.
 pub(super) struct NextScan {
-    /// The lane after which it begins: the last one of the look before, or before all.
+    /// The lane after which it begins: the last lane of the previous scan, or before the first lane.
     after: (uuid::Uuid, i16),
-    /// When it takes the lanes in, at the earliest.
+    /// The earliest time at which it includes the lanes again.
     not_before: Instant,
     /// How far the signals have been read.
     signals: Position,
@@ -45,7 +46,8 @@ impl Default for NextScan {
     }
 }
 
-/// Looks. The lanes are left out if nothing can be sent, or if looking at them takes so long that it is too early.
+/// Scans the tables. The lanes are left out if nothing can be sent, or if the last scan of the lanes took long and it
+/// is too early for the next.
 pub(super) async fn scan(
     pool: Pool,
     configuration: Arc<Configuration>,
@@ -56,18 +58,18 @@ pub(super) async fn scan(
     let begun = Instant::now();
     let scans_lanes = lanes && begun >= next.not_before;
     let lanes = if scans_lanes { LANES_PER_SCAN } else { 0 };
-    let looked = match store::pending::next_due(&pool, next.after, lanes, &next.signals).await {
-        Ok(looked) => looked,
+    let found = match store::pending::next_due(&pool, next.after, lanes, &next.signals).await {
+        Ok(found) => found,
         Err(error) => {
             tracing::warn!(%error, "could not read when the next delivery is due; retrying");
             return;
         }
     };
-    let Scan { version, lanes: rows, now, signals, horizon, expedited } = looked;
+    let Scan { version, lanes: rows, now, signals, horizon, expedited } = found;
     if let Err(error) = configuration.compare(version, begun).await {
         tracing::warn!(%error, "could not read the new configuration; retrying");
     }
-    // What was cancelled is dropped before more of it is read.
+    // Cancelled deliveries are dropped before more deliveries are read.
     if signals {
         read_signals(&pool, &handle, &mut next.signals).await;
     } else {
@@ -92,7 +94,7 @@ pub(super) async fn scan(
     }
 }
 
-/// Finds out where the signals begin that this replica has to read; tries until it succeeds.
+/// Reads the position from which this replica has to read the signals. Retries until it succeeds.
 pub(super) async fn begin_signals(pool: &Pool, next_scan: &Mutex<NextScan>) {
     let mut backoff = database_backoff();
     loop {
@@ -113,7 +115,7 @@ pub(super) async fn begin_signals(pool: &Pool, next_scan: &Mutex<NextScan>) {
     }
 }
 
-/// Tells the engine what was cancelled through other replicas, and through this one.
+/// Notifies the engine of cancellations through this and other replicas.
 async fn read_signals(pool: &Pool, handle: &Handle, position: &mut Position) {
     match store::signals::read(pool, position).await {
         Ok(signals) => {
@@ -128,7 +130,7 @@ async fn read_signals(pool: &Pool, handle: &Handle, position: &mut Position) {
     }
 }
 
-/// Tells the engine which deliveries callers have asked to send at once.
+/// Passes the expedited deliveries to the engine.
 async fn read_marked(pool: &Pool, handle: &Handle) {
     match store::expedited::marked(pool).await {
         Ok(deliveries) if deliveries.is_empty() => {}

@@ -1,4 +1,4 @@
-//! One attempt: makes the body, sends the request and reads the answer.
+//! One attempt: makes the body, sends the request and reads the response.
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -21,14 +21,14 @@ use crate::configuration::{Configuration, Expression, Route, Snapshot};
 use crate::mint;
 use crate::route::{self, EventView};
 
-/// How long a transform may take, the time in which it waits for its turn included.
+/// How long a transform may take, including the time spent waiting for its turn.
 pub(crate) const TRANSFORM_WITHIN: Duration = Duration::from_secs(15);
 
-/// How long the body of an answer is waited for before its outcome counts. The body of most answers arrives together with
-/// the head; another is read afterwards, so that it does not use the destination's concurrency.
+/// How long the body of a response may delay the outcome. Most bodies arrive together with the head. Any other body is
+/// read after the outcome, so that it does not use the destination's concurrency.
 const WITH_HEAD_WITHIN: Duration = Duration::from_millis(20);
 
-/// What a sender needs besides the delivery.
+/// What a sender needs in addition to the delivery.
 pub struct Sender {
     pub pool: Pool,
     pub egress: Egress,
@@ -38,9 +38,9 @@ pub struct Sender {
 }
 
 impl Sender {
-    /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`] and the destination's timeout together, and
-    /// 25 s more if its body has to be read first. If its route was changed or deleted since it was routed, reading the
-    /// transform takes 20 s at most, and two transforms may be tried.
+    /// Makes one attempt. It never takes much longer than [`TRANSFORM_WITHIN`] plus the destination's timeout, and 25 s
+    /// more if its body has to be read first. If its route was changed or deleted after the delivery was routed,
+    /// reading the transform takes up to 20 s more, and two transforms may be tried.
     pub async fn attempt(&self, item: &Item, destination: &Destination) -> Attempted {
         let span = tracing::debug_span!("deliver", delivery = %item.id, destination = %destination.id);
         self.attempt_in_span(item, destination).instrument(span).await
@@ -49,7 +49,8 @@ impl Sender {
     async fn attempt_in_span(&self, item: &Item, destination: &Destination) -> Attempted {
         let body = match &item.event.body {
             Some(body) => body.clone(),
-            // Boxed, because most bodies are in memory and every attempt would be as large as this.
+            // Boxed, because most bodies are in memory, and otherwise the future of every attempt would be as large as
+            // this one.
             None => match Box::pin(store::pending::body(&self.pool, item.event.id.uuid())).await {
                 Ok(Some(body)) => body,
                 Ok(None) => return Outcome::BodyGone.into(),
@@ -63,7 +64,7 @@ impl Sender {
         self.send(item, destination, described, body).await
     }
 
-    /// What is sent: what the transform makes of the body that the delivery was routed with.
+    /// The content to send: the output of the transform with which the delivery was routed, or the event's own body.
     async fn content(&self, item: &Item, body: Vec<u8>) -> Result<(Vec<u8>, Described), Outcome> {
         let Some(id) = item.route_id else { return Ok((body, Described::ByProvider)) };
         let snapshot = self.configuration.current();
@@ -77,10 +78,11 @@ impl Sender {
             Err(error) => return Err(Outcome::NotSent { reason: error.to_string() }),
         };
         let Some(transform) = &version.transform else { return Ok((body, Described::ByProvider)) };
-        // A snapshot may be older than the delivery. A route that has no transform any more does not send what had one.
+        // A snapshot may be older than the delivery. If the current route has no transform any more, it must not send a
+        // body that had one.
         let newer = current.filter(|route| route.version > item.route_version && route.transform.is_some());
         match (self.transformed(transform, &version.source_name, &item.event, &body).await, newer) {
-            // It would be held until its route is changed, which it has been.
+            // The delivery would be held until its route is changed, and that has happened already.
             (Err(Outcome::TransformFailed { .. }), Some(route)) => {
                 self.by_current(route, &snapshot, &item.event, body).await
             }
@@ -139,7 +141,7 @@ impl Sender {
         let headers = |body: &[u8]| request::headers(item, destination, &described, body);
         let (started, started_at) = (Instant::now(), time::OffsetDateTime::now_utc());
         let answer = answered::answer(item.id, self.egress.post(&url, headers, body, destination.timeout)).await;
-        // Of the head: what a body takes says nothing about how long the destination needed.
+        // Measured to the head: the time that a body takes says nothing about how long the destination needed.
         let latency_ms = i32::try_from(started.elapsed().as_millis()).unwrap_or(i32::MAX);
         let attempt = |status: Option<StatusCode>, failure: Option<&Failure>, excerpt: Option<String>| AttemptRow {
             id: mint::uuid(),
@@ -172,16 +174,16 @@ impl Sender {
     }
 }
 
-/// What has arrived of an answer's body together with the head, or the body if that is not all that is kept of it.
+/// The part of the body that arrived together with the head as text, or the body itself if more of it is to be kept.
 async fn with_head(mut excerpt: Excerpt) -> (Option<String>, Option<Excerpt>) {
     if excerpt.read_for(WITH_HEAD_WITHIN).await { (excerpt_text(excerpt), None) } else { (None, Some(excerpt)) }
 }
 
-/// What an attempt came to.
+/// The result of an attempt.
 pub struct Attempted {
     pub outcome: Outcome,
-    /// The answer's body, if not all that is kept of it arrived with the head: the outcome does not wait for it, and its
-    /// attempt has no excerpt yet.
+    /// The response's body, if the excerpt did not arrive completely with the head. The outcome does not wait for it,
+    /// and its attempt has no excerpt yet.
     pub rest: Option<Excerpt>,
 }
 
@@ -191,13 +193,13 @@ impl From<Outcome> for Attempted {
     }
 }
 
-/// What has arrived of an answer's body, as text.
+/// The part of a response's body that has arrived, as text.
 pub(super) fn excerpt_text(excerpt: Excerpt) -> Option<String> {
     let (excerpt, cut) = excerpt.into_parts();
     if excerpt.is_empty() {
         return None;
     }
-    // PostgreSQL's text holds every character but this one.
+    // PostgreSQL's type `text` can store every character but this one.
     let mut text = String::from_utf8_lossy(&excerpt).replace('\0', "\u{fffd}");
     if cut {
         text.push('…');

@@ -1,4 +1,4 @@
-//! Collects what is to be settled and writes it in batches: one transaction for many attempts.
+//! Collects settlements and writes them in batches: one transaction for many attempts.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,20 +13,20 @@ use tokio::sync::mpsc;
 
 use crate::mint;
 
-/// Why a delivery is held whose outcome the database refuses.
+/// Why a delivery is held if the database refuses its outcome.
 const NOT_STORABLE: &str = "the outcome of the last attempt could not be stored; the destination may have received it. \
                             Release the delivery to send it again, or cancel it";
 
 /// How long the first settlement of a batch waits for others.
 pub(crate) const LINGER: Duration = Duration::from_millis(5);
 
-/// The most settlements of one transaction.
+/// The most settlements in one transaction.
 pub(crate) const BATCH: usize = 500;
 
-/// Writes batches until the channel closes, and reports each one that is written. While the database does not answer it
-/// keeps the batch and tries again: what has been sent is not forgotten.
+/// Writes batches until the channel closes, and reports each batch that was written. While the database does not
+/// respond, it keeps the batch and retries, so that no outcome is lost.
 ///
-/// `written` gets each batch with what was settled of it, and when.
+/// `written` gets each batch, with the settlements that took effect and the time at which they did.
 pub async fn run(
     pool: Pool,
     mut inbox: mpsc::UnboundedReceiver<Settlement>,
@@ -49,7 +49,7 @@ pub async fn run(
 async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
     let mut backoff = database_backoff();
     loop {
-        // It can be repeated: attempts are found by their ids, and a settlement names the state that it settles.
+        // It can be repeated: attempts are identified by their ids, and a settlement names the state that it settles.
         let written: store::Result<_> = async { with_partitions!(pool, settle(pool, batch)) }.await;
         match written {
             Ok(settled) => {
@@ -64,7 +64,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 return settled;
             }
             Err(error) if error.is_data_error() && batch.len() > 1 => {
-                // One row that the database refuses must not hold up the others.
+                // A row that the database refuses must not hold up the others.
                 tracing::error!(%error, "the database rejected a batch of attempts; storing them one by one");
                 let mut settled = Settled::default();
                 for settlement in batch {
@@ -73,7 +73,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
                 return settled;
             }
             Err(error) if error.is_data_error() && batch.iter().any(|row| row.attempt.is_some()) => {
-                // Left as it is it would be sent again and again: it waits for a person.
+                // If it stayed as it is, it would be sent again and again. So it waits for an operator.
                 tracing::error!(
                     %error,
                     delivery = %batch[0].delivery_id,
@@ -95,7 +95,7 @@ async fn write(pool: &Pool, batch: &[Settlement]) -> Settled {
 /// The two ends of the channel to [`run`].
 #[must_use]
 pub fn channel() -> (Arc<mpsc::UnboundedSender<Settlement>>, mpsc::UnboundedReceiver<Settlement>) {
-    // Not bounded here: the engine bounds what is unsettled, and must never wait for the writer.
+    // Not bounded here: the engine bounds the number of unsettled attempts, and must never wait for the writer.
     let (sender, receiver) = mpsc::unbounded_channel();
     (Arc::new(sender), receiver)
 }

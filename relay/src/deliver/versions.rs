@@ -1,7 +1,7 @@
-//! The versions of routes that are not those of the snapshot, for the deliveries that were routed by them.
+//! The versions of routes that are not in the snapshot, for the deliveries that were routed by them.
 //!
-//! A version never changes. It is read and compiled when the first delivery needs it, by one of those that ask for it at the
-//! same time, and kept for a while.
+//! A version never changes. It is read and compiled once, when the first delivery needs it, even if several request it
+//! at the same time. It is kept for a while.
 
 use std::collections::HashMap;
 use std::hash::Hash;
@@ -16,10 +16,11 @@ use tokio::sync::OnceCell;
 
 use crate::configuration::Expression;
 
-/// The most versions that are kept in memory: a program may take about a megabyte.
+/// The most versions that are kept in memory. A program may take about a megabyte.
 pub(crate) const MOST: usize = 64;
 
-/// How long a version is kept in memory. Not for ever, because after a restore of the database a version can be another one.
+/// How long a version is kept in memory. It is not kept forever, because after a restore of the database the same
+/// version number can have another content.
 pub(crate) const KEPT_FOR: Duration = Duration::from_secs(60);
 
 /// How long an attempt waits for a version.
@@ -28,7 +29,7 @@ pub(crate) const READ_WITHIN: Duration = Duration::from_secs(20);
 /// A version of a route.
 #[derive(Debug)]
 pub(super) struct RouteVersion {
-    /// `None` sends the raw bytes.
+    /// `None`: the raw bytes are sent.
     pub transform: Option<Expression<Transform>>,
     /// The name of the source as the transform saw it.
     pub source_name: String,
@@ -55,13 +56,13 @@ pub(super) struct Versions {
 }
 
 impl Versions {
-    /// Without any in memory.
+    /// Starts with no versions in memory.
     #[must_use]
     pub(super) fn new(pool: Pool) -> Self {
         Self { pool, cells: Mutex::new(Recent::new(MOST, KEPT_FOR)) }
     }
 
-    /// A version of a route, be it the current one or one of before; `None` if it is not known.
+    /// A version of a route, current or earlier; `None` if it is not known.
     ///
     /// # Errors
     /// Returns an error if the query fails or takes too long.
@@ -80,7 +81,7 @@ impl Versions {
         let VersionRow { transform, source_name } = row;
         let transform = match transform {
             None => None,
-            // Compiling may take longer than others on this thread should wait.
+            // Compiling may take longer than other tasks on this thread should wait.
             Some(source) => Some(tokio::task::spawn_blocking(move || compiled(source)).await?),
         };
         Ok(Some(Arc::new(RouteVersion { transform, source_name })))
@@ -92,7 +93,7 @@ fn compiled(source: String) -> Expression<Transform> {
     Expression { source, compiled }
 }
 
-/// A map that keeps a number of values for a time. Beyond that number the oldest one makes room.
+/// A map that keeps a number of values for a time. If it is full, the oldest value is evicted.
 #[derive(Debug)]
 struct Recent<K, V> {
     most: usize,
@@ -124,17 +125,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_value_is_kept_for_a_time_and_the_oldest_one_makes_room() {
+    fn a_value_is_kept_for_a_time_and_the_oldest_one_is_evicted() {
         let begin = Instant::now();
         let at = |seconds| begin + Duration::from_secs(seconds);
         let mut recent = Recent::new(2, Duration::from_secs(10));
         assert_eq!(*recent.get_or_insert('a', at(0), || 1), 1);
         assert_eq!(*recent.get_or_insert('b', at(1), || 2), 2);
-        assert_eq!(*recent.get_or_insert('a', at(2), || 3), 1, "it is kept");
+        assert_eq!(*recent.get_or_insert('a', at(2), || 3), 1, "the value is kept");
         assert_eq!(*recent.get_or_insert('c', at(3), || 4), 4);
-        assert_eq!(*recent.get_or_insert('b', at(4), || 5), 2, "the oldest one made room, and not this one");
+        assert_eq!(*recent.get_or_insert('b', at(4), || 5), 2, "the oldest value was evicted, not this one");
         assert_eq!(*recent.get_or_insert('a', at(5), || 6), 6);
-        assert_eq!(*recent.get_or_insert('c', at(13), || 7), 7, "its time is over");
+        assert_eq!(*recent.get_or_insert('c', at(13), || 7), 7, "the value has expired");
         assert!(recent.values.len() <= 2);
     }
 }

@@ -1,4 +1,4 @@
-//! The tasks that work for the engine: they write, read and keep the lease, and end after it.
+//! The tasks that work for the engine: they write, read and keep the lease. They end after the engine.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -20,11 +20,12 @@ use super::versions::Versions;
 use super::{Machine, Parts, read, report, settle, watch_configuration};
 use crate::engine_handle::Handle;
 
-/// How long the last reports may take when the engine ends: up to the first while there is time, the second in any case.
+/// How long writing the last reports may take when the engine ends: until the deadline of the shutdown, but at most the
+/// first and at least the second of these.
 const LAST_REPORTS_WITHIN: Duration = Duration::from_secs(2);
 const LAST_REPORTS_AT_LEAST: Duration = Duration::from_millis(200);
 
-/// Starts what works for the engine.
+/// Starts the tasks that work for the engine.
 pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: CancellationToken) -> (Machine, Workers) {
     let Parts { intake, egress, tasks, readiness, max_in_flight, max_waiting_bytes, max_in_flight_bytes } = parts;
     let (pool, configuration) = (intake.pool.clone(), Arc::clone(&intake.configuration));
@@ -40,7 +41,7 @@ pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: Cancel
     let leasing = {
         let (pool, next, stop) = (pool.clone(), Arc::clone(&next_scan), background.clone());
         tasks.spawn("lease", async move {
-            // Nothing is owned before, and so nothing is read that a signal of before would have told of.
+            // Until then no shard is owned, so nothing is read that an earlier signal would have cancelled.
             tokio::select! {
                 () = scan::begin_signals(&pool, &next) => keeper.run(leaving, stop).await,
                 () = stop.cancelled() => {}
@@ -82,7 +83,7 @@ pub(super) fn start(handle: Handle, parts: Parts, replica: Uuid, leaving: Cancel
     (machine, Workers { background, leasing, settling, reporting, others })
 }
 
-/// What the engine is told of a batch of settlements that has been written.
+/// Returns the callback that reports a written batch of settlements to the engine.
 fn settled(handle: Handle, in_flight: Arc<InFlight>, held: Arc<Notify>) -> impl Fn(Vec<Settlement>, &Settled) {
     move |batch, done| {
         in_flight.finish(batch.iter().map(|settlement| settlement.shard));
@@ -100,7 +101,7 @@ fn settled(handle: Handle, in_flight: Arc<InFlight>, held: Arc<Notify>) -> impl 
 
 /// The tasks that work for the engine and end after it.
 pub(super) struct Workers {
-    /// Stops the lease's.
+    /// Stops the task that keeps the lease.
     background: CancellationToken,
     leasing: JoinHandle<()>,
     settling: JoinHandle<()>,
@@ -109,7 +110,8 @@ pub(super) struct Workers {
 }
 
 impl Workers {
-    /// Ends them after the engine: what has been handed to the writers is written, then the lease is renewed no more.
+    /// Ends the tasks after the engine: everything that was handed to the writers is written, then the lease is no
+    /// longer renewed.
     pub(super) async fn end(mut self, stopping: Option<tokio::time::Instant>) {
         let now = tokio::time::Instant::now();
         let until = stopping.unwrap_or(now).clamp(now + LAST_REPORTS_AT_LEAST, now + LAST_REPORTS_WITHIN);

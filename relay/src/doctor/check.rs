@@ -1,4 +1,4 @@
-//! What each check finds, decided from what was answered.
+//! Evaluates the results of the queries and calls of `tidegate doctor`.
 
 use std::time::{Duration, SystemTime};
 
@@ -10,17 +10,17 @@ use crate::config::Config;
 use crate::configuration::Snapshot;
 use crate::descriptors;
 
-/// How far the clocks of the relay and the database may differ.
+/// The maximum difference between the clocks of the relay and the database.
 pub(crate) const CLOCK_DIFFERENCE: Duration = Duration::from_secs(5);
 
-/// The oldest PostgreSQL, as in `server_version_num`.
+/// The oldest supported PostgreSQL, as in `server_version_num`.
 const OLDEST_POSTGRES: i32 = 150_000;
 
 /// What a check found.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Check {
     Ok(String),
-    /// Worth knowing. It does not make `doctor` fail.
+    /// Worth knowing, but `doctor` does not fail because of it.
     Warn(String),
     /// Events can be lost or are not delivered.
     Fail(String),
@@ -36,7 +36,7 @@ impl Check {
     }
 }
 
-/// `limit` is how many files a process that is started like this one may have open.
+/// `limit` is the maximum number of files that a process started like this one may have open.
 pub(super) fn files(limit: Option<u64>, config: &Config) -> Check {
     match (descriptors::shortage(limit, config), limit) {
         (Some(shortage), _) => Check::Warn(shortage),
@@ -103,7 +103,7 @@ pub(super) fn standbys(standbys: &Standbys) -> Check {
     Check::Ok(format!("{count}; synchronous_standby_names is \"{names}\"; {state}"))
 }
 
-/// How many sources or destinations there are, and how many of them have a sealed column that no key opens.
+/// The number of sources or destinations, and how many of them have a sealed column that no key opens.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub(super) struct Sealed {
     pub(super) all: usize,
@@ -124,11 +124,11 @@ pub(super) fn secrets(sources: Sealed, destinations: Sealed) -> Check {
     ))
 }
 
-/// The most destinations and routes that are named.
+/// The maximum number of destinations and routes that are named.
 const NAMED: usize = 5;
 
-/// Whether every destination can be sent to, and every route evaluated, by a relay of this version with these settings.
-/// `refused` says why a URL is not sent to by the settings of now.
+/// Whether a relay of this version with these settings can send to every destination and evaluate every route.
+/// `refused` returns the reason if the current settings do not allow sending to a URL.
 pub(super) fn configuration(snapshot: &Snapshot, refused: impl Fn(&Url) -> Option<String>) -> Check {
     let destinations = snapshot
         .unusable
@@ -150,7 +150,7 @@ pub(super) fn configuration(snapshot: &Snapshot, refused: impl Fn(&Url) -> Optio
     Check::Fail(format!("{all} unusable destinations or routes: {}{more}", problems.join("; ")))
 }
 
-/// `status` is the answer of the edge's `/admin/status`.
+/// `status` is the response of the edge's `/admin/status`.
 pub(super) fn edge(url: &str, status: &Value) -> Check {
     if status["ready"] == true {
         let version = status["version"].as_str().unwrap_or("version unknown");
@@ -176,7 +176,7 @@ mod tests {
     }
 
     #[test]
-    fn an_edge_that_is_not_ready_fails_and_says_what_is_missing() {
+    fn an_edge_that_is_not_ready_fails_with_the_list_of_missing_parts() {
         let missing = "the secret SEAL_KEY is missing: run `wrangler secret put SEAL_KEY`";
         let (level, said) = text(edge("https://hooks.example.com", &json!({ "ready": false, "missing": [missing] })));
         assert_eq!((level, said), ("fail", format!("https://hooks.example.com is not ready: {missing}")));
@@ -193,7 +193,7 @@ mod tests {
         let (level, said) = found(1, 1, 0, "");
         assert_eq!(level, "warn");
         assert!(said.contains("synchronous_standby_names"), "{said}");
-        assert_eq!(found(2, 0, 0, "").0, "warn", "its state is hidden, the setting is not");
+        assert_eq!(found(2, 0, 0, "").0, "warn", "the state of the standbys is hidden, the setting is not");
         let (level, said) = found(2, 0, 0, "ANY 1 (*)");
         assert_eq!(level, "ok");
         assert!(said.contains("pg_monitor"), "{said}");

@@ -1,7 +1,8 @@
-//! Compares what the edge holds with what it has confirmed, some minutes after each confirmation and then once a day.
+//! Compares the sources at the edge with what the edge has confirmed, some minutes after each confirmation and then
+//! once a day.
 //!
-//! KV has no compare-and-set: a put that hung can land after a newer one, or after the deletion of its source, and a Worker
-//! that is created anew has no sources at all. What differs is put again, or deleted again.
+//! KV has no compare-and-set: a put that hung can take effect after a newer one, or after the deletion of its source. A
+//! newly created Worker has no sources at all. A source that differs is put again, or deleted again.
 
 use std::fmt;
 use std::time::{Duration, Instant};
@@ -14,19 +15,19 @@ use super::push::{self, Pusher};
 use super::source::{Deletion, Held, HeldSource};
 use crate::supervise;
 
-/// The most comparisons of each kind in one round, one after the other.
+/// The most comparisons of each kind in one round. They run one after the other.
 const IN_ONE_ROUND: i64 = 50;
 
-/// How long a round may take before it leaves the rest to a later one.
+/// How long a round may take. The remaining comparisons are left to a later round.
 const ROUND: Duration = Duration::from_secs(20);
 
-/// After so many comparisons in a row that fail, the edge is away.
+/// After this many consecutive failed comparisons, the edge counts as unreachable.
 const FAILURES: u32 = 3;
 
 /// How long one call may take.
 const CHECK_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// What is to be done about a source.
+/// What to do about a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Action {
     /// The edge holds what it has confirmed.
@@ -35,16 +36,16 @@ pub enum Action {
     PutAgain { least: i64, difference: Difference },
 }
 
-/// What is to be done about a source that was deleted.
+/// What to do about a deleted source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum DeletedAction {
-    /// The edge holds nothing of it.
+    /// The edge holds nothing of the source.
     Keep,
     /// It is deleted again, at this revision.
     DeleteAgain { revision: i64 },
 }
 
-/// How what the edge holds differs from what it has confirmed.
+/// How a source at the edge differs from what the edge has confirmed.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Difference {
     Missing,
@@ -60,7 +61,7 @@ pub enum Difference {
     },
     Content,
     NameLeadsElsewhere,
-    /// The edge gave no digest when it confirmed, and gives one now.
+    /// The edge returned no digest when it confirmed the source, and returns one now.
     NotComparable,
 }
 
@@ -85,7 +86,7 @@ impl fmt::Display for Difference {
     }
 }
 
-/// What is to be done about a source whose newest revision the edge has confirmed.
+/// Decides what to do about a source whose newest revision the edge has confirmed.
 #[must_use]
 pub fn of_source(row: &SourceRow, held: &Held) -> Action {
     let again = |difference| Action::PutAgain { least: row.revision, difference };
@@ -115,11 +116,12 @@ pub fn of_source(row: &SourceRow, held: &Held) -> Action {
     }
 }
 
-/// What is to be done about a source that was deleted.
+/// Decides what to do about a deleted source.
 #[must_use]
 pub fn of_deleted(row: &DeletedRow, held: &Held) -> DeletedAction {
     match held {
-        // Without a tombstone nothing is accepted either; a write that still lands is seen by a later comparison.
+        // Even without a tombstone the edge accepts nothing for it; if a late write still lands, a later comparison
+        // detects it.
         Held::Nothing | Held::Deleted { .. } => DeletedAction::Keep,
         Held::Damaged => DeletedAction::DeleteAgain { revision: row.revision.saturating_add(1) },
         Held::Source(held) => {
@@ -128,8 +130,8 @@ pub fn of_deleted(row: &DeletedRow, held: &Held) -> DeletedAction {
     }
 }
 
-/// Makes the comparisons that are due, and puts or deletes again what differs. It ends after [`FAILURES`] in a row that fail:
-/// the claims of the rest expire, and they are due again.
+/// Makes the due comparisons, and puts or deletes again every source that differs. It ends after [`FAILURES`]
+/// consecutive failures: the claims of the rest expire, and they become due again.
 pub async fn round(pusher: &Pusher) {
     let started = Instant::now();
     let claimed = match edge_checks::claim(&pusher.pool, IN_ONE_ROUND).await {
@@ -149,7 +151,8 @@ pub async fn round(pusher: &Pusher) {
     .await;
 }
 
-/// Makes comparisons until [`FAILURES`] in a row have failed. One that panics says nothing about the edge.
+/// Makes comparisons until [`FAILURES`] in a row have failed. One that panics does not count, because it says nothing
+/// about the edge.
 async fn compare<C: Future<Output = Result<(), String>>>(
     claims: impl Iterator<Item = Claimed>,
     check: impl Fn(Claimed) -> C,
@@ -217,7 +220,7 @@ async fn check_deleted(pusher: &Pusher, id: SourceId) -> Result<(), String> {
             let _turn = pusher.edge.turn(id).await;
             match in_time(pusher.edge.delete_source(id, u64::try_from(revision).unwrap_or(0))).await? {
                 Deletion::Done => Ok(()),
-                // The next comparison sees it.
+                // The next comparison detects it.
                 Deletion::OlderRevision { held } => {
                     Err(format!("the edge already has the newer revision {held} of source {id}"))
                 }
@@ -246,7 +249,7 @@ mod tests {
     use uuid::Uuid;
 
     #[tokio::test]
-    async fn sources_whose_comparison_panics_keep_no_others_from_being_compared_and_an_edge_that_is_away_does() {
+    async fn a_round_goes_on_after_a_panic_and_ends_if_the_edge_is_unreachable() {
         let compared = async |check: fn() -> Result<(), String>| {
             let compared = std::cell::RefCell::new(0);
             let claims = (0..9).map(|number| Claimed::Source(SourceId::mint(1, [number; 10])));
@@ -294,7 +297,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_edge_has_confirmed_is_kept() {
+    fn a_source_that_the_edge_holds_as_confirmed_is_kept() {
         assert_eq!(of_source(&row(3, Some("d")), &Held::Source(held(3, Some("d")))), Action::Keep);
         assert_eq!(
             of_source(&row(3, Some("d")), &Held::Source(held(3, None))),
@@ -305,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_missing_damaged_older_or_different_is_put_again_at_its_revision() {
+    fn a_missing_damaged_older_or_different_source_is_put_again_at_its_revision() {
         let of = |held: Held| of_source(&row(3, Some("d")), &held);
         let again = |difference| Action::PutAgain { least: 3, difference };
         assert_eq!(of(Held::Nothing), again(Difference::Missing));
@@ -324,7 +327,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_newer_at_the_edge_or_deleted_there_is_put_again_above_it() {
+    fn a_source_that_is_newer_or_deleted_at_the_edge_is_put_again_above_that_revision() {
         assert_eq!(least(of_source(&row(3, Some("d")), &Held::Source(held(7, Some("d"))))), Some(8));
         assert_eq!(least(of_source(&row(3, Some("d")), &Held::Deleted { revision: 3 })), Some(4));
         assert_eq!(least(of_source(&row(3, Some("d")), &Held::Deleted { revision: 7 })), Some(8));

@@ -1,4 +1,4 @@
-//! Puts a source to the edge: resolves its provider into what the edge verifies by.
+//! Puts a source to the edge: resolves its provider into the configuration that the edge verifies with.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -14,24 +14,24 @@ use super::source::Put;
 use crate::config::Config;
 use crate::{App, secrets, supervise};
 
-/// How long a change waits for the edge before it says that it is pending.
+/// How long a change waits for the edge before it is reported as pending.
 pub(crate) const PUSH_TIMEOUT: Duration = Duration::from_secs(4);
 
-/// How often a source is put in one go. After the first time the edge has held a newer revision each time.
+/// How often a source is put in one run. Each retry means that the edge held a newer revision.
 const TRIES: usize = 3;
 
-/// What puts sources to the edge.
+/// Puts sources to the edge.
 #[derive(Clone)]
 pub struct Pusher {
     pub config: Arc<Config>,
     pub pool: Pool,
     pub edge: Edge,
-    /// Wakes [`crate::sync`], which goes on putting what the edge does not have.
+    /// Wakes [`crate::sync`], which keeps putting sources that the edge does not have.
     pub pending: Arc<tokio::sync::Notify>,
 }
 
 impl Pusher {
-    /// That of a running relay.
+    /// The pusher of a running relay.
     #[must_use]
     pub fn of(app: &App) -> Self {
         Self {
@@ -43,12 +43,12 @@ impl Pusher {
     }
 }
 
-/// Puts the newest revision of a source to the edge unless the edge has confirmed the one of `row` or a later one, and notes
-/// in its row how that went. If the edge holds a newer one, as after the database was set back, the row's revision is raised
-/// above it and put.
+/// Puts the newest revision of a source to the edge, unless the edge has confirmed the revision of `row` or a later
+/// one, and records the outcome in its row. If the edge holds a newer revision, for instance because the database was
+/// restored from a backup, the row's revision is raised above it and put.
 ///
 /// # Errors
-/// Returns why the edge does not have it yet, as a text.
+/// Returns why the edge does not have the source yet, as a text.
 pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
     let id = SourceId::from_uuid(row.id);
     let outcome = in_time(id, put_in_turn(pusher, row)).await;
@@ -58,7 +58,7 @@ pub async fn push(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
     outcome
 }
 
-/// The outcome of a put, which has [`PUSH_TIMEOUT`]. A put that panics has failed.
+/// Returns the outcome of a put, which may take [`PUSH_TIMEOUT`]. A put that panics has failed.
 async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>) -> Result<(), String> {
     match tokio::time::timeout(PUSH_TIMEOUT, supervise::row(put)).await {
         Ok(Ok(outcome)) => outcome,
@@ -70,7 +70,7 @@ async fn in_time(source: SourceId, put: impl Future<Output = Result<(), String>>
     }
 }
 
-/// As [`push`]; if it fails, that is logged and [`crate::sync`] tries again.
+/// Like [`push`]. If it fails, the failure is logged and [`crate::sync`] tries again.
 pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
     if let Err(error) = push(pusher, row).await {
         let source = SourceId::from_uuid(row.id);
@@ -79,13 +79,14 @@ pub async fn push_or_retry(pusher: &Pusher, row: &SourceRow) {
     }
 }
 
-/// Calls that change a source at the same time wait for each other here, and one of them puts what the last has made.
+/// Concurrent changes of a source wait for each other here, and the first to run puts the newest revision for all of
+/// them.
 async fn put_in_turn(pusher: &Pusher, row: &SourceRow) -> Result<(), String> {
     let (id, customer) = (SourceId::from_uuid(row.id), CustomerId::from_uuid(row.customer_id));
     let _turn = pusher.edge.turn(id).await;
     match sources::find(&pusher.pool, customer, Some(id), None).await.map_err(query_failed)? {
         Some(newest) if newest.edge_revision < row.revision => put(pusher, newest).await,
-        // The edge has it, or it was deleted meanwhile.
+        // The edge has it, or the source was deleted in the meantime.
         Some(_) | None => Ok(()),
     }
 }
@@ -112,7 +113,7 @@ async fn put(pusher: &Pusher, mut row: SourceRow) -> Result<(), String> {
         }
         match sources::raise_to(&pusher.pool, id, after(held)).await.map_err(query_failed)? {
             Some(raised) => row = raised,
-            // It was deleted meanwhile.
+            // The source was deleted in the meantime.
             None => return Ok(()),
         }
     }
@@ -132,10 +133,10 @@ fn query_failed(error: store::Error) -> String {
     format!("the database query failed: {error}")
 }
 
-/// What the edge verifies a source's requests by.
+/// The configuration with which the edge verifies a source's requests.
 ///
 /// # Errors
-/// Why there is none, as a text.
+/// Returns why there is none, as a text.
 pub fn config(pusher: &Pusher, row: &SourceRow) -> Result<SourceConfig, String> {
     let id = SourceId::from_uuid(row.id);
     let provider = provider::find(&row.provider).ok_or_else(|| {
@@ -164,7 +165,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_put_that_panics_has_failed_with_the_text_of_the_panic() {
+    async fn a_put_that_panics_fails_with_the_text_of_the_panic() {
         let source = SourceId::mint(1, [1; 10]);
         let outcome = in_time(source, async { panic!("its secret") }).await;
         assert_eq!(outcome, Err("the relay panicked: its secret".to_owned()));

@@ -1,4 +1,4 @@
-//! The configuration of one source at the edge: put, deleted, read back.
+//! The configuration of one source at the edge: written, deleted, read back.
 
 use http::StatusCode;
 use reqwest::Response;
@@ -9,17 +9,17 @@ use shared::source::SourceConfig;
 
 use super::{Edge, describe};
 
-/// The largest answer about a source that is read, in bytes.
+/// The largest response about a source that is read, in bytes.
 const MAX_ANSWER_BYTES: usize = 16_384;
 
 /// What the edge did with a configuration.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Put {
-    /// It is written. The digest of the sealed text, if this edge gives it.
+    /// It was written. Contains the digest of the sealed text, if the edge returns one.
     Written { digest: Option<String> },
-    /// It is not written: the edge holds this revision, or has deleted the source at it.
+    /// It was not written: the edge holds this revision, or has deleted the source at it.
     OlderRevision { held: u64 },
-    /// It is not written: another source at the edge has its name.
+    /// It was not written: another source at the edge has its name.
     NameTaken,
 }
 
@@ -27,21 +27,21 @@ pub enum Put {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Deletion {
     Done,
-    /// Nothing is deleted: the edge holds a newer revision.
+    /// Nothing was deleted: the edge holds a newer revision.
     OlderRevision {
         held: u64,
     },
 }
 
-/// What the edge holds of a source.
+/// What the edge holds for a source.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Held {
     Source(HeldSource),
-    /// It was deleted at this revision.
+    /// The source was deleted at this revision.
     Deleted {
         revision: u64,
     },
-    /// Something that the edge cannot open or read.
+    /// Data that the edge cannot open or read.
     Damaged,
     Nothing,
 }
@@ -51,10 +51,10 @@ pub enum Held {
 pub struct HeldSource {
     pub revision: u64,
     pub name: String,
-    /// Of the sealed text, if this edge gives it.
+    /// The digest of the sealed text, if the edge returns one.
     #[serde(default)]
     pub digest: Option<String>,
-    /// Whether requests to the name find the source.
+    /// Whether requests to the name reach this source.
     #[serde(default = "yes")]
     pub name_leads_here: bool,
 }
@@ -72,7 +72,7 @@ struct Written {
 #[derive(Deserialize)]
 struct Refusal {
     error: Code,
-    /// What the edge holds.
+    /// The revision that the edge holds.
     revision: Option<u64>,
 }
 
@@ -92,7 +92,7 @@ impl Edge {
     /// Puts a source's configuration.
     ///
     /// # Errors
-    /// Why the edge did not decide about it, as a text.
+    /// Returns why the edge neither accepted nor refused it, as a text.
     pub async fn put_source(&self, config: &SourceConfig) -> Result<Put, String> {
         let request = self.client.put(self.source_url(config.id)).json(config);
         let answer = Answer::read(self.call(request).await?).await?;
@@ -110,7 +110,7 @@ impl Edge {
     /// Deletes a source at a revision; requests to it are answered 404 from then on.
     ///
     /// # Errors
-    /// Why the edge did not decide about it, as a text.
+    /// Returns why the edge neither deleted nor refused it, as a text.
     pub async fn delete_source(&self, source: SourceId, revision: u64) -> Result<Deletion, String> {
         let url = format!("{}?revision={revision}", self.source_url(source));
         let answer = Answer::read(self.call(self.client.delete(url)).await?).await?;
@@ -124,10 +124,10 @@ impl Edge {
         }
     }
 
-    /// Reads back what the edge holds of a source.
+    /// Reads back what the edge holds for a source.
     ///
     /// # Errors
-    /// Why the edge did not say, as a text.
+    /// Returns why it could not be read, as a text.
     pub async fn held_source(&self, source: SourceId) -> Result<Held, String> {
         let answer = Answer::read(self.call(self.client.get(self.source_url(source))).await?).await?;
         if answer.status.is_success() {
@@ -146,7 +146,7 @@ impl Edge {
     }
 }
 
-/// An answer that was read.
+/// A response whose body has been read.
 struct Answer {
     status: StatusCode,
     body: Vec<u8>,

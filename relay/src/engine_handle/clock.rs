@@ -6,9 +6,10 @@ use engine::microseconds;
 
 use crate::moment::Moment;
 
-/// Unix time at the start, counted on by a steady clock: a correction of the system's clock neither opens a rate limit nor
-/// closes it. It may therefore differ from the system's time by what was corrected since the start, and from the database's
-/// by any amount: what is written for others to wait for is a duration, which the database adds to its own time.
+/// Unix time at the start, advanced by a monotonic clock: a correction of the system's clock neither opens nor closes a
+/// rate limit. So it may differ from the system's time by the corrections since the start, and from the database's by
+/// any amount. Therefore a waiting time that is stored for others is a duration, which the database adds to its own
+/// time.
 #[derive(Debug, Clone, Copy)]
 pub struct Clock {
     started: Moment,
@@ -28,14 +29,14 @@ impl Clock {
         self.at_us(Moment::now())
     }
 
-    /// The Unix time of a moment in microseconds; what lies before the start is the start.
+    /// The Unix time of a moment in microseconds. A moment before the start counts as the start.
     #[must_use]
     pub fn at_us(&self, at: Moment) -> u64 {
         self.started_us.saturating_add(microseconds(at.since(self.started)))
     }
 
-    /// When a timer has to fire for a Unix time in microseconds; what is past is now. A timer stands still while the machine
-    /// is suspended, so it is set anew after every other thing that happens.
+    /// When a timer has to fire for a Unix time in microseconds; now if that has passed. A timer stops while the
+    /// machine is suspended, so it is set again after every other input.
     #[must_use]
     pub fn timer(&self, at_us: u64) -> tokio::time::Instant {
         tokio::time::Instant::now() + Duration::from_micros(at_us.saturating_sub(self.now_us()))
@@ -47,7 +48,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_suspension_counts_as_time_and_a_moment_before_the_start_is_the_start() {
+    fn a_suspension_counts_and_a_moment_before_the_start_counts_as_the_start() {
         let clock = Clock { started: Moment::after_start(Duration::from_secs(100)), started_us: 7_000_000 };
         assert_eq!(clock.at_us(Moment::after_start(Duration::from_secs(99))), 7_000_000);
         assert_eq!(
@@ -57,7 +58,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_timer_for_what_is_past_fires_at_once() {
+    async fn a_timer_for_a_past_time_fires_at_once() {
         let clock = Clock::start();
         tokio::time::sleep_until(clock.timer(0)).await;
         tokio::time::sleep_until(clock.timer(clock.now_us() + 1_000)).await;

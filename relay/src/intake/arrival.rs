@@ -1,4 +1,4 @@
-//! From a message to the rows that are stored for it.
+//! Converts a message into the rows that are stored for it.
 
 use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
@@ -22,30 +22,30 @@ use crate::configuration::{Snapshot, Source};
 use crate::mint;
 use crate::route::{Answer, Becomes};
 
-/// How far an event's id may lie in the past. The queue keeps a message for 14 days at most.
+/// The maximum age of an event by its id. The queue keeps a message for at most 14 days.
 pub(crate) const OLDEST_MS: u64 = 20 * 86_400_000;
 
-/// How far an event's id may lie in the future, for clocks that differ.
+/// How far an event's id may lie in the future, to allow for clocks that differ.
 pub(crate) const NEWEST_MS: u64 = 86_400_000;
 
-/// By what time it is decided whether an event is stored: the time in its id must be plausible.
+/// The range in which the time in an event's id is plausible. An event outside of it is not stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Plausible {
-    /// By the database's clock, Unix milliseconds.
+    /// The current time by the database's clock, in Unix milliseconds.
     pub now_ms: u64,
     from_ms: u64,
-    /// The reason given to an event that is older.
+    /// The reason given for an event that is older.
     older: Reason,
 }
 
 impl Plausible {
-    /// Of messages that come out of a queue now.
+    /// For messages that come out of a queue now.
     #[must_use]
     pub fn from_queue(now_ms: u64) -> Self {
         Self { now_ms, from_ms: now_ms.saturating_sub(OLDEST_MS), older: Reason::ImplausibleTime }
     }
 
-    /// Of messages that have been kept since they came: as long as bodies are kept.
+    /// For messages that have been kept since they arrived: events may be as old as the retention of bodies.
     #[must_use]
     pub fn from_history(now_ms: u64, first_with_body: Uuid) -> Self {
         Self { now_ms, from_ms: uuid_v7_ms(first_with_body), older: Reason::PastRetention }
@@ -69,31 +69,31 @@ impl Plausible {
     }
 }
 
-/// What is to be stored, and what the engine is told once it is.
+/// The rows to store, and what the engine gets once they are stored.
 pub struct Prepared {
     pub batch: Batch,
-    /// The arrivals that cannot be stored as what they are, by their place, and why.
+    /// The arrivals that cannot be stored as events: their index, and why.
     pub unreadable: Vec<(usize, Reason, String)>,
     items: HashMap<Uuid, Vec<Item>>,
-    /// The deliveries that wait for their first attempt, by their events.
+    /// The deliveries that wait for their first attempt, by event.
     later: HashMap<Uuid, Vec<(DestinationId, Duration)>>,
 }
 
 impl Prepared {
-    /// The deliveries of the events that were new, of which each is due now.
+    /// The deliveries of the new events that are due now.
     #[must_use]
     pub fn fresh(&mut self, stored: &HashSet<Uuid>) -> Vec<Item> {
         stored.iter().filter_map(|event| self.items.remove(event)).flatten().collect()
     }
 
-    /// The destinations of those that wait for their first attempt, and how long each waits.
+    /// The destinations of the deliveries that wait for their first attempt, and how long each waits.
     pub fn later<'a>(&'a self, stored: &'a HashSet<Uuid>) -> impl Iterator<Item = (DestinationId, Duration)> + 'a {
         let of_stored = self.later.iter().filter(|(event, _)| stored.contains(event));
         of_stored.flat_map(|(_, deliveries)| deliveries.iter().copied())
     }
 }
 
-/// Makes the rows of a batch, by what the routes said.
+/// Makes the rows of a batch from the results of the routes.
 #[must_use]
 pub fn prepare(arrivals: &[Arrival], snapshot: &Snapshot, routing: &Routing, plausible: Plausible) -> Prepared {
     let mut prepared =
@@ -178,7 +178,7 @@ fn event(
     });
 }
 
-/// The rows of the routes that matched, or could not tell.
+/// The rows for the routes that matched or are undecided.
 pub(crate) fn deliveries(snapshot: &Snapshot, answers: &[Answer]) -> Vec<NewDelivery> {
     let mut deliveries = Vec::new();
     for answer in answers {
@@ -227,7 +227,7 @@ fn items(
         event: Arc::clone(&event),
         route_id: Some(RouteId::from_uuid(delivery.route_id)),
         route_version: delivery.route_version,
-        // Those that go in order are read from the table before they are sent.
+        // Deliveries with an order are read from the table before they are sent.
         skips: false,
         replay_id: None,
         due_us: 0,
@@ -257,7 +257,7 @@ fn rejection(id: Uuid, sample: &RejectionSample) -> NewRejection {
     }
 }
 
-/// Headers without the characters that the database cannot hold.
+/// The headers without the characters that the database cannot store.
 #[must_use]
 fn storable(headers: &HeaderList) -> HeaderList {
     HeaderList::new(headers.iter().map(|(name, value)| (name.replace('\0', ""), value.replace('\0', "\u{fffd}"))))

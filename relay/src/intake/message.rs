@@ -1,4 +1,4 @@
-//! A message of the queue, as it came and as it was read.
+//! A message of the queue, raw and parsed.
 
 use model::unreadable::Reason;
 use sha2::{Digest as _, Sha256};
@@ -7,25 +7,25 @@ use shared::id::{SourceId, uuid_v7};
 use store::unreadable::NewUnreadable;
 use uuid::Uuid;
 
-/// For how long the time at which the queue accepted a message is part of its id, in milliseconds: less than the shortest
-/// retention of history, so that it is kept for a while whatever its age.
+/// If the queue accepted a message longer ago than this, in milliseconds, that time is not used in its id. It is less
+/// than the shortest retention of history, so that the message is kept for a while whatever its age.
 const ACCEPTED_WITHIN_MS: u64 = 10 * 86_400_000;
 
-/// A message as it came out of the queue, and where it came from.
+/// A message as it came out of the queue, and its origin.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RawMessage {
     /// Empty if it did not come out of a queue.
     pub queue_id: String,
     pub message_id: String,
-    /// When the queue accepted it, Unix milliseconds; `None` if the queue does not say.
+    /// When the queue accepted it, in Unix milliseconds; `None` if the queue does not report it.
     pub accepted_at_ms: Option<u64>,
-    /// The queue's content type if `bytes` are as the queue's API gave them; `None` if they are the message itself.
+    /// The queue's content type if `bytes` are as the queue's API returned them; `None` if they are the message itself.
     pub content_type: Option<String>,
     pub bytes: Vec<u8>,
 }
 
 impl RawMessage {
-    /// The row that keeps it.
+    /// The row that keeps the message.
     #[must_use]
     pub fn unreadable(self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
         NewUnreadable {
@@ -40,10 +40,10 @@ impl RawMessage {
         }
     }
 
-    /// An id that is the same each time the queue hands the message out.
+    /// An id that is the same each time the queue leases the message.
     #[must_use]
     pub fn id(&self, now_ms: u64) -> Uuid {
-        // With its bytes, in case the queue names no id.
+        // Includes the bytes, in case the queue supplies no id.
         let hash = Sha256::new()
             .chain_update(&self.queue_id)
             .chain_update([0])
@@ -60,25 +60,25 @@ impl RawMessage {
     }
 }
 
-/// A message that could be read, with what it was read from.
+/// A message that could be parsed, with its raw form.
 pub struct Arrival {
     pub raw: RawMessage,
     pub content: Content,
 }
 
-/// What a message holds.
+/// The content of a message.
 pub enum Content {
     Event {
         header: EventHeader,
         body: Vec<u8>,
-        /// Whether the body was fetched from object storage: it is not in the raw message then.
+        /// Whether the body was fetched from object storage. Then it is not part of the raw message.
         fetched: bool,
     },
     Rejection(RejectionSample),
 }
 
 impl Arrival {
-    /// The source it came in by.
+    /// The source through which it arrived.
     #[must_use]
     pub fn source(&self) -> Option<SourceId> {
         match &self.content {
@@ -87,7 +87,7 @@ impl Arrival {
         }
     }
 
-    /// How many bytes its body has.
+    /// The size of its body in bytes.
     #[must_use]
     pub fn body_bytes(&self) -> usize {
         match &self.content {
@@ -96,8 +96,8 @@ impl Arrival {
         }
     }
 
-    /// The row that keeps it if it cannot be stored as what it is: the message byte for byte, and the body if it was
-    /// elsewhere.
+    /// The row that keeps it if it cannot be stored as an event or a rejection: the message byte for byte, and the body
+    /// if that was stored elsewhere.
     #[must_use]
     pub fn unreadable(&self, reason: Reason, detail: &str, now_ms: u64) -> NewUnreadable {
         let body = match &self.content {

@@ -1,5 +1,5 @@
-//! Operational events: what happens in the gateway itself. They are stored as events of the sources whose provider is
-//! [`OPERATIONAL_PROVIDER`], so that a route takes them to the one who has to know, the same way as everything else.
+//! Operational events: events that Tidegate itself creates. They are stored as events of the sources whose provider is
+//! [`OPERATIONAL_PROVIDER`], so that routes deliver them to the operators' destinations like all other events.
 //!
 //! [`OPERATIONAL_PROVIDER`]: crate::configuration::OPERATIONAL_PROVIDER
 
@@ -20,20 +20,20 @@ use crate::configuration::Source;
 use crate::intake::message::{Arrival, Content, RawMessage};
 use crate::{mint, supervise};
 
-/// What has happened, as it stands in the body: `{"type":…,"timestamp":…,"data":{…}}`.
+/// What happened, in the form of the body: `{"type":…,"timestamp":…,"data":{…}}`.
 #[derive(Debug, Serialize)]
 #[serde(tag = "type", content = "data")]
 pub enum OperationalEvent {
-    /// Nothing is sent to a destination any more until somebody resumes it.
+    /// Nothing is sent to a destination any more until an operator resumes it.
     #[serde(rename = "destination.disabled")]
     DestinationDisabled {
         destination: DestinationId,
         name: String,
         cause: Cause,
-        /// For a person.
+        /// Human-readable.
         reason: String,
     },
-    /// Deliveries of a destination have begun to be held, each by something of its own.
+    /// Deliveries of a destination have begun to be held, each by a fault of its own.
     #[serde(rename = "deliveries.held")]
     DeliveriesHeld {
         destination: DestinationId,
@@ -42,15 +42,15 @@ pub enum OperationalEvent {
         /// Why the oldest of them is held.
         reason: String,
     },
-    /// Nothing can be sent to a destination, because of its settings: all its deliveries are held.
+    /// Nothing can be sent to a destination because of its settings: all its deliveries are held.
     #[serde(rename = "destination.unusable")]
     DestinationUnusable { destination: DestinationId, name: String, reason: String },
-    /// A source keeps no more of what fails until the next hour. What is verified is not touched by it.
+    /// A source keeps no more events that fail verification until the next hour. Verified events are not affected.
     #[serde(rename = "source.quarantine_full")]
     QuarantineFull {
         source: SourceId,
         name: String,
-        /// The hour, RFC 3339.
+        /// The hour, in RFC 3339.
         hour: String,
         events_per_hour: u64,
         bytes_per_hour: u64,
@@ -74,12 +74,13 @@ struct Body<'a> {
     timestamp: String,
 }
 
-/// Stores that a destination is being disabled, where it is active: an answer that comes later than its owner's pause, or
-/// than the one that disabled it, disables nothing. It is stored before that is done: what is told twice is one event, by
-/// its key, and what is not told because the relay is killed in between would never be known.
+/// Records that a destination is being disabled, unless it is no longer active: a response that arrives after an
+/// operator's pause, or after the response that disabled it, disables nothing. The event is stored *before* the
+/// destination is disabled. If the relay crashes in between, the event is stored again, and its key makes it one event.
+/// In the other order, the event would be lost.
 ///
 /// # Errors
-/// Where the database cannot be asked; nothing has been stored then.
+/// Returns an error if the query fails. Nothing has been stored then.
 pub async fn destination_disabled(
     intake: &Intake,
     destination: &Destination,
@@ -89,7 +90,7 @@ pub async fn destination_disabled(
     if destination.state != DestinationState::Active {
         return Ok(());
     }
-    // It can be disabled only once before somebody changes its state again.
+    // It can be disabled only once before its state changes again.
     let key = format!("{}/disabled/{}", destination.id, unix_time::unix_ms(destination.state_changed_at));
     let customer = destination.customer_id;
     let operational_event = OperationalEvent::DestinationDisabled {
@@ -101,11 +102,11 @@ pub async fn destination_disabled(
     store(intake, customer, &key, &operational_event).await
 }
 
-/// Waits until the event of a destination is stored. One that can never be stored is logged and dropped, because the
-/// database refuses it or the relay panics on it: it must not hold up the events of other destinations.
+/// Waits until the event of a destination is stored. An event that can never be stored, because the database refuses it
+/// or the relay panics on it, is logged and dropped: it must not hold up the events of other destinations.
 ///
 /// # Errors
-/// Returns an error if the event is not stored and may be later.
+/// Returns an error if the event is not stored but may be later.
 pub async fn or_dropped(
     destination: DestinationId,
     stored: impl Future<Output = store::Result<()>>,
@@ -127,12 +128,13 @@ pub async fn or_dropped(
     }
 }
 
-/// Stores that a source keeps no more of what fails in this hour. The key makes it one event, even if it is stored twice.
+/// Records that a source keeps no more events that fail verification in this hour. The key makes it one event, even if
+/// it is stored twice.
 ///
-/// The return type is written out because `Intake::store` calls this, and is called by it.
+/// The return type is written out because `Intake::store` calls this function, which calls `Intake::store`.
 ///
 /// # Errors
-/// Returns an error if the database does not answer in time, or refuses it; nothing has been stored then.
+/// Returns an error if the database does not respond in time, or refuses the event. Nothing has been stored then.
 pub fn quarantine_full<'a>(
     intake: &'a Intake,
     source: &'a Source,
@@ -151,10 +153,10 @@ pub fn quarantine_full<'a>(
     })
 }
 
-/// Stores what has happened as an event of each operational source of the customer. Under one `key` it is one event.
+/// Stores an operational event as an event of each operational source of the customer. Under one `key` it is one event.
 ///
 /// # Errors
-/// Returns an error if the database does not answer; then nothing was stored.
+/// Returns an error if the database does not respond. Nothing was stored then.
 pub async fn store(
     intake: &Intake,
     customer: CustomerId,
@@ -171,7 +173,7 @@ pub async fn store(
     if arrivals.is_empty() { Ok(()) } else { intake.store(&arrivals, &[]).await.map_err(Into::into) }
 }
 
-/// An event as if it had been posted in the form of Standard Webhooks, `key` being its `webhook-id`.
+/// Makes an event as if it had been posted in the format of Standard Webhooks, with `key` as its `webhook-id`.
 fn arrival(source: SourceId, key: &str, operational_event: &OperationalEvent, now_ms: u64) -> Arrival {
     let id = EventId::from_uuid(mint::uuid());
     let at = unix_time::timestamp(now_ms);
@@ -208,7 +210,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn an_event_whose_storing_panics_is_dropped_and_one_that_may_be_stored_later_is_not() {
+    async fn an_event_is_dropped_if_storing_it_panics_but_not_if_it_may_be_stored_later() {
         let destination = DestinationId::mint(1, [1; 10]);
         assert!(or_dropped(destination, async { panic!("its name") }).await.is_ok());
         assert!(or_dropped(destination, async { Err(store::Error::took_longer_than(Duration::ZERO)) }).await.is_err());

@@ -1,4 +1,5 @@
-//! Asks the routes of a batch's events side by side, and keeps the answers that a change of the configuration leaves valid.
+//! Evaluates the routes of a batch's events concurrently, and keeps the results that a change of the configuration
+//! leaves valid.
 
 use std::sync::Arc;
 
@@ -12,31 +13,31 @@ use crate::configuration::{Route, Snapshot, Source};
 use crate::route::{self, Answer, EventView};
 use crate::side_by_side;
 
-/// The longest provider's id and event type that are kept, in bytes.
+/// The longest provider's id and event type that are stored, in bytes.
 pub(crate) const LONGEST_NAME_BYTES: usize = 512;
 
-/// What the routes of a batch's events said, by the places of their arrivals.
+/// The results of the routes of a batch's events, by the index of the arrival.
 pub struct Routing(Vec<Option<Routed>>);
 
-/// What the routes of one event said.
+/// The results of the routes of one event.
 pub struct Routed {
-    /// As they were when they were asked.
+    /// The source and its routes at the time of the evaluation.
     source: Arc<Source>,
     routes: Vec<Arc<Route>>,
-    /// What the source's extractor found, as it is stored.
+    /// What the source's extractor found, in the form in which it is stored.
     pub names: Extracted,
     pub answers: Vec<Answer>,
 }
 
 impl Routing {
-    /// Of a batch of so many arrivals, none of which has been asked about.
+    /// For a batch of `arrivals` arrivals, none of which has been evaluated.
     #[must_use]
     pub fn of(arrivals: usize) -> Self {
         Self((0..arrivals).map(|_| None).collect())
     }
 
-    /// Asks about each event unless its source and its source's routes are those of the last time. A route that has not
-    /// answered at `until` is undecided. Nothing is asked about rejections and events of unknown sources.
+    /// Evaluates the routes of each event, unless its source and the source's routes are those of the last time. A
+    /// route without a result at `until` is undecided. Rejections and events of unknown sources are not evaluated.
     pub async fn evaluate(&mut self, arrivals: &[Arrival], snapshot: &Snapshot, evaluator: &Evaluator, until: Instant) {
         let mut open = Vec::new();
         for (arrival, routed) in arrivals.iter().zip(&mut self.0) {
@@ -56,7 +57,7 @@ impl Routing {
         }
     }
 
-    /// What was said of the event at this place.
+    /// The results for the event at this index.
     #[must_use]
     pub fn get(&self, at: usize) -> Option<&Routed> {
         self.0.get(at)?.as_ref()
@@ -64,7 +65,7 @@ impl Routing {
 }
 
 impl Routed {
-    /// A snapshot shares what has not changed with the one before it.
+    /// A snapshot shares with the previous one the parts that have not changed.
     fn is_valid(&self, snapshot: &Snapshot) -> bool {
         let routes = snapshot.routes_of_source.get(&self.source.id).map_or(&[][..], Vec::as_slice);
         snapshot.sources.get(&self.source.id).is_some_and(|source| Arc::ptr_eq(source, &self.source))
@@ -110,7 +111,8 @@ fn names(header: &EventHeader, body: &[u8], source: &Source) -> Extracted {
         Some(extractor) => extractor.extract(&header.query, &header.headers, body),
         None => Extracted { provider_event_id: None, event_type: None, dedupe_key: None },
     };
-    // An index entry has a limit. What is longer than any id or type is not looked for; the dedupe key is a hash of it.
+    // An index entry has a size limit. A value longer than any id or type is not worth searching for; the dedupe key is
+    // a hash of it.
     let kept = |name: Option<String>| name.map(without_nul).filter(|name| name.len() <= LONGEST_NAME_BYTES);
     let dedupe_key = match &header.verification {
         // A forged request must not take the key of the genuine one.

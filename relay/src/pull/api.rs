@@ -1,8 +1,8 @@
 //! Cloudflare's pull API: pull, acknowledge, hand back.
 //!
-//! What the API answers is read leniently, because its documentation, its clients and its behaviour differ: every field
-//! of a result is optional, a body that is JSON comes plain or in base64, and each message is read by itself, so that one
-//! that cannot be read does not spoil the others.
+//! Responses of the API are parsed leniently, because its documentation, its clients and its behaviour differ: every
+//! field of a result is optional, and a body that is JSON comes plain or in base64. Each message is parsed separately,
+//! so that one that cannot be parsed does not affect the others.
 
 use std::time::Duration;
 
@@ -15,20 +15,21 @@ use crate::config::QueueConfig;
 
 pub use super::leased::{Leased, LeasedBody};
 
-/// The most messages of one pull; the API's limit.
+/// The most messages in one pull; the API's limit.
 pub const BATCH: usize = 100;
 
-/// How long a pulled message is ours before it returns to the queue. Several times longer than storing ever takes.
+/// How long the lease of a pulled message lasts before the message returns to the queue. Several times longer than
+/// storing ever takes.
 pub const VISIBILITY_TIMEOUT: Duration = Duration::from_secs(60);
 
-/// Whole call, a full batch of large messages included.
+/// The limit for a whole call, including the transfer of a full batch of large messages.
 pub(crate) const TIMEOUT: Duration = Duration::from_secs(30);
 
-/// The longest `Retry-After` of the API that is granted.
+/// The longest `Retry-After` of the API that is honoured.
 pub(crate) const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 
-/// The largest answer that is read, in bytes. A hundred messages of 128 kB are at most 77 MB of JSON, if every byte of
-/// theirs is escaped.
+/// The largest response that is read, in bytes. A hundred messages of 128 kB are at most 77 MB of JSON, if every byte
+/// of them is escaped.
 pub(crate) const MAX_ANSWER_BYTES: usize = 100_000_000;
 
 /// Why a call failed.
@@ -36,7 +37,7 @@ pub(crate) const MAX_ANSWER_BYTES: usize = 100_000_000;
 pub enum Error {
     #[error("cannot reach the queue API: {0}")]
     Unreachable(String),
-    /// It was reached.
+    /// The API was reached but did not respond.
     #[error("the queue API did not respond within {} s", TIMEOUT.as_secs())]
     TimedOut,
     #[error("the queue {queue} has no pull consumer; run `tidegate doctor` to see the command that adds one")]
@@ -58,7 +59,7 @@ pub enum Error {
 }
 
 impl Error {
-    /// What everybody may know of it: no addresses, ids and texts of others.
+    /// The part of the error that may be public: no addresses, ids or texts of third parties.
     #[must_use]
     pub fn public(&self) -> String {
         match self {
@@ -73,15 +74,15 @@ impl Error {
     }
 }
 
-/// A 200 answer that could not be read: cut off, late, too large, or not the API's format. What was asked for has
-/// happened all the same: a pull has leased its messages.
+/// A 200 response that could not be read: truncated, late, too large, or not in the API's format. The request took
+/// effect nevertheless: a pull has leased its messages.
 #[derive(Debug, thiserror::Error)]
 #[error("the response of the queue API could not be parsed: {reason}")]
 pub struct Unread {
     pub reason: String,
-    /// What has arrived of it.
+    /// The bytes that have arrived.
     pub received: Vec<u8>,
-    /// Whether that is all of it. A part of an answer is no reason to give up a message.
+    /// Whether they are complete. A message must not be given up because of an incomplete response.
     pub is_whole: bool,
 }
 
@@ -95,10 +96,10 @@ pub struct Queue {
 }
 
 impl Queue {
-    /// One for each configured queue, on one connection pool.
+    /// Returns a client for each configured queue. They share a connection pool.
     ///
     /// # Errors
-    /// Where TLS cannot be set up on this machine.
+    /// Returns an error if TLS cannot be set up on this machine.
     pub fn all(config: &QueueConfig) -> Result<Vec<Self>, reqwest::Error> {
         let client = crate::operator_client(TIMEOUT)?;
         let api = config.api.as_str().trim_end_matches('/');
@@ -134,17 +135,17 @@ impl Queue {
     /// Acknowledges messages.
     ///
     /// # Errors
-    /// See [`Error`]; what was not acknowledged returns to the queue and is found to be stored already.
+    /// See [`Error`]. A message that was not acknowledged returns to the queue and is recognised as already stored.
     pub async fn acknowledge(&self, leases: &[String]) -> Result<(), Error> {
         let acks: Vec<Value> = leases.iter().map(|lease| json!({ "lease_id": lease })).collect();
         let _: Value = self.post("messages/ack", &json!({ "acks": acks, "retries": [] })).await?;
         Ok(())
     }
 
-    /// Hands messages back, to be leased again after `delay`.
+    /// Returns messages to the queue, to be leased again after `delay`.
     ///
     /// # Errors
-    /// See [`Error`]; the messages return when their leases end.
+    /// See [`Error`]. The messages return when their leases end.
     pub async fn hand_back(&self, leases: &[String], delay: Duration) -> Result<(), Error> {
         let delay_s = delay.as_secs();
         let retries: Vec<Value> =
@@ -153,7 +154,7 @@ impl Queue {
         Ok(())
     }
 
-    /// Asks how much waits in the queue, without leasing any of it, for a person.
+    /// Returns, as a human-readable text, how many messages wait in the queue, without leasing any.
     ///
     /// # Errors
     /// See [`Error`].
@@ -163,7 +164,7 @@ impl Queue {
         Ok(count.map_or_else(|| "reachable".to_owned(), |count| format!("reachable, {count} messages waiting")))
     }
 
-    /// Gets what is at a path below the queue, which is empty or begins with a slash.
+    /// Gets the resource at a path below the queue. The path is empty or begins with a slash.
     ///
     /// # Errors
     /// See [`Error`].
@@ -180,7 +181,7 @@ impl Queue {
         serde_json::from_slice(&answer).map_err(|error| unread(&error, answer))
     }
 
-    /// The bytes of a 200 answer.
+    /// The body of a 200 response.
     async fn answer(&self, request: reqwest::RequestBuilder) -> Result<Vec<u8>, Error> {
         let response = request.bearer_auth(&self.token).send().await;
         let mut response = response.map_err(|error| match error.is_timeout() && !error.is_connect() {
@@ -232,7 +233,7 @@ fn problem(bytes: &[u8]) -> String {
     }
 }
 
-/// An error with what caused it, on one line.
+/// An error with its causes, on one line.
 fn chain(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut source = error.source();

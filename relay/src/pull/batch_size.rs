@@ -1,15 +1,15 @@
-//! How many messages a pull asks for: fewer when an answer cannot be read.
+//! How many messages a pull requests: fewer when a response cannot be read.
 //!
-//! An answer that is cut off, late or not readable has leased its messages all the same, and each lease counts towards
-//! the queue's limit of retries. So the next pull asks for half as many, until the answer fits through the line, or until
-//! the message that spoils it is alone.
+//! A response that is truncated, late or unreadable has leased its messages nevertheless, and each lease counts towards
+//! the queue's limit of retries. So the next pull requests half as many, until the response fits through the
+//! connection, or until the message that makes it unreadable is alone.
 
 use std::time::{Duration, Instant};
 
 use super::api::BATCH;
 
 /// For how long sizes that have failed are not tried again. It is several times longer than the leases of a pull that
-/// failed, so that its messages are pulled by the smaller size when they come back.
+/// failed, so that its messages are pulled with the smaller size when they return.
 pub(crate) const AVOIDED_FOR: Duration = Duration::from_secs(600);
 
 /// For how long messages are pulled one by one after one of them was kept apart.
@@ -20,7 +20,7 @@ const ALONE_FOR: Duration = Duration::from_secs(60);
 pub struct BatchSize {
     /// 1 to [`BATCH`].
     size: usize,
-    /// The smallest size that has failed lately, and when the last failure was.
+    /// The smallest size that has failed recently, and the time of the last failure.
     failed: Option<(usize, Instant)>,
 }
 
@@ -31,36 +31,36 @@ impl Default for BatchSize {
 }
 
 impl BatchSize {
-    /// How many messages to ask for: 1 to [`BATCH`].
+    /// How many messages to request: 1 to [`BATCH`].
     #[must_use]
     pub fn get(&self) -> usize {
         self.size
     }
 
-    /// The answer to a pull of `asked` messages could not be read. Pulls that were sent together fail together, and count
-    /// as one failure.
+    /// The response to a pull of `asked` messages could not be read. Concurrent pulls that fail together count as one
+    /// failure.
     pub fn failed(&mut self, asked: usize, now: Instant) {
         let smallest = self.avoided(now).map_or(asked, |size| size.min(asked));
         self.failed = Some((smallest, now));
         self.size = self.size.min(asked / 2).max(1);
     }
 
-    /// A pull of `asked` messages was not answered in time, which may be for its size. Larger ones are not avoided: the
-    /// queue's API may only have been away.
+    /// A pull of `asked` messages was not answered in time, possibly because of its size. Larger sizes are not avoided:
+    /// the queue's API may only have been unreachable.
     pub fn timed_out(&mut self, asked: usize) {
         self.size = self.size.min(asked / 2).max(1);
     }
 
-    /// The message that spoilt the answers was found and is gone. There may be more of its kind, so the next messages are
-    /// pulled one by one for a while, where they do not harm one another.
+    /// The message that made the responses unreadable was found and is gone. There may be more of its kind, so for a
+    /// while the next messages are pulled one by one, so that they do not affect one another.
     pub fn kept_apart(&mut self, now: Instant) {
         let avoided_since = now.checked_sub(AVOIDED_FOR.saturating_sub(ALONE_FOR)).unwrap_or(now);
         self.failed = Some((1, avoided_since));
         self.size = 1;
     }
 
-    /// The answer to a pull of `asked` messages was read and held `found`. Only a full answer shows that the line can
-    /// take more.
+    /// The response to a pull of `asked` messages was read and contained `found`. Only a full response shows that the
+    /// connection can carry more.
     pub fn succeeded(&mut self, asked: usize, found: usize, now: Instant) {
         let grown = (self.size * 2).min(BATCH);
         let is_avoided = self.avoided(now).is_some_and(|size| grown >= size);
@@ -79,7 +79,7 @@ impl BatchSize {
 mod tests {
     use super::*;
 
-    /// Full answers until the size stays as it is.
+    /// Feeds full responses until the size no longer changes.
     fn grow(batch: &mut BatchSize, now: Instant) -> usize {
         for _ in 0..10 {
             batch.succeeded(batch.get(), batch.get(), now);
@@ -102,7 +102,7 @@ mod tests {
     }
 
     #[test]
-    fn pulls_that_fail_together_halve_it_once() {
+    fn pulls_that_fail_together_halve_the_size_once() {
         let now = Instant::now();
         let mut batch = BatchSize::default();
         for _ in 0..4 {
@@ -115,7 +115,7 @@ mod tests {
     }
 
     #[test]
-    fn it_grows_back_but_stays_below_what_failed_for_ten_minutes() {
+    fn the_size_grows_back_but_stays_below_the_failed_size_for_ten_minutes() {
         let now = Instant::now();
         let mut batch = BatchSize::default();
         batch.failed(100, now);
@@ -127,7 +127,7 @@ mod tests {
     }
 
     #[test]
-    fn after_a_message_was_kept_apart_the_next_are_alone_for_a_minute() {
+    fn after_a_message_was_kept_apart_the_next_are_pulled_one_by_one_for_a_minute() {
         let now = Instant::now() + AVOIDED_FOR;
         let mut batch = BatchSize::default();
         batch.failed(100, now);
@@ -147,7 +147,7 @@ mod tests {
     }
 
     #[test]
-    fn only_a_full_answer_of_the_present_size_lets_it_grow() {
+    fn only_a_full_response_of_the_present_size_lets_the_size_grow() {
         let now = Instant::now();
         let later = now + AVOIDED_FOR;
         let mut batch = BatchSize::default();
@@ -161,9 +161,9 @@ mod tests {
     }
 
     #[test]
-    fn what_spoils_an_answer_is_found_although_good_messages_come_in_between() {
-        // A hundred messages of which one spoils every answer that it is in; what was leased comes back after 70 s, and
-        // meanwhile full answers of other messages arrive.
+    fn a_message_that_makes_responses_unreadable_is_found_among_good_messages() {
+        // One of a hundred messages makes every response that contains it unreadable. Leased messages return after 70
+        // s. In the meantime, full responses with other messages arrive.
         let mut now = Instant::now();
         let mut batch = BatchSize::default();
         let mut with_the_bad_one = 100;

@@ -1,4 +1,4 @@
-//! From a message as the queue hands it out to what it holds.
+//! Decodes a message as the queue hands it out.
 
 use model::unreadable::Reason;
 use shared::envelope::{self, Body, DecodeError, EventHeader, Message, SecretHandedOver};
@@ -7,29 +7,29 @@ use super::leased::LeasedBody;
 use crate::intake::message::{Arrival, Content, RawMessage};
 use crate::supervise;
 
-/// Where a large body is.
+/// Refers to a large body.
 pub struct StoredBody {
-    /// In the edge's object storage.
+    /// The key in the edge's object storage.
     pub key: String,
-    /// In bytes.
+    /// The size in bytes.
     pub size: u64,
-    /// In lower-case hexadecimal.
+    /// The SHA-256 in lower-case hexadecimal.
     pub sha256: String,
 }
 
-/// What a message holds.
+/// The content of a message.
 pub enum Decoded {
-    /// It can be stored as it is.
+    /// An arrival that can be stored as it is.
     Arrived(Box<Arrival>),
-    /// Its body has to be fetched first.
+    /// An event whose body has to be fetched first.
     Stored { raw: RawMessage, header: Box<EventHeader>, body: StoredBody },
     /// A secret that a provider has handed over to a source.
     Secret { raw: RawMessage, handed_over: SecretHandedOver },
-    /// It is kept as it is.
+    /// A message that is kept as it is.
     Unreadable { raw: RawMessage, reason: Reason, detail: String },
 }
 
-/// Reads a message. `raw` says where it comes from; its bytes are replaced by those of `body`.
+/// Reads a message. `raw` describes its origin; its bytes are replaced by those of `body`.
 #[must_use]
 pub fn decode(raw: RawMessage, body: LeasedBody) -> Decoded {
     match body {
@@ -44,7 +44,7 @@ fn read(raw: RawMessage) -> Decoded {
     read_by(raw, envelope::decode)
 }
 
-/// A message on which the relay panics keeps no others of its pull from being stored.
+/// A panic on one message must not prevent the storage of the other messages of its pull.
 fn read_by(raw: RawMessage, decode: impl FnOnce(&[u8]) -> Result<Message, DecodeError>) -> Decoded {
     let decoded = match supervise::row_now(|| decode(&raw.bytes)) {
         Ok(decoded) => decoded,
@@ -88,7 +88,7 @@ mod tests {
             bytes: b"its bytes".to_vec(),
         };
         let decoded = read_by(raw, |bytes| panic!("{} bytes", bytes.len()));
-        let Decoded::Unreadable { raw, reason, detail } = decoded else { panic!("it is read") };
+        let Decoded::Unreadable { raw, reason, detail } = decoded else { panic!("the message was read") };
         assert_eq!((raw.bytes.as_slice(), reason), (&b"its bytes"[..], Reason::NotDecodable));
         assert_eq!(detail, "the relay panicked: 9 bytes");
     }

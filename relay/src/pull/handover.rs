@@ -15,23 +15,23 @@ use crate::configuration::Configuration;
 use crate::edge::{Edge, FetchError};
 use crate::secrets::{self, SourceSecrets};
 
-/// What is needed to change a source.
+/// The components that are needed to change a source.
 #[derive(Clone)]
 pub struct Handover {
     pub config: Arc<Config>,
     pub pool: Pool,
     pub configuration: Arc<Configuration>,
     pub edge: Edge,
-    /// Wakes [`crate::sync`], which tells the edge of the secret.
+    /// Wakes [`crate::sync`], which puts the source with its secret to the edge.
     pub edge_pending: Arc<Notify>,
 }
 
 impl Handover {
-    /// Makes it the secret of its source, where that source has none: anyone who knows the URL may send such a request, and
-    /// must not plant a second one.
+    /// Makes it the secret of its source, if that has none: anyone who knows the URL can send such a request, and must
+    /// not be able to plant a second secret.
     ///
     /// # Errors
-    /// Returns an error if the secret cannot be taken now, or not by this relay; the message has to be kept then.
+    /// Returns an error if the secret cannot be taken now, or not by this relay. The message has to be kept then.
     pub async fn take(&self, handed_over: &SecretHandedOver) -> Result<(), FetchError> {
         let id = handed_over.source;
         let later = |error: store::Error| FetchError::Transient(error.to_string());
@@ -39,7 +39,7 @@ impl Handover {
             || FetchError::Permanent(format!("the source {id}, to which a secret was handed over, does not exist"));
         let customer = self.customer(id).await.map_err(later)?.ok_or_else(no_source)?;
         let found = sources::find(&self.pool, customer, Some(id), None).await.map_err(later)?;
-        // Before the edge is asked: anyone who knows the URL may send many of these.
+        // Before the edge is called: anyone who knows the URL can send many such requests.
         if let Err(refused) = self.awaiting(&found.ok_or_else(no_source)?) {
             return refused.answer();
         }
@@ -63,7 +63,7 @@ impl Handover {
         Ok(self.configuration.refresh().await?.sources.get(&id).map(|source| source.customer_id))
     }
 
-    /// The source with the secret.
+    /// The content of the source with the secret.
     fn content(&self, row: &SourceRow, secret: Secret) -> Result<Content, NotTaken> {
         let (provider, before) = self.awaiting(row)?;
         let after = before.replaced_by(vec![secret]);
@@ -99,9 +99,9 @@ impl Handover {
 
 /// Why a secret is not taken.
 enum NotTaken {
-    /// The source does not await one; the message is done with.
+    /// The source does not await a secret. The message needs no further handling.
     NotAwaited { source: SourceId, name: String, error: String },
-    /// It cannot be taken now, or not by this relay.
+    /// The secret cannot be taken now, or not by this relay.
     Failed(FetchError),
 }
 
@@ -127,7 +127,7 @@ fn gone(text: String) -> NotTaken {
     NotTaken::Failed(FetchError::Permanent(text))
 }
 
-/// Why a source takes no secret that is handed over; `None` if it awaits one.
+/// Why a source accepts no secret that is handed over; `None` if it awaits one.
 fn not_awaited(before: &SourceSecrets, provider: &Provider) -> Option<String> {
     if !before.active.is_empty() {
         return Some(

@@ -1,4 +1,5 @@
-//! The messages of an answer to a pull, each read by itself: one that cannot be read does not spoil the others.
+//! The messages in a response to a pull. Each is parsed separately, so that one that cannot be parsed does not affect
+//! the others.
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
@@ -6,10 +7,10 @@ use serde::Deserialize;
 use serde_json::Value;
 use serde_json::value::RawValue;
 
-/// The longest id or lease id that is looked for, in bytes.
+/// The longest id or lease id that is recognised, in bytes.
 const LONGEST_ID_BYTES: usize = 8_192;
 
-/// The most ids that are looked for.
+/// The most ids that are searched for.
 const MOST_IDS: usize = 16;
 
 /// A message with its lease.
@@ -17,11 +18,11 @@ const MOST_IDS: usize = 16;
 pub struct Leased {
     pub message_id: String,
     pub lease_id: String,
-    /// How often the queue has handed it out, this time included; 0 if the queue does not say.
+    /// How often the queue has leased it, this time included; 0 if the queue does not report it.
     pub attempts: u32,
-    /// When the queue accepted it, Unix time in milliseconds, if the queue says so.
+    /// When the queue accepted it, as Unix time in milliseconds, if the queue reports it.
     pub accepted_at_ms: Option<u64>,
-    /// As the sender marked it: `text`, `bytes`, `json` or `v8`. Empty if it cannot be known.
+    /// The type set by the sender: `text`, `bytes`, `json` or `v8`. Empty if it cannot be determined.
     pub content_type: String,
     pub body: LeasedBody,
 }
@@ -30,15 +31,15 @@ pub struct Leased {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum LeasedBody {
     Message(Vec<u8>),
-    /// No message of ours. `raw` is the string that the API gave as the body. If that is no string, it is the JSON of the
-    /// body; if the body cannot be told from the rest, the JSON of the message.
+    /// Not a message of Tidegate. `raw` is the string that the API returned as the body. If that is not a string, it is
+    /// the JSON of the body. If the body cannot be separated from the rest, it is the JSON of the message.
     Unreadable {
         raw: Vec<u8>,
         reason: String,
     },
 }
 
-/// An answer as it almost always is: read in one pass.
+/// The usual form of a response, parsed in one pass.
 #[derive(Deserialize)]
 struct PlainAnswer {
     result: PlainResult,
@@ -105,10 +106,11 @@ struct PulledMessage<'a> {
     metadata: Value,
 }
 
-/// Reads an answer.
+/// Reads a response.
 ///
 /// # Errors
-/// If it is no JSON, or no answer to a pull. A message without a lease is left out: it returns to the queue by itself.
+/// Returns an error if it is not JSON, or not a response to a pull. A message without a lease is left out: it returns
+/// to the queue when its lease expires.
 pub fn read(answer: &[u8]) -> serde_json::Result<Vec<Leased>> {
     if let Ok(plain) = serde_json::from_slice::<PlainAnswer>(answer) {
         return Ok(plain.result.messages.into_iter().map(PlainMessage::leased).collect());
@@ -134,7 +136,7 @@ fn read_message(text: &str) -> Option<Leased> {
     })
 }
 
-/// What can be found of a message whose fields are not those of the API.
+/// What can be recovered from a message whose fields do not match the API.
 fn read_leniently(text: &str, error: &serde_json::Error) -> Option<Leased> {
     let raw = text.as_bytes().to_vec();
     let Some(lease_id) = strings_of(&raw, "lease_id").pop() else {
@@ -175,7 +177,7 @@ fn unreadable(raw: String, reason: String) -> LeasedBody {
     LeasedBody::Unreadable { raw: raw.into_bytes(), reason }
 }
 
-/// A body from the string that the API gave. Undoes the encoding of its content type.
+/// A body from the string that the API returned. Undoes the encoding of its content type.
 #[must_use]
 pub fn read_text(content_type: &str, text: String) -> LeasedBody {
     match content_type {
@@ -184,7 +186,7 @@ pub fn read_text(content_type: &str, text: String) -> LeasedBody {
             Ok(bytes) => LeasedBody::Message(bytes),
             Err(_) => unreadable(text, "the queue API returned a bytes body that is not base64".to_owned()),
         },
-        // A JSON string that holds our message, sent by hand or by a tool.
+        // A JSON string that contains a message of Tidegate, sent manually or by a tool.
         "json" => {
             let json = BASE64.decode(&text).unwrap_or_else(|_| text.clone().into_bytes());
             match serde_json::from_slice(&json) {
@@ -196,8 +198,8 @@ pub fn read_text(content_type: &str, text: String) -> LeasedBody {
     }
 }
 
-/// The values of the string fields of this name in a text that may not be JSON, each once, in order. A body that holds
-/// such text does not count: its quotes are escaped.
+/// The distinct values of the string fields with this name, in order, in a text that may not be JSON. Such text within
+/// a body does not match, because its quotes are escaped.
 pub(super) fn strings_of(raw: &[u8], name: &str) -> Vec<String> {
     let field = format!("\"{name}\"");
     let mut found = Vec::new();
@@ -216,7 +218,7 @@ pub(super) fn strings_of(raw: &[u8], name: &str) -> Vec<String> {
     found
 }
 
-/// The string of `: "string"`, if it is plain.
+/// The string in `: "string"`, if it has no escapes.
 fn string_after_colon(text: &[u8]) -> Option<String> {
     let value = text.trim_ascii_start().strip_prefix(b":")?.trim_ascii_start().strip_prefix(b"\"")?;
     let end = value.iter().take(LONGEST_ID_BYTES + 1).position(|byte| *byte == b'"')?;
@@ -231,12 +233,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_text_body_is_taken_as_it_is() {
+    fn a_text_body_is_used_as_it_is() {
         assert_eq!(read_body("text", "\"aGVsbG8=\""), LeasedBody::Message(b"aGVsbG8=".to_vec()));
     }
 
     #[test]
-    fn bytes_come_in_base64_whatever_they_are() {
+    fn bytes_are_decoded_from_base64() {
         assert_eq!(read_body("bytes", "\"AP8K\""), LeasedBody::Message(vec![0, 0xff, b'\n']));
     }
 
@@ -249,7 +251,7 @@ mod tests {
     }
 
     #[test]
-    fn what_cannot_be_read_is_kept() {
+    fn a_body_that_cannot_be_read_is_kept() {
         for (content_type, body) in
             [("v8", json!("x")), ("bytes", json!("/w=!")), ("json", json!("{}")), ("text", json!({}))]
         {
@@ -285,7 +287,7 @@ mod tests {
     }
 
     #[test]
-    fn a_message_that_cannot_be_read_does_not_spoil_the_others() {
+    fn a_message_that_cannot_be_read_does_not_affect_the_others() {
         let answer = r#"{"result":{"messages":[
             {"id":"m1","lease_id":"l1","body":"\ud800"},
             {"id":"m2","lease_id":"l2","body":"good","metadata":null},
@@ -297,7 +299,7 @@ mod tests {
         let leases: Vec<(&str, &str)> = read.iter().map(|m| (m.message_id.as_str(), m.lease_id.as_str())).collect();
         assert_eq!(leases, [("m1", "l1"), ("m2", "l2"), ("m4", "l4"), ("m5", "l5")]);
         let LeasedBody::Unreadable { raw, .. } = &read[0].body else { panic!("{:?}", read[0]) };
-        assert_eq!(raw.as_slice(), br#""\ud800""#, "as the queue gave it");
+        assert_eq!(raw.as_slice(), br#""\ud800""#, "as the queue returned it");
         assert_eq!(read[1].body, LeasedBody::Message(b"good".to_vec()));
         for message in &read[2..] {
             assert!(matches!(message.body, LeasedBody::Unreadable { .. }), "{message:?}");
@@ -305,14 +307,14 @@ mod tests {
     }
 
     #[test]
-    fn an_answer_that_is_no_json_is_not_read() {
+    fn a_response_that_is_not_json_is_an_error() {
         for answer in ["<html>", r#"{"result":{"messages":[{"lease_id":"l1","body":"\q"}]}}"#, r#"{"result":{"mess"#] {
             assert!(read(answer.as_bytes()).is_err(), "{answer}");
         }
     }
 
     #[test]
-    fn ids_are_found_in_what_is_no_json() {
+    fn ids_are_found_in_text_that_is_not_json() {
         let raw = br#"{"messages":[{"id" : "m1","body":"\q a \"lease_id\":\"forged\"", "lease_id":
             "eyJ..l1"}]"#;
         assert_eq!(strings_of(raw, "lease_id"), ["eyJ..l1"]);
@@ -320,7 +322,7 @@ mod tests {
     }
 
     #[test]
-    fn what_is_no_plain_string_is_no_id() {
+    fn only_a_plain_string_is_an_id() {
         for raw in [r#""id":"#, r#""id":7"#, r#""id":"""#, r#""id":"no end"#, r#""id":"a\n""#, r#""id" "x""#, "id"] {
             assert_eq!(strings_of(raw.as_bytes(), "id"), [""; 0], "{raw}");
         }
@@ -329,7 +331,7 @@ mod tests {
     }
 
     #[test]
-    fn ids_are_found_once_each_and_no_more_than_some() {
+    fn each_id_is_found_once_up_to_a_maximum() {
         let many: String = (0..40).map(|number| format!("\"id\":\"{}\",", number / 2)).collect();
         assert_eq!(strings_of(many.as_bytes(), "id").len(), MOST_IDS);
     }

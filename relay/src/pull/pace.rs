@@ -1,11 +1,11 @@
-//! How fast the queue is asked: at once while there is a backlog, ever more rarely while it is empty.
+//! How fast the queue is polled: at once while there is a backlog, and less and less often while it is empty.
 
 use std::time::Duration;
 
-/// The most pulls in flight for one queue. Storing is what limits; two batches on their way keep it busy.
+/// The most pulls in flight for one queue. Storing is the bottleneck; two batches in transit keep it busy.
 pub(crate) const MOST_AT_ONCE: usize = 4;
 
-/// The pause after a pull that found something but no backlog.
+/// The pause after a pull that found messages but no backlog.
 const SHORT_PAUSE: Duration = Duration::from_millis(20);
 
 /// The state of the pacing.
@@ -29,7 +29,7 @@ impl Pace {
         self.at_once
     }
 
-    /// Takes note of what a pull of `asked` messages has found and says how long to pause before the next.
+    /// Records the result of a pull of `asked` messages and returns the pause before the next one.
     pub fn after(&mut self, asked: usize, found: usize) -> Duration {
         if found >= asked {
             self.at_once = (self.at_once * 2).min(MOST_AT_ONCE);
@@ -53,7 +53,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_backlog_is_pulled_without_a_pause_and_by_several_at_once() {
+    fn a_backlog_is_pulled_without_a_pause_by_several_concurrent_pulls() {
         let mut pace = Pace::new(Duration::from_secs(1));
         assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 2));
         assert_eq!((pace.after(BATCH, BATCH), pace.pulls_at_once()), (Duration::ZERO, 4));
@@ -62,7 +62,7 @@ mod tests {
     }
 
     #[test]
-    fn an_empty_queue_is_asked_ever_more_rarely_until_something_comes() {
+    fn an_empty_queue_is_polled_less_and_less_often_until_a_message_arrives() {
         let mut pace = Pace::new(Duration::from_millis(100));
         let pauses: Vec<u128> = (0..5).map(|_| pace.after(BATCH, 0).as_millis()).collect();
         assert_eq!(pauses, [20, 40, 80, 100, 100]);

@@ -1,5 +1,5 @@
-//! How the queues are configured, and what of it would lose events: `tidegate doctor` fails because of it, and
-//! `tidegate serve` warns.
+//! Checks the configuration of the queues for settings that would lose events: `tidegate doctor` fails because of them,
+//! and `tidegate serve` warns.
 
 use std::time::Duration;
 
@@ -9,17 +9,17 @@ use tokio_util::sync::CancellationToken;
 use super::api::{BATCH, Error, Queue, VISIBILITY_TIMEOUT};
 use crate::supervise;
 
-/// The least time that a queue has to keep a message: an outage of the relay may last that long. It is also the most that
-/// Cloudflare offers.
+/// The minimum time for which a queue has to keep a message: an outage of the relay may last that long. It is also the
+/// maximum that Cloudflare offers.
 pub const RETENTION: Duration = Duration::from_secs(14 * 24 * 60 * 60);
 
-/// The fewest retries of a consumer: each lease that ends without an acknowledgement uses one up.
+/// The minimum number of retries of a consumer. Each lease that ends without an acknowledgement uses one.
 pub const RETRIES: u64 = 100;
 
-/// The dead-letter queue that the README's recipe makes. A queue of this name needs none itself.
+/// The dead-letter queue that the README's recipe creates. A queue of this name needs none itself.
 const DEAD_LETTERS: &str = "tidegate-dead";
 
-/// What Cloudflare's API says of a queue. Every field that it leaves out is `None`.
+/// The settings of a queue as Cloudflare's API reports them. Every field that it leaves out is `None`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueueSettings {
     pub id: String,
@@ -34,18 +34,18 @@ pub struct QueueSettings {
 pub struct Consumer {
     pub retries: Option<u64>,
     pub lease: Option<Duration>,
-    /// The name of the queue that takes what was retried too often; `None` if that is deleted.
+    /// The name of the queue that receives messages that were retried too often; `None` if they are deleted.
     pub dead_letter_queue: Option<String>,
 }
 
-/// Something that is not as it has to be.
+/// A setting that is wrong.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// The queue's name, or its id if the name is not known.
     pub queue: String,
-    /// What is wrong and what can come of it.
+    /// What is wrong, and the consequence.
     pub problem: String,
-    /// The command that changes it.
+    /// The command that corrects it.
     pub command: String,
 }
 
@@ -56,7 +56,7 @@ impl std::fmt::Display for Finding {
 }
 
 impl Queue {
-    /// Asks how the queue is configured.
+    /// Reads the settings of the queue.
     ///
     /// # Errors
     /// See [`Error`].
@@ -86,7 +86,7 @@ fn read(id: &str, queue: &Value, consumers: &Value) -> QueueSettings {
     }
 }
 
-/// What is wrong with the queues that the relay pulls, in their order.
+/// The problems of the queues that the relay pulls, in the order of the queues.
 #[must_use]
 pub fn findings(queues: &[QueueSettings]) -> Vec<Finding> {
     let named = |name: &str| queues.iter().find(|queue| queue.name.as_deref() == Some(name));
@@ -121,7 +121,8 @@ pub fn findings(queues: &[QueueSettings]) -> Vec<Finding> {
             );
             continue;
         };
-        // A consumer cannot be changed by wrangler, so all of it is made anew. Messages stay in the queue meanwhile.
+        // Wrangler cannot change a consumer, so it is removed and added again. Messages stay in the queue in the
+        // meantime.
         let make_anew = |dead_letters: Option<&str>| {
             format!("npx wrangler queues consumer http remove {name} && {}", add(name, dead_letters))
         };
@@ -165,7 +166,7 @@ pub fn findings(queues: &[QueueSettings]) -> Vec<Finding> {
     findings
 }
 
-/// The queue that a queue's dead letters should go to: the other one that is pulled, if there is one other.
+/// The queue to use as the dead-letter queue: the other pulled queue, if there is exactly one.
 fn dead_letter_queue_for(queue: &QueueSettings, queues: &[QueueSettings]) -> String {
     let mut others = queues.iter().filter(|other| other.id != queue.id).filter_map(|other| other.name.clone());
     match (others.next(), others.next()) {
@@ -182,7 +183,7 @@ fn retention_command(name: &str) -> String {
     format!("npx wrangler queues update {name} --message-retention-period-secs {}", RETENTION.as_secs())
 }
 
-/// As in the README's recipe.
+/// The command of the README's recipe.
 fn add(name: &str, dead_letters: Option<&str>) -> String {
     let lease = VISIBILITY_TIMEOUT.as_secs();
     let (delay, dead_letters) = match dead_letters {
@@ -204,26 +205,27 @@ fn days(duration: Duration) -> String {
     }
 }
 
-/// How soon it is asked again for the configuration of the queues if the API did not answer.
+/// How soon the settings of the queues are read again if the API did not respond.
 const CHECK_INTERVAL: Duration = Duration::from_secs(3_600);
 
-/// Asks for the configuration of the queues and logs a warning for each finding; again after an hour if the API did not
-/// answer for all of them. Start does not wait for it, and nothing depends on it.
+/// Reads the settings of the queues and logs a warning for each finding. If the API did not respond for all of them, it
+/// tries again after an hour. The start of the relay does not wait for it, and nothing depends on it.
 pub async fn warn(queues: Vec<Queue>, stop: CancellationToken) {
-    let look = async {
-        while !is_done(look_once(&queues)).await {
+    let check = async {
+        while !is_done(check_once(&queues)).await {
             tokio::time::sleep(CHECK_INTERVAL).await;
         }
     };
     tokio::select! {
-        () = look => {}
+        () = check => {}
         () = stop.cancelled() => {}
     }
 }
 
-/// Whether the configuration of all queues is known. What the API answers may be anything, so a panic is a look that has failed.
-async fn is_done(look: impl Future<Output = Result<(), Vec<(String, Error)>>>) -> bool {
-    match supervise::row(look).await {
+/// Whether the settings of all queues are known. The API's response may contain anything, so a panic counts as a failed
+/// check.
+async fn is_done(check: impl Future<Output = Result<(), Vec<(String, Error)>>>) -> bool {
+    match supervise::row(check).await {
         Ok(Ok(())) => return true,
         Ok(Err(unknown)) => {
             for (queue, error) in unknown {
@@ -239,8 +241,8 @@ async fn is_done(look: impl Future<Output = Result<(), Vec<(String, Error)>>>) -
     false
 }
 
-/// The queues whose configuration is not known, and why.
-async fn look_once(queues: &[Queue]) -> Result<(), Vec<(String, Error)>> {
+/// Returns the queues whose settings could not be read, with the errors.
+async fn check_once(queues: &[Queue]) -> Result<(), Vec<(String, Error)>> {
     let (mut found, mut unknown) = (Vec::new(), Vec::new());
     for queue in queues {
         match queue.settings().await {
@@ -248,7 +250,7 @@ async fn look_once(queues: &[Queue]) -> Result<(), Vec<(String, Error)>> {
             Err(error) => unknown.push((queue.id().to_owned(), error)),
         }
     }
-    // Whether a dead-letter queue is pulled is only known if all of them are.
+    // Whether a dead-letter queue is pulled is known only if the settings of all queues are.
     if !unknown.is_empty() {
         return Err(unknown);
     }
@@ -266,7 +268,7 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_check_that_panics_is_made_again() {
+    async fn a_check_that_panics_is_repeated() {
         assert!(!is_done(async { panic!("an answer") }).await);
         assert!(is_done(async { Ok(()) }).await);
     }
@@ -311,7 +313,7 @@ mod tests {
     }
 
     #[test]
-    fn a_short_retention_is_found_with_what_it_means() {
+    fn a_short_retention_is_reported_with_its_consequence() {
         let mut queues = recipe();
         queues[0].retention = Some(Duration::from_secs(345_600));
         let found = findings(&queues);
@@ -327,13 +329,13 @@ mod tests {
     }
 
     #[test]
-    fn a_queue_without_a_pull_consumer_is_found() {
+    fn a_queue_without_a_pull_consumer_is_reported() {
         assert_eq!(with(|queues| queues[1].consumer = None), [ADD_DEAD]);
         assert_eq!(with(|queues| queues[0].consumer = None), [ADD_EVENTS]);
     }
 
     #[test]
-    fn too_few_retries_and_a_short_lease_are_found() {
+    fn too_few_retries_and_a_short_lease_are_reported() {
         let anew = format!("npx wrangler queues consumer http remove tidegate-events && {ADD_EVENTS}");
         for (retries, lease) in [(Some(99), Some(60)), (None, Some(60)), (Some(100), Some(30)), (Some(100), None)] {
             let found = with(|queues| {
@@ -350,7 +352,7 @@ mod tests {
         let without = QueueSettings { consumer: consumer(None), ..events };
         let anew = format!("npx wrangler queues consumer http remove tidegate-events && {ADD_EVENTS}");
         assert_eq!(commands(&[without.clone(), dead.clone()]), [anew.as_str()]);
-        assert_eq!(commands(&[dead, without.clone()]), [anew.as_str()], "in whatever order");
+        assert_eq!(commands(&[dead, without.clone()]), [anew.as_str()], "in either order");
         let create = "npx wrangler queues create tidegate-dead --message-retention-period-secs 1209600";
         assert_eq!(commands(&[without]), [format!("{create} && {ADD_DEAD} && {anew}")]);
     }
@@ -365,7 +367,7 @@ mod tests {
     }
 
     #[test]
-    fn what_the_api_answers_is_read_and_what_it_leaves_out_is_not_known() {
+    fn fields_that_the_api_leaves_out_are_not_known() {
         let queue = json!({ "success": true, "result": {
             "queue_id": "q1", "queue_name": "tidegate-events", "settings": { "message_retention_period": 1_209_600 },
         }});

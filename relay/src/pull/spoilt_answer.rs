@@ -1,5 +1,5 @@
-//! A message that makes the answer to its pull unreadable, even when it is pulled alone: it is kept as it came, and
-//! acknowledged, so that it holds up nothing.
+//! A message that makes the response to its pull unreadable, even when it is pulled alone. It is kept as it came and
+//! acknowledged, so that it does not hold up other messages.
 
 use model::unreadable::Reason;
 use tokio_util::sync::CancellationToken;
@@ -10,24 +10,25 @@ use super::{Group, Pulled, Puller};
 use crate::intake::message::RawMessage;
 use crate::mint;
 
-/// The largest answer that is kept, in bytes. One message of 128 kB is less than 1 MB of JSON.
+/// The largest response that is kept, in bytes. One message of 128 kB is less than 1 MB of JSON.
 pub(crate) const MOST_KEPT_BYTES: usize = 4_000_000;
 
-/// In place of a content type: what is kept is the queue's whole answer with the message.
+/// Stored in place of a content type: the queue's whole response with the message is kept.
 pub const WHOLE_ANSWER: &str = "answer";
 
-/// What is known of a message whose answer could not be read.
+/// What is known of a message whose response could not be read.
 #[derive(Debug, PartialEq, Eq)]
 struct Found {
     message_id: String,
-    /// The message has one lease. A text that only looks like another one is unknown to the queue.
+    /// Contains the lease of the message. Other texts that match by accident are harmless: the queue does not know
+    /// them.
     leases: Vec<String>,
 }
 
 impl Puller {
-    /// Keeps the answer to a pull of one message and acknowledges the message.
+    /// Keeps the response to a pull of one message and acknowledges the message.
     pub(super) async fn keep_apart(&self, unread: Unread, stop: &CancellationToken) -> Pulled {
-        let found = match look(&unread) {
+        let found = match find(&unread) {
             Ok(found) => found,
             Err(None) => return Pulled::Failed { asked: 1, error: Error::Unread(unread) },
             Err(Some(error)) => {
@@ -50,9 +51,9 @@ impl Puller {
     }
 }
 
-/// Looks for the ids in an answer. The error says what to do, if anything can be done: a part of an answer is pulled
-/// again.
-fn look(unread: &Unread) -> Result<Found, Option<String>> {
+/// Finds the ids in a response. The error says what to do, if an operator can do anything. If the response is
+/// incomplete, the message is pulled again.
+fn find(unread: &Unread) -> Result<Found, Option<String>> {
     if !unread.is_whole {
         return Err(None);
     }
@@ -80,13 +81,13 @@ mod tests {
     }
 
     #[test]
-    fn only_a_whole_answer_with_a_lease_is_given_up() {
+    fn only_a_complete_response_with_a_lease_is_kept_apart() {
         let with_lease = r#"{"id":"m1","lease_id":"l1","body":"\q"}"#;
         let found = Found { message_id: "m1".to_owned(), leases: vec!["l1".to_owned()] };
-        assert_eq!(look(&unread(with_lease, true)), Ok(found));
-        assert_eq!(look(&unread(with_lease, false)), Err(None), "the rest of it may be what matters");
-        assert!(matches!(look(&unread("<html>", true)), Err(Some(_))));
+        assert_eq!(find(&unread(with_lease, true)), Ok(found));
+        assert_eq!(find(&unread(with_lease, false)), Err(None), "the missing rest may be the cause");
+        assert!(matches!(find(&unread("<html>", true)), Err(Some(_))));
         let too_large = format!("{with_lease}{}", " ".repeat(MOST_KEPT_BYTES));
-        assert!(matches!(look(&unread(&too_large, true)), Err(Some(_))));
+        assert!(matches!(find(&unread(&too_large, true)), Err(Some(_))));
     }
 }

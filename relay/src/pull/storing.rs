@@ -1,4 +1,4 @@
-//! Stores what was pulled, however long the database is away and whatever one message holds.
+//! Stores pulled messages, however long the database is unreachable, and whatever a single message contains.
 
 use std::time::Duration;
 
@@ -14,20 +14,21 @@ use crate::intake::message::Arrival;
 use crate::mint;
 use crate::supervise::{self, RowPanic};
 
-/// How long the database may take to tell its time, which shows that it is there.
+/// How long the database may take to return its time, which shows that it responds.
 const ANSWER_WITHIN: Duration = Duration::from_secs(5);
 
-/// The most bytes of bodies that one transaction stores, unless it is one body: a change of the configuration waits for it.
+/// The most bytes of bodies that one transaction stores, unless it is a single body: a change of the configuration
+/// waits for the transaction.
 pub(crate) const MOST_BYTES: usize = 4 << 20;
 
-/// How often a batch that the server cannot store is tried whole, when nothing says that one of its values is refused.
+/// How often a batch that the server cannot store is tried as a whole, unless a value of it is known to be refused.
 const HALVE_AFTER: u32 = 5;
 
-/// How often a single arrival that the server cannot store is tried before it is kept as it is: about a minute.
+/// How often a single arrival that the server cannot store is tried before it is set aside: about a minute.
 pub(crate) const SET_ASIDE_AFTER: u32 = 60;
 
 impl Puller {
-    /// Stores all of it; returns false only when it is told to stop while the database does not answer.
+    /// Stores all of it. Returns false only if it is told to stop while the database does not respond.
     pub(super) async fn store(
         &self,
         arrivals: Vec<Arrival>,
@@ -45,7 +46,7 @@ impl Puller {
                 let Err(error) = stored(self.intake.store(&group, &unreadable).instrument(span)).await else { break };
                 match after_failure(error.suspect(answers), group.len(), tries) {
                     AfterFailure::Halve => {
-                        // One of them is to blame; the others must not wait for it.
+                        // One message causes the failure; the others must not wait for it.
                         tracing::warn!(
                             %error,
                             messages = group.len(),
@@ -89,7 +90,7 @@ impl Puller {
 enum Failure {
     #[error(transparent)]
     NotStored(NotStored),
-    /// Nothing is known about the database.
+    /// The state of the database is unknown.
     #[error(transparent)]
     Panicked(RowPanic),
 }
@@ -102,7 +103,7 @@ impl Failure {
         }
     }
 
-    /// Why a message is set aside.
+    /// The reason that is stored with a message that is set aside.
     fn detail(&self) -> String {
         match self {
             Self::NotStored(error) => format!("the database could not store the message: {error}"),
@@ -111,7 +112,7 @@ impl Failure {
     }
 }
 
-/// Waits until a batch is stored. A panic is the fault of one of its messages, as a value that the database refuses.
+/// Waits until a batch is stored. A panic is caused by one of its messages, like a value that the database refuses.
 async fn stored(storing: impl Future<Output = Result<(), NotStored>>) -> Result<(), Failure> {
     match supervise::row(storing).await {
         Ok(stored) => stored.map_err(Failure::NotStored),
@@ -122,7 +123,7 @@ async fn stored(storing: impl Future<Output = Result<(), NotStored>>) -> Result<
     }
 }
 
-/// Parts of at most [`MOST_BYTES`], or of one that is larger, in the same order.
+/// Splits into parts of at most [`MOST_BYTES`], or of a single larger item, in the same order.
 fn split<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     let mut parts: Vec<Vec<T>> = Vec::new();
     let mut room = 0;
@@ -140,30 +141,30 @@ fn split<T>(all: Vec<T>, bytes: impl Fn(&T) -> usize) -> Vec<Vec<T>> {
     parts
 }
 
-/// What is done with arrivals that could not be stored.
+/// What to do with arrivals that could not be stored.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum AfterFailure {
     TryAgain,
-    /// Each half is stored by itself.
+    /// Each half is stored separately.
     Halve,
-    /// The only one of them is kept as an unreadable message.
+    /// The only arrival is kept as an unreadable message.
     SetAside,
 }
 
 /// What a failure to store says about the arrivals.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Suspect {
-    /// One of them holds a value that the database refuses, or on which the relay panics, now and the next time.
+    /// One of them contains a value that the database always refuses, or on which the relay always panics.
     Value,
     /// The server answered with another error, or took too long: one of them may be the cause.
     Batch,
-    /// The database is away, or has no resources: nothing is known against any of them.
+    /// The database is unreachable, or lacks resources: the failure says nothing about the arrivals.
     Nobody,
 }
 
 impl Suspect {
-    /// `answers` says whether the database has answered another statement since the last failure: a connection that breaks
-    /// with each try, while others work, may break because of what is stored.
+    /// `answers`: whether the database has answered another statement since the last failure. If a connection breaks
+    /// with each try while others work, the arrivals may be the cause.
     fn of(error: &NotStored, answers: bool) -> Self {
         match error {
             NotStored::Failed(error) if error.is_data_error() => Self::Value,
@@ -173,10 +174,10 @@ impl Suspect {
     }
 }
 
-/// A refused value is found by halving, and the arrival that holds it is set aside. A batch that fails for another reason
-/// is halved after [`HALVE_AFTER`] tries, and a single arrival set aside after [`SET_ASIDE_AFTER`], so that none holds up
-/// the rest for ever; it is tried again later from where it is kept. No arrival at all are unreadable messages alone: those
-/// are bytes, and never refused for what they hold.
+/// A refused value is found by halving, and the arrival that contains it is set aside. A batch that fails for another
+/// reason is halved after [`HALVE_AFTER`] tries, and a single arrival is set aside after [`SET_ASIDE_AFTER`], so that
+/// none holds up the rest forever. It is retried later from the table of unreadable messages. If there are no arrivals,
+/// the batch consists of unreadable messages: those are bytes, and are never refused because of their content.
 fn after_failure(suspect: Suspect, arrivals: usize, tries: u32) -> AfterFailure {
     match (suspect, arrivals) {
         (Suspect::Value, 1) => AfterFailure::SetAside,
@@ -192,7 +193,7 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_batch_is_stored_in_parts_of_some_megabytes_and_a_larger_body_alone() {
+    fn a_batch_is_stored_in_parts_of_a_few_megabytes_and_a_larger_body_alone() {
         let mebibytes = |sizes: &[usize]| split(sizes.to_vec(), |size| size << 20);
         assert_eq!(mebibytes(&[]), Vec::<Vec<usize>>::new());
         assert_eq!(mebibytes(&[0, 1, 3, 0]), [vec![0, 1, 3], vec![0]]);
@@ -200,7 +201,7 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn a_batch_on_which_the_relay_panics_is_halved_at_once_and_a_single_message_set_aside() {
+    async fn a_panic_halves_a_batch_at_once_and_sets_a_single_message_aside() {
         let failure = stored(async { panic!("its type") }).await.expect_err("it panicked");
         assert_eq!(after_failure(failure.suspect(false), 100, 1), AfterFailure::Halve);
         assert_eq!(after_failure(failure.suspect(false), 1, 1), AfterFailure::SetAside);
@@ -211,7 +212,7 @@ mod tests {
     }
 
     #[test]
-    fn a_batch_is_halved_for_a_refused_value_at_once_and_for_other_errors_of_the_server_after_some_tries() {
+    fn a_batch_is_halved_at_once_for_a_refused_value_and_after_some_tries_for_other_errors() {
         use AfterFailure::{Halve, SetAside, TryAgain};
         for (suspect, arrivals, tries, expected) in [
             (Suspect::Value, 100, 1, Halve),

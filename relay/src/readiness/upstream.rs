@@ -1,11 +1,12 @@
-//! What all replicas call and none of them can restart: the queue's API and the edge.
+//! The services that all replicas call and none of them can restart: the queue's API and the edge.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use crate::moment::Moment;
 
-/// All calls have to fail for so long, and twice at least, before an upstream is said to fail: a short failure is none.
+/// All calls have to fail for this long, and there have to be at least two, before an upstream counts as failing. A
+/// short failure does not count.
 pub(crate) const FAILS_FOR: Duration = Duration::from_secs(15);
 
 /// A run of failed calls.
@@ -13,7 +14,7 @@ pub(crate) const FAILS_FOR: Duration = Duration::from_secs(15);
 struct Run {
     since: Moment,
     calls: u32,
-    /// What the last of them said. Everybody may read it, so it names no addresses and ids.
+    /// The error of the last call. Anyone can read it, so it contains no addresses or ids.
     error: String,
 }
 
@@ -26,7 +27,7 @@ pub struct Upstream(Arc<Mutex<Option<Run>>>);
 pub struct Failing {
     /// The first failure of the run.
     pub since: Moment,
-    /// What the last failure said, without addresses and ids.
+    /// The error of the last failure, without addresses or ids.
     pub error: String,
 }
 
@@ -36,14 +37,14 @@ impl Upstream {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
-    /// A call has failed at this moment. `error` names no addresses and ids.
+    /// A call has failed at this moment. `error` contains no addresses or ids.
     pub fn failed(&self, error: String, now: Moment) {
         let mut run = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let (since, calls) = run.as_ref().map_or((now, 0), |run| (run.since, run.calls));
         *run = Some(Run { since, calls: calls.saturating_add(1), error });
     }
 
-    /// Whether it fails: all calls since [`FAILS_FOR`] have failed, and there was more than one.
+    /// Whether it fails: all calls for [`FAILS_FOR`] or longer have failed, and there was more than one.
     #[must_use]
     pub fn failing(&self, now: Moment) -> Option<Failing> {
         let run = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()?;
@@ -51,13 +52,13 @@ impl Upstream {
         fails.then_some(Failing { since: run.since, error: run.error })
     }
 
-    /// A call that is under way: it has failed unless it is said to have succeeded.
+    /// Starts a call. It counts as failed unless it is reported as succeeded.
     pub(crate) fn call(&self) -> Call {
         Call { upstream: self.clone(), error: Some("no response in time".to_owned()) }
     }
 }
 
-/// A call that is under way. One that is dropped was given up by its caller.
+/// A call in flight. If it is dropped, its caller gave up waiting.
 pub(crate) struct Call {
     upstream: Upstream,
     error: Option<String>,
@@ -91,11 +92,11 @@ mod tests {
     }
 
     #[test]
-    fn an_upstream_fails_when_its_calls_have_failed_for_a_while_until_one_succeeds() {
+    fn an_upstream_fails_once_its_calls_have_failed_for_a_while_and_until_one_succeeds() {
         let (upstream, start) = (Upstream::default(), Moment::after_start(Duration::from_secs(1_000)));
         assert_eq!(upstream.failing(start), None);
         upstream.failed("it answered 500".to_owned(), start);
-        assert_eq!(upstream.failing(after(start, 600)), None, "one call says little");
+        assert_eq!(upstream.failing(after(start, 600)), None, "a single failed call does not count");
         upstream.failed("it answered 503".to_owned(), after(start, 3));
         assert_eq!(upstream.failing(after(start, 14)), None);
         let failing = Failing { since: start, error: "it answered 503".to_owned() };
@@ -105,7 +106,7 @@ mod tests {
     }
 
     #[test]
-    fn a_call_that_its_caller_gives_up_has_failed() {
+    fn a_call_that_its_caller_abandons_counts_as_failed() {
         let upstream = Upstream::default();
         drop(upstream.call());
         upstream.call().failed("it cannot be reached".to_owned());

@@ -1,4 +1,4 @@
-//! Makes one chunk of a replay: plans it without the contents of its events, reads what is needed of these in small
+//! Makes one chunk of a replay: plans it without the contents of its events, reads the contents it needs in small
 //! groups, and decides which deliveries are made.
 
 use std::collections::HashMap;
@@ -25,14 +25,14 @@ use crate::recheck::Rechecks;
 use crate::route::{self, Becomes, EventView};
 use crate::{App, mint};
 
-/// How long the filters of one event may take, the time in which they wait for their turn included.
+/// How long the filters of one event may take, including the time spent waiting for their turn.
 pub(crate) const EVALUATE_WITHIN: Duration = Duration::from_secs(20);
 
-/// What a chunk takes, before anything of its contents is read.
+/// The rows of a chunk, before any of their contents are read.
 pub(super) struct Plan {
     rows: Rows,
-    /// The last id that was looked at, if nothing behind the rows matches up to there; `None` if the last row is the end of
-    /// the chunk.
+    /// The last id that was scanned, if no row between the chunk's last row and that id matches; `None` if the last row
+    /// is the end of the chunk.
     end: Option<Uuid>,
 }
 
@@ -41,25 +41,25 @@ enum Rows {
     Deliveries(Vec<DeliveryRow>),
 }
 
-/// An event of a chunk, and what is read of it.
+/// An event of a chunk, and which of its contents are read.
 pub(super) struct Planned {
     row: PlannedRow,
-    /// The routes whose filters decide where it goes; none if its destination is given.
+    /// The routes whose filters decide where it is sent; none if the destination is given.
     routes: Vec<Arc<Route>>,
     reads: Reads,
 }
 
-/// What is read of an event to decide where it goes.
+/// The contents of an event that are read to decide where it is sent.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Reads {
-    /// It goes to the same destinations whatever it contains.
+    /// It is sent to the same destinations whatever its contents.
     Nothing,
     Head,
     HeadAndBody,
 }
 
 impl Plan {
-    /// The first and the last event, by id, of the chunk; `None` if it is empty.
+    /// The first and the last event of the chunk, by id; `None` if it is empty.
     pub(super) fn ends(&self) -> Option<(EventId, EventId)> {
         let ids: Vec<Uuid> = match &self.rows {
             Rows::Events(events) => events.iter().map(|event| event.row.id).collect(),
@@ -88,7 +88,7 @@ impl Planned {
         Self { row, routes, reads }
     }
 
-    /// How many bytes are read of it.
+    /// The number of its bytes that are read.
     fn bytes(&self) -> u64 {
         let head = u64::try_from(self.row.head_size).unwrap_or(0);
         match self.reads {
@@ -103,11 +103,11 @@ fn body_bytes(row: &PlannedRow) -> usize {
     usize::try_from(row.body_size).unwrap_or(0)
 }
 
-/// What has to be read of an event to ask the filters of these routes; all of it if it is released from quarantine, to verify
-/// it again and to find the provider's id in it.
+/// Which contents of an event have to be read to evaluate the filters of these routes. All of them if it is released
+/// from quarantine, to verify it again and to extract the provider's id.
 fn reads(releases: bool, routes: &[Arc<Route>], body_bytes: usize) -> Reads {
     let filters: Vec<_> = routes.iter().filter_map(|route| route::evaluated(route)).collect();
-    // Of a larger body a filter that reads it makes nothing: its size is enough.
+    // A filter that uses the body cannot read a larger one: its size is enough.
     let body = body_bytes <= MAX_BODY_BYTES && filters.iter().any(|filter| filter.uses_body());
     match (releases || body, filters.is_empty()) {
         (true, _) => Reads::HeadAndBody,
@@ -116,7 +116,7 @@ fn reads(releases: bool, routes: &[Arc<Route>], body_bytes: usize) -> Reads {
     }
 }
 
-/// Whether anything may have to be read of the contents of any event.
+/// Whether the contents of any event may have to be read.
 fn reads_any(replay: &ReplayRow, filter: &Filter, snapshot: &Snapshot) -> bool {
     let mut routes = snapshot.routes.values();
     let by_route = |route: &Arc<Route>| {
@@ -134,7 +134,7 @@ fn routes_of(snapshot: &Snapshot, source: Uuid, only: Option<DestinationId>) -> 
 /// Plans the next chunk of at most `rows` rows.
 ///
 /// # Errors
-/// If a statement fails.
+/// Returns an error if a statement fails.
 pub(super) async fn plan(
     app: &App,
     replay: &ReplayRow,
@@ -180,7 +180,7 @@ fn end(outcome: Outcome) -> Option<Uuid> {
 /// Decides which deliveries a planned chunk makes.
 ///
 /// # Errors
-/// If a statement fails.
+/// Returns an error if a statement fails.
 pub(super) async fn make(
     app: &App,
     replay: &ReplayRow,
@@ -212,7 +212,7 @@ async fn of_events(
     let mut rechecks = Rechecks::new(Pusher::of(app));
     let mut rest = planned;
     let begun = Instant::now();
-    // Slow filters must not keep other replays from their turn, nor a chunk from ever being stored.
+    // Slow filters must not keep other replays from their turn, and must not prevent a chunk from being stored at all.
     while !rest.is_empty() && (chunk.processed == 0 || begun.elapsed() < MAKE_WITHIN) {
         let (group, after) = rest.split_at(cut::first(rest.iter().map(Planned::bytes), GROUP_BYTES));
         let whole = add_group(&mut chunk, app, replay, filter, group, snapshot, &mut rechecks, begun).await?;
@@ -241,8 +241,8 @@ fn of_deliveries(
     }
 }
 
-/// Adds what a group of events makes to the chunk; returns whether it came to the end of the group in time. The contents of
-/// the group are in memory until it returns.
+/// Adds the deliveries of a group of events to the chunk. Returns whether it reached the end of the group in time. The
+/// contents of the group are in memory until it returns.
 #[expect(clippy::too_many_arguments, reason = "the parts of one chunk")]
 async fn add_group(
     chunk: &mut Chunk,
@@ -261,7 +261,7 @@ async fn add_group(
         }
         chunk.processed += 1;
         chunk.cursor = Some(event.row.id);
-        // Each is dropped with its turn of the loop.
+        // Each content is dropped at the end of its iteration.
         let content = contents.remove(&event.row.id);
         let is_gone = match (event.reads, &content) {
             (Reads::Nothing, _) => false,
@@ -301,7 +301,7 @@ async fn add_group(
     Ok(true)
 }
 
-/// What is needed of the contents of a group, by the id of the event.
+/// Reads the contents that a group needs, by the id of the event.
 async fn read(app: &App, group: &[Planned]) -> store::Result<HashMap<Uuid, EventRow>> {
     let ids: Vec<Uuid> = group.iter().filter(|event| event.reads != Reads::Nothing).map(|event| event.row.id).collect();
     if ids.is_empty() {
@@ -313,7 +313,7 @@ async fn read(app: &App, group: &[Planned]) -> store::Result<HashMap<Uuid, Event
     Ok(rows.into_iter().map(|row| (row.id, row)).collect())
 }
 
-/// Whether an event in quarantine verifies by what its source has now.
+/// Whether a quarantined event verifies with the present secrets of its source.
 async fn verifies(
     replay: &ReplayRow,
     event: &Planned,
@@ -341,7 +341,7 @@ async fn verifies(
     rechecks.verifies(CustomerId::from_uuid(replay.customer_id), &view).await
 }
 
-/// The claim of an event that is released to the key of its repetitions.
+/// The claim of a released event to the key that its copies share.
 fn claim(snapshot: &Snapshot, event: &Planned, content: &EventRow) -> Option<Claim> {
     let source = snapshot.sources.get(&SourceId::from_uuid(event.row.source_id))?;
     let headers: HeaderList = serde_json::from_value(content.headers.clone()).unwrap_or_default();
@@ -349,15 +349,16 @@ fn claim(snapshot: &Snapshot, event: &Planned, content: &EventRow) -> Option<Cla
     Some(Claim { source_id: event.row.source_id, event_id: event.row.id, key })
 }
 
-/// Where an event goes, and the route between its source and that destination, which transforms it. Without a route, which
-/// only the destination of a replay can be, it is sent as the provider sent it.
+/// A destination of an event, and the route between the source and that destination, whose transform applies. There is
+/// no route only if the replay has a destination of its own. Then the event is sent as the provider sent it.
 struct Target {
     destination_id: Uuid,
     route: Option<Arc<Route>>,
     undecided: Option<Undecided>,
 }
 
-/// The destinations to which the routes of an event send it. A replay does not go in order, so their order keys are not asked.
+/// Returns the destinations to which the routes of an event send it. A replay has no order, so order keys are not
+/// evaluated.
 async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option<EventRow>) -> Vec<Target> {
     let turn = Turn::within(SourceId::from_uuid(event.row.source_id), EVALUATE_WITHIN);
     let answers =
@@ -376,10 +377,10 @@ async fn routed(app: &App, snapshot: &Snapshot, event: &Planned, content: Option
         .collect()
 }
 
-/// What the filters see of an event.
+/// The input of the filters for an event.
 fn input(event: &Planned, content: Option<EventRow>, snapshot: &Snapshot) -> Input {
     let Some(content) = content else {
-        // Only if no filter is evaluated, see `reads`.
+        // This happens only if no filter is evaluated, see `reads`.
         return Input::without_body(EventFields::default(), HeaderList::default(), body_bytes(&event.row));
     };
     let fields = EventFields {
@@ -402,9 +403,9 @@ fn source_name(snapshot: &Snapshot, source: SourceId) -> &str {
     snapshot.sources.get(&source).map_or("", |source| source.name.as_str())
 }
 
-/// The delivery that is made for a settled one; none if its destination is gone. It goes by the route between its source and
-/// its destination as it is now; without one, by the last version of the route that made the settled one. One that no filter
-/// has approved is asked about before it is sent.
+/// The delivery that is made for an ended one; none if its destination is gone. It uses the present route between its
+/// source and its destination, or else the last version of the route that made the ended delivery. If no filter has
+/// approved it, its filter is evaluated before it is sent.
 fn again(delivery: &DeliveryRow, other: Option<Uuid>, snapshot: &Snapshot) -> Option<Made> {
     let destination_id = other.unwrap_or(delivery.destination_id);
     snapshot.destinations.get(&DestinationId::from_uuid(destination_id))?;
@@ -459,7 +460,7 @@ mod tests {
     }
 
     #[test]
-    fn only_what_decides_where_an_event_goes_is_read_of_it() {
+    fn only_the_contents_that_decide_where_an_event_is_sent_are_read() {
         let plain = route(None, true);
         let by_header = route(Some("headers['x-kind'] == 'a'"), true);
         let by_body = route(Some("has(body.amount)"), true);
@@ -472,7 +473,7 @@ mod tests {
         assert_eq!(of(&[&plain, &off, &broken], 10), Reads::Nothing);
         assert_eq!(of(&[&plain, &by_header], 10), Reads::Head);
         assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES), Reads::HeadAndBody);
-        assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES + 1), Reads::Head, "no filter reads a larger body");
+        assert_eq!(of(&[&by_header, &by_body], MAX_BODY_BYTES + 1), Reads::Head, "no filter can read a larger body");
         assert_eq!(reads(true, &[plain], MAX_BODY_BYTES + 1), Reads::HeadAndBody, "the signature covers all of it");
     }
 }

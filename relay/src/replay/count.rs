@@ -1,8 +1,9 @@
-//! Counts what replays match, in pieces, while they run.
+//! Counts the matches of replays, in pieces, while the replays run.
 //!
-//! A piece is committed with the place up to which it has counted, so the count goes on there after a crash. It runs ahead of
-//! the replay: what a replay has taken may not match its filter any more, so a count that the replay overtakes begins again at
-//! the replay's cursor, from the number of rows that were taken up to there.
+//! A piece is committed with the position up to which it has counted, so the count continues there after a crash. The
+//! count runs ahead of the replay, because a row that the replay has processed may no longer match its filter. A count
+//! that the replay overtakes begins again at the replay's cursor, with the number of rows that were processed up to
+//! there.
 
 use std::time::Duration;
 
@@ -17,17 +18,17 @@ use super::{Counted, Filter, selection};
 use crate::waiting::UNWOKEN_INTERVAL;
 use crate::{App, supervise};
 
-/// How far the call counts that makes a replay.
+/// How far the call that creates a replay counts.
 const AT_ONCE: Limits = Limits { first: 20_000, largest: 20_000, total: 20_000, within: Duration::from_millis(200) };
 
-/// After how long that call gives its count up and leaves it to the background.
+/// After how long that call stops counting and leaves the count to the background.
 const AT_ONCE_WITHIN: Duration = Duration::from_secs(1);
 
-/// How far a piece of the count in the background goes: then another replay has its turn.
+/// How far one piece of the background count goes before another replay has its turn.
 const PIECE: Limits = Limits { first: 5_000, largest: 50_000, total: 200_000, within: Duration::from_secs(1) };
 
-/// How far a piece goes that begins at the replay's cursor. It has to be written before the replay moves on, and so it is
-/// small.
+/// How far a piece that begins at the replay's cursor goes. It is small, because it has to be written before the replay
+/// moves on.
 const AHEAD: Limits = Limits { first: 10_000, largest: 10_000, total: 10_000, within: Duration::from_secs(1) };
 
 /// How far one call of a dry run counts.
@@ -37,7 +38,7 @@ pub(crate) const DRY_RUN: Limits =
 /// How soon the next pieces are counted.
 const NEXT_RANGE_AFTER: Duration = Duration::from_millis(20);
 
-/// How soon a count is tried again that has failed.
+/// How soon a failed count is retried.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
 
 /// Counts replays until `stop`.
@@ -55,7 +56,7 @@ pub async fn run(app: App, stop: CancellationToken) {
     }
 }
 
-/// A piece of each replay; says how long it is until the next.
+/// Counts a piece of each replay. Returns the pause before the next round.
 async fn round(app: &App) -> Duration {
     let rows = match replays::counting(&app.pool).await {
         Ok(rows) => rows,
@@ -71,7 +72,7 @@ async fn round(app: &App) -> Duration {
     pause
 }
 
-/// Waits for a piece of a replay's count; says how long it is until the next.
+/// Waits for a piece of a replay's count. Returns the pause before the next.
 async fn pause_after(replay: ReplayId, counted: impl Future<Output = store::Result<()>>) -> Duration {
     match supervise::row(counted).await {
         Ok(Ok(())) => NEXT_RANGE_AFTER,
@@ -102,11 +103,11 @@ async fn count(app: &App, row: &ReplayRow) -> store::Result<()> {
     Ok(())
 }
 
-/// Where a piece begins.
+/// The starting point of a piece.
 #[derive(Debug)]
 struct Start {
     after: Option<Uuid>,
-    /// How many rows match up to there.
+    /// The number of matching rows up to there.
     matched: i64,
     limits: Limits,
 }
@@ -120,7 +121,7 @@ impl Start {
     }
 }
 
-/// Counts what a selection matches behind `after`, as far as the limits allow.
+/// Counts the matches of a selection behind `after`, as far as the limits allow.
 pub(super) async fn piece(
     pool: &Pool,
     selection: &Selection,
@@ -147,14 +148,14 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_count_that_panics_is_tried_again_later() {
+    async fn a_count_that_panics_is_retried_later() {
         let replay = ReplayId::mint(1, [1; 10]);
         assert_eq!(pause_after(replay, async { panic!("its filter") }).await, AFTER_ERROR);
         assert_eq!(pause_after(replay, async { Ok(()) }).await, NEXT_RANGE_AFTER);
     }
 
     #[test]
-    fn a_count_runs_ahead_of_its_replay_and_begins_again_at_it_if_it_is_overtaken() {
+    fn a_count_that_its_replay_overtakes_begins_again_at_the_cursor() {
         let id = |number| Some(Uuid::from_u128(number));
         let start = |cursor, count_after| {
             let start = Start::of(cursor, 3, count_after, 7);

@@ -1,34 +1,35 @@
-//! How much a replay takes at a time: rows, bytes, and what its rate allows.
+//! How much a replay processes at a time, by rows, bytes and its rate.
 
 use std::time::Duration;
 
 use model::destination::Rate;
 use store::search::Limits;
 
-/// The most rows of one chunk.
+/// The most rows in one chunk.
 pub(crate) const CHUNK_ROWS: usize = 1_000;
 
-/// The most bytes of contents that are read for one chunk: what is done again if the relay ends before the chunk does.
+/// The most bytes of contents that are read for one chunk. That much is read again if the relay ends before the chunk
+/// does.
 pub(crate) const CHUNK_BYTES: u64 = 16 * 1024 * 1024;
 
-/// The most bytes of contents that are in memory at a time. Far above what a group of usual events takes, so that these
-/// are read together.
+/// The most bytes of contents that are in memory at a time. It is far above the size of a group of usual events, so
+/// that these are read together.
 pub(crate) const GROUP_BYTES: u64 = 4 * 1024 * 1024;
 
-/// The most deliveries that one chunk makes, unless a single event makes more: what one transaction writes.
+/// The most deliveries that one chunk makes, unless a single event makes more: the size of one transaction.
 pub(crate) const CHUNK_DELIVERIES: u64 = 20_000;
 
-/// How long a chunk may be made before it is stored as far as it has come.
+/// How long making a chunk may take. After that, the part that is ready is stored.
 pub(super) const MAKE_WITHIN: Duration = Duration::from_secs(2);
 
-/// How far a turn looks for rows that match before it moves the cursor as far as it has come. Short, because other replays
-/// wait for their turn meanwhile. The same however often the chunk was begun before: a range that takes too long is cut in
-/// the turn itself.
+/// The limits of a turn's search for matching rows. When one is reached, the cursor moves to where the search stopped.
+/// The time is short, because other replays wait for their turn. The limits do not depend on how often the chunk was
+/// begun before: a range that takes too long is cut within the turn.
 pub(crate) const RANGE_LIMITS: Limits =
     Limits { first: 2_000, largest: 20_000, total: 100_000, within: Duration::from_millis(250) };
 
-/// How many of the first rows are taken together if they may have `most` together; at least one, if there is any. `sizes`
-/// are the bytes that each row takes, or the deliveries that it makes.
+/// How many of the first rows fit together into `most`; at least one, if there is any. `sizes` are the bytes of each
+/// row, or the deliveries that it makes.
 pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most: u64) -> usize {
     let mut total = 0_u64;
     let mut rows = 0;
@@ -42,9 +43,10 @@ pub(super) fn first(sizes: impl IntoIterator<Item = u64>, most: u64) -> usize {
     rows
 }
 
-/// How many rows a replay takes at a time: a quarter of a second's worth of its rate, so that a rate is not a burst every
-/// second. A quarter of that for each time that the chunk has been begun before: one that is too much for the relay or the
-/// database becomes small enough, or its reason for failing names a few events.
+/// How many rows a replay processes at a time: a quarter of a second's worth of its rate, so that the rate does not
+/// become one burst per second. It is divided by four for each time that the chunk has been begun before. So a chunk
+/// that is too much for the relay or the database becomes small enough, or the reason for the failure names only a few
+/// events.
 pub(super) fn rows_of(rate: Option<Rate>, begun: i16) -> usize {
     let parts = 4_usize.saturating_pow(u32::try_from(begun).unwrap_or(0));
     (rows_by_rate(rate) / parts).max(1)
@@ -58,7 +60,7 @@ fn rows_by_rate(rate: Option<Rate>) -> usize {
     rows.clamp(1, CHUNK_ROWS)
 }
 
-/// How long to wait after so many rows to keep the rate.
+/// How long to wait after `rows` rows to keep the rate.
 pub(super) fn wait_after(rows: usize, rate: Option<Rate>) -> Duration {
     let Some(rate) = rate else { return Duration::ZERO };
     #[expect(clippy::cast_precision_loss, reason = "at most the size of a chunk")]
@@ -76,11 +78,11 @@ mod tests {
     }
 
     #[test]
-    fn rows_are_taken_together_up_to_the_bytes() {
+    fn rows_are_taken_together_up_to_a_number_of_bytes() {
         assert_eq!(first([], 10), 0);
         assert_eq!(first([4, 4, 2, 1], 10), 3, "ten bytes are allowed");
-        assert_eq!(first([4, 4, 3, 1], 10), 2, "a later row that is smaller does not overtake");
-        assert_eq!(first([0; 1_000], 10), 1_000, "rows of which nothing is read are not counted");
+        assert_eq!(first([4, 4, 3, 1], 10), 2, "a smaller row does not overtake an earlier one");
+        assert_eq!(first([0; 1_000], 10), 1_000, "rows whose contents are not read do not count");
         assert_eq!(first([0, 0, 11], 10), 2);
     }
 
@@ -103,7 +105,7 @@ mod tests {
     }
 
     #[test]
-    fn a_rate_is_kept_by_waiting_as_long_as_the_rows_are_worth() {
+    fn a_rate_is_kept_by_waiting_in_proportion_to_the_rows() {
         for (rate, rows, pause) in [
             (rate(100, 1), 25, Duration::from_millis(250)),
             (rate(10, 60), 1, Duration::from_secs(6)),

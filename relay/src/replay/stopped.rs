@@ -1,4 +1,4 @@
-//! Why a replay was stopped, for its owner.
+//! Describes to operators why a replay was stopped.
 
 use std::fmt::Display;
 
@@ -10,20 +10,20 @@ use time::format_description::well_known::Rfc3339;
 /// The longest error that is kept, in characters.
 const LONGEST_ERROR: usize = 500;
 
-/// Where a replay stood.
+/// The position of a replay.
 pub(super) enum Place {
-    /// At a chunk with this first and this last event, by their ids.
+    /// At a chunk with these first and last events, by id.
     Chunk(EventId, EventId),
-    /// Behind the row with this id, or at its beginning; its next chunk cannot be planned.
+    /// After the row with this id, or at the beginning. Its next chunk cannot be planned.
     Behind(Option<String>),
 }
 
-/// What is kept of an error of a chunk: of the database, or a panic.
+/// The text that is kept of a chunk's error, which is from the database or a panic.
 pub(super) fn kept(error: &impl Display) -> String {
     error.to_string().replace('\0', "").chars().take(LONGEST_ERROR).collect()
 }
 
-/// The reason of a replay that was begun `begun` times at the same place; `error` is the last one.
+/// The reason for stopping a replay that was begun `begun` times at the same place. `error` is the last error.
 pub(super) fn reason(begun: i16, error: Option<&str>, place: &Place) -> String {
     let cause = match error {
         Some(error) => format!("the last error was: {error}"),
@@ -67,7 +67,7 @@ mod tests {
     const AT_MS: u64 = 1_764_000_000_123;
 
     #[test]
-    fn a_reason_says_what_happened_where_and_what_to_do() {
+    fn a_reason_contains_the_cause_the_place_and_the_remedy() {
         let event = EventId::mint(AT_MS, [1; 10]);
         let alone = reason(5, None, &Place::Chunk(event, event));
         assert_eq!(

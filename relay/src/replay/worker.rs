@@ -1,9 +1,9 @@
-//! Works off replays, a chunk of each in turn.
+//! Processes replays, one chunk of each in turn.
 //!
-//! A chunk is *begun* by a statement of its own before anything of it is done. If the relay ends because of the chunk,
-//! the begin is what remains of it. A begin is taken back by the transaction that moves the cursor, and by the worker if
-//! it was interrupted by something that is not the chunk's fault: a shutdown, or a database that is away. A replay that
-//! has been begun [`MOST_BEGUN`] times at the same place is stopped.
+//! A chunk is *begun* by a separate statement before any work on it is done. If the chunk makes the relay end, this
+//! record of its start remains. The transaction that moves the cursor removes the record. The worker removes it too if
+//! the chunk was interrupted for a reason outside of it: a shutdown, or an unreachable database. A replay that has been
+//! begun [`MOST_BEGUN`] times at the same place is stopped.
 
 use std::collections::{BTreeSet, HashMap};
 use std::convert::Infallible;
@@ -27,26 +27,27 @@ use crate::configuration::{self, Snapshot};
 use crate::supervise::{self, RowPanic};
 use crate::waiting::UNWOKEN_INTERVAL;
 
-/// How soon the worker looks for replays again after an error.
+/// How soon the worker reads the replays again after an error.
 const AFTER_ERROR: Duration = Duration::from_secs(10);
 
-/// How soon a replay is taken up again that could not go on.
+/// How soon a replay that could not advance is tried again.
 const RETRY_INTERVAL: Duration = Duration::from_secs(1);
 
-/// How many times a chunk may be begun at the same place.
+/// How often a chunk may be begun at the same place.
 pub(crate) const MOST_BEGUN: i16 = 5;
 
-/// How often a chunk is made in one turn because the configuration changes before it is stored.
+/// The maximum number of times a chunk is made in one turn: it is made again if the configuration changes before it is
+/// stored.
 const MOST_ROUNDS: u32 = 3;
 
-/// How long a chunk belongs to the replica that has begun it, unless it renews that. So much later another one goes on
-/// after a crash.
+/// How long a chunk belongs to the replica that has begun it, unless it renews the lease. After a crash, another
+/// replica continues once this time has passed.
 pub(crate) const LEASE: Duration = Duration::from_secs(5);
 
-/// How often the lease of a chunk that takes long is renewed.
+/// How often the lease of a long-running chunk is renewed.
 const KEEP_EVERY: Duration = Duration::from_millis(1_500);
 
-/// Works off replays until `stop`.
+/// Processes replays until `stop`.
 pub async fn run(app: App, stop: CancellationToken) {
     let mut worker = Worker { app, stop, owed: HashMap::new() };
     while !worker.stop.is_cancelled() {
@@ -62,29 +63,29 @@ pub async fn run(app: App, stop: CancellationToken) {
 struct Worker {
     app: App,
     stop: CancellationToken,
-    /// Begins that could not be given back because the database was away: the cursor, by the replay.
+    /// Starts that could not be taken back because the database was unreachable: the cursor, by replay.
     owed: HashMap<Uuid, Option<Uuid>>,
 }
 
-/// What became of a turn.
+/// The result of a turn.
 enum Turn {
     Moved {
         pause: Duration,
     },
-    /// Another replica is at it, or it has ended, or a shutdown has begun.
+    /// Another replica is processing it, or it has ended, or a shutdown has begun.
     NotNow,
-    /// The configuration has changed each time before the chunk was stored; the other replays have their turn first.
+    /// The configuration changed before the chunk was stored, every time. The other replays have their turn first.
     Overtaken,
     Completed,
-    /// It cannot go on, for this reason.
+    /// It cannot continue, for this reason.
     Failed(String),
 }
 
 impl Worker {
-    /// A turn for each replay; says how long it is until the next.
+    /// Gives each replay a turn. Returns the pause before the next round.
     async fn round(&mut self) -> Duration {
-        let look = async { Ok((replays::running(&self.app.pool).await?, self.app.clock.now_ms().await?)) };
-        let (rows, now_ms) = match look.await {
+        let query = async { Ok((replays::running(&self.app.pool).await?, self.app.clock.now_ms().await?)) };
+        let (rows, now_ms) = match query.await {
             Ok(found) => found,
             Err::<_, store::Error>(error) => {
                 tracing::warn!(%error, "could not read the replays; retrying");
@@ -108,7 +109,7 @@ impl Worker {
         pause
     }
 
-    /// One chunk of one replay; says how long it is until the next.
+    /// Processes one chunk of one replay. Returns the pause before the next.
     async fn turn(&mut self, row: ReplayRow) -> Duration {
         let replay = ReplayId::from_uuid(row.id);
         let span = tracing::info_span!("replay", %replay);
@@ -139,7 +140,7 @@ impl Worker {
             Ok(true) => {}
             Ok(false) => return Ok(Turn::NotNow),
             Err(error) => {
-                // It may have been written although its answer was lost.
+                // The statement may have been committed although its result was lost.
                 self.owed.insert(row.id, row.cursor_id);
                 return Err(error);
             }
@@ -165,7 +166,7 @@ impl Worker {
         turn
     }
 
-    /// Takes back a begin that was interrupted; later if that is not possible now.
+    /// Takes back the start of a chunk that was interrupted. If that fails, it is retried later.
     async fn give_back(&mut self, row: &ReplayRow) {
         if begun::give_back(&self.app.pool, row.id, row.cursor_id).await.is_err() {
             self.owed.insert(row.id, row.cursor_id);
@@ -177,11 +178,11 @@ impl Worker {
         Ok(if failed { Turn::Failed(reason) } else { Turn::NotNow })
     }
 
-    /// Where a replay stands.
+    /// The position of a replay.
     async fn place(&self, row: &ReplayRow, filter: &Filter) -> Place {
         let rows = cut::rows_of(rate_of(row), MOST_BEGUN - 1);
         let snapshot = self.app.configuration.current();
-        // What stopped it may be what the plan panics on.
+        // The panic that stopped it may occur in planning.
         let plan = supervise::row(chunk::plan(&self.app, row, filter, rows, &snapshot)).await;
         match plan.ok().and_then(Result::ok).and_then(|plan| plan.ends()) {
             Some((first, last)) => Place::Chunk(first, last),
@@ -193,7 +194,7 @@ impl Worker {
     }
 }
 
-/// Waits for the turn of a replay; says how long it is until the next.
+/// Waits for the turn of a replay. Returns the pause before the next.
 async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<Turn>>) -> Duration {
     match supervise::row(turn).await {
         Ok(Ok(Turn::Moved { pause })) => pause,
@@ -217,18 +218,18 @@ async fn pause_after(replay: ReplayId, turn: impl Future<Output = store::Result<
     }
 }
 
-/// What becomes of the begin of a chunk.
+/// What happens to the record that a chunk was begun.
 #[derive(Debug, PartialEq, Eq)]
 enum Begin {
-    /// The transaction that moved the cursor has taken it back.
+    /// The transaction that moved the cursor has removed it.
     Ended,
-    /// It is taken back, because the chunk is not to blame.
+    /// It is taken back, because the chunk did not cause the failure.
     GiveBack,
-    /// It counts, with this error. After [`MOST_BEGUN`] of them the replay is stopped.
+    /// It counts, with this error. After [`MOST_BEGUN`] of them, the replay is stopped.
     Counts(String),
 }
 
-/// What follows from a chunk; `ended` is `None` if a shutdown interrupted it.
+/// Decides what follows from a chunk. `ended` is `None` if a shutdown interrupted it.
 fn after_chunk(replay: ReplayId, ended: Option<Result<store::Result<Turn>, RowPanic>>) -> (Begin, store::Result<Turn>) {
     match ended {
         None => (Begin::GiveBack, Ok(Turn::NotNow)),
@@ -243,8 +244,8 @@ fn after_chunk(replay: ReplayId, ended: Option<Result<store::Result<Turn>, RowPa
     }
 }
 
-/// Makes the next chunk; anew if the configuration changes before it is stored, so that what is replayed is never routed
-/// by an old one.
+/// Makes the next chunk. It is made again if the configuration changes before it is stored, so that nothing is routed
+/// by an old configuration.
 async fn advance(app: &App, row: &ReplayRow, filter: &Filter, mut snapshot: Arc<Snapshot>) -> store::Result<Turn> {
     let rate = rate_of(row);
     let rows = cut::rows_of(rate, row.begun_here());
@@ -283,13 +284,13 @@ async fn advance(app: &App, row: &ReplayRow, filter: &Filter, mut snapshot: Arc<
 async fn keep(app: &App, row: &ReplayRow) -> Infallible {
     loop {
         tokio::time::sleep(KEEP_EVERY).await;
-        // If it fails, another replica may begin the chunk as well: the one that moves the cursor first wins.
+        // If it fails, another replica may begin the chunk as well: the first one to move the cursor wins.
         let _ = begun::keep(&app.pool, row, LEASE).await;
     }
 }
 
-/// How long a chunk is not begun again after an error of the database, if it has been begun `begun` times: what passes
-/// gets some time to do so.
+/// How long to wait before a chunk is begun again after an error of the database, if it has been begun `begun` times.
+/// It gives a temporary error time to pass.
 fn pause_after_error(begun: i16) -> Duration {
     match begun {
         MOST_BEGUN.. => Duration::ZERO,
@@ -306,20 +307,20 @@ mod tests {
     use super::*;
 
     #[tokio::test]
-    async fn a_chunk_that_panics_counts_as_begun_and_a_panic_outside_of_it_costs_a_pause() {
+    async fn a_chunk_that_panics_counts_as_begun_and_a_panic_outside_a_chunk_only_delays() {
         let replay = ReplayId::mint(1, [1; 10]);
         let ended = supervise::row(async { panic!("its\0event") }).await;
         let (begin, turn) = after_chunk(replay, Some(ended));
         assert_eq!(begin, Begin::Counts("the relay panicked: itsevent".to_owned()));
         assert!(matches!(turn, Ok(Turn::NotNow)));
         let (begin, _) = after_chunk(replay, Some(Ok(Err(store::Error::took_longer_than(Duration::ZERO)))));
-        assert_eq!(begin, Begin::GiveBack, "the database is away");
+        assert_eq!(begin, Begin::GiveBack, "the database is unreachable");
         assert_eq!(after_chunk(replay, None).0, Begin::GiveBack, "a shutdown");
         assert_eq!(pause_after(replay, async { panic!("its filter") }).await, AFTER_ERROR);
     }
 
     #[test]
-    fn a_chunk_that_ends_with_errors_gets_some_time_before_it_is_the_last() {
+    fn a_chunk_that_fails_is_retried_after_growing_pauses() {
         let pauses = [1, 2, 3, 4, 5].map(|begun| pause_after_error(begun).as_secs());
         assert_eq!(pauses, [1, 2, 4, 8, 0]);
     }

@@ -1,4 +1,4 @@
-//! What the person at the terminal is shown.
+//! The output for the user at the terminal.
 
 use std::time::Duration;
 
@@ -11,10 +11,10 @@ use shared::source::Secret;
 use super::stored::Stored;
 use super::target::Target;
 
-/// How much of an answer is shown, in characters.
+/// How much of a response is shown, in characters.
 const SHOWN_CHARACTERS: usize = 500;
 
-/// The request without its body. A secret that travels as it is, is not shown.
+/// The request without its body. A secret that is sent in plain text is not shown.
 pub(super) fn sent(request: &SampleRequest, secrets: &[Secret]) -> String {
     let mut out = format!("{} {}", request.method, request.url);
     for (name, value) in &request.headers {
@@ -33,16 +33,17 @@ pub(super) fn answered(status: u16, after: Duration, body: &str) -> String {
 /// An event that the edge has accepted.
 #[derive(Debug)]
 pub(super) struct Accepted {
-    /// Its id, if the answer has it.
+    /// Its id, if the response contains it.
     pub(super) event: Option<String>,
-    /// Where the API shows it.
+    /// The URL at which the API shows it.
     address: String,
     quarantines: bool,
 }
 
 impl Accepted {
-    /// Where to look at what became of it; `stored` is what the relay says of it, if it was asked.
-    pub(super) fn look(&self, stored: Option<&Stored>) -> String {
+    /// Tells the user where to find the event. `stored` says whether the relay has stored it; `None` if that was not
+    /// checked.
+    pub(super) fn describe(&self, stored: Option<&Stored>) -> String {
         let address = &self.address;
         let mut out = match stored {
             None => format!("event accepted; view it with GET {address}"),
@@ -60,10 +61,10 @@ impl Accepted {
     }
 }
 
-/// What the edge has accepted.
+/// Interprets the response of the edge.
 ///
 /// # Errors
-/// Why it was refused, and what to do.
+/// Returns why the event was refused, and what to do.
 pub(super) fn accepted(status: u16, body: &str, target: &Target, relay: &str) -> Result<Accepted, String> {
     let rejections = match target.source {
         Some(source) => format!("GET {relay}/v1/rejections?source={source}"),
@@ -99,10 +100,10 @@ pub(super) fn accepted(status: u16, body: &str, target: &Target, relay: &str) ->
     }
 }
 
-/// The command that sends the request from a terminal. `file` is where the body was read from.
+/// The command that sends the request from a terminal. `file` is the file from which the body was read.
 ///
 /// # Errors
-/// Where the body can be put neither into a command nor read from a file by it.
+/// Returns an error if the body can neither be part of a command nor be read from a file by it.
 pub(super) fn curl(request: &SampleRequest, file: Option<&str>) -> Result<String, String> {
     let quote = |text: &str| format!("'{}'", text.replace('\'', r"'\''"));
     let text = std::str::from_utf8(&request.body).ok().filter(|text| !text.contains('\0') && !text.starts_with('@'));
@@ -152,7 +153,7 @@ mod tests {
     }
 
     #[test]
-    fn a_secret_that_travels_as_it_is_is_not_shown() {
+    fn a_secret_in_plain_text_is_not_shown() {
         let shown = sent(&request(b"{}"), &[Secret::new("it's")]);
         assert_eq!(
             shown,
@@ -175,9 +176,9 @@ mod tests {
     }
 
     #[test]
-    fn the_person_is_told_where_to_look_or_what_to_do() {
+    fn the_output_says_where_to_find_the_event_or_what_to_do() {
         let of = |status, body| {
-            accepted(status, body, &target(Value::Null), "http://relay").map(|accepted| accepted.look(None))
+            accepted(status, body, &target(Value::Null), "http://relay").map(|accepted| accepted.describe(None))
         };
         assert_eq!(
             of(200, r#"{"id":"evt_1"}"#).as_deref(),
@@ -194,14 +195,14 @@ mod tests {
         }
         assert!(of(418, "").is_err());
         let quarantine = target(serde_json::json!({ "on_failure": "quarantine" }));
-        let event = accepted(200, r#"{"id":"evt_1"}"#, &quarantine, "http://relay").expect("is accepted");
-        assert!(event.look(None).contains("quarantine"));
+        let event = accepted(200, r#"{"id":"evt_1"}"#, &quarantine, "http://relay").expect("the event is accepted");
+        assert!(event.describe(None).contains("quarantine"));
         assert!(
             event
-                .look(Some(&Stored::Yes))
+                .describe(Some(&Stored::Yes))
                 .starts_with("event accepted and stored; view it with GET http://relay/v1/events/evt_1")
         );
-        let not_yet = event.look(Some(&Stored::NotYet("503".to_owned())));
+        let not_yet = event.describe(Some(&Stored::NotYet("503".to_owned())));
         assert!(
             not_yet.contains("has not stored it yet (its last response: 503)") && not_yet.contains("doctor"),
             "{not_yet}"

@@ -1,7 +1,7 @@
-//! The secret to sign with: given, or opened where this process may open it.
+//! The secret to sign with: given by the user, or opened if this process has the key.
 //!
-//! The API never shows a secret. Who has the relay's database and master key has every secret already, so opening one
-//! here gives nothing away: it is used to sign and not printed.
+//! The API never returns a secret. A user who has the relay's database and master key can read every secret already, so
+//! opening one here reveals nothing. It is used to sign and is not printed.
 
 use shared::source::Secret;
 

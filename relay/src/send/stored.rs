@@ -1,4 +1,4 @@
-//! Waits until the relay has stored what the edge has accepted: only then the API shows it.
+//! Waits until the relay has stored an accepted event: only then does the API show it.
 
 use std::time::Duration;
 
@@ -6,22 +6,22 @@ use tokio::time::{Instant, sleep, timeout_at};
 
 use super::target::Relay;
 
-/// How long the relay may take. It looks at an empty queue once a second, unless it is told to do so less often.
+/// How long the relay may take. By default it polls an empty queue once a second.
 const STORED_WITHIN: Duration = Duration::from_secs(20);
 
-/// The pauses between two questions: the first, and the longest.
+/// The first pause between two requests, and the longest.
 const FIRST_PAUSE: Duration = Duration::from_millis(25);
 const LONGEST_PAUSE: Duration = Duration::from_millis(400);
 
-/// What is known of an accepted event.
+/// Whether the relay has stored an accepted event.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Stored {
     Yes,
-    /// With what the relay answered last.
+    /// Contains the relay's last response.
     NotYet(String),
 }
 
-/// Asks the relay for the event until it has it, or the time is over.
+/// Requests the event from the relay until the relay has it, or until the time has passed.
 pub(super) async fn wait(client: &reqwest::Client, relay: &Relay, event: &str) -> Stored {
     let deadline = Instant::now() + STORED_WITHIN;
     let mut pause = FIRST_PAUSE;

@@ -1,4 +1,4 @@
-//! Where a sample goes: a source that the relay is asked for, or a URL.
+//! The target of a sample: a source, which is requested from the relay, or a URL.
 
 use reqwest::{StatusCode, Url};
 use serde::Deserialize;
@@ -19,16 +19,16 @@ pub(super) struct Relay {
     token: Option<Secret>,
 }
 
-/// Where a sample goes, and how it is signed.
+/// Where a sample is sent, and how it is signed.
 pub(super) struct Target {
-    /// `None` where only a URL was given.
+    /// `None` if only a URL was given.
     pub(super) source: Option<SourceId>,
     pub(super) provider: &'static Provider,
     pub(super) config: Value,
     pub(super) url: String,
 }
 
-/// What the API says of a source, as far as it matters here.
+/// The fields of a source in the API that matter here.
 #[derive(Deserialize)]
 struct Shown {
     id: SourceId,
@@ -47,12 +47,12 @@ impl Relay {
         Ok(Self { url, token: set("TIDEGATE_ADMIN_TOKEN").map(|token| Secret::new(&token)) })
     }
 
-    /// Its base address, without a slash at the end.
+    /// Its base URL, without a slash at the end.
     pub(super) fn url(&self) -> &str {
         self.url.as_str().trim_end_matches('/')
     }
 
-    /// Whether it has stored the event. An error is what it answered instead.
+    /// Whether the relay has stored the event. An error contains the relay's response.
     pub(super) async fn has_event(&self, client: &reqwest::Client, id: &str) -> Result<bool, String> {
         let mut request = client.get(self.address(&["v1", "events", id]));
         if let Some(token) = &self.token {
@@ -105,7 +105,7 @@ impl Relay {
 }
 
 impl Target {
-    /// Asks the relay for the source, where one is named.
+    /// Requests the source from the relay, if one is named.
     pub(super) async fn find(arguments: &Arguments, relay: &Relay) -> Result<Self, String> {
         let named = arguments.provider.as_deref().map(known_provider).transpose()?;
         let Some(name) = &arguments.source else {
@@ -139,7 +139,7 @@ impl Target {
         })
     }
 
-    /// Whether a request whose signature fails is answered as if it did not.
+    /// Whether a request that fails verification is answered like one that succeeds.
     pub(super) fn quarantines(&self) -> bool {
         self.config["on_failure"] == "quarantine"
     }

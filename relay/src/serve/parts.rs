@@ -1,4 +1,4 @@
-//! What a running relay is made of, wired together and not yet running.
+//! The parts of a running relay, wired together but not running yet.
 
 use std::num::NonZeroUsize;
 use std::sync::Arc;
@@ -20,7 +20,7 @@ use crate::supervise::Supervisor;
 use crate::unreadable::Releaser;
 use crate::wall_clock::WallClock;
 
-/// Evaluations of filters and transforms that may wait for a thread.
+/// The maximum number of evaluations of filters and transforms that may wait for a thread.
 pub(crate) const EVALUATIONS_WAITING: usize = 4_096;
 
 /// All parts of a relay.
@@ -36,7 +36,7 @@ impl Parts {
     /// Reads the configuration and wires the parts.
     ///
     /// # Errors
-    /// Says what cannot be set up.
+    /// Returns why a part cannot be set up.
     pub(super) async fn new(config: Config, pool: Pool, supervisor: &Supervisor) -> Result<Self, String> {
         let configuration = Configuration::load(pool.clone(), config.master_keys.clone())
             .await

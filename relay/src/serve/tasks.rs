@@ -17,23 +17,23 @@ use crate::pull::{self, Puller, queue_settings};
 use crate::supervise::{Group, Supervisor};
 use crate::{App, api, deleting, deliver, descriptors, held, history, replay, sync, undecided, unreadable, waiting};
 
-/// How long it may take after a shutdown's time is up to give the shards back and to close connections.
+/// How long releasing the shards and closing connections may take after the time for a shutdown has passed.
 const CLOSE_WITHIN: Duration = Duration::from_millis(800);
 
-/// What runs.
+/// The running tasks.
 pub(super) struct Tasks {
-    /// What brings work in: the pullers and what works in the background.
+    /// The tasks that bring in work: the pullers and the background tasks.
     feeding: Group,
-    /// The engine and what works for it.
+    /// The engine and the tasks that work for it.
     delivering: Group,
     engine: JoinHandle<()>,
     stop_engine: oneshot::Sender<std::time::Instant>,
-    /// The REST API, which answers until the others have ended.
+    /// The REST API, which serves requests until the others have ended.
     serving: Group,
 }
 
 impl Tasks {
-    /// Starts everything. `files` is the limit of open files.
+    /// Starts all tasks. `files` is the limit of open files.
     pub(super) fn start(parts: Parts, supervisor: &Supervisor, listener: TcpListener, files: Option<u64>) -> Self {
         let [feeding, delivering, serving] = [(); 3].map(|()| supervisor.group());
         let Parts { app, intake, engine, queues, handover } = parts;
@@ -45,8 +45,8 @@ impl Tasks {
         Self { feeding, delivering, engine, stop_engine, serving }
     }
 
-    /// Nothing new comes in or goes out from now on; what has come in is stored and what is in flight is settled, side by
-    /// side. Then the shards are given back and the connections are closed.
+    /// Shuts down: nothing new is pulled or sent. Pulled messages are stored and attempts in flight are settled,
+    /// concurrently. Then the shards are released and the connections are closed.
     pub(super) async fn drain(self, app: &App) {
         let Self { feeding, delivering, engine, stop_engine, serving } = self;
         tracing::info!(patience_s = app.config.shutdown.as_secs(), "the relay is shutting down");

@@ -1,4 +1,4 @@
-//! With real tasks of tokio.
+//! These tests run real Tokio tasks.
 
 use std::time::Duration;
 
@@ -6,7 +6,7 @@ use tokio::sync::oneshot;
 
 use super::*;
 
-/// Long enough for everything that has to happen, even on a machine that is busy.
+/// Long enough for everything that has to happen, even on a busy machine.
 const SOON: Duration = Duration::from_secs(60);
 
 async fn failure(supervisor: &Supervisor) -> Failure {
@@ -18,7 +18,7 @@ fn soon() -> Instant {
 }
 
 #[tokio::test]
-async fn a_task_that_ends_before_it_is_told_to_stop_is_a_failure_with_its_name() {
+async fn a_task_that_ends_before_it_is_told_to_stop_is_reported_by_name() {
     let supervisor = Supervisor::default();
     let group = supervisor.group();
     let (end, ended) = oneshot::channel::<()>();
@@ -33,11 +33,11 @@ async fn a_task_that_ends_before_it_is_told_to_stop_is_a_failure_with_its_name()
     let expected = Failure { task: "ends", how: End::Returned };
     assert_eq!(failure(&supervisor).await, expected);
     assert!(group.stopped(soon()).await);
-    assert_eq!(supervisor.failures(), [expected], "the other one was told to stop");
+    assert_eq!(supervisor.failures(), [expected], "the other task was told to stop");
 }
 
 #[tokio::test]
-async fn a_panic_of_a_task_or_a_job_is_a_failure_with_its_text_and_leaves_the_other_tasks_alone() {
+async fn a_panic_of_a_task_or_a_job_is_a_failure_with_its_text_and_does_not_affect_other_tasks() {
     let supervisor = Supervisor::default();
     let group = supervisor.group();
     let (go_on, gone_on) = oneshot::channel::<()>();
@@ -63,7 +63,7 @@ async fn a_panic_of_a_task_or_a_job_is_a_failure_with_its_text_and_leaves_the_ot
 }
 
 #[tokio::test]
-async fn a_job_that_ends_and_a_task_that_is_told_to_stop_are_no_failures_and_a_panic_while_it_stops_is_one() {
+async fn a_finished_job_and_a_stopped_task_are_not_failures_but_a_panic_while_stopping_is() {
     let supervisor = Supervisor::default();
     let group = supervisor.group();
     group.spawn_short_task("job", async {});
@@ -103,12 +103,12 @@ async fn a_task_that_does_not_stop_in_time_is_aborted() {
         std::future::pending().await
     });
     assert!(!group.stopped(Instant::now()).await);
-    tokio::time::timeout(SOON, was_dropped).await.expect("it is aborted").expect("it says so");
+    tokio::time::timeout(SOON, was_dropped).await.expect("the task is aborted").expect("the task was dropped");
     assert_eq!(supervisor.failures(), []);
 }
 
 #[tokio::test]
-async fn what_a_future_holds_is_dropped_when_its_panic_has_been_caught() {
+async fn a_future_is_dropped_once_its_panic_has_been_caught() {
     let (held, released) = oneshot::channel::<()>();
     let panic = caught(async move {
         let _held = held;
@@ -116,7 +116,7 @@ async fn what_a_future_holds_is_dropped_when_its_panic_has_been_caught() {
         panic!("it holds a sender");
     })
     .await
-    .expect_err("it panics");
+    .expect_err("the future panics");
     assert_eq!(panic_text(&*panic), "it holds a sender");
-    assert!(released.await.is_err(), "the sender is gone");
+    assert!(released.await.is_err(), "the sender was dropped");
 }

@@ -70,14 +70,14 @@ fn appended(own: &str, query: &str) -> Result<String, UrlTooLong> {
     url(&destination, query).map(|url| url.as_str().to_owned())
 }
 
-/// What [`Described::Anew`] leaves of a header.
+/// Whether a header is passed on with this description of the body.
 fn passed_on(name: &str, described: &Described) -> bool {
     let item = of_request("", &[(name, "x")]);
     headers(&item, &destination(1), described, b"{}").contains_key(name)
 }
 
 #[test]
-fn headers_that_describe_the_body_go_with_the_providers_body_and_with_no_other() {
+fn headers_that_describe_the_body_are_passed_on_only_with_the_providers_body() {
     let anew = Described::Anew(Some(HeaderValue::from_static("application/json")));
     for name in OF_THE_BODY {
         assert!(passed_on(name, &Described::ByProvider), "{name}");
@@ -99,7 +99,7 @@ fn the_content_type_is_that_of_the_body_that_is_sent() {
 }
 
 #[test]
-fn a_static_header_of_the_destination_goes_with_a_body_that_was_made_too() {
+fn a_static_header_of_the_destination_is_sent_with_a_transformed_body_too() {
     let mut destination = destination(1);
     destination.headers.insert("content-language", HeaderValue::from_static("de"));
     let item = of_request("", &[("content-language", "en")]);
@@ -108,7 +108,7 @@ fn a_static_header_of_the_destination_goes_with_a_body_that_was_made_too() {
 }
 
 #[test]
-fn method_and_query_of_the_request_are_in_headers_of_their_own() {
+fn the_method_and_query_of_the_request_are_sent_in_separate_headers() {
     let long = format!("a={}", "x".repeat(MAX_QUERY_BYTES));
     for (query, sent) in [
         ("topic=payment&data.id=1%20%C3%A9", Some("topic=payment&data.id=1%20%C3%A9")),
@@ -117,7 +117,7 @@ fn method_and_query_of_the_request_are_in_headers_of_their_own() {
         (&long[..MAX_QUERY_BYTES], Some(&long[..MAX_QUERY_BYTES])),
         (&long, None),
     ] {
-        // A provider cannot say it in the place of the gateway.
+        // A provider cannot set these headers itself.
         let item = of_request(query, &[("tidegate-original-query", "theirs"), ("tidegate-original-method", "theirs")]);
         let headers = headers(&item, &destination(1), &Described::ByProvider, b"");
         let all = |name| headers.get_all(name).iter().map(|value| value.to_str().expect("text")).collect::<Vec<_>>();
@@ -127,7 +127,7 @@ fn method_and_query_of_the_request_are_in_headers_of_their_own() {
 }
 
 #[test]
-fn a_query_is_appended_only_if_the_destination_wants_it() {
+fn a_query_is_appended_only_if_the_destination_is_configured_for_it() {
     let plain = Destination { url: "http://example.com/a?b=c".parse().expect("a url"), ..destination(1) };
     assert_eq!(url(&plain, "d=e").expect("a url").as_str(), "http://example.com/a?b=c");
     for (own, query, expected) in [
@@ -168,7 +168,7 @@ fn no_query_of_a_provider_leads_to_another_host_or_path() {
 }
 
 #[test]
-fn a_url_that_a_query_makes_too_long_is_told_with_its_length() {
+fn a_url_that_a_query_makes_too_long_is_an_error_with_its_length() {
     let room = MAX_URL_BYTES - "http://example.com/?".len();
     assert!(appended("http://example.com/", &"x".repeat(room)).is_ok());
     let error = appended("http://example.com/", &"x".repeat(room + 1)).expect_err("too long");
