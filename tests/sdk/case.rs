@@ -51,7 +51,7 @@ pub(crate) struct Case {
     pub(crate) covers: Covers,
     /// The keys that the provider publishes, as PEM by their id or URL, for the SDK.
     pub(crate) keys: BTreeMap<String, String>,
-    /// The same keys as the document that `shared` fetches.
+    /// The same keys, as the document that the edge fetches.
     pub(crate) document: Vec<u8>,
 }
 

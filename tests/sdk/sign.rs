@@ -183,7 +183,7 @@ fn standard(provider: &'static str, prefix: &str, key: &[u8]) -> Case {
     case
 }
 
-/// HMAC-SHA256 over the parts, one after the other.
+/// HMAC-SHA256 of the concatenated parts.
 pub(crate) fn hmac_sha256(key: &[u8], parts: &[&str]) -> Vec<u8> {
     mac::hmac_sha256(key, &parts.iter().map(|part| part.as_bytes()).collect::<Vec<_>>())
 }

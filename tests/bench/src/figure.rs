@@ -127,7 +127,7 @@ impl Limit {
     }
 }
 
-/// Formats a value with three significant digits: a shared machine does not measure more precisely.
+/// Formats a value with about three significant digits: a shared machine does not measure more precisely.
 fn with_unit(value: f64, unit: &str) -> String {
     let digits = match value.abs() {
         size if size >= 100.0 || size == 0.0 => 0,

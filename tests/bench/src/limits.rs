@@ -85,7 +85,7 @@ impl Limits {
     /// The number of events that were pushed to these destinations.
     #[must_use]
     pub fn pushed(&self) -> u64 {
-        // Every second event, starting with the first, is for `slow`.
+        // Every second event of this schedule, starting with the first, is for `slow`.
         self.pushed.pushed() + self.slowly_pushed.pushed().div_ceil(2)
     }
 

@@ -147,7 +147,7 @@ impl Edge {
         Ok(())
     }
 
-    /// The KV namespace of a bare workerd, which can be made to misbehave.
+    /// The KV namespace of a bare workerd, which a test can make fail.
     ///
     /// # Panics
     /// Panics if this is not a bare workerd.

@@ -161,7 +161,7 @@ impl Provider {
         let key = std::iter::repeat_with(rand::random::<[u8; 32]>)
             .find_map(|bytes| EcdsaKey::from_slice(&bytes).ok())
             .expect("all but one in 2^32 numbers are keys");
-        let public = key.verifying_key().to_public_key_der().expect("a public key has a form");
+        let public = key.verifying_key().to_public_key_der().expect("a public key can be encoded");
         Self::new("sendgrid", "sendgrid", &BASE64.encode(public.as_bytes()), Scheme::SendGrid { key })
     }
 

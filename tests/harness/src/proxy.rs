@@ -36,7 +36,7 @@ struct Shared {
 /// The responses to lose.
 #[derive(Debug, Clone)]
 struct Loss {
-    /// Only commits count on connections that have sent these bytes since their last commit.
+    /// A response is lost only on a connection that has sent these bytes since its last commit.
     after: Vec<u8>,
     left: u64,
 }

@@ -1,6 +1,6 @@
 //! A destination: an HTTP endpoint that records its requests and answers by a script.
 //!
-//! Its signatures are verified with code that shares nothing with the crate that signs.
+//! It verifies the signatures of deliveries with code that shares nothing with the crate that signs.
 
 mod behaviour;
 mod signature;

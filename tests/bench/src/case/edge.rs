@@ -46,7 +46,7 @@ const WEBHOOKS: &[Webhook] = &[
     Webhook { name: "ECDSA P-256, 1 KB", provider: Provider::sendgrid, body_bytes: 1_000, expected: None },
 ];
 
-/// Measures all of them.
+/// Measures all webhooks.
 ///
 /// # Errors
 /// Returns an error if a part cannot be started, or if a request is refused, because then the two do not do the same

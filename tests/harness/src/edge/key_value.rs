@@ -52,7 +52,7 @@ impl KeyValue {
     /// Starts an empty namespace on a free port.
     ///
     /// # Errors
-    /// Returns an error if there is none.
+    /// Returns an error if it cannot listen.
     pub async fn start() -> Result<Self> {
         let state = Arc::<Mutex<State>>::default();
         let for_handler = Arc::clone(&state);

@@ -1,4 +1,4 @@
-//! Faults that the local queue shows on demand.
+//! Faults that the local queue produces on demand.
 
 use std::time::Duration;
 

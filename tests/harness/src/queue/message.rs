@@ -49,7 +49,7 @@ pub enum JsonBodies {
     /// As documented.
     #[default]
     Base64,
-    /// As seen.
+    /// As seen in production.
     Plain,
 }
 

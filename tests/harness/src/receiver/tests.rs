@@ -50,7 +50,7 @@ async fn a_signature_verifies_only_with_its_key_and_an_unchanged_request() {
     for provider in [Provider::standard_webhooks(), Provider::standard_webhooks_ed25519()] {
         receiver.forget();
         let good = provider.sample("evt_1");
-        let other = provider.with_another_secret().expect("has one");
+        let other = provider.with_another_secret().expect("signs with a secret");
         let requests = [
             good.clone(),
             good.clone().with_body("{}"),
